@@ -1,0 +1,62 @@
+/**
+ * The interface of a noise scheduler, with diffusers' names: which noise levels a request walks through, and how one step goes.
+ *
+ * Invariant: a scheduler is the mutable state of ONE request; two requests never share one. All fields are public so that
+ * a request-scoped view can copy it. Knows nothing about models, prompts or images. Runs in the engine process.
+ */
+import type { Generator } from '../tensor/random-normal.ts'
+import type { Tensor } from '../tensor/tensor.ts'
+
+/** Validated configuration in camelCase. Which fields exist beside this one depends on the scheduler class. */
+export interface SchedulerConfig {
+  /** Number of noise levels the model was trained with; timesteps run from this value down to 0. */
+  readonly numTrainTimesteps: number
+}
+
+export interface SetTimestepsOptions {
+  /** Accepted for likeness with diffusers and ignored: schedules are computed on the CPU. Default none. */
+  readonly device?: string
+  /** Noise levels to use instead of the computed ones, each in (0, 1], before shifting. Default: computed. */
+  readonly sigmas?: readonly number[]
+  /** Shift of the schedule for this image size; required by schedulers with dynamic shifting, ignored by others. Default none. */
+  readonly mu?: number
+  /** Timesteps to use instead of the computed ones, in the unit of numTrainTimesteps. Default: computed. */
+  readonly timesteps?: readonly number[]
+}
+
+export interface StepOptions {
+  /** Source of the noise that stochastic sampling adds. Required by schedulers that add noise, unused by others. Default none. */
+  readonly generator?: Generator
+}
+
+export interface StepOutput {
+  /** The sample one noise level lower; same dims as the sample, dtype of the model output. */
+  readonly prevSample: Tensor
+}
+
+export interface Scheduler {
+  /** Read-only configuration; shared between clones. */
+  readonly config: SchedulerConfig
+  /** Model calls per step; 1 for Euler. */
+  readonly order: number
+  /** Values given to the model, one per step; (steps,) float32. */
+  timesteps: Float32Array
+  /** Noise levels, one more than steps: the last is where the walk ends; (steps + 1,) float32. */
+  sigmas: Float32Array
+  /** Steps of the current schedule; undefined before setTimesteps. */
+  numInferenceSteps: number | undefined
+  /** Index of the next step; undefined before the first one. */
+  stepIndex: number | undefined
+  /** Index of the first step when it is not found from the timestep; undefined unless setBeginIndex was called. */
+  beginIndex: number | undefined
+
+  /** Computes the schedule of a request and forgets the walk of the last one. */
+  setTimesteps(numInferenceSteps: number | undefined, options?: SetTimestepsOptions): void
+  setBeginIndex(beginIndex?: number): void
+  /** One step down. Never changes its tensors; moves stepIndex on by one. */
+  step(modelOutput: Tensor, timestep: number, sample: Tensor, options?: StepOptions): StepOutput
+  /** The sample with noise of the given timesteps' levels, one timestep for all rows or one per row. */
+  scaleNoise(sample: Tensor, timesteps: readonly number[], noise: Tensor): Tensor
+  /** A scheduler of the same config and state that shares nothing mutable with this one. */
+  clone?(): Scheduler
+}

@@ -1,0 +1,46 @@
+/**
+ * A dense row-major array of floats with its shape: what travels between the models, the scheduler and the image processor.
+ *
+ * Invariant: `data.length` is the product of `dims`; a float16 tensor holds only values that float16 can represent.
+ * Knows nothing about ONNX Runtime, devices or models; who computes with a float16 tensor rounds after each operation.
+ * Runs in the engine process, or in any process that uses the library.
+ */
+
+export type TensorDtype = 'float32' | 'float16'
+
+export class Tensor {
+  /** Row-major values. Always a Float32Array: float16 values are stored widened, and packed to 16 bits only at the session. */
+  readonly data: Float32Array
+  /** Length of each axis; `[]` is a scalar. */
+  readonly dims: readonly number[]
+  /** Precision of the values, and of every operation on them. */
+  readonly dtype: TensorDtype
+
+  constructor(data: Float32Array, dims: readonly number[], dtype: TensorDtype = 'float32') {
+    const numel = numelOf(dims)
+    if (data.length !== numel) throw new RangeError(`Expected data of ${numel} values for dims [${dims.join(', ')}], got ${data.length}`)
+    this.data = data
+    this.dims = [...dims]
+    this.dtype = dtype
+  }
+
+  /** Number of values. */
+  get numel(): number {
+    return this.data.length
+  }
+
+  /** A copy that shares nothing with this tensor. */
+  clone(): Tensor {
+    return new Tensor(this.data.slice(), this.dims, this.dtype)
+  }
+}
+
+/** Number of values of a tensor with these dims. Refuses dims that no tensor can have. */
+export function numelOf(dims: readonly number[]): number {
+  let numel = 1
+  for (const dim of dims) {
+    if (!Number.isInteger(dim) || dim < 0) throw new RangeError(`Expected dims of integers from 0 up, got [${dims.join(', ')}]`)
+    numel *= dim
+  }
+  return numel
+}
