@@ -1,1 +1,7 @@
-export const x = 1
+export * from './errors.ts'
+export * from './job-events.ts'
+export * from './job-request.ts'
+export * from './job.ts'
+export * from './keys.ts'
+export * from './model-record.ts'
+export * from './webhook-events.ts'

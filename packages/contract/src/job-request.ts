@@ -1,0 +1,180 @@
+/**
+ * What POST /v1/jobs takes, as far as it can be judged without knowing the model. What depends on a model (its sizes, lengths and
+ * defaults) is judged in the api against the model's record.
+ */
+import { z } from 'zod'
+
+/** Largest seed: 2^53 - 1. As in torch the low 32 bits decide the picture. */
+export const maxSeed = Number.MAX_SAFE_INTEGER
+export const maxImagesPerPrompt = 10
+export const maxInferenceSteps = 200
+
+// Control characters other than tab, line feed and carriage return say nothing to a text encoder and break logs and metadata.
+// oxlint-disable-next-line no-control-regex
+const noControlCharacters = /^[^\u0000-\u0008\u000B\u000C\u000E-\u001F\u007F]*$/
+
+const promptText = z.string().regex(noControlCharacters, 'text without control characters')
+const prompt = promptText.refine((text) => text.trim() !== '', 'text that is not blank')
+
+export const webhookEventNames = ['queued', 'started', 'progress', 'completed'] as const
+
+/** Fields that say what picture to make. Snake case, diffusers' words. */
+export const generationFields = {
+  prompt: prompt.meta({
+    description: 'What the picture shows. At most MAX_PROMPT_LENGTH characters; the text encoders read the first tokens only.',
+    examples: ['a red boat on the sea'],
+  }),
+  prompt_2: prompt.optional().meta({ description: 'Prompt for the second text encoder. Default: `prompt`.' }),
+  prompt_3: prompt.optional().meta({ description: 'Prompt for the third text encoder (T5). Default: `prompt`.' }),
+  negative_prompt: promptText
+    .optional()
+    .meta({ description: 'What the picture must not show; used when guidance is on. Default: empty.', examples: ['a box'] }),
+  negative_prompt_2: promptText
+    .optional()
+    .meta({ description: 'Negative prompt for the second text encoder. Default: `negative_prompt`.' }),
+  negative_prompt_3: promptText.optional().meta({ description: 'Negative prompt for the third text encoder. Default: `negative_prompt`.' }),
+  width: z
+    .int()
+    .min(1)
+    .optional()
+    .meta({ description: 'Pixels. A multiple of the model’s `limits.size_multiple`. Default: the model’s.', examples: [128] }),
+  height: z
+    .int()
+    .min(1)
+    .optional()
+    .meta({ description: 'Pixels. A multiple of the model’s `limits.size_multiple`. Default: the model’s.', examples: [128] }),
+  num_inference_steps: z
+    .int()
+    .min(1)
+    .max(maxInferenceSteps)
+    .optional()
+    .meta({ description: 'Denoising steps, 1 to 200. Default: the model’s, or the length of `sigmas`.', examples: [20] }),
+  sigmas: z
+    .array(z.number().min(0).max(1000))
+    .min(1)
+    .max(maxInferenceSteps)
+    .optional()
+    .meta({ description: 'Own noise levels, one a step, in place of the scheduler’s. Gives the number of steps.' }),
+  guidance_scale: z
+    .number()
+    .min(0)
+    .max(100)
+    .optional()
+    .meta({
+      description: 'Classifier-free guidance, 0 to 100. Up to 1 there is none and `negative_prompt` is not used. Default: the model’s.',
+      examples: [4],
+    }),
+  guidance_interval: z
+    .tuple([z.number().min(0).max(1), z.number().min(0).max(1)])
+    .refine(([start, stop]) => start <= stop, 'a start that is not after the stop')
+    .optional()
+    .meta({
+      description: 'Part of the run, as fractions, in which guidance is on. Default: [0, 1], the whole run.',
+      examples: [[0.1, 0.8]],
+    }),
+  num_images_per_prompt: z
+    .int()
+    .min(1)
+    .max(maxImagesPerPrompt)
+    .optional()
+    .meta({
+      description: 'Pictures, 1 to 10. Picture i has seed `seed + i` and is the one that seed gives alone. Default 1.',
+      examples: [1],
+    }),
+  seed: z
+    .int()
+    .min(0)
+    .max(maxSeed)
+    .optional()
+    .meta({
+      description: 'Random seed, 0 to 2^53 - 1; the low 32 bits decide, as in torch. Default: drawn from 0 to 2^32 - 1 and reported.',
+      examples: [42],
+    }),
+  clip_skip: z
+    .int()
+    .min(0)
+    .optional()
+    .meta({ description: 'Layers of the CLIP encoders to skip from the end, 0 up to the model’s `limits.max_clip_skip`.' }),
+  max_sequence_length: z
+    .int()
+    .min(1)
+    .max(512)
+    .optional()
+    .meta({ description: 'Tokens for the third text encoder, up to the model’s limit. Default: the model’s.' }),
+  output_format: z.enum(['png', 'jpeg', 'webp']).optional().meta({ description: 'File format of the pictures. Default png.' }),
+  output_quality: z.int().min(1).max(100).optional().meta({ description: 'Quality of jpeg and webp, 1 to 100; not for png. Default 90.' }),
+}
+
+/** Fields that say how the job is run and followed. */
+export const deliveryFields = {
+  webhook: z
+    .string()
+    .min(1)
+    .max(2048)
+    .optional()
+    .meta({ description: 'URL that is told what happens to the job (Standard Webhooks).', examples: ['https://example.com/hooks/easel'] }),
+  webhook_events_filter: z
+    .array(z.enum(webhookEventNames))
+    .min(1)
+    .max(4)
+    .optional()
+    .meta({ description: 'Events the webhook is told. Default: completed only (succeeded, failed or canceled).' }),
+  preview_every: z
+    .int()
+    .min(1)
+    .max(maxInferenceSteps)
+    .optional()
+    .meta({ description: 'Put a small preview into the event stream every so many steps. Default: none.' }),
+  priority: z
+    .int()
+    .min(-10)
+    .max(10)
+    .optional()
+    .meta({ description: 'Higher runs earlier, -10 to 10; waiting jobs age, so that none starves. Default 0.' }),
+  expires_in: z
+    .int()
+    .min(1)
+    .max(604_800)
+    .optional()
+    .meta({ description: 'Seconds: fail the job with `expired` if it was not started by then. Default: wait for ever.' }),
+  timeout: z
+    .int()
+    .min(1)
+    .max(86_400)
+    .optional()
+    .meta({ description: 'Seconds: stop the job with `timeout` when it runs longer. Default: none.' }),
+}
+
+export const createJobRequestSchema = z
+  .strictObject({
+    model: z
+      .string()
+      .min(1)
+      .max(200)
+      .optional()
+      .meta({ description: 'A model of GET /v1/capabilities. Default: the server’s default model.', examples: ['tiny-scenes'] }),
+    ...generationFields,
+    ...deliveryFields,
+  })
+  .meta({ id: 'CreateJob' })
+export type CreateJobRequest = z.infer<typeof createJobRequestSchema>
+
+/** What the engine needs, every default and the seed decided: a second run of the same input makes the same bytes. */
+export const jobInputSchema = z
+  .object({
+    model: z.string(),
+    ...generationFields,
+    // The api has judged prompts; a record is not judged again.
+    prompt: z.string(),
+    negative_prompt: z.string(),
+    width: z.int(),
+    height: z.int(),
+    num_inference_steps: z.int(),
+    guidance_scale: z.number(),
+    num_images_per_prompt: z.int(),
+    seed: z.int(),
+    max_sequence_length: z.int(),
+    output_format: z.enum(['png', 'jpeg', 'webp']),
+  })
+  .meta({ id: 'JobInput' })
+export type JobInput = z.infer<typeof jobInputSchema>

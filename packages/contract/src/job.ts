@@ -1,0 +1,81 @@
+/**
+ * The job object that clients see, and the words for its states.
+ *
+ *   queued ──► running ──► succeeded
+ *     │           ├──────► failed
+ *     └───────────┴──────► canceled      (queued jobs may also fail: `expired`)
+ *
+ * An end state is claimed once and never changes.
+ */
+import { z } from 'zod'
+import { jobErrorCodes } from './errors.ts'
+import { jobInputSchema } from './job-request.ts'
+
+export const jobStatuses = ['queued', 'running', 'succeeded', 'failed', 'canceled'] as const
+export type JobStatus = (typeof jobStatuses)[number]
+export type EndStatus = 'succeeded' | 'failed' | 'canceled'
+
+export function isEnded(status: JobStatus): status is EndStatus {
+  return status === 'succeeded' || status === 'failed' || status === 'canceled'
+}
+
+export const jobErrorSchema = z.object({
+  code: z.enum(jobErrorCodes),
+  message: z.string(),
+  retryable: z.boolean().describe('Whether the same job, submitted again, may succeed.'),
+})
+export type JobError = z.infer<typeof jobErrorSchema>
+
+export const timingsSchema = z.object({
+  queue_ms: z.number().describe('From creation to the first start.'),
+  encode_ms: z.number().describe('Text encoding.'),
+  denoise_ms: z.number().describe('All denoising steps, waiting for the device included.'),
+  decode_ms: z.number().describe('Latents to pixels.'),
+  upload_ms: z.number().describe('Image encoding and storing.'),
+  total_ms: z.number().describe('From creation to the end.'),
+})
+export type Timings = z.infer<typeof timingsSchema>
+
+/** A stored image, as the record keeps it. */
+export const storedImageSchema = z.object({
+  key: z.string().describe('Object key in the store.'),
+  width: z.int(),
+  height: z.int(),
+  seed: z.int(),
+  sha256: z.string().describe('Of the file, in hex.'),
+  content_type: z.string(),
+})
+export type StoredImage = z.infer<typeof storedImageSchema>
+
+export const imageSchema = z.object({
+  url: z.string().describe('Stable for the life of the result.'),
+  direct_url: z.string().optional().describe('Presigned URL of the object store, made anew at each read; with S3 storage only.'),
+  direct_url_expires_at: z.string().optional(),
+  width: z.int(),
+  height: z.int(),
+  seed: z.int(),
+  sha256: z.string().describe('Of the file, in hex.'),
+  content_type: z.string(),
+})
+export type Image = z.infer<typeof imageSchema>
+
+export const progressSchema = z.object({ step: z.int(), total: z.int() })
+export type Progress = z.infer<typeof progressSchema>
+
+export const jobSchema = z
+  .object({
+    id: z.string().describe('UUID version 7: sorts by creation time.'),
+    status: z.enum(jobStatuses),
+    created_at: z.string(),
+    started_at: z.string().nullable(),
+    completed_at: z.string().nullable(),
+    input: jobInputSchema.describe('Every parameter, defaults and seed included.'),
+    progress: progressSchema,
+    queue_position: z.int().nullable().describe('1 = next; null when not queued.'),
+    eta_seconds: z.number().nullable().describe('Estimated seconds until the end, from measured step times; null when unknown or ended.'),
+    output: z.object({ images: z.array(imageSchema) }).nullable(),
+    error: jobErrorSchema.nullable(),
+    timings: timingsSchema.nullable(),
+  })
+  .meta({ id: 'Job' })
+export type Job = z.infer<typeof jobSchema>

@@ -1,0 +1,88 @@
+/**
+ * Names in Redis, and job ids. The prefix is a hash tag, so that in a Redis Cluster all keys of one Easel lie in one slot and a script
+ * may touch several of them.
+ */
+
+export const defaultQueuePrefix = '{easel}'
+
+/** Queue that carries the jobs of one model. BullMQ refuses `:` in queue names, model ids may hold `/`: both are replaced. */
+export function generateQueueName(modelId: string): string {
+  return `generate-${modelId.replaceAll(/[^A-Za-z0-9._-]/g, '_')}`
+}
+
+export const webhookQueueName = 'webhooks'
+export const maintenanceQueueName = 'maintenance'
+
+export interface Keys {
+  /** Hash: the record of a job. */
+  job: (id: string) => string
+  /** Stream: what happened to a job, for followers. */
+  events: (id: string) => string
+  /** String: the job that an idempotency key made. */
+  idempotency: (hash: string) => string
+  /** Hash: what a model is and takes; no expiry. */
+  model: (id: string) => string
+  /** Set: ids of all models that ever had a record. */
+  models: string
+  /** String with expiry: a worker's heartbeat. */
+  worker: (id: string) => string
+  /** Sorted set by creation time (ms): job ids of one owner, all or of one status. */
+  index: (owner: string, status?: string) => string
+  /** Sorted set by end time (ms): ended jobs of all owners, for the retention sweep. */
+  ended: string
+  /** Sorted set by creation time (ms): queued jobs of all owners. */
+  queued: string
+  /** Hash: counters over all replicas (total requests, jobs by outcome). */
+  counters: string
+  /** Pub/sub channel: the id of a job whose stream has something new. It only wakes readers. */
+  wakeChannel: string
+  /** Pub/sub channel: the id of a running job whose cancel was requested. */
+  cancelChannel: string
+}
+
+export function createKeys(prefix: string = defaultQueuePrefix): Keys {
+  return {
+    job: (id) => `${prefix}:job:${id}`,
+    events: (id) => `${prefix}:events:${id}`,
+    idempotency: (hash) => `${prefix}:idem:${hash}`,
+    model: (id) => `${prefix}:model:${id}`,
+    models: `${prefix}:models`,
+    worker: (id) => `${prefix}:worker:${id}`,
+    index: (owner, status) => `${prefix}:index:${owner}${status === undefined ? '' : `:${status}`}`,
+    ended: `${prefix}:ended`,
+    queued: `${prefix}:queued`,
+    counters: `${prefix}:counters`,
+    wakeChannel: `${prefix}:wake`,
+    cancelChannel: `${prefix}:cancel`,
+  }
+}
+
+const uuid7 = /^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/
+
+/** Whether the text is a job id: a UUID version 7 in lower case. */
+export function isJobId(text: string): boolean {
+  return uuid7.test(text)
+}
+
+/** The instant a job id was made, in ms since the epoch: its first 48 bits. */
+export function jobIdCreatedAt(id: string): number {
+  return Number.parseInt(id.slice(0, 8) + id.slice(9, 13), 16)
+}
+
+export type ImageFormat = 'png' | 'jpeg' | 'webp'
+
+/** Object key, and path under PUBLIC_URL, of image n (from 0) of a job. The same for every run of the job, so that a rerun overwrites. */
+export function imageKey(id: string, n: number, format: ImageFormat = 'png'): string {
+  return `images/${imageFileName(id, n, format)}`
+}
+
+export function imageFileName(id: string, n: number, format: ImageFormat = 'png'): string {
+  return `${id}-${n}.${format === 'jpeg' ? 'jpg' : format}`
+}
+
+/** Takes an image file name apart; undefined when it is not one. */
+export function parseImageFileName(name: string): { id: string; n: number; format: ImageFormat } | undefined {
+  const match = /^([0-9a-f-]{36})-(0|[1-9][0-9]?)\.(png|jpg|webp)$/.exec(name)
+  if (match?.[1] === undefined || !isJobId(match[1])) return undefined
+  return { id: match[1], n: Number(match[2]), format: match[3] === 'jpg' ? 'jpeg' : (match[3] as ImageFormat) }
+}

@@ -1,0 +1,67 @@
+/**
+ * What a worker announces about its model. Written without expiry: limits stay known while no worker runs, so that jobs are accepted
+ * while workers are scaled to zero or restarting. Liveness is a separate heartbeat key.
+ */
+import { z } from 'zod'
+
+export const modelDefaultsSchema = z.object({
+  width: z.int(),
+  height: z.int(),
+  num_inference_steps: z.int(),
+  guidance_scale: z.number(),
+  max_sequence_length: z.int(),
+})
+export type ModelDefaults = z.infer<typeof modelDefaultsSchema>
+
+export const modelLimitsSchema = z.object({
+  size_multiple: z.int().describe('Width and height must be multiples of this: VAE scale × patch size.'),
+  max_side: z.int().describe('Largest width or height in pixels.'),
+  max_pixels: z.int().describe('Largest width × height.'),
+  max_sequence_length: z.int().describe('Most tokens for the third text encoder.'),
+  max_clip_skip: z.int().describe('Largest clip_skip.'),
+})
+export type ModelLimits = z.infer<typeof modelLimitsSchema>
+
+export const modelRecordSchema = z.object({
+  id: z.string(),
+  content_hash: z.string().describe('sha256 over the model’s files, in hex.'),
+  runtime: z.string().describe('Name and version of the inference runtime.'),
+  provider: z.string().describe('Execution provider the graphs run on.'),
+  scheduler: z.object({ class: z.string(), config: z.record(z.string(), z.unknown()) }),
+  defaults: modelDefaultsSchema,
+  limits: modelLimitsSchema,
+  step_ms: z.number().nullable().describe('Measured milliseconds of one denoising step of one default-sized image; null before the first.'),
+  updated_at: z.string(),
+})
+export type ModelRecord = z.infer<typeof modelRecordSchema>
+
+/** What a worker says with every heartbeat. */
+export const workerHeartbeatSchema = z.object({
+  id: z.string(),
+  model: z.string(),
+  concurrency: z.int(),
+  active: z.int().describe('Jobs running now.'),
+  device: z.string(),
+  engine_memory_bytes: z.int().describe('Resident memory of the engine process.'),
+  gpu: z.object({ memory_allocated_gb: z.number(), memory_reserved_gb: z.number() }).optional(),
+  ready: z.boolean(),
+})
+export type WorkerHeartbeat = z.infer<typeof workerHeartbeatSchema>
+
+/** Seconds between heartbeats, and the life of the key. */
+export const heartbeatSeconds = 5
+export const heartbeatTtlSeconds = 20
+
+export const capabilitiesSchema = z
+  .object({
+    models: z.array(
+      z.object({
+        id: z.string(),
+        defaults: modelDefaultsSchema,
+        limits: modelLimitsSchema,
+        workers: z.int().describe('Workers alive now.'),
+      }),
+    ),
+  })
+  .meta({ id: 'Capabilities' })
+export type Capabilities = z.infer<typeof capabilitiesSchema>
