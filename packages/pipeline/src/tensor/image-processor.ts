@@ -1,18 +1,82 @@
-import type { Tensor } from './tensor.ts'
+/**
+ * Between pictures of 8-bit RGB and the VAE's tensors in [-1, 1].
+ *
+ * Invariant: rounds exactly as diffusers' VaeImageProcessor does (each operation in the tensor's dtype, half to even at the
+ * end). Knows nothing about file formats: encoding PNG is the caller's work. Runs in the engine process.
+ *
+ * Source: diffusers src/diffusers/image_processor.py@58eb52c.
+ */
+import { roundToFloat16 } from './float16.ts'
+import { Tensor } from './tensor.ts'
 
-/** A picture of 8-bit RGB, row by row, three bytes a pixel. */
+const CHANNELS = 3
+
+/** A picture of 8-bit RGB: rows from the top, three bytes a pixel. */
 export interface Rgb8Image {
   readonly data: Uint8Array
+  /** In pixels. */
   readonly width: number
+  /** In pixels. */
   readonly height: number
 }
 
+export interface PostprocessOptions {
+  /** Form of the result. Default and only value: 'rgb8'. */
+  readonly outputType?: 'rgb8'
+}
+
 export class VaeImageProcessor {
-  postprocess(_sample: Tensor, _options: { readonly outputType?: 'rgb8' } = {}): Rgb8Image[] {
-    throw new Error('Not written yet')
+  /** One picture for each row of `sample`: (batch, 3, height, width) in [-1, 1], values outside are clamped. */
+  postprocess(sample: Tensor, { outputType = 'rgb8' }: PostprocessOptions = {}): Rgb8Image[] {
+    if (outputType !== 'rgb8') throw new TypeError(`Expected outputType 'rgb8', got '${String(outputType)}'`)
+    const [batch, channels, height, width] = sample.dims
+    if (sample.dims.length !== 4 || channels !== CHANNELS)
+      throw new RangeError(`Expected sample of dims [batch, 3, height, width], got [${sample.dims.join(', ')}]`)
+    const round = sample.dtype === 'float16' ? roundToFloat16 : Math.fround
+    const pixels = height! * width!
+    return Array.from({ length: batch! }, (_, row) => {
+      const data = new Uint8Array(pixels * CHANNELS)
+      for (let channel = 0; channel < CHANNELS; channel++) {
+        const plane = (row * CHANNELS + channel) * pixels
+        for (let pixel = 0; pixel < pixels; pixel++) {
+          const value = sample.data[plane + pixel]!
+          // Not a number would come out as a black picture, the usual sign of a VAE that overflows in float16.
+          if (Number.isNaN(value)) throw new RangeError(`Expected sample of numbers, got NaN in row ${row}`)
+          const unit = Math.min(Math.max(round(round(value * 0.5) + 0.5), 0), 1)
+          data[pixel * CHANNELS + channel] = roundHalfToEven(Math.fround(unit * 255))
+        }
+      }
+      return { data, width: width!, height: height! }
+    })
   }
 
-  preprocess(_images: readonly Rgb8Image[]): Tensor {
-    throw new Error('Not written yet')
+  /** (batch, 3, height, width) float32 in [-1, 1], a row for each picture; all pictures must have one size. */
+  preprocess(images: Rgb8Image | readonly Rgb8Image[]): Tensor {
+    const batch = 'data' in images ? [images] : images
+    const [first] = batch
+    if (first === undefined) throw new RangeError('Expected at least one image, got none')
+    const { width, height } = first
+    const pixels = width * height
+    const values = new Float32Array(batch.length * CHANNELS * pixels)
+    batch.forEach((image, row) => {
+      if (image.width !== width || image.height !== height)
+        throw new RangeError(`Expected images of ${width}x${height}, got ${image.width}x${image.height} at ${row}`)
+      if (image.data.length !== pixels * CHANNELS)
+        throw new RangeError(`Expected ${pixels * CHANNELS} bytes for ${width}x${height}, got ${image.data.length}`)
+      for (let channel = 0; channel < CHANNELS; channel++) {
+        const plane = (row * CHANNELS + channel) * pixels
+        for (let pixel = 0; pixel < pixels; pixel++)
+          values[plane + pixel] = 2 * Math.fround(image.data[pixel * CHANNELS + channel]! / 255) - 1
+      }
+    })
+    return new Tensor(values, [batch.length, CHANNELS, height, width])
   }
+}
+
+/** Of a number from 0 up. */
+function roundHalfToEven(x: number): number {
+  const down = Math.floor(x)
+  const rest = x - down
+  if (rest !== 0.5) return rest < 0.5 ? down : down + 1
+  return down % 2 === 0 ? down : down + 1
 }

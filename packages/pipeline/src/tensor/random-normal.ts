@@ -1,39 +1,179 @@
-import type { Tensor } from './tensor.ts'
+/**
+ * Normally distributed random tensors, bit for bit those of `torch.randn` with a CPU generator on x86-64.
+ *
+ * Owns the generator state and both of torch's ways from integers to normals: blocks of 16 in float32 from 16 values up,
+ * single doubles with a cached second value below. Invariant: the same seed and the same sequence of calls give the same
+ * bits on every machine, because all rounding is explicit. (torch itself differs between x86-64 and ARM; x86-64 with AVX2
+ * is the reference here, float16 as in torch 2.13.) Knows nothing about CUDA generators, which are other streams.
+ * Runs in any process that uses the library.
+ *
+ * Sources: pytorch ATen/core/MT19937RNGEngine.h, ATen/core/DistributionsHelper.h, ATen/native/cpu/DistributionTemplates.h
+ * (normal_fill_AVX2), ATen/native/cpu/avx_mathfun.h (Cephes polynomials).
+ */
+import { roundToFloat16 } from './float16.ts'
+import { fillNormalBlock } from './normal-block.ts'
+import { numelOf, Tensor } from './tensor.ts'
+import type { TensorDtype } from './tensor.ts'
+
+const STATE_WORDS = 624
+const MIDDLE_WORD = 397
+/** What torch seeds a generator with when nobody does. */
+const DEFAULT_SEED = 67280421310721n
+const MIN_SEED = -(2n ** 63n)
+const MAX_SEED = 2n ** 64n - 1n
+/** Values that one block transforms together; smaller requests take the one-by-one path. */
+const BLOCK = 16
 
 /** Everything that decides the following draws; plain data, safe to structured-clone. */
 export interface GeneratorState {
+  /** The seed as torch reports it, 0 to 2^64 - 1. */
   readonly seed: bigint
+  /** The 624 words of the Mersenne Twister. */
   readonly words: Uint32Array
+  /** Index of the next word to hand out, 0 to 624; 624 means that a new round is due. */
   readonly position: number
+  /** Second value of the last one-by-one draw, handed out by the next one-by-one draw. */
   readonly cachedNormal: number | undefined
 }
 
+/** torch's CPU generator: MT19937 and one cached normal value. */
 export class Generator {
-  constructor(seed?: number | bigint) {
-    throw new Error(`Not written yet (seed ${seed})`)
+  private seed = DEFAULT_SEED
+  private words = new Uint32Array(STATE_WORDS)
+  private position = STATE_WORDS
+  private cachedNormal: number | undefined
+
+  /** `seed`: integer from -2^63 to 2^64 - 1, negative ones taken modulo 2^64; only the low 32 bits decide. Default: torch's own. */
+  constructor(seed: number | bigint = DEFAULT_SEED) {
+    this.manualSeed(seed)
   }
 
+  /** The seed last set, 0 to 2^64 - 1. */
   get initialSeed(): bigint {
-    throw new Error('Not written yet')
+    return this.seed
   }
 
-  manualSeed(_seed: number | bigint): this {
-    throw new Error('Not written yet')
+  /** Starts the stream of `seed` from its beginning and drops the cached value. */
+  manualSeed(seed: number | bigint): this {
+    if (typeof seed === 'number' && !Number.isSafeInteger(seed))
+      throw new RangeError(`Expected seed to be a safe integer or a bigint, got ${seed}`)
+    const exact = BigInt(seed)
+    if (exact < MIN_SEED || exact > MAX_SEED) throw new RangeError(`Expected seed from -2^63 to 2^64 - 1, got ${exact}`)
+    this.seed = BigInt.asUintN(64, exact)
+    this.words[0] = Number(BigInt.asUintN(32, exact))
+    for (let i = 1; i < STATE_WORDS; i++) {
+      const previous = this.words[i - 1]!
+      this.words[i] = Math.imul(previous ^ (previous >>> 30), 1812433253) + i
+    }
+    this.position = STATE_WORDS
+    this.cachedNormal = undefined
+    return this
   }
 
   getState(): GeneratorState {
-    throw new Error('Not written yet')
+    return { seed: this.seed, words: this.words.slice(), position: this.position, cachedNormal: this.cachedNormal }
   }
 
-  setState(_state: GeneratorState): this {
-    throw new Error('Not written yet')
+  setState(state: GeneratorState): this {
+    if (state.words.length !== STATE_WORDS) throw new RangeError(`Expected state.words of ${STATE_WORDS} words, got ${state.words.length}`)
+    if (!Number.isInteger(state.position) || state.position < 0 || state.position > STATE_WORDS)
+      throw new RangeError(`Expected state.position from 0 to ${STATE_WORDS}, got ${state.position}`)
+    this.seed = state.seed
+    this.words = Uint32Array.from(state.words)
+    this.position = state.position
+    this.cachedNormal = state.cachedNormal
+    return this
   }
 
+  /** A generator that continues with the same draws and shares nothing with this one. */
   clone(): Generator {
-    throw new Error('Not written yet')
+    return new Generator().setState(this.getState())
+  }
+
+  /** The next 32 random bits, 0 to 2^32 - 1. */
+  nextUint32(): number {
+    if (this.position === STATE_WORDS) this.nextRound()
+    let y = this.words[this.position++]!
+    y ^= y >>> 11
+    y ^= (y << 7) & 0x9d2c5680
+    y ^= (y << 15) & 0xefc60000
+    return (y ^ (y >>> 18)) >>> 0
+  }
+
+  /** The next normal value of torch's one-by-one path, in double precision. */
+  nextNormal(): number {
+    if (this.cachedNormal !== undefined) {
+      const value = this.cachedNormal
+      this.cachedNormal = undefined
+      return value
+    }
+    const u1 = this.nextUniform53()
+    const u2 = this.nextUniform53()
+    const radius = Math.sqrt(-2 * Math.log1p(-u2))
+    const angle = 2 * Math.PI * u1
+    this.cachedNormal = radius * Math.sin(angle)
+    return radius * Math.cos(angle)
+  }
+
+  /** Uniform in [0, 1) with 53 bits: the low 53 of two draws put together. */
+  private nextUniform53(): number {
+    const high = this.nextUint32()
+    const low = this.nextUint32()
+    return ((high & 0x1fffff) * 2 ** 32 + low) * 2 ** -53
+  }
+
+  private nextRound(): void {
+    const { words } = this
+    for (let i = 0; i < STATE_WORDS; i++) {
+      const mixed = (words[i]! & 0x80000000) | (words[(i + 1) % STATE_WORDS]! & 0x7fffffff)
+      words[i] = words[(i + MIDDLE_WORD) % STATE_WORDS]! ^ (mixed >>> 1) ^ (mixed & 1 ? 0x9908b0df : 0)
+    }
+    this.position = 0
   }
 }
 
-export function randn(_dims: readonly number[], _generator: Generator): Tensor {
-  throw new Error('Not written yet')
+/** Standard normal values, the same bits as `torch.randn(dims, generator=generator)`: dims float32. */
+export function randn(dims: readonly number[], generator: Generator): Tensor {
+  const values = new Float32Array(numelOf(dims))
+  if (values.length < BLOCK) {
+    for (let i = 0; i < values.length; i++) values[i] = generator.nextNormal()
+  } else {
+    fillUniform24(values, generator)
+    const ragged = values.length % BLOCK
+    for (let start = 0; start < values.length - ragged; start += BLOCK) fillNormalBlock(values, start)
+    if (ragged > 0) {
+      // torch draws the last 16 values anew, over the end of what the full blocks have written.
+      const tail = values.subarray(values.length - BLOCK)
+      fillUniform24(tail, generator)
+      fillNormalBlock(tail, 0)
+    }
+  }
+  return new Tensor(values, dims)
+}
+
+/**
+ * Noise as diffusers draws it: one generator draws the whole tensor, an array of them draws one row each.
+ * float16 values are the float32 ones rounded. dims dtype.
+ */
+export function randnTensor(dims: readonly number[], generator: Generator | readonly Generator[], dtype: TensorDtype = 'float32'): Tensor {
+  const { data } = generator instanceof Generator ? randn(dims, generator) : randnRows(dims, generator)
+  return new Tensor(dtype === 'float16' ? data.map(roundToFloat16) : data, dims, dtype)
+}
+
+function randnRows(dims: readonly number[], generators: readonly Generator[]): Tensor {
+  const [first, ...others] = generators
+  // A single generator draws all rows, also when it comes in an array.
+  if (first !== undefined && others.length === 0) return randn(dims, first)
+  if (generators.length !== dims[0])
+    throw new RangeError(`Expected one generator for each of the ${dims[0]} rows, got ${generators.length}`)
+  const rowDims = [1, ...dims.slice(1)]
+  const rowNumel = numelOf(rowDims)
+  const values = new Float32Array(numelOf(dims))
+  generators.forEach((generator, row) => values.set(randn(rowDims, generator).data, row * rowNumel))
+  return new Tensor(values, dims)
+}
+
+/** Uniform in [0, 1) with 24 bits, one draw a value. */
+function fillUniform24(values: Float32Array, generator: Generator): void {
+  for (let i = 0; i < values.length; i++) values[i] = (generator.nextUint32() & 0xffffff) * 2 ** -24
 }

@@ -1,0 +1,50 @@
+/**
+ * Tensors as stacks of rows along the first axis: joining, cutting and repeating them.
+ *
+ * Invariant: results are new tensors that share no memory with their inputs. Knows nothing about what a row means.
+ */
+import { Tensor } from './tensor.ts'
+
+/** Rows of all tensors, in order. Dims after the first must agree; one float32 part makes the result float32, as in torch. */
+export function concatRows(parts: readonly Tensor[]): Tensor {
+  const first = parts[0]
+  if (first === undefined) throw new RangeError('Expected at least one tensor to concatenate, got none')
+  const tail = first.dims.slice(1).join(', ')
+  let rows = 0
+  for (const part of parts) {
+    if (part.dims.slice(1).join(', ') !== tail) {
+      throw new RangeError(`Expected rows of [${tail}], got rows of [${part.dims.slice(1).join(', ')}]`)
+    }
+    rows += rowsOf(part)
+  }
+  const data = new Float32Array(parts.reduce((sum, part) => sum + part.numel, 0))
+  let offset = 0
+  for (const part of parts) {
+    data.set(part.data, offset)
+    offset += part.numel
+  }
+  const dtype = parts.every((part) => part.dtype === 'float16') ? 'float16' : 'float32'
+  return new Tensor(data, [rows, ...first.dims.slice(1)], dtype)
+}
+
+/** Rows `from` up to but without `to`. */
+export function sliceRows(tensor: Tensor, from: number, to: number): Tensor {
+  const length = tensor.numel / rowsOf(tensor)
+  return new Tensor(tensor.data.slice(from * length, to * length), [to - from, ...tensor.dims.slice(1)], tensor.dtype)
+}
+
+/** Each row `count` times, copies side by side: a, a, b, b. */
+export function repeatRows(tensor: Tensor, count: number): Tensor {
+  if (count === 1) return tensor.clone()
+  const rows = rowsOf(tensor)
+  return concatRows(
+    Array.from({ length: rows * count }, (_, index) => sliceRows(tensor, Math.floor(index / count), Math.floor(index / count) + 1)),
+  )
+}
+
+/** Length of the first axis. */
+export function rowsOf(tensor: Tensor): number {
+  const rows = tensor.dims[0]
+  if (rows === undefined) throw new RangeError('Expected a tensor with rows, got a scalar')
+  return rows
+}
