@@ -1,0 +1,105 @@
+/**
+ * The image autoencoder, from `vae_decoder/` and, where shipped, `vae_encoder/`.
+ *
+ * Owns the two graphs and the numbers that go with them. Latents here are the VAE's own: scaling and shifting for the
+ * transformer is the pipeline's arithmetic. Knows nothing about prompts or pixels of 8 bits. Runs in the engine process.
+ */
+import { existsSync } from 'node:fs'
+import { join } from 'node:path'
+import { z } from 'zod'
+import { concatRows, rowsOf, sliceRows } from '../tensor/rows.ts'
+import { Tensor } from '../tensor/tensor.ts'
+import { ModelFileError, readModelJson } from './model-file.ts'
+import { OnnxSession } from './onnx-session.ts'
+import type { OnnxSessionOptions } from './onnx-session.ts'
+
+const autoencoderConfigSchema = z.looseObject({
+  /** Factor between latents of the transformer and of the VAE. No default: a guess would give grey pictures. */
+  scaling_factor: z.number().positive(),
+  /** Offset between the two; absent or null means 0. */
+  shift_factor: z
+    .number()
+    .nullish()
+    .transform((value) => value ?? 0),
+  /** One per resolution; each but the first halves the sides. */
+  block_out_channels: z.array(z.int().positive()).min(1),
+  latent_channels: z.int().positive(),
+})
+export type AutoencoderKlConfig = z.infer<typeof autoencoderConfigSchema>
+
+/** Distribution of the latents of an image. */
+export interface LatentDistribution {
+  /** (batch, latent_channels, height / 8, width / 8) */
+  readonly mean: Tensor
+  /** Same dims, natural logarithm of the variance. */
+  readonly logvar: Tensor
+}
+
+export class AutoencoderKL {
+  readonly config: AutoencoderKlConfig
+  readonly decoder: OnnxSession
+  /** Undefined when the model ships no vae_encoder/. */
+  readonly encoder: OnnxSession | undefined
+
+  constructor(config: AutoencoderKlConfig, decoder: OnnxSession, encoder?: OnnxSession) {
+    this.config = config
+    this.decoder = decoder
+    this.encoder = encoder
+  }
+
+  /** `folder` is the model's folder, because the two graphs have folders of their own. */
+  static async load(folder: string, options: OnnxSessionOptions = {}): Promise<AutoencoderKL> {
+    const file = join(folder, 'vae_decoder', 'config.json')
+    const config = await readModelJson(file, autoencoderConfigSchema)
+    const decoder = await OnnxSession.load(join(folder, 'vae_decoder', 'model.onnx'), {
+      ...options,
+      inputs: ['latent_sample'],
+      outputs: ['sample'],
+    })
+    try {
+      const channels = decoder.inputs.get('latent_sample')?.shape[1]
+      if (typeof channels === 'number' && channels !== config.latent_channels) {
+        throw new ModelFileError(file, 'latent_channels', `${channels} as the graph's latent_sample`, `${config.latent_channels}`)
+      }
+      const encoderPath = join(folder, 'vae_encoder', 'model.onnx')
+      const encoder = existsSync(encoderPath)
+        ? await OnnxSession.load(encoderPath, { ...options, inputs: ['sample'], outputs: ['latent_parameters'] })
+        : undefined
+      return new AutoencoderKL(config, decoder, encoder)
+    } catch (error) {
+      await decoder.release()
+      throw error
+    }
+  }
+
+  /** Image side per latent side, 8 for every Stable Diffusion. */
+  get scale(): number {
+    return 2 ** (this.config.block_out_channels.length - 1)
+  }
+
+  /** (batch, latent_channels, h, w) → (batch, 3, h × scale, w × scale), values around −1 to 1. */
+  async decode(latents: Tensor): Promise<Tensor> {
+    const [batch, , height, width] = latents.dims as [number, number, number, number]
+    const dims = [batch, 3, height * this.scale, width * this.scale]
+    const output = await this.decoder.run({ latent_sample: latents }, ['sample'], { sample: dims })
+    return output['sample'] as Tensor
+  }
+
+  /** (batch, 3, height, width), values −1 to 1 → the distribution to sample from. */
+  async encode(images: Tensor): Promise<LatentDistribution> {
+    if (this.encoder === undefined) throw new Error('Expected a model with vae_encoder/, got one without')
+    const output = await this.encoder.run({ sample: images }, ['latent_parameters'])
+    const parameters = output['latent_parameters'] as Tensor
+    // Each row holds the means of all channels, then their logarithms: as rows of one channel group, every other one is a mean.
+    const [batch, channels, ...sides] = parameters.dims as [number, number, number, number]
+    const halves = new Tensor(parameters.data, [batch * 2, channels / 2, ...sides], parameters.dtype)
+    const pick = (offset: number) =>
+      concatRows(Array.from({ length: rowsOf(images) }, (_, row) => sliceRows(halves, row * 2 + offset, row * 2 + offset + 1)))
+    return { mean: pick(0), logvar: pick(1) }
+  }
+
+  async release(): Promise<void> {
+    await this.decoder.release()
+    await this.encoder?.release()
+  }
+}

@@ -1,0 +1,81 @@
+/**
+ * A CLIP text encoder with projection, from `text_encoder/` or `text_encoder_2/`.
+ *
+ * Invariant: ids in, one pooled vector and one hidden state per row out; layers are counted from the end as diffusers does.
+ * Knows nothing about prompts or padding. Runs in the engine process.
+ */
+import { join } from 'node:path'
+import { z } from 'zod'
+import type { Tensor } from '../tensor/tensor.ts'
+import { ModelFileError, readModelJson } from './model-file.ts'
+import { OnnxSession } from './onnx-session.ts'
+import type { OnnxSessionOptions } from './onnx-session.ts'
+import { toTokenFeed } from './token-feed.ts'
+
+const count = z.int().positive()
+
+const clipTextConfigSchema = z.looseObject({
+  /** Transformer layers; the graph gives one hidden state more. */
+  num_hidden_layers: count,
+  /** Width of a hidden state. */
+  hidden_size: count,
+  /** Width of the pooled vector. */
+  projection_dim: count,
+  /** Longest row of ids. */
+  max_position_embeddings: count,
+})
+export type ClipTextConfig = z.infer<typeof clipTextConfigSchema>
+
+export interface ClipTextOutput {
+  /** (batch, projection_dim) */
+  readonly pooled: Tensor
+  /** (batch, sequence, hidden_size), the layer before the last unless clipSkip says an earlier one. */
+  readonly hiddenStates: Tensor
+}
+
+export class ClipTextEncoder {
+  readonly config: ClipTextConfig
+  readonly session: OnnxSession
+
+  constructor(config: ClipTextConfig, session: OnnxSession) {
+    this.config = config
+    this.session = session
+  }
+
+  static async load(folder: string, options: OnnxSessionOptions = {}): Promise<ClipTextEncoder> {
+    const file = join(folder, 'config.json')
+    const config = await readModelJson(file, clipTextConfigSchema)
+    const path = join(folder, 'model.onnx')
+    const session = await OnnxSession.load(path, { ...options, inputs: ['input_ids'], outputs: ['text_embeds'] })
+    const layers = [...session.outputs.keys()].filter((name) => name.startsWith('hidden_states.')).length
+    if (layers !== config.num_hidden_layers + 1) {
+      await session.release()
+      throw new ModelFileError(
+        file,
+        'num_hidden_layers',
+        `${layers - 1}, one less than the hidden_states outputs of ${path}`,
+        `${config.num_hidden_layers}`,
+      )
+    }
+    return new ClipTextEncoder(config, session)
+  }
+
+  /** Largest clipSkip that still names a layer. */
+  get maxClipSkip(): number {
+    return this.config.num_hidden_layers - 1
+  }
+
+  /**
+   * `ids`: rows of equal length, at most max_position_embeddings. `clipSkip`: layers to skip before the last but one, 0 to
+   * maxClipSkip, default 0.
+   */
+  async forward(ids: readonly (readonly number[])[], clipSkip = 0): Promise<ClipTextOutput> {
+    const layer = `hidden_states.${this.config.num_hidden_layers - 1 - clipSkip}`
+    const output = await this.session.run({ input_ids: toTokenFeed(ids) }, ['text_embeds', layer])
+    return { pooled: output['text_embeds'] as Tensor, hiddenStates: output[layer] as Tensor }
+  }
+
+  release(): Promise<void> {
+    return this.session.release()
+  }
+}

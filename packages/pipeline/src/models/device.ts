@@ -1,0 +1,87 @@
+/**
+ * Which execution provider runs the model: the one asked for, or the best that works here.
+ *
+ * Invariant: a provider is chosen only after a real graph has run on it with the right result; one that was asked for and does
+ * not work is an error that says what is missing, never a silent step down to the CPU.
+ * Knows nothing about the model. Runs in the engine process, once, at start.
+ */
+import { existsSync, readdirSync } from 'node:fs'
+import { fileURLToPath } from 'node:url'
+import { listBuiltProviders, OnnxSession } from './onnx-session.ts'
+import type { ExecutionProvider } from './onnx-session.ts'
+
+export const DEVICES = ['auto', 'cpu', 'cuda', 'tensorrt', 'webgpu', 'coreml', 'dml'] as const
+export type Device = (typeof DEVICES)[number]
+
+/** The outcome of the choice, for logs and capabilities. */
+export interface ResolvedDevice {
+  /** What was asked for. */
+  readonly requested: Device
+  /** What runs. */
+  readonly provider: ExecutionProvider
+  /** Why this one, and why not the ones before it. */
+  readonly reason: string
+}
+
+/** The provider that was asked for does not work on this machine. */
+export class DeviceError extends Error {
+  override readonly name = 'DeviceError'
+}
+
+/** Order in which 'auto' tries. TensorRT is left out: its first run builds engines for minutes. */
+const AUTO_ORDER = ['cuda', 'coreml', 'dml', 'webgpu'] as const satisfies readonly ExecutionProvider[]
+
+const NEEDS: Record<Exclude<ExecutionProvider, 'cpu'>, string> = {
+  cuda:
+    'an NVIDIA GPU with its driver, the CUDA 12 runtime, cuBLAS and cuDNN 9 on LD_LIBRARY_PATH, and the CUDA libraries of onnxruntime-node ' +
+    '(linux x64; its install script fetches them: ONNXRUNTIME_NODE_INSTALL=cuda12 with install scripts allowed)',
+  tensorrt: 'everything cuda needs, and TensorRT 10 on LD_LIBRARY_PATH',
+  webgpu: 'a GPU with a Vulkan, Metal or Direct3D 12 driver',
+  coreml: 'macOS on Apple silicon',
+  dml: 'Windows with a Direct3D 12 GPU',
+}
+
+export async function resolveDevice(requested: Device = 'auto', deviceId?: number): Promise<ResolvedDevice> {
+  if (!DEVICES.includes(requested)) throw new DeviceError(`Expected device to be one of ${DEVICES.join(', ')}, got "${requested}"`)
+  if (requested === 'cpu') return { requested, provider: 'cpu', reason: 'asked for' }
+  if (requested !== 'auto') {
+    const failure = await probeProvider(requested, deviceId)
+    if (failure === undefined) return { requested, provider: requested, reason: 'asked for; the probe graph ran on it' }
+    throw new DeviceError(`Expected device ${requested} to work, got: ${failure}. It needs ${NEEDS[requested]}.`)
+  }
+  const tried: string[] = []
+  for (const provider of AUTO_ORDER) {
+    const failure = provider === 'webgpu' && !hasGpuNode() ? 'no GPU, only software rendering' : await probeProvider(provider, deviceId)
+    if (failure === undefined) return { requested, provider, reason: ['the probe graph ran on it', ...tried].join('; ') }
+    tried.push(`${provider}: ${failure}`)
+  }
+  return { requested, provider: 'cpu', reason: `no GPU works here (${tried.join('; ')})` }
+}
+
+/** Runs a small graph on the provider. Returns what went wrong, undefined when nothing did. */
+export async function probeProvider(provider: ExecutionProvider, deviceId?: number): Promise<string | undefined> {
+  const built = await listBuiltProviders()
+  if (!built.includes(provider)) return `onnxruntime-node for ${process.platform}-${process.arch} has only ${built.join(', ')}`
+  let session: OnnxSession | undefined
+  try {
+    session = await OnnxSession.load(fileURLToPath(new URL('probe.onnx', import.meta.url)), { provider, deviceId })
+    const { y } = await session.run({ x: { data: new Float32Array([1, 2, -1, 1]), dims: [2, 2] } }, ['y'])
+    const got = y === undefined ? '' : y.data.join(', ')
+    return got === '7, 6, 2, 6' ? undefined : `the probe graph gave [${got}], not [7, 6, 2, 6]`
+  } catch (error) {
+    return firstLine(error)
+  } finally {
+    await session?.release()
+  }
+}
+
+/** On Linux a software rasteriser offers WebGPU too, far slower than the CPU provider; hardware shows as a device node. */
+function hasGpuNode(): boolean {
+  if (process.platform !== 'linux') return true
+  if (existsSync('/dev/nvidia0') || existsSync('/dev/dxg')) return true
+  return existsSync('/dev/dri') && readdirSync('/dev/dri').some((name) => name.startsWith('renderD'))
+}
+
+function firstLine(error: unknown): string {
+  return (error instanceof Error ? error.message : String(error)).split('\n')[0]?.trim() ?? 'an error without a message'
+}

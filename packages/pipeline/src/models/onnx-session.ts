@@ -1,0 +1,264 @@
+/**
+ * One ONNX graph, ready to run: the only module that talks to onnxruntime-node.
+ *
+ * Owns the native session and every conversion at its edge: feeds are cast to the type and rank the graph declares (exports
+ * differ: int32 or int64 ids, float16 floats, a scalar timestep), outputs come back as Tensors.
+ * Invariant: after release() nothing runs; a run that had begun before is waited for.
+ * Knows nothing about what a graph computes. The native run blocks the thread it is on, so this runs in the engine process.
+ */
+import type * as OnnxRuntime from 'onnxruntime-node'
+import type { InferenceSession, Tensor as OrtTensor } from 'onnxruntime-node'
+import { fromFloat16Bits, toFloat16Bits } from '../tensor/float16.ts'
+import { numelOf, Tensor } from '../tensor/tensor.ts'
+import type { TensorDtype } from '../tensor/tensor.ts'
+
+export type ExecutionProvider = 'cpu' | 'cuda' | 'tensorrt' | 'webgpu' | 'coreml' | 'dml'
+
+/** What goes in: floats or token ids with their shape. A Tensor is a Feed. */
+export interface Feed {
+  readonly data: Float32Array | Int32Array
+  readonly dims: readonly number[]
+}
+
+export interface OnnxSessionOptions {
+  /** Where the graph runs; operators the provider lacks run on the CPU. Default 'cpu'. */
+  readonly provider?: ExecutionProvider | undefined
+  /** Index of the GPU, from 0, for providers that know several. Default 0. */
+  readonly deviceId?: number | undefined
+  /** Threads of one run on the CPU, from 1. Default: ONNX Runtime's choice, the number of physical cores. */
+  readonly intraOpNumThreads?: number | undefined
+  /** Inputs the caller is going to feed; a graph without one of them is refused. Default none. */
+  readonly inputs?: readonly string[] | undefined
+  /** Outputs the caller is going to fetch; a graph without one of them is refused. Default none. */
+  readonly outputs?: readonly string[] | undefined
+}
+
+interface GraphValue {
+  readonly name: string
+  readonly type: string
+  /** Number: fixed length of the axis; string: symbolic name of a free one. */
+  readonly shape: readonly (number | string)[]
+}
+
+type Runtime = typeof OnnxRuntime
+
+/** A call to a session that has been released. */
+export class SessionClosedError extends Error {
+  override readonly name = 'SessionClosedError'
+}
+
+let runtime: Promise<Runtime> | undefined
+
+/**
+ * Loads ONNX Runtime once. Its binding cannot read a Float16Array, which Node 24 has: every float16 feed then fails with "not enough
+ * space". Its JavaScript side decides once, at the first tensor, whether to use that class, so the class is hidden for that moment.
+ */
+function loadRuntime(): Promise<Runtime> {
+  runtime ??= (async () => {
+    const ort = await import('onnxruntime-node')
+    // Its errors are thrown too; on stderr they would only frighten whoever lets 'auto' try the providers.
+    ort.env.logLevel = 'fatal'
+    const hidden = Object.getOwnPropertyDescriptor(globalThis, 'Float16Array')
+    try {
+      if (hidden !== undefined) delete (globalThis as { Float16Array?: unknown }).Float16Array
+      const probe = new ort.Tensor('float16', new Uint16Array([0x3c00]), [1])
+      assertFloat16Bits(probe.data)
+    } finally {
+      if (hidden !== undefined) Object.defineProperty(globalThis, 'Float16Array', hidden)
+    }
+    assertFloat16Bits(new ort.Tensor('float16', new Uint16Array([0x3c00]), [1]).data)
+    return ort
+  })()
+  return runtime
+}
+
+function assertFloat16Bits(data: unknown): asserts data is Uint16Array {
+  if (data instanceof Uint16Array && data[0] === 0x3c00) return
+  throw new Error(
+    `Expected float16 tensors of ONNX Runtime to hold Uint16Array bits, got ${Object.prototype.toString.call(data)}. ` +
+      'Something in this process made a tensor of onnxruntime before the pipeline was loaded; load the pipeline first.',
+  )
+}
+
+/** Providers the installed ONNX Runtime was built with. Says nothing about whether the hardware or its libraries are there. */
+export async function listBuiltProviders(): Promise<string[]> {
+  return (await loadRuntime()).listSupportedBackends().map((backend) => backend.name)
+}
+
+export class OnnxSession {
+  /** File the graph came from. */
+  readonly path: string
+  readonly inputs: ReadonlyMap<string, GraphValue>
+  readonly outputs: ReadonlyMap<string, GraphValue>
+  /** Undefined once released. */
+  native: InferenceSession | undefined
+  readonly runtime: Runtime
+  /** Runs that have begun and not ended. */
+  readonly running = new Set<Promise<unknown>>()
+
+  constructor(path: string, native: InferenceSession, runtime: Runtime) {
+    this.path = path
+    this.native = native
+    this.runtime = runtime
+    this.inputs = graphValues(native.inputMetadata)
+    this.outputs = graphValues(native.outputMetadata)
+  }
+
+  /** Opens a graph by its path, never from a buffer: buffers end at 2 GB, and `model.onnx_data` beside the file is found by path only. */
+  static async load(path: string, options: OnnxSessionOptions = {}): Promise<OnnxSession> {
+    const ort = await loadRuntime()
+    let native: InferenceSession
+    try {
+      native = await ort.InferenceSession.create(path, toSessionOptions(options))
+    } catch (error) {
+      throw new Error(`Expected ${path} to load on ${options.provider ?? 'cpu'}, got: ${messageOf(error)}`, { cause: error })
+    }
+    const session = new OnnxSession(path, native, ort)
+    try {
+      assertNames(path, 'input', options.inputs ?? [], session.inputs)
+      assertNames(path, 'output', options.outputs ?? [], session.outputs)
+    } catch (error) {
+      await session.release()
+      throw error
+    }
+    return session
+  }
+
+  /** Precision of one float input. */
+  inputDtype(name: string): TensorDtype {
+    return this.inputs.get(name)?.type === 'float16' ? 'float16' : 'float32'
+  }
+
+  /**
+   * Runs the graph. The event loop turns before the native run, which then blocks the thread until it is done.
+   * `outputDims` names the outputs whose shape the caller knows: those are written straight into a buffer made here.
+   */
+  async run(
+    feeds: Readonly<Record<string, Feed>>,
+    outputNames: readonly string[],
+    outputDims: Readonly<Record<string, readonly number[]>> = {},
+  ): Promise<Record<string, Tensor>> {
+    const native = this.native
+    if (native === undefined) throw new SessionClosedError(`Expected an open session of ${this.path}, got one that has been closed`)
+    const ortFeeds: Record<string, OrtTensor> = {}
+    for (const [name, feed] of Object.entries(feeds)) ortFeeds[name] = this.toOrtTensor(name, feed)
+    const buffers: Record<string, OrtTensor> = {}
+    const fetches: Record<string, OrtTensor | null> = {}
+    for (const name of outputNames) {
+      const dims = outputDims[name]
+      if (dims !== undefined) buffers[name] = this.toOutputBuffer(name, dims)
+      fetches[name] = buffers[name] ?? null
+    }
+    const run = native.run(ortFeeds, fetches)
+    this.running.add(run)
+    try {
+      const results = await run
+      const outputs: Record<string, Tensor> = {}
+      // A given buffer is filled in place and what the runtime returns for it is one more copy: read the buffer.
+      for (const name of outputNames) outputs[name] = this.toTensor(name, buffers[name] ?? results[name])
+      return outputs
+    } catch (error) {
+      if (this.native === undefined) throw new SessionClosedError(`Expected an open session of ${this.path}, got one closed during the run`)
+      throw new Error(`Expected ${this.path} to run with ${describeFeeds(feeds)}, got: ${messageOf(error)}`, { cause: error })
+    } finally {
+      this.running.delete(run)
+    }
+  }
+
+  /** Frees the weights. Waits for runs that have begun; twice is harmless; later runs fail with SessionClosedError. */
+  async release(): Promise<void> {
+    const native = this.native
+    if (native === undefined) return
+    this.native = undefined
+    await Promise.allSettled(this.running)
+    await native.release()
+  }
+
+  toOrtTensor(name: string, feed: Feed): OrtTensor {
+    const input = this.inputs.get(name)
+    if (input === undefined) throw new Error(`Expected an input of ${this.path} (${[...this.inputs.keys()].join(', ')}), got "${name}"`)
+    const dims = this.toRank(input, feed)
+    const data = dims.length === 0 && feed.data.length > 1 ? feed.data.subarray(0, 1) : feed.data
+    switch (input.type) {
+      case 'float32':
+        return new this.runtime.Tensor('float32', data instanceof Float32Array ? data : Float32Array.from(data), dims)
+      case 'float16':
+        return new this.runtime.Tensor('float16', toFloat16Bits(data instanceof Float32Array ? data : Float32Array.from(data)), dims)
+      case 'int64':
+        return new this.runtime.Tensor(
+          'int64',
+          BigInt64Array.from(data, (value) => BigInt(Math.trunc(value))),
+          dims,
+        )
+      case 'int32':
+        return new this.runtime.Tensor('int32', data instanceof Int32Array ? data : Int32Array.from(data), dims)
+      default:
+        throw new Error(`Expected input "${name}" of ${this.path} to be float32, float16, int64 or int32, got ${input.type}`)
+    }
+  }
+
+  /** The feed's dims in the rank the graph declares: [n] of one value becomes a scalar, a scalar becomes [1]. */
+  toRank(input: GraphValue, feed: Feed): readonly number[] {
+    const rank = input.shape.length
+    if (feed.dims.length === rank) return feed.dims
+    if (rank === 0 && feed.data.length > 0 && feed.data.every((value) => value === feed.data[0])) return []
+    if (rank === 1 && feed.dims.length === 0) return [1]
+    throw new Error(
+      `Expected input "${input.name}" of ${this.path} with shape [${input.shape.join(', ')}], got [${feed.dims.join(', ')}]` +
+        (rank === 0 ? ' of different values' : ''),
+    )
+  }
+
+  toOutputBuffer(name: string, dims: readonly number[]): OrtTensor {
+    const type = this.outputs.get(name)?.type
+    if (type === 'float32') return new this.runtime.Tensor('float32', new Float32Array(numelOf(dims)), dims)
+    if (type === 'float16') return new this.runtime.Tensor('float16', new Uint16Array(numelOf(dims)), dims)
+    throw new Error(`Expected output "${name}" of ${this.path} to be float32 or float16, got ${type ?? 'no such output'}`)
+  }
+
+  toTensor(name: string, output: OrtTensor | undefined): Tensor {
+    const data = output?.data
+    if (output !== undefined && data instanceof Float32Array) return new Tensor(data, output.dims)
+    if (output !== undefined && data instanceof Uint16Array) return new Tensor(fromFloat16Bits(data), output.dims, 'float16')
+    throw new Error(`Expected output "${name}" of ${this.path} to be float32 or float16, got ${output?.type ?? 'nothing'}`)
+  }
+}
+
+function toSessionOptions(options: OnnxSessionOptions): InferenceSession.SessionOptions {
+  const provider = options.provider ?? 'cpu'
+  const chain: ExecutionProvider[] =
+    provider === 'tensorrt' ? ['tensorrt', 'cuda', 'cpu'] : provider === 'cpu' ? ['cpu'] : [provider, 'cpu']
+  return {
+    executionProviders: chain.map((name) =>
+      name === 'cpu' || options.deviceId === undefined ? name : { name, deviceId: options.deviceId },
+    ),
+    // Errors only: the warnings about nodes left on the CPU are expected and many.
+    logSeverityLevel: 3,
+    ...(options.intraOpNumThreads === undefined ? {} : { intraOpNumThreads: options.intraOpNumThreads }),
+  }
+}
+
+function graphValues(metadata: readonly InferenceSession.ValueMetadata[]): Map<string, GraphValue> {
+  return new Map(
+    metadata.map((value) => [
+      value.name,
+      value.isTensor ? { name: value.name, type: value.type, shape: value.shape } : { name: value.name, type: 'no tensor', shape: [] },
+    ]),
+  )
+}
+
+function assertNames(path: string, kind: string, expected: readonly string[], found: ReadonlyMap<string, unknown>): void {
+  const missing = expected.filter((name) => !found.has(name))
+  if (missing.length === 0) return
+  throw new Error(`Expected ${path} to have the ${kind} ${missing.join(', ')}, got ${[...found.keys()].join(', ')}`)
+}
+
+function describeFeeds(feeds: Readonly<Record<string, Feed>>): string {
+  return Object.entries(feeds)
+    .map(([name, feed]) => `${name} [${feed.dims.join(', ')}]`)
+    .join(', ')
+}
+
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error)
+}

@@ -1,0 +1,51 @@
+/**
+ * A T5 encoder, from `text_encoder_3/`.
+ *
+ * Invariant: ids in, one hidden state per token out, no attention mask (as Stable Diffusion 3 was trained).
+ * Knows nothing about prompts or padding. Runs in the engine process.
+ */
+import { join } from 'node:path'
+import { z } from 'zod'
+import type { Tensor } from '../tensor/tensor.ts'
+import { readModelJson } from './model-file.ts'
+import { OnnxSession } from './onnx-session.ts'
+import type { OnnxSessionOptions } from './onnx-session.ts'
+import { toTokenFeed } from './token-feed.ts'
+
+const t5ConfigSchema = z.looseObject({
+  /** Width of a hidden state. */
+  d_model: z.int().positive(),
+})
+export type T5Config = z.infer<typeof t5ConfigSchema>
+
+export class T5TextEncoder {
+  readonly config: T5Config
+  readonly session: OnnxSession
+
+  constructor(config: T5Config, session: OnnxSession) {
+    this.config = config
+    this.session = session
+  }
+
+  static async load(folder: string, options: OnnxSessionOptions = {}): Promise<T5TextEncoder> {
+    const config = await readModelJson(join(folder, 'config.json'), t5ConfigSchema)
+    const session = await OnnxSession.load(join(folder, 'model.onnx'), {
+      ...options,
+      inputs: ['input_ids'],
+      outputs: ['last_hidden_state'],
+    })
+    return new T5TextEncoder(config, session)
+  }
+
+  /** `ids`: rows of equal length. Result: (batch, sequence, d_model). */
+  async forward(ids: readonly (readonly number[])[]): Promise<Tensor> {
+    const feed = toTokenFeed(ids)
+    const dims = [...feed.dims, this.config.d_model]
+    const output = await this.session.run({ input_ids: feed }, ['last_hidden_state'], { last_hidden_state: dims })
+    return output['last_hidden_state'] as Tensor
+  }
+
+  release(): Promise<void> {
+    return this.session.release()
+  }
+}

@@ -1,0 +1,78 @@
+/**
+ * CLIP's `vocab.json` and `merges.txt` as the text of a tokenizer.json.
+ *
+ * The JSON form is the only way in: the binding's builders take patterns literally, and CLIP's splitting needs a regular expression.
+ * Equal to transformers 5 (models/clip/tokenization_clip.py). Pure; knows nothing about files.
+ */
+/** What tokenizer_config.json says about special tokens; absent ones are CLIP's own. */
+export interface ClipSpecialTokens {
+  readonly bos_token?: string | null | undefined
+  readonly eos_token?: string | null | undefined
+  readonly pad_token?: string | null | undefined
+  /** By id. */
+  readonly added_tokens_decoder?: Readonly<Record<string, { readonly content: string }>> | null | undefined
+}
+
+const BOS = '<|startoftext|>'
+const EOS = '<|endoftext|>'
+const WORDS = "<\\|startoftext\\|>|<\\|endoftext\\|>|'s|'t|'re|'ve|'m|'ll|'d|[\\p{L}]+|[\\p{N}]|[^\\s\\p{L}\\p{N}]+"
+
+export function toClipTokenizerJson(
+  vocab: Readonly<Record<string, number>>,
+  mergesText: string,
+  config: ClipSpecialTokens,
+): Record<string, unknown> {
+  const bos = config.bos_token ?? BOS
+  const eos = config.eos_token ?? EOS
+  const byteLevel = { trim_offsets: true, use_regex: true }
+  return {
+    version: '1.0',
+    added_tokens: addedTokens(vocab, config, [bos, eos, config.pad_token ?? eos]),
+    normalizer: {
+      type: 'Sequence',
+      normalizers: [{ type: 'NFC' }, { type: 'Replace', pattern: { Regex: '\\s+' }, content: ' ' }, { type: 'Lowercase' }],
+    },
+    pre_tokenizer: {
+      type: 'Sequence',
+      pretokenizers: [
+        { type: 'Split', pattern: { Regex: WORDS }, behavior: 'Removed', invert: true },
+        { type: 'ByteLevel', add_prefix_space: false, ...byteLevel },
+      ],
+    },
+    post_processor: {
+      type: 'RobertaProcessing',
+      sep: [eos, vocab[eos]],
+      cls: [bos, vocab[bos]],
+      trim_offsets: false,
+      add_prefix_space: false,
+    },
+    decoder: { type: 'ByteLevel', add_prefix_space: true, ...byteLevel },
+    model: {
+      type: 'BPE',
+      dropout: null,
+      unk_token: eos,
+      continuing_subword_prefix: '',
+      end_of_word_suffix: '</w>',
+      fuse_unk: false,
+      byte_fallback: false,
+      ignore_merges: false,
+      vocab,
+      merges: mergesText
+        .split('\n')
+        .filter((line, index) => line !== '' && !(index === 0 && line.startsWith('#version')))
+        .map((line) => line.trimEnd().split(' ')),
+    },
+  }
+}
+
+/** Tokens matched before the text is split. Folders of older exporters do not list them: then those of the configuration. */
+function addedTokens(
+  vocab: Readonly<Record<string, number>>,
+  config: ClipSpecialTokens,
+  fallback: readonly string[],
+): { id: number; content: string }[] {
+  const listed = Object.entries(config.added_tokens_decoder ?? {}).map(([id, token]) => ({ id: Number(id), ...token }))
+  const plain = { single_word: false, lstrip: false, rstrip: false, normalized: false, special: true }
+  const tokens = listed.length > 0 ? listed : [...new Set(fallback)].map((content) => ({ id: vocab[content] ?? -1, content, ...plain }))
+  return tokens.filter((token) => token.id >= 0).sort((a, b) => a.id - b.id)
+}

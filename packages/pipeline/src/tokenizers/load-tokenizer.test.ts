@@ -1,0 +1,138 @@
+import { existsSync } from 'node:fs'
+import { cp, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { loadTokenizer } from './load-tokenizer.ts'
+
+const root = fileURLToPath(new URL('../../../../', import.meta.url))
+const golden = fileURLToPath(new URL('../../test/golden/', import.meta.url))
+const demo = join(root, 'models/tiny-scenes')
+const real = process.env['SD3_TOKENIZERS_DIR'] ?? join(root, '../shared/tokenizers')
+const hasReal = existsSync(join(real, 'tokenizer_3/tokenizer.json'))
+
+type Golden = Record<'tokenizer' | 'tokenizer_2' | 'tokenizer_3', { max_length: number; ids: number[][] }> & { texts: string[] }
+const names = ['tokenizer', 'tokenizer_2', 'tokenizer_3'] as const
+
+async function goldenAndOurs(file: string, folder: string, name: (typeof names)[number]) {
+  const table = JSON.parse(await readFile(join(golden, file), 'utf8')) as Golden
+  const tokenizer = await loadTokenizer(join(folder, name))
+  const options = { maxLength: table[name].max_length, padding: 'maxLength', truncation: true } as const
+  return {
+    expected: table[name].ids,
+    batch: await tokenizer.encodeBatch(table.texts, options),
+    single: await Promise.all(table.texts.map((text) => tokenizer.encode(text, options))),
+  }
+}
+
+if (!hasReal) process.stderr.write(`SKIPPED: token ids of the real SD3 tokenizers, not found in ${real} (set SD3_TOKENIZERS_DIR)\n`)
+
+describe('token ids equal to transformers', () => {
+  it.each(names)('the demo model, %s', async (name) => {
+    const { expected, batch, single } = await goldenAndOurs('tokens-tiny-scenes.json', demo, name)
+    expect(batch).toEqual(expected)
+    expect(single).toEqual(expected)
+  })
+
+  it.skipIf(!hasReal).each(names)('Stable Diffusion 3, %s', async (name) => {
+    const { expected, batch, single } = await goldenAndOurs('tokens.json', real, name)
+    expect(batch).toEqual(expected)
+    expect(single).toEqual(expected)
+  })
+})
+
+describe('a tokenizer', () => {
+  it('knows its special tokens, vocabulary and length', async () => {
+    const tokenizer = await loadTokenizer(join(demo, 'tokenizer'))
+    expect(tokenizer).toMatchObject({
+      modelMaxLength: 20,
+      padToken: '<|endoftext|>',
+      padTokenId: 1,
+      bosToken: '<|startoftext|>',
+      eosToken: '<|endoftext|>',
+    })
+    expect(tokenizer.vocabSize).toBe(454)
+    expect([tokenizer.prefixIds, tokenizer.suffixIds]).toEqual([[0], [1]])
+  })
+
+  it('gives each of 200 calls at once the length it asked for', async () => {
+    const tokenizer = await loadTokenizer(join(demo, 'tokenizer_3'))
+    const rows = await Promise.all(
+      Array.from({ length: 200 }, (_, n) =>
+        tokenizer.encode('a red boat on the sea '.repeat(1 + (n % 5)), { maxLength: 4 + (n % 30), padding: 'maxLength', truncation: true }),
+      ),
+    )
+    expect(rows.map((row) => row.length)).toEqual(Array.from({ length: 200 }, (_, n) => 4 + (n % 30)))
+  })
+
+  it('decodes what it encoded', async () => {
+    const tokenizer = await loadTokenizer(join(demo, 'tokenizer'))
+    const ids = await tokenizer.encode('a red boat', { padding: 'maxLength' })
+    expect(await tokenizer.decode(ids, { skipSpecialTokens: true })).toBe('a red boat')
+    expect(await tokenizer.decodeBatch([ids, ids.slice(0, 2)])).toEqual([expect.stringContaining('<|startoftext|>'), expect.any(String)])
+    expect(await tokenizer.tokenize('a red boat')).toHaveLength(3)
+  })
+
+  it('leaves a long text alone when truncation is off and special tokens away on request', async () => {
+    const tokenizer = await loadTokenizer(join(demo, 'tokenizer_3'))
+    const long = 'a boat '.repeat(40)
+    expect((await tokenizer.encode(long)).length).toBeGreaterThan(40)
+    const bare = await tokenizer.encode('a boat', { addSpecialTokens: false })
+    expect(await tokenizer.encode('a boat')).toEqual([...bare, ...tokenizer.suffixIds])
+  })
+
+  it('refuses a length that has no room for the special tokens', async () => {
+    const tokenizer = await loadTokenizer(join(demo, 'tokenizer'))
+    await expect(tokenizer.encode('a', { maxLength: 1, truncation: true })).rejects.toThrow(
+      'Expected maxLength to be an integer from 2 up, got 1',
+    )
+    await expect(tokenizer.encode('a', { maxLength: 2.5 })).rejects.toThrow('got 2.5')
+  })
+})
+
+describe('a tokenizer folder', () => {
+  let folder: string
+  beforeAll(async () => {
+    folder = await mkdtemp(join(tmpdir(), 'easel-tokenizer-'))
+    const { model } = JSON.parse(await readFile(join(demo, 'tokenizer/tokenizer.json'), 'utf8')) as {
+      model: { vocab: Record<string, number>; merges: (string | [string, string])[] }
+    }
+    const merges = model.merges.map((merge) => (typeof merge === 'string' ? merge : merge.join(' ')))
+    await writeFile(join(folder, 'vocab.json'), JSON.stringify(model.vocab))
+    await writeFile(join(folder, 'merges.txt'), ['#version: 0.2', ...merges, ''].join('\n'))
+    await writeFile(
+      join(folder, 'tokenizer_config.json'),
+      JSON.stringify({ model_max_length: 20, pad_token: { content: '<|endoftext|>' } }),
+    )
+  })
+  afterAll(() => rm(folder, { recursive: true }))
+
+  it('of vocab.json and merges.txt gives the same ids as the tokenizer.json made from them', async () => {
+    const parts = await loadTokenizer(folder)
+    const whole = await loadTokenizer(join(demo, 'tokenizer'))
+    const texts = ['a red boat on the sea', "it's <|endoftext|> 12!", '你好 ünïcode', '']
+    const options = { padding: 'maxLength', truncation: true } as const
+    expect(await parts.encodeBatch(texts, options)).toEqual(await whole.encodeBatch(texts, options))
+  })
+
+  it('with only spiece.model, without files or with damaged ones is an error that names the file', async () => {
+    const broken = await mkdtemp(join(tmpdir(), 'easel-tokenizer-'))
+    try {
+      await expect(loadTokenizer(broken)).rejects.toThrow(/tokenizer_config\.json: expected a readable JSON file, got no such file/)
+      await writeFile(join(broken, 'tokenizer_config.json'), JSON.stringify({ model_max_length: 'long' }))
+      await expect(loadTokenizer(broken)).rejects.toThrow(/tokenizer_config\.json: expected model_max_length to be number, got "long"/)
+      await writeFile(join(broken, 'tokenizer_config.json'), '{}')
+      await expect(loadTokenizer(broken)).rejects.toThrow(
+        /tokenizer\.json: expected this file, or vocab\.json with merges\.txt, got neither/,
+      )
+      await writeFile(join(broken, 'spiece.model'), '')
+      await expect(loadTokenizer(broken)).rejects.toThrow(/only spiece\.model/)
+      await cp(join(folder, 'vocab.json'), join(broken, 'vocab.json'))
+      await writeFile(join(broken, 'tokenizer.json'), JSON.stringify({ model: { type: 'Nonsense' } }))
+      await expect(loadTokenizer(broken)).rejects.toThrow(/tokenizer\.json: expected a tokenizer that loads/)
+    } finally {
+      await rm(broken, { recursive: true })
+    }
+  })
+})

@@ -1,0 +1,88 @@
+/**
+ * Makes a Tokenizer from a model's tokenizer folder: `tokenizer.json`, or CLIP's `vocab.json` with `merges.txt`.
+ *
+ * Invariant: the class name in tokenizer_config.json is never looked at, because it changes with the exporter's version; which files
+ * are there decides. Knows nothing about what the ids are for.
+ */
+import { existsSync } from 'node:fs'
+import { readFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { Tokenizer as NativeTokenizer } from 'tokenizers'
+import { z } from 'zod'
+import { ModelFileError, readModelJson } from '../models/model-file.ts'
+import { toClipTokenizerJson } from './clip-tokenizer-json.ts'
+import { Tokenizer } from './tokenizer.ts'
+
+/** A token by its text, or with its text in `content`. */
+const tokenSchema = z
+  .union([z.string(), z.looseObject({ content: z.string() })])
+  .nullish()
+  .transform((token) => (typeof token === 'object' ? token?.content : token))
+
+const addedTokenSchema = z.looseObject({
+  content: z.string(),
+  single_word: z.boolean().default(false),
+  lstrip: z.boolean().default(false),
+  rstrip: z.boolean().default(false),
+  normalized: z.boolean().default(false),
+  special: z.boolean().default(false),
+})
+
+const specialTokens = { pad_token: tokenSchema, bos_token: tokenSchema, eos_token: tokenSchema, unk_token: tokenSchema }
+
+const tokenizerConfigSchema = z.looseObject({
+  ...specialTokens,
+  /** Special tokens included. Exporters write 1e30 for "no limit". */
+  model_max_length: z.number().positive().nullish(),
+  added_tokens_decoder: z.record(z.string().regex(/^\d+$/), addedTokenSchema).nullish(),
+})
+type TokenizerConfig = z.infer<typeof tokenizerConfigSchema>
+
+const tokenizerJsonSchema = z.looseObject({ model: z.looseObject({ end_of_word_suffix: z.string().nullish() }) })
+type TokenizerJson = z.infer<typeof tokenizerJsonSchema>
+
+const NO_LIMIT = 1e9
+
+export async function loadTokenizer(folder: string): Promise<Tokenizer> {
+  const config = await readModelJson(join(folder, 'tokenizer_config.json'), tokenizerConfigSchema)
+  const mapFile = join(folder, 'special_tokens_map.json')
+  const map = existsSync(mapFile) ? await readModelJson(mapFile, z.looseObject(specialTokens)) : undefined
+  const special = {
+    padToken: config.pad_token ?? map?.pad_token ?? undefined,
+    bosToken: config.bos_token ?? map?.bos_token ?? undefined,
+    eosToken: config.eos_token ?? map?.eos_token ?? undefined,
+    unkToken: config.unk_token ?? map?.unk_token ?? undefined,
+  }
+  const limit = config.model_max_length ?? undefined
+  const modelMaxLength = limit !== undefined && limit < NO_LIMIT ? limit : undefined
+  const { native, endOfWordSuffix } = await loadNative(folder, config)
+  return Tokenizer.create(native, { ...special, modelMaxLength, endOfWordSuffix })
+}
+
+interface Loaded {
+  readonly native: NativeTokenizer
+  readonly endOfWordSuffix: string | undefined
+}
+
+async function loadNative(folder: string, config: TokenizerConfig): Promise<Loaded> {
+  const file = join(folder, 'tokenizer.json')
+  const vocabFile = join(folder, 'vocab.json')
+  const mergesFile = join(folder, 'merges.txt')
+  let json: TokenizerJson
+  if (existsSync(file)) {
+    json = await readModelJson(file, tokenizerJsonSchema)
+  } else if (existsSync(vocabFile) && existsSync(mergesFile)) {
+    const vocab = await readModelJson(vocabFile, z.record(z.string(), z.int().nonnegative()))
+    json = tokenizerJsonSchema.parse(toClipTokenizerJson(vocab, await readFile(mergesFile, 'utf8'), config))
+  } else {
+    const hint = existsSync(join(folder, 'spiece.model')) ? 'only spiece.model, which has to be converted' : 'neither'
+    throw new ModelFileError(file, '', 'this file, or vocab.json with merges.txt', hint)
+  }
+  try {
+    const native = NativeTokenizer.fromString(JSON.stringify({ ...json, truncation: null, padding: null }))
+    const suffix = json.model.end_of_word_suffix ?? ''
+    return { native, endOfWordSuffix: suffix === '' ? undefined : suffix }
+  } catch (error) {
+    throw new ModelFileError(file, '', 'a tokenizer that loads', (error as Error).message, { cause: error })
+  }
+}

@@ -1,0 +1,125 @@
+/**
+ * Text to token ids and back, with the special tokens, truncation and padding of a model's tokenizer.
+ *
+ * Invariant: never changed after it was made. The native tokenizer's setters also change encodes that are already queued, so its own
+ * truncation and padding stay off and both happen here, with the length each call wants.
+ * Knows nothing about prompts or models. The native part runs on libuv's threads, in whatever process holds the pipeline.
+ */
+import type { Tokenizer as NativeTokenizer } from 'tokenizers'
+
+export interface TokenizerOptions {
+  /** Longest row the model takes, special tokens included; undefined when its configuration names none. */
+  readonly modelMaxLength: number | undefined
+  /** Token that fills a row up to its length; undefined: the tokenizer cannot pad. */
+  readonly padToken: string | undefined
+  readonly bosToken: string | undefined
+  readonly eosToken: string | undefined
+  readonly unkToken: string | undefined
+  /** What ends a word inside the vocabulary ("</w>" in CLIP) and is a space to a reader. Default none. */
+  readonly endOfWordSuffix?: string | undefined
+}
+
+export interface EncodeOptions {
+  /** Length of a row in tokens, special tokens included, at least their number. Default modelMaxLength. */
+  readonly maxLength?: number
+  /** 'maxLength' fills every row up to maxLength with the pad token; false leaves it as long as it is. Default false. */
+  readonly padding?: 'maxLength' | false
+  /** Whether to cut a row that is longer than maxLength; special tokens are kept. Default false. */
+  readonly truncation?: boolean
+  /** Whether to put the special tokens around the text. Default true. */
+  readonly addSpecialTokens?: boolean
+}
+
+export interface DecodeOptions {
+  /** Whether to leave special tokens out of the text. Default false. */
+  readonly skipSpecialTokens?: boolean
+}
+
+export class Tokenizer {
+  readonly native: NativeTokenizer
+  readonly modelMaxLength: number | undefined
+  readonly padToken: string | undefined
+  readonly bosToken: string | undefined
+  readonly eosToken: string | undefined
+  readonly unkToken: string | undefined
+  readonly endOfWordSuffix: string | undefined
+  readonly padTokenId: number | undefined
+  /** Number of tokens, added ones included. */
+  readonly vocabSize: number
+  /** Special tokens before and after every text. */
+  readonly prefixIds: readonly number[]
+  readonly suffixIds: readonly number[]
+
+  constructor(native: NativeTokenizer, options: TokenizerOptions, prefixIds: readonly number[], suffixIds: readonly number[]) {
+    this.native = native
+    this.modelMaxLength = options.modelMaxLength
+    this.padToken = options.padToken
+    this.bosToken = options.bosToken
+    this.eosToken = options.eosToken
+    this.unkToken = options.unkToken
+    this.endOfWordSuffix = options.endOfWordSuffix
+    this.padTokenId = options.padToken === undefined ? undefined : (native.tokenToId(options.padToken) ?? undefined)
+    this.vocabSize = native.getVocabSize(true)
+    this.prefixIds = prefixIds
+    this.suffixIds = suffixIds
+  }
+
+  /** Makes a tokenizer from the text of a tokenizer.json whose truncation and padding are null. */
+  static async create(native: NativeTokenizer, options: TokenizerOptions): Promise<Tokenizer> {
+    // Which special tokens go where is the post-processor's knowledge; encoding one word with and without them shows it.
+    const bare = (await native.encode('a', null, { addSpecialTokens: false })).getIds()
+    const dressed = (await native.encode('a', null, { addSpecialTokens: true })).getIds()
+    const start = dressed.findIndex((_, index) => bare.every((id, offset) => dressed[index + offset] === id))
+    return new Tokenizer(native, options, dressed.slice(0, start), dressed.slice(start + bare.length))
+  }
+
+  async encode(text: string, options: EncodeOptions = {}): Promise<number[]> {
+    const encoding = await this.native.encode(text, null, { addSpecialTokens: false })
+    return this.toRow(encoding.getIds(), options)
+  }
+
+  async encodeBatch(texts: readonly string[], options: EncodeOptions = {}): Promise<number[][]> {
+    const encodings = await this.native.encodeBatch([...texts], { addSpecialTokens: false })
+    return encodings.map((encoding) => this.toRow(encoding.getIds(), options))
+  }
+
+  /** The pieces a text is cut into, without special tokens around them. */
+  async tokenize(text: string): Promise<string[]> {
+    return (await this.native.encode(text, null, { addSpecialTokens: false })).getTokens()
+  }
+
+  async decode(ids: readonly number[], options: DecodeOptions = {}): Promise<string> {
+    return this.toText(await this.native.decode([...ids], options.skipSpecialTokens ?? false))
+  }
+
+  async decodeBatch(rows: readonly (readonly number[])[], options: DecodeOptions = {}): Promise<string[]> {
+    const copies = rows.map((row) => [...row])
+    const texts = await this.native.decodeBatch(copies, options.skipSpecialTokens ?? false)
+    return texts.map((text) => this.toText(text))
+  }
+
+  toText(decoded: string): string {
+    return this.endOfWordSuffix === undefined ? decoded : decoded.replaceAll(this.endOfWordSuffix, ' ').trim()
+  }
+
+  toRow(textIds: readonly number[], options: EncodeOptions): number[] {
+    const special = options.addSpecialTokens ?? true
+    const prefix = special ? this.prefixIds : []
+    const suffix = special ? this.suffixIds : []
+    const maxLength = options.maxLength ?? this.modelMaxLength
+    if (maxLength === undefined) {
+      if (options.truncation === true || options.padding === 'maxLength')
+        throw new RangeError('Expected maxLength, got none, and the tokenizer names none')
+      return [...prefix, ...textIds, ...suffix]
+    }
+    const room = maxLength - prefix.length - suffix.length
+    if (!Number.isInteger(maxLength) || room < 0) {
+      throw new RangeError(`Expected maxLength to be an integer from ${prefix.length + suffix.length} up, got ${maxLength}`)
+    }
+    const row = [...prefix, ...(options.truncation === true ? textIds.slice(0, room) : textIds), ...suffix]
+    if (options.padding !== 'maxLength') return row
+    if (this.padTokenId === undefined) throw new Error(`Expected a pad token in the vocabulary, got ${this.padToken ?? 'none'}`)
+    while (row.length < maxLength) row.push(this.padTokenId)
+    return row
+  }
+}
