@@ -16,17 +16,23 @@ export interface SchedulerConfig {
 export interface SetTimestepsOptions {
   /** Accepted for likeness with diffusers and ignored: schedules are computed on the CPU. Default none. */
   readonly device?: string
-  /** Noise levels to use instead of the computed ones, each in (0, 1], before shifting. Default: computed. */
+  /** Noise levels to use instead of the computed ones, falling within (0, 1], before shifting. Default: computed. */
   readonly sigmas?: readonly number[]
   /** Shift of the schedule for this image size; required by schedulers with dynamic shifting, ignored by others. Default none. */
   readonly mu?: number
-  /** Timesteps to use instead of the computed ones, in the unit of numTrainTimesteps. Default: computed. */
+  /**
+   * Timesteps to use instead of the computed ones, 0 to numTrainTimesteps, before shifting: `timesteps` comes out shifted.
+   * Not together with sigmas. Default: computed.
+   */
   readonly timesteps?: readonly number[]
 }
 
 export interface StepOptions {
-  /** Source of the noise that stochastic sampling adds. Required by schedulers that add noise, unused by others. Default none. */
-  readonly generator?: Generator
+  /**
+   * Source of the noise that stochastic sampling adds; an array has one for each row. Required by schedulers that add noise,
+   * unused by others. Default none.
+   */
+  readonly generator?: Generator | readonly Generator[]
 }
 
 export interface StepOutput {
