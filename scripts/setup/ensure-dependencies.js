@@ -1,0 +1,84 @@
+/**
+ * Owns node_modules: installs what pnpm-lock.yaml says when it is not there yet, and finds the Node 24 that runs everything else.
+ *
+ * Invariant: once the stamp in node_modules equals the hash of the lock file, nothing is installed and nothing is asked of the network.
+ * Knows nothing about Redis or the services. Runs in the entry scripts, on any Node from 20 up, before any dependency exists.
+ */
+import { spawnSync } from 'node:child_process'
+import { createHash } from 'node:crypto'
+import { accessSync, constants, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { homedir, tmpdir } from 'node:os'
+import { join } from 'node:path'
+
+const PNPM = 'pnpm@12.21.0'
+const NODE_MAJOR = 24
+
+/**
+ * Makes node_modules complete and returns the path of a Node ≥ 24.
+ * @param {string} root the project's folder
+ * @returns {string}
+ */
+export function ensureDependencies(root) {
+  const stamp = join(root, 'node_modules', '.easel-installed')
+  const wanted = createHash('sha256')
+    .update(readFileSync(join(root, 'pnpm-lock.yaml')))
+    .digest('hex')
+  if (readText(stamp) !== wanted) {
+    install(root)
+    writeFileSync(stamp, wanted)
+  }
+  return findNode(root)
+}
+
+/** @param {string} root */
+function install(root) {
+  console.error('Installing the dependencies (only the first time and after changes; about a minute) …')
+  // pnpm asks before it replaces a node_modules folder unless CI is set, and would leave out the dev tools under NODE_ENV=production.
+  const env = { ...process.env, CI: 'true', HOME: writableHome(), NODE_ENV: 'development' }
+  const { status, error, stdout } = spawnSync('npx', ['-y', PNPM, 'install', '--frozen-lockfile'], {
+    cwd: root,
+    env,
+    encoding: 'utf8',
+    stdio: ['ignore', 'pipe', 'pipe'],
+    maxBuffer: 64 * 1024 * 1024,
+    shell: process.platform === 'win32',
+  })
+  if (status === 0) return
+  if (stdout) console.error(stdout)
+  const reason = error === undefined ? 'see the lines above' : error.message
+  throw new Error(`Could not install the dependencies with ${PNPM} (${reason}): check the network or proxy, then try again.`)
+}
+
+/** npm and pnpm keep their caches in the home folder; a service account's may be missing or read-only. */
+function writableHome() {
+  const home = homedir()
+  try {
+    accessSync(home, constants.W_OK)
+    return home
+  } catch {
+    const substitute = join(tmpdir(), `easel-home-${process.getuid?.() ?? 'user'}`)
+    mkdirSync(substitute, { recursive: true, mode: 0o700 })
+    return substitute
+  }
+}
+
+/**
+ * The Node that npm installed with the dependencies, else the one that runs this, if it is new enough.
+ * @param {string} root
+ */
+function findNode(root) {
+  const installed = join(root, 'node_modules', '.bin', 'node')
+  if (spawnSync(installed, ['--version'], { stdio: 'ignore' }).status === 0) return installed
+  if (Number.parseInt(process.versions.node, 10) >= NODE_MAJOR) return process.execPath
+  const here = `${process.platform} ${process.arch} with Node ${process.versions.node}`
+  throw new Error(`Expected Node ${NODE_MAJOR} or newer (it is installed for you only on linux x64 and arm64 with glibc), got ${here}.`)
+}
+
+/** @param {string} path */
+function readText(path) {
+  try {
+    return readFileSync(path, 'utf8')
+  } catch {
+    return undefined
+  }
+}
