@@ -1,0 +1,113 @@
+import { execFile } from 'node:child_process'
+import { randomUUID } from 'node:crypto'
+import { mkdir, mkdtemp, readdir, readFile, rm, utimes, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { promisify } from 'node:util'
+import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest'
+import { describeStorage } from './conformance.ts'
+import { createLocalStorage } from './local-storage.ts'
+
+const PNG = { contentType: 'image/png' }
+const NO_MOUNT = 'a tmpfs cannot be mounted here (needs root and the right to mount)'
+const run = promisify(execFile)
+
+let dir: string
+
+beforeAll(async () => {
+  dir = await mkdtemp(join(tmpdir(), 'easel-storage-'))
+})
+
+afterAll(async () => {
+  await rm(dir, { recursive: true, force: true })
+})
+
+describeStorage('a local folder', async () => createLocalStorage({ dir: join(dir, 'conformance', 'made', 'at', 'start') }))
+
+describe('a local folder', () => {
+  test('is a plain tree of files with no temporary ones left', async () => {
+    const folder = join(dir, 'tree')
+    const storage = createLocalStorage({ dir: folder })
+    await Promise.all([1, 2, 3].map((value) => storage.put('images/a-0.png', Buffer.alloc(100_000, value), PNG)))
+    await storage.check()
+    expect(await readdir(folder, { recursive: true })).toEqual(['images', 'images/a-0.png'])
+    expect(await storage.url('images/a-0.png', { expiresInSeconds: 60 })).toBeUndefined()
+  })
+
+  test('leaves no temporary file of a write that was aborted halfway, and the old bytes', async () => {
+    const folder = join(dir, 'halfway')
+    const storage = createLocalStorage({ dir: folder })
+    await storage.put('a.png', Buffer.from('old'), PNG)
+    const controller = new AbortController()
+    const put = storage.put('a.png', Buffer.alloc(64 * 1024 * 1024), { ...PNG, signal: controller.signal })
+    setImmediate(() => controller.abort(new Error('enough')))
+    await expect(put).rejects.toThrow('enough')
+    expect(await readdir(folder)).toEqual(['a.png'])
+    expect(await readFile(join(folder, 'a.png'), 'utf8')).toBe('old')
+  })
+
+  test('lists neither temporary files nor strangers with a dot, and removes what a killed writer left an hour ago', async () => {
+    const folder = join(dir, 'left-behind')
+    const storage = createLocalStorage({ dir: folder })
+    await storage.put('images/a.png', Buffer.from('x'), PNG)
+    const hoursAgo = new Date(Date.now() - 2 * 3_600_000)
+    for (const name of ['.writing-old', '.writing-new', '.keep']) await writeFile(join(folder, 'images', name), 'x')
+    await utimes(join(folder, 'images', '.writing-old'), hoursAgo, hoursAgo)
+    await utimes(join(folder, 'images', '.keep'), hoursAgo, hoursAgo)
+    const keys: string[] = []
+    for await (const { key } of storage.list('')) keys.push(key)
+    expect(keys).toEqual(['images/a.png'])
+    expect((await readdir(join(folder, 'images'))).sort()).toEqual(['.keep', '.writing-new', 'a.png'])
+  })
+
+  test('says denied when a file stands where the folder should be', async () => {
+    const path = join(dir, 'a-file')
+    await writeFile(path, '')
+    const storage = createLocalStorage({ dir: path })
+    const denied = { name: 'StorageError', code: 'denied', retryable: false }
+    await expect(storage.check()).rejects.toMatchObject(denied)
+    await expect(storage.put('a.png', Buffer.from('x'), PNG)).rejects.toMatchObject(denied)
+  })
+
+  test('says denied on a disk mounted read-only', async ({ skip }) => {
+    const folder = (await mountTmpfs('size=1m,ro')) ?? skip(NO_MOUNT)
+    const storage = createLocalStorage({ dir: folder })
+    const denied = { name: 'StorageError', code: 'denied', retryable: false }
+    await expect(storage.check()).rejects.toMatchObject(denied)
+    await expect(storage.put('a.png', Buffer.from('x'), PNG)).rejects.toMatchObject(denied)
+  })
+
+  test('says no_space on a full disk, keeps the old bytes, and recovers when there is room again', async ({ skip }) => {
+    const folder = (await mountTmpfs('size=1m')) ?? skip(NO_MOUNT)
+    const storage = createLocalStorage({ dir: folder })
+    await storage.check()
+    await storage.put('images/a.png', Buffer.from('old'), PNG)
+    const full = { name: 'StorageError', code: 'no_space', retryable: true }
+    await expect(storage.put('images/a.png', Buffer.alloc(2 * 1024 * 1024), PNG)).rejects.toMatchObject(full)
+    expect(await readFile(join(folder, 'images/a.png'), 'utf8')).toBe('old')
+    expect(await readdir(join(folder, 'images'))).toEqual(['a.png'])
+
+    // Another program takes what is left.
+    await expect(writeFile(join(folder, 'filler'), Buffer.alloc(2 * 1024 * 1024))).rejects.toThrow('ENOSPC')
+    await expect(storage.check()).rejects.toMatchObject(full)
+    await rm(join(folder, 'filler'))
+    await storage.check()
+    await storage.put('images/a.png', Buffer.from('new'), PNG)
+    expect(await readFile(join(folder, 'images/a.png'), 'utf8')).toBe('new')
+  })
+})
+
+/** A file system in memory, unmounted when the test ends; undefined where mounting is not allowed. */
+async function mountTmpfs(options: string): Promise<string | undefined> {
+  const folder = join(dir, `disk-${randomUUID()}`)
+  await mkdir(folder)
+  try {
+    await run('mount', ['-t', 'tmpfs', '-o', options, 'tmpfs', folder])
+  } catch {
+    return undefined
+  }
+  onTestFinished(async () => {
+    await run('umount', ['--lazy', folder])
+  })
+  return folder
+}

@@ -1,0 +1,189 @@
+/**
+ * Owns a folder of objects: key `images/a.png` is the file `DIR/images/a.png`, so the folder can be copied, mounted or served as it is.
+ *
+ * Invariant: a file under its final name is complete. Bytes go to a temporary file in the same folder, are flushed, and then renamed;
+ * a reader that has the old file open keeps reading the old bytes. The content type is the one of the file's extension.
+ * Knows nothing about URLs: the api serves these objects itself. Several processes may share the folder.
+ */
+import { randomUUID } from 'node:crypto'
+import { mkdir, open, opendir, rename, rm, stat, unlink } from 'node:fs/promises'
+import { basename, dirname, join, resolve } from 'node:path'
+import { Readable } from 'node:stream'
+import { assertContentType, assertKeyPrefix, assertObjectKey, isObjectKey, toContentType } from './object-key.ts'
+import type { ListedObject, PutOptions, Storage, StoredObject } from './storage.ts'
+import { StorageError, type StorageErrorCode } from './storage-error.ts'
+
+export interface LocalStorageOptions {
+  /** The folder, absolute or relative to the working directory; made if missing. On one file system. */
+  dir: string
+}
+
+const TEMPORARY_PREFIX = '.writing-'
+/** A temporary file this old belongs to no write that still runs: its process was killed. */
+const ABANDONED_AFTER_MS = 3_600_000
+/** What a write in `check` needs at least; an empty file fits on a full disk. */
+const PROBE_BYTES = 4096
+
+const CODES: Record<string, StorageErrorCode> = {
+  ENOSPC: 'no_space',
+  EDQUOT: 'no_space',
+  EACCES: 'denied',
+  EPERM: 'denied',
+  EROFS: 'denied',
+  // A file stands where the folder should be, or the other way round.
+  ENOTDIR: 'denied',
+  EEXIST: 'denied',
+  EISDIR: 'denied',
+  ENOTEMPTY: 'denied',
+  ENAMETOOLONG: 'invalid_key',
+}
+/** The object is not there: no such file, a file where the key has a folder, or a folder under the key's name. */
+const ABSENT = new Set(['ENOENT', 'ENOTDIR', 'EISDIR'])
+
+export function createLocalStorage(options: LocalStorageOptions): Storage {
+  const root = resolve(options.dir)
+
+  const toPath = (key: string): string => {
+    assertObjectKey(key)
+    return join(root, key)
+  }
+
+  return {
+    kind: 'local',
+
+    async put(key, bytes, { contentType, signal }: PutOptions) {
+      const path = toPath(key)
+      assertContentType(key, contentType)
+      signal?.throwIfAborted()
+      try {
+        await writeAtomically(path, bytes, signal)
+      } catch (error) {
+        signal?.throwIfAborted()
+        throw toStorageError(error, `write ${key}`)
+      }
+    },
+
+    async open(key): Promise<StoredObject | undefined> {
+      const path = toPath(key)
+      try {
+        const file = await open(path, 'r')
+        try {
+          const stats = await file.stat()
+          if (!stats.isFile()) {
+            await file.close()
+            return undefined
+          }
+          const body = Readable.toWeb(file.createReadStream()) as ReadableStream<Uint8Array>
+          return { body, contentType: toContentType(key), size: stats.size, lastModified: stats.mtime }
+        } catch (error) {
+          await file.close()
+          throw error
+        }
+      } catch (error) {
+        if (ABSENT.has(codeOf(error))) return undefined
+        throw toStorageError(error, `read ${key}`)
+      }
+    },
+
+    async url(key) {
+      assertObjectKey(key)
+      return undefined
+    },
+
+    async delete(key) {
+      const path = toPath(key)
+      try {
+        await unlink(path)
+      } catch (error) {
+        if (!ABSENT.has(codeOf(error))) throw toStorageError(error, `delete ${key}`)
+      }
+    },
+
+    list(prefix) {
+      assertKeyPrefix(prefix)
+      const folder = prefix.slice(0, prefix.lastIndexOf('/') + 1)
+      return walk(root, folder, prefix)
+    },
+
+    async check() {
+      const path = join(root, `.probe-${randomUUID()}`)
+      try {
+        await mkdir(root, { recursive: true })
+        await writeAtomically(path, Buffer.alloc(PROBE_BYTES))
+        await rm(path)
+      } catch (error) {
+        throw toStorageError(error, `write to the folder ${root}`)
+      }
+    },
+
+    async close() {},
+  }
+}
+
+async function writeAtomically(path: string, bytes: Uint8Array, signal?: AbortSignal): Promise<void> {
+  const folder = dirname(path)
+  const temporary = join(folder, `${TEMPORARY_PREFIX}${randomUUID()}`)
+  await mkdir(folder, { recursive: true })
+  try {
+    const file = await open(temporary, 'wx')
+    try {
+      await file.writeFile(bytes, { signal })
+      await file.sync()
+    } finally {
+      await file.close()
+    }
+    await rename(temporary, path)
+  } catch (error) {
+    await rm(temporary, { force: true })
+    throw error
+  }
+  // The new name is durable only when the folder is flushed as well.
+  const handle = await open(folder, 'r')
+  try {
+    await handle.sync()
+  } finally {
+    await handle.close()
+  }
+}
+
+/** Objects under `folder` (empty, or ending in a slash). Removes on its way what killed writers left behind. */
+async function* walk(root: string, folder: string, prefix: string): AsyncGenerator<ListedObject> {
+  try {
+    for await (const entry of await opendir(join(root, folder))) {
+      const key = `${folder}${entry.name}`
+      if (entry.name.startsWith(TEMPORARY_PREFIX)) await removeAbandoned(join(root, key))
+      else if (!isObjectKey(key)) continue
+      else if (entry.isDirectory() && `${key}/`.startsWith(prefix)) yield* walk(root, `${key}/`, prefix)
+      else if (entry.isFile() && key.startsWith(prefix)) {
+        const lastModified = await modifiedAt(join(root, key))
+        if (lastModified !== undefined) yield { key, lastModified }
+      }
+    }
+  } catch (error) {
+    if (!ABSENT.has(codeOf(error))) throw toStorageError(error, `list ${basename(root)}/${folder}`)
+  }
+}
+
+async function removeAbandoned(path: string): Promise<void> {
+  const lastModified = await modifiedAt(path)
+  if (lastModified !== undefined && Date.now() - lastModified.getTime() > ABANDONED_AFTER_MS) await rm(path, { force: true })
+}
+
+async function modifiedAt(path: string): Promise<Date | undefined> {
+  try {
+    return (await stat(path)).mtime
+  } catch (error) {
+    if (ABSENT.has(codeOf(error))) return undefined
+    throw error
+  }
+}
+
+function codeOf(error: unknown): string {
+  return error instanceof Error && 'code' in error && typeof error.code === 'string' ? error.code : ''
+}
+
+function toStorageError(error: unknown, action: string): StorageError {
+  if (error instanceof StorageError) return error
+  const code = CODES[codeOf(error)] ?? 'unavailable'
+  return new StorageError(code, `Could not ${action}: ${error instanceof Error ? error.message : String(error)}`, { cause: error })
+}

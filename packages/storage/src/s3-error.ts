@@ -1,0 +1,61 @@
+/**
+ * Owns how an S3 server's answer becomes a `StorageError`: the table of names and statuses, gathered from AWS, MinIO, RustFS, R2 and
+ * versitygw.
+ *
+ * Invariant: whatever the SDK throws, the result tells whether trying again can help. A status alone is not trusted where servers differ:
+ * versitygw answers 404 to a wrong access key.
+ */
+import { StorageError, type StorageErrorCode } from './storage-error.ts'
+
+const CODES_BY_NAME: Record<string, StorageErrorCode> = {
+  InvalidAccessKeyId: 'denied',
+  SignatureDoesNotMatch: 'denied',
+  // versitygw's word, with status 404.
+  XAdminUserNotFound: 'denied',
+  AccessDenied: 'denied',
+  ExpiredToken: 'denied',
+  QuotaExceeded: 'no_space',
+  XMinioStorageFull: 'no_space',
+  XMinioAdminBucketQuotaExceeded: 'no_space',
+  InsufficientStorage: 'no_space',
+  KeyTooLongError: 'invalid_key',
+  XMinioInvalidObjectName: 'invalid_key',
+  // The clocks differ; the SDK corrects its own from the answer before the next call.
+  RequestTimeTooSkewed: 'unavailable',
+}
+
+/** Statuses below 500 after which the same request may succeed. 404 is a bucket that `check` has yet to make. */
+const RETRYABLE_STATUSES = new Set([404, 408, 409, 423, 425, 429])
+const NOT_IMPLEMENTED = 501
+const INSUFFICIENT_STORAGE = 507
+
+/** The server's own word for what went wrong (`NoSuchKey`), or the name of a client-side error (`TimeoutError`). */
+export function nameOf(error: unknown): string {
+  return error instanceof Error ? error.name : ''
+}
+
+/** The answer's HTTP status; undefined when there was no answer. */
+export function statusOf(error: unknown): number | undefined {
+  if (typeof error !== 'object' || error === null) return undefined
+  // `$metadata` comes with errors the server described; `$response` with answers that are no S3 error document, such as a proxy's page.
+  const { $metadata, $response } = error as { $metadata?: { httpStatusCode?: number }; $response?: { statusCode?: number } }
+  return $metadata?.httpStatusCode ?? $response?.statusCode
+}
+
+export function toStorageError(error: unknown, action: string): StorageError {
+  if (error instanceof StorageError) return error
+  const status = statusOf(error)
+  const name = nameOf(error)
+  const code = CODES_BY_NAME[name] ?? codeOfStatus(status)
+  const detail = error instanceof Error && error.message !== '' && error.message !== name ? `: ${error.message}` : ''
+  return new StorageError(code, `Could not ${action}: ${name}${status === undefined ? '' : ` (HTTP ${status})`}${detail}`, { cause: error })
+}
+
+function codeOfStatus(status: number | undefined): StorageErrorCode {
+  if (status === undefined) return 'unavailable'
+  if (status === INSUFFICIENT_STORAGE) return 'no_space'
+  if (status === NOT_IMPLEMENTED) return 'denied'
+  // A 2xx that the SDK could not read was cut short.
+  if (status >= 500 || status < 300 || RETRYABLE_STATUSES.has(status)) return 'unavailable'
+  return 'denied'
+}

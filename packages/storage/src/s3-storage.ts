@@ -1,0 +1,223 @@
+/**
+ * Owns a bucket of objects on any S3-compatible server: key `images/a.png` is the object `PREFIX/images/a.png`.
+ *
+ * Invariant: every object is one PutObject of bytes in memory, which S3 servers publish as a whole. Objects are written and read through
+ * `endpoint`; links are signed for `publicEndpoint`, because the Host header is part of the signature.
+ * Calls are tried twice here; waiting for a server that is down is `putWithRetry`'s work.
+ */
+import {
+  CreateBucketCommand,
+  DeleteObjectCommand,
+  GetObjectCommand,
+  HeadBucketCommand,
+  type ObjectCannedACL,
+  paginateListObjectsV2,
+  PutObjectCommand,
+  S3Client,
+  type S3ClientConfig,
+  type ServerSideEncryption,
+} from '@aws-sdk/client-s3'
+import { getSignedUrl } from '@aws-sdk/s3-request-presigner'
+import { assertContentType, assertKeyPrefix, assertObjectKey, isObjectKey, toContentType } from './object-key.ts'
+import { nameOf, statusOf, toStorageError } from './s3-error.ts'
+import type { ListedObject, PutOptions, Storage, StoredObject } from './storage.ts'
+
+export interface S3StorageOptions {
+  bucket: string
+  /** URL that this process reaches the server at. Default: AWS, by region. */
+  endpoint?: string | undefined
+  /** URL that clients reach the server at, put into links. Default: `endpoint`. */
+  publicEndpoint?: string | undefined
+  /** Region that requests are signed for. Default: `us-east-1`, which most servers other than AWS expect. */
+  region?: string | undefined
+  /** Default: the AWS SDK's chain (AWS_* variables, profile, container or instance role). */
+  credentials?: { accessKeyId: string; secretAccessKey: string } | undefined
+  /** Put before every key, with or without slashes around it. Default: none. */
+  prefix?: string | undefined
+  /** Bucket in the path (`host/bucket/key`) and not in the host name. Default: true, which every server understands. */
+  forcePathStyle?: boolean | undefined
+  /** Encryption asked for with each object. Default: the bucket's own. */
+  serverSideEncryption?: ServerSideEncryption | undefined
+  /** Key for `aws:kms` and `aws:kms:dsse`. Default: the account's. */
+  kmsKeyId?: string | undefined
+  /** Canned access list of each object, such as `public-read`. Default: none sent; many buckets refuse any. */
+  acl?: ObjectCannedACL | undefined
+  /** Longest wait for an answer, and for the next bytes of one, in ms, from 1. Default: 30 000. */
+  requestTimeoutMs?: number | undefined
+}
+
+const DEFAULT_REGION = 'us-east-1'
+const DEFAULT_REQUEST_TIMEOUT_MS = 30_000
+const CONNECTION_TIMEOUT_MS = 5_000
+/** One quick second try hides a connection that the server had just closed. */
+const MAX_ATTEMPTS = 2
+/** Limit of the signature scheme: a week. */
+const MAX_EXPIRY_SECONDS = 604_800
+/** The bucket is there: another process made it first, or it is ours already. A foreign one fails the write that follows. */
+const BUCKET_EXISTS = new Set(['BucketAlreadyOwnedByYou', 'BucketAlreadyExists', 'OperationAborted'])
+const PROBE_NAME = '.probe'
+
+export function createS3Storage(options: S3StorageOptions): Storage {
+  const { bucket } = options
+  const prefix = toPrefix(options.prefix)
+  const client = new S3Client(toClientConfig(options, options.endpoint))
+  const publicClient = new S3Client(toClientConfig(options, options.publicEndpoint ?? options.endpoint))
+
+  const locate = (key: string) => {
+    assertObjectKey(key)
+    return { Bucket: bucket, Key: `${prefix}${key}` }
+  }
+  const write = (location: { Bucket: string; Key: string }, bytes: Uint8Array, contentType: string, signal?: AbortSignal) =>
+    client.send(
+      new PutObjectCommand({
+        ...location,
+        Body: Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength),
+        ContentLength: bytes.byteLength,
+        ContentType: contentType,
+        ServerSideEncryption: options.serverSideEncryption,
+        SSEKMSKeyId: options.kmsKeyId,
+        ACL: options.acl,
+      }),
+      signal === undefined ? {} : { abortSignal: signal },
+    )
+
+  return {
+    kind: 's3',
+
+    async put(key, bytes, { contentType, signal }: PutOptions) {
+      const location = locate(key)
+      assertContentType(key, contentType)
+      signal?.throwIfAborted()
+      try {
+        await write(location, bytes, contentType, signal)
+      } catch (error) {
+        signal?.throwIfAborted()
+        throw toStorageError(error, `write ${key} to bucket ${bucket}`)
+      }
+    },
+
+    async open(key): Promise<StoredObject | undefined> {
+      const location = locate(key)
+      try {
+        const { Body, ContentType, ContentLength, LastModified } = await client.send(new GetObjectCommand(location))
+        if (Body === undefined || ContentLength === undefined || LastModified === undefined) {
+          throw new Error('Expected a body, Content-Length and Last-Modified in the answer')
+        }
+        return {
+          body: Body.transformToWebStream() as ReadableStream<Uint8Array>,
+          contentType: ContentType ?? toContentType(key),
+          size: ContentLength,
+          lastModified: LastModified,
+        }
+      } catch (error) {
+        if (nameOf(error) === 'NoSuchKey') return undefined
+        throw toStorageError(error, `read ${key} from bucket ${bucket}`)
+      }
+    },
+
+    async url(key, { expiresInSeconds }) {
+      const location = locate(key)
+      if (!Number.isInteger(expiresInSeconds) || expiresInSeconds < 1 || expiresInSeconds > MAX_EXPIRY_SECONDS) {
+        throw new RangeError(`Expected expiresInSeconds to be an integer from 1 to ${MAX_EXPIRY_SECONDS}, got ${expiresInSeconds}`)
+      }
+      // The signature holds whole seconds; counting from them keeps expiresAt from promising a part of a second too much.
+      const signingDate = new Date(Math.floor(Date.now() / 1000) * 1000)
+      try {
+        const url = await getSignedUrl(publicClient, new GetObjectCommand(location), { expiresIn: expiresInSeconds, signingDate })
+        return { url, expiresAt: new Date(signingDate.getTime() + expiresInSeconds * 1000) }
+      } catch (error) {
+        throw toStorageError(error, `sign a link to ${key}`)
+      }
+    },
+
+    async delete(key) {
+      const location = locate(key)
+      try {
+        await client.send(new DeleteObjectCommand(location))
+      } catch (error) {
+        if (nameOf(error) !== 'NoSuchKey') throw toStorageError(error, `delete ${key} from bucket ${bucket}`)
+      }
+    },
+
+    list(keyPrefix) {
+      assertKeyPrefix(keyPrefix)
+      return listObjects(client, bucket, prefix, keyPrefix)
+    },
+
+    async check() {
+      try {
+        await ensureBucket(client, bucket)
+        const location = { Bucket: bucket, Key: `${prefix}${PROBE_NAME}` }
+        await write(location, new Uint8Array(1), 'application/octet-stream')
+        await client.send(new DeleteObjectCommand(location))
+      } catch (error) {
+        throw toStorageError(error, `write to bucket ${bucket} at ${options.endpoint ?? 'AWS'}`)
+      }
+    },
+
+    async close() {
+      client.destroy()
+      publicClient.destroy()
+    },
+  }
+}
+
+function toClientConfig(options: S3StorageOptions, endpoint: string | undefined): S3ClientConfig {
+  const timeoutMs = options.requestTimeoutMs ?? DEFAULT_REQUEST_TIMEOUT_MS
+  return {
+    region: options.region ?? DEFAULT_REGION,
+    forcePathStyle: options.forcePathStyle ?? true,
+    maxAttempts: MAX_ATTEMPTS,
+    // The SDK's newer default adds checksum trailers that some servers store as part of the object.
+    requestChecksumCalculation: 'WHEN_REQUIRED',
+    responseChecksumValidation: 'WHEN_REQUIRED',
+    requestHandler: {
+      connectionTimeout: Math.min(CONNECTION_TIMEOUT_MS, timeoutMs),
+      requestTimeout: timeoutMs,
+      // Without it the SDK only logs a warning and waits on.
+      throwOnRequestTimeout: true,
+      socketTimeout: timeoutMs,
+    },
+    ...(endpoint === undefined ? {} : { endpoint }),
+    ...(options.credentials === undefined ? {} : { credentials: options.credentials }),
+  }
+}
+
+function toPrefix(prefix: string | undefined): string {
+  const trimmed = (prefix ?? '').replace(/^\/+|\/+$/g, '')
+  if (trimmed === '') return ''
+  assertObjectKey(trimmed)
+  return `${trimmed}/`
+}
+
+async function ensureBucket(client: S3Client, bucket: string): Promise<void> {
+  try {
+    await client.send(new HeadBucketCommand({ Bucket: bucket }))
+    return
+  } catch (error) {
+    const status = statusOf(error)
+    if (status === undefined || status >= 500) throw error
+    // An answer to HEAD has no text. The write that follows is refused with a reason (region, credentials), or not at all: credentials
+    // that may only write objects get 403 here.
+    if (status !== 404) return
+  }
+  try {
+    await client.send(new CreateBucketCommand({ Bucket: bucket }))
+  } catch (error) {
+    if (!BUCKET_EXISTS.has(nameOf(error))) throw error
+  }
+}
+
+async function* listObjects(client: S3Client, bucket: string, prefix: string, keyPrefix: string): AsyncGenerator<ListedObject> {
+  try {
+    for await (const page of paginateListObjectsV2({ client }, { Bucket: bucket, Prefix: `${prefix}${keyPrefix}` })) {
+      for (const { Key, LastModified } of page.Contents ?? []) {
+        if (Key === undefined || LastModified === undefined) continue
+        const key = Key.slice(prefix.length)
+        if (isObjectKey(key)) yield { key, lastModified: LastModified }
+      }
+    }
+  } catch (error) {
+    throw toStorageError(error, `list '${keyPrefix}' in bucket ${bucket}`)
+  }
+}

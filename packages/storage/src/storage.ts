@@ -1,0 +1,70 @@
+/**
+ * Owns the interface between the services and wherever the pictures are kept. Two drivers implement it, `local-storage.ts` and
+ * `s3-storage.ts`; `conformance.ts` is what both must do.
+ *
+ * Glossary: an *object* is a sequence of bytes with a content type; a *key* is its name, a relative path such as `images/ID-0.png`;
+ * the *store* is the folder or bucket that holds the objects.
+ *
+ * Knows nothing about jobs, models or HTTP routes. Runs in the api and in the worker's main process.
+ */
+
+export interface Storage {
+  readonly kind: 'local' | 's3'
+
+  /**
+   * Writes the object, replacing one of the same key. A reader sees the old bytes or the new ones, never a part.
+   * When it resolves the bytes are durable as far as the store can tell.
+   */
+  put(key: string, bytes: Uint8Array, options: PutOptions): Promise<void>
+
+  /** The object, or undefined when there is none. The caller reads `body` to its end or cancels it: until then it holds a file or socket. */
+  open(key: string): Promise<StoredObject | undefined>
+
+  /**
+   * A link that anyone can open until `expiresAt`, or undefined when the store cannot make one (a local folder).
+   * It is only signed, not tried: the object may be missing.
+   */
+  url(key: string, options: UrlOptions): Promise<SignedUrl | undefined>
+
+  /** Removes the object; an absent one is fine. */
+  delete(key: string): Promise<void>
+
+  /** Every object whose key begins with `prefix`, in no particular order. Objects may be deleted while it runs. */
+  list(prefix: string): AsyncIterable<ListedObject>
+
+  /** Makes sure that the store exists, creating the folder or bucket if it is missing, and can be written to; else throws. */
+  check(): Promise<void>
+
+  /** Lets go of sockets. The storage must not be used afterwards. */
+  close(): Promise<void>
+}
+
+export interface PutOptions {
+  /** Must be the type that the key's extension stands for: `image/png` for `.png`, `application/octet-stream` for an unknown one. */
+  contentType: string
+  /** Ends a write that is under way; the promise then rejects with the signal's reason. Default: none. */
+  signal?: AbortSignal | undefined
+}
+
+export interface UrlOptions {
+  /** How long the link works from now on, in seconds: an integer, 1–604800 (a week, the limit of S3 signatures). */
+  expiresInSeconds: number
+}
+
+export interface StoredObject {
+  body: ReadableStream<Uint8Array>
+  contentType: string
+  /** Bytes. */
+  size: number
+  lastModified: Date
+}
+
+export interface SignedUrl {
+  url: string
+  expiresAt: Date
+}
+
+export interface ListedObject {
+  key: string
+  lastModified: Date
+}

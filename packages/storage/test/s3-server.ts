@@ -1,0 +1,54 @@
+/**
+ * Owns the choice of a real S3 server for tests: one that is given, else a container, else versitygw as a process.
+ *
+ * In this order: `S3_TEST_ENDPOINT` (with `S3_TEST_ACCESS_KEY_ID`, `S3_TEST_SECRET_ACCESS_KEY`); the image named by `S3_IMAGE`, when it is
+ * there or pulls within 60 s; versitygw in the project's `.bin`, built there by `go install` when Go is there. Otherwise the answer says
+ * why tests must be skipped, and so does a warning.
+ * Invariant: a server started here is gone when its starter has called `stop()` or has exited; it begins empty and has no bucket.
+ * Runs in test processes. Building takes up to two minutes once: give the hook that starts a server `S3_SERVER_START_TIMEOUT_MS`.
+ */
+import { startS3Container } from './s3-container.ts'
+import type { NoS3Server, S3Server, S3ServerOptions } from './server-under-test.ts'
+import { startVersitygw } from './versitygw.ts'
+
+export type { NoS3Server, S3Server, S3ServerOptions }
+
+/** Enough to pull an image in vain and then to build versitygw on a slow machine, in ms. */
+export const S3_SERVER_START_TIMEOUT_MS = 360_000
+
+export async function startS3Server(options: S3ServerOptions = {}): Promise<S3Server | NoS3Server> {
+  const given = findGivenServer()
+  if (given !== undefined) return given
+  const reasons = ['S3_TEST_ENDPOINT is not set']
+  for (const start of [startS3Container, startVersitygw]) {
+    const server = await start(options)
+    if (!('skipped' in server)) return server
+    reasons.push(server.skipped)
+  }
+  const skipped = `No S3 server for the tests: ${reasons.join('; ')}`
+  // oxlint-disable-next-line no-console -- a skipped test must be seen in the output, whatever reporter runs
+  console.warn(`\n*** SKIPPED *** ${skipped}\n`)
+  return { skipped }
+}
+
+function findGivenServer(): S3Server | undefined {
+  const { S3_TEST_ENDPOINT: endpoint, S3_TEST_ACCESS_KEY_ID: accessKeyId, S3_TEST_SECRET_ACCESS_KEY: secretAccessKey } = process.env
+  if (endpoint === undefined || endpoint === '') return undefined
+  if (accessKeyId === undefined || secretAccessKey === undefined) {
+    throw new Error('Expected S3_TEST_ACCESS_KEY_ID and S3_TEST_SECRET_ACCESS_KEY beside S3_TEST_ENDPOINT, got only the endpoint')
+  }
+  const refuse = async () => {
+    throw new Error(`Expected a server started by the tests, got the given one at ${endpoint}: it is not ours to stop`)
+  }
+  return {
+    endpoint,
+    accessKeyId,
+    secretAccessKey,
+    source: 'given',
+    stop: async () => {},
+    kill: refuse,
+    restart: refuse,
+    pause: refuse,
+    resume: refuse,
+  }
+}

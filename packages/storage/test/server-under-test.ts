@@ -1,0 +1,65 @@
+/**
+ * Owns what every way to start an S3 server for tests has in common: the handle that tests get, a free port, and the wait for an answer.
+ */
+import { once } from 'node:events'
+import { type AddressInfo, createServer } from 'node:net'
+import { setTimeout as delay } from 'node:timers/promises'
+
+const ANSWER_TIMEOUT_MS = 20_000
+
+export interface S3ServerOptions {
+  /** Folder for the data of a versitygw process, never deleted. Default: a temporary one, deleted by `stop()`. Containers ignore it. */
+  dir?: string
+}
+
+export interface S3Server {
+  /** `http://127.0.0.1:PORT`; the same after `restart()`. */
+  readonly endpoint: string
+  readonly accessKeyId: string
+  readonly secretAccessKey: string
+  /** What answers: `given`, `container` or `process`. A given server is nobody's to stop: `kill`, `restart`, `pause`, `resume` throw. */
+  readonly source: 'given' | 'container' | 'process'
+  /** Ends the server and deletes its data. May be called twice. A given server just stays. */
+  stop(): Promise<void>
+  /** Ends the server at once, as a crash would; connections are refused until `restart()`. */
+  kill(): Promise<void>
+  /** Starts again on the same port and data; resolves when it answers. */
+  restart(): Promise<void>
+  /** Freezes the server: connections stay open and nothing answers. */
+  pause(): Promise<void>
+  /** Ends `pause()`. */
+  resume(): Promise<void>
+}
+
+export interface NoS3Server {
+  /** Why there is none, and what would help. */
+  skipped: string
+}
+
+/** A TCP port of 127.0.0.1 that nothing listens on at the moment. */
+export async function findFreePort(): Promise<number> {
+  const server = createServer().listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const { port } = server.address() as AddressInfo
+  server.close()
+  await once(server, 'close')
+  return port
+}
+
+/** Resolves when something speaks HTTP at `endpoint`: an S3 server answers 403 to a request without a signature. Throws when `hasEnded` says that waiting is in vain. */
+export async function waitForAnswer(endpoint: string, hasEnded: () => string | undefined): Promise<void> {
+  const deadline = performance.now() + ANSWER_TIMEOUT_MS
+  for (;;) {
+    try {
+      const answer = await fetch(endpoint, { signal: AbortSignal.timeout(2_000) })
+      await answer.body?.cancel()
+      return
+    } catch (error) {
+      const end = hasEnded()
+      if (end !== undefined) throw new Error(`Expected the S3 server to answer at ${endpoint}, got its end: ${end}`, { cause: error })
+      if (performance.now() > deadline)
+        throw new Error(`Expected the S3 server to answer at ${endpoint} within ${ANSWER_TIMEOUT_MS} ms`, { cause: error })
+      await delay(50)
+    }
+  }
+}
