@@ -200,7 +200,8 @@ async function superviseServer(child: ChildProcess, controls: Controls): Promise
   }
 }
 
-async function findFreePort(): Promise<number> {
+/** A TCP port on 127.0.0.1 that nobody listens on at this moment. */
+export async function findFreePort(): Promise<number> {
   const server = createServer().listen(0, '127.0.0.1')
   await once(server, 'listening')
   const { port } = server.address() as AddressInfo

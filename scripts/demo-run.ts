@@ -1,0 +1,178 @@
+/**
+ * Owns `npm run demo`: the whole service on free ports, a few prompts at once through its HTTP API, the pictures on screen and on disk.
+ *
+ * Invariant: it shares nothing with a running Easel (own queue prefix, own storage, own ports) and leaves nothing behind but demo-output/,
+ * whether it ends by itself or by Ctrl-C. Everything goes the way a client's request goes; nothing is short-cut. Runs on Node 24.
+ */
+import { Redis } from 'ioredis'
+import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { basename, join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import sharp from 'sharp'
+import type { Job } from '../packages/contract/src/index.ts'
+import { findFreePort, startRedis } from '../packages/job-store/test/redis-server.ts'
+import { createProgressLines } from './progress-lines.ts'
+import { endServices, failWhenOneEnds, type ServiceProcess, startService, untilOk } from './service-process.ts'
+import { ensureRedisServer } from './setup/ensure-redis.ts'
+import { onStopSignals } from './stop-signals.ts'
+import { toHalfBlocks, toRows } from './terminal-picture.ts'
+
+const REQUESTS = [
+  { prompt: 'a red boat on the sea', seed: 42 },
+  { prompt: 'a big green cat at night', seed: 7 },
+  { prompt: 'a purple flower and a pink balloon in a meadow', seed: 3, num_images_per_prompt: 2 },
+  { prompt: 'a black rocket above a white ball at sunset', seed: 5 },
+]
+const OUTPUT = 'demo-output'
+const START_LIMIT_MS = 120_000
+const JOBS_LIMIT_MS = 300_000
+const END_LIMIT_MS = 10_000
+/** Characters a picture takes on screen, if the terminal is that wide; half as many lines. */
+const PICTURE_COLUMNS = 48
+
+const stopping = new AbortController()
+onStopSignals(
+  () => stopping.abort(),
+  () => process.exit(130),
+)
+process.exitCode = await main()
+
+async function main(): Promise<number> {
+  const startedAt = performance.now()
+  const cleanups: (() => Promise<unknown>)[] = []
+  try {
+    await mkdir(OUTPUT, { recursive: true })
+    const { url, services } = await startEasel(cleanups)
+    const ended = failWhenOneEnds(services)
+    console.log('Starting Redis, the api and one worker …')
+    await Promise.race([untilOk(`${url}/readyz`, toLimit(START_LIMIT_MS)), ended])
+    console.log(`Ready after ${toSeconds(performance.now() - startedAt)}. ${REQUESTS.length} prompts at once to ${url}/v1/jobs:\n`)
+    const pictures = await Promise.race([runJobs(url, toLimit(JOBS_LIMIT_MS)), ended])
+    if (process.stdout.isTTY && process.stdout.getColorDepth() === 24) await draw(pictures)
+    return 0
+  } catch (error) {
+    if (stopping.signal.aborted) return 0
+    const reason = error instanceof Error && error.name === 'TimeoutError' ? 'it took too long' : String(error)
+    console.error(`\nThe demo failed: ${reason}. The services' own words are in ${OUTPUT}/api.log and ${OUTPUT}/gpu-worker.log.`)
+    return 1
+  } finally {
+    stopping.abort()
+    console.log('\nStopping everything …')
+    for (const cleanup of cleanups.toReversed()) await cleanup()
+  }
+}
+
+/** Starts Redis (unless REDIS_URL names one), the api and a worker; what it takes to undo that is added to `cleanups` step by step. */
+async function startEasel(cleanups: (() => Promise<unknown>)[]): Promise<{ url: string; services: ServiceProcess[] }> {
+  const storageDir = await mkdtemp(join(tmpdir(), 'easel-demo-'))
+  cleanups.push(() => rm(storageDir, { recursive: true, force: true }))
+  const prefix = `{${basename(storageDir)}}`
+
+  let redisUrl = process.env['REDIS_URL']
+  if (redisUrl === undefined) {
+    ensureRedisServer()
+    const redis = await startRedis({ detached: true })
+    cleanups.push(() => redis.stop())
+    redisUrl = redis.url
+  } else {
+    cleanups.push(() => deleteKeys(new Redis(redisUrl as string), prefix))
+  }
+
+  const port = await findFreePort()
+  const url = `http://127.0.0.1:${port}`
+  const env: NodeJS.ProcessEnv = {
+    ...process.env,
+    HOST: '127.0.0.1',
+    PORT: String(port),
+    PUBLIC_URL: url,
+    REDIS_URL: redisUrl,
+    QUEUE_PREFIX: prefix,
+    MODEL: 'tiny-scenes',
+    MODELS_DIR: 'models',
+    STORAGE: 'local',
+    STORAGE_DIR: storageDir,
+    SHUTDOWN_GRACE: '1',
+    // Meant for the real service, and in the demo's way.
+    MODEL_PATH: undefined,
+    API_KEYS: undefined,
+    RATE_LIMIT: undefined,
+    METRICS_PORT: undefined,
+  }
+  const services = (['api', 'gpu-worker'] as const).map((name) => startService(name, env, join(OUTPUT, `${name}.log`)))
+  cleanups.push(() => endServices(services, END_LIMIT_MS))
+  return { url, services }
+}
+
+/** Submits everything, follows it to the end, saves the pictures and says where they are. */
+async function runJobs(url: string, signal: AbortSignal): Promise<Buffer[]> {
+  const lines = createProgressLines(
+    REQUESTS.map(({ prompt }) => prompt),
+    process.stdout,
+  )
+  const jobs = await Promise.all(
+    REQUESTS.map(async (request, index) => {
+      const headers = { 'content-type': 'application/json' }
+      let job = await requestJob(`${url}/v1/jobs`, { method: 'POST', headers, body: JSON.stringify(request), signal })
+      while (job.completed_at === null) {
+        lines.update(index, job)
+        await sleep(100, undefined, { signal })
+        job = await requestJob(`${url}/v1/jobs/${job.id}`, { signal })
+      }
+      lines.update(index, job)
+      return job
+    }),
+  )
+
+  const pictures: Buffer[] = []
+  for (const job of jobs) {
+    const { output, error, timings, input } = job
+    if (output === null || timings === null) throw new Error(`"${input.prompt}" ended ${job.status}: ${error?.message}`)
+    const steps = `${input.num_inference_steps} steps in ${timings.denoise_ms.toFixed(0)} ms`
+    console.log(`\n${input.prompt}\n  ${toSeconds(timings.total_ms)} (waited ${timings.queue_ms.toFixed(0)} ms, ${steps})`)
+    for (const [index, image] of output.images.entries()) {
+      const png = Buffer.from(await (await expectOk(await fetch(image.url, { signal }))).arrayBuffer())
+      const suffix = output.images.length === 1 ? '' : `-${index}`
+      const file = join(OUTPUT, `${input.prompt.replaceAll(/\W+/g, '-')}${suffix}.png`)
+      await writeFile(file, png)
+      console.log(`  ${image.url}\n  ${file}  (${image.width} × ${image.height}, seed ${image.seed})`)
+      pictures.push(png)
+    }
+  }
+  return pictures
+}
+
+async function requestJob(url: string, init: RequestInit): Promise<Job> {
+  return (await (await expectOk(await fetch(url, init))).json()) as Job
+}
+
+async function expectOk(response: Response): Promise<Response> {
+  if (!response.ok) throw new Error(`Expected 2xx from ${response.url}, got ${response.status}: ${await response.text()}`)
+  return response
+}
+
+async function draw(pictures: Buffer[]): Promise<void> {
+  const columns = process.stdout.columns
+  const width = Math.min(PICTURE_COLUMNS, columns)
+  const drawn = pictures.map(async (png) => {
+    const { data, info } = await sharp(png).resize(width, width, { fit: 'fill' }).removeAlpha().raw().toBuffer({ resolveWithObject: true })
+    return toHalfBlocks({ data, width: info.width, height: info.height })
+  })
+  console.log(`\n${toRows(await Promise.all(drawn), width, columns).join('\n')}`)
+}
+
+/** Removes what the demo wrote into a Redis that is not its own. */
+async function deleteKeys(redis: Redis, prefix: string): Promise<void> {
+  for await (const keys of redis.scanStream({ match: `${prefix}*`, count: 1000 })) {
+    if (keys.length > 0) await redis.unlink(keys)
+  }
+  redis.disconnect()
+}
+
+function toLimit(limitMs: number): AbortSignal {
+  return AbortSignal.any([stopping.signal, AbortSignal.timeout(limitMs)])
+}
+
+function toSeconds(durationMs: number): string {
+  return `${(durationMs / 1000).toFixed(1)} s`
+}

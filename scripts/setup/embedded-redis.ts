@@ -1,0 +1,56 @@
+/**
+ * Owns the Redis of `npm start` where no REDIS_URL names another: one server a checkout, whose jobs survive a restart (data/redis).
+ *
+ * Invariant: one data folder has one server. Its port, remembered beside the data, is the lock: whoever binds it is the owner, anyone
+ * else (`npm run start:worker` in a second terminal) uses the same server. Knows nothing about queues.
+ */
+import { Redis } from 'ioredis'
+import { mkdir, readFile, writeFile } from 'node:fs/promises'
+import { join, resolve } from 'node:path'
+import { findFreePort, startRedis } from '../../packages/job-store/test/redis-server.ts'
+import { ensureRedisServer } from './ensure-redis.ts'
+
+/** Where the Redis container has its data, whatever the folder is called outside. */
+const CONTAINER_DIR = '/data'
+
+export async function openEmbeddedRedis(folder: string): Promise<{ url: string; stop(): Promise<void> }> {
+  ensureRedisServer()
+  const dir = resolve(folder)
+  await mkdir(dir, { recursive: true })
+  const portFile = join(dir, 'port')
+  for (;;) {
+    const port = await rememberedPort(portFile)
+    try {
+      return await startRedis({ port, dir, appendonly: true, detached: true })
+    } catch (error) {
+      if (!/already (in use|allocated)/.test(String(error))) throw error
+    }
+    const url = `redis://127.0.0.1:${port}`
+    if (await isOurs(url, dir)) return { url, stop: async () => {} }
+    await writeFile(portFile, String(await findFreePort()))
+  }
+}
+
+async function rememberedPort(file: string): Promise<number> {
+  try {
+    // Fails when the file exists, so that two first starts at the same moment agree on one port.
+    await writeFile(file, String(await findFreePort()), { flag: 'wx' })
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error
+  }
+  return Number(await readFile(file, 'utf8'))
+}
+
+async function isOurs(url: string, dir: string): Promise<boolean> {
+  const client = new Redis(url, { lazyConnect: true, retryStrategy: null, connectTimeout: 2000, commandTimeout: 2000 })
+  client.on('error', () => {})
+  try {
+    await client.connect()
+    const [, answer] = await client.config('GET', 'dir')
+    return answer === dir || answer === CONTAINER_DIR
+  } catch {
+    return false
+  } finally {
+    client.disconnect()
+  }
+}
