@@ -1,16 +1,12 @@
-import { execFile } from 'node:child_process'
-import { randomUUID } from 'node:crypto'
-import { mkdir, mkdtemp, readdir, readFile, rm, utimes, writeFile } from 'node:fs/promises'
+import { mkdtemp, readdir, readFile, rm, utimes, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { promisify } from 'node:util'
-import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { mountTmpfs, NO_TMPFS } from '../test/tmpfs.ts'
 import { describeStorage } from './conformance.ts'
 import { createLocalStorage } from './local-storage.ts'
 
 const PNG = { contentType: 'image/png' }
-const NO_MOUNT = 'a tmpfs cannot be mounted here (needs root and the right to mount)'
-const run = promisify(execFile)
 
 let dir: string
 
@@ -70,7 +66,7 @@ describe('a local folder', () => {
   })
 
   test('says denied on a disk mounted read-only', async ({ skip }) => {
-    const folder = (await mountTmpfs('size=1m,ro')) ?? skip(NO_MOUNT)
+    const folder = (await mountTmpfs('size=1m,ro')) ?? skip(NO_TMPFS)
     const storage = createLocalStorage({ dir: folder })
     const denied = { name: 'StorageError', code: 'denied', retryable: false }
     await expect(storage.check()).rejects.toMatchObject(denied)
@@ -78,7 +74,7 @@ describe('a local folder', () => {
   })
 
   test('says no_space on a full disk, keeps the old bytes, and recovers when there is room again', async ({ skip }) => {
-    const folder = (await mountTmpfs('size=1m')) ?? skip(NO_MOUNT)
+    const folder = (await mountTmpfs('size=1m')) ?? skip(NO_TMPFS)
     const storage = createLocalStorage({ dir: folder })
     await storage.check()
     await storage.put('images/a.png', Buffer.from('old'), PNG)
@@ -96,18 +92,3 @@ describe('a local folder', () => {
     expect(await readFile(join(folder, 'images/a.png'), 'utf8')).toBe('new')
   })
 })
-
-/** A file system in memory, unmounted when the test ends; undefined where mounting is not allowed. */
-async function mountTmpfs(options: string): Promise<string | undefined> {
-  const folder = join(dir, `disk-${randomUUID()}`)
-  await mkdir(folder)
-  try {
-    await run('mount', ['-t', 'tmpfs', '-o', options, 'tmpfs', folder])
-  } catch {
-    return undefined
-  }
-  onTestFinished(async () => {
-    await run('umount', ['--lazy', folder])
-  })
-  return folder
-}

@@ -40,6 +40,8 @@ const CODES: Record<string, StorageErrorCode> = {
 /** The object is not there: no such file, a file where the key has a folder, or a folder under the key's name. */
 const ABSENT = new Set(['ENOENT', 'ENOTDIR', 'EISDIR'])
 
+const CANNOT_FLUSH = new Set(['EINVAL', 'ENOTSUP', 'ENOSYS'])
+
 export function createLocalStorage(options: LocalStorageOptions): Storage {
   const root = resolve(options.dir)
 
@@ -137,10 +139,16 @@ async function writeAtomically(path: string, bytes: Uint8Array, signal?: AbortSi
     await rm(temporary, { force: true })
     throw error
   }
-  // The new name is durable only when the folder is flushed as well.
+  await flushFolder(folder)
+}
+
+/** The new name is durable only when the folder is flushed as well; some network and desktop file systems cannot, and need not. */
+async function flushFolder(folder: string): Promise<void> {
   const handle = await open(folder, 'r')
   try {
     await handle.sync()
+  } catch (error) {
+    if (!CANNOT_FLUSH.has(codeOf(error))) throw error
   } finally {
     await handle.close()
   }

@@ -1,46 +1,23 @@
-import { execFile } from 'node:child_process'
-import { randomBytes, randomUUID } from 'node:crypto'
-import { mkdtemp, rm, writeFile } from 'node:fs/promises'
-import { once } from 'node:events'
-import { createServer as createHttpServer, type RequestListener } from 'node:http'
-import { type AddressInfo, connect, createServer as createTcpServer, type Server as TcpServer, type Socket } from 'node:net'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { randomBytes } from 'node:crypto'
 import { setTimeout as delay } from 'node:timers/promises'
-import { promisify } from 'node:util'
-import { GetObjectCommand, HeadObjectCommand, S3Client } from '@aws-sdk/client-s3'
-import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest'
-import { findFreePort } from '../test/server-under-test.ts'
-import { type S3Server, startS3Server } from '../test/s3-server.ts'
+import { GetObjectCommand, HeadObjectCommand } from '@aws-sdk/client-s3'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { describeWithS3Server } from '../test/describe-with-s3-server.ts'
+import { startForwarder, startHttpServer } from '../test/forwarder.ts'
+import { closeConnections, connectPlainly, connectTo, toBucketName } from '../test/s3-connection.ts'
+import { findFreePort, type S3Server } from '../test/server-under-test.ts'
 import { describeStorage } from './conformance.ts'
 import { putWithRetry, type UploadRetry } from './put-with-retry.ts'
-import { createS3Storage, type S3StorageOptions } from './s3-storage.ts'
 import type { Storage } from './storage.ts'
 
 const PNG = { contentType: 'image/png' }
-const run = promisify(execFile)
 
-const closers: (() => Promise<void>)[] = []
-
-// Started here and not in a hook: whether there is a server decides which tests there are.
-const started = await startS3Server()
-
-if ('skipped' in started) {
-  test('an S3 bucket', ({ skip }) => {
-    skip(started.skipped)
-    expect.unreachable()
-  })
-} else {
-  const server = started
-  afterAll(async () => {
-    for (const close of closers) await close()
-    await server.stop()
-  })
+await describeWithS3Server('an S3 bucket', (server) => {
+  afterAll(closeConnections)
   describeStorage('an S3 bucket', async () => connectTo(server))
   describeStorage('an S3 bucket with a prefix', async () => connectTo(server, { prefix: '/team/easel/' }))
   describeS3(server)
-  describeFaults(server)
-}
+})
 
 function describeS3(server: S3Server): void {
   describe('an S3 bucket', () => {
@@ -217,182 +194,8 @@ function describeS3(server: S3Server): void {
   })
 }
 
-function describeFaults(server: S3Server): void {
-  describe.skipIf(server.source === 'given')('an S3 server in trouble', () => {
-    test('that is killed during uploads and comes back on the same port gets every object', async () => {
-      const storage = connectTo(server)
-      await storage.check()
-      const retries: UploadRetry[] = []
-      await server.kill()
-      const objects = Array.from({ length: 4 }, (_, index) => ({ key: `outage/${index}.png`, bytes: randomBytes(100_000) }))
-      const uploads = objects.map(({ key, bytes }) => putWithRetry(storage, key, bytes, PNG, { onRetry: (retry) => retries.push(retry) }))
-      while (retries.length < 4) await delay(20)
-      await server.restart()
-      await Promise.all(uploads)
-      expect(retries[0]?.error).toMatchObject({ code: 'unavailable', retryable: true })
-      for (const { key, bytes } of objects) {
-        const object = await storage.open(key)
-        expect(Buffer.from(await new Response(object?.body).arrayBuffer()).equals(bytes)).toBe(true)
-      }
-    })
-
-    test('that is killed in the middle of one large upload gets the whole object', async () => {
-      let held = false
-      // The forwarder tells when the body is under way, which is the moment to pull the plug.
-      const bytes = randomBytes(32 * 1024 * 1024)
-      const underWay = Promise.withResolvers<void>()
-      const endpoint = await startForwarder(server, (_chunk, total) => {
-        if (total < 4 * 1024 * 1024 || held) return 'pass'
-        held = true
-        underWay.resolve()
-        return 'hold'
-      })
-      const storage = connectTo(server, { endpoint })
-      await storage.check()
-      const retries: UploadRetry[] = []
-      const upload = putWithRetry(storage, 'outage/large.png', bytes, PNG, { onRetry: (retry) => retries.push(retry) })
-      await underWay.promise
-      await server.kill()
-      while (retries.length < 1) await delay(20)
-      await server.restart()
-      await upload
-      const object = await storage.open('outage/large.png')
-      expect(Buffer.from(await new Response(object?.body).arrayBuffer()).equals(bytes)).toBe(true)
-    })
-
-    test('that stops answering runs into the request timeout, and gets the object when it wakes up', async () => {
-      const storage = connectTo(server, { requestTimeoutMs: 300 })
-      await storage.check()
-      await server.pause()
-      const retries: UploadRetry[] = []
-      const upload = putWithRetry(storage, 'frozen/a.png', Buffer.from('x'), PNG, { onRetry: (retry) => retries.push(retry) })
-      while (retries.length < 1) await delay(20)
-      await expect(storage.open('frozen/a.png')).rejects.toMatchObject({ code: 'unavailable', retryable: true })
-      await server.resume()
-      await upload
-      expect(retries[0]?.error.message).toMatch(/timeout/i)
-      expect(await storage.open('frozen/a.png')).toMatchObject({ size: 1 })
-    })
-
-    test('that stops answering lets go of an upload when it is aborted', async () => {
-      const storage = connectTo(server)
-      await storage.check()
-      await server.pause()
-      onTestFinished(() => server.resume())
-      const controller = new AbortController()
-      const upload = putWithRetry(storage, 'frozen/b.png', Buffer.from('x'), PNG, { signal: controller.signal })
-      const reason = new Error('shutting down')
-      setTimeout(() => controller.abort(reason), 100)
-      await expect(upload).rejects.toBe(reason)
-    })
-
-    test('that is full says so, keeps the old object, and takes the new one when there is room again', async ({ skip }) => {
-      skip(server.source !== 'process', 'needs a server process on a small disk')
-      const disk = (await mountTmpfs()) ?? skip('a tmpfs cannot be mounted here (needs root and the right to mount)')
-      const small = await startS3Server({ dir: disk })
-      if ('skipped' in small) throw new Error(small.skipped)
-      onTestFinished(() => small.stop())
-      const storage = connectTo(small)
-      await storage.check()
-      await storage.put('a.png', Buffer.from('old'), PNG)
-      await expect(writeFile(join(disk, 'filler'), Buffer.alloc(9 * 1024 * 1024))).rejects.toThrow('ENOSPC')
-
-      const retries: UploadRetry[] = []
-      const upload = putWithRetry(storage, 'a.png', randomBytes(1024 * 1024), PNG, { onRetry: (retry) => retries.push(retry) })
-      while (retries.length < 1) await delay(20)
-      expect(retries[0]?.error).toMatchObject({ code: 'no_space', retryable: true })
-      expect(await storage.open('a.png')).toMatchObject({ size: 3 })
-      await rm(join(disk, 'filler'))
-      await upload
-      expect(await storage.open('a.png')).toMatchObject({ size: 1024 * 1024 })
-    })
-  })
-}
-
-function toBucketName(): string {
-  return `easel-test-${randomUUID()}`
-}
-
-/** A storage over a bucket of its own unless told otherwise, closed when the file's tests are done. */
-function connectTo(server: S3Server, options: Partial<S3StorageOptions> = {}): Storage {
-  const { endpoint, accessKeyId, secretAccessKey } = server
-  const storage = createS3Storage({ endpoint, bucket: toBucketName(), credentials: { accessKeyId, secretAccessKey }, ...options })
-  closers.push(() => storage.close())
-  return storage
-}
-
-function connectPlainly(server: S3Server): S3Client {
-  const { endpoint, accessKeyId, secretAccessKey } = server
-  const client = new S3Client({ endpoint, region: 'us-east-1', forcePathStyle: true, credentials: { accessKeyId, secretAccessKey } })
-  closers.push(async () => client.destroy())
-  return client
-}
-
 async function sign(storage: Storage, key: string, expiresInSeconds: number) {
   const link = await storage.url(key, { expiresInSeconds })
   if (link === undefined) throw new Error('Expected a signed link, got none')
   return link
-}
-
-/**
- * A port that passes every byte on to the server. `onRequestBytes` sees them with the count so far on that connection; `hold` keeps the
- * connection where it is until the server ends it.
- */
-async function startForwarder(server: S3Server, onRequestBytes: (chunk: Buffer, total: number) => 'pass' | 'hold'): Promise<string> {
-  const { hostname, port } = new URL(server.endpoint)
-  const sockets = new Set<Socket>()
-  const forwarder = createTcpServer((downstream) => {
-    const upstream = connect(Number(port), hostname)
-    let total = 0
-    downstream.on('data', (chunk) => {
-      total += chunk.length
-      if (onRequestBytes(chunk, total) === 'pass') upstream.write(chunk)
-      else downstream.pause()
-    })
-    upstream.on('data', (chunk) => downstream.write(chunk))
-    for (const [socket, other] of [
-      [downstream, upstream],
-      [upstream, downstream],
-    ] as const) {
-      sockets.add(socket)
-      socket.on('error', () => other.destroy())
-      socket.on('close', () => other.destroy())
-    }
-  })
-  return listen(forwarder, () => {
-    for (const socket of sockets) socket.destroy()
-  })
-}
-
-async function startHttpServer(onRequest: RequestListener): Promise<string> {
-  const server = createHttpServer(onRequest)
-  return listen(server, () => server.closeAllConnections())
-}
-
-/** Listens on a free port until the test ends. */
-async function listen(server: TcpServer, closeConnections: () => void): Promise<string> {
-  server.listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  onTestFinished(async () => {
-    closeConnections()
-    server.close()
-    await once(server, 'close')
-  })
-  return `http://127.0.0.1:${(server.address() as AddressInfo).port}`
-}
-
-/** A file system of 8 MiB in memory, unmounted when the test ends; undefined where mounting is not allowed. */
-async function mountTmpfs(): Promise<string | undefined> {
-  const folder = await mkdtemp(join(tmpdir(), 'easel-s3-disk-'))
-  onTestFinished(() => rm(folder, { recursive: true, force: true }))
-  try {
-    await run('mount', ['-t', 'tmpfs', '-o', 'size=8m', 'tmpfs', folder])
-  } catch {
-    return undefined
-  }
-  // Hooks run in reverse order: this one before the folder is removed.
-  onTestFinished(async () => {
-    await run('umount', ['--lazy', folder])
-  })
-  return folder
 }
