@@ -9,7 +9,7 @@ import { type S3Server, startS3Server } from './s3-server.ts'
 export async function describeWithS3Server(name: string, defineTests: (server: S3Server) => void): Promise<void> {
   const server = await startS3Server()
   if ('skipped' in server) {
-    test(name, ({ skip }) => {
+    test(`${name} needs a server`, ({ skip }) => {
       skip(server.skipped)
       expect.unreachable()
     })
