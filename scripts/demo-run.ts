@@ -53,7 +53,7 @@ async function main(): Promise<number> {
     return 0
   } catch (error) {
     if (stopping.signal.aborted) return 0
-    const reason = error instanceof Error && error.name === 'TimeoutError' ? 'it took too long' : String(error)
+    const reason = error instanceof Error && error.name !== 'TimeoutError' ? error.message : 'it took too long'
     console.error(`\nThe demo failed: ${reason}. The services' own words are in ${OUTPUT}/api.log and ${OUTPUT}/gpu-worker.log.`)
     return 1
   } finally {

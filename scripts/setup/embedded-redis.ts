@@ -5,7 +5,8 @@
  * else (`npm run start:worker` in a second terminal) uses the same server. Knows nothing about queues.
  */
 import { Redis } from 'ioredis'
-import { mkdir, readFile, writeFile } from 'node:fs/promises'
+import { randomUUID } from 'node:crypto'
+import { link, mkdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
 import { findFreePort, startRedis } from '../../packages/job-store/test/redis-server.ts'
 import { ensureRedisServer } from './ensure-redis.ts'
@@ -31,18 +32,22 @@ export async function openEmbeddedRedis(folder: string): Promise<{ url: string; 
   }
 }
 
+/** Two first starts at the same moment agree on one port: a link is made whole or, when the name is taken, not at all. */
 async function rememberedPort(file: string): Promise<number> {
+  const draft = `${file}-${randomUUID()}`
   try {
-    // Fails when the file exists, so that two first starts at the same moment agree on one port.
-    await writeFile(file, String(await findFreePort()), { flag: 'wx' })
+    await writeFile(draft, String(await findFreePort()))
+    await link(draft, file)
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error
+  } finally {
+    await rm(draft, { force: true })
   }
   return Number(await readFile(file, 'utf8'))
 }
 
 async function isOurs(url: string, dir: string): Promise<boolean> {
-  const client = new Redis(url, { lazyConnect: true, retryStrategy: null, connectTimeout: 2000, commandTimeout: 2000 })
+  const client = new Redis(url, { lazyConnect: true, retryStrategy: null, connectTimeout: 1000, commandTimeout: 1000 })
   client.on('error', () => {})
   try {
     await client.connect()
