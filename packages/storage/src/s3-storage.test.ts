@@ -170,6 +170,15 @@ function describeS3(server: S3Server): void {
       await expect(connectTo(server, { endpoint }).put('a.png', Buffer.from('x'), PNG)).rejects.toMatchObject({ code, retryable })
     })
 
+    test('gives up on a server that keeps the connection busy and never answers', async () => {
+      const endpoint = await startHttpServer((_request, response) => {
+        const busy = setInterval(() => response.writeProcessing(), 20)
+        response.on('close', () => clearInterval(busy))
+      })
+      const put = connectTo(server, { endpoint, requestTimeoutMs: 200 }).put('a.png', Buffer.from('x'), PNG)
+      await expect(put).rejects.toMatchObject({ code: 'unavailable', message: expect.stringMatching(/timeout/i) })
+    })
+
     test('sends encryption and ACL with each object when they are asked for', async () => {
       const seen: Record<string, unknown>[] = []
       const endpoint = await startHttpServer((request, response) => {
