@@ -1,6 +1,6 @@
 import { fileURLToPath } from 'node:url'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { OnnxSession, SessionClosedError } from './onnx-session.ts'
+import { OnnxSession, ClosedError } from './onnx-session.ts'
 import { Sd3Transformer } from './sd3-transformer.ts'
 import { Tensor } from '../tensor/tensor.ts'
 
@@ -81,7 +81,7 @@ describe('a session', () => {
     const begun = session.run(feeds, ['y'])
     await session.release()
     await expect(begun).resolves.toHaveProperty('y')
-    await expect(session.run(feeds, ['y'])).rejects.toThrow(SessionClosedError)
+    await expect(session.run(feeds, ['y'])).rejects.toThrow(ClosedError)
     await session.release()
   })
 

@@ -42,9 +42,9 @@ interface GraphValue {
 
 type Runtime = typeof OnnxRuntime
 
-/** A call to a session that has been released. */
-export class SessionClosedError extends Error {
-  override readonly name = 'SessionClosedError'
+/** A call to a session or pipeline that has been closed. */
+export class ClosedError extends Error {
+  override readonly name = 'ClosedError'
 }
 
 let runtime: Promise<Runtime> | undefined
@@ -139,7 +139,7 @@ export class OnnxSession {
     outputDims: Readonly<Record<string, readonly number[]>> = {},
   ): Promise<Record<string, Tensor>> {
     const native = this.native
-    if (native === undefined) throw new SessionClosedError(`Expected an open session of ${this.path}, got one that has been closed`)
+    if (native === undefined) throw new ClosedError(`Expected an open session of ${this.path}, got one that has been closed`)
     const ortFeeds: Record<string, OrtTensor> = {}
     for (const [name, feed] of Object.entries(feeds)) ortFeeds[name] = this.toOrtTensor(name, feed)
     const buffers: Record<string, OrtTensor> = {}
@@ -158,14 +158,14 @@ export class OnnxSession {
       for (const name of outputNames) outputs[name] = this.toTensor(name, buffers[name] ?? results[name])
       return outputs
     } catch (error) {
-      if (this.native === undefined) throw new SessionClosedError(`Expected an open session of ${this.path}, got one closed during the run`)
+      if (this.native === undefined) throw new ClosedError(`Expected an open session of ${this.path}, got one closed during the run`)
       throw new Error(`Expected ${this.path} to run with ${describeFeeds(feeds)}, got: ${messageOf(error)}`, { cause: error })
     } finally {
       this.running.delete(run)
     }
   }
 
-  /** Frees the weights. Waits for runs that have begun; twice is harmless; later runs fail with SessionClosedError. */
+  /** Frees the weights. Waits for runs that have begun; twice is harmless; later runs fail with ClosedError. */
   async release(): Promise<void> {
     const native = this.native
     if (native === undefined) return

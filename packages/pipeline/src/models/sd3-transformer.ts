@@ -27,6 +27,8 @@ const sd3TransformerConfigSchema = z.looseObject({
   joint_attention_dim: count,
   /** Width of the pooled text vector. */
   pooled_projection_dim: count,
+  /** Blocks this graph leaves out, counted from 0: only in transformer_skip/. */
+  skip_layers: z.array(z.int().nonnegative()).optional(),
 })
 export type Sd3TransformerConfig = z.infer<typeof sd3TransformerConfigSchema>
 

@@ -1,0 +1,131 @@
+/**
+ * A call with everything decided: checked parameters, the model's defaults, prompts as lists of one length.
+ *
+ * Invariant: pure; the result needs no more defaults. Knows nothing about tensors' content or models' graphs.
+ */
+import { rowsOf } from '../tensor/rows.ts'
+import type { Tensor } from '../tensor/tensor.ts'
+import { checkParams, GenerateParamsError } from './generate-params.ts'
+import type { GenerateParams, ParamLimits } from './generate-params.ts'
+import type { PromptEmbeddings, PromptTexts } from './prompt-embeddings.ts'
+
+/** A model's own values for parameters a call does not give. */
+export interface GenerateDefaults {
+  /** Pixels. */
+  readonly width: number
+  /** Pixels. */
+  readonly height: number
+  readonly numInferenceSteps: number
+  readonly guidanceScale: number
+  /** T5 tokens. */
+  readonly maxSequenceLength: number
+}
+
+type Optional = 'sigmas' | 'mu' | 'seed' | 'generator' | 'latents' | 'callbackOnStepEnd' | 'signal' | 'resume'
+
+/** Fields of the same name as parameters mean the same. */
+export interface GenerateCall extends GenerateDefaults, Pick<GenerateParams, Optional> {
+  readonly numImagesPerPrompt: number
+  readonly clipSkip: number
+  readonly outputType: 'rgb8' | 'latent'
+  readonly callbackOnStepEndTensorInputs: NonNullable<GenerateParams['callbackOnStepEndTensorInputs']>
+  /** Prompts of the call. */
+  readonly batch: number
+  readonly texts: PromptTexts
+  readonly negativeTexts: PromptTexts
+  /** Given in place of texts. */
+  readonly embeddings: PromptEmbeddings | undefined
+  readonly negativeEmbeddings: PromptEmbeddings | undefined
+  readonly skipLayerGuidance: { readonly scale: number; readonly start: number; readonly stop: number } | undefined
+}
+
+/** Throws GenerateParamsError for what cannot be run. */
+export function resolveCall(params: GenerateParams, defaults: GenerateDefaults, limits: ParamLimits): GenerateCall {
+  checkParams(params, limits)
+  const batch =
+    params.promptEmbeds === undefined ? (typeof params.prompt === 'string' ? 1 : (params.prompt?.length ?? 1)) : rowsOf(params.promptEmbeds)
+  const numImagesPerPrompt = params.numImagesPerPrompt ?? 1
+  const { generator } = params
+  if (Array.isArray(generator) && generator.length > 1 && generator.length !== batch * numImagesPerPrompt)
+    throw new GenerateParamsError('generator', `one, or a list of ${batch * numImagesPerPrompt}`, `a list of ${generator.length}`)
+  return {
+    width: params.width ?? defaults.width,
+    height: params.height ?? defaults.height,
+    numInferenceSteps: params.numInferenceSteps ?? defaults.numInferenceSteps,
+    guidanceScale: params.guidanceScale ?? defaults.guidanceScale,
+    maxSequenceLength: params.maxSequenceLength ?? defaults.maxSequenceLength,
+    numImagesPerPrompt,
+    clipSkip: params.clipSkip ?? 0,
+    outputType: params.outputType ?? 'rgb8',
+    callbackOnStepEndTensorInputs: params.callbackOnStepEndTensorInputs ?? ['latents'],
+    sigmas: params.sigmas,
+    mu: params.mu,
+    seed: params.seed,
+    generator,
+    latents: params.latents,
+    callbackOnStepEnd: params.callbackOnStepEnd,
+    signal: params.signal,
+    resume: params.resume,
+    batch,
+    ...toTexts(params, batch),
+    embeddings: pair(params.promptEmbeds, params.pooledPromptEmbeds),
+    negativeEmbeddings: pair(params.negativePromptEmbeds, params.negativePooledPromptEmbeds),
+    skipLayerGuidance:
+      params.skipGuidanceLayers === undefined
+        ? undefined
+        : {
+            scale: params.skipLayerGuidanceScale ?? 2.8,
+            start: params.skipLayerGuidanceStart ?? 0.01,
+            stop: params.skipLayerGuidanceStop ?? 0.2,
+          },
+  }
+}
+
+/** Prompts in the lists the encoders read. An empty text falls back as an absent one does. */
+function toTexts(params: GenerateParams, batch: number): { texts: PromptTexts; negativeTexts: PromptTexts } {
+  const prompt = toList(
+    'prompt',
+    params.prompt,
+    Array.from({ length: batch }, () => ''),
+    batch,
+  )
+  // One negative prompt serves all prompts; the positive ones have no such rule.
+  const negative = toList(
+    'negativePrompt',
+    spread(params.negativePrompt, batch),
+    Array.from({ length: batch }, () => ''),
+    batch,
+  )
+  return {
+    texts: {
+      prompt,
+      prompt2: toList('prompt2', params.prompt2, prompt, batch),
+      prompt3: toList('prompt3', params.prompt3, prompt, batch),
+    },
+    negativeTexts: {
+      prompt: negative,
+      prompt2: toList('negativePrompt2', spread(params.negativePrompt2, batch), negative, batch),
+      prompt3: toList('negativePrompt3', spread(params.negativePrompt3, batch), negative, batch),
+    },
+  }
+}
+
+function spread(value: string | readonly string[] | undefined, batch: number): string | readonly string[] | undefined {
+  return typeof value === 'string' && value !== '' ? Array.from({ length: batch }, () => value) : value
+}
+
+function toList(
+  name: string,
+  value: string | readonly string[] | undefined,
+  fallback: readonly string[],
+  batch: number,
+): readonly string[] {
+  if (value === undefined || value === '') return fallback
+  const list = typeof value === 'string' ? [value] : value
+  if (list.length !== batch) throw new GenerateParamsError(name, `as many texts as there are prompts, ${batch}`, `${list.length}`)
+  return list
+}
+
+function pair(embeds: Tensor | undefined, pooled: Tensor | undefined): PromptEmbeddings | undefined {
+  return embeds === undefined || pooled === undefined ? undefined : { embeds, pooled }
+}

@@ -1,0 +1,263 @@
+/**
+ * The parameters of a call, with diffusers' names in camelCase, and the check they pass before any work is done.
+ *
+ * Invariant: what passes `checkParams` can run to the end as far as parameters decide; every refusal names the parameter, what was
+ * expected and what came. Knows nothing about how a picture is made.
+ */
+import { Generator } from '../tensor/random-normal.ts'
+import type { GeneratorState } from '../tensor/random-normal.ts'
+import { Tensor } from '../tensor/tensor.ts'
+
+/** Tensors a step callback may read and replace. With guidance on, the embeddings hold the negative rows first. */
+export interface StepTensors {
+  /** (rows, channels, height / 8, width / 8) after the step */
+  readonly latents?: Tensor
+  /** (rows or 2 × rows, tokens, width) */
+  readonly promptEmbeds?: Tensor
+  /** (rows or 2 × rows, width) */
+  readonly pooledPromptEmbeds?: Tensor
+}
+export const STEP_TENSORS = ['latents', 'promptEmbeds', 'pooledPromptEmbeds'] as const
+
+/** What a step callback sees of the call. */
+export interface CallState {
+  readonly numTimesteps: number
+  readonly guidanceScale: number
+  /** Set to true to leave out the steps that remain; the picture is decoded as it stands. */
+  _interrupt: boolean
+}
+
+export type CallbackOnStepEnd = (
+  call: CallState,
+  step: number,
+  timestep: number,
+  tensors: StepTensors,
+) => StepTensors | undefined | void | Promise<StepTensors | undefined | void>
+
+/** Where an earlier run of the same call stopped. */
+export interface ResumePoint {
+  /** Steps that are done, 0 to the number of steps. */
+  readonly step: number
+  /** Latents after them. */
+  readonly latents: Tensor
+  /** State of each generator after them; needed only by schedulers that draw noise at every step. */
+  readonly generatorState?: GeneratorState | readonly GeneratorState[]
+}
+
+export interface GenerateParams {
+  /** Text for the first encoder, one or many; may be empty. Required unless promptEmbeds is given. */
+  readonly prompt?: string | readonly string[] | undefined
+  /** Text for the second CLIP encoder. Default, also for '': prompt. */
+  readonly prompt2?: string | readonly string[] | undefined
+  /** Text for T5. Default, also for '': prompt. */
+  readonly prompt3?: string | readonly string[] | undefined
+  /** What to steer away from; one for all prompts, or one each. Used only with guidanceScale above 1. Default ''. */
+  readonly negativePrompt?: string | readonly string[] | undefined
+  /** Default, also for '': negativePrompt. */
+  readonly negativePrompt2?: string | readonly string[] | undefined
+  /** Default, also for '': negativePrompt. */
+  readonly negativePrompt3?: string | readonly string[] | undefined
+  /** Pixels, a multiple of VAE scale × patch (16). Default: the model's, sample_size × 8. */
+  readonly height?: number | undefined
+  /** Pixels, as height. */
+  readonly width?: number | undefined
+  /** Steps, from 1. Ignored when sigmas is given. Default: the model's, else 28. */
+  readonly numInferenceSteps?: number | undefined
+  /** Noise levels of the steps, falling, in (0, 1]. Default: the scheduler's. */
+  readonly sigmas?: readonly number[] | undefined
+  /** Weight of the prompt against the negative prompt; up to 1 means off. Default: the model's, else 7. */
+  readonly guidanceScale?: number | undefined
+  /** Pictures per prompt, from 1. Default 1. */
+  readonly numImagesPerPrompt?: number | undefined
+  /** Safe integer; only the low 32 bits decide. Not together with generator. Default: drawn from 0 to 2^32 − 1. */
+  readonly seed?: number | undefined
+  /** One for all rows, or one per row. Not together with seed. Default: made from seed. */
+  readonly generator?: Generator | readonly Generator[] | undefined
+  /** Noise to start from, (rows, channels, height / 8, width / 8). Default: drawn from the generator. */
+  readonly latents?: Tensor | undefined
+  /** Instead of prompt: (prompts, tokens, width). Comes with pooledPromptEmbeds. */
+  readonly promptEmbeds?: Tensor | undefined
+  /** Instead of negativePrompt: dims of promptEmbeds. Comes with negativePooledPromptEmbeds. */
+  readonly negativePromptEmbeds?: Tensor | undefined
+  /** (prompts, width) */
+  readonly pooledPromptEmbeds?: Tensor | undefined
+  /** (prompts, width) */
+  readonly negativePooledPromptEmbeds?: Tensor | undefined
+  /** CLIP layers to skip at the end, from 0; the negative prompt never skips. Default 0. */
+  readonly clipSkip?: number | undefined
+  /** Tokens of a T5 prompt, 1 to 512. Default: the model's, else 256. */
+  readonly maxSequenceLength?: number | undefined
+  /** Shift of a schedule with dynamic shifting; other schedules ignore it. Default: from the image size. */
+  readonly mu?: number | undefined
+  /** 'rgb8': pictures; 'latent': the latents before the VAE. Default 'rgb8'. */
+  readonly outputType?: 'rgb8' | 'latent' | undefined
+  /** Called after every step, with the tensors named below; what it returns replaces them. */
+  readonly callbackOnStepEnd?: CallbackOnStepEnd | undefined
+  /** Default ['latents']. */
+  readonly callbackOnStepEndTensorInputs?: readonly (typeof STEP_TENSORS)[number][] | undefined
+  /** Stops the call before its next step; it then throws the signal's reason. */
+  readonly signal?: AbortSignal | undefined
+  /** Carries on from a stored step; the result has the bytes of the uninterrupted call. */
+  readonly resume?: ResumePoint | undefined
+  /** Layers to leave out in a third prediction; only for models that ship a graph without just these. Default none. */
+  readonly skipGuidanceLayers?: readonly number[] | undefined
+  /** Weight of that prediction. Default 2.8. */
+  readonly skipLayerGuidanceScale?: number | undefined
+  /** Share of the steps after which it begins, 0 to 1. Default 0.01. */
+  readonly skipLayerGuidanceStart?: number | undefined
+  /** Share of the steps before which it ends, 0 to 1. Default 0.2. */
+  readonly skipLayerGuidanceStop?: number | undefined
+}
+
+/** What of the model the parameters are checked against. */
+export interface ParamLimits {
+  /** Sides are multiples of this many pixels. */
+  readonly sizeMultiple: number
+  /** Longest side in pixels. */
+  readonly maxSide: number
+  readonly maxSequenceLength: number
+  readonly maxClipSkip: number
+  /** Layers the model's own skip graph leaves out; undefined without one. */
+  readonly skipLayers: readonly number[] | undefined
+}
+
+/** A parameter that cannot be used. */
+export class GenerateParamsError extends TypeError {
+  override readonly name = 'GenerateParamsError'
+  readonly param: string
+
+  constructor(param: string, expected: string, got: string) {
+    super(`Expected ${param} to be ${expected}, got ${got}`)
+    this.param = param
+  }
+}
+
+const REFUSED: Readonly<Record<string, string>> = {
+  ipAdapterImage: 'absent, as image prompts are not supported',
+  ipAdapterImageEmbeds: 'absent, as image prompts are not supported',
+  jointAttentionKwargs: 'absent, as a graph has no attention processors to pass them to',
+}
+
+const PROMPTS = ['prompt', 'prompt2', 'prompt3', 'negativePrompt', 'negativePrompt2', 'negativePrompt3'] as const
+const EMBEDS = ['promptEmbeds', 'pooledPromptEmbeds', 'negativePromptEmbeds', 'negativePooledPromptEmbeds'] as const
+/** A record, so that the compiler tells when a parameter is missing here. */
+const OTHERS: Record<Exclude<keyof GenerateParams, (typeof PROMPTS | typeof EMBEDS)[number]>, true> = {
+  height: true,
+  width: true,
+  numInferenceSteps: true,
+  sigmas: true,
+  guidanceScale: true,
+  numImagesPerPrompt: true,
+  seed: true,
+  generator: true,
+  latents: true,
+  clipSkip: true,
+  maxSequenceLength: true,
+  mu: true,
+  outputType: true,
+  callbackOnStepEnd: true,
+  callbackOnStepEndTensorInputs: true,
+  signal: true,
+  resume: true,
+  skipGuidanceLayers: true,
+  skipLayerGuidanceScale: true,
+  skipLayerGuidanceStart: true,
+  skipLayerGuidanceStop: true,
+}
+const KNOWN = new Set<string>([...PROMPTS, ...EMBEDS, ...Object.keys(OTHERS)])
+
+/** Throws GenerateParamsError for the first parameter that is unknown, refused or out of range. */
+export function checkParams(params: GenerateParams, limits: ParamLimits): void {
+  for (const [name, value] of Object.entries(params)) {
+    if (value === undefined) continue
+    if (REFUSED[name] !== undefined) throw new GenerateParamsError(name, REFUSED[name], show(value))
+    if (!KNOWN.has(name)) throw new GenerateParamsError(name, 'a known parameter', 'one this pipeline does not have')
+  }
+  checkPrompts(params)
+  for (const side of ['height', 'width'] as const) {
+    checkInteger(side, params[side], limits.sizeMultiple, limits.maxSide)
+    const rest = (params[side] ?? 0) % limits.sizeMultiple
+    if (rest !== 0) throw new GenerateParamsError(side, `divisible by ${limits.sizeMultiple}`, show(params[side]))
+  }
+  checkInteger('numInferenceSteps', params.numInferenceSteps, 1)
+  checkInteger('numImagesPerPrompt', params.numImagesPerPrompt, 1)
+  checkInteger('maxSequenceLength', params.maxSequenceLength, 1, limits.maxSequenceLength)
+  checkInteger('clipSkip', params.clipSkip, 0, limits.maxClipSkip)
+  checkInteger('seed', params.seed, -Number.MAX_SAFE_INTEGER)
+  for (const name of ['guidanceScale', 'mu', 'skipLayerGuidanceScale', 'skipLayerGuidanceStart', 'skipLayerGuidanceStop'] as const) {
+    const value = params[name]
+    if (value !== undefined && !Number.isFinite(value)) throw new GenerateParamsError(name, 'a finite number', show(value))
+  }
+  const { sigmas, outputType, generator, signal, latents, callbackOnStepEndTensorInputs: inputs } = params
+  if (sigmas !== undefined && !(Array.isArray(sigmas) && sigmas.length > 0 && sigmas.every((sigma) => Number.isFinite(sigma))))
+    throw new GenerateParamsError('sigmas', 'a list of at least one finite number', show(sigmas))
+  if (outputType !== undefined && outputType !== 'rgb8' && outputType !== 'latent')
+    throw new GenerateParamsError('outputType', "'rgb8' or 'latent'", show(outputType))
+  if (generator !== undefined) {
+    if (params.seed !== undefined) throw new GenerateParamsError('seed', 'absent when generator is given', show(params.seed))
+    const all = Array.isArray(generator) ? (generator as unknown[]) : [generator]
+    if (all.length === 0 || !all.every((one) => one instanceof Generator))
+      throw new GenerateParamsError('generator', 'a Generator or a list of them', show(generator))
+  }
+  if (latents !== undefined && !(latents instanceof Tensor)) throw new GenerateParamsError('latents', 'a Tensor', show(latents))
+  if (signal !== undefined && !(signal instanceof AbortSignal)) throw new GenerateParamsError('signal', 'an AbortSignal', show(signal))
+  const stray = inputs?.find((name) => !STEP_TENSORS.includes(name))
+  if (stray !== undefined) throw new GenerateParamsError('callbackOnStepEndTensorInputs', `among ${STEP_TENSORS.join(', ')}`, show(stray))
+  checkSkipLayers(params.skipGuidanceLayers, limits.skipLayers)
+}
+
+function checkPrompts(params: GenerateParams): void {
+  for (const name of PROMPTS) {
+    const value: unknown = params[name]
+    const isText = typeof value === 'string' || (Array.isArray(value) && value.length > 0 && value.every((one) => typeof one === 'string'))
+    if (value !== undefined && !isText) throw new GenerateParamsError(name, 'a string or a list of strings', show(value))
+    const embeds = name.startsWith('negative') ? 'negativePromptEmbeds' : 'promptEmbeds'
+    if (value !== undefined && params[embeds] !== undefined)
+      throw new GenerateParamsError(name, `absent when ${embeds} is given`, show(value))
+  }
+  for (const name of EMBEDS) {
+    const value: unknown = params[name]
+    if (value !== undefined && !(value instanceof Tensor)) throw new GenerateParamsError(name, 'a Tensor', show(value))
+  }
+  if (params.prompt === undefined && params.promptEmbeds === undefined)
+    throw new GenerateParamsError('prompt', 'given, or promptEmbeds', 'neither')
+  for (const [embeds, pooled] of [
+    ['promptEmbeds', 'pooledPromptEmbeds'],
+    ['negativePromptEmbeds', 'negativePooledPromptEmbeds'],
+  ] as const) {
+    if ((params[embeds] === undefined) !== (params[pooled] === undefined))
+      throw new GenerateParamsError(
+        params[embeds] === undefined ? embeds : pooled,
+        `given together with ${params[embeds] === undefined ? pooled : embeds}`,
+        'nothing',
+      )
+  }
+  const [positive, negative] = [params.promptEmbeds, params.negativePromptEmbeds]
+  if (positive !== undefined && negative !== undefined && positive.dims.join() !== negative.dims.join())
+    throw new GenerateParamsError(
+      'negativePromptEmbeds',
+      `of the dims of promptEmbeds, [${positive.dims.join(', ')}]`,
+      `[${negative.dims.join(', ')}]`,
+    )
+}
+
+function checkInteger(name: string, value: number | undefined, min: number, max: number = Number.MAX_SAFE_INTEGER): void {
+  if (value === undefined || (Number.isSafeInteger(value) && value >= min && value <= max)) return
+  throw new GenerateParamsError(name, `an integer from ${min} to ${max === Number.MAX_SAFE_INTEGER ? '2^53 - 1' : max}`, show(value))
+}
+
+function checkSkipLayers(wanted: readonly number[] | undefined, shipped: readonly number[] | undefined): void {
+  if (wanted === undefined) return
+  if (shipped === undefined)
+    throw new GenerateParamsError('skipGuidanceLayers', 'absent, as the model ships no transformer_skip/', show(wanted))
+  if (!Array.isArray(wanted) || wanted.length !== shipped.length || !shipped.every((layer) => wanted.includes(layer)))
+    throw new GenerateParamsError('skipGuidanceLayers', `[${shipped.join(', ')}], the layers transformer_skip/ leaves out`, show(wanted))
+}
+
+function show(value: unknown): string {
+  if (typeof value === 'function' || typeof value === 'symbol') return typeof value
+  if (typeof value === 'number' || typeof value === 'bigint') return String(value)
+  if (typeof value === 'object' && value !== null && !Array.isArray(value)) return value.constructor?.name ?? 'an object'
+  const text = JSON.stringify(value)
+  return text === undefined ? 'nothing' : text.length > 80 ? `${text.slice(0, 80)}…` : text
+}

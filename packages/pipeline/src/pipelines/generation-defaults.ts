@@ -1,0 +1,35 @@
+/**
+ * What a call uses for parameters it does not give: diffusers' values, then the preset's, then the model's generation_config.json.
+ *
+ * Invariant: an unknown field in generation_config.json is an error, never ignored. Knows nothing about a call.
+ */
+import { existsSync } from 'node:fs'
+import { join } from 'node:path'
+import { z } from 'zod'
+import { readModelJson } from '../models/model-file.ts'
+import type { GenerateDefaults } from './generate-call.ts'
+import type { ResolvedModel } from './presets.ts'
+
+const generationConfigSchema = z.strictObject({
+  /** Pixels. */
+  width: z.int().positive().optional(),
+  /** Pixels. */
+  height: z.int().positive().optional(),
+  num_inference_steps: z.int().positive().optional(),
+  guidance_scale: z.number().nonnegative().optional(),
+  /** T5 tokens. */
+  max_sequence_length: z.int().min(1).max(512).optional(),
+})
+
+/** Sizes are absent unless the model names them: their default follows from its architecture. */
+export async function readDefaults(model: ResolvedModel): Promise<Omit<GenerateDefaults, 'width' | 'height'> & Partial<GenerateDefaults>> {
+  const file = join(model.folder, 'generation_config.json')
+  const config = existsSync(file) ? await readModelJson(file, generationConfigSchema) : {}
+  return {
+    ...(config.width === undefined ? {} : { width: config.width }),
+    ...(config.height === undefined ? {} : { height: config.height }),
+    numInferenceSteps: config.num_inference_steps ?? model.preset?.numInferenceSteps ?? 28,
+    guidanceScale: config.guidance_scale ?? model.preset?.guidanceScale ?? 7,
+    maxSequenceLength: config.max_sequence_length ?? 256,
+  }
+}

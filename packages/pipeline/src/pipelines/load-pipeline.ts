@@ -1,0 +1,46 @@
+/**
+ * A pipeline by the class its model_index.json names.
+ *
+ * Owns the registry of pipeline classes. Invariant: only registered classes are ever made; an unknown one is an error that lists those
+ * there are. Knows nothing about any class's components. Runs in the engine process.
+ */
+import { join } from 'node:path'
+import { z } from 'zod'
+import { ModelFileError, readModelJson } from '../models/model-file.ts'
+import { resolveModel } from './presets.ts'
+import { StableDiffusion3Pipeline } from './stable-diffusion-3.ts'
+import type { FromPretrainedOptions } from './stable-diffusion-3.ts'
+
+/** What every pipeline has. */
+export interface Pipeline {
+  /** Makes pictures; parameters and result are the class's own. */
+  generate(params: object): Promise<unknown>
+  close(): Promise<void>
+}
+
+export interface PipelineClass<Made extends Pipeline = Pipeline> {
+  /** `model`: as in resolveModel. */
+  fromPretrained(model: string, options?: FromPretrainedOptions): Promise<Made>
+}
+
+const classes = new Map<string, PipelineClass>([
+  ['StableDiffusion3Pipeline', StableDiffusion3Pipeline],
+  ['ORTStableDiffusion3Pipeline', StableDiffusion3Pipeline],
+])
+
+/** Makes `loadPipeline` use this class for folders whose `_class_name` is `className`. A registered name is not replaced. */
+export function registerPipelineClass(className: string, pipelineClass: PipelineClass): void {
+  if (classes.has(className)) throw new Error(`Expected a pipeline class name that is free, got ${className}`)
+  classes.set(className, pipelineClass)
+}
+
+/** `model`: path of a model folder, a preset name, or a name in options.modelsDir. */
+export async function loadPipeline(model: string, options: FromPretrainedOptions = {}): Promise<Pipeline> {
+  const { folder } = resolveModel(model, options.modelsDir)
+  const file = join(folder, 'model_index.json')
+  const index = await readModelJson(file, z.looseObject({ _class_name: z.string() }))
+  const pipelineClass = classes.get(index._class_name)
+  if (pipelineClass === undefined)
+    throw new ModelFileError(file, '_class_name', `one of ${[...classes.keys()].join(', ')}`, index._class_name)
+  return pipelineClass.fromPretrained(model, options)
+}

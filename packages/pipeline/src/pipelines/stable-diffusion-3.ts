@@ -1,0 +1,383 @@
+/**
+ * Stable Diffusion 3: a prompt becomes a picture.
+ *
+ * Owns the call, in diffusers' phases (pipeline_stable_diffusion_3.py@58eb52c): encode, prepare latents, denoise, decode. Weights are
+ * read-only; the state of a call (schedule, guidance, interrupt) lives on `this`. Invariant: one object runs one call at a time;
+ * concurrent calls each need a view of their own, which RequestScopedPipeline makes.
+ * Knows nothing about jobs, queues or files of pictures. Runs in the engine process.
+ */
+import { randomInt } from 'node:crypto'
+import type { AutoencoderKL } from '../models/autoencoder-kl.ts'
+import type { ClipTextEncoder } from '../models/clip-text-encoder.ts'
+import { resolveDevice } from '../models/device.ts'
+import type { Device, ResolvedDevice } from '../models/device.ts'
+import { ClosedError } from '../models/onnx-session.ts'
+import type { Sd3Transformer } from '../models/sd3-transformer.ts'
+import type { T5TextEncoder } from '../models/t5-text-encoder.ts'
+import { retrieveTimesteps } from '../request-scoped/retrieve-timesteps.ts'
+import type { FlowMatchEulerDiscreteConfig } from '../schedulers/flow-match-config.ts'
+import type { Scheduler } from '../schedulers/scheduler.ts'
+import { roundToFloat16 } from '../tensor/float16.ts'
+import { VaeImageProcessor } from '../tensor/image-processor.ts'
+import type { Rgb8Image } from '../tensor/image-processor.ts'
+import { Generator, randnTensor } from '../tensor/random-normal.ts'
+import type { GeneratorState } from '../tensor/random-normal.ts'
+import { concatRows, repeatRows, rowsOf, sliceRows } from '../tensor/rows.ts'
+import { Tensor } from '../tensor/tensor.ts'
+import type { TensorDtype } from '../tensor/tensor.ts'
+import type { Tokenizer } from '../tokenizers/tokenizer.ts'
+import { resolveCall } from './generate-call.ts'
+import type { GenerateCall, GenerateDefaults } from './generate-call.ts'
+import type { CallState, GenerateParams, ParamLimits, StepTensors } from './generate-params.ts'
+import { GenerateParamsError } from './generate-params.ts'
+import { readDefaults } from './generation-defaults.ts'
+import { calculateShift, guide, guideAwayFrom, unscaleLatents } from './guidance.ts'
+import { loadSd3Components } from './load-components.ts'
+import type { ComponentOverrides, LoadedComponents, Sd3Components } from './load-components.ts'
+import { hashModelFolder } from './model-hash.ts'
+import { resolveModel } from './presets.ts'
+import type { ResolvedModel } from './presets.ts'
+import { embedPrompts } from './prompt-embeddings.ts'
+
+export interface FromPretrainedOptions {
+  /** Where the model runs. Default 'auto'. */
+  readonly device?: Device
+  /** Index of the GPU, from 0. Default 0. */
+  readonly deviceId?: number
+  /** Precision to insist on; graphs of another one are refused. Default: whatever the graphs have. */
+  readonly dtype?: TensorDtype
+  /** Parts to use instead of the folder's; null leaves an optional one out. They stay open when the pipeline is closed. Default none. */
+  readonly components?: ComponentOverrides
+  /** Threads of one run on the CPU, from 1. Default: the number of physical cores. */
+  readonly intraOpNumThreads?: number
+  /** Folder in which preset names and bare names are looked up. Default 'models'. */
+  readonly modelsDir?: string
+}
+
+export interface GenerateTimings {
+  /** Milliseconds of text encoding. */
+  readonly encodeMs: number
+  /** Milliseconds from the first to the last step. */
+  readonly denoiseMs: number
+  /** Milliseconds of the VAE and the conversion to pixels. */
+  readonly decodeMs: number
+}
+
+export interface GenerateResult {
+  /** One per row: all pictures of the first prompt, then of the second. Empty for outputType 'latent'. */
+  readonly images: Rgb8Image[]
+  /** (rows, channels, height / 8, width / 8), only for outputType 'latent'. */
+  readonly latents: Tensor | undefined
+  /** Seed of the (first) generator. Beyond 2^53 its low 32 bits, which draw the same. */
+  readonly seed: number
+  readonly timings: GenerateTimings
+}
+
+/** Rows for the transformer; with guidance on, the negative ones first. */
+interface Embeddings {
+  /** (rows or 2 × rows, tokens, joint_attention_dim) */
+  embeds: Tensor
+  /** (rows or 2 × rows, pooled_projection_dim) */
+  pooled: Tensor
+}
+
+export class StableDiffusion3Pipeline implements CallState {
+  transformer: Sd3Transformer
+  transformerSkip: Sd3Transformer | undefined
+  vae: AutoencoderKL
+  textEncoder: ClipTextEncoder | undefined
+  textEncoder2: ClipTextEncoder | undefined
+  textEncoder3: T5TextEncoder | undefined
+  tokenizer: Tokenizer | undefined
+  tokenizer2: Tokenizer | undefined
+  tokenizer3: Tokenizer | undefined
+  scheduler: Scheduler
+  /** May be wrapped in a lock, hence the promise. */
+  imageProcessor: { postprocess(sample: Tensor): Rgb8Image[] | Promise<Rgb8Image[]> } = new VaeImageProcessor()
+
+  /** Where the model came from. */
+  readonly model: ResolvedModel
+  /** Where it runs, and why there. */
+  readonly device: ResolvedDevice
+  /** What a call uses for parameters it does not give. */
+  readonly defaults: GenerateDefaults
+  readonly owned: LoadedComponents['owned']
+  closing: Promise<void> | undefined
+
+  // State of the call in progress.
+  _guidanceScale = 1
+  _interrupt = false
+  _numTimesteps = 0
+
+  constructor(loaded: LoadedComponents, model: ResolvedModel, device: ResolvedDevice, defaults: GenerateDefaults) {
+    const { components, owned } = loaded
+    this.transformer = components.transformer
+    this.transformerSkip = components.transformerSkip
+    this.vae = components.vae
+    this.textEncoder = components.textEncoder
+    this.textEncoder2 = components.textEncoder2
+    this.textEncoder3 = components.textEncoder3
+    this.tokenizer = components.tokenizer
+    this.tokenizer2 = components.tokenizer2
+    this.tokenizer3 = components.tokenizer3
+    this.scheduler = components.scheduler
+    this.owned = owned
+    this.model = model
+    this.device = device
+    this.defaults = defaults
+  }
+
+  /** `model`: path of a model folder, a preset name, or a name in modelsDir. */
+  static async fromPretrained(model: string, options: FromPretrainedOptions = {}): Promise<StableDiffusion3Pipeline> {
+    const dtype = options.dtype as string | undefined
+    if (dtype !== undefined && dtype !== 'float32' && dtype !== 'float16')
+      throw new TypeError(
+        `Expected dtype to be float32 or float16, got ${dtype}${dtype.startsWith('b') ? ' (ONNX Runtime for Node has no bfloat16 tensors)' : ''}`,
+      )
+    const resolved = resolveModel(model, options.modelsDir)
+    const defaultsOfModel = await readDefaults(resolved)
+    const device = await resolveDevice(options.device, options.deviceId)
+    const session = { provider: device.provider, deviceId: options.deviceId, intraOpNumThreads: options.intraOpNumThreads }
+    const loaded = await loadSd3Components(resolved.folder, session, options.components)
+    const { transformer, vae } = loaded.components
+    if (dtype !== undefined && transformer.dtype !== dtype) {
+      await Promise.all(loaded.owned.map((part) => part.release()))
+      throw new TypeError(
+        `Expected a model of dtype ${dtype}, got ${transformer.dtype} in ${resolved.folder}; the export decides the precision`,
+      )
+    }
+    const side = transformer.config.sample_size * vae.scale
+    return new StableDiffusion3Pipeline(loaded, resolved, device, { width: side, height: side, ...defaultsOfModel })
+  }
+
+  get components(): Sd3Components {
+    const { transformer, transformerSkip, vae, scheduler } = this
+    const { textEncoder, textEncoder2, textEncoder3, tokenizer, tokenizer2, tokenizer3 } = this
+    return { transformer, transformerSkip, vae, scheduler, textEncoder, textEncoder2, textEncoder3, tokenizer, tokenizer2, tokenizer3 }
+  }
+
+  /** What calls to this model are checked against. */
+  get limits(): ParamLimits {
+    const { patch_size, pos_embed_max_size } = this.transformer.config
+    const sizeMultiple = this.vae.scale * patch_size
+    return {
+      sizeMultiple,
+      maxSide: sizeMultiple * pos_embed_max_size,
+      maxSequenceLength: 512,
+      maxClipSkip: Math.min(this.textEncoder?.maxClipSkip ?? Infinity, this.textEncoder2?.maxClipSkip ?? Infinity),
+      skipLayers: this.transformerSkip?.config.skip_layers,
+    }
+  }
+
+  get guidanceScale(): number {
+    return this._guidanceScale
+  }
+
+  get numTimesteps(): number {
+    return this._numTimesteps
+  }
+
+  get doClassifierFreeGuidance(): boolean {
+    return this._guidanceScale > 1
+  }
+
+  /** Hash of everything in the model folder that decides a picture. Reads all weights: keep the result. */
+  modelHash(): Promise<string> {
+    return hashModelFolder(this.model.folder)
+  }
+
+  /** Releases the sessions this pipeline loaded, after their current runs. Twice is harmless; later calls fail with ClosedError. */
+  close(): Promise<void> {
+    this.closing ??= Promise.all(this.owned.map((part) => part.release())).then(() => undefined)
+    return this.closing
+  }
+
+  async generate(params: GenerateParams): Promise<GenerateResult> {
+    if (this.closing !== undefined) throw new ClosedError(`Expected an open pipeline of ${this.model.folder}, got one that has been closed`)
+    const call = resolveCall(params, this.defaults, this.limits)
+    const generator = call.generator ?? new Generator(call.seed ?? randomInt(2 ** 32))
+    call.signal?.throwIfAborted()
+
+    // 1. State of the call
+    this._guidanceScale = call.guidanceScale
+    this._interrupt = false
+
+    // 2. Text
+    const startedAt = performance.now()
+    const embeddings = await this.encodePrompt(call)
+    const encodedAt = performance.now()
+
+    // 3. Schedule
+    const timesteps = this.prepareTimesteps(call)
+
+    // 4. Latents
+    const first = call.resume?.step ?? 0
+    const latents =
+      call.resume === undefined ? this.prepareLatents(call, generator, embeddings.embeds.dtype) : this.resumeAt(call, generator)
+
+    // 5. Steps
+    const denoised = await this.denoise(call, { timesteps, first, latents, embeddings, generator })
+    const denoisedAt = performance.now()
+
+    // 6. Pictures
+    call.signal?.throwIfAborted()
+    const images = call.outputType === 'latent' ? [] : await this.decodeLatents(denoised, call.signal)
+    return {
+      images,
+      latents: call.outputType === 'latent' ? denoised : undefined,
+      seed: seedOf(generator),
+      timings: { encodeMs: encodedAt - startedAt, denoiseMs: denoisedAt - encodedAt, decodeMs: performance.now() - denoisedAt },
+    }
+  }
+
+  /** Embeddings of all rows, each prompt repeated for its pictures; with guidance on, the negative rows first. */
+  async encodePrompt(call: GenerateCall): Promise<Embeddings> {
+    const { joint_attention_dim, pooled_projection_dim } = this.transformer.config
+    const options = { maxSequenceLength: call.maxSequenceLength, jointAttentionDim: joint_attention_dim }
+    const positive = call.embeddings ?? (await embedPrompts(this, call.texts, { ...options, clipSkip: call.clipSkip }))
+    expectDims('promptEmbeds', positive.embeds, [call.batch, positive.embeds.dims[1] ?? 0, joint_attention_dim])
+    expectDims('pooledPromptEmbeds', positive.pooled, [call.batch, pooled_projection_dim])
+    const embeds = repeatRows(positive.embeds, call.numImagesPerPrompt)
+    const pooled = repeatRows(positive.pooled, call.numImagesPerPrompt)
+    if (!this.doClassifierFreeGuidance) return { embeds, pooled }
+    // The negative prompt never skips CLIP layers.
+    const negative = call.negativeEmbeddings ?? (await embedPrompts(this, call.negativeTexts, { ...options, clipSkip: 0 }))
+    expectDims('negativePromptEmbeds', negative.embeds, positive.embeds.dims)
+    expectDims('negativePooledPromptEmbeds', negative.pooled, positive.pooled.dims)
+    return {
+      embeds: concatRows([repeatRows(negative.embeds, call.numImagesPerPrompt), embeds]),
+      pooled: concatRows([repeatRows(negative.pooled, call.numImagesPerPrompt), pooled]),
+    }
+  }
+
+  /** Sets the scheduler to the call's schedule and returns its timesteps. */
+  prepareTimesteps(call: GenerateCall): Float32Array {
+    const config: Partial<FlowMatchEulerDiscreteConfig> = this.scheduler.config
+    let mu = call.mu
+    if (config.useDynamicShifting === true && mu === undefined) {
+      const patches = (call.height / this.limits.sizeMultiple) * (call.width / this.limits.sizeMultiple)
+      const { baseImageSeqLen = 256, maxImageSeqLen = 4096, baseShift = 0.5, maxShift = 1.16 } = config
+      mu = calculateShift(patches, baseImageSeqLen, maxImageSeqLen, baseShift, maxShift)
+    }
+    const steps = call.sigmas === undefined ? call.numInferenceSteps : undefined
+    const [timesteps] = retrieveTimesteps(this.scheduler, steps, {
+      ...(call.sigmas === undefined ? {} : { sigmas: call.sigmas }),
+      ...(mu === undefined ? {} : { mu }),
+    })
+    this._numTimesteps = timesteps.length
+    return timesteps
+  }
+
+  /** The given latents, or noise: (rows, channels, height / 8, width / 8). */
+  prepareLatents(call: GenerateCall, generator: Generator | readonly Generator[], dtype: TensorDtype): Tensor {
+    const dims = this.latentDims(call)
+    if (call.latents === undefined) return randnTensor(dims, generator, dtype)
+    expectDims('latents', call.latents, dims)
+    if (call.latents.dtype === dtype) return call.latents
+    return new Tensor(dtype === 'float16' ? call.latents.data.map(roundToFloat16) : call.latents.data, dims, dtype)
+  }
+
+  /** Puts scheduler and generators where the earlier run stopped and returns its latents. */
+  resumeAt(call: GenerateCall, generator: Generator | readonly Generator[]): Tensor {
+    const { step, latents, generatorState } = call.resume as NonNullable<GenerateCall['resume']>
+    if (!Number.isInteger(step) || step < 0 || step > this._numTimesteps)
+      throw new GenerateParamsError('resume.step', `an integer from 0 to ${this._numTimesteps}`, String(step))
+    expectDims('resume.latents', latents, this.latentDims(call))
+    const config: Partial<FlowMatchEulerDiscreteConfig> = this.scheduler.config
+    const generators = generator instanceof Generator ? [generator] : generator
+    const states: readonly GeneratorState[] =
+      generatorState === undefined ? [] : Array.isArray(generatorState) ? generatorState : [generatorState]
+    if ((config.stochasticSampling === true || states.length > 0) && states.length !== generators.length)
+      throw new GenerateParamsError(
+        'resume.generatorState',
+        `one state for each of the ${generators.length} generators`,
+        `${states.length}`,
+      )
+    for (const [index, state] of states.entries()) generators[index]?.setState(state)
+    this.scheduler.setBeginIndex(step)
+    return latents
+  }
+
+  /** The steps from `first` on. */
+  async denoise(
+    call: GenerateCall,
+    start: { timesteps: Float32Array; first: number; latents: Tensor; embeddings: Embeddings; generator: Generator | readonly Generator[] },
+  ): Promise<Tensor> {
+    let { latents } = start
+    const embeddings = { ...start.embeddings }
+    for (let step = start.first; step < start.timesteps.length; step++) {
+      call.signal?.throwIfAborted()
+      if (this._interrupt) continue
+      const timestep = start.timesteps[step] as number
+      const noise = await this.predictNoise(call, latents, step, timestep, embeddings)
+      latents = this.scheduler.step(noise, timestep, latents, { generator: start.generator }).prevSample
+      if (call.callbackOnStepEnd === undefined) continue
+      const all = { latents, promptEmbeds: embeddings.embeds, pooledPromptEmbeds: embeddings.pooled }
+      const shown: StepTensors = Object.fromEntries(call.callbackOnStepEndTensorInputs.map((name) => [name, all[name]]))
+      const replaced = (await call.callbackOnStepEnd(this, step, timestep, shown)) ?? {}
+      latents = replacement('latents', replaced.latents, latents)
+      embeddings.embeds = replacement('promptEmbeds', replaced.promptEmbeds, embeddings.embeds)
+      embeddings.pooled = replacement('pooledPromptEmbeds', replaced.pooledPromptEmbeds, embeddings.pooled)
+    }
+    return latents
+  }
+
+  /** The velocity to step along: dims of latents. */
+  async predictNoise(call: GenerateCall, latents: Tensor, step: number, timestep: number, { embeds, pooled }: Embeddings): Promise<Tensor> {
+    const rows = rowsOf(latents)
+    const guided = this.doClassifierFreeGuidance
+    const prediction = await this.transformer.forward({
+      hiddenStates: guided ? concatRows([latents, latents]) : latents,
+      timestep: new Float32Array(guided ? rows * 2 : rows).fill(timestep),
+      encoderHiddenStates: embeds,
+      pooledProjections: pooled,
+    })
+    if (!guided) return prediction
+    const cond = sliceRows(prediction, rows, rows * 2)
+    const noise = guide(sliceRows(prediction, 0, rows), cond, this._guidanceScale)
+    const { transformerSkip, _numTimesteps: steps } = this
+    const skip = call.skipLayerGuidance
+    if (skip === undefined || transformerSkip === undefined || step <= steps * skip.start || step >= steps * skip.stop) return noise
+    const skipped = await transformerSkip.forward({
+      hiddenStates: latents,
+      timestep: new Float32Array(rows).fill(timestep),
+      encoderHiddenStates: sliceRows(embeds, rows, rows * 2),
+      pooledProjections: sliceRows(pooled, rows, rows * 2),
+    })
+    return guideAwayFrom(noise, cond, skipped, skip.scale)
+  }
+
+  /** One picture per row, one row at a time: the VAE needs far more memory than the steps, and messages get in between. */
+  async decodeLatents(latents: Tensor, signal?: AbortSignal): Promise<Rgb8Image[]> {
+    const { scaling_factor, shift_factor } = this.vae.config
+    const images: Rgb8Image[] = []
+    for (let row = 0; row < rowsOf(latents); row++) {
+      signal?.throwIfAborted()
+      const sample = await this.vae.decode(unscaleLatents(sliceRows(latents, row, row + 1), scaling_factor, shift_factor))
+      images.push(...(await this.imageProcessor.postprocess(sample)))
+    }
+    return images
+  }
+
+  latentDims(call: GenerateCall): number[] {
+    const { scale } = this.vae
+    return [call.batch * call.numImagesPerPrompt, this.transformer.config.in_channels, call.height / scale, call.width / scale]
+  }
+}
+
+function expectDims(name: string, tensor: Tensor, dims: readonly number[]): void {
+  if (tensor.dims.join() === dims.join()) return
+  throw new GenerateParamsError(name, `of dims [${dims.join(', ')}]`, `[${tensor.dims.join(', ')}]`)
+}
+
+function replacement(name: string, replaced: Tensor | undefined, current: Tensor): Tensor {
+  if (replaced === undefined) return current
+  expectDims(`${name} of callbackOnStepEnd`, replaced, current.dims)
+  return replaced
+}
+
+function seedOf(generator: Generator | readonly Generator[]): number {
+  const first = generator instanceof Generator ? generator : (generator[0] as Generator)
+  const seed = first.initialSeed
+  return Number(seed <= BigInt(Number.MAX_SAFE_INTEGER) ? seed : BigInt.asUintN(32, seed))
+}
