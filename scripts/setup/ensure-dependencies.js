@@ -34,8 +34,8 @@ export function ensureDependencies(root) {
 function install(root) {
   console.error('Installing the dependencies (only the first time and after changes; about a minute) …')
   // pnpm asks before it replaces a node_modules folder unless CI is set, and would leave out the dev tools under NODE_ENV=production.
-  const env = { ...process.env, CI: 'true', HOME: writableHome(), NODE_ENV: 'development' }
-  const { status, error, stdout } = spawnSync('npx', ['-y', PNPM, 'install', '--frozen-lockfile'], {
+  const env = { ...process.env, ...writableHome(), CI: 'true', NODE_ENV: 'development' }
+  const { status, error, stdout, stderr } = spawnSync('npx', ['-y', PNPM, 'install', '--frozen-lockfile'], {
     cwd: root,
     env,
     encoding: 'utf8',
@@ -44,21 +44,24 @@ function install(root) {
     shell: process.platform === 'win32',
   })
   if (status === 0) return
-  if (stdout) console.error(stdout)
+  console.error(`${stdout ?? ''}${stderr ?? ''}`)
   const reason = error === undefined ? 'see the lines above' : error.message
   throw new Error(`Could not install the dependencies with ${PNPM} (${reason}): check the network or proxy, then try again.`)
 }
 
-/** npm and pnpm keep their caches in the home folder; a service account's may be missing or read-only. */
+/**
+ * npm and pnpm keep their caches in the home folder; a service account's may be missing or read-only.
+ * @returns {Record<string, string>} variables that name another one, none when the user's own will do
+ */
 function writableHome() {
-  const home = homedir()
   try {
-    accessSync(home, constants.W_OK)
-    return home
+    accessSync(homedir(), constants.W_OK)
+    return {}
   } catch {
-    const substitute = join(tmpdir(), `easel-home-${process.getuid?.() ?? 'user'}`)
-    mkdirSync(substitute, { recursive: true, mode: 0o700 })
-    return substitute
+    const home = join(tmpdir(), `easel-home-${process.getuid?.() ?? 'user'}`)
+    mkdirSync(home, { recursive: true, mode: 0o700 })
+    // `npm run` names its cache in the old home to everything it starts.
+    return { HOME: home, npm_config_cache: join(home, '.npm') }
   }
 }
 
