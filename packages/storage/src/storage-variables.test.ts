@@ -4,7 +4,9 @@ import { createStorage } from './create-storage.ts'
 import { checkStorageVariables, storageVariables, toStorageOptions } from './storage-variables.ts'
 
 // As a service does it, with a variable of its own.
-const schema = z.object({ PORT: z.coerce.number().default(8500), ...storageVariables }).superRefine(checkStorageVariables)
+const schema = z
+  .object({ PORT: z.coerce.number().default(8500), ...storageVariables })
+  .superRefine(checkStorageVariables, { when: () => true })
 const read = (env: Record<string, string>) => toStorageOptions(schema.parse(env))
 
 /** Each problem as `VARIABLE: message`. */
@@ -89,7 +91,11 @@ test.for([
   expect(problemsOf(env)).toEqual([problem])
 })
 
-test('all problems between variables are told at once', () => {
+test('all problems are told at once, other variables included', () => {
+  expect(problemsOf({ PORT: 'x', STORAGE: 's3' }).map((problem) => problem.split(':')[0])).toEqual(['PORT', 'S3_BUCKET'])
+  expect(problemsOf({ PORT: 'x', S3_ENDPOINT: 'x' }).map((problem) => problem.split(':')[0])).toEqual(['PORT', 'S3_ENDPOINT'])
+  expect(problemsOf({ STORAGE: 'gcs', S3_ACCESS_KEY_ID: 'key' }).map((problem) => problem.split(':')[0])).toEqual(['STORAGE'])
+
   expect(problemsOf({ STORAGE: 's3', S3_ACCESS_KEY_ID: 'key' }).map((problem) => problem.split(':')[0])).toEqual([
     'S3_BUCKET',
     'S3_SECRET_ACCESS_KEY',
@@ -105,6 +111,7 @@ test.for([
   ['S3_BUCKET', 'UPPER'],
   ['S3_BUCKET', 'a'],
   ['S3_BUCKET', 'a/b'],
+  ['S3_BUCKET', 'under_score'],
   ['S3_REGION', ''],
   ['S3_PREFIX', '../other'],
   ['S3_PREFIX', 'a//b'],

@@ -32,7 +32,7 @@ export const storageVariables = {
     ),
   S3_BUCKET: z
     .string()
-    .regex(/^[a-z0-9][a-z0-9._-]{1,61}[a-z0-9]$/, 'Expected 3 to 63 lower-case letters, digits, dots and hyphens')
+    .regex(/^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$/, 'Expected 3 to 63 lower-case letters, digits, dots and hyphens')
     .optional()
     .describe('Bucket for the pictures, created at start if it is missing. Required for `s3`.'),
   S3_REGION: z
@@ -83,8 +83,12 @@ function isKeyPrefix(prefix: string): boolean {
 const storageSchema = z.object(storageVariables)
 type StorageVariables = z.output<typeof storageSchema>
 
-/** Reports what is wrong between variables, under their names: `schema.superRefine(checkStorageVariables)`. */
+/**
+ * Reports what is wrong between variables, under their names: `schema.superRefine(checkStorageVariables, { when: () => true })`. With that
+ * `when` it runs beside other variables' problems, so that all are told at once; it is silent while a storage variable itself is invalid.
+ */
 export function checkStorageVariables(values: StorageVariables, context: z.RefinementCtx): void {
+  if (context.issues.some((issue) => String(issue.path?.[0]) in storageVariables)) return
   for (const [name, message] of findProblems(values)) context.addIssue({ code: 'custom', path: [name], message })
 }
 
