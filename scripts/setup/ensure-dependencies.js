@@ -7,7 +7,7 @@
 import { spawnSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import { accessSync, constants, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
-import { homedir, tmpdir } from 'node:os'
+import { homedir } from 'node:os'
 import { join } from 'node:path'
 
 const PNPM = 'pnpm@12.21.0'
@@ -34,7 +34,7 @@ export function ensureDependencies(root) {
 function install(root) {
   console.error('Installing the dependencies (only the first time and after changes; about a minute) …')
   // pnpm asks before it replaces a node_modules folder unless CI is set, and would leave out the dev tools under NODE_ENV=production.
-  const env = { ...process.env, ...writableHome(), CI: 'true', NODE_ENV: 'development' }
+  const env = { ...process.env, ...writableHome(root), CI: 'true', NODE_ENV: 'development' }
   const { status, error, stdout, stderr } = spawnSync('npx', ['-y', PNPM, 'install', '--frozen-lockfile'], {
     cwd: root,
     env,
@@ -51,15 +51,16 @@ function install(root) {
 
 /**
  * npm and pnpm keep their caches in the home folder; a service account's may be missing or read-only.
+ * @param {string} root
  * @returns {Record<string, string>} variables that name another one, none when the user's own will do
  */
-function writableHome() {
+function writableHome(root) {
   try {
     accessSync(homedir(), constants.W_OK)
     return {}
   } catch {
-    const home = join(tmpdir(), `easel-home-${process.getuid?.() ?? 'user'}`)
-    mkdirSync(home, { recursive: true, mode: 0o700 })
+    const home = join(root, '.cache', 'home')
+    mkdirSync(home, { recursive: true })
     // `npm run` names its cache in the old home to everything it starts.
     return { HOME: home, npm_config_cache: join(home, '.npm') }
   }
