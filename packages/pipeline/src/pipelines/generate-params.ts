@@ -258,6 +258,6 @@ function show(value: unknown): string {
   if (typeof value === 'function' || typeof value === 'symbol') return typeof value
   if (typeof value === 'number' || typeof value === 'bigint') return String(value)
   if (typeof value === 'object' && value !== null && !Array.isArray(value)) return value.constructor?.name ?? 'an object'
-  const text = JSON.stringify(value)
+  const text = JSON.stringify(value, (_, inner: unknown) => (typeof inner === 'bigint' ? String(inner) : inner))
   return text === undefined ? 'nothing' : text.length > 80 ? `${text.slice(0, 80)}…` : text
 }

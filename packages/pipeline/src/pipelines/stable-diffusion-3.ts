@@ -294,7 +294,8 @@ export class StableDiffusion3Pipeline implements CallState {
         `${states.length}`,
       )
     for (const [index, state] of states.entries()) generators[index]?.setState(state)
-    this.scheduler.setBeginIndex(step)
+    // After the last step there is nothing to begin; only the decoding is left.
+    if (step < this._numTimesteps) this.scheduler.setBeginIndex(step)
     return latents
   }
 

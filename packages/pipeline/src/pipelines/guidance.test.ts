@@ -1,0 +1,41 @@
+import { describe, expect, it } from 'vitest'
+import { Tensor } from '../tensor/tensor.ts'
+import { calculateShift, guide, guideAwayFrom, unscaleLatents } from './guidance.ts'
+
+const f32 = (...values: number[]) => new Tensor(Float32Array.from(values), [values.length])
+const f16 = (...values: number[]) => new Tensor(Float32Array.from(values, Math.f16round), [values.length], 'float16')
+
+describe('guidance', () => {
+  it('rounds each operator on its own in float32', () => {
+    // cond − uncond = 0.1f − 0.3f, times 7, plus 0.3f: a fused or double computation ends one unit elsewhere.
+    const [u, c] = [Math.fround(0.3), Math.fround(0.1)]
+    const expected = Math.fround(u + Math.fround(7 * Math.fround(c - u)))
+    expect(guide(f32(0.3), f32(0.1), 7).data[0]).toBe(expected)
+    expect(guide(f32(0.3, 5), f32(0.1, 5), 1).dims).toEqual([2])
+  })
+
+  it('rounds each operator on its own in float16', () => {
+    const [u, c] = [Math.f16round(0.3), Math.f16round(0.1)]
+    const result = guide(f16(0.3), f16(0.1), 4.5)
+    expect(result.data[0]).toBe(Math.f16round(u + Math.f16round(4.5 * Math.f16round(c - u))))
+    expect(result.dtype).toBe('float16')
+  })
+
+  it('steers away from the prediction with skipped layers', () => {
+    expect([...guideAwayFrom(f32(1, 1), f32(3, 2), f32(2, 2), 2.5).data]).toEqual([3.5, 1])
+  })
+})
+
+it('latents are divided by the scale, not multiplied by its reciprocal', () => {
+  const values = Array.from({ length: 1000 }, (_, i) => Math.fround(Math.sin(i) * 3))
+  const { data } = unscaleLatents(f32(...values), 1.5305, 0.0609)
+  const [scale, shift] = [Math.fround(1.5305), Math.fround(0.0609)]
+  expect([...data]).toEqual(values.map((value) => Math.fround(Math.fround(value / scale) + shift)))
+  const byReciprocal = values.map((value) => Math.fround(Math.fround(value * Math.fround(1 / scale)) + shift))
+  expect([...data]).not.toEqual(byReciprocal)
+})
+
+it('the shift of a dynamic schedule is linear between its two sizes', () => {
+  expect(calculateShift(256, 256, 4096, 0.5, 1.15)).toBeCloseTo(0.5, 12)
+  expect(calculateShift(4096, 256, 4096, 0.5, 1.15)).toBeCloseTo(1.15, 12)
+})

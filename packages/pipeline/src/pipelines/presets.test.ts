@@ -1,0 +1,66 @@
+import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { readDefaults } from './generation-defaults.ts'
+import { presets, resolveModel } from './presets.ts'
+
+let modelsDir: string
+beforeAll(async () => {
+  modelsDir = await mkdtemp(join(tmpdir(), 'easel-models-'))
+  for (const name of ['stable-diffusion-3.5-medium', 'mine']) {
+    await mkdir(join(modelsDir, name))
+    await writeFile(join(modelsDir, name, 'model_index.json'), '{}')
+  }
+})
+afterAll(() => rm(modelsDir, { recursive: true }))
+
+describe('a model name', () => {
+  it('of a preset resolves to its folder, with its recommended settings', async () => {
+    const model = resolveModel('stabilityai/stable-diffusion-3.5-medium', modelsDir)
+    expect(model).toMatchObject({ id: 'stabilityai/stable-diffusion-3.5-medium', folder: join(modelsDir, 'stable-diffusion-3.5-medium') })
+    expect(await readDefaults(model)).toEqual({ numInferenceSteps: 40, guidanceScale: 4.5, maxSequenceLength: 256 })
+  })
+
+  it("of a preset's folder is that preset", () => {
+    expect(resolveModel('stable-diffusion-3.5-medium', modelsDir).id).toBe('stabilityai/stable-diffusion-3.5-medium')
+    expect(resolveModel(join(modelsDir, 'stable-diffusion-3.5-medium'), '/nowhere').preset?.guidanceScale).toBe(4.5)
+  })
+
+  it('may be a path or a name in the models directory', () => {
+    const expected = { id: 'mine', folder: join(modelsDir, 'mine'), preset: undefined }
+    expect(resolveModel('mine', modelsDir)).toEqual(expected)
+    expect(resolveModel(join(modelsDir, 'mine'))).toEqual(expected)
+  })
+
+  it.each([
+    ['stabilityai/stable-diffusion-3-medium', 'stabilityai/stable-diffusion-3-medium-diffusers', 'stable-diffusion-3-medium'],
+    ['stabilityai/stable-diffusion-3.5-large', 'stabilityai/stable-diffusion-3.5-large', 'stable-diffusion-3.5-large'],
+    ['stabilityai/stable-diffusion-3.5-large-turbo', 'stabilityai/stable-diffusion-3.5-large-turbo', 'stable-diffusion-3.5-large-turbo'],
+  ])('of a preset that is not on disk, %s, says how to get it', (name, repository, folder) => {
+    const attempt = () => resolveModel(name, modelsDir)
+    expect(attempt).toThrow(`"optimum-cli export onnx --model ${repository} ${join(modelsDir, folder)}"`)
+    expect(attempt).toThrow(`accept the licence at https://huggingface.co/${repository}`)
+    expect(attempt).toThrow(/about \d+ GB/)
+  })
+
+  it('that is unknown or empty is refused with what there is', () => {
+    expect(() => resolveModel('nothing-like-it', modelsDir)).toThrow(
+      /"nothing-like-it" to be a preset \(.*\), .*\(mine, stable-diffusion-3\.5-medium\)/,
+    )
+    expect(() => resolveModel('', modelsDir)).toThrow(
+      'Expected a model: a preset name, a folder, or a name in the models directory, got nothing',
+    )
+    expect(() => resolveModel('  ', modelsDir)).toThrow('got nothing')
+    expect(() => resolveModel('constructor', modelsDir)).toThrow('"constructor"')
+  })
+})
+
+it('the four presets carry the steps and guidance of their model cards', () => {
+  expect(Object.values(presets).map((preset) => [preset.numInferenceSteps, preset.guidanceScale])).toEqual([
+    [28, 7],
+    [28, 3.5],
+    [4, 0],
+    [40, 4.5],
+  ])
+})

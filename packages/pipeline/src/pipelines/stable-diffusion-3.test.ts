@@ -1,0 +1,403 @@
+import { cp, mkdtemp, rm, symlink, writeFile, readFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { ClosedError } from '../models/onnx-session.ts'
+import { FlowMatchEulerDiscreteScheduler } from '../schedulers/flow-match-euler-discrete.ts'
+import { Generator, randn } from '../tensor/random-normal.ts'
+import type { GeneratorState } from '../tensor/random-normal.ts'
+import { concatRows, sliceRows } from '../tensor/rows.ts'
+import { Tensor } from '../tensor/tensor.ts'
+import { resolveCall } from './generate-call.ts'
+import type { GenerateParams } from './generate-params.ts'
+import { StableDiffusion3Pipeline } from './stable-diffusion-3.ts'
+
+const model = fileURLToPath(new URL('../../../../models/tiny-scenes', import.meta.url))
+const boat = { prompt: 'a red boat on the sea', seed: 42, numInferenceSteps: 4, width: 64, height: 64 } as const
+
+let pipe: StableDiffusion3Pipeline
+beforeAll(async () => {
+  pipe = await StableDiffusion3Pipeline.fromPretrained(model, { device: 'cpu' })
+})
+afterAll(() => pipe.close())
+
+const bytes = async (params: GenerateParams) => (await pipe.generate(params)).images.map((image) => image.data)
+
+/** The embeddings the pipeline itself makes, without guidance. */
+async function embeddingsOf(prompt: string) {
+  pipe._guidanceScale = 1
+  const { embeds, pooled } = await pipe.encodePrompt(resolveCall({ prompt }, pipe.defaults, pipe.limits))
+  return { embeds, pooled }
+}
+
+describe('a call', () => {
+  it('draws a seed, tells it, and gives the same picture for it again', async () => {
+    const first = await pipe.generate({ ...boat, seed: undefined })
+    expect(first.seed).toBeGreaterThanOrEqual(0)
+    expect(first.seed).toBeLessThan(2 ** 32)
+    expect(await bytes({ ...boat, seed: first.seed })).toEqual([first.images[0]?.data])
+    expect((await pipe.generate({ ...boat, seed: undefined })).seed).not.toBe(first.seed)
+  })
+
+  it('takes everything it is not told from the model: 128 pixels, 20 steps, guidance 4, 20 tokens', async () => {
+    let steps = 0
+    const { images, timings } = await pipe.generate({
+      prompt: 'a star',
+      seed: 1,
+      callbackOnStepEnd: (call) => {
+        steps++
+        expect([call.numTimesteps, call.guidanceScale]).toEqual([20, 4])
+      },
+    })
+    expect(steps).toBe(20)
+    expect(images[0]).toMatchObject({ width: 128, height: 128 })
+    expect(pipe.defaults.maxSequenceLength).toBe(20)
+    expect(Object.values(timings).every((ms) => ms > 0)).toBe(true)
+  })
+
+  it("gives latents for 'latent', which decode to the picture of 'rgb8'", async () => {
+    const { images, latents } = await pipe.generate({ ...boat, outputType: 'latent' })
+    expect(images).toEqual([])
+    expect(latents?.dims).toEqual([1, 16, 8, 8])
+    expect((await pipe.decodeLatents(latents!)).map((image) => image.data)).toEqual(await bytes(boat))
+  })
+
+  it('makes the rows of a list of prompts as each alone, each with its own generator', async () => {
+    const prompts = ['a red boat on the sea', 'a big green cat at night']
+    const together = await bytes({
+      ...boat,
+      seed: undefined,
+      prompt: prompts,
+      negativePrompt: ['a box', 'a ball'],
+      numImagesPerPrompt: 2,
+      generator: [5, 6, 7, 8].map((seed) => new Generator(seed)),
+    })
+    const alone: Uint8Array[] = []
+    for (const [index, seed] of [5, 6, 7, 8].entries()) {
+      const row = Math.floor(index / 2)
+      alone.push(...(await bytes({ ...boat, prompt: prompts[row], negativePrompt: ['a box', 'a ball'][row], seed })))
+    }
+    expect(together).toEqual(alone)
+  })
+
+  it('decodes a batch row by row with the bytes of decoding it whole', async () => {
+    const { latents } = await pipe.generate({ ...boat, numImagesPerPrompt: 3, outputType: 'latent' })
+    const whole = await pipe.vae.decode(latents!)
+    for (let row = 0; row < 3; row++) {
+      expect(await pipe.vae.decode(sliceRows(latents!, row, row + 1))).toEqual(sliceRows(whole, row, row + 1))
+    }
+  })
+
+  it('with prompt embeddings is the same as with the prompt', async () => {
+    const positive = await embeddingsOf(boat.prompt)
+    const negative = await embeddingsOf('a box')
+    const { prompt: _, ...rest } = boat
+    const given = { ...rest, promptEmbeds: positive.embeds, pooledPromptEmbeds: positive.pooled }
+    expect(await bytes(given)).toEqual(await bytes(boat))
+    const negatives = { negativePromptEmbeds: negative.embeds, negativePooledPromptEmbeds: negative.pooled }
+    expect(await bytes({ ...given, ...negatives })).toEqual(await bytes({ ...boat, negativePrompt: 'a box' }))
+  })
+
+  it('falls back from an empty second prompt to the first, and reads a different one', async () => {
+    const plain = await bytes(boat)
+    expect(await bytes({ ...boat, prompt2: '', prompt3: '', negativePrompt: '' })).toEqual(plain)
+    expect(await bytes({ ...boat, prompt2: 'a cat' })).not.toEqual(plain)
+    expect(await bytes({ ...boat, prompt3: 'a cat' })).not.toEqual(plain)
+  })
+
+  it('takes prompts longer than its tokens, and a maximum of tokens beyond its default', async () => {
+    const { images } = await pipe.generate({ ...boat, prompt: 'a red boat on the sea '.repeat(50), maxSequenceLength: 64 })
+    expect(images).toHaveLength(1)
+  })
+})
+
+describe('the step callback', () => {
+  it('may replace latents and embeddings', async () => {
+    const plain = await bytes(boat)
+    const cat = await embeddingsOf('a big green cat at night')
+    const asked = ['latents', 'promptEmbeds', 'pooledPromptEmbeds'] as const
+    const replaced = await bytes({
+      ...boat,
+      guidanceScale: 1,
+      callbackOnStepEndTensorInputs: asked,
+      callbackOnStepEnd: (_, step, __, tensors) => {
+        expect(Object.keys(tensors)).toEqual(asked)
+        return step === 0 ? { promptEmbeds: cat.embeds, pooledPromptEmbeds: cat.pooled } : undefined
+      },
+    })
+    expect(replaced).not.toEqual(await bytes({ ...boat, guidanceScale: 1 }))
+    const other = await pipe.generate({ ...boat, prompt: 'a star', outputType: 'latent' })
+    const { latents } = await pipe.generate({
+      ...boat,
+      outputType: 'latent',
+      callbackOnStepEnd: (_, step) => (step === 3 ? { latents: other.latents! } : {}),
+    })
+    expect(latents).toEqual(other.latents)
+    expect(await bytes({ ...boat, callbackOnStepEnd: async () => undefined })).toEqual(plain)
+  })
+
+  it('sees the embeddings with the negative rows first, and nothing it did not ask for', async () => {
+    await pipe.generate({
+      ...boat,
+      callbackOnStepEndTensorInputs: ['promptEmbeds'],
+      callbackOnStepEnd: (_, __, ___, tensors) => {
+        expect(tensors.latents).toBeUndefined()
+        expect(tensors.promptEmbeds?.dims).toEqual([2, 40, 128])
+      },
+    })
+  })
+
+  it('may interrupt: the remaining steps are left out', async () => {
+    let seen: Tensor | undefined
+    let steps = 0
+    const { latents } = await pipe.generate({
+      ...boat,
+      outputType: 'latent',
+      callbackOnStepEnd: (call, step, _, tensors) => {
+        steps++
+        seen = tensors.latents
+        if (step === 1) call._interrupt = true
+      },
+    })
+    expect(steps).toBe(2)
+    expect(latents).toEqual(seen)
+    expect(await bytes(boat)).toHaveLength(1)
+  })
+
+  it('that throws ends the call with its error; the next call is unharmed', async () => {
+    const plain = await bytes(boat)
+    const failing = pipe.generate({
+      ...boat,
+      callbackOnStepEnd: () => {
+        throw new Error('enough')
+      },
+    })
+    await expect(failing).rejects.toThrow('enough')
+    expect(await bytes(boat)).toEqual(plain)
+  })
+
+  it('that returns latents of other dims is refused', async () => {
+    const call = pipe.generate({ ...boat, callbackOnStepEnd: () => ({ latents: randn([1, 16, 4, 4], new Generator(1)) }) })
+    await expect(call).rejects.toThrow('Expected latents of callbackOnStepEnd to be of dims [1, 16, 8, 8], got [1, 16, 4, 4]')
+  })
+})
+
+describe('an AbortSignal', () => {
+  it('stops the call before the next step with its reason', async () => {
+    const controller = new AbortController()
+    let steps = 0
+    const call = pipe.generate({
+      ...boat,
+      signal: controller.signal,
+      callbackOnStepEnd: () => {
+        if (++steps === 2) controller.abort()
+      },
+    })
+    await expect(call).rejects.toMatchObject({ name: 'AbortError' })
+    expect(steps).toBe(2)
+  })
+
+  it('that was aborted before stops the call at once, with the reason given', async () => {
+    const reason = new Error('not wanted any more')
+    await expect(pipe.generate({ ...boat, signal: AbortSignal.abort(reason) })).rejects.toBe(reason)
+  })
+})
+
+describe('resuming', () => {
+  async function checkpoints(params: GenerateParams): Promise<Tensor[]> {
+    const latents: Tensor[] = []
+    await pipe.generate({ ...params, callbackOnStepEnd: (_, __, ___, tensors) => void latents.push(tensors.latents!.clone()) })
+    return latents
+  }
+
+  it('after any step gives the bytes of the uninterrupted call', async () => {
+    for (const params of [boat, { ...boat, numImagesPerPrompt: 2, sigmas: [1, 0.7, 0.4] }]) {
+      const uninterrupted = await bytes(params)
+      for (const [index, latents] of (await checkpoints(params)).entries()) {
+        expect(await bytes({ ...params, resume: { step: index + 1, latents } })).toEqual(uninterrupted)
+      }
+    }
+  })
+
+  it('with a scheduler that draws noise at every step needs the generator state, and then gives the same bytes', async () => {
+    const scheduler = new FlowMatchEulerDiscreteScheduler({ stochasticSampling: true })
+    const stochastic = await StableDiffusion3Pipeline.fromPretrained(model, {
+      device: 'cpu',
+      components: { ...pipe.components, scheduler },
+    })
+    const { seed: _, ...params } = boat
+    const states: GeneratorState[] = []
+    const latents: Tensor[] = []
+    const generator = new Generator(9)
+    const { images } = await stochastic.generate({
+      ...params,
+      generator,
+      callbackOnStepEnd: (_, __, ___, tensors) => {
+        latents.push(tensors.latents!.clone())
+        states.push(structuredClone(generator.getState()))
+      },
+    })
+    const resume = { step: 2, latents: latents[1]! }
+    const resumed = await stochastic.generate({ ...params, seed: 9, resume: { ...resume, generatorState: states[1]! } })
+    expect(resumed.images).toEqual(images)
+    await expect(stochastic.generate({ ...params, seed: 9, resume })).rejects.toThrow(
+      'Expected resume.generatorState to be one state for each',
+    )
+    await stochastic.close()
+    expect(await bytes(boat)).toHaveLength(1)
+  })
+
+  it('from a step or latents that cannot be is refused', async () => {
+    const latents = randn([1, 16, 8, 8], new Generator(1))
+    await expect(pipe.generate({ ...boat, resume: { step: 5, latents } })).rejects.toThrow(
+      'Expected resume.step to be an integer from 0 to 4, got 5',
+    )
+    await expect(pipe.generate({ ...boat, resume: { step: 1, latents: concatRows([latents, latents]) } })).rejects.toThrow(
+      /resume\.latents.*\[1, 16, 8, 8\], got \[2/,
+    )
+  })
+})
+
+describe('skip-layer guidance', () => {
+  let folder: string
+  beforeAll(async () => {
+    folder = await mkdtemp(join(tmpdir(), 'easel-skip-'))
+    await cp(model, folder, { recursive: true })
+    await cp(join(folder, 'transformer'), join(folder, 'transformer_skip'), { recursive: true })
+    const file = join(folder, 'transformer_skip/config.json')
+    await writeFile(file, JSON.stringify({ ...(JSON.parse(await readFile(file, 'utf8')) as object), skip_layers: [1, 2] }))
+  })
+  afterAll(() => rm(folder, { recursive: true }))
+
+  it('asks the shipped graph in its share of the steps, on the prompt only', async () => {
+    const skipping = await StableDiffusion3Pipeline.fromPretrained(folder, { device: 'cpu' })
+    const skip = skipping.transformerSkip!
+    const asked: number[] = []
+    const forward = skip.forward.bind(skip)
+    skip.forward = async (input) => {
+      asked.push(input.timestep.length)
+      const noise = await forward(input)
+      return new Tensor(
+        noise.data.map(() => 0),
+        noise.dims,
+        noise.dtype,
+      )
+    }
+    const params = { ...boat, numInferenceSteps: 10, skipGuidanceLayers: [2, 1] }
+    const { images } = await skipping.generate({ ...params, skipLayerGuidanceStop: 0.35 })
+    // Steps above 0.1 and below 3.5 of ten.
+    expect(asked).toEqual([1, 1, 1])
+    expect(images.map(({ data }) => data)).not.toEqual(await bytes({ ...boat, numInferenceSteps: 10 }))
+    // Against the same prediction there is nothing to steer away from.
+    skip.forward = forward
+    expect((await skipping.generate(params)).images.map(({ data }) => data)).toEqual(await bytes({ ...boat, numInferenceSteps: 10 }))
+    await expect(skipping.generate({ ...boat, skipGuidanceLayers: [3] })).rejects.toThrow(
+      'Expected skipGuidanceLayers to be [1, 2], the layers',
+    )
+    await skipping.close()
+  })
+
+  it('is refused where the model ships no graph for it', async () => {
+    await expect(pipe.generate({ ...boat, skipGuidanceLayers: [1] })).rejects.toThrow('as the model ships no transformer_skip/')
+  })
+})
+
+describe('a pipeline', () => {
+  it('without a T5 encoder reads zeros in its place', async () => {
+    const small = await StableDiffusion3Pipeline.fromPretrained(model, {
+      device: 'cpu',
+      components: { ...pipe.components, textEncoder3: null, tokenizer3: null },
+    })
+    const { images } = await small.generate(boat)
+    expect(images[0]?.data).not.toEqual((await bytes(boat))[0])
+    await small.close()
+  })
+
+  it('without a CLIP encoder says so, and still takes embeddings', async () => {
+    const bare = await StableDiffusion3Pipeline.fromPretrained(model, {
+      device: 'cpu',
+      components: { ...pipe.components, textEncoder: null },
+    })
+    await expect(bare.generate(boat)).rejects.toThrow('Expected a model with text_encoder and its tokenizer, or promptEmbeds')
+    const { embeds, pooled } = await embeddingsOf(boat.prompt)
+    const { prompt: _, ...rest } = boat
+    const { images } = await bare.generate({ ...rest, guidanceScale: 1, promptEmbeds: embeds, pooledPromptEmbeds: pooled })
+    expect(images.map(({ data }) => data)).toEqual(await bytes({ ...boat, guidanceScale: 1 }))
+    await bare.close()
+  })
+
+  it('with dynamic shifting takes mu from the picture size unless it is given', async () => {
+    const scheduler = new FlowMatchEulerDiscreteScheduler({ useDynamicShifting: true })
+    const dynamic = await StableDiffusion3Pipeline.fromPretrained(model, { device: 'cpu', components: { ...pipe.components, scheduler } })
+    const timesteps = async (params: GenerateParams) => {
+      const seen: number[] = []
+      await dynamic.generate({ ...boat, ...params, callbackOnStepEnd: (_, __, timestep) => void seen.push(timestep) })
+      return seen
+    }
+    // 64 × 64 pixels are 16 patches: mu = 0.5 + (16 − 256) × 0.65 / 3840.
+    expect(await timesteps({})).toEqual(await timesteps({ mu: 16 * (0.65 / 3840) + (0.5 - (0.65 / 3840) * 256) }))
+    expect(await timesteps({})).not.toEqual(await timesteps({ width: 128, height: 128 }))
+    await dynamic.close()
+  })
+
+  it('is really unsafe for concurrent calls on one object', async () => {
+    const alone = [await bytes(boat), await bytes({ ...boat, numInferenceSteps: 7, seed: 5 })]
+    const together = await Promise.allSettled([bytes(boat), bytes({ ...boat, numInferenceSteps: 7, seed: 5 })])
+    expect(together.map((result) => (result.status === 'fulfilled' ? result.value : 'failed'))).not.toEqual(alone)
+    expect(await bytes(boat)).toEqual(alone[0])
+  })
+
+  it('lets the event loop turn between steps', async () => {
+    let turns = 0
+    const timer = setInterval(() => turns++, 0)
+    await pipe.generate({ ...boat, numInferenceSteps: 8 })
+    clearInterval(timer)
+    expect(turns).toBeGreaterThanOrEqual(8)
+  })
+
+  it('can be closed twice, after which calls fail clearly; parts that were given stay open', async () => {
+    const second = await StableDiffusion3Pipeline.fromPretrained(model, { device: 'cpu', components: { transformer: pipe.transformer } })
+    await second.close()
+    await second.close()
+    await expect(second.generate(boat)).rejects.toThrow(ClosedError)
+    await expect(second.vae.decode(randn([1, 16, 8, 8], new Generator(1)))).rejects.toThrow(
+      /vae_decoder\/model\.onnx, got one that has been closed/,
+    )
+    expect(await bytes(boat)).toHaveLength(1)
+  })
+
+  it('closed during a call ends it with a clear error', async () => {
+    const folder = await mkdtemp(join(tmpdir(), 'easel-close-'))
+    await symlink(model, join(folder, 'linked'))
+    const other = await StableDiffusion3Pipeline.fromPretrained('linked', { device: 'cpu', modelsDir: folder })
+    const call = other.generate({ ...boat, callbackOnStepEnd: (_, step) => void (step === 0 && other.close()) })
+    await expect(call).rejects.toThrow(ClosedError)
+    await other.close()
+    await rm(folder, { recursive: true })
+  })
+
+  it('tells what its model takes', () => {
+    expect(pipe.limits).toEqual({ sizeMultiple: 16, maxSide: 256, maxSequenceLength: 512, maxClipSkip: 1, skipLayers: undefined })
+    expect(pipe.device).toEqual({ requested: 'cpu', provider: 'cpu', reason: 'asked for' })
+    expect(pipe.model.id).toBe('tiny-scenes')
+  })
+})
+
+describe('the autoencoder', () => {
+  it('encodes a picture to latents near those it was decoded from', async () => {
+    const latents = (await pipe.generate({ prompt: 'a red ball in the snow', seed: 3, numInferenceSteps: 12, outputType: 'latent' }))
+      .latents!
+    const { scaling_factor, shift_factor } = pipe.vae.config
+    const own = new Tensor(
+      latents.data.map((value) => value / scaling_factor + shift_factor),
+      latents.dims,
+    )
+    const { mean, logvar } = await pipe.vae.encode(await pipe.vae.decode(own))
+    expect(mean.dims).toEqual(latents.dims)
+    expect(logvar.dims).toEqual(latents.dims)
+    const error = Math.sqrt(own.data.reduce((sum, value, index) => sum + (value - mean.data[index]!) ** 2, 0) / own.numel)
+    const size = Math.sqrt(own.data.reduce((sum, value) => sum + value ** 2, 0) / own.numel)
+    expect(error / size).toBeLessThan(0.5)
+  })
+})
