@@ -82,6 +82,8 @@ function hasGpuNode(): boolean {
   return existsSync('/dev/dri') && readdirSync('/dev/dri').some((name) => name.startsWith('renderD'))
 }
 
+/** What the runtime said; the layers above it only add the path of the probe graph. */
 function firstLine(error: unknown): string {
-  return (error instanceof Error ? error.message : String(error)).split('\n')[0]?.trim() ?? 'an error without a message'
+  const root = error instanceof Error && error.cause instanceof Error ? error.cause : error
+  return (root instanceof Error ? root.message : String(root)).split('\n')[0]?.trim() ?? 'an error without a message'
 }

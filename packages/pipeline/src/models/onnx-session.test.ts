@@ -75,6 +75,21 @@ describe('a session', () => {
     await session.release()
   })
 
+  it('makes one native run a turn of the event loop, however many are asked for at once', async () => {
+    const session = await OnnxSession.load(fixture('float16-scale'))
+    let turn = 0
+    let ticking = true
+    const tick = () => {
+      turn++
+      if (ticking) setImmediate(tick)
+    }
+    setImmediate(tick)
+    const runs = Array.from({ length: 5 }, () => session.run({ x: floats([1]), scale: floats([2]) }, ['y']).then(() => turn))
+    expect(new Set(await Promise.all(runs)).size).toBe(5)
+    ticking = false
+    await session.release()
+  })
+
   it('finishes the run that has begun, and runs nothing after release', async () => {
     const session = await OnnxSession.load(fixture('float16-scale'))
     const feeds = { x: floats([1]), scale: floats([2]) }

@@ -85,6 +85,23 @@ export async function listBuiltProviders(): Promise<string[]> {
   return (await loadRuntime()).listSupportedBackends().map((backend) => backend.name)
 }
 
+/** Ends when the run before the next one in line may begin. */
+let lastTurn: Promise<void> = Promise.resolve()
+
+/**
+ * Waits for a turn of the event loop of one's own. The runtime queues its blocking runs as immediates, and Node works through all queued
+ * immediates before it looks at sockets and pipes again: with many requests in flight, messages would wait for a step of each.
+ */
+function nextTurn(): Promise<void> {
+  lastTurn = lastTurn.then(
+    () =>
+      new Promise((resolve) => {
+        setImmediate(resolve)
+      }),
+  )
+  return lastTurn
+}
+
 export class OnnxSession {
   /** File the graph came from. */
   readonly path: string
@@ -130,7 +147,8 @@ export class OnnxSession {
   }
 
   /**
-   * Runs the graph. The event loop turns before the native run, which then blocks the thread until it is done.
+   * Runs the graph. The event loop turns before the native run, which then blocks the thread until it is done; of many runs asked for at
+   * once there is one a turn.
    * `outputDims` names the outputs whose shape the caller knows: those are written straight into a buffer made here.
    */
   async run(
@@ -149,7 +167,7 @@ export class OnnxSession {
       if (dims !== undefined) buffers[name] = this.toOutputBuffer(name, dims)
       fetches[name] = buffers[name] ?? null
     }
-    const run = native.run(ortFeeds, fetches)
+    const run = nextTurn().then(() => native.run(ortFeeds, fetches))
     this.running.add(run)
     try {
       const results = await run
