@@ -17,7 +17,7 @@ export interface StepTensors {
   /** (rows or 2 × rows, width) */
   readonly pooledPromptEmbeds?: Tensor
 }
-export const STEP_TENSORS = ['latents', 'promptEmbeds', 'pooledPromptEmbeds'] as const
+const STEP_TENSORS = ['latents', 'promptEmbeds', 'pooledPromptEmbeds'] as const
 
 /** What a step callback sees of the call. */
 export interface CallState {

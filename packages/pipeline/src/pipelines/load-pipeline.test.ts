@@ -69,6 +69,8 @@ const damaged: [file: string, change: Record<string, unknown>, expected: RegExp]
   ['text_encoder_2/config.json', { projection_dim: 1280 }, /expected projection_dim to be 64, what text_encoder leaves.*got 1280/],
   ['text_encoder_3/config.json', { d_model: 4096 }, /expected d_model to be 128, the transformer's joint_attention_dim, got 4096/],
   ['tokenizer/tokenizer_config.json', { model_max_length: -1 }, /expected model_max_length to be number to be >0, got -1/],
+  ['generation_config.json', { width: 100 }, /Expected width to be divisible by 16, got 100/],
+  ['generation_config.json', { height: 512 }, /Expected height to be an integer from 16 to 256, got 512/],
   ['generation_config.json', { steps: 20 }, /expected known fields only, got steps/],
   ['generation_config.json', { max_sequence_length: 1000 }, /expected max_sequence_length to be number to be <=512, got 1000/],
 ]

@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { probeProvider } from '../models/device.ts'
 import { ClosedError } from '../models/onnx-session.ts'
 import { FlowMatchEulerDiscreteScheduler } from '../schedulers/flow-match-euler-discrete.ts'
 import { Generator, randn } from '../tensor/random-normal.ts'
@@ -382,6 +383,23 @@ describe('a pipeline', () => {
     expect(pipe.device).toEqual({ requested: 'cpu', provider: 'cpu', reason: 'asked for' })
     expect(pipe.model.id).toBe('tiny-scenes')
   })
+})
+
+describe('on a GPU', () => {
+  it.for(['cuda', 'coreml', 'dml', 'webgpu'] as const)(
+    '%s gives the picture of the CPU, but for rounding',
+    { timeout: 120_000 },
+    async (device, { skip }) => {
+      const failure = await probeProvider(device)
+      if (failure !== undefined) skip(`${device} does not work here: ${failure}`)
+      const other = await StableDiffusion3Pipeline.fromPretrained(model, { device })
+      const { images } = await other.generate({ ...boat, numInferenceSteps: 2 })
+      const [expected] = await bytes({ ...boat, numInferenceSteps: 2 })
+      const differences = expected!.map((value, index) => Math.abs(value - images[0]!.data[index]!))
+      expect(differences.reduce((sum, value) => sum + value, 0) / differences.length).toBeLessThan(0.5)
+      await other.close()
+    },
+  )
 })
 
 describe('the autoencoder', () => {

@@ -7,6 +7,7 @@
  * Knows nothing about jobs, queues or files of pictures. Runs in the engine process.
  */
 import { randomInt } from 'node:crypto'
+import { join } from 'node:path'
 import type { AutoencoderKL } from '../models/autoencoder-kl.ts'
 import type { ClipTextEncoder } from '../models/clip-text-encoder.ts'
 import { resolveDevice } from '../models/device.ts'
@@ -29,7 +30,7 @@ import type { Tokenizer } from '../tokenizers/tokenizer.ts'
 import { resolveCall } from './generate-call.ts'
 import type { GenerateCall, GenerateDefaults } from './generate-call.ts'
 import type { CallState, GenerateParams, ParamLimits, StepTensors } from './generate-params.ts'
-import { GenerateParamsError } from './generate-params.ts'
+import { checkParams, GenerateParamsError } from './generate-params.ts'
 import { readDefaults } from './generation-defaults.ts'
 import { calculateShift, guide, guideAwayFrom, unscaleLatents } from './guidance.ts'
 import { loadSd3Components } from './load-components.ts'
@@ -147,7 +148,14 @@ export class StableDiffusion3Pipeline implements CallState {
       )
     }
     const side = transformer.config.sample_size * vae.scale
-    return new StableDiffusion3Pipeline(loaded, resolved, device, { width: side, height: side, ...defaultsOfModel })
+    const pipe = new StableDiffusion3Pipeline(loaded, resolved, device, { width: side, height: side, ...defaultsOfModel })
+    try {
+      checkParams({ prompt: '', ...pipe.defaults }, pipe.limits)
+    } catch (error) {
+      await pipe.close()
+      throw new Error(`${join(resolved.folder, 'generation_config.json')}: ${(error as Error).message}`, { cause: error })
+    }
+    return pipe
   }
 
   get components(): Sd3Components {
