@@ -9,11 +9,7 @@ export const maxSeed = Number.MAX_SAFE_INTEGER
 export const maxImagesPerPrompt = 10
 export const maxInferenceSteps = 200
 
-// Control characters other than tab, line feed and carriage return say nothing to a text encoder and break logs and metadata.
-// oxlint-disable-next-line no-control-regex
-const noControlCharacters = /^[^\u0000-\u0008\u000B\u000C\u000E-\u001F\u007F]*$/
-
-const promptText = z.string().regex(noControlCharacters, 'text without control characters')
+const promptText = z.string()
 const prompt = promptText.refine((text) => text.trim() !== '', 'text that is not blank')
 
 export const webhookEventNames = ['queued', 'started', 'progress', 'completed'] as const

@@ -16,6 +16,8 @@ export const maintenanceQueueName = 'maintenance'
 export interface Keys {
   /** Hash: the record of a job. */
   job: (id: string) => string
+  /** Bytes: where an interrupted job goes on. */
+  checkpoint: (id: string) => string
   /** Stream: what happened to a job, for followers. */
   events: (id: string) => string
   /** String: the job that an idempotency key made. */
@@ -26,12 +28,12 @@ export interface Keys {
   models: string
   /** String with expiry: a worker's heartbeat. */
   worker: (id: string) => string
-  /** Sorted set by creation time (ms): job ids of one owner, all or of one status. */
+  /** Sorted set by the instant (ms) at which the heartbeat runs out: worker ids. */
+  workers: string
+  /** Sorted set in lexical order, which for job ids is order of creation: the jobs of one owner ('' = of everyone), all or of one status. */
   index: (owner: string, status?: string) => string
   /** Sorted set by end time (ms): ended jobs of all owners, for the retention sweep. */
   ended: string
-  /** Sorted set by creation time (ms): queued jobs of all owners. */
-  queued: string
   /** Hash: counters over all replicas (total requests, jobs by outcome). */
   counters: string
   /** Pub/sub channel: the id of a job whose stream has something new. It only wakes readers. */
@@ -43,14 +45,15 @@ export interface Keys {
 export function createKeys(prefix: string = defaultQueuePrefix): Keys {
   return {
     job: (id) => `${prefix}:job:${id}`,
+    checkpoint: (id) => `${prefix}:checkpoint:${id}`,
     events: (id) => `${prefix}:events:${id}`,
     idempotency: (hash) => `${prefix}:idem:${hash}`,
     model: (id) => `${prefix}:model:${id}`,
     models: `${prefix}:models`,
     worker: (id) => `${prefix}:worker:${id}`,
+    workers: `${prefix}:workers`,
     index: (owner, status) => `${prefix}:index:${owner}${status === undefined ? '' : `:${status}`}`,
     ended: `${prefix}:ended`,
-    queued: `${prefix}:queued`,
     counters: `${prefix}:counters`,
     wakeChannel: `${prefix}:wake`,
     cancelChannel: `${prefix}:cancel`,

@@ -1,0 +1,51 @@
+import { describe, expect, test } from 'vitest'
+import { createKeys, generateQueueName, imageFileName, isJobId, jobIdCreatedAt, parseImageFileName } from './keys.ts'
+
+const id = '0197a1b2-c3d4-7abc-8def-0123456789ab'
+
+describe('keys', () => {
+  test('every key begins with the prefix, so that a hash tag puts all of them into one slot', () => {
+    const keys = createKeys('{x}')
+    const all = [
+      keys.job(id),
+      keys.events(id),
+      keys.checkpoint(id),
+      keys.idempotency('h'),
+      keys.model('m'),
+      keys.models,
+      keys.worker('w'),
+      keys.workers,
+    ]
+    for (const key of [
+      ...all,
+      keys.index('o'),
+      keys.index('', 'queued'),
+      keys.ended,
+      keys.counters,
+      keys.wakeChannel,
+      keys.cancelChannel,
+    ]) {
+      expect(key.startsWith('{x}:')).toBe(true)
+    }
+  })
+
+  test('a model id with characters that BullMQ or a shell dislikes still makes a queue name', () => {
+    expect(generateQueueName('stabilityai/sd:3')).toBe('generate-stabilityai_sd_3')
+  })
+
+  test('only lower-case UUIDs of version 7 are job ids', () => {
+    expect(isJobId(id)).toBe(true)
+    for (const bad of ['', id.toUpperCase(), `${id}x`, id.replace('-7', '-4'), '../../etc/passwd']) expect(isJobId(bad)).toBe(false)
+  })
+
+  test('the first 48 bits of a job id are its instant', () => {
+    expect(jobIdCreatedAt(id)).toBe(0x0197a1b2c3d4)
+  })
+
+  test('image file names go there and back, and nothing else parses', () => {
+    for (const format of ['png', 'jpeg', 'webp'] as const)
+      expect(parseImageFileName(imageFileName(id, 9, format))).toEqual({ id, n: 9, format })
+    for (const bad of [`${id}-01.png`, `${id}-0.gif`, `${id}.png`, `../${id}-0.png`, `${id}-0.png/..`, `${id}-100.png`])
+      expect(parseImageFileName(bad)).toBeUndefined()
+  })
+})

@@ -1,0 +1,5 @@
+export * from './job-queue.ts'
+export * from './job-record.ts'
+export * from './job-store.ts'
+export * from './model-registry.ts'
+export * from './redis.ts'

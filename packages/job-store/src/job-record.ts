@@ -1,0 +1,98 @@
+/** The record of a job as Redis keeps it: a hash of strings, one field each. Knows its encoding and nothing else. */
+import type { EndStatus, JobError, JobInput, JobStatus, Progress, StoredImage, Timings, WebhookEventName } from '@easel/contract'
+
+/** What is decided when a job is made. */
+export interface NewJobRecord {
+  id: string
+  /** Who may see it: hash of the API key, or `public`. */
+  owner: string
+  createdAt: number
+  input: JobInput
+  webhook?: string
+  webhookEventsFilter?: readonly WebhookEventName[]
+  previewEvery?: number
+  priority: number
+  /** Instant (ms) after which it must not be started any more. */
+  expiresAt?: number
+  timeoutSeconds?: number
+  /** Request id of the HTTP request that made it, for logs. */
+  requestId?: string
+}
+
+export interface JobRecord extends NewJobRecord {
+  status: JobStatus
+  startedAt: number | undefined
+  completedAt: number | undefined
+  cancelRequestedAt: number | undefined
+  progress: Progress
+  /** Id of the worker that started it last. */
+  worker: string | undefined
+  /** How often a processor has started it. */
+  runs: number
+  /** How often the engine crashed with this job alone in it. */
+  strikes: number
+  output: { images: StoredImage[] } | undefined
+  error: JobError | undefined
+  timings: Timings | undefined
+}
+
+export interface JobEnd {
+  status: EndStatus
+  output?: { images: StoredImage[] }
+  error?: JobError
+  timings?: Timings
+}
+
+export function toHash(record: NewJobRecord): string[] {
+  const fields: [string, string | number | undefined][] = [
+    ['id', record.id],
+    ['owner', record.owner],
+    ['created_at', record.createdAt],
+    ['input', JSON.stringify(record.input)],
+    ['webhook', record.webhook],
+    ['webhook_events_filter', record.webhookEventsFilter?.join(',')],
+    ['preview_every', record.previewEvery],
+    ['priority', record.priority],
+    ['expires_at', record.expiresAt],
+    ['timeout_seconds', record.timeoutSeconds],
+    ['request_id', record.requestId],
+    ['total', record.input.num_inference_steps],
+  ]
+  return fields.flatMap(([name, value]) => (value === undefined ? [] : [name, String(value)]))
+}
+
+export function fromHash(hash: Record<string, string>): JobRecord | undefined {
+  const { id, owner, input } = hash
+  if (id === undefined || owner === undefined || input === undefined) return undefined
+  const number = (field: string): number | undefined => (hash[field] === undefined ? undefined : Number(hash[field]))
+  const json = (field: string): unknown => (hash[field] === undefined ? undefined : JSON.parse(hash[field]))
+  const record: JobRecord = {
+    id,
+    owner,
+    createdAt: Number(hash['created_at']),
+    input: JSON.parse(input) as JobInput,
+    priority: number('priority') ?? 0,
+    status: hash['status'] as JobStatus,
+    startedAt: number('started_at'),
+    completedAt: number('completed_at'),
+    cancelRequestedAt: number('cancel_requested_at'),
+    progress: { step: number('step') ?? 0, total: number('total') ?? 0 },
+    worker: hash['worker'],
+    runs: number('runs') ?? 0,
+    strikes: number('strikes') ?? 0,
+    output: json('output') as JobRecord['output'],
+    error: json('error') as JobRecord['error'],
+    timings: json('timings') as JobRecord['timings'],
+  }
+  if (hash['webhook'] !== undefined) record.webhook = hash['webhook']
+  if (hash['webhook_events_filter'] !== undefined)
+    record.webhookEventsFilter = hash['webhook_events_filter'].split(',') as WebhookEventName[]
+  const previewEvery = number('preview_every')
+  if (previewEvery !== undefined) record.previewEvery = previewEvery
+  const expiresAt = number('expires_at')
+  if (expiresAt !== undefined) record.expiresAt = expiresAt
+  const timeoutSeconds = number('timeout_seconds')
+  if (timeoutSeconds !== undefined) record.timeoutSeconds = timeoutSeconds
+  if (hash['request_id'] !== undefined) record.requestId = hash['request_id']
+  return record
+}

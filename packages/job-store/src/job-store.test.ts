@@ -1,0 +1,161 @@
+import type { Redis } from 'ioredis'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { v7 as uuidv7 } from 'uuid'
+import { startRedis } from '../test/redis-server.ts'
+import type { NewJobRecord } from './job-record.ts'
+import { createJobStore } from './job-store.ts'
+import type { JobStore } from './job-store.ts'
+import { createRedis, waitUntilReady } from './redis.ts'
+
+let server: Awaited<ReturnType<typeof startRedis>>
+let redis: Redis
+let store: JobStore
+let now = Date.now()
+
+beforeAll(async () => {
+  server = await startRedis()
+  redis = createRedis({ url: server.url, use: 'worker', onError: () => {} })
+  await waitUntilReady(redis, 5000)
+  store = createJobStore({ redis, prefix: '{test}', now: () => now })
+})
+afterAll(async () => {
+  redis.disconnect()
+  await server.stop()
+})
+
+function newJob(over: Partial<NewJobRecord> = {}): NewJobRecord {
+  const input = { model: 'm', prompt: 'p', negative_prompt: '', width: 64, height: 64, num_inference_steps: 4, guidance_scale: 4 }
+  const rest = { num_images_per_prompt: 1, seed: 7, max_sequence_length: 20, output_format: 'png' as const }
+  return { id: uuidv7(), owner: 'public', createdAt: now, input: { ...input, ...rest }, priority: 0, ...over }
+}
+
+async function created(over: Partial<NewJobRecord> = {}): Promise<string> {
+  const job = newJob(over)
+  expect(await store.create(job)).toEqual({ result: 'created' })
+  return job.id
+}
+
+describe('job store', () => {
+  test('a record comes back as it was written', async () => {
+    const job = newJob({
+      webhook: 'https://example.com/a',
+      webhookEventsFilter: ['started', 'completed'],
+      previewEvery: 2,
+      priority: -3,
+      timeoutSeconds: 9,
+    })
+    await store.create(job)
+    expect(await store.get(job.id)).toMatchObject({ ...job, status: 'queued', progress: { step: 0, total: 4 }, runs: 0, strikes: 0 })
+    expect(await store.get(uuidv7())).toBeUndefined()
+  })
+
+  test('of many racing ends exactly one is claimed, and the record keeps that one', async () => {
+    const id = await created()
+    await store.start(id, 'w')
+    const ends = await Promise.all(
+      Array.from({ length: 20 }, (_, i) => store.end(id, { status: i % 2 === 0 ? 'succeeded' : 'failed', output: { images: [] } })),
+    )
+    expect(ends.filter((end) => end.result === 'claimed')).toHaveLength(1)
+    expect(new Set(ends.map((end) => 'status' in end && end.status)).size).toBe(1)
+  })
+
+  test('a cancel accepted for a running job turns a later success into canceled, without output', async () => {
+    const id = await created()
+    await store.start(id, 'w')
+    expect(await store.requestCancel(id)).toBe('cancel_requested')
+    expect(await store.isCancelRequested(id)).toBe(true)
+    expect(await store.end(id, { status: 'succeeded', output: { images: [] } })).toEqual({ result: 'claimed', status: 'canceled' })
+    expect((await store.get(id))?.output).toBeUndefined()
+    expect(await store.requestCancel(id)).toBe('already_canceled')
+  })
+
+  test('a queued job is canceled at once and can then not be started', async () => {
+    const id = await created()
+    expect(await store.requestCancel(id)).toBe('canceled')
+    expect(await store.start(id, 'w')).toBe('ended')
+    expect(await store.requestCancel('00000000-0000-7000-8000-000000000000')).toBe('missing')
+  })
+
+  test('a succeeded job cannot be canceled', async () => {
+    const id = await created()
+    await store.start(id, 'w')
+    await store.end(id, { status: 'succeeded' })
+    expect(await store.requestCancel(id)).toBe('finished')
+  })
+
+  test('a job whose cancel was requested is not started a second time', async () => {
+    const id = await created()
+    await store.start(id, 'w1')
+    await store.requestCancel(id)
+    expect(await store.start(id, 'w2')).toBe('canceled')
+    expect((await store.get(id))?.status).toBe('canceled')
+  })
+
+  test('a job that was not started in time fails as expired, one that was may be started again later', async () => {
+    const late = await created({ expiresAt: now + 1000 })
+    const early = await created({ expiresAt: now + 1000 })
+    expect(await store.start(early, 'w')).toBe('running')
+    now += 2000
+    expect(await store.start(late, 'w')).toBe('expired')
+    expect(await store.get(late)).toMatchObject({ status: 'failed', error: { code: 'expired' } })
+    expect(await store.start(early, 'w2')).toBe('running')
+    expect(await store.get(early)).toMatchObject({ runs: 2, worker: 'w2' })
+  })
+
+  test('of racing creates with one idempotency key one makes the job and all others are told which', async () => {
+    const idempotency = { key: 'k', fingerprint: 'f', ttlSeconds: 60 }
+    const jobs = Array.from({ length: 20 }, () => newJob())
+    const results = await Promise.all(jobs.map((job) => store.create(job, { idempotency })))
+    const winner = jobs[results.findIndex((r) => r.result === 'created')]
+    expect(results.filter((r) => r.result === 'created')).toHaveLength(1)
+    const others = results.filter((r) => r.result === 'exists')
+    expect(others).toEqual(Array.from({ length: 19 }, () => ({ result: 'exists', jobId: winner?.id, fingerprint: 'f' })))
+  })
+
+  test('limits of queued jobs hold for everyone together and for one owner', async () => {
+    const owner = 'limited'
+    await created({ owner })
+    const all = await store.count('', 'queued')
+    expect(await store.create(newJob({ owner }), { maxQueuedOfOwner: 1 })).toEqual({ result: 'owner_queue_full', queued: 1 })
+    expect(await store.create(newJob({ owner }), { maxQueued: all })).toEqual({ result: 'queue_full', queued: all })
+    expect(await store.create(newJob({ owner }), { maxQueued: all + 1, maxQueuedOfOwner: 2 })).toEqual({ result: 'created' })
+  })
+
+  test('lists are newest first, by owner and status, and go on after a cursor', async () => {
+    const owner = 'lister'
+    const ids = [await created({ owner }), await created({ owner }), await created({ owner })]
+    await store.start(ids[0] ?? '', 'w')
+    const first = await store.list(owner, { limit: 2 })
+    expect(first.map((job) => job.id)).toEqual([ids[2], ids[1]])
+    expect((await store.list(owner, { limit: 2, before: first[1]?.id ?? '' })).map((job) => job.id)).toEqual([ids[0]])
+    expect((await store.list(owner, { limit: 9, status: 'running' })).map((job) => job.id)).toEqual([ids[0]])
+    expect((await store.list('nobody', { limit: 9 })).length).toBe(0)
+  })
+
+  test('followers read status, progress, the latest preview of each image and the end, in order and from any entry', async () => {
+    const id = await created()
+    await store.start(id, 'w')
+    await store.progress(id, 1, 4)
+    await store.preview(id, { step: 1, image: 0, dataUrl: 'data:1' })
+    await store.preview(id, { step: 2, image: 0, dataUrl: 'data:2' })
+    await store.end(id, { status: 'succeeded' })
+    await store.progress(id, 3, 4)
+    const events = await store.readEvents(id, '0')
+    expect(events.map((event) => event.type)).toEqual(['status', 'status', 'progress', 'preview', 'done'])
+    expect(events[3]).toMatchObject({ data_url: 'data:2', step: 2 })
+    expect(await store.readEvents(id, events[2]?.id ?? '')).toEqual(events.slice(3))
+    expect(await store.readEvents(id, events[4]?.id ?? '')).toEqual([])
+    expect(await redis.ttl(store.keys.events(id))).toBeGreaterThan(3000)
+  })
+
+  test('a deleted job leaves no key and no index entry behind', async () => {
+    const before = await redis.keys('*')
+    const id = await created({ owner: 'gone' })
+    await store.start(id, 'w')
+    await store.end(id, { status: 'failed' })
+    await store.delete(id)
+    expect((await redis.keys('*')).filter((key) => key.includes(id) || key.includes('gone'))).toEqual([])
+    expect((await redis.keys('*')).length).toBe(before.length)
+    expect(await store.listEndedBefore(now + 1, 1000)).not.toContain(id)
+  })
+})

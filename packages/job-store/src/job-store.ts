@@ -1,0 +1,191 @@
+/**
+ * The job record in Redis: made by the api, started and ended by workers, canceled by the api. The record is the truth about a job;
+ * BullMQ only carries its id. Runs in the api and in the worker's main process. Knows nothing about HTTP, models or object storage.
+ */
+import type { Redis } from 'ioredis'
+import { createKeys, jobErrorTable } from '@easel/contract'
+import type { EndStatus, JobEvent, JobStatus, Keys } from '@easel/contract'
+import { fromHash, toHash } from './job-record.ts'
+import type { JobEnd, JobRecord, NewJobRecord } from './job-record.ts'
+import { defineTransitions } from './transitions.ts'
+
+export interface JobStoreOptions {
+  redis: Redis
+  /** Key prefix; a hash tag such as `{easel}` where Redis is a cluster. */
+  prefix: string
+  /** Clock, ms since the epoch. Default: Date.now. */
+  now?: () => number
+}
+
+export interface CreateOptions {
+  /** Key under which the same request is recognised, and a fingerprint of the request. */
+  idempotency?: { key: string; fingerprint: string; ttlSeconds: number }
+  /** Most queued jobs of everyone; 0 = no limit. */
+  maxQueued?: number
+  /** Most queued jobs of this owner; 0 = no limit. */
+  maxQueuedOfOwner?: number
+}
+
+export type CreateResult =
+  | { result: 'created' }
+  | { result: 'exists'; jobId: string; fingerprint: string }
+  | { result: 'queue_full' | 'owner_queue_full'; queued: number }
+
+export type StartResult = 'running' | 'missing' | 'ended' | 'canceled' | 'expired'
+export type CancelResult = 'missing' | 'finished' | 'already_canceled' | 'canceled' | 'cancel_requested'
+export type EndResult = { result: 'claimed' | 'ended'; status: EndStatus } | { result: 'missing' }
+
+export type StreamedJobEvent = JobEvent & { /** Entry id of the Redis stream. */ id: string }
+
+export interface JobStore {
+  readonly keys: Keys
+  /** Writes a new record as `queued`, unless its idempotency key is taken or a limit is reached. One atomic step. */
+  create(record: NewJobRecord, options?: CreateOptions): Promise<CreateResult>
+  get(id: string): Promise<JobRecord | undefined>
+  getMany(ids: readonly string[]): Promise<JobRecord[]>
+  /** A processor begins to run the job. Any answer but `running` means: do nothing more, return. */
+  start(id: string, workerId: string): Promise<StartResult>
+  /** Ignored unless the job is running. */
+  progress(id: string, step: number, total: number): Promise<void>
+  /** Ignored unless the job is running. */
+  preview(id: string, preview: { step: number; image: number; dataUrl: string }): Promise<void>
+  /** Claims the end. The first claim wins; after an accepted cancel every end is `canceled`. */
+  end(id: string, end: JobEnd): Promise<EndResult>
+  requestCancel(id: string): Promise<CancelResult>
+  isCancelRequested(id: string): Promise<boolean>
+  /** Counts a crash of the engine with this job alone in it; returns how many there were. */
+  addStrike(id: string): Promise<number>
+  /** Newest first, before the cursor (a job id). `owner` '' = everyone's. */
+  list(owner: string, options: { status?: JobStatus; before?: string; limit: number }): Promise<JobRecord[]>
+  count(owner: string, status: JobStatus): Promise<number>
+  /** Ids of jobs that ended before the instant (ms), oldest first. */
+  listEndedBefore(instantMs: number, limit: number): Promise<string[]>
+  /** Takes every trace of the job out of Redis. */
+  delete(id: string, idempotencyKey?: string): Promise<void>
+  /** Events after the entry id (`0` = from the beginning). */
+  readEvents(id: string, after: string): Promise<StreamedJobEvent[]>
+  /** Adds to a counter over all replicas. */
+  increment(counter: string, by?: number): Promise<void>
+  counters(): Promise<Record<string, number>>
+}
+
+export function createJobStore({ redis, prefix, now = Date.now }: JobStoreOptions): JobStore {
+  const keys = createKeys(prefix)
+  const scripts = defineTransitions(redis)
+  const run = (name: keyof typeof scripts, id: string, ...rest: (string | number)[]): Promise<unknown> =>
+    scripts[name](keys.job(id), prefix, id, now(), ...rest)
+  const expiredError = JSON.stringify({ code: 'expired', ...jobErrorTable.expired })
+
+  return {
+    keys,
+
+    async create(record, { idempotency, maxQueued = 0, maxQueuedOfOwner = 0 } = {}) {
+      const idempotencyKey = idempotency === undefined ? '' : keys.idempotency(idempotency.key)
+      const value = idempotency === undefined ? '' : JSON.stringify([record.id, idempotency.fingerprint])
+      const limits = [maxQueued, maxQueuedOfOwner]
+      const reply = await run(
+        'easelCreate',
+        record.id,
+        idempotencyKey,
+        value,
+        idempotency?.ttlSeconds ?? 0,
+        ...limits,
+        record.owner,
+        ...toHash(record),
+      )
+      const [result, detail] = reply as ['created' | 'exists' | 'queue_full' | 'owner_queue_full', string]
+      if (result === 'created') return { result }
+      if (result !== 'exists') return { result, queued: Number(detail) }
+      const [jobId, fingerprint] = detail === '' ? [record.id, ''] : (JSON.parse(detail) as [string, string])
+      return { result, jobId, fingerprint }
+    },
+
+    async get(id) {
+      return fromHash(await redis.hgetall(keys.job(id)))
+    },
+
+    async getMany(ids) {
+      if (ids.length === 0) return []
+      const pipeline = redis.pipeline()
+      for (const id of ids) pipeline.hgetall(keys.job(id))
+      const replies = await pipeline.exec()
+      return (replies ?? []).flatMap(([error, hash]) => {
+        if (error !== null) throw error
+        return fromHash(hash as Record<string, string>) ?? []
+      })
+    },
+
+    async start(id, workerId) {
+      return (await run('easelStart', id, workerId, expiredError)) as StartResult
+    },
+
+    async progress(id, step, total) {
+      await run('easelProgress', id, step, total)
+    },
+
+    async preview(id, { step, image, dataUrl }) {
+      await run('easelPreview', id, step, image, dataUrl)
+    },
+
+    async end(id, { status, output, error, timings }) {
+      const fields = Object.entries({ output, error, timings }).flatMap(([name, value]) =>
+        value === undefined ? [] : [name, JSON.stringify(value)],
+      )
+      const [result, detail] = (await run('easelEnd', id, status, ...fields)) as ['claimed' | 'ended' | 'missing', EndStatus]
+      return result === 'missing' ? { result } : { result, status: detail }
+    },
+
+    async requestCancel(id) {
+      return (await run('easelRequestCancel', id)) as CancelResult
+    },
+
+    async isCancelRequested(id) {
+      return (await redis.hexists(keys.job(id), 'cancel_requested_at')) === 1
+    },
+
+    async addStrike(id) {
+      return await redis.hincrby(keys.job(id), 'strikes', 1)
+    },
+
+    async list(owner, { status, before, limit }) {
+      const from = before === undefined ? '+' : `(${before}`
+      const ids = await redis.zrange(keys.index(owner, status), from, '-', 'BYLEX', 'REV', 'LIMIT', 0, limit)
+      return await this.getMany(ids)
+    },
+
+    async count(owner, status) {
+      return await redis.zcard(keys.index(owner, status))
+    },
+
+    async listEndedBefore(instantMs, limit) {
+      return await redis.zrange(keys.ended, '-inf', `(${instantMs}`, 'BYSCORE', 'LIMIT', 0, limit)
+    },
+
+    async delete(id, idempotencyKey) {
+      await run('easelDelete', id, idempotencyKey === undefined ? '' : keys.idempotency(idempotencyKey))
+    },
+
+    async readEvents(id, after) {
+      const entries = await redis.xrange(keys.events(id), after === '0' ? '-' : `(${after}`, '+')
+      return entries.map(([entryId, fields]) => toEvent(entryId, fields))
+    },
+
+    async increment(counter, by = 1) {
+      await redis.hincrby(keys.counters, counter, by)
+    },
+
+    async counters() {
+      return Object.fromEntries(Object.entries(await redis.hgetall(keys.counters)).map(([name, value]) => [name, Number(value)]))
+    },
+  }
+}
+
+function toEvent(id: string, fields: string[]): StreamedJobEvent {
+  const numeric = new Set(['step', 'total', 'image'])
+  const event: Record<string, string | number> = { id }
+  for (let i = 0; i < fields.length; i += 2) {
+    const [name, value] = [fields[i] ?? '', fields[i + 1] ?? '']
+    event[name] = numeric.has(name) ? Number(value) : value
+  }
+  return event as unknown as StreamedJobEvent
+}
