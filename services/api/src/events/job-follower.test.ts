@@ -1,0 +1,165 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { Redis } from 'ioredis'
+import { v7 as uuidv7 } from 'uuid'
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest'
+import { createJobStore, createRedis, waitUntilReady } from '@easel/job-store'
+import type { JobStore, StreamedJobEvent } from '@easel/job-store'
+import { startRedis } from '@easel/job-store/test/redis-server'
+import { createJobFollower, isEventId } from './job-follower.ts'
+import type { JobFollower } from './job-follower.ts'
+
+let server: Awaited<ReturnType<typeof startRedis>>
+let redis: Redis
+let subscriber: Redis
+let store: JobStore
+let follower: JobFollower
+const never = new AbortController().signal
+
+beforeAll(async () => {
+  server = await startRedis({ appendonly: true, args: ['--appendfsync', 'always'] })
+  redis = createRedis({ url: server.url, use: 'request', onError: () => {} })
+  subscriber = createRedis({ url: server.url, use: 'worker', onError: () => {} })
+  await Promise.all([waitUntilReady(redis, 5000), waitUntilReady(subscriber, 5000)])
+  store = createJobStore({ redis, prefix: '{test}' })
+})
+afterAll(async () => {
+  redis.disconnect()
+  subscriber.disconnect()
+  await server.stop()
+})
+beforeEach(() => {
+  follower = createJobFollower({ store, subscriber })
+})
+afterEach(() => follower.close())
+
+async function createJob(): Promise<string> {
+  const input = { model: 'm', prompt: 'p', negative_prompt: '', width: 64, height: 64, num_inference_steps: 4, guidance_scale: 4 }
+  const rest = { num_images_per_prompt: 1, seed: 7, max_sequence_length: 20, output_format: 'png' as const }
+  const id = uuidv7()
+  await store.create({ id, owner: 'public', createdAt: Date.now(), input: { ...input, ...rest }, priority: 0 })
+  return id
+}
+
+async function read(id: string, after?: string, from = follower): Promise<StreamedJobEvent[]> {
+  return await Array.fromAsync(from.follow(id, { signal: never, ...(after !== undefined && { after }) }))
+}
+
+async function waitForReaders(count: number): Promise<void> {
+  while (follower.readers !== count) await sleep(5)
+}
+
+describe('following a job', () => {
+  test('a follower from the beginning and one that comes late get the same events, in order, up to the end', async () => {
+    const id = await createJob()
+    const early = read(id)
+    await waitForReaders(1)
+    await store.start(id, 'w')
+    for (let step = 1; step <= 30; step++) await store.progress(id, step, 30)
+    await store.end(id, { status: 'succeeded' })
+    const events = await early
+    expect(events.map((event) => event.type)).toEqual(['status', 'status', ...Array<string>(30).fill('progress'), 'done'])
+    expect(await read(id)).toEqual(events)
+    expect(await read(id, events[9]?.id)).toEqual(events.slice(10))
+    expect(await read(id, events.at(-1)?.id)).toEqual([])
+    expect(follower.readers).toBe(0)
+  })
+
+  test('no event falls between the replay and the wake-ups, however the job and its followers interleave', async () => {
+    const ids = await Promise.all(Array.from({ length: 20 }, createJob))
+    const all = await Promise.all(
+      ids.map(async (id, i) => {
+        const run = (async () => {
+          await store.start(id, 'w')
+          for (let step = 1; step <= 10; step++) await store.progress(id, step, 10)
+          await store.end(id, { status: 'succeeded' })
+        })()
+        await sleep(i)
+        const events = await read(id)
+        await run
+        return events.map((event) => (event.type === 'progress' ? event.step : event.type))
+      }),
+    )
+    for (const events of all) expect(events).toEqual(['status', 'status', 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 'done'])
+  })
+
+  test('a job whose stream has run out still gives its end, once', async () => {
+    const id = await createJob()
+    await store.requestCancel(id)
+    await redis.del(store.keys.events(id))
+    const events = await read(id)
+    expect(events).toMatchObject([{ type: 'done', status: 'canceled' }])
+    expect(isEventId(events[0]?.id ?? '')).toBe(true)
+    expect(await read(id, events[0]?.id)).toEqual([])
+  })
+
+  test('a job that does not exist has no events', async () => {
+    expect(await read(uuidv7())).toEqual([])
+  })
+
+  test('the end is noticed without any wake-up', async () => {
+    const deaf = createJobFollower({ store, subscriber, pollIntervalMs: 20 })
+    const id = await createJob()
+    const events = read(id, undefined, deaf)
+    await subscriber.unsubscribe(store.keys.wakeChannel)
+    await store.requestCancel(id)
+    expect((await events).map((event) => event.type)).toEqual(['status', 'done'])
+    await deaf.close()
+  })
+
+  test('a follower outlives a Redis that goes away and comes back', async () => {
+    const id = await createJob()
+    const events = read(id)
+    await waitForReaders(1)
+    await server.kill()
+    await sleep(50)
+    await server.restart()
+    await waitUntilReady(redis, 10_000)
+    await store.start(id, 'w')
+    await store.end(id, { status: 'failed' })
+    expect((await events).map((event) => event.type)).toEqual(['status', 'status', 'done'])
+  })
+
+  test('an aborted signal and close end the readers and leave no listener behind', async () => {
+    const listeners = subscriber.listenerCount('message')
+    const id = await createJob()
+    const leaving = new AbortController()
+    const left = Array.fromAsync(follower.follow(id, { signal: leaving.signal }))
+    const stayed = read(id)
+    await waitForReaders(2)
+    leaving.abort()
+    await left
+    expect(follower.readers).toBe(1)
+    await follower.close()
+    await stayed
+    expect(follower.readers).toBe(0)
+    expect(subscriber.listenerCount('message')).toBe(listeners - 1)
+  })
+})
+
+describe('waiting for the end', () => {
+  test('the record comes as soon as the job has ended', async () => {
+    const id = await createJob()
+    const waiting = follower.waitForEnd(id, { timeoutMs: 20_000 })
+    await waitForReaders(1)
+    await store.start(id, 'w')
+    await store.end(id, { status: 'succeeded', output: { images: [] } })
+    expect(await waiting).toMatchObject({ id, status: 'succeeded', output: { images: [] } })
+    expect(await follower.waitForEnd(id, { timeoutMs: 0 })).toMatchObject({ id, status: 'succeeded' })
+  })
+
+  test('nothing comes when the time is over, the signal aborts or the job does not exist', async () => {
+    const id = await createJob()
+    expect(await follower.waitForEnd(id, { timeoutMs: 30 })).toBeUndefined()
+    expect(await follower.waitForEnd(id, { timeoutMs: 20_000, signal: AbortSignal.timeout(30) })).toBeUndefined()
+    expect(await follower.waitForEnd(uuidv7(), { timeoutMs: 20_000 })).toBeUndefined()
+    expect(follower.readers).toBe(0)
+  })
+})
+
+describe('entry ids', () => {
+  test('only ids that Redis takes as the start of a range are entry ids', () => {
+    for (const id of ['0-0', '1764000000000-0', '9223372036854775807-12']) expect(isEventId(id)).toBe(true)
+    for (const id of ['', '0', '5', '-', '+', '(1-1', '1-1-1', '01-1', '1-', '-1', 'a-b', '1-1 ', '9223372036854775808-0', '1'.repeat(40)])
+      expect(isEventId(id)).toBe(false)
+  })
+})

@@ -1,0 +1,190 @@
+/**
+ * Wakes whoever in this process waits for news of a job: event streams and callers that wait for the end.
+ *
+ * Invariant: a reader marks itself as waiting before it reads, so that nothing is missed between the read and the wake-up; a wake-up is
+ * only a hint to read again, and a poll every few seconds stands in for one that was lost while Redis was away. Reads Redis through the
+ * job store. Knows nothing about HTTP. Runs in the api.
+ */
+import type { Redis } from 'ioredis'
+import { isEnded } from '@easel/contract'
+import type { JobRecord, JobStore, StreamedJobEvent } from '@easel/job-store'
+
+export interface JobFollowerOptions {
+  store: JobStore
+  /** A connection for pub/sub alone (`use: 'worker'`). It stays open; its owner ends it. */
+  subscriber: Redis
+  /** Milliseconds after which a reader looks again without having been woken, 1 or more. Default: 3000. */
+  pollIntervalMs?: number
+  /** Told of every failed read or subscription; the reader goes on. Default: nobody is told. */
+  onError?: (error: unknown) => void
+}
+
+export interface JobFollower {
+  /**
+   * The job's events after an entry id (default: from the beginning), those to come included. Ends after `done`, when the job does not
+   * exist, when the signal aborts, and at `close()`. When the stream has run out but the job has ended, `done` alone is given; a reader
+   * that names `done` as its last entry gets nothing more.
+   */
+  follow(id: string, options: { after?: string; signal: AbortSignal }): AsyncIterable<StreamedJobEvent>
+  /** The record once it has ended; undefined when it has not in time, does not exist, or the signal aborted. Rejects when Redis fails at the end of the time. */
+  waitForEnd(id: string, options: { timeoutMs: number; signal?: AbortSignal }): Promise<JobRecord | undefined>
+  /** Readers that are open now. */
+  readonly readers: number
+  /** Ends every reader and the subscription. */
+  close(): Promise<void>
+}
+
+/** Whether the text is a stream entry id as Redis makes them: two decimal numbers below 2^63. */
+export function isEventId(text: string): boolean {
+  const match = /^(0|[1-9][0-9]{0,18})-(0|[1-9][0-9]{0,18})$/.exec(text)
+  return match !== null && match.slice(1).every((part) => BigInt(part) < 2n ** 63n)
+}
+
+export function createJobFollower({ store, subscriber, pollIntervalMs = 3000, onError = () => {} }: JobFollowerOptions): JobFollower {
+  const channel = store.keys.wakeChannel
+  const waiters = new Map<string, Set<Waiter>>()
+  const closing = new AbortController()
+
+  const wake = (id: string): void => waiters.get(id)?.forEach((waiter) => waiter.wake())
+  const wakeAll = (): void => waiters.forEach((_, id) => wake(id))
+  const onMessage = (from: string, id: string): void => {
+    if (from === channel) wake(id)
+  }
+  // After a reconnect: what was published meanwhile is lost.
+  subscriber.on('message', onMessage).on('ready', wakeAll)
+  subscriber.subscribe(channel).then(wakeAll, onError)
+
+  function addWaiter(id: string): Waiter & Disposable {
+    const waiter = createWaiter()
+    const ofJob = waiters.get(id) ?? new Set()
+    waiters.set(id, ofJob.add(waiter))
+    return {
+      ...waiter,
+      [Symbol.dispose]() {
+        ofJob.delete(waiter)
+        if (ofJob.size === 0 && waiters.get(id) === ofJob) waiters.delete(id)
+      },
+    }
+  }
+
+  /** Nothing = Redis failed; a later look will tell. */
+  async function attempt<T>(read: Promise<T>): Promise<{ value: T } | undefined> {
+    try {
+      return { value: await read }
+    } catch (error) {
+      onError(error)
+      return undefined
+    }
+  }
+
+  /** What is left to say about a job that has ended but whose stream has nothing after the cursor. */
+  async function lastWord(record: JobRecord, cursor: string): Promise<StreamedJobEvent[]> {
+    const events = await store.readEvents(record.id, '0')
+    const done = events.findLast((event) => event.type === 'done')
+    const id = done?.id ?? `${record.completedAt ?? record.createdAt}-0`
+    return isEnded(record.status) && isBefore(cursor, id) ? [{ id, type: 'done', status: record.status }] : []
+  }
+
+  async function* follow(id: string, { after = '0', signal }: { after?: string; signal: AbortSignal }): AsyncGenerator<StreamedJobEvent> {
+    using waiter = addWaiter(id)
+    const stopped = AbortSignal.any([signal, closing.signal])
+    let cursor = after
+    let lookAtRecord = true
+    while (!stopped.aborted) {
+      const read = await attempt(store.readEvents(id, cursor))
+      for (const event of read?.value ?? []) {
+        cursor = event.id
+        if (stopped.aborted) return
+        yield event
+        if (event.type === 'done') return
+      }
+      if (lookAtRecord && read !== undefined) {
+        const found = await attempt(store.get(id))
+        if (found !== undefined && found.value === undefined) return
+        if (found?.value !== undefined && isEnded(found.value.status)) {
+          // The end may have come after the read above.
+          const rest = await attempt(store.readEvents(id, cursor))
+          const last = rest?.value.length === 0 ? await attempt(lastWord(found.value, cursor)) : rest
+          if (last !== undefined) {
+            yield* last.value
+            return
+          }
+        }
+      }
+      lookAtRecord = (await waiter.wait(pollIntervalMs, stopped)) === 'time'
+    }
+  }
+
+  async function waitForEnd(
+    id: string,
+    { timeoutMs, signal }: { timeoutMs: number; signal?: AbortSignal },
+  ): Promise<JobRecord | undefined> {
+    using waiter = addWaiter(id)
+    const stopped = signal === undefined ? closing.signal : AbortSignal.any([signal, closing.signal])
+    const deadline = performance.now() + timeoutMs
+    for (;;) {
+      const leftMs = deadline - performance.now()
+      const read = store.get(id)
+      const found = leftMs > 0 ? await attempt(read) : { value: await read }
+      if (found !== undefined && (found.value === undefined || isEnded(found.value.status))) return found.value
+      if (leftMs <= 0 || stopped.aborted) return undefined
+      await waiter.wait(Math.min(pollIntervalMs, leftMs), stopped)
+    }
+  }
+
+  return {
+    follow,
+    waitForEnd,
+    get readers() {
+      return [...waiters.values()].reduce((sum, ofJob) => sum + ofJob.size, 0)
+    },
+    async close() {
+      closing.abort()
+      subscriber.off('message', onMessage).off('ready', wakeAll)
+      if (subscriber.status === 'ready') await attempt(subscriber.unsubscribe(channel))
+    },
+  }
+}
+
+interface Waiter {
+  wake(): void
+  /** Returns at once when woken since the last call. */
+  wait(timeoutMs: number, signal: AbortSignal): Promise<'woken' | 'time' | 'aborted'>
+}
+
+function createWaiter(): Waiter {
+  let woken = false
+  let onWake = (): void => {}
+  return {
+    wake() {
+      woken = true
+      onWake()
+    },
+    async wait(timeoutMs, signal) {
+      if (!woken && !signal.aborted) {
+        await new Promise<void>((resolve) => {
+          const finish = (): void => {
+            clearTimeout(timer)
+            signal.removeEventListener('abort', finish)
+            onWake = () => {}
+            resolve()
+          }
+          const timer = setTimeout(finish, timeoutMs)
+          signal.addEventListener('abort', finish)
+          onWake = finish
+        })
+      }
+      if (signal.aborted) return 'aborted'
+      if (!woken) return 'time'
+      woken = false
+      return 'woken'
+    },
+  }
+}
+
+function isBefore(a: string, b: string): boolean {
+  const [ams = '0', aseq = '0'] = a.split('-')
+  const [bms = '0', bseq = '0'] = b.split('-')
+  const difference = BigInt(ams) - BigInt(bms)
+  return difference === 0n ? BigInt(aseq) < BigInt(bseq) : difference < 0n
+}
