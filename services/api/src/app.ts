@@ -1,0 +1,79 @@
+/**
+ * Owns how the api is put together: middleware in its order, the routes, and the one place where errors become responses. Opens no
+ * connection and no port. Runs in the api process; tests call it with the same dependencies.
+ */
+import type { HttpBindings } from '@hono/node-server'
+import { OpenAPIHono } from '@hono/zod-openapi'
+import { cors } from 'hono/cors'
+import { methodNotAllowed } from 'hono/method-not-allowed'
+import { requestId } from 'hono/request-id'
+import type { Redis } from 'ioredis'
+import type { Logger } from 'pino'
+import type { JobQueues, JobStore, ModelRegistry } from '@easel/job-store'
+import type { Storage } from '@easel/storage'
+import type { ApiConfig } from './config.ts'
+import { diffusersRoutes } from './dialects/diffusers/diffusers-routes.ts'
+import type { JobFollower } from './events/job-follower.ts'
+import { handleError, handleNotFound, refuseInvalid, sendMethodNotAllowed } from './middleware/problem.ts'
+import { requestLog } from './middleware/request-log.ts'
+import { capabilitiesRoutes } from './routes/capabilities.ts'
+import { healthRoutes } from './routes/health.ts'
+import { imageRoutes } from './routes/images.ts'
+import { jobRoutes } from './routes/jobs.ts'
+
+/** Everything the routes need from outside; opened and closed by whoever calls `createApp`. */
+export interface AppDeps {
+  config: ApiConfig
+  /** Connection whose commands fail fast while Redis is away. */
+  redis: Redis
+  /** Connection for pub/sub only; waits for Redis. */
+  subscriber: Redis
+  store: JobStore
+  registry: ModelRegistry
+  queues: JobQueues
+  storage: Storage
+  follower: JobFollower
+  logger: Logger
+  /** Clock, ms since the epoch. */
+  now: () => number
+}
+
+export interface AppEnv {
+  Bindings: HttpBindings
+  Variables: {
+    requestId: string
+    /** Whose jobs the request may see: hash of its API key, or `public`. */
+    owner: string
+    /** Carries the request id. */
+    logger: Logger
+  }
+}
+
+export type Api = OpenAPIHono<AppEnv>
+
+const exposedHeaders = ['Location', 'Retry-After', 'ETag', 'RateLimit', 'RateLimit-Policy', 'Idempotency-Replayed', 'X-Request-Id']
+
+export function createApp(deps: AppDeps): Api {
+  const { config, logger } = deps
+  const app: Api = new OpenAPIHono<AppEnv>({ defaultHook: refuseInvalid })
+  app.onError(handleError)
+  app.notFound(handleNotFound)
+
+  app.use(requestId({ limitLength: 128 }))
+  app.use(requestLog(logger))
+  app.use(cors({ origin: config.CORS_ORIGINS.includes('*') ? '*' : config.CORS_ORIGINS, exposeHeaders: exposedHeaders, maxAge: 600 }))
+  app.use(methodNotAllowed({ app, onMethodNotAllowed: sendMethodNotAllowed }))
+
+  app.route('/', healthRoutes(deps))
+  app.route('/', capabilitiesRoutes(deps))
+  app.route('/', jobRoutes(deps))
+  app.route('/', imageRoutes(deps))
+  app.route('/', diffusersRoutes(deps))
+
+  app.doc31('/openapi.json', {
+    openapi: '3.1.0',
+    info: { title: 'Easel', version: '0.1.0', description: 'Text to image: post a prompt, get a job, poll it, fetch the picture.' },
+    servers: [{ url: config.PUBLIC_URL }],
+  })
+  return app
+}

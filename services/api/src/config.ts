@@ -1,0 +1,108 @@
+/**
+ * Owns the environment variables of the api: their names, meaning, ranges and defaults. The one place of this service that knows what an
+ * environment is; nothing is read on import. Documentation and `.env.example` are generated from the descriptions.
+ */
+import { z } from 'zod'
+import { defaultModel, defaultQueuePrefix, toModelId } from '@easel/contract'
+import { checkStorageVariables, storageVariables } from '@easel/storage'
+
+const count = z.coerce.number().int().min(0)
+const seconds = z.coerce.number().int().min(0)
+const httpUrl = z.url({ protocol: /^https?$/, error: 'Expected an http:// or https:// URL' })
+
+export const apiVariables = {
+  HOST: z.string().min(1).default('0.0.0.0').describe('Address the api listens on.'),
+  PORT: z.coerce.number().int().min(1).max(65_535).default(8500).describe('TCP port the api listens on, 1 to 65535.'),
+  PUBLIC_URL: httpUrl
+    .optional()
+    .describe('URL under which clients reach the api; image URLs begin with it. Default: http://localhost:PORT.'),
+  REDIS_URL: z
+    .url({ protocol: /^rediss?$/, error: 'Expected a redis:// or rediss:// URL' })
+    .default('redis://localhost:6379')
+    .describe('Redis that holds queue and records; api and workers must see the same one.'),
+  QUEUE_PREFIX: z
+    .string()
+    .min(1)
+    .default(defaultQueuePrefix)
+    .describe('First part of every key in Redis; a hash tag keeps a Redis Cluster possible. The same for api and workers.'),
+  MODEL: z
+    .string()
+    .min(1)
+    .optional()
+    .describe(`Model of requests that name none: a preset, a folder, or a name under MODELS_DIR. Default: ${defaultModel}.`),
+  MODEL_PATH: z.string().min(1).optional().describe('Another name for MODEL.'),
+  MAX_PROMPT_LENGTH: count.min(1).max(100_000).default(4000).describe('Most characters of each prompt, 1 to 100000.'),
+  MAX_BODY_BYTES: count.min(1024).default(1_048_576).describe('Largest body of a request, in bytes, from 1024.'),
+  RESULT_TTL: seconds.min(1).default(86_400).describe('Seconds that a job and its images are kept after its end.'),
+  WEBHOOK_SECRETS: z
+    .string()
+    .optional()
+    .describe('Signing secrets of webhooks, `whsec_…`, separated by commas; all of them sign. Unset: one is made and kept in Redis.'),
+  WEBHOOK_ALLOW_INSECURE: z
+    .stringbool()
+    .default(false)
+    .describe('Let webhooks go to http:// URLs and private addresses. For development only.'),
+  WEBHOOK_RETRY_DELAYS: z
+    .string()
+    .default('5,30,120,600,3600,18000,36000')
+    .transform((text) => text.split(',').map((part) => Number(part.trim())))
+    .refine((delays) => delays.every((delay) => Number.isFinite(delay) && delay >= 0), 'Expected seconds separated by commas')
+    .describe('Seconds before each further attempt to deliver a webhook, separated by commas.'),
+  API_KEYS: z
+    .string()
+    .optional()
+    .transform((text) => (text ?? '').split(',').flatMap((part) => (part.trim() === '' ? [] : [part.trim()])))
+    .describe('Keys that requests must carry, separated by commas. Unset: no key is needed.'),
+  RATE_LIMIT: z
+    .string()
+    .optional()
+    .describe('Requests that one key or address may make, as COUNT/SECONDS, such as 60/60. Unset: no limit.'),
+  MAX_QUEUED_JOBS: count.default(10_000).describe('Most jobs that may wait; 0 = no limit.'),
+  MAX_QUEUED_JOBS_PER_KEY: count.default(0).describe('Most jobs that may wait of one API key; 0 = no limit.'),
+  CORS_ORIGINS: z
+    .string()
+    .default('*')
+    .transform((text) => text.split(',').map((part) => part.trim()))
+    .describe('Origins whose pages may call the api, separated by commas; * = all.'),
+  INFERENCE_WAIT: seconds.min(1).max(3600).default(480).describe('Longest wait of POST /api/diffusers/inference, in seconds.'),
+  SHUTDOWN_GRACE: seconds.default(30).describe('Seconds that requests under way have to end after SIGTERM.'),
+  METRICS_LOG_INTERVAL: seconds.default(0).describe('Seconds between log lines of totals; 0 = none.'),
+  LOG_LEVEL: z
+    .enum(['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'])
+    .default('info')
+    .describe('Least severe log lines written.'),
+  OTEL_EXPORTER_OTLP_ENDPOINT: httpUrl.optional().describe('OTLP endpoint that traces go to. Unset: no traces.'),
+  ...storageVariables,
+}
+
+export const apiConfigSchema = z
+  .object(apiVariables)
+  .superRefine(checkStorageVariables, { when: () => true })
+  .superRefine(
+    ({ MODEL, MODEL_PATH }, context) => {
+      if (MODEL === undefined || MODEL_PATH === undefined || MODEL === MODEL_PATH) return
+      context.addIssue({ code: 'custom', path: ['MODEL_PATH'], message: `Expected the same as MODEL (${MODEL}), got ${MODEL_PATH}` })
+    },
+    { when: () => true },
+  )
+  .transform((variables) => ({
+    ...variables,
+    PUBLIC_URL: (variables.PUBLIC_URL ?? `http://localhost:${variables.PORT}`).replace(/\/+$/, ''),
+    /** Id of the model that a request means when it names none. */
+    defaultModel: toModelId(variables.MODEL ?? variables.MODEL_PATH ?? defaultModel),
+  }))
+
+export type ApiConfig = z.output<typeof apiConfigSchema>
+
+/** Told to the operator: every variable that is wrong, one a line. */
+export class ConfigError extends Error {
+  override readonly name = 'ConfigError'
+}
+
+/** Throws a `ConfigError` that names every variable that is wrong. A variable set to nothing is unset. */
+export function readConfig(env: Readonly<Record<string, string | undefined>>): ApiConfig {
+  const set = Object.fromEntries(Object.entries(env).filter(([, value]) => value !== undefined && value.trim() !== ''))
+  const result = apiConfigSchema.safeParse(set)
+  if (result.success) return result.data
+  throw new ConfigError(result.error.issues.map((issue) => `${issue.path.join('.')}: ${issue.message}`).join('\n'))
+}

@@ -1,0 +1,16 @@
+/** Cancels a job. The record decides what happens; taking the id out of the queue only spares a worker from reading it. */
+import { ProblemError } from '@easel/contract'
+import type { JobRecord } from '@easel/job-store'
+import type { AppDeps } from '../app.ts'
+import { findJob, missingJob } from './find-job.ts'
+
+/** `ended` false: the job is running and is canceled at its next step. */
+export async function cancelJob(deps: AppDeps, id: string, owner: string): Promise<{ record: JobRecord; ended: boolean }> {
+  const { input } = await findJob(deps, id, owner)
+  const result = await deps.store.requestCancel(id)
+  if (result === 'missing') throw missingJob(deps, id)
+  if (result === 'canceled') await deps.queues.remove(input.model, id)
+  const record = await findJob(deps, id, owner)
+  if (result === 'finished') throw new ProblemError('job_finished', `The job has already ended: ${record.status}.`)
+  return { record, ended: result !== 'cancel_requested' }
+}

@@ -1,0 +1,27 @@
+/** Reads the record of a job for whoever may see it, and tells "never was" from "no longer". */
+import { ProblemError, isJobId, jobIdCreatedAt } from '@easel/contract'
+import type { JobRecord } from '@easel/job-store'
+import type { AppDeps } from '../app.ts'
+
+type Needs = Pick<AppDeps, 'config' | 'now' | 'store'>
+
+/** Throws `not_found` or `expired`. A job of another owner is not found. */
+export async function findJob(deps: Needs, id: string, owner: string): Promise<JobRecord> {
+  const record = isJobId(id) ? await deps.store.get(id) : undefined
+  if (record === undefined) throw missingJob(deps, id)
+  if (record.owner !== owner) throw new ProblemError('not_found', 'There is no such job.')
+  // The sweep removes records some time after their retention; clients see them go on time.
+  if (record.completedAt !== undefined && isPastRetention(deps, record.completedAt)) throw new ProblemError('expired')
+  return record
+}
+
+/** The error for a job without a record: its id alone tells whether it may have been one. */
+export function missingJob(deps: Pick<AppDeps, 'config' | 'now'>, id: string): ProblemError {
+  if (isJobId(id) && isPastRetention(deps, jobIdCreatedAt(id))) return new ProblemError('expired')
+  return new ProblemError('not_found', 'There is no such job.')
+}
+
+/** Whether what ended, or was made, at that instant (ms) is kept no longer. */
+export function isPastRetention({ config, now }: Pick<AppDeps, 'config' | 'now'>, instantMs: number): boolean {
+  return instantMs + config.RESULT_TTL * 1000 < now()
+}

@@ -1,0 +1,88 @@
+/**
+ * Decides everything about a picture before it is queued: what a request may ask of a model, every default, and the seed. A job that runs
+ * twice makes the same bytes because nothing is left to decide. Pure; knows nothing about Redis or HTTP.
+ */
+import { randomInt } from 'node:crypto'
+import { generationFields, maxSeed } from '@easel/contract'
+import type { CreateJobRequest, FieldError, JobInput, ModelRecord } from '@easel/contract'
+import { describeValue } from '../middleware/field-errors.ts'
+
+const promptFields = ['prompt', 'prompt_2', 'prompt_3', 'negative_prompt', 'negative_prompt_2', 'negative_prompt_3'] as const
+
+/** What is wrong with a request whatever its model is, beyond what the schema of a single field can say. */
+export function checkRequest(request: CreateJobRequest, { maxPromptLength }: { maxPromptLength: number }): FieldError[] {
+  const errors: FieldError[] = []
+  for (const field of promptFields) {
+    const text = request[field]
+    if (text === undefined) continue
+    // The tokenizers are native code that takes well-formed text only.
+    if (!text.isWellFormed()) errors.push({ field, expected: 'well-formed Unicode', received: describeValue(text) })
+    const length = [...text].length
+    if (length > maxPromptLength)
+      errors.push({ field, expected: `at most ${maxPromptLength} characters`, received: `${length} characters` })
+  }
+  const { sigmas, num_inference_steps: steps, seed, output_quality: quality } = request
+  if (sigmas !== undefined && steps !== undefined && steps !== sigmas.length) {
+    errors.push({ field: 'num_inference_steps', expected: `${sigmas.length}, the length of sigmas, or nothing`, received: String(steps) })
+  }
+  const lastSeed = maxSeed - ((request.num_images_per_prompt ?? 1) - 1)
+  if (seed !== undefined && seed > lastSeed) {
+    errors.push({ field: 'seed', expected: `at most ${lastSeed}, so that every image has a seed`, received: String(seed) })
+  }
+  if (quality !== undefined && (request.output_format ?? 'png') === 'png') {
+    errors.push({ field: 'output_quality', expected: 'nothing, as png has no quality', received: String(quality) })
+  }
+  return errors
+}
+
+/** The complete input of a job, or what the model does not take. */
+export function resolveInput(request: CreateJobRequest, model: ModelRecord): { input: JobInput } | { errors: FieldError[] } {
+  const { defaults, limits } = model
+  const [width, height] = [request.width ?? defaults.width, request.height ?? defaults.height]
+  const errors: FieldError[] = []
+  for (const [field, side] of [
+    ['width', width],
+    ['height', height],
+  ] as const) {
+    if (side % limits.size_multiple !== 0 || side > limits.max_side) {
+      const expected = `a multiple of ${limits.size_multiple}, at most ${limits.max_side}`
+      errors.push({ field, expected, received: String(side) })
+    }
+  }
+  if (errors.length === 0 && width * height > limits.max_pixels) {
+    const field = request.width === undefined ? 'height' : 'width'
+    errors.push({ field, expected: `width × height of at most ${limits.max_pixels} pixels`, received: `${width} × ${height}` })
+  }
+  const { clip_skip: clipSkip, max_sequence_length: length = defaults.max_sequence_length } = request
+  if (clipSkip !== undefined && clipSkip > limits.max_clip_skip) {
+    errors.push({ field: 'clip_skip', expected: `0 to ${limits.max_clip_skip}`, received: String(clipSkip) })
+  }
+  if (length > limits.max_sequence_length) {
+    errors.push({ field: 'max_sequence_length', expected: `at most ${limits.max_sequence_length}`, received: String(length) })
+  }
+  if (errors.length > 0) return { errors }
+
+  const given = Object.fromEntries(
+    Object.keys(generationFields).flatMap((field) => {
+      const value = request[field as keyof typeof generationFields]
+      return value === undefined ? [] : [[field, value]]
+    }),
+  )
+  const format = request.output_format ?? 'png'
+  const input: JobInput = {
+    ...given,
+    model: model.id,
+    prompt: request.prompt,
+    negative_prompt: request.negative_prompt ?? '',
+    width,
+    height,
+    num_inference_steps: request.sigmas?.length ?? request.num_inference_steps ?? defaults.num_inference_steps,
+    guidance_scale: request.guidance_scale ?? defaults.guidance_scale,
+    num_images_per_prompt: request.num_images_per_prompt ?? 1,
+    seed: request.seed ?? randomInt(2 ** 32),
+    max_sequence_length: length,
+    output_format: format,
+  }
+  if (format !== 'png') input.output_quality = request.output_quality ?? 90
+  return { input }
+}

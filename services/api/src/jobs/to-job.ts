@@ -1,0 +1,43 @@
+/** Maps a record to the job object that clients see. */
+import type { Image, Job, StoredImage } from '@easel/contract'
+import type { JobRecord } from '@easel/job-store'
+import type { AppDeps } from '../app.ts'
+import { estimateQueue } from './queue-estimate.ts'
+
+/** Life of a presigned URL in a job object: long enough to fetch it, short enough to be worthless in a log. */
+export const directUrlSeconds = 3600
+
+export async function toJob(deps: AppDeps, record: JobRecord): Promise<Job> {
+  const { position, etaSeconds } = await estimateQueue(deps, record)
+  const images = record.output === undefined ? undefined : await Promise.all(record.output.images.map((image) => toImage(deps, image)))
+  return {
+    id: record.id,
+    status: record.status,
+    created_at: toInstant(record.createdAt),
+    started_at: record.startedAt === undefined ? null : toInstant(record.startedAt),
+    completed_at: record.completedAt === undefined ? null : toInstant(record.completedAt),
+    input: record.input,
+    progress: record.progress,
+    queue_position: position,
+    eta_seconds: etaSeconds,
+    output: images === undefined ? null : { images },
+    error: record.error ?? null,
+    timings: record.timings ?? null,
+  }
+}
+
+async function toImage({ config, storage }: AppDeps, { key, ...rest }: StoredImage): Promise<Image> {
+  const url = toImageUrl(config.PUBLIC_URL, key)
+  const direct = await storage.url(key, { expiresInSeconds: directUrlSeconds })
+  if (direct === undefined) return { url, ...rest }
+  return { url, direct_url: direct.url, direct_url_expires_at: direct.expiresAt.toISOString(), ...rest }
+}
+
+/** The stable URL of a stored image; its key is its path. */
+export function toImageUrl(publicUrl: string, key: string): string {
+  return `${publicUrl}/${key}`
+}
+
+function toInstant(ms: number): string {
+  return new Date(ms).toISOString()
+}

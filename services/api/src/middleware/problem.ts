@@ -1,0 +1,91 @@
+/**
+ * Owns how an error becomes a response: RFC 9457 problem+json, from the contract's table. A client never sees the text of an error that
+ * was not meant for it; that goes to the log.
+ */
+import type { Hook } from '@hono/zod-openapi'
+import type { Context } from 'hono'
+import { HTTPException } from 'hono/http-exception'
+import type { ContentfulStatusCode } from 'hono/utils/http-status'
+import type { z } from 'zod'
+import { ProblemError, problemSchema, problemTable } from '@easel/contract'
+import type { FieldError, Problem, ProblemCode } from '@easel/contract'
+import { isRedisUnavailable } from '@easel/job-store'
+import { StorageError } from '@easel/storage'
+import type { AppEnv } from '../app.ts'
+import { toFieldErrors } from './field-errors.ts'
+
+/** Seconds after which a request that met an outage is worth repeating. */
+const outageRetrySeconds = 5
+
+/** `status`: for a dialect whose clients expect another status for that code. */
+export function sendProblem(c: Context<AppEnv>, error: ProblemError, status: number = problemTable[error.code].status): Response {
+  const row = problemTable[error.code]
+  const problem: Problem = {
+    type: `about:blank#${error.code}`,
+    title: row.title,
+    status,
+    code: error.code,
+    detail: error.message,
+    retryable: row.retryable,
+    request_id: c.var.requestId,
+  }
+  if (error.errors !== undefined) problem.errors = [...error.errors]
+  if (error.retryAfterSeconds !== undefined) c.header('Retry-After', String(error.retryAfterSeconds))
+  return c.body(JSON.stringify(problem), status as ContentfulStatusCode, { 'Content-Type': 'application/problem+json' })
+}
+
+/** What of an error a client may be told. */
+export function toProblemError(error: unknown, c: Context<AppEnv>): ProblemError {
+  if (error instanceof ProblemError) return error
+  if (isRedisUnavailable(error)) {
+    c.var.logger.warn({ err: error }, 'redis does not answer')
+    return new ProblemError('queue_unavailable', undefined, { retryAfterSeconds: outageRetrySeconds, cause: error })
+  }
+  if (error instanceof StorageError) {
+    c.var.logger.error({ err: error }, 'the image store does not answer')
+    return new ProblemError('storage_unavailable', undefined, { retryAfterSeconds: outageRetrySeconds, cause: error })
+  }
+  if (error instanceof HTTPException && error.status < 500) {
+    const code: ProblemCode = error.status === 415 ? 'unsupported_media_type' : error.status === 413 ? 'body_too_large' : 'malformed_body'
+    return new ProblemError(code, error.message === '' ? undefined : error.message)
+  }
+  c.var.logger.error({ err: error }, 'request failed')
+  return new ProblemError('internal', undefined, { cause: error })
+}
+
+export function handleError(error: unknown, c: Context<AppEnv>): Response {
+  return sendProblem(c, toProblemError(error, c))
+}
+
+export function handleNotFound(c: Context<AppEnv>): Response {
+  return sendProblem(c, new ProblemError('not_found'))
+}
+
+export function sendMethodNotAllowed(c: Context<AppEnv>, methods: readonly string[]): Response {
+  c.header('Allow', methods.join(', '))
+  return sendProblem(c, new ProblemError('method_not_allowed', `Expected ${methods.join(' or ')}, got ${c.req.method}.`))
+}
+
+/** A 422 that names every refused field. */
+export function refuseFields(errors: readonly FieldError[]): ProblemError {
+  const sentences = errors.map(({ field, expected, received }) => `${field === '' ? 'body' : field}: expected ${expected}, got ${received}`)
+  return new ProblemError('invalid_request', sentences.join('; '), { errors })
+}
+
+/** Hook of every route: what zod refuses becomes a 422. */
+export const refuseInvalid: Hook<unknown, AppEnv, string, unknown> = (result) => {
+  if (!result.success) throw refuseFields(toFieldErrors(result.error as z.ZodError, (result as { data?: unknown }).data))
+}
+
+/** The problem responses of a route, for its OpenAPI description. */
+export function describeProblems(...codes: readonly ProblemCode[]) {
+  const byStatus = Map.groupBy<number, ProblemCode>(codes, (code) => problemTable[code].status)
+  const responses = [...byStatus].map(([status, those]) => [
+    status,
+    {
+      description: those.map((code) => `\`${code}\`: ${problemTable[code].title}`).join(' '),
+      content: { 'application/problem+json': { schema: problemSchema } },
+    },
+  ])
+  return Object.fromEntries(responses) as Record<never, never>
+}

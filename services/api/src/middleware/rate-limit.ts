@@ -1,0 +1,85 @@
+/**
+ * How many requests one API key, or one client address where there are no keys, may make in a window of time. Counted in Redis, so that
+ * all replicas count together. Open paths are not counted. Knows nothing about jobs. Runs in the api.
+ */
+import { getConnInfo } from '@hono/node-server/conninfo'
+import type { Context, MiddlewareHandler } from 'hono'
+import { createMiddleware } from 'hono/factory'
+import type { Redis } from 'ioredis'
+import { RateLimiterRedis, RateLimiterRes } from 'rate-limiter-flexible'
+import { ProblemError } from '@easel/contract'
+import { isOpenPath, publicOwner } from './api-keys.ts'
+
+export interface RateLimit {
+  /** Requests in one window, 1 or more. */
+  requests: number
+  /** Length of the window in seconds, 1 or more. */
+  windowSeconds: number
+}
+
+export interface RateLimitOptions {
+  redis: Redis
+  /** First part of every key in Redis. */
+  prefix: string
+  limit: RateLimit
+  /** Proxies in front of the api that each add to X-Forwarded-For; 0 = the header is not believed. Default: 0. */
+  trustedProxies?: number
+}
+
+const unitSeconds = { s: 1, sec: 1, second: 1, min: 60, minute: 60, h: 3600, hour: 3600, d: 86_400, day: 86_400 }
+
+/** Parses `RATE_LIMIT`: `COUNT/PERIOD` with a unit or a number of seconds as the period, such as `60/min`, `5/s`, `100/3600`. */
+export function parseRateLimit(text: string): RateLimit {
+  const match = /^([1-9][0-9]{0,8})\/(?:([1-9][0-9]{0,6})|([a-z]+))$/.exec(text.trim())
+  const unit = unitSeconds[match?.[3] as keyof typeof unitSeconds]
+  const windowSeconds = match?.[2] === undefined ? unit : Number(match[2])
+  if (match === null || windowSeconds === undefined) {
+    throw new Error(`Expected COUNT/PERIOD such as 60/min (${Object.keys(unitSeconds).join(', ')} or seconds), got ${text}`)
+  }
+  return { requests: Number(match[1]), windowSeconds }
+}
+
+export function rateLimit({
+  redis,
+  prefix,
+  limit,
+  trustedProxies = 0,
+}: RateLimitOptions): MiddlewareHandler<{ Variables: { owner: string } }> {
+  const limiter = new RateLimiterRedis({
+    storeClient: redis,
+    keyPrefix: `${prefix}:rate`,
+    points: limit.requests,
+    duration: limit.windowSeconds,
+  })
+  const policy = `"default";q=${limit.requests};w=${limit.windowSeconds}`
+
+  return createMiddleware(async function rateLimit(c, next) {
+    if (isOpenPath(c.req.path)) return await next()
+    const caller = c.var.owner === publicOwner ? `address:${clientAddress(c, trustedProxies)}` : `key:${c.var.owner}`
+    const { allowed, state } = await consume(limiter, caller)
+    const resetSeconds = Math.max(1, Math.ceil(state.msBeforeNext / 1000))
+    c.header('RateLimit-Policy', policy)
+    c.header('RateLimit', `"default";r=${state.remainingPoints};t=${resetSeconds}`)
+    if (!allowed) {
+      const detail = `Expected at most ${limit.requests} requests in ${limit.windowSeconds} s, got more; the next are taken in ${resetSeconds} s.`
+      throw new ProblemError('rate_limited', detail, { retryAfterSeconds: resetSeconds })
+    }
+    await next()
+  })
+}
+
+async function consume(limiter: RateLimiterRedis, caller: string): Promise<{ allowed: boolean; state: RateLimiterRes }> {
+  try {
+    return { allowed: true, state: await limiter.consume(caller) }
+  } catch (error) {
+    if (error instanceof RateLimiterRes) return { allowed: false, state: error }
+    throw new ProblemError('queue_unavailable', undefined, { retryAfterSeconds: 1, cause: error })
+  }
+}
+
+/** The address the connection came from, or what the outermost trusted proxy saw. */
+function clientAddress(c: Context, trustedProxies: number): string {
+  const forwarded = (c.req.header('x-forwarded-for') ?? '').split(',').flatMap((part) => (part.trim() === '' ? [] : [part.trim()]))
+  const seen = trustedProxies > 0 ? forwarded.at(-Math.min(trustedProxies, forwarded.length)) : undefined
+  return seen ?? getConnInfo(c).remote.address ?? 'unknown'
+}

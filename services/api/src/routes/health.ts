@@ -1,0 +1,74 @@
+/** What orchestrators and people ask first: /livez, /readyz and the welcome at /. None of them needs a key. */
+import { OpenAPIHono, createRoute, z } from '@hono/zod-openapi'
+import { ProblemError } from '@easel/contract'
+import type { Api, AppDeps, AppEnv } from '../app.ts'
+import { describeProblems } from '../middleware/problem.ts'
+
+/** The store is asked at most this often, whoever calls /readyz how often. */
+const storageCheckIntervalMs = 30_000
+
+const welcomeSchema = z
+  .object({ name: z.string(), message: z.string(), documentation: z.string(), capabilities: z.string() })
+  .meta({ id: 'Welcome' })
+const aliveSchema = z.object({ status: z.literal('alive') }).meta({ id: 'Alive' })
+const readySchema = z
+  .object({
+    status: z.literal('ready'),
+    models: z.array(z.string()),
+    storage: z.enum(['ok', 'unavailable']).describe('Whether the image store could be written to when it was last checked.'),
+  })
+  .meta({ id: 'Ready' })
+
+export function healthRoutes({ config, logger, now, registry, storage }: AppDeps): Api {
+  const app: Api = new OpenAPIHono<AppEnv>()
+
+  const welcome = createRoute({
+    method: 'get',
+    path: '/',
+    summary: 'Welcome',
+    responses: { 200: { description: 'Where to go from here.', content: { 'application/json': { schema: welcomeSchema } } } },
+  })
+  app.openapi(welcome, (c) => {
+    const [documentation, capabilities] = [`${config.PUBLIC_URL}/openapi.json`, `${config.PUBLIC_URL}/v1/capabilities`]
+    return c.json({ name: 'Easel', message: 'Welcome. POST a prompt to /v1/jobs.', documentation, capabilities }, 200)
+  })
+
+  const livez = createRoute({
+    method: 'get',
+    path: '/livez',
+    summary: 'Whether the process answers',
+    responses: { 200: { description: 'It does.', content: { 'application/json': { schema: aliveSchema } } } },
+  })
+  app.openapi(livez, (c) => c.json({ status: 'alive' as const }, 200))
+
+  let checkedAt = Number.NEGATIVE_INFINITY
+  let lastCheck: Promise<'ok' | 'unavailable'>
+  const checkStorage = (): Promise<'ok' | 'unavailable'> => {
+    if (now() - checkedAt < storageCheckIntervalMs) return lastCheck
+    checkedAt = now()
+    lastCheck = storage.check().then(
+      () => 'ok' as const,
+      (error: unknown) => {
+        logger.warn({ err: error }, 'the image store cannot be written to')
+        return 'unavailable' as const
+      },
+    )
+    return lastCheck
+  }
+
+  const readyz = createRoute({
+    method: 'get',
+    path: '/readyz',
+    summary: 'Whether jobs are taken: Redis answers and a model is known',
+    responses: {
+      200: { description: 'They are.', content: { 'application/json': { schema: readySchema } } },
+      ...describeProblems('queue_unavailable', 'no_worker'),
+    },
+  })
+  app.openapi(readyz, async (c) => {
+    const models = (await registry.models()).map((model) => model.id)
+    if (models.length === 0) throw new ProblemError('no_worker', undefined, { retryAfterSeconds: 5 })
+    return c.json({ status: 'ready' as const, models, storage: await checkStorage() }, 200)
+  })
+  return app
+}

@@ -1,0 +1,74 @@
+/**
+ * GET /images/{file}: a stored picture by its stable name, streamed from the local folder or redirected to a freshly signed URL of the
+ * object store. Needs no key: whoever knows the name may see it. Asks the store only, so pictures load while Redis is away.
+ */
+import { OpenAPIHono, createRoute, z } from '@hono/zod-openapi'
+import { ProblemError, imageKey, jobIdCreatedAt, parseImageFileName } from '@easel/contract'
+import type { Api, AppDeps, AppEnv } from '../app.ts'
+import { isPastRetention } from '../jobs/find-job.ts'
+import { directUrlSeconds } from '../jobs/to-job.ts'
+import { describeProblems } from '../middleware/problem.ts'
+
+/** A redirect may be kept for less long than the URL it leads to works. */
+const redirectSeconds = directUrlSeconds / 2
+
+export function imageRoutes(deps: AppDeps): Api {
+  const { storage } = deps
+  const app: Api = new OpenAPIHono<AppEnv>()
+  const binary = { schema: z.string().meta({ format: 'binary' }) }
+  const route = createRoute({
+    method: 'get',
+    path: '/images/{file}',
+    summary: 'Fetch a picture',
+    request: { params: z.object({ file: z.string().meta({ description: 'Name of the picture: job id, number and extension.' }) }) },
+    responses: {
+      200: { description: 'The picture.', content: { 'image/png': binary, 'image/jpeg': binary, 'image/webp': binary } },
+      302: { description: 'With S3 storage: where the picture can be fetched for a while.' },
+      304: { description: 'The picture that the client has is the right one.' },
+      ...describeProblems('not_found', 'expired', 'storage_unavailable'),
+    },
+  })
+  app.openapi(route, async (c) => {
+    const { file } = c.req.valid('param')
+    const name = parseImageFileName(file)
+    if (name === undefined) throw new ProblemError('not_found', 'Image not found')
+
+    const key = imageKey(name.id, name.n, name.format)
+    const object = await storage.open(key)
+    if (object === undefined) {
+      throw isPastRetention(deps, jobIdCreatedAt(name.id)) ? new ProblemError('expired') : new ProblemError('not_found', 'Image not found')
+    }
+    // The sweep removes pictures some time after their retention; clients see them go on time.
+    if (isPastRetention(deps, object.lastModified.getTime())) {
+      await object.body.cancel()
+      throw new ProblemError('expired')
+    }
+
+    const direct = await storage.url(key, { expiresInSeconds: directUrlSeconds })
+    if (direct !== undefined) {
+      await object.body.cancel()
+      return c.body(null, 302, { Location: direct.url, 'Cache-Control': `private, max-age=${redirectSeconds}` })
+    }
+
+    // A name stands for the same bytes for ever, however often the job runs.
+    const etag = `"${file}"`
+    const headers = { ETag: etag, 'Cache-Control': 'public, max-age=31536000, immutable', 'X-Content-Type-Options': 'nosniff' }
+    if (matches(c.req.header('If-None-Match'), etag)) {
+      await object.body.cancel()
+      return c.body(null, 304, headers)
+    }
+    const described = { ...headers, 'Content-Type': object.contentType, 'Content-Length': String(object.size) }
+    if (c.req.method === 'HEAD') {
+      await object.body.cancel()
+      return c.body(null, 200, described)
+    }
+    return c.body(object.body, 200, described)
+  })
+  return app
+}
+
+function matches(ifNoneMatch: string | undefined, etag: string): boolean {
+  if (ifNoneMatch === undefined) return false
+  const tags = ifNoneMatch.split(',').map((tag) => tag.trim().replace(/^W\//, ''))
+  return tags.includes(etag) || tags.includes('*')
+}
