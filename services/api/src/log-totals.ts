@@ -1,0 +1,17 @@
+/** Writes a log line of totals over all replicas and workers every METRICS_LOG_INTERVAL seconds. */
+import type { AppDeps } from './app.ts'
+
+/** Returns what ends it. With an interval of 0 nothing is written. */
+export function logTotals({ config, logger, store }: Pick<AppDeps, 'config' | 'logger' | 'store'>): () => void {
+  if (config.METRICS_LOG_INTERVAL === 0) return () => {}
+  const write = async (): Promise<void> => {
+    try {
+      const [counters, active, queued] = await Promise.all([store.counters(), store.count('', 'running'), store.count('', 'queued')])
+      logger.info({ totalRequests: counters['created'] ?? 0, activeInferences: active, queueDepth: queued }, 'totals')
+    } catch (error) {
+      logger.warn({ err: error }, 'totals cannot be read')
+    }
+  }
+  const timer = setInterval(() => void write(), config.METRICS_LOG_INTERVAL * 1000)
+  return () => clearInterval(timer)
+}

@@ -1,0 +1,89 @@
+/**
+ * Owns a running api: connections, app, HTTP server, and their orderly end. Starts while Redis is away and recovers by itself: every
+ * connection retries for ever, requests get 503 meanwhile. Runs in the api process, and in tests.
+ */
+import { once } from 'node:events'
+import type { Server } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import { createAdaptorServer } from '@hono/node-server'
+import type { Logger } from 'pino'
+import { createJobQueues, createJobStore, createModelRegistry, createRedis } from '@easel/job-store'
+import { createStorage, toStorageOptions } from '@easel/storage'
+import { createApp } from './app.ts'
+import type { AppDeps } from './app.ts'
+import type { ApiConfig } from './config.ts'
+import { createJobFollower } from './events/job-follower.ts'
+import { logTotals } from './log-totals.ts'
+
+export interface ServeOptions {
+  config: ApiConfig
+  logger: Logger
+  /** Clock, ms since the epoch. Default: Date.now. */
+  now?: () => number
+}
+
+export interface RunningApi {
+  /** TCP port it listens on. */
+  readonly port: number
+  readonly deps: AppDeps
+  /** Takes no more requests, lets those under way end within SHUTDOWN_GRACE, then lets go of everything. */
+  close(): Promise<void>
+}
+
+export async function serveApi({ config, logger, now = Date.now }: ServeOptions): Promise<RunningApi> {
+  const deps = openDeps(config, logger, now)
+  const app = createApp(deps)
+  const server = createAdaptorServer({ fetch: app.fetch }) as Server
+  server.listen(config.PORT, config.HOST)
+  try {
+    await once(server, 'listening')
+  } catch (error) {
+    await closeDeps(deps)
+    throw error
+  }
+  const stopTotals = logTotals(deps)
+
+  return {
+    port: (server.address() as AddressInfo).port,
+    deps,
+    async close() {
+      stopTotals()
+      const grace = setTimeout(() => server.closeAllConnections(), config.SHUTDOWN_GRACE * 1000)
+      const closed = once(server, 'close')
+      server.close()
+      // Readers that wait for news of a job would keep their requests open.
+      await deps.follower.close()
+      await closed
+      clearTimeout(grace)
+      await closeDeps(deps)
+    },
+  }
+}
+
+function openDeps(config: ApiConfig, logger: Logger, now: () => number): AppDeps {
+  const onError = (error: Error): void => logger.warn({ err: error }, 'redis connection')
+  const { REDIS_URL: url, QUEUE_PREFIX: prefix } = config
+  const redis = createRedis({ url, use: 'request', onError })
+  const subscriber = createRedis({ url, use: 'worker', onError })
+  const store = createJobStore({ redis, prefix, now })
+  return {
+    config,
+    redis,
+    subscriber,
+    store,
+    registry: createModelRegistry({ redis, prefix, now }),
+    queues: createJobQueues({ redis, prefix, onError }),
+    storage: createStorage(toStorageOptions(config)),
+    follower: createJobFollower({ store, subscriber, onError: (error) => logger.warn({ err: error }, 'job follower') }),
+    logger,
+    now,
+  }
+}
+
+async function closeDeps({ follower, queues, redis, storage, subscriber }: AppDeps): Promise<void> {
+  await follower.close()
+  await queues.close()
+  redis.disconnect()
+  subscriber.disconnect()
+  await storage.close()
+}

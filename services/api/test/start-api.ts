@@ -1,0 +1,138 @@
+/**
+ * A whole api for tests: real Redis, a real folder for pictures, real HTTP on a free port, one announced model, and a way to play the
+ * worker's part in the record of a job. Everything is gone after `close()`.
+ */
+import { createHash } from 'node:crypto'
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { pino } from 'pino'
+import { imageKey } from '@easel/contract'
+import type { Job, ModelRecord, StoredImage } from '@easel/contract'
+import { createJobStore, createModelRegistry, createRedis, waitUntilReady } from '@easel/job-store'
+import type { JobStore, ModelRegistry } from '@easel/job-store'
+import { findFreePort, startRedis } from '@easel/job-store/test/redis-server'
+import type { RedisServer } from '@easel/job-store/test/redis-server'
+import type { AppDeps } from '../src/app.ts'
+import { readConfig } from '../src/config.ts'
+import { serveApi } from '../src/serve.ts'
+
+/** The limits and defaults of models/tiny-scenes. */
+export const tinyScenes: ModelRecord = {
+  id: 'tiny-scenes',
+  content_hash: '0'.repeat(64),
+  runtime: 'onnxruntime-node 1.30.0',
+  provider: 'cpu',
+  scheduler: { class: 'FlowMatchEulerDiscreteScheduler', config: { shift: 3 } },
+  defaults: { width: 128, height: 128, num_inference_steps: 20, guidance_scale: 4, max_sequence_length: 20 },
+  limits: { size_multiple: 16, max_side: 256, max_pixels: 65_536, max_sequence_length: 20, max_clip_skip: 2 },
+  step_ms: 20,
+  updated_at: '2026-01-01T00:00:00.000Z',
+}
+
+export interface StartApiOptions {
+  /** Environment variables beside those the test sets itself. */
+  env?: Record<string, string>
+  /** Model to announce; null: none. Default: `tinyScenes`. */
+  model?: ModelRecord | null
+  /** Redis that runs already; it stays when the api is closed. Default: one of its own. */
+  redis?: RedisServer
+  /** Clock of the api, ms. Default: Date.now. */
+  now?: () => number
+}
+
+export interface TestApi {
+  /** `http://127.0.0.1:PORT` */
+  readonly url: string
+  readonly deps: AppDeps
+  readonly redis: RedisServer
+  /** Folder of the local store. */
+  readonly storageDir: string
+  readonly worker: TestWorker
+  /** `fetch` of a path of this api. */
+  get(path: string, init?: RequestInit): Promise<Response>
+  /** POST of a value as JSON. */
+  post(path: string, body?: unknown, headers?: Record<string, string>): Promise<Response>
+  /** POST /v1/jobs that must be accepted. */
+  submit(body?: Record<string, unknown>): Promise<Job>
+  /** Ends the api alone; Redis goes on. */
+  close(): Promise<void>
+}
+
+/** Plays the worker's part in the record of a job, on connections of its own. */
+export interface TestWorker {
+  readonly store: JobStore
+  readonly registry: ModelRegistry
+  /** Stores a picture for each image of the job and ends it as succeeded, starting it if it was not. */
+  succeed(id: string): Promise<void>
+}
+
+export async function startTestApi(options: StartApiOptions = {}): Promise<TestApi> {
+  const redis = options.redis ?? (await startRedis())
+  const storageDir = await mkdtemp(join(tmpdir(), 'easel-api-'))
+  const port = await findFreePort()
+  const config = readConfig({
+    HOST: '127.0.0.1',
+    PORT: String(port),
+    PUBLIC_URL: `http://127.0.0.1:${port}`,
+    REDIS_URL: redis.url,
+    STORAGE: 'local',
+    STORAGE_DIR: storageDir,
+    SHUTDOWN_GRACE: '1',
+    ...options.env,
+  })
+  const api = await serveApi({ config, logger: pino({ level: 'silent' }), ...(options.now === undefined ? {} : { now: options.now }) })
+  const connection = createRedis({ url: redis.url, use: 'worker', onError: () => {} })
+  await Promise.all([waitUntilReady(connection, 5000), waitUntilReady(api.deps.redis, 5000)])
+  const worker = createTestWorker(createJobStore({ redis: connection, prefix: config.QUEUE_PREFIX }), api.deps, connection)
+  if (options.model !== null) await worker.registry.announce(options.model ?? tinyScenes)
+
+  const url = `http://127.0.0.1:${port}`
+  const get = (path: string, init?: RequestInit): Promise<Response> => fetch(url + path, init)
+  const post: TestApi['post'] = (path, body, headers) =>
+    get(path, { method: 'POST', headers: { 'Content-Type': 'application/json', ...headers }, body: JSON.stringify(body ?? {}) })
+  return {
+    url,
+    deps: api.deps,
+    redis,
+    storageDir,
+    worker,
+    get,
+    post,
+    async submit(body = {}) {
+      const response = await post('/v1/jobs', { prompt: 'a red boat on the sea', ...body })
+      if (response.status !== 202) throw new Error(`Expected 202, got ${response.status}: ${await response.text()}`)
+      return (await response.json()) as Job
+    },
+    async close() {
+      await api.close()
+      connection.disconnect()
+      if (options.redis === undefined) await redis.stop()
+      await rm(storageDir, { recursive: true, force: true })
+    },
+  }
+}
+
+function createTestWorker(store: JobStore, { config, storage }: AppDeps, connection: ReturnType<typeof createRedis>): TestWorker {
+  return {
+    store,
+    registry: createModelRegistry({ redis: connection, prefix: config.QUEUE_PREFIX }),
+    async succeed(id) {
+      const record = await store.get(id)
+      if (record === undefined) throw new Error(`Expected a record of ${id}, got none`)
+      if (record.status === 'queued') await store.start(id, 'test-worker')
+      const { width, height, num_images_per_prompt: count, output_format: format, seed } = record.input
+      const contentType = `image/${format}`
+      const images: StoredImage[] = []
+      for (let n = 0; n < count; n++) {
+        const key = imageKey(id, n, format)
+        const bytes = Buffer.from(`picture ${n} of ${id}`)
+        await storage.put(key, bytes, { contentType })
+        const sha256 = createHash('sha256').update(bytes).digest('hex')
+        images.push({ key, width, height, seed: seed + n, sha256, content_type: contentType })
+      }
+      const timings = { queue_ms: 1, encode_ms: 2, denoise_ms: 3, decode_ms: 4, upload_ms: 5, total_ms: 15 }
+      await store.end(id, { status: 'succeeded', output: { images }, timings })
+    },
+  }
+}
