@@ -20,6 +20,10 @@ export interface Keys {
   checkpoint: (id: string) => string
   /** Stream: what happened to a job, for followers. */
   events: (id: string) => string
+  /** List of JSON: attempts to deliver the webhook messages of a job, oldest first. */
+  webhookAttempts: (id: string) => string
+  /** String: the signing secret of webhooks that was made here because none was configured. */
+  webhookSecret: string
   /** String: the job that an idempotency key made. */
   idempotency: (hash: string) => string
   /** Hash: what a model is and takes; no expiry. */
@@ -47,6 +51,8 @@ export function createKeys(prefix: string = defaultQueuePrefix): Keys {
     job: (id) => `${prefix}:job:${id}`,
     checkpoint: (id) => `${prefix}:checkpoint:${id}`,
     events: (id) => `${prefix}:events:${id}`,
+    webhookAttempts: (id) => `${prefix}:webhook-attempts:${id}`,
+    webhookSecret: `${prefix}:webhook-secret`,
     idempotency: (hash) => `${prefix}:idem:${hash}`,
     model: (id) => `${prefix}:model:${id}`,
     models: `${prefix}:models`,

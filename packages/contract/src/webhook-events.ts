@@ -1,15 +1,21 @@
 /** Webhook messages (Standard Webhooks): type names, message ids and the body's shape. */
 import { z } from 'zod'
 import { jobSchema } from './job.ts'
-import type { webhookEventNames } from './job-request.ts'
+import { webhookEventNames } from './job-request.ts'
 
 export type WebhookEventName = (typeof webhookEventNames)[number]
 export type WebhookType = `job.${WebhookEventName}`
 
-/** `webhook-id`: one per message, the same over all attempts, without dots in the part that is ours to choose. */
-export function webhookMessageId(jobId: string, event: WebhookEventName): string {
-  return `msg_${jobId}_${event}`
+/**
+ * `webhook-id`: one per message, the same over all attempts, without dots. A job has many progress messages, and receivers drop an id they
+ * have seen: theirs end with the step.
+ */
+export function webhookMessageId(jobId: string, event: WebhookEventName, step?: number): string {
+  return `msg_${jobId}_${event}${step === undefined ? '' : `_${step}`}`
 }
+
+/** Longest body in bytes; a job with long prompts is shortened to fit. */
+export const maxWebhookBodyBytes = 20_000
 
 export const webhookBodySchema = z.object({
   type: z.enum(['job.queued', 'job.started', 'job.progress', 'job.completed']),
@@ -22,4 +28,23 @@ export type WebhookBody = z.infer<typeof webhookBodySchema>
 export interface WebhookJobData {
   jobId: string
   event: WebhookEventName
+  /** Asked for by a client: sent although the receiver once answered 410. */
+  redelivered?: boolean
 }
+
+/** One request to a receiver. */
+export const webhookAttemptSchema = z
+  .object({
+    message_id: z.string().describe('`webhook-id` of the message: the same over all its attempts.'),
+    event: z.enum(webhookEventNames),
+    at: z.string().describe('When the request began.'),
+    duration_ms: z.int(),
+    status: z.int().nullable().describe('HTTP status of the answer; null when there was none.'),
+    ok: z.boolean().describe('Whether the message counts as delivered: a 2xx answer in time.'),
+    error: z.string().nullable().describe('Why it does not count as delivered.'),
+  })
+  .meta({ id: 'WebhookAttempt' })
+export type WebhookAttempt = z.infer<typeof webhookAttemptSchema>
+
+/** How many attempts of a job are remembered; older ones are forgotten first. */
+export const maxWebhookAttempts = 100

@@ -1,11 +1,16 @@
 /**
  * Puts job ids into BullMQ, and takes them out again. One queue a model. Adding the same id twice does nothing, so that a submit may be
  * repeated. Runs in the api.
+ *
+ * A job whose webhook wants to hear of the end goes in as a flow: the message is the parent, the generation job its child. Redis releases
+ * the parent in the script that ends or removes the child, whatever the end is: nothing can fall between the two.
  */
-import { Queue } from 'bullmq'
+import { FlowProducer, Queue } from 'bullmq'
 import type { JobsOptions } from 'bullmq'
 import type { Redis } from 'ioredis'
-import { generateQueueName } from '@easel/contract'
+import { generateQueueName, webhookMessageId, webhookQueueName } from '@easel/contract'
+import type { WebhookJobData } from '@easel/contract'
+import { webhookJobOptions } from './webhook-outbox.ts'
 
 export interface GenerateJobData {
   id: string
@@ -23,6 +28,12 @@ export interface JobQueues {
   /** The queue of a model, opened at first use. */
   of(modelId: string): Queue<GenerateJobData>
   add(modelId: string, id: string, options?: JobsOptions): Promise<void>
+  /** As `add`, together with the webhook message of the job's end. */
+  addWithWebhook(modelId: string, id: string, options?: JobsOptions): Promise<void>
+  /**
+   * Of these ids, those that BullMQ does not carry: it has never heard of them or has already given them up. One round trip.
+   */
+  findMissing(modelIds: readonly string[], ids: readonly string[]): Promise<string[]>
   /** Whether it was there to be removed; false when a worker has it already. */
   remove(modelId: string, id: string): Promise<boolean>
   close(): Promise<void>
@@ -40,8 +51,44 @@ export function createJobQueues({ redis, prefix, onError }: { redis: Redis; pref
     }
     return queue
   }
+  // Commands go through the shared connection; a flow is written by one transaction.
+  let flows: FlowProducer | undefined
+  const getFlows = (): FlowProducer => {
+    flows ??= new FlowProducer({ connection: redis, prefix, skipVersionCheck: true }).on('error', onError)
+    return flows
+  }
   return {
     of,
+    async addWithWebhook(modelId, id, options) {
+      const data: WebhookJobData = { jobId: id, event: 'completed' }
+      await getFlows().add({
+        name: 'completed',
+        queueName: webhookQueueName,
+        data,
+        opts: { ...webhookJobOptions, jobId: webhookMessageId(id, 'completed') },
+        children: [
+          {
+            name: 'generate',
+            queueName: generateQueueName(modelId),
+            data: { id } satisfies GenerateJobData,
+            // Without this option the message would wait for ever when the generation job fails.
+            opts: { ...generateJobOptions, ...options, jobId: id, ignoreDependencyOnFailure: true },
+          },
+        ],
+      })
+    },
+    async findMissing(modelIds, ids) {
+      const pipeline = redis.pipeline()
+      for (const id of ids) for (const modelId of modelIds) pipeline.hmget(of(modelId).toKey(id), 'timestamp', 'finishedOn')
+      const replies = ((await pipeline.exec()) ?? []).map(([error, reply]) => {
+        if (error !== null) throw error
+        return reply as [string | null, string | null]
+      })
+      return ids.filter((_, i) => {
+        const ofId = replies.slice(i * modelIds.length, (i + 1) * modelIds.length)
+        return !ofId.some(([addedAt, finishedAt]) => addedAt !== null && finishedAt === null)
+      })
+    },
     async add(modelId, id, options) {
       await of(modelId).add('generate', { id }, { ...options, jobId: id })
     },
@@ -54,7 +101,7 @@ export function createJobQueues({ redis, prefix, onError }: { redis: Redis; pref
       }
     },
     async close() {
-      await Promise.all([...queues.values()].map((queue) => queue.close()))
+      await Promise.all([...queues.values(), ...(flows === undefined ? [] : [flows])].map((queue) => queue.close()))
     },
   }
 }

@@ -158,4 +158,35 @@ describe('job store', () => {
     expect((await redis.keys('*')).length).toBe(before.length)
     expect(await store.listEndedBefore(now + 1, 1000)).not.toContain(id)
   })
+
+  test('a deleted job takes the idempotency key along that made it, but not one that has gone to another job', async () => {
+    const [mine, next] = [newJob(), newJob()]
+    const idempotency = { key: 'once', fingerprint: 'f', ttlSeconds: 60 }
+    await store.create(mine, { idempotency })
+    await redis.rpush(store.keys.webhookAttempts(mine.id), '{}')
+    await store.delete(mine.id)
+    expect((await redis.keys('*')).filter((key) => key.includes(mine.id) || key.includes('once'))).toEqual([])
+    await store.create(mine, { idempotency })
+    await redis.del(store.keys.idempotency('once'))
+    await store.create(next, { idempotency })
+    await store.delete(mine.id)
+    expect(await redis.get(store.keys.idempotency('once'))).toContain(next.id)
+  })
+
+  test('a queued job expires when its time is over and only then, a running one never', async () => {
+    const [late, running, endless] = [await created({ expiresAt: now + 10 }), await created({ expiresAt: now + 10 }), await created()]
+    expect(await store.expire(late)).toBe(false)
+    await store.start(running, 'w')
+    now += 20
+    expect([await store.expire(late), await store.expire(running), await store.expire(endless)]).toEqual([true, false, false])
+    expect(await store.get(late)).toMatchObject({ status: 'failed', error: { code: 'expired' } })
+  })
+
+  test('jobs made before an instant are listed oldest first and go on after a cursor', async () => {
+    const made = (ms: number) => created({ id: uuidv7({ msecs: ms }), createdAt: ms })
+    const ids = [await made(1_000_000), await made(1_000_001), await made(1_000_002)]
+    expect(await store.listCreatedBefore('queued', 1_000_002, { limit: 9 })).toEqual(ids.slice(0, 2))
+    expect(await store.listCreatedBefore('queued', 1_000_003, { limit: 9, after: ids[0] ?? '' })).toEqual(ids.slice(1))
+    expect(await store.listCreatedBefore('running', 1_000_003, { limit: 9 })).toEqual([])
+  })
 })

@@ -60,8 +60,12 @@ export interface JobStore {
   count(owner: string, status: JobStatus): Promise<number>
   /** Ids of jobs that ended before the instant (ms), oldest first. */
   listEndedBefore(instantMs: number, limit: number): Promise<string[]>
-  /** Takes every trace of the job out of Redis. */
-  delete(id: string, idempotencyKey?: string): Promise<void>
+  /** Ids of jobs of one status that were made before the instant (ms), oldest first, after a cursor (a job id). */
+  listCreatedBefore(status: JobStatus, instantMs: number, options: { after?: string; limit: number }): Promise<string[]>
+  /** Fails a queued job with `expired` when its `expiresAt` has passed; true when it did. */
+  expire(id: string): Promise<boolean>
+  /** Takes every trace of the job out of Redis: record, indexes, events, checkpoint, webhook attempts, and the idempotency key that made it. */
+  delete(id: string): Promise<void>
   /** Events after the entry id (`0` = from the beginning). */
   readEvents(id: string, after: string): Promise<StreamedJobEvent[]>
   /** Adds to a counter over all replicas. */
@@ -161,8 +165,19 @@ export function createJobStore({ redis, prefix, now = Date.now }: JobStoreOption
       return await redis.zrange(keys.ended, '-inf', `(${instantMs}`, 'BYSCORE', 'LIMIT', 0, limit)
     },
 
-    async delete(id, idempotencyKey) {
-      await run('easelDelete', id, idempotencyKey === undefined ? '' : keys.idempotency(idempotencyKey))
+    async listCreatedBefore(status, instantMs, { after, limit }) {
+      // A job id begins with the instant it was made, so the order of ids is the order of making.
+      const hex = Math.max(0, instantMs).toString(16).padStart(12, '0')
+      const until = `(${hex.slice(0, 8)}-${hex.slice(8)}`
+      return await redis.zrange(keys.index('', status), after === undefined ? '-' : `(${after}`, until, 'BYLEX', 'LIMIT', 0, limit)
+    },
+
+    async expire(id) {
+      return (await run('easelExpire', id, expiredError)) === 1
+    },
+
+    async delete(id) {
+      await run('easelDelete', id)
     },
 
     async readEvents(id, after) {

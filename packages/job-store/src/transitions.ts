@@ -59,8 +59,11 @@ if tonumber(ARGV[8]) > 0 then
   local own = redis.call('ZCARD', prefix .. ':index:' .. ARGV[9] .. ':queued')
   if own >= tonumber(ARGV[8]) then return {'owner_queue_full', tostring(own)} end
 end
-if ARGV[4] ~= '' then redis.call('SET', ARGV[4], ARGV[5], 'EX', ARGV[6]) end
 redis.call('HSET', record, 'status', 'queued', unpack(ARGV, 10))
+if ARGV[4] ~= '' then
+  redis.call('SET', ARGV[4], ARGV[5], 'EX', ARGV[6])
+  redis.call('HSET', record, 'idempotency_key', ARGV[4])
+end
 index(ARGV[9])
 index(ARGV[9], 'queued', true)
 redis.call('HINCRBY', prefix .. ':counters', 'created', 1)
@@ -127,7 +130,15 @@ redis.call('HSETNX', record, 'cancel_requested_at', now)
 redis.call('PUBLISH', prefix .. ':cancel', id)
 return 'cancel_requested'`,
 
-  // ARGV[4] idempotency key name or ''. Takes every trace of a job away.
+  // ARGV[4] the error of an expired job, JSON
+  easelExpire: `${preamble}
+if redis.call('HGET', record, 'status') ~= 'queued' then return 0 end
+local expires = redis.call('HGET', record, 'expires_at')
+if not expires or tonumber(now) <= tonumber(expires) then return 0 end
+finish('queued', 'failed', ARGV[4])
+return 1`,
+
+  // Takes every trace of a job away. An idempotency key may have run out and belong to another job by now.
   easelDelete: `${preamble}
 local owner = redis.call('HGET', record, 'owner')
 if owner then
@@ -137,8 +148,10 @@ if owner then
 end
 redis.call('ZREM', prefix .. ':index:', id)
 redis.call('ZREM', prefix .. ':ended', id)
-redis.call('DEL', record, prefix .. ':events:' .. id, prefix .. ':checkpoint:' .. id)
-if ARGV[4] ~= '' then redis.call('DEL', ARGV[4]) end
+local key = redis.call('HGET', record, 'idempotency_key')
+local made = key and redis.call('GET', key)
+if made and string.find(made, id, 1, true) then redis.call('DEL', key) end
+redis.call('DEL', record, prefix .. ':events:' .. id, prefix .. ':checkpoint:' .. id, prefix .. ':webhook-attempts:' .. id)
 return 1`,
 } as const
 

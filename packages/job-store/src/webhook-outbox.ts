@@ -1,0 +1,95 @@
+/**
+ * The webhook messages that wait to be sent: jobs in BullMQ's queue `webhooks`, which the api delivers. Whoever makes a transition adds its
+ * message: the api `queued`, the worker `started` and `progress`. The message of the end is not added here but is the parent of the
+ * generation job in a BullMQ flow (`job-queue.ts`), so that Redis itself queues it in the step that ends the generation job.
+ *
+ * Invariant: one message a job and event waits at a time; adding it again does nothing. Knows nothing about HTTP or signatures. Runs in
+ * the api and in the worker's main process.
+ */
+import { Queue } from 'bullmq'
+import type { JobsOptions } from 'bullmq'
+import type { Redis } from 'ioredis'
+import { webhookMessageId, webhookQueueName } from '@easel/contract'
+import type { WebhookEventName, WebhookJobData } from '@easel/contract'
+import type { NewJobRecord } from './job-record.ts'
+
+/** Milliseconds between two progress messages of a job, at least. */
+const progressIntervalMs = 3000
+
+/**
+ * Options of every message. How often it is tried and when again is decided by the delivering side (`backoff: custom`), which knows the
+ * table; BullMQ's own limit is only out of the way. A sent message is remembered for an hour, so that it is not added twice.
+ */
+export const webhookJobOptions: JobsOptions = {
+  attempts: 1000,
+  backoff: { type: 'custom' },
+  removeOnComplete: { age: 3600, count: 10_000 },
+  removeOnFail: { age: 3600, count: 10_000 },
+}
+
+type WebhookWish = Pick<NewJobRecord, 'id' | 'webhook' | 'webhookEventsFilter'>
+
+/** Whether the job's webhook is to be told of the event. Without a filter it is told of the end only. */
+export function wantsWebhook(record: WebhookWish, event: WebhookEventName): boolean {
+  return record.webhook !== undefined && (record.webhookEventsFilter ?? ['completed']).includes(event)
+}
+
+export interface WebhookOutbox {
+  /**
+   * Adds the message of an event, if the job's webhook wants it. `progress` may be called at every step: the message waits a few seconds,
+   * is one for all steps meanwhile, and tells the step of the moment it is sent. `completed` is only for a job that has ended without ever
+   * being in its queue.
+   */
+  add(record: WebhookWish, event: WebhookEventName): Promise<void>
+  /** Sends a message again, or at once when it waits for its next attempt; `not_due` when its event has not happened. */
+  redeliver(jobId: string, event: WebhookEventName): Promise<'added' | 'not_due'>
+  /** Messages that wait, are being sent, or wait for their next attempt. */
+  count(): Promise<number>
+  close(): Promise<void>
+}
+
+export interface WebhookOutboxOptions {
+  redis: Redis
+  prefix: string
+  /** Told of every connection error. */
+  onError: (error: Error) => void
+}
+
+export function createWebhookOutbox({ redis, prefix, onError }: WebhookOutboxOptions): WebhookOutbox {
+  const queue = new Queue<WebhookJobData>(webhookQueueName, {
+    connection: redis,
+    prefix,
+    defaultJobOptions: webhookJobOptions,
+    skipVersionCheck: true,
+  })
+  queue.on('error', onError)
+  return {
+    async add(record, event) {
+      if (!wantsWebhook(record, event)) return
+      const options: JobsOptions = event === 'progress' ? { delay: progressIntervalMs, removeOnComplete: true, removeOnFail: true } : {}
+      await queue.add(event, { jobId: record.id, event }, { ...options, jobId: webhookMessageId(record.id, event) })
+    },
+
+    async redeliver(jobId, event) {
+      const id = webhookMessageId(jobId, event)
+      const job = await queue.getJob(id)
+      const state = await job?.getState()
+      if (state === 'waiting-children') return 'not_due'
+      if (state === 'completed' || state === 'failed') await job?.remove()
+      if (state === 'delayed') await job?.updateData({ jobId, event, redelivered: true })
+      // Between the look and this it may have begun by itself, which is as good.
+      if (state === 'delayed') await job?.promote().catch(() => {})
+      // Ignored when it waits or is being sent at this moment.
+      else await queue.add(event, { jobId, event, redelivered: true }, { jobId: id })
+      return 'added'
+    },
+
+    async count() {
+      return await queue.getJobCountByTypes('waiting', 'active', 'delayed', 'prioritized')
+    },
+
+    async close() {
+      await queue.close()
+    },
+  }
+}
