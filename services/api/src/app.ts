@@ -36,6 +36,8 @@ export interface AppDeps {
   logger: Logger
   /** Clock, ms since the epoch. */
   now: () => number
+  /** Aborts when the api takes no more requests: streams without an end of their own end then, everything else may finish. */
+  stopping: AbortSignal
 }
 
 export interface AppEnv {

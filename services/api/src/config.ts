@@ -99,8 +99,8 @@ export class ConfigError extends Error {
   override readonly name = 'ConfigError'
 }
 
-/** Throws a `ConfigError` that names every variable that is wrong. A variable set to nothing is unset. */
-export function readConfig(env: Readonly<Record<string, string | undefined>>): ApiConfig {
+/** Throws a `ConfigError` that names every variable that is wrong. A variable set to nothing is unset. Default: this process's environment. */
+export function readConfig(env: Readonly<Record<string, string | undefined>> = process.env): ApiConfig {
   const set = Object.fromEntries(Object.entries(env).filter(([, value]) => value !== undefined && value.trim() !== ''))
   const result = apiConfigSchema.safeParse(set)
   if (result.success) return result.data

@@ -35,10 +35,10 @@ try {
 
 function configOrExit(): ApiConfig {
   try {
-    return readConfig(process.env)
+    return readConfig()
   } catch (error) {
     if (!(error instanceof ConfigError)) throw error
     process.stderr.write(`The api cannot start, because of these environment variables:\n${error.message}\n`)
-    process.exit(1)
+    return process.exit(1)
   }
 }

@@ -31,7 +31,8 @@ export interface RunningApi {
 }
 
 export async function serveApi({ config, logger, now = Date.now }: ServeOptions): Promise<RunningApi> {
-  const deps = openDeps(config, logger, now)
+  const stopping = new AbortController()
+  const deps = { ...openDeps(config, logger, now), stopping: stopping.signal }
   const app = createApp(deps)
   const server = createAdaptorServer({ fetch: app.fetch }) as Server
   server.listen(config.PORT, config.HOST)
@@ -48,11 +49,10 @@ export async function serveApi({ config, logger, now = Date.now }: ServeOptions)
     deps,
     async close() {
       stopTotals()
-      const grace = setTimeout(() => server.closeAllConnections(), config.SHUTDOWN_GRACE * 1000)
       const closed = once(server, 'close')
       server.close()
-      // Readers that wait for news of a job would keep their requests open.
-      await deps.follower.close()
+      stopping.abort()
+      const grace = setTimeout(() => server.closeAllConnections(), config.SHUTDOWN_GRACE * 1000)
       await closed
       clearTimeout(grace)
       await closeDeps(deps)
@@ -60,7 +60,7 @@ export async function serveApi({ config, logger, now = Date.now }: ServeOptions)
   }
 }
 
-function openDeps(config: ApiConfig, logger: Logger, now: () => number): AppDeps {
+function openDeps(config: ApiConfig, logger: Logger, now: () => number): Omit<AppDeps, 'stopping'> {
   const onError = (error: Error): void => logger.warn({ err: error }, 'redis connection')
   const { REDIS_URL: url, QUEUE_PREFIX: prefix } = config
   const redis = createRedis({ url, use: 'request', onError })

@@ -17,7 +17,7 @@ export function checkRequest(request: CreateJobRequest, { maxPromptLength }: { m
     if (text === undefined) continue
     // The tokenizers are native code that takes well-formed text only.
     if (!text.isWellFormed()) errors.push({ field, expected: 'well-formed Unicode', received: describeValue(text) })
-    const length = [...text].length
+    const { length } = Array.from(text)
     if (length > maxPromptLength)
       errors.push({ field, expected: `at most ${maxPromptLength} characters`, received: `${length} characters` })
   }

@@ -1,9 +1,11 @@
 /** Turns what zod found into sentences for whoever wrote the request. Pure. */
-import type { z } from 'zod'
+import { z } from 'zod'
+import { createJobRequestSchema } from '@easel/contract'
 import type { FieldError } from '@easel/contract'
 
 const typeNames: Record<string, string> = {
   int: 'an integer',
+  integer: 'an integer',
   number: 'a number',
   string: 'a string',
   boolean: 'true or false',
@@ -13,14 +15,13 @@ const typeNames: Record<string, string> = {
 }
 
 /** `input` is what was parsed; the received values are looked up in it. */
-export function toFieldErrors(error: z.ZodError, input: unknown): FieldError[] {
+export function toFieldErrors(error: z.core.$ZodError, input: unknown): FieldError[] {
   return error.issues.flatMap((issue) => {
-    if (issue.code !== 'unrecognized_keys')
-      return [{ field: toField(issue.path), expected: toExpected(issue), received: describeValue(valueAt(input, issue.path)) }]
-    return issue.keys.map((key) => {
-      const path = [...issue.path, key]
-      return { field: toField(path), expected: 'no field of this name', received: describeValue(valueAt(input, path)) }
-    })
+    const toError = (path: readonly PropertyKey[], expected: string): FieldError => {
+      return { field: toField(path), expected, received: describeValue(valueAt(input, path)) }
+    }
+    if (issue.code !== 'unrecognized_keys') return toError(issue.path, toExpected(issue))
+    return issue.keys.map((key) => toError([...issue.path, key], 'no field of this name'))
   })
 }
 
@@ -29,23 +30,30 @@ function toField(path: readonly PropertyKey[]): string {
 }
 
 function toExpected(issue: z.core.$ZodIssue): string {
-  switch (issue.code) {
-    case 'invalid_type':
-      return typeNames[issue.expected] ?? issue.expected
-    case 'too_small':
-      return `${issue.inclusive === false ? 'more than' : 'at least'} ${toAmount(issue.minimum, issue.origin)}`
-    case 'too_big':
-      return `${issue.inclusive === false ? 'less than' : 'at most'} ${toAmount(issue.maximum, issue.origin)}`
-    case 'invalid_value':
-      return `one of ${issue.values.map((value) => JSON.stringify(value)).join(', ')}`
-    default:
-      return issue.message
-  }
+  if (issue.code === 'invalid_type') return numberRange(issue.path) ?? typeNames[issue.expected] ?? issue.expected
+  if (issue.code === 'too_small') return `${issue.inclusive === false ? 'more than' : 'at least'} ${toAmount(issue.minimum, issue.origin)}`
+  if (issue.code === 'too_big') return `${issue.inclusive === false ? 'less than' : 'at most'} ${toAmount(issue.maximum, issue.origin)}`
+  if (issue.code === 'invalid_value') return `one of ${issue.values.map((value) => JSON.stringify(value)).join(', ')}`
+  return issue.message
 }
 
 function toAmount(amount: number | bigint, origin: string): string {
-  if (origin === 'string') return `${amount} characters`
+  if (origin === 'string') return `${amount} ${amount === 1 ? 'character' : 'characters'}`
   return origin === 'array' ? `${amount} ${amount === 1 ? 'entry' : 'entries'}` : String(amount)
+}
+
+let jobRequest: z.core.JSONSchema.BaseSchema | undefined
+
+/** The whole range of a numeric field of a job request; a wrong type alone would not tell it. */
+function numberRange([field, ...rest]: readonly PropertyKey[]): string | undefined {
+  jobRequest ??= z.toJSONSchema(createJobRequestSchema, { io: 'input' })
+  const schema =
+    rest.length === 0 && Object.hasOwn(jobRequest.properties ?? {}, field ?? '') ? jobRequest.properties?.[String(field)] : undefined
+  if (typeof schema !== 'object' || (schema.type !== 'integer' && schema.type !== 'number')) return undefined
+  const { minimum, maximum = Number.MAX_SAFE_INTEGER, type } = schema
+  // That many is as good as no limit, unless it is the seed's, which is named when it is passed.
+  const range = maximum === Number.MAX_SAFE_INTEGER ? `of at least ${minimum}` : `from ${minimum} to ${maximum}`
+  return `${typeNames[type]} ${range}`
 }
 
 function valueAt(input: unknown, path: readonly PropertyKey[]): unknown {
