@@ -1,0 +1,156 @@
+/**
+ * Copies of mutable state. `cloneMutable` copies containers to full depth and leaves class instances shared (a model, a session);
+ * `deepCopy` copies class instances too (a scheduler). Both keep types, cycles and shared references, and never invent a partial copy:
+ * what cannot be copied is either shared on purpose or an error that names its class. Knows nothing about pipelines.
+ */
+import { types } from 'node:util'
+import { hasPrivateMembers } from './private-members.ts'
+
+export interface CloneOptions {
+  /** Tensors and typed arrays with more elements than this stay shared. Elements, 0 or more. */
+  tensorNumelThreshold: number
+  /** Copies already made, by original: seed it to put other objects in the place of known ones. */
+  seen: Map<unknown, unknown>
+  /** Decides about a class instance or a function met inside a container; `name` is its key there. Default: it stays shared. */
+  instance?: (value: object, name: string) => unknown
+}
+
+type Kind = 'primitive' | 'container' | 'tensor' | 'generator' | 'instance'
+
+/** What a value is to the copier. Subclasses of Array, Map and Set count as containers unless private members make that impossible. */
+export function kindOf(value: unknown): Kind {
+  if (value === null || (typeof value !== 'object' && typeof value !== 'function')) return 'primitive'
+  if (typeof value === 'function') return 'instance'
+  if (types.isProxy(value)) return 'instance'
+  if (Array.isArray(value) || types.isMap(value) || types.isSet(value)) return hasPrivateMembers(value) ? 'instance' : 'container'
+  if (ArrayBuffer.isView(value) || types.isAnyArrayBuffer(value) || types.isDate(value) || types.isRegExp(value)) return 'container'
+  const prototype: unknown = Object.getPrototypeOf(value)
+  if (prototype === Object.prototype || prototype === null) return 'container'
+  if (hasMethod(value, 'clone')) {
+    if (hasMethod(value, 'manualSeed') || (hasMethod(value, 'getState') && hasMethod(value, 'setState'))) return 'generator'
+    const { dims, data } = value as { dims?: unknown; data?: unknown }
+    if (ArrayBuffer.isView(data) && (Array.isArray(dims) || ArrayBuffer.isView(dims))) return 'tensor'
+  }
+  return 'instance'
+}
+
+export function cloneMutable(value: unknown, options: CloneOptions): unknown {
+  if (options.seen.has(value)) return options.seen.get(value)
+  return copy(value, options, (child, name) => {
+    const kind = kindOf(child)
+    if (kind !== 'instance') return cloneMutable(child, options)
+    if (options.seen.has(child)) return options.seen.get(child)
+    return options.instance === undefined ? child : options.instance(child as object, name)
+  })
+}
+
+/** A copy that shares nothing mutable with the original but functions. Throws, naming the class, where that is impossible. */
+export function deepCopy<T>(value: T): T {
+  const options: CloneOptions = { tensorNumelThreshold: Number.POSITIVE_INFINITY, seen: new Map() }
+  const visit = (child: unknown): unknown => {
+    if (options.seen.has(child)) return options.seen.get(child)
+    if (kindOf(child) !== 'instance') return copy(child, options, visit)
+    return typeof child === 'function' ? child : copyInstance(child as object, options, visit)
+  }
+  return visit(value) as T
+}
+
+/** Name of an object's class, for messages. */
+export function classNameOf(value: unknown): string {
+  if (value === null || value === undefined) return String(value)
+  const owner: unknown = (value as { constructor?: unknown }).constructor
+  return typeof owner === 'function' && owner.name !== '' ? owner.name : typeof value
+}
+
+/** True for an arrow or bound function that has taken `this` from where it was made: on a copied object it still acts on the original. */
+export function isTiedToItsOwner(value: unknown): boolean {
+  if (typeof value !== 'function' || Object.hasOwn(value, 'prototype')) return false
+  if (value.name.startsWith('bound ')) return true
+  const source = Function.prototype.toString.call(value)
+  return /^(?:async\b\s*)?(?:\(|[\p{ID_Start}$_][\p{ID_Continue}$]*\s*=>)/u.test(source) && /\b(?:this|super)\b/.test(source)
+}
+
+function hasMethod(value: object, name: string): boolean {
+  return typeof (value as Record<string, unknown>)[name] === 'function'
+}
+
+type Visit = (child: unknown, name: string) => unknown
+
+function copy(value: unknown, options: CloneOptions, visit: Visit): unknown {
+  const kind = kindOf(value)
+  if (kind === 'primitive' || kind === 'instance') return value
+  const made = kind === 'container' ? copyContainer(value as object, options, visit) : copyTensorOrGenerator(value as object, kind, options)
+  options.seen.set(value, made)
+  return made
+}
+
+function copyTensorOrGenerator(value: object, kind: Kind, { tensorNumelThreshold }: CloneOptions): unknown {
+  const original = value as { clone(): unknown; data: ArrayLike<unknown> }
+  if (kind === 'tensor' && original.data.length > tensorNumelThreshold) return value
+  const made = original.clone()
+  if (made === value) throw new Error(`Expected ${classNameOf(value)}.clone() to return another object, got the same one`)
+  return made
+}
+
+function copyContainer(value: object, options: CloneOptions, visit: Visit): object {
+  if (types.isTypedArray(value)) {
+    // Not value.slice(): a Buffer's slice shares its memory.
+    return value.length > options.tensorNumelThreshold ? value : Uint8Array.prototype.slice.call(value)
+  }
+  if (value instanceof DataView) return new DataView(value.buffer.slice(value.byteOffset, value.byteOffset + value.byteLength))
+  if (types.isAnyArrayBuffer(value)) return value.byteLength > options.tensorNumelThreshold ? value : value.slice(0)
+  const made = emptyLike(value)
+  // Registered before its children, so that a cycle ends here.
+  options.seen.set(value, made)
+  if (types.isMap(value)) for (const [key, entry] of value) (made as Map<unknown, unknown>).set(visit(key, ''), visit(entry, String(key)))
+  if (types.isSet(value)) for (const entry of value) (made as Set<unknown>).add(visit(entry, ''))
+  copyProperties(value, made, visit)
+  return made
+}
+
+function emptyLike(value: object): object {
+  const prototype: object | null = Object.getPrototypeOf(value)
+  if (Array.isArray(value)) return Object.setPrototypeOf([], prototype)
+  if (types.isMap(value)) return Object.setPrototypeOf(new Map(), prototype)
+  if (types.isSet(value)) return Object.setPrototypeOf(new Set(), prototype)
+  if (types.isDate(value)) return Object.setPrototypeOf(new Date(value.getTime()), prototype)
+  if (types.isRegExp(value)) return Object.setPrototypeOf(new RegExp(value.source, value.flags), prototype)
+  return Object.create(prototype)
+}
+
+function copyInstance(value: object, options: CloneOptions, visit: Visit): object {
+  const name = classNameOf(value)
+  const { clone } = value as { clone?: unknown }
+  if (typeof clone === 'function') {
+    const made: unknown = clone.call(value)
+    if (typeof made !== 'object' || made === null || made === value) {
+      throw new Error(`Expected ${name}.clone() to return another object, got ${made === value ? 'the same one' : typeof made}`)
+    }
+    options.seen.set(value, made)
+    return made
+  }
+  if (types.isProxy(value) || types.isExternal(value) || types.isPromise(value) || types.isWeakMap(value) || types.isWeakSet(value)) {
+    throw new Error(`Expected an object that can be copied, got ${name}`)
+  }
+  if (hasPrivateMembers(value)) throw new Error(`Expected ${name} to offer clone(), got a class with #private members and none`)
+  const tied = Reflect.ownKeys(value).find((key) => isTiedToItsOwner(Object.getOwnPropertyDescriptor(value, key)?.value))
+  if (tied !== undefined) {
+    throw new Error(
+      `Expected ${name} to offer clone(), got the function ${String(tied)} tied to its own object, which a copy would still change`,
+    )
+  }
+  const made: object = Object.create(Object.getPrototypeOf(value))
+  options.seen.set(value, made)
+  copyProperties(value, made, visit)
+  return made
+}
+
+function copyProperties(from: object, to: object, visit: Visit): void {
+  for (const key of Reflect.ownKeys(from)) {
+    const descriptor = Object.getOwnPropertyDescriptor(from, key)
+    if (descriptor === undefined) continue
+    if ('value' in descriptor) descriptor.value = visit(descriptor.value, String(key))
+    Object.defineProperty(to, key, descriptor)
+  }
+  if (!Object.isExtensible(from)) Object.preventExtensions(to)
+}

@@ -1,0 +1,158 @@
+/**
+ * Many requests at once on one resident pipeline: every `generate` runs on a view of its own, with the weights shared and the scheduler
+ * and other mutable state separate. Invariant: after any number of calls, failed ones included, the base pipeline holds the same objects
+ * as before. A view that cannot be made safely is an error, never a fallback to shared state.
+ * Works for any object with `generate(params)`; knows nothing about the model inside. Runs wherever the pipeline runs.
+ */
+import { BaseAsyncScheduler } from './base-async-scheduler.ts'
+import { classNameOf } from './clone-mutable.ts'
+import { defaultLockOf, isLocked, type Lock, lockComponent, serialisedMethods } from './locked-component.ts'
+import { isTokenizer, lockTokenizer } from './locked-tokenizer.ts'
+import { runInOffloadContext } from './offload-context.ts'
+import { createRequestView, type ViewSettings } from './request-view.ts'
+import type { ScheduleOptions, SchedulerLike } from './set-schedule.ts'
+import { assertCopyable } from './shallow-view.ts'
+
+/** What a pipeline has to offer. Calls of its tokenizers, VAE and image processor return promises on a view: it awaits them. */
+export interface GeneratingPipeline {
+  // `never` accepts a method with parameters of any type; the caller's own types come back through GenerateParams.
+  generate(...params: never[]): unknown
+}
+
+export interface RequestScopedLogger {
+  debug(message: string): void
+  warn(message: string): void
+}
+
+export interface RequestScopedPipelineOptions {
+  /** Attributes copied for every request, class instances too; ones the pipeline lacks are skipped. Default: `defaultMutableAttrs`. */
+  mutableAttrs?: Iterable<string>
+  /** Whether to look, at every call, for further attributes that hold mutable state, and copy those. Default true. */
+  autoDetectMutables?: boolean
+  /** Tensors and typed arrays with more elements stay shared with the base. Elements, 0 or more. Default 1_000_000. */
+  tensorNumelThreshold?: number
+  /** Mutex under which all tokenizers of the pipeline take turns; may serve several pipelines. Default: one for each base pipeline. */
+  tokenizerLock?: Lock
+  /** Whether the constructor wraps the base's own scheduler. Each request gets a wrapped copy in any case. Default true. */
+  wrapScheduler?: boolean
+  /** Told why an attribute was skipped (debug) and when only a deep copy was possible (warn, once). Default: nobody. */
+  logger?: RequestScopedLogger
+}
+
+export const defaultMutableAttrs: readonly string[] = [
+  '_allHooks',
+  '_offloadDevice',
+  '_progressBarConfig',
+  '_progressBar',
+  '_rngState',
+  '_lastSeed',
+  'latents',
+]
+
+export class RequestScopedPipeline<P extends GeneratingPipeline> {
+  readonly #base: P
+  readonly #settings: ViewSettings
+  readonly #tokenizerLock: Lock
+  #warned = false
+
+  constructor(pipeline: P, options: RequestScopedPipelineOptions = {}) {
+    if (typeof pipeline !== 'object' || pipeline === null || typeof pipeline.generate !== 'function') {
+      throw new TypeError(`Expected a pipeline with a generate method, got ${classNameOf(pipeline)}`)
+    }
+    const { tensorNumelThreshold = 1_000_000, tokenizerLock, logger } = options
+    if (typeof tensorNumelThreshold !== 'number' || !(tensorNumelThreshold >= 0)) {
+      throw new RangeError(`Expected tensorNumelThreshold to be a number from 0 up, got ${String(tensorNumelThreshold)}`)
+    }
+    if (tokenizerLock !== undefined && typeof tokenizerLock.runExclusive !== 'function') {
+      throw new TypeError(`Expected tokenizerLock to be a mutex with runExclusive, got ${classNameOf(tokenizerLock)}`)
+    }
+    assertCopyable(pipeline)
+    this.#base = pipeline
+    this.#tokenizerLock = tokenizerLock ?? defaultLockOf(pipeline)
+    this.#settings = {
+      mutableAttrs: [...(options.mutableAttrs ?? defaultMutableAttrs)],
+      autoDetectMutables: options.autoDetectMutables ?? true,
+      tensorNumelThreshold,
+      component: (component, name) => this.#scopedComponent(component, name),
+      debug: (message) => logger?.debug(message),
+      warn: (message) => {
+        if (!this.#warned) logger?.warn(message)
+        this.#warned = true
+      },
+    }
+    if (options.wrapScheduler ?? true) this.#wrapBaseScheduler()
+  }
+
+  /** The base's own parts, as they are now; undefined where it has none. */
+  get unet(): unknown {
+    return Reflect.get(this.#base, 'unet')
+  }
+  get vae(): unknown {
+    return Reflect.get(this.#base, 'vae')
+  }
+  get textEncoder(): unknown {
+    return Reflect.get(this.#base, 'textEncoder')
+  }
+  get transformer(): unknown {
+    return Reflect.get(this.#base, 'transformer')
+  }
+  get components(): unknown {
+    return Reflect.get(this.#base, 'components')
+  }
+
+  /** Runs the pipeline's `generate` once, with exactly these parameters, on a view of its own. */
+  async generate(...params: Parameters<P['generate']>): Promise<Awaited<ReturnType<P['generate']>>> {
+    const view = createRequestView(this.#base, this.#requestScheduler(params[0]), this.#settings)
+    const call = (): unknown => view.generate(...params)
+    return (await runInOffloadContext(view, call)) as Awaited<ReturnType<P['generate']>>
+  }
+
+  #wrapBaseScheduler(): void {
+    const scheduler: unknown = Reflect.get(this.#base, 'scheduler')
+    if (scheduler === undefined || scheduler === null || scheduler instanceof BaseAsyncScheduler) return
+    let reason = 'it is read-only'
+    try {
+      if (Reflect.set(this.#base, 'scheduler', new BaseAsyncScheduler(scheduler as SchedulerLike))) return
+    } catch (error) {
+      reason = (error as Error).message
+    }
+    this.#settings.debug(`scheduler of the base is left as it is: ${reason}`)
+  }
+
+  /** A copy of the base's scheduler, configured for the request where the request alone can tell how. */
+  #requestScheduler(params: unknown): BaseAsyncScheduler | undefined {
+    const base = (Reflect.get(this.#base, 'scheduler') ?? undefined) as SchedulerLike | undefined
+    if (base === undefined) return undefined
+    const wrapper = base instanceof BaseAsyncScheduler ? base : new BaseAsyncScheduler(base)
+    const { numInferenceSteps, device, mu, sigmas, timesteps } = (params ?? {}) as ScheduleOptions & { numInferenceSteps?: number }
+    let copy: BaseAsyncScheduler
+    try {
+      copy = wrapper.cloneForRequest(numInferenceSteps, { device, mu, sigmas, timesteps })
+    } catch (error) {
+      // A shift the pipeline works out from the image size, or values it will refuse: it configures the copy and says what is wrong.
+      this.#settings.debug(`scheduler comes without a schedule: ${(error as Error).message}`)
+      copy = BaseAsyncScheduler.prototype.cloneForRequest.call(wrapper)
+    }
+    if (!(copy instanceof BaseAsyncScheduler) || copy.scheduler === wrapper.scheduler) {
+      throw new Error(
+        `Expected ${classNameOf(wrapper)}.cloneForRequest() to copy the scheduler, got the same ${classNameOf(wrapper.scheduler)}`,
+      )
+    }
+    return copy
+  }
+
+  #scopedComponent(component: object, name: string): object {
+    if (isLocked(component)) return component
+    if (isTokenizer(component, name)) return lockTokenizer(component, this.#tokenizerLock)
+    const methods = serialisedMethods(component, name)
+    if (methods !== undefined) return lockComponent(component, defaultLockOf(component), methods)
+    if (isScheduler(component)) return BaseAsyncScheduler.prototype.cloneForRequest.call(new BaseAsyncScheduler(component))
+    return component
+  }
+}
+
+/** A second scheduler, under whatever name, is as mutable as the first. */
+function isScheduler(component: object): component is SchedulerLike {
+  const { setTimesteps, step } = component as { setTimesteps?: unknown; step?: unknown }
+  return typeof setTimesteps === 'function' && typeof step === 'function'
+}

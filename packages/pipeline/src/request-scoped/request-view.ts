@@ -1,0 +1,206 @@
+/**
+ * The light view of a pipeline that one request runs on. Weights stay shared; the scheduler and the mutable attributes are the view's own;
+ * tokenizers, VAE and image processor take turns. Invariant: making and using a view never changes the base; where a piece of state cannot
+ * be separated, the view is refused. Everything happens in one synchronous go, so a view never sees half of another request's change.
+ */
+import { type BaseAsyncScheduler, innerScheduler } from './base-async-scheduler.ts'
+import { classNameOf, cloneMutable, type CloneOptions, kindOf } from './clone-mutable.ts'
+import { hasPrivateMembers } from './private-members.ts'
+import type { SchedulerLike } from './set-schedule.ts'
+import { shallowView } from './shallow-view.ts'
+
+export interface ViewSettings {
+  /** Attributes copied for every request whatever they are. */
+  mutableAttrs: readonly string[]
+  /** Whether every other attribute that holds mutable state is copied too. */
+  autoDetectMutables: boolean
+  /** Tensors and typed arrays with more elements stay shared. Elements. */
+  tensorNumelThreshold: number
+  /** The version of a component that a view shows in place of the base's; the component itself where they are the same. */
+  component: (component: object, name: string) => object
+  debug: (message: string) => void
+  warn: (message: string) => void
+}
+
+interface Attribute {
+  key: PropertyKey
+  name: string
+  descriptor: PropertyDescriptor
+}
+
+export function createRequestView<T extends object>(base: T, scheduler: BaseAsyncScheduler | undefined, settings: ViewSettings): T {
+  // 1) The copy, and what stands where on it: filled first with everything the base shows under any name.
+  const view = shallowView(base, settings.warn)
+  const replaced = new Map<unknown, unknown>([[base, view]])
+  const replace = (value: object, name: string): unknown => {
+    if (replaced.has(value)) return replaced.get(value)
+    const own = settings.component(value, name)
+    if (own !== value) replaced.set(value, own)
+    return own
+  }
+  const attributes = attributesOf(base)
+  const baseScheduler = readAttribute(base, 'scheduler') as SchedulerLike | undefined
+  if (scheduler !== undefined && baseScheduler !== undefined) {
+    replaced.set(baseScheduler, scheduler)
+    replaced.set(innerScheduler(baseScheduler), scheduler)
+  }
+  for (const { key, name } of attributes) {
+    const value = tryRead(base, key, name, settings)
+    if (name === 'components') for (const [entry, component] of entriesOf(value)) if (isObject(component)) replace(component, entry)
+    if (isObject(value) && kindOf(value) === 'instance' && name !== 'constructor') replace(value, name)
+  }
+
+  // 2) Mutable state of its own, and the view's components in every field.
+  const cloning: CloneOptions = { tensorNumelThreshold: settings.tensorNumelThreshold, seen: replaced, instance: replace }
+  for (const { key, name, descriptor } of attributes) {
+    if (name === 'components') continue
+    const listed = settings.mutableAttrs.includes(name)
+    if (!('value' in descriptor)) {
+      scopeAccessor(base, view, { key, name, descriptor }, listed || settings.autoDetectMutables, cloning, settings)
+      continue
+    }
+    const own = ownVersion(descriptor.value, listed, settings.autoDetectMutables, cloning)
+    if (own !== descriptor.value) Object.defineProperty(view, key, { ...descriptor, value: own, writable: true, configurable: true })
+  }
+  if (settings.mutableAttrs.includes('components')) settings.debug('components is never copied as state: the view shows its own entries')
+
+  // 3) The two attributes with a meaning of their own.
+  scopeComponents(base, view, replace)
+  if (scheduler !== undefined) setScheduler(base, view, scheduler)
+  return view
+}
+
+function ownVersion(value: unknown, listed: boolean, detect: boolean, cloning: CloneOptions): unknown {
+  if (cloning.seen.has(value)) return cloning.seen.get(value)
+  const kind = kindOf(value)
+  if (kind === 'primitive' || typeof value === 'function') return value
+  if (kind !== 'instance') return listed || detect ? cloneMutable(value, cloning) : value
+  if (!listed) return value
+  const copy = shallowInstance(value as object)
+  cloning.seen.set(value, copy)
+  return copy
+}
+
+/** A listed class instance: the caller has declared it mutable, so it is copied or refused, never shared. */
+function shallowInstance(value: object): object {
+  const { clone } = value as { clone?: unknown }
+  if (typeof clone === 'function') {
+    const copy: unknown = clone.call(value)
+    if (isObject(copy) && copy !== value) return copy
+  } else if (!hasPrivateMembers(value)) {
+    return Object.create(Object.getPrototypeOf(value), Object.getOwnPropertyDescriptors(value)) as object
+  }
+  throw new TypeError(`Expected mutable attribute of class ${classNameOf(value)} to offer clone(), got none that returns another object`)
+}
+
+function scopeAccessor(
+  base: object,
+  view: object,
+  { key, name, descriptor }: Attribute,
+  isState: boolean,
+  cloning: CloneOptions,
+  settings: ViewSettings,
+): void {
+  const value = tryRead(base, key, name, settings)
+  // Fields behind an accessor are already the view's own, and then so is what it returns.
+  if (!isObject(value) || tryRead(view, key, name, settings) !== value) return
+  const component = cloning.seen.get(value)
+  if (component !== undefined && kindOf(value) === 'instance') {
+    Object.defineProperty(view, key, { value: component, writable: true, configurable: true, enumerable: descriptor.enumerable ?? false })
+    return
+  }
+  const kind = kindOf(value)
+  if (!isState || kind === 'primitive' || kind === 'instance') return
+  if (descriptor.set === undefined) return settings.debug(`${name} is left as it is: a read-only accessor`)
+  const copy = cloneMutable(value, cloning)
+  if (copy === value) return
+  try {
+    Reflect.set(view, key, copy)
+  } catch (error) {
+    return settings.debug(`${name} is left as it is: its setter throws (${(error as Error).message})`)
+  }
+  if (Reflect.get(base, key) === copy) {
+    Reflect.set(base, key, value)
+    throw new Error(`Expected ${classNameOf(base)}.${name} to belong to its object, got an accessor whose state every view shares`)
+  }
+}
+
+function scopeComponents(base: object, view: object, replace: (value: object, name: string) => unknown): void {
+  const attribute = attributesOf(base).find(({ key }) => key === 'components')
+  if (attribute === undefined) return
+  const scoped = (components: unknown): unknown => {
+    const own = entriesOf(components).map(([name, value]): [string, unknown] => [name, isObject(value) ? replace(value, name) : value])
+    if (components instanceof Map) return new Map(own)
+    return isPlainObject(components)
+      ? Object.assign(Object.create(Object.getPrototypeOf(components)) as object, Object.fromEntries(own))
+      : components
+  }
+  const { descriptor } = attribute
+  if ('value' in descriptor) {
+    Object.defineProperty(view, 'components', { ...descriptor, value: scoped(descriptor.value), writable: true, configurable: true })
+  } else {
+    const read = (): unknown => scoped(descriptor.get?.call(view))
+    Object.defineProperty(view, 'components', { ...descriptor, get: read, configurable: true })
+  }
+}
+
+function setScheduler(base: object, view: object, scheduler: BaseAsyncScheduler): void {
+  if (Reflect.get(view, 'scheduler') === scheduler) return
+  const before: unknown = Reflect.get(base, 'scheduler')
+  const accessor = attributesOf(base).find(({ key }) => key === 'scheduler')?.descriptor
+  if (accessor?.set !== undefined) {
+    Reflect.set(view, 'scheduler', scheduler)
+    if (Reflect.get(base, 'scheduler') !== before) {
+      Reflect.set(base, 'scheduler', before)
+      throw new Error(`Expected ${classNameOf(base)}.scheduler to belong to its object, got an accessor whose state every view shares`)
+    }
+  } else if (accessor?.get !== undefined && hasPrivateMembers(base)) {
+    if (Reflect.get(view, 'scheduler') !== before) return
+    throw new Error(`Expected ${classNameOf(base)} to give its copies a scheduler of their own, got a read-only one that is shared`)
+  } else {
+    Object.defineProperty(view, 'scheduler', { value: scheduler, writable: true, configurable: true, enumerable: true })
+  }
+  if (Reflect.get(view, 'scheduler') !== scheduler)
+    throw new Error(`Expected ${classNameOf(base)}.scheduler to be settable, got another one back`)
+}
+
+/** Every attribute an object answers to, its own first, then those of its classes. */
+function attributesOf(object: object): Attribute[] {
+  const found = new Map<PropertyKey, Attribute>()
+  for (let level: object | null = object; level !== null && level !== Object.prototype; level = Object.getPrototypeOf(level)) {
+    for (const key of Reflect.ownKeys(level)) {
+      const descriptor = Object.getOwnPropertyDescriptor(level, key)
+      const isMethod = level !== object && typeof descriptor?.value === 'function'
+      if (descriptor !== undefined && !isMethod && !found.has(key)) found.set(key, { key, name: String(key), descriptor })
+    }
+  }
+  return [...found.values()]
+}
+
+function readAttribute(object: object, key: PropertyKey): unknown {
+  return Reflect.get(object, key) ?? undefined
+}
+
+function tryRead(object: object, key: PropertyKey, name: string, settings: ViewSettings): unknown {
+  try {
+    return Reflect.get(object, key)
+  } catch (error) {
+    settings.debug(`${name} is left as it is: reading it throws (${(error as Error).message})`)
+    return undefined
+  }
+}
+
+function entriesOf(components: unknown): [string, unknown][] {
+  if (components instanceof Map) return [...components].map(([name, value]) => [String(name), value])
+  return isPlainObject(components) ? Object.entries(components) : []
+}
+
+function isObject(value: unknown): value is object {
+  return (typeof value === 'object' && value !== null) || typeof value === 'function'
+}
+
+function isPlainObject(value: unknown): value is object {
+  if (typeof value !== 'object' || value === null) return false
+  const prototype: unknown = Object.getPrototypeOf(value)
+  return prototype === Object.prototype || prototype === null
+}

@@ -1,0 +1,177 @@
+/** Request scoping with the real model: what many requests at once on one resident pipeline give, and what they leave behind. */
+import { createHash } from 'node:crypto'
+import { fileURLToPath } from 'node:url'
+import { setFlagsFromString } from 'node:v8'
+import { runInNewContext } from 'node:vm'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { type GenerateParams, type GenerateResult, RequestScopedPipeline, StableDiffusion3Pipeline, type Tokenizer } from '../src/index.ts'
+
+setFlagsFromString('--expose-gc')
+const collectGarbage = runInNewContext('gc') as () => void
+const model = fileURLToPath(new URL('../../../models/tiny-scenes', import.meta.url))
+const colours = ['red', 'blue', 'green', 'yellow', 'white']
+const sides = [64, 80, 96]
+
+/** Fifty requests, no two alike in all of steps, seed, size, guidance and prompt. */
+const requests = Array.from({ length: 50 }, (_, index): GenerateParams => ({
+  prompt: `a ${colours[index % 5]} boat on the sea`,
+  seed: 1000 + index,
+  numInferenceSteps: 1 + (index % 4),
+  width: sides[index % 3],
+  height: sides[(index + (index % 2)) % 3],
+  guidanceScale: [0, 1.5, 4, 7][index % 4] as number,
+}))
+
+let pipe: StableDiffusion3Pipeline
+let scoped: RequestScopedPipeline<StableDiffusion3Pipeline>
+let alone: string[]
+
+beforeAll(async () => {
+  pipe = await StableDiffusion3Pipeline.fromPretrained(model, { device: 'cpu', intraOpNumThreads: 1 })
+  alone = []
+  for (const request of requests) alone.push(digest(await pipe.generate(request)))
+  scoped = new RequestScopedPipeline(pipe)
+})
+
+afterAll(() => pipe.close())
+
+describe('fifty requests at once on one pipeline', () => {
+  it('give byte for byte the picture that each gives alone', async () => {
+    expect(new Set(alone).size).toBe(requests.length)
+    const together = await Promise.all(requests.map((request) => scoped.generate(request)))
+    expect(together.map(digest)).toEqual(alone)
+  })
+
+  it('fail or give other pictures without the wrapper', async () => {
+    const bare = await StableDiffusion3Pipeline.fromPretrained(model, { device: 'cpu', intraOpNumThreads: 1 })
+    try {
+      const outcomes = await Promise.allSettled(requests.map((request) => bare.generate(request)))
+      const right = outcomes.filter((outcome, index) => outcome.status === 'fulfilled' && digest(outcome.value) === alone[index])
+      expect(right.length).toBeLessThan(requests.length)
+    } finally {
+      await bare.close()
+    }
+  })
+
+  it('need a small multiple of their latents, not weights of their own', async () => {
+    const side = 96
+    const request: GenerateParams = { prompt: 'a red boat', seed: 1, numInferenceSteps: 3, width: side, height: side }
+    const weights = await weightBytes()
+    await Promise.all(requests.map((_, seed) => scoped.generate({ ...request, seed })))
+    collectGarbage()
+    const before = process.memoryUsage().rss
+    let peak = before
+    const callbackOnStepEnd = (): undefined => void (peak = Math.max(peak, process.memoryUsage().rss))
+    await Promise.all(requests.map((_, seed) => scoped.generate({ ...request, seed, callbackOnStepEnd })))
+    // Fifty times one latent, its guidance pair, prediction, noise and embeddings are a few MB; fifty copies of the weights are far above.
+    const latentBytes = requests.length * 16 * (side / 8) ** 2 * 4
+    expect(peak - before).toBeLessThan(latentBytes * 32)
+    expect(latentBytes * 32).toBeLessThan((weights * requests.length) / 10)
+  })
+})
+
+it('two hundred tokenizations at once come out as each does alone', async () => {
+  let views = 0
+  class Counting extends StableDiffusion3Pipeline {
+    override async generate(params: GenerateParams): Promise<GenerateResult> {
+      views++
+      const tokenizer = this.tokenizer as Tokenizer
+      const other = this.tokenizer2 as Tokenizer
+      const rows = await Promise.all([tokenizer.encode(params.prompt as string), other.encodeBatch([params.prompt as string])])
+      return { rows } as unknown as GenerateResult
+    }
+  }
+  Object.setPrototypeOf(pipe, Counting.prototype)
+  try {
+    const prompts = Array.from({ length: 200 }, (_, index) => `${'a boat '.repeat(index % 20)}number ${index}`)
+    const results = await Promise.all(prompts.map((prompt) => scoped.generate({ prompt })))
+    for (const [index, prompt] of prompts.entries()) {
+      const expected = [await pipe.tokenizer?.encode(prompt), await pipe.tokenizer2?.encodeBatch([prompt])]
+      expect((results[index] as unknown as { rows: unknown }).rows).toEqual(expected)
+    }
+    expect(views).toBe(200)
+  } finally {
+    Object.setPrototypeOf(pipe, StableDiffusion3Pipeline.prototype)
+  }
+})
+
+it('failed and aborted requests leave the base as it was', async () => {
+  const fields = Object.entries(pipe)
+  const components = Object.entries(pipe.components)
+  const schedule = pipe.scheduler.timesteps.slice()
+  const { stepIndex } = pipe.scheduler
+  const abort = new AbortController()
+  const request: GenerateParams = { prompt: 'a red boat', seed: 5, numInferenceSteps: 3, width: 64, height: 64 }
+  const outcomes = await Promise.allSettled([
+    scoped.generate({ ...request, numInferenceSteps: -1 }),
+    scoped.generate({ ...request, width: 63 }),
+    scoped.generate({
+      ...request,
+      callbackOnStepEnd: () => {
+        throw new Error('callback failed')
+      },
+    }),
+    scoped.generate({
+      ...request,
+      signal: abort.signal,
+      callbackOnStepEnd: () => {
+        abort.abort()
+        return undefined
+      },
+    }),
+    scoped.generate({ ...request, sigmas: [] }),
+  ])
+  expect(outcomes.map(({ status }) => status)).toEqual(Array.from({ length: 5 }, () => 'rejected'))
+  for (const [name, value] of fields) expect(Reflect.get(pipe, name), name).toBe(value)
+  for (const [name, value] of components) expect(Reflect.get(pipe.components, name), name).toBe(value)
+  expect(pipe.scheduler.timesteps).toEqual(schedule)
+  expect(pipe.scheduler.stepIndex).toBe(stepIndex)
+  const first = requests[0] as GenerateParams
+  expect(digest(await scoped.generate(first))).toBe(alone[0])
+})
+
+it('resident memory stays flat over three hundred mixed requests, failed ones included', async () => {
+  const mixed = (index: number): GenerateParams => ({
+    ...requests[index % requests.length],
+    prompt: 'a blue boat',
+    numInferenceSteps: 1,
+    width: index % 10 === 0 ? 63 : 64,
+    height: sides[index % 3],
+    callbackOnStepEnd: () => {
+      if (index % 15 === 1) throw new Error('callback failed')
+      return undefined
+    },
+  })
+  const run = async (from: number, to: number): Promise<number> => {
+    let failed = 0
+    for (let index = from; index < to; index += 10) {
+      const batch = Array.from({ length: 10 }, (_, offset) => scoped.generate(mixed(index + offset)))
+      failed += (await Promise.allSettled(batch)).filter(({ status }) => status === 'rejected').length
+    }
+    return failed
+  }
+  await run(0, 100)
+  collectGarbage()
+  const { rss, heapUsed } = process.memoryUsage()
+  const failed = await run(100, 400)
+  collectGarbage()
+  const after = process.memoryUsage()
+  expect(failed).toBe(50)
+  // One kept view with its embeddings, latents and pixels is over 100 kB: three hundred would be over 30 MB.
+  expect(after.rss - rss).toBeLessThan(16 * 2 ** 20)
+  expect(after.heapUsed - heapUsed).toBeLessThan(4 * 2 ** 20)
+})
+
+function digest({ images }: GenerateResult): string {
+  const hash = createHash('sha256')
+  for (const { width, height, data } of images) hash.update(`${width}x${height}`).update(data)
+  return hash.digest('hex')
+}
+
+async function weightBytes(): Promise<number> {
+  const { readdir, stat } = await import('node:fs/promises')
+  let bytes = 0
+  for (const entry of await readdir(model, { recursive: true }))
+    if (entry.includes('.onnx')) bytes += (await stat(`${model}/${entry}`)).size
+  return bytes
+}
