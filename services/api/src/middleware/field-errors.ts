@@ -46,7 +46,7 @@ let jobRequest: z.core.JSONSchema.BaseSchema | undefined
 
 /** The whole range of a numeric field of a job request; a wrong type alone would not tell it. */
 function numberRange([field, ...rest]: readonly PropertyKey[]): string | undefined {
-  jobRequest ??= z.toJSONSchema(createJobRequestSchema, { io: 'input' })
+  jobRequest ??= z.toJSONSchema(z.object(createJobRequestSchema.shape), { io: 'input' })
   const schema =
     rest.length === 0 && Object.hasOwn(jobRequest.properties ?? {}, field ?? '') ? jobRequest.properties?.[String(field)] : undefined
   if (typeof schema !== 'object' || (schema.type !== 'integer' && schema.type !== 'number')) return undefined

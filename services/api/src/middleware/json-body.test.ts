@@ -1,0 +1,83 @@
+import { request as httpRequest } from 'node:http'
+import { afterAll, beforeAll, expect, test } from 'vitest'
+import type { Problem } from '@easel/contract'
+import { startTestApi } from '../../test/start-api.ts'
+import type { TestApi } from '../../test/start-api.ts'
+
+let api: TestApi
+beforeAll(async () => {
+  api = await startTestApi({ env: { MAX_BODY_BYTES: '2048' } })
+})
+afterAll(async () => {
+  await api.close()
+})
+
+async function send(path: string, body: BodyInit | null, type?: string): Promise<[number, string, string | null]> {
+  // A Blob without a type is the way to send no content type at all.
+  const bytes = body === null ? null : new Blob([body as BlobPart], type === undefined ? {} : { type })
+  const response = await api.get(path, {
+    method: 'POST',
+    body: bytes,
+    ...(type === undefined ? {} : { headers: { 'Content-Type': type } }),
+  })
+  const problem = (await response.json()) as Problem
+  return [response.status, problem.code, response.headers.get('content-type')]
+}
+
+const good = '{"prompt": "a"}'
+const problemJson = 'application/problem+json'
+
+test('bad JSON and no body are malformed, as problem+json', async () => {
+  for (const text of ['{', '{"prompt": "a",}', "{'prompt': 'a'}", 'NaN', '{"prompt": NaN}', '']) {
+    expect(await send('/v1/jobs', text, 'application/json')).toEqual([400, 'malformed_body', problemJson])
+  }
+  expect(await send('/v1/jobs', null, 'application/json')).toEqual([400, 'malformed_body', problemJson])
+})
+
+test('bytes that are not UTF-8 are malformed, not replaced', async () => {
+  for (const bytes of [[0xff], [0xc3, 0x28], [0xed, 0xa0, 0x80]]) {
+    const body = new Uint8Array([...Buffer.from('{"prompt": "a'), ...bytes, ...Buffer.from('"}')])
+    expect(await send('/v1/jobs', body, 'application/json')).toEqual([400, 'malformed_body', problemJson])
+  }
+})
+
+test('a content type other than JSON in UTF-8, or none, is refused', async () => {
+  const types = [
+    'text/plain',
+    'application/x-www-form-urlencoded',
+    'multipart/form-data',
+    'application/json; charset=latin1',
+    'application/xml',
+  ]
+  for (const type of [...types, undefined]) {
+    expect([type, ...(await send('/v1/jobs', good, type))]).toEqual([type, 415, 'unsupported_media_type', problemJson])
+  }
+})
+
+test('JSON may name its charset', async () => {
+  for (const type of ['application/json', 'application/json; charset=utf-8', 'Application/JSON;charset="UTF-8"']) {
+    const response = await api.get('/v1/jobs', { method: 'POST', body: good, headers: { 'Content-Type': type } })
+    expect([type, response.status]).toEqual([type, 202])
+  }
+})
+
+test('a body that is too large is refused by its bytes, with and without a declared length', async () => {
+  const large = JSON.stringify({ prompt: 'ä'.repeat(1024) })
+  expect(large.length).toBeLessThan(2048)
+  expect(await send('/v1/jobs', large, 'application/json')).toEqual([413, 'body_too_large', problemJson])
+  expect(await sendChunked([large.slice(0, 500), large.slice(500)])).toBe(413)
+  expect(await sendChunked(['{"prompt"', ': "a"}'])).toBe(202)
+})
+
+/** A POST whose length is not told beforehand. */
+function sendChunked(parts: string[]): Promise<number> {
+  return new Promise((resolve, reject) => {
+    const request = httpRequest(`${api.url}/v1/jobs`, { method: 'POST', headers: { 'Content-Type': 'application/json' } }, (response) => {
+      response.resume()
+      resolve(response.statusCode ?? 0)
+    })
+    request.once('error', reject)
+    for (const part of parts) request.write(part)
+    request.end()
+  })
+}

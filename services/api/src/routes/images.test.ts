@@ -1,0 +1,101 @@
+import { request as httpRequest } from 'node:http'
+import { writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { v7 as uuidv7 } from 'uuid'
+import { afterAll, beforeAll, expect, test } from 'vitest'
+import type { Problem } from '@easel/contract'
+import { startTestApi } from '../../test/start-api.ts'
+import type { TestApi } from '../../test/start-api.ts'
+
+let api: TestApi
+let nowMs: number | undefined
+beforeAll(async () => {
+  api = await startTestApi({ now: () => nowMs ?? Date.now(), env: { RESULT_TTL: '60' } })
+})
+afterAll(async () => {
+  await api.close()
+})
+
+async function picture(body: Record<string, unknown> = {}): Promise<string> {
+  const { id } = await api.submit(body)
+  await api.worker.succeed(id)
+  return id
+}
+
+test('a picture is sent with its type and length, to be kept for ever', async () => {
+  const id = await picture()
+  const response = await api.get(`/images/${id}-0.png`)
+  expect(response.status).toBe(200)
+  expect(response.headers.get('content-type')).toBe('image/png')
+  expect(response.headers.get('cache-control')).toContain('immutable')
+  const text = await response.text()
+  expect(text).toBe(`picture 0 of ${id}`)
+  expect(response.headers.get('content-length')).toBe(String(text.length))
+})
+
+test('other formats have their own extension and type', async () => {
+  const id = await picture({ output_format: 'jpeg' })
+  expect((await api.get(`/images/${id}-0.jpg`)).headers.get('content-type')).toBe('image/jpeg')
+  expect((await api.get(`/images/${id}-0.png`)).status).toBe(404)
+})
+
+test('a client that has the picture is told so', async () => {
+  const id = await picture()
+  const etag = (await api.get(`/images/${id}-0.png`)).headers.get('etag') ?? ''
+  expect(etag).toMatch(/^".+"$/)
+  for (const value of [etag, `W/${etag}`, `"x", ${etag}`, '*']) {
+    const response = await api.get(`/images/${id}-0.png`, { headers: { 'If-None-Match': value } })
+    expect([response.status, response.headers.get('etag'), await response.text()]).toEqual([304, etag, ''])
+  }
+  expect((await api.get(`/images/${id}-0.png`, { headers: { 'If-None-Match': '"other"' } })).status).toBe(200)
+})
+
+test('HEAD tells the same without the bytes', async () => {
+  const id = await picture()
+  const response = await api.get(`/images/${id}-0.png`, { method: 'HEAD' })
+  expect([response.status, response.headers.get('content-length'), await response.text()]).toEqual([200, '49', ''])
+})
+
+test('a picture that is not there is 404 with the words older clients know, an old one 410', async () => {
+  const missing = await api.get(`/images/${uuidv7()}-0.png`)
+  expect([missing.status, ((await missing.json()) as Problem).detail]).toEqual([404, 'Image not found'])
+  expect((await api.get(`/images/${uuidv7({ msecs: Date.now() - 61_000 })}-0.png`)).status).toBe(410)
+  const id = await picture()
+  nowMs = Date.now() + 61_000
+  expect((await api.get(`/images/${id}-0.png`)).status).toBe(410)
+  nowMs = undefined
+})
+
+test('no path leaves the folder of pictures', async () => {
+  await writeFile(join(api.storageDir, 'secret.png'), 'secret')
+  const id = await picture()
+  const names = ['../secret.png', '..%2fsecret.png', '%2e%2e%2fsecret.png', '..%5csecret.png', `${id}-0.png%00.txt`, `x%2f..%2f${id}-0.png`]
+  const more = [
+    '%2fetc%2fpasswd',
+    `${id}-0.png%2f..%2f..%2fsecret.png`,
+    '....//secret.png',
+    `${id}-00.png`,
+    `${id.toUpperCase()}-0.png`,
+    '%ff',
+  ]
+  for (const name of [...names, ...more]) {
+    const [status, body] = await getRaw(`/images/${name}`)
+    expect([name, status]).toEqual([name, 404])
+    expect(body).not.toContain('secret"')
+    expect(body.startsWith('secret')).toBe(false)
+  }
+})
+
+/** A GET whose path is sent as it is; `fetch` would take out the dots. */
+function getRaw(path: string): Promise<[number, string]> {
+  const { port } = new URL(api.url)
+  return new Promise((resolve, reject) => {
+    const request = httpRequest({ host: '127.0.0.1', port, path }, (response) => {
+      let body = ''
+      response.on('data', (chunk: Buffer) => (body += chunk.toString()))
+      response.on('end', () => resolve([response.statusCode ?? 0, body]))
+    })
+    request.once('error', reject)
+    request.end()
+  })
+}
