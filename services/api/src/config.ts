@@ -5,9 +5,22 @@
 import { z } from 'zod'
 import { defaultModel, defaultQueuePrefix, toModelId } from '@easel/contract'
 import { checkStorageVariables, storageVariables } from '@easel/storage'
+import { parseApiKeys } from './middleware/api-keys.ts'
+import { parseRateLimit } from './middleware/rate-limit.ts'
 
 const count = z.coerce.number().int().min(0)
 const seconds = z.coerce.number().int().min(0)
+/** A variable with a notation of its own; what `parse` throws is told to the operator. */
+function parsedBy<T>(parse: (text: string) => T) {
+  return z.string().transform((text, context) => {
+    try {
+      return parse(text)
+    } catch (error) {
+      context.addIssue({ code: 'custom', message: (error as Error).message })
+      return z.NEVER
+    }
+  })
+}
 const httpUrl = z.url({ protocol: /^https?$/, error: 'Expected an http:// or https:// URL' })
 
 export const apiVariables = {
@@ -48,15 +61,20 @@ export const apiVariables = {
     .transform((text) => text.split(',').map((part) => Number(part.trim())))
     .refine((delays) => delays.every((delay) => Number.isFinite(delay) && delay >= 0), 'Expected seconds separated by commas')
     .describe('Seconds before each further attempt to deliver a webhook, separated by commas.'),
-  API_KEYS: z
-    .string()
+  API_KEYS: parsedBy(parseApiKeys)
+    .default([])
+    .describe(
+      'Keys that requests must carry, `name:key` or `key`, separated by commas; 8 to 256 characters each. Unset: no key is needed.',
+    ),
+  RATE_LIMIT: parsedBy(parseRateLimit)
     .optional()
-    .transform((text) => (text ?? '').split(',').flatMap((part) => (part.trim() === '' ? [] : [part.trim()])))
-    .describe('Keys that requests must carry, separated by commas. Unset: no key is needed.'),
-  RATE_LIMIT: z
-    .string()
-    .optional()
-    .describe('Requests that one key or address may make, as COUNT/SECONDS, such as 60/60. Unset: no limit.'),
+    .describe(
+      'Requests that one key, or one client address where there are no keys, may make: COUNT/PERIOD such as 60/min, 5/s, 1000/h. Unset: no limit.',
+    ),
+  TRUSTED_PROXIES: count
+    .max(10)
+    .default(0)
+    .describe('Proxies in front of the api that each add to X-Forwarded-For, 0 to 10; 0 = the header is not believed.'),
   MAX_QUEUED_JOBS: count.default(10_000).describe('Most jobs that may wait; 0 = no limit.'),
   MAX_QUEUED_JOBS_PER_KEY: count.default(0).describe('Most jobs that may wait of one API key; 0 = no limit.'),
   CORS_ORIGINS: z
@@ -64,6 +82,10 @@ export const apiVariables = {
     .default('*')
     .transform((text) => text.split(',').map((part) => part.trim()))
     .describe('Origins whose pages may call the api, separated by commas; * = all.'),
+  PREFER_WAIT_MAX: seconds
+    .max(3600)
+    .default(60)
+    .describe('Longest wait of a request with `Prefer: wait`, in seconds, 0 to 3600; proxies in front must wait longer.'),
   INFERENCE_WAIT: seconds.min(1).max(3600).default(480).describe('Longest wait of POST /api/diffusers/inference, in seconds.'),
   SHUTDOWN_GRACE: seconds.default(30).describe('Seconds that requests under way have to end after SIGTERM.'),
   METRICS_LOG_INTERVAL: seconds.default(0).describe('Seconds between log lines of totals; 0 = none.'),
@@ -78,13 +100,6 @@ export const apiVariables = {
 export const apiConfigSchema = z
   .object(apiVariables)
   .superRefine(checkStorageVariables, { when: () => true })
-  .superRefine(
-    ({ MODEL, MODEL_PATH }, context) => {
-      if (MODEL === undefined || MODEL_PATH === undefined || MODEL === MODEL_PATH) return
-      context.addIssue({ code: 'custom', path: ['MODEL_PATH'], message: `Expected the same as MODEL (${MODEL}), got ${MODEL_PATH}` })
-    },
-    { when: () => true },
-  )
   .transform((variables) => ({
     ...variables,
     PUBLIC_URL: (variables.PUBLIC_URL ?? `http://localhost:${variables.PORT}`).replace(/\/+$/, ''),
@@ -103,6 +118,12 @@ export class ConfigError extends Error {
 export function readConfig(env: Readonly<Record<string, string | undefined>> = process.env): ApiConfig {
   const set = Object.fromEntries(Object.entries(env).filter(([, value]) => value !== undefined && value.trim() !== ''))
   const result = apiConfigSchema.safeParse(set)
-  if (result.success) return result.data
-  throw new ConfigError(result.error.issues.map((issue) => `${issue.path.join('.')}: ${issue.message}`).join('\n'))
+  const problems = (result.error?.issues ?? []).map((issue) => `${issue.path.join('.')}: ${issue.message}`)
+  // Not a check of the schema, which leaves out its checks when certain variables are wrong.
+  const { MODEL, MODEL_PATH } = set
+  if (MODEL !== undefined && MODEL_PATH !== undefined && MODEL !== MODEL_PATH) {
+    problems.push(`MODEL_PATH: Expected the same as MODEL (${MODEL}), got ${MODEL_PATH}`)
+  }
+  if (result.success && problems.length === 0) return result.data
+  throw new ConfigError(problems.join('\n'))
 }

@@ -12,9 +12,9 @@ afterAll(async () => {
   await api.close()
 })
 
-async function send(path: string, body: BodyInit | null, type?: string): Promise<[number, string, string | null]> {
+async function send(path: string, body: string | Uint8Array<ArrayBuffer> | null, type?: string): Promise<[number, string, string | null]> {
   // A Blob without a type is the way to send no content type at all.
-  const bytes = body === null ? null : new Blob([body as BlobPart], type === undefined ? {} : { type })
+  const bytes = body === null ? null : new Blob([body], type === undefined ? {} : { type })
   const response = await api.get(path, {
     method: 'POST',
     body: bytes,

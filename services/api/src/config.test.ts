@@ -1,0 +1,76 @@
+import { describe, expect, test } from 'vitest'
+import { ConfigError, apiVariables, readConfig } from './config.ts'
+
+describe('the environment', () => {
+  test('may be empty', () => {
+    expect(readConfig({})).toMatchObject({
+      HOST: '0.0.0.0',
+      PORT: 8500,
+      PUBLIC_URL: 'http://localhost:8500',
+      REDIS_URL: 'redis://localhost:6379',
+      QUEUE_PREFIX: '{easel}',
+      defaultModel: 'tiny-scenes',
+      RESULT_TTL: 86_400,
+      MAX_QUEUED_JOBS: 10_000,
+      CORS_ORIGINS: ['*'],
+      API_KEYS: [],
+      INFERENCE_WAIT: 480,
+      METRICS_LOG_INTERVAL: 0,
+    })
+  })
+
+  test('a variable set to nothing is unset', () => {
+    expect(readConfig({ PORT: '', MODEL: ' ', API_KEYS: '', S3_BUCKET: '' })).toEqual(readConfig({}))
+  })
+
+  test('gives lists, and URLs without a slash at the end', () => {
+    const config = readConfig({
+      PUBLIC_URL: 'https://a.example/easel/',
+      API_KEYS: 'one, two,',
+      CORS_ORIGINS: 'https://a.example,https://b.example',
+    })
+    expect(config.PUBLIC_URL).toBe('https://a.example/easel')
+    expect(config.API_KEYS).toEqual(['one', 'two'])
+    expect(config.CORS_ORIGINS).toEqual(['https://a.example', 'https://b.example'])
+    expect(readConfig({ PORT: '9000' }).PUBLIC_URL).toBe('http://localhost:9000')
+  })
+
+  test('MODEL and MODEL_PATH are one variable with two names', () => {
+    expect(readConfig({ MODEL: '/models/tiny-scenes/' }).defaultModel).toBe('tiny-scenes')
+    expect(readConfig({ MODEL_PATH: 'stabilityai/stable-diffusion-3.5-medium' }).defaultModel).toBe(
+      'stabilityai/stable-diffusion-3.5-medium',
+    )
+    expect(readConfig({ MODEL: 'a', MODEL_PATH: 'a' }).defaultModel).toBe('a')
+    expect(() => readConfig({ MODEL: 'a', MODEL_PATH: 'b' })).toThrow(/MODEL_PATH: Expected the same as MODEL \(a\), got b/)
+  })
+
+  test('every problem is told at once, by name', () => {
+    const wrong = {
+      PORT: '70000',
+      PUBLIC_URL: 'ftp://x',
+      REDIS_URL: 'localhost',
+      RESULT_TTL: '0',
+      MAX_PROMPT_LENGTH: 'many',
+      LOG_LEVEL: 'loud',
+      WEBHOOK_ALLOW_INSECURE: 'perhaps',
+      WEBHOOK_RETRY_DELAYS: '1,x',
+      STORAGE: 'ftp',
+      SHUTDOWN_GRACE: '-1',
+      MODEL: 'a',
+      MODEL_PATH: 'b',
+    }
+    let message = ''
+    try {
+      readConfig(wrong)
+    } catch (error) {
+      expect(error).toBeInstanceOf(ConfigError)
+      message = String(error)
+    }
+    for (const name of Object.keys(wrong)) if (name !== 'MODEL') expect(message).toContain(`${name}: `)
+    expect(message.split('\n')).toHaveLength(Object.keys(wrong).length - 1)
+  })
+
+  test('every variable says what it means', () => {
+    for (const [name, schema] of Object.entries(apiVariables)) expect([name, (schema.description ?? '').length > 10]).toEqual([name, true])
+  })
+})

@@ -1,0 +1,103 @@
+import { afterAll, beforeAll, expect, test, vi } from 'vitest'
+import type { Problem } from '@easel/contract'
+import { startTestApi } from '../../../test/start-api.ts'
+import type { TestApi } from '../../../test/start-api.ts'
+
+let api: TestApi
+beforeAll(async () => {
+  api = await startTestApi({ env: { INFERENCE_WAIT: '1' } })
+})
+afterAll(async () => {
+  await api.close()
+})
+
+const path = '/api/diffusers/inference'
+
+/** Posts, and hands the id of the job it made to `act` while the request waits. */
+async function infer(body: unknown, act: (id: string) => Promise<unknown>): Promise<Response> {
+  const known = new Set((await api.worker.store.list('', { limit: 1000 })).map(({ id }) => id))
+  const response = api.post(path, body)
+  const id = await vi.waitFor(async () => {
+    const made = (await api.worker.store.list('', { limit: 1000 })).find((record) => !known.has(record.id))
+    if (made === undefined) throw new Error('Expected a job, got none yet')
+    return made.id
+  })
+  await act(id)
+  return await response
+}
+
+test('waits for the pictures and answers with their absolute URLs', async () => {
+  let made = ''
+  const body = { model: null, prompt: 'a', negative_prompt: null, num_inference_steps: null, num_images_per_prompt: 2, height: 'ignored' }
+  const response = await infer(body, async (id) => {
+    made = id
+    await api.worker.succeed(id)
+  })
+  expect(response.status).toBe(200)
+  const urls = [0, 1].map((n) => `${api.url}/images/${made}-${n}.png`)
+  expect(await response.json()).toEqual({ response: urls })
+  expect((await fetch(urls[1] ?? '')).status).toBe(200)
+  const record = await api.worker.store.get(made)
+  expect(record?.input).toMatchObject({ num_inference_steps: 20, negative_prompt: '', height: 128 })
+  expect(record?.input.seed).toBeLessThan(2 ** 32)
+})
+
+test('a blank prompt is 400 in the words older clients know', async () => {
+  for (const prompt of ['', '  \n']) {
+    const response = await api.post(path, { prompt })
+    const problem = (await response.json()) as Problem
+    expect([response.status, problem.status, problem.detail]).toEqual([400, 400, 'No prompt provided'])
+    expect(response.headers.get('content-type')).toBe('application/problem+json')
+  }
+})
+
+test('a bad body is 422 with a detail, whatever is bad', async () => {
+  const send = (body: string): Promise<Response> => api.get(path, { method: 'POST', headers: { 'Content-Type': 'application/json' }, body })
+  const bodies = ['{', '[]', '{}', '{"prompt": null}', '{"prompt": 3}', '{"prompt": "a", "num_inference_steps": 0}']
+  const more = [
+    '{"prompt": "a", "num_images_per_prompt": 11}',
+    '{"prompt": "a", "num_inference_steps": "20"}',
+    '{"prompt": "a", "model": "x"}',
+  ]
+  for (const body of [...bodies, ...more]) {
+    const response = await send(body)
+    expect([body, response.status]).toEqual([body, 422])
+    expect(((await response.json()) as Problem).detail?.length).toBeGreaterThan(0)
+  }
+})
+
+test('a job that failed is 500 with its reason', async () => {
+  const error = { code: 'out_of_memory' as const, message: 'The job needs more memory than the device has free.', retryable: true }
+  const response = await infer({ prompt: 'a' }, (id) => api.worker.store.end(id, { status: 'failed', error }))
+  expect([response.status, ((await response.json()) as Problem).detail]).toEqual([500, `Error in processing: ${error.message}`])
+})
+
+test('a job that is canceled meanwhile is 500', async () => {
+  const response = await infer({ prompt: 'a' }, (id) => api.worker.store.requestCancel(id))
+  expect([response.status, ((await response.json()) as Problem).detail]).toEqual([500, 'Error in processing: The job was canceled.'])
+})
+
+test('a job that takes longer than the wait is 504 and can be polled', async () => {
+  const response = await api.post(path, { prompt: 'a' })
+  expect([response.status, ((await response.json()) as Problem).code]).toEqual([504, 'wait_timeout'])
+  const poll = await api.get(response.headers.get('location') ?? '')
+  expect(poll.status).toBe(200)
+})
+
+test('status counts over everything that shares the queue', async () => {
+  const read = async (): Promise<Record<string, unknown>> => (await (await api.get('/api/status')).json()) as Record<string, unknown>
+  const before = await read()
+  expect(before).toMatchObject({ current_model: 'tiny-scenes', type_models: 't2im', memory: {}, active_inferences: 0, workers: 0 })
+  const { id } = await api.submit()
+  await api.worker.store.start(id, 'w')
+  const base = { model: 'tiny-scenes', concurrency: 8, active: 1, engine_memory_bytes: 100, ready: true }
+  await api.worker.registry.heartbeat({ ...base, id: 'a', device: 'cuda:0', gpu: { memory_allocated_gb: 1.5, memory_reserved_gb: 2 } })
+  await api.worker.registry.heartbeat({ ...base, id: 'b', device: 'cpu' })
+  expect(await read()).toMatchObject({
+    active_inferences: 1,
+    total_requests: Number(before['total_requests']) + 1,
+    memory: { memory_allocated_gb: 1.5, memory_reserved_gb: 2, device: 'cuda:0' },
+    engine_memory_bytes: 200,
+    workers: 2,
+  })
+})

@@ -1,0 +1,83 @@
+import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from 'vitest'
+import type { Problem } from '@easel/contract'
+import { startRedis } from '@easel/job-store/test/redis-server'
+import type { RedisServer } from '@easel/job-store/test/redis-server'
+import { startTestApi } from './start-api.ts'
+import type { TestApi } from './start-api.ts'
+
+describe('while Redis is away', () => {
+  let redis: RedisServer
+  let api: TestApi
+  beforeAll(async () => {
+    redis = await startRedis({ appendonly: true, args: ['--appendfsync', 'always'] })
+    api = await startTestApi({ redis })
+  })
+  afterAll(async () => {
+    await api.close()
+    await redis.stop()
+  })
+  afterEach(async () => {
+    await redis.restart()
+    await vi.waitFor(async () => expect((await api.get('/readyz')).status).toBe(200), { timeout: 10_000 })
+  })
+
+  test('everything that needs it answers 503 with Retry-After, and what does not goes on', async () => {
+    const { id } = await api.submit()
+    await api.worker.succeed(id)
+    await redis.kill()
+    const requests = [
+      () => api.post('/v1/jobs', { prompt: 'a' }),
+      () => api.get(`/v1/jobs/${id}`),
+      () => api.post(`/v1/jobs/${id}/cancel`),
+      () => api.get('/v1/capabilities'),
+      () => api.get('/readyz'),
+      () => api.get('/api/status'),
+      () => api.post('/api/diffusers/inference', { prompt: 'a' }),
+    ]
+    for (const response of await Promise.all(requests.map((request) => request()))) {
+      expect([response.url, response.status]).toEqual([response.url, 503])
+      expect(Number(response.headers.get('retry-after'))).toBeGreaterThan(0)
+      expect(((await response.json()) as Problem).code).toBe('queue_unavailable')
+    }
+    expect((await api.get('/livez')).status).toBe(200)
+    expect((await api.get('/')).status).toBe(200)
+    expect((await api.get(`/images/${id}-0.png`)).status).toBe(200)
+    expect((await api.post('/v1/jobs', { prompt: '' })).status).toBe(422)
+    await redis.restart()
+    await vi.waitFor(async () => expect((await api.get(`/v1/jobs/${id}`)).status).toBe(200), { timeout: 10_000 })
+    await api.submit()
+  })
+
+  test('a server that freezes in the middle of a request is an outage too', async () => {
+    await api.submit()
+    redis.pause()
+    const response = await api.post('/v1/jobs', { prompt: 'a' })
+    redis.resume()
+    expect(response.status).toBe(503)
+    expect(Number(response.headers.get('retry-after'))).toBeGreaterThan(0)
+  })
+
+  test('a record whose id could not be queued does not stay', async () => {
+    const before = await api.worker.store.count('', 'queued')
+    const { queues } = api.deps
+    // The queue's own key, turned into something it cannot work with: Redis answers, the queue does not.
+    const queue = queues.of('tiny-scenes')
+    const key = queue.toKey('prioritized')
+    await api.deps.redis.rename(key, `${key}-aside`)
+    await api.deps.redis.set(key, 'x')
+    const response = await api.post('/v1/jobs', { prompt: 'a' })
+    await api.deps.redis.rename(`${key}-aside`, key)
+    expect([response.status, ((await response.json()) as Problem).code]).toEqual([503, 'queue_unavailable'])
+    expect(await api.worker.store.count('', 'queued')).toBe(before)
+    await api.submit()
+  })
+})
+
+test('an api whose Redis is gone still closes', async () => {
+  const redis = await startRedis()
+  const api = await startTestApi({ redis })
+  await api.submit()
+  await redis.kill()
+  await api.close()
+  await redis.stop()
+})
