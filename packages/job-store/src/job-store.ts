@@ -55,6 +55,9 @@ export interface JobStore {
   isCancelRequested(id: string): Promise<boolean>
   /** Counts a crash of the engine with this job alone in it; returns how many there were. */
   addStrike(id: string): Promise<number>
+  /** Keeps where an interrupted job goes on, until it ends or so many seconds have passed. */
+  saveCheckpoint(id: string, bytes: Buffer, ttlSeconds: number): Promise<void>
+  loadCheckpoint(id: string): Promise<Buffer | undefined>
   /** Newest first, before the cursor (a job id). `owner` '' = everyone's. */
   list(owner: string, options: { status?: JobStatus; before?: string; limit: number }): Promise<JobRecord[]>
   count(owner: string, status: JobStatus): Promise<number>
@@ -149,6 +152,14 @@ export function createJobStore({ redis, prefix, now = Date.now }: JobStoreOption
 
     async addStrike(id) {
       return await redis.hincrby(keys.job(id), 'strikes', 1)
+    },
+
+    async saveCheckpoint(id, bytes, ttlSeconds) {
+      await redis.set(keys.checkpoint(id), bytes, 'EX', ttlSeconds)
+    },
+
+    async loadCheckpoint(id) {
+      return (await redis.getBuffer(keys.checkpoint(id))) ?? undefined
     },
 
     async list(owner, { status, before, limit }) {

@@ -1,0 +1,113 @@
+/**
+ * Owns the environment variables of the worker: their names, meaning, ranges and defaults. The one place of this service that knows what an
+ * environment is; nothing is read on import. Documentation and `.env.example` are generated from the descriptions.
+ */
+import { z } from 'zod'
+import { defaultModel, defaultQueuePrefix } from '@easel/contract'
+import { checkStorageVariables, storageVariables, toStorageOptions } from '@easel/storage'
+
+const seconds = z.coerce.number().int().min(0)
+const count = z.coerce.number().int().min(1)
+
+export const workerVariables = {
+  REDIS_URL: z
+    .url({ protocol: /^rediss?$/, error: 'Expected a redis:// or rediss:// URL' })
+    .default('redis://localhost:6379')
+    .describe('Redis that holds queue and records; api and workers must see the same one.'),
+  QUEUE_PREFIX: z
+    .string()
+    .min(1)
+    .default(defaultQueuePrefix)
+    .describe('First part of every key in Redis; a hash tag keeps a Redis Cluster possible. The same for api and workers.'),
+  MODEL: z
+    .string()
+    .min(1)
+    .optional()
+    .describe(`Model this worker serves: a preset, a folder, or a name under MODELS_DIR. Default: ${defaultModel}.`),
+  MODEL_PATH: z.string().min(1).optional().describe('Another name for MODEL.'),
+  MODELS_DIR: z.string().min(1).default('models').describe('Folder in which names of models are looked up.'),
+  DEVICE: z
+    .enum(['auto', 'cpu', 'cuda', 'tensorrt', 'webgpu', 'coreml', 'dml'])
+    .default('auto')
+    .describe('Where the model runs. `auto`: the best that works here, and the log says why.'),
+  WORKER_CONCURRENCY: count.max(1000).default(8).describe('Jobs that run in the engine at once, 1 to 1000.'),
+  MAX_BATCH_ROWS: count.optional().describe('Most rows in one run of the transformer. Unset: as many as measurements say pay off.'),
+  MAX_PIXELS: count.optional().describe('Largest width × height of a picture. Default: what the model takes, at most 2097152 (2 × 1024²).'),
+  PNG_COMPRESSION_LEVEL: z.coerce
+    .number()
+    .int()
+    .min(0)
+    .max(9)
+    .default(6)
+    .describe('zlib level of PNG files, 0 (fast) to 9 (small). The same on all workers, so that a retry gives the same bytes.'),
+  JOB_LOCK_DURATION: seconds
+    .min(1)
+    .max(3600)
+    .default(30)
+    .describe('Seconds after which jobs of a worker that died go to another one. Sets lock, its renewal and the check for stalled jobs.'),
+  ENGINE_STEP_TIMEOUT: seconds
+    .min(1)
+    .max(86_400)
+    .default(300)
+    .describe('Seconds without a sign of work, for each image of a job, after which the engine process counts as hung and is replaced.'),
+  SHUTDOWN_GRACE: seconds.default(30).describe('Seconds that running jobs have to end after SIGTERM; then another worker continues them.'),
+  METRICS_PORT: z.coerce
+    .number()
+    .int()
+    .min(1)
+    .max(65_535)
+    .optional()
+    .describe('TCP port for GET /livez and /readyz of this worker. Unset: none.'),
+  METRICS_LOG_INTERVAL: seconds.default(0).describe('Seconds between log lines of totals; 0 = none.'),
+  CACHE_DIR: z.string().min(1).optional().describe('Folder for measurements that outlive the process. Unset: none are kept.'),
+  LOG_LEVEL: z
+    .enum(['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'])
+    .default('info')
+    .describe('Least severe log lines written.'),
+  ...storageVariables,
+}
+
+const workerConfigSchema = z
+  .object(workerVariables)
+  .superRefine(checkStorageVariables, { when: () => true })
+  .superRefine(
+    ({ MODEL, MODEL_PATH }, context) => {
+      if (MODEL === undefined || MODEL_PATH === undefined || MODEL === MODEL_PATH) return
+      context.addIssue({ code: 'custom', path: ['MODEL_PATH'], message: `Expected the same as MODEL (${MODEL}), got ${MODEL_PATH}` })
+    },
+    { when: () => true },
+  )
+  .transform((variables) => ({
+    redisUrl: variables.REDIS_URL,
+    queuePrefix: variables.QUEUE_PREFIX,
+    model: variables.MODEL ?? variables.MODEL_PATH ?? defaultModel,
+    modelsDir: variables.MODELS_DIR,
+    device: variables.DEVICE,
+    concurrency: variables.WORKER_CONCURRENCY,
+    maxBatchRows: variables.MAX_BATCH_ROWS,
+    maxPixels: variables.MAX_PIXELS,
+    pngCompressionLevel: variables.PNG_COMPRESSION_LEVEL,
+    jobLockDurationMs: variables.JOB_LOCK_DURATION * 1000,
+    engineStepTimeoutMs: variables.ENGINE_STEP_TIMEOUT * 1000,
+    shutdownGraceMs: variables.SHUTDOWN_GRACE * 1000,
+    metricsPort: variables.METRICS_PORT,
+    metricsLogIntervalMs: variables.METRICS_LOG_INTERVAL * 1000,
+    cacheDir: variables.CACHE_DIR,
+    logLevel: variables.LOG_LEVEL,
+    storage: toStorageOptions(variables),
+  }))
+
+export type WorkerConfig = z.output<typeof workerConfigSchema>
+
+/** Told to the operator: every variable that is wrong, one a line. */
+export class ConfigError extends Error {
+  override readonly name = 'ConfigError'
+}
+
+/** Throws a `ConfigError` that names every variable that is wrong. A variable set to nothing is unset. */
+export function readConfig(env: Readonly<Record<string, string | undefined>> = process.env): WorkerConfig {
+  const set = Object.fromEntries(Object.entries(env).filter(([, value]) => value !== undefined && value.trim() !== ''))
+  const result = workerConfigSchema.safeParse(set)
+  if (result.success) return result.data
+  throw new ConfigError(result.error.issues.map((issue) => `${issue.path.join('.')}: ${issue.message}`).join('\n'))
+}

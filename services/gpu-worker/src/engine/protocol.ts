@@ -1,0 +1,142 @@
+/**
+ * The messages between the worker's main process (parent) and the engine process (child), sent as structured clones over Node's IPC
+ * channel. Types only.
+ *
+ *   parent ─► child   generate, cancel, checkpoint, stats, stop
+ *   child ─► parent   ready once; for each generate: progress and preview 0…n times, then image n times and done, or error;
+ *                     checkpoint and stats as answers
+ *
+ * Messages of one direction arrive in the order they were sent: a checkpoint asked for before a cancel is answered before the call ends.
+ */
+import type { GeneratorState, TensorDtype } from '@easel/pipeline'
+
+/** What picture to make. Everything is decided, so that every run of the same parameters makes the same bytes. */
+export interface EngineParams {
+  readonly prompt: string
+  readonly prompt2?: string
+  readonly prompt3?: string
+  readonly negativePrompt: string
+  readonly negativePrompt2?: string
+  readonly negativePrompt3?: string
+  /** Pixels. */
+  readonly width: number
+  /** Pixels. */
+  readonly height: number
+  readonly numInferenceSteps: number
+  readonly sigmas?: readonly number[]
+  readonly guidanceScale: number
+  /** Part of the run in which guidance is on, fractions 0 to 1. */
+  readonly guidanceInterval?: readonly [number, number]
+  /** Image i is drawn from seed + i and is the picture that this seed gives alone. */
+  readonly numImagesPerPrompt: number
+  readonly seed: number
+  readonly clipSkip?: number
+  readonly maxSequenceLength: number
+}
+
+/** Where an interrupted call goes on. Plain data. */
+export interface Checkpoint {
+  /** Steps that are done. */
+  readonly step: number
+  /** (images, channels, height / 8, width / 8) after them. */
+  readonly latents: { readonly data: Float32Array; readonly dims: readonly number[]; readonly dtype: TensorDtype }
+  /** One for each image; only with a scheduler that draws noise at every step. */
+  readonly generatorState?: readonly GeneratorState[]
+}
+
+/** What the engine process is started with, as JSON in its first argument. */
+export interface EngineOptions {
+  /** Folder path, preset name, or a name under modelsDir. */
+  readonly model: string
+  readonly modelsDir: string
+  readonly device: string
+  /** Most rows in one run of the transformer; absent: measured. */
+  readonly maxBatchRows?: number
+  /** Where measurements are kept between starts; absent: nowhere. */
+  readonly cacheDir?: string
+  /** Content hash of the model, when it is known already: computing it reads every weight. */
+  readonly contentHash?: string
+}
+
+/** What the loaded model is and takes. */
+export interface EngineCapabilities {
+  readonly modelId: string
+  /** sha256 over the model's files, in hex. */
+  readonly contentHash: string
+  readonly pipelineClass: string
+  readonly provider: string
+  /** Why this provider. */
+  readonly providerReason: string
+  readonly scheduler: { readonly class: string; readonly config: Readonly<Record<string, unknown>> }
+  readonly defaults: {
+    readonly width: number
+    readonly height: number
+    readonly numInferenceSteps: number
+    readonly guidanceScale: number
+    readonly maxSequenceLength: number
+  }
+  readonly limits: {
+    readonly sizeMultiple: number
+    readonly maxSide: number
+    readonly maxSequenceLength: number
+    readonly maxClipSkip: number
+  }
+  /** Milliseconds from the start of the process to ready. */
+  readonly loadMs: number
+}
+
+export interface EngineStats {
+  /** Resident memory of the engine process. */
+  readonly memoryBytes: number
+  /** Calls that are running. */
+  readonly active: number
+  /** Measured milliseconds that one step of one default-sized image costs; null before the first. */
+  readonly stepMs: number | null
+}
+
+/** Milliseconds. */
+export interface EngineTimings {
+  readonly encodeMs: number
+  readonly denoiseMs: number
+  readonly decodeMs: number
+}
+
+export type EngineErrorCode = 'engine_crashed' | 'engine_hung' | 'out_of_memory' | 'canceled' | 'closed' | 'load_failed' | 'internal'
+
+export type ToEngine =
+  | {
+      readonly type: 'generate'
+      readonly id: string
+      readonly params: EngineParams
+      readonly resume?: Checkpoint
+      /** Send a preview every so many steps; absent: none. */
+      readonly previewEvery?: number
+    }
+  | { readonly type: 'cancel'; readonly id: string }
+  | { readonly type: 'checkpoint'; readonly id: string }
+  | { readonly type: 'stats' }
+  | { readonly type: 'stop' }
+
+export type FromEngine =
+  | { readonly type: 'ready'; readonly capabilities: EngineCapabilities }
+  | { readonly type: 'progress'; readonly id: string; readonly step: number; readonly total: number }
+  | ({ readonly type: 'preview'; readonly id: string; readonly step: number } & EngineImage)
+  | ({ readonly type: 'image'; readonly id: string } & EngineImage)
+  | { readonly type: 'done'; readonly id: string; readonly timings: EngineTimings }
+  /** Without an id: the model could not be loaded. */
+  | { readonly type: 'error'; readonly id?: string; readonly code: EngineErrorCode; readonly message: string }
+  /** Checkpoint absent: the call is not here, or has not begun its steps. */
+  | { readonly type: 'checkpoint'; readonly id: string; readonly checkpoint?: Checkpoint }
+  | { readonly type: 'stats'; readonly stats: EngineStats }
+
+/** 8-bit RGB, rows from the top. */
+export interface EngineImage {
+  /** Which image of the call, from 0. */
+  readonly index: number
+  /** Pixels. */
+  readonly width: number
+  /** Pixels. */
+  readonly height: number
+  /** width × height × 3 bytes. */
+  readonly rgb: Uint8Array
+}

@@ -1,0 +1,88 @@
+/**
+ * Tells the registry what this worker serves and that it lives. Runs in the worker's main process.
+ *
+ * Invariant: while it runs, the model's record and a fresh heartbeat are in Redis, also after Redis came back empty; after `close` no
+ * heartbeat of this worker is left. A registry that cannot be written is told in the log and tried again at the next beat.
+ */
+import { heartbeatSeconds } from '@easel/contract'
+import type { ModelRegistry } from '@easel/job-store'
+import type { Logger } from 'pino'
+import type { Engine } from './engine/engine.ts'
+import type { EngineStats } from './engine/protocol.ts'
+import { toModelRecord } from './to-model-record.ts'
+
+export interface PresenceOptions {
+  registry: ModelRegistry
+  engine: Engine
+  workerId: string
+  concurrency: number
+  /** Operator's limit of width × height; undefined: the model's. */
+  maxPixels: number | undefined
+  /** Jobs running now. */
+  active: () => number
+  isReady: () => boolean
+  logger: Logger
+  now: () => number
+}
+
+export interface Presence {
+  /** Announces the model and begins to beat. */
+  begin(): Promise<void>
+  /** Writes record and heartbeat now. */
+  announce: () => void
+  close(): Promise<void>
+}
+
+export function createPresence(options: PresenceOptions): Presence {
+  const { registry, engine, workerId, concurrency, maxPixels, active, isReady, logger, now } = options
+  let stats: EngineStats = { memoryBytes: 0, active: 0, stepMs: null }
+  let asking = false
+  let timer: NodeJS.Timeout | undefined
+  let beating: Promise<void> = Promise.resolve()
+
+  // The engine answers between two native runs; a beat does not wait for it.
+  const ask = async (): Promise<void> => {
+    if (asking) return
+    asking = true
+    try {
+      stats = await engine.stats()
+    } catch {
+      // It died; the next one will be asked.
+    } finally {
+      asking = false
+    }
+  }
+
+  const beat = async (): Promise<void> => {
+    const { provider, modelId } = engine.capabilities
+    await registry.announce(toModelRecord(engine.capabilities, { maxPixels, stepMs: stats.stepMs, now: now() }))
+    await registry.heartbeat({
+      id: workerId,
+      model: modelId,
+      concurrency,
+      active: active(),
+      device: provider,
+      engine_memory_bytes: stats.memoryBytes,
+      ready: isReady(),
+    })
+  }
+
+  const announce = (): void => {
+    void ask()
+    beating = beating.then(beat).catch((error: unknown) => logger.warn({ err: error }, 'the registry was not told'))
+  }
+
+  return {
+    async begin() {
+      await ask()
+      await beat()
+      timer = setInterval(announce, heartbeatSeconds * 1000)
+    },
+    announce,
+    async close() {
+      clearInterval(timer)
+      await beating
+      await registry.removeWorker(workerId)
+    },
+  }
+}

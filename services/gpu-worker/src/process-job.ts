@@ -1,0 +1,253 @@
+/**
+ * The spine: one job from the queue to its stored pictures. Runs in the worker's main process.
+ *
+ * Invariants: nothing is done for a job whose record is not running; the end is claimed in the record exactly once, before BullMQ is told;
+ * an object exists before the record names it. A job may run twice, even at the same time: both runs write the same bytes under the same
+ * keys, and the first claim wins.
+ *
+ * Suspects: when the engine process dies, every job in it is tried again at once inside this same call, alone in the engine. Only a death
+ * with the job alone is a strike; three strikes and the job fails. Strikes live in the record, so they follow the job to other workers.
+ *
+ * The signal that comes with a job is aborted with one of two reasons: `canceled`, or `hand_over` when this worker must end: then the
+ * latents are stored and the job goes back to the queue, for another worker to go on from the same step to the same bytes.
+ */
+import { createHash } from 'node:crypto'
+import { UnrecoverableError, WaitingError } from 'bullmq'
+import type { Job, Processor } from 'bullmq'
+import type { Logger } from 'pino'
+import { imageKey, jobErrorTable } from '@easel/contract'
+import type { JobError, JobErrorCode, StoredImage, Timings } from '@easel/contract'
+import type { GenerateJobData, JobRecord, JobStore } from '@easel/job-store'
+import { putWithRetry, StorageError } from '@easel/storage'
+import type { Storage } from '@easel/storage'
+import { decodeCheckpoint, encodeCheckpoint } from './checkpoint.ts'
+import { contentTypes, encodeImage, encodePreview } from './encode-image.ts'
+import { EngineError } from './engine/engine.ts'
+import type { Engine, EngineResult } from './engine/engine.ts'
+import type { Checkpoint } from './engine/protocol.ts'
+import { createProgressReporter } from './progress-reporter.ts'
+import type { ProgressReporter } from './progress-reporter.ts'
+import { imageSeed, toEngineParams } from './to-engine-params.ts'
+
+export interface ProcessJobDeps {
+  store: JobStore
+  engine: Engine
+  storage: Storage
+  logger: Logger
+  workerId: string
+  /** zlib level of PNG files, 0 to 9. */
+  pngCompressionLevel: number
+  /** How long uploads are tried again, in ms. */
+  uploadRetryMs: number
+  /** ms since the epoch. */
+  now: () => number
+}
+
+/** Why a running job is told to stop. */
+export type StopReason = 'canceled' | 'hand_over'
+
+export type ProcessJob = Processor<GenerateJobData, string>
+
+const maxStrikes = 3
+/** A job that was handed over and not picked up for so long begins anew. */
+const checkpointTtlSeconds = 86_400
+const defaultQuality = 90
+
+/** BullMQ passes the signal only to processors that declare three parameters. */
+export function createProcessJob(deps: ProcessJobDeps): ProcessJob {
+  return (job, token, signal) => processJob(deps, job, token ?? '', signal ?? new AbortController().signal)
+}
+
+async function processJob(deps: ProcessJobDeps, job: Job<GenerateJobData>, token: string, stopped: AbortSignal): Promise<string> {
+  const { store, storage, workerId, now } = deps
+  const { id } = job.data
+
+  // 1. Start, unless it has ended, was canceled or came too late
+  const started = await store.start(id, workerId)
+  const record = started === 'missing' ? undefined : await store.get(id)
+  const logger = deps.logger.child({ job: id, request_id: record?.requestId })
+  if (started === 'expired') throw new UnrecoverableError(jobErrorTable.expired.message)
+  if (started !== 'running' || record === undefined) {
+    logger.info({ status: started }, 'job is not to be run')
+    return started
+  }
+  logger.info({ run: record.runs, strikes: record.strikes, wait_ms: (record.startedAt ?? now()) - record.createdAt }, 'job started')
+  const expiry = toTimeoutSignal(record, now())
+  const signal = AbortSignal.any([stopped, expiry])
+  const reporter = createProgressReporter(toSink(store, id), (error) => logger.warn({ err: error }, 'progress was not written'))
+  let written: StoredImage[] = []
+
+  try {
+    // 2. Make the pictures
+    const result = await generate(deps, record, `${id}/${token}`, { signal, stopped, reporter, logger })
+
+    // 3. Store them
+    const uploadAt = now()
+    written = await storeImages(deps, record, result, signal, logger)
+    await reporter.flush()
+
+    // 4. Claim the end
+    const timings = toTimings(record, result, { uploadMs: now() - uploadAt, now: now() })
+    const end = await store.end(id, { status: 'succeeded', output: { images: written }, timings })
+    if (end.result !== 'claimed') logger.info({ end }, 'another run has ended the job')
+    else if (end.status === 'canceled') await deleteImages(storage, written, logger)
+    logger.info({ status: end.result === 'missing' ? 'missing' : end.status, ...timings }, 'job ended')
+    return end.result === 'missing' ? 'missing' : end.status
+  } catch (error) {
+    // 5. Or hand over, or claim another end
+    await reporter.flush()
+    const reason = toStopReason(stopped)
+    if (reason === 'hand_over') {
+      await job.moveToWait(token)
+      logger.info('job handed over')
+      throw new WaitingError('handed over')
+    }
+    if (reason === 'canceled') {
+      await store.end(id, { status: 'canceled' })
+      logger.info({ status: 'canceled' }, 'job ended')
+      return 'canceled'
+    }
+    const failure = expiry.aborted ? toJobError('timeout') : toJobError(toErrorCode(error))
+    const end = await store.end(id, { status: 'failed', error: failure })
+    logger.error({ status: end.result === 'missing' ? 'missing' : end.status, code: failure.code, err: error }, 'job ended')
+    throw new UnrecoverableError(`${failure.code}: ${failure.message}`)
+  }
+}
+
+interface RunContext {
+  /** Aborted by anything that ends the run. */
+  signal: AbortSignal
+  /** Aborted by a cancel or a hand-over. */
+  stopped: AbortSignal
+  reporter: ProgressReporter
+  logger: Logger
+}
+
+/** Runs the engine until it gives pictures, or the job is to blame for its deaths. */
+async function generate(deps: ProcessJobDeps, record: JobRecord, callId: string, context: RunContext): Promise<EngineResult> {
+  const { store, engine } = deps
+  const { signal, stopped, reporter, logger } = context
+  const params = toEngineParams(record.input)
+  let resume = await loadCheckpoint(store, record.id, logger)
+  let exclusive = record.strikes > 0
+
+  for (;;) {
+    // Asked for before the cancel that follows on the same channel, so no step is lost.
+    let checkpoint: Promise<Checkpoint | undefined> | undefined
+    const call = new AbortController()
+    const stop = (): void => {
+      if (toStopReason(stopped) === 'hand_over') checkpoint = engine.checkpoint(callId).catch(() => undefined)
+      call.abort()
+    }
+    if (signal.aborted) stop()
+    else signal.addEventListener('abort', stop, { once: true })
+    try {
+      return await engine.generate(callId, params, {
+        signal: call.signal,
+        exclusive,
+        onProgress: (step, total) => reporter.progress(step, total),
+        ...(resume === undefined ? {} : { resume }),
+        ...(record.previewEvery === undefined ? {} : { previewEvery: record.previewEvery }),
+        onPreview: (step, image) => reporter.preview(image.index, step, () => encodePreview(image)),
+      })
+    } catch (error) {
+      const saved = await checkpoint
+      if (saved !== undefined) await store.saveCheckpoint(record.id, encodeCheckpoint(saved), checkpointTtlSeconds)
+      if (signal.aborted || !(error instanceof EngineError) || !error.isCrash) throw error
+      const strikes = error.alone ? await store.addStrike(record.id) : record.strikes
+      logger.warn({ code: error.code, alone: error.alone, strikes }, 'the engine died under the job')
+      if (error.alone && strikes >= maxStrikes) throw error
+      exclusive = true
+      // Where it went on from may be what kills the engine.
+      resume = undefined
+    } finally {
+      signal.removeEventListener('abort', stop)
+    }
+  }
+}
+
+async function storeImages(
+  { storage, pngCompressionLevel, uploadRetryMs }: ProcessJobDeps,
+  { id, input }: JobRecord,
+  { images }: EngineResult,
+  signal: AbortSignal,
+  logger: Logger,
+): Promise<StoredImage[]> {
+  const { output_format: format, output_quality: quality = defaultQuality } = input
+  const contentType = contentTypes[format]
+  return await Promise.all(
+    images.map(async (image) => {
+      const bytes = await encodeImage(image, { format, pngCompressionLevel, quality })
+      const key = imageKey(id, image.index, format)
+      await putWithRetry(
+        storage,
+        key,
+        bytes,
+        { contentType },
+        {
+          signal,
+          retryForMs: uploadRetryMs,
+          onRetry: ({ error, attempt, delayMs }) =>
+            logger.warn({ err: error, key, attempt, delay_ms: delayMs }, 'upload will be tried again'),
+        },
+      )
+      logger.info({ key, bytes: bytes.length }, 'image saved')
+      const sha256 = createHash('sha256').update(bytes).digest('hex')
+      const { width, height } = image
+      return { key, width, height, seed: imageSeed(input.seed, image.index), sha256, content_type: contentType }
+    }),
+  )
+}
+
+/** A cancel was accepted while the pictures were being stored: nobody will ask for them. What cannot be deleted is left to the sweep. */
+async function deleteImages(storage: Storage, images: readonly StoredImage[], logger: Logger): Promise<void> {
+  for (const { key } of images)
+    await storage.delete(key).catch((error: unknown) => logger.warn({ err: error, key }, 'image was not deleted'))
+}
+
+async function loadCheckpoint(store: JobStore, id: string, logger: Logger): Promise<Checkpoint | undefined> {
+  const bytes = await store.loadCheckpoint(id)
+  if (bytes === undefined) return undefined
+  const checkpoint = decodeCheckpoint(bytes)
+  if (checkpoint === undefined) logger.warn('checkpoint cannot be read; the job begins anew')
+  else logger.info({ step: checkpoint.step }, 'job goes on from its checkpoint')
+  return checkpoint
+}
+
+/** The timeout counts from the first start, whichever worker made it. */
+function toTimeoutSignal({ timeoutSeconds, startedAt }: JobRecord, now: number): AbortSignal {
+  if (timeoutSeconds === undefined) return new AbortController().signal
+  return AbortSignal.timeout(Math.max(0, (startedAt ?? now) + timeoutSeconds * 1000 - now))
+}
+
+function toStopReason(stopped: AbortSignal): StopReason | undefined {
+  return stopped.aborted ? (stopped.reason === 'hand_over' ? 'hand_over' : 'canceled') : undefined
+}
+
+function toErrorCode(error: unknown): JobErrorCode {
+  if (error instanceof StorageError) return 'storage_unavailable'
+  if (!(error instanceof EngineError)) return 'internal'
+  const { code } = error
+  return code === 'engine_crashed' || code === 'engine_hung' || code === 'out_of_memory' ? code : 'internal'
+}
+
+function toJobError(code: JobErrorCode): JobError {
+  return { code, ...jobErrorTable[code] }
+}
+
+function toSink(store: JobStore, id: string): Parameters<typeof createProgressReporter>[0] {
+  return { progress: (step, total) => store.progress(id, step, total), preview: (preview) => store.preview(id, preview) }
+}
+
+function toTimings(record: JobRecord, { timings }: EngineResult, { uploadMs, now }: { uploadMs: number; now: number }): Timings {
+  // Clocks of two machines may disagree by more than a wait takes.
+  const since = (from: number, to: number): number => Math.max(0, to - from)
+  return {
+    queue_ms: since(record.createdAt, record.startedAt ?? now),
+    encode_ms: Math.round(timings.encodeMs),
+    denoise_ms: Math.round(timings.denoiseMs),
+    decode_ms: Math.round(timings.decodeMs),
+    upload_ms: uploadMs,
+    total_ms: since(record.createdAt, now),
+  }
+}

@@ -1,0 +1,33 @@
+/** A job's input in the engine's words. Pure. */
+import type { JobInput } from '@easel/contract'
+import type { EngineParams } from './engine/protocol.ts'
+
+export function toEngineParams(input: JobInput): EngineParams {
+  const optional = {
+    prompt2: input.prompt_2,
+    prompt3: input.prompt_3,
+    negativePrompt2: input.negative_prompt_2,
+    negativePrompt3: input.negative_prompt_3,
+    sigmas: input.sigmas,
+    guidanceInterval: input.guidance_interval,
+    clipSkip: input.clip_skip,
+  }
+  return {
+    ...(Object.fromEntries(Object.entries(optional).filter(([, value]) => value !== undefined)) as Partial<typeof optional> as object),
+    prompt: input.prompt,
+    negativePrompt: input.negative_prompt,
+    width: input.width,
+    height: input.height,
+    numInferenceSteps: input.num_inference_steps,
+    guidanceScale: input.guidance_scale,
+    numImagesPerPrompt: input.num_images_per_prompt,
+    seed: input.seed,
+    maxSequenceLength: input.max_sequence_length,
+  }
+}
+
+/** Seed that gives image `index` alone: seed + index, or its low 32 bits, which draw the same, where the sum has no exact number. */
+export function imageSeed(seed: number, index: number): number {
+  const sum = BigInt(seed) + BigInt(index)
+  return Number(sum <= BigInt(Number.MAX_SAFE_INTEGER) ? sum : BigInt.asUintN(32, sum))
+}

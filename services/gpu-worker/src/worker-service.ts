@@ -1,0 +1,210 @@
+/**
+ * One worker: connects Redis, store, engine and queue, and takes them apart again in the right order.
+ *
+ * Invariant: jobs are taken only while the engine has a model and the store can be written; after `close` nothing of it is left: no process,
+ * connection or timer. Runs in the worker's main process.
+ */
+import { randomBytes } from 'node:crypto'
+import { hostname } from 'node:os'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { Worker } from 'bullmq'
+import type { Logger } from 'pino'
+import { createKeys, generateQueueName } from '@easel/contract'
+import { createJobStore, createModelRegistry, createRedis } from '@easel/job-store'
+import type { GenerateJobData } from '@easel/job-store'
+import { createStorage, StorageError } from '@easel/storage'
+import type { Storage } from '@easel/storage'
+import type { WorkerConfig } from './config.ts'
+import { startEngine } from './engine/engine-supervisor.ts'
+import type { EngineEvent } from './engine/engine-supervisor.ts'
+import { createPresence } from './presence.ts'
+import { createProcessJob } from './process-job.ts'
+import type { StopReason } from './process-job.ts'
+
+export interface WorkerService {
+  readonly id: string
+  /** Of the engine process that runs now. */
+  readonly enginePid: number | undefined
+  /** Whether it can take jobs: the engine has its model, and the connection that waits for jobs is up. */
+  isReady(): boolean
+  /** Takes no more jobs, waits the grace for running ones, hands over what is left, and ends. */
+  close(graceMs?: number): Promise<void>
+}
+
+export interface WorkerServiceOptions {
+  config: WorkerConfig
+  logger: Logger
+  /** Module of the engine process. Default: the real one. */
+  engineEntry?: string
+  /** How long uploads are tried again, in ms. Default: 120 000. */
+  uploadRetryMs?: number
+  now?: () => number
+}
+
+/** A job may be found stalled again and again without being to blame; strikes are counted elsewhere. */
+const maxStalledCount = 1000
+const storageRetryMs = 2000
+
+export async function startWorkerService(options: WorkerServiceOptions): Promise<WorkerService> {
+  const { config, logger, engineEntry, uploadRetryMs = 120_000, now = Date.now } = options
+  const { queuePrefix: prefix } = config
+  const id = `${hostname()}-${process.pid}-${randomBytes(3).toString('hex')}`
+  const cleanups: (() => unknown)[] = []
+  const cleanUp = async (): Promise<void> => {
+    for (const cleanup of cleanups.splice(0).toReversed()) await cleanup()
+  }
+  try {
+    const onError = (error: Error): void => logger.warn({ err: error }, 'redis connection')
+    const connect = (): ReturnType<typeof createRedis> => {
+      const redis = createRedis({ url: config.redisUrl, use: 'worker', onError })
+      cleanups.push(() => redis.disconnect())
+      return redis
+    }
+    const storage = createStorage(config.storage)
+    cleanups.push(() => storage.close())
+    await untilWritable(storage, logger)
+
+    logger.info({ model: config.model, device: config.device }, 'loading the model')
+    const engine = await startEngine({
+      model: config.model,
+      modelsDir: config.modelsDir,
+      device: config.device,
+      ...(config.maxBatchRows === undefined ? {} : { maxBatchRows: config.maxBatchRows }),
+      ...(config.cacheDir === undefined ? {} : { cacheDir: config.cacheDir }),
+      ...(engineEntry === undefined ? {} : { entry: engineEntry }),
+      stepTimeoutMs: config.engineStepTimeoutMs,
+      onEvent: (event) => logEngineEvent(logger, event),
+    })
+    cleanups.push(() => engine.close())
+
+    const redis = connect()
+    const store = createJobStore({ redis, prefix, now })
+    const processJob = createProcessJob({
+      store,
+      engine,
+      storage,
+      logger,
+      workerId: id,
+      pngCompressionLevel: config.pngCompressionLevel,
+      uploadRetryMs,
+      now,
+    })
+    const active = new Set<string>()
+    const worker = new Worker<GenerateJobData, string>(
+      generateQueueName(engine.capabilities.modelId),
+      async (job, token, signal) => {
+        active.add(job.data.id)
+        try {
+          return await processJob(job, token, signal)
+        } finally {
+          active.delete(job.data.id)
+        }
+      },
+      {
+        connection: redis,
+        prefix,
+        concurrency: config.concurrency,
+        lockDuration: config.jobLockDurationMs,
+        stalledInterval: config.jobLockDurationMs,
+        maxStalledCount,
+        autorun: false,
+        skipVersionCheck: true,
+      },
+    )
+    worker.on('error', (error) => logger.warn({ err: error }, 'queue'))
+    const stopJob = (jobId: string, reason: StopReason): void => void worker.cancelJob(jobId, reason)
+
+    // Cancels arrive as messages; one that was published while the connection was away is found in the record.
+    const subscriber = connect()
+    subscriber.on('message', (_, jobId) => stopJob(jobId, 'canceled'))
+    subscriber.on('ready', () => {
+      for (const jobId of active)
+        store
+          .isCancelRequested(jobId)
+          .then((requested) => requested && stopJob(jobId, 'canceled'))
+          .catch(onError)
+    })
+    await subscriber.subscribe(createKeys(prefix).cancelChannel)
+
+    // The connection that waits for jobs is one of its own and may be the only one that is down.
+    const blocking = await worker.backend.blockingClient
+    const isReady = (): boolean => blocking?.status === 'ready' && engine.pid !== undefined && worker.isRunning()
+
+    const presence = createPresence({
+      registry: createModelRegistry({ redis, prefix, now }),
+      engine,
+      workerId: id,
+      concurrency: config.concurrency,
+      maxPixels: config.maxPixels,
+      active: () => active.size,
+      isReady,
+      logger,
+      now,
+    })
+    const running = worker.run()
+    running.catch((error: unknown) => logger.error({ err: error }, 'queue'))
+    cleanups.push(() => presence.close())
+    await presence.begin()
+    // Again after every reconnect: Redis may have come back empty.
+    redis.on('ready', presence.announce)
+    logger.info({ worker: id, concurrency: config.concurrency }, 'ready')
+
+    let closing: Promise<void> | undefined
+    const close = async (graceMs: number): Promise<void> => {
+      logger.info({ active: active.size, grace_ms: graceMs }, 'shutting down')
+      const drained = new AbortController()
+      const closed = worker.close().finally(() => drained.abort())
+      await Promise.race([closed, sleep(graceMs, undefined, { signal: drained.signal }).catch(() => {})])
+      for (const jobId of active) stopJob(jobId, 'hand_over')
+      await closed
+      await cleanUp()
+      logger.info('shut down')
+    }
+    return {
+      id,
+      get enginePid() {
+        return engine.pid
+      },
+      isReady,
+      close(graceMs = config.shutdownGraceMs) {
+        closing ??= close(graceMs)
+        return closing
+      },
+    }
+  } catch (error) {
+    await cleanUp()
+    throw error
+  }
+}
+
+/** A store that is down may come up after us; one that refuses us will not change its mind. */
+async function untilWritable(storage: Storage, logger: Logger): Promise<void> {
+  for (;;) {
+    try {
+      return await storage.check()
+    } catch (error) {
+      if (!(error instanceof StorageError) || !error.retryable) throw error
+      logger.warn({ err: error, retry_ms: storageRetryMs }, 'the store cannot be written yet')
+      await sleep(storageRetryMs)
+    }
+  }
+}
+
+function logEngineEvent(logger: Logger, event: EngineEvent): void {
+  switch (event.type) {
+    case 'ready': {
+      const { modelId, provider, providerReason, loadMs } = event.capabilities
+      logger.info({ pid: event.pid, model: modelId, provider, reason: providerReason, load_ms: Math.round(loadMs) }, 'engine is ready')
+      if (provider === 'cpu') logger.warn('the model runs on the CPU')
+      break
+    }
+    case 'hung':
+      logger.error({ pid: event.pid, calls: event.calls }, 'engine shows no sign of work; it is killed')
+      break
+    case 'exit':
+      logger.warn({ pid: event.pid, how: event.how, calls: event.calls }, 'engine process ended')
+      break
+    case 'load_failed':
+      logger.error({ retry_ms: event.retryInMs }, event.message)
+  }
+}

@@ -1,0 +1,122 @@
+/**
+ * Everything a test of the worker needs, real: a Redis server, a store in a temporary folder, the queue, and workers on tiny-scenes.
+ * Whatever was started is ended by `close`.
+ */
+import { mkdtemp, readFile, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { fileURLToPath } from 'node:url'
+import pino from 'pino'
+import sharp from 'sharp'
+import { isEnded } from '@easel/contract'
+import type { JobInput } from '@easel/contract'
+import { createJobQueues, createJobStore, createModelRegistry, createRedis } from '@easel/job-store'
+import type { JobRecord, NewJobRecord } from '@easel/job-store'
+import { startRedis } from '@easel/job-store/test/redis-server'
+import { readConfig } from '../src/config.ts'
+import { startWorkerService } from '../src/worker-service.ts'
+import type { WorkerService, WorkerServiceOptions } from '../src/worker-service.ts'
+
+const modelsDir = fileURLToPath(new URL('../../../models', import.meta.url))
+export const crashingEntry = fileURLToPath(new URL('crashing-engine.ts', import.meta.url))
+
+export interface StartOptions extends Partial<Omit<WorkerServiceOptions, 'config' | 'logger'>> {
+  env?: Record<string, string>
+}
+
+export type WorkerBench = Awaited<ReturnType<typeof openWorkerBench>>
+
+export async function openWorkerBench() {
+  const server = await startRedis()
+  const dir = await mkdtemp(join(tmpdir(), 'easel-worker-'))
+  const redis = createRedis({ url: server.url, use: 'worker', onError: () => {} })
+  const prefix = '{test}'
+  const store = createJobStore({ redis, prefix })
+  const registry = createModelRegistry({ redis, prefix })
+  const queues = createJobQueues({ redis, prefix, onError: () => {} })
+  const workers: WorkerService[] = []
+  const env = {
+    REDIS_URL: server.url,
+    QUEUE_PREFIX: prefix,
+    MODELS_DIR: modelsDir,
+    MODEL: 'tiny-scenes',
+    DEVICE: 'cpu',
+    STORAGE: 'local',
+    STORAGE_DIR: dir,
+    JOB_LOCK_DURATION: '2',
+  }
+  let made = 0
+
+  return {
+    server,
+    redis,
+    store,
+    registry,
+    queues,
+    dir,
+    /** Variables of a worker on this bench. */
+    env,
+
+    async startWorker({ env: more = {}, ...options }: StartOptions = {}): Promise<WorkerService> {
+      const level = process.env['TEST_LOG'] ?? 'silent'
+      const worker = await startWorkerService({ config: readConfig({ ...env, ...more }), logger: pino({ level }), ...options })
+      workers.push(worker)
+      return worker
+    },
+
+    async submit(input: Partial<JobInput> = {}, record: Partial<NewJobRecord> = {}): Promise<string> {
+      const id = `0197a1b2-c3d4-7abc-8def-${(++made).toString(16).padStart(12, '0')}`
+      await store.create({ id, owner: 'public', createdAt: Date.now(), priority: 0, input: { ...smallInput, ...input }, ...record })
+      await queues.add('tiny-scenes', id)
+      return id
+    },
+
+    async untilEnded(id: string): Promise<JobRecord> {
+      return await this.until(id, (job) => isEnded(job.status))
+    },
+
+    async until(id: string, condition: (record: JobRecord) => boolean): Promise<JobRecord> {
+      for (;;) {
+        const record = await store.get(id)
+        if (record !== undefined && condition(record)) return record
+        await sleep(10)
+      }
+    },
+
+    /** Pixels of image n of a job, RGB. */
+    async pixels(record: JobRecord, n = 0): Promise<Buffer> {
+      return await toPixels(await readFile(join(dir, record.output?.images[n]?.key ?? '')))
+    },
+
+    async close(): Promise<void> {
+      await Promise.all(workers.map((worker) => worker.close(0)))
+      await queues.close()
+      redis.disconnect()
+      await server.stop()
+      await rm(dir, { recursive: true, force: true })
+    },
+  }
+}
+
+/** Takes a fraction of a second. */
+export const smallInput: JobInput = {
+  model: 'tiny-scenes',
+  prompt: 'a red boat on the sea',
+  negative_prompt: '',
+  width: 64,
+  height: 64,
+  num_inference_steps: 4,
+  guidance_scale: 4,
+  num_images_per_prompt: 1,
+  seed: 42,
+  max_sequence_length: 20,
+  output_format: 'png',
+}
+
+/** A run of several seconds: time to do something to it. */
+export const longInput = { num_inference_steps: 60, width: 128, height: 128 } as const
+
+export async function toPixels(file: Buffer): Promise<Buffer> {
+  return await sharp(file).removeAlpha().raw().toBuffer()
+}
