@@ -1,0 +1,123 @@
+import { inspect } from 'node:util'
+import { describe, expect, it } from 'vitest'
+import { FlowMatchEulerDiscreteScheduler } from '../schedulers/flow-match-euler-discrete.ts'
+import { BaseAsyncScheduler } from './base-async-scheduler.ts'
+import { asyncRetrieveTimesteps, retrieveTimesteps } from './retrieve-timesteps.ts'
+
+const flow = (): FlowMatchEulerDiscreteScheduler =>
+  FlowMatchEulerDiscreteScheduler.fromConfig({ _class_name: 'FlowMatchEulerDiscreteScheduler', shift: 3 })
+
+/** Knows steps only: no place for a schedule of one's own. */
+class StepsOnly {
+  timesteps: number[] = []
+  setTimesteps(steps: number | undefined): void {
+    this.timesteps = Array.from({ length: steps ?? 0 }, (_, i) => i)
+  }
+  step(): void {}
+}
+
+class Secretive extends StepsOnly {
+  #calls = 0
+  count(): number {
+    return ++this.#calls
+  }
+  clone(): Secretive {
+    return new Secretive()
+  }
+}
+
+describe('BaseAsyncScheduler', () => {
+  it('reads, writes and asks through to the inner scheduler; names it does not have stay on the wrapper', () => {
+    const inner = Object.assign(new StepsOnly(), { shift: 3 })
+    const wrapper = new BaseAsyncScheduler(inner) as BaseAsyncScheduler<typeof inner> & typeof inner & { note?: string }
+    wrapper.shift = 5
+    wrapper.note = 'mine'
+    expect([inner.shift, wrapper.shift, 'shift' in wrapper, 'nothing' in wrapper]).toEqual([5, 5, true, false])
+    expect(['note' in inner, wrapper.note]).toEqual([false, 'mine'])
+    wrapper.setTimesteps(3)
+    expect(inner.timesteps).toEqual([0, 1, 2])
+    expect(wrapper.scheduler).toBe(inner)
+  })
+
+  it('shows in inspect and toString what it wraps, and is never wrapped twice', () => {
+    const wrapper = new BaseAsyncScheduler(new StepsOnly())
+    expect(String(wrapper)).toBe('BaseAsyncScheduler wrapping StepsOnly')
+    expect(inspect(wrapper)).toMatch(/^BaseAsyncScheduler\(StepsOnly/)
+    expect(new BaseAsyncScheduler(wrapper).scheduler).toBe(wrapper.scheduler)
+    expect(() => new BaseAsyncScheduler(null as unknown as StepsOnly)).toThrow(/Expected a scheduler, got null/)
+  })
+
+  it('calls methods that use #private members on the object that has them', () => {
+    const wrapper = new BaseAsyncScheduler(new Secretive()) as BaseAsyncScheduler<Secretive> & Secretive
+    expect([wrapper.count(), wrapper.count()]).toEqual([1, 2])
+  })
+
+  it('cloneForRequest leaves it untouched, configures the copy, and keeps the subclass and its own state', () => {
+    class Traced extends BaseAsyncScheduler<StepsOnly> {
+      trace = ['made']
+    }
+    const wrapper = new Traced(new StepsOnly())
+    wrapper.trace.push('used')
+    const copy = wrapper.cloneForRequest(4)
+    expect(copy).toBeInstanceOf(Traced)
+    expect(copy.scheduler).not.toBe(wrapper.scheduler)
+    expect([copy.scheduler.timesteps.length, wrapper.scheduler.timesteps.length]).toEqual([4, 0])
+  })
+
+  it('passes device, mu, sigmas and timesteps on to the copy', () => {
+    const wrapper = new BaseAsyncScheduler(flow())
+    expect(wrapper.cloneForRequest(undefined, { sigmas: [1, 0.5, 0.25] }).scheduler.timesteps).toHaveLength(3)
+    expect(wrapper.cloneForRequest(undefined, { timesteps: [1000, 500] }).scheduler.timesteps).toHaveLength(2)
+    expect(wrapper.cloneForRequest(6, { device: 'cpu', mu: 1 }).scheduler.timesteps).toHaveLength(6)
+  })
+})
+
+describe('retrieveTimesteps', () => {
+  it('configures the scheduler it is given and returns timesteps and their number', () => {
+    const scheduler = flow()
+    const [timesteps, steps] = retrieveTimesteps(scheduler, 5)
+    expect(timesteps).toBe(scheduler.timesteps)
+    expect([timesteps.length, steps]).toEqual([5, 5])
+    expect(retrieveTimesteps(scheduler, undefined, { sigmas: [1, 0.5] })[1]).toBe(2)
+    expect(retrieveTimesteps(scheduler, undefined, { timesteps: [900, 500, 100] })[1]).toBe(3)
+  })
+
+  it('refuses timesteps together with sigmas, and either where the class does not take them', () => {
+    expect(() => retrieveTimesteps(flow(), undefined, { sigmas: [1], timesteps: [1000] })).toThrow('Expected timesteps or sigmas, got both')
+    for (const option of ['sigmas', 'timesteps'] as const) {
+      expect(() => retrieveTimesteps(new StepsOnly(), undefined, { [option]: [1] })).toThrow(new RegExp(`custom ${option}, got StepsOnly`))
+    }
+  })
+
+  it('hands other options to setTimesteps', () => {
+    const seen: unknown[] = []
+    class Curious extends StepsOnly {
+      override setTimesteps(steps: number | undefined, options?: unknown): void {
+        seen.push(options)
+        super.setTimesteps(steps)
+      }
+    }
+    retrieveTimesteps(new Curious(), 2, { mu: 1, flavour: 'x' })
+    expect(seen).toEqual([{ mu: 1, flavour: 'x' }])
+  })
+})
+
+describe('asyncRetrieveTimesteps', () => {
+  it('without returnScheduler equals retrieveTimesteps', () => {
+    const [one, other] = [flow(), flow()]
+    expect(asyncRetrieveTimesteps(one, 4)).toEqual(retrieveTimesteps(other, 4))
+    expect(one.timesteps).toHaveLength(4)
+  })
+
+  it('with returnScheduler leaves the scheduler untouched and returns a configured copy, wrapped where it was wrapped', () => {
+    const bare = flow()
+    const before = bare.timesteps.slice()
+    const [timesteps, steps, copy] = asyncRetrieveTimesteps(bare, 7, { returnScheduler: true })
+    expect([timesteps.length, steps, copy === bare]).toEqual([7, 7, false])
+    expect(bare.timesteps).toEqual(before)
+    const wrapper = new BaseAsyncScheduler(flow()) as BaseAsyncScheduler<FlowMatchEulerDiscreteScheduler> & FlowMatchEulerDiscreteScheduler
+    const [, , wrapped] = asyncRetrieveTimesteps(wrapper, 3, { returnScheduler: true })
+    expect(wrapped).toBeInstanceOf(BaseAsyncScheduler)
+    expect(wrapped).not.toBe(wrapper)
+  })
+})
