@@ -177,7 +177,9 @@ describe('job store', () => {
     const [late, running, endless] = [await created({ expiresAt: now + 10 }), await created({ expiresAt: now + 10 }), await created()]
     expect(await store.expire(late)).toBe(false)
     await store.start(running, 'w')
+    expect(await store.findOverdue([late, running, endless])).toEqual([])
     now += 20
+    expect(await store.findOverdue([late, endless])).toEqual([late])
     expect([await store.expire(late), await store.expire(running), await store.expire(endless)]).toEqual([true, false, false])
     expect(await store.get(late)).toMatchObject({ status: 'failed', error: { code: 'expired' } })
   })

@@ -65,6 +65,8 @@ export interface JobStore {
   listEndedBefore(instantMs: number, limit: number): Promise<string[]>
   /** Ids of jobs of one status that were made before the instant (ms), oldest first, after a cursor (a job id). */
   listCreatedBefore(status: JobStatus, instantMs: number, options: { after?: string; limit: number }): Promise<string[]>
+  /** Of these ids, those whose `expiresAt` has passed. */
+  findOverdue(ids: readonly string[]): Promise<string[]>
   /** Fails a queued job with `expired` when its `expiresAt` has passed; true when it did. */
   expire(id: string): Promise<boolean>
   /** Takes every trace of the job out of Redis: record, indexes, events, checkpoint, webhook attempts, and the idempotency key that made it. */
@@ -181,6 +183,17 @@ export function createJobStore({ redis, prefix, now = Date.now }: JobStoreOption
       const hex = Math.max(0, instantMs).toString(16).padStart(12, '0')
       const until = `(${hex.slice(0, 8)}-${hex.slice(8)}`
       return await redis.zrange(keys.index('', status), after === undefined ? '-' : `(${after}`, until, 'BYLEX', 'LIMIT', 0, limit)
+    },
+
+    async findOverdue(ids) {
+      const pipeline = redis.pipeline()
+      for (const id of ids) pipeline.hget(keys.job(id), 'expires_at')
+      const replies = ((await pipeline.exec()) ?? []).map(([error, reply]) => {
+        if (error !== null) throw error
+        return reply as string | null
+      })
+      const instant = now()
+      return ids.filter((_, i) => replies[i] != null && Number(replies[i]) < instant)
     },
 
     async expire(id) {

@@ -138,6 +138,26 @@ describe('other messages', () => {
   })
 })
 
+test('a message that was sent is not added again until it is forgotten; one that waits is not forgotten', async () => {
+  const record = { id: uuidv7(), webhook: 'https://example.com/', webhookEventsFilter: ['started' as const] }
+  const id = webhookMessageId(record.id, 'started')
+  await outbox.add(record, 'started')
+  await outbox.forget(record.id, 'started')
+  expect(await webhooks.getJob(id)).toBeDefined()
+  const sender = new Worker<WebhookJobData>(webhookQueueName, async () => {}, {
+    connection: blocking,
+    prefix,
+    settings: { backoffStrategy: () => -1 },
+  })
+  await expect.poll(async () => (await webhooks.getJob(id))?.getState()).toBe('completed')
+  await sender.close()
+  await outbox.add(record, 'started')
+  expect(await (await webhooks.getJob(id))?.getState()).toBe('completed')
+  await outbox.forget(record.id, 'started')
+  await outbox.add(record, 'started')
+  expect(await (await webhooks.getJob(id))?.getState()).toBe('waiting')
+})
+
 test('a job that BullMQ has given up counts as missing, one that waits or runs does not', async () => {
   const [ended, waits] = [uuidv7(), uuidv7()]
   await queues.add('given-up', ended, { attempts: 1, priority: 5 })

@@ -43,6 +43,8 @@ export interface WebhookOutbox {
   add(record: WebhookWish, event: WebhookEventName): Promise<void>
   /** Sends a message again, or at once when it waits for its next attempt; `not_due` when its event has not happened. */
   redeliver(jobId: string, event: WebhookEventName): Promise<'added' | 'not_due'>
+  /** Forgets that a message was sent or given up, so that it can be added anew. One that is still to be sent stays. */
+  forget(jobId: string, event: WebhookEventName): Promise<void>
   /** Messages that wait, are being sent, or wait for their next attempt. */
   count(): Promise<number>
   close(): Promise<void>
@@ -82,6 +84,12 @@ export function createWebhookOutbox({ redis, prefix, onError }: WebhookOutboxOpt
       // Ignored when it waits or is being sent at this moment.
       else await queue.add(event, { jobId, event, redelivered: true }, { jobId: id })
       return 'added'
+    },
+
+    async forget(jobId, event) {
+      const job = await queue.getJob(webhookMessageId(jobId, event))
+      const state = await job?.getState()
+      if (state === 'completed' || state === 'failed') await job?.remove()
     },
 
     async count() {

@@ -9,17 +9,20 @@ import { methodNotAllowed } from 'hono/method-not-allowed'
 import { requestId } from 'hono/request-id'
 import type { Redis } from 'ioredis'
 import type { Logger } from 'pino'
-import type { JobQueues, JobStore, ModelRegistry } from '@easel/job-store'
+import type { JobQueues, JobStore, ModelRegistry, WebhookOutbox } from '@easel/job-store'
 import type { Storage } from '@easel/storage'
 import type { ApiConfig } from './config.ts'
 import { diffusersRoutes } from './dialects/diffusers/diffusers-routes.ts'
 import type { JobFollower } from './events/job-follower.ts'
+import { apiKeys } from './middleware/api-keys.ts'
 import { handleError, handleNotFound, refuseInvalid, sendMethodNotAllowed } from './middleware/problem.ts'
+import { rateLimit } from './middleware/rate-limit.ts'
 import { requestLog } from './middleware/request-log.ts'
 import { capabilitiesRoutes } from './routes/capabilities.ts'
 import { healthRoutes } from './routes/health.ts'
 import { imageRoutes } from './routes/images.ts'
 import { jobRoutes } from './routes/jobs.ts'
+import { webhookRoutes } from './routes/webhooks.ts'
 
 /** Everything the routes need from outside; opened and closed by whoever calls `createApp`. */
 export interface AppDeps {
@@ -31,6 +34,8 @@ export interface AppDeps {
   store: JobStore
   registry: ModelRegistry
   queues: JobQueues
+  /** Webhook messages that wait to be sent. */
+  outbox: WebhookOutbox
   storage: Storage
   follower: JobFollower
   logger: Logger
@@ -53,7 +58,17 @@ export interface AppEnv {
 
 export type Api = OpenAPIHono<AppEnv>
 
-const exposedHeaders = ['Location', 'Retry-After', 'ETag', 'RateLimit', 'RateLimit-Policy', 'Idempotency-Replayed', 'X-Request-Id']
+const exposedHeaders = [
+  'Location',
+  'Retry-After',
+  'ETag',
+  'Link',
+  'Preference-Applied',
+  'RateLimit',
+  'RateLimit-Policy',
+  'Idempotency-Replayed',
+  'X-Request-Id',
+]
 
 export function createApp(deps: AppDeps): Api {
   const { config, logger } = deps
@@ -64,11 +79,17 @@ export function createApp(deps: AppDeps): Api {
   app.use(requestId({ limitLength: 128 }))
   app.use(requestLog(logger))
   app.use(cors({ origin: config.CORS_ORIGINS.includes('*') ? '*' : config.CORS_ORIGINS, exposeHeaders: exposedHeaders, maxAge: 600 }))
+  app.use(apiKeys(config.API_KEYS))
+  if (config.RATE_LIMIT !== undefined) {
+    const { RATE_LIMIT: limit, QUEUE_PREFIX: prefix, TRUSTED_PROXIES: trustedProxies } = config
+    app.use(rateLimit({ redis: deps.redis, prefix, limit, trustedProxies }))
+  }
   app.use(methodNotAllowed({ app, onMethodNotAllowed: sendMethodNotAllowed }))
 
   app.route('/', healthRoutes(deps))
   app.route('/', capabilitiesRoutes(deps))
   app.route('/', jobRoutes(deps))
+  app.route('/', webhookRoutes(deps))
   app.route('/', imageRoutes(deps))
   app.route('/', diffusersRoutes(deps))
 

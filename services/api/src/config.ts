@@ -5,6 +5,8 @@
 import { z } from 'zod'
 import { defaultModel, defaultQueuePrefix, toModelId } from '@easel/contract'
 import { checkStorageVariables, storageVariables } from '@easel/storage'
+import { defaultRetryDelays } from './webhooks/retry-delay.ts'
+import { isWebhookSecret } from './webhooks/secret-reader.ts'
 import { parseApiKeys } from './middleware/api-keys.ts'
 import { parseRateLimit } from './middleware/rate-limit.ts'
 
@@ -50,6 +52,8 @@ export const apiVariables = {
   WEBHOOK_SECRETS: z
     .string()
     .optional()
+    .transform((text) => (text ?? '').split(',').flatMap((part) => (part.trim() === '' ? [] : [part.trim()])))
+    .refine((secrets) => secrets.every(isWebhookSecret), 'Expected `whsec_` and base64 of 24 to 64 bytes, separated by commas')
     .describe('Signing secrets of webhooks, `whsec_…`, separated by commas; all of them sign. Unset: one is made and kept in Redis.'),
   WEBHOOK_ALLOW_INSECURE: z
     .stringbool()
@@ -57,10 +61,12 @@ export const apiVariables = {
     .describe('Let webhooks go to http:// URLs and private addresses. For development only.'),
   WEBHOOK_RETRY_DELAYS: z
     .string()
-    .default('5,30,120,600,3600,18000,36000')
+    .default(defaultRetryDelays)
     .transform((text) => text.split(',').map((part) => Number(part.trim())))
     .refine((delays) => delays.every((delay) => Number.isFinite(delay) && delay >= 0), 'Expected seconds separated by commas')
-    .describe('Seconds before each further attempt to deliver a webhook, separated by commas.'),
+    .describe(
+      'Seconds before each attempt to deliver a webhook, the first included, separated by commas. After the last the message is given up.',
+    ),
   API_KEYS: parsedBy(parseApiKeys)
     .default([])
     .describe(

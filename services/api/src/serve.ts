@@ -7,13 +7,15 @@ import type { Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { createAdaptorServer } from '@hono/node-server'
 import type { Logger } from 'pino'
-import { createJobQueues, createJobStore, createModelRegistry, createRedis } from '@easel/job-store'
+import { createJobQueues, createJobStore, createModelRegistry, createRedis, createWebhookOutbox } from '@easel/job-store'
 import { createStorage, toStorageOptions } from '@easel/storage'
 import { createApp } from './app.ts'
 import type { AppDeps } from './app.ts'
 import type { ApiConfig } from './config.ts'
 import { createJobFollower } from './events/job-follower.ts'
 import { logTotals } from './log-totals.ts'
+import { startMaintenance } from './maintenance/start-maintenance.ts'
+import { startDelivery } from './webhooks/start-delivery.ts'
 
 export interface ServeOptions {
   config: ApiConfig
@@ -42,7 +44,15 @@ export async function serveApi({ config, logger, now = Date.now }: ServeOptions)
     await closeDeps(deps)
     throw error
   }
+  if (config.API_KEYS.length === 0) logger.warn('no API_KEYS set: everyone who reaches this server may use it')
   const stopTotals = logTotals(deps)
+  const background = createRedis({
+    url: config.REDIS_URL,
+    use: 'worker',
+    onError: (error) => logger.warn({ err: error }, 'redis connection'),
+  })
+  const delivery = startDelivery(deps, { connection: background })
+  const maintenance = startMaintenance(deps, { connection: background })
 
   return {
     port: (server.address() as AddressInfo).port,
@@ -53,8 +63,9 @@ export async function serveApi({ config, logger, now = Date.now }: ServeOptions)
       server.close()
       stopping.abort()
       const grace = setTimeout(() => server.closeAllConnections(), config.SHUTDOWN_GRACE * 1000)
-      await closed
+      await Promise.all([closed, delivery.close(), maintenance.close()])
       clearTimeout(grace)
+      background.disconnect()
       await closeDeps(deps)
     },
   }
@@ -73,6 +84,7 @@ function openDeps(config: ApiConfig, logger: Logger, now: () => number): Omit<Ap
     store,
     registry: createModelRegistry({ redis, prefix, now }),
     queues: createJobQueues({ redis, prefix, onError }),
+    outbox: createWebhookOutbox({ redis, prefix, onError }),
     storage: createStorage(toStorageOptions(config)),
     follower: createJobFollower({ store, subscriber, onError: (error) => logger.warn({ err: error }, 'job follower') }),
     logger,
@@ -80,9 +92,10 @@ function openDeps(config: ApiConfig, logger: Logger, now: () => number): Omit<Ap
   }
 }
 
-async function closeDeps({ follower, queues, redis, storage, subscriber }: AppDeps): Promise<void> {
+async function closeDeps({ follower, outbox, queues, redis, storage, subscriber }: AppDeps): Promise<void> {
   await follower.close()
   await queues.close()
+  await outbox.close()
   redis.disconnect()
   subscriber.disconnect()
   await storage.close()

@@ -9,8 +9,12 @@ export async function cancelJob(deps: AppDeps, id: string, owner: string): Promi
   const { input } = await findJob(deps, id, owner)
   const result = await deps.store.requestCancel(id)
   if (result === 'missing') throw missingJob(deps, id)
-  if (result === 'canceled') await deps.queues.remove(input.model, id)
   const record = await findJob(deps, id, owner)
+  if (result === 'canceled') {
+    // The message waits for the job in the queue and is not added twice; a job that was in no queue yet has none.
+    await deps.outbox.add(record, 'completed')
+    await deps.queues.remove(input.model, id)
+  }
   if (result === 'finished') throw new ProblemError('job_finished', `The job has already ended: ${record.status}.`)
   return { record, ended: result !== 'cancel_requested' }
 }

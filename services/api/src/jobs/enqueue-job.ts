@@ -1,12 +1,12 @@
-/** Puts the id of a new record into the queue of its model. The record must exist: whoever takes the id reads everything else there. */
+/** Puts the id of a new record into the queue of its model, with the webhook message of its end if one is wanted. The record must exist: whoever takes the id reads everything else there. */
+import { toQueuePriority, wantsWebhook } from '@easel/job-store'
 import type { NewJobRecord } from '@easel/job-store'
 import type { AppDeps } from '../app.ts'
 
-/** BullMQ runs lower numbers first, from 1; requests say higher = earlier, from -10 to 10. */
-export function toQueuePriority(priority: number): number {
-  return 11 - priority
-}
-
-export async function enqueueJob({ queues }: Pick<AppDeps, 'queues'>, record: NewJobRecord): Promise<void> {
-  await queues.add(record.input.model, record.id, { priority: toQueuePriority(record.priority) })
+/** May be repeated: what is there already is not added again. */
+export async function enqueueJob({ outbox, queues }: Pick<AppDeps, 'outbox' | 'queues'>, record: NewJobRecord): Promise<void> {
+  const options = { priority: toQueuePriority(record) }
+  if (wantsWebhook(record, 'completed')) await queues.addWithWebhook(record.input.model, record.id, options)
+  else await queues.add(record.input.model, record.id, options)
+  await outbox.add(record, 'queued')
 }

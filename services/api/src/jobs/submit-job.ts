@@ -7,7 +7,9 @@ import { ProblemError, jobIdCreatedAt } from '@easel/contract'
 import type { CreateJobRequest, ModelRecord } from '@easel/contract'
 import type { JobRecord, NewJobRecord } from '@easel/job-store'
 import type { AppDeps } from '../app.ts'
+import { describeValue } from '../middleware/field-errors.ts'
 import { refuseFields } from '../middleware/problem.ts'
+import { judgeWebhookUrl } from '../webhooks/judge-webhook-url.ts'
 import { enqueueJob } from './enqueue-job.ts'
 import { checkRequest, resolveInput } from './resolve-input.ts'
 
@@ -31,6 +33,10 @@ export async function submitJob(
 
   // 1. What can be judged without a model, so that a bad request gets the same answer with or without workers.
   const errors = checkRequest(request, { maxPromptLength: config.MAX_PROMPT_LENGTH })
+  if (request.webhook !== undefined) {
+    const expected = judgeWebhookUrl(request.webhook, { allowInsecure: config.WEBHOOK_ALLOW_INSECURE })
+    if (expected !== undefined) errors.push({ field: 'webhook', expected, received: describeValue(request.webhook) })
+  }
   if (errors.length > 0) throw refuseFields(errors)
 
   // 2. What the model takes, and every default.

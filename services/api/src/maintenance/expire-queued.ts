@@ -1,0 +1,27 @@
+/**
+ * Fails jobs that were not started in the time their `expires_in` gave them, also while there is no worker that would notice. Runs in the
+ * api.
+ */
+import type { AppDeps } from '../app.ts'
+
+const pageSize = 1000
+
+/** Returns how many jobs it failed. */
+export async function expireQueued({ logger, now, outbox, queues, store }: AppDeps): Promise<number> {
+  let expired = 0
+  let after: string | undefined
+  for (;;) {
+    const ids = await store.listCreatedBefore('queued', now(), { limit: pageSize, ...(after === undefined ? {} : { after }) })
+    for (const id of await store.findOverdue(ids)) {
+      const record = await store.get(id)
+      // A worker may have started it since it was listed; the record decides.
+      if (record === undefined || !(await store.expire(id))) continue
+      await outbox.add(record, 'completed')
+      await queues.remove(record.input.model, id)
+      logger.info({ jobId: id, requestId: record.requestId }, 'job expired before it was started')
+      expired++
+    }
+    after = ids.at(-1)
+    if (ids.length < pageSize) return expired
+  }
+}

@@ -1,0 +1,38 @@
+/**
+ * Puts jobs back into the queue that have a record and no end, but that BullMQ does not carry: the api ended between writing the record and
+ * queueing it, Redis lost the last moments before a crash, or BullMQ gave the job up. The record decides what a worker then does. Runs in
+ * the api.
+ */
+import { isEnded } from '@easel/contract'
+import type { AppDeps } from '../app.ts'
+import { enqueueJob } from '../jobs/enqueue-job.ts'
+
+const pageSize = 500
+/** Age in milliseconds below which a job may still be on its way into the queue. */
+const minAgeMs = 30_000
+
+/** Returns how many jobs it queued. */
+export async function requeueOrphans(deps: AppDeps): Promise<number> {
+  const { logger, now, outbox, queues, registry, store } = deps
+  const models = (await registry.models()).map((model) => model.id)
+  let requeued = 0
+  for (const status of ['queued', 'running'] as const) {
+    let after: string | undefined
+    for (;;) {
+      const ids = await store.listCreatedBefore(status, now() - minAgeMs, { limit: pageSize, ...(after === undefined ? {} : { after }) })
+      for (const id of await queues.findMissing(models, ids)) {
+        const record = await store.get(id)
+        // It may have ended since it was listed.
+        if (record === undefined || isEnded(record.status)) continue
+        await queues.remove(record.input.model, id)
+        await outbox.forget(id, 'completed')
+        await enqueueJob(deps, record)
+        logger.warn({ jobId: id, status, requestId: record.requestId }, 'a job that no queue carried is queued again')
+        requeued++
+      }
+      after = ids.at(-1)
+      if (ids.length < pageSize) break
+    }
+  }
+  return requeued
+}

@@ -1,0 +1,66 @@
+/**
+ * The housekeeping that some api has to do now and then. BullMQ's scheduler in the queue `maintenance` says when, and whichever replica
+ * takes the job does it, so that it is done once however many replicas there are. Every task may be repeated and interrupted.
+ *
+ * Waiting jobs need no task for ageing: their place in the queue accounts for it (`toQueuePriority`). Runs in the api.
+ */
+import { Queue, Worker } from 'bullmq'
+import type { Redis } from 'ioredis'
+import { maintenanceQueueName } from '@easel/contract'
+import type { AppDeps } from '../app.ts'
+import { expireQueued } from './expire-queued.ts'
+import { requeueOrphans } from './requeue-orphans.ts'
+import { sweepExpired } from './sweep-expired.ts'
+
+const tasks = {
+  'expire-queued': { everyMs: 5_000, run: expireQueued },
+  'requeue-orphans': { everyMs: 15_000, run: requeueOrphans },
+  'sweep-expired': { everyMs: 60_000, run: sweepExpired },
+} as const
+type TaskName = keyof typeof tasks
+
+export interface MaintenanceOptions {
+  /** Connection that waits for Redis (`use: 'worker'`). Its owner ends it. */
+  connection: Redis
+  /** Milliseconds between two runs, in place of each task's own. */
+  everyMs?: number
+}
+
+export interface Maintenance {
+  /** Lets the task under way end. */
+  close(): Promise<void>
+}
+
+export function startMaintenance(deps: AppDeps, { connection, everyMs }: MaintenanceOptions): Maintenance {
+  const { logger } = deps
+  const shared = { connection, prefix: deps.config.QUEUE_PREFIX, skipVersionCheck: true }
+  const onError = (error: unknown): void => logger.warn({ err: error }, 'maintenance')
+  const queue = new Queue(maintenanceQueueName, shared)
+  queue.on('error', onError)
+  const worker = new Worker<unknown, number>(
+    maintenanceQueueName,
+    async ({ name }) => {
+      if (!Object.hasOwn(tasks, name)) return 0
+      const done = await tasks[name as TaskName].run(deps)
+      if (done > 0) logger.info({ task: name, jobs: done }, 'maintenance')
+      return done
+    },
+    { ...shared, removeOnComplete: { count: 0 }, removeOnFail: { count: 10 } },
+  )
+  worker.on('error', onError)
+  worker.on('failed', (_job, error) => onError(error))
+
+  // Waits for Redis; the process may be told to stop before.
+  const scheduled = Promise.all(
+    Object.entries(tasks).map(([name, task]) => queue.upsertJobScheduler(name, { every: everyMs ?? task.everyMs }, { name })),
+  ).then(() => {}, onError)
+
+  return {
+    async close() {
+      await worker.close()
+      // Without Redis it would wait for ever.
+      if (connection.status === 'ready') await scheduled
+      await queue.close()
+    },
+  }
+}

@@ -1,0 +1,38 @@
+/**
+ * Takes away what is past its retention time: the pictures of a job, then every trace of it in Redis. In that order, so that a store that
+ * does not answer leaves the record, and the next sweep tries again. Runs in the api.
+ */
+import { imageKey } from '@easel/contract'
+import type { JobRecord } from '@easel/job-store'
+import type { AppDeps } from '../app.ts'
+
+const pageSize = 200
+
+/** Returns how many jobs it took away. */
+export async function sweepExpired(deps: Pick<AppDeps, 'config' | 'logger' | 'now' | 'storage' | 'store'>): Promise<number> {
+  const { config, logger, now, storage, store } = deps
+  const before = now() - config.RESULT_TTL * 1000
+  let swept = 0
+  for (;;) {
+    const ids = await store.listEndedBefore(before, pageSize)
+    let failed = 0
+    for (const id of ids) {
+      try {
+        const record = await store.get(id)
+        if (record !== undefined) await Promise.all(toImageKeys(record).map((key) => storage.delete(key)))
+        await store.delete(id)
+        swept++
+      } catch (error) {
+        failed++
+        logger.warn({ err: error, jobId: id }, 'a job past its retention could not be taken away; the next sweep tries again')
+      }
+    }
+    // Those that failed would be listed first again.
+    if (ids.length < pageSize || failed > 0) return swept
+  }
+}
+
+/** Every object that a run of the job may have written, also one that did not succeed. */
+function toImageKeys({ id, input }: JobRecord): string[] {
+  return Array.from({ length: input.num_images_per_prompt }, (_, n) => imageKey(id, n, input.output_format))
+}

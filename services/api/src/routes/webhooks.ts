@@ -1,0 +1,66 @@
+/** GET /v1/jobs/{id}/webhooks lists attempts, POST /v1/jobs/{id}/webhooks/redeliver sends the latest message again. */
+import { OpenAPIHono, createRoute, z } from '@hono/zod-openapi'
+import { ProblemError, isEnded, webhookAttemptSchema, webhookEventNames, webhookMessageId } from '@easel/contract'
+import type { WebhookEventName } from '@easel/contract'
+import { wantsWebhook } from '@easel/job-store'
+import type { JobRecord } from '@easel/job-store'
+import type { Api, AppDeps, AppEnv } from '../app.ts'
+import { findJob } from '../jobs/find-job.ts'
+import { describeProblems } from '../middleware/problem.ts'
+import { listAttempts } from '../webhooks/webhook-attempts.ts'
+
+const jobParams = z.object({ id: z.string().max(100).meta({ description: 'Id of the job.' }) })
+
+export function webhookRoutes(deps: AppDeps): Api {
+  const app: Api = new OpenAPIHono<AppEnv>()
+  const { outbox, redis, store } = deps
+
+  const list = createRoute({
+    method: 'get',
+    path: '/v1/jobs/{id}/webhooks',
+    summary: 'List attempts to deliver webhooks of a job',
+    request: { params: jobParams },
+    responses: {
+      200: {
+        description: 'The latest attempts, oldest first.',
+        content: { 'application/json': { schema: z.object({ attempts: z.array(webhookAttemptSchema) }) } },
+      },
+      ...describeProblems('unauthorized', 'not_found', 'expired', 'queue_unavailable'),
+    },
+  })
+  app.openapi(list, async (c) => {
+    const { id } = await findJob(deps, c.req.valid('param').id, c.var.owner)
+    return c.json({ attempts: await listAttempts(redis, store.keys, id) }, 200)
+  })
+
+  const redeliver = createRoute({
+    method: 'post',
+    path: '/v1/jobs/{id}/webhooks/redeliver',
+    summary: 'Send the latest webhook message of a job again',
+    request: { params: jobParams },
+    responses: {
+      202: {
+        description: 'The message is sent at once; a receiver knows it by the same id.',
+        content: { 'application/json': { schema: z.object({ message_id: z.string(), event: z.enum(webhookEventNames) }) } },
+      },
+      ...describeProblems('unauthorized', 'not_found', 'expired', 'queue_unavailable'),
+    },
+  })
+  app.openapi(redeliver, async (c) => {
+    const record = await findJob(deps, c.req.valid('param').id, c.var.owner)
+    const event = findLatestEvent(record)
+    const none = (): ProblemError => new ProblemError('not_found', 'The job has no webhook, or nothing has happened that it asked for.')
+    if (event === undefined || (await outbox.redeliver(record.id, event)) === 'not_due') throw none()
+    c.var.logger.info({ jobId: record.id, event }, 'webhook redelivery')
+    return c.json({ message_id: webhookMessageId(record.id, event), event }, 202)
+  })
+  return app
+}
+
+/** The last event of the job that its webhook wants; progress is not repeated. */
+function findLatestEvent(record: JobRecord): WebhookEventName | undefined {
+  const happened: WebhookEventName[] = ['queued']
+  if (record.startedAt !== undefined) happened.push('started')
+  if (isEnded(record.status)) happened.push('completed')
+  return happened.findLast((event) => wantsWebhook(record, event))
+}

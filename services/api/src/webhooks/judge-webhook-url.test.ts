@@ -1,0 +1,73 @@
+import { describe, expect, test } from 'vitest'
+import { judgeWebhookUrl } from './judge-webhook-url.ts'
+
+const secure = { allowInsecure: false }
+const insecure = { allowInsecure: true }
+
+describe('a webhook URL', () => {
+  test.each(['https://example.com/hook', 'https://example.com:8443/a?b=c', 'https://93.184.215.14/', 'https://[2606:4700::1111]/'])(
+    'may be %s',
+    (url) => {
+      expect(judgeWebhookUrl(url, secure)).toBeUndefined()
+    },
+  )
+
+  test.each([
+    'https://127.0.0.1/',
+    'https://127.1/',
+    'https://2130706433/',
+    'https://0x7f.0.0.1/',
+    'https://0177.0.0.1/',
+    'https://0.0.0.0/',
+    'https://10.0.0.1/',
+    'https://172.16.0.1/',
+    'https://192.168.1.1/',
+    'https://169.254.169.254/latest/meta-data/',
+    'https://100.64.0.1/',
+    'https://100.100.100.200/',
+    'https://168.63.129.16/',
+    'https://192.0.0.192/',
+    'https://198.18.0.1/',
+    'https://224.0.0.1/',
+    'https://255.255.255.255/',
+    'https://[::1]/',
+    'https://[::]/',
+    'https://[fe80::1]/',
+    'https://[fd00:ec2::254]/',
+    'https://[ff02::1]/',
+    'https://[::ffff:127.0.0.1]/',
+    'https://[::ffff:93.184.215.14]/',
+    'https://[64:ff9b::7f00:1]/',
+    'https://[2002:7f00:1::]/',
+    'https://localhost/',
+    'https://LOCALHOST./',
+    'https://a.localhost/',
+    'https://redis/',
+    'https://metadata.google.internal/',
+    'https://printer.local/',
+  ])('may not be %s, which has no public host', (url) => {
+    expect(judgeWebhookUrl(url, secure)).toBe('a URL with a public host')
+    expect(judgeWebhookUrl(url, insecure)).toBeUndefined()
+  })
+
+  test.each(['https://user@example.com/', 'https://:pass@example.com/', 'https://user:pass@example.com/'])(
+    'may never carry credentials: %s',
+    (url) => {
+      expect(judgeWebhookUrl(url, secure)).toBe('a URL without user name and password')
+      expect(judgeWebhookUrl(url, insecure)).toBe('a URL without user name and password')
+    },
+  )
+
+  test('is https, or also http where that is allowed', () => {
+    expect(judgeWebhookUrl('http://example.com/', secure)).toBe('an https:// URL')
+    expect(judgeWebhookUrl('http://example.com/', insecure)).toBeUndefined()
+    for (const url of ['ftp://example.com/', 'file:///etc/passwd', 'javascript:alert(1)', 'data:,x', 'redis://example.com']) {
+      expect(judgeWebhookUrl(url, secure)).toBe('an https:// URL')
+      expect(judgeWebhookUrl(url, insecure)).toBe('an http:// or https:// URL')
+    }
+  })
+
+  test.each(['', 'example.com/hook', '/hook', 'https://', 'https://a b/', 'https://[::1/'])('is an absolute URL, not %j', (url) => {
+    expect(judgeWebhookUrl(url, insecure)).toBe('an absolute URL')
+  })
+})

@@ -1,0 +1,160 @@
+/**
+ * Sends webhook messages: takes them from BullMQ's queue `webhooks`, makes one attempt, writes it down, and leaves it to BullMQ to come
+ * back after the time that the retry table says.
+ *
+ * Invariant: a message keeps its id over all attempts; an attempt that was made is in the job's list before the message counts as sent. A
+ * message may arrive twice, never not at all while its job is kept: with the record of the job its messages go too. Runs in the api, in any
+ * number of replicas.
+ */
+import { setTimeout as sleep } from 'node:timers/promises'
+import { DelayedError, UnrecoverableError, Worker } from 'bullmq'
+import type { Job as QueueJob } from 'bullmq'
+import type { Redis } from 'ioredis'
+import type { LookupFunction } from 'node:net'
+import { webhookQueueName } from '@easel/contract'
+import type { WebhookJobData } from '@easel/contract'
+import type { AppDeps } from '../app.ts'
+import { toJob } from '../jobs/to-job.ts'
+import { addAttempt, listAttempts } from './webhook-attempts.ts'
+import { createHostSlots } from './host-slots.ts'
+import { toMessage } from './to-message.ts'
+import { postMessage } from './post-message.ts'
+import { nextRetryDelay, parseRetryAfter } from './retry-delay.ts'
+import { createSecretReader } from './secret-reader.ts'
+import { signMessage } from './sign-message.ts'
+
+export interface DeliveryOptions {
+  /** Connection that waits for Redis (`use: 'worker'`). Its owner ends it. */
+  connection: Redis
+  /** Messages sent at a time by this process, 1 or more. Default: 64. */
+  concurrency?: number
+  /** Of these, to one origin. Default: 8. */
+  perOrigin?: number
+  /** Milliseconds that a receiver has for the whole exchange. Default: 15000. */
+  timeoutMs?: number
+  /** Looks up names of receivers. Default: Node's. */
+  lookup?: LookupFunction
+}
+
+export interface Delivery {
+  /** Takes no more messages and gives those under way a few seconds; what has no answer by then is sent again by whoever takes it next. */
+  close(): Promise<void>
+}
+
+/** Milliseconds that requests under way have to end at `close()`. */
+const closeGraceMs = 3000
+/** Milliseconds after which a message whose origin is busy is looked at again, at least and at most. */
+const [minBusyMs, maxBusyMs] = [500, 5000]
+
+/** An attempt that failed and may be repeated. */
+class DeliveryFailed extends Error {
+  override readonly name = 'DeliveryFailed'
+  readonly retryAfterMs: number | undefined
+
+  constructor(message: string, retryAfterMs: number | undefined) {
+    super(message)
+    this.retryAfterMs = retryAfterMs
+  }
+}
+
+export function startDelivery(deps: AppDeps, options: DeliveryOptions): Delivery {
+  const { config, logger, now, redis, store } = deps
+  const { connection, concurrency = 64, perOrigin = 8, timeoutMs = 15_000, lookup } = options
+  const delays = config.WEBHOOK_RETRY_DELAYS
+  const slots = createHostSlots(perOrigin)
+  const closing = new AbortController()
+  const readSecrets = createSecretReader({ configured: config.WEBHOOK_SECRETS, redis, key: store.keys.webhookSecret, logger })
+
+  async function deliver(message: QueueJob<WebhookJobData>, token: string | undefined): Promise<string> {
+    const { jobId, event, redelivered = false } = message.data
+    const record = await store.get(jobId)
+    if (record?.webhook === undefined) return 'the job is no longer kept'
+
+    // 1. Is it due, and wanted still?
+    const made = toMessage(event, await toJob(deps, record), now())
+    if (made === undefined) return 'nothing to tell'
+    const earlier = await listAttempts(redis, store.keys, jobId)
+    if (!redelivered && earlier.some((attempt) => attempt.status === 410)) return 'the receiver wants no more'
+    const firstDelayMs = (delays[0] ?? 0) * 1000
+    if (firstDelayMs > 0 && message.attemptsMade === 0 && !redelivered && message.attemptsStarted <= 1) {
+      return await putOff(message, token, firstDelayMs)
+    }
+    const origin = URL.parse(record.webhook)?.origin ?? ''
+    using slot = slots.take(origin)
+    if (slot === undefined) return await putOff(message, token, minBusyMs + Math.random() * (maxBusyMs - minBusyMs))
+
+    // 2. One attempt.
+    const secrets = await readSecrets()
+    const at = now()
+    const startedAt = performance.now()
+    const result = await postMessage({
+      url: record.webhook,
+      headers: { ...signMessage(secrets, { id: made.id, at, body: made.body }) },
+      body: made.body,
+      allowInsecure: config.WEBHOOK_ALLOW_INSECURE,
+      timeoutMs,
+      signal: closing.signal,
+      ...(lookup === undefined ? {} : { lookup }),
+    }).catch(async (error: unknown) => {
+      if (closing.signal.aborted) return await putOff(message, token, 0)
+      throw error
+    })
+
+    // 3. What became of it.
+    const { status } = result
+    const ok = status !== null && status >= 200 && status < 300
+    const error = ok ? null : (result.error ?? describeStatus(status))
+    const durationMs = Math.round(performance.now() - startedAt)
+    const attempt = { message_id: made.id, event, at: new Date(at).toISOString(), duration_ms: durationMs, status, ok, error }
+    await addAttempt(redis, store.keys, jobId, attempt)
+    await store.increment(ok ? 'webhook_attempts:ok' : 'webhook_attempts:failed')
+    const line = { jobId, requestId: record.requestId, event, origin, status, durationMs, attempt: message.attemptsMade + 1 }
+    if (ok) {
+      logger.info(line, 'webhook delivered')
+      return 'delivered'
+    }
+    logger.warn({ ...line, reason: error }, 'webhook not delivered')
+    if (status === 410) throw new UnrecoverableError('the receiver answered 410')
+    throw new DeliveryFailed(error ?? '', parseRetryAfter(result.retryAfter, now()))
+  }
+
+  const worker = new Worker<WebhookJobData, string>(webhookQueueName, deliver, {
+    connection,
+    prefix: config.QUEUE_PREFIX,
+    concurrency,
+    // A process that ends in the middle of an attempt is no reason to give a message up.
+    maxStalledCount: 1000,
+    skipVersionCheck: true,
+    settings: {
+      backoffStrategy: (attemptsMade, _type, error, message) => {
+        // The next step's message stands in for one about a step that did not arrive.
+        if ((message?.data as WebhookJobData | undefined)?.event === 'progress') return -1
+        const retryAfterMs = error instanceof DeliveryFailed ? error.retryAfterMs : undefined
+        return nextRetryDelay({ delays, attemptsMade, retryAfterMs }) ?? -1
+      },
+    },
+  })
+  worker.on('error', (error) => logger.warn({ err: error }, 'webhook delivery'))
+
+  return {
+    async close() {
+      const closed = worker.close()
+      const timer = new AbortController()
+      await Promise.race([closed, sleep(closeGraceMs, undefined, { signal: timer.signal }).catch(() => {})])
+      timer.abort()
+      closing.abort(new Error('the api stops'))
+      await closed
+    },
+  }
+}
+
+/** Hands a message back to the queue for a while; that is no attempt. */
+async function putOff(message: QueueJob<WebhookJobData>, token: string | undefined, delayMs: number): Promise<never> {
+  await message.moveToDelayed(Date.now() + delayMs, token)
+  throw new DelayedError()
+}
+
+function describeStatus(status: number | null): string {
+  if (status !== null && status >= 300 && status < 400) return `status ${status}: redirects are not followed`
+  return `status ${status}`
+}

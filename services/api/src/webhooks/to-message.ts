@@ -1,0 +1,79 @@
+/**
+ * Makes a webhook message of a job: its id and its body. A message of an event shows the job as it was at that event, also when it is sent
+ * later; only `progress` shows the moment of sending. Pure. Runs in the api.
+ */
+import { isEnded, maxWebhookBodyBytes, webhookMessageId } from '@easel/contract'
+import type { Job, JobInput, WebhookBody, WebhookEventName } from '@easel/contract'
+
+export interface WebhookMessage {
+  /** `webhook-id`. */
+  id: string
+  /** JSON of at most `maxWebhookBodyBytes` bytes. */
+  body: string
+}
+
+/** The message of an event; undefined when there is nothing to tell: the event has not happened, or for progress, is no longer news. */
+export function toMessage(event: WebhookEventName, job: Job, now: number): WebhookMessage | undefined {
+  const seen = toJobAt(event, job)
+  if (seen === undefined) return undefined
+  const timestamps = { queued: job.created_at, started: job.started_at, progress: null, completed: job.completed_at }
+  const timestamp = timestamps[event] ?? new Date(now).toISOString()
+  const id = webhookMessageId(job.id, event, event === 'progress' ? job.progress.step : undefined)
+  return { id, body: toBody({ type: `job.${event}`, timestamp, data: seen }) }
+}
+
+function toJobAt(event: WebhookEventName, job: Job): Job | undefined {
+  const before: Job = { ...job, completed_at: null, progress: { ...job.progress, step: 0 }, output: null, error: null, timings: null }
+  if (event === 'queued') {
+    if (job.status === 'queued') return job
+    return { ...before, status: 'queued', started_at: null, queue_position: null, eta_seconds: null }
+  }
+  if (event === 'started')
+    return job.started_at === null ? undefined : { ...before, status: 'running', queue_position: null, eta_seconds: null }
+  if (event === 'progress') return job.status === 'running' ? job : undefined
+  return isEnded(job.status) ? job : undefined
+}
+
+const promptFields = ['prompt', 'prompt_2', 'prompt_3', 'negative_prompt', 'negative_prompt_2', 'negative_prompt_3'] as const
+
+/** Characters that each prompt is cut to, one after the other until the body fits. */
+const promptLimits = [4000, 2000, 1000, 500, 200, 100] as const
+
+/**
+ * JSON of at most `maxWebhookBodyBytes` bytes. Whoever gets the message knows the prompts, so these are cut first, and say so; then the
+ * presigned links are left out, which can be had from the job at any time.
+ */
+function toBody(body: WebhookBody): string {
+  const whole = JSON.stringify(body)
+  if (fits(whole)) return whole
+  let text = whole
+  for (const job of [body.data, withoutDirectUrls(body.data)]) {
+    for (const limit of promptLimits) {
+      text = JSON.stringify({ ...body, data: { ...job, input: shortenPrompts(job.input, limit) } })
+      if (fits(text)) return text
+    }
+  }
+  throw new Error(`Expected a body of at most ${maxWebhookBodyBytes} bytes, got ${Buffer.byteLength(text)}`)
+}
+
+function fits(text: string): boolean {
+  return Buffer.byteLength(text) <= maxWebhookBodyBytes
+}
+
+function shortenPrompts(input: JobInput, limit: number): JobInput {
+  const short = { ...input }
+  for (const field of promptFields) {
+    // Whole characters: half of a surrogate pair is no text.
+    const characters = Array.from(input[field] ?? '')
+    if (characters.length > limit)
+      short[field] = `${characters.slice(0, limit).join('')}… [the first ${limit} of ${characters.length} characters]`
+  }
+  return short
+}
+
+function withoutDirectUrls(job: Job): Job {
+  if (job.output === null) return job
+  // JSON leaves undefined fields out.
+  const images = job.output.images.map((image) => ({ ...image, direct_url: undefined, direct_url_expires_at: undefined }))
+  return { ...job, output: { images } }
+}
