@@ -19,7 +19,7 @@ export class BaseAsyncScheduler<T extends SchedulerLike = SchedulerLike> {
     if (typeof this.scheduler !== 'object' || this.scheduler === null) {
       throw new TypeError(`Expected a scheduler, got ${classNameOf(scheduler)}`)
     }
-    return new Proxy(this, passThrough as ProxyHandler<this>)
+    return new Proxy<this>(this, passThrough)
   }
 
   /**
