@@ -201,8 +201,11 @@ function logEngineEvent(logger: Logger, event: EngineEvent): void {
     case 'hung':
       logger.error({ pid: event.pid, calls: event.calls }, 'engine shows no sign of work; it is killed')
       break
-    case 'exit':
-      logger.warn({ pid: event.pid, how: event.how, calls: event.calls }, 'engine process ended')
+    case 'died':
+      logger.error({ pid: event.pid, how: event.how, calls: event.calls }, 'engine process died; another is started')
+      break
+    case 'ended':
+      logger.info({ pid: event.pid, how: event.how }, 'engine process ended')
       break
     case 'load_failed':
       logger.error({ retry_ms: event.retryInMs }, event.message)

@@ -2,8 +2,6 @@
 import type { ToEngine } from '../src/engine/protocol.ts'
 
 process.on('message', (message: ToEngine) => {
-  if (message.type !== 'generate' || !message.params.prompt.includes('crash')) return
-  // Not before other calls have begun.
-  setTimeout(() => process.kill(process.pid, 'SIGSEGV'), 50)
+  if (message.type === 'generate' && message.params.prompt.includes('crash')) process.kill(process.pid, 'SIGSEGV')
 })
 await import('../src/engine/engine-process.ts')

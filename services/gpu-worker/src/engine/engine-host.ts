@@ -19,7 +19,8 @@ interface Call {
 }
 
 export async function runEngineHost(channel: NodeJS.Process): Promise<void> {
-  const send = (message: FromEngine): void => void channel.send?.(message)
+  // A parent that is gone closes the channel, and that ends this process; what could not be sent any more is nobody's.
+  const send = (message: FromEngine): void => void channel.send?.(message, () => {})
   const options = JSON.parse(channel.argv[2] ?? '{}') as EngineOptions
 
   let pipeline: StableDiffusion3Pipeline

@@ -32,7 +32,7 @@ export interface EngineSupervisorOptions extends EngineOptions {
 export type EngineEvent =
   | { type: 'ready'; pid: number | undefined; capabilities: EngineCapabilities }
   | { type: 'hung'; pid: number | undefined; calls: string[] }
-  | { type: 'exit'; pid: number | undefined; how: string; calls: string[] }
+  | { type: 'died' | 'ended'; pid: number | undefined; how: string; calls: string[] }
   | { type: 'load_failed'; message: string; retryInMs: number }
 
 interface Call {
@@ -106,7 +106,7 @@ export async function startEngine(options: EngineSupervisorOptions): Promise<Sup
     }
     if (message.type === 'error' && message.id === undefined) {
       if (capabilities === undefined) serving.reject(new EngineError('load_failed', message.message))
-      onEvent({ type: 'load_failed', message: message.message, retryInMs: pauseMs() })
+      else onEvent({ type: 'load_failed', message: message.message, retryInMs: pauseMs() })
       return
     }
     const call = calls.get(message.id ?? '')
@@ -138,7 +138,7 @@ export async function startEngine(options: EngineSupervisorOptions): Promise<Sup
     const wasReady = capabilities !== undefined
     const code = closing !== undefined ? 'closed' : hung ? 'engine_hung' : 'engine_crashed'
     hung = false
-    onEvent({ type: 'exit', pid: from.pid, how, calls: [...calls.keys()] })
+    onEvent({ type: closing === undefined ? 'died' : 'ended', pid: from.pid, how, calls: [...calls.keys()] })
     const alone = calls.size === 1
     const dead = [...calls.values()]
     calls.clear()

@@ -1,0 +1,219 @@
+/** What a worker does when processes under it or beside it die, hang or are told to go. Everything is real but the crash on a word. */
+import { spawn } from 'node:child_process'
+import { writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { fileURLToPath } from 'node:url'
+import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import type { JobRecord } from '@easel/job-store'
+import { crashingEntry, longInput, openWorkerBench } from './worker-bench.ts'
+import type { WorkerBench } from './worker-bench.ts'
+
+let bench: WorkerBench
+beforeEach(async () => {
+  bench = await openWorkerBench()
+})
+afterEach(async () => bench?.close())
+
+const atStep =
+  (step: number) =>
+  (record: JobRecord): boolean =>
+    record.progress.step >= step
+
+const sha = (record: JobRecord): string | undefined => record.output?.images[0]?.sha256
+
+function isAlive(pid: number): boolean {
+  try {
+    return process.kill(pid, 0)
+  } catch {
+    return false
+  }
+}
+
+async function untilGone(pid: number): Promise<void> {
+  while (isAlive(pid)) await sleep(10)
+}
+
+let expectedSha: string | undefined
+/** The hash of the picture of `longInput` that nothing disturbed. Needs a worker at the first call. */
+async function undisturbed(): Promise<string | undefined> {
+  expectedSha ??= sha(await bench.untilEnded(await bench.submit(longInput)))
+  return expectedSha
+}
+
+describe('the engine process', () => {
+  test('killed in the middle of a job is replaced at once, and the job ends with the same bytes in the same run', async () => {
+    const worker = await bench.startWorker({ env: { JOB_LOCK_DURATION: '600' } })
+    const expected = await undisturbed()
+    const id = await bench.submit(longInput)
+    await bench.until(id, atStep(3))
+    const pid = worker.enginePid as number
+    process.kill(pid, 'SIGKILL')
+    const record = await bench.untilEnded(id)
+    expect(record).toMatchObject({ status: 'succeeded', runs: 1, strikes: 1 })
+    expect(sha(record)).toBe(expected)
+    expect(worker.enginePid).not.toBe(pid)
+  })
+
+  test('stopped with SIGSTOP is noticed by missing steps, killed, and its job tried again', async () => {
+    const worker = await bench.startWorker({ env: { ENGINE_STEP_TIMEOUT: '1' } })
+    const expected = await undisturbed()
+    const id = await bench.submit(longInput)
+    await bench.until(id, atStep(3))
+    const pid = worker.enginePid as number
+    process.kill(pid, 'SIGSTOP')
+    const record = await bench.untilEnded(id)
+    expect(record).toMatchObject({ status: 'succeeded', runs: 1, strikes: 1 })
+    expect(sha(record)).toBe(expected)
+    expect(isAlive(pid)).toBe(false)
+  })
+
+  test('ignores SIGTERM and SIGINT, which a terminal sends to all processes of a group', async () => {
+    const worker = await bench.startWorker()
+    const pid = worker.enginePid as number
+    const id = await bench.submit(longInput)
+    await bench.until(id, atStep(1))
+    process.kill(pid, 'SIGTERM')
+    process.kill(pid, 'SIGINT')
+    expect(await bench.untilEnded(id)).toMatchObject({ status: 'succeeded', strikes: 0 })
+    expect(worker.enginePid).toBe(pid)
+  })
+
+  test('is gone after close, whether idle or busy', async () => {
+    const worker = await bench.startWorker()
+    const pid = worker.enginePid as number
+    const id = await bench.submit(longInput)
+    await bench.until(id, atStep(1))
+    await worker.close(0)
+    expect(isAlive(pid)).toBe(false)
+    expect(await bench.registry.workers()).toEqual([])
+  })
+})
+
+describe('a job that crashes the engine every time', () => {
+  test('fails after three crashes with it alone, and the other jobs in the same engine end well', async () => {
+    await bench.startWorker({ engineEntry: crashingEntry })
+    const others = await Promise.all([1, 2, 3].map((seed) => bench.submit({ ...longInput, num_inference_steps: 20, seed })))
+    await Promise.all(others.map((id) => bench.until(id, atStep(1))))
+    const poison = await bench.submit({ prompt: 'crash' })
+    expect(await bench.untilEnded(poison)).toMatchObject({
+      status: 'failed',
+      strikes: 3,
+      error: { code: 'engine_crashed', retryable: false },
+    })
+    for (const id of others) expect(await bench.untilEnded(id)).toMatchObject({ status: 'succeeded', runs: 1, strikes: 0 })
+    const bull = await bench.queues.of('tiny-scenes').getJob(poison)
+    expect(await bull?.getState()).toBe('failed')
+  })
+})
+
+describe('a cancel', () => {
+  test('ends a running job before its next steps, and the slot is free again', async () => {
+    await bench.startWorker({ env: { WORKER_CONCURRENCY: '1' } })
+    const id = await bench.submit({ ...longInput, num_inference_steps: 200 })
+    await bench.until(id, atStep(2))
+    expect(await bench.store.requestCancel(id)).toBe('cancel_requested')
+    const record = await bench.untilEnded(id)
+    expect(record.status).toBe('canceled')
+    expect(record.progress.step).toBeLessThan(200)
+    expect((await bench.untilEnded(await bench.submit())).status).toBe('succeeded')
+  })
+
+  test('that was published while the worker could not hear it is found when the connection is back', async () => {
+    await bench.startWorker()
+    const id = await bench.submit({ ...longInput, num_inference_steps: 200 })
+    await bench.until(id, atStep(2))
+    // As requestCancel writes it, without the message.
+    await bench.redis.hset(bench.store.keys.job(id), 'cancel_requested_at', Date.now())
+    await bench.redis.call('CLIENT', 'KILL', 'TYPE', 'pubsub')
+    expect((await bench.untilEnded(id)).status).toBe('canceled')
+  })
+})
+
+describe('a timeout', () => {
+  test('fails a job that runs longer', async () => {
+    await bench.startWorker()
+    const id = await bench.submit({ ...longInput, num_inference_steps: 200 }, { timeoutSeconds: 1 })
+    const record = await bench.untilEnded(id)
+    expect(record).toMatchObject({ status: 'failed', error: { code: 'timeout' } })
+    expect(record.progress.step).toBeLessThan(200)
+  })
+})
+
+describe('a store that fails', () => {
+  test('for good makes the job fail with storage_unavailable, never succeed', async () => {
+    await bench.startWorker({ uploadRetryMs: 300 })
+    // A file where the folder of pictures should be: no write can succeed.
+    await writeFile(join(bench.dir, 'images'), '')
+    const id = await bench.submit()
+    expect(await bench.untilEnded(id)).toMatchObject({ status: 'failed', output: undefined, error: { code: 'storage_unavailable' } })
+  })
+})
+
+describe('a worker that is told to go', () => {
+  test('hands a running job over, and another continues from the same step to the same bytes', async () => {
+    const first = await bench.startWorker({ env: { JOB_LOCK_DURATION: '600' } })
+    const expected = await undisturbed()
+    const id = await bench.submit(longInput)
+    await bench.until(id, atStep(20))
+    await first.close(0)
+    const between = (await bench.store.get(id)) as JobRecord
+    expect(between.status).toBe('running')
+    expect(between.progress.step).toBeLessThan(longInput.num_inference_steps)
+    expect(await bench.store.loadCheckpoint(id)).toBeDefined()
+
+    const steps: number[] = []
+    await bench.startWorker({ env: { JOB_LOCK_DURATION: '600' } })
+    const record = await bench.untilEnded(id)
+    for (const event of await bench.store.readEvents(id, '0')) if (event.type === 'progress') steps.push(event.step)
+    expect(record).toMatchObject({ status: 'succeeded', runs: 2, strikes: 0 })
+    expect(sha(record)).toBe(expected)
+    // No step was made twice.
+    expect(steps).toEqual([...steps].sort((a, b) => a - b))
+    expect(await bench.store.loadCheckpoint(id)).toBeUndefined()
+  })
+
+  test('lets a running job end when it can within the grace', async () => {
+    const worker = await bench.startWorker()
+    const id = await bench.submit(longInput)
+    await bench.until(id, atStep(1))
+    await worker.close(60_000)
+    expect(await bench.store.get(id)).toMatchObject({ status: 'succeeded', runs: 1 })
+  })
+})
+
+describe('two runs of one job', () => {
+  test('give one result: both write the same bytes, one claims the end', async () => {
+    const id = await bench.submit(longInput)
+    await bench.startWorker()
+    await bench.until(id, atStep(2))
+    // As after a lost lock: the queue gives it out again while the first run goes on.
+    await bench.redis.del(`{test}:generate-tiny-scenes:${id}:lock`)
+    await bench.startWorker()
+    await bench.until(id, (record) => record.runs >= 2)
+    const record = await bench.untilEnded(id)
+    expect(record.status).toBe('succeeded')
+    const done = (await bench.store.readEvents(id, '0')).filter((event) => event.type === 'done')
+    expect(done).toHaveLength(1)
+    expect(sha(record)).toBe(await undisturbed())
+  })
+})
+
+describe('a worker process', () => {
+  test('killed with SIGKILL takes its engine with it, and another worker ends the job with the same bytes', async () => {
+    const main = fileURLToPath(new URL('../src/main.ts', import.meta.url))
+    const worker = spawn(process.execPath, [main], { env: { ...process.env, ...bench.env }, stdio: ['ignore', 'pipe', 'inherit'] })
+    let log = ''
+    worker.stdout.on('data', (chunk: Buffer) => (log += chunk.toString()))
+    const id = await bench.submit(longInput)
+    await bench.until(id, atStep(3))
+    const enginePid = Number(/"pid":(\d+)[^\n]*"engine is ready"/.exec(log)?.[1])
+    expect(isAlive(enginePid)).toBe(true)
+    worker.kill('SIGKILL')
+    await untilGone(enginePid)
+    await bench.startWorker()
+    const record = await bench.untilEnded(id)
+    expect(record).toMatchObject({ status: 'succeeded', runs: 2, strikes: 0 })
+    expect(sha(record)).toBe(await undisturbed())
+  })
+})
