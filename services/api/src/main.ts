@@ -4,6 +4,9 @@ import { ConfigError, readConfig } from './config.ts'
 import type { ApiConfig } from './config.ts'
 import { serveApi } from './serve.ts'
 
+/** Longest that letting go of connections may take once all requests have ended. */
+const lettingGoMs = 10_000
+
 const startedAt = performance.now()
 const config = configOrExit()
 const logger = pino({ level: config.LOG_LEVEL, base: { service: 'api' }, redact: ['req.headers.authorization', '*.secret', '*.apiKey'] })
@@ -18,11 +21,22 @@ try {
     if (stopping) process.exit(1)
     stopping = true
     logger.info({ signal, graceSeconds: config.SHUTDOWN_GRACE }, 'api stops; a second signal ends it at once')
+    // Redis or the store may go away while the api waits for them.
+    setTimeout(
+      () => {
+        logger.error('api could not stop in order')
+        process.exit(1)
+      },
+      config.SHUTDOWN_GRACE * 1000 + lettingGoMs,
+    ).unref()
     api.close().then(
-      () => logger.info('api stopped'),
+      () => {
+        logger.info('api stopped')
+        process.exit(0)
+      },
       (error: unknown) => {
         logger.error({ err: error }, 'api stopped with an error')
-        process.exitCode = 1
+        process.exit(1)
       },
     )
   }

@@ -18,7 +18,7 @@ describe('while Redis is away', () => {
   })
   afterEach(async () => {
     await redis.restart()
-    await vi.waitFor(async () => expect((await api.get('/readyz')).status).toBe(200), { timeout: 10_000 })
+    await untilOk(api, '/readyz')
   })
 
   test('everything that needs it answers 503 with Retry-After, and what does not goes on', async () => {
@@ -44,7 +44,7 @@ describe('while Redis is away', () => {
     expect((await api.get(`/images/${id}-0.png`)).status).toBe(200)
     expect((await api.post('/v1/jobs', { prompt: '' })).status).toBe(422)
     await redis.restart()
-    await vi.waitFor(async () => expect((await api.get(`/v1/jobs/${id}`)).status).toBe(200), { timeout: 10_000 })
+    await untilOk(api, `/v1/jobs/${id}`)
     await api.submit()
   })
 
@@ -78,6 +78,16 @@ test('an api whose Redis is gone still closes', async () => {
   const api = await startTestApi({ redis })
   await api.submit()
   await redis.kill()
-  await api.close()
+  await expect(api.close()).resolves.toBeUndefined()
   await redis.stop()
 })
+
+async function untilOk(api: TestApi, path: string): Promise<void> {
+  await vi.waitFor(
+    async () => {
+      const { status } = await api.get(path)
+      if (status !== 200) throw new Error(`Expected 200 from ${path}, got ${status}`)
+    },
+    { timeout: 10_000 },
+  )
+}

@@ -57,7 +57,7 @@ export function startMaintenance(deps: AppDeps, { connection, everyMs }: Mainten
 
   return {
     async close() {
-      await worker.close()
+      await worker.close(connection.status !== 'ready')
       // Without Redis it would wait for ever.
       if (connection.status === 'ready') await scheduled
       await queue.close()

@@ -138,7 +138,8 @@ export function startDelivery(deps: AppDeps, options: DeliveryOptions): Delivery
 
   return {
     async close() {
-      const closed = worker.close()
+      // Without Redis an orderly end would wait for ever.
+      const closed = worker.close(connection.status !== 'ready')
       const timer = new AbortController()
       await Promise.race([closed, sleep(closeGraceMs, undefined, { signal: timer.signal }).catch(() => {})])
       timer.abort()

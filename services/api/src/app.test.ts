@@ -1,0 +1,82 @@
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { startTestApi } from '../test/start-api.ts'
+import type { TestApi } from '../test/start-api.ts'
+
+interface Operation {
+  responses: Record<string, { content?: Record<string, unknown> }>
+}
+interface OpenApiDocument {
+  openapi: string
+  info: { title: string }
+  paths: Record<string, Record<string, Operation>>
+}
+
+let api: TestApi
+beforeAll(async () => {
+  api = await startTestApi()
+})
+afterAll(async () => {
+  await api.close()
+})
+
+describe('the api as a whole', () => {
+  test('a sane request id is kept, another is replaced, and every answer carries one', async () => {
+    expect((await api.get('/livez', { headers: { 'X-Request-Id': 'abc-123' } })).headers.get('x-request-id')).toBe('abc-123')
+    for (const id of ['a b', 'x'.repeat(129), '<script>']) {
+      expect((await api.get('/nothing', { headers: { 'X-Request-Id': id } })).headers.get('x-request-id')).toMatch(/^[0-9a-f-]{36}$/)
+    }
+    const { id } = (await (await api.post('/v1/jobs', { prompt: 'a' }, { 'X-Request-Id': 'of-the-job' })).json()) as { id: string }
+    expect((await api.worker.store.get(id))?.requestId).toBe('of-the-job')
+  })
+
+  test('pages of every origin may call it, with any header, and read what they need', async () => {
+    const headers = {
+      Origin: 'https://a.example',
+      'Access-Control-Request-Method': 'POST',
+      'Access-Control-Request-Headers': 'x-own,content-type',
+    }
+    const preflight = await api.get('/v1/jobs', { method: 'OPTIONS', headers })
+    expect(preflight.status).toBe(204)
+    expect(preflight.headers.get('access-control-allow-origin')).toBe('*')
+    expect(preflight.headers.get('access-control-allow-headers')).toBe('x-own,content-type')
+    expect(preflight.headers.get('access-control-allow-methods')).toContain('POST')
+    for (const response of [await api.get('/v1/jobs/x'), await api.post('/v1/jobs', {}), await api.get('/livez')]) {
+      expect(response.headers.get('access-control-allow-origin')).toBe('*')
+      expect(response.headers.get('access-control-allow-credentials')).toBeNull()
+      const exposed = response.headers.get('access-control-expose-headers')?.split(',')
+      expect(exposed).toEqual(expect.arrayContaining(['Location', 'Retry-After', 'ETag', 'RateLimit', 'Idempotency-Replayed']))
+    }
+  })
+
+  test('with a list of origins only those are let in', async () => {
+    const listed = await startTestApi({ redis: api.redis, env: { CORS_ORIGINS: 'https://a.example,https://b.example' } })
+    const allowed = async (Origin: string): Promise<string | null> =>
+      (await listed.get('/livez', { headers: { Origin } })).headers.get('access-control-allow-origin')
+    expect(await allowed('https://b.example')).toBe('https://b.example')
+    expect(await allowed('https://c.example')).toBeNull()
+    await listed.close()
+  })
+
+  test('an error nobody foresaw tells the client nothing of its inside', async () => {
+    const { registry } = api.deps
+    const models = registry.models.bind(registry)
+    registry.models = () => Promise.reject(new Error('secret of the inside'))
+    const response = await api.get('/v1/capabilities')
+    registry.models = models
+    expect(response.status).toBe(500)
+    expect(response.headers.get('content-type')).toBe('application/problem+json')
+    const text = await response.text()
+    expect(text).toContain('"code":"internal"')
+    expect(text).not.toContain('secret')
+  })
+
+  test('describes itself: every route that exists, with its problems', async () => {
+    const document = (await (await api.get('/openapi.json')).json()) as OpenApiDocument
+    expect([document.openapi, document.info.title]).toEqual(['3.1.0', 'Easel'])
+    const paths = ['/', '/livez', '/readyz', '/v1/capabilities', '/v1/jobs', '/v1/jobs/{id}', '/v1/jobs/{id}/cancel', '/images/{file}']
+    expect(Object.keys(document.paths)).toEqual(expect.arrayContaining([...paths, '/api/diffusers/inference', '/api/status']))
+    const create = document.paths['/v1/jobs']?.['post']?.responses ?? {}
+    expect(Object.keys(create)).toEqual(expect.arrayContaining(['202', '400', '413', '415', '422', '429', '503']))
+    expect(Object.keys(create['422']?.content ?? {})).toEqual(['application/problem+json'])
+  })
+})
