@@ -3,11 +3,12 @@
  *
  * Owns the native session and every conversion at its edge: feeds are cast to the type and rank the graph declares (exports
  * differ: int32 or int64 ids, float16 floats, a scalar timestep), outputs come back as Tensors.
- * Invariant: after release() nothing runs; a run that had begun before is waited for.
+ * Invariant: after release() nothing runs; what was asked for before is waited for.
  * Knows nothing about what a graph computes. The native run blocks the thread it is on, so this runs in the engine process.
  */
 import type * as OnnxRuntime from 'onnxruntime-node'
 import type { InferenceSession, Tensor as OrtTensor } from 'onnxruntime-node'
+import { deviceQueue } from '../batching/device-queue.ts'
 import { fromFloat16Bits, toFloat16Bits } from '../tensor/float16.ts'
 import { numelOf, Tensor } from '../tensor/tensor.ts'
 import type { TensorDtype } from '../tensor/tensor.ts'
@@ -16,7 +17,8 @@ export type ExecutionProvider = 'cpu' | 'cuda' | 'tensorrt' | 'webgpu' | 'coreml
 
 /** What goes in: floats or token ids with their shape. A Tensor is a Feed. */
 export interface Feed {
-  readonly data: Float32Array | Int32Array
+  /** A Uint16Array holds float16 bits, for inputs of that type. */
+  readonly data: Float32Array | Int32Array | Uint16Array
   readonly dims: readonly number[]
 }
 
@@ -85,23 +87,6 @@ export async function listBuiltProviders(): Promise<string[]> {
   return (await loadRuntime()).listSupportedBackends().map((backend) => backend.name)
 }
 
-/** Ends when the run before the next one in line may begin. */
-let lastTurn: Promise<void> = Promise.resolve()
-
-/**
- * Waits for a turn of the event loop of one's own. The runtime queues its blocking runs as immediates, and Node works through all queued
- * immediates before it looks at sockets and pipes again: with many requests in flight, messages would wait for a step of each.
- */
-function nextTurn(): Promise<void> {
-  lastTurn = lastTurn.then(
-    () =>
-      new Promise((resolve) => {
-        setImmediate(resolve)
-      }),
-  )
-  return lastTurn
-}
-
 export class OnnxSession {
   /** File the graph came from. */
   readonly path: string
@@ -110,7 +95,7 @@ export class OnnxSession {
   /** Undefined once released. */
   native: InferenceSession | undefined
   readonly runtime: Runtime
-  /** Runs that have begun and not ended. */
+  /** Runs that were asked for and have not ended. */
   readonly running = new Set<Promise<unknown>>()
 
   constructor(path: string, native: InferenceSession, runtime: Runtime) {
@@ -147,8 +132,7 @@ export class OnnxSession {
   }
 
   /**
-   * Runs the graph. The event loop turns before the native run, which then blocks the thread until it is done; of many runs asked for at
-   * once there is one a turn.
+   * Runs the graph when the device is free. The native run then blocks the thread until it is done.
    * `outputDims` names the outputs whose shape the caller knows: those are written straight into a buffer made here.
    */
   async run(
@@ -156,28 +140,58 @@ export class OnnxSession {
     outputNames: readonly string[],
     outputDims: Readonly<Record<string, readonly number[]>> = {},
   ): Promise<Record<string, Tensor>> {
-    const native = this.native
-    if (native === undefined) throw new ClosedError(`Expected an open session of ${this.path}, got one that has been closed`)
-    const ortFeeds: Record<string, OrtTensor> = {}
-    for (const [name, feed] of Object.entries(feeds)) ortFeeds[name] = this.toOrtTensor(name, feed)
+    const native = this.openSession()
     const buffers: Record<string, OrtTensor> = {}
-    const fetches: Record<string, OrtTensor | null> = {}
     for (const name of outputNames) {
       const dims = outputDims[name]
       if (dims !== undefined) buffers[name] = this.toOutputBuffer(name, dims)
-      fetches[name] = buffers[name] ?? null
     }
-    const run = nextTurn().then(() => native.run(ortFeeds, fetches))
-    this.running.add(run)
+    const results = await this.track(deviceQueue.run('unit', () => this.runNative(native, feeds, outputNames, buffers)))
+    const outputs: Record<string, Tensor> = {}
+    // A given buffer is filled in place and what the runtime returns for it is one more copy: read the buffer.
+    for (const name of outputNames) outputs[name] = this.toTensor(name, buffers[name] ?? results[name])
+    return outputs
+  }
+
+  /**
+   * Runs the graph at once: only for a caller that holds the device's turn. The output is written into `output`, whose values are of the
+   * graph's type: a Float32Array, or float16 bits.
+   */
+  async runInTurn(
+    feeds: Readonly<Record<string, Feed>>,
+    output: { readonly name: string; readonly data: Float32Array | Uint16Array; readonly dims: readonly number[] },
+  ): Promise<void> {
+    const { name, data, dims } = output
+    const tensor =
+      data instanceof Float32Array ? new this.runtime.Tensor('float32', data, dims) : new this.runtime.Tensor('float16', data, dims)
+    await this.track(this.runNative(this.openSession(), feeds, [name], { [name]: tensor }))
+  }
+
+  async runNative(
+    native: InferenceSession,
+    feeds: Readonly<Record<string, Feed>>,
+    outputNames: readonly string[],
+    buffers: Readonly<Record<string, OrtTensor>>,
+  ): Promise<Readonly<Record<string, OrtTensor>>> {
+    const ortFeeds: Record<string, OrtTensor> = {}
+    for (const [name, feed] of Object.entries(feeds)) ortFeeds[name] = this.toOrtTensor(name, feed)
     try {
-      const results = await run
-      const outputs: Record<string, Tensor> = {}
-      // A given buffer is filled in place and what the runtime returns for it is one more copy: read the buffer.
-      for (const name of outputNames) outputs[name] = this.toTensor(name, buffers[name] ?? results[name])
-      return outputs
+      return await native.run(ortFeeds, Object.fromEntries(outputNames.map((name) => [name, buffers[name] ?? null])))
     } catch (error) {
       if (this.native === undefined) throw new ClosedError(`Expected an open session of ${this.path}, got one closed during the run`)
       throw new Error(`Expected ${this.path} to run with ${describeFeeds(feeds)}, got: ${messageOf(error)}`, { cause: error })
+    }
+  }
+
+  openSession(): InferenceSession {
+    if (this.native === undefined) throw new ClosedError(`Expected an open session of ${this.path}, got one that has been closed`)
+    return this.native
+  }
+
+  async track<T>(run: Promise<T>): Promise<T> {
+    this.running.add(run)
+    try {
+      return await run
     } finally {
       this.running.delete(run)
     }
@@ -199,9 +213,10 @@ export class OnnxSession {
     const data = dims.length === 0 && feed.data.length > 1 ? feed.data.subarray(0, 1) : feed.data
     switch (input.type) {
       case 'float32':
+        if (data instanceof Uint16Array) throw new Error(`Expected floats for input "${name}" of ${this.path}, got float16 bits`)
         return new this.runtime.Tensor('float32', data instanceof Float32Array ? data : Float32Array.from(data), dims)
       case 'float16':
-        return new this.runtime.Tensor('float16', toFloat16Bits(data instanceof Float32Array ? data : Float32Array.from(data)), dims)
+        return new this.runtime.Tensor('float16', toBits(data), dims)
       case 'int64':
         return new this.runtime.Tensor(
           'int64',
@@ -240,6 +255,11 @@ export class OnnxSession {
     if (output !== undefined && data instanceof Uint16Array) return new Tensor(fromFloat16Bits(data), output.dims, 'float16')
     throw new Error(`Expected output "${name}" of ${this.path} to be float32 or float16, got ${output?.type ?? 'nothing'}`)
   }
+}
+
+function toBits(data: Feed['data']): Uint16Array {
+  if (data instanceof Uint16Array) return data
+  return toFloat16Bits(data instanceof Float32Array ? data : Float32Array.from(data))
 }
 
 function toSessionOptions(options: OnnxSessionOptions): InferenceSession.SessionOptions {

@@ -1,12 +1,15 @@
 /**
  * The denoising transformer of Stable Diffusion 3, from `transformer/`.
  *
- * Owns the one entry to its graph: rows of any requests at any timesteps go in together, each row comes out as it would alone.
+ * Owns the one entry to its graph, with the step batcher behind it: rows of any requests at any timesteps go in together, each row comes
+ * out as it would alone.
  * Knows nothing about guidance, schedulers or who the rows belong to. Runs in the engine process.
  */
 import { join } from 'node:path'
 import { z } from 'zod'
-import { concatRows, rowsOf, sliceRows } from '../tensor/rows.ts'
+import type { PackedRows } from '../batching/row-buffers.ts'
+import { StepBatcher } from '../batching/step-batcher.ts'
+import type { RowDims, StepBatcherOptions, StepContext, StepInput, StepRunner } from '../batching/step-batcher.ts'
 import type { Tensor, TensorDtype } from '../tensor/tensor.ts'
 import { ModelFileError, readModelJson } from './model-file.ts'
 import { OnnxSession } from './onnx-session.ts'
@@ -32,27 +35,22 @@ const sd3TransformerConfigSchema = z.looseObject({
 })
 export type Sd3TransformerConfig = z.infer<typeof sd3TransformerConfigSchema>
 
-export interface Sd3TransformerInput {
-  /** (batch, in_channels, height / 8, width / 8) */
-  readonly hiddenStates: Tensor
-  /** One per row, 0 to 1000. */
-  readonly timestep: Float32Array
-  /** (batch, sequence, joint_attention_dim) */
-  readonly encoderHiddenStates: Tensor
-  /** (batch, pooled_projection_dim) */
-  readonly pooledProjections: Tensor
-}
-
-export class Sd3Transformer {
+export class Sd3Transformer implements StepRunner {
   readonly config: Sd3TransformerConfig
   readonly session: OnnxSession
+  /** The only caller of the session. */
+  readonly batcher: StepBatcher
 
-  constructor(config: Sd3TransformerConfig, session: OnnxSession) {
+  constructor(config: Sd3TransformerConfig, session: OnnxSession, batching: StepBatcherOptions = {}) {
     this.config = config
     this.session = session
+    this.batcher = new StepBatcher(this, batching)
   }
 
-  static async load(folder: string, options: OnnxSessionOptions = {}): Promise<Sd3Transformer> {
+  static async load(
+    folder: string,
+    options: OnnxSessionOptions & { readonly batching?: StepBatcherOptions } = {},
+  ): Promise<Sd3Transformer> {
     const file = join(folder, 'config.json')
     const config = await readModelJson(file, sd3TransformerConfigSchema)
     const session = await OnnxSession.load(join(folder, 'model.onnx'), {
@@ -71,7 +69,7 @@ export class Sd3Transformer {
       await session.release()
       throw new ModelFileError(file, field, `${length} as the graph's ${input}`, `${config[field]}`)
     }
-    return new Sd3Transformer(config, session)
+    return new Sd3Transformer(config, session, options.batching)
   }
 
   /** Precision the graph takes and gives. */
@@ -79,24 +77,9 @@ export class Sd3Transformer {
     return this.session.inputDtype('hidden_states')
   }
 
-  /** Predicted velocity of each row: dims of hiddenStates. */
-  async forward(input: Sd3TransformerInput): Promise<Tensor> {
-    const rows = rowsOf(input.hiddenStates)
-    if (input.timestep.length !== rows) throw new RangeError(`Expected ${rows} timesteps, one per row, got ${input.timestep.length}`)
-    const mixed = input.timestep.some((value) => value !== input.timestep[0])
-    if (!mixed || !this.takesOneTimestep) return this.run(input)
-    const results: Tensor[] = []
-    for (let row = 0; row < rows; row++) {
-      results.push(
-        await this.run({
-          hiddenStates: sliceRows(input.hiddenStates, row, row + 1),
-          timestep: input.timestep.slice(row, row + 1),
-          encoderHiddenStates: sliceRows(input.encoderHiddenStates, row, row + 1),
-          pooledProjections: sliceRows(input.pooledProjections, row, row + 1),
-        }),
-      )
-    }
-    return concatRows(results)
+  /** Predicted velocity of each row: dims of hiddenStates. Calls that wait at the same time share runs; `context` says whose rows they are. */
+  forward(input: StepInput, context?: StepContext): Promise<Tensor> {
+    return this.batcher.forward(input, context)
   }
 
   /** Some exports declare one timestep for the whole batch. */
@@ -105,19 +88,23 @@ export class Sd3Transformer {
     return shape.length === 0 || shape[0] === 1
   }
 
-  async run(input: Sd3TransformerInput): Promise<Tensor> {
-    const timestep = this.takesOneTimestep ? input.timestep.subarray(0, 1) : input.timestep
-    const output = await this.session.run(
+  get fixedRows(): number | undefined {
+    const rows = this.session.inputs.get('hidden_states')?.shape[0]
+    return typeof rows === 'number' ? rows : undefined
+  }
+
+  async run(packed: PackedRows, { latents, embeds }: RowDims): Promise<void> {
+    const { rows, timestep } = packed
+    const given = this.takesOneTimestep ? timestep.subarray(0, 1) : timestep
+    await this.session.runInTurn(
       {
-        hidden_states: input.hiddenStates,
-        timestep: { data: timestep, dims: [timestep.length] },
-        encoder_hidden_states: input.encoderHiddenStates,
-        pooled_projections: input.pooledProjections,
+        hidden_states: { data: packed.hiddenStates, dims: [rows, ...latents] },
+        timestep: { data: given, dims: [given.length] },
+        encoder_hidden_states: { data: packed.encoderHiddenStates, dims: [rows, ...embeds] },
+        pooled_projections: { data: packed.pooledProjections, dims: [rows, packed.pooledProjections.length / rows] },
       },
-      ['out_hidden_states'],
-      { out_hidden_states: input.hiddenStates.dims },
+      { name: 'out_hidden_states', data: packed.output, dims: [rows, ...latents] },
     )
-    return output['out_hidden_states'] as Tensor
   }
 
   release(): Promise<void> {

@@ -1,7 +1,7 @@
 /**
  * A call with everything decided: checked parameters, the model's defaults, prompts as lists of one length.
  *
- * Invariant: pure; the result needs no more defaults. Knows nothing about tensors' content or models' graphs.
+ * Invariant: pure, but for the time of arrival; the result needs no more defaults. Knows nothing about tensors' content or models' graphs.
  */
 import { rowsOf } from '../tensor/rows.ts'
 import type { Tensor } from '../tensor/tensor.ts'
@@ -26,9 +26,12 @@ type Optional = 'sigmas' | 'mu' | 'seed' | 'generator' | 'latents' | 'callbackOn
 /** Fields of the same name as parameters mean the same. */
 export interface GenerateCall extends GenerateDefaults, Pick<GenerateParams, Optional> {
   readonly numImagesPerPrompt: number
+  readonly guidanceInterval: readonly [start: number, stop: number]
   readonly clipSkip: number
   readonly outputType: 'rgb8' | 'latent'
   readonly callbackOnStepEndTensorInputs: NonNullable<GenerateParams['callbackOnStepEndTensorInputs']>
+  /** When it came, on the clock of performance.now(). */
+  readonly arrivedAtMs: number
   /** Prompts of the call. */
   readonly batch: number
   readonly texts: PromptTexts
@@ -55,6 +58,7 @@ export function resolveCall(params: GenerateParams, defaults: GenerateDefaults, 
     guidanceScale: params.guidanceScale ?? defaults.guidanceScale,
     maxSequenceLength: params.maxSequenceLength ?? defaults.maxSequenceLength,
     numImagesPerPrompt,
+    guidanceInterval: params.guidanceInterval ?? [0, 1],
     clipSkip: params.clipSkip ?? 0,
     outputType: params.outputType ?? 'rgb8',
     callbackOnStepEndTensorInputs: params.callbackOnStepEndTensorInputs ?? ['latents'],
@@ -66,6 +70,7 @@ export function resolveCall(params: GenerateParams, defaults: GenerateDefaults, 
     callbackOnStepEnd: params.callbackOnStepEnd,
     signal: params.signal,
     resume: params.resume,
+    arrivedAtMs: performance.now(),
     batch,
     ...toTexts(params, batch),
     embeddings: pair(params.promptEmbeds, params.pooledPromptEmbeds),

@@ -67,6 +67,11 @@ export interface GenerateParams {
   readonly sigmas?: readonly number[] | undefined
   /** Weight of the prompt against the negative prompt; up to 1 means off. Default: the model's, else 7. */
   readonly guidanceScale?: number | undefined
+  /**
+   * Share of the run in which guidance is on, [start, stop] with 0 ≤ start ≤ stop ≤ 1: step i of n, counted from 0, is guided when
+   * start ≤ i / n < stop. The other steps run the prompt's rows only, without the negative ones. Default [0, 1], the whole run.
+   */
+  readonly guidanceInterval?: readonly [start: number, stop: number] | undefined
   /** Pictures per prompt, from 1. Default 1. */
   readonly numImagesPerPrompt?: number | undefined
   /** Safe integer; only the low 32 bits decide. Not together with generator. Default: drawn from 0 to 2^32 − 1. */
@@ -147,6 +152,7 @@ const OTHERS: Record<Exclude<keyof GenerateParams, (typeof PROMPTS | typeof EMBE
   numInferenceSteps: true,
   sigmas: true,
   guidanceScale: true,
+  guidanceInterval: true,
   numImagesPerPrompt: true,
   seed: true,
   generator: true,
@@ -188,6 +194,9 @@ export function checkParams(params: GenerateParams, limits: ParamLimits): void {
     const value = params[name]
     if (value !== undefined && !Number.isFinite(value)) throw new GenerateParamsError(name, 'a finite number', show(value))
   }
+  const { guidanceInterval: interval } = params
+  if (interval !== undefined && !isInterval(interval))
+    throw new GenerateParamsError('guidanceInterval', '[start, stop] with 0 <= start <= stop <= 1', show(interval))
   const { sigmas, outputType, generator, signal, latents, callbackOnStepEndTensorInputs: inputs } = params
   if (sigmas !== undefined && !(Array.isArray(sigmas) && sigmas.length > 0 && sigmas.every((sigma) => Number.isFinite(sigma))))
     throw new GenerateParamsError('sigmas', 'a list of at least one finite number', show(sigmas))
@@ -204,6 +213,12 @@ export function checkParams(params: GenerateParams, limits: ParamLimits): void {
   const stray = inputs?.find((name) => !STEP_TENSORS.includes(name))
   if (stray !== undefined) throw new GenerateParamsError('callbackOnStepEndTensorInputs', `among ${STEP_TENSORS.join(', ')}`, show(stray))
   checkSkipLayers(params.skipGuidanceLayers, limits.skipLayers)
+}
+
+function isInterval(value: unknown): boolean {
+  if (!Array.isArray(value) || value.length !== 2) return false
+  const [start, stop] = value as unknown[]
+  return typeof start === 'number' && typeof stop === 'number' && start >= 0 && start <= stop && stop <= 1
 }
 
 function checkPrompts(params: GenerateParams): void {

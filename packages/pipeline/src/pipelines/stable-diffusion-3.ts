@@ -23,7 +23,7 @@ import { VaeImageProcessor } from '../tensor/image-processor.ts'
 import type { Rgb8Image } from '../tensor/image-processor.ts'
 import { Generator, randnTensor } from '../tensor/random-normal.ts'
 import type { GeneratorState } from '../tensor/random-normal.ts'
-import { concatRows, repeatRows, rowsOf, sliceRows } from '../tensor/rows.ts'
+import { concatRows, repeatRows, rowsOf, sliceRows, viewRows } from '../tensor/rows.ts'
 import { Tensor } from '../tensor/tensor.ts'
 import type { TensorDtype } from '../tensor/tensor.ts'
 import type { Tokenizer } from '../tokenizers/tokenizer.ts'
@@ -332,15 +332,22 @@ export class StableDiffusion3Pipeline implements CallState {
   }
 
   /** The velocity to step along: dims of latents. */
-  async predictNoise(call: GenerateCall, latents: Tensor, step: number, timestep: number, { embeds, pooled }: Embeddings): Promise<Tensor> {
+  async predictNoise(call: GenerateCall, latents: Tensor, step: number, timestep: number, embeddings: Embeddings): Promise<Tensor> {
     const rows = rowsOf(latents)
-    const guided = this.doClassifierFreeGuidance
-    const prediction = await this.transformer.forward({
-      hiddenStates: guided ? concatRows([latents, latents]) : latents,
-      timestep: new Float32Array(guided ? rows * 2 : rows).fill(timestep),
-      encoderHiddenStates: embeds,
-      pooledProjections: pooled,
-    })
+    const guided = this.isGuided(call, step)
+    // Views, so that the batcher sees the same memory at every step and leaves the rows where they are.
+    const total = rowsOf(embeddings.embeds)
+    const embeds = guided ? embeddings.embeds : viewRows(embeddings.embeds, total - rows, total)
+    const pooled = guided ? embeddings.pooled : viewRows(embeddings.pooled, total - rows, total)
+    const prediction = await this.transformer.forward(
+      {
+        hiddenStates: guided ? concatRows([latents, latents]) : latents,
+        timestep: new Float32Array(guided ? rows * 2 : rows).fill(timestep),
+        encoderHiddenStates: embeds,
+        pooledProjections: pooled,
+      },
+      { arrivedAtMs: call.arrivedAtMs, remainingRows: this.remainingRows(call, step, rows), signal: call.signal },
+    )
     if (!guided) return prediction
     const cond = sliceRows(prediction, rows, rows * 2)
     const noise = guide(sliceRows(prediction, 0, rows), cond, this._guidanceScale)
@@ -354,6 +361,20 @@ export class StableDiffusion3Pipeline implements CallState {
       pooledProjections: sliceRows(pooled, rows, rows * 2),
     })
     return guideAwayFrom(noise, cond, skipped, skip.scale)
+  }
+
+  /** Whether the step runs the negative rows too. */
+  isGuided(call: GenerateCall, step: number): boolean {
+    const [start, stop] = call.guidanceInterval
+    const share = step / this._numTimesteps
+    return this.doClassifierFreeGuidance && start <= share && share < stop
+  }
+
+  /** Rows for the transformer from this step to the last. */
+  remainingRows(call: GenerateCall, step: number, rows: number): number {
+    let remaining = 0
+    for (let at = step; at < this._numTimesteps; at++) remaining += this.isGuided(call, at) ? rows * 2 : rows
+    return remaining
   }
 
   /** One picture per row, one row at a time: the VAE needs far more memory than the steps, and messages get in between. */

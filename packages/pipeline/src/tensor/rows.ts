@@ -1,7 +1,7 @@
 /**
  * Tensors as stacks of rows along the first axis: joining, cutting and repeating them.
  *
- * Invariant: results are new tensors that share no memory with their inputs. Knows nothing about what a row means.
+ * Invariant: results are new tensors that share no memory with their inputs, but for viewRows. Knows nothing about what a row means.
  */
 import { Tensor } from './tensor.ts'
 
@@ -31,6 +31,12 @@ export function concatRows(parts: readonly Tensor[]): Tensor {
 export function sliceRows(tensor: Tensor, from: number, to: number): Tensor {
   const length = tensor.numel / rowsOf(tensor)
   return new Tensor(tensor.data.slice(from * length, to * length), [to - from, ...tensor.dims.slice(1)], tensor.dtype)
+}
+
+/** As sliceRows, in the tensor's own memory. */
+export function viewRows(tensor: Tensor, from: number, to: number): Tensor {
+  const length = tensor.numel / rowsOf(tensor)
+  return new Tensor(tensor.data.subarray(from * length, to * length), [to - from, ...tensor.dims.slice(1)], tensor.dtype)
 }
 
 /** Each row `count` times, copies side by side: a, a, b, b. */

@@ -1,0 +1,73 @@
+import { describe, expect, it } from 'vitest'
+import { AGEING, batchPolicies, selectBatch } from './batch-policy.ts'
+import type { WaitingCall } from './batch-policy.ts'
+
+const call = (order: number, rest: Partial<WaitingCall> = {}): WaitingCall => ({
+  order,
+  rows: 2,
+  shape: 'a',
+  arrivedAtMs: 0,
+  remainingMs: 100,
+  ...rest,
+})
+const orders = (calls: readonly WaitingCall[]) => calls.map(({ order }) => order)
+const { srpt, fcfs } = batchPolicies
+
+describe('shortest remaining work first', () => {
+  it('puts the request that is nearest to its end in front, whenever it came', () => {
+    const waiting = [call(1, { remainingMs: 500 }), call(2, { remainingMs: 40 }), call(3, { remainingMs: 90 })]
+    expect(orders(srpt(waiting, 0))).toEqual([2, 3, 1])
+  })
+
+  it('serves equal ones in order of arrival', () => {
+    expect(orders(srpt([call(3), call(1), call(2)], 50))).toEqual([1, 2, 3])
+  })
+
+  it('lets no request starve: one of age remaining / AGEING goes before every newcomer', () => {
+    const long = call(1, { remainingMs: 1000, arrivedAtMs: 0 })
+    const newcomer = (nowMs: number) => call(2, { remainingMs: 1, arrivedAtMs: nowMs })
+    expect(orders(srpt([newcomer(100), long], 100))).toEqual([2, 1])
+    const aged = 1000 / AGEING
+    expect(orders(srpt([newcomer(aged), long], aged))).toEqual([1, 2])
+  })
+
+  it('changes nothing it is given', () => {
+    const waiting = Object.freeze([call(2), call(1)])
+    srpt(waiting, 0)
+    fcfs(waiting, 0)
+    expect(orders(waiting)).toEqual([2, 1])
+  })
+})
+
+it('first come first served looks at nothing but the order of arrival', () => {
+  expect(orders(fcfs([call(3, { remainingMs: 1 }), call(1, { remainingMs: 900 }), call(2)], 1e9))).toEqual([1, 2, 3])
+})
+
+describe('a batch', () => {
+  it('has the shape of the first call and leaves other shapes for another step', () => {
+    const waiting = [call(1), call(2, { shape: 'b' }), call(3)]
+    const batch = selectBatch(waiting, fcfs, 0, () => 8)
+    expect(batch.map((share) => [share.call.order, share.rows])).toEqual([
+      [1, 2],
+      [3, 2],
+    ])
+  })
+
+  it('is cut in the middle of a call when it is full', () => {
+    const batch = selectBatch([call(1, { rows: 3 }), call(2, { rows: 3 }), call(3)], fcfs, 0, () => 4)
+    expect(batch.map(({ rows }) => rows)).toEqual([3, 1])
+  })
+
+  it('asks how many rows are good for the first call, of the rows that could come along', () => {
+    const asked: unknown[] = []
+    selectBatch([call(1), call(2, { shape: 'b', rows: 9 }), call(3)], fcfs, 0, (first, rows) => {
+      asked.push([first.order, rows])
+      return 1
+    })
+    expect(asked).toEqual([[1, 4]])
+  })
+
+  it('of nothing is empty', () => {
+    expect(selectBatch([], srpt, 0, () => 8)).toEqual([])
+  })
+})

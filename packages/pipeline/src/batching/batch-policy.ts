@@ -1,0 +1,73 @@
+/**
+ * Which rows go into the next step: a pure function of the rows that wait.
+ *
+ * A policy puts the waiting calls in order. The first one decides the shape of the step; rows of the same shape follow in that order until
+ * the step is full, and the last call may be cut: the rest of its rows wait for the next step.
+ * Invariant: nothing here keeps state, looks at a clock or knows a model, so the simulator in bench/ runs the same code in virtual time.
+ */
+
+/** Rows of one request that wait for one step. */
+export interface WaitingCall {
+  /** Rows that still have to run for this step, from 1. */
+  readonly rows: number
+  /** Calls of equal shape may share a step: latent sides, text length. */
+  readonly shape: string
+  /** Order of arrival of the request, unique; breaks ties. */
+  readonly order: number
+  /** When the request came to the engine, milliseconds on the clock of `nowMs`. */
+  readonly arrivedAtMs: number
+  /** Device time until the request has done all its steps, milliseconds, estimated. */
+  readonly remainingMs: number
+}
+
+/** The waiting calls, the one to serve first in front. */
+export type BatchPolicy = <Call extends WaitingCall>(waiting: readonly Call[], nowMs: number) => Call[]
+
+/**
+ * What a millisecond of age is worth in milliseconds of remaining work. A request of remaining work R goes before every newcomer once it is
+ * older than R / 0.05: nobody starves, and until then short ones pass.
+ */
+export const AGEING = 0.05
+
+/** Shortest remaining work first, less what age has earned: the least mean latency a machine can give, and an end to waiting for all. */
+const srpt: BatchPolicy = (waiting, nowMs) => {
+  const rank = (call: WaitingCall) => call.remainingMs - AGEING * (nowMs - call.arrivedAtMs)
+  return [...waiting].sort((a, b) => rank(a) - rank(b) || a.order - b.order)
+}
+
+/** First come, first served. */
+const fcfs: BatchPolicy = (waiting) => [...waiting].sort((a, b) => a.order - b.order)
+
+export const batchPolicies = { srpt, fcfs } as const satisfies Record<string, BatchPolicy>
+export type BatchPolicyName = keyof typeof batchPolicies
+
+export interface BatchShare<Call extends WaitingCall> {
+  readonly call: Call
+  /** How many of its waiting rows go along, from 1. */
+  readonly rows: number
+}
+
+/** `rowsFor`: the most rows a step of this call's shape should have, given how many wait. Empty when nothing waits. */
+export function selectBatch<Call extends WaitingCall>(
+  waiting: readonly Call[],
+  policy: BatchPolicy,
+  nowMs: number,
+  rowsFor: (first: Call, waitingRows: number) => number,
+): BatchShare<Call>[] {
+  const ordered = policy(waiting, nowMs)
+  const [first] = ordered
+  if (first === undefined) return []
+  const fitting = ordered.filter((call) => call.shape === first.shape)
+  let room = rowsFor(
+    first,
+    fitting.reduce((sum, call) => sum + call.rows, 0),
+  )
+  const batch: BatchShare<Call>[] = []
+  for (const call of fitting) {
+    if (room <= 0) break
+    const rows = Math.min(room, call.rows)
+    batch.push({ call, rows })
+    room -= rows
+  }
+  return batch
+}

@@ -1,0 +1,87 @@
+import { describe, expect, it } from 'vitest'
+import { BatchProfile } from './batch-profile.ts'
+
+/** Runs steps with `waiting` rows waiting and the given cost of a step; returns the rows of each. */
+function run(profile: BatchProfile, steps: number, waiting: number, costMs: (rows: number) => number, shape = 'a'): number[] {
+  return Array.from({ length: steps }, () => {
+    const rows = profile.rowsFor(shape, waiting)
+    profile.observe(shape, rows, costMs(rows))
+    return rows
+  })
+}
+
+const last = (rows: readonly number[]) => rows.at(-1)
+/** A fixed part and a part for each row: a row of sixteen costs a third of a row alone. */
+const sharing = (rows: number) => 10 + rows * 5
+const computeBound = (rows: number) => rows * 15
+const kneeAtFour = (rows: number) => 10 + rows * 5 + Math.max(0, rows - 4) * 6
+
+describe('the number of rows', () => {
+  it('goes up to all that wait while a row gets cheaper', () => {
+    expect(last(run(new BatchProfile(), 60, 16, sharing))).toBe(16)
+    expect(last(run(new BatchProfile(), 60, 6, sharing))).toBe(6)
+  })
+
+  it('stays at one where rows cost the same together and apart', () => {
+    const profile = new BatchProfile()
+    expect(last(run(profile, 60, 16, computeBound))).toBe(1)
+    expect(profile.knee('a')).toBe(1)
+  })
+
+  it('is the knee, beyond which a row costs more', () => {
+    expect(last(run(new BatchProfile(), 60, 32, kneeAtFour))).toBe(4)
+  })
+
+  it('never tries what is far beyond the knee', () => {
+    const dear = (rows: number) => (rows > 4 ? rows * 40 : sharing(rows))
+    expect(Math.max(...run(new BatchProfile(), 600, 64, dear))).toBe(8)
+  })
+
+  it('is known after few steps: four of each doubling', () => {
+    expect(run(new BatchProfile(), 20, 4, sharing).slice(12)).toEqual(Array.from({ length: 8 }, () => 4))
+  })
+
+  it('is learnt for each shape on its own', () => {
+    const profile = new BatchProfile()
+    run(profile, 60, 16, sharing, 'small')
+    run(profile, 60, 16, computeBound, 'large')
+    expect([profile.rowsFor('small', 16), profile.rowsFor('large', 16)]).toEqual([16, 1])
+  })
+
+  it('is never above the limit or the rows that wait', () => {
+    const profile = new BatchProfile({ maxRows: 5 })
+    expect(Math.max(...run(profile, 100, 16, sharing))).toBe(5)
+    expect(Math.max(...run(profile, 100, 3, sharing))).toBe(3)
+    expect(() => new BatchProfile({ maxRows: 0 })).toThrow('Expected maxRows from 1 up, got 0')
+  })
+
+  it('follows when the machine changes', () => {
+    const profile = new BatchProfile()
+    expect(last(run(profile, 100, 16, sharing))).toBe(16)
+    expect(last(run(profile, 4000, 16, kneeAtFour))).toBe(4)
+  })
+
+  it('is not misled by one slow step', () => {
+    const profile = new BatchProfile()
+    run(profile, 100, 16, sharing)
+    profile.observe('a', 16, 5000)
+    expect(profile.rowsFor('a', 16)).toBe(16)
+  })
+})
+
+it('what one process has learnt the next one knows at once', () => {
+  const first = new BatchProfile()
+  run(first, 60, 16, computeBound)
+  const next = new BatchProfile()
+  next.restore(JSON.parse(JSON.stringify(first.toTimes())) as ReturnType<BatchProfile['toTimes']>)
+  expect(run(next, 10, 16, computeBound)).toEqual(Array.from({ length: 10 }, () => 1))
+  expect(next.toTimes()).toEqual(first.toTimes())
+})
+
+it('the cost of a shape that was never run is guessed from one that was, by size', () => {
+  const profile = new BatchProfile()
+  expect(profile.rowMs('a', 100)).toBe(100)
+  run(profile, 60, 16, computeBound)
+  expect(profile.rowMs('a', 100)).toBe(15)
+  expect(profile.rowMs('b', 300)).toBe(45)
+})

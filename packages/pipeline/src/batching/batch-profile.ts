@@ -1,0 +1,161 @@
+/**
+ * What a step of so many rows costs here, learnt from the steps themselves, and how many rows a step should therefore have.
+ *
+ * For each shape the profile keeps the latest times at each number of rows. It tries 1, 2, 4, 8 … rows as often as it needs to know
+ * them, as soon as that many wait, and stops going up where a row gets no cheaper. The choice is the knee: the fewest rows at
+ * which a row costs no more than 5 % above the cheapest. Where batching does not pay that is 1, and the policy decides who goes first.
+ * From time to time it looks again at the sizes next to the knee, because the load of a machine changes.
+ * Invariant: no number of rows is ever assumed to be good; every one comes from a measurement on this machine, now or cached.
+ * Knows nothing about rows' content, policies or files. Runs in the engine process.
+ */
+
+/** Milliseconds a step takes, by number of rows. */
+export type StepTimes = Record<number, number>
+
+export interface BatchProfileOptions {
+  /** Upper limit of rows in a step, from 1; what is chosen stays below it where fewer are as good. Default none. */
+  readonly maxRows?: number | undefined
+}
+
+interface Sample {
+  /** Latest step times, milliseconds, oldest first. */
+  readonly timesMs: number[]
+  /** Steps of the shape when it was last measured. */
+  measuredAtStep: number
+}
+
+interface ShapeProfile {
+  readonly samples: Map<number, Sample>
+  steps: number
+  /** Row counts whose first step is over: the first one of a shape also pays for the runtime's planning. */
+  readonly planned: Set<number>
+  /** Work of a row, in the caller's unit. */
+  size: number | undefined
+}
+
+/** Measurements kept of one number of rows; their median counts. */
+const KEPT = 9
+/** Measurements after which a number of rows is known. */
+const ENOUGH = 3
+/** A row that costs up to this much more than the cheapest is as good. */
+const TOLERANCE = 1.05
+/** A doubling that makes a row dearer by this factor ends the search upwards. */
+const WORSE = 1.1
+/** Steps after which a neighbour of the knee is measured again. */
+const STALE_STEPS = 150
+
+export class BatchProfile {
+  /** Most rows a step may have: set by the user, lowered when memory runs out. */
+  maxRows: number
+  readonly shapes = new Map<string, ShapeProfile>()
+
+  constructor({ maxRows = Infinity }: BatchProfileOptions = {}) {
+    if (!(maxRows >= 1)) throw new RangeError(`Expected maxRows from 1 up, got ${maxRows}`)
+    this.maxRows = Math.floor(maxRows)
+  }
+
+  /** How many of `waiting` rows the next step of this shape should take, from 1. */
+  rowsFor(shape: string, waiting: number): number {
+    const most = Math.max(1, Math.min(waiting, this.maxRows))
+    return this.toMeasure(this.profileOf(shape), most) ?? Math.min(most, this.knee(shape))
+  }
+
+  /** Takes in the time of a step. */
+  observe(shape: string, rows: number, ms: number): void {
+    const profile = this.profileOf(shape)
+    profile.steps++
+    if (!profile.planned.has(rows)) {
+      profile.planned.add(rows)
+      return
+    }
+    let sample = profile.samples.get(rows)
+    if (sample === undefined) profile.samples.set(rows, (sample = { timesMs: [], measuredAtStep: 0 }))
+    sample.timesMs.push(ms)
+    if (sample.timesMs.length > KEPT) sample.timesMs.shift()
+    sample.measuredAtStep = profile.steps
+  }
+
+  /** Rows beyond which a row gets no cheaper, as far as is known: the limit as long as the most rows tried are the cheapest. */
+  knee(shape: string): number {
+    const known = this.knownCosts(this.profileOf(shape))
+    const cheapest = Math.min(...known.map(({ rowMs }) => rowMs))
+    const knee = known.find(({ rowMs }) => rowMs <= cheapest * TOLERANCE)
+    return knee === undefined || knee === known.at(-1) ? this.maxRows : knee.rows
+  }
+
+  /**
+   * Device milliseconds of one row at the knee. `size`: work of a row in any unit, the same for all shapes; it stands in for a shape that is
+   * not measured yet, scaled by one that is.
+   */
+  rowMs(shape: string, size: number): number {
+    this.profileOf(shape).size = size
+    const own = this.cheapestRowMs(shape)
+    if (own !== undefined) return own
+    for (const [other, profile] of this.shapes) {
+      const rowMs = this.cheapestRowMs(other)
+      if (rowMs !== undefined && profile.size !== undefined) return (rowMs * size) / profile.size
+    }
+    return size
+  }
+
+  /** Everything known, for a file or a status page. */
+  toTimes(): Record<string, StepTimes> {
+    const entries = [...this.shapes].map(([shape, { samples }]): [string, StepTimes] => [
+      shape,
+      Object.fromEntries(
+        [...samples].filter(([, { timesMs }]) => timesMs.length >= ENOUGH).map(([rows, { timesMs }]) => [rows, median(timesMs)]),
+      ),
+    ])
+    return Object.fromEntries(entries.filter(([, times]) => Object.keys(times).length > 0))
+  }
+
+  /** Takes in what an earlier process has measured; measurements of this one count for more. */
+  restore(times: Readonly<Record<string, StepTimes>>): void {
+    for (const [shape, known] of Object.entries(times)) {
+      const profile = this.profileOf(shape)
+      for (const [rows, ms] of Object.entries(known)) {
+        if (profile.samples.has(Number(rows))) continue
+        profile.samples.set(Number(rows), { timesMs: Array.from({ length: ENOUGH }, () => ms), measuredAtStep: profile.steps })
+      }
+    }
+  }
+
+  profileOf(shape: string): ShapeProfile {
+    let profile = this.shapes.get(shape)
+    if (profile === undefined) this.shapes.set(shape, (profile = { samples: new Map(), steps: 0, planned: new Set(), size: undefined }))
+    return profile
+  }
+
+  /** A number of rows, at most `most`, whose cost is worth a step; undefined when all is known. */
+  toMeasure(profile: ShapeProfile, most: number): number | undefined {
+    let lastMs = Infinity
+    for (let rows = 1; rows <= most; rows *= 2) {
+      const sample = profile.samples.get(rows)
+      if (sample === undefined || sample.timesMs.length < ENOUGH) return rows
+      const stale = profile.steps - sample.measuredAtStep > STALE_STEPS
+      if (stale) return rows
+      const rowMs = median(sample.timesMs) / rows
+      if (rowMs > lastMs * WORSE) return undefined
+      lastMs = rowMs
+    }
+    return undefined
+  }
+
+  cheapestRowMs(shape: string): number | undefined {
+    const costs = this.knownCosts(this.profileOf(shape)).map(({ rowMs }) => rowMs)
+    return costs.length === 0 ? undefined : Math.min(...costs)
+  }
+
+  /** Cost of a row by number of rows, fewest rows first. */
+  knownCosts({ samples }: ShapeProfile): { rows: number; rowMs: number }[] {
+    return [...samples]
+      .filter(([rows, { timesMs }]) => timesMs.length >= ENOUGH && rows <= this.maxRows)
+      .map(([rows, { timesMs }]) => ({ rows, rowMs: median(timesMs) / rows }))
+      .sort((a, b) => a.rows - b.rows)
+  }
+}
+
+function median(values: readonly number[]): number {
+  const sorted = [...values].sort((a, b) => a - b)
+  return sorted[Math.floor(sorted.length / 2)] as number
+}

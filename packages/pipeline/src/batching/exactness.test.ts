@@ -1,0 +1,163 @@
+/**
+ * Batched is alone: whatever shares a step with a request, wherever its rows are cut and whoever joins, leaves or is canceled meanwhile, its
+ * result has the bytes of the same request run alone.
+ */
+import { fileURLToPath } from 'node:url'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { Sd3Transformer } from '../models/sd3-transformer.ts'
+import type { GenerateParams } from '../pipelines/generate-params.ts'
+import { StableDiffusion3Pipeline } from '../pipelines/stable-diffusion-3.ts'
+import type { GenerateResult } from '../pipelines/stable-diffusion-3.ts'
+import { RequestScopedPipeline } from '../request-scoped/request-scoped-pipeline.ts'
+import type { StepRecord } from './step-batcher.ts'
+
+const model = fileURLToPath(new URL('../../../../models/tiny-scenes', import.meta.url))
+const COMPOSITIONS = 210
+
+/** Seeded, so that a failure can be run again (mulberry32). */
+function createRandom(seed: number) {
+  let state = seed
+  const next = () => {
+    state = (state + 0x6d2b79f5) | 0
+    let mixed = Math.imul(state ^ (state >>> 15), 1 | state)
+    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed
+    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32
+  }
+  const integer = (from: number, to: number) => from + Math.floor(next() * (to - from + 1))
+  return {
+    chance: (probability: number) => next() < probability,
+    integer,
+    pick: <T>(values: readonly T[]) => values[integer(0, values.length - 1)] as T,
+  }
+}
+
+const random = createRandom(20_260_131)
+const prompts = ['a red boat on the sea', 'a big green cat at night', 'a star', '']
+
+const requests = Array.from({ length: 36 }, (_, index): GenerateParams => {
+  const interval = random.pick([undefined, [0.25, 0.75], [0, 0.5], [0.5, 1]] as const)
+  return {
+    prompt: random.pick(prompts),
+    negativePrompt: random.pick(['', '', 'a box']),
+    seed: index,
+    width: random.pick([32, 48, 64]),
+    height: random.pick([32, 32, 64]),
+    numInferenceSteps: random.integer(1, 6),
+    guidanceScale: random.pick([0, 1.5, 4, 7]),
+    numImagesPerPrompt: random.pick([1, 1, 1, 2, 3]),
+    maxSequenceLength: random.pick([20, 20, 20, 12]),
+    outputType: random.pick(['latent', 'latent', 'rgb8']),
+    ...(interval === undefined ? {} : { guidanceInterval: interval }),
+  }
+})
+
+let pipe: StableDiffusion3Pipeline
+let alone: Buffer[]
+/** One batcher with measured steps, one with a low limit and first come first served, one that cuts anywhere. */
+let variants: { scoped: RequestScopedPipeline<StableDiffusion3Pipeline>; steps: StepRecord[] }[]
+
+beforeAll(async () => {
+  pipe = await StableDiffusion3Pipeline.fromPretrained(model, { device: 'cpu' })
+  alone = []
+  for (const request of requests) alone.push(bytesOf(await pipe.generate(request)))
+  const { config, session } = pipe.transformer
+  const measured = new Sd3Transformer(config, session)
+  const limited = new Sd3Transformer(config, session, { maxBatchRows: 3, policy: 'fcfs' })
+  const anywhere = new Sd3Transformer(config, session)
+  anywhere.batcher.profile.rowsFor = (_, waiting) => random.integer(1, waiting)
+  variants = []
+  for (const transformer of [measured, limited, anywhere]) {
+    const steps: StepRecord[] = []
+    transformer.batcher.onStep = (record) => steps.push(record)
+    const variant = await StableDiffusion3Pipeline.fromPretrained(model, { device: 'cpu', components: { ...pipe.components, transformer } })
+    variants.push({ scoped: new RequestScopedPipeline(variant), steps })
+  }
+}, 120_000)
+
+afterAll(() => pipe.close())
+
+describe('batched', () => {
+  it(
+    `is byte for byte alone, in ${COMPOSITIONS} compositions of joining, leaving and canceled requests`,
+    { timeout: 600_000 },
+    async () => {
+      let differingBytes = 0
+      let compared = 0
+      let canceled = 0
+      for (let composition = 0; composition < COMPOSITIONS; composition++) {
+        const { scoped } = variants[composition % variants.length] as (typeof variants)[number]
+        const members = Array.from({ length: random.integer(2, 6) }, () => ({
+          index: random.integer(0, requests.length - 1),
+          joinAfterTurns: random.chance(0.5) ? 0 : random.integer(1, 12),
+          cancelAtStep: random.chance(0.15) ? random.integer(0, 4) : undefined,
+        }))
+        const outcomes = await Promise.allSettled(
+          members.map(async ({ index, joinAfterTurns, cancelAtStep }) => {
+            for (let turn = 0; turn < joinAfterTurns; turn++) await new Promise((resolve) => setImmediate(resolve))
+            const abort = new AbortController()
+            const callbackOnStepEnd = (_: unknown, step: number): undefined => {
+              // Some at once, some while the next call waits.
+              if (step === cancelAtStep) setImmediate(() => abort.abort())
+            }
+            return scoped.generate({ ...requests[index], signal: abort.signal, callbackOnStepEnd })
+          }),
+        )
+        for (const [member, outcome] of outcomes.entries()) {
+          const { index, cancelAtStep } = members[member] as (typeof members)[number]
+          if (outcome.status === 'rejected') {
+            expect(cancelAtStep, String(outcome.reason)).toBeDefined()
+            expect(outcome.reason).toMatchObject({ name: 'AbortError' })
+            canceled++
+            continue
+          }
+          const expected = alone[index] as Buffer
+          const got = bytesOf(outcome.value)
+          expect(got.length).toBe(expected.length)
+          if (!got.equals(expected)) differingBytes += got.filter((byte, at) => byte !== expected[at]).length
+          compared++
+        }
+      }
+      expect(differingBytes).toBe(0)
+      expect(compared).toBeGreaterThan(COMPOSITIONS * 2)
+      expect(canceled).toBeGreaterThan(10)
+      // The compositions were what they claim: steps of many requests, of many rows, and cut ones.
+      const [, limited, anywhere] = variants.map(({ steps }) => steps) as [StepRecord[], StepRecord[], StepRecord[]]
+      expect(anywhere.some(({ rows, calls }) => rows >= 8 && calls >= 3)).toBe(true)
+      expect(Math.max(...limited.map(({ rows }) => rows))).toBe(3)
+      expect(anywhere.filter(({ calls }) => calls >= 2).length).toBeGreaterThan(50)
+      expect(anywhere.filter(({ rowsLeft }) => rowsLeft > 0).length).toBeGreaterThan(50)
+    },
+  )
+
+  it('runs the prompt rows alone outside the guidance interval, and the picture differs from full guidance', async () => {
+    const { scoped, steps } = variants[2] as (typeof variants)[number]
+    const rowsOf = async (params: GenerateParams) => {
+      const before = steps.length
+      const result = await scoped.generate({
+        prompt: 'a star',
+        seed: 1,
+        width: 32,
+        height: 32,
+        numInferenceSteps: 4,
+        guidanceScale: 4,
+        ...params,
+      })
+      return { rows: steps.slice(before).reduce((sum, step) => sum + step.rows, 0), bytes: bytesOf(result) }
+    }
+    const whole = await rowsOf({})
+    const half = await rowsOf({ guidanceInterval: [0.25, 0.75] })
+    const never = await rowsOf({ guidanceInterval: [0.5, 0.5] })
+    expect([whole.rows, half.rows, never.rows]).toEqual([8, 6, 4])
+    expect(await rowsOf({ guidanceInterval: [0, 1] })).toEqual(whole)
+    expect(half.bytes.equals(whole.bytes)).toBe(false)
+    expect(never.bytes).toEqual((await rowsOf({ guidanceScale: 1 })).bytes)
+    await expect(scoped.generate({ prompt: 'a star', guidanceInterval: [0.5, 0.2] })).rejects.toThrow(
+      'Expected guidanceInterval to be [start, stop] with 0 <= start <= stop <= 1',
+    )
+  })
+})
+
+function bytesOf({ images, latents }: GenerateResult): Buffer {
+  const parts = [...images.map(({ data }) => data), ...(latents === undefined ? [] : [latents.data])]
+  return Buffer.concat(parts.map((part) => new Uint8Array(part.buffer, part.byteOffset, part.byteLength)))
+}

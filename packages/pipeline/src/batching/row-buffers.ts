@@ -1,0 +1,133 @@
+/**
+ * The memory a step runs in, for one shape of rows: inputs and output of the graph, laid out row after row and used again by every step.
+ *
+ * Invariant: prompt embeddings stay where they are from step to step. A row keeps its place while its request is in the step, and is
+ * copied again only when another row has taken the place. Values are stored in the graph's precision: Float32Array, or float16 bits.
+ * Knows nothing about requests or when a step runs. Runs in the engine process.
+ */
+import { fromFloat16Bits, toFloat16Bits } from '../tensor/float16.ts'
+import type { TensorDtype } from '../tensor/tensor.ts'
+
+/** One row of input; all rows in a buffer have equal lengths. */
+export interface RowInput {
+  /** (in_channels × height / 8 × width / 8) */
+  readonly latents: Float32Array
+  /** 0 to 1000. */
+  readonly timestep: number
+  /** (tokens × joint_attention_dim) */
+  readonly embeds: Float32Array
+  /** (pooled_projection_dim) */
+  readonly pooled: Float32Array
+  /** Whether nobody writes to embeds and pooled any more, so that a copy of them stays good. */
+  readonly keepsPrompt: boolean
+}
+
+type Values = Float32Array | Uint16Array
+
+/** What the graph reads and writes, for `rows` rows; views of the buffers. */
+export interface PackedRows {
+  readonly rows: number
+  readonly hiddenStates: Values
+  readonly timestep: Float32Array
+  readonly encoderHiddenStates: Values
+  readonly pooledProjections: Values
+  /** Written by the run. */
+  readonly output: Values
+}
+
+export class RowBuffers {
+  readonly dtype: TensorDtype
+  /** Rows there is room for. */
+  capacity = 0
+  latents: Values = new Float32Array(0)
+  timesteps = new Float32Array(0)
+  embeds: Values = new Float32Array(0)
+  pooled: Values = new Float32Array(0)
+  output: Values = new Float32Array(0)
+  /** Whose embeddings lie in each place. */
+  places: (RowInput | undefined)[] = []
+  /** Prompt rows copied so far, for telemetry and tests. */
+  copiedPrompts = 0
+
+  constructor(dtype: TensorDtype) {
+    this.dtype = dtype
+  }
+
+  /** Lays out the rows; `places[i]` of the result is where row i lies. */
+  pack(rows: readonly RowInput[]): { packed: PackedRows; places: number[] } {
+    const first = rows[0]
+    if (first === undefined) throw new RangeError('Expected at least one row to pack, got none')
+    if (rows.length > this.capacity) this.grow(rows.length, first)
+    const places = this.assignPlaces(rows)
+    for (const [index, row] of rows.entries()) {
+      const place = places[index] as number
+      write(this.latents, row.latents, place)
+      this.timesteps[place] = row.timestep
+      if (isSamePrompt(this.places[place], row)) continue
+      write(this.embeds, row.embeds, place)
+      write(this.pooled, row.pooled, place)
+      this.places[place] = row.keepsPrompt ? row : undefined
+      this.copiedPrompts++
+    }
+    const part = (values: Values, rowLength: number) => values.subarray(0, rows.length * rowLength)
+    const packed = {
+      rows: rows.length,
+      hiddenStates: part(this.latents, first.latents.length),
+      timestep: this.timesteps.subarray(0, rows.length),
+      encoderHiddenStates: part(this.embeds, first.embeds.length),
+      pooledProjections: part(this.pooled, first.pooled.length),
+      output: part(this.output, first.latents.length),
+    }
+    return { packed, places }
+  }
+
+  /** Copies the output row in `place` to `target`. */
+  unpack(place: number, target: Float32Array): void {
+    const row = this.output.subarray(place * target.length, (place + 1) * target.length)
+    target.set(row instanceof Uint16Array ? fromFloat16Bits(row) : row)
+  }
+
+  /** Bytes held. */
+  get bytes(): number {
+    return [this.latents, this.timesteps, this.embeds, this.pooled, this.output].reduce((sum, values) => sum + values.byteLength, 0)
+  }
+
+  /** Rows that are in place stay; the others take what is free. */
+  assignPlaces(rows: readonly RowInput[]): number[] {
+    const free = new Set(rows.keys())
+    const places = rows.map((row) => {
+      for (const place of free) {
+        if (!isSamePrompt(this.places[place], row)) continue
+        free.delete(place)
+        return place
+      }
+      return undefined
+    })
+    const rest = free.values()
+    return places.map((place) => place ?? (rest.next().value as number))
+  }
+
+  grow(rows: number, { latents, embeds, pooled }: RowInput): void {
+    const make = (length: number): Values => (this.dtype === 'float16' ? new Uint16Array(length) : new Float32Array(length))
+    this.capacity = rows
+    this.latents = make(rows * latents.length)
+    this.timesteps = new Float32Array(rows)
+    this.embeds = make(rows * embeds.length)
+    this.pooled = make(rows * pooled.length)
+    this.output = make(rows * latents.length)
+    this.places = []
+  }
+}
+
+function write(buffer: Values, row: Float32Array, place: number): void {
+  buffer.set(buffer instanceof Uint16Array ? toFloat16Bits(row) : row, place * row.length)
+}
+
+function isSamePrompt(placed: RowInput | undefined, row: RowInput): boolean {
+  return placed !== undefined && showsSame(placed.embeds, row.embeds) && showsSame(placed.pooled, row.pooled)
+}
+
+/** Whether two views show the same memory. */
+function showsSame(a: Float32Array, b: Float32Array): boolean {
+  return a.buffer === b.buffer && a.byteOffset === b.byteOffset && a.length === b.length
+}

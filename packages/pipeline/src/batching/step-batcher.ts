@@ -1,0 +1,287 @@
+/**
+ * Continuous batching: the rows of all requests share the transformer's runs, whatever step each request is at.
+ *
+ * A call is one request's rows at one step: its pictures, once with the prompt and, with guidance, once without. It goes through
+ *
+ *     waiting ──step()──► running ──all rows done──► resolved
+ *        │  ▲                │
+ *        │  └─ rows left ────┤ the runtime runs out of memory: fewer rows, tried again
+ *        └─ aborted ─────────┴─ the run fails: rejected
+ *
+ * `forward` adds a call to those waiting and asks the device for a turn. When the turn comes, `step` drops what was aborted, lets the policy
+ * choose rows that fit together, runs them at once, and hands each call its part. A call whose rows are all done resolves; its request works
+ * out its next latents and comes back with its next call before the next turn. So requests join at any step and leave when they are done.
+ *
+ * Invariant: a row comes out as it would alone, whoever runs beside it; a step runs only rows that are still wanted.
+ * Knows nothing about prompts, guidance, schedulers or sessions: rows in, rows out. Runs in the engine process.
+ */
+import { concatRows, rowsOf, sliceRows } from '../tensor/rows.ts'
+import { Tensor } from '../tensor/tensor.ts'
+import type { TensorDtype } from '../tensor/tensor.ts'
+import { batchPolicies, selectBatch } from './batch-policy.ts'
+import type { BatchPolicy, BatchPolicyName, BatchShare, WaitingCall } from './batch-policy.ts'
+import { BatchProfile } from './batch-profile.ts'
+import { deviceQueue } from './device-queue.ts'
+import { isOutOfMemory, OutOfMemoryError } from './out-of-memory.ts'
+import { RowBuffers } from './row-buffers.ts'
+import type { PackedRows, RowInput } from './row-buffers.ts'
+
+export interface StepBatcherOptions {
+  /** Most rows in one run, from 1. Only a limit: how many are good is measured. Default none. */
+  readonly maxBatchRows?: number | undefined
+  /** Who goes first: 'srpt', shortest remaining work with ageing, or 'fcfs', first come first served. Default 'srpt'. */
+  readonly policy?: BatchPolicyName | undefined
+}
+
+/** The graph that runs packed rows. */
+export interface StepRunner {
+  /** Precision of its inputs and output. */
+  readonly dtype: TensorDtype
+  /** True for an export with one timestep for the whole batch: only rows of one timestep fit together. */
+  readonly takesOneTimestep: boolean
+  /** Length of the batch axis where the export fixes it. */
+  readonly fixedRows: number | undefined
+  /** Runs at once, in the turn the batcher holds; the result lies in `packed.output`. `dims`: of one row of latents and of embeddings. */
+  run(packed: PackedRows, dims: RowDims): Promise<void>
+}
+
+export interface RowDims {
+  /** [in_channels, height / 8, width / 8] */
+  readonly latents: readonly number[]
+  /** [tokens, joint_attention_dim] */
+  readonly embeds: readonly number[]
+}
+
+export interface StepInput {
+  /** (batch, in_channels, height / 8, width / 8) */
+  readonly hiddenStates: Tensor
+  /** One per row, 0 to 1000. */
+  readonly timestep: Float32Array
+  /** (batch, sequence, joint_attention_dim) */
+  readonly encoderHiddenStates: Tensor
+  /** (batch, pooled_projection_dim) */
+  readonly pooledProjections: Tensor
+}
+
+/** What the batcher may know of the request behind a call. With it, embeddings must not be written to while the request runs. */
+export interface StepContext {
+  /** When the request came, on the clock of performance.now(). */
+  readonly arrivedAtMs: number
+  /** Rows the request still has to run, those of this call included. */
+  readonly remainingRows: number
+  /** Drops the call before the next run; it then rejects with the signal's reason. */
+  readonly signal?: AbortSignal | undefined
+}
+
+/** One run, for whoever watches. */
+export interface StepRecord {
+  /** 'latent sides + tokens', as in "16x16+40". */
+  readonly size: string
+  readonly rows: number
+  /** Calls that took part. */
+  readonly calls: number
+  /** Milliseconds from packing to the last row handed out. */
+  readonly durationMs: number
+  /** Milliseconds of these inside the runtime. */
+  readonly runMs: number
+  /** Longest wait of a call in this step since it came, milliseconds. */
+  readonly waitMs: number
+  /** Rows that stayed waiting. */
+  readonly rowsLeft: number
+}
+
+interface StepCall extends WaitingCall {
+  /** Key of its times and buffers: its shape, without what else has to agree. */
+  readonly size: string
+  readonly input: StepInput
+  readonly context: StepContext | undefined
+  readonly dims: RowDims
+  readonly cameAtMs: number
+  readonly output: Tensor
+  /** Rows waiting; those before them have run. */
+  rows: number
+  settled: boolean
+  resolve(output: Tensor): void
+  reject(reason: unknown): void
+}
+
+/** Shapes whose buffers are kept; the longest unused goes first. */
+const KEPT_SHAPES = 8
+
+export class StepBatcher {
+  readonly runner: StepRunner
+  readonly policy: BatchPolicy
+  readonly profile: BatchProfile
+  readonly buffers = new Map<string, RowBuffers>()
+  /** Called after every run. */
+  onStep: ((record: StepRecord) => void) | undefined
+  /** Called when the runtime has run out of memory, before the rows are tried again. */
+  onOutOfMemory: (() => void) | undefined
+  waiting: StepCall[] = []
+  /** A turn has been asked for and not begun. */
+  scheduled = false
+  calls = 0
+
+  constructor(runner: StepRunner, options: StepBatcherOptions = {}) {
+    this.runner = runner
+    this.policy = batchPolicies[options.policy ?? 'srpt']
+    this.profile = new BatchProfile({ maxRows: Math.min(options.maxBatchRows ?? Infinity, runner.fixedRows ?? Infinity) })
+  }
+
+  /** Predicted velocity of each row: dims of hiddenStates. */
+  async forward(input: StepInput, context?: StepContext): Promise<Tensor> {
+    const { timestep } = input
+    if (this.runner.takesOneTimestep && timestep.some((value) => value !== timestep[0])) {
+      const rows = Array.from(timestep, (_, row) => this.forward(rowOf(input, row), context))
+      return concatRows(await Promise.all(rows))
+    }
+    return new Promise((resolve, reject) => {
+      this.waiting.push(this.toCall(input, context, resolve, reject))
+      this.schedule()
+    })
+  }
+
+  schedule(): void {
+    if (this.scheduled || this.waiting.length === 0) return
+    this.scheduled = true
+    void deviceQueue.run('step', () => this.step())
+  }
+
+  /** One run of the transformer, for the rows whose turn it is. */
+  async step(): Promise<void> {
+    this.scheduled = false
+    this.dropAborted()
+    const batch = this.chooseRows()
+    if (batch.length > 0) await this.runRows(batch)
+    this.waiting = this.waiting.filter((call) => !call.settled)
+    this.schedule()
+  }
+
+  dropAborted(): void {
+    for (const call of this.waiting)
+      if (call.context?.signal?.aborted === true) settle(call, () => call.reject(call.context?.signal?.reason))
+    this.waiting = this.waiting.filter((call) => !call.settled)
+  }
+
+  chooseRows(): BatchShare<StepCall>[] {
+    return selectBatch(this.waiting, this.policy, performance.now(), ({ size }, rows) => this.profile.rowsFor(size, rows))
+  }
+
+  /** Packs, runs and unpacks. Never throws: what goes wrong is the calls' to know. */
+  async runRows(batch: readonly BatchShare<StepCall>[]): Promise<void> {
+    const startedAt = performance.now()
+    const { size, dims } = (batch[0] as BatchShare<StepCall>).call
+    const rows = batch.flatMap(({ call, rows }) => nextRows(call, rows))
+    try {
+      const buffers = this.buffersFor(size)
+      const { packed, places } = buffers.pack(rows.map(({ input }) => input))
+      const runAt = performance.now()
+      await this.runner.run(packed, dims)
+      const ranAt = performance.now()
+      for (const [index, { target }] of rows.entries()) buffers.unpack(places[index] as number, target)
+      for (const { call, rows } of batch) {
+        call.rows -= rows
+        if (call.rows === 0) settle(call, () => call.resolve(call.output))
+      }
+      this.profile.observe(size, rows.length, performance.now() - startedAt)
+      this.onStep?.({
+        size,
+        rows: rows.length,
+        calls: batch.length,
+        durationMs: performance.now() - startedAt,
+        runMs: ranAt - runAt,
+        waitMs: startedAt - Math.min(...batch.map(({ call }) => call.cameAtMs)),
+        rowsLeft: this.waiting.reduce((sum, call) => sum + call.rows, 0),
+      })
+    } catch (error) {
+      this.recover(batch, rows.length, error)
+    }
+  }
+
+  /** Out of memory with many rows: fewer from now on, and these are tried again. Anything else is the end of the calls. */
+  recover(batch: readonly BatchShare<StepCall>[], rows: number, error: unknown): void {
+    const outOfMemory = isOutOfMemory(error)
+    if (outOfMemory) {
+      this.buffers.clear()
+      this.onOutOfMemory?.()
+      if (rows > 1) {
+        this.profile.maxRows = Math.ceil(rows / 2)
+        return
+      }
+    }
+    const reason = outOfMemory ? new OutOfMemoryError('a step of one row', { cause: error }) : error
+    for (const { call } of batch) settle(call, () => call.reject(reason))
+  }
+
+  buffersFor(size: string): RowBuffers {
+    const buffers = this.buffers.get(size) ?? new RowBuffers(this.runner.dtype)
+    // Set again at the end, so that the first is the longest unused.
+    this.buffers.delete(size)
+    this.buffers.set(size, buffers)
+    for (const oldest of this.buffers.keys()) if (this.buffers.size > KEPT_SHAPES) this.buffers.delete(oldest)
+    return buffers
+  }
+
+  toCall(input: StepInput, context: StepContext | undefined, resolve: StepCall['resolve'], reject: StepCall['reject']): StepCall {
+    const { hiddenStates, timestep, encoderHiddenStates, pooledProjections } = input
+    const rows = rowsOf(hiddenStates)
+    if (timestep.length !== rows) throw new RangeError(`Expected ${rows} timesteps, one per row, got ${timestep.length}`)
+    for (const [name, tensor] of Object.entries({ encoderHiddenStates, pooledProjections }))
+      if (rowsOf(tensor) !== rows) throw new RangeError(`Expected ${name} of ${rows} rows, got ${rowsOf(tensor)}`)
+    const [, channels = 0, height = 0, width = 0] = hiddenStates.dims
+    const [, tokens = 0, tokenWidth = 0] = encoderHiddenStates.dims
+    const size = `${height}x${width}+${tokens}`
+    const cameAtMs = performance.now()
+    const rowMs = this.profile.rowMs(size, height * width + tokens)
+    return {
+      input,
+      context,
+      dims: { latents: [channels, height, width], embeds: [tokens, tokenWidth] },
+      rows,
+      size,
+      shape: this.runner.takesOneTimestep ? `${size}@${timestep[0]}` : size,
+      order: this.calls++,
+      arrivedAtMs: context?.arrivedAtMs ?? cameAtMs,
+      remainingMs: (context?.remainingRows ?? rows) * rowMs,
+      cameAtMs,
+      output: new Tensor(new Float32Array(hiddenStates.numel), hiddenStates.dims, this.runner.dtype),
+      settled: false,
+      resolve,
+      reject,
+    }
+  }
+}
+
+function rowOf(input: StepInput, row: number): StepInput {
+  const { hiddenStates, timestep, encoderHiddenStates, pooledProjections } = input
+  return {
+    hiddenStates: sliceRows(hiddenStates, row, row + 1),
+    timestep: timestep.slice(row, row + 1),
+    encoderHiddenStates: sliceRows(encoderHiddenStates, row, row + 1),
+    pooledProjections: sliceRows(pooledProjections, row, row + 1),
+  }
+}
+
+/** The next `count` rows of a call: what goes in, and where the result belongs. */
+function nextRows({ input, context, output, rows }: StepCall, count: number): { input: RowInput; target: Float32Array }[] {
+  const total = rowsOf(output)
+  return Array.from({ length: count }, (_, offset) => {
+    const row = total - rows + offset
+    const part = ({ data }: Tensor) => data.subarray((row * data.length) / total, ((row + 1) * data.length) / total)
+    return {
+      input: {
+        latents: part(input.hiddenStates),
+        timestep: input.timestep[row] as number,
+        embeds: part(input.encoderHiddenStates),
+        pooled: part(input.pooledProjections),
+        keepsPrompt: context !== undefined,
+      },
+      target: part(output),
+    }
+  })
+}
+
+function settle(call: StepCall, how: () => void): void {
+  call.settled = true
+  how()
+}
