@@ -1,0 +1,86 @@
+/**
+ * The documents that are made from the code: variables of both services, error codes. `npm run docs` writes them; a test fails when one of
+ * them is not what the code says now.
+ */
+import { z } from 'zod'
+import { jobErrorTable, problemTable } from '../packages/contract/src/index.ts'
+import { apiVariables } from '../services/api/src/config.ts'
+import { workerVariables } from '../services/gpu-worker/src/config.ts'
+
+interface Variable {
+  name: string
+  /** As it would be written in the environment; empty when unset by default. */
+  default: string
+  description: string
+  usedBy: string[]
+}
+
+/** Path in the repository → text. */
+export function generatedDocs(): Record<string, string> {
+  const variables = collectVariables()
+  return { '.env.example': toEnvExample(variables), 'docs/variables.md': toVariableTable(variables), 'docs/errors.md': toErrorTables() }
+}
+
+function collectVariables(): Variable[] {
+  const found = new Map<string, Variable>()
+  for (const [service, schemas] of Object.entries({ api: apiVariables, 'gpu-worker': workerVariables })) {
+    for (const [name, schema] of Object.entries(schemas as Record<string, z.ZodType>)) {
+      const { default: value } = z.toJSONSchema(schema, { io: 'input', unrepresentable: 'any' }) as { default?: unknown }
+      const variable = found.get(name) ?? { name, default: toText(value), description: schema.description ?? '', usedBy: [] }
+      if (variable.description === '') throw new Error(`Expected ${name} to have a description, got none`)
+      variable.usedBy.push(service)
+      found.set(name, variable)
+    }
+  }
+  return [...found.values()]
+}
+
+function toText(value: unknown): string {
+  if (value === undefined) return ''
+  if (Array.isArray(value)) return value.join(',')
+  return typeof value === 'string' ? value : JSON.stringify(value)
+}
+
+function toEnvExample(variables: Variable[]): string {
+  const entries = variables.map(
+    ({ name, default: value, description, usedBy }) => `# ${description} (${usedBy.join(', ')})\n#${name}=${value}\n`,
+  )
+  return `# Every variable, with its default. Remove the # to set one. Written by \`npm run docs\`.\n\n${entries.join('\n')}`
+}
+
+function toVariableTable(variables: Variable[]): string {
+  const rows = variables.map(
+    ({ name, default: value, description, usedBy }) =>
+      `| \`${name}\` | ${value === '' ? '' : `\`${value}\``} | ${usedBy.join(', ')} | ${description.replaceAll('|', '\\|')} |`,
+  )
+  const intro = 'A variable set to nothing counts as unset. All problems are told at once, by name, and the service ends with 1.'
+  return `# Variables\n\n${intro} Written by \`npm run docs\`.\n\n| name | default | read by | meaning |\n|---|---|---|---|\n${rows.join('\n')}\n`
+}
+
+function toErrorTables(): string {
+  const problems = Object.entries(problemTable).map(
+    ([code, row]) => `| \`${code}\` | ${row.status} | ${row.retryable ? 'yes' : 'no'} | ${row.title} |`,
+  )
+  const ends = Object.entries(jobErrorTable).map(([code, row]) => `| \`${code}\` | ${row.retryable ? 'yes' : 'no'} | ${row.message} |`)
+  return `# Errors
+
+Written by \`npm run docs\` from \`packages/contract/src/errors.ts\`.
+
+## Answers
+
+Every error is \`application/problem+json\` (RFC 9457) with \`code\`, \`status\`, \`title\`, \`detail\`, \`retryable\` and \`request_id\`; \`invalid_request\`
+has \`errors\`, one entry for each refused field with \`field\`, \`expected\` and \`received\`. A retryable one has \`Retry-After\` where the time is known.
+
+| code | status | retryable | title |
+|---|--:|---|---|
+${problems.join('\n')}
+
+## Failed jobs
+
+\`error.code\` of a job whose status is \`failed\`. Retryable: the same job, submitted again, may succeed.
+
+| code | retryable | message |
+|---|---|---|
+${ends.join('\n')}
+`
+}
