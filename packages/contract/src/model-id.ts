@@ -10,9 +10,9 @@ export const modelPresetNames = [
 
 export const defaultModel = 'tiny-scenes'
 
-/** The id of the model at `model`: a preset's name as it is, else the base name of the folder. */
+/** The id of the model at `model`: the preset of that name or folder, else the base name of the folder. */
 export function toModelId(model: string): string {
-  const trimmed = model.replace(/[/\\]+$/, '')
-  if ((modelPresetNames as readonly string[]).includes(trimmed)) return trimmed
-  return trimmed.split(/[/\\]/).at(-1) ?? trimmed
+  const path = model.replace(/[/\\]+$/, '')
+  const name = path.split(/[/\\]/).at(-1) ?? path
+  return modelPresetNames.find((preset) => preset === path || preset.endsWith(`/${name}`)) ?? name
 }

@@ -1,0 +1,51 @@
+import { afterAll, beforeAll, expect, test } from 'vitest'
+import { findFreePort, startRedis } from '../test/redis-server.ts'
+import type { RedisServer } from '../test/redis-server.ts'
+import { isRedisUnavailable } from './redis-unavailable.ts'
+import { createRedis, waitUntilReady } from './redis.ts'
+
+let server: RedisServer
+beforeAll(async () => {
+  server = await startRedis()
+})
+afterAll(async () => {
+  await server.stop()
+})
+
+const errorOf = async (promise: Promise<unknown>): Promise<unknown> =>
+  await promise.then(
+    () => undefined,
+    (error: unknown) => error,
+  )
+
+test('a server that was never there, went away, freezes, or refuses writes is unavailable', async () => {
+  const never = createRedis({ url: `redis://127.0.0.1:${await findFreePort()}`, use: 'request', onError: () => {} })
+  expect(isRedisUnavailable(await errorOf(never.get('a')))).toBe(true)
+  never.disconnect()
+
+  const redis = createRedis({ url: server.url, use: 'request', onError: () => {} })
+  await waitUntilReady(redis, 5000)
+  server.pause()
+  expect(isRedisUnavailable(await errorOf(redis.get('a')))).toBe(true)
+  server.resume()
+  await redis.config('SET', 'maxmemory', '1')
+  expect(isRedisUnavailable(await errorOf(redis.set('a', 'b')))).toBe(true)
+  await redis.config('SET', 'maxmemory', '0')
+  const lost = Promise.all(Array.from({ length: 100 }, () => errorOf(redis.blpop('nothing', 60))))
+  await server.kill()
+  expect((await lost).every((error) => isRedisUnavailable(error))).toBe(true)
+  redis.disconnect()
+  expect(isRedisUnavailable(await errorOf(redis.get('a')))).toBe(true)
+})
+
+test('our own mistakes are not', async () => {
+  await server.restart()
+  const redis = createRedis({ url: server.url, use: 'request', onError: () => {} })
+  await waitUntilReady(redis, 5000)
+  await redis.set('text', 'x')
+  expect(isRedisUnavailable(await errorOf(redis.lpush('text', 'y')))).toBe(false)
+  expect(isRedisUnavailable(await errorOf(redis.call('NONSENSE')))).toBe(false)
+  redis.disconnect()
+  expect(isRedisUnavailable(new TypeError('x'))).toBe(false)
+  expect(isRedisUnavailable(Object.assign(new Error('no such file'), { code: 'ENOENT', syscall: 'open' }))).toBe(false)
+})

@@ -1,0 +1,51 @@
+import { afterAll, describe, expect, test } from 'vitest'
+import type { Job } from '@easel/contract'
+import { startS3Server } from '@easel/storage/test/s3-server'
+import { startTestApi } from './start-api.ts'
+
+const server = await startS3Server()
+
+describe('with pictures in S3', () => {
+  if ('skipped' in server) {
+    test('needs a server', ({ skip }) => {
+      skip(server.skipped)
+      expect.unreachable()
+    })
+    return
+  }
+  afterAll(() => server.stop())
+
+  test('the stable URL leads to a freshly signed one, and the job names one too', async () => {
+    const { endpoint, accessKeyId, secretAccessKey } = server
+    const env = {
+      STORAGE: 's3',
+      S3_ENDPOINT: endpoint,
+      S3_BUCKET: 'easel-api',
+      S3_ACCESS_KEY_ID: accessKeyId,
+      S3_SECRET_ACCESS_KEY: secretAccessKey,
+    }
+    const api = await startTestApi({ env })
+    await api.deps.storage.check()
+    const { id } = await api.submit()
+    await api.worker.succeed(id)
+    const { output } = (await (await api.get(`/v1/jobs/${id}`)).json()) as Job
+    const [image] = output?.images ?? []
+    expect(image?.url).toBe(`${api.url}/images/${id}-0.png`)
+    expect(await (await fetch(image?.direct_url ?? '')).text()).toBe(`picture 0 of ${id}`)
+    expect(Date.parse(image?.direct_url_expires_at ?? '')).toBeGreaterThan(Date.now())
+
+    const redirect = await fetch(image?.url ?? '', { redirect: 'manual' })
+    expect(redirect.status).toBe(302)
+    expect(redirect.headers.get('cache-control')).toMatch(/^private, max-age=\d+$/)
+    expect(new URL(redirect.headers.get('location') ?? '').searchParams.has('X-Amz-Signature')).toBe(true)
+    expect(await (await fetch(image?.url ?? '')).text()).toBe(`picture 0 of ${id}`)
+
+    expect((await api.get(`/images/${id}-1.png`)).status).toBe(404)
+    await server.kill()
+    const lost = await api.get(`/images/${id}-0.png`)
+    expect([lost.status, lost.headers.get('content-type')]).toEqual([503, 'application/problem+json'])
+    expect(Number(lost.headers.get('retry-after'))).toBeGreaterThan(0)
+    expect((await (await api.get('/readyz')).json()) as { status: string }).toMatchObject({ status: 'ready' })
+    await api.close()
+  })
+})
