@@ -3,7 +3,14 @@ import { parsePreferWait } from './prefer-wait.ts'
 
 test('the wait of a Prefer header is read as RFC 7240 writes it, and capped', () => {
   const read = (header?: string): number | undefined => parsePreferWait(header, 60)
-  for (const header of ['wait=10', 'Wait = 10', 'wait="10"', 'respond-async, wait=10', 'wait=10; foo="a,b;c"', 'x="wait=3,wait=4", wait=10']) {
+  for (const header of [
+    'wait=10',
+    'Wait = 10',
+    'wait="10"',
+    'respond-async, wait=10',
+    'wait=10; foo="a,b;c"',
+    'x="wait=3,wait=4", wait=10',
+  ]) {
     expect(read(header)).toBe(10)
   }
   expect(read('wait=10, wait=20')).toBe(10)
@@ -14,7 +21,19 @@ test('the wait of a Prefer header is read as RFC 7240 writes it, and capped', ()
 })
 
 test('a wait that is no number of seconds, and a header without one, are ignored', () => {
-  for (const header of [undefined, '', 'respond-async', 'wait=ten', 'wait=-1', 'wait=1.5', 'wait=1e3', 'x=wait', 'waiting=3', ',,;', '"wait=3"']) {
+  for (const header of [
+    undefined,
+    '',
+    'respond-async',
+    'wait=ten',
+    'wait=-1',
+    'wait=1.5',
+    'wait=1e3',
+    'x=wait',
+    'waiting=3',
+    ',,;',
+    '"wait=3"',
+  ]) {
     expect(parsePreferWait(header, 60)).toBeUndefined()
   }
 })

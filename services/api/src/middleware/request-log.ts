@@ -7,7 +7,6 @@ export function requestLog(logger: Logger) {
   return createMiddleware<AppEnv>(async function logRequest(c, next) {
     const startedAt = performance.now()
     c.set('logger', logger.child({ requestId: c.var.requestId }))
-    c.set('owner', 'public')
     await next()
     const ms = Math.round(performance.now() - startedAt)
     c.var.logger.debug({ method: c.req.method, path: c.req.path, status: c.res.status, ms }, 'request')

@@ -1,0 +1,96 @@
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { startTestApi } from '../../test/start-api.ts'
+import type { TestApi } from '../../test/start-api.ts'
+import { readConfig } from '../config.ts'
+import { parseApiKeys } from './api-keys.ts'
+
+describe('API_KEYS', () => {
+  test('keys with and without a name are kept as hashes only', () => {
+    const keys = parseApiKeys('alice:alice-secret, other-secret')
+    expect(keys.map((key) => key.name)).toEqual(['alice', keys[1]?.owner.slice(0, 8)])
+    expect(keys[0]?.owner).toMatch(/^[0-9a-f]{16}$/)
+    expect(JSON.stringify(keys)).not.toContain('secret')
+  })
+
+  test('keys that are short, doubled or malformed are refused without being shown', () => {
+    for (const text of [
+      'short',
+      'a:',
+      'good-key-1,',
+      'bad name:good-key-1',
+      'good-key-1,x:good-key-1',
+      'x:good-key-1,x:good-key-2',
+      'käsekäse1',
+    ]) {
+      expect(() => parseApiKeys(text)).toThrow(/^Expected (?!.*(good-key|short|käse))/)
+    }
+    expect(() => readConfig({ API_KEYS: 'short' })).toThrow(/API_KEYS: Expected 8 to 256/)
+    expect(readConfig({ API_KEYS: '' }).API_KEYS).toEqual([])
+  })
+})
+
+describe('an api with keys', () => {
+  let api: TestApi
+  beforeAll(async () => {
+    api = await startTestApi({ env: { API_KEYS: 'alice:alice-secret,bob-bob-secret' } })
+  })
+  afterAll(() => api.close())
+  const alice = { Authorization: 'Bearer alice-secret' }
+  const bob = { 'X-API-Key': 'bob-bob-secret' }
+
+  test('a request without a key of the list is answered with 401 and a challenge', async () => {
+    for (const headers of [
+      {},
+      { Authorization: 'Bearer wrong-secret' },
+      { Authorization: 'alice-secret' },
+      { Authorization: 'Basic alice-secret' },
+    ]) {
+      const response = await api.get('/v1/jobs/x', { headers })
+      expect(response.status).toBe(401)
+      expect(response.headers.get('WWW-Authenticate')).toBe('Bearer realm="easel"')
+      expect(await response.json()).toMatchObject({ code: 'unauthorized', retryable: false })
+    }
+  })
+
+  test('every way that clients send a key is taken', async () => {
+    for (const headers of [
+      alice,
+      bob,
+      { Authorization: 'bearer  alice-secret' },
+      { Authorization: 'Key alice-secret' },
+      { Authorization: 'Token bob-bob-secret' },
+      { 'x-api-key': 'alice-secret' },
+    ] as Record<string, string>[]) {
+      expect((await api.get('/v1/capabilities', { headers })).status).toBe(200)
+    }
+  })
+
+  test('health, description and images are open, and nothing else is', async () => {
+    for (const path of ['/livez', '/readyz', '/openapi.json', '/images/x.png']) expect((await api.get(path)).status).not.toBe(401)
+    for (const path of ['/v1/jobs', '/v1/capabilities', '/metrics', '/images', '/x/../v1/jobs'])
+      expect((await api.get(path)).status).toBe(401)
+    expect((await api.post('/api/diffusers/inference', { prompt: 'p' })).status).toBe(401)
+  })
+
+  test('a browser may ask beforehand without a key', async () => {
+    const headers = {
+      Origin: 'https://example.com',
+      'Access-Control-Request-Method': 'POST',
+      'Access-Control-Request-Headers': 'authorization',
+    }
+    expect((await api.get('/v1/jobs', { method: 'OPTIONS', headers })).status).toBe(204)
+  })
+
+  test('the jobs of one key do not exist for another', async () => {
+    const created = await api.post('/v1/jobs', { prompt: 'p' }, alice)
+    const { id } = (await created.json()) as { id: string }
+    expect((await api.get(`/v1/jobs/${id}`, { headers: alice })).status).toBe(200)
+    for (const path of [`/v1/jobs/${id}`, `/v1/jobs/${id}/events`]) {
+      const response = await api.get(path, { headers: bob })
+      expect(response.status).toBe(404)
+      expect(await response.json()).toMatchObject({ code: 'not_found' })
+    }
+    expect((await api.post(`/v1/jobs/${id}/cancel`, {}, bob)).status).toBe(404)
+    expect((await api.deps.store.get(id))?.status).toBe('queued')
+  })
+})

@@ -1,0 +1,86 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import { afterEach, describe, expect, test } from 'vitest'
+import { startTestApi } from '../../test/start-api.ts'
+import type { StartApiOptions, TestApi } from '../../test/start-api.ts'
+import { readConfig } from '../config.ts'
+import { parseRateLimit } from './rate-limit.ts'
+
+const apis: TestApi[] = []
+const start = async (options: StartApiOptions): Promise<TestApi> => {
+  const api = await startTestApi(options)
+  apis.push(api)
+  return api
+}
+afterEach(async () => {
+  // The first owns the Redis of the others.
+  for (const api of apis.splice(0).reverse()) await api.close()
+})
+
+describe('RATE_LIMIT', () => {
+  test('is a count and a period', () => {
+    expect(parseRateLimit('60/min')).toEqual({ requests: 60, windowSeconds: 60 })
+    expect(parseRateLimit(' 5/s ')).toEqual({ requests: 5, windowSeconds: 1 })
+    expect(parseRateLimit('1000/3600')).toEqual({ requests: 1000, windowSeconds: 3600 })
+    expect(parseRateLimit('9/day').windowSeconds).toBe(86_400)
+  })
+
+  test('anything else is refused', () => {
+    for (const text of [
+      '60',
+      '60/',
+      '/min',
+      '0/min',
+      '60/0',
+      '-1/min',
+      '6.5/min',
+      '60/fortnight',
+      '60/min/min',
+      '60/constructor',
+      '1e3/s',
+    ]) {
+      expect(() => parseRateLimit(text)).toThrow(/^Expected COUNT\/PERIOD/)
+    }
+    expect(() => readConfig({ RATE_LIMIT: 'lots' })).toThrow(/RATE_LIMIT: Expected COUNT\/PERIOD/)
+  })
+})
+
+describe('an api with a rate limit', () => {
+  test('tells what is left, refuses what is too much, and takes requests again after Retry-After', async () => {
+    const api = await start({ env: { RATE_LIMIT: '3/2' } })
+    const left: (string | null)[] = []
+    for (let i = 0; i < 3; i++) left.push((await api.get('/v1/capabilities')).headers.get('RateLimit'))
+    expect(left.map((text) => /^"default";r=(\d);t=[12]$/.exec(text ?? '')?.[1])).toEqual(['2', '1', '0'])
+    const refused = await api.get('/v1/capabilities')
+    expect(refused.status).toBe(429)
+    expect(refused.headers.get('RateLimit-Policy')).toBe('"default";q=3;w=2')
+    expect(refused.headers.get('RateLimit')).toMatch(/^"default";r=0;t=[12]$/)
+    expect(await refused.json()).toMatchObject({ code: 'rate_limited', retryable: true })
+    const retryAfter = Number(refused.headers.get('Retry-After'))
+    expect([1, 2]).toContain(retryAfter)
+    await sleep(retryAfter * 1000)
+    expect((await api.get('/v1/capabilities')).status).toBe(200)
+  })
+
+  test('counts all replicas together, each key apart, and open paths not at all', async () => {
+    const env = { RATE_LIMIT: '2/min', API_KEYS: 'alice-secret,bob-bob-secret' }
+    const first = await start({ env })
+    const second = await start({ env, redis: first.redis })
+    const ask = async (api: TestApi, key: string): Promise<number> =>
+      (await api.get('/v1/capabilities', { headers: { 'X-API-Key': key } })).status
+    expect([await ask(first, 'alice-secret'), await ask(second, 'alice-secret'), await ask(first, 'alice-secret')]).toEqual([200, 200, 429])
+    expect(await ask(second, 'bob-bob-secret')).toBe(200)
+    for (let i = 0; i < 5; i++) expect((await first.get('/livez')).status).toBe(200)
+  })
+
+  test('believes X-Forwarded-For only as far as there are trusted proxies', async () => {
+    const env = { RATE_LIMIT: '1/min' }
+    const direct = await start({ env })
+    const behind = await start({ env: { ...env, TRUSTED_PROXIES: '1', QUEUE_PREFIX: '{other}' }, redis: direct.redis })
+    const ask = async (api: TestApi, forwarded: string): Promise<number> =>
+      (await api.get('/v1/capabilities', { headers: { 'X-Forwarded-For': forwarded } })).status
+    expect([await ask(direct, '1.1.1.1'), await ask(direct, '2.2.2.2')]).toEqual([200, 429])
+    expect([await ask(behind, '9.9.9.9, 1.1.1.1'), await ask(behind, '8.8.8.8, 2.2.2.2'), await ask(behind, '7.7.7.7, 1.1.1.1')]).toEqual([
+      200, 200, 429,
+    ])
+  })
+})
