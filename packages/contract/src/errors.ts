@@ -60,16 +60,18 @@ export const fieldErrorSchema = z.object({
 export type FieldError = z.infer<typeof fieldErrorSchema>
 
 /** RFC 9457 problem+json as this service sends it. */
-export const problemSchema = z.object({
-  type: z.string().describe('`about:blank#` and the code.'),
-  title: z.string(),
-  status: z.int(),
-  code: z.enum(Object.keys(problemTable) as [ProblemCode, ...ProblemCode[]]),
-  detail: z.string().optional(),
-  retryable: z.boolean(),
-  errors: z.array(fieldErrorSchema).optional().describe('One entry for each refused field; with `invalid_request` only.'),
-  request_id: z.string().optional(),
-})
+export const problemSchema = z
+  .object({
+    type: z.string().describe('`about:blank#` and the code.'),
+    title: z.string(),
+    status: z.int(),
+    code: z.enum(Object.keys(problemTable) as [ProblemCode, ...ProblemCode[]]),
+    detail: z.string().optional(),
+    retryable: z.boolean(),
+    errors: z.array(fieldErrorSchema).optional().describe('One entry for each refused field; with `invalid_request` only.'),
+    request_id: z.string().optional(),
+  })
+  .meta({ id: 'Problem' })
 export type Problem = z.infer<typeof problemSchema>
 
 /** Thrown anywhere in a request; one place turns it into a response. */

@@ -1,5 +1,5 @@
 /** Entry of the api process: reads the environment, starts, says where it listens, and ends in order on the first SIGTERM or SIGINT. */
-import { pino } from 'pino'
+import { pino, stdTimeFunctions } from 'pino'
 import { ConfigError, readConfig } from './config.ts'
 import type { ApiConfig } from './config.ts'
 import { serveApi } from './serve.ts'
@@ -9,7 +9,12 @@ const lettingGoMs = 10_000
 
 const startedAt = performance.now()
 const config = configOrExit()
-const logger = pino({ level: config.LOG_LEVEL, base: { service: 'api' }, redact: ['req.headers.authorization', '*.secret', '*.apiKey'] })
+const logger = pino({
+  level: config.LOG_LEVEL,
+  timestamp: stdTimeFunctions.isoTime,
+  base: { service: 'api' },
+  redact: ['req.headers.authorization', '*.secret', '*.apiKey'],
+})
 
 try {
   const api = await serveApi({ config, logger })

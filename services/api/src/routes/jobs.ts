@@ -13,7 +13,7 @@ import { describeProblems } from '../middleware/problem.ts'
 const pollSeconds = 1
 
 const jobContent = { 'application/json': { schema: jobSchema } }
-const jobParams = z.object({ id: z.string().max(100).meta({ description: 'Id of the job.' }) })
+const jobParams = z.object({ id: z.string().meta({ description: 'Id of the job.' }) })
 
 export function jobRoutes(deps: AppDeps): Api {
   const app: Api = new OpenAPIHono<AppEnv>()
