@@ -103,7 +103,7 @@ export const apiVariables = {
   ...storageVariables,
 }
 
-export const apiConfigSchema = z
+const apiConfigSchema = z
   .object(apiVariables)
   .superRefine(checkStorageVariables, { when: () => true })
   .transform((variables) => ({
