@@ -1,6 +1,8 @@
 import { createHash } from 'node:crypto'
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import sharp from 'sharp'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { openWorkerBench, toPixels } from '../test/worker-bench.ts'
 import type { WorkerBench } from '../test/worker-bench.ts'
@@ -35,6 +37,54 @@ describe('a job', () => {
     expect(worst).toBeLessThanOrEqual(1)
   })
 
+  test('has previews in its events on request, small JPEGs that come to look like the picture', async () => {
+    const input = { width: 128, height: 128, num_inference_steps: 20 }
+    // The first such job of an engine may end before the projection is fitted.
+    await bench.untilEnded(await bench.submit({ ...input, num_inference_steps: 100 }, { previewEvery: 1 }))
+    const record = await bench.untilEnded(await bench.submit(input, { previewEvery: 5 }))
+    const previews = (await bench.store.readEvents(record.id, '0')).filter((event) => event.type === 'preview')
+    // Only the latest of an image stays.
+    expect(previews.map(({ image, step }) => [image, step])).toEqual([[0, 20]])
+    const [header, base64 = ''] = previews[0]?.data_url.split(',') ?? []
+    expect(header).toBe('data:image/jpeg;base64')
+    const preview = await toPixels(Buffer.from(base64, 'base64'))
+    const picture = await sharp(await bench.pixels(record), { raw: { width: 128, height: 128, channels: 3 } })
+      .resize(16, 16)
+      .raw()
+      .toBuffer()
+    expect(correlation(preview, picture)).toBeGreaterThan(0.8)
+  })
+
+  test.for([
+    ['jpeg', 'jpg', 'image/jpeg'],
+    ['webp', 'webp', 'image/webp'],
+  ] as const)('is stored as %s when asked for', async ([format, extension, contentType]) => {
+    const record = await bench.untilEnded(await bench.submit({ output_format: format, output_quality: 80 }))
+    expect(record.output?.images[0]).toMatchObject({ key: `images/${record.id}-0.${extension}`, content_type: contentType })
+    expect(await sharp(await readFile(join(bench.dir, record.output?.images[0]?.key ?? ''))).metadata()).toMatchObject({ format })
+  })
+
+  test('that was canceled or expired while it waited is not run', async () => {
+    const expired = await bench.submit({}, { expiresAt: Date.now() - 1 })
+    expect(await bench.untilEnded(expired)).toMatchObject({ status: 'failed', error: { code: 'expired' }, runs: 0 })
+    const canceled = await bench.submit({ num_inference_steps: 20 })
+    await bench.store.requestCancel(canceled)
+    expect(await bench.untilEnded(canceled)).toMatchObject({ status: 'canceled', output: undefined })
+  })
+
+  test('with guidance on part of the run differs from one with guidance on all of it', async () => {
+    const [part, all] = await Promise.all([bench.submit({ guidance_interval: [0, 0.5] }), bench.submit({ guidance_interval: [0, 1] })])
+    const [first, second, third] = await Promise.all([part, all, await bench.submit()].map((id) => bench.untilEnded(id)))
+    expect(first?.output?.images[0]?.sha256).not.toBe(second?.output?.images[0]?.sha256)
+    expect(third?.output?.images[0]?.sha256).toBe(second?.output?.images[0]?.sha256)
+  })
+
+  test('that the model cannot run fails as internal, once, and the worker goes on', async () => {
+    const record = await bench.untilEnded(await bench.submit({ width: 65 }))
+    expect(record).toMatchObject({ status: 'failed', runs: 1, error: { code: 'internal' } })
+    expect((await bench.untilEnded(await bench.submit())).status).toBe('succeeded')
+  })
+
   test('of n images has the pictures of seeds seed to seed + n - 1', async () => {
     const [many, ...alone] = await Promise.all([
       bench.submit({ seed: 7, num_images_per_prompt: 3 }),
@@ -45,6 +95,57 @@ describe('a job', () => {
     for (const [n, id] of alone.entries()) {
       const single = await bench.untilEnded(id)
       expect(record.output?.images[n]?.sha256).toBe(single.output?.images[0]?.sha256)
+    }
+  })
+})
+
+function correlation(a: Uint8Array, b: Uint8Array): number {
+  const mean = (values: Uint8Array): number => values.reduce((sum, value) => sum + value, 0) / values.length
+  const [meanA, meanB] = [mean(a), mean(b)]
+  let [ab, aa, bb] = [0, 0, 0]
+  for (const [at, value] of a.entries()) {
+    const [da, db] = [value - meanA, (b[at] ?? 0) - meanB]
+    ab += da * db
+    aa += da * da
+    bb += db * db
+  }
+  return ab / Math.sqrt(aa * bb)
+}
+
+describe('a worker', () => {
+  test('announces its model and its life while it runs, and takes back its life when it ends', async () => {
+    const bench = await openWorkerBench()
+    try {
+      const worker = await bench.startWorker({ env: { MAX_PIXELS: '40000' } })
+      expect(worker.isReady()).toBe(true)
+      expect(await bench.registry.models()).toMatchObject([
+        {
+          id: 'tiny-scenes',
+          provider: 'cpu',
+          defaults: { width: 128, num_inference_steps: 20 },
+          limits: { max_side: 256, max_pixels: 40_000 },
+        },
+      ])
+      expect(await bench.registry.workers()).toMatchObject([{ id: worker.id, model: 'tiny-scenes', concurrency: 8, active: 0 }])
+      // Redis comes back empty.
+      await bench.redis.flushall()
+      await bench.server.restart()
+      while ((await bench.registry.models()).length === 0) await sleep(20)
+      await bench.untilEnded(await bench.submit())
+      await worker.close()
+      expect(await bench.registry.workers()).toEqual([])
+      expect(await bench.registry.models()).toHaveLength(1)
+    } finally {
+      await bench.close()
+    }
+  })
+
+  test('does not start with a limit of pixels below what its model makes by default', async () => {
+    const bench = await openWorkerBench()
+    try {
+      await expect(bench.startWorker({ env: { MAX_PIXELS: '100' } })).rejects.toThrow('Expected MAX_PIXELS to be at least 16384')
+    } finally {
+      await bench.close()
     }
   })
 })

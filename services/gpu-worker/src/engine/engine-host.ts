@@ -4,8 +4,10 @@
  * Invariant: every generate is answered by exactly one done or error; after it nothing here holds the call's latents or pixels. Runs in the
  * engine process. Knows nothing about jobs, files or what happens to the pictures.
  */
-import { Generator, loadPipeline, RequestScopedPipeline, StableDiffusion3Pipeline, Tensor } from '@easel/pipeline'
+import { Generator, isOutOfMemory, loadPipeline, RequestScopedPipeline, StableDiffusion3Pipeline, Tensor } from '@easel/pipeline'
 import type { Device, GenerateParams, GenerateResult, ResumePoint } from '@easel/pipeline'
+import { fitPreviewProjection, project } from './preview-projection.ts'
+import type { PreviewProjection } from './preview-projection.ts'
 import type { Checkpoint, EngineCapabilities, EngineErrorCode, EngineOptions, FromEngine, ToEngine } from './protocol.ts'
 import { StepClock } from './step-clock.ts'
 
@@ -39,18 +41,30 @@ export async function runEngineHost(channel: NodeJS.Process): Promise<void> {
   const stochastic = capabilities.scheduler.config['stochasticSampling'] === true
   const defaultPixels = capabilities.defaults.width * capabilities.defaults.height
 
-  const generate = async ({ id, params, resume }: GenerateMessage): Promise<void> => {
+  // Fitted when the first preview is asked for; until then, and where it cannot be fitted, there are none.
+  let projection: PreviewProjection | undefined
+  let fitting: Promise<void> | undefined
+  const fitProjection = async (): Promise<void> => {
+    try {
+      const { vae, imageProcessor } = pipeline
+      projection = await fitPreviewProjection({ vae, imageProcessor, generate: (request) => scoped.generate(request) })
+    } catch (error) {
+      process.emitWarning(`No previews: ${messageOf(error)}`)
+    }
+  }
+
+  const generate = async ({ id, params, resume, previewEvery = Infinity }: GenerateMessage): Promise<void> => {
     const abort = new AbortController()
-    const { seed, numImagesPerPrompt, guidanceInterval, ...rest } = params
+    const { seed, numImagesPerPrompt, ...rest } = params
     const generators = Array.from({ length: numImagesPerPrompt }, (_, image) => new Generator(BigInt(seed) + BigInt(image)))
     const call: Call = { abort, generators, step: resume?.step ?? 0, latents: undefined }
     calls.set(id, call)
     clock.enter()
+    if (previewEvery < Infinity) fitting ??= fitProjection()
     try {
       const total = params.sigmas?.length ?? params.numInferenceSteps
       const request: GenerateParams = {
         ...rest,
-        ...(guidanceInterval === undefined ? {} : { guidanceInterval }),
         numImagesPerPrompt,
         generator: generators,
         signal: abort.signal,
@@ -60,6 +74,8 @@ export async function runEngineHost(channel: NodeJS.Process): Promise<void> {
           call.latents = latents
           clock.count((numImagesPerPrompt * params.width * params.height) / defaultPixels)
           send({ type: 'progress', id, step: step + 1, total })
+          if (projection === undefined || latents === undefined || (step + 1) % previewEvery !== 0) return
+          for (const image of project(projection, latents)) send({ type: 'preview', id, step: step + 1, ...image })
         },
       }
       const { images, timings }: GenerateResult = await scoped.generate(request)
@@ -136,9 +152,8 @@ function toResumePoint({ step, latents, generatorState }: Checkpoint): ResumePoi
   }
 }
 
-/** The runtimes say it in words only. */
 function toErrorCode(error: unknown): EngineErrorCode {
-  return /out of memory|bad_alloc|failed to allocate|bad allocation/i.test(messageOf(error)) ? 'out_of_memory' : 'internal'
+  return isOutOfMemory(error) ? 'out_of_memory' : 'internal'
 }
 
 function messageOf(error: unknown): string {

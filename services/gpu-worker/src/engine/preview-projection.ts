@@ -1,0 +1,125 @@
+/**
+ * Small pictures of unfinished latents without the VAE: each RGB value is a weighted sum of the latent channels at its place.
+ *
+ * The weights are fitted for the loaded model, once, by least squares over what its own decoder makes of a few small pictures of its own.
+ * Invariant: nothing here changes a call. Runs in the engine process.
+ */
+import { Tensor } from '@easel/pipeline'
+import type { GenerateParams, GenerateResult, StableDiffusion3Pipeline } from '@easel/pipeline'
+import type { EngineImage } from './protocol.ts'
+
+/** For each of R, G, B: one weight a channel, then the constant. Values of 0 to 255. */
+export type PreviewProjection = readonly (readonly number[])[]
+
+/** Scenes that differ in colour, so that the fit sees the channels move. */
+const scenes = ['a red flower in a green field', 'a blue sea and a white sky', 'a black night, a yellow moon', 'a portrait photograph']
+/** Enough for colours; details do not matter. */
+const steps = 8
+/** In latent pixels: small, because the decoder works the same at every size. */
+const side = 16
+
+type ProjectionSource = Pick<StableDiffusion3Pipeline, 'vae' | 'imageProcessor'> & {
+  generate(params: GenerateParams): Promise<GenerateResult>
+}
+
+/** `source` may be called while other calls run only if its `generate` may. */
+export async function fitPreviewProjection(source: ProjectionSource): Promise<PreviewProjection> {
+  const { vae } = source
+  const pixels = side * vae.scale
+  const request = { width: pixels, height: pixels, numInferenceSteps: steps, seed: 0, outputType: 'latent' } as const
+  const { latents } = await source.generate({ ...request, prompt: scenes })
+  if (latents === undefined) throw new Error('Expected latents, got none')
+  const { scaling_factor, shift_factor } = vae.config
+  const terms = (latents.dims[1] ?? 0) + 1
+  // Normal equations: (terms, terms) and (terms, 3).
+  const gram = Array.from({ length: terms }, () => new Float64Array(terms))
+  const moments = Array.from({ length: terms }, () => new Float64Array(3))
+  // A trace of ridge: channels that never move get no weight instead of any.
+  gram.forEach((row, i) => (row[i] = 1e-3))
+  for (let sample = 0; sample < scenes.length; sample++) {
+    const one = sliceRow(latents, sample)
+    const decoded = await vae.decode(
+      new Tensor(
+        one.data.map((value) => value / scaling_factor + shift_factor),
+        one.dims,
+        one.dtype,
+      ),
+    )
+    const [picture] = await source.imageProcessor.postprocess(decoded)
+    if (picture === undefined) continue
+    const colours = shrink(picture.data, picture.width, vae.scale)
+    for (let at = 0; at < side ** 2; at++) {
+      const row = toTerms(one, 0, at)
+      for (let i = 0; i < terms; i++) {
+        for (let j = 0; j < terms; j++) gram[i]![j]! += row[i]! * row[j]!
+        for (let colour = 0; colour < 3; colour++) moments[i]![colour]! += row[i]! * colours[at * 3 + colour]!
+      }
+    }
+  }
+  return [0, 1, 2].map((colour) =>
+    solve(
+      gram,
+      moments.map((row) => row[colour]!),
+    ),
+  )
+}
+
+/** One small picture for each row of latents (rows, channels, h, w): h × w pixels. */
+export function project(projection: PreviewProjection, latents: Tensor): EngineImage[] {
+  const [rows, , height, width] = latents.dims as [number, number, number, number]
+  return Array.from({ length: rows }, (_, index) => {
+    const rgb = new Uint8Array(height * width * 3)
+    for (let at = 0; at < height * width; at++) {
+      const terms = toTerms(latents, index, at)
+      for (let colour = 0; colour < 3; colour++) {
+        const value = projection[colour]!.reduce((sum, weight, term) => sum + weight * terms[term]!, 0)
+        rgb[at * 3 + colour] = Math.min(255, Math.max(0, Math.round(value)))
+      }
+    }
+    return { index, width, height, rgb }
+  })
+}
+
+/** The channels of one row at one place, then 1. */
+function toTerms({ data, dims }: Tensor, row: number, at: number): number[] {
+  const [, channels, height, width] = dims as [number, number, number, number]
+  const plane = height * width
+  const terms = Array.from({ length: channels }, (_, channel) => data[(row * channels + channel) * plane + at]!)
+  terms.push(1)
+  return terms
+}
+
+function sliceRow({ data, dims, dtype }: Tensor, row: number): Tensor {
+  const numel = data.length / (dims[0] ?? 1)
+  return new Tensor(data.slice(row * numel, (row + 1) * numel), [1, ...dims.slice(1)], dtype)
+}
+
+/** Mean colour of every block of side `scale`: RGB, (width / scale)² of them. */
+function shrink(rgb: Uint8Array, width: number, scale: number): Float64Array {
+  const side = width / scale
+  const means = new Float64Array(side * side * 3)
+  for (let y = 0; y < width; y++) {
+    for (let x = 0; x < width; x++) {
+      const block = Math.floor(y / scale) * side + Math.floor(x / scale)
+      for (let colour = 0; colour < 3; colour++) means[block * 3 + colour]! += rgb[(y * width + x) * 3 + colour]! / scale ** 2
+    }
+  }
+  return means
+}
+
+/** x of A x = b for a symmetric positive A, by Gauss elimination with pivots. Leaves its arguments alone. */
+function solve(a: readonly Float64Array[], b: readonly number[]): number[] {
+  const rows = a.map((row, i) => [...row, b[i]!])
+  const n = rows.length
+  for (let i = 0; i < n; i++) {
+    let pivot = i
+    for (let k = i + 1; k < n; k++) if (Math.abs(rows[k]![i]!) > Math.abs(rows[pivot]![i]!)) pivot = k
+    ;[rows[i], rows[pivot]] = [rows[pivot]!, rows[i]!]
+    for (let k = 0; k < n; k++) {
+      if (k === i) continue
+      const factor = rows[k]![i]! / rows[i]![i]!
+      for (let j = i; j <= n; j++) rows[k]![j]! -= factor * rows[i]![j]!
+    }
+  }
+  return rows.map((row, i) => row[n]! / row[i]!)
+}
