@@ -16,12 +16,15 @@ import { createJobFollower } from './events/job-follower.ts'
 import { logTotals } from './log-totals.ts'
 import { startMaintenance } from './maintenance/start-maintenance.ts'
 import { startDelivery } from './webhooks/start-delivery.ts'
+import type { DeliveryOptions } from './webhooks/start-delivery.ts'
 
 export interface ServeOptions {
   config: ApiConfig
   logger: Logger
   /** Clock, ms since the epoch. Default: Date.now. */
   now?: () => number
+  /** How webhooks are sent. Default: as `DeliveryOptions` says. */
+  delivery?: Omit<DeliveryOptions, 'connection'>
 }
 
 export interface RunningApi {
@@ -32,7 +35,7 @@ export interface RunningApi {
   close(): Promise<void>
 }
 
-export async function serveApi({ config, logger, now = Date.now }: ServeOptions): Promise<RunningApi> {
+export async function serveApi({ config, logger, now = Date.now, delivery: deliveryOptions }: ServeOptions): Promise<RunningApi> {
   const stopping = new AbortController()
   const deps = { ...openDeps(config, logger, now), stopping: stopping.signal }
   const app = createApp(deps)
@@ -51,7 +54,7 @@ export async function serveApi({ config, logger, now = Date.now }: ServeOptions)
     use: 'worker',
     onError: (error) => logger.warn({ err: error }, 'redis connection'),
   })
-  const delivery = startDelivery(deps, { connection: background })
+  const delivery = startDelivery(deps, { ...deliveryOptions, connection: background })
   const maintenance = startMaintenance(deps, { connection: background })
 
   return {

@@ -16,6 +16,7 @@ import type { RedisServer } from '@easel/job-store/test/redis-server'
 import type { AppDeps } from '../src/app.ts'
 import { readConfig } from '../src/config.ts'
 import { serveApi } from '../src/serve.ts'
+import type { ServeOptions } from '../src/serve.ts'
 
 /** The limits and defaults of models/tiny-scenes. */
 export const tinyScenes: ModelRecord = {
@@ -25,7 +26,7 @@ export const tinyScenes: ModelRecord = {
   provider: 'cpu',
   scheduler: { class: 'FlowMatchEulerDiscreteScheduler', config: { shift: 3 } },
   defaults: { width: 128, height: 128, num_inference_steps: 20, guidance_scale: 4, max_sequence_length: 20 },
-  limits: { size_multiple: 16, max_side: 256, max_pixels: 65_536, max_sequence_length: 20, max_clip_skip: 2 },
+  limits: { size_multiple: 16, max_side: 256, max_pixels: 65_536, max_sequence_length: 512, max_clip_skip: 1 },
   step_ms: 20,
   updated_at: '2026-01-01T00:00:00.000Z',
 }
@@ -39,6 +40,8 @@ export interface StartApiOptions {
   redis?: RedisServer
   /** Clock of the api, ms. Default: Date.now. */
   now?: () => number
+  /** How webhooks are sent. */
+  delivery?: ServeOptions['delivery']
 }
 
 export interface TestApi {
@@ -60,7 +63,7 @@ export interface TestApi {
 }
 
 /** Plays the worker's part in the record of a job, on connections of its own. */
-export interface TestWorker {
+interface TestWorker {
   readonly store: JobStore
   readonly registry: ModelRegistry
   /** Stores a picture for each image of the job and ends it as succeeded, starting it if it was not. */
@@ -81,7 +84,12 @@ export async function startTestApi(options: StartApiOptions = {}): Promise<TestA
     SHUTDOWN_GRACE: '1',
     ...options.env,
   })
-  const api = await serveApi({ config, logger: pino({ level: 'silent' }), ...(options.now === undefined ? {} : { now: options.now }) })
+  const api = await serveApi({
+    config,
+    logger: pino({ level: 'silent' }),
+    ...(options.now === undefined ? {} : { now: options.now }),
+    ...(options.delivery === undefined ? {} : { delivery: options.delivery }),
+  })
   const connection = createRedis({ url: redis.url, use: 'worker', onError: () => {} })
   await Promise.all([waitUntilReady(connection, 5000), waitUntilReady(api.deps.redis, 5000)])
   const worker = createTestWorker(createJobStore({ redis: connection, prefix: config.QUEUE_PREFIX }), api.deps, connection)

@@ -61,10 +61,10 @@ describe('the input of a job', () => {
   })
 
   test('goes up to the limits of the model and not beyond', () => {
-    expect(inputOf({ width: 256, height: 16, clip_skip: 2, max_sequence_length: 20 })).toMatchObject({ width: 256, height: 16 })
+    expect(inputOf({ width: 256, height: 16, clip_skip: 1, max_sequence_length: 512 })).toMatchObject({ width: 256, height: 16 })
     expect(fieldsOf({ width: 272 })).toEqual(['width'])
     expect(fieldsOf({ height: 120 })).toEqual(['height'])
-    expect(fieldsOf({ clip_skip: 3, max_sequence_length: 21 })).toEqual(['clip_skip', 'max_sequence_length'])
+    expect(fieldsOf({ clip_skip: 2, max_sequence_length: 513 })).toEqual(['clip_skip', 'max_sequence_length'])
     const narrow = { ...tinyScenes, limits: { ...tinyScenes.limits, max_pixels: 128 * 128 } }
     expect(fieldsOf({ width: 256, height: 64 }, narrow)).toEqual([])
     expect(fieldsOf({ width: 256, height: 80 }, narrow)).toEqual(['width'])
