@@ -4,7 +4,7 @@ import type { Redis } from 'ioredis'
 import { v7 as uuidv7 } from 'uuid'
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
 import { generateQueueName, webhookMessageId, webhookQueueName } from '@easel/contract'
-import type { WebhookJobData } from '@easel/contract'
+import type { WebhookEventName, WebhookJobData } from '@easel/contract'
 import { startRedis } from '../test/redis-server.ts'
 import { createJobQueues } from './job-queue.ts'
 import type { GenerateJobData, JobQueues } from './job-queue.ts'
@@ -46,7 +46,7 @@ function startWorker(model: string, processor: Processor<GenerateJobData>): void
   workers.push(worker)
 }
 
-const stateOf = async (id: string, event: 'completed' | 'progress' | 'queued' = 'completed'): Promise<string | undefined> =>
+const stateOf = async (id: string, event: WebhookEventName = 'completed'): Promise<string | undefined> =>
   (await webhooks.getJob(webhookMessageId(id, event)))?.getState()
 
 describe('message of the end', () => {
@@ -138,24 +138,24 @@ describe('other messages', () => {
   })
 })
 
-test('a message that was sent is not added again until it is forgotten; one that waits is not forgotten', async () => {
+test('a message that was sent is remembered, and not added again', async () => {
   const record = { id: uuidv7(), webhook: 'https://example.com/', webhookEventsFilter: ['started' as const] }
-  const id = webhookMessageId(record.id, 'started')
   await outbox.add(record, 'started')
-  await outbox.forget(record.id, 'started')
-  expect(await webhooks.getJob(id)).toBeDefined()
-  const sender = new Worker<WebhookJobData>(webhookQueueName, async () => {}, {
-    connection: blocking,
-    prefix,
-    settings: { backoffStrategy: () => -1 },
-  })
-  await expect.poll(async () => (await webhooks.getJob(id))?.getState()).toBe('completed')
-  await sender.close()
+  const settings = { backoffStrategy: () => -1 }
+  const sender = new Worker<WebhookJobData>(webhookQueueName, async () => {}, { connection: blocking, prefix, settings })
+  workers.push(sender)
+  await expect.poll(() => stateOf(record.id, 'started')).toBe('completed')
   await outbox.add(record, 'started')
-  expect(await (await webhooks.getJob(id))?.getState()).toBe('completed')
-  await outbox.forget(record.id, 'started')
-  await outbox.add(record, 'started')
-  expect(await (await webhooks.getJob(id))?.getState()).toBe('waiting')
+  expect(await stateOf(record.id, 'started')).toBe('completed')
+})
+
+test('the message of the end is released when its job leaves the queue', async () => {
+  const id = uuidv7()
+  expect(await outbox.isReleased(id)).toBe(false)
+  await queues.addWithWebhook('released', id, { priority: 5 })
+  expect(await outbox.isReleased(id)).toBe(false)
+  await queues.remove('released', id)
+  expect(await outbox.isReleased(id)).toBe(true)
 })
 
 test('a job that BullMQ has given up counts as missing, one that waits or runs does not', async () => {

@@ -43,8 +43,8 @@ export interface WebhookOutbox {
   add(record: WebhookWish, event: WebhookEventName): Promise<void>
   /** Sends a message again, or at once when it waits for its next attempt; `not_due` when its event has not happened. */
   redeliver(jobId: string, event: WebhookEventName): Promise<'added' | 'not_due'>
-  /** Forgets that a message was sent or given up, so that it can be added anew. One that is still to be sent stays. */
-  forget(jobId: string, event: WebhookEventName): Promise<void>
+  /** Whether the message of the job's end is there and no longer waits for the generation job: it must then not get another one as child. */
+  isReleased(jobId: string): Promise<boolean>
   /** Messages that wait, are being sent, or wait for their next attempt. */
   count(): Promise<number>
   close(): Promise<void>
@@ -86,10 +86,9 @@ export function createWebhookOutbox({ redis, prefix, onError }: WebhookOutboxOpt
       return 'added'
     },
 
-    async forget(jobId, event) {
-      const job = await queue.getJob(webhookMessageId(jobId, event))
-      const state = await job?.getState()
-      if (state === 'completed' || state === 'failed') await job?.remove()
+    async isReleased(jobId) {
+      const state = await queue.getJobState(webhookMessageId(jobId, 'completed'))
+      return state !== 'unknown' && state !== 'waiting-children'
     },
 
     async count() {

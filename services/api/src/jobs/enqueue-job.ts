@@ -3,10 +3,16 @@ import { toQueuePriority, wantsWebhook } from '@easel/job-store'
 import type { NewJobRecord } from '@easel/job-store'
 import type { AppDeps } from '../app.ts'
 
-/** May be repeated: what is there already is not added again. */
-export async function enqueueJob({ outbox, queues }: Pick<AppDeps, 'outbox' | 'queues'>, record: NewJobRecord): Promise<void> {
+/** May be repeated: what is there already is not added again. `again`: the job may have been in the queue before. */
+export async function enqueueJob(
+  { outbox, queues }: Pick<AppDeps, 'outbox' | 'queues'>,
+  record: NewJobRecord,
+  { again = false }: { again?: boolean } = {},
+): Promise<void> {
   const options = { priority: toQueuePriority(record) }
-  if (wantsWebhook(record, 'completed')) await queues.addWithWebhook(record.input.model, record.id, options)
+  // A message that has left the flow waits for the end of the record by itself.
+  const inFlow = wantsWebhook(record, 'completed') && !(again && (await outbox.isReleased(record.id)))
+  if (inFlow) await queues.addWithWebhook(record.input.model, record.id, options)
   else await queues.add(record.input.model, record.id, options)
   await outbox.add(record, 'queued')
 }

@@ -13,7 +13,7 @@ const minAgeMs = 30_000
 
 /** Returns how many jobs it queued. */
 export async function requeueOrphans(deps: AppDeps): Promise<number> {
-  const { logger, now, outbox, queues, registry, store } = deps
+  const { logger, now, queues, registry, store } = deps
   const models = (await registry.models()).map((model) => model.id)
   let requeued = 0
   for (const status of ['queued', 'running'] as const) {
@@ -25,8 +25,7 @@ export async function requeueOrphans(deps: AppDeps): Promise<number> {
         // It may have ended since it was listed.
         if (record === undefined || isEnded(record.status)) continue
         await queues.remove(record.input.model, id)
-        await outbox.forget(id, 'completed')
-        await enqueueJob(deps, record)
+        await enqueueJob(deps, record, { again: true })
         logger.warn({ jobId: id, status, requestId: record.requestId }, 'a job that no queue carried is queued again')
         requeued++
       }

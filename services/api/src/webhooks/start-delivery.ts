@@ -11,7 +11,7 @@ import { DelayedError, UnrecoverableError, Worker } from 'bullmq'
 import type { Job as QueueJob } from 'bullmq'
 import type { Redis } from 'ioredis'
 import type { LookupFunction } from 'node:net'
-import { webhookQueueName } from '@easel/contract'
+import { isEnded, webhookQueueName } from '@easel/contract'
 import type { WebhookJobData } from '@easel/contract'
 import type { AppDeps } from '../app.ts'
 import { toJob } from '../jobs/to-job.ts'
@@ -46,6 +46,9 @@ const closeGraceMs = 3000
 /** Milliseconds after which a message whose origin is busy is looked at again, at least and at most. */
 const [minBusyMs, maxBusyMs] = [500, 5000]
 
+/** Milliseconds after which the message of an end is looked at again when the job has none yet. */
+const endlessMs = 5000
+
 /** An attempt that failed and may be repeated. */
 class DeliveryFailed extends Error {
   override readonly name = 'DeliveryFailed'
@@ -69,6 +72,8 @@ export function startDelivery(deps: AppDeps, options: DeliveryOptions): Delivery
     const { jobId, event, redelivered = false } = message.data
     const record = await store.get(jobId)
     if (record?.webhook === undefined) return 'the job is no longer kept'
+    // The job left its queue without an end: housekeeping puts it back, and the message waits.
+    if (event === 'completed' && !isEnded(record.status)) return await putOff(message, token, endlessMs)
 
     // 1. Is it due, and wanted still?
     const made = toMessage(event, await toJob(deps, record), now())

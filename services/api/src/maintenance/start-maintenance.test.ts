@@ -1,0 +1,217 @@
+import { once } from 'node:events'
+import { readdir } from 'node:fs/promises'
+import { createServer } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import { join } from 'node:path'
+import { Queue } from 'bullmq'
+import type { Redis } from 'ioredis'
+import { v7 as uuidv7 } from 'uuid'
+import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
+import { maintenanceQueueName } from '@easel/contract'
+import type { WebhookBody } from '@easel/contract'
+import { createRedis } from '@easel/job-store'
+import type { JobRecord, NewJobRecord } from '@easel/job-store'
+import { startTestApi } from '../../test/start-api.ts'
+import type { TestApi } from '../../test/start-api.ts'
+import { expireQueued } from './expire-queued.ts'
+import { requeueOrphans } from './requeue-orphans.ts'
+import { startMaintenance } from './start-maintenance.ts'
+import { sweepExpired } from './sweep-expired.ts'
+
+let api: TestApi
+let connection: Redis
+let clockOffset = 0
+let hook: string
+const told: WebhookBody[] = []
+const receiver = createServer((request, response) => {
+  let text = ''
+  request.on('data', (chunk: Buffer) => (text += chunk.toString()))
+  request.on('end', () => {
+    told.push(JSON.parse(text) as WebhookBody)
+    response.end()
+  })
+})
+
+beforeAll(async () => {
+  receiver.listen(0, '127.0.0.1')
+  await once(receiver, 'listening')
+  hook = `http://127.0.0.1:${(receiver.address() as AddressInfo).port}/`
+  api = await startTestApi({
+    env: { RESULT_TTL: '3600', WEBHOOK_ALLOW_INSECURE: 'true' },
+    now: () => Date.now() + clockOffset,
+  })
+  connection = createRedis({ url: api.redis.url, use: 'worker', onError: () => {} })
+})
+afterEach(() => {
+  clockOffset = 0
+  told.length = 0
+})
+afterAll(async () => {
+  connection.disconnect()
+  await api.close()
+  receiver.close()
+  receiver.closeAllConnections()
+})
+
+const toldOf = (id: string): string[] => told.filter(({ data }) => data.id === id).map(({ data }) => data.status)
+
+/** A record as an api leaves it that ends right after writing it. */
+async function createOrphan(over: Partial<NewJobRecord> = {}): Promise<string> {
+  const { id: model } = await api.submit()
+  const { input } = (await api.worker.store.get(model)) as JobRecord
+  await api.deps.queues.remove(input.model, model)
+  await api.worker.store.delete(model)
+  const record = { id: uuidv7(), owner: 'public', createdAt: Date.now(), input, priority: 0, ...over }
+  await api.worker.store.create(record)
+  return record.id
+}
+
+const stateOf = async (id: string): Promise<string | undefined> => (await api.deps.queues.of('tiny-scenes').getJob(id))?.getState()
+
+describe('retention', () => {
+  test('takes pictures and every trace in Redis away once the time is over, and the job answers 410', async () => {
+    const job = await api.submit({ webhook: hook, num_images_per_prompt: 2 })
+    await api.worker.succeed(job.id)
+    await api.deps.queues.remove('tiny-scenes', job.id)
+    await expect.poll(() => toldOf(job.id)).toEqual(['succeeded'])
+    const folder = join(api.storageDir, 'images')
+    const files = async (): Promise<string[]> => (await readdir(folder)).filter((name) => name.startsWith(job.id))
+    expect(await files()).toHaveLength(2)
+
+    clockOffset = 3_590_000
+    await sweepExpired(api.deps)
+    expect((await api.get(`/v1/jobs/${job.id}`)).status).toBe(200)
+    expect(await files()).toHaveLength(2)
+
+    clockOffset = 3_610_000
+    expect(await sweepExpired(api.deps)).toBe(1)
+    expect(await files()).toEqual([])
+    for (const path of [`/v1/jobs/${job.id}`, `/v1/jobs/${job.id}/webhooks`, `/images/${job.id}-0.png`]) {
+      expect(await api.get(path)).toMatchObject({ status: 410 })
+    }
+    const own = (await connection.keys('*')).filter((key) => key.includes(job.id))
+    // What BullMQ remembers for an hour, to know a message it has sent.
+    expect(own.filter((key) => !/:(webhooks|generate-tiny-scenes):/.test(key))).toEqual([])
+    expect(await connection.zscore(api.deps.store.keys.ended, job.id)).toBeNull()
+    expect(await connection.zscore(api.deps.store.keys.index('', 'succeeded'), job.id)).toBeNull()
+    expect(await sweepExpired(api.deps)).toBe(0)
+  })
+
+  test('removes pictures that a job left that did not succeed, and leaves jobs that have not ended', async () => {
+    const [failed, waiting] = [await api.submit(), await api.submit()]
+    await api.worker.succeed(failed.id).catch(() => {})
+    const canceled = await api.submit()
+    await api.worker.store.start(canceled.id, 'w')
+    await api.deps.storage.put(`images/${canceled.id}-0.png`, Buffer.from('half'), { contentType: 'image/png' })
+    await api.worker.store.end(canceled.id, { status: 'canceled' })
+    clockOffset = 3_610_000
+    expect(await sweepExpired(api.deps)).toBe(2)
+    expect(await api.deps.storage.open(`images/${canceled.id}-0.png`)).toBeUndefined()
+    expect((await api.worker.store.get(waiting.id))?.status).toBe('queued')
+  })
+
+  test('keeps the record of a job whose pictures could not be removed, for the next sweep, and goes on with others', async () => {
+    const [stuck, other] = [await api.submit(), await api.submit()]
+    for (const { id } of [stuck, other]) await api.worker.succeed(id)
+    clockOffset = 3_610_000
+    const storage = {
+      ...api.deps.storage,
+      delete: (key: string) => (key.includes(stuck.id) ? Promise.reject(new Error('disk')) : api.deps.storage.delete(key)),
+    }
+    expect(await sweepExpired({ ...api.deps, storage })).toBe(1)
+    expect(await api.worker.store.get(stuck.id)).toBeDefined()
+    expect(await api.worker.store.get(other.id)).toBeUndefined()
+    expect(await sweepExpired(api.deps)).toBe(1)
+  })
+})
+
+describe('a job that no queue carries', () => {
+  test('is queued again after half a minute, at its old place and with its webhook', async () => {
+    const id = await createOrphan({ webhook: hook, priority: 3 })
+    expect(await requeueOrphans(api.deps)).toBe(0)
+    expect(await stateOf(id)).toBeUndefined()
+    clockOffset = 31_000
+    expect(await requeueOrphans(api.deps)).toBe(1)
+    expect(await stateOf(id)).toBe('prioritized')
+    expect(await requeueOrphans(api.deps)).toBe(0)
+    await api.worker.succeed(id)
+    await api.deps.queues.remove('tiny-scenes', id)
+    await expect.poll(() => toldOf(id)).toEqual(['succeeded'])
+  })
+
+  test('is queued again when it was running, and when BullMQ had given it up; its webhook is told of the end alone', async () => {
+    const running = await createOrphan({ webhook: hook })
+    await api.worker.store.start(running, 'w')
+    const job = await api.submit({ webhook: hook })
+    const queue = api.deps.queues.of('tiny-scenes')
+    // Given up: among the failed, with its end noted.
+    await connection.hset(queue.toKey(job.id), 'finishedOn', Date.now())
+    await connection.zrem(queue.toKey('prioritized'), job.id)
+    await connection.zadd(queue.toKey('failed'), Date.now(), job.id)
+    clockOffset = 31_000
+    expect(await requeueOrphans(api.deps)).toBe(2)
+    expect(await stateOf(running)).toBe('prioritized')
+    expect(await stateOf(job.id)).toBe('prioritized')
+    for (const id of [running, job.id]) {
+      await api.worker.succeed(id)
+      await queue.remove(id)
+      await expect.poll(() => toldOf(id), { timeout: 20_000 }).toEqual(['succeeded'])
+    }
+  })
+
+  test('is left alone when it has ended, and a job that waits in the queue is not touched', async () => {
+    const ended = await createOrphan()
+    await api.worker.succeed(ended)
+    const waiting = await api.submit()
+    clockOffset = 31_000
+    expect(await requeueOrphans(api.deps)).toBe(0)
+    expect(await stateOf(ended)).toBeUndefined()
+    expect(await stateOf(waiting.id)).toBe('prioritized')
+  })
+})
+
+test('a job that was not started in its expires_in fails without any worker, and its webhook is told', async () => {
+  const late = await api.submit({ webhook: hook, expires_in: 10 })
+  const orphan = await createOrphan({ webhook: hook, expiresAt: Date.now() + 10_000 })
+  const patient = await api.submit({ expires_in: 100 })
+  expect(await expireQueued(api.deps)).toBe(0)
+  clockOffset = 11_000
+  expect(await expireQueued(api.deps)).toBe(2)
+  expect(await (await api.get(`/v1/jobs/${late.id}`)).json()).toMatchObject({ status: 'failed', error: { code: 'expired' } })
+  expect((await api.worker.store.get(patient.id))?.status).toBe('queued')
+  expect(await stateOf(late.id)).toBeUndefined()
+  await expect.poll(() => [toldOf(late.id), toldOf(orphan)]).toEqual([['failed'], ['failed']])
+})
+
+test('waiting jobs run by priority and age: what waited long goes before what is new and urgent', async () => {
+  const now = Date.now()
+  const ofAge = (hours: number, priority: number): Promise<string> => {
+    const createdAt = now - hours * 3_600_000
+    return createOrphan({ id: uuidv7({ msecs: createdAt }), createdAt, priority })
+  }
+  const [urgent, normal, unimportant, old, plain] = [
+    await ofAge(0, 10),
+    await ofAge(0, 0),
+    await ofAge(0, -10),
+    await ofAge(4, -10),
+    await ofAge(1, 0),
+  ]
+  clockOffset = 31_000
+  await requeueOrphans(api.deps)
+  const order = (await api.deps.queues.of('tiny-scenes').getPrioritized()).map((job) => job.id)
+  const those = [urgent, normal, unimportant, old, plain]
+  expect(order.filter((id) => those.includes(id ?? ''))).toEqual([old, urgent, plain, normal, unimportant])
+})
+
+test('the scheduler has every task done again and again, by one replica at a time', async () => {
+  const id = await createOrphan({ expiresAt: Date.now() - 1000 })
+  const maintenance = [startMaintenance(api.deps, { connection, everyMs: 100 }), startMaintenance(api.deps, { connection, everyMs: 100 })]
+  await expect.poll(async () => (await api.worker.store.get(id))?.status, { timeout: 10_000 }).toBe('failed')
+  const second = await createOrphan({ expiresAt: Date.now() - 1000 })
+  await expect.poll(async () => (await api.worker.store.get(second))?.status, { timeout: 10_000 }).toBe('failed')
+  const queue = new Queue(maintenanceQueueName, { connection, prefix: api.deps.config.QUEUE_PREFIX })
+  const names = (await queue.getJobSchedulers()).map((scheduler) => scheduler.name)
+  expect(names.toSorted((a, b) => a.localeCompare(b))).toEqual(['expire-queued', 'requeue-orphans', 'sweep-expired'])
+  await queue.close()
+  await Promise.all(maintenance.map((one) => one.close()))
+})

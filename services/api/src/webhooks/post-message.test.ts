@@ -1,0 +1,194 @@
+import { once } from 'node:events'
+import { createServer } from 'node:http'
+import type { IncomingMessage, Server, ServerResponse } from 'node:http'
+import type { AddressInfo, LookupFunction } from 'node:net'
+import { afterEach, describe, expect, test } from 'vitest'
+import { postMessage } from './post-message.ts'
+import type { PostOptions, PostResult } from './post-message.ts'
+
+const servers: Server[] = []
+afterEach(async () => {
+  for (const server of servers.splice(0)) {
+    server.close()
+    server.closeAllConnections()
+    await once(server, 'close')
+  }
+})
+
+interface Receiver {
+  port: number
+  url: string
+  requests: { method: string; path: string; headers: IncomingMessage['headers']; body: string }[]
+  /** TCP connections, with or without a request. */
+  connections: () => number
+}
+
+async function startReceiver(answer: (response: ServerResponse) => void, host = '127.0.0.1'): Promise<Receiver> {
+  const requests: Receiver['requests'] = []
+  let connections = 0
+  const server = createServer((request, response) => {
+    let body = ''
+    request.on('data', (chunk: Buffer) => (body += chunk.toString()))
+    request.on('end', () => {
+      requests.push({ method: request.method ?? '', path: request.url ?? '', headers: request.headers, body })
+      answer(response)
+    })
+  })
+  server.on('connection', () => connections++)
+  server.listen(0, host)
+  servers.push(server)
+  await once(server, 'listening')
+  const { port } = server.address() as AddressInfo
+  return { port, url: `http://127.0.0.1:${port}/hook?x=1`, requests, connections: () => connections }
+}
+
+const post = (url: string, over: Partial<PostOptions> = {}): Promise<PostResult> =>
+  postMessage({
+    url,
+    headers: { 'webhook-id': 'msg_1' },
+    body: '{"ä":1}',
+    allowInsecure: true,
+    timeoutMs: 5000,
+    signal: new AbortController().signal,
+    ...over,
+  })
+
+/** Names that stand for these addresses, one list for each look-up; the last one stays. */
+function lookupOf(...answers: { address: string; family: number }[][]): { lookup: LookupFunction; calls: () => number } {
+  let calls = 0
+  const lookup: LookupFunction = (_host, options, callback) => {
+    const addresses = answers[Math.min(calls++, answers.length - 1)] ?? []
+    const [first] = addresses
+    if (options.all === true) callback(null, addresses)
+    else callback(null, first?.address ?? '', first?.family)
+  }
+  return { lookup, calls: () => calls }
+}
+
+describe('posting a message', () => {
+  test('sends the body once as JSON, with the headers', async () => {
+    const receiver = await startReceiver((response) => response.end('thanks'))
+    expect(await post(receiver.url)).toEqual({ status: 200, retryAfter: undefined, error: null })
+    expect(receiver.requests).toHaveLength(1)
+    expect(receiver.requests[0]).toMatchObject({
+      method: 'POST',
+      path: '/hook?x=1',
+      body: '{"ä":1}',
+      headers: { 'webhook-id': 'msg_1', 'content-type': 'application/json', 'content-length': '8' },
+    })
+  })
+
+  test.each([301, 302, 303, 307, 308])('does not follow a redirect with status %i', async (status) => {
+    const target = await startReceiver((response) => response.end())
+    const receiver = await startReceiver((response) => response.writeHead(status, { Location: target.url }).end())
+    expect(await post(receiver.url)).toMatchObject({ status, error: null })
+    expect(target.connections()).toBe(0)
+  })
+
+  test('tells what the receiver asked for in Retry-After', async () => {
+    const receiver = await startReceiver((response) => response.writeHead(503, { 'Retry-After': '7' }).end())
+    expect(await post(receiver.url)).toEqual({ status: 503, retryAfter: '7', error: null })
+  })
+
+  test('gives up a receiver that never answers', async () => {
+    const receiver = await startReceiver(() => {})
+    expect(await post(receiver.url, { timeoutMs: 100 })).toEqual({ status: null, retryAfter: undefined, error: 'no answer within 0.1 s' })
+  })
+
+  test('takes the status of a receiver whose answer never ends, and reads no more than a limit', async () => {
+    const dripping = await startReceiver((response) => response.writeHead(200).write('a'))
+    expect(await post(dripping.url, { timeoutMs: 300 })).toMatchObject({ status: 200 })
+    let sent = 0
+    const endless = await startReceiver((response) => {
+      const chunk = Buffer.alloc(65_536)
+      const pour = (): void => {
+        while (!response.destroyed && response.write(chunk)) sent += chunk.length
+      }
+      response.on('drain', pour)
+      pour()
+    })
+    expect(await post(endless.url, { timeoutMs: 60_000 })).toMatchObject({ status: 200 })
+    expect(sent).toBeLessThan(64 * 1024 * 1024)
+  })
+
+  test('names what went wrong without telling addresses', async () => {
+    const closing = await startReceiver((response) => response.destroy())
+    expect(await post(closing.url)).toMatchObject({ status: null, error: 'connection closed without an answer' })
+    const gone = await startReceiver(() => {})
+    servers.splice(-1)[0]?.close()
+    expect(await post(gone.url)).toMatchObject({ status: null, error: 'connection refused' })
+    expect((await post('https://127.0.0.1:' + closing.port)).error).toMatch(/^connection failed: [A-Z_]+$/)
+  })
+
+  test('ends with the reason when its process stops', async () => {
+    const receiver = await startReceiver(() => {})
+    const stop = new AbortController()
+    const posted = post(receiver.url, { signal: stop.signal })
+    // Listened to from now on: it rejects before the lines below are through.
+    const outcome = posted.catch((error: unknown) => String(error))
+    await expect.poll(() => receiver.requests.length).toBe(1)
+    stop.abort(new Error('stopping'))
+    expect(await outcome).toBe('Error: stopping')
+  })
+})
+
+describe('a receiver that is not public', () => {
+  const secure = { allowInsecure: false }
+
+  test('is refused by its address before anything is sent', async () => {
+    const receiver = await startReceiver((response) => response.end())
+    for (const host of ['127.0.0.1', '[::ffff:127.0.0.1]', 'localhost', '0.0.0.0']) {
+      expect(await post(`https://${host}:${receiver.port}/`, secure)).toEqual({
+        status: null,
+        retryAfter: undefined,
+        error: 'expected a URL with a public host',
+      })
+    }
+    expect(await post(receiver.url, secure)).toMatchObject({ error: 'expected an https:// URL' })
+    expect(receiver.connections()).toBe(0)
+  })
+
+  test.each([
+    [[{ address: '127.0.0.1', family: 4 }]],
+    [[{ address: '169.254.169.254', family: 4 }]],
+    [[{ address: '100.64.1.1', family: 4 }]],
+    [[{ address: '168.63.129.16', family: 4 }]],
+    [[{ address: '::1', family: 6 }]],
+    [[{ address: '::ffff:127.0.0.1', family: 6 }]],
+    [[{ address: 'fd00:ec2::254', family: 6 }]],
+    // One private address among public ones is enough.
+    [
+      [
+        { address: '93.184.215.14', family: 4 },
+        { address: '127.0.0.1', family: 4 },
+      ],
+    ],
+  ])('is refused when a public name leads to %j', async (addresses) => {
+    const receiver = await startReceiver((response) => response.end())
+    const { lookup, calls } = lookupOf(addresses)
+    expect(await post(`https://hooks.example.com:${receiver.port}/`, { ...secure, lookup })).toEqual({
+      status: null,
+      retryAfter: undefined,
+      error: 'address not allowed',
+    })
+    expect(calls()).toBe(1)
+    expect(receiver.connections()).toBe(0)
+  })
+
+  test('is not reached by a name that changes its mind: the address that was judged is the one connected to', async () => {
+    const receiver = await startReceiver((response) => response.end())
+    // Not private for the first look-up, private for every later one. The first is of a range that was never given to anyone.
+    const { lookup, calls } = lookupOf([{ address: '4000::1', family: 6 }], [{ address: '127.0.0.1', family: 4 }])
+    const url = `https://hooks.example.com:${receiver.port}/`
+    expect((await post(url, { ...secure, lookup, timeoutMs: 200 })).error).not.toBe('address not allowed')
+    expect(calls()).toBe(1)
+    expect(await post(url, { ...secure, lookup })).toMatchObject({ error: 'address not allowed' })
+    expect(receiver.connections()).toBe(0)
+  })
+
+  test('is reached by such a name where insecure receivers are allowed', async () => {
+    const receiver = await startReceiver((response) => response.end())
+    const { lookup } = lookupOf([{ address: '127.0.0.1', family: 4 }])
+    expect(await post(`http://hooks.example.com:${receiver.port}/`, { lookup })).toMatchObject({ status: 200 })
+  })
+})

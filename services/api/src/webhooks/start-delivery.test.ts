@@ -1,0 +1,397 @@
+import { once } from 'node:events'
+import { createServer } from 'node:http'
+import type { IncomingHttpHeaders, Server, ServerResponse } from 'node:http'
+import type { AddressInfo, LookupFunction } from 'node:net'
+import { Queue, Worker } from 'bullmq'
+import type { Redis } from 'ioredis'
+import { Webhook } from 'standardwebhooks'
+import { v7 as uuidv7 } from 'uuid'
+import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
+import { generateQueueName, webhookBodySchema, webhookMessageId, webhookQueueName } from '@easel/contract'
+import type { Problem, WebhookAttempt, WebhookBody, WebhookJobData } from '@easel/contract'
+import { createRedis } from '@easel/job-store'
+import type { GenerateJobData } from '@easel/job-store'
+import { startRedis } from '@easel/job-store/test/redis-server'
+import type { RedisServer } from '@easel/job-store/test/redis-server'
+import { startTestApi } from '../../test/start-api.ts'
+import type { StartApiOptions, TestApi } from '../../test/start-api.ts'
+
+const secrets = [1, 2].map((byte) => `whsec_${Buffer.alloc(32, byte).toString('base64')}`)
+
+/** BullMQ looks for messages whose time has come every few seconds at worst. */
+const eventually = <T>(read: () => T) => expect.poll(read, { timeout: 20_000 })
+
+let redis: RedisServer
+const closers: (() => Promise<void>)[] = []
+let prefixes = 0
+
+beforeAll(async () => {
+  redis = await startRedis()
+})
+afterEach(async () => {
+  for (const close of closers.splice(0).reverse()) await close()
+})
+afterAll(async () => {
+  await redis.stop()
+})
+
+interface Delivered {
+  headers: IncomingHttpHeaders
+  text: string
+  body: WebhookBody
+}
+
+interface Receiver {
+  url: string
+  delivered: Delivered[]
+  connections: () => number
+}
+
+type Answer = number | { status: number; headers: Record<string, string> } | 'never'
+
+/** Answers requests in turn as told, the last for all that follow. Every message must carry a signature that `standardwebhooks` accepts. */
+async function startReceiver(...answers: Answer[]): Promise<Receiver> {
+  const delivered: Delivered[] = []
+  let connections = 0
+  const server: Server = createServer((request, response) => {
+    let text = ''
+    request.on('data', (chunk: Buffer) => (text += chunk.toString()))
+    request.on('end', () => {
+      for (const secret of secrets) new Webhook(secret).verify(text, request.headers as Record<string, string>)
+      delivered.push({ headers: request.headers, text, body: webhookBodySchema.parse(JSON.parse(text)) })
+      reply(response, answers[Math.min(delivered.length, answers.length) - 1] ?? 200)
+    })
+  })
+  server.on('connection', () => connections++)
+  server.listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  closers.push(async () => {
+    server.close()
+    server.closeAllConnections()
+    await once(server, 'close')
+  })
+  return { url: `http://127.0.0.1:${(server.address() as AddressInfo).port}/hook`, delivered, connections: () => connections }
+}
+
+function reply(response: ServerResponse, answer: Answer): void {
+  if (answer === 'never') return
+  if (typeof answer === 'number') response.writeHead(answer).end('ok')
+  else response.writeHead(answer.status, answer.headers).end()
+}
+
+interface Setup {
+  api: TestApi
+  messages: Queue<WebhookJobData>
+  /** Ends every job as its prompt says. */
+  startWorker: () => void
+  submit: (webhook: string, over?: Record<string, unknown>) => Promise<string>
+  attempts: (id: string) => Promise<WebhookAttempt[]>
+}
+
+async function setUp(options: StartApiOptions = {}): Promise<Setup> {
+  const prefix = options.env?.['QUEUE_PREFIX'] ?? `{t${prefixes++}}`
+  const env = {
+    QUEUE_PREFIX: prefix,
+    WEBHOOK_SECRETS: secrets.join(','),
+    WEBHOOK_ALLOW_INSECURE: 'true',
+    WEBHOOK_RETRY_DELAYS: '0,0.02,0.02',
+    ...options.env,
+  }
+  const api = await startTestApi({ ...options, redis, env })
+  const connection: Redis = createRedis({ url: redis.url, use: 'worker', onError: () => {} })
+  const messages = new Queue<WebhookJobData>(webhookQueueName, { connection, prefix })
+  closers.push(async () => {
+    await api.close()
+    await messages.close()
+    connection.disconnect()
+  })
+  const { store } = api.worker
+  const process = async (id: string): Promise<void> => {
+    const record = await store.get(id)
+    if (record === undefined || (await store.start(id, 'w')) !== 'running') return
+    await api.deps.outbox.add(record, 'started')
+    await store.progress(id, 1, 20)
+    await api.deps.outbox.add(record, 'progress')
+    if (record.input.prompt === 'fail') {
+      await store.end(id, { status: 'failed', error: { code: 'engine_crashed', message: 'it crashed', retryable: false } })
+    } else if (record.input.prompt === 'wait for cancel') {
+      await eventually(() => store.isCancelRequested(id)).toBe(true)
+      await store.end(id, { status: 'succeeded' })
+    } else await api.worker.succeed(id)
+  }
+  return {
+    api,
+    messages,
+    startWorker() {
+      const options = { connection, prefix, concurrency: 20 }
+      const worker = new Worker<GenerateJobData>(generateQueueName('tiny-scenes'), async (job) => await process(job.data.id), options)
+      worker.on('error', () => {})
+      closers.push(() => worker.close())
+    },
+    async submit(webhook, over = {}) {
+      return (await api.submit({ webhook, ...over })).id
+    },
+    async attempts(id) {
+      const response = await api.get(`/v1/jobs/${id}/webhooks`)
+      expect(response.status).toBe(200)
+      return ((await response.json()) as { attempts: WebhookAttempt[] }).attempts
+    },
+  }
+}
+
+describe('the message of the end', () => {
+  test('arrives once, signed with every secret, and the attempt is listed', async () => {
+    const receiver = await startReceiver()
+    const { api, attempts, startWorker, submit } = await setUp()
+    const id = await submit(receiver.url)
+    startWorker()
+    await eventually(() => attempts(id)).toHaveLength(1)
+    expect(receiver.delivered).toHaveLength(1)
+    const [message] = receiver.delivered
+    expect(message?.headers).toMatchObject({ 'webhook-id': `msg_${id}_completed`, 'content-type': 'application/json' })
+    expect(message?.body).toEqual({
+      type: 'job.completed',
+      timestamp: message?.body.data.completed_at,
+      data: await (await api.get(`/v1/jobs/${id}`)).json(),
+    })
+    expect(await attempts(id)).toEqual([
+      {
+        message_id: `msg_${id}_completed`,
+        event: 'completed',
+        at: expect.stringMatching(/^\d{4}-.*Z$/) as string,
+        duration_ms: expect.any(Number) as number,
+        status: 200,
+        ok: true,
+        error: null,
+      },
+    ])
+  })
+
+  test('tells of failure, and of a cancel while queued and while running', async () => {
+    const receiver = await startReceiver()
+    const { api, startWorker, submit } = await setUp()
+    const canceled = await submit(receiver.url)
+    expect((await api.post(`/v1/jobs/${canceled}/cancel`)).status).toBe(200)
+    expect((await api.post(`/v1/jobs/${canceled}/cancel`)).status).toBe(200)
+    await eventually(() => receiver.delivered.length).toBe(1)
+    const failed = await submit(receiver.url, { prompt: 'fail' })
+    const running = await submit(receiver.url, { prompt: 'wait for cancel' })
+    startWorker()
+    await eventually(async () => (await api.worker.store.get(running))?.status).toBe('running')
+    expect((await api.post(`/v1/jobs/${running}/cancel`)).status).toBe(202)
+    await eventually(() => receiver.delivered.length).toBe(3)
+    const told = Object.fromEntries(receiver.delivered.map(({ body }) => [body.data.id, body.data.status]))
+    expect(told).toEqual({ [canceled]: 'canceled', [failed]: 'failed', [running]: 'canceled' })
+  })
+
+  test('arrives for a job that was canceled before it was in any queue', async () => {
+    const receiver = await startReceiver()
+    const { api, submit } = await setUp()
+    const record = await api.worker.store.get(await submit(receiver.url))
+    if (record === undefined) throw new Error('Expected a record, got none')
+    const id = uuidv7()
+    await api.worker.store.create({ ...record, id })
+    expect((await api.post(`/v1/jobs/${id}/cancel`)).status).toBe(200)
+    await eventually(() => receiver.delivered.map(({ body }) => [body.data.id, body.data.status])).toEqual([[id, 'canceled']])
+  })
+
+  test('waits for the end in the record when only BullMQ has given the job up', async () => {
+    const receiver = await startReceiver()
+    const { api, messages, submit } = await setUp()
+    const id = await submit(receiver.url)
+    await api.deps.queues.remove('tiny-scenes', id)
+    await eventually(async () => (await messages.getJob(webhookMessageId(id, 'completed')))?.getState()).toBe('delayed')
+    expect(receiver.delivered).toEqual([])
+    await api.worker.succeed(id)
+    await eventually(() => receiver.delivered.map(({ body }) => body.data.status)).toEqual(['succeeded'])
+  })
+})
+
+test('a filter gets every event it names, in the words of the job at that time', async () => {
+  const receiver = await startReceiver()
+  const { api, startWorker, submit } = await setUp()
+  const id = await submit(receiver.url, {
+    prompt: 'wait for cancel',
+    webhook_events_filter: ['queued', 'started', 'progress', 'completed'],
+  })
+  startWorker()
+  await eventually(() => receiver.delivered.length).toBe(3)
+  await api.post(`/v1/jobs/${id}/cancel`)
+  await eventually(() => receiver.delivered.length).toBe(4)
+  const told = receiver.delivered.map(({ body, headers }) => [
+    headers['webhook-id'],
+    [body.type, body.data.status, body.data.progress.step],
+  ])
+  expect(Object.fromEntries(told)).toEqual({
+    [`msg_${id}_queued`]: ['job.queued', 'queued', 0],
+    [`msg_${id}_started`]: ['job.started', 'running', 0],
+    [`msg_${id}_progress_1`]: ['job.progress', 'running', 1],
+    [`msg_${id}_completed`]: ['job.completed', 'canceled', 1],
+  })
+})
+
+describe('a message that does not arrive', () => {
+  test('is sent again with the same id until it does', async () => {
+    const receiver = await startReceiver(500, { status: 302, headers: { Location: '/elsewhere' } }, 204)
+    const { attempts, startWorker, submit } = await setUp()
+    const id = await submit(receiver.url)
+    startWorker()
+    await eventually(() => attempts(id)).toHaveLength(3)
+    expect(receiver.delivered.map(({ headers }) => headers['webhook-id'])).toEqual(Array(3).fill(`msg_${id}_completed`))
+    expect((await attempts(id)).map(({ error, ok, status }) => [status, ok, error])).toEqual([
+      [500, false, 'status 500'],
+      [302, false, 'status 302: redirects are not followed'],
+      [204, true, null],
+    ])
+  })
+
+  test('is given up after the last attempt of the table, and can be sent again with the same id', async () => {
+    const receiver = await startReceiver(500, 500, 500, 200)
+    const { api, attempts, messages, startWorker, submit } = await setUp()
+    const id = await submit(receiver.url)
+    startWorker()
+    const messageId = webhookMessageId(id, 'completed')
+    await eventually(async () => (await messages.getJob(messageId))?.getState()).toBe('failed')
+    expect(await attempts(id)).toHaveLength(3)
+    const response = await api.post(`/v1/jobs/${id}/webhooks/redeliver`)
+    expect(response.status).toBe(202)
+    expect(await response.json()).toEqual({ message_id: messageId, event: 'completed' })
+    await eventually(() => attempts(id)).toHaveLength(4)
+    expect((await attempts(id))[3]).toMatchObject({ message_id: messageId, ok: true })
+  })
+
+  test('is not sent again after 410, unless someone asks for it', async () => {
+    const receiver = await startReceiver(410, 200)
+    const { api, attempts, messages, startWorker, submit } = await setUp()
+    const id = await submit(receiver.url, { webhook_events_filter: ['queued', 'completed'] })
+    await eventually(async () => (await messages.getJob(webhookMessageId(id, 'queued')))?.getState()).toBe('failed')
+    startWorker()
+    await expect
+      .poll(async () => (await messages.getJob(webhookMessageId(id, 'completed')))?.returnvalue)
+      .toBe('the receiver wants no more')
+    expect((await attempts(id)).map(({ status }) => status)).toEqual([410])
+    expect((await api.post(`/v1/jobs/${id}/webhooks/redeliver`)).status).toBe(202)
+    await eventually(() => receiver.delivered.map(({ body }) => body.type)).toEqual(['job.queued', 'job.completed'])
+  })
+
+  test('waits as long as Retry-After says, and goes at once when asked for', async () => {
+    const receiver = await startReceiver({ status: 503, headers: { 'Retry-After': '3600' } }, 200)
+    const { api, messages, startWorker, submit } = await setUp()
+    const id = await submit(receiver.url)
+    startWorker()
+    const messageId = webhookMessageId(id, 'completed')
+    await eventually(async () => (await messages.getJob(messageId))?.getState()).toBe('delayed')
+    expect((await messages.getJob(messageId))?.delay).toBeGreaterThanOrEqual(3_600_000)
+    expect((await api.post(`/v1/jobs/${id}/webhooks/redeliver`)).status).toBe(202)
+    await eventually(() => receiver.delivered.length).toBe(2)
+  })
+
+  test('goes on after the api was restarted', async () => {
+    const receiver = await startReceiver(500, 200)
+    const env = { QUEUE_PREFIX: '{restarted}', WEBHOOK_RETRY_DELAYS: '0,1' }
+    const { attempts, messages, startWorker, submit } = await setUp({ env })
+    const id = await submit(receiver.url)
+    startWorker()
+    await eventually(() => attempts(id)).toHaveLength(1)
+    await eventually(async () => (await messages.getJob(webhookMessageId(id, 'completed')))?.getState()).toBe('delayed')
+    for (const close of closers.splice(1).reverse()) await close()
+    expect(receiver.delivered).toHaveLength(1)
+    await setUp({ env })
+    await eventually(() => receiver.delivered.length).toBe(2)
+    expect(receiver.delivered[1]?.headers['webhook-id']).toBe(receiver.delivered[0]?.headers['webhook-id'])
+  })
+
+  test('because the api stopped in the middle is sent again by the next api, and that attempt does not count', async () => {
+    const receiver = await startReceiver('never', 200)
+    const env = { QUEUE_PREFIX: '{stopped}', WEBHOOK_RETRY_DELAYS: '0' }
+    const { startWorker, submit } = await setUp({ env })
+    const id = await submit(receiver.url)
+    startWorker()
+    await eventually(() => receiver.delivered.length).toBe(1)
+    for (const close of closers.splice(1).reverse()) await close()
+    const { attempts } = await setUp({ env })
+    await eventually(() => attempts(id)).toHaveLength(1)
+    expect(await attempts(id)).toMatchObject([{ ok: true }])
+  })
+})
+
+test('receivers that never answer hold up neither other receivers nor pictures', async () => {
+  const dead = await startReceiver('never')
+  const alive = await startReceiver()
+  const { attempts, startWorker, submit } = await setUp({ delivery: { concurrency: 4, perOrigin: 2, timeoutMs: 60_000 } })
+  for (let i = 0; i < 12; i++) await submit(dead.url)
+  const id = await submit(alive.url)
+  startWorker()
+  await eventually(() => attempts(id)).toHaveLength(1)
+  expect(dead.delivered).toHaveLength(2)
+})
+
+test('a receiver that answers too late has failed, and is asked again', async () => {
+  const receiver = await startReceiver('never', 200)
+  const { attempts, startWorker, submit } = await setUp({ delivery: { timeoutMs: 100 } })
+  const id = await submit(receiver.url)
+  startWorker()
+  await eventually(() => attempts(id)).toHaveLength(2)
+  expect((await attempts(id)).map(({ error, ok }) => [ok, error])).toEqual([
+    [false, 'no answer within 0.1 s'],
+    [true, null],
+  ])
+})
+
+describe('a receiver that is not public', () => {
+  test.each([
+    ['http://example.com/', 'an https:// URL'],
+    ['https://127.0.0.1/', 'a URL with a public host'],
+    ['https://[::ffff:10.0.0.1]/', 'a URL with a public host'],
+    ['https://169.254.169.254/latest/', 'a URL with a public host'],
+    ['https://100.64.0.1/', 'a URL with a public host'],
+    ['https://me:secret@example.com/', 'a URL without user name and password'],
+    ['not a url', 'an absolute URL'],
+  ])('is refused at submit: %s', async (webhook, expected) => {
+    const { api } = await setUp({ env: { WEBHOOK_ALLOW_INSECURE: 'false' } })
+    const response = await api.post('/v1/jobs', { prompt: 'p', webhook })
+    expect(response.status).toBe(422)
+    expect((await response.json()) as Problem).toMatchObject({ code: 'invalid_request', errors: [{ field: 'webhook', expected }] })
+    expect(await api.worker.store.count('', 'queued')).toBe(0)
+  })
+
+  test('is refused when connecting, should its name lead there by then', async () => {
+    const receiver = await startReceiver()
+    const lookup: LookupFunction = (_host, options, callback) => {
+      if (options.all === true) callback(null, [{ address: '127.0.0.1', family: 4 }])
+      else callback(null, '127.0.0.1', 4)
+    }
+    const { attempts, startWorker, submit } = await setUp({ env: { WEBHOOK_ALLOW_INSECURE: 'false' }, delivery: { lookup } })
+    const id = await submit(receiver.url.replace('http://127.0.0.1', 'https://hooks.example.com'))
+    startWorker()
+    await eventually(() => attempts(id)).toHaveLength(3)
+    expect((await attempts(id)).map(({ error }) => error)).toEqual(Array(3).fill('address not allowed'))
+    expect(receiver.connections()).toBe(0)
+  })
+})
+
+describe('the attempts of a job', () => {
+  test('are for those who may see the job, and a job without a webhook or an event has nothing to send again', async () => {
+    const receiver = await startReceiver()
+    const { api, attempts, submit } = await setUp()
+    const plain = (await api.submit()).id
+    const waiting = await submit(receiver.url)
+    expect(await attempts(plain)).toEqual([])
+    for (const id of [plain, waiting, uuidv7(), 'nonsense']) {
+      expect((await api.post(`/v1/jobs/${id}/webhooks/redeliver`)).status).toBe(404)
+    }
+    const record = await api.worker.store.get(waiting)
+    if (record === undefined) throw new Error('Expected a record, got none')
+    const foreign = uuidv7()
+    await api.worker.store.create({ ...record, id: foreign, owner: 'someone else' })
+    expect((await api.get(`/v1/jobs/${foreign}/webhooks`)).status).toBe(404)
+    expect((await api.post(`/v1/jobs/${foreign}/webhooks/redeliver`)).status).toBe(404)
+    expect(receiver.delivered).toEqual([])
+  })
+
+  test('are in the description of the api', async () => {
+    const { api } = await setUp()
+    const { paths } = (await (await api.get('/openapi.json')).json()) as { paths: Record<string, unknown> }
+    expect(Object.keys(paths)).toEqual(expect.arrayContaining(['/v1/jobs/{id}/webhooks', '/v1/jobs/{id}/webhooks/redeliver']))
+  })
+})
