@@ -79,3 +79,11 @@ export const jobSchema = z
   })
   .meta({ id: 'Job' })
 export type Job = z.infer<typeof jobSchema>
+
+export const jobListSchema = z
+  .object({
+    jobs: z.array(jobSchema).describe('Newest first.'),
+    next: z.string().nullable().describe('`cursor` of the next page; null when this is the last.'),
+  })
+  .meta({ id: 'JobList' })
+export type JobList = z.infer<typeof jobListSchema>

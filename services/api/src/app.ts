@@ -19,8 +19,10 @@ import { handleError, handleNotFound, refuseInvalid, sendMethodNotAllowed } from
 import { rateLimit } from './middleware/rate-limit.ts'
 import { requestLog } from './middleware/request-log.ts'
 import { capabilitiesRoutes } from './routes/capabilities.ts'
+import { eventRoutes } from './routes/events.ts'
 import { healthRoutes } from './routes/health.ts'
 import { imageRoutes } from './routes/images.ts'
+import { jobListRoutes } from './routes/job-list.ts'
 import { jobRoutes } from './routes/jobs.ts'
 import { webhookRoutes } from './routes/webhooks.ts'
 
@@ -56,6 +58,11 @@ export interface AppEnv {
   }
 }
 
+export interface AppOptions {
+  /** Milliseconds between the signs of life of an event stream, 1 or more. Default: 15000. */
+  eventHeartbeatMs?: number
+}
+
 export type Api = OpenAPIHono<AppEnv>
 
 const exposedHeaders = [
@@ -70,7 +77,7 @@ const exposedHeaders = [
   'X-Request-Id',
 ]
 
-export function createApp(deps: AppDeps): Api {
+export function createApp(deps: AppDeps, { eventHeartbeatMs }: AppOptions = {}): Api {
   const { config, logger } = deps
   const app: Api = new OpenAPIHono<AppEnv>({ defaultHook: refuseInvalid })
   app.onError(handleError)
@@ -89,6 +96,8 @@ export function createApp(deps: AppDeps): Api {
   app.route('/', healthRoutes(deps))
   app.route('/', capabilitiesRoutes(deps))
   app.route('/', jobRoutes(deps))
+  app.route('/', jobListRoutes(deps))
+  app.route('/', eventRoutes(deps, eventHeartbeatMs === undefined ? {} : { heartbeatMs: eventHeartbeatMs }))
   app.route('/', webhookRoutes(deps))
   app.route('/', imageRoutes(deps))
   app.route('/', diffusersRoutes(deps))

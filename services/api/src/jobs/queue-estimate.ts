@@ -7,6 +7,7 @@
  * Knows BullMQ's order: the `wait` list from its end, then the `prioritized` set by score. Runs in the api.
  */
 import type { JobInput, ModelRecord } from '@easel/contract'
+import { isRedisUnavailable } from '@easel/job-store'
 import type { JobRecord, JobStore } from '@easel/job-store'
 import type { AppDeps } from '../app.ts'
 
@@ -28,8 +29,20 @@ const loadMaxAgeMs = 1000
 const unknownRetrySeconds = 30
 const maxRetrySeconds = 3600
 
+const unknown: QueueEstimate = { position: null, etaSeconds: null }
+
+/** Unknown also when Redis cannot say: a job that was made or read must reach its client without an estimate. */
 export async function estimateQueue(deps: Needs, record: JobRecord): Promise<QueueEstimate> {
-  if (record.status !== 'queued' && record.status !== 'running') return { position: null, etaSeconds: null }
+  try {
+    return await estimate(deps, record)
+  } catch (error) {
+    if (isRedisUnavailable(error)) return unknown
+    throw error
+  }
+}
+
+async function estimate(deps: Needs, record: JobRecord): Promise<QueueEstimate> {
+  if (record.status !== 'queued' && record.status !== 'running') return unknown
   const load = await readLoad(deps, record.input.model)
   if (record.status === 'running') return { position: null, etaSeconds: toSeconds(load, runningWork(load, record)) }
   const position = await readPosition(deps, record)

@@ -11,6 +11,9 @@ import { describeValue } from '../middleware/field-errors.ts'
 import { refuseFields } from '../middleware/problem.ts'
 import { judgeWebhookUrl } from '../webhooks/judge-webhook-url.ts'
 import { enqueueJob } from './enqueue-job.ts'
+import { isPastRetention } from './find-job.ts'
+import { toIdempotency } from './idempotency.ts'
+import { estimateFreePlace } from './queue-estimate.ts'
 import { checkRequest, resolveInput } from './resolve-input.ts'
 
 /** Seconds after which a request that found no worker is worth repeating: loading a model takes that long. */
@@ -20,7 +23,7 @@ export interface SubmitContext {
   /** Whose job it is: hash of the API key, or `public`. */
   owner: string
   requestId: string
-  /** Value of the Idempotency-Key header. */
+  /** Value of the Idempotency-Key header, as it came. */
   idempotencyKey?: string
 }
 
@@ -39,6 +42,10 @@ export async function submitJob(
   }
   if (errors.length > 0) throw refuseFields(errors)
 
+  const { owner, idempotencyKey } = context
+  const idempotency =
+    idempotencyKey === undefined ? undefined : toIdempotency(idempotencyKey, { owner, request, resultTtlSeconds: config.RESULT_TTL })
+
   // 2. What the model takes, and every default.
   const model = await findModel(deps, request.model)
   const resolved = resolveInput(request, model)
@@ -46,21 +53,41 @@ export async function submitJob(
   const record = toNewRecord(request, resolved.input, context)
 
   // 3. The record first, then the queue: an id in the queue always has a record.
-  const limits = { maxQueued: config.MAX_QUEUED_JOBS, maxQueuedOfOwner: config.MAX_QUEUED_JOBS_PER_KEY }
-  const created = await store.create(record, limits)
+  const created = await store.create(record, {
+    maxQueued: config.MAX_QUEUED_JOBS,
+    maxQueuedOfOwner: config.MAX_QUEUED_JOBS_PER_KEY,
+    ...(idempotency !== undefined && { idempotency }),
+  })
+  if (created.result === 'exists') {
+    if (created.fingerprint !== idempotency?.fingerprint) throw new ProblemError('idempotency_mismatch')
+    return { record: await replay(deps, created.jobId), replayed: true }
+  }
   if (created.result === 'queue_full' || created.result === 'owner_queue_full') {
-    const whose = created.result === 'queue_full' ? '' : ' of yours'
-    throw new ProblemError('queue_full', `${created.queued} jobs${whose} are waiting already.`, { retryAfterSeconds: 5 })
+    const own = created.result === 'owner_queue_full'
+    const retryAfterSeconds = await estimateFreePlace(deps, model.id, own ? owner : undefined)
+    throw new ProblemError('queue_full', `${created.queued} jobs${own ? ' of yours' : ''} are waiting already.`, { retryAfterSeconds })
   }
   try {
     await enqueueJob(deps, record)
   } catch (error) {
-    await store.delete(record.id).catch(() => {})
+    // With a key the record stays: another request may have been told of it, and a retry or the sweep enqueues it.
+    if (idempotency === undefined) await store.delete(record.id).catch(() => {})
     throw new ProblemError('queue_unavailable', undefined, { retryAfterSeconds: 5, cause: error })
   }
   const { input } = record
   logger.info({ requestId: context.requestId, jobId: record.id, model: input.model, steps: input.num_inference_steps }, 'job queued')
   return { record: { ...record, ...freshState(input.num_inference_steps) }, replayed: false }
+}
+
+/** The job that an earlier request with the same key made; one that never reached the queue, because Redis or the api went away, gets there now. */
+async function replay(deps: AppDeps, id: string): Promise<JobRecord> {
+  const record = await deps.store.get(id)
+  if (record === undefined || (record.completedAt !== undefined && isPastRetention(deps, record.completedAt))) {
+    throw new ProblemError('expired', 'The job that this Idempotency-Key made is past its retention time.')
+  }
+  const missing = record.status === 'queued' && (await deps.queues.findMissing([record.input.model], [id])).length > 0
+  if (missing) await enqueueJob(deps, record)
+  return record
 }
 
 async function findModel({ config, registry }: AppDeps, requested: string | undefined): Promise<ModelRecord> {

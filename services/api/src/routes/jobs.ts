@@ -1,30 +1,47 @@
-/** POST /v1/jobs, GET /v1/jobs/{id}, POST /v1/jobs/{id}/cancel. What a job is and how it is made is the business of jobs/. */
+/** POST /v1/jobs, GET /v1/jobs/{id}, POST /v1/jobs/{id}/cancel, with their ways to wait and to poll. What a job is and how it is made is the business of jobs/. */
 import { OpenAPIHono, createRoute, z } from '@hono/zod-openapi'
-import { createJobRequestSchema, jobSchema } from '@easel/contract'
+import type { Context } from 'hono'
+import { createJobRequestSchema, isEnded, jobSchema } from '@easel/contract'
+import type { JobRecord } from '@easel/job-store'
 import type { Api, AppDeps, AppEnv } from '../app.ts'
 import { cancelJob } from '../jobs/cancel-job.ts'
 import { findJob } from '../jobs/find-job.ts'
+import { isEtagMatch, toJobEtag } from '../jobs/job-etag.ts'
 import { submitJob } from '../jobs/submit-job.ts'
 import { toJob } from '../jobs/to-job.ts'
 import { jsonBody } from '../middleware/json-body.ts'
-import { describeProblems } from '../middleware/problem.ts'
+import { parsePreferWait } from '../middleware/prefer-wait.ts'
+import { describeProblems, refuseInvalid } from '../middleware/problem.ts'
 
 /** Seconds that a client should let pass before it polls a job. */
 const pollSeconds = 1
 
 const jobContent = { 'application/json': { schema: jobSchema } }
+const preferHeader = z
+  .string()
+  .optional()
+  .meta({ description: '`wait=SECONDS`: answer when the job has ended, or after that time. Capped by the server.', examples: ['wait=30'] })
 const jobParams = z.object({ id: z.string().meta({ description: 'Id of the job.' }) })
 
 export function jobRoutes(deps: AppDeps): Api {
-  const app: Api = new OpenAPIHono<AppEnv>()
+  const app: Api = new OpenAPIHono<AppEnv>({ defaultHook: refuseInvalid })
 
   const create = createRoute({
     method: 'post',
     path: '/v1/jobs',
     summary: 'Submit a job',
     middleware: jsonBody(deps.config.MAX_BODY_BYTES),
-    request: { body: { required: true, content: { 'application/json': { schema: createJobRequestSchema } } } },
+    request: {
+      headers: z.object({
+        prefer: preferHeader,
+        'idempotency-key': z.string().optional().meta({
+          description: 'Makes a repeated request safe: the same key and body give the same job. 1 to 255 ASCII characters.',
+        }),
+      }),
+      body: { required: true, content: { 'application/json': { schema: createJobRequestSchema } } },
+    },
     responses: {
+      200: { description: 'The job has ended within the time of `Prefer: wait`.', content: jobContent },
       202: { description: 'The job is queued. `Location` is where to poll it.', content: jobContent },
       ...describeProblems(
         'malformed_body',
@@ -32,6 +49,7 @@ export function jobRoutes(deps: AppDeps): Api {
         'unsupported_media_type',
         'invalid_request',
         'model_not_found',
+        'idempotency_mismatch',
         'queue_full',
         'queue_unavailable',
         'no_worker',
@@ -40,25 +58,43 @@ export function jobRoutes(deps: AppDeps): Api {
   })
   app.openapi(create, async (c) => {
     const { owner, requestId } = c.var
-    const { record } = await submitJob(deps, c.req.valid('json'), { owner, requestId })
-    c.header('Location', `/v1/jobs/${record.id}`)
-    c.header('Retry-After', String(pollSeconds))
-    return c.json(await toJob(deps, record), 202)
+    const idempotencyKey = c.req.header('idempotency-key')
+    const context = { owner, requestId, ...(idempotencyKey !== undefined && { idempotencyKey }) }
+    const { record: submitted, replayed } = await submitJob(deps, c.req.valid('json'), context)
+    c.header('Location', `/v1/jobs/${submitted.id}`)
+    if (replayed) c.header('Idempotency-Replayed', 'true')
+    const { record, waited } = await waitAsPreferred(deps, c, submitted)
+    if (!isEnded(record.status)) c.header('Retry-After', String(pollSeconds))
+    return c.json(await toJob(deps, record), waited && isEnded(record.status) ? 200 : 202)
   })
 
   const get = createRoute({
     method: 'get',
     path: '/v1/jobs/{id}',
     summary: 'Read a job',
-    request: { params: jobParams },
+    request: {
+      params: jobParams,
+      headers: z.object({
+        prefer: preferHeader,
+        'if-none-match': z.string().optional().meta({ description: '`ETag` of the last answer: 304 when nothing has changed since.' }),
+      }),
+    },
     responses: {
-      200: { description: 'The job as it stands.', content: jobContent },
+      200: { description: 'The job as it stands; with `Retry-After` while it has not ended.', content: jobContent },
+      304: { description: 'The job is as `If-None-Match` knows it.' },
       ...describeProblems('not_found', 'expired', 'queue_unavailable'),
     },
   })
   app.openapi(get, async (c) => {
-    const record = await findJob(deps, c.req.valid('param').id, c.var.owner)
-    return c.json(await toJob(deps, record), 200)
+    const found = await findJob(deps, c.req.valid('param').id, c.var.owner)
+    const { record } = await waitAsPreferred(deps, c, found)
+    const job = await toJob(deps, record)
+    const etag = toJobEtag(job)
+    c.header('ETag', etag)
+    c.header('Cache-Control', 'private, no-cache')
+    if (!isEnded(record.status)) c.header('Retry-After', String(pollSeconds))
+    if (isEtagMatch(c.req.header('if-none-match'), etag)) return c.body(null, 304)
+    return c.json(job, 200)
   })
 
   const cancel = createRoute({
@@ -78,4 +114,22 @@ export function jobRoutes(deps: AppDeps): Api {
     return c.json(await toJob(deps, record), ended ? 200 : 202)
   })
   return app
+}
+
+/** Waits for the end of the job as long as the request prefers; a client that leaves and a server that stops end the wait. */
+async function waitAsPreferred(deps: AppDeps, c: Context<AppEnv>, record: JobRecord): Promise<{ record: JobRecord; waited: boolean }> {
+  c.header('Vary', 'Prefer', { append: true })
+  const seconds = parsePreferWait(c.req.header('prefer'), deps.config.PREFER_WAIT_MAX)
+  if (seconds === undefined) return { record, waited: false }
+  c.header('Preference-Applied', `wait=${seconds}`)
+  if (isEnded(record.status)) return { record, waited: true }
+  const signal = AbortSignal.any([c.req.raw.signal, deps.stopping])
+  try {
+    const ended = await deps.follower.waitForEnd(record.id, { timeoutMs: seconds * 1000, signal })
+    return { record: ended ?? (await deps.store.get(record.id)) ?? record, waited: true }
+  } catch (error) {
+    // The caller must learn the job's id even when Redis has gone meanwhile.
+    c.var.logger.warn({ err: error, jobId: record.id }, 'wait for the end broke off')
+    return { record, waited: true }
+  }
 }

@@ -1,0 +1,42 @@
+/**
+ * What makes two requests the same: the caller's Idempotency-Key, within one owner, and a fingerprint of what was asked for. Pure; the job
+ * store keeps the key.
+ */
+import { createHash } from 'node:crypto'
+import type { CreateJobRequest } from '@easel/contract'
+import type { CreateOptions } from '@easel/job-store'
+import { describeValue } from '../middleware/field-errors.ts'
+import { refuseFields } from '../middleware/problem.ts'
+
+/** Seconds that a key outlives the retention time of results; the sweep takes it away together with its job. */
+const marginSeconds = 86_400
+
+/** `header`: the value as it came, plain or as a quoted string of structured fields. Throws `invalid_request` when it is no key. */
+export function toIdempotency(
+  header: string,
+  { owner, request, resultTtlSeconds }: { owner: string; request: CreateJobRequest; resultTtlSeconds: number },
+): NonNullable<CreateOptions['idempotency']> {
+  const quoted = /^"((?:[^"\\]|\\["\\])*)"$/.exec(header)
+  const key = quoted?.[1]?.replaceAll(/\\(["\\])/g, '$1') ?? header
+  if (!/^[\x20-\x7e]{1,255}$/.test(key)) {
+    throw refuseFields([{ field: 'Idempotency-Key', expected: '1 to 255 ASCII characters', received: describeValue(key) }])
+  }
+  return {
+    key: sha256(`${owner}\n${key}`),
+    fingerprint: sha256(toCanonicalJson(request)),
+    ttlSeconds: resultTtlSeconds + marginSeconds,
+  }
+}
+
+/** JSON whose text does not depend on the order of fields. */
+function toCanonicalJson(value: unknown): string {
+  return JSON.stringify(value, (_, part: unknown) =>
+    typeof part === 'object' && part !== null && !Array.isArray(part)
+      ? Object.fromEntries(Object.entries(part).toSorted(([a], [b]) => (a < b ? -1 : 1)))
+      : part,
+  )
+}
+
+function sha256(text: string): string {
+  return createHash('sha256').update(text).digest('hex')
+}

@@ -1,0 +1,20 @@
+/** Tells a poller whether a job has changed since it last looked. Pure. */
+import { createHash } from 'node:crypto'
+import type { Job } from '@easel/contract'
+
+/**
+ * A weak entity tag: two job objects with the same tag say the same about the job. What is made anew at every read is left out: the
+ * estimated time and the presigned URLs.
+ */
+export function toJobEtag({ eta_seconds: _eta, output, ...job }: Job): string {
+  const images = output?.images.map(({ url, sha256 }) => [url, sha256])
+  const hash = createHash('sha256').update(JSON.stringify({ ...job, images }))
+  return `W/"${hash.digest('base64url').slice(0, 22)}"`
+}
+
+/** Whether an If-None-Match header names the tag; compared weakly, as RFC 9110 says for this header. */
+export function isEtagMatch(ifNoneMatch: string | undefined, etag: string): boolean {
+  if (ifNoneMatch === undefined) return false
+  const opaque = (tag: string): string => tag.trim().replace(/^W\//, '')
+  return ifNoneMatch.trim() === '*' || ifNoneMatch.split(',').some((tag) => opaque(tag) === opaque(etag))
+}

@@ -1,0 +1,86 @@
+/**
+ * GET /v1/jobs/{id}/events: what happens to a job, as server-sent events. The id of an event is the entry id of the job's stream in
+ * Redis, so that a client goes on at any replica. Ends after `done`.
+ */
+import { OpenAPIHono, createRoute, z } from '@hono/zod-openapi'
+import { streamSSE } from 'hono/streaming'
+import { isEnded } from '@easel/contract'
+import type { StreamedJobEvent } from '@easel/job-store'
+import type { Api, AppDeps, AppEnv } from '../app.ts'
+import { isEventId } from '../events/job-follower.ts'
+import { findJob } from '../jobs/find-job.ts'
+import { toJob } from '../jobs/to-job.ts'
+import { describeValue } from '../middleware/field-errors.ts'
+import { describeProblems, refuseFields, refuseInvalid } from '../middleware/problem.ts'
+
+export interface EventRoutesOptions {
+  /** Milliseconds between comments that keep a silent connection alive, 1 or more. Default: 15000. */
+  heartbeatMs?: number
+}
+
+/** Milliseconds after which a client that lost the connection should come back. */
+const retryMs = 1000
+
+export function eventRoutes(deps: AppDeps, { heartbeatMs = 15_000 }: EventRoutesOptions = {}): Api {
+  const app: Api = new OpenAPIHono<AppEnv>({ defaultHook: refuseInvalid })
+  const events = createRoute({
+    method: 'get',
+    path: '/v1/jobs/{id}/events',
+    summary: 'Follow a job (server-sent events)',
+    description:
+      'Events `status`, `progress`, `preview` and, last, `done` with the job object. All there are is replayed first. `Last-Event-ID` goes on after an event, at any replica.',
+    request: {
+      params: z.object({ id: z.string().max(100).meta({ description: 'Id of the job.' }) }),
+      headers: z.object({ 'last-event-id': z.string().optional().meta({ description: 'Id of the last event that was received.' }) }),
+    },
+    responses: {
+      200: { description: 'The stream of events.', content: { 'text/event-stream': { schema: z.string() } } },
+      204: { description: 'Nothing came after that event, and nothing will: do not connect again.' },
+      ...describeProblems('not_found', 'expired', 'invalid_request', 'queue_unavailable'),
+    },
+  })
+  app.openapi(events, async (c) => {
+    const lastEventId = c.req.header('last-event-id')
+    if (lastEventId !== undefined && lastEventId !== '' && !isEventId(lastEventId)) {
+      throw refuseFields([{ field: 'Last-Event-ID', expected: 'the id of an event', received: describeValue(lastEventId) }])
+    }
+    const after = lastEventId === '' ? undefined : lastEventId
+    const record = await findJob(deps, c.req.valid('param').id, c.var.owner)
+
+    const leaving = new AbortController()
+    const signal = AbortSignal.any([leaving.signal, c.req.raw.signal, deps.stopping])
+    let source: AsyncIterable<StreamedJobEvent> | StreamedJobEvent[] = deps.follower.follow(record.id, {
+      signal,
+      ...(after !== undefined && { after }),
+    })
+    if (isEnded(record.status)) {
+      source = await Array.fromAsync(source)
+      if (source.length === 0) return c.body(null, 204)
+    }
+
+    c.header('X-Accel-Buffering', 'no')
+    return streamSSE(c, async (stream) => {
+      stream.onAbort(() => leaving.abort())
+      const heartbeat = setInterval(() => void stream.write(': heartbeat\n\n'), heartbeatMs)
+      try {
+        await stream.write(`retry: ${retryMs}\n\n`)
+        for await (const event of source) {
+          await stream.writeSSE({ id: event.id, event: event.type, data: JSON.stringify(await toData(deps, record.id, event)) })
+        }
+      } catch (error) {
+        // The client comes back by itself, with Last-Event-ID.
+        c.var.logger.warn({ err: error, jobId: record.id }, 'event stream broke off')
+      } finally {
+        clearInterval(heartbeat)
+        leaving.abort()
+      }
+    })
+  })
+  return app
+}
+
+async function toData(deps: AppDeps, id: string, { id: _entry, type: _type, ...data }: StreamedJobEvent): Promise<unknown> {
+  if (_type !== 'done') return data
+  const record = await deps.store.get(id)
+  return record === undefined ? { id, ...data } : await toJob(deps, record)
+}

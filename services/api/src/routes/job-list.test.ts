@@ -1,0 +1,72 @@
+import { afterAll, beforeAll, expect, test } from 'vitest'
+import type { JobList } from '@easel/contract'
+import { startTestApi } from '../../test/start-api.ts'
+import type { TestApi } from '../../test/start-api.ts'
+
+let api: TestApi
+let now = Date.now()
+const ids: string[] = []
+const alice = { 'X-API-Key': 'alice-secret' }
+
+beforeAll(async () => {
+  api = await startTestApi({ env: { API_KEYS: 'alice-secret,bob-bob-secret', RESULT_TTL: '100' }, now: () => now })
+  for (let i = 0; i < 5; i++) ids.unshift(((await (await api.post('/v1/jobs', { prompt: `p${i}` }, alice)).json()) as { id: string }).id)
+})
+afterAll(() => api.close())
+
+async function list(query: string, headers: Record<string, string> = alice): Promise<JobList & { link: string | null }> {
+  const response = await api.get(`/v1/jobs${query}`, { headers })
+  expect(response.status).toBe(200)
+  return { ...((await response.json()) as JobList), link: response.headers.get('Link') }
+}
+
+test('jobs come newest first, a page at a time, each once, and the last page says so', async () => {
+  const first = await list('?limit=2')
+  expect(first.jobs.map((job) => job.id)).toEqual(ids.slice(0, 2))
+  expect(first.link).toBe(`</v1/jobs?limit=2&cursor=${first.next}>; rel="next"`)
+  await api.post('/v1/jobs', { prompt: 'made between two pages' }, alice)
+  const second = await list(first.link?.slice('</v1/jobs'.length, first.link.indexOf('>')) ?? '')
+  const third = await list(`?limit=2&cursor=${second.next}`)
+  expect([...second.jobs, ...third.jobs].map((job) => job.id)).toEqual(ids.slice(2))
+  expect([third.next, third.link]).toEqual([null, null])
+})
+
+test('a job in the list is the job as a poll shows it', async () => {
+  const [job] = (await list('?limit=1')).jobs
+  expect(job).toEqual(await (await api.get(`/v1/jobs/${job?.id}`, { headers: alice })).json())
+})
+
+test('only jobs of one status are listed on request', async () => {
+  await api.worker.store.start(ids[4] ?? '', 'w')
+  await api.worker.succeed(ids[3] ?? '')
+  expect((await list('?status=running')).jobs.map((job) => job.id)).toEqual([ids[4]])
+  expect((await list('?status=succeeded')).jobs.map((job) => job.id)).toEqual([ids[3]])
+  expect((await list('?status=queued&limit=100')).jobs.map((job) => job.id)).toEqual(expect.not.arrayContaining([ids[3], ids[4]]))
+  expect((await list('?status=failed')).jobs).toEqual([])
+})
+
+test('the jobs of one key are not in the list of another', async () => {
+  expect(await list('', { 'X-API-Key': 'bob-bob-secret' })).toEqual({ jobs: [], next: null, link: null })
+})
+
+test('a job past its retention is not listed, even before the sweep has taken it', async () => {
+  now = Date.now() + 101_000
+  expect((await list('?status=succeeded')).jobs).toEqual([])
+  now = Date.now()
+})
+
+test('what is not a limit, a cursor, a status or a field is refused by name', async () => {
+  for (const [query, field] of [
+    ['limit=0', 'limit'],
+    ['limit=101', 'limit'],
+    ['limit=two', 'limit'],
+    ['limit=1.5', 'limit'],
+    ['cursor=x', 'cursor'],
+    ['status=done', 'status'],
+    ['page=2', 'page'],
+  ]) {
+    const response = await api.get(`/v1/jobs?${query}`, { headers: alice })
+    expect(response.status).toBe(422)
+    expect(await response.json()).toMatchObject({ code: 'invalid_request', errors: [{ field }] })
+  }
+})

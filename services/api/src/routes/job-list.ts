@@ -1,0 +1,48 @@
+/** GET /v1/jobs: the caller's own jobs, newest first, a page at a time. */
+import { OpenAPIHono, createRoute, z } from '@hono/zod-openapi'
+import { isJobId, jobListSchema, jobStatuses } from '@easel/contract'
+import type { Api, AppDeps, AppEnv } from '../app.ts'
+import { isPastRetention } from '../jobs/find-job.ts'
+import { toJob } from '../jobs/to-job.ts'
+import { describeProblems, refuseInvalid } from '../middleware/problem.ts'
+
+const querySchema = z.strictObject({
+  limit: z.coerce.number().int().min(1).max(100).default(20).meta({ description: 'Most jobs of one page, 1 to 100. Default 20.' }),
+  cursor: z.string().refine(isJobId, '`next` of the page before').optional().meta({ description: '`next` of the page before.' }),
+  status: z.enum(jobStatuses).optional().meta({ description: 'Only jobs that are in this state now.' }),
+})
+
+export function jobListRoutes(deps: AppDeps): Api {
+  const app: Api = new OpenAPIHono<AppEnv>({ defaultHook: refuseInvalid })
+  const list = createRoute({
+    method: 'get',
+    path: '/v1/jobs',
+    summary: 'List jobs, newest first',
+    request: { query: querySchema },
+    responses: {
+      200: {
+        description: 'A page of jobs. `next`, and `Link` with `rel="next"`, lead to the one after it.',
+        content: { 'application/json': { schema: jobListSchema } },
+      },
+      ...describeProblems('invalid_request', 'queue_unavailable'),
+    },
+  })
+  app.openapi(list, async (c) => {
+    const { limit, cursor, status } = c.req.valid('query')
+    // One more than asked for tells whether there is a next page.
+    const records = await deps.store.list(c.var.owner, {
+      limit: limit + 1,
+      ...(cursor !== undefined && { before: cursor }),
+      ...(status !== undefined && { status }),
+    })
+    const page = records.slice(0, limit)
+    const next = records.length > limit ? (page.at(-1)?.id ?? null) : null
+    if (next !== null) {
+      const query = new URLSearchParams({ limit: String(limit), cursor: next, ...(status !== undefined && { status }) })
+      c.header('Link', `</v1/jobs?${query.toString()}>; rel="next"`)
+    }
+    const kept = page.filter(({ completedAt }) => completedAt === undefined || !isPastRetention(deps, completedAt))
+    return c.json({ jobs: await Promise.all(kept.map((record) => toJob(deps, record))), next }, 200)
+  })
+  return app
+}

@@ -1,0 +1,103 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
+import type { Job } from '@easel/contract'
+import { startTestApi } from '../../test/start-api.ts'
+import type { TestApi } from '../../test/start-api.ts'
+
+let api: TestApi
+beforeAll(async () => {
+  api = await startTestApi({ env: { PREFER_WAIT_MAX: '20' } })
+})
+afterAll(() => api.close())
+afterEach(async () => {
+  // A reader that leaks lets this hook run out of time.
+  while (api.deps.follower.readers > 0) await sleep(5)
+})
+
+const read = (id: string, headers: Record<string, string> = {}): Promise<Response> => api.get(`/v1/jobs/${id}`, { headers })
+const create = (headers: Record<string, string>): Promise<Response> => api.post('/v1/jobs', { prompt: 'p' }, headers)
+
+async function finishNext(): Promise<void> {
+  await expect.poll(() => api.deps.follower.readers).toBe(1)
+  const [job] = await api.worker.store.list('', { status: 'queued', limit: 1 })
+  await api.worker.succeed(job?.id ?? '')
+}
+
+describe('Prefer: wait', () => {
+  test('a submit whose job ends in time is answered with 200 and the pictures', async () => {
+    const [response] = await Promise.all([create({ Prefer: 'wait=20' }), finishNext()])
+    expect(response.status).toBe(200)
+    expect(response.headers.get('Preference-Applied')).toBe('wait=20')
+    expect(response.headers.get('Retry-After')).toBeNull()
+    expect(await response.json()).toMatchObject({ status: 'succeeded', output: { images: [{ seed: expect.any(Number) as number }] } })
+  })
+
+  test('a submit whose job does not end in time is answered with 202 and the job', async () => {
+    for (const prefer of ['wait=0', 'wait=1', 'respond-async, wait="0"']) {
+      const response = await create({ Prefer: prefer })
+      expect(response.status).toBe(202)
+      expect(response.headers.get('Retry-After')).toBe('1')
+      expect(response.headers.get('Location')).toBe(`/v1/jobs/${((await response.json()) as Job).id}`)
+    }
+  })
+
+  test('a read waits as well, and is 200 either way', async () => {
+    const { id } = await api.submit()
+    const early = await read(id, { Prefer: 'wait=0' })
+    expect([early.status, early.headers.get('Retry-After'), early.headers.get('Preference-Applied')]).toEqual([200, '1', 'wait=0'])
+    const [late] = await Promise.all([read(id, { Prefer: 'wait' }), finishNext()])
+    expect([late.status, late.headers.get('Retry-After'), late.headers.get('Preference-Applied')]).toEqual([200, null, 'wait=20'])
+    expect(await late.json()).toMatchObject({ id, status: 'succeeded' })
+  })
+
+  test('more than the server allows is capped, and nonsense is ignored', async () => {
+    const { id } = await api.submit()
+    await api.worker.succeed(id)
+    expect((await read(id, { Prefer: 'wait=9999' })).headers.get('Preference-Applied')).toBe('wait=20')
+    expect((await read(id, { Prefer: 'wait=soon' })).headers.get('Preference-Applied')).toBeNull()
+  })
+
+  test('a client that leaves ends its wait', async () => {
+    const { id } = await api.submit()
+    const leaving = new AbortController()
+    const waiting = api.get(`/v1/jobs/${id}`, { headers: { Prefer: 'wait=20' }, signal: leaving.signal })
+    await expect.poll(() => api.deps.follower.readers).toBe(1)
+    leaving.abort()
+    await expect(waiting).rejects.toThrow('aborted')
+    await expect.poll(() => api.deps.follower.readers).toBe(0)
+  })
+
+  test('an api that stops answers those who wait', async () => {
+    const stopping = await startTestApi({ redis: api.redis })
+    const { id } = await stopping.submit()
+    const waiting = stopping.get(`/v1/jobs/${id}`, { headers: { Prefer: 'wait=60' } })
+    await expect.poll(() => stopping.deps.follower.readers).toBe(1)
+    await stopping.close()
+    expect((await waiting).status).toBe(200)
+  })
+})
+
+describe('ETag', () => {
+  test('stays while the job stays, so that a poll costs a 304, and changes with everything that happens', async () => {
+    const { id } = await api.submit({ num_inference_steps: 4 })
+    const tags = new Set<string>()
+    const poll = async (): Promise<void> => {
+      const etag = (await read(id)).headers.get('ETag') ?? ''
+      tags.add(etag)
+      const again = await read(id, { 'If-None-Match': `"other", ${etag}` })
+      expect([again.status, again.headers.get('ETag'), await again.text()]).toEqual([304, etag, ''])
+    }
+    await poll()
+    await api.worker.store.start(id, 'w')
+    await poll()
+    await api.worker.store.progress(id, 1, 4)
+    await poll()
+    await api.worker.store.progress(id, 2, 4)
+    await poll()
+    await api.worker.succeed(id)
+    await poll()
+    expect(tags.size).toBe(5)
+    expect((await read(id, { 'If-None-Match': '"other"' })).status).toBe(200)
+    expect((await read(id, { 'If-None-Match': '*' })).status).toBe(304)
+  })
+})
