@@ -18,6 +18,7 @@ import type { WorkerConfig } from './config.ts'
 import { startEngine } from './engine/engine-supervisor.ts'
 import type { EngineEvent } from './engine/engine-supervisor.ts'
 import { createPresence } from './presence.ts'
+import { startStatusServer } from './status-server.ts'
 import { createProcessJob } from './process-job.ts'
 import type { StopReason } from './process-job.ts'
 
@@ -147,7 +148,25 @@ export async function startWorkerService(options: WorkerServiceOptions): Promise
     await presence.begin()
     // Again after every reconnect: Redis may have come back empty.
     redis.on('ready', presence.announce)
+    const logTotals = async (): Promise<void> => {
+      const [{ created = 0 }, queued] = await Promise.all([store.counters(), store.count('', 'queued')])
+      logger.info(
+        { total_requests: created, active_inferences: active.size, queue_depth: queued, engine_restarts: engine.restarts },
+        'metrics',
+      )
+    }
     logger.info({ worker: id, concurrency: config.concurrency }, 'ready')
+
+    if (config.metricsPort !== undefined) {
+      const server = await startStatusServer(config.metricsPort, isReady)
+      cleanups.push(() => server.close())
+    }
+    if (config.metricsLogIntervalMs > 0) {
+      const timer = setInterval(() => {
+        logTotals().catch(onError)
+      }, config.metricsLogIntervalMs)
+      cleanups.push(() => clearInterval(timer))
+    }
 
     let closing: Promise<void> | undefined
     const close = async (graceMs: number): Promise<void> => {

@@ -184,13 +184,15 @@ describe('a worker that is told to go', () => {
 
 describe('two runs of one job', () => {
   test('give one result: both write the same bytes, one claims the end', async () => {
+    const first = await bench.startWorker({ env: { JOB_LOCK_DURATION: '1' } })
     const id = await bench.submit(longInput)
-    await bench.startWorker()
     await bench.until(id, atStep(2))
-    // As after a lost lock: the queue gives it out again while the first run goes on.
+    // As after a lost lock: the queue gives the job out again while the first run, held up, is not over.
+    process.kill(first.enginePid as number, 'SIGSTOP')
     await bench.redis.del(`{test}:generate-tiny-scenes:${id}:lock`)
     await bench.startWorker()
-    await bench.until(id, (record) => record.runs >= 2)
+    await bench.until(id, (record) => record.runs === 2)
+    process.kill(first.enginePid as number, 'SIGCONT')
     const record = await bench.untilEnded(id)
     expect(record.status).toBe('succeeded')
     const done = (await bench.store.readEvents(id, '0')).filter((event) => event.type === 'done')

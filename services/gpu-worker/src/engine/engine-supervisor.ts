@@ -131,6 +131,12 @@ export async function startEngine(options: EngineSupervisorOptions): Promise<Sup
     }
   }
 
+  const untilServing = async (): Promise<ChildProcess> => {
+    const target = await serving.promise
+    if (closing !== undefined) throw new EngineError('closed', 'The engine was closed')
+    return target
+  }
+
   const pauseMs = (): number => (failures === 0 ? 0 : Math.min(FIRST_PAUSE_MS * 2 ** (failures - 1), MAX_PAUSE_MS))
 
   const onExit = (from: ChildProcess, how: string): void => {
@@ -229,7 +235,7 @@ export async function startEngine(options: EngineSupervisorOptions): Promise<Sup
         throw new EngineError('canceled', 'The call was canceled before it began')
       })
       try {
-        const target = await serving.promise
+        const target = await untilServing()
         if (signal?.aborted === true) throw new EngineError('canceled', 'The call was canceled before it began')
         const cancel = (): void => send(target, { type: 'cancel', id })
         try {
@@ -263,7 +269,7 @@ export async function startEngine(options: EngineSupervisorOptions): Promise<Sup
     },
 
     async stats() {
-      const target = await serving.promise
+      const target = await untilServing()
       return await new Promise((resolve, reject) => {
         stats.push({ resolve, reject })
         send(target, { type: 'stats' })

@@ -1,0 +1,51 @@
+import { describe, expect, test } from 'vitest'
+import { readConfig } from './config.ts'
+
+describe('readConfig', () => {
+  test('needs nothing to be set', () => {
+    expect(readConfig({})).toMatchObject({
+      model: 'tiny-scenes',
+      device: 'auto',
+      concurrency: 8,
+      maxPixels: undefined,
+      jobLockDurationMs: 30_000,
+      shutdownGraceMs: 30_000,
+      metricsPort: undefined,
+      storage: { kind: 'local', dir: 'data/images' },
+    })
+  })
+
+  test('takes a variable set to nothing for unset, and MODEL_PATH for MODEL', () => {
+    expect(readConfig({ WORKER_CONCURRENCY: '', MODEL: ' ', MODEL_PATH: '/srv/m' })).toMatchObject({ concurrency: 8, model: '/srv/m' })
+  })
+
+  test('takes 0 where 0 means something', () => {
+    expect(readConfig({ SHUTDOWN_GRACE: '0', PNG_COMPRESSION_LEVEL: '0' })).toMatchObject({ shutdownGraceMs: 0, pngCompressionLevel: 0 })
+  })
+
+  test('tells every wrong variable at once', () => {
+    const wrong = {
+      REDIS_URL: 'http://x',
+      DEVICE: 'gpu',
+      WORKER_CONCURRENCY: '0',
+      MAX_PIXELS: 'many',
+      PNG_COMPRESSION_LEVEL: '10',
+      JOB_LOCK_DURATION: '0',
+      ENGINE_STEP_TIMEOUT: '-1',
+      METRICS_PORT: '65536',
+      LOG_LEVEL: 'loud',
+      MODEL: 'a',
+      MODEL_PATH: 'b',
+      STORAGE: 's3',
+    }
+    let message = ''
+    try {
+      readConfig(wrong)
+    } catch (error) {
+      message = (error as Error).message
+    }
+    const named = message.split('\n').map((line) => line.split(':')[0])
+    const expected = [...Object.keys(wrong).filter((name) => name !== 'STORAGE' && name !== 'MODEL'), 'S3_BUCKET']
+    expect(new Set(named)).toEqual(new Set(expected))
+  })
+})

@@ -1,0 +1,112 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import { fileURLToPath } from 'node:url'
+import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { startEngine } from './engine-supervisor.ts'
+import type { EngineEvent, SupervisedEngine } from './engine-supervisor.ts'
+import type { Checkpoint, EngineParams } from './protocol.ts'
+
+const modelsDir = fileURLToPath(new URL('../../../../models', import.meta.url))
+const settings = { model: 'tiny-scenes', modelsDir, device: 'cpu', stepTimeoutMs: 60_000 }
+const params: EngineParams = {
+  prompt: 'a blue house',
+  negativePrompt: '',
+  width: 64,
+  height: 64,
+  numInferenceSteps: 6,
+  guidanceScale: 4,
+  numImagesPerPrompt: 1,
+  seed: 1,
+  maxSequenceLength: 20,
+}
+
+describe('an engine', () => {
+  let engine: SupervisedEngine
+  let events: EngineEvent[]
+  beforeEach(async () => {
+    events = []
+    engine = await startEngine({ ...settings, onEvent: (event) => events.push(event) })
+  })
+  afterEach(async () => engine?.close())
+
+  test('tells every step of a call and gives its picture', async () => {
+    const steps: number[] = []
+    const { images, timings } = await engine.generate('a', params, { onProgress: (step) => steps.push(step) })
+    expect(steps).toEqual([1, 2, 3, 4, 5, 6])
+    expect(images).toMatchObject([{ index: 0, width: 64, height: 64 }])
+    expect(images[0]?.rgb).toHaveLength(64 * 64 * 3)
+    expect(timings.denoiseMs).toBeGreaterThan(0)
+    const stats = await engine.stats()
+    expect(stats).toMatchObject({ active: 0 })
+    expect(stats.stepMs).toBeGreaterThan(0)
+  })
+
+  test('goes on from a checkpoint to the pixels of the whole run', async () => {
+    const whole = await engine.generate('whole', { ...params, numImagesPerPrompt: 2 })
+    const stop = new AbortController()
+    let checkpoint: Promise<Checkpoint | undefined> | undefined
+    const first = engine.generate(
+      'first',
+      { ...params, numImagesPerPrompt: 2 },
+      {
+        signal: stop.signal,
+        onProgress: (step) => {
+          if (step !== 2) return
+          checkpoint = engine.checkpoint('first')
+          stop.abort()
+        },
+      },
+    )
+    await expect(first).rejects.toMatchObject({ name: 'EngineError', code: 'canceled' })
+    const resume = await checkpoint
+    expect(resume?.step).toBeGreaterThanOrEqual(2)
+    expect(resume?.latents.dims).toEqual([2, 16, 8, 8])
+    const steps: number[] = []
+    const options = { ...(resume === undefined ? {} : { resume }), onProgress: (step: number) => steps.push(step) }
+    const rest = await engine.generate('rest', { ...params, numImagesPerPrompt: 2 }, options)
+    expect(steps[0]).toBe((resume?.step ?? 0) + 1)
+    expect(rest.images.map(({ rgb }) => Buffer.from(rgb))).toEqual(whole.images.map(({ rgb }) => Buffer.from(rgb)))
+  })
+
+  test('rejects every call that was in it when it died, none of them alone, and serves again', async () => {
+    const long = { ...params, numInferenceSteps: 200 }
+    const begun = [Promise.withResolvers<void>(), Promise.withResolvers<void>()]
+    const calls = begun.map(({ resolve }, n) =>
+      engine.generate(`${n}`, long, { onProgress: () => resolve() }).catch((error: unknown) => error),
+    )
+    await Promise.all(begun.map(({ promise }) => promise))
+    process.kill(engine.pid as number, 'SIGKILL')
+    for (const error of await Promise.all(calls)) expect(error).toMatchObject({ code: 'engine_crashed', alone: false })
+    expect((await engine.generate('c', params)).images).toHaveLength(1)
+    expect(engine.restarts).toBe(1)
+    expect(events.map(({ type }) => type)).toEqual(['ready', 'died', 'ready'])
+  })
+
+  test('rejects running and waiting calls with closed when it is closed', async () => {
+    const long = { ...params, numInferenceSteps: 200 }
+    const calls = [engine.generate('a', long), engine.generate('b', long, { exclusive: true })].map((call) =>
+      call.catch((error: unknown) => error),
+    )
+    await sleep(50)
+    await engine.close()
+    for (const error of await Promise.all(calls)) expect(error).toMatchObject({ name: 'EngineError', code: 'closed' })
+    await expect(engine.generate('c', params)).rejects.toMatchObject({ code: 'closed' })
+    expect(engine.pid).toBeUndefined()
+  })
+
+  test('refuses a call the model cannot run and goes on', async () => {
+    await expect(engine.generate('a', { ...params, width: 60 })).rejects.toMatchObject({
+      code: 'internal',
+      message: expect.stringContaining('width') as string,
+    })
+    expect((await engine.generate('b', params)).images).toHaveLength(1)
+  })
+})
+
+describe('starting an engine', () => {
+  test('rejects with the reason when there is no such model, and leaves no process', async () => {
+    await expect(startEngine({ ...settings, model: 'no-such-model' })).rejects.toMatchObject({
+      code: 'load_failed',
+      message: expect.stringContaining('no-such-model') as string,
+    })
+  })
+})
