@@ -45,6 +45,8 @@ export interface WorkerServiceOptions {
 /** A job may be found stalled again and again without being to blame; strikes are counted elsewhere. */
 const maxStalledCount = 1000
 const storageRetryMs = 2000
+/** How long the engine may take to hand out checkpoints: a step or two. */
+const handOverLimitMs = 10_000
 
 export async function startWorkerService(options: WorkerServiceOptions): Promise<WorkerService> {
   const { config, logger, engineEntry, uploadRetryMs = 120_000, now = Date.now } = options
@@ -175,7 +177,9 @@ export async function startWorkerService(options: WorkerServiceOptions): Promise
       const closed = worker.close().finally(() => drained.abort())
       await Promise.race([closed, sleep(graceMs, undefined, { signal: drained.signal }).catch(() => {})])
       for (const jobId of active) stopJob(jobId, 'hand_over')
-      await closed
+      // An engine that hangs gives no checkpoint: its jobs go back as they came.
+      const patience = setTimeout(() => void engine.close(), handOverLimitMs)
+      await closed.finally(() => clearTimeout(patience))
       await cleanUp()
       logger.info('shut down')
     }

@@ -1,5 +1,6 @@
 /** What a worker does when processes under it or beside it die, hang or are told to go. Everything is real but the crash on a word. */
 import { spawn } from 'node:child_process'
+import { once } from 'node:events'
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -19,6 +20,15 @@ const atStep =
   (step: number) =>
   (record: JobRecord): boolean =>
     record.progress.step >= step
+
+/** The worker as it is started in production: a process of its own. */
+function startMain(env: Record<string, string> = {}) {
+  const main = fileURLToPath(new URL('../src/main.ts', import.meta.url))
+  const child = spawn(process.execPath, [main], { env: { ...process.env, ...bench.env, ...env }, stdio: ['ignore', 'pipe', 'inherit'] })
+  let log = ''
+  child.stdout.on('data', (chunk: Buffer) => (log += chunk.toString()))
+  return { process: child, ended: once(child, 'exit'), log: () => log }
+}
 
 const sha = (record: JobRecord): string | undefined => record.output?.images[0]?.sha256
 
@@ -201,17 +211,47 @@ describe('two runs of one job', () => {
   })
 })
 
+describe('Redis', () => {
+  test('that is killed in mid-run and comes back finds the picture delivered once', async () => {
+    await bench.close()
+    bench = await openWorkerBench({ appendonly: true, args: ['--appendfsync', 'always'] })
+    await bench.startWorker()
+    const id = await bench.submit(longInput)
+    await bench.until(id, atStep(2))
+    await bench.server.kill()
+    await sleep(3000)
+    await bench.server.restart()
+    const record = await bench.untilEnded(id)
+    expect(record).toMatchObject({ status: 'succeeded', strikes: 0 })
+    expect((await bench.store.readEvents(id, '0')).filter((event) => event.type === 'done')).toHaveLength(1)
+    expect(sha(record)).toBe(await undisturbed())
+  })
+})
+
 describe('a worker process', () => {
-  test('killed with SIGKILL takes its engine with it, and another worker ends the job with the same bytes', async () => {
-    const main = fileURLToPath(new URL('../src/main.ts', import.meta.url))
-    const worker = spawn(process.execPath, [main], { env: { ...process.env, ...bench.env }, stdio: ['ignore', 'pipe', 'inherit'] })
-    let log = ''
-    worker.stdout.on('data', (chunk: Buffer) => (log += chunk.toString()))
+  test('told to go hands its job over and ends with 0, told twice ends at once', async () => {
+    const patient = startMain({ SHUTDOWN_GRACE: '0', JOB_LOCK_DURATION: '600' })
     const id = await bench.submit(longInput)
     await bench.until(id, atStep(3))
-    const enginePid = Number(/"pid":(\d+)[^\n]*"engine is ready"/.exec(log)?.[1])
+    patient.process.kill('SIGTERM')
+    expect(await patient.ended).toEqual([0, null])
+    const hasty = startMain({ SHUTDOWN_GRACE: '600', JOB_LOCK_DURATION: '1' })
+    expect(sha(await bench.untilEnded(id))).toBe(await undisturbed())
+    const second = await bench.submit({ ...longInput, num_inference_steps: 200 })
+    await bench.until(second, atStep(3))
+    hasty.process.kill('SIGTERM')
+    hasty.process.kill('SIGINT')
+    expect(await hasty.ended).toEqual([1, null])
+    expect(await bench.store.get(second)).toMatchObject({ status: 'running' })
+  })
+
+  test('killed with SIGKILL takes its engine with it, and another worker ends the job with the same bytes', async () => {
+    const worker = startMain()
+    const id = await bench.submit(longInput)
+    await bench.until(id, atStep(3))
+    const enginePid = Number(/"pid":(\d+)[^\n]*"engine is ready"/.exec(worker.log())?.[1])
     expect(isAlive(enginePid)).toBe(true)
-    worker.kill('SIGKILL')
+    worker.process.kill('SIGKILL')
     await untilGone(enginePid)
     await bench.startWorker()
     const record = await bench.untilEnded(id)

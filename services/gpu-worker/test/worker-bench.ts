@@ -14,6 +14,7 @@ import type { JobInput } from '@easel/contract'
 import { createJobQueues, createJobStore, createModelRegistry, createRedis } from '@easel/job-store'
 import type { JobRecord, NewJobRecord } from '@easel/job-store'
 import { startRedis } from '@easel/job-store/test/redis-server'
+import type { RedisOptions } from '@easel/job-store/test/redis-server'
 import { readConfig } from '../src/config.ts'
 import { startWorkerService } from '../src/worker-service.ts'
 import type { WorkerService, WorkerServiceOptions } from '../src/worker-service.ts'
@@ -27,8 +28,8 @@ export interface StartOptions extends Partial<Omit<WorkerServiceOptions, 'config
 
 export type WorkerBench = Awaited<ReturnType<typeof openWorkerBench>>
 
-export async function openWorkerBench() {
-  const server = await startRedis()
+export async function openWorkerBench(redisOptions: RedisOptions = {}) {
+  const server = await startRedis(redisOptions)
   const dir = await mkdtemp(join(tmpdir(), 'easel-worker-'))
   const redis = createRedis({ url: server.url, use: 'worker', onError: () => {} })
   const prefix = '{test}'
