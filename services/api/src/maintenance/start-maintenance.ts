@@ -8,6 +8,7 @@ import { Queue, Worker } from 'bullmq'
 import type { Redis } from 'ioredis'
 import { maintenanceQueueName } from '@easel/contract'
 import type { AppDeps } from '../app.ts'
+import { closeWorker, settle } from '../close-worker.ts'
 import { expireQueued } from './expire-queued.ts'
 import { requeueOrphans } from './requeue-orphans.ts'
 import { sweepExpired } from './sweep-expired.ts'
@@ -17,6 +18,8 @@ const tasks = {
   'requeue-orphans': { everyMs: 15_000, run: requeueOrphans },
   'sweep-expired': { everyMs: 60_000, run: sweepExpired },
 } as const
+/** Milliseconds that a task under way has to end at `close()`. */
+const closeGraceMs = 3000
 type TaskName = keyof typeof tasks
 
 export interface MaintenanceOptions {
@@ -27,7 +30,7 @@ export interface MaintenanceOptions {
 }
 
 export interface Maintenance {
-  /** Lets the task under way end. */
+  /** Lets the task under way end, within a few seconds. */
   close(): Promise<void>
 }
 
@@ -57,9 +60,9 @@ export function startMaintenance(deps: AppDeps, { connection, everyMs }: Mainten
 
   return {
     async close() {
-      await worker.close(connection.status !== 'ready')
+      await closeWorker(worker, { graceMs: closeGraceMs })
       // Without Redis it would wait for ever.
-      if (connection.status === 'ready') await scheduled
+      await settle(scheduled, closeGraceMs)
       await queue.close()
     },
   }

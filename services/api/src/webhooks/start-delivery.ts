@@ -6,7 +6,6 @@
  * message may arrive twice, never not at all while its job is kept: with the record of the job its messages go too. Runs in the api, in any
  * number of replicas.
  */
-import { setTimeout as sleep } from 'node:timers/promises'
 import { DelayedError, UnrecoverableError, Worker } from 'bullmq'
 import type { Job as QueueJob } from 'bullmq'
 import type { Redis } from 'ioredis'
@@ -14,6 +13,7 @@ import type { LookupFunction } from 'node:net'
 import { isEnded, webhookQueueName } from '@easel/contract'
 import type { WebhookJobData } from '@easel/contract'
 import type { AppDeps } from '../app.ts'
+import { closeWorker } from '../close-worker.ts'
 import { toJob } from '../jobs/to-job.ts'
 import { addAttempt, listAttempts } from './webhook-attempts.ts'
 import { createHostSlots } from './host-slots.ts'
@@ -143,13 +143,7 @@ export function startDelivery(deps: AppDeps, options: DeliveryOptions): Delivery
 
   return {
     async close() {
-      // Without Redis an orderly end would wait for ever.
-      const closed = worker.close(connection.status !== 'ready')
-      const timer = new AbortController()
-      await Promise.race([closed, sleep(closeGraceMs, undefined, { signal: timer.signal }).catch(() => {})])
-      timer.abort()
-      closing.abort(new Error('the api stops'))
-      await closed
+      await closeWorker(worker, { graceMs: closeGraceMs, stop: () => closing.abort(new Error('the api stops')) })
     },
   }
 }

@@ -1,0 +1,31 @@
+/**
+ * Ends a BullMQ worker of this process in bounded time, also while Redis is away: BullMQ's own `close` would wait for it. A job that could
+ * not be handed back is taken over by another process when its lock runs out. Runs in the api.
+ */
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { Worker } from 'bullmq'
+
+export interface CloseWorkerOptions {
+  /** Milliseconds that jobs under way have to end. */
+  graceMs: number
+  /** Ends the jobs that are still under way then, by telling them; they get as long again as they need to hand themselves back, a second at most. Default: nothing. */
+  stop?: () => void
+}
+
+export async function closeWorker(worker: Pick<Worker, 'close' | 'pause'>, { graceMs, stop }: CloseWorkerOptions): Promise<void> {
+  // Takes no more jobs and waits for those it has.
+  const idle = worker.pause().catch(() => {})
+  await settle(idle, graceMs)
+  if (stop !== undefined) {
+    stop()
+    await settle(idle, 1000)
+  }
+  await worker.close(true)
+}
+
+/** Waits for the end of something, but not longer than so many milliseconds. */
+export async function settle(work: Promise<unknown>, mostMs: number): Promise<void> {
+  const timer = new AbortController()
+  await Promise.race([work, sleep(mostMs, undefined, { signal: timer.signal }).catch(() => {})])
+  timer.abort()
+}
