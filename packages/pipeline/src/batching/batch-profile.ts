@@ -2,7 +2,7 @@
  * What a step of so many rows costs here, learnt from the steps themselves, and how many rows a step should therefore have.
  *
  * For each shape the profile keeps the latest times at each number of rows. It tries 1, 2, 4, 8 … rows as often as it needs to know
- * them, as soon as that many wait, and stops going up where a row gets no cheaper. The choice is the knee: the fewest rows at
+ * them, as soon as that many wait, and stops going up where a row gets hardly cheaper. The choice is the knee: the fewest rows at
  * which a row costs no more than 5 % above the cheapest. Where batching does not pay that is 1, and the policy decides who goes first.
  * From time to time it looks again at the sizes next to the knee, because the load of a machine changes.
  * Invariant: no number of rows is ever assumed to be good; every one comes from a measurement on this machine, now or cached.
@@ -33,14 +33,14 @@ interface ShapeProfile {
   size: number | undefined
 }
 
-/** Measurements kept of one number of rows; their median counts. */
+/** Measurements kept of one number of rows; their lower quartile counts. */
 const KEPT = 9
 /** Measurements after which a number of rows is known. */
 const ENOUGH = 3
 /** A row that costs up to this much more than the cheapest is as good. */
 const TOLERANCE = 1.05
-/** A doubling that makes a row dearer by this factor ends the search upwards. */
-const WORSE = 1.1
+/** A doubling has to make a row cheaper by this factor, else the search ends there: more rows would only take more memory. */
+const GAIN = 1.03
 /** Steps after which a neighbour of the knee is measured again. */
 const STALE_STEPS = 150
 
@@ -98,12 +98,18 @@ export class BatchProfile {
     return size
   }
 
+  /** Milliseconds of a step of exactly so many rows; undefined while not known. */
+  stepMs(shape: string, rows: number): number | undefined {
+    const timesMs = this.profileOf(shape).samples.get(rows)?.timesMs ?? []
+    return timesMs.length < ENOUGH ? undefined : typical(timesMs)
+  }
+
   /** Everything known, for a file or a status page. */
   toTimes(): Record<string, StepTimes> {
     const entries = [...this.shapes].map(([shape, { samples }]): [string, StepTimes] => [
       shape,
       Object.fromEntries(
-        [...samples].filter(([, { timesMs }]) => timesMs.length >= ENOUGH).map(([rows, { timesMs }]) => [rows, median(timesMs)]),
+        [...samples].filter(([, { timesMs }]) => timesMs.length >= ENOUGH).map(([rows, { timesMs }]) => [rows, typical(timesMs)]),
       ),
     ])
     return Object.fromEntries(entries.filter(([, times]) => Object.keys(times).length > 0))
@@ -128,15 +134,15 @@ export class BatchProfile {
 
   /** A number of rows, at most `most`, whose cost is worth a step; undefined when all is known. */
   toMeasure(profile: ShapeProfile, most: number): number | undefined {
-    let lastMs = Infinity
+    let cheapest = Infinity
     for (let rows = 1; rows <= most; rows *= 2) {
       const sample = profile.samples.get(rows)
       if (sample === undefined || sample.timesMs.length < ENOUGH) return rows
       const stale = profile.steps - sample.measuredAtStep > STALE_STEPS
       if (stale) return rows
-      const rowMs = median(sample.timesMs) / rows
-      if (rowMs > lastMs * WORSE) return undefined
-      lastMs = rowMs
+      const rowMs = typical(sample.timesMs) / rows
+      if (rowMs > cheapest / GAIN) return undefined
+      cheapest = rowMs
     }
     return undefined
   }
@@ -150,12 +156,13 @@ export class BatchProfile {
   knownCosts({ samples }: ShapeProfile): { rows: number; rowMs: number }[] {
     return [...samples]
       .filter(([rows, { timesMs }]) => timesMs.length >= ENOUGH && rows <= this.maxRows)
-      .map(([rows, { timesMs }]) => ({ rows, rowMs: median(timesMs) / rows }))
+      .map(([rows, { timesMs }]) => ({ rows, rowMs: typical(timesMs) / rows }))
       .sort((a, b) => a.rows - b.rows)
   }
 }
 
-function median(values: readonly number[]): number {
-  const sorted = [...values].sort((a, b) => a - b)
-  return sorted[Math.floor(sorted.length / 2)] as number
+/** The lower quartile: other work on the machine only ever makes a step longer. */
+function typical(timesMs: readonly number[]): number {
+  const sorted = [...timesMs].sort((a, b) => a - b)
+  return sorted[Math.floor(sorted.length / 4)] as number
 }

@@ -113,6 +113,8 @@ export class StepBatcher {
   readonly policy: BatchPolicy
   readonly profile: BatchProfile
   readonly buffers = new Map<string, RowBuffers>()
+  /** Wraps every run, for whoever measures its memory; `size`: rows × work of a row. */
+  aroundRun: (size: number, run: () => Promise<void>) => Promise<void> = (_, run) => run()
   /** Called after every run. */
   onStep: ((record: StepRecord) => void) | undefined
   /** Called when the runtime has run out of memory, before the rows are tried again. */
@@ -176,7 +178,7 @@ export class StepBatcher {
       const buffers = this.buffersFor(size)
       const { packed, places } = buffers.pack(rows.map(({ input }) => input))
       const runAt = performance.now()
-      await this.runner.run(packed, dims)
+      await this.aroundRun(rows.length * rowSize(dims), () => this.runner.run(packed, dims))
       const ranAt = performance.now()
       for (const [index, { target }] of rows.entries()) buffers.unpack(places[index] as number, target)
       for (const { call, rows } of batch) {
@@ -230,13 +232,14 @@ export class StepBatcher {
       if (rowsOf(tensor) !== rows) throw new RangeError(`Expected ${name} of ${rows} rows, got ${rowsOf(tensor)}`)
     const [, channels = 0, height = 0, width = 0] = hiddenStates.dims
     const [, tokens = 0, tokenWidth = 0] = encoderHiddenStates.dims
-    const size = `${height}x${width}+${tokens}`
     const cameAtMs = performance.now()
-    const rowMs = this.profile.rowMs(size, height * width + tokens)
+    const dims = { latents: [channels, height, width], embeds: [tokens, tokenWidth] }
+    const size = sizeKey(dims)
+    const rowMs = this.profile.rowMs(size, rowSize(dims))
     return {
       input,
       context,
-      dims: { latents: [channels, height, width], embeds: [tokens, tokenWidth] },
+      dims,
       rows,
       size,
       shape: this.runner.takesOneTimestep ? `${size}@${timestep[0]}` : size,
@@ -250,6 +253,16 @@ export class StepBatcher {
       reject,
     }
   }
+}
+
+/** 'latent sides + tokens', as in "16x16+40": rows of one key take equally long. */
+export function sizeKey({ latents, embeds }: RowDims): string {
+  return `${latents[1]}x${latents[2]}+${embeds[0]}`
+}
+
+/** Work of a row, for comparing sizes: latent pixels and text tokens. */
+export function rowSize({ latents, embeds }: RowDims): number {
+  return (latents[1] as number) * (latents[2] as number) + (embeds[0] as number)
 }
 
 function rowOf(input: StepInput, row: number): StepInput {

@@ -8,6 +8,7 @@
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { z } from 'zod'
+import type { StepBatcherOptions } from '../batching/step-batcher.ts'
 import { AutoencoderKL } from '../models/autoencoder-kl.ts'
 import { ClipTextEncoder } from '../models/clip-text-encoder.ts'
 import { ModelFileError, readModelJson } from '../models/model-file.ts'
@@ -61,6 +62,7 @@ export async function loadSd3Components(
   folder: string,
   session: OnnxSessionOptions,
   overrides: ComponentOverrides = {},
+  batching: StepBatcherOptions = {},
 ): Promise<LoadedComponents> {
   const indexFile = join(folder, 'model_index.json')
   const index = await readModelJson(indexFile, modelIndexSchema)
@@ -92,7 +94,7 @@ export async function loadSd3Components(
   try {
     const clip = owning((folder, options) => ClipTextEncoder.load(folder, options))
     const t5 = owning((folder, options) => T5TextEncoder.load(folder, options))
-    const transformer = owning((folder, options) => Sd3Transformer.load(folder, options))
+    const transformer = owning((folder, options) => Sd3Transformer.load(folder, { ...options, batching }))
     const vae = owning((_, options) => AutoencoderKL.load(folder, options))
     const components: Sd3Components = {
       // Small files first: a wrong one is found before gigabytes are read.

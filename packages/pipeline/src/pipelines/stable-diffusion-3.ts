@@ -8,6 +8,9 @@
  */
 import { randomInt } from 'node:crypto'
 import { join } from 'node:path'
+import { Engine } from '../batching/engine.ts'
+import type { BatchingOptions } from '../batching/engine.ts'
+import type { EngineStats } from '../batching/engine-stats.ts'
 import type { AutoencoderKL } from '../models/autoencoder-kl.ts'
 import type { ClipTextEncoder } from '../models/clip-text-encoder.ts'
 import { resolveDevice } from '../models/device.ts'
@@ -32,13 +35,14 @@ import type { GenerateCall, GenerateDefaults } from './generate-call.ts'
 import type { CallState, GenerateParams, ParamLimits, StepTensors } from './generate-params.ts'
 import { checkParams, GenerateParamsError } from './generate-params.ts'
 import { readDefaults } from './generation-defaults.ts'
+import { embedCached } from './cached-prompts.ts'
 import { calculateShift, guide, guideAwayFrom, unscaleLatents } from './guidance.ts'
 import { loadSd3Components } from './load-components.ts'
 import type { ComponentOverrides, LoadedComponents, Sd3Components } from './load-components.ts'
+import { memoryNeeds } from './memory-needs.ts'
 import { hashModelFolder } from './model-hash.ts'
 import { resolveModel } from './presets.ts'
 import type { ResolvedModel } from './presets.ts'
-import { embedPrompts } from './prompt-embeddings.ts'
 
 export interface FromPretrainedOptions {
   /** Where the model runs. Default 'auto'. */
@@ -51,6 +55,8 @@ export interface FromPretrainedOptions {
   readonly components?: ComponentOverrides
   /** Threads of one run on the CPU, from 1. Default: the number of physical cores. */
   readonly intraOpNumThreads?: number
+  /** How requests share the model. A transformer given in `components` keeps its own limit and policy. Default: see each field. */
+  readonly batching?: BatchingOptions
   /** Folder in which preset names and bare names are looked up. Default 'models'. */
   readonly modelsDir?: string
 }
@@ -103,6 +109,9 @@ export class StableDiffusion3Pipeline implements CallState {
   /** What a call uses for parameters it does not give. */
   readonly defaults: GenerateDefaults
   readonly owned: LoadedComponents['owned']
+  /** Shared by all views of this pipeline. */
+  readonly engine: Engine
+  hash: Promise<string> | undefined
   closing: Promise<void> | undefined
 
   // State of the call in progress.
@@ -110,7 +119,13 @@ export class StableDiffusion3Pipeline implements CallState {
   _interrupt = false
   _numTimesteps = 0
 
-  constructor(loaded: LoadedComponents, model: ResolvedModel, device: ResolvedDevice, defaults: GenerateDefaults) {
+  constructor(
+    loaded: LoadedComponents,
+    model: ResolvedModel,
+    device: ResolvedDevice,
+    defaults: GenerateDefaults,
+    batching: BatchingOptions = {},
+  ) {
     const { components, owned } = loaded
     this.transformer = components.transformer
     this.transformerSkip = components.transformerSkip
@@ -126,6 +141,7 @@ export class StableDiffusion3Pipeline implements CallState {
     this.model = model
     this.device = device
     this.defaults = defaults
+    this.engine = new Engine(this.transformer.batcher, batching)
   }
 
   /** `model`: path of a model folder, a preset name, or a name in modelsDir. */
@@ -139,7 +155,7 @@ export class StableDiffusion3Pipeline implements CallState {
     const defaultsOfModel = await readDefaults(resolved)
     const device = await resolveDevice(options.device, options.deviceId)
     const session = { provider: device.provider, deviceId: options.deviceId, intraOpNumThreads: options.intraOpNumThreads }
-    const loaded = await loadSd3Components(resolved.folder, session, options.components)
+    const loaded = await loadSd3Components(resolved.folder, session, options.components, options.batching)
     const { transformer, vae } = loaded.components
     if (dtype !== undefined && transformer.dtype !== dtype) {
       await Promise.all(loaded.owned.map((part) => part.release()))
@@ -148,13 +164,27 @@ export class StableDiffusion3Pipeline implements CallState {
       )
     }
     const side = transformer.config.sample_size * vae.scale
-    const pipe = new StableDiffusion3Pipeline(loaded, resolved, device, { width: side, height: side, ...defaultsOfModel })
+    let pipe: StableDiffusion3Pipeline
+    try {
+      pipe = new StableDiffusion3Pipeline(loaded, resolved, device, { width: side, height: side, ...defaultsOfModel }, options.batching)
+    } catch (error) {
+      await Promise.all(loaded.owned.map((part) => part.release()))
+      throw error
+    }
     try {
       checkParams({ prompt: '', ...pipe.defaults }, pipe.limits)
     } catch (error) {
       await pipe.close()
       throw new Error(`${join(resolved.folder, 'generation_config.json')}: ${(error as Error).message}`, { cause: error })
     }
+    const cacheDir = options.batching?.cacheDir
+    if (cacheDir !== undefined)
+      pipe.engine.keepStepTimes(cacheDir, async () => [
+        await pipe.modelHash(),
+        device.provider,
+        options.deviceId,
+        options.intraOpNumThreads,
+      ])
     return pipe
   }
 
@@ -189,15 +219,26 @@ export class StableDiffusion3Pipeline implements CallState {
     return this._guidanceScale > 1
   }
 
-  /** Hash of everything in the model folder that decides a picture. Reads all weights: keep the result. */
+  /** Hash of everything in the model folder that decides a picture. Reads all weights, once. */
   modelHash(): Promise<string> {
-    return hashModelFolder(this.model.folder)
+    this.hash ??= hashModelFolder(this.model.folder)
+    return this.hash
+  }
+
+  /** What the engine has done so far and what it is at. */
+  engineStats(): EngineStats {
+    return this.engine.stats
   }
 
   /** Releases the sessions this pipeline loaded, after their current runs. Twice is harmless; later calls fail with ClosedError. */
   close(): Promise<void> {
-    this.closing ??= Promise.all(this.owned.map((part) => part.release())).then(() => undefined)
+    this.closing ??= this.release()
     return this.closing
+  }
+
+  async release(): Promise<void> {
+    await Promise.all(this.owned.map((part) => part.release()))
+    await this.engine.close()
   }
 
   async generate(params: GenerateParams): Promise<GenerateResult> {
@@ -206,6 +247,16 @@ export class StableDiffusion3Pipeline implements CallState {
     const generator = call.generator ?? new Generator(call.seed ?? randomInt(2 ** 32))
     call.signal?.throwIfAborted()
 
+    const giveBack = await this.engine.memory.admit(memoryNeeds(this, call, this.latentDims(call)), call.signal)
+    try {
+      return await this.run(call, generator)
+    } finally {
+      giveBack()
+    }
+  }
+
+  /** The call, once there is memory for it. */
+  async run(call: GenerateCall, generator: Generator | readonly Generator[]): Promise<GenerateResult> {
     // 1. State of the call
     this._guidanceScale = call.guidanceScale
     this._interrupt = false
@@ -214,6 +265,7 @@ export class StableDiffusion3Pipeline implements CallState {
     const startedAt = performance.now()
     const embeddings = await this.encodePrompt(call)
     const encodedAt = performance.now()
+    this.engine.counters.encodeMs += encodedAt - startedAt
 
     // 3. Schedule
     const timesteps = this.prepareTimesteps(call)
@@ -230,11 +282,13 @@ export class StableDiffusion3Pipeline implements CallState {
     // 6. Pictures
     call.signal?.throwIfAborted()
     const images = call.outputType === 'latent' ? [] : await this.decodeLatents(denoised, call.signal)
+    const decodeMs = performance.now() - denoisedAt
+    this.engine.counters.decodeMs += decodeMs
     return {
       images,
       latents: call.outputType === 'latent' ? denoised : undefined,
       seed: seedOf(generator),
-      timings: { encodeMs: encodedAt - startedAt, denoiseMs: denoisedAt - encodedAt, decodeMs: performance.now() - denoisedAt },
+      timings: { encodeMs: encodedAt - startedAt, denoiseMs: denoisedAt - encodedAt, decodeMs },
     }
   }
 
@@ -242,14 +296,14 @@ export class StableDiffusion3Pipeline implements CallState {
   async encodePrompt(call: GenerateCall): Promise<Embeddings> {
     const { joint_attention_dim, pooled_projection_dim } = this.transformer.config
     const options = { maxSequenceLength: call.maxSequenceLength, jointAttentionDim: joint_attention_dim }
-    const positive = call.embeddings ?? (await embedPrompts(this, call.texts, { ...options, clipSkip: call.clipSkip }))
+    const positive = call.embeddings ?? (await embedCached(this, call.texts, { ...options, clipSkip: call.clipSkip }))
     expectDims('promptEmbeds', positive.embeds, [call.batch, positive.embeds.dims[1] ?? 0, joint_attention_dim])
     expectDims('pooledPromptEmbeds', positive.pooled, [call.batch, pooled_projection_dim])
     const embeds = repeatRows(positive.embeds, call.numImagesPerPrompt)
     const pooled = repeatRows(positive.pooled, call.numImagesPerPrompt)
     if (!this.doClassifierFreeGuidance) return { embeds, pooled }
     // The negative prompt never skips CLIP layers.
-    const negative = call.negativeEmbeddings ?? (await embedPrompts(this, call.negativeTexts, { ...options, clipSkip: 0 }))
+    const negative = call.negativeEmbeddings ?? (await embedCached(this, call.negativeTexts, { ...options, clipSkip: 0 }))
     expectDims('negativePromptEmbeds', negative.embeds, positive.embeds.dims)
     expectDims('negativePooledPromptEmbeds', negative.pooled, positive.pooled.dims)
     return {
@@ -383,7 +437,11 @@ export class StableDiffusion3Pipeline implements CallState {
     const images: Rgb8Image[] = []
     for (let row = 0; row < rowsOf(latents); row++) {
       signal?.throwIfAborted()
-      const sample = await this.vae.decode(unscaleLatents(sliceRows(latents, row, row + 1), scaling_factor, shift_factor))
+      const own = unscaleLatents(sliceRows(latents, row, row + 1), scaling_factor, shift_factor)
+      const pixels = (own.numel * this.vae.scale ** 2) / this.vae.config.latent_channels
+      const sample = await this.engine.withMemory('decoding one picture', () =>
+        this.engine.memory.measure('decode', pixels, () => this.vae.decode(own)),
+      )
       images.push(...(await this.imageProcessor.postprocess(sample)))
     }
     return images

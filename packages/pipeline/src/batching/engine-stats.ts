@@ -1,0 +1,93 @@
+/**
+ * What the engine has done, in numbers: counted from the steps as they happen, read by whoever reports them.
+ *
+ * Invariant: counting costs a few additions a step and keeps nothing that grows. Knows nothing about requests or metrics formats.
+ * Runs in the engine process.
+ */
+import type { StepTimes } from './batch-profile.ts'
+import type { MemoryStats } from './memory-admission.ts'
+import type { PromptCacheStats } from './prompt-cache.ts'
+import type { StepBatcher, StepRecord } from './step-batcher.ts'
+
+export interface EngineStats {
+  /** Runs of the transformer so far, and their rows. */
+  readonly steps: number
+  readonly rows: number
+  /** Milliseconds they took, and how much of it inside the runtime. */
+  readonly stepMs: number
+  readonly runMs: number
+  /** Milliseconds calls have waited for their step, summed over steps by the one that waited longest. */
+  readonly waitMs: number
+  /** The latest run; undefined before the first. */
+  readonly lastStep: StepRecord | undefined
+  /** Calls and rows that wait now. */
+  readonly waitingCalls: number
+  readonly waitingRows: number
+  /** Device time the rows would have taken one by one, over what they took; 1 until single rows have been measured. */
+  readonly batchingGain: number
+  /** Milliseconds of a step, by size ("latent sides + tokens") and rows. */
+  readonly stepTimes: Record<string, StepTimes>
+  /** Rows a step has at most, by size: the measured knee; absent while more rows still made it cheaper. */
+  readonly knees: Record<string, number>
+  /** Milliseconds in text encoding and in decoding so far, waiting included. */
+  readonly encodeMs: number
+  readonly decodeMs: number
+  readonly promptCache: PromptCacheStats
+  readonly memory: MemoryStats
+}
+
+export class EngineCounters {
+  readonly batcher: StepBatcher
+  steps = 0
+  rows = 0
+  stepMs = 0
+  runMs = 0
+  waitMs = 0
+  encodeMs = 0
+  decodeMs = 0
+  lastStep: StepRecord | undefined
+  /** Milliseconds of steps whose size has been measured with one row, and what their rows would have taken alone. */
+  comparedMs = 0
+  aloneMs = 0
+
+  constructor(batcher: StepBatcher) {
+    this.batcher = batcher
+  }
+
+  count(record: StepRecord): void {
+    this.steps++
+    this.rows += record.rows
+    this.stepMs += record.durationMs
+    this.runMs += record.runMs
+    this.waitMs += record.waitMs
+    this.lastStep = record
+    const aloneMs = this.batcher.profile.stepMs(record.size, 1)
+    if (aloneMs === undefined) return
+    this.comparedMs += record.durationMs
+    this.aloneMs += aloneMs * record.rows
+  }
+
+  toStats(promptCache: PromptCacheStats, memory: MemoryStats): EngineStats {
+    const { steps, rows, stepMs, runMs, waitMs, encodeMs, decodeMs, lastStep, batcher } = this
+    const { profile, waiting } = batcher
+    const stepTimes = profile.toTimes()
+    const knees = Object.keys(stepTimes).map((size): [string, number] => [size, profile.knee(size)])
+    return {
+      steps,
+      rows,
+      stepMs,
+      runMs,
+      waitMs,
+      lastStep,
+      waitingCalls: waiting.length,
+      waitingRows: waiting.reduce((sum, call) => sum + call.rows, 0),
+      batchingGain: this.comparedMs === 0 ? 1 : this.aloneMs / this.comparedMs,
+      stepTimes,
+      knees: Object.fromEntries(knees.filter(([, knee]) => Number.isFinite(knee))),
+      encodeMs,
+      decodeMs,
+      promptCache,
+      memory,
+    }
+  }
+}

@@ -1,0 +1,71 @@
+/**
+ * Keeps a batch profile on disk, so that a process starts with what the one before it has measured.
+ *
+ * One JSON file for each model, device and kind of processor: times of another machine say nothing here.
+ * Invariant: never in the way. A folder that cannot be written, a damaged file or one of another version only means to measure again.
+ * Knows nothing about how the times are used. Runs in the engine process.
+ */
+import { createHash } from 'node:crypto'
+import { mkdir, readFile, rename, writeFile } from 'node:fs/promises'
+import { availableParallelism, cpus } from 'node:os'
+import { dirname, join } from 'node:path'
+import { z } from 'zod'
+import type { BatchProfile } from './batch-profile.ts'
+
+const fileSchema = z.object({
+  version: z.literal(1),
+  /** What a step takes in milliseconds, by size and rows. */
+  stepMs: z.record(z.string(), z.record(z.string().regex(/^[1-9]\d*$/), z.number().positive())),
+})
+
+/** Milliseconds between looks at whether there is something new to keep. */
+const SAVE_INTERVAL_MS = 20_000
+
+export class ProfileCache {
+  readonly file: string
+  readonly profile: BatchProfile
+  readonly timer: NodeJS.Timeout
+  saved = ''
+
+  constructor(file: string, profile: BatchProfile) {
+    this.file = file
+    this.profile = profile
+    this.timer = setInterval(() => void this.save(), SAVE_INTERVAL_MS).unref()
+  }
+
+  /** `identity`: everything but this machine's processor that the times depend on: content of the model, device, threads. */
+  static async open(cacheDir: string, identity: readonly unknown[], profile: BatchProfile): Promise<ProfileCache> {
+    const machine = [cpus()[0]?.model, availableParallelism()]
+    const name = createHash('sha256')
+      .update(JSON.stringify([identity, machine]))
+      .digest('hex')
+      .slice(0, 32)
+    const file = join(cacheDir, `step-times-${name}.json`)
+    try {
+      profile.restore(fileSchema.parse(JSON.parse(await readFile(file, 'utf8'))).stepMs)
+    } catch {
+      // Nothing to start from.
+    }
+    return new ProfileCache(file, profile)
+  }
+
+  async save(): Promise<void> {
+    const text = `${JSON.stringify({ version: 1, stepMs: this.profile.toTimes() })}\n`
+    if (text === this.saved) return
+    this.saved = text
+    const draft = `${this.file}.${process.pid}`
+    try {
+      await mkdir(dirname(this.file), { recursive: true })
+      await writeFile(draft, text)
+      await rename(draft, this.file)
+    } catch {
+      // The next process measures again.
+    }
+  }
+
+  /** Saves what is known and stops. */
+  async close(): Promise<void> {
+    clearInterval(this.timer)
+    await this.save()
+  }
+}

@@ -1,0 +1,73 @@
+import { describe, expect, it } from 'vitest'
+import { Tensor } from '../tensor/tensor.ts'
+import { PromptCache } from './prompt-cache.ts'
+import type { CachedPrompt } from './prompt-cache.ts'
+
+/** 400 bytes and its key. */
+const prompt = (): CachedPrompt => ({
+  embeds: new Tensor(new Float32Array(90), [1, 9, 10]),
+  pooled: new Tensor(new Float32Array(10), [1, 10]),
+})
+const encoders = [{}]
+
+describe('the prompt cache', () => {
+  it('encodes a prompt once, also for requests that come while it is being encoded', async () => {
+    const cache = new PromptCache(10_000)
+    let encoded = 0
+    const encode = async () => {
+      encoded++
+      await new Promise((resolve) => setImmediate(resolve))
+      return prompt()
+    }
+    const [first, second] = await Promise.all([cache.get('a', encoders, false, encode), cache.get('a', encoders, false, encode)])
+    expect(second).toBe(first)
+    expect(await cache.get('a', encoders, false, encode)).toBe(first)
+    expect(encoded).toBe(1)
+    expect(cache.stats).toEqual({ hits: 2, misses: 1, entries: 1, bytes: 402 })
+  })
+
+  it('drops the longest unused beyond its bytes, but never what is pinned', async () => {
+    const cache = new PromptCache(1000)
+    const get = (key: string, pin = false) => cache.get(key, encoders, pin, async () => prompt())
+    await get('', true)
+    await get('a')
+    await get('b')
+    await get('a')
+    await get('c')
+    expect(cache.stats).toMatchObject({ entries: 3, bytes: 400 + 2 * 402 })
+    const { misses } = cache.stats
+    await get('')
+    await get('a')
+    await get('c')
+    expect(cache.stats.misses).toBe(misses)
+    await get('b')
+    expect(cache.stats.misses).toBe(misses + 1)
+    cache.clear()
+    await get('', true)
+    expect(cache.stats).toMatchObject({ entries: 1, misses: misses + 1 })
+  })
+
+  it('with no bytes keeps only what is pinned', async () => {
+    const cache = new PromptCache(0)
+    await cache.get('a', encoders, false, async () => prompt())
+    await cache.get('', encoders, true, async () => prompt())
+    expect(cache.stats).toMatchObject({ entries: 1 })
+    expect(() => new PromptCache(-1)).toThrow('Expected promptCacheBytes to be an integer from 0 up, got -1')
+  })
+
+  it('forgets everything when the encoders are others', async () => {
+    const cache = new PromptCache(10_000)
+    await cache.get('', encoders, true, async () => prompt())
+    await cache.get('', [{}], true, async () => prompt())
+    expect(cache.stats).toMatchObject({ misses: 2, entries: 1 })
+  })
+
+  it('does not keep a failure: the next request tries again', async () => {
+    const cache = new PromptCache(10_000)
+    const failing = async (): Promise<CachedPrompt> => {
+      throw new Error('no memory')
+    }
+    await expect(cache.get('a', encoders, false, failing)).rejects.toThrow('no memory')
+    expect(await cache.get('a', encoders, false, async () => prompt())).toBeDefined()
+  })
+})

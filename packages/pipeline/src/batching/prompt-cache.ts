@@ -1,0 +1,90 @@
+/**
+ * Prompt embeddings by the content they come from: a prompt that was read once is not read again.
+ *
+ * Invariant: an entry is what the encoders gave for exactly these texts and settings; other encoders empty the cache. Requests that ask for
+ * the same prompt at the same time share one encoding. What is pinned (the empty negative prompt, which nearly every request needs) is kept
+ * whatever else comes; the rest is dropped, longest unused first, beyond a number of bytes. Entries are shared: nobody may write to them.
+ * Knows nothing about tokenizers and encoders. Runs in the engine process.
+ */
+import { LRUCache } from 'lru-cache'
+import type { Tensor } from '../tensor/tensor.ts'
+
+/** One prompt's embeddings. */
+export interface CachedPrompt {
+  /** (1, tokens, joint_attention_dim) */
+  readonly embeds: Tensor
+  /** (1, pooled_projection_dim) */
+  readonly pooled: Tensor
+}
+
+export interface PromptCacheStats {
+  readonly hits: number
+  readonly misses: number
+  readonly entries: number
+  readonly bytes: number
+}
+
+export class PromptCache {
+  readonly entries: LRUCache<string, CachedPrompt>
+  readonly pinned = new Map<string, CachedPrompt>()
+  readonly encoding = new Map<string, Promise<CachedPrompt>>()
+  /** What made the entries. */
+  encoders: readonly unknown[] = []
+  hits = 0
+  misses = 0
+
+  /** `maxBytes`: for everything but what is pinned; 0 keeps nothing else. */
+  constructor(maxBytes: number) {
+    if (!Number.isSafeInteger(maxBytes) || maxBytes < 0)
+      throw new RangeError(`Expected promptCacheBytes to be an integer from 0 up, got ${maxBytes}`)
+    // The class takes no limit of 0: one byte holds nothing either.
+    this.entries = new LRUCache({ maxSize: Math.max(1, maxBytes), sizeCalculation: (prompt, key) => bytesOf(prompt) + key.length * 2 })
+  }
+
+  /** The embeddings for `key`, made by `encode` unless they are there or on their way. `encoders`: everything else they depend on. */
+  async get(key: string, encoders: readonly unknown[], pin: boolean, encode: () => Promise<CachedPrompt>): Promise<CachedPrompt> {
+    if (encoders.length !== this.encoders.length || encoders.some((encoder, index) => encoder !== this.encoders[index])) {
+      this.encoders = encoders
+      this.pinned.clear()
+      this.encoding.clear()
+      this.entries.clear()
+    }
+    const known = this.pinned.get(key) ?? this.entries.get(key) ?? this.encoding.get(key)
+    if (known !== undefined) {
+      this.hits++
+      return known
+    }
+    this.misses++
+    const encoding = encode()
+    this.encoding.set(key, encoding)
+    try {
+      const prompt = await encoding
+      if (this.encoding.get(key) === encoding) {
+        if (pin) this.pinned.set(key, prompt)
+        else this.entries.set(key, prompt)
+      }
+      return prompt
+    } finally {
+      if (this.encoding.get(key) === encoding) this.encoding.delete(key)
+    }
+  }
+
+  /** Gives memory back: everything but what is pinned. */
+  clear(): void {
+    this.entries.clear()
+  }
+
+  get stats(): PromptCacheStats {
+    const pinnedBytes = [...this.pinned.values()].reduce((sum, prompt) => sum + bytesOf(prompt), 0)
+    return {
+      hits: this.hits,
+      misses: this.misses,
+      entries: this.entries.size + this.pinned.size,
+      bytes: this.entries.calculatedSize + pinnedBytes,
+    }
+  }
+}
+
+function bytesOf({ embeds, pooled }: CachedPrompt): number {
+  return embeds.data.byteLength + pooled.data.byteLength
+}

@@ -1,0 +1,168 @@
+/** The batcher on a graph of one line, so that what it does can be seen. The real graph is in exactness.test.ts. */
+import { beforeEach, describe, expect, it } from 'vitest'
+import { Tensor } from '../tensor/tensor.ts'
+import { OutOfMemoryError } from './out-of-memory.ts'
+import type { PackedRows } from './row-buffers.ts'
+import { StepBatcher } from './step-batcher.ts'
+import type { StepBatcherOptions, StepContext, StepInput, StepRunner } from './step-batcher.ts'
+
+/** Gives latent + timestep + first value of the embeddings. */
+class Adding implements StepRunner {
+  readonly dtype = 'float32'
+  takesOneTimestep = false
+  fixedRows: number | undefined
+  runs: number[] = []
+  /** Throws when a run has more rows. */
+  memoryRows = Infinity
+  failure: Error | undefined
+
+  async run({ rows, hiddenStates, timestep, encoderHiddenStates, output }: PackedRows): Promise<void> {
+    if (this.failure !== undefined) throw this.failure
+    if (rows > this.memoryRows) throw new Error('run', { cause: new Error('Failed to allocate memory for requested buffer of size 12') })
+    this.runs.push(rows)
+    const [length, width] = [hiddenStates.length / rows, encoderHiddenStates.length / rows]
+    for (const index of output.keys()) {
+      const row = Math.floor(index / length)
+      output[index] = (hiddenStates[index] as number) + (timestep[row] as number) + (encoderHiddenStates[row * width] as number)
+    }
+  }
+}
+
+function input(rows: number, value: number, side = 2): StepInput {
+  return {
+    hiddenStates: new Tensor(new Float32Array(rows * side * side).fill(value), [rows, 1, side, side]),
+    timestep: new Float32Array(rows).fill(100),
+    encoderHiddenStates: new Tensor(
+      Float32Array.from({ length: rows * 6 }, (_, index) => 1000 * (1 + Math.floor(index / 6))),
+      [rows, 3, 2],
+    ),
+    pooledProjections: new Tensor(new Float32Array(rows * 2), [rows, 2]),
+  }
+}
+const context = (rest: Partial<StepContext> = {}): StepContext => ({ arrivedAtMs: 0, remainingRows: 1, ...rest })
+
+let runner: Adding
+beforeEach(() => {
+  runner = new Adding()
+})
+/** All that wait go along, unless the limit is lower. */
+function createBatcher(options: StepBatcherOptions = {}): StepBatcher {
+  const batcher = new StepBatcher(runner, options)
+  batcher.profile.rowsFor = (_, waiting) => Math.min(waiting, batcher.profile.maxRows)
+  return batcher
+}
+
+describe('calls that wait together', () => {
+  it('share one run, and each gets its own rows', async () => {
+    const batcher = createBatcher()
+    const [a, b] = await Promise.all([batcher.forward(input(2, 1), context()), batcher.forward(input(1, 5), context())])
+    expect(runner.runs).toEqual([3])
+    expect([...a.data]).toEqual([1101, 1101, 1101, 1101, 2101, 2101, 2101, 2101])
+    expect([...b.data]).toEqual([1105, 1105, 1105, 1105])
+    expect(a.dims).toEqual([2, 1, 2, 2])
+  })
+
+  it('of another latent size run apart', async () => {
+    const batcher = createBatcher()
+    await Promise.all([batcher.forward(input(2, 1)), batcher.forward(input(1, 1, 4)), batcher.forward(input(2, 1))])
+    expect(runner.runs).toEqual([4, 1])
+  })
+
+  it('are cut at the limit, and a cut call waits for the rest of its rows', async () => {
+    const batcher = createBatcher({ maxBatchRows: 3 })
+    const [a, b] = await Promise.all([batcher.forward(input(2, 1)), batcher.forward(input(2, 7))])
+    expect(runner.runs).toEqual([3, 1])
+    expect([a.data[4], b.data[0], b.data[4]]).toEqual([2101, 1107, 2107])
+  })
+
+  it('go only with rows of their timestep where the graph takes one for all', async () => {
+    runner.takesOneTimestep = true
+    const batcher = createBatcher()
+    const mixed = { ...input(2, 1), timestep: new Float32Array([100, 200]) }
+    const [a, b] = await Promise.all([batcher.forward(mixed), batcher.forward(input(1, 3))])
+    expect(runner.runs.toSorted((a, b) => a - b)).toEqual([1, 2])
+    expect([a.data[0], a.data[4], b.data[0]]).toEqual([1101, 2201, 1103])
+  })
+})
+
+describe('prompt rows', () => {
+  it('are copied when a request joins, and again only where another row takes their place', async () => {
+    const batcher = createBatcher()
+    const copied = () => [...batcher.buffers.values()].reduce((sum, { copiedPrompts }) => sum + copiedPrompts, 0)
+    const [a, b] = [input(2, 1), input(2, 2)]
+    const step = (...calls: StepInput[]) => Promise.all(calls.map((call) => batcher.forward(call, context())))
+    await step(a, b)
+    expect(copied()).toBe(4)
+    await step(a, b)
+    await step(b, a)
+    expect(copied()).toBe(4)
+    const [alone] = await step(b)
+    expect(copied()).toBe(6)
+    expect([...(alone as Tensor).data]).toEqual([1102, 1102, 1102, 1102, 2102, 2102, 2102, 2102])
+  })
+
+  it('of a caller that says nothing about its request are copied every time: it may write to them', async () => {
+    const batcher = createBatcher()
+    const call = input(1, 1)
+    await batcher.forward(call)
+    call.encoderHiddenStates.data[0] = 5
+    expect((await batcher.forward(call)).data[0]).toBe(106)
+  })
+})
+
+describe('a canceled call', () => {
+  it('is dropped before the next run and rejects with the reason; the others go on', async () => {
+    const batcher = createBatcher()
+    const abort = new AbortController()
+    const canceled = batcher.forward(input(4, 1), context({ signal: abort.signal }))
+    const other = batcher.forward(input(1, 2), context())
+    abort.abort(new Error('not wanted'))
+    await expect(canceled).rejects.toThrow('not wanted')
+    expect((await other).data[0]).toBe(1102)
+    expect(runner.runs).toEqual([1])
+  })
+})
+
+describe('out of memory', () => {
+  it('makes the batch smaller until it fits, with the same results, and stays there', async () => {
+    runner.memoryRows = 2
+    const batcher = createBatcher()
+    let gaveBack = 0
+    batcher.onOutOfMemory = () => gaveBack++
+    const results = await Promise.all([1, 2, 3, 4].map((value) => batcher.forward(input(2, value))))
+    expect(results.map(({ data }) => [data[0], data[4]])).toEqual([1, 2, 3, 4].map((value) => [1100 + value, 2100 + value]))
+    expect(runner.runs).toEqual([2, 2, 2, 2])
+    expect(gaveBack).toBe(2)
+    await batcher.forward(input(3, 1))
+    expect(gaveBack).toBe(2)
+  })
+
+  it('of a single row is an error of code out_of_memory for its call alone', async () => {
+    runner.memoryRows = 0
+    const batcher = createBatcher()
+    const failing = batcher.forward(input(1, 1))
+    await expect(failing).rejects.toBeInstanceOf(OutOfMemoryError)
+    await expect(failing).rejects.toMatchObject({ code: 'out_of_memory', message: expect.stringContaining('a step of one row') })
+    runner.memoryRows = Infinity
+    expect((await batcher.forward(input(1, 1))).data[0]).toBe(1101)
+  })
+})
+
+it('another failure of a run ends the calls in it, and the next ones run', async () => {
+  const batcher = createBatcher()
+  runner.failure = new Error('bad graph')
+  const calls = [batcher.forward(input(1, 1)), batcher.forward(input(1, 1))]
+  expect((await Promise.allSettled(calls)).map(({ status }) => status)).toEqual(['rejected', 'rejected'])
+  runner.failure = undefined
+  expect((await batcher.forward(input(1, 1))).data[0]).toBe(1101)
+})
+
+it('rows that do not belong together are refused by name', async () => {
+  const batcher = createBatcher()
+  await expect(batcher.forward({ ...input(2, 1), timestep: new Float32Array(3) })).rejects.toThrow(
+    'Expected 2 timesteps, one per row, got 3',
+  )
+  await expect(batcher.forward({ ...input(2, 1), pooledProjections: new Tensor(new Float32Array(2), [1, 2]) })).rejects.toThrow(
+    'Expected pooledProjections of 2 rows, got 1',
+  )
+})
