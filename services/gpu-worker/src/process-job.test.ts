@@ -2,8 +2,11 @@ import { createHash } from 'node:crypto'
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { Queue } from 'bullmq'
 import sharp from 'sharp'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { webhookQueueName } from '@easel/contract'
+import type { WebhookJobData } from '@easel/contract'
 import { openWorkerBench, toPixels } from '../test/worker-bench.ts'
 import type { WorkerBench } from '../test/worker-bench.ts'
 
@@ -53,6 +56,18 @@ describe('a job', () => {
       .raw()
       .toBuffer()
     expect(correlation(preview, picture)).toBeGreaterThan(0.8)
+  })
+
+  test('queues webhook messages of its start and its progress when its webhook asked for them, each once', async () => {
+    const messages = new Queue<WebhookJobData>(webhookQueueName, { connection: bench.redis, prefix: '{test}' })
+    const webhook = 'https://example.com/hook'
+    const quiet = await bench.untilEnded(await bench.submit({}, { webhook }))
+    const told = await bench.untilEnded(await bench.submit({}, { webhook, webhookEventsFilter: ['started', 'progress'] }))
+    const waiting = (await messages.getJobs(['waiting', 'delayed'])).map(({ data }) => data)
+    expect(waiting.filter(({ jobId }) => jobId === quiet.id)).toEqual([])
+    const ofTold = waiting.filter(({ jobId }) => jobId === told.id).map(({ event }) => event)
+    expect(ofTold.toSorted((a, b) => a.localeCompare(b))).toEqual(['progress', 'started'])
+    await messages.close()
   })
 
   test.for([

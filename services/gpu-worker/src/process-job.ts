@@ -17,7 +17,7 @@ import type { Job, Processor } from 'bullmq'
 import type { Logger } from 'pino'
 import { imageKey, jobErrorTable } from '@easel/contract'
 import type { JobError, JobErrorCode, StoredImage, Timings } from '@easel/contract'
-import type { GenerateJobData, JobRecord, JobStore } from '@easel/job-store'
+import type { GenerateJobData, JobRecord, JobStore, WebhookOutbox } from '@easel/job-store'
 import { putWithRetry, StorageError } from '@easel/storage'
 import type { Storage } from '@easel/storage'
 import { decodeCheckpoint, encodeCheckpoint } from './checkpoint.ts'
@@ -26,11 +26,13 @@ import { EngineError } from './engine/engine.ts'
 import type { Engine, EngineResult } from './engine/engine.ts'
 import type { Checkpoint } from './engine/protocol.ts'
 import { createProgressReporter } from './progress-reporter.ts'
-import type { ProgressReporter } from './progress-reporter.ts'
+import type { ProgressReporter, ProgressSink } from './progress-reporter.ts'
 import { imageSeed, toEngineParams } from './to-engine-params.ts'
 
 export interface ProcessJobDeps {
   store: JobStore
+  /** Webhook messages of what happens here; the one of the end is queued by Redis itself. */
+  outbox: WebhookOutbox
   engine: Engine
   storage: Storage
   logger: Logger
@@ -59,7 +61,7 @@ export function createProcessJob(deps: ProcessJobDeps): ProcessJob {
 }
 
 async function processJob(deps: ProcessJobDeps, job: Job<GenerateJobData>, token: string, stopped: AbortSignal): Promise<string> {
-  const { store, storage, workerId, now } = deps
+  const { store, outbox, storage, workerId, now } = deps
   const { id } = job.data
 
   // 1. Start, unless it has ended, was canceled or came too late
@@ -74,7 +76,9 @@ async function processJob(deps: ProcessJobDeps, job: Job<GenerateJobData>, token
   logger.info({ run: record.runs, strikes: record.strikes, wait_ms: (record.startedAt ?? now()) - record.createdAt }, 'job started')
   const expiry = toTimeoutSignal(record, now())
   const signal = AbortSignal.any([stopped, expiry])
-  const reporter = createProgressReporter(toSink(store, id), (error) => logger.warn({ err: error }, 'progress was not written'))
+  const reporter = createProgressReporter(toSink(store, outbox, record), (error) => logger.warn({ err: error }, 'progress was not written'))
+  // A second run adds nothing: the message is known by its id.
+  await outbox.add(record, 'started').catch((error: unknown) => logger.warn({ err: error }, 'webhook message was not queued'))
   let written: StoredImage[] = []
 
   try {
@@ -235,8 +239,14 @@ function toJobError(code: JobErrorCode): JobError {
   return { code, ...jobErrorTable[code] }
 }
 
-function toSink(store: JobStore, id: string): Parameters<typeof createProgressReporter>[0] {
-  return { progress: (step, total) => store.progress(id, step, total), preview: (preview) => store.preview(id, preview) }
+function toSink(store: JobStore, outbox: WebhookOutbox, record: JobRecord): ProgressSink {
+  return {
+    async progress(step, total) {
+      await store.progress(record.id, step, total)
+      await outbox.add(record, 'progress')
+    },
+    preview: (preview) => store.preview(record.id, preview),
+  }
 }
 
 function toTimings(record: JobRecord, { timings }: EngineResult, { uploadMs, now }: { uploadMs: number; now: number }): Timings {

@@ -10,7 +10,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { Worker } from 'bullmq'
 import type { Logger } from 'pino'
 import { createKeys, generateQueueName } from '@easel/contract'
-import { createJobStore, createModelRegistry, createRedis } from '@easel/job-store'
+import { createJobStore, createModelRegistry, createRedis, createWebhookOutbox } from '@easel/job-store'
 import type { GenerateJobData } from '@easel/job-store'
 import { createStorage, StorageError } from '@easel/storage'
 import type { Storage } from '@easel/storage'
@@ -82,8 +82,11 @@ export async function startWorkerService(options: WorkerServiceOptions): Promise
 
     const redis = connect()
     const store = createJobStore({ redis, prefix, now })
+    const outbox = createWebhookOutbox({ redis, prefix, onError })
+    cleanups.push(() => outbox.close())
     const processJob = createProcessJob({
       store,
+      outbox,
       engine,
       storage,
       logger,
