@@ -102,10 +102,13 @@ export function createApp(deps: AppDeps, { eventHeartbeatMs }: AppOptions = {}):
   app.route('/', imageRoutes(deps))
   app.route('/', diffusersRoutes(deps))
 
+  app.openAPIRegistry.registerComponent('securitySchemes', 'bearer', { type: 'http', scheme: 'bearer' })
+  app.openAPIRegistry.registerComponent('securitySchemes', 'header', { type: 'apiKey', in: 'header', name: 'X-API-Key' })
   app.doc31('/openapi.json', {
     openapi: '3.1.0',
     info: { title: 'Easel', version: '0.1.0', description: 'Text to image: post a prompt, get a job, poll it, fetch the picture.' },
     servers: [{ url: config.PUBLIC_URL }],
+    ...(config.API_KEYS.length > 0 && { security: [{ bearer: [] }, { header: [] }] }),
   })
   return app
 }

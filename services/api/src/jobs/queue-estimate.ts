@@ -47,7 +47,7 @@ async function estimate(deps: Needs, record: JobRecord): Promise<QueueEstimate> 
   if (record.status === 'running') return { position: null, etaSeconds: toSeconds(load, runningWork(load, record)) }
   const position = await readPosition(deps, record)
   if (position === null) return { position, etaSeconds: null }
-  return { position, etaSeconds: toSeconds(load, workAhead(load, record.id, position) + workOf(record.input, load.model)) }
+  return { position, etaSeconds: toSeconds(load, workAhead(load, record, position) + workOf(record.input, load.model)) }
 }
 
 /** Seconds until a place in the queue is likely to come free: of everyone's, or of one owner's. At least 1. */
@@ -60,7 +60,7 @@ export async function estimateFreePlace(deps: Needs, modelId: string, owner?: st
   } else {
     const oldest = (await deps.store.list(owner, { status: 'queued', limit: frontLength })).findLast((job) => job.input.model === modelId)
     const position = oldest === undefined ? null : await readPosition(deps, oldest)
-    seconds = oldest === undefined || position === null ? null : toSeconds(load, workAhead(load, oldest.id, position))
+    seconds = oldest === undefined || position === null ? null : toSeconds(load, workAhead(load, oldest, position))
   }
   return Math.min(maxRetrySeconds, Math.max(1, seconds ?? unknownRetrySeconds))
 }
@@ -85,8 +85,8 @@ interface Load {
   running: JobRecord[]
   /** Work before each of the next jobs, by id, in the order in which they run. */
   front: Map<string, number>
-  /** Mean work of a queued job. */
-  meanWork: number
+  /** Mean work of a queued job; undefined when none was queued. */
+  meanWork: number | undefined
 }
 
 const loads = new WeakMap<JobStore, Map<string, { readAt: number; load: Promise<Load> }>>()
@@ -125,7 +125,7 @@ async function readLoadNow({ queues, redis, registry, store }: Needs, modelId: s
     workers: workers.filter((worker) => worker.model === modelId && worker.ready).length,
     running: running.filter((job) => job.input.model === modelId),
     front,
-    meanWork: next.length === 0 ? 0 : work / next.length,
+    meanWork: next.length === 0 ? undefined : work / next.length,
   }
 }
 
@@ -140,9 +140,9 @@ function workLeft({ input, progress }: JobRecord, model?: ModelRecord): number {
   return workOf(input, model) * left
 }
 
-function workAhead(load: Load, id: string, position: number): number {
+function workAhead(load: Load, { id, input }: JobRecord, position: number): number {
   const running = load.running.reduce((sum, job) => sum + workLeft(job, load.model), 0)
-  return running + (load.front.get(id) ?? load.meanWork * (position - 1))
+  return running + (load.front.get(id) ?? (load.meanWork ?? workOf(input, load.model)) * (position - 1))
 }
 
 /** Jobs that run together share the device: until one ends, each of the others has got as much of it. */

@@ -81,6 +81,20 @@ describe('an api with keys', () => {
     expect((await api.get('/v1/jobs', { method: 'OPTIONS', headers })).status).toBe(204)
   })
 
+  test('the description says how to send a key', async () => {
+    const description = (await (await api.get('/openapi.json')).json()) as {
+      security: unknown
+      components: { securitySchemes: object }
+      paths: Record<string, Record<string, { security?: unknown }>>
+    }
+    expect(description.security).toEqual([{ bearer: [] }, { header: [] }])
+    expect(Object.keys(description.components.securitySchemes)).toEqual(['bearer', 'header'])
+    const open = Object.entries(description.paths).filter(([, methods]) =>
+      Object.values(methods).every(({ security }) => security !== undefined),
+    )
+    expect(open.map(([path]) => path).toSorted()).toEqual(['/', '/images/{file}', '/livez', '/readyz'])
+  })
+
   test('the jobs of one key do not exist for another', async () => {
     const created = await api.post('/v1/jobs', { prompt: 'p' }, alice)
     const { id } = (await created.json()) as { id: string }

@@ -72,6 +72,17 @@ describe('an api with a rate limit', () => {
     for (let i = 0; i < 5; i++) expect((await first.get('/livez')).status).toBe(200)
   })
 
+  test('answers 503 while it cannot count, and recovers', async () => {
+    const api = await start({ env: { RATE_LIMIT: '100/min' } })
+    await api.redis.kill()
+    const refused = await api.get('/v1/capabilities')
+    expect([refused.status, refused.headers.get('Retry-After')]).toEqual([503, '1'])
+    expect(await refused.json()).toMatchObject({ code: 'queue_unavailable' })
+    expect((await api.get('/livez')).status).toBe(200)
+    await api.redis.restart()
+    await expect.poll(async () => (await api.get('/v1/capabilities')).status, { timeout: 10_000 }).toBe(200)
+  })
+
   test('believes X-Forwarded-For only as far as there are trusted proxies', async () => {
     const env = { RATE_LIMIT: '1/min' }
     const direct = await start({ env })

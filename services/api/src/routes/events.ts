@@ -36,7 +36,7 @@ export function eventRoutes(deps: AppDeps, { heartbeatMs = 15_000 }: EventRoutes
     responses: {
       200: { description: 'The stream of events.', content: { 'text/event-stream': { schema: z.string() } } },
       204: { description: 'Nothing came after that event, and nothing will: do not connect again.' },
-      ...describeProblems('not_found', 'expired', 'invalid_request', 'queue_unavailable'),
+      ...describeProblems('unauthorized', 'rate_limited', 'not_found', 'expired', 'invalid_request', 'queue_unavailable'),
     },
   })
   app.openapi(events, async (c) => {

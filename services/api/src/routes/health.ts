@@ -26,6 +26,7 @@ export function healthRoutes({ config, logger, now, registry, storage }: AppDeps
     method: 'get',
     path: '/',
     summary: 'Welcome',
+    security: [],
     responses: { 200: { description: 'Where to go from here.', content: { 'application/json': { schema: welcomeSchema } } } },
   })
   app.openapi(welcome, (c) => {
@@ -37,6 +38,7 @@ export function healthRoutes({ config, logger, now, registry, storage }: AppDeps
     method: 'get',
     path: '/livez',
     summary: 'Whether the process answers',
+    security: [],
     responses: { 200: { description: 'It does.', content: { 'application/json': { schema: aliveSchema } } } },
   })
   app.openapi(livez, (c) => c.json({ status: 'alive' as const }, 200))
@@ -60,6 +62,7 @@ export function healthRoutes({ config, logger, now, registry, storage }: AppDeps
     method: 'get',
     path: '/readyz',
     summary: 'Whether jobs are taken: Redis answers and a model is known',
+    security: [],
     responses: {
       200: { description: 'They are.', content: { 'application/json': { schema: readySchema } } },
       ...describeProblems('queue_unavailable', 'no_worker'),

@@ -20,6 +20,7 @@ export function imageRoutes(deps: AppDeps): Api {
     method: 'get',
     path: '/images/{file}',
     summary: 'Fetch a picture',
+    security: [],
     request: { params: z.object({ file: z.string().meta({ description: 'Name of the picture: job id, number and extension.' }) }) },
     responses: {
       200: { description: 'The picture.', content: { 'image/png': binary, 'image/jpeg': binary, 'image/webp': binary } },

@@ -24,7 +24,7 @@ export function jobListRoutes(deps: AppDeps): Api {
         description: 'A page of jobs. `next`, and `Link` with `rel="next"`, lead to the one after it.',
         content: { 'application/json': { schema: jobListSchema } },
       },
-      ...describeProblems('invalid_request', 'queue_unavailable'),
+      ...describeProblems('unauthorized', 'rate_limited', 'invalid_request', 'queue_unavailable'),
     },
   })
   app.openapi(list, async (c) => {

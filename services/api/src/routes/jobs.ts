@@ -44,6 +44,8 @@ export function jobRoutes(deps: AppDeps): Api {
       200: { description: 'The job has ended within the time of `Prefer: wait`.', content: jobContent },
       202: { description: 'The job is queued. `Location` is where to poll it.', content: jobContent },
       ...describeProblems(
+        'unauthorized',
+        'rate_limited',
         'malformed_body',
         'body_too_large',
         'unsupported_media_type',
@@ -82,7 +84,7 @@ export function jobRoutes(deps: AppDeps): Api {
     responses: {
       200: { description: 'The job as it stands; with `Retry-After` while it has not ended.', content: jobContent },
       304: { description: 'The job is as `If-None-Match` knows it.' },
-      ...describeProblems('not_found', 'expired', 'queue_unavailable'),
+      ...describeProblems('unauthorized', 'rate_limited', 'not_found', 'expired', 'queue_unavailable'),
     },
   })
   app.openapi(get, async (c) => {
@@ -105,7 +107,7 @@ export function jobRoutes(deps: AppDeps): Api {
     responses: {
       200: { description: 'The job is canceled, now or already before.', content: jobContent },
       202: { description: 'The job is running and is canceled at its next step.', content: jobContent },
-      ...describeProblems('not_found', 'job_finished', 'expired', 'queue_unavailable'),
+      ...describeProblems('unauthorized', 'rate_limited', 'not_found', 'job_finished', 'expired', 'queue_unavailable'),
     },
   })
   app.openapi(cancel, async (c) => {
