@@ -1,7 +1,9 @@
-/** The real engine process, except that a prompt with the word `crash` ends it as a native fault would. */
+/** The real engine process, except that a prompt with the word `crash` ends it as a native fault would, and one with the word `hang` stops it. */
 import type { ToEngine } from '../src/engine/protocol.ts'
 
 process.on('message', (message: ToEngine) => {
-  if (message.type === 'generate' && message.params.prompt.includes('crash')) process.kill(process.pid, 'SIGSEGV')
+  if (message.type !== 'generate') return
+  if (message.params.prompt.includes('crash')) process.kill(process.pid, 'SIGSEGV')
+  if (message.params.prompt.includes('hang')) process.kill(process.pid, 'SIGSTOP')
 })
 await import('../src/engine/engine-process.ts')

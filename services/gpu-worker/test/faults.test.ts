@@ -66,7 +66,7 @@ describe('the engine process', () => {
   })
 
   test('stopped with SIGSTOP is noticed by missing steps, killed, and its job tried again', async () => {
-    const worker = await bench.startWorker({ env: { ENGINE_STEP_TIMEOUT: '1' } })
+    const worker = await bench.startWorker({ env: { ENGINE_STEP_TIMEOUT: '2' } })
     const expected = await undisturbed()
     const id = await bench.submit(longInput)
     await bench.until(id, atStep(3))
@@ -114,6 +114,17 @@ describe('a job that crashes the engine every time', () => {
     for (const id of others) expect(await bench.untilEnded(id)).toMatchObject({ status: 'succeeded', runs: 1, strikes: 0 })
     const bull = await bench.queues.of('tiny-scenes').getJob(poison)
     expect(await bull?.getState()).toBe('failed')
+  })
+})
+
+describe('a job that hangs the engine every time', () => {
+  test('fails after three times with it alone, and the next job ends well', async () => {
+    await bench.startWorker({ engineEntry: crashingEntry, env: { ENGINE_STEP_TIMEOUT: '2' } })
+    const poison = await bench.submit({ prompt: 'hang' })
+    await bench.until(poison, (record) => record.status === 'running')
+    const other = await bench.submit()
+    expect(await bench.untilEnded(poison)).toMatchObject({ status: 'failed', strikes: 3, error: { code: 'engine_hung', retryable: true } })
+    expect(await bench.untilEnded(other)).toMatchObject({ status: 'succeeded', strikes: 0 })
   })
 })
 

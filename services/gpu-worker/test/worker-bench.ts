@@ -101,7 +101,7 @@ export async function openWorkerBench(redisOptions: RedisOptions = {}) {
 }
 
 /** Takes a fraction of a second. */
-export const smallInput: JobInput = {
+const smallInput: JobInput = {
   model: 'tiny-scenes',
   prompt: 'a red boat on the sea',
   negative_prompt: '',

@@ -112,8 +112,8 @@ export async function runEngineHost(channel: NodeJS.Process): Promise<void> {
   send({ type: 'ready', capabilities })
 }
 
-async function load({ model, modelsDir, device }: EngineOptions): Promise<StableDiffusion3Pipeline> {
-  const pipeline = await loadPipeline(model, { modelsDir, device: device as Device })
+async function load({ model, modelsDir, device, maxBatchRows, cacheDir }: EngineOptions): Promise<StableDiffusion3Pipeline> {
+  const pipeline = await loadPipeline(model, { modelsDir, device: device as Device, batching: { maxBatchRows, cacheDir } })
   if (pipeline instanceof StableDiffusion3Pipeline) return pipeline
   await pipeline.close()
   throw new TypeError(`Expected a StableDiffusion3Pipeline, got ${pipeline.constructor.name}`)
