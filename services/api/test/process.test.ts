@@ -1,43 +1,11 @@
-import { type ChildProcess, spawn } from 'node:child_process'
-import { once } from 'node:events'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { afterEach, expect, test, vi } from 'vitest'
 import { createModelRegistry, createRedis } from '@easel/job-store'
 import { findFreePort, startRedis } from '@easel/job-store/test/redis-server'
 import { tinyScenes } from './start-api.ts'
+import { killProcesses, startProcess, untilStatus } from './start-process.ts'
 
-const children: ChildProcess[] = []
-afterEach(() => {
-  for (const child of children.splice(0)) child.kill('SIGKILL')
-})
-
-interface ApiProcess {
-  child: ChildProcess
-  url: string
-  ended: Promise<number | null>
-  output: () => string
-}
-
-async function startProcess(env: Record<string, string>): Promise<ApiProcess> {
-  const port = await findFreePort()
-  const child = spawn(process.execPath, [new URL('../src/main.ts', import.meta.url).pathname], {
-    env: { PATH: process.env['PATH'], HOST: '127.0.0.1', PORT: String(port), ...env },
-    stdio: ['ignore', 'pipe', 'pipe'],
-  })
-  children.push(child)
-  let text = ''
-  for (const stream of [child.stdout, child.stderr]) stream?.on('data', (chunk: Buffer) => (text += chunk.toString()))
-  const ended = once(child, 'close').then(([code]) => code as number | null)
-  return { child, url: `http://127.0.0.1:${port}`, ended, output: () => text }
-}
-
-async function untilStatus(url: string, wanted: number, init?: RequestInit): Promise<void> {
-  const look = async (): Promise<void> => {
-    const { status } = await fetch(url, init)
-    if (status !== wanted) throw new Error(`Expected ${wanted} from ${url}, got ${status}`)
-  }
-  await vi.waitFor(look, { timeout: 15_000, interval: 50 })
-}
+afterEach(killProcesses)
 
 const submit = { method: 'POST', headers: { 'Content-Type': 'application/json' }, body: '{"prompt": "a"}' }
 

@@ -67,6 +67,17 @@ describe('Prefer: wait', () => {
     await expect.poll(() => api.deps.follower.readers).toBe(0)
   })
 
+  test('a submit that waits while Redis goes away is still told the id of its job', async () => {
+    const lonely = await startTestApi({ env: { PREFER_WAIT_MAX: '2' } })
+    const waiting = lonely.post('/v1/jobs', { prompt: 'p' }, { Prefer: 'wait=2' })
+    await expect.poll(() => lonely.deps.follower.readers).toBe(1)
+    await lonely.redis.kill()
+    const response = await waiting
+    expect(response.status).toBe(202)
+    expect(await response.json()).toMatchObject({ status: 'queued', id: expect.stringMatching(/^[0-9a-f-]{36}$/) as string })
+    await lonely.close()
+  })
+
   test('an api that stops answers those who wait', async () => {
     const stopping = await startTestApi({ redis: api.redis })
     const { id } = await stopping.submit()
