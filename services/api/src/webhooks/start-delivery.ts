@@ -43,8 +43,6 @@ export interface Delivery {
 
 /** Milliseconds that requests under way have to end at `close()`. */
 const closeGraceMs = 3000
-/** Milliseconds after which a message whose origin is busy is looked at again, at least and at most. */
-const [minBusyMs, maxBusyMs] = [500, 5000]
 
 /** Milliseconds after which the message of an end is looked at again when the job has none yet. */
 const endlessMs = 5000
@@ -64,7 +62,7 @@ export function startDelivery(deps: AppDeps, options: DeliveryOptions): Delivery
   const { config, logger, now, redis, store } = deps
   const { connection, concurrency = 64, perOrigin = 8, timeoutMs = 15_000, lookup } = options
   const delays = config.WEBHOOK_RETRY_DELAYS
-  const slots = createHostSlots(perOrigin)
+  const slots = createHostSlots({ perOrigin })
   const closing = new AbortController()
   const readSecrets = createSecretReader({ configured: config.WEBHOOK_SECRETS, redis, key: store.keys.webhookSecret, logger })
 
@@ -86,7 +84,7 @@ export function startDelivery(deps: AppDeps, options: DeliveryOptions): Delivery
     }
     const origin = URL.parse(record.webhook)?.origin ?? ''
     using slot = slots.take(origin)
-    if (slot === undefined) return await putOff(message, token, minBusyMs + Math.random() * (maxBusyMs - minBusyMs))
+    if (slot === undefined) return await putOff(message, token, slots.busyDelay(origin))
 
     // 2. One attempt.
     const secrets = await readSecrets()
