@@ -3,7 +3,7 @@ import { afterEach, describe, expect, test } from 'vitest'
 import { startTestApi } from '../../test/start-api.ts'
 import type { StartApiOptions, TestApi } from '../../test/start-api.ts'
 import { readConfig } from '../config.ts'
-import { parseRateLimit } from './rate-limit.ts'
+import { parseRateLimit, toClient } from './rate-limit.ts'
 
 const apis: TestApi[] = []
 const start = async (options: StartApiOptions): Promise<TestApi> => {
@@ -42,6 +42,13 @@ describe('RATE_LIMIT', () => {
     }
     expect(() => readConfig({ RATE_LIMIT: 'lots' })).toThrow(/RATE_LIMIT: Expected COUNT\/PERIOD/)
   })
+})
+
+test('an IPv4 address, however it is written, and a /64 network are one client', () => {
+  expect(toClient('::ffff:1.2.3.4')).toBe(toClient('1.2.3.4'))
+  expect(toClient('2001:db8::1')).toBe(toClient('2001:DB8:0:0:ffff::2'))
+  expect(toClient('2001:db8:0:1::1')).not.toBe(toClient('2001:db8::1'))
+  expect(toClient('unknown')).toBe('unknown')
 })
 
 describe('an api with a rate limit', () => {

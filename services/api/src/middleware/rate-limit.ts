@@ -6,6 +6,7 @@ import { getConnInfo } from '@hono/node-server/conninfo'
 import type { Context, MiddlewareHandler } from 'hono'
 import { createMiddleware } from 'hono/factory'
 import type { Redis } from 'ioredis'
+import ipaddr from 'ipaddr.js'
 import { RateLimiterRedis, RateLimiterRes } from 'rate-limiter-flexible'
 import { ProblemError } from '@easel/contract'
 import { isOpenPath, publicOwner } from './api-keys.ts'
@@ -65,7 +66,7 @@ export function rateLimit({
 
   return createMiddleware(async function rateLimit(c, next) {
     if (isOpenPath(c.req.path)) return await next()
-    const caller = c.var.owner === publicOwner ? `address:${clientAddress(c, trustedProxies)}` : `key:${c.var.owner}`
+    const caller = c.var.owner === publicOwner ? `address:${toClient(clientAddress(c, trustedProxies))}` : `key:${c.var.owner}`
     const { allowed, state } = await consume(limiter, caller)
     const resetSeconds = Math.max(1, Math.ceil(state.msBeforeNext / 1000))
     c.header('RateLimit-Policy', policy)
@@ -92,4 +93,11 @@ function clientAddress(c: Context, trustedProxies: number): string {
   const forwarded = (c.req.header('x-forwarded-for') ?? '').split(',').flatMap((part) => (part.trim() === '' ? [] : [part.trim()]))
   const seen = trustedProxies > 0 ? forwarded.at(-Math.min(trustedProxies, forwarded.length)) : undefined
   return seen ?? getConnInfo(c).remote.address ?? 'unknown'
+}
+
+/** What counts as one client: an IPv4 address, or the /64 network of an IPv6 address, which one client has all to itself. */
+export function toClient(address: string): string {
+  if (!ipaddr.isValid(address)) return address.slice(0, 64)
+  const parsed = ipaddr.process(address)
+  return parsed.kind() === 'ipv4' ? parsed.toString() : `${Buffer.from(parsed.toByteArray().slice(0, 8)).toString('hex')}/64`
 }
