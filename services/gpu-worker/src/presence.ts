@@ -35,7 +35,7 @@ export interface Presence {
 
 export function createPresence(options: PresenceOptions): Presence {
   const { registry, engine, workerId, concurrency, maxPixels, active, isReady, logger, now } = options
-  let stats: EngineStats = { memoryBytes: 0, active: 0, stepMs: null }
+  let stats: Pick<EngineStats, 'memoryBytes' | 'stepMs'> = { memoryBytes: 0, stepMs: null }
   let asking = false
   let timer: NodeJS.Timeout | undefined
   let beating: Promise<void> = Promise.resolve()

@@ -103,7 +103,10 @@ export async function runEngineHost(channel: NodeJS.Process): Promise<void> {
         break
       }
       case 'stats':
-        send({ type: 'stats', stats: { memoryBytes: process.memoryUsage.rss(), active: calls.size, stepMs: clock.stepMs } })
+        send({
+          type: 'stats',
+          stats: { memoryBytes: process.memoryUsage.rss(), active: calls.size, stepMs: clock.stepMs, pipeline: pipeline.engineStats() },
+        })
         break
       case 'stop':
         channel.exit(0)

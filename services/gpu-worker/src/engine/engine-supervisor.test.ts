@@ -38,6 +38,8 @@ describe('an engine', () => {
     const stats = await engine.stats()
     expect(stats).toMatchObject({ active: 0 })
     expect(stats.stepMs).toBeGreaterThan(0)
+    // Six steps, each with and without the prompt; how many rows share a run is the batcher's choice.
+    expect(stats.pipeline).toMatchObject({ rows: 12, waitingRows: 0 })
   })
 
   test('goes on from a checkpoint to the pixels of the whole run', async () => {

@@ -8,7 +8,7 @@
  *
  * Messages of one direction arrive in the order they were sent: a checkpoint asked for before a cancel is answered before the call ends.
  */
-import type { GeneratorState, TensorDtype } from '@easel/pipeline'
+import type { EngineStats as PipelineStats, GeneratorState, TensorDtype } from '@easel/pipeline'
 
 /** What picture to make. Everything is decided, so that every run of the same parameters makes the same bytes. */
 export interface EngineParams {
@@ -92,6 +92,8 @@ export interface EngineStats {
   readonly active: number
   /** Measured milliseconds that one step of one default-sized image costs; null before the first. */
   readonly stepMs: number | null
+  /** The pipeline's own counts: runs, rows, waits, measured times, prompt cache, memory admission. */
+  readonly pipeline: PipelineStats
 }
 
 /** Milliseconds. */
