@@ -8,6 +8,7 @@ import { createHash, timingSafeEqual } from 'node:crypto'
 import { createMiddleware } from 'hono/factory'
 import type { MiddlewareHandler } from 'hono'
 import { ProblemError } from '@easel/contract'
+import type { AppEnv } from '../app.ts'
 
 export interface ApiKey {
   /** How logs call the key; the first characters of its hash when it was given no name. */
@@ -51,7 +52,7 @@ function parseApiKey(entry: string, place: number): ApiKey {
   return { name: colon < 0 ? owner.slice(0, 8) : entry.slice(0, colon), hash, owner }
 }
 
-export function apiKeys(keys: readonly ApiKey[]): MiddlewareHandler<{ Variables: { owner: string } }> {
+export function apiKeys(keys: readonly ApiKey[]): MiddlewareHandler<AppEnv> {
   return createMiddleware(async function apiKeys(c, next) {
     c.set('owner', publicOwner)
     if (keys.length > 0 && !isOpenPath(c.req.path)) {
@@ -61,6 +62,7 @@ export function apiKeys(keys: readonly ApiKey[]): MiddlewareHandler<{ Variables:
         throw new ProblemError('unauthorized', 'Expected one of the API keys in Authorization: Bearer KEY, or in X-API-Key.')
       }
       c.set('owner', caller.owner)
+      c.set('logger', c.var.logger.child({ apiKey: caller.name }))
     }
     await next()
   })
