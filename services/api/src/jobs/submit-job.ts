@@ -5,7 +5,7 @@
 import { v7 as uuidv7 } from 'uuid'
 import { ProblemError, jobIdCreatedAt } from '@easel/contract'
 import type { CreateJobRequest, ModelRecord } from '@easel/contract'
-import type { JobRecord, NewJobRecord } from '@easel/job-store'
+import type { DialectName, JobRecord, NewJobRecord } from '@easel/job-store'
 import type { AppDeps } from '../app.ts'
 import { describeValue } from '../middleware/field-errors.ts'
 import { refuseFields } from '../middleware/problem.ts'
@@ -25,6 +25,8 @@ export interface SubmitContext {
   requestId: string
   /** Value of the Idempotency-Key header, as it came. */
   idempotencyKey?: string
+  /** The dialect that the request came through. Default: none. */
+  dialect?: DialectName
 }
 
 export async function submitJob(
@@ -86,7 +88,7 @@ async function replay(deps: AppDeps, id: string): Promise<JobRecord> {
     throw new ProblemError('expired', 'The job that this Idempotency-Key made is past its retention time.')
   }
   const missing = record.status === 'queued' && (await deps.queues.findMissing([record.input.model], [id])).length > 0
-  if (missing) await enqueueJob(deps, record)
+  if (missing) await enqueueJob(deps, record, { again: true })
   return record
 }
 
@@ -114,6 +116,7 @@ function toNewRecord(request: CreateJobRequest, input: NewJobRecord['input'], co
   if (request.preview_every !== undefined) record.previewEvery = request.preview_every
   if (request.expires_in !== undefined) record.expiresAt = createdAt + request.expires_in * 1000
   if (request.timeout !== undefined) record.timeoutSeconds = request.timeout
+  if (context.dialect !== undefined) record.dialect = context.dialect
   return record
 }
 

@@ -38,6 +38,6 @@ function isPublicHost(host: string): boolean {
 }
 
 /** True for unicast addresses of the public internet; what only wraps another address (IPv4-mapped, NAT64, 6to4, Teredo) is none. */
-export function isPublicAddress(address: string): boolean {
+function isPublicAddress(address: string): boolean {
   return ipaddr.parse(address).range() === 'unicast' && !deniedAddresses.includes(address)
 }
