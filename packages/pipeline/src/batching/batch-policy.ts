@@ -25,9 +25,9 @@ export type BatchPolicy = <Call extends WaitingCall>(waiting: readonly Call[], n
 
 /**
  * What a millisecond of age is worth in milliseconds of remaining work. A request of remaining work R goes before every newcomer once it is
- * older than R / 0.05: nobody starves, and until then short ones pass.
+ * older than R / 0.1: nobody starves, and until then short ones pass.
  */
-export const AGEING = 0.05
+export const AGEING = 0.1
 
 /** Shortest remaining work first, less what age has earned: the least mean latency a machine can give, and an end to waiting for all. */
 const srpt: BatchPolicy = (waiting, nowMs) => {

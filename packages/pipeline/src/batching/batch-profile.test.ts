@@ -37,8 +37,8 @@ describe('the number of rows', () => {
     expect(Math.max(...run(new BatchProfile(), 600, 64, dear))).toBe(8)
   })
 
-  it('is known after few steps: four of each doubling', () => {
-    expect(run(new BatchProfile(), 20, 4, sharing).slice(12)).toEqual(Array.from({ length: 8 }, () => 4))
+  it('is known after few steps: five of each doubling', () => {
+    expect(run(new BatchProfile(), 20, 4, sharing).slice(10)).toEqual(Array.from({ length: 10 }, () => 4))
   })
 
   it('is learnt for each shape on its own', () => {
@@ -59,6 +59,13 @@ describe('the number of rows', () => {
     const profile = new BatchProfile()
     expect(last(run(profile, 100, 16, sharing))).toBe(16)
     expect(last(run(profile, 4000, 16, kneeAtFour))).toBe(4)
+  })
+
+  it('recovers from times that other work on the machine has spoilt', () => {
+    const profile = new BatchProfile()
+    run(profile, 25, 16, (rows) => (rows === 16 ? 1000 : sharing(rows)))
+    expect(profile.knee('a')).toBe(8)
+    expect(last(run(profile, 200, 16, sharing))).toBe(16)
   })
 
   it('is not misled by one slow step', () => {

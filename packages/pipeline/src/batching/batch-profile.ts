@@ -36,13 +36,13 @@ interface ShapeProfile {
 /** Measurements kept of one number of rows; their lower quartile counts. */
 const KEPT = 9
 /** Measurements after which a number of rows is known. */
-const ENOUGH = 3
+const ENOUGH = 4
 /** A row that costs up to this much more than the cheapest is as good. */
 const TOLERANCE = 1.05
 /** A doubling has to make a row cheaper by this factor, else the search ends there: more rows would only take more memory. */
 const GAIN = 1.03
-/** Steps after which a neighbour of the knee is measured again. */
-const STALE_STEPS = 150
+/** Steps after which a number of rows is measured again: next to the knee, and farther away. */
+const STALE_STEPS = { near: 50, far: 400 }
 
 export class BatchProfile {
   /** Most rows a step may have: set by the user, lowered when memory runs out. */
@@ -57,7 +57,7 @@ export class BatchProfile {
   /** How many of `waiting` rows the next step of this shape should take, from 1. */
   rowsFor(shape: string, waiting: number): number {
     const most = Math.max(1, Math.min(waiting, this.maxRows))
-    return this.toMeasure(this.profileOf(shape), most) ?? Math.min(most, this.knee(shape))
+    return this.toMeasure(shape, most) ?? Math.min(most, this.knee(shape))
   }
 
   /** Takes in the time of a step. */
@@ -133,13 +133,15 @@ export class BatchProfile {
   }
 
   /** A number of rows, at most `most`, whose cost is worth a step; undefined when all is known. */
-  toMeasure(profile: ShapeProfile, most: number): number | undefined {
+  toMeasure(shape: string, most: number): number | undefined {
+    const profile = this.profileOf(shape)
+    const knee = this.knee(shape)
     let cheapest = Infinity
     for (let rows = 1; rows <= most; rows *= 2) {
       const sample = profile.samples.get(rows)
       if (sample === undefined || sample.timesMs.length < ENOUGH) return rows
-      const stale = profile.steps - sample.measuredAtStep > STALE_STEPS
-      if (stale) return rows
+      const isNear = rows * 2 >= knee && rows <= knee * 2
+      if (profile.steps - sample.measuredAtStep > (isNear ? STALE_STEPS.near : STALE_STEPS.far)) return rows
       const rowMs = typical(sample.timesMs) / rows
       if (rowMs > cheapest / GAIN) return undefined
       cheapest = rowMs

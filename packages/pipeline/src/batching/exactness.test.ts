@@ -2,8 +2,11 @@
  * Batched is alone: whatever shares a step with a request, wherever its rows are cut and whoever joins, leaves or is canceled meanwhile, its
  * result has the bytes of the same request run alone.
  */
+import { existsSync } from 'node:fs'
+import { tmpdir } from 'node:os'
 import { fileURLToPath } from 'node:url'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { probeProvider } from '../models/device.ts'
 import { Sd3Transformer } from '../models/sd3-transformer.ts'
 import type { GenerateParams } from '../pipelines/generate-params.ts'
 import { StableDiffusion3Pipeline } from '../pipelines/stable-diffusion-3.ts'
@@ -12,7 +15,7 @@ import { RequestScopedPipeline } from '../request-scoped/request-scoped-pipeline
 import type { StepRecord } from './step-batcher.ts'
 
 const model = fileURLToPath(new URL('../../../../models/tiny-scenes', import.meta.url))
-const COMPOSITIONS = 210
+const COMPOSITIONS = 204
 
 /** Seeded, so that a failure can be run again (mulberry32). */
 function createRandom(seed: number) {
@@ -40,12 +43,12 @@ const requests = Array.from({ length: 36 }, (_, index): GenerateParams => {
     prompt: random.pick(prompts),
     negativePrompt: random.pick(['', '', 'a box']),
     seed: index,
-    width: random.pick([32, 48, 64]),
-    height: random.pick([32, 32, 64]),
-    numInferenceSteps: random.integer(1, 6),
+    width: random.pick([32, 32, 48]),
+    height: random.pick([32, 32, 32, 64]),
+    numInferenceSteps: random.pick([1, 2, 3, 3, 4, 6]),
     guidanceScale: random.pick([0, 1.5, 4, 7]),
-    numImagesPerPrompt: random.pick([1, 1, 1, 2, 3]),
-    maxSequenceLength: random.pick([20, 20, 20, 12]),
+    numImagesPerPrompt: random.pick([1, 1, 2, 3]),
+    maxSequenceLength: random.pick([20, 20, 20, 20, 20, 12]),
     outputType: random.pick(['latent', 'latent', 'rgb8']),
     ...(interval === undefined ? {} : { guidanceInterval: interval }),
   }
@@ -124,7 +127,7 @@ describe('batched', () => {
       expect(canceled).toBeGreaterThan(10)
       // The compositions were what they claim: steps of many requests, of many rows, and cut ones.
       const [, limited, anywhere] = variants.map(({ steps }) => steps) as [StepRecord[], StepRecord[], StepRecord[]]
-      expect(anywhere.some(({ rows, calls }) => rows >= 8 && calls >= 3)).toBe(true)
+      expect(anywhere.some(({ rows, calls }) => rows >= 6 && calls >= 3)).toBe(true)
       expect(Math.max(...limited.map(({ rows }) => rows))).toBe(3)
       expect(anywhere.filter(({ calls }) => calls >= 2).length).toBeGreaterThan(50)
       expect(anywhere.filter(({ rowsLeft }) => rowsLeft > 0).length).toBeGreaterThan(50)
@@ -157,6 +160,48 @@ describe('batched', () => {
       'Expected guidanceInterval to be [start, stop] with 0 <= start <= stop <= 1',
     )
   })
+})
+
+/** A software Vulkan driver: Debian's chromium package brings one. */
+const SOFTWARE_VULKAN = '/usr/lib/chromium/vk_swiftshader_icd.json'
+
+describe('on a GPU provider', () => {
+  it(
+    'WebGPU, in software: batched latents differ from those alone by rounding only, at most 1e-3',
+    { timeout: 300_000 },
+    async ({ skip }) => {
+      if (!existsSync(SOFTWARE_VULKAN)) skip(`no Vulkan driver at ${SOFTWARE_VULKAN}: install Debian's chromium package`)
+      process.env['VK_DRIVER_FILES'] = SOFTWARE_VULKAN
+      process.env['XDG_RUNTIME_DIR'] ??= tmpdir()
+      const failure = await probeProvider('webgpu')
+      if (failure !== undefined) skip(`WebGPU does not work here: ${failure}`)
+      const steps: StepRecord[] = []
+      const gpu = await StableDiffusion3Pipeline.fromPretrained(model, {
+        device: 'webgpu',
+        batching: { onStep: (step) => steps.push(step) },
+      })
+      gpu.transformer.batcher.profile.rowsFor = (_, waiting) => waiting
+      const params = [1, 2].map((seed): GenerateParams => ({
+        prompt: prompts[seed] as string,
+        seed,
+        width: 32,
+        height: 32,
+        numInferenceSteps: seed + 1,
+        outputType: 'latent',
+      }))
+      const separate: GenerateResult[] = []
+      for (const request of params) separate.push(await gpu.generate(request))
+      const scoped = new RequestScopedPipeline(gpu)
+      const together = await Promise.all(params.map((request) => scoped.generate(request)))
+      expect(Math.max(...steps.map(({ rows }) => rows))).toBe(4)
+      for (const [index, { latents }] of together.entries()) {
+        const expected = separate[index]?.latents?.data as Float32Array
+        const differences = expected.map((value, at) => Math.abs(value - (latents?.data[at] as number)))
+        expect(Math.max(...differences)).toBeLessThan(1e-3)
+      }
+      await gpu.close()
+    },
+  )
 })
 
 function bytesOf({ images, latents }: GenerateResult): Buffer {

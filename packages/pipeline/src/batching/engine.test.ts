@@ -1,0 +1,162 @@
+/** The shared parts of the engine on the real model: what requests together take, and what the engine tells about it. */
+import { mkdtemp, readFile, readdir, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { afterEach, describe, expect, it } from 'vitest'
+import type { GenerateParams } from '../pipelines/generate-params.ts'
+import { StableDiffusion3Pipeline } from '../pipelines/stable-diffusion-3.ts'
+import { RequestScopedPipeline } from '../request-scoped/request-scoped-pipeline.ts'
+import type { BatchingOptions } from './engine.ts'
+import { OutOfMemoryError } from './out-of-memory.ts'
+import type { StepRecord } from './step-batcher.ts'
+
+const model = fileURLToPath(new URL('../../../../models/tiny-scenes', import.meta.url))
+const boat: GenerateParams = { prompt: 'a red boat', seed: 1, width: 32, height: 32, numInferenceSteps: 3 }
+
+let open: StableDiffusion3Pipeline[] = []
+afterEach(async () => {
+  await Promise.all(open.map((pipe) => pipe.close()))
+  open = []
+})
+async function load(batching: BatchingOptions = {}) {
+  const pipe = await StableDiffusion3Pipeline.fromPretrained(model, { device: 'cpu', batching })
+  open.push(pipe)
+  return { pipe, scoped: new RequestScopedPipeline(pipe) }
+}
+
+describe('a prompt', () => {
+  it('is read once for all requests, and the empty negative prompt once for ever', async () => {
+    const { pipe, scoped } = await load({ promptCacheBytes: 0 })
+    const first = await scoped.generate(boat)
+    expect(pipe.engineStats().promptCache).toMatchObject({ hits: 0, misses: 2, entries: 1 })
+    await scoped.generate({ ...boat, prompt: 'a star' })
+    expect(pipe.engineStats().promptCache).toMatchObject({ hits: 1, misses: 3 })
+    expect((await scoped.generate(boat)).images).toEqual(first.images)
+
+    const caching = await load()
+    const many = await Promise.all(Array.from({ length: 5 }, () => caching.scoped.generate(boat)))
+    expect(caching.pipe.engineStats().promptCache).toMatchObject({ hits: 8, misses: 2, entries: 2 })
+    for (const { images } of many) expect(images).toEqual(first.images)
+  })
+
+  it('with other settings is another one', async () => {
+    const { pipe, scoped } = await load()
+    await scoped.generate(boat)
+    const { misses } = pipe.engineStats().promptCache
+    await scoped.generate({ ...boat, clipSkip: 1 })
+    await scoped.generate({ ...boat, maxSequenceLength: 12 })
+    await scoped.generate({ ...boat, prompt3: 'a cat' })
+    // Another length also asks for another negative prompt.
+    expect(pipe.engineStats().promptCache.misses - misses).toBe(4)
+  })
+})
+
+describe('the numbers of the engine', () => {
+  it('count every step and row, tell each step, and end with nothing waiting', async () => {
+    const seen: StepRecord[] = []
+    const { pipe, scoped } = await load({ onStep: (step) => seen.push(step) })
+    await Promise.all([scoped.generate(boat), scoped.generate({ ...boat, guidanceScale: 1 }), scoped.generate({ ...boat, seed: 2 })])
+    const stats = pipe.engineStats()
+    expect(stats.rows).toBe(3 * (2 + 1 + 2))
+    expect(stats.steps).toBe(seen.length)
+    expect(seen.reduce((sum, { rows }) => sum + rows, 0)).toBe(stats.rows)
+    expect(stats.lastStep).toBe(seen.at(-1))
+    expect(seen.every(({ size, durationMs, runMs, waitMs }) => size === '4x4+40' && durationMs >= runMs && runMs > 0 && waitMs >= 0)).toBe(
+      true,
+    )
+    expect(stats).toMatchObject({ waitingCalls: 0, waitingRows: 0, memory: { admitted: 0, waiting: 0, limitBytes: undefined } })
+    expect(stats.memory.estimatedBytes).toBeGreaterThan(2 ** 20)
+    expect(Math.min(stats.encodeMs, stats.decodeMs, stats.batchingGain)).toBeGreaterThan(0)
+    expect(structuredClone(stats)).toEqual(stats)
+  })
+
+  it('hold step times that outlive the process in cacheDir', async () => {
+    const cacheDir = await mkdtemp(join(tmpdir(), 'easel-cache-'))
+    const first = await load({ cacheDir })
+    await first.scoped.generate({ ...boat, numInferenceSteps: 6 })
+    await first.pipe.engine.profileCache
+    const { stepTimes } = first.pipe.engineStats()
+    expect(Object.keys(stepTimes)).toEqual(['4x4+40'])
+    await first.pipe.close()
+    const [file] = await readdir(cacheDir)
+    expect(JSON.parse(await readFile(join(cacheDir, file as string), 'utf8'))).toEqual({ version: 1, stepMs: stepTimes })
+    const next = await load({ cacheDir })
+    await next.pipe.engine.profileCache
+    expect(next.pipe.engineStats().stepTimes).toEqual(stepTimes)
+    await next.pipe.close()
+    await rm(cacheDir, { recursive: true })
+  })
+})
+
+describe('memory', () => {
+  it('over the limit makes requests run one after the other, with the same pictures; a canceled one leaves the line', async () => {
+    const expected = (await (await load()).scoped.generate(boat)).images
+    const { pipe, scoped } = await load({ memoryLimitBytes: 1 })
+    let most = 0
+    const callbackOnStepEnd = (): undefined => void (most = Math.max(most, pipe.engineStats().memory.admitted))
+    const abort = new AbortController()
+    const results = [1, 2, 3].map(() => scoped.generate({ ...boat, callbackOnStepEnd }))
+    const canceled = scoped.generate({ ...boat, signal: abort.signal })
+    await Promise.resolve()
+    abort.abort(new Error('not wanted'))
+    await expect(canceled).rejects.toThrow('not wanted')
+    for (const { images } of await Promise.all(results)) expect(images).toEqual(expected)
+    expect(most).toBe(1)
+    expect(pipe.engineStats().memory).toMatchObject({ admitted: 0, waiting: 0, limitBytes: 1 })
+  })
+
+  it('that a failed request held is given back', async () => {
+    const { pipe, scoped } = await load()
+    const failing = scoped.generate({
+      ...boat,
+      callbackOnStepEnd: () => {
+        throw new Error('enough')
+      },
+    })
+    await expect(failing).rejects.toThrow('enough')
+    expect(pipe.engineStats().memory.admitted).toBe(0)
+  })
+
+  it('that runs out while a picture is decoded is given back once; then the request fails with out_of_memory and the next one runs', async () => {
+    const { pipe, scoped } = await load()
+    const expected = (await scoped.generate(boat)).images
+    const decode = pipe.vae.decode.bind(pipe.vae)
+    let failures = 1
+    // The runtime's own sentence; a real shortage would end the test's process with it.
+    pipe.vae.decode = (latents) =>
+      failures-- > 0
+        ? Promise.reject(new Error('run', { cause: new Error('Failed to allocate memory for requested buffer') }))
+        : decode(latents)
+    expect((await scoped.generate(boat)).images).toEqual(expected)
+    failures = 2
+    const failing = scoped.generate(boat)
+    await expect(failing).rejects.toBeInstanceOf(OutOfMemoryError)
+    await expect(failing).rejects.toMatchObject({ code: 'out_of_memory' })
+    expect((await scoped.generate(boat)).images).toEqual(expected)
+  })
+})
+
+describe('a finished picture', () => {
+  it('is decoded after one more step of the others at most, and the others go on between two pictures', async () => {
+    const trace: string[] = []
+    const { pipe, scoped } = await load({ onStep: () => trace.push('step') })
+    const decode = pipe.vae.decode.bind(pipe.vae)
+    pipe.vae.decode = async (latents) => {
+      trace.push('asked')
+      const image = await decode(latents)
+      trace.push('decoded')
+      return image
+    }
+    const long = scoped.generate({ ...boat, numInferenceSteps: 40, outputType: 'latent' })
+    await scoped.generate({ ...boat, numInferenceSteps: 2, numImagesPerPrompt: 3 })
+    const decodings = trace.slice(trace.indexOf('asked'), trace.lastIndexOf('decoded') + 1)
+    await long
+    expect(decodings.filter((event) => event === 'decoded')).toHaveLength(3)
+    for (let at = decodings.indexOf('asked'); at !== -1; at = decodings.indexOf('asked', at + 1)) {
+      const until = decodings.indexOf('decoded', at)
+      expect(until - at).toBeLessThanOrEqual(2)
+    }
+    expect(decodings.filter((event) => event === 'step').length).toBeGreaterThanOrEqual(2)
+  })
+})
