@@ -1,6 +1,9 @@
 /** The record of a job as Redis keeps it: a hash of strings, one field each. Knows its encoding and nothing else. */
 import type { EndStatus, JobError, JobInput, JobStatus, Progress, StoredImage, Timings, WebhookEventName } from '@easel/contract'
 
+/** Another service's wire format that a job may be made through. Its webhook messages have that service's shape. */
+export type DialectName = 'openai' | 'replicate' | 'fal'
+
 /** What is decided when a job is made. */
 export interface NewJobRecord {
   id: string
@@ -17,6 +20,8 @@ export interface NewJobRecord {
   timeoutSeconds?: number
   /** Request id of the HTTP request that made it, for logs. */
   requestId?: string
+  /** The dialect it was made through; absent: none. */
+  dialect?: DialectName
 }
 
 export interface JobRecord extends NewJobRecord {
@@ -56,6 +61,7 @@ export function toHash(record: NewJobRecord): string[] {
     ['expires_at', record.expiresAt],
     ['timeout_seconds', record.timeoutSeconds],
     ['request_id', record.requestId],
+    ['dialect', record.dialect],
     ['total', record.input.num_inference_steps],
   ]
   return fields.flatMap(([name, value]) => (value === undefined ? [] : [name, String(value)]))
@@ -94,5 +100,6 @@ export function fromHash(hash: Record<string, string>): JobRecord | undefined {
   const timeoutSeconds = number('timeout_seconds')
   if (timeoutSeconds !== undefined) record.timeoutSeconds = timeoutSeconds
   if (hash['request_id'] !== undefined) record.requestId = hash['request_id']
+  if (hash['dialect'] !== undefined) record.dialect = hash['dialect'] as DialectName
   return record
 }
