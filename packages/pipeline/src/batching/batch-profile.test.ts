@@ -32,6 +32,13 @@ describe('the number of rows', () => {
     expect(last(run(new BatchProfile(), 60, 32, kneeAtFour))).toBe(4)
   })
 
+  it('takes a few more than the knee along where they cost no more, and none where they do', () => {
+    const profile = new BatchProfile()
+    profile.restore({ flat: { 1: 15, 2: 20, 4: 30, 6: 42, 8: 55 }, dear: { 1: 15, 2: 20, 4: 28, 8: 70 } })
+    expect([6, 8, 11, 12].map((waiting) => profile.upToKnee('flat', waiting))).toEqual([6, 8, 6, 6])
+    expect([3, 4, 7].map((waiting) => profile.upToKnee('dear', waiting))).toEqual([3, 4, 4])
+  })
+
   it('never tries what is far beyond the knee', () => {
     const dear = (rows: number) => (rows > 4 ? rows * 40 : sharing(rows))
     expect(Math.max(...run(new BatchProfile(), 600, 64, dear))).toBe(8)

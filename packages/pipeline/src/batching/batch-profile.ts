@@ -57,7 +57,16 @@ export class BatchProfile {
   /** How many of `waiting` rows the next step of this shape should take, from 1. */
   rowsFor(shape: string, waiting: number): number {
     const most = Math.max(1, Math.min(waiting, this.maxRows))
-    return this.toMeasure(shape, most) ?? Math.min(most, this.knee(shape))
+    return this.toMeasure(shape, most) ?? this.upToKnee(shape, most)
+  }
+
+  /** The knee, or all where little more than that waits and costs no more a row: what is left over would make a small, dear step. */
+  upToKnee(shape: string, most: number): number {
+    const knee = this.knee(shape)
+    if (most <= knee || most >= knee * 2) return Math.min(most, knee)
+    const above = this.knownCosts(this.profileOf(shape)).find(({ rows }) => rows >= most)
+    const isAsGood = above !== undefined && above.rowMs <= (this.cheapestRowMs(shape) as number) * TOLERANCE
+    return isAsGood ? most : knee
   }
 
   /** Takes in the time of a step. */
