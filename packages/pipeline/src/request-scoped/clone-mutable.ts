@@ -11,7 +11,8 @@ export interface CloneOptions {
   tensorNumelThreshold: number
   /** Copies already made, by original: seed it to put other objects in the place of known ones. */
   seen: Map<unknown, unknown>
-  /** Decides about a class instance or a function met inside a container; `name` is its key there. Default: it stays shared. */
+  /** What to show for a class instance, function or plain object met inside a container; `name` is its key there. Default: the first two
+   * stay shared, plain objects are copied, and so is a plain object for which it returns the object itself. */
   instance?: (value: object, name: string) => unknown
 }
 
@@ -24,8 +25,7 @@ export function kindOf(value: unknown): Kind {
   if (types.isProxy(value)) return 'instance'
   if (Array.isArray(value) || types.isMap(value) || types.isSet(value)) return hasPrivateMembers(value) ? 'instance' : 'container'
   if (ArrayBuffer.isView(value) || types.isAnyArrayBuffer(value) || types.isDate(value) || types.isRegExp(value)) return 'container'
-  const prototype: unknown = Object.getPrototypeOf(value)
-  if (prototype === Object.prototype || prototype === null) return 'container'
+  if (isPlainObject(value)) return 'container'
   if (hasMethod(value, 'clone')) {
     if (hasMethod(value, 'manualSeed') || (hasMethod(value, 'getState') && hasMethod(value, 'setState'))) return 'generator'
     const { dims, data } = value as { dims?: unknown; data?: unknown }
@@ -37,10 +37,13 @@ export function kindOf(value: unknown): Kind {
 export function cloneMutable(value: unknown, options: CloneOptions): unknown {
   if (options.seen.has(value)) return options.seen.get(value)
   return copy(value, options, (child, name) => {
-    const kind = kindOf(child)
-    if (kind !== 'instance') return cloneMutable(child, options)
     if (options.seen.has(child)) return options.seen.get(child)
-    return options.instance === undefined ? child : options.instance(child as object, name)
+    const isInstance = kindOf(child) === 'instance'
+    if (isInstance || isPlainObject(child)) {
+      const decided = options.instance?.(child as object, name) ?? child
+      if (isInstance || decided !== child) return decided
+    }
+    return cloneMutable(child, options)
   })
 }
 
@@ -53,6 +56,12 @@ export function deepCopy<T>(value: T): T {
     return typeof child === 'function' ? child : copyInstance(child as object, options, visit)
   }
   return visit(value) as T
+}
+
+export function isPlainObject(value: unknown): value is object {
+  if (typeof value !== 'object' || value === null || types.isProxy(value)) return false
+  const prototype: unknown = Object.getPrototypeOf(value)
+  return prototype === Object.prototype || prototype === null
 }
 
 /** Name of an object's class, for messages. */

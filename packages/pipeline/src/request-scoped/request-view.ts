@@ -4,7 +4,7 @@
  * be separated, the view is refused. Everything happens in one synchronous go, so a view never sees half of another request's change.
  */
 import { type BaseAsyncScheduler, innerScheduler } from './base-async-scheduler.ts'
-import { classNameOf, cloneMutable, type CloneOptions, kindOf } from './clone-mutable.ts'
+import { classNameOf, cloneMutable, type CloneOptions, isPlainObject, kindOf } from './clone-mutable.ts'
 import { hasPrivateMembers } from './private-members.ts'
 import type { SchedulerLike } from './set-schedule.ts'
 import { shallowView } from './shallow-view.ts'
@@ -47,13 +47,13 @@ export function createRequestView<T extends object>(base: T, scheduler: BaseAsyn
   for (const { key, name } of attributes) {
     const value = tryRead(base, key, name, settings)
     if (name === 'components') for (const [entry, component] of entriesOf(value)) if (isObject(component)) replace(component, entry)
-    if (isObject(value) && kindOf(value) === 'instance' && name !== 'constructor') replace(value, name)
+    if (isObject(value) && (kindOf(value) === 'instance' || isPlainObject(value))) replace(value, name)
   }
 
   // 2) Mutable state of its own, and the view's components in every field.
   const cloning: CloneOptions = { tensorNumelThreshold: settings.tensorNumelThreshold, seen: replaced, instance: replace }
   for (const { key, name, descriptor } of attributes) {
-    if (name === 'components') continue
+    if (name === 'components' || (name === 'scheduler' && scheduler !== undefined)) continue
     const listed = settings.mutableAttrs.includes(name)
     if (!('value' in descriptor)) {
       scopeAccessor(base, view, { key, name, descriptor }, listed || settings.autoDetectMutables, cloning, settings)
@@ -105,7 +105,7 @@ function scopeAccessor(
   // Fields behind an accessor are already the view's own, and then so is what it returns.
   if (!isObject(value) || tryRead(view, key, name, settings) !== value) return
   const component = cloning.seen.get(value)
-  if (component !== undefined && kindOf(value) === 'instance') {
+  if (component !== undefined && kindOf(component) === 'instance') {
     Object.defineProperty(view, key, { value: component, writable: true, configurable: true, enumerable: descriptor.enumerable ?? false })
     return
   }
@@ -197,10 +197,4 @@ function entriesOf(components: unknown): [string, unknown][] {
 
 function isObject(value: unknown): value is object {
   return (typeof value === 'object' && value !== null) || typeof value === 'function'
-}
-
-function isPlainObject(value: unknown): value is object {
-  if (typeof value !== 'object' || value === null) return false
-  const prototype: unknown = Object.getPrototypeOf(value)
-  return prototype === Object.prototype || prototype === null
 }

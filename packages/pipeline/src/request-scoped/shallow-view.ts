@@ -4,7 +4,7 @@
  * Knows nothing about which fields hold a request's state.
  */
 import { types } from 'node:util'
-import { classNameOf, deepCopy, isTiedToItsOwner, kindOf } from './clone-mutable.ts'
+import { classNameOf, deepCopy, isPlainObject, isTiedToItsOwner, kindOf } from './clone-mutable.ts'
 import { hasPrivateMembers } from './private-members.ts'
 
 interface OffersCopies {
@@ -57,7 +57,7 @@ export function shallowView<T extends object>(pipeline: T, warn: (message: strin
 function copyFields<T extends object>(pipeline: T): T {
   if (types.isProxy(pipeline)) throw new TypeError('it is a Proxy')
   // An Array, Map, Date …: its contents are no fields.
-  if (kindOf(pipeline) === 'container' && !isPlain(pipeline)) throw new TypeError('it extends a built-in class')
+  if (kindOf(pipeline) === 'container' && !isPlainObject(pipeline)) throw new TypeError('it extends a built-in class')
   const descriptors = Object.getOwnPropertyDescriptors(pipeline) as Record<PropertyKey, PropertyDescriptor>
   for (const key of Reflect.ownKeys(descriptors)) {
     const descriptor = descriptors[key]
@@ -67,9 +67,4 @@ function copyFields<T extends object>(pipeline: T): T {
     if ('value' in descriptor) descriptor.writable = true
   }
   return Object.create(Object.getPrototypeOf(pipeline), descriptors) as T
-}
-
-function isPlain(value: object): boolean {
-  const prototype: unknown = Object.getPrototypeOf(value)
-  return prototype === Object.prototype || prototype === null
 }
