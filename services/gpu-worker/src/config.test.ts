@@ -32,6 +32,7 @@ describe('readConfig', () => {
       PNG_COMPRESSION_LEVEL: '10',
       JOB_LOCK_DURATION: '0',
       ENGINE_STEP_TIMEOUT: '-1',
+      ENGINE_MEMORY_LIMIT: '0',
       METRICS_PORT: '65536',
       LOG_LEVEL: 'loud',
       MODEL: 'a',

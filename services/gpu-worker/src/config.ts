@@ -50,6 +50,11 @@ export const workerVariables = {
     .max(86_400)
     .default(300)
     .describe('Seconds without a sign of work, for each image of a job, after which the engine process counts as hung and is replaced.'),
+  ENGINE_MEMORY_LIMIT: count
+    .optional()
+    .describe(
+      'Resident memory of the engine process in MiB. Jobs that would pass it wait; a process found past it is replaced between jobs. Unset: no limit.',
+    ),
   SHUTDOWN_GRACE: seconds.default(30).describe('Seconds that running jobs have to end after SIGTERM; then another worker continues them.'),
   METRICS_PORT: z.coerce
     .number()
@@ -89,6 +94,7 @@ const workerConfigSchema = z
     pngCompressionLevel: variables.PNG_COMPRESSION_LEVEL,
     jobLockDurationMs: variables.JOB_LOCK_DURATION * 1000,
     engineStepTimeoutMs: variables.ENGINE_STEP_TIMEOUT * 1000,
+    engineMemoryLimitBytes: variables.ENGINE_MEMORY_LIMIT === undefined ? undefined : variables.ENGINE_MEMORY_LIMIT * 2 ** 20,
     shutdownGraceMs: variables.SHUTDOWN_GRACE * 1000,
     metricsPort: variables.METRICS_PORT,
     metricsLogIntervalMs: variables.METRICS_LOG_INTERVAL * 1000,

@@ -7,6 +7,7 @@
  *
  * Suspects: when the engine process dies, every job in it is tried again at once inside this same call, alone in the engine. Only a death
  * with the job alone is a strike; three strikes and the job fails. Strikes live in the record, so they follow the job to other workers.
+ * A job for which memory ran out is tried once more, alone in a fresh engine process.
  *
  * The signal that comes with a job is aborted with one of two reasons: `canceled`, or `hand_over` when this worker must end: then the
  * latents are stored and the job goes back to the queue, for another worker to go on from the same step to the same bytes.
@@ -134,6 +135,7 @@ async function generate(deps: ProcessJobDeps, record: JobRecord, callId: string,
   const params = toEngineParams(record.input)
   let resume = await loadCheckpoint(store, record.id, logger)
   let exclusive = record.strikes > 0
+  let fresh = false
 
   for (;;) {
     // Asked for before the cancel that follows on the same channel, so no step is lost.
@@ -149,6 +151,7 @@ async function generate(deps: ProcessJobDeps, record: JobRecord, callId: string,
       return await engine.generate(callId, params, {
         signal: call.signal,
         exclusive,
+        fresh,
         onProgress: (step, total) => reporter.progress(step, total),
         ...(resume === undefined ? {} : { resume }),
         ...(record.previewEvery === undefined ? {} : { previewEvery: record.previewEvery }),
@@ -157,7 +160,13 @@ async function generate(deps: ProcessJobDeps, record: JobRecord, callId: string,
     } catch (error) {
       const saved = await checkpoint
       if (saved !== undefined) await store.saveCheckpoint(record.id, encodeCheckpoint(saved), checkpointTtlSeconds)
-      if (signal.aborted || !(error instanceof EngineError) || !error.isCrash) throw error
+      if (signal.aborted || !(error instanceof EngineError)) throw error
+      if (error.code === 'out_of_memory' && !fresh) {
+        logger.warn({ err: error }, 'memory ran out; the job is tried once more, alone in a fresh engine process')
+        fresh = true
+        continue
+      }
+      if (!error.isCrash) throw error
       const strikes = error.alone ? await store.addStrike(record.id) : record.strikes
       logger.warn({ code: error.code, alone: error.alone, strikes }, 'the engine died under the job')
       if (error.alone && strikes >= maxStrikes) throw error

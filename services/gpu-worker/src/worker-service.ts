@@ -73,6 +73,7 @@ export async function startWorkerService(options: WorkerServiceOptions): Promise
       modelsDir: config.modelsDir,
       device: config.device,
       ...(config.maxBatchRows === undefined ? {} : { maxBatchRows: config.maxBatchRows }),
+      ...(config.engineMemoryLimitBytes === undefined ? {} : { memoryLimitBytes: config.engineMemoryLimitBytes }),
       ...(config.cacheDir === undefined ? {} : { cacheDir: config.cacheDir }),
       ...(engineEntry === undefined ? {} : { entry: engineEntry }),
       stepTimeoutMs: config.engineStepTimeoutMs,
@@ -232,6 +233,12 @@ function logEngineEvent(logger: Logger, event: EngineEvent): void {
       break
     case 'ended':
       logger.info({ pid: event.pid, how: event.how }, 'engine process ended')
+      break
+    case 'recycled':
+      logger.info({ pid: event.pid, memoryBytes: event.memoryBytes }, 'engine process is replaced because of its memory')
+      break
+    case 'limit_too_low':
+      logger.warn({ pid: event.pid, memoryBytes: event.memoryBytes }, 'the model alone takes more than ENGINE_MEMORY_LIMIT')
       break
     case 'load_failed':
       logger.error({ retry_ms: event.retryInMs }, event.message)

@@ -22,7 +22,7 @@ import type { WorkerService, WorkerServiceOptions } from '../src/worker-service.
 const modelsDir = fileURLToPath(new URL('../../../models', import.meta.url))
 export const crashingEntry = fileURLToPath(new URL('crashing-engine.ts', import.meta.url))
 
-export interface StartOptions extends Partial<Omit<WorkerServiceOptions, 'config' | 'logger'>> {
+export interface StartOptions extends Partial<Omit<WorkerServiceOptions, 'config'>> {
   env?: Record<string, string>
 }
 

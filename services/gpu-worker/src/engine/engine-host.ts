@@ -80,7 +80,7 @@ export async function runEngineHost(channel: NodeJS.Process): Promise<void> {
       }
       const { images, timings }: GenerateResult = await scoped.generate(request)
       images.forEach(({ data, width, height }, index) => send({ type: 'image', id, index, width, height, rgb: data }))
-      send({ type: 'done', id, timings })
+      send({ type: 'done', id, timings, memoryBytes: process.memoryUsage.rss() })
     } catch (error) {
       send({ type: 'error', id, code: abort.signal.aborted ? 'canceled' : toErrorCode(error), message: messageOf(error) })
     } finally {
@@ -112,11 +112,13 @@ export async function runEngineHost(channel: NodeJS.Process): Promise<void> {
         channel.exit(0)
     }
   })
-  send({ type: 'ready', capabilities })
+  send({ type: 'ready', capabilities, memoryBytes: process.memoryUsage.rss() })
 }
 
-async function load({ model, modelsDir, device, maxBatchRows, cacheDir }: EngineOptions): Promise<StableDiffusion3Pipeline> {
-  const pipeline = await loadPipeline(model, { modelsDir, device: device as Device, batching: { maxBatchRows, cacheDir } })
+async function load(options: EngineOptions): Promise<StableDiffusion3Pipeline> {
+  const { model, modelsDir, device, maxBatchRows, cacheDir, memoryLimitBytes } = options
+  const batching = { maxBatchRows, cacheDir, memoryLimitBytes }
+  const pipeline = await loadPipeline(model, { modelsDir, device: device as Device, batching })
   if (pipeline instanceof StableDiffusion3Pipeline) return pipeline
   await pipeline.close()
   throw new TypeError(`Expected a StableDiffusion3Pipeline, got ${pipeline.constructor.name}`)

@@ -8,6 +8,9 @@
  * `engine_crashed` or `engine_hung`, and calls that wait go on in the next process. A process is replaced at once when it had made
  * progress, else after a growing pause. Knows nothing about jobs; who may try again is the caller's decision.
  *
+ * Memory: a process found past its limit at the end of a call is replaced as soon as the calls in it have ended; calls that come meanwhile
+ * wait. One that was past the limit before its first call is let be: the next would be no smaller.
+ *
  * Silence: the process owes a sign of work (a step, an image, an end) while a call is in it. One native run blocks it, so the limit is for
  * the longest run there is. It is counted in ticks of a timer, not read from a clock: after this process itself was stopped or the machine
  * slept, messages that lie in the channel are read before many ticks have gone by.
@@ -33,6 +36,8 @@ export type EngineEvent =
   | { type: 'ready'; pid: number | undefined; capabilities: EngineCapabilities }
   | { type: 'hung'; pid: number | undefined; calls: string[] }
   | { type: 'died' | 'ended'; pid: number | undefined; how: string; calls: string[] }
+  | { type: 'recycled'; pid: number | undefined; memoryBytes: number }
+  | { type: 'limit_too_low'; pid: number | undefined; memoryBytes: number }
   | { type: 'load_failed'; message: string; retryInMs: number }
 
 interface Call {
@@ -65,6 +70,7 @@ export async function startEngine(options: EngineSupervisorOptions): Promise<Sup
     entry = fileURLToPath(new URL('engine-process.ts', import.meta.url)),
     ...engineOptions
   } = options
+  const { memoryLimitBytes = Infinity } = engineOptions
   const calls = new Map<string, Call>()
   const turns = new CallTurns()
   const checkpoints = new Map<string, Answer<Checkpoint | undefined>[]>()
@@ -76,6 +82,14 @@ export async function startEngine(options: EngineSupervisorOptions): Promise<Sup
   let hung = false
   let silentTicks = 0
   let restarts = 0
+  let recycles = 0
+  /** Of the process, as it said last. */
+  let memoryBytes = 0
+  /** Whether the process has been given a call. */
+  let used = false
+  /** The process ends because it was told to, and another takes its place. */
+  let replacing = false
+  let recycling: Promise<void> | undefined
   let failures = 0
   let pause: NodeJS.Timeout | undefined
 
@@ -100,7 +114,9 @@ export async function startEngine(options: EngineSupervisorOptions): Promise<Sup
     if (message.type === 'ready') {
       failures = 0
       capabilities = message.capabilities
+      memoryBytes = message.memoryBytes
       onEvent({ type: 'ready', pid: from.pid, capabilities })
+      if (memoryBytes > memoryLimitBytes) onEvent({ type: 'limit_too_low', pid: from.pid, memoryBytes })
       serving.resolve(from)
       return
     }
@@ -124,6 +140,7 @@ export async function startEngine(options: EngineSupervisorOptions): Promise<Sup
       case 'done':
         calls.delete(message.id)
         call.resolve({ images: call.images, timings: message.timings })
+        if (message.memoryBytes > memoryLimitBytes && memoryBytes <= memoryLimitBytes) recycling ??= recycle(message.memoryBytes)
         break
       case 'error':
         calls.delete(message.id ?? '')
@@ -144,7 +161,10 @@ export async function startEngine(options: EngineSupervisorOptions): Promise<Sup
     const wasReady = capabilities !== undefined
     const code = closing !== undefined ? 'closed' : hung ? 'engine_hung' : 'engine_crashed'
     hung = false
-    onEvent({ type: closing === undefined ? 'died' : 'ended', pid: from.pid, how, calls: [...calls.keys()] })
+    const replaced = replacing
+    replacing = false
+    used = false
+    if (!replaced) onEvent({ type: closing === undefined ? 'died' : 'ended', pid: from.pid, how, calls: [...calls.keys()] })
     const alone = calls.size === 1
     const dead = [...calls.values()]
     calls.clear()
@@ -156,14 +176,47 @@ export async function startEngine(options: EngineSupervisorOptions): Promise<Sup
       // Renewed before calls are rejected: who tries again at once waits for the next process.
       serving = Promise.withResolvers()
       serving.promise.catch(() => {})
-      restarts++
-      const delayMs = pauseMs()
-      failures++
+      if (replaced) recycles++
+      else restarts++
+      const delayMs = replaced ? 0 : pauseMs()
+      if (!replaced) failures++
       pause = setTimeout(start, delayMs)
     } else serving.reject(new EngineError('closed', 'The engine was closed'))
     const error = new EngineError(code, `The engine process ended (${how})`, alone)
     for (const { reject } of [...dead, ...stats.splice(0), ...[...checkpoints.values()].flat()]) reject(error)
     checkpoints.clear()
+  }
+
+  /** The caller has the engine for itself. */
+  const replace = async (memory: number): Promise<void> => {
+    const ended = await untilServing()
+    if (!used) return
+    onEvent({ type: 'recycled', pid: ended.pid, memoryBytes: memory })
+    replacing = true
+    await stop(ended)
+  }
+
+  const recycle = async (memory: number): Promise<void> => {
+    const endTurn = await turns.take(true)
+    try {
+      await replace(memory)
+    } catch {
+      // Closed meanwhile.
+    } finally {
+      recycling = undefined
+      endTurn()
+    }
+  }
+
+  const stop = async (target: ChildProcess): Promise<void> => {
+    const exited = new Promise((resolve) => {
+      target.once('exit', resolve)
+    })
+    send(target, { type: 'stop' })
+    // It cannot answer while a native run lasts, and nobody waits for the result any more.
+    const impatience = setTimeout(() => target.kill('SIGKILL'), 1000)
+    await exited
+    clearTimeout(impatience)
   }
 
   const start = (): void => {
@@ -196,16 +249,8 @@ export async function startEngine(options: EngineSupervisorOptions): Promise<Sup
     const ended = child
     clearInterval(watchdog)
     clearTimeout(pause)
-    if (ended !== undefined) {
-      const exited = new Promise((resolve) => {
-        ended.once('exit', resolve)
-      })
-      send(ended, { type: 'stop' })
-      // It cannot answer while a native run lasts, and nobody waits for the result any more.
-      const impatience = setTimeout(() => ended.kill('SIGKILL'), 1000)
-      await exited
-      clearTimeout(impatience)
-    } else serving.reject(new EngineError('closed', 'The engine was closed'))
+    if (ended !== undefined) await stop(ended)
+    else serving.reject(new EngineError('closed', 'The engine was closed'))
     process.off('exit', killAtExit)
   }
 
@@ -225,22 +270,27 @@ export async function startEngine(options: EngineSupervisorOptions): Promise<Sup
     get restarts() {
       return restarts
     },
+    get recycles() {
+      return recycles
+    },
     get pid() {
       return child?.pid
     },
 
     async generate(id, params, callOptions = {}) {
-      const { signal, resume, previewEvery, exclusive = false } = callOptions
-      const endTurn = await turns.take(exclusive, signal).catch(() => {
+      const { signal, resume, previewEvery, exclusive = false, fresh = false } = callOptions
+      const endTurn = await turns.take(exclusive || fresh, signal).catch(() => {
         throw new EngineError('canceled', 'The call was canceled before it began')
       })
       try {
+        if (fresh) await replace(memoryBytes)
         const target = await untilServing()
         if (signal?.aborted === true) throw new EngineError('canceled', 'The call was canceled before it began')
         const cancel = (): void => send(target, { type: 'cancel', id })
         try {
           return await new Promise<EngineResult>((resolve, reject) => {
             if (calls.has(id)) throw new Error(`Expected an id that is not in the engine, got ${id}`)
+            used = true
             calls.set(id, { options: callOptions, images: [], numImages: params.numImagesPerPrompt, resolve, reject })
             signal?.addEventListener('abort', cancel, { once: true })
             send(target, {

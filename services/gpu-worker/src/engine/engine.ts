@@ -14,6 +14,8 @@ export interface Engine {
   stats(): Promise<EngineStats>
   /** How often the process had to be started again. */
   readonly restarts: number
+  /** How often the process was replaced on purpose, between calls, because of its memory. */
+  readonly recycles: number
   /** Ends the process; calls still running reject with `closed`. */
   close(): Promise<void>
 }
@@ -29,6 +31,8 @@ export interface EngineCallOptions {
   resume?: Checkpoint
   /** Run with no other call in the engine, so that a crash can be laid at its door. Default false. */
   exclusive?: boolean
+  /** Run exclusively, in a process that has run nothing before: the most memory there is. Default false. */
+  fresh?: boolean
 }
 
 export interface EngineResult {

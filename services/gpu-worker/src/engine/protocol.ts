@@ -54,6 +54,8 @@ export interface EngineOptions {
   readonly maxBatchRows?: number
   /** Where measurements are kept between starts; absent: nowhere. */
   readonly cacheDir?: string
+  /** Resident memory of the process past which further calls wait, bytes; absent: no limit. */
+  readonly memoryLimitBytes?: number
   /** Content hash of the model, when it is known already: computing it reads every weight. */
   readonly contentHash?: string
 }
@@ -120,11 +122,12 @@ export type ToEngine =
   | { readonly type: 'stop' }
 
 export type FromEngine =
-  | { readonly type: 'ready'; readonly capabilities: EngineCapabilities }
+  /** memoryBytes here and below: resident memory of the engine process. */
+  | { readonly type: 'ready'; readonly capabilities: EngineCapabilities; readonly memoryBytes: number }
   | { readonly type: 'progress'; readonly id: string; readonly step: number; readonly total: number }
   | ({ readonly type: 'preview'; readonly id: string; readonly step: number } & EngineImage)
   | ({ readonly type: 'image'; readonly id: string } & EngineImage)
-  | { readonly type: 'done'; readonly id: string; readonly timings: EngineTimings }
+  | { readonly type: 'done'; readonly id: string; readonly timings: EngineTimings; readonly memoryBytes: number }
   /** Without an id: the model could not be loaded. */
   | { readonly type: 'error'; readonly id?: string; readonly code: EngineErrorCode; readonly message: string }
   /** Checkpoint absent: the call is not here, or has not begun its steps. */

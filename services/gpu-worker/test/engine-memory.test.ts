@@ -1,0 +1,70 @@
+/** What becomes of jobs when memory runs out, or the engine process grows past its limit. */
+import { fileURLToPath } from 'node:url'
+import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { longInput, openWorkerBench } from './worker-bench.ts'
+import type { WorkerBench } from './worker-bench.ts'
+
+const engineEntry = fileURLToPath(new URL('memory-engine.ts', import.meta.url))
+let bench: WorkerBench
+beforeEach(async () => {
+  bench = await openWorkerBench()
+})
+afterEach(async () => bench?.close())
+
+describe('a job for which memory ran out', () => {
+  test('is run again in a fresh engine, after the jobs beside it have ended, to the same picture', async () => {
+    const worker = await bench.startWorker({ engineEntry })
+    const first = worker.enginePid
+    const prompt = 'a fragmented sea'
+    const expected = await bench.untilEnded(await bench.submit({ prompt }))
+    expect(worker.enginePid).toBe(first)
+    const beside = await bench.submit(longInput)
+    await bench.until(beside, (record) => record.progress.step > 0)
+    const record = await bench.untilEnded(await bench.submit({ prompt }))
+    expect(record).toMatchObject({ status: 'succeeded', runs: 1, strikes: 0 })
+    expect(record.output?.images[0]?.sha256).toBe(expected.output?.images[0]?.sha256)
+    expect(await bench.untilEnded(beside)).toMatchObject({ status: 'succeeded', runs: 1, strikes: 0 })
+    expect(worker.enginePid).not.toBe(first)
+  })
+
+  test('fails as out_of_memory when a fresh engine has not enough either, and the next job ends well', async () => {
+    await bench.startWorker({ engineEntry })
+    await bench.untilEnded(await bench.submit())
+    const record = await bench.untilEnded(await bench.submit({ prompt: 'an insatiable beast' }))
+    expect(record).toMatchObject({ status: 'failed', error: { code: 'out_of_memory' }, runs: 1, strikes: 0 })
+    expect((await bench.untilEnded(await bench.submit())).status).toBe('succeeded')
+  })
+
+  test('can be canceled while it waits for its second try', async () => {
+    await bench.startWorker({ engineEntry })
+    const beside = await bench.submit({ ...longInput, num_inference_steps: 200 })
+    await bench.until(beside, (record) => record.progress.step > 0)
+    const id = await bench.submit({ prompt: 'an insatiable beast' })
+    await bench.until(id, (record) => record.progress.step === 4)
+    await bench.store.requestCancel(id)
+    expect((await bench.untilEnded(id)).status).toBe('canceled')
+    expect((await bench.store.get(beside))?.status).toBe('running')
+  })
+})
+
+describe('an engine that grew past its limit', () => {
+  test('is replaced when the jobs in it have ended, and no job is lost', async () => {
+    const worker = await bench.startWorker({ engineEntry, env: { ENGINE_MEMORY_LIMIT: '700', WORKER_CONCURRENCY: '2' } })
+    const first = worker.enginePid
+    const long = await bench.submit(longInput)
+    await bench.until(long, (record) => record.progress.step > 0)
+    const ids = [long, await bench.submit({ prompt: 'a leak' }), await bench.submit({ seed: 2 }), await bench.submit({ seed: 3 })]
+    for (const id of ids) expect(await bench.untilEnded(id)).toMatchObject({ status: 'succeeded', runs: 1, strikes: 0 })
+    expect(worker.enginePid).not.toBe(first)
+    const second = worker.enginePid
+    expect((await bench.untilEnded(await bench.submit())).status).toBe('succeeded')
+    expect(worker.enginePid).toBe(second)
+  })
+
+  test('is let be when the model alone is larger', async () => {
+    const worker = await bench.startWorker({ engineEntry, env: { ENGINE_MEMORY_LIMIT: '1' } })
+    const first = worker.enginePid
+    for (const seed of [1, 2]) expect((await bench.untilEnded(await bench.submit({ seed }))).status).toBe('succeeded')
+    expect(worker.enginePid).toBe(first)
+  })
+})
