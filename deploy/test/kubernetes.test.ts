@@ -1,4 +1,5 @@
 /** The Kubernetes manifests against the schemas of Kubernetes and KEDA, and against each other. Needs no cluster. */
+import { spawnSync } from 'node:child_process'
 import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
@@ -91,6 +92,14 @@ describe('each manifest', () => {
     }
     expect(new Set(manifests.map(({ file }) => file)).size).toBe(manifests.length)
   })
+})
+
+const kubectl = spawnSync('kubectl', ['version', '--client']).status === 0
+
+it.skipIf(!kubectl)('kustomize puts them all together (skipped without kubectl)', () => {
+  const { status, stdout, stderr } = spawnSync('kubectl', ['kustomize', join(folder, 'example')], { encoding: 'utf8' })
+  expect(status, stderr).toBe(0)
+  expect(parseAllDocuments(stdout)).toHaveLength(manifests.length)
 })
 
 describe.each(['api', 'gpu-worker'])('%s', (name) => {
