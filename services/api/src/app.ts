@@ -12,10 +12,14 @@ import type { Logger } from 'pino'
 import type { JobQueues, JobStore, ModelRegistry, WebhookOutbox } from '@easel/job-store'
 import type { Storage } from '@easel/storage'
 import type { ApiConfig } from './config.ts'
+import { handleError, handleNotFound, sendMethodNotAllowed } from './dialects/dialect-errors.ts'
 import { diffusersRoutes } from './dialects/diffusers/diffusers-routes.ts'
+import { falRoutes } from './dialects/fal/fal-routes.ts'
+import { openAiRoutes } from './dialects/openai/openai-routes.ts'
+import { replicateRoutes } from './dialects/replicate/replicate-routes.ts'
 import type { JobFollower } from './events/job-follower.ts'
 import { apiKeys } from './middleware/api-keys.ts'
-import { handleError, handleNotFound, refuseInvalid, sendMethodNotAllowed } from './middleware/problem.ts'
+import { refuseInvalid } from './middleware/problem.ts'
 import { rateLimit } from './middleware/rate-limit.ts'
 import { requestLog } from './middleware/request-log.ts'
 import { capabilitiesRoutes } from './routes/capabilities.ts'
@@ -75,6 +79,9 @@ const exposedHeaders = [
   'RateLimit-Policy',
   'Idempotency-Replayed',
   'X-Request-Id',
+  'X-Should-Retry',
+  'X-Fal-Request-Id',
+  'X-Fal-Request-Timeout-Type',
 ]
 
 export function createApp(deps: AppDeps, { eventHeartbeatMs }: AppOptions = {}): Api {
@@ -101,6 +108,9 @@ export function createApp(deps: AppDeps, { eventHeartbeatMs }: AppOptions = {}):
   app.route('/', webhookRoutes(deps))
   app.route('/', imageRoutes(deps))
   app.route('/', diffusersRoutes(deps))
+  app.route('/', openAiRoutes(deps))
+  app.route('/', replicateRoutes(deps))
+  app.route('/', falRoutes(deps))
 
   app.openAPIRegistry.registerComponent('securitySchemes', 'bearer', { type: 'http', scheme: 'bearer' })
   app.openAPIRegistry.registerComponent('securitySchemes', 'header', { type: 'apiKey', in: 'header', name: 'X-API-Key' })

@@ -92,7 +92,11 @@ export const apiVariables = {
     .max(3600)
     .default(60)
     .describe('Longest wait of a request with `Prefer: wait`, in seconds, 0 to 3600; proxies in front must wait longer.'),
-  INFERENCE_WAIT: seconds.min(1).max(3600).default(480).describe('Longest wait of POST /api/diffusers/inference, in seconds.'),
+  INFERENCE_WAIT: seconds
+    .min(1)
+    .max(3600)
+    .default(480)
+    .describe('Longest wait of requests that answer with the pictures (diffusers, OpenAI, fal.run), in seconds.'),
   SHUTDOWN_GRACE: seconds.default(30).describe('Seconds that requests under way have to end after SIGTERM.'),
   METRICS_LOG_INTERVAL: seconds.default(0).describe('Seconds between log lines of totals; 0 = none.'),
   LOG_LEVEL: z

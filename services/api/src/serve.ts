@@ -12,6 +12,7 @@ import { createStorage, toStorageOptions } from '@easel/storage'
 import { createApp } from './app.ts'
 import type { AppDeps } from './app.ts'
 import type { ApiConfig } from './config.ts'
+import { unwrapProxied } from './dialects/fal/unwrap-proxied.ts'
 import { createJobFollower } from './events/job-follower.ts'
 import { logTotals } from './log-totals.ts'
 import { startMaintenance } from './maintenance/start-maintenance.ts'
@@ -39,7 +40,7 @@ export async function serveApi({ config, logger, now = Date.now, delivery: deliv
   const stopping = new AbortController()
   const deps = { ...openDeps(config, logger, now), stopping: stopping.signal }
   const app = createApp(deps)
-  const server = createAdaptorServer({ fetch: app.fetch }) as Server
+  const server = createAdaptorServer({ fetch: (request, env) => app.fetch(unwrapProxied(request), env) }) as Server
   server.listen(config.PORT, config.HOST)
   try {
     await once(server, 'listening')

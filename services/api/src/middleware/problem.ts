@@ -52,19 +52,6 @@ export function toProblemError(error: unknown, c: Context<AppEnv>): ProblemError
   return new ProblemError('internal', undefined, { cause: error })
 }
 
-export function handleError(error: unknown, c: Context<AppEnv>): Response {
-  return sendProblem(c, toProblemError(error, c))
-}
-
-export function handleNotFound(c: Context<AppEnv>): Response {
-  return sendProblem(c, new ProblemError('not_found'))
-}
-
-export function sendMethodNotAllowed(c: Context<AppEnv>, methods: readonly string[]): Response {
-  c.header('Allow', methods.join(', '))
-  return sendProblem(c, new ProblemError('method_not_allowed', `Expected ${methods.join(' or ')}, got ${c.req.method}.`))
-}
-
 /** A 422 that names every refused field. */
 export function refuseFields(errors: readonly FieldError[]): ProblemError {
   const sentences = errors.map(({ field, expected, received }) => `${field === '' ? 'body' : field}: expected ${expected}, got ${received}`)

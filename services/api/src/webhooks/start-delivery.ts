@@ -14,6 +14,7 @@ import { isEnded, webhookQueueName } from '@easel/contract'
 import type { WebhookJobData } from '@easel/contract'
 import type { AppDeps } from '../app.ts'
 import { closeWorker } from '../close-worker.ts'
+import { toRenderBody } from '../dialects/render-body.ts'
 import { toJob } from '../jobs/to-job.ts'
 import { addAttempt, listAttempts } from './webhook-attempts.ts'
 import { createHostSlots } from './host-slots.ts'
@@ -74,7 +75,7 @@ export function startDelivery(deps: AppDeps, options: DeliveryOptions): Delivery
     if (event === 'completed' && !isEnded(record.status)) return await putOff(message, token, endlessMs)
 
     // 1. Is it due, and wanted still?
-    const made = toMessage(event, await toJob(deps, record), now())
+    const made = toMessage(event, await toJob(deps, record), now(), toRenderBody(record.dialect, config.PUBLIC_URL))
     if (made === undefined) return 'nothing to tell'
     const earlier = await listAttempts(redis, store.keys, jobId)
     if (!redelivered && earlier.some((attempt) => attempt.status === 410)) return 'the receiver wants no more'

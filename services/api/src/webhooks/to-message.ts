@@ -1,6 +1,6 @@
 /**
  * Makes a webhook message of a job: its id and its body. A message of an event shows the job as it was at that event, also when it is sent
- * later; only `progress` shows the moment of sending. Pure. Runs in the api.
+ * later; only `progress` shows the moment of sending. The body's shape can be another one than this service's own. Pure. Runs in the api.
  */
 import { isEnded, maxWebhookBodyBytes, webhookMessageId } from '@easel/contract'
 import type { Job, JobInput, WebhookBody, WebhookEventName } from '@easel/contract'
@@ -12,14 +12,19 @@ export interface WebhookMessage {
   body: string
 }
 
+/** What the body says of an event; `job` as it was at that event. */
+export type RenderBody = (told: { event: WebhookEventName; timestamp: string; job: Job }) => unknown
+
+const renderBody: RenderBody = ({ event, timestamp, job }) => ({ type: `job.${event}`, timestamp, data: job }) satisfies WebhookBody
+
 /** The message of an event; undefined when there is nothing to tell: the event has not happened, or for progress, is no longer news. */
-export function toMessage(event: WebhookEventName, job: Job, now: number): WebhookMessage | undefined {
+export function toMessage(event: WebhookEventName, job: Job, now: number, render: RenderBody = renderBody): WebhookMessage | undefined {
   const seen = toJobAt(event, job)
   if (seen === undefined) return undefined
   const timestamps = { queued: job.created_at, started: job.started_at, progress: null, completed: job.completed_at }
   const timestamp = timestamps[event] ?? new Date(now).toISOString()
   const id = webhookMessageId(job.id, event, event === 'progress' ? job.progress.step : undefined)
-  return { id, body: toBody({ type: `job.${event}`, timestamp, data: seen }) }
+  return { id, body: toBody(seen, (told) => render({ event, timestamp, job: told })) }
 }
 
 function toJobAt(event: WebhookEventName, job: Job): Job | undefined {
@@ -43,13 +48,13 @@ const promptLimits = [4000, 2000, 1000, 500, 200, 100] as const
  * JSON of at most `maxWebhookBodyBytes` bytes. Whoever gets the message knows the prompts, so these are cut first, and say so; then the
  * presigned links are left out, which can be had from the job at any time.
  */
-function toBody(body: WebhookBody): string {
-  const whole = JSON.stringify(body)
+function toBody(seen: Job, render: (job: Job) => unknown): string {
+  const whole = JSON.stringify(render(seen))
   if (fits(whole)) return whole
   let text = whole
-  for (const job of [body.data, withoutDirectUrls(body.data)]) {
+  for (const job of [seen, withoutDirectUrls(seen)]) {
     for (const limit of promptLimits) {
-      text = JSON.stringify({ ...body, data: { ...job, input: shortenPrompts(job.input, limit) } })
+      text = JSON.stringify(render({ ...job, input: shortenPrompts(job.input, limit) }))
       if (fits(text)) return text
     }
   }

@@ -1,0 +1,261 @@
+/**
+ * fal's queue under /fal/queue, its waiting endpoint under /fal/run, and /fal/proxy for its client, whose requests `unwrap-proxied.ts` turns
+ * into requests to the other two.
+ */
+import { OpenAPIHono, createRoute, z } from '@hono/zod-openapi'
+import type { Context } from 'hono'
+import { ProblemError, isEnded } from '@easel/contract'
+import type { Job } from '@easel/contract'
+import type { JobRecord } from '@easel/job-store'
+import type { Api, AppDeps, AppEnv } from '../../app.ts'
+import { cancelJob } from '../../jobs/cancel-job.ts'
+import { findJob } from '../../jobs/find-job.ts'
+import { toJob } from '../../jobs/to-job.ts'
+import { jsonBody } from '../../middleware/json-body.ts'
+import { refuseInvalid } from '../../middleware/problem.ts'
+import { toModelIdOf } from '../model-name.ts'
+import { streamEvents } from '../stream-events.ts'
+import { submitThrough } from '../submit-through.ts'
+import { waitForResult } from '../wait-for-result.ts'
+import { falErrorSchema } from './errors.ts'
+import { falInputSchema, toFalField, toRequest } from './to-request.ts'
+import { falResultSchema, falStatusSchema, toFailure, toLogs, toResult, toStatus } from './to-result.ts'
+import { proxyPath } from './unwrap-proxied.ts'
+
+const tags = ['fal']
+const modelParams = z.object({
+  owner: z.string().max(100).meta({ description: '`local` for a model without an owner.' }),
+  name: z.string().max(100),
+})
+const requestParams = modelParams.extend({ id: z.string().max(100) })
+const logsQuery = z.object({ logs: z.enum(['0', '1', 'true', 'false']).optional().meta({ description: '1: with log lines. Default 0.' }) })
+const submitHeaders = z.object({
+  'x-fal-queue-priority': z.string().optional().meta({ description: '`normal` or `low`.' }),
+  'x-fal-request-timeout': z.string().optional().meta({ description: 'Seconds within which it must start.' }),
+  'idempotency-key': z.string().optional().meta({ description: 'The same key and body give the same request.' }),
+})
+const errorContent = { 'application/json': { schema: falErrorSchema } }
+const statusContent = { 'application/json': { schema: falStatusSchema } }
+const resultContent = { 'application/json': { schema: falResultSchema } }
+const refusals = {
+  404: { description: 'No model of that name is served here.', content: errorContent },
+  422: { description: 'The input is refused.', content: errorContent },
+  429: { description: 'Too many requests, or too many jobs are waiting.', content: errorContent },
+  503: { description: 'No worker or Redis can be reached.', content: errorContent },
+} as object
+const absences = {
+  404: { description: 'There is nothing here.', content: errorContent },
+  410: { description: 'Past the retention time.', content: errorContent },
+} as object
+
+export function falRoutes(deps: AppDeps): Api {
+  const { config, follower, store } = deps
+  const { PUBLIC_URL: publicUrl } = config
+  const app: Api = new OpenAPIHono<AppEnv>({ defaultHook: refuseInvalid })
+
+  async function submitInput(
+    c: Context<AppEnv>,
+    body: z.infer<typeof falInputSchema>,
+    { owner, name, webhook }: { owner: string; name: string; webhook?: string | undefined },
+  ): Promise<JobRecord> {
+    const request = toRequest(body, {
+      model: toModelIdOf(`${owner}/${name}`),
+      webhook,
+      priority: c.req.header('x-fal-queue-priority'),
+      startTimeout: c.req.header('x-fal-request-timeout'),
+    })
+    const record = await submitThrough(deps, c, request, { dialect: 'fal', rename: toFalField })
+    c.header('X-Fal-Request-Id', record.id)
+    return record
+  }
+
+  const findRequest = async (c: Context<AppEnv>, id: string): Promise<Job> => {
+    const job = await toJob(deps, await findJob(deps, id, c.var.owner))
+    c.header('X-Fal-Request-Id', job.id)
+    return job
+  }
+
+  const submit = createRoute({
+    method: 'post',
+    path: '/fal/queue/{owner}/{name}',
+    tags,
+    summary: 'Submit to the queue (fal)',
+    middleware: jsonBody(config.MAX_BODY_BYTES),
+    request: {
+      params: modelParams,
+      headers: submitHeaders,
+      query: z.object({
+        fal_webhook: z.string().optional().meta({ description: 'URL that is told of the end.' }),
+        fal_max_queue_length: z.coerce
+          .number()
+          .int()
+          .min(0)
+          .optional()
+          .meta({ description: 'Refuse (429) when more jobs wait than that.' }),
+      }),
+      body: { required: true, content: { 'application/json': { schema: falInputSchema } } },
+    },
+    responses: { 200: { description: 'In the queue.', content: statusContent }, ...refusals },
+  })
+  app.openapi(submit, async (c) => {
+    const { fal_webhook: webhook, fal_max_queue_length: most } = c.req.valid('query')
+    const waiting = most === undefined ? 0 : await store.count('', 'queued')
+    if (waiting > (most ?? 0)) throw new ProblemError('queue_full', `${waiting} jobs are waiting already.`, { retryAfterSeconds: 5 })
+    const record = await submitInput(c, c.req.valid('json'), { ...c.req.valid('param'), webhook })
+    return c.json(toStatus(await toJob(deps, record), { publicUrl, logs: null }), 200)
+  })
+
+  const status = createRoute({
+    method: 'get',
+    path: '/fal/queue/{owner}/{name}/requests/{id}/status',
+    tags,
+    summary: 'State of a request (fal)',
+    request: { params: requestParams, query: logsQuery },
+    responses: {
+      200: { description: 'It is completed, well or not.', content: statusContent },
+      202: { description: 'It waits or runs.', content: statusContent },
+      ...absences,
+    },
+  })
+  app.openapi(status, async (c) => {
+    const job = await findRequest(c, c.req.valid('param').id)
+    const logs = wantsLogs(c.req.valid('query')) ? toLogs(await store.readEvents(job.id, '0')) : null
+    return c.json(toStatus(job, { publicUrl, logs }), isEnded(job.status) ? 200 : 202)
+  })
+
+  const stream = createRoute({
+    method: 'get',
+    path: '/fal/queue/{owner}/{name}/requests/{id}/status/stream',
+    tags,
+    summary: 'State of a request as it changes (fal, server-sent events)',
+    request: { params: requestParams, query: logsQuery },
+    responses: {
+      200: {
+        description: 'The stream; each event has the log lines that are new.',
+        content: { 'text/event-stream': { schema: z.string() } },
+      },
+      ...absences,
+    },
+  })
+  app.openapi(stream, async (c) => {
+    const first = await findRequest(c, c.req.valid('param').id)
+    const withLogs = wantsLogs(c.req.valid('query'))
+    return streamEvents(deps, c, async (out, signal) => {
+      const write = async (job: Job, logs: Parameters<typeof toLogs>[0]): Promise<void> => {
+        const data = toStatus(job, { publicUrl, logs: withLogs ? toLogs(logs) : null })
+        await out.writeSSE({ data: JSON.stringify(data) })
+      }
+      if (!isEnded(first.status)) await write(first, [])
+      for await (const event of follower.follow(first.id, { signal })) {
+        if (event.type === 'preview') continue
+        const record = await store.get(first.id)
+        if (record === undefined) return
+        // What is replayed from before an end that has come is told as running still: COMPLETED ends the stream for the client.
+        const job = await toJob(deps, record)
+        const isLast = event.type === 'done'
+        if (isLast || !isEnded(job.status)) await write(job, [event])
+        else if (event.type === 'progress') await write({ ...job, status: 'running' }, [event])
+      }
+    })
+  })
+
+  const result = createRoute({
+    method: 'get',
+    path: '/fal/queue/{owner}/{name}/requests/{id}',
+    tags,
+    summary: 'Result of a request (fal)',
+    request: { params: requestParams },
+    responses: {
+      200: { description: 'The pictures.', content: resultContent },
+      400: { description: 'It is not completed yet, or was canceled.', content: errorContent },
+      500: { description: 'It failed.', content: errorContent },
+      504: { description: 'It was not started in the time of `x-fal-request-timeout`.', content: errorContent },
+      ...absences,
+    },
+  })
+  app.openapi(result, async (c) => {
+    const job = await findRequest(c, c.req.valid('param').id)
+    if (!isEnded(job.status)) return c.json({ detail: 'Request is still in progress.' }, 400)
+    return sendEnded(c, job) as never
+  })
+
+  const cancel = createRoute({
+    method: 'put',
+    path: '/fal/queue/{owner}/{name}/requests/{id}/cancel',
+    tags,
+    summary: 'Cancel a request (fal)',
+    request: { params: requestParams },
+    responses: {
+      202: {
+        description: 'It is canceled, at its next step if it runs.',
+        content: { 'application/json': { schema: z.object({ status: z.literal('CANCELLATION_REQUESTED') }) } },
+      },
+      400: {
+        description: 'It has ended.',
+        content: { 'application/json': { schema: z.object({ status: z.literal('ALREADY_COMPLETED') }) } },
+      },
+      404: {
+        description: 'There is no such request.',
+        content: { 'application/json': { schema: z.object({ status: z.literal('NOT_FOUND') }) } },
+      },
+    },
+  })
+  app.openapi(cancel, async (c) => {
+    const { id } = c.req.valid('param')
+    try {
+      await cancelJob(deps, id, c.var.owner)
+    } catch (error) {
+      const code = error instanceof ProblemError ? error.code : undefined
+      if (code === 'job_finished') return c.json({ status: 'ALREADY_COMPLETED' as const }, 400)
+      if (code === 'not_found' || code === 'expired') return c.json({ status: 'NOT_FOUND' as const }, 404)
+      throw error
+    }
+    c.header('X-Fal-Request-Id', id)
+    return c.json({ status: 'CANCELLATION_REQUESTED' as const }, 202)
+  })
+
+  const run = createRoute({
+    method: 'post',
+    path: '/fal/run/{owner}/{name}',
+    tags,
+    summary: 'Make pictures and wait for them (fal)',
+    middleware: jsonBody(config.MAX_BODY_BYTES),
+    request: {
+      params: modelParams,
+      headers: submitHeaders,
+      body: { required: true, content: { 'application/json': { schema: falInputSchema } } },
+    },
+    responses: {
+      200: { description: 'The pictures.', content: resultContent },
+      500: { description: 'It failed.', content: errorContent },
+      504: { description: 'It did not end in time and goes on.', content: errorContent },
+      ...refusals,
+    },
+  })
+  app.openapi(run, async (c) => {
+    const record = await submitInput(c, c.req.valid('json'), c.req.valid('param'))
+    return sendEnded(c, await toJob(deps, await waitForResult(deps, c, record))) as never
+  })
+
+  // Reached by what could not be unwrapped only.
+  app.all(proxyPath, (c) => {
+    const detail = 'Expected an https URL of queue.fal.run or fal.run in x-fal-target-url; nothing else is offered here.'
+    return c.json({ detail }, 412)
+  })
+  return app
+}
+
+function wantsLogs({ logs }: z.infer<typeof logsQuery>): boolean {
+  return logs === '1' || logs === 'true'
+}
+
+/** The result of an ended job, or the error that stands for it. */
+function sendEnded(c: Context<AppEnv>, job: Job): Response {
+  const failure = toFailure(job)
+  if (failure === undefined) return c.json(toResult(job), 200)
+  if (job.status === 'canceled') return c.json({ detail: failure }, 400)
+  if (job.error?.code !== 'expired') return c.json({ detail: failure }, 500)
+  // The client knows by this that its own limit has passed, and does not try again.
+  c.header('X-Fal-Request-Timeout-Type', 'user')
+  return c.json({ detail: failure }, 504)
+}

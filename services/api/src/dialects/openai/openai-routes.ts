@@ -1,0 +1,106 @@
+/**
+ * OpenAI's images: POST /v1/images/generations, GET /v1/models. One request makes pictures and answers with them, at once or as a stream.
+ * Base URL for its clients: `PUBLIC_URL/v1`.
+ */
+import { OpenAPIHono, createRoute, z } from '@hono/zod-openapi'
+import { ProblemError } from '@easel/contract'
+import type { ModelRecord } from '@easel/contract'
+import type { Api, AppDeps, AppEnv } from '../../app.ts'
+import { jsonBody } from '../../middleware/json-body.ts'
+import { submitThrough } from '../submit-through.ts'
+import { waitForResult } from '../wait-for-result.ts'
+import { openAiErrorSchema, refuseParameters, sendJobFailure } from './errors.ts'
+import { streamImages } from './stream-images.ts'
+import { imagesResponseSchema, toImagesResponse, toUnixTime } from './to-images-response.ts'
+import { imagesRequestSchema, toParameter, toRequest } from './to-request.ts'
+
+const modelSchema = z
+  .object({ id: z.string(), object: z.literal('model'), created: z.int(), owned_by: z.string() })
+  .meta({ id: 'OpenAiModel' })
+const errorContent = { 'application/json': { schema: openAiErrorSchema } }
+const tags = ['OpenAI']
+
+export function openAiRoutes(deps: AppDeps): Api {
+  const { config, registry } = deps
+  const app: Api = new OpenAPIHono<AppEnv>({ defaultHook: refuseParameters })
+
+  const generate = createRoute({
+    method: 'post',
+    path: '/v1/images/generations',
+    tags,
+    summary: 'Make pictures and wait for them (OpenAI)',
+    middleware: jsonBody(config.MAX_BODY_BYTES),
+    request: {
+      headers: z.object({
+        'idempotency-key': z.string().optional().meta({ description: 'The same key and body give the same pictures.' }),
+      }),
+      body: { required: true, content: { 'application/json': { schema: imagesRequestSchema } } },
+    },
+    responses: {
+      200: {
+        description: 'The pictures. With `stream`: events `image_generation.partial_image` and `image_generation.completed`, or `error`.',
+        content: { 'application/json': { schema: imagesResponseSchema }, 'text/event-stream': { schema: z.string() } },
+      },
+      400: { description: 'A parameter is refused.', content: errorContent },
+      404: { description: 'No model of that name is served here.', content: errorContent },
+      409: { description: 'The job was canceled.', content: errorContent },
+      429: { description: 'Too many requests, or too many jobs are waiting.', content: errorContent },
+      500: { description: 'The job failed.', content: errorContent },
+      503: { description: 'No worker, queue or image store can be reached.', content: errorContent },
+      504: { description: 'The job did not end in time and goes on; `Location` is where to poll it.', content: errorContent },
+    },
+  })
+  app.openapi(generate, async (c) => {
+    const body = c.req.valid('json')
+    const partialImages = body.stream === true ? (body.partial_images ?? 0) : 0
+    const model = partialImages > 0 ? await registry.model(body.model ?? config.defaultModel) : undefined
+    const request = toRequest(body, { defaultSteps: model?.defaults.num_inference_steps ?? 1 })
+    const record = await submitThrough(deps, c, request, { dialect: 'openai', rename: toParameter })
+    if (body.stream === true) return streamImages(deps, c, record, partialImages)
+
+    const ended = await waitForResult(deps, c, record)
+    if (ended.status !== 'succeeded') return sendJobFailure(c, ended.error)
+    return c.json(await toImagesResponse(deps, ended, body.response_format ?? undefined), 200)
+  })
+
+  const list = createRoute({
+    method: 'get',
+    path: '/v1/models',
+    tags,
+    summary: 'List the models (OpenAI)',
+    responses: {
+      200: {
+        description: 'Every model that a worker has announced.',
+        content: { 'application/json': { schema: z.object({ object: z.literal('list'), data: z.array(modelSchema) }) } },
+      },
+      503: { description: 'Redis cannot be reached.', content: errorContent },
+    },
+  })
+  app.openapi(list, async (c) => c.json({ object: 'list' as const, data: (await registry.models()).map(toModel) }, 200))
+
+  const retrieve = createRoute({
+    method: 'get',
+    path: '/v1/models/{model}',
+    tags,
+    summary: 'Read a model (OpenAI)',
+    request: { params: z.object({ model: z.string().meta({ description: 'Id of the model; a `/` in it is written %2F.' }) }) },
+    responses: {
+      200: { description: 'The model.', content: { 'application/json': { schema: modelSchema } } },
+      404: { description: 'No model of that name is served here.', content: errorContent },
+      503: { description: 'Redis cannot be reached.', content: errorContent },
+    },
+  })
+  app.openapi(retrieve, async (c) => {
+    const { model: id } = c.req.valid('param')
+    const model = await registry.model(id)
+    if (model !== undefined) return c.json(toModel(model), 200)
+    const errors = [{ field: 'model', expected: 'a model of GET /v1/models', received: id }]
+    throw new ProblemError('model_not_found', `There is no model ${id}.`, { errors })
+  })
+  return app
+}
+
+function toModel({ id, updated_at }: ModelRecord): z.infer<typeof modelSchema> {
+  const slash = id.indexOf('/')
+  return { id, object: 'model', created: toUnixTime(Date.parse(updated_at)), owned_by: slash < 0 ? 'local' : id.slice(0, slash) }
+}

@@ -1,0 +1,66 @@
+/** Pictures of a job that succeeded as OpenAI's image endpoint answers with them: at once, or the last events of a stream. */
+import { z } from '@hono/zod-openapi'
+import { ProblemError } from '@easel/contract'
+import type { StoredImage } from '@easel/contract'
+import type { JobRecord } from '@easel/job-store'
+import type { AppDeps } from '../../app.ts'
+import { toImageUrl } from '../../jobs/to-job.ts'
+
+const count = z.int().describe('Always 0: tokens are not counted here.')
+const usageSchema = z.object({
+  input_tokens: count,
+  input_tokens_details: z.object({ text_tokens: count, image_tokens: count }),
+  output_tokens: count,
+  total_tokens: count,
+})
+
+/** There is nothing to bill, and the api has no tokenizer; clients want the block. */
+export const usage: z.infer<typeof usageSchema> = {
+  input_tokens: 0,
+  input_tokens_details: { text_tokens: 0, image_tokens: 0 },
+  output_tokens: 0,
+  total_tokens: 0,
+}
+
+export const imagesResponseSchema = z
+  .object({
+    created: z.int().describe('Unix time in seconds.'),
+    background: z.literal('opaque'),
+    output_format: z.enum(['png', 'jpeg', 'webp']),
+    size: z.string().describe('WIDTHxHEIGHT'),
+    data: z.array(z.object({ b64_json: z.string().optional(), url: z.string().optional() })),
+    usage: usageSchema,
+  })
+  .meta({ id: 'OpenAiImagesResponse' })
+export type ImagesResponse = z.infer<typeof imagesResponseSchema>
+
+/** `format` undefined: both. */
+export async function toImagesResponse(deps: AppDeps, record: JobRecord, format: 'url' | 'b64_json' | undefined): Promise<ImagesResponse> {
+  const images = record.output?.images ?? []
+  const data = images.map(async (image) => ({
+    ...(format !== 'url' && { b64_json: await readBase64(deps, image) }),
+    ...(format !== 'b64_json' && { url: toImageUrl(deps.config.PUBLIC_URL, image.key) }),
+  }))
+  return {
+    created: toUnixTime(record.completedAt ?? record.createdAt),
+    background: 'opaque',
+    output_format: record.input.output_format,
+    size: toSize(record),
+    data: await Promise.all(data),
+    usage,
+  }
+}
+
+export async function readBase64({ storage }: AppDeps, { key }: StoredImage): Promise<string> {
+  const object = await storage.open(key)
+  if (object === undefined) throw new ProblemError('expired')
+  return Buffer.from(await new Response(object.body).arrayBuffer()).toString('base64')
+}
+
+export function toSize({ input }: JobRecord): string {
+  return `${input.width}x${input.height}`
+}
+
+export function toUnixTime(ms: number): number {
+  return Math.floor(ms / 1000)
+}

@@ -1,0 +1,90 @@
+/** What OpenAI's image endpoint takes, and what a job makes of it. Pure. */
+import { z } from '@hono/zod-openapi'
+import { generationFields, maxImagesPerPrompt } from '@easel/contract'
+import type { CreateJobRequest } from '@easel/contract'
+import { describeValue } from '../../middleware/field-errors.ts'
+import { refuseFields } from '../../middleware/problem.ts'
+import { dropNulls } from '../submit-through.ts'
+
+const ignored = 'Taken and without effect.'
+
+export const imagesRequestSchema = z
+  .strictObject({
+    prompt: generationFields.prompt,
+    model: z.string().min(1).nullish().meta({ description: 'A model of GET /v1/models. Default: the server’s default model.' }),
+    n: z.int().min(1).max(maxImagesPerPrompt).nullish().meta({ description: 'Pictures, 1 to 10. Default 1.' }),
+    size: z
+      .string()
+      .regex(/^(?:auto|[1-9][0-9]{0,4}x[1-9][0-9]{0,4})$/, '"auto" or WIDTHxHEIGHT')
+      .nullish()
+      .meta({ description: '`WIDTHxHEIGHT` in pixels within the model’s limits, or `auto`: the model’s default.', examples: ['128x128'] }),
+    response_format: z
+      .enum(['url', 'b64_json'])
+      .nullish()
+      .meta({ description: 'What each picture comes as. Default: both. A stream has `b64_json` only.' }),
+    output_format: z.enum(['png', 'jpeg', 'webp']).nullish().meta({ description: 'File format. Default png.' }),
+    output_compression: z
+      .int()
+      .min(0)
+      .max(100)
+      .nullish()
+      .meta({ description: 'Quality of jpeg and webp, 0 to 100; 0 is taken as 1. For png only 100. Default 100.' }),
+    stream: z.boolean().nullish().meta({ description: 'Answer with server-sent events. Default false.' }),
+    partial_images: z
+      .int()
+      .min(0)
+      .max(3)
+      .nullish()
+      .meta({ description: 'With `stream`: previews of each picture, 0 to 3. They are small JPEG files. Default 0.' }),
+    background: z.enum(['auto', 'opaque']).nullish().meta({ description: 'Pictures are opaque; `transparent` is refused.' }),
+    quality: z.enum(['auto', 'low', 'medium', 'high', 'xhigh', 'max', 'standard', 'hd']).nullish().meta({ description: ignored }),
+    moderation: z.enum(['auto', 'low']).nullish().meta({ description: ignored }),
+    user: z.string().nullish().meta({ description: ignored }),
+    safety_identifier: z.string().nullish().meta({ description: ignored }),
+    negative_prompt: generationFields.negative_prompt.nullable(),
+    guidance_scale: generationFields.guidance_scale.nullable(),
+    num_inference_steps: generationFields.num_inference_steps.nullable(),
+    seed: generationFields.seed.nullable(),
+  })
+  .meta({ id: 'OpenAiImagesRequest' })
+export type ImagesRequest = z.infer<typeof imagesRequestSchema>
+
+/** `defaultSteps`: of the model, for placing previews. */
+export function toRequest(body: ImagesRequest, { defaultSteps }: { defaultSteps: number }): CreateJobRequest {
+  const asked = dropNulls(body)
+  const format = asked.output_format ?? 'png'
+  const compression = asked.output_compression ?? 100
+  if (format === 'png' && compression !== 100) {
+    throw refuseFields([{ field: 'output_compression', expected: '100, as png loses nothing', received: describeValue(compression) }])
+  }
+  const request: CreateJobRequest = { prompt: asked.prompt, output_format: format }
+  if (asked.model !== undefined) request.model = asked.model
+  if (asked.n !== undefined) request.num_images_per_prompt = asked.n
+  if (asked.size !== undefined && asked.size !== 'auto') {
+    const [width, height] = asked.size.split('x').map(Number)
+    Object.assign(request, { width, height })
+  }
+  if (format !== 'png') request.output_quality = Math.max(1, compression)
+  for (const field of ['negative_prompt', 'guidance_scale', 'num_inference_steps', 'seed'] as const) {
+    if (asked[field] !== undefined) Object.assign(request, { [field]: asked[field] })
+  }
+  const partialImages = asked.stream === true ? (asked.partial_images ?? 0) : 0
+  if (partialImages > 0) {
+    // Spread over the run, the last of them before its end.
+    const steps = asked.num_inference_steps ?? defaultSteps
+    request.preview_every = Math.max(1, Math.floor(steps / (partialImages + 1)))
+  }
+  return request
+}
+
+const names: Record<string, string> = {
+  num_images_per_prompt: 'n',
+  width: 'size',
+  height: 'size',
+  output_quality: 'output_compression',
+}
+
+/** What this dialect calls a field of a job request. */
+export function toParameter(field: string): string {
+  return names[field] ?? field
+}

@@ -1,0 +1,24 @@
+/** Errors as Replicate's clients know them: `title`, `detail`, `status`. */
+import { z } from '@hono/zod-openapi'
+import type { Context } from 'hono'
+import type { ContentfulStatusCode } from 'hono/utils/http-status'
+import { problemTable } from '@easel/contract'
+import type { ProblemError } from '@easel/contract'
+import type { AppEnv } from '../../app.ts'
+
+export function isReplicatePath(path: string): boolean {
+  return /^\/v1\/(?:predictions(?:\/|$)|models\/[^/]+\/|webhooks\/default\/)/.test(path)
+}
+
+export const replicateErrorSchema = z
+  .object({ title: z.string(), detail: z.string().describe('One line a refused field.'), status: z.int() })
+  .meta({ id: 'ReplicateError' })
+
+export function sendReplicateError(c: Context<AppEnv>, error: ProblemError): Response {
+  const { status, title } = problemTable[error.code]
+  if (error.retryAfterSeconds !== undefined) c.header('Retry-After', String(error.retryAfterSeconds))
+  const lines = error.code === 'invalid_request' ? error.errors : undefined
+  const detail = lines?.map(({ field, expected, received }) => `- ${field}: expected ${expected}, got ${received}\n`).join('')
+  const body = { title, detail: detail ?? error.message, status } satisfies z.infer<typeof replicateErrorSchema>
+  return c.json(body, status as ContentfulStatusCode)
+}

@@ -1,0 +1,261 @@
+/**
+ * Replicate's predictions: create, by version or by model, read, list, cancel; models and the webhook secret. Base URL for its clients:
+ * `PUBLIC_URL/v1`.
+ */
+import { OpenAPIHono, createRoute, z } from '@hono/zod-openapi'
+import type { Context } from 'hono'
+import { ProblemError, isEnded, isJobId } from '@easel/contract'
+import type { JobRecord } from '@easel/job-store'
+import type { Api, AppDeps, AppEnv } from '../../app.ts'
+import { cancelJob } from '../../jobs/cancel-job.ts'
+import { findJob, isPastRetention } from '../../jobs/find-job.ts'
+import { toJob } from '../../jobs/to-job.ts'
+import { jsonBody } from '../../middleware/json-body.ts'
+import { parsePreferWait } from '../../middleware/prefer-wait.ts'
+import { refuseInvalid } from '../../middleware/problem.ts'
+import { createSecretReader } from '../../webhooks/secret-reader.ts'
+import { toModelIdOf, toOwnedName } from '../model-name.ts'
+import { submitThrough } from '../submit-through.ts'
+import { replicateErrorSchema } from './errors.ts'
+import { predictionSchema, toPrediction } from './to-prediction.ts'
+import type { Prediction } from './to-prediction.ts'
+import {
+  predictionInputSchema,
+  predictionRequestSchema,
+  toInputField,
+  toModelOfVersion,
+  toRequest,
+  versionedRequestSchema,
+} from './to-request.ts'
+
+const tags = ['Replicate']
+const pageLength = 100
+
+const predictionContent = { 'application/json': { schema: predictionSchema } }
+const errorContent = { 'application/json': { schema: replicateErrorSchema } }
+const createdResponses = {
+  201: { description: 'The prediction, ended if the request waited for its end.', content: predictionContent },
+  202: { description: 'The prediction did not end in the time of `Prefer: wait`.', content: predictionContent },
+}
+const refusals = {
+  422: { description: 'The input is refused, or there is no such model.', content: errorContent },
+  429: { description: 'Too many requests, or too many jobs are waiting.', content: errorContent },
+  503: { description: 'No worker or Redis can be reached.', content: errorContent },
+} as object
+const absences = {
+  404: { description: 'There is nothing here.', content: errorContent },
+  410: { description: 'Past the retention time.', content: errorContent },
+} as object
+
+const createHeaders = z.object({
+  prefer: z
+    .string()
+    .optional()
+    .meta({ description: '`wait` or `wait=SECONDS`: answer when the prediction has ended, or after that time.' }),
+  'cancel-after': z
+    .string()
+    .optional()
+    .meta({ description: 'Fail the prediction when it has not started within this time, or runs longer: `90`, `30s`, `5m`, `1h30m`.' }),
+  'idempotency-key': z.string().optional().meta({ description: 'The same key and body give the same prediction.' }),
+})
+const idParams = z.object({ id: z.string().max(100) })
+const modelParams = z.object({
+  owner: z.string().max(100).meta({ description: '`local` for a model without an owner.' }),
+  name: z.string().max(100),
+})
+
+const modelSchema = z
+  .object({
+    url: z.string(),
+    owner: z.string(),
+    name: z.string(),
+    description: z.string(),
+    visibility: z.literal('private'),
+    github_url: z.null(),
+    paper_url: z.null(),
+    license_url: z.null(),
+    run_count: z.int(),
+    cover_image_url: z.null(),
+    default_example: z.null(),
+    latest_version: z.object({
+      id: z.string(),
+      created_at: z.string(),
+      cog_version: z.null(),
+      openapi_schema: z.record(z.string(), z.unknown()),
+    }),
+  })
+  .meta({ id: 'ReplicateModel' })
+
+export function replicateRoutes(deps: AppDeps): Api {
+  const { config, registry, store } = deps
+  const { PUBLIC_URL: publicUrl } = config
+  const app: Api = new OpenAPIHono<AppEnv>({ defaultHook: refuseInvalid })
+  const readSecrets = createSecretReader({
+    configured: config.WEBHOOK_SECRETS,
+    redis: deps.redis,
+    key: store.keys.webhookSecret,
+    logger: deps.logger,
+  })
+
+  /** Submits, and waits for the end if the request prefers that. */
+  async function predict(
+    c: Context<AppEnv>,
+    body: z.infer<typeof predictionRequestSchema>,
+    model: string,
+  ): Promise<{ prediction: Prediction; status: 201 | 202 }> {
+    const request = toRequest(body, { model, cancelAfter: c.req.header('cancel-after') })
+    const record = await submitThrough(deps, c, request, { dialect: 'replicate', rename: toInputField })
+    const seconds = parsePreferWait(c.req.header('prefer'), config.PREFER_WAIT_MAX)
+    if (seconds === undefined) return { prediction: toPrediction(await toJob(deps, record), { publicUrl }), status: 201 }
+    const signal = AbortSignal.any([c.req.raw.signal, deps.stopping])
+    const ended = await deps.follower.waitForEnd(record.id, { timeoutMs: seconds * 1000, signal })
+    const latest: JobRecord = ended ?? (await store.get(record.id)) ?? record
+    const prediction = toPrediction(await toJob(deps, latest), { publicUrl, waitedInVain: true })
+    return { prediction, status: isEnded(latest.status) ? 201 : 202 }
+  }
+
+  const create = createRoute({
+    method: 'post',
+    path: '/v1/predictions',
+    tags,
+    summary: 'Create a prediction (Replicate)',
+    middleware: jsonBody(config.MAX_BODY_BYTES),
+    request: { headers: createHeaders, body: { required: true, content: { 'application/json': { schema: versionedRequestSchema } } } },
+    responses: { ...createdResponses, ...refusals },
+  })
+  app.openapi(create, async (c) => {
+    const { version, ...body } = c.req.valid('json')
+    const { prediction, status } = await predict(c, body, toModelOfVersion(version))
+    return c.json(prediction, status)
+  })
+
+  const createByModel = createRoute({
+    method: 'post',
+    path: '/v1/models/{owner}/{name}/predictions',
+    tags,
+    summary: 'Create a prediction of a model (Replicate)',
+    middleware: jsonBody(config.MAX_BODY_BYTES),
+    request: {
+      headers: createHeaders,
+      params: modelParams,
+      body: { required: true, content: { 'application/json': { schema: predictionRequestSchema } } },
+    },
+    responses: { ...createdResponses, ...refusals },
+  })
+  app.openapi(createByModel, async (c) => {
+    const { owner, name } = c.req.valid('param')
+    const { prediction, status } = await predict(c, c.req.valid('json'), toModelIdOf(`${owner}/${name}`))
+    return c.json(prediction, status)
+  })
+
+  const get = createRoute({
+    method: 'get',
+    path: '/v1/predictions/{id}',
+    tags,
+    summary: 'Read a prediction (Replicate)',
+    request: { params: idParams },
+    responses: { 200: { description: 'The prediction as it stands.', content: predictionContent }, ...absences },
+  })
+  app.openapi(get, async (c) => {
+    const record = await findJob(deps, c.req.valid('param').id, c.var.owner)
+    return c.json(toPrediction(await toJob(deps, record), { publicUrl }), 200)
+  })
+
+  const list = createRoute({
+    method: 'get',
+    path: '/v1/predictions',
+    tags,
+    summary: 'List predictions, newest first (Replicate)',
+    request: { query: z.object({ cursor: z.string().refine(isJobId, 'a cursor from `next`').optional() }) },
+    responses: {
+      200: {
+        description: 'A page; `next` is the URL of the one after it. Jobs made in other ways are in it too.',
+        content: {
+          'application/json': {
+            schema: z.object({ previous: z.null(), next: z.string().nullable(), results: z.array(predictionSchema) }),
+          },
+        },
+      },
+      ...refusals,
+    },
+  })
+  app.openapi(list, async (c) => {
+    const { cursor } = c.req.valid('query')
+    // One more than a page tells whether there is a next one.
+    const records = await store.list(c.var.owner, { limit: pageLength + 1, ...(cursor !== undefined && { before: cursor }) })
+    const page = records.slice(0, pageLength)
+    const kept = page.filter(({ completedAt }) => completedAt === undefined || !isPastRetention(deps, completedAt))
+    const last = records.length > pageLength ? page.at(-1) : undefined
+    const next = last === undefined ? null : `${publicUrl}/v1/predictions?cursor=${last.id}`
+    const results = await Promise.all(kept.map(async (record) => toPrediction(await toJob(deps, record), { publicUrl })))
+    return c.json({ previous: null, next, results }, 200)
+  })
+
+  const cancel = createRoute({
+    method: 'post',
+    path: '/v1/predictions/{id}/cancel',
+    tags,
+    summary: 'Cancel a prediction (Replicate)',
+    request: { params: idParams },
+    responses: { 200: { description: 'The prediction; one that had ended is as it was.', content: predictionContent }, ...absences },
+  })
+  app.openapi(cancel, async (c) => {
+    const { id } = c.req.valid('param')
+    try {
+      await cancelJob(deps, id, c.var.owner)
+    } catch (error) {
+      if (!(error instanceof ProblemError) || error.code !== 'job_finished') throw error
+    }
+    const record = await findJob(deps, id, c.var.owner)
+    return c.json(toPrediction(await toJob(deps, record), { publicUrl }), 200)
+  })
+
+  const getModel = createRoute({
+    method: 'get',
+    path: '/v1/models/{owner}/{name}',
+    tags,
+    summary: 'Read a model (Replicate)',
+    request: { params: modelParams },
+    responses: { 200: { description: 'The model.', content: { 'application/json': { schema: modelSchema } } }, ...absences },
+  })
+  app.openapi(getModel, async (c) => {
+    const { owner, name } = c.req.valid('param')
+    const model = await registry.model(toModelIdOf(`${owner}/${name}`))
+    if (model === undefined) throw new ProblemError('not_found', `There is no model ${owner}/${name}.`)
+    const input = z.toJSONSchema(predictionInputSchema, { io: 'input' })
+    const latest = {
+      id: model.id,
+      created_at: model.updated_at,
+      cog_version: null,
+      openapi_schema: { components: { schemas: { Input: input, Output: { type: 'array', items: { type: 'string', format: 'uri' } } } } },
+    }
+    const nothing = { github_url: null, paper_url: null, license_url: null, cover_image_url: null, default_example: null }
+    const description = `Text to image on ${model.runtime}, ${model.provider}.`
+    const url = `${publicUrl}/v1/models/${toOwnedName(model.id)}`
+    return c.json({ url, owner, name, description, visibility: 'private' as const, run_count: 0, ...nothing, latest_version: latest }, 200)
+  })
+
+  const getSecret = createRoute({
+    method: 'get',
+    path: '/v1/webhooks/default/secret',
+    tags,
+    summary: 'Read the signing secret of webhooks (Replicate)',
+    description: 'Answered only where API_KEYS are set: who has the secret can make messages that receivers believe.',
+    responses: {
+      200: { description: 'The first secret.', content: { 'application/json': { schema: z.object({ key: z.string() }) } } },
+      ...absences,
+    },
+  })
+  app.openapi(getSecret, async (c) => {
+    if (config.API_KEYS.length === 0) {
+      throw new ProblemError(
+        'not_found',
+        'The secret is told only where API_KEYS are set. Whoever runs this server finds it in WEBHOOK_SECRETS or the log.',
+      )
+    }
+    const [key = ''] = await readSecrets()
+    c.header('Cache-Control', 'no-store')
+    return c.json({ key }, 200)
+  })
+  return app
+}

@@ -1,0 +1,28 @@
+/** A stream of server-sent events about one job, kept alive by comments. Knows nothing about what the events say. */
+import type { Context } from 'hono'
+import { streamSSE } from 'hono/streaming'
+import type { SSEStreamingApi } from 'hono/streaming'
+import type { AppDeps, AppEnv } from '../app.ts'
+
+const heartbeatMs = 15_000
+
+/** `write` is given a signal that aborts when the caller leaves or the server stops. */
+export function streamEvents(
+  deps: AppDeps,
+  c: Context<AppEnv>,
+  write: (stream: SSEStreamingApi, signal: AbortSignal) => Promise<void>,
+): Response {
+  const leaving = new AbortController()
+  c.header('X-Accel-Buffering', 'no')
+  return streamSSE(c, async (stream) => {
+    stream.onAbort(() => leaving.abort())
+    const heartbeat = setInterval(() => void stream.write(': heartbeat\n\n'), heartbeatMs)
+    try {
+      await write(stream, AbortSignal.any([leaving.signal, c.req.raw.signal, deps.stopping]))
+    } catch (error) {
+      c.var.logger.warn({ err: error }, 'event stream broke off')
+    } finally {
+      clearInterval(heartbeat)
+    }
+  })
+}

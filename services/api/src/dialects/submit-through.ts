@@ -1,0 +1,48 @@
+/**
+ * The way of a dialect's request into the queue: the same validator and the same submit as POST /v1/jobs, with errors that name fields as
+ * the dialect does.
+ */
+import type { Context } from 'hono'
+import { ProblemError, createJobRequestSchema } from '@easel/contract'
+import type { CreateJobRequest } from '@easel/contract'
+import type { DialectName, JobRecord } from '@easel/job-store'
+import type { AppDeps, AppEnv } from '../app.ts'
+import { submitJob } from '../jobs/submit-job.ts'
+import { toFieldErrors } from '../middleware/field-errors.ts'
+import { refuseFields } from '../middleware/problem.ts'
+
+export interface SubmitThroughOptions {
+  dialect: DialectName
+  /** What the dialect calls a field of the request. */
+  rename: (field: string) => string
+}
+
+export async function submitThrough(
+  deps: AppDeps,
+  c: Context<AppEnv>,
+  request: CreateJobRequest,
+  { dialect, rename }: SubmitThroughOptions,
+): Promise<JobRecord> {
+  const { owner, requestId } = c.var
+  const idempotencyKey = c.req.header('idempotency-key')
+  try {
+    const parsed = createJobRequestSchema.safeParse(request)
+    if (!parsed.success) throw refuseFields(toFieldErrors(parsed.error, request))
+    const context = { owner, requestId, dialect, ...(idempotencyKey !== undefined && { idempotencyKey }) }
+    const { record, replayed } = await submitJob(deps, parsed.data, context)
+    c.header('Location', `/v1/jobs/${record.id}`)
+    if (replayed) c.header('Idempotency-Replayed', 'true')
+    return record
+  } catch (error) {
+    if (!(error instanceof ProblemError) || error.errors === undefined) throw error
+    const errors = error.errors.map((one) => ({ ...one, field: rename(one.field) }))
+    throw error.code === 'invalid_request' ? refuseFields(errors) : new ProblemError(error.code, error.message, { errors, cause: error })
+  }
+}
+
+/** Fields that are null are absent to services whose clients may send either. */
+export function dropNulls<T extends object>(body: T): { [K in keyof T]: Exclude<T[K], null> } {
+  return Object.fromEntries(Object.entries(body).filter(([, value]) => value !== null && value !== undefined)) as {
+    [K in keyof T]: Exclude<T[K], null>
+  }
+}
