@@ -98,7 +98,7 @@ const kubectl = spawnSync('kubectl', ['version', '--client']).status === 0
 
 it.skipIf(!kubectl)('kustomize puts them all together (skipped without kubectl)', () => {
   const { status, stdout, stderr } = spawnSync('kubectl', ['kustomize', join(folder, 'example')], { encoding: 'utf8' })
-  expect(status, stderr).toBe(0)
+  expect(status, `${stdout}${stderr}`).toBe(0)
   expect(parseAllDocuments(stdout)).toHaveLength(manifests.length)
 })
 
