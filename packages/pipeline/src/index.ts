@@ -11,7 +11,7 @@ export type { StepBatcherOptions, StepContext, StepInput, StepRecord } from './b
 export { DeviceError, DEVICES, probeProvider, resolveDevice } from './models/device.ts'
 export type { Device, ResolvedDevice } from './models/device.ts'
 export { ModelFileError } from './models/model-file.ts'
-export { ClosedError } from './models/onnx-session.ts'
+export { ClosedError, runtimeVersion } from './models/onnx-session.ts'
 export type { GenerateDefaults } from './pipelines/generate-call.ts'
 export { GenerateParamsError } from './pipelines/generate-params.ts'
 export type { CallbackOnStepEnd, CallState, GenerateParams, ParamLimits, ResumePoint, StepTensors } from './pipelines/generate-params.ts'

@@ -30,6 +30,10 @@ export const workerVariables = {
     .enum(['auto', 'cpu', 'cuda', 'tensorrt', 'webgpu', 'coreml', 'dml'])
     .default('auto')
     .describe('Where the model runs. `auto`: the best that works here, and the log says why.'),
+  CUDA_VISIBLE_DEVICES: z
+    .string()
+    .optional()
+    .describe("GPUs that NVIDIA's runtime may use, by index or UUID, separated by commas; the model runs on the first. Unset: all."),
   WORKER_CONCURRENCY: count.max(1000).default(8).describe('Jobs that run in the engine at once, 1 to 1000.'),
   MAX_BATCH_ROWS: count.optional().describe('Most rows in one run of the transformer. Unset: as many as measurements say pay off.'),
   MAX_PIXELS: count.optional().describe('Largest width × height of a picture. Default: what the model takes, at most 2097152 (2 × 1024²).'),
@@ -88,6 +92,7 @@ const workerConfigSchema = z
     model: variables.MODEL ?? variables.MODEL_PATH ?? defaultModel,
     modelsDir: variables.MODELS_DIR,
     device: variables.DEVICE,
+    gpu: variables.CUDA_VISIBLE_DEVICES?.split(',')[0]?.trim(),
     concurrency: variables.WORKER_CONCURRENCY,
     maxBatchRows: variables.MAX_BATCH_ROWS,
     maxPixels: variables.MAX_PIXELS,

@@ -9,6 +9,8 @@ import type { ModelRegistry } from '@easel/job-store'
 import type { Logger } from 'pino'
 import type { Engine } from './engine/engine.ts'
 import type { EngineStats } from './engine/protocol.ts'
+import { readGpuMemory } from './read-gpu-memory.ts'
+import type { GpuMemory } from './read-gpu-memory.ts'
 import { toModelRecord } from './to-model-record.ts'
 
 export interface PresenceOptions {
@@ -18,6 +20,8 @@ export interface PresenceOptions {
   concurrency: number
   /** Operator's limit of width × height; undefined: the model's. */
   maxPixels: number | undefined
+  /** GPU whose memory is told, by index or UUID; undefined: the first. */
+  gpu: string | undefined
   /** Jobs running now. */
   active: () => number
   isReady: () => boolean
@@ -34,8 +38,9 @@ export interface Presence {
 }
 
 export function createPresence(options: PresenceOptions): Presence {
-  const { registry, engine, workerId, concurrency, maxPixels, active, isReady, logger, now } = options
+  const { registry, engine, workerId, concurrency, maxPixels, gpu, active, isReady, logger, now } = options
   let stats: Pick<EngineStats, 'memoryBytes' | 'stepMs'> = { memoryBytes: 0, stepMs: null }
+  let gpuMemory: GpuMemory | undefined
   let asking = false
   let timer: NodeJS.Timeout | undefined
   let beating: Promise<void> = Promise.resolve()
@@ -45,6 +50,7 @@ export function createPresence(options: PresenceOptions): Presence {
     if (asking) return
     asking = true
     try {
+      if (engine.capabilities.provider !== 'cpu') gpuMemory = await readGpuMemory(gpu)
       stats = await engine.stats()
     } catch {
       // It died; the next one will be asked.
@@ -63,6 +69,7 @@ export function createPresence(options: PresenceOptions): Presence {
       active: active(),
       device: provider,
       engine_memory_bytes: stats.memoryBytes,
+      ...(gpuMemory === undefined ? {} : { gpu: gpuMemory }),
       ready: isReady(),
     })
   }

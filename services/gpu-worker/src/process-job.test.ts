@@ -137,6 +137,7 @@ describe('a worker', () => {
         {
           id: 'tiny-scenes',
           provider: 'cpu',
+          runtime: expect.stringMatching(/^onnxruntime-node \d+\.\d+\.\d+$/) as string,
           defaults: { width: 128, num_inference_steps: 20 },
           limits: { max_side: 256, max_pixels: 40_000 },
         },

@@ -68,13 +68,13 @@ async function processJob(deps: ProcessJobDeps, job: Job<GenerateJobData>, token
   // 1. Start, unless it has ended, was canceled or came too late
   const started = await store.start(id, workerId)
   const record = started === 'missing' ? undefined : await store.get(id)
-  const logger = deps.logger.child({ job: id, request_id: record?.requestId })
+  const logger = deps.logger.child({ jobId: id, requestId: record?.requestId })
   if (started === 'expired') throw new UnrecoverableError(jobErrorTable.expired.message)
   if (started !== 'running' || record === undefined) {
     logger.info({ status: started }, 'job is not to be run')
     return started
   }
-  logger.info({ run: record.runs, strikes: record.strikes, wait_ms: (record.startedAt ?? now()) - record.createdAt }, 'job started')
+  logger.info({ run: record.runs, strikes: record.strikes, waitMs: (record.startedAt ?? now()) - record.createdAt }, 'job started')
   const expiry = toTimeoutSignal(record, now())
   const signal = AbortSignal.any([stopped, expiry])
   const reporter = createProgressReporter(toSink(store, outbox, record), (error) => logger.warn({ err: error }, 'progress was not written'))
@@ -200,8 +200,7 @@ async function storeImages(
         {
           signal,
           retryForMs: uploadRetryMs,
-          onRetry: ({ error, attempt, delayMs }) =>
-            logger.warn({ err: error, key, attempt, delay_ms: delayMs }, 'upload will be tried again'),
+          onRetry: ({ error, attempt, delayMs }) => logger.warn({ err: error, key, attempt, delayMs }, 'upload will be tried again'),
         },
       )
       logger.info({ key, bytes: bytes.length }, 'image saved')

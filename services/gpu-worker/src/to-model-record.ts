@@ -5,7 +5,7 @@ import type { EngineCapabilities } from './engine/protocol.ts'
 const defaultMaxPixels = 2 * 1024 * 1024
 
 export function toModelRecord(
-  { modelId, contentHash, provider, scheduler, defaults, limits }: EngineCapabilities,
+  { modelId, contentHash, runtime, provider, scheduler, defaults, limits }: EngineCapabilities,
   { maxPixels, stepMs, now }: { maxPixels: number | undefined; stepMs: number | null; now: number },
 ): ModelRecord {
   const largest = limits.maxSide ** 2
@@ -18,7 +18,7 @@ export function toModelRecord(
   return {
     id: modelId,
     content_hash: contentHash,
-    runtime: 'onnxruntime-node',
+    runtime,
     provider,
     scheduler: { class: scheduler.class, config: { ...scheduler.config } },
     defaults: {

@@ -143,6 +143,7 @@ export async function startWorkerService(options: WorkerServiceOptions): Promise
       workerId: id,
       concurrency: config.concurrency,
       maxPixels: config.maxPixels,
+      gpu: config.gpu,
       active: () => active.size,
       isReady,
       logger,
@@ -156,10 +157,7 @@ export async function startWorkerService(options: WorkerServiceOptions): Promise
     redis.on('ready', presence.announce)
     const logTotals = async (): Promise<void> => {
       const [{ created = 0 }, queued] = await Promise.all([store.counters(), store.count('', 'queued')])
-      logger.info(
-        { total_requests: created, active_inferences: active.size, queue_depth: queued, engine_restarts: engine.restarts },
-        'metrics',
-      )
+      logger.info({ totalRequests: created, activeInferences: active.size, queueDepth: queued, engineRestarts: engine.restarts }, 'totals')
     }
     logger.info({ worker: id, concurrency: config.concurrency }, 'ready')
 
@@ -176,7 +174,7 @@ export async function startWorkerService(options: WorkerServiceOptions): Promise
 
     let closing: Promise<void> | undefined
     const close = async (graceMs: number): Promise<void> => {
-      logger.info({ active: active.size, grace_ms: graceMs }, 'shutting down')
+      logger.info({ active: active.size, graceMs }, 'shutting down')
       const drained = new AbortController()
       const closed = worker.close().finally(() => drained.abort())
       await Promise.race([closed, sleep(graceMs, undefined, { signal: drained.signal }).catch(() => {})])
@@ -211,7 +209,7 @@ async function untilWritable(storage: Storage, logger: Logger): Promise<void> {
       return await storage.check()
     } catch (error) {
       if (!(error instanceof StorageError) || !error.retryable) throw error
-      logger.warn({ err: error, retry_ms: storageRetryMs }, 'the store cannot be written yet')
+      logger.warn({ err: error, retryMs: storageRetryMs }, 'the store cannot be written yet')
       await sleep(storageRetryMs)
     }
   }
@@ -221,7 +219,7 @@ function logEngineEvent(logger: Logger, event: EngineEvent): void {
   switch (event.type) {
     case 'ready': {
       const { modelId, provider, providerReason, loadMs } = event.capabilities
-      logger.info({ pid: event.pid, model: modelId, provider, reason: providerReason, load_ms: Math.round(loadMs) }, 'engine is ready')
+      logger.info({ pid: event.pid, model: modelId, provider, reason: providerReason, loadMs: Math.round(loadMs) }, 'engine is ready')
       if (provider === 'cpu') logger.warn('the model runs on the CPU')
       break
     }
@@ -241,6 +239,6 @@ function logEngineEvent(logger: Logger, event: EngineEvent): void {
       logger.warn({ pid: event.pid, memoryBytes: event.memoryBytes }, 'the model alone takes more than ENGINE_MEMORY_LIMIT')
       break
     case 'load_failed':
-      logger.error({ retry_ms: event.retryInMs }, event.message)
+      logger.error({ retryMs: event.retryInMs }, event.message)
   }
 }

@@ -82,6 +82,12 @@ function assertFloat16Bits(data: unknown): asserts data is Uint16Array {
   )
 }
 
+/** Version of the installed ONNX Runtime. */
+export async function runtimeVersion(): Promise<string> {
+  const { versions } = (await loadRuntime()).env
+  return versions.node ?? versions.common
+}
+
 /** Providers the installed ONNX Runtime was built with. Says nothing about whether the hardware or its libraries are there. */
 export async function listBuiltProviders(): Promise<string[]> {
   return (await loadRuntime()).listSupportedBackends().map((backend) => backend.name)

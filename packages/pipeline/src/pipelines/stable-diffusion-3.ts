@@ -112,6 +112,8 @@ export class StableDiffusion3Pipeline implements CallState {
   /** Shared by all views of this pipeline. */
   readonly engine: Engine
   hash: Promise<string> | undefined
+  /** Folder for what outlives the process. */
+  readonly cacheDir: string | undefined
   closing: Promise<void> | undefined
 
   // State of the call in progress.
@@ -141,6 +143,7 @@ export class StableDiffusion3Pipeline implements CallState {
     this.model = model
     this.device = device
     this.defaults = defaults
+    this.cacheDir = batching.cacheDir
     this.engine = new Engine(this.transformer.batcher, batching)
   }
 
@@ -221,7 +224,7 @@ export class StableDiffusion3Pipeline implements CallState {
 
   /** Hash of everything in the model folder that decides a picture. Reads all weights, once. */
   modelHash(): Promise<string> {
-    this.hash ??= hashModelFolder(this.model.folder)
+    this.hash ??= hashModelFolder(this.model.folder, this.cacheDir)
     return this.hash
   }
 

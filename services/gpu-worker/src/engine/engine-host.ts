@@ -4,7 +4,15 @@
  * Invariant: every generate is answered by exactly one done or error; after it nothing here holds the call's latents or pixels. Runs in the
  * engine process. Knows nothing about jobs, files or what happens to the pictures.
  */
-import { Generator, isOutOfMemory, loadPipeline, RequestScopedPipeline, StableDiffusion3Pipeline, Tensor } from '@easel/pipeline'
+import {
+  Generator,
+  isOutOfMemory,
+  loadPipeline,
+  RequestScopedPipeline,
+  runtimeVersion,
+  StableDiffusion3Pipeline,
+  Tensor,
+} from '@easel/pipeline'
 import type { Device, GenerateParams, GenerateResult, ResumePoint } from '@easel/pipeline'
 import { fitPreviewProjection, project } from './preview-projection.ts'
 import type { PreviewProjection } from './preview-projection.ts'
@@ -131,6 +139,7 @@ async function toCapabilities(pipeline: StableDiffusion3Pipeline, { contentHash 
     modelId: model.id,
     contentHash: contentHash ?? (await pipeline.modelHash()),
     pipelineClass: pipeline.constructor.name,
+    runtime: `onnxruntime-node ${await runtimeVersion()}`,
     provider: device.provider,
     providerReason: device.reason,
     // Through JSON: only what can be stored and compared.

@@ -66,6 +66,8 @@ export interface EngineCapabilities {
   /** sha256 over the model's files, in hex. */
   readonly contentHash: string
   readonly pipelineClass: string
+  /** Name and version of what runs the graphs. */
+  readonly runtime: string
   readonly provider: string
   /** Why this provider. */
   readonly providerReason: string
