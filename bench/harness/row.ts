@@ -1,0 +1,45 @@
+/**
+ * What a row of the benchmark table is, and how a measured value meets its target. Types and pure functions.
+ *
+ * A row claims one or more ratios. Both sides of a ratio are measured in the same run, in short slots that take turns, so that whatever else
+ * the machine does falls on both. The value is the median of the ratios of all rounds.
+ */
+export interface RunOptions {
+  /** Rounds: each measures every side once. From 1. */
+  readonly pairs: number
+}
+
+export interface Claim {
+  /** What is compared, in a few words. */
+  readonly name: string
+  /** `>= NUMBER` or `<= NUMBER`. */
+  readonly target: string
+}
+
+export interface Measured {
+  readonly value: number
+  /** First and third quartile over the rounds. */
+  readonly quartiles: readonly [number, number]
+}
+
+export interface RowResult {
+  /** One for each claim, in their order. */
+  readonly measured: readonly Measured[]
+  /** Numbers that stand beside the claim: name and value with its unit. */
+  readonly controls: Readonly<Record<string, string>>
+}
+
+export interface Row {
+  readonly id: number
+  readonly claims: readonly Claim[]
+  /** What the controls show. */
+  readonly controls: string
+  run(options: RunOptions): Promise<RowResult>
+}
+
+export function isMet(target: string, value: number): boolean {
+  const match = /^(>=|<=) (\d+(?:\.\d+)?)$/.exec(target)
+  if (match === null) throw new Error(`Expected a target like ">= 0.95", got "${target}"`)
+  const limit = Number(match[2])
+  return match[1] === '>=' ? value >= limit : value <= limit
+}

@@ -1,0 +1,35 @@
+/** What steps and decodings cost on this machine now: measured once in a run of the benchmarks, used by all rows in virtual time. */
+import { median, runRounds } from '../harness/rounds.ts'
+import type { DeviceTimes } from '../simulator.ts'
+import { openModel } from './bench-model.ts'
+import { RawSession } from './raw-session.ts'
+
+const ROWS = [1, 2, 4, 8, 16, 32] as const
+const ROUNDS = 12
+
+let measured: Promise<DeviceTimes> | undefined
+
+export function measureDeviceTimes(): Promise<DeviceTimes> {
+  measured ??= measure()
+  return measured
+}
+
+async function measure(): Promise<DeviceTimes> {
+  const pipeline = await openModel()
+  try {
+    const raw = new RawSession(pipeline)
+    const steps = ROWS.map((rows): [string, () => Promise<number>] => [String(rows), () => raw.runSteps([rows])])
+    const rounds = await runRounds<string>(ROUNDS, Object.fromEntries([...steps, ['decode', () => raw.runDecodes(1)]]))
+    const medianOf = (slot: string): number => median(rounds.map((round) => round[slot] ?? Number.NaN))
+    return { stepMs: Object.fromEntries(ROWS.map((rows) => [rows, medianOf(String(rows))])), decodeMs: medianOf('decode') }
+  } finally {
+    await pipeline.close()
+  }
+}
+
+/** For the controls: a row's cost at each number of rows, in units of a row alone. */
+export function describeRowCosts({ stepMs, decodeMs }: DeviceTimes): string {
+  const alone = stepMs[1] ?? Number.NaN
+  const costs = Object.entries(stepMs).map(([rows, ms]) => `${rows}: ${(ms / Number(rows) / alone).toFixed(2)}`)
+  return `${costs.join(', ')} (a row alone ${alone.toFixed(1)} ms, decoding ${decodeMs.toFixed(1)} ms)`
+}

@@ -1,0 +1,98 @@
+/**
+ * A closed loop on the engine: so many requests are always in flight, each followed at once by the next.
+ *
+ * A slot is counted from the end of one step to the end of another, so that no part of a step is cut off. Requests end as latents unless
+ * pictures are asked for: then only whole requests are counted.
+ */
+import { RequestScopedPipeline } from '@easel/pipeline'
+import type { GenerateParams, StableDiffusion3Pipeline, StepRecord } from '@easel/pipeline'
+
+/** Different prompts, all cached after their first use. */
+const PROMPTS = 20
+
+/** A request of the load. `n` numbers them. */
+export function toRequest(n: number, params: Partial<GenerateParams> = {}): GenerateParams {
+  return { prompt: `scene ${n % PROMPTS}: a red boat on the sea`, seed: n, numInferenceSteps: 20, outputType: 'latent', ...params }
+}
+
+export interface SlotResult {
+  readonly ms: number
+  /** Rows that were run in it. */
+  readonly rows: number
+  /** Rows of each step, in order. */
+  readonly steps: readonly number[]
+  /** Requests that ended in it. */
+  readonly requests: number
+}
+
+/** Runs `requests` requests, at most `inFlight` at a time, from the first call to the last end. */
+export async function runRequests(
+  pipeline: StableDiffusion3Pipeline,
+  inFlight: number,
+  requests: number,
+  params: Partial<GenerateParams> = {},
+): Promise<SlotResult> {
+  const scoped = new RequestScopedPipeline(pipeline)
+  const steps: number[] = []
+  let begun = 0
+  const client = async (): Promise<void> => {
+    while (begun < requests) await scoped.generate(toRequest(begun++, params))
+  }
+  const stop = onStep(pipeline, ({ rows }) => steps.push(rows))
+  const startedAt = performance.now()
+  await Promise.all(Array.from({ length: inFlight }, client))
+  const ms = performance.now() - startedAt
+  stop()
+  return { ms, steps, rows: steps.reduce((sum, rows) => sum + rows, 0), requests }
+}
+
+/** Keeps `inFlight` requests going and measures `measureMs` of it; the first `settleSteps` steps do not count. */
+export async function runSteadily(
+  pipeline: StableDiffusion3Pipeline,
+  inFlight: number,
+  { measureMs, settleSteps = 3 }: { measureMs: number; settleSteps?: number },
+  params: Partial<GenerateParams> = {},
+): Promise<SlotResult> {
+  const scoped = new RequestScopedPipeline(pipeline)
+  const ending = new AbortController()
+  const steps: number[] = []
+  let begun = 0
+  let beganAt = 0
+  let endedAt = 0
+  let seen = 0
+  const client = async (): Promise<void> => {
+    while (!ending.signal.aborted) await scoped.generate({ ...toRequest(begun++, params), signal: ending.signal })
+  }
+  const stop = onStep(pipeline, ({ rows }) => {
+    if (ending.signal.aborted) return
+    if (seen++ < settleSteps) {
+      beganAt = performance.now()
+      return
+    }
+    steps.push(rows)
+    endedAt = performance.now()
+    if (endedAt - beganAt >= measureMs) ending.abort()
+  })
+  const clients = await Promise.allSettled(Array.from({ length: inFlight }, client))
+  stop()
+  const failed = clients.find((client) => client.status === 'rejected' && client.reason !== ending.signal.reason)
+  if (failed?.status === 'rejected') throw failed.reason
+  return { ms: endedAt - beganAt, steps, rows: steps.reduce((sum, rows) => sum + rows, 0), requests: begun }
+}
+
+/** Rows per second. */
+export function rowRate({ rows, ms }: SlotResult): number {
+  return (rows / ms) * 1000
+}
+
+/** Calls `listener` after every step, beside who listens already, until the returned function is called. */
+function onStep({ transformer: { batcher } }: StableDiffusion3Pipeline, listener: (step: StepRecord) => void): () => void {
+  const before = batcher.onStep
+  batcher.onStep = (step) => {
+    before?.(step)
+    listener(step)
+  }
+  return () => {
+    batcher.onStep = before
+  }
+}

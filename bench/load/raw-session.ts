@@ -1,0 +1,84 @@
+/**
+ * The yardstick: the same graphs run by ONNX Runtime in a plain loop, with inputs and outputs made once. No batcher, scheduler, guidance or
+ * event loop between two runs: nothing in this process can be faster.
+ */
+import type { StableDiffusion3Pipeline } from '@easel/pipeline'
+
+type Session = StableDiffusion3Pipeline['transformer']['session']
+type NativeSession = NonNullable<Session['native']>
+type OrtTensor = InstanceType<Session['runtime']['Tensor']>
+
+/** Of the CLIP encoders; T5's tokens follow them. */
+const CLIP_TOKENS = 77
+
+interface PreparedRun {
+  readonly native: NativeSession
+  readonly feeds: Record<string, OrtTensor>
+  readonly outputs: Record<string, OrtTensor>
+}
+
+export class RawSession {
+  readonly pipeline: StableDiffusion3Pipeline
+  /** Pixels. */
+  readonly side: number
+  readonly prepared = new Map<number, PreparedRun>()
+
+  /** `side`: of the square picture, in pixels. */
+  constructor(pipeline: StableDiffusion3Pipeline, side: number = pipeline.defaults.width) {
+    this.pipeline = pipeline
+    this.side = side
+  }
+
+  /** Runs the transformer once for each number of rows, in order; milliseconds of it all. */
+  async runSteps(rowCounts: readonly number[]): Promise<number> {
+    const runs = rowCounts.map((rows) => this.prepare(rows))
+    const startedAt = performance.now()
+    for (const { native, feeds, outputs } of runs) await native.run(feeds, outputs)
+    return performance.now() - startedAt
+  }
+
+  /** Decodes so many pictures, one by one; milliseconds of it all. */
+  async runDecodes(pictures: number): Promise<number> {
+    const { vae } = this.pipeline
+    const { runtime, native } = vae.decoder
+    if (native === undefined) throw new Error('Expected an open pipeline, got a closed one')
+    const latent = this.side / vae.scale
+    const latents = [1, vae.config.latent_channels, latent, latent]
+    const pixels = [1, 3, this.side, this.side]
+    const feeds = { latent_sample: new runtime.Tensor('float32', filled(latents), latents) }
+    const outputs = { sample: new runtime.Tensor('float32', filled(pixels), pixels) }
+    const startedAt = performance.now()
+    for (let picture = 0; picture < pictures; picture++) await native.run(feeds, outputs)
+    return performance.now() - startedAt
+  }
+
+  prepare(rows: number): PreparedRun {
+    const known = this.prepared.get(rows)
+    if (known !== undefined) return known
+    const { transformer, vae, defaults } = this.pipeline
+    const { runtime, native } = transformer.session
+    if (native === undefined) throw new Error('Expected an open pipeline, got a closed one')
+    const { in_channels, joint_attention_dim, pooled_projection_dim } = transformer.config
+    const make = (...dims: number[]): OrtTensor => new runtime.Tensor('float32', filled(dims), dims)
+    const latent = this.side / vae.scale
+    const run = {
+      native,
+      feeds: {
+        hidden_states: make(rows, in_channels, latent, latent),
+        timestep: make(rows),
+        encoder_hidden_states: make(rows, CLIP_TOKENS + defaults.maxSequenceLength, joint_attention_dim),
+        pooled_projections: make(rows, pooled_projection_dim),
+      },
+      outputs: { out_hidden_states: make(rows, in_channels, latent, latent) },
+    }
+    this.prepared.set(rows, run)
+    return run
+  }
+}
+
+/** Not zeros: some kernels are faster with them. */
+function filled(dims: readonly number[]): Float32Array {
+  const data = new Float32Array(dims.reduce((product, length) => product * length, 1))
+  for (let at = 0; at < data.length; at++) data[at] = ((at * 7919) % 1000) / 500 - 1
+  return data
+}

@@ -1,0 +1,67 @@
+/**
+ * `npm run bench`: measures the rows of the table one after another, prints them, and last one line of JSON.
+ *
+ *   npm run bench                  every row, 20 pairs each
+ *   npm run bench -- quick         every row, 5 pairs each
+ *   npm run bench -- row 4 7       these rows, 20 pairs each (after `quick`: 5)
+ *   npm run bench -- soak 5        kills at random for 5 minutes, every job accounted for
+ *   npm run bench -- scaling       throughput of 1, 2 and 3 workers
+ *
+ * Ends with 0 when everything was measured: a missed target is a result. A row that could not be measured ends it with 1.
+ */
+import { describeHardware, describeLoad, readCommit, toJsonLine, toReported, toTableLines } from './harness/report.ts'
+import type { ReportedRow } from './harness/report.ts'
+import type { Row } from './harness/row.ts'
+import { rows as allRows } from './rows/rows.ts'
+import { runScaling } from './scaling.ts'
+import { runSoak } from './soak.ts'
+
+const FULL_PAIRS = 20
+const QUICK_PAIRS = 5
+
+const words = process.argv.slice(2)
+const command = words[0] ?? 'all'
+if (command === 'soak') process.exitCode = await runSoak(Number(words[1] ?? 5))
+else if (command === 'scaling') process.exitCode = await runScaling(QUICK_PAIRS)
+else {
+  const quick = words.includes('quick')
+  const chosen = chooseRows(words.filter((word) => word !== 'quick'))
+  process.exitCode = await runRows(chosen, quick ? QUICK_PAIRS : FULL_PAIRS)
+}
+
+function chooseRows(words: readonly string[]): readonly Row[] {
+  if (words.length === 0) return allRows
+  const [first, ...ids] = words
+  const unknown = ids.find((id) => !allRows.some((row) => String(row.id) === id))
+  if (first === 'row' && ids.length > 0 && unknown === undefined) return allRows.filter((row) => ids.includes(String(row.id)))
+  const known = allRows.map(({ id }) => id).join(', ')
+  throw new Error(`Expected nothing, quick, row and numbers of ${known}, soak MINUTES, or scaling, got "${words.join(' ')}"`)
+}
+
+async function runRows(rows: readonly Row[], pairs: number): Promise<number> {
+  console.log(`Easel benchmarks, commit ${readCommit()}, ${describeHardware()}, ${describeLoad()}; ${pairs} pairs a row`)
+  const reported: ReportedRow[] = []
+  const startedAt = performance.now()
+  let failed = false
+  for (const row of rows) {
+    const rowAt = performance.now()
+    try {
+      const result = await row.run({ pairs })
+      const lines = toReported(row, result)
+      reported.push(...lines)
+      const seconds = Math.round((performance.now() - rowAt) / 1000)
+      for (const { id, name, value, quartiles, target, met } of lines)
+        console.log(`${id}. ${name}: ${value} (${quartiles.join(' – ')}), target ${target}: ${met ? 'met' : 'MISSED'}`)
+      console.log(`   ${row.controls}`)
+      for (const [name, value] of Object.entries(result.controls)) console.log(`   ${name}: ${value}`)
+      console.log(`   ${seconds} s, ${describeLoad()}\n`)
+    } catch (error) {
+      failed = true
+      console.error(`${row.id}. could not be measured:`, error)
+    }
+  }
+  console.log(toTableLines(reported).join('\n'))
+  console.log(`\n${Math.round((performance.now() - startedAt) / 1000)} s, ${describeLoad()}`)
+  console.log(toJsonLine(reported))
+  return failed ? 1 : 0
+}

@@ -1,0 +1,58 @@
+/**
+ * Row 11: what everything around the engine costs.
+ *
+ * Left: jobs a second through all of Easel, with an engine process that answers with ready bytes: HTTP, validation, record, queue, worker, the
+ * channel to the child, PNG, file, end of the record, and the answer to the waiting client. Right: BullMQ alone, a queue and a worker that does
+ * nothing, with the same Redis server. Sixteen producers that each wait for their job before they make the next, and concurrency 8, on both
+ * sides.
+ * Control: the time of a job that the two numbers come from.
+ */
+import { Queue, QueueEvents, Worker } from 'bullmq'
+import { median, runRounds, toMeasured } from '../harness/rounds.ts'
+import type { Row } from '../harness/row.ts'
+import { openStack, runInFlight } from '../stack/open-stack.ts'
+
+const producers = 16
+const concurrency = 8
+const jobs = { stack: 120, bullmq: 1000 }
+
+export const row: Row = {
+  id: 11,
+  claims: [{ name: 'jobs a second, whole stack with a null engine / bare BullMQ', target: '>= 0.15' }],
+  controls: 'Control: jobs a second on both sides.',
+  async run({ pairs }) {
+    const stack = await openStack([{ model: 'null', nullStepMs: 0, concurrency }])
+    const port = Number(new URL(stack.redisUrl).port)
+    const connection = { host: '127.0.0.1', port }
+    const queue = new Queue('bare', { connection, defaultJobOptions: { removeOnComplete: { count: jobs.bullmq } } })
+    // Every producer waits for its job with a listener on it.
+    queue.setMaxListeners(0)
+    const events = new QueueEvents('bare', { connection })
+    const worker = new Worker('bare', async () => 'done', { connection, concurrency })
+    try {
+      await Promise.all([queue.waitUntilReady(), events.waitUntilReady(), worker.waitUntilReady()])
+      const rounds = await runRounds(pairs, {
+        stack: async () => {
+          const ms = await runInFlight(producers, jobs.stack, (n) => stack.makePicture({ prompt: `picture ${n}`, model: 'null' }))
+          return (jobs.stack / ms) * 1000
+        },
+        bullmq: async () => {
+          const ms = await runInFlight(producers, jobs.bullmq, async (n) => (await queue.add('job', { n })).waitUntilFinished(events))
+          return (jobs.bullmq / ms) * 1000
+        },
+      })
+      return {
+        measured: [toMeasured(rounds.map(({ stack, bullmq }) => stack / bullmq))],
+        controls: {
+          'whole stack': `${median(rounds.map(({ stack }) => stack)).toFixed(0)} jobs a second`,
+          'bare BullMQ': `${median(rounds.map(({ bullmq }) => bullmq)).toFixed(0)} jobs a second`,
+        },
+      }
+    } finally {
+      await worker.close()
+      await events.close()
+      await queue.close()
+      await stack.close()
+    }
+  },
+}

@@ -1,0 +1,3 @@
+export async function runScaling(_pairs: number): Promise<number> {
+  return 1
+}

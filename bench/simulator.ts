@@ -1,0 +1,166 @@
+/**
+ * Three ways to serve one trace of requests on one device, in virtual time.
+ *
+ *   engine      continuous batching as the engine does it: the real policy (`selectBatch`) and the real knee (`BatchProfile`)
+ *   firstCome   one request after another, each from its first step to its picture
+ *   static      up to eight waiting requests at once, first come first; all run as many steps as the longest of them needs
+ *
+ * Invariant: pure. The same trace and the same device times give the same latencies; no clock, no randomness, no model. Decoding follows the
+ * device's rule of turns: after a step one picture is decoded, if one waits. Encoding is cached and costs nothing on any side.
+ */
+import { BatchProfile, selectBatch } from '@easel/pipeline'
+import type { BatchPolicy, WaitingCall } from '@easel/pipeline'
+
+export interface DeviceTimes {
+  /** Milliseconds of a step by number of rows, as measured. Row counts between are on the straight line between. */
+  readonly stepMs: Readonly<Record<number, number>>
+  /** Milliseconds to decode one picture. */
+  readonly decodeMs: number
+}
+
+export interface TraceJob {
+  /** Milliseconds from the start of the trace. */
+  readonly arrivesAt: number
+  /** From 1. */
+  readonly steps: number
+  /** Rows in each step, 2 with guidance. */
+  readonly rows: number
+}
+
+/** Milliseconds from arrival to picture, in the order of the trace. */
+export type Latencies = readonly number[]
+
+/** One shape for all: rows 4 to 6 are about the order of work. */
+const SHAPE = 'all'
+
+export function stepMsOf({ stepMs }: DeviceTimes, rows: number): number {
+  const known = Object.keys(stepMs)
+    .map(Number)
+    .sort((a, b) => a - b)
+  const above = known.find((count) => count >= rows)
+  const below = known.findLast((count) => count <= rows)
+  const last = known.at(-1)
+  if (last === undefined) throw new Error('Expected at least one step time, got none')
+  // Beyond what was measured a row costs what it costs there; below, a step costs as much as the smallest.
+  if (above === undefined) return ((stepMs[last] as number) / last) * rows
+  if (below === undefined || above === below) return stepMs[above] as number
+  const [low, high] = [stepMs[below] as number, stepMs[above] as number]
+  return low + ((high - low) * (rows - below)) / (above - below)
+}
+
+/** The engine's own choice from these times: rows of a step by rows that wait, and what a row costs when many do. */
+export function chooserOf(times: DeviceTimes): { rowsFor: (waiting: number) => number; rows: number; rowMs: number } {
+  const most = Math.max(...Object.keys(times.stepMs).map(Number))
+  const profile = new BatchProfile({ maxRows: most })
+  profile.restore({ [SHAPE]: { ...times.stepMs } })
+  const rowsFor = (waiting: number): number => profile.rowsFor(SHAPE, waiting)
+  const rows = rowsFor(Infinity)
+  return { rowsFor, rows, rowMs: stepMsOf(times, rows) / rows }
+}
+
+interface RunningJob extends WaitingCall {
+  readonly job: TraceJob
+  rows: number
+  stepsLeft: number
+  remainingMs: number
+}
+
+export function simulateEngine(trace: readonly TraceJob[], times: DeviceTimes, policy: BatchPolicy): Latencies {
+  const latencies: number[] = []
+  const chooser = chooserOf(times)
+  let waiting: RunningJob[] = []
+  const undecoded: RunningJob[] = []
+  let arrived = 0
+  let left = trace.length
+  let nowMs = 0
+  const arrive = (): void => {
+    for (let job = trace[arrived]; job !== undefined && job.arrivesAt <= nowMs; job = trace[++arrived]) {
+      const remainingMs = job.steps * job.rows * chooser.rowMs
+      const { rows, steps: stepsLeft, arrivesAt: arrivedAtMs } = job
+      waiting.push({ order: arrived, shape: SHAPE, job, rows, stepsLeft, arrivedAtMs, remainingMs })
+    }
+  }
+
+  while (left > 0) {
+    if (waiting.length + undecoded.length === 0) nowMs = Math.max(nowMs, trace[arrived]?.arrivesAt ?? nowMs)
+    arrive()
+    // 1. One step, for the rows whose turn it is
+    const batch = selectBatch(waiting, policy, nowMs, (_, rows) => chooser.rowsFor(rows))
+    if (batch.length > 0) {
+      nowMs += stepMsOf(
+        times,
+        batch.reduce((sum, { rows }) => sum + rows, 0),
+      )
+      for (const { call, rows } of batch) {
+        call.rows -= rows
+        if (call.rows > 0) continue
+        call.rows = call.job.rows
+        call.stepsLeft--
+        call.remainingMs = call.stepsLeft * call.job.rows * chooser.rowMs
+        if (call.stepsLeft === 0) undecoded.push(call)
+      }
+      waiting = waiting.filter(({ stepsLeft }) => stepsLeft > 0)
+    }
+    // 2. One picture, if one waits
+    const done = undecoded.shift()
+    if (done === undefined) continue
+    nowMs += times.decodeMs
+    latencies[done.order] = nowMs - done.job.arrivesAt
+    left--
+  }
+  return latencies
+}
+
+export function simulateFirstCome(trace: readonly TraceJob[], times: DeviceTimes): Latencies {
+  let nowMs = 0
+  return trace.map((job) => {
+    nowMs = Math.max(nowMs, job.arrivesAt) + job.steps * stepMsOf(times, job.rows) + times.decodeMs
+    return nowMs - job.arrivesAt
+  })
+}
+
+/** `size`: most requests in a batch. Their pictures are decoded one after another when all steps are done, and handed out together. */
+export function simulateStatic(trace: readonly TraceJob[], times: DeviceTimes, size = 8): Latencies {
+  const latencies: number[] = []
+  let nowMs = 0
+  for (let first = 0; first < trace.length;) {
+    nowMs = Math.max(nowMs, (trace[first] as TraceJob).arrivesAt)
+    let end = first
+    while (end < trace.length && end - first < size && (trace[end] as TraceJob).arrivesAt <= nowMs) end++
+    const batch = trace.slice(first, end)
+    const rows = batch.reduce((sum, job) => sum + job.rows, 0)
+    nowMs += Math.max(...batch.map(({ steps }) => steps)) * stepMsOf(times, rows) + batch.length * times.decodeMs
+    for (const { arrivesAt } of batch) latencies.push(nowMs - arrivesAt)
+    first = end
+  }
+  return latencies
+}
+
+/** Milliseconds of device time that a request takes run alone. */
+export function aloneMs(job: TraceJob, times: DeviceTimes): number {
+  return job.steps * stepMsOf(times, job.rows) + times.decodeMs
+}
+
+/**
+ * A Poisson stream of requests with guidance, each number of steps equally likely. `meanGapMs`: mean time between two arrivals. The same seed
+ * gives the same stream, and with another gap the same one stretched.
+ */
+export function makeTrace(options: { seed: number; jobs: number; meanGapMs: number; steps: readonly number[] }): TraceJob[] {
+  const random = mulberry32(options.seed)
+  let arrivesAt = 0
+  return Array.from({ length: options.jobs }, () => {
+    arrivesAt -= Math.log(1 - random()) * options.meanGapMs
+    return { arrivesAt, steps: options.steps[Math.floor(random() * options.steps.length)] as number, rows: 2 }
+  })
+}
+
+/** Seeded numbers in [0, 1), by the Mulberry32 method. */
+function mulberry32(seed: number): () => number {
+  let state = seed >>> 0
+  return () => {
+    state = (state + 0x6d2b79f5) >>> 0
+    let mixed = Math.imul(state ^ (state >>> 15), state | 1)
+    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61)
+    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32
+  }
+}

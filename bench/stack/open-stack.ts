@@ -1,0 +1,147 @@
+/**
+ * Easel as it is deployed, on this machine: a Redis server, the api and workers in processes of their own, pictures in a temporary folder, and
+ * a client that talks HTTP. Everything is ended by `close`.
+ */
+import { fork, spawn } from 'node:child_process'
+import type { ChildProcess } from 'node:child_process'
+import { once } from 'node:events'
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { fileURLToPath } from 'node:url'
+import type { Job } from '@easel/contract'
+import { findFreePort, startRedis } from '@easel/job-store/test/redis-server'
+import { modelName, modelsDir } from '../load/bench-model.ts'
+import type { LoopDelay } from './worker-process.ts'
+
+const workerEntry = fileURLToPath(new URL('worker-process.ts', import.meta.url))
+const nullEngineEntry = fileURLToPath(new URL('null-engine.ts', import.meta.url))
+const apiEntry = fileURLToPath(new URL('../../services/api/src/main.ts', import.meta.url))
+
+export interface WorkerOptions {
+  /** Model it serves. Default: tiny-scenes. With the null engine any name. */
+  readonly model?: string
+  /** Run the null engine, a step of so many milliseconds; 0: ready bytes at once. Default: the real engine. */
+  readonly nullStepMs?: number
+  /** Jobs at once. Default 8. */
+  readonly concurrency?: number
+}
+
+export interface BenchWorker {
+  readLoopDelay(): Promise<LoopDelay>
+}
+
+export interface Stack {
+  readonly redisUrl: string
+  /** One for each of the options given. */
+  readonly workers: readonly BenchWorker[]
+  /** POST /v1/jobs and wait for the end in the same request; rejects unless the job succeeded. */
+  makePicture(request: Readonly<Record<string, unknown>>): Promise<Job>
+  /** GET of a path, read to its end. */
+  get(path: string): Promise<string>
+  close(): Promise<void>
+}
+
+export async function openStack(workers: readonly WorkerOptions[]): Promise<Stack> {
+  const redis = await startRedis()
+  const dir = await mkdtemp(join(tmpdir(), 'easel-bench-'))
+  const port = await findFreePort()
+  const url = `http://127.0.0.1:${port}`
+  const env = {
+    PATH: process.env['PATH'],
+    HOST: '127.0.0.1',
+    PORT: String(port),
+    REDIS_URL: redis.url,
+    STORAGE_DIR: dir,
+    MODELS_DIR: modelsDir,
+    MODEL: workers[0]?.model ?? modelName,
+    DEVICE: 'cpu',
+    LOG_LEVEL: 'warn',
+  }
+  const children: ChildProcess[] = []
+  const close = async (): Promise<void> => {
+    await Promise.all(children.map(end))
+    await redis.stop()
+    await rm(dir, { recursive: true, force: true })
+  }
+  try {
+    children.push(spawn(process.execPath, [apiEntry], { env: { ...env, LOG_LEVEL: 'error' }, stdio: ['ignore', 'ignore', 'inherit'] }))
+    const forked = workers.map(({ model = modelName, nullStepMs, concurrency = 8 }) => {
+      const own = { ...env, LOG_LEVEL: 'error', MODEL: model, WORKER_CONCURRENCY: String(concurrency) }
+      const engine = nullStepMs === undefined ? {} : { ENGINE_ENTRY: nullEngineEntry, NULL_STEP_MS: String(nullStepMs) }
+      return fork(workerEntry, { execArgv: [], env: { ...own, ...engine } })
+    })
+    children.push(...forked)
+    await Promise.all(forked.map((child) => nextMessage(child)))
+    await untilReady(url, children)
+    return {
+      redisUrl: redis.url,
+      workers: forked.map((child) => ({
+        async readLoopDelay() {
+          const answer = nextMessage(child)
+          child.send('loop delay')
+          return (await answer) as LoopDelay
+        },
+      })),
+      async makePicture(request) {
+        const response = await fetch(`${url}/v1/jobs`, {
+          method: 'POST',
+          headers: { 'Content-Type': 'application/json', Prefer: 'wait=60' },
+          body: JSON.stringify(request),
+        })
+        const job = (await response.json()) as Job
+        if (response.status === 200 && job.status === 'succeeded') return job
+        throw new Error(`Expected a picture, got ${response.status}: ${JSON.stringify(job)}`)
+      },
+      get: async (path) => (await fetch(url + path)).text(),
+      close,
+    }
+  } catch (error) {
+    await close()
+    throw error
+  }
+}
+
+/** Calls `work` `count` times with the numbers from 0, at most `inFlight` at once; milliseconds until the last has ended. */
+export async function runInFlight(inFlight: number, count: number, work: (n: number) => Promise<unknown>): Promise<number> {
+  let begun = 0
+  const client = async (): Promise<void> => {
+    while (begun < count) await work(begun++)
+  }
+  const startedAt = performance.now()
+  await Promise.all(Array.from({ length: inFlight }, client))
+  return performance.now() - startedAt
+}
+
+async function nextMessage(child: ChildProcess): Promise<unknown> {
+  const over = new AbortController()
+  try {
+    const message = once(child, 'message', { signal: over.signal }).then(([first]) => first as unknown)
+    const exit = once(child, 'exit', { signal: over.signal }).then(([code]) => {
+      throw new Error(`Expected the worker to run, got exit code ${String(code)}`)
+    })
+    return await Promise.race([message, exit])
+  } finally {
+    over.abort()
+  }
+}
+
+async function untilReady(url: string, children: readonly ChildProcess[]): Promise<void> {
+  for (;;) {
+    const ended = children.find(({ exitCode }) => exitCode !== null)
+    if (ended !== undefined) throw new Error(`Expected ${ended.spawnargs.join(' ')} to run, got exit code ${ended.exitCode}`)
+    const response = await fetch(`${url}/readyz`).catch(() => undefined)
+    if (response?.status === 200) return
+    await sleep(50)
+  }
+}
+
+async function end(child: ChildProcess): Promise<void> {
+  if (child.exitCode !== null || child.signalCode !== null) return
+  const exited = once(child, 'exit')
+  child.kill('SIGTERM')
+  const impatience = setTimeout(() => child.kill('SIGKILL'), 10_000)
+  await exited
+  clearTimeout(impatience)
+}

@@ -1,0 +1,37 @@
+/**
+ * A worker in a process of its own, as services/gpu-worker/src/main.ts runs it, with two things added: the module of the engine process may be
+ * another (`ENGINE_ENTRY`), and the parent may ask how long this process's event loop was held up.
+ */
+import { monitorEventLoopDelay } from 'node:perf_hooks'
+import pino from 'pino'
+import { readConfig } from '../../services/gpu-worker/src/config.ts'
+import { startWorkerService } from '../../services/gpu-worker/src/worker-service.ts'
+
+/** Answer to `{ loopDelay: 'read' }`: since the last one, or since the start. */
+export interface LoopDelay {
+  /** Milliseconds beyond the timer's own. */
+  readonly p99Ms: number
+  readonly maxMs: number
+}
+
+/** The histogram holds the time between two ticks of a timer of this many milliseconds. */
+const RESOLUTION_MS = 1
+
+const config = readConfig()
+const engineEntry = process.env['ENGINE_ENTRY']
+const service = await startWorkerService({
+  config,
+  logger: pino({ level: config.logLevel }),
+  ...(engineEntry === undefined ? {} : { engineEntry }),
+})
+const delay = monitorEventLoopDelay({ resolution: RESOLUTION_MS })
+delay.enable()
+process.on('message', () => {
+  const toMs = (ns: number): number => Math.max(0, ns / 1e6 - RESOLUTION_MS)
+  process.send?.({ p99Ms: toMs(delay.percentile(99)), maxMs: toMs(delay.max) } satisfies LoopDelay)
+  delay.reset()
+})
+const stop = (): void => void service.close(1000).then(() => process.exit(0))
+process.on('SIGTERM', stop)
+process.on('disconnect', stop)
+process.send?.('ready')
