@@ -38,12 +38,14 @@ const errorContent = { 'application/json': { schema: falErrorSchema } }
 const statusContent = { 'application/json': { schema: falStatusSchema } }
 const resultContent = { 'application/json': { schema: falResultSchema } }
 const refusals = {
+  401: { description: 'An API key is required, and this is not one.', content: errorContent },
   404: { description: 'No model of that name is served here.', content: errorContent },
   422: { description: 'The input is refused.', content: errorContent },
   429: { description: 'Too many requests, or too many jobs are waiting.', content: errorContent },
   503: { description: 'No worker or Redis can be reached.', content: errorContent },
 } as object
 const absences = {
+  401: { description: 'An API key is required, and this is not one.', content: errorContent },
   404: { description: 'There is nothing here.', content: errorContent },
   410: { description: 'Past the retention time.', content: errorContent },
 } as object

@@ -18,6 +18,7 @@ const modelSchema = z
   .object({ id: z.string(), object: z.literal('model'), created: z.int(), owned_by: z.string() })
   .meta({ id: 'OpenAiModel' })
 const errorContent = { 'application/json': { schema: openAiErrorSchema } }
+const unauthorized = { description: 'An API key is required, and this is not one.', content: errorContent }
 const tags = ['OpenAI']
 
 export function openAiRoutes(deps: AppDeps): Api {
@@ -42,6 +43,7 @@ export function openAiRoutes(deps: AppDeps): Api {
         content: { 'application/json': { schema: imagesResponseSchema }, 'text/event-stream': { schema: z.string() } },
       },
       400: { description: 'A parameter is refused.', content: errorContent },
+      401: unauthorized,
       404: { description: 'No model of that name is served here.', content: errorContent },
       409: { description: 'The job was canceled.', content: errorContent },
       429: { description: 'Too many requests, or too many jobs are waiting.', content: errorContent },
@@ -73,6 +75,7 @@ export function openAiRoutes(deps: AppDeps): Api {
         description: 'Every model that a worker has announced.',
         content: { 'application/json': { schema: z.object({ object: z.literal('list'), data: z.array(modelSchema) }) } },
       },
+      401: unauthorized,
       503: { description: 'Redis cannot be reached.', content: errorContent },
     },
   })
@@ -87,6 +90,7 @@ export function openAiRoutes(deps: AppDeps): Api {
     responses: {
       200: { description: 'The model.', content: { 'application/json': { schema: modelSchema } } },
       404: { description: 'No model of that name is served here.', content: errorContent },
+      401: unauthorized,
       503: { description: 'Redis cannot be reached.', content: errorContent },
     },
   })

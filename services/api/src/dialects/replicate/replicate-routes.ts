@@ -38,11 +38,13 @@ const createdResponses = {
   202: { description: 'The prediction did not end in the time of `Prefer: wait`.', content: predictionContent },
 }
 const refusals = {
+  401: { description: 'An API key is required, and this is not one.', content: errorContent },
   422: { description: 'The input is refused, or there is no such model.', content: errorContent },
   429: { description: 'Too many requests, or too many jobs are waiting.', content: errorContent },
   503: { description: 'No worker or Redis can be reached.', content: errorContent },
 } as object
 const absences = {
+  401: { description: 'An API key is required, and this is not one.', content: errorContent },
   404: { description: 'There is nothing here.', content: errorContent },
   410: { description: 'Past the retention time.', content: errorContent },
 } as object

@@ -1,0 +1,141 @@
+import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest'
+import { startTestApi } from '../../../test/start-api.ts'
+import type { TestApi } from '../../../test/start-api.ts'
+import type { OpenAiError } from './errors.ts'
+import { imagesRequestSchema, toRequest } from './to-request.ts'
+import type { ImagesRequest } from './to-request.ts'
+
+let api: TestApi
+beforeAll(async () => {
+  api = await startTestApi({ env: { INFERENCE_WAIT: '1' } })
+})
+afterAll(async () => {
+  await api.close()
+})
+
+const path = '/v1/images/generations'
+
+async function errorOf(response: Response): Promise<OpenAiError['error'] & { status: number }> {
+  return { status: response.status, ...((await response.json()) as OpenAiError).error }
+}
+
+/** Posts, and hands the id of the job it made to `act` while the request waits. */
+async function generate(body: object, act: (id: string) => Promise<unknown>): Promise<Response> {
+  const known = new Set((await api.worker.store.list('', { limit: 1000 })).map(({ id }) => id))
+  const response = api.post(path, { prompt: 'a', ...body })
+  const id = await vi.waitFor(async () => {
+    const made = (await api.worker.store.list('', { limit: 1000 })).find((record) => !known.has(record.id))
+    if (made === undefined) throw new Error('Expected a job, got none yet')
+    return made.id
+  })
+  await act(id)
+  return await response
+}
+
+test('every parameter is refused with 400 by its own name when it is bad', async () => {
+  const bad: [string, unknown][] = [
+    ['prompt', ' '],
+    ['prompt', 3],
+    ['prompt', null],
+    ['n', 0],
+    ['n', 11],
+    ['n', 1.5],
+    ['size', '128'],
+    ['size', '0x128'],
+    ['size', '100x128'],
+    ['size', '128x512'],
+    ['response_format', 'file'],
+    ['output_format', 'gif'],
+    ['output_compression', 101],
+    ['output_compression', 50],
+    ['stream', 'yes'],
+    ['partial_images', 4],
+    ['background', 'transparent'],
+    ['quality', 'best'],
+    ['moderation', 'none'],
+    ['user', 5],
+    ['model', 7],
+    ['seed', -1],
+    ['guidance_scale', 101],
+    ['num_inference_steps', 0],
+    ['negative_prompt', 5],
+    ['width', 128],
+    ['style', 'vivid'],
+  ]
+  for (const [param, value] of bad) {
+    const error = await errorOf(await api.post(path, { prompt: 'a', [param]: value }))
+    expect([param, value, error.status, error.type, error.param]).toEqual([param, value, 400, 'invalid_request_error', param])
+    expect(error.message).toContain(param)
+  }
+})
+
+test('other errors have the shape too, those from before a route included', async () => {
+  const send = (init: RequestInit, to = path): Promise<Response> => api.get(to, { method: 'POST', ...init })
+  const json = { 'Content-Type': 'application/json' }
+  expect(await errorOf(await send({ headers: json, body: '{' }))).toMatchObject({ status: 400, code: 'malformed_body' })
+  expect(await errorOf(await send({ body: 'a' }))).toMatchObject({ status: 415, code: 'unsupported_media_type' })
+  expect(await errorOf(await send({ headers: json, body: '[]' }))).toMatchObject({ status: 400, param: null })
+  expect(await errorOf(await send({}, '/v1/images/edits'))).toMatchObject({ status: 404, code: 'not_found' })
+  expect(await errorOf(await api.get(path))).toMatchObject({ status: 405, code: 'method_not_allowed' })
+  expect(await errorOf(await api.post(path, { prompt: 'a', model: 'x' }))).toMatchObject({ status: 404, param: 'model' })
+})
+
+test('null is absent, and what has no effect is taken', async () => {
+  const body = { n: null, size: null, model: null, seed: null, quality: 'high', moderation: 'low', user: 'me', background: 'opaque' }
+  const response = await generate(body, (id) => api.worker.succeed(id))
+  expect(response.status).toBe(200)
+  const id = response.headers.get('location')?.split('/').at(-1) ?? ''
+  const { data, ...rest } = (await response.json()) as { data: object[] }
+  expect(rest).toMatchObject({ size: '128x128', output_format: 'png', created: expect.any(Number) as number })
+  const b64 = Buffer.from(`picture 0 of ${id}`).toString('base64')
+  expect(data).toEqual([{ url: `${api.url}/images/${id}-0.png`, b64_json: b64 }])
+  expect(await api.worker.store.get(id)).toMatchObject({ dialect: 'openai' })
+})
+
+describe('what the client of openai is told to do about a job', () => {
+  const failed = { code: 'out_of_memory', message: 'The job needs more memory than the device has free.', retryable: true } as const
+
+  test('that failed: try again if that may help', async () => {
+    const response = await generate({}, (id) => api.worker.store.end(id, { status: 'failed', error: failed }))
+    expect(response.headers.get('x-should-retry')).toBeNull()
+    expect(await errorOf(response)).toEqual({ status: 500, type: 'server_error', code: failed.code, message: failed.message, param: null })
+    const final = { ...failed, retryable: false }
+    const never = await generate({}, (id) => api.worker.store.end(id, { status: 'failed', error: final }))
+    expect([never.status, never.headers.get('x-should-retry')]).toEqual([500, 'false'])
+  })
+
+  test('that was canceled: nothing', async () => {
+    const response = await generate({}, (id) => api.worker.store.requestCancel(id))
+    expect([response.status, response.headers.get('x-should-retry')]).toEqual([409, 'false'])
+  })
+
+  test('that takes longer than the wait: nothing, unless a key makes it the same job', async () => {
+    const response = await api.post(path, { prompt: 'a' })
+    expect([response.status, response.headers.get('x-should-retry')]).toEqual([504, 'false'])
+    expect((await api.get(response.headers.get('location') ?? '')).status).toBe(200)
+    const keyed = await api.post(path, { prompt: 'a' }, { 'Idempotency-Key': 'k' })
+    expect([keyed.status, keyed.headers.get('x-should-retry')]).toEqual([504, null])
+    const again = await api.post(path, { prompt: 'a' }, { 'Idempotency-Key': 'k' })
+    expect(again.headers.get('location')).toBe(keyed.headers.get('location'))
+    expect(again.headers.get('idempotency-replayed')).toBe('true')
+  })
+
+  test('that fails while it is streamed: an error event', async () => {
+    const response = await generate({ stream: true }, (id) => api.worker.store.end(id, { status: 'failed', error: failed }))
+    expect(response.headers.get('content-type')).toMatch(/^text\/event-stream/)
+    const text = await response.text()
+    const error = { message: failed.message, type: 'server_error', param: null, code: failed.code }
+    expect(text).toBe(`event: error\ndata: ${JSON.stringify({ type: 'error', error })}\n\n`)
+  })
+})
+
+test('previews are spread over the run, for streams only', () => {
+  const every = (body: Partial<ImagesRequest>): number | undefined => {
+    return toRequest(imagesRequestSchema.parse({ prompt: 'a', ...body }), { defaultSteps: 20 }).preview_every
+  }
+  expect(every({ stream: true, partial_images: 3 })).toBe(5)
+  expect(every({ stream: true, partial_images: 1, num_inference_steps: 9 })).toBe(4)
+  expect(every({ stream: true, partial_images: 3, num_inference_steps: 1 })).toBe(1)
+  expect(every({ stream: true, partial_images: 0 })).toBeUndefined()
+  expect(every({ stream: false, partial_images: 3 })).toBeUndefined()
+})

@@ -1,0 +1,120 @@
+import { afterAll, beforeAll, expect, test } from 'vitest'
+import { startTestApi } from '../../../test/start-api.ts'
+import type { TestApi } from '../../../test/start-api.ts'
+import type { Prediction } from './to-prediction.ts'
+
+let api: TestApi
+beforeAll(async () => {
+  api = await startTestApi()
+})
+afterAll(async () => {
+  await api.close()
+})
+
+const byModel = '/v1/models/local/tiny-scenes/predictions'
+
+type Body = Prediction & { detail: string; title: string }
+
+async function read(request: Promise<Response>): Promise<{ status: number; body: Body }> {
+  const response = await request
+  return { status: response.status, body: (await response.json()) as Body }
+}
+
+test('a version names its model with or without owner', async () => {
+  for (const version of ['tiny-scenes', 'local/tiny-scenes', 'local/tiny-scenes:tiny-scenes']) {
+    const { status, body } = await read(api.post('/v1/predictions', { version, input: { prompt: 'a' } }))
+    expect([status, body.model, body.version, body.status]).toEqual([201, 'local/tiny-scenes', 'tiny-scenes', 'starting'])
+    expect(body.urls.get).toBe(`${api.url}/v1/predictions/${body.id}`)
+  }
+  const unknown = await read(api.post('/v1/predictions', { version: 'a'.repeat(64), input: { prompt: 'a' } }))
+  expect([unknown.status, unknown.body.detail]).toEqual([422, `There is no model ${'a'.repeat(64)}. Served here: tiny-scenes.`])
+})
+
+test('what is refused is 422 with one line a field, or the status of /v1 with a detail', async () => {
+  const post = (body: unknown, headers?: Record<string, string>): ReturnType<typeof read> => read(api.post(byModel, body, headers))
+  const bad: [unknown, string][] = [
+    [{}, '- input: expected an object, got nothing\n'],
+    [{ input: { prompt: ' ' } }, '- input.prompt: expected text that is not blank, got " "\n'],
+    [{ input: { prompt: 'a', seed: null } }, '- input.seed: expected a number, got null\n'],
+    [{ input: { prompt: 'a', aspect_ratio: '1:1' } }, '- input.aspect_ratio: expected no field of this name, got "1:1"\n'],
+    [{ input: { prompt: 'a', width: 512 } }, '- input.width: expected a multiple of 16, at most 256, got 512\n'],
+    [{ input: { prompt: 'a' }, webhook: 'http://example.com' }, '- webhook: expected an https:// URL, got "http://example.com"\n'],
+  ]
+  for (const [sent, detail] of bad) expect(await post(sent)).toMatchObject({ status: 422, body: { detail, status: 422 } })
+  const filter = await post({ input: { prompt: 'a' }, webhook_events_filter: ['done'] })
+  expect(filter).toMatchObject({ status: 422, body: { detail: expect.stringMatching(/^- webhook_events_filter.0: /) as string } })
+  const late = await post({ input: { prompt: 'a' } }, { 'Cancel-After': 'soon' })
+  expect(late).toMatchObject({ status: 422, body: { detail: expect.stringMatching(/^- Cancel-After: /) as string } })
+  expect(await read(api.get('/v1/predictions/x'))).toMatchObject({
+    status: 404,
+    body: { detail: 'There is no such job.', title: 'There is nothing here.' },
+  })
+  expect(await read(api.get(byModel))).toMatchObject({ status: 405, body: { status: 405 } })
+})
+
+test('a webhook is told of everything unless it names events, in the words of /v1', async () => {
+  const filterOf = async (filter?: string[]): Promise<unknown> => {
+    const body = { input: { prompt: 'a' }, webhook: 'https://example.com/a', webhook_events_filter: filter }
+    const { id } = (await read(api.post(byModel, body))).body
+    const record = await api.worker.store.get(id)
+    expect(record?.dialect).toBe('replicate')
+    return record?.webhookEventsFilter
+  }
+  expect(await filterOf()).toEqual(['started', 'progress', 'completed'])
+  expect(await filterOf(['output'])).toEqual(['completed'])
+  expect(await filterOf(['start', 'logs'])).toEqual(['started', 'progress'])
+})
+
+test('a wait that ends in vain says starting, also when it runs already', async () => {
+  const key = { 'Idempotency-Key': 'wait' }
+  const body = { input: { prompt: 'a' } }
+  const made = await read(api.post(byModel, body, key))
+  await api.worker.store.start(made.body.id, 'w')
+  expect((await read(api.get(`/v1/predictions/${made.body.id}`))).body.status).toBe('processing')
+  const waited = await read(api.post(byModel, body, { ...key, Prefer: 'wait=1' }))
+  expect([waited.status, waited.body.id, waited.body.status]).toEqual([202, made.body.id, 'starting'])
+  await api.worker.succeed(made.body.id)
+  const ended = await read(api.post(byModel, body, { ...key, Prefer: 'wait' }))
+  expect([ended.status, ended.body.status, ended.body.output]).toEqual([201, 'succeeded', [`${api.url}/images/${made.body.id}-0.png`]])
+})
+
+test('Cancel-After limits the time to start and the time to run', async () => {
+  const { id } = (await read(api.post(byModel, { input: { prompt: 'a' } }, { 'Cancel-After': '1h2m3s' }))).body
+  const record = await api.worker.store.get(id)
+  expect([record?.timeoutSeconds, (record?.expiresAt ?? 0) - (record?.createdAt ?? 0)]).toEqual([3723, 3_723_000])
+})
+
+test('a failed prediction says why', async () => {
+  const { id } = (await read(api.post(byModel, { input: { prompt: 'a' } }))).body
+  await api.worker.store.end(id, { status: 'failed', error: { code: 'timeout', message: 'The job ran longer.', retryable: true } })
+  const { body } = await read(api.get(`/v1/predictions/${id}`))
+  expect(body).toMatchObject({
+    status: 'failed',
+    error: 'The job ran longer.',
+    output: null,
+    metrics: { total_time: expect.any(Number) as number },
+  })
+})
+
+test('a list goes on at its cursor until there is no more', async () => {
+  const other = await startTestApi({ redis: api.redis, env: { QUEUE_PREFIX: '{list}' } })
+  for (let i = 0; i < 101; i++) await other.submit({ prompt: `${i}` })
+  const first = (await (await other.get('/v1/predictions')).json()) as { next: string; results: Prediction[] }
+  expect(first.results.map(({ input }) => input.prompt).slice(0, 2)).toEqual(['100', '99'])
+  const second = (await (await fetch(first.next)).json()) as { next: null; results: Prediction[] }
+  expect([first.results.length, second.results.length, second.next]).toEqual([100, 1, null])
+  expect((await other.get('/v1/predictions?cursor=x')).status).toBe(422)
+  await other.close()
+})
+
+test('the signing secret is told to holders of an API key only', async () => {
+  const closed = await read(api.get('/v1/webhooks/default/secret'))
+  expect([closed.status, closed.body.detail.split('.')[0]]).toEqual([404, 'The secret is told only where API_KEYS are set'])
+  const keyed = await startTestApi({ redis: api.redis, env: { API_KEYS: 'secret-key' } })
+  const path = '/v1/webhooks/default/secret'
+  expect((await keyed.get(path)).status).toBe(401)
+  const told = await keyed.get(path, { headers: { Authorization: 'Bearer secret-key' } })
+  expect([told.status, told.headers.get('cache-control')]).toEqual([200, 'no-store'])
+  expect(await told.json()).toEqual({ key: expect.stringMatching(/^whsec_/) as string })
+  await keyed.close()
+})
