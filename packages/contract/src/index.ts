@@ -1,5 +1,6 @@
 export * from './errors.ts'
 export * from './job-events.ts'
+export * from './job-receipt.ts'
 export * from './job-request.ts'
 export * from './job.ts'
 export * from './keys.ts'

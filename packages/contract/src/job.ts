@@ -9,6 +9,7 @@
  */
 import { z } from 'zod'
 import { jobErrorCodes } from './errors.ts'
+import { receiptSchema, replaySchema } from './job-receipt.ts'
 import { jobInputSchema } from './job-request.ts'
 
 export const jobStatuses = ['queued', 'running', 'succeeded', 'failed', 'canceled'] as const
@@ -76,6 +77,8 @@ export const jobSchema = z
     output: z.object({ images: z.array(imageSchema) }).nullable(),
     error: jobErrorSchema.nullable(),
     timings: timingsSchema.nullable(),
+    receipt: receiptSchema.nullable().describe('What made the pictures, for POST /v1/jobs/{id}/replay; null until the job has succeeded.'),
+    replay: replaySchema.nullable().describe('How this job compares with the one it repeats; null when it repeats none.'),
   })
   .meta({ id: 'Job' })
 export type Job = z.infer<typeof jobSchema>

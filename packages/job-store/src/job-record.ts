@@ -1,5 +1,16 @@
 /** The record of a job as Redis keeps it: a hash of strings, one field each. Knows its encoding and nothing else. */
-import type { EndStatus, JobError, JobInput, JobStatus, Progress, StoredImage, Timings, WebhookEventName } from '@easel/contract'
+import type {
+  EndStatus,
+  JobError,
+  JobInput,
+  JobStatus,
+  Progress,
+  Provenance,
+  ReplayOf,
+  StoredImage,
+  Timings,
+  WebhookEventName,
+} from '@easel/contract'
 
 /** Another service's wire format that a job may be made through. Its webhook messages have that service's shape. */
 export type DialectName = 'openai' | 'replicate' | 'fal'
@@ -22,6 +33,8 @@ export interface NewJobRecord {
   requestId?: string
   /** The dialect it was made through; absent: none. */
   dialect?: DialectName
+  /** The job that it repeats; absent: none. */
+  replayOf?: ReplayOf
 }
 
 export interface JobRecord extends NewJobRecord {
@@ -39,6 +52,8 @@ export interface JobRecord extends NewJobRecord {
   output: { images: StoredImage[] } | undefined
   error: JobError | undefined
   timings: Timings | undefined
+  /** What made the pictures; with every success. */
+  provenance: Provenance | undefined
 }
 
 export interface JobEnd {
@@ -46,6 +61,7 @@ export interface JobEnd {
   output?: { images: StoredImage[] }
   error?: JobError
   timings?: Timings
+  provenance?: Provenance
 }
 
 export function toHash(record: NewJobRecord): string[] {
@@ -62,6 +78,7 @@ export function toHash(record: NewJobRecord): string[] {
     ['timeout_seconds', record.timeoutSeconds],
     ['request_id', record.requestId],
     ['dialect', record.dialect],
+    ['replay_of', record.replayOf === undefined ? undefined : JSON.stringify(record.replayOf)],
     ['total', record.input.num_inference_steps],
   ]
   return fields.flatMap(([name, value]) => (value === undefined ? [] : [name, String(value)]))
@@ -89,6 +106,7 @@ export function fromHash(hash: Record<string, string>): JobRecord | undefined {
     output: json('output') as JobRecord['output'],
     error: json('error') as JobRecord['error'],
     timings: json('timings') as JobRecord['timings'],
+    provenance: json('provenance') as JobRecord['provenance'],
   }
   if (hash['webhook'] !== undefined) record.webhook = hash['webhook']
   if (hash['webhook_events_filter'] !== undefined)
@@ -101,5 +119,7 @@ export function fromHash(hash: Record<string, string>): JobRecord | undefined {
   if (timeoutSeconds !== undefined) record.timeoutSeconds = timeoutSeconds
   if (hash['request_id'] !== undefined) record.requestId = hash['request_id']
   if (hash['dialect'] !== undefined) record.dialect = hash['dialect'] as DialectName
+  const replayOf = json('replay_of') as ReplayOf | undefined
+  if (replayOf !== undefined) record.replayOf = replayOf
   return record
 }

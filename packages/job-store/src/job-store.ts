@@ -136,8 +136,8 @@ export function createJobStore({ redis, prefix, now = Date.now }: JobStoreOption
       await run('easelPreview', id, step, image, dataUrl)
     },
 
-    async end(id, { status, output, error, timings }) {
-      const fields = Object.entries({ output, error, timings }).flatMap(([name, value]) =>
+    async end(id, { status, output, error, timings, provenance }) {
+      const fields = Object.entries({ output, error, timings, provenance }).flatMap(([name, value]) =>
         value === undefined ? [] : [name, JSON.stringify(value)],
       )
       const [result, detail] = (await run('easelEnd', id, status, ...fields)) as ['claimed' | 'ended' | 'missing', EndStatus]

@@ -3,7 +3,6 @@
  * store keeps the key.
  */
 import { createHash } from 'node:crypto'
-import type { CreateJobRequest } from '@easel/contract'
 import type { CreateOptions } from '@easel/job-store'
 import { describeValue } from '../middleware/field-errors.ts'
 import { refuseFields } from '../middleware/problem.ts'
@@ -14,7 +13,7 @@ const marginSeconds = 86_400
 /** `header`: the value as it came, plain or as a quoted string of structured fields. Throws `invalid_request` when it is no key. */
 export function toIdempotency(
   header: string,
-  { owner, request, resultTtlSeconds }: { owner: string; request: CreateJobRequest; resultTtlSeconds: number },
+  { owner, request, resultTtlSeconds }: { owner: string; request: object; resultTtlSeconds: number },
 ): NonNullable<CreateOptions['idempotency']> {
   const quoted = /^"((?:[^"\\]|\\["\\])*)"$/.exec(header)
   const key = quoted?.[1]?.replaceAll(/\\(["\\])/g, '$1') ?? header

@@ -4,7 +4,7 @@
  */
 import { v7 as uuidv7 } from 'uuid'
 import { ProblemError, jobIdCreatedAt } from '@easel/contract'
-import type { CreateJobRequest, ModelRecord } from '@easel/contract'
+import type { CreateJobRequest, ModelRecord, ReplayOf } from '@easel/contract'
 import type { DialectName, JobRecord, NewJobRecord } from '@easel/job-store'
 import type { AppDeps } from '../app.ts'
 import { describeValue } from '../middleware/field-errors.ts'
@@ -27,13 +27,17 @@ export interface SubmitContext {
   idempotencyKey?: string
   /** The dialect that the request came through. Default: none. */
   dialect?: DialectName
+  /** The job that the new one repeats. Default: none. */
+  replayOf?: ReplayOf
 }
 
-export async function submitJob(
-  deps: AppDeps,
-  request: CreateJobRequest,
-  context: SubmitContext,
-): Promise<{ record: JobRecord; /** Whether an earlier request made the job. */ replayed: boolean }> {
+export interface SubmittedJob {
+  record: JobRecord
+  /** Whether an earlier request with the same Idempotency-Key made the job. */
+  replayed: boolean
+}
+
+export async function submitJob(deps: AppDeps, request: CreateJobRequest, context: SubmitContext): Promise<SubmittedJob> {
   const { config, logger, store } = deps
 
   // 1. What can be judged without a model, so that a bad request gets the same answer with or without workers.
@@ -44,9 +48,11 @@ export async function submitJob(
   }
   if (errors.length > 0) throw refuseFields(errors)
 
-  const { owner, idempotencyKey } = context
+  const { owner, idempotencyKey, replayOf } = context
+  // A replay is another wish than the same request made anew.
+  const wish = replayOf === undefined ? request : { ...request, replayOf: replayOf.id }
   const idempotency =
-    idempotencyKey === undefined ? undefined : toIdempotency(idempotencyKey, { owner, request, resultTtlSeconds: config.RESULT_TTL })
+    idempotencyKey === undefined ? undefined : toIdempotency(idempotencyKey, { owner, request: wish, resultTtlSeconds: config.RESULT_TTL })
 
   // 2. What the model takes, and every default.
   const model = await findModel(deps, request.model)
@@ -117,6 +123,7 @@ function toNewRecord(request: CreateJobRequest, input: NewJobRecord['input'], co
   if (request.expires_in !== undefined) record.expiresAt = createdAt + request.expires_in * 1000
   if (request.timeout !== undefined) record.timeoutSeconds = request.timeout
   if (context.dialect !== undefined) record.dialect = context.dialect
+  if (context.replayOf !== undefined) record.replayOf = context.replayOf
   return record
 }
 
@@ -134,5 +141,6 @@ function freshState(steps: number): Omit<JobRecord, keyof NewJobRecord> {
     output: undefined,
     error: undefined,
     timings: undefined,
+    provenance: undefined,
   }
 }

@@ -1,7 +1,8 @@
 /** Maps a record to the job object that clients see. */
-import type { Image, Job, StoredImage } from '@easel/contract'
+import type { Image, Job, Receipt, StoredImage } from '@easel/contract'
 import type { JobRecord } from '@easel/job-store'
 import type { AppDeps } from '../app.ts'
+import { compareReplay } from './compare-replay.ts'
 import { estimateQueue } from './queue-estimate.ts'
 
 /** Life of a presigned URL in a job object: long enough to fetch it, short enough to be worthless in a log. */
@@ -23,6 +24,8 @@ export async function toJob(deps: AppDeps, record: JobRecord): Promise<Job> {
     output: images === undefined ? null : { images },
     error: record.error ?? null,
     timings: record.timings ?? null,
+    receipt: toReceipt(record),
+    replay: compareReplay(record),
   }
 }
 
@@ -31,6 +34,11 @@ async function toImage({ config, storage }: AppDeps, { key, ...rest }: StoredIma
   const direct = await storage.url(key, { expiresInSeconds: directUrlSeconds })
   if (direct === undefined) return { url, ...rest }
   return { url, direct_url: direct.url, direct_url_expires_at: direct.expiresAt.toISOString(), ...rest }
+}
+
+function toReceipt({ input, output, provenance }: JobRecord): Receipt | null {
+  if (output === undefined || provenance === undefined) return null
+  return { ...provenance, parameters: input, images: output.images.map(({ seed, sha256 }) => ({ seed, sha256 })) }
 }
 
 /** The stable URL of a stored image; its key is its path. */

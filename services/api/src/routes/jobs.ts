@@ -1,13 +1,16 @@
-/** POST /v1/jobs, GET /v1/jobs/{id}, POST /v1/jobs/{id}/cancel, with their ways to wait and to poll. What a job is and how it is made is the business of jobs/. */
+/** POST /v1/jobs, GET /v1/jobs/{id}, POST /v1/jobs/{id}/cancel and /replay, with their ways to wait and to poll. What a job is and how it is made is the business of jobs/. */
 import { OpenAPIHono, createRoute, z } from '@hono/zod-openapi'
 import type { Context } from 'hono'
 import { createJobRequestSchema, isEnded, jobSchema } from '@easel/contract'
+import type { Job } from '@easel/contract'
 import type { JobRecord } from '@easel/job-store'
 import type { Api, AppDeps, AppEnv } from '../app.ts'
 import { cancelJob } from '../jobs/cancel-job.ts'
 import { findJob } from '../jobs/find-job.ts'
 import { isEtagMatch, toJobEtag } from '../jobs/job-etag.ts'
+import { replayJob } from '../jobs/replay-job.ts'
 import { submitJob } from '../jobs/submit-job.ts'
+import type { SubmitContext, SubmittedJob } from '../jobs/submit-job.ts'
 import { toJob } from '../jobs/to-job.ts'
 import { jsonBody } from '../middleware/json-body.ts'
 import { parsePreferWait } from '../middleware/prefer-wait.ts'
@@ -21,6 +24,17 @@ const preferHeader = z
   .string()
   .optional()
   .meta({ description: '`wait=SECONDS`: answer when the job has ended, or after that time. Capped by the server.', examples: ['wait=30'] })
+/** Of the requests that make a job. */
+const submitHeaders = z.object({
+  prefer: preferHeader,
+  'idempotency-key': z.string().optional().meta({
+    description: 'Makes a repeated request safe: the same key and body give the same job. 1 to 255 ASCII characters.',
+  }),
+})
+const submitAnswers = {
+  200: { description: 'The job has ended within the time of `Prefer: wait`.', content: jobContent },
+  202: { description: 'The job is queued. `Location` is where to poll it.', content: jobContent },
+}
 const jobParams = z.object({ id: z.string().meta({ description: 'Id of the job.' }) })
 
 export function jobRoutes(deps: AppDeps): Api {
@@ -32,17 +46,11 @@ export function jobRoutes(deps: AppDeps): Api {
     summary: 'Submit a job',
     middleware: jsonBody(deps.config.MAX_BODY_BYTES),
     request: {
-      headers: z.object({
-        prefer: preferHeader,
-        'idempotency-key': z.string().optional().meta({
-          description: 'Makes a repeated request safe: the same key and body give the same job. 1 to 255 ASCII characters.',
-        }),
-      }),
+      headers: submitHeaders,
       body: { required: true, content: { 'application/json': { schema: createJobRequestSchema } } },
     },
     responses: {
-      200: { description: 'The job has ended within the time of `Prefer: wait`.', content: jobContent },
-      202: { description: 'The job is queued. `Location` is where to poll it.', content: jobContent },
+      ...submitAnswers,
       ...describeProblems(
         'unauthorized',
         'rate_limited',
@@ -59,15 +67,9 @@ export function jobRoutes(deps: AppDeps): Api {
     },
   })
   app.openapi(create, async (c) => {
-    const { owner, requestId } = c.var
-    const idempotencyKey = c.req.header('idempotency-key')
-    const context = { owner, requestId, ...(idempotencyKey !== undefined && { idempotencyKey }) }
-    const { record: submitted, replayed } = await submitJob(deps, c.req.valid('json'), context)
-    c.header('Location', `/v1/jobs/${submitted.id}`)
-    if (replayed) c.header('Idempotency-Replayed', 'true')
-    const { record, waited } = await waitAsPreferred(deps, c, submitted)
-    if (!isEnded(record.status)) c.header('Retry-After', String(pollSeconds))
-    return c.json(await toJob(deps, record), waited && isEnded(record.status) ? 200 : 202)
+    const submitted = await submitJob(deps, c.req.valid('json'), toSubmitContext(c))
+    const { job, status } = await answerSubmit(deps, c, submitted)
+    return c.json(job, status)
   })
 
   const get = createRoute({
@@ -115,7 +117,57 @@ export function jobRoutes(deps: AppDeps): Api {
     c.var.logger.info({ jobId: record.id, status: record.status }, 'cancel accepted')
     return c.json(await toJob(deps, record), ended ? 200 : 202)
   })
+
+  const replay = createRoute({
+    method: 'post',
+    path: '/v1/jobs/{id}/replay',
+    summary: 'Make the pictures of a job again',
+    description:
+      'A new job with the parameters of the receipt. When it has succeeded, its `replay` says whether the files have the same bytes, and ' +
+      'what it was made with that differs. How the first job was run and followed (webhook, priority, timeout and the like) is not repeated.',
+    request: { params: jobParams, headers: submitHeaders },
+    responses: {
+      ...submitAnswers,
+      ...describeProblems(
+        'unauthorized',
+        'rate_limited',
+        'not_found',
+        'no_receipt',
+        'expired',
+        'invalid_request',
+        'model_not_found',
+        'idempotency_mismatch',
+        'queue_full',
+        'queue_unavailable',
+        'no_worker',
+      ),
+    },
+  })
+  app.openapi(replay, async (c) => {
+    const submitted = await replayJob(deps, c.req.valid('param').id, toSubmitContext(c))
+    const { job, status } = await answerSubmit(deps, c, submitted)
+    return c.json(job, status)
+  })
   return app
+}
+
+function toSubmitContext(c: Context<AppEnv>): SubmitContext {
+  const { owner, requestId } = c.var
+  const idempotencyKey = c.req.header('idempotency-key')
+  return { owner, requestId, ...(idempotencyKey !== undefined && { idempotencyKey }) }
+}
+
+/** Sets the headers of an answer to a request that made a job, after the wait that it prefers. */
+async function answerSubmit(
+  deps: AppDeps,
+  c: Context<AppEnv>,
+  { record: submitted, replayed }: SubmittedJob,
+): Promise<{ job: Job; status: 200 | 202 }> {
+  c.header('Location', `/v1/jobs/${submitted.id}`)
+  if (replayed) c.header('Idempotency-Replayed', 'true')
+  const { record, waited } = await waitAsPreferred(deps, c, submitted)
+  if (!isEnded(record.status)) c.header('Retry-After', String(pollSeconds))
+  return { job: await toJob(deps, record), status: waited && isEnded(record.status) ? 200 : 202 }
 }
 
 /** Waits for the end of the job as long as the request prefers; a client that leaves and a server that stops end the wait. */

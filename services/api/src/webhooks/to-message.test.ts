@@ -38,8 +38,28 @@ const ended: Job = {
   output: { images: [image] },
   error: null,
   timings: { queue_ms: 1, encode_ms: 2, denoise_ms: 3, decode_ms: 4, upload_ms: 5, total_ms: 15 },
+  receipt: {
+    model: { id: 'tiny-scenes', content_hash: 'b'.repeat(64) },
+    runtime: 'onnxruntime-node 1.30.0',
+    provider: 'cpu',
+    platform: 'linux-x64',
+    scheduler: { class: 'FlowMatchEulerDiscreteScheduler', config: { shift: 3 } },
+    encoder: { name: 'sharp 0.35.5', png_compression_level: 6, metadata: 'full' },
+    parameters: input,
+    images: [{ seed: 7, sha256: image.sha256 }],
+  },
+  replay: { of: '0198c0de-0000-7000-8000-000000000001', identical: true, note: null },
 }
-const running: Job = { ...ended, status: 'running', completed_at: null, output: null, timings: null, progress: { step: 8, total: 20 } }
+const running: Job = {
+  ...ended,
+  status: 'running',
+  completed_at: null,
+  output: null,
+  timings: null,
+  receipt: null,
+  replay: { of: '0198c0de-0000-7000-8000-000000000001', identical: null, note: null },
+  progress: { step: 8, total: 20 },
+}
 const queued: Job = { ...running, status: 'queued', started_at: null, progress: { step: 0, total: 20 }, queue_position: 3, eta_seconds: 9 }
 
 function parse(body: string): WebhookBody {
@@ -94,6 +114,8 @@ describe('a webhook message', () => {
     expect(data.input.prompt).toMatch(/^(🏠)+… \[the first \d+ of 4000 characters\]$/u)
     expect(data.input.prompt.isWellFormed()).toBe(true)
     expect(data.input.negative_prompt).toBe('short')
+    // It repeats the prompts, and can be had from the job.
+    expect(data.receipt).toBeNull()
   })
 
   test('that could not be longer still fits, without the links that can be had again', () => {

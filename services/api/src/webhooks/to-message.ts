@@ -28,7 +28,16 @@ export function toMessage(event: WebhookEventName, job: Job, now: number, render
 }
 
 function toJobAt(event: WebhookEventName, job: Job): Job | undefined {
-  const before: Job = { ...job, completed_at: null, progress: { ...job.progress, step: 0 }, output: null, error: null, timings: null }
+  const before: Job = {
+    ...job,
+    completed_at: null,
+    progress: { ...job.progress, step: 0 },
+    output: null,
+    error: null,
+    timings: null,
+    receipt: null,
+    replay: job.replay === null ? null : { ...job.replay, identical: null, note: null },
+  }
   if (event === 'queued') {
     if (job.status === 'queued') return job
     return { ...before, status: 'queued', started_at: null, queue_position: null, eta_seconds: null }
@@ -45,14 +54,16 @@ const promptFields = ['prompt', 'prompt_2', 'prompt_3', 'negative_prompt', 'nega
 const promptLimits = [4000, 2000, 1000, 500, 200, 100] as const
 
 /**
- * JSON of at most `maxWebhookBodyBytes` bytes. Whoever gets the message knows the prompts, so these are cut first, and say so; then the
- * presigned links are left out, which can be had from the job at any time.
+ * JSON of at most `maxWebhookBodyBytes` bytes. The receipt, which can be had from the job at any time, is left out first. Whoever gets the
+ * message knows the prompts, so these are cut next, and say so; then the presigned links are left out, also to be had from the job.
  */
 function toBody(seen: Job, render: (job: Job) => unknown): string {
   const whole = JSON.stringify(render(seen))
   if (fits(whole)) return whole
-  let text = whole
-  for (const job of [seen, withoutDirectUrls(seen)]) {
+  const shorter: Job = { ...seen, receipt: null }
+  let text = JSON.stringify(render(shorter))
+  if (fits(text)) return text
+  for (const job of [shorter, withoutDirectUrls(shorter)]) {
     for (const limit of promptLimits) {
       text = JSON.stringify(render({ ...job, input: shortenPrompts(job.input, limit) }))
       if (fits(text)) return text

@@ -1,0 +1,67 @@
+/**
+ * What it takes to make a job's pictures again: parts, parameters and the hash of every file. The worker writes what it was made with
+ * (`provenance`) when the job succeeds; the rest of the receipt is the job's input and output.
+ */
+import { z } from 'zod'
+import { jobInputSchema } from './job-request.ts'
+
+export const imageMetadataLevels = ['full', 'no-prompts', 'none'] as const
+export type ImageMetadataLevel = (typeof imageMetadataLevels)[number]
+
+/** What made the files of a job, apart from its parameters. */
+export const provenanceSchema = z.object({
+  model: z.object({
+    id: z.string().describe('Name of the model.'),
+    content_hash: z.string().describe('sha256 over the model’s files, in hex.'),
+  }),
+  runtime: z.string().describe('Name and version of the inference runtime.'),
+  provider: z.string().describe('Execution provider the graphs ran on.'),
+  platform: z.string().describe('Operating system and processor architecture of the worker, such as `linux-x64`.'),
+  scheduler: z.object({
+    class: z.string().describe('Class of the scheduler, in diffusers’ words.'),
+    config: z.record(z.string(), z.unknown()).describe('Its complete configuration.'),
+  }),
+  encoder: z.object({
+    name: z.string().describe('Name and version of the library that wrote the files.'),
+    png_compression_level: z.int().describe('zlib level of PNG files, 0 to 9.'),
+    metadata: z.enum(imageMetadataLevels).describe('What the files say about themselves: IMAGE_METADATA of the worker.'),
+  }),
+})
+export type Provenance = z.infer<typeof provenanceSchema>
+
+export const receiptSchema = z
+  .object({
+    ...provenanceSchema.shape,
+    parameters: jobInputSchema.describe('Every parameter as it was used, nothing left to a default.'),
+    images: z.array(
+      z.object({
+        seed: z.int().describe('The seed that makes this picture alone.'),
+        sha256: z.string().describe('Of the file, in hex.'),
+      }),
+    ),
+  })
+  .meta({ id: 'Receipt' })
+export type Receipt = z.infer<typeof receiptSchema>
+
+/** What a new job remembers of the job it repeats; it may outlive that job. */
+export interface ReplayOf {
+  id: string
+  provenance: Provenance
+  /** Of the files, in hex, in order. */
+  sha256: readonly string[]
+}
+
+export const replaySchema = z
+  .object({
+    of: z.string().describe('Id of the job that is repeated.'),
+    identical: z
+      .boolean()
+      .nullable()
+      .describe('Whether every file has the same bytes as that job’s; null while the job has not succeeded.'),
+    note: z
+      .string()
+      .nullable()
+      .describe('What the two were made with that is not the same, such as model files or runtime; null when there is nothing to say.'),
+  })
+  .meta({ id: 'Replay' })
+export type Replay = z.infer<typeof replaySchema>
