@@ -7,9 +7,12 @@ import type { S3Server } from './server-under-test.ts'
 
 /**
  * A port that passes every byte on to the server. `onRequestBytes` sees them with the count so far on that connection; `hold` keeps the
- * connection where it is until the server ends it.
+ * connection where it is until the server ends it, `delayMs` passes the bytes on that many milliseconds later.
  */
-export async function startForwarder(server: S3Server, onRequestBytes: (chunk: Buffer, total: number) => 'pass' | 'hold'): Promise<string> {
+export async function startForwarder(
+  server: S3Server,
+  onRequestBytes: (chunk: Buffer, total: number) => 'pass' | 'hold' | { delayMs: number },
+): Promise<string> {
   const { hostname, port } = new URL(server.endpoint)
   const sockets = new Set<Socket>()
   const forwarder = createTcpServer((downstream) => {
@@ -17,8 +20,14 @@ export async function startForwarder(server: S3Server, onRequestBytes: (chunk: B
     let total = 0
     downstream.on('data', (chunk) => {
       total += chunk.length
-      if (onRequestBytes(chunk, total) === 'pass') upstream.write(chunk)
+      const verdict = onRequestBytes(chunk, total)
+      if (verdict === 'pass') upstream.write(chunk)
       else downstream.pause()
+      if (typeof verdict === 'string') return
+      setTimeout(() => {
+        if (upstream.writable) upstream.write(chunk)
+        downstream.resume()
+      }, verdict.delayMs)
     })
     upstream.on('data', (chunk) => downstream.write(chunk))
     for (const [socket, other] of [
