@@ -32,8 +32,6 @@ const job: Job = {
   timings: null,
   receipt: null,
   replay: null,
-  receipt: null,
-  replay: null,
 }
 
 function bodyOf(dialect: Parameters<typeof toRenderBody>[0], of: Job = job): Record<string, unknown> {
