@@ -40,6 +40,8 @@ export interface Keys {
   ended: string
   /** Hash: counters over all replicas (total requests, jobs by outcome). */
   counters: string
+  /** String with expiry: the api replica that tells the metrics of the whole service. */
+  metricsLock: string
   /** Pub/sub channel: the id of a job whose stream has something new. It only wakes readers. */
   wakeChannel: string
   /** Pub/sub channel: the id of a running job whose cancel was requested. */
@@ -61,6 +63,7 @@ export function createKeys(prefix: string = defaultQueuePrefix): Keys {
     index: (owner, status) => `${prefix}:index:${owner}${status === undefined ? '' : `:${status}`}`,
     ended: `${prefix}:ended`,
     counters: `${prefix}:counters`,
+    metricsLock: `${prefix}:metrics-lock`,
     wakeChannel: `${prefix}:wake`,
     cancelChannel: `${prefix}:cancel`,
   }

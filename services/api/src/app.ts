@@ -18,16 +18,19 @@ import { falRoutes } from './dialects/fal/fal-routes.ts'
 import { openAiRoutes } from './dialects/openai/openai-routes.ts'
 import { replicateRoutes } from './dialects/replicate/replicate-routes.ts'
 import type { JobFollower } from './events/job-follower.ts'
+import type { ApiMetrics } from './metrics/api-metrics.ts'
 import { apiKeys } from './middleware/api-keys.ts'
 import { refuseInvalid } from './middleware/problem.ts'
 import { rateLimit } from './middleware/rate-limit.ts'
 import { requestLog } from './middleware/request-log.ts'
+import { requestMetrics } from './middleware/request-metrics.ts'
 import { capabilitiesRoutes } from './routes/capabilities.ts'
 import { eventRoutes } from './routes/events.ts'
 import { healthRoutes } from './routes/health.ts'
 import { imageRoutes } from './routes/images.ts'
 import { jobListRoutes } from './routes/job-list.ts'
 import { jobRoutes } from './routes/jobs.ts'
+import { metricsRoutes } from './routes/metrics.ts'
 import { webhookRoutes } from './routes/webhooks.ts'
 
 /** Everything the routes need from outside; opened and closed by whoever calls `createApp`. */
@@ -45,6 +48,7 @@ export interface AppDeps {
   storage: Storage
   follower: JobFollower
   logger: Logger
+  metrics: ApiMetrics
   /** Clock, ms since the epoch. */
   now: () => number
   /** Aborts when the api takes no more requests: streams without an end of their own end then, everything else may finish. */
@@ -92,6 +96,7 @@ export function createApp(deps: AppDeps, { eventHeartbeatMs }: AppOptions = {}):
 
   app.use(requestId({ limitLength: 128 }))
   app.use(requestLog(logger))
+  app.use(requestMetrics(deps.metrics))
   app.use(cors({ origin: config.CORS_ORIGINS.includes('*') ? '*' : config.CORS_ORIGINS, exposeHeaders: exposedHeaders, maxAge: 600 }))
   app.use(apiKeys(config.API_KEYS))
   if (config.RATE_LIMIT !== undefined) {
@@ -101,6 +106,7 @@ export function createApp(deps: AppDeps, { eventHeartbeatMs }: AppOptions = {}):
   app.use(methodNotAllowed({ app, onMethodNotAllowed: sendMethodNotAllowed }))
 
   app.route('/', healthRoutes(deps))
+  app.route('/', metricsRoutes(deps))
   app.route('/', capabilitiesRoutes(deps))
   app.route('/', jobRoutes(deps))
   app.route('/', jobListRoutes(deps))

@@ -7,7 +7,7 @@ import type { Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { createAdaptorServer } from '@hono/node-server'
 import type { Logger } from 'pino'
-import { createJobQueues, createJobStore, createModelRegistry, createRedis, createWebhookOutbox } from '@easel/job-store'
+import { createJobQueues, createJobStore, createModelRegistry, createRedis, createWebhookOutbox, watchEnds } from '@easel/job-store'
 import { createStorage, toStorageOptions } from '@easel/storage'
 import { createApp } from './app.ts'
 import type { AppDeps } from './app.ts'
@@ -15,6 +15,7 @@ import type { ApiConfig } from './config.ts'
 import { unwrapProxied } from './dialects/fal/unwrap-proxied.ts'
 import { createJobFollower } from './events/job-follower.ts'
 import { logTotals } from './log-totals.ts'
+import { createApiMetrics } from './metrics/api-metrics.ts'
 import { startMaintenance } from './maintenance/start-maintenance.ts'
 import { startDelivery } from './webhooks/start-delivery.ts'
 import type { DeliveryOptions } from './webhooks/start-delivery.ts'
@@ -80,7 +81,8 @@ function openDeps(config: ApiConfig, logger: Logger, now: () => number): Omit<Ap
   const { REDIS_URL: url, QUEUE_PREFIX: prefix } = config
   const redis = createRedis({ url, use: 'request', onError })
   const subscriber = createRedis({ url, use: 'worker', onError })
-  const store = createJobStore({ redis, prefix, now })
+  const metrics = createApiMetrics()
+  const store = watchEnds(createJobStore({ redis, prefix, now }), metrics.countEnd)
   return {
     config,
     redis,
@@ -92,6 +94,7 @@ function openDeps(config: ApiConfig, logger: Logger, now: () => number): Omit<Ap
     storage: createStorage(toStorageOptions(config)),
     follower: createJobFollower({ store, subscriber, onError: (error) => logger.warn({ err: error }, 'job follower') }),
     logger,
+    metrics,
     now,
   }
 }

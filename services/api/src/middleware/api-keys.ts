@@ -22,7 +22,7 @@ export interface ApiKey {
 /** Owner of all jobs while no keys are set. */
 export const publicOwner = 'public'
 
-const openPaths = new Set(['/', '/docs', '/openapi.json', '/livez', '/readyz', '/favicon.ico'])
+const openPaths = new Set(['/', '/docs', '/openapi.json', '/livez', '/readyz', '/metrics', '/favicon.ico'])
 const openFolders = ['/images/', '/playground/', '/docs/']
 
 /** Whether a path is served to everyone, key or not. */

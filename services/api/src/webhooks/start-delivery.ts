@@ -60,7 +60,7 @@ class DeliveryFailed extends Error {
 }
 
 export function startDelivery(deps: AppDeps, options: DeliveryOptions): Delivery {
-  const { config, logger, now, redis, store } = deps
+  const { config, logger, metrics, now, redis, store } = deps
   const { connection, concurrency = 64, perOrigin = 8, timeoutMs = 15_000, lookup } = options
   const delays = config.WEBHOOK_RETRY_DELAYS
   const slots = createHostSlots({ perOrigin })
@@ -111,6 +111,7 @@ export function startDelivery(deps: AppDeps, options: DeliveryOptions): Delivery
     const durationMs = Math.round(performance.now() - startedAt)
     const attempt = { message_id: made.id, event, at: new Date(at).toISOString(), duration_ms: durationMs, status, ok, error }
     await addAttempt(redis, store.keys, jobId, attempt)
+    metrics.countWebhookAttempt(ok ? 'delivered' : 'failed')
     await store.increment(ok ? 'webhook_attempts:ok' : 'webhook_attempts:failed')
     const line = { jobId, requestId: record.requestId, event, origin, status, durationMs, attempt: message.attemptsMade + 1 }
     if (ok) {

@@ -1,0 +1,33 @@
+/** A job store that tells which ends were claimed through it: by this process, and by no other. Runs in the api and in the worker. */
+import type { EndStatus, JobErrorCode } from '@easel/contract'
+import type { JobStore } from './job-store.ts'
+
+/** `code`: of a failure. */
+export type OnEnd = (status: EndStatus, code?: JobErrorCode) => void
+
+export function watchEnds(store: JobStore, onEnd: OnEnd): JobStore {
+  return {
+    ...store,
+    async start(id, workerId) {
+      const result = await store.start(id, workerId)
+      if (result === 'canceled') onEnd('canceled')
+      if (result === 'expired') onEnd('failed', 'expired')
+      return result
+    },
+    async end(id, end) {
+      const result = await store.end(id, end)
+      if (result.result === 'claimed') onEnd(result.status, result.status === 'failed' ? end.error?.code : undefined)
+      return result
+    },
+    async requestCancel(id) {
+      const result = await store.requestCancel(id)
+      if (result === 'canceled') onEnd('canceled')
+      return result
+    },
+    async expire(id) {
+      const expired = await store.expire(id)
+      if (expired) onEnd('failed', 'expired')
+      return expired
+    },
+  }
+}

@@ -1,0 +1,60 @@
+/**
+ * What this api process counts, in Prometheus' terms. One registry for each api, so that two in one process do not mix. Knows neither
+ * HTTP frameworks nor Redis: whoever sees something happen says so here.
+ */
+import { collectDefaultMetrics, Counter, Histogram, Registry } from 'prom-client'
+import type { OnEnd } from '@easel/job-store'
+
+export interface ApiMetrics {
+  readonly registry: Registry
+  countRequest(labels: { method: string; route: string; status: number }, seconds: number): void
+  countEnd: OnEnd
+  countWebhookAttempt(result: 'delivered' | 'failed'): void
+}
+
+const requestBuckets = [0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60]
+
+export function createApiMetrics(): ApiMetrics {
+  const registry = new Registry()
+  const registers = [registry]
+  collectDefaultMetrics({ register: registry })
+  const requests = new Counter({
+    name: 'http_requests_total',
+    help: 'Requests answered.',
+    labelNames: ['method', 'route', 'status'],
+    registers,
+  })
+  const durations = new Histogram({
+    name: 'http_request_duration_seconds',
+    help: 'Time to the head of the answer.',
+    labelNames: ['method', 'route'],
+    buckets: requestBuckets,
+    registers,
+  })
+  const ends = new Counter({
+    name: 'jobs_total',
+    help: 'Jobs whose end this process claimed; code is empty unless failed.',
+    labelNames: ['status', 'code'],
+    registers,
+  })
+  const attempts = new Counter({
+    name: 'webhook_attempts_total',
+    help: 'Attempts to deliver webhook messages.',
+    labelNames: ['result'],
+    registers,
+  })
+  // A series that appears with its first event has no rate for it.
+  for (const result of ['delivered', 'failed']) attempts.inc({ result }, 0)
+  ends.inc({ status: 'canceled', code: '' }, 0)
+  ends.inc({ status: 'failed', code: 'expired' }, 0)
+
+  return {
+    registry,
+    countRequest({ method, route, status }, seconds) {
+      requests.inc({ method, route, status })
+      durations.observe({ method, route }, seconds)
+    },
+    countEnd: (status, code) => ends.inc({ status, code: code ?? '' }),
+    countWebhookAttempt: (result) => attempts.inc({ result }),
+  }
+}

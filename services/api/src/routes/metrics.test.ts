@@ -1,0 +1,67 @@
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { startTestApi } from '../../test/start-api.ts'
+import type { TestApi } from '../../test/start-api.ts'
+
+let api: TestApi
+let replica: TestApi
+beforeAll(async () => {
+  api = await startTestApi({ env: { API_KEYS: 'a-key-of-ours', RATE_LIMIT: '1000/min' } })
+  replica = await startTestApi({ redis: api.redis, model: null })
+})
+afterAll(async () => {
+  await replica?.close()
+  await api?.close()
+  await api?.redis.stop()
+})
+
+const headers = { Authorization: 'Bearer a-key-of-ours' }
+
+async function scrape(of: TestApi): Promise<Map<string, number>> {
+  const response = await of.get('/metrics')
+  expect([response.status, response.headers.get('content-type')]).toEqual([200, expect.stringContaining('text/plain')])
+  const lines = (await response.text()).split('\n').filter((line) => line !== '' && !line.startsWith('#'))
+  return new Map(lines.map((line) => [line.slice(0, line.lastIndexOf(' ')), Number(line.slice(line.lastIndexOf(' ') + 1))]))
+}
+
+describe('GET /metrics', () => {
+  test('counts requests by route, not by id, and those that meet no route as one', async () => {
+    for (const path of ['/v1/jobs/1', '/v1/jobs/2', '/no/such/path']) await api.get(path, { headers })
+    await api.get('/v1/jobs')
+    const metrics = await scrape(api)
+    expect(metrics.get('http_requests_total{method="GET",route="/v1/jobs/:id",status="404"}')).toBe(2)
+    expect(metrics.get('http_requests_total{method="GET",route="none",status="404"}')).toBe(1)
+    expect([...metrics.keys()].filter((name) => name.includes('status="401"'))).toHaveLength(1)
+    expect(metrics.get('http_request_duration_seconds_count{method="GET",route="/v1/jobs/:id"}')).toBe(2)
+    expect(metrics.get('nodejs_eventloop_lag_p99_seconds')).toBeGreaterThanOrEqual(0)
+  })
+
+  test('tells depth, age and work of the queue from one replica alone, until that one is asked no more', async () => {
+    const before = await scrape(api)
+    expect([before.get('queue_depth{state="waiting"}'), before.get('oldest_job_age_seconds'), before.get('gpu_seconds_queued')]).toEqual([
+      0, 0, 0,
+    ])
+    // 20 ms a step of a picture of 128 × 128: 10 steps × 2 pictures; and 4 steps of a quarter of the size.
+    const first = { prompt: 'a', num_inference_steps: 10, num_images_per_prompt: 2 }
+    const second = { prompt: 'b', num_inference_steps: 4, width: 64, height: 64 }
+    for (const body of [first, second]) expect((await api.post('/v1/jobs', body, headers)).status).toBe(202)
+    const metrics = await scrape(api)
+    expect(metrics.get('queue_depth{state="waiting"}')).toBe(2)
+    expect(metrics.get('queue_depth{state="active"}')).toBe(0)
+    expect(metrics.get('gpu_seconds_queued')).toBeCloseTo(0.02 * (20 + 1), 5)
+    expect(metrics.get('oldest_job_age_seconds')).toBeGreaterThan(0)
+    expect(metrics.get('workers{model="tiny-scenes"}')).toBe(0)
+
+    const other = await scrape(replica)
+    expect(other.has('queue_depth{state="waiting"}')).toBe(false)
+    expect(other.has('nodejs_eventloop_lag_p99_seconds')).toBe(true)
+    await api.deps.redis.pexpire(api.deps.store.keys.metricsLock, 1)
+    await expect.poll(async () => (await scrape(replica)).get('queue_depth{state="waiting"}')).toBe(2)
+    expect((await scrape(api)).has('queue_depth{state="waiting"}')).toBe(false)
+  })
+
+  test('counts a job canceled while it waited, once', async () => {
+    const job = (await (await api.post('/v1/jobs', { prompt: 'c' }, headers)).json()) as { id: string }
+    for (const _ of [1, 2]) await api.post(`/v1/jobs/${job.id}/cancel`, {}, headers)
+    expect((await scrape(api)).get('jobs_total{status="canceled",code=""}')).toBe(1)
+  })
+})
