@@ -21,8 +21,11 @@ const composeSchema = z.looseObject({ services: z.record(z.string(), serviceSche
 const compose = composeSchema.parse(parse(read('docker-compose.yml'), { merge: true }))
 const service = (name: string): z.infer<typeof serviceSchema> => serviceSchema.parse(compose.services[name])
 
-/** What the image or the compose file decides, so that the rest of it fits. MODEL_PATH is only another name for MODEL. */
-const decidedHere = new Set(['HOST', 'MODEL_PATH', 'STORAGE_DIR'])
+/**
+ * What the image or the compose file decides, so that the rest of it fits. MODEL_PATH is only another name for MODEL. Which GPU a container
+ * has is said by docker-compose.gpu.yml, and an empty CUDA_VISIBLE_DEVICES would hide it.
+ */
+const decidedHere = new Set(['HOST', 'MODEL_PATH', 'STORAGE_DIR', 'CUDA_VISIBLE_DEVICES'])
 
 describe.each([
   ['api', apiVariables],
@@ -42,7 +45,7 @@ describe.each([
 
   it('starts from an image that copies every workspace package the service needs', () => {
     const copied = [...read(`services/${name}/Dockerfile`).matchAll(/^COPY (packages\/\S+) /gm)].map((match) => match[1] ?? '')
-    expect(copied.sort()).toEqual([...workspacePackages(`services/${name}`)].sort())
+    expect([...new Set(copied)].sort()).toEqual([...workspacePackages(`services/${name}`)].sort())
   })
 })
 
