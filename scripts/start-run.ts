@@ -8,6 +8,7 @@ import { once } from 'node:events'
 import { existsSync } from 'node:fs'
 import { endServices, failWhenOneEnds, type ServiceName, type ServiceProcess, startService, untilOk } from './service-process.ts'
 import { openEmbeddedRedis } from './setup/embedded-redis.ts'
+import { ensurePlayground } from './setup/ensure-playground.ts'
 import { onStopSignals } from './stop-signals.ts'
 
 /** Longer than any service takes to hand over after its own SHUTDOWN_GRACE (seconds). */
@@ -28,6 +29,7 @@ async function main(names: ServiceName[]): Promise<number> {
   const services: ServiceProcess[] = []
   let redis: { url: string; stop(): Promise<void> } | undefined
   try {
+    if (names.includes('api')) ensurePlayground()
     redis = process.env['REDIS_URL'] === undefined ? await openEmbeddedRedis('data/redis') : undefined
     const env = { ...process.env, REDIS_URL: redis?.url ?? process.env['REDIS_URL'] }
     for (const name of names) services.push(startService(name, env))
@@ -55,7 +57,7 @@ async function announce(names: ServiceName[]): Promise<void> {
     console.log(`The api answers at ${local} and takes jobs once a worker has started (npm run start:worker).`)
   }
   await untilOk(`${local}/readyz`, stopping.signal)
-  console.log(`Easel is ready to take jobs at ${process.env['PUBLIC_URL'] ?? local}`)
+  console.log(`Easel is ready: open ${process.env['PUBLIC_URL'] ?? local} in a browser, or post jobs to it.`)
 }
 
 async function untilStopped(): Promise<void> {

@@ -30,6 +30,7 @@ import { healthRoutes } from './routes/health.ts'
 import { imageRoutes } from './routes/images.ts'
 import { jobListRoutes } from './routes/job-list.ts'
 import { jobRoutes } from './routes/jobs.ts'
+import { pageRoutes } from './routes/pages.ts'
 import { metricsRoutes } from './routes/metrics.ts'
 import { webhookRoutes } from './routes/webhooks.ts'
 
@@ -105,6 +106,8 @@ export function createApp(deps: AppDeps, { eventHeartbeatMs }: AppOptions = {}):
   }
   app.use(methodNotAllowed({ app, onMethodNotAllowed: sendMethodNotAllowed }))
 
+  // Before the welcome, which is for those who want no page.
+  app.route('/', pageRoutes(deps))
   app.route('/', healthRoutes(deps))
   app.route('/', metricsRoutes(deps))
   app.route('/', capabilitiesRoutes(deps))

@@ -6,8 +6,8 @@ export interface ReceivedEvent {
   data: unknown
 }
 
-/** Comments come as events of the name `:`. */
-export async function* readEvents(response: Response): AsyncGenerator<ReceivedEvent> {
+/** Comments come as events of the name `:`. `queue` events, which come by the clock, are left out unless `queue` is set. */
+export async function* readEvents(response: Response, { queue = false } = {}): AsyncGenerator<ReceivedEvent> {
   if (response.body === null) throw new Error('Expected a body, got none')
   let text = ''
   for await (const chunk of response.body.pipeThrough(new TextDecoderStream())) {
@@ -20,6 +20,7 @@ export async function* readEvents(response: Response): AsyncGenerator<ReceivedEv
       )
       if (fields.has('')) yield { id: '', event: ':', data: fields.get('') }
       const data = fields.get('data')
+      if (fields.get('event') === 'queue' && !queue) continue
       if (data !== undefined) yield { id: fields.get('id') ?? '', event: fields.get('event') ?? '', data: JSON.parse(data) as unknown }
     }
   }

@@ -114,6 +114,20 @@ describe('event stream', () => {
     expect(names).toEqual(['status', ':', ':', ':'])
   })
 
+  test('a job that waits is told its place in the queue, again when it changes', async () => {
+    const first = await createJob()
+    const id = await createJob()
+    const response = await events(id)
+    const places: unknown[] = []
+    for await (const { event, data } of readEvents(response, { queue: true })) {
+      if (event !== 'queue') continue
+      const { queue_position: place } = data as { queue_position: number | null }
+      if (places.push(place) === 2) break
+      await api.post(`/v1/jobs/${first}/cancel`)
+    }
+    expect(places).toEqual([Number(places[1]) + 1, expect.any(Number)])
+  })
+
   test('a job that has been canceled tells so and ends the stream', async () => {
     const id = await createJob()
     const reading = events(id).then((response) => Array.fromAsync(readEvents(response)))

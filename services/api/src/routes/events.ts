@@ -2,6 +2,7 @@
  * GET /v1/jobs/{id}/events: what happens to a job, as server-sent events. The id of an event is the entry id of the job's stream in
  * Redis, so that a client goes on at any replica. Ends after `done`.
  */
+import { setTimeout as sleep } from 'node:timers/promises'
 import { OpenAPIHono, createRoute, z } from '@hono/zod-openapi'
 import { streamSSE } from 'hono/streaming'
 import { isEnded } from '@easel/contract'
@@ -9,6 +10,7 @@ import type { StreamedJobEvent } from '@easel/job-store'
 import type { Api, AppDeps, AppEnv } from '../app.ts'
 import { isEventId } from '../events/job-follower.ts'
 import { findJob } from '../jobs/find-job.ts'
+import { estimateQueue } from '../jobs/queue-estimate.ts'
 import { toJob } from '../jobs/to-job.ts'
 import { describeValue } from '../middleware/field-errors.ts'
 import { describeProblems, refuseFields, refuseInvalid } from '../middleware/problem.ts'
@@ -16,19 +18,21 @@ import { describeProblems, refuseFields, refuseInvalid } from '../middleware/pro
 export interface EventRoutesOptions {
   /** Milliseconds between comments that keep a silent connection alive, 1 or more. Default: 15000. */
   heartbeatMs?: number
+  /** Milliseconds between looks at the queue while a job has not ended, 1 or more. Default: 1000. */
+  queueMs?: number
 }
 
 /** Milliseconds after which a client that lost the connection should come back. */
 const retryMs = 1000
 
-export function eventRoutes(deps: AppDeps, { heartbeatMs = 15_000 }: EventRoutesOptions = {}): Api {
+export function eventRoutes(deps: AppDeps, { heartbeatMs = 15_000, queueMs = 1000 }: EventRoutesOptions = {}): Api {
   const app: Api = new OpenAPIHono<AppEnv>({ defaultHook: refuseInvalid })
   const events = createRoute({
     method: 'get',
     path: '/v1/jobs/{id}/events',
     summary: 'Follow a job (server-sent events)',
     description:
-      'Events `status`, `progress`, `preview` and, last, `done` with the job object. All there are is replayed first. `Last-Event-ID` goes on after an event, at any replica.',
+      'Events `status`, `progress`, `preview` and, last, `done` with the job object. All there are is replayed first. `Last-Event-ID` goes on after an event, at any replica. In between `queue`, with `queue_position` and `eta_seconds` when they change: it has no id and is not replayed.',
     request: {
       params: z.object({ id: z.string().max(100).meta({ description: 'Id of the job.' }) }),
       headers: z.object({ 'last-event-id': z.string().optional().meta({ description: 'Id of the last event that was received.' }) }),
@@ -62,6 +66,7 @@ export function eventRoutes(deps: AppDeps, { heartbeatMs = 15_000 }: EventRoutes
     return streamSSE(c, async (stream) => {
       stream.onAbort(() => leaving.abort())
       const heartbeat = setInterval(() => void stream.write(': heartbeat\n\n'), heartbeatMs)
+      void tellQueue(deps, record.id, { queueMs, signal, write: (data) => stream.writeSSE({ event: 'queue', data }) })
       try {
         await stream.write(`retry: ${retryMs}\n\n`)
         for await (const event of source) {
@@ -77,6 +82,30 @@ export function eventRoutes(deps: AppDeps, { heartbeatMs = 15_000 }: EventRoutes
     })
   })
   return app
+}
+
+interface TellQueueOptions {
+  queueMs: number
+  signal: AbortSignal
+  write: (data: string) => Promise<void>
+}
+
+/** Tells place in the queue and time to the end as they change, until the job or the stream ends. */
+async function tellQueue(deps: AppDeps, id: string, { queueMs, signal, write }: TellQueueOptions): Promise<void> {
+  let last = ''
+  try {
+    for (;;) {
+      await sleep(queueMs, undefined, { signal })
+      const record = await deps.store.get(id)
+      if (record === undefined || isEnded(record.status)) return
+      const { position, etaSeconds } = await estimateQueue(deps, record)
+      const data = JSON.stringify({ queue_position: position, eta_seconds: etaSeconds })
+      if (data !== last && !signal.aborted) await write(data)
+      last = data
+    }
+  } catch {
+    // The stream has ended, or Redis is away, which the stream itself notices.
+  }
 }
 
 async function toData(deps: AppDeps, id: string, { id: _entry, type: _type, ...data }: StreamedJobEvent): Promise<unknown> {

@@ -1,0 +1,43 @@
+/**
+ * Owns the built pages of the api (playground and reference): builds them when they are missing or older than what they are made of.
+ *
+ * Invariant: once the stamp in dist/ equals the hash of the sources and the lock file, nothing is built. Knows nothing about what is on the
+ * pages. Runs in the scripts that serve or test them.
+ */
+import { spawnSync } from 'node:child_process'
+import { createHash } from 'node:crypto'
+import { globSync, readFileSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+
+const ROOT = fileURLToPath(new URL('../../', import.meta.url))
+const PLAYGROUND = join(ROOT, 'services', 'api', 'playground')
+const STAMP = join(PLAYGROUND, 'dist', '.built')
+
+/** Returns whether it had to build. */
+export function ensurePlayground(): boolean {
+  const wanted = hashSources()
+  if (readText(STAMP) === wanted) return false
+  const { status, error, stdout, stderr } = spawnSync(join(PLAYGROUND, 'node_modules', '.bin', 'vite'), ['build'], {
+    cwd: PLAYGROUND,
+    encoding: 'utf8',
+  })
+  if (status !== 0) throw new Error(`Could not build the playground (${error?.message ?? `exit code ${status}`}):\n${stdout}${stderr}`)
+  writeFileSync(STAMP, wanted)
+  return true
+}
+
+function hashSources(): string {
+  const hash = createHash('sha256').update(readFileSync(join(ROOT, 'pnpm-lock.yaml')))
+  const sources = globSync(['*.html', '*.ts', 'package.json', 'src/**/*.*'], { cwd: PLAYGROUND }).sort()
+  for (const source of sources) hash.update(`\0${source}\0`).update(readFileSync(join(PLAYGROUND, source)))
+  return hash.digest('hex')
+}
+
+function readText(path: string): string | undefined {
+  try {
+    return readFileSync(path, 'utf8')
+  } catch {
+    return undefined
+  }
+}

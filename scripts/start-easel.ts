@@ -1,0 +1,60 @@
+/**
+ * Owns a whole Easel for whoever wants one for a while: Redis, the api and one worker with the embedded model, as processes on free ports.
+ *
+ * Invariant: it shares nothing with a running Easel, and everything is gone after `stop()` or when the process that called it exits. Knows
+ * nothing about what is done with it. Runs in tests and scripts, from the project's folder.
+ */
+import { mkdtemp, readFile, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { findFreePort, startRedis } from '../packages/job-store/test/redis-server.ts'
+import { endServices, failWhenOneEnds, startService, untilOk } from './service-process.ts'
+
+export interface Easel {
+  /** `http://localhost:PORT` */
+  readonly url: string
+  stop(): Promise<void>
+}
+
+export interface StartEaselOptions {
+  /** Variables beside those set here. Default: none. */
+  env?: Record<string, string>
+}
+
+const startLimitMs = 60_000
+const endLimitMs = 10_000
+
+export async function startEasel({ env = {} }: StartEaselOptions = {}): Promise<Easel> {
+  const redis = await startRedis()
+  const dir = await mkdtemp(join(tmpdir(), 'easel-whole-'))
+  const port = await findFreePort()
+  const url = `http://localhost:${port}`
+  const variables: NodeJS.ProcessEnv = {
+    PATH: process.env['PATH'],
+    HOST: '0.0.0.0',
+    PORT: String(port),
+    REDIS_URL: redis.url,
+    MODEL: 'tiny-scenes',
+    STORAGE: 'local',
+    STORAGE_DIR: join(dir, 'images'),
+    SHUTDOWN_GRACE: '1',
+    ...env,
+  }
+  const names = ['api', 'gpu-worker'] as const
+  const services = names.map((name) => startService(name, variables, join(dir, `${name}.log`)))
+  const stop = async (): Promise<void> => {
+    await endServices(services, endLimitMs)
+    await redis.stop()
+    await rm(dir, { recursive: true, force: true })
+  }
+  try {
+    await Promise.race([untilOk(`${url}/readyz`, AbortSignal.timeout(startLimitMs)), failWhenOneEnds(services)])
+  } catch (error) {
+    const logs = await Promise.all(names.map(async (name) => await readFile(join(dir, `${name}.log`), 'utf8')))
+    await stop()
+    throw new Error(`Expected Easel to start:\n${logs.join('\n').slice(-4000)}`, { cause: error })
+  }
+  // Its rejection, when the services end on purpose, is nobody's business any more.
+  failWhenOneEnds(services).catch(() => {})
+  return { url, stop }
+}

@@ -1,0 +1,137 @@
+/**
+ * Owns the jobs on the page: those the api lists, those this browser remembers, and what happens to the ones that have not ended.
+ *
+ * Invariant: every job that has not ended is followed exactly once; the gallery is newest first. Runs in the browser.
+ */
+import { signal } from '@preact/signals'
+import type { CreateJobRequest, Job, JobList } from '@easel/contract'
+import { announce } from './announce.ts'
+import { ApiError, requestJson } from './api.ts'
+import { followJob, type FollowedEvent } from './follow-job.ts'
+
+export interface ShownJob {
+  job: Job
+  /** Latest preview of each image, as data: URLs. */
+  previews: readonly (string | undefined)[]
+  /** A cancel was accepted and takes effect at the next step. */
+  canceling: boolean
+}
+
+const rememberedName = 'easel.jobs'
+/** Jobs asked of the list, and ids kept in this browser. */
+const galleryLength = 40
+
+export const jobs = signal<readonly ShownJob[]>([])
+export const galleryProblem = signal('')
+
+const followed = new Set<string>()
+
+/** Reads the gallery; what this browser made comes along even when others have made many since. */
+export async function loadGallery(): Promise<void> {
+  try {
+    const { jobs: listed } = await requestJson<JobList>(`v1/jobs?limit=${galleryLength}`)
+    for (const job of listed) show(job)
+    const missing = remembered().filter((id) => !listed.some((job) => job.id === id))
+    await Promise.all(missing.map(loadRemembered))
+    galleryProblem.value = ''
+  } catch (error) {
+    if (!(error instanceof ApiError)) throw error
+    galleryProblem.value = error.status === 401 ? '' : error.message
+  }
+}
+
+export async function submit(body: CreateJobRequest): Promise<Job> {
+  const job = await requestJson<Job>('v1/jobs', {
+    method: 'POST',
+    headers: { 'Content-Type': 'application/json' },
+    body: JSON.stringify(body),
+  })
+  remember([job.id, ...remembered()])
+  show(job)
+  announce(`Queued: ${job.input.prompt}`)
+  return job
+}
+
+export async function cancel(id: string): Promise<void> {
+  change(id, (shown) => ({ ...shown, canceling: true }))
+  try {
+    const job = await requestJson<Job>(`v1/jobs/${id}/cancel`, { method: 'POST' })
+    change(id, (shown) => ({ ...shown, job }))
+  } catch (error) {
+    change(id, (shown) => ({ ...shown, canceling: false }))
+    // It ended meanwhile; its end arrives by itself.
+    if (!(error instanceof ApiError) || error.code !== 'job_finished') throw error
+  }
+}
+
+export function hasEnded({ completed_at: completedAt }: Job): boolean {
+  return completedAt !== null
+}
+
+function show(job: Job): void {
+  const others = jobs.value.filter((shown) => shown.job.id !== job.id)
+  const known = jobs.value.find((shown) => shown.job.id === job.id)
+  const shown = { previews: [], canceling: false, ...known, job }
+  // Ids sort by time of creation.
+  jobs.value = [...others, shown].sort((a, b) => (a.job.id < b.job.id ? 1 : -1))
+  if (!hasEnded(job)) void follow(job.id)
+}
+
+function change(id: string, update: (shown: ShownJob) => ShownJob): void {
+  jobs.value = jobs.value.map((shown) => (shown.job.id === id ? update(shown) : shown))
+}
+
+async function follow(id: string): Promise<void> {
+  if (followed.has(id)) return
+  followed.add(id)
+  for await (const event of followJob(id)) change(id, (shown) => applyEvent(shown, event))
+  followed.delete(id)
+  // A stream that ended without an end: the record knows.
+  if (jobs.value.some(({ job }) => job.id === id && !hasEnded(job))) await loadRemembered(id)
+}
+
+function applyEvent(shown: ShownJob, event: FollowedEvent): ShownJob {
+  const { job, previews } = shown
+  switch (event.type) {
+    case 'status':
+      return { ...shown, job: { ...job, status: event.status, queue_position: event.status === 'queued' ? job.queue_position : null } }
+    case 'progress':
+      return { ...shown, job: { ...job, progress: { step: event.step, total: event.total } } }
+    case 'queue':
+      return { ...shown, job: { ...job, queue_position: event.queue_position, eta_seconds: event.eta_seconds } }
+    case 'preview':
+      return { ...shown, previews: Object.assign([...previews], { [event.image]: event.data_url }) }
+    default:
+      announce(`${endWords[event.job.status] ?? event.job.status}: ${event.job.input.prompt}`)
+      return { ...shown, job: event.job, canceling: false }
+  }
+}
+
+const endWords: Partial<Record<Job['status'], string>> = { succeeded: 'Ready', failed: 'Failed', canceled: 'Canceled' }
+
+async function loadRemembered(id: string): Promise<void> {
+  try {
+    show(await requestJson<Job>(`v1/jobs/${id}`))
+  } catch (error) {
+    if (!(error instanceof ApiError)) throw error
+    if (error.status === 404 || error.status === 410) forget(id)
+  }
+}
+
+function forget(id: string): void {
+  remember(remembered().filter((other) => other !== id))
+  jobs.value = jobs.value.filter(({ job }) => job.id !== id)
+}
+
+function remembered(): string[] {
+  try {
+    const ids: unknown = JSON.parse(localStorage.getItem(rememberedName) ?? '[]')
+    return Array.isArray(ids) ? ids.filter((id) => typeof id === 'string') : []
+  } catch {
+    return []
+  }
+}
+
+function remember(ids: readonly string[]): void {
+  localStorage.setItem(rememberedName, JSON.stringify(ids.slice(0, galleryLength)))
+}

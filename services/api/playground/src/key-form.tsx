@@ -1,0 +1,41 @@
+/** Asks for the API key when the api wanted one. Runs in the browser. */
+import type { VNode } from 'preact'
+import { apiKey, setApiKey } from './api.ts'
+import { loadGallery } from './jobs.ts'
+import { loadModels } from './models.ts'
+
+export function KeyForm(): VNode {
+  const wrong = apiKey.value !== ''
+  const submit = (event: SubmitEvent): void => {
+    event.preventDefault()
+    const key = new FormData(event.currentTarget as HTMLFormElement).get('key')
+    setApiKey(typeof key === 'string' ? key.trim() : '')
+    void loadModels()
+    void loadGallery()
+  }
+  return (
+    <form class="panel key" onSubmit={submit}>
+      <div class="field">
+        <label for="key">API key</label>
+        <input
+          id="key"
+          name="key"
+          type="password"
+          autocomplete="off"
+          required
+          aria-invalid={wrong}
+          aria-describedby={wrong ? 'key-error key-hint' : 'key-hint'}
+        />
+        {wrong && (
+          <p id="key-error" class="error" role="alert">
+            The server does not know this key.
+          </p>
+        )}
+        <p id="key-hint" class="hint">
+          This server asks for one. It is kept until you close the tab.
+        </p>
+      </div>
+      <button type="submit">Use this key</button>
+    </form>
+  )
+}

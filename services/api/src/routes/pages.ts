@@ -1,0 +1,81 @@
+/**
+ * The pages people see: the playground at / for a browser (everyone else gets the welcome in JSON), the api reference at /docs, and their
+ * files. All of them are built from playground/ and need no key.
+ *
+ * Invariant: a page loads nothing but from this server and, where pictures lie in an object store, pictures from there; its policy says so
+ * to the browser. Without the built files there is a sentence instead. Runs in the api.
+ */
+import { readFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { serveStatic } from '@hono/node-server/serve-static'
+import { OpenAPIHono } from '@hono/zod-openapi'
+import type { Context } from 'hono'
+import { accepts } from 'hono/accepts'
+import { imageKey } from '@easel/contract'
+import type { Storage } from '@easel/storage'
+import type { Api, AppDeps, AppEnv } from '../app.ts'
+
+export interface PageRoutesOptions {
+  /** Folder of the built pages. Default: playground/dist of this service. */
+  folder?: string
+}
+
+const builtPages = fileURLToPath(new URL('../../playground/dist', import.meta.url))
+const notBuilt =
+  '<!doctype html><html lang="en"><title>Easel</title><p>Easel runs, but its pages are not built yet: <code>npm start</code> does it. The api itself is at <code>/v1</code>, its description at <code>/openapi.json</code>.'
+
+export function pageRoutes({ storage }: AppDeps, { folder = builtPages }: PageRoutesOptions = {}): Api {
+  const app: Api = new OpenAPIHono<AppEnv>()
+  const [playgroundPolicy, docsPolicy] = [toPolicy({ images: imageOrigin(storage) }), toPolicy({ inlineStyles: true })]
+
+  app.get('/', async (c, next) => {
+    c.header('Vary', 'Accept', { append: true })
+    const wanted = accepts(c, { header: 'Accept', supports: ['application/json', 'text/html'], default: 'application/json' })
+    if (wanted !== 'text/html') return next()
+    return await sendPage(c, join(folder, 'index.html'), await playgroundPolicy)
+  })
+  app.get('/docs', async (c) => await sendPage(c, join(folder, 'docs.html'), await docsPolicy))
+  // Names of these files change with their content.
+  const files = serveStatic<AppEnv>({
+    root: folder,
+    precompressed: true,
+    onFound: (_path, c) => {
+      c.header('Cache-Control', 'public, max-age=31536000, immutable')
+      c.header('X-Content-Type-Options', 'nosniff')
+    },
+  })
+  app.get('/playground/*', files)
+  return app
+}
+
+async function sendPage(c: Context<AppEnv>, file: string, policy: string): Promise<Response> {
+  const html = await readFile(file, 'utf8').catch((error: NodeJS.ErrnoException) => {
+    if (error.code === 'ENOENT') return notBuilt
+    throw error
+  })
+  c.header('Content-Security-Policy', policy)
+  c.header('X-Content-Type-Options', 'nosniff')
+  c.header('Referrer-Policy', 'no-referrer')
+  c.header('Cache-Control', 'no-cache')
+  return c.html(html)
+}
+
+/** `images`: a further origin of pictures. `inlineStyles`: Scalar writes style elements while it runs. */
+async function toPolicy({ images, inlineStyles = false }: { images?: Promise<string>; inlineStyles?: boolean }): Promise<string> {
+  return [
+    "default-src 'self'",
+    `img-src ${["'self'", 'data:', 'blob:', (await images) ?? ''].join(' ').trim()}`,
+    `style-src 'self'${inlineStyles ? " 'unsafe-inline'" : ''}`,
+    "object-src 'none'",
+    "base-uri 'none'",
+    "form-action 'self'",
+    "frame-ancestors 'none'",
+  ].join('; ')
+}
+
+/** Where /images/ leads to; empty when it answers with the bytes itself. */
+async function imageOrigin(storage: Storage): Promise<string> {
+  const direct = await storage.url(imageKey('probe', 0), { expiresInSeconds: 1 })
+  return direct === undefined ? '' : new URL(direct.url).origin
+}
