@@ -6,8 +6,11 @@ import { describeValue } from '../../middleware/field-errors.ts'
 import { refuseFields } from '../../middleware/problem.ts'
 import { toModelIdOf } from '../model-name.ts'
 
-/** The input of every model here: the fields of a job that say what picture to make. */
-export const predictionInputSchema = z.strictObject(generationFields).meta({ id: 'PredictionInput' })
+/**
+ * The input of every model here: the fields of a job that say what picture to make. Others are ignored, as they have always been there
+ * (replicate/cog#2943).
+ */
+export const predictionInputSchema = z.object(generationFields).meta({ id: 'PredictionInput' })
 
 const webhookEvents = {
   start: 'started',
