@@ -1,6 +1,7 @@
-/** Runs the api as the process it is in production, for tests that signal or kill it. */
+/** Runs the api and the worker as the processes they are in production, for tests that signal or kill them. */
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
+import { fileURLToPath } from 'node:url'
 import { vi } from 'vitest'
 import { findFreePort } from '@easel/job-store/test/redis-server'
 
@@ -11,24 +12,42 @@ export function killProcesses(): void {
   for (const child of children.splice(0)) child.kill('SIGKILL')
 }
 
-export interface ApiProcess {
+export interface ServiceProcess {
   child: ChildProcess
-  url: string
   ended: Promise<number | null>
   output: () => string
 }
 
+export interface ApiProcess extends ServiceProcess {
+  url: string
+}
+
 export async function startProcess(env: Record<string, string>): Promise<ApiProcess> {
   const port = await findFreePort()
-  const child = spawn(process.execPath, [new URL('../src/main.ts', import.meta.url).pathname], {
-    env: { PATH: process.env['PATH'], HOST: '127.0.0.1', PORT: String(port), ...env },
+  const started = start('../src/main.ts', { HOST: '127.0.0.1', PORT: String(port), ...env })
+  return { ...started, url: `http://127.0.0.1:${port}` }
+}
+
+/** Resolves when the worker takes jobs. */
+export async function startWorkerProcess(env: Record<string, string>): Promise<ServiceProcess> {
+  const started = start('../../gpu-worker/src/main.ts', env)
+  const untilReady = (): void => {
+    if (!started.output().includes('"msg":"ready"')) throw new Error(`Expected the worker to be ready, got:\n${started.output()}`)
+  }
+  await vi.waitFor(untilReady, { timeout: 60_000, interval: 50 })
+  return started
+}
+
+function start(main: string, env: Record<string, string>): ServiceProcess {
+  const child = spawn(process.execPath, [fileURLToPath(new URL(main, import.meta.url))], {
+    env: { PATH: process.env['PATH'], ...env },
     stdio: ['ignore', 'pipe', 'pipe'],
   })
   children.push(child)
   let text = ''
   for (const stream of [child.stdout, child.stderr]) stream?.on('data', (chunk: Buffer) => (text += chunk.toString()))
   const ended = once(child, 'close').then(([code]) => code as number | null)
-  return { child, url: `http://127.0.0.1:${port}`, ended, output: () => text }
+  return { child, ended, output: () => text }
 }
 
 export async function untilStatus(url: string, wanted: number, init?: RequestInit): Promise<void> {

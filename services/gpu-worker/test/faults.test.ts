@@ -1,13 +1,10 @@
-/** What a worker does when processes under it or beside it die, hang or are told to go. Everything is real but the crash on a word. */
-import { spawn } from 'node:child_process'
-import { once } from 'node:events'
+/** What a worker does when processes under it or beside it die, hang or are told to go. Everything is real. */
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { fileURLToPath } from 'node:url'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import type { JobRecord } from '@easel/job-store'
-import { crashingEntry, longInput, openWorkerBench } from './worker-bench.ts'
+import { atStep, longInput, openWorkerBench, sha } from './worker-bench.ts'
 import type { WorkerBench } from './worker-bench.ts'
 
 let bench: WorkerBench
@@ -16,32 +13,12 @@ beforeEach(async () => {
 })
 afterEach(async () => bench?.close())
 
-const atStep =
-  (step: number) =>
-  (record: JobRecord): boolean =>
-    record.progress.step >= step
-
-/** The worker as it is started in production: a process of its own. */
-function startMain(env: Record<string, string> = {}) {
-  const main = fileURLToPath(new URL('../src/main.ts', import.meta.url))
-  const child = spawn(process.execPath, [main], { env: { ...process.env, ...bench.env, ...env }, stdio: ['ignore', 'pipe', 'inherit'] })
-  let log = ''
-  child.stdout.on('data', (chunk: Buffer) => (log += chunk.toString()))
-  return { process: child, ended: once(child, 'exit'), log: () => log }
-}
-
-const sha = (record: JobRecord): string | undefined => record.output?.images[0]?.sha256
-
 function isAlive(pid: number): boolean {
   try {
     return process.kill(pid, 0)
   } catch {
     return false
   }
-}
-
-async function untilGone(pid: number): Promise<void> {
-  while (isAlive(pid)) await sleep(10)
 }
 
 let expectedSha: string | undefined
@@ -97,34 +74,6 @@ describe('the engine process', () => {
     await worker.close(0)
     expect(isAlive(pid)).toBe(false)
     expect(await bench.registry.workers()).toEqual([])
-  })
-})
-
-describe('a job that crashes the engine every time', () => {
-  test('fails after three crashes with it alone, and the other jobs in the same engine end well', async () => {
-    await bench.startWorker({ engineEntry: crashingEntry })
-    const others = await Promise.all([1, 2, 3].map((seed) => bench.submit({ ...longInput, num_inference_steps: 20, seed })))
-    await Promise.all(others.map((id) => bench.until(id, atStep(1))))
-    const poison = await bench.submit({ prompt: 'crash' })
-    expect(await bench.untilEnded(poison)).toMatchObject({
-      status: 'failed',
-      strikes: 3,
-      error: { code: 'engine_crashed', retryable: false },
-    })
-    for (const id of others) expect(await bench.untilEnded(id)).toMatchObject({ status: 'succeeded', runs: 1, strikes: 0 })
-    const bull = await bench.queues.of('tiny-scenes').getJob(poison)
-    expect(await bull?.getState()).toBe('failed')
-  })
-})
-
-describe('a job that hangs the engine every time', () => {
-  test('fails after three times with it alone, and the next job ends well', async () => {
-    await bench.startWorker({ engineEntry: crashingEntry, env: { ENGINE_STEP_TIMEOUT: '2' } })
-    const poison = await bench.submit({ prompt: 'hang' })
-    await bench.until(poison, (record) => record.status === 'running')
-    const other = await bench.submit()
-    expect(await bench.untilEnded(poison)).toMatchObject({ status: 'failed', strikes: 3, error: { code: 'engine_hung', retryable: true } })
-    expect(await bench.untilEnded(other)).toMatchObject({ status: 'succeeded', strikes: 0 })
   })
 })
 
@@ -235,38 +184,6 @@ describe('Redis', () => {
     const record = await bench.untilEnded(id)
     expect(record).toMatchObject({ status: 'succeeded', strikes: 0 })
     expect((await bench.store.readEvents(id, '0')).filter((event) => event.type === 'done')).toHaveLength(1)
-    expect(sha(record)).toBe(await undisturbed())
-  })
-})
-
-describe('a worker process', () => {
-  test('told to go hands its job over and ends with 0, told twice ends at once', async () => {
-    const patient = startMain({ SHUTDOWN_GRACE: '0', JOB_LOCK_DURATION: '600' })
-    const id = await bench.submit(longInput)
-    await bench.until(id, atStep(3))
-    patient.process.kill('SIGTERM')
-    expect(await patient.ended).toEqual([0, null])
-    const hasty = startMain({ SHUTDOWN_GRACE: '600', JOB_LOCK_DURATION: '1' })
-    expect(sha(await bench.untilEnded(id))).toBe(await undisturbed())
-    const second = await bench.submit({ ...longInput, num_inference_steps: 200 })
-    await bench.until(second, atStep(3))
-    hasty.process.kill('SIGTERM')
-    hasty.process.kill('SIGINT')
-    expect(await hasty.ended).toEqual([1, null])
-    expect(await bench.store.get(second)).toMatchObject({ status: 'running' })
-  })
-
-  test('killed with SIGKILL takes its engine with it, and another worker ends the job with the same bytes', async () => {
-    const worker = startMain()
-    const id = await bench.submit(longInput)
-    await bench.until(id, atStep(3))
-    const enginePid = Number(/"pid":(\d+)[^\n]*"engine is ready"/.exec(worker.log())?.[1])
-    expect(isAlive(enginePid)).toBe(true)
-    worker.process.kill('SIGKILL')
-    await untilGone(enginePid)
-    await bench.startWorker()
-    const record = await bench.untilEnded(id)
-    expect(record).toMatchObject({ status: 'succeeded', runs: 2, strikes: 0 })
     expect(sha(record)).toBe(await undisturbed())
   })
 })

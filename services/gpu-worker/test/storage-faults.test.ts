@@ -9,7 +9,7 @@ import { startS3Server } from '@easel/storage/test/s3-server'
 import type { S3Server } from '@easel/storage/test/s3-server'
 import { mountTmpfs, NO_TMPFS } from '@easel/storage/test/tmpfs'
 import { captureLog } from './log-capture.ts'
-import { openWorkerBench } from './worker-bench.ts'
+import { openWorkerBench, sha } from './worker-bench.ts'
 import type { WorkerBench } from './worker-bench.ts'
 
 const retried = 'upload will be tried again'
@@ -29,8 +29,6 @@ function toEnv({ accessKeyId, secretAccessKey }: S3Server, endpoint: string): Re
     S3_SECRET_ACCESS_KEY: secretAccessKey,
   }
 }
-
-const sha = (record: JobRecord): string | undefined => record.output?.images[0]?.sha256
 
 /** The picture was made once: no step was told of a second time. */
 async function expectOneGeneration(record: JobRecord): Promise<void> {

@@ -121,3 +121,12 @@ export const longInput = { num_inference_steps: 60, width: 96, height: 96 } as c
 export async function toPixels(file: Buffer): Promise<Buffer> {
   return await sharp(file).removeAlpha().raw().toBuffer()
 }
+
+/** For `until`: the job has made so many steps. */
+export const atStep =
+  (step: number) =>
+  (record: JobRecord): boolean =>
+    record.progress.step >= step
+
+/** Hash of the first picture. */
+export const sha = (record: JobRecord): string | undefined => record.output?.images[0]?.sha256

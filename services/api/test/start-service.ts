@@ -1,0 +1,152 @@
+/**
+ * The whole service for fault tests, every part a process of its own: Redis that flushes every write, an api, workers with
+ * models/tiny-scenes, a folder of pictures, and a webhook receiver that checks signatures. `close()` ends all of it.
+ */
+import { once } from 'node:events'
+import { mkdtemp, rm } from 'node:fs/promises'
+import { createServer } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { fileURLToPath } from 'node:url'
+import { Webhook } from 'standardwebhooks'
+import { isEnded, webhookBodySchema } from '@easel/contract'
+import type { Job } from '@easel/contract'
+import { startRedis } from '@easel/job-store/test/redis-server'
+import { killProcesses, startProcess, startWorkerProcess, untilStatus } from './start-process.ts'
+import type { ServiceProcess } from './start-process.ts'
+
+const secret = `whsec_${Buffer.alloc(32, 7).toString('base64')}`
+
+export interface Delivered {
+  /** `webhook-id` of the message. */
+  messageId: string
+  jobId: string
+  type: string
+  status: string
+  /** What the receiver answered. */
+  answer: number
+}
+
+interface PostOptions {
+  headers?: Record<string, string>
+  signal?: AbortSignal
+}
+
+/** A run of seconds on a CPU: time to break something. */
+export const longBody = { prompt: 'a red boat on the sea', seed: 42, num_inference_steps: 100, width: 96, height: 96 }
+
+export type Service = Awaited<ReturnType<typeof startService>>
+
+export async function startService(apiEnv: Record<string, string> = {}) {
+  const redis = await startRedis({ appendonly: true, args: ['--appendfsync', 'always'] })
+  const dir = await mkdtemp(join(tmpdir(), 'easel-service-'))
+  const receiver = await startReceiver()
+  const shared = { REDIS_URL: redis.url, STORAGE: 'local', STORAGE_DIR: dir }
+  const api = await startProcess({
+    ...shared,
+    WEBHOOK_SECRETS: secret,
+    WEBHOOK_ALLOW_INSECURE: 'true',
+    WEBHOOK_RETRY_DELAYS: '0,2,2,2',
+    SHUTDOWN_GRACE: '1',
+    ...apiEnv,
+  })
+  await untilStatus(`${api.url}/livez`, 200)
+
+  const get = (path: string, init?: RequestInit): Promise<Response> => fetch(api.url + path, init)
+  const post = (path: string, body: unknown, { headers, signal }: PostOptions = {}): Promise<Response> =>
+    get(path, {
+      method: 'POST',
+      headers: { 'Content-Type': 'application/json', ...headers },
+      body: JSON.stringify(body),
+      signal: signal ?? null,
+    })
+  const job = async (id: string): Promise<Job> => {
+    const response = await get(`/v1/jobs/${id}`)
+    if (response.status !== 200) throw new Error(`Expected 200 for the job, got ${response.status}: ${await response.text()}`)
+    return (await response.json()) as Job
+  }
+  const until = async (id: string, condition: (job: Job) => boolean): Promise<Job> => {
+    for (;;) {
+      const seen = await job(id)
+      if (condition(seen)) return seen
+      await sleep(50)
+    }
+  }
+
+  return {
+    api,
+    redis,
+    get,
+    post,
+    job,
+    until,
+    untilEnded: (id: string): Promise<Job> => until(id, ({ status }) => isEnded(status)),
+    /** URL for a job's `webhook`. The first `failures` messages about the job are answered with 500. */
+    webhook: receiver.url,
+    /** Messages with a good signature, in the order in which they came. A bad signature is answered with 401 and not in here. */
+    delivered: receiver.delivered,
+
+    async startWorker(env: Record<string, string> = {}): Promise<ServiceProcess> {
+      const modelsDir = fileURLToPath(new URL('../../../models', import.meta.url))
+      return await startWorkerProcess({ ...shared, MODELS_DIR: modelsDir, DEVICE: 'cpu', JOB_LOCK_DURATION: '2', ...env })
+    },
+
+    /** Id of a job that was accepted. */
+    async submit(body: Record<string, unknown>): Promise<string> {
+      const response = await post('/v1/jobs', body)
+      if (response.status !== 202) throw new Error(`Expected 202, got ${response.status}: ${await response.text()}`)
+      return ((await response.json()) as Job).id
+    },
+
+    /** How many times the event stream tells of the end. */
+    async countEnds(id: string): Promise<number> {
+      const text = await (await get(`/v1/jobs/${id}/events`)).text()
+      return text.split('\n').filter((line) => line === 'event: done').length
+    },
+
+    async close(): Promise<void> {
+      killProcesses()
+      await redis.stop()
+      await receiver.close()
+      await rm(dir, { recursive: true, force: true })
+    },
+  }
+}
+
+async function startReceiver() {
+  const delivered: Delivered[] = []
+  const refused = new Map<string, number>()
+  const server = createServer((request, response) => {
+    let text = ''
+    request.on('data', (chunk: Buffer) => (text += chunk.toString()))
+    request.on('end', () => {
+      const headers = request.headers as Record<string, string>
+      try {
+        new Webhook(secret).verify(text, headers)
+      } catch {
+        response.writeHead(401).end()
+        return
+      }
+      const { type, data } = webhookBodySchema.parse(JSON.parse(text))
+      const failures = Number(new URL(request.url ?? '', 'http://receiver').searchParams.get('failures') ?? 0)
+      const before = refused.get(data.id) ?? 0
+      const answer = before < failures ? 500 : 200
+      if (answer === 500) refused.set(data.id, before + 1)
+      delivered.push({ messageId: headers['webhook-id'] ?? '', jobId: data.id, type, status: data.status, answer })
+      response.writeHead(answer).end()
+    })
+  })
+  server.listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  return {
+    url: (failures = 0): string => `http://127.0.0.1:${(server.address() as AddressInfo).port}/hook?failures=${failures}`,
+    delivered,
+    async close() {
+      server.close()
+      server.closeAllConnections()
+      await once(server, 'close')
+    },
+  }
+}

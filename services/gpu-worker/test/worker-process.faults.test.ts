@@ -1,0 +1,72 @@
+/** The worker as the process it is in production, told to go or killed in the middle of a job. */
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { fileURLToPath } from 'node:url'
+import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { atStep, longInput, openWorkerBench, sha } from './worker-bench.ts'
+import type { WorkerBench } from './worker-bench.ts'
+
+let bench: WorkerBench
+beforeEach(async () => {
+  bench = await openWorkerBench()
+})
+afterEach(async () => bench?.close())
+
+/** The worker as it is started in production: a process of its own. */
+function startMain(env: Record<string, string> = {}) {
+  const main = fileURLToPath(new URL('../src/main.ts', import.meta.url))
+  const child = spawn(process.execPath, [main], { env: { ...process.env, ...bench.env, ...env }, stdio: ['ignore', 'pipe', 'inherit'] })
+  let log = ''
+  child.stdout.on('data', (chunk: Buffer) => (log += chunk.toString()))
+  return { process: child, ended: once(child, 'exit'), log: () => log }
+}
+
+/** The hash of the picture of `longInput` that nothing disturbed. Needs a worker. */
+async function undisturbed(): Promise<string | undefined> {
+  return sha(await bench.untilEnded(await bench.submit(longInput)))
+}
+
+function isAlive(pid: number): boolean {
+  try {
+    return process.kill(pid, 0)
+  } catch {
+    return false
+  }
+}
+
+async function untilGone(pid: number): Promise<void> {
+  while (isAlive(pid)) await sleep(10)
+}
+
+describe('a worker process', () => {
+  test('told to go hands its job over and ends with 0, told twice ends at once', async () => {
+    const patient = startMain({ SHUTDOWN_GRACE: '0', JOB_LOCK_DURATION: '600' })
+    const id = await bench.submit(longInput)
+    await bench.until(id, atStep(3))
+    patient.process.kill('SIGTERM')
+    expect(await patient.ended).toEqual([0, null])
+    const hasty = startMain({ SHUTDOWN_GRACE: '600', JOB_LOCK_DURATION: '1' })
+    expect(sha(await bench.untilEnded(id))).toBe(await undisturbed())
+    const second = await bench.submit({ ...longInput, num_inference_steps: 200 })
+    await bench.until(second, atStep(3))
+    hasty.process.kill('SIGTERM')
+    hasty.process.kill('SIGINT')
+    expect(await hasty.ended).toEqual([1, null])
+    expect(await bench.store.get(second)).toMatchObject({ status: 'running' })
+  })
+
+  test('killed with SIGKILL takes its engine with it, and another worker ends the job with the same bytes', async () => {
+    const worker = startMain()
+    const id = await bench.submit(longInput)
+    await bench.until(id, atStep(3))
+    const enginePid = Number(/"pid":(\d+)[^\n]*"engine is ready"/.exec(worker.log())?.[1])
+    expect(isAlive(enginePid)).toBe(true)
+    worker.process.kill('SIGKILL')
+    await untilGone(enginePid)
+    await bench.startWorker()
+    const record = await bench.untilEnded(id)
+    expect(record).toMatchObject({ status: 'succeeded', runs: 2, strikes: 0 })
+    expect(sha(record)).toBe(await undisturbed())
+  })
+})
