@@ -24,8 +24,14 @@ import { proxyPath } from './unwrap-proxied.ts'
 
 const tags = ['fal']
 const modelParams = z.object({
-  owner: z.string().max(100).meta({ description: '`local` for a model without an owner.' }),
-  name: z.string().max(100),
+  owner: z
+    .string()
+    .max(100)
+    .meta({ description: '`local` for a model without an owner.', examples: ['local'] }),
+  name: z
+    .string()
+    .max(100)
+    .meta({ examples: ['tiny-scenes'] }),
 })
 const requestParams = modelParams.extend({ id: z.string().max(100) })
 const logsQuery = z.object({ logs: z.enum(['0', '1', 'true', 'false']).optional().meta({ description: '1: with log lines. Default 0.' }) })

@@ -129,6 +129,32 @@ describe('what the client of openai is told to do about a job', () => {
   })
 })
 
+test('a caller that leaves cancels its job, unless an Idempotency-Key lets it come back', async () => {
+  const leave = async (headers: Record<string, string>): Promise<string> => {
+    const leaving = new AbortController()
+    const init = {
+      method: 'POST',
+      headers: { 'Content-Type': 'application/json', ...headers },
+      body: '{"prompt": "a"}',
+      signal: leaving.signal,
+    }
+    const [before] = await api.worker.store.list('', { limit: 1 })
+    const left = api.get(path, init).catch((error: unknown) => (error as Error).name)
+    const id = await vi.waitFor(async () => {
+      const [newest] = await api.worker.store.list('', { limit: 1 })
+      if (newest === undefined || newest.id === before?.id) throw new Error('Expected a job, got none yet')
+      return newest.id
+    })
+    leaving.abort()
+    expect(await left).toBe('AbortError')
+    return id
+  }
+  const kept = await leave({ 'Idempotency-Key': 'left' })
+  const lost = await leave({})
+  await vi.waitFor(async () => expect((await api.worker.store.get(lost))?.status).toBe('canceled'), { timeout: 5000 })
+  expect((await api.worker.store.get(kept))?.status).toBe('queued')
+})
+
 test('previews are spread over the run, for streams only', () => {
   const every = (body: Partial<ImagesRequest>): number | undefined => {
     return toRequest(imagesRequestSchema.parse({ prompt: 'a', ...body }), { defaultSteps: 20 }).preview_every

@@ -86,7 +86,11 @@ export function openAiRoutes(deps: AppDeps): Api {
     path: '/v1/models/{model}',
     tags,
     summary: 'Read a model (OpenAI)',
-    request: { params: z.object({ model: z.string().meta({ description: 'Id of the model; a `/` in it is written %2F.' }) }) },
+    request: {
+      params: z.object({
+        model: z.string().meta({ description: 'Id of the model; a `/` in it is written %2F.', examples: ['tiny-scenes'] }),
+      }),
+    },
     responses: {
       200: { description: 'The model.', content: { 'application/json': { schema: modelSchema } } },
       404: { description: 'No model of that name is served here.', content: errorContent },

@@ -62,8 +62,14 @@ const createHeaders = z.object({
 })
 const idParams = z.object({ id: z.string().max(100) })
 const modelParams = z.object({
-  owner: z.string().max(100).meta({ description: '`local` for a model without an owner.' }),
-  name: z.string().max(100),
+  owner: z
+    .string()
+    .max(100)
+    .meta({ description: '`local` for a model without an owner.', examples: ['local'] }),
+  name: z
+    .string()
+    .max(100)
+    .meta({ examples: ['tiny-scenes'] }),
 })
 
 const modelSchema = z

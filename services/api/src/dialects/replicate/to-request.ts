@@ -35,7 +35,13 @@ export const predictionRequestSchema = z
   })
   .meta({ id: 'ModelPredictionRequest' })
 export const versionedRequestSchema = predictionRequestSchema
-  .extend({ version: z.string().min(1).max(400).meta({ description: 'The model: `NAME`, `owner/name` or `owner/name:NAME`.' }) })
+  .extend({
+    version: z
+      .string()
+      .min(1)
+      .max(400)
+      .meta({ description: 'The model: `NAME`, `owner/name` or `owner/name:NAME`.', examples: ['tiny-scenes'] }),
+  })
   .meta({ id: 'PredictionRequest' })
 
 /** `cancelAfter`: the header of that name. */
