@@ -1,8 +1,8 @@
 /**
  * Row 10: fifty requests in flight need little more memory than one.
  *
- * Left: largest resident memory of an engine process with 50 requests in flight. Right: with 1. Each round starts two fresh engine processes
- * through the worker's own supervisor, side by side, because a runtime keeps what it has once taken. What may grow is latents and the
+ * Left: largest resident memory of an engine process with 50 requests in flight. Right: with 1. Each slot starts a fresh engine process
+ * through the worker's own supervisor, because a runtime keeps what it has once taken. What may grow is latents and the
  * activations of a larger step; weights, graphs and buffers are shared.
  * Control: what 50 replicas of the process would take, the memory of one times 50.
  */
@@ -12,9 +12,8 @@ import { modelName, modelsDir } from '../load/bench-model.ts'
 import { toRequest } from '../load/in-flight.ts'
 import { startEngine } from '../../services/gpu-worker/src/engine/engine-supervisor.ts'
 
-/** Enough that the knee is found and every row count has been run. */
-const stepsInFlight = 3
-const steps = 2
+/** Enough that the engine has tried every number of rows up to its knee. */
+const steps = 5
 
 export const row: Row = {
   id: 10,
@@ -53,7 +52,7 @@ async function measureMib(inFlight: number, requests: number): Promise<number> {
           negativePrompt: '',
           width: 128,
           height: 128,
-          numInferenceSteps: inFlight === 1 ? steps * stepsInFlight : steps,
+          numInferenceSteps: steps,
           guidanceScale: 4,
           numImagesPerPrompt: 1,
           seed: n,

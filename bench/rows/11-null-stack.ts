@@ -1,7 +1,7 @@
 /**
  * Row 11: what everything around the engine costs.
  *
- * Left: jobs a second through all of Easel, with an engine process that answers with ready bytes: HTTP, validation, record, queue, worker, the
+ * Left: jobs a second through all of Easel, with an engine process that answers with ready bytes (a picture of 16 px): HTTP, validation, record, queue, worker, the
  * channel to the child, PNG, file, end of the record, and the answer to the waiting client. Right: BullMQ alone, a queue and a worker that does
  * nothing, with the same Redis server. Sixteen producers that each wait for their job before they make the next, and concurrency 8, on both
  * sides.
@@ -14,7 +14,7 @@ import { openStack, runInFlight } from '../stack/open-stack.ts'
 
 const producers = 16
 const concurrency = 8
-const jobs = { stack: 120, bullmq: 1000 }
+const jobs = { stack: 300, bullmq: 1000 }
 
 export const row: Row = {
   id: 11,
@@ -33,7 +33,9 @@ export const row: Row = {
       await Promise.all([queue.waitUntilReady(), events.waitUntilReady(), worker.waitUntilReady()])
       const rounds = await runRounds(pairs, {
         stack: async () => {
-          const ms = await runInFlight(producers, jobs.stack, (n) => stack.makePicture({ prompt: `picture ${n}`, model: 'null' }))
+          const ms = await runInFlight(producers, jobs.stack, (n) =>
+            stack.makePicture({ prompt: `picture ${n}`, model: 'null', width: 16, height: 16 }),
+          )
           return (jobs.stack / ms) * 1000
         },
         bullmq: async () => {

@@ -12,6 +12,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import type { Job } from '@easel/contract'
 import { findFreePort, startRedis } from '@easel/job-store/test/redis-server'
+import { openHttpClient } from './http-client.ts'
 import { modelName, modelsDir } from '../load/bench-model.ts'
 import type { LoopDelay } from './worker-process.ts'
 
@@ -75,6 +76,7 @@ export async function openStack(workers: readonly WorkerOptions[]): Promise<Stac
     children.push(...forked)
     await Promise.all(forked.map((child) => nextMessage(child)))
     await untilReady(url, children)
+    const client = openHttpClient(url)
     return {
       redisUrl: redis.url,
       workers: forked.map((child) => ({
@@ -85,17 +87,16 @@ export async function openStack(workers: readonly WorkerOptions[]): Promise<Stac
         },
       })),
       async makePicture(request) {
-        const response = await fetch(`${url}/v1/jobs`, {
-          method: 'POST',
-          headers: { 'Content-Type': 'application/json', Prefer: 'wait=60' },
-          body: JSON.stringify(request),
-        })
-        const job = (await response.json()) as Job
-        if (response.status === 200 && job.status === 'succeeded') return job
-        throw new Error(`Expected a picture, got ${response.status}: ${JSON.stringify(job)}`)
+        const { status, body } = await client.send('POST', '/v1/jobs', JSON.stringify(request))
+        const job = JSON.parse(body) as Job
+        if (status === 200 && job.status === 'succeeded') return job
+        throw new Error(`Expected a picture, got ${status}: ${body}`)
       },
-      get: async (path) => (await fetch(url + path)).text(),
-      close,
+      get: async (path) => (await client.send('GET', path)).body,
+      async close() {
+        client.close()
+        await close()
+      },
     }
   } catch (error) {
     await close()
