@@ -66,7 +66,7 @@ export const workerVariables = {
     .min(1)
     .max(65_535)
     .optional()
-    .describe('TCP port for GET /livez and /readyz of this worker. Unset: none.'),
+    .describe('TCP port for GET /livez, /readyz and /metrics of this worker. Unset: none.'),
   METRICS_LOG_INTERVAL: seconds.default(0).describe('Seconds between log lines of totals; 0 = none.'),
   CACHE_DIR: z.string().min(1).optional().describe('Folder for measurements that outlive the process. Unset: none are kept.'),
   LOG_LEVEL: z

@@ -22,6 +22,8 @@ export interface PresenceOptions {
   maxPixels: number | undefined
   /** GPU whose memory is told, by index or UUID; undefined: the first. */
   gpu: string | undefined
+  /** Told of what the engine says of itself, every few seconds. */
+  onStats: (stats: EngineStats) => void
   /** Jobs running now. */
   active: () => number
   isReady: () => boolean
@@ -38,9 +40,11 @@ export interface Presence {
 }
 
 export function createPresence(options: PresenceOptions): Presence {
-  const { registry, engine, workerId, concurrency, maxPixels, gpu, active, isReady, logger, now } = options
+  const { registry, engine, workerId, concurrency, maxPixels, gpu, onStats, active, isReady, logger, now } = options
   let stats: Pick<EngineStats, 'memoryBytes' | 'stepMs'> = { memoryBytes: 0, stepMs: null }
   let gpuMemory: GpuMemory | undefined
+  // What a step took before this process has made one: estimates go on where its predecessor left off.
+  let measuredStepMs: number | null = null
   let asking = false
   let timer: NodeJS.Timeout | undefined
   let beating: Promise<void> = Promise.resolve()
@@ -51,7 +55,9 @@ export function createPresence(options: PresenceOptions): Presence {
     asking = true
     try {
       if (engine.capabilities.provider !== 'cpu') gpuMemory = await readGpuMemory(gpu)
-      stats = await engine.stats()
+      const fresh = await engine.stats()
+      onStats(fresh)
+      stats = fresh
     } catch {
       // It died; the next one will be asked.
     } finally {
@@ -61,7 +67,7 @@ export function createPresence(options: PresenceOptions): Presence {
 
   const beat = async (): Promise<void> => {
     const { provider, modelId } = engine.capabilities
-    await registry.announce(toModelRecord(engine.capabilities, { maxPixels, stepMs: stats.stepMs, now: now() }))
+    await registry.announce(toModelRecord(engine.capabilities, { maxPixels, stepMs: stats.stepMs ?? measuredStepMs, now: now() }))
     await registry.heartbeat({
       id: workerId,
       model: modelId,
@@ -81,6 +87,9 @@ export function createPresence(options: PresenceOptions): Presence {
 
   return {
     async begin() {
+      const { modelId, contentHash, provider } = engine.capabilities
+      const known = await registry.model(modelId)
+      if (known?.content_hash === contentHash && known.provider === provider) measuredStepMs = known.step_ms
       await ask()
       await beat()
       timer = setInterval(announce, heartbeatSeconds * 1000)

@@ -29,6 +29,7 @@ import type { Checkpoint } from './engine/protocol.ts'
 import { createProgressReporter } from './progress-reporter.ts'
 import type { ProgressReporter, ProgressSink } from './progress-reporter.ts'
 import { imageSeed, toEngineParams } from './to-engine-params.ts'
+import type { WorkerMetrics } from './worker-metrics.ts'
 
 export interface ProcessJobDeps {
   store: JobStore
@@ -37,6 +38,7 @@ export interface ProcessJobDeps {
   engine: Engine
   storage: Storage
   logger: Logger
+  metrics: WorkerMetrics
   workerId: string
   /** zlib level of PNG files, 0 to 9. */
   pngCompressionLevel: number
@@ -62,7 +64,7 @@ export function createProcessJob(deps: ProcessJobDeps): ProcessJob {
 }
 
 async function processJob(deps: ProcessJobDeps, job: Job<GenerateJobData>, token: string, stopped: AbortSignal): Promise<string> {
-  const { store, outbox, storage, workerId, now } = deps
+  const { store, outbox, storage, metrics, workerId, now } = deps
   const { id } = job.data
 
   // 1. Start, unless it has ended, was canceled or came too late
@@ -75,6 +77,7 @@ async function processJob(deps: ProcessJobDeps, job: Job<GenerateJobData>, token
     return started
   }
   logger.info({ run: record.runs, strikes: record.strikes, waitMs: (record.startedAt ?? now()) - record.createdAt }, 'job started')
+  if (record.runs === 1) metrics.observeWait(Math.max(0, (record.startedAt ?? now()) - record.createdAt))
   const expiry = toTimeoutSignal(record, now())
   const signal = AbortSignal.any([stopped, expiry])
   const reporter = createProgressReporter(toSink(store, outbox, record), (error) => logger.warn({ err: error }, 'progress was not written'))
@@ -92,6 +95,8 @@ async function processJob(deps: ProcessJobDeps, job: Job<GenerateJobData>, token
     await reporter.flush()
 
     // 4. Claim the end
+    metrics.observePhases(result.timings)
+    metrics.observeUpload(now() - uploadAt)
     const timings = toTimings(record, result, { uploadMs: now() - uploadAt, now: now() })
     const end = await store.end(id, { status: 'succeeded', output: { images: written }, timings })
     if (end.result !== 'claimed') logger.info({ end }, 'another run has ended the job')

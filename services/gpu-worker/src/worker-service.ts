@@ -10,7 +10,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { Worker } from 'bullmq'
 import type { Logger } from 'pino'
 import { createKeys, generateQueueName } from '@easel/contract'
-import { createJobStore, createModelRegistry, createRedis, createWebhookOutbox } from '@easel/job-store'
+import { createJobStore, createModelRegistry, createRedis, createWebhookOutbox, watchEnds } from '@easel/job-store'
 import type { GenerateJobData } from '@easel/job-store'
 import { createStorage, StorageError } from '@easel/storage'
 import type { Storage } from '@easel/storage'
@@ -21,6 +21,7 @@ import { createPresence } from './presence.ts'
 import { startStatusServer } from './status-server.ts'
 import { createProcessJob } from './process-job.ts'
 import type { StopReason } from './process-job.ts'
+import { createWorkerMetrics } from './worker-metrics.ts'
 
 export interface WorkerService {
   readonly id: string
@@ -63,6 +64,7 @@ export async function startWorkerService(options: WorkerServiceOptions): Promise
       cleanups.push(() => redis.disconnect())
       return redis
     }
+    const metrics = createWorkerMetrics()
     const storage = createStorage(config.storage)
     cleanups.push(() => storage.close())
     await untilWritable(storage, logger)
@@ -78,11 +80,13 @@ export async function startWorkerService(options: WorkerServiceOptions): Promise
       ...(engineEntry === undefined ? {} : { entry: engineEntry }),
       stepTimeoutMs: config.engineStepTimeoutMs,
       onEvent: (event) => logEngineEvent(logger, event),
+      onStep: (step) => metrics.observeStep(step),
     })
+    metrics.follow(engine)
     cleanups.push(() => engine.close())
 
     const redis = connect()
-    const store = createJobStore({ redis, prefix, now })
+    const store = watchEnds(createJobStore({ redis, prefix, now }), (status, code) => metrics.countEnd(status, code))
     const outbox = createWebhookOutbox({ redis, prefix, onError })
     cleanups.push(() => outbox.close())
     const processJob = createProcessJob({
@@ -91,6 +95,7 @@ export async function startWorkerService(options: WorkerServiceOptions): Promise
       engine,
       storage,
       logger,
+      metrics,
       workerId: id,
       pngCompressionLevel: config.pngCompressionLevel,
       uploadRetryMs,
@@ -119,6 +124,8 @@ export async function startWorkerService(options: WorkerServiceOptions): Promise
       },
     )
     worker.on('error', (error) => logger.warn({ err: error }, 'queue'))
+    worker.on('stalled', () => metrics.countStall())
+    worker.on('lockRenewalFailed', (jobIds) => metrics.countLostLocks(jobIds.length))
     const stopJob = (jobId: string, reason: StopReason): void => void worker.cancelJob(jobId, reason)
 
     // Cancels arrive as messages; one that was published while the connection was away is found in the record.
@@ -144,6 +151,7 @@ export async function startWorkerService(options: WorkerServiceOptions): Promise
       concurrency: config.concurrency,
       maxPixels: config.maxPixels,
       gpu: config.gpu,
+      onStats: (stats) => metrics.takeStats(stats),
       active: () => active.size,
       isReady,
       logger,
@@ -162,7 +170,7 @@ export async function startWorkerService(options: WorkerServiceOptions): Promise
     logger.info({ worker: id, concurrency: config.concurrency }, 'ready')
 
     if (config.metricsPort !== undefined) {
-      const server = await startStatusServer(config.metricsPort, isReady)
+      const server = await startStatusServer(config.metricsPort, isReady, metrics.registry)
       cleanups.push(() => server.close())
     }
     if (config.metricsLogIntervalMs > 0) {

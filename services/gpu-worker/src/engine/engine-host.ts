@@ -16,7 +16,7 @@ import {
 import type { Device, GenerateParams, GenerateResult, ResumePoint } from '@easel/pipeline'
 import { fitPreviewProjection, project } from './preview-projection.ts'
 import type { PreviewProjection } from './preview-projection.ts'
-import type { Checkpoint, EngineCapabilities, EngineErrorCode, EngineOptions, FromEngine, ToEngine } from './protocol.ts'
+import type { Checkpoint, EngineCapabilities, EngineErrorCode, EngineOptions, EngineStep, FromEngine, ToEngine } from './protocol.ts'
 import { StepClock } from './step-clock.ts'
 
 type GenerateMessage = Extract<ToEngine, { type: 'generate' }>
@@ -36,7 +36,7 @@ export async function runEngineHost(channel: NodeJS.Process): Promise<void> {
   let pipeline: StableDiffusion3Pipeline
   let capabilities: EngineCapabilities
   try {
-    pipeline = await load(options)
+    pipeline = await load(options, ({ rows, durationMs }) => send({ type: 'step', rows, durationMs }))
     capabilities = await toCapabilities(pipeline, options)
   } catch (error) {
     channel.send?.({ type: 'error', code: 'load_failed', message: messageOf(error) } satisfies FromEngine, () => channel.exit(1))
@@ -123,9 +123,9 @@ export async function runEngineHost(channel: NodeJS.Process): Promise<void> {
   send({ type: 'ready', capabilities, memoryBytes: process.memoryUsage.rss() })
 }
 
-async function load(options: EngineOptions): Promise<StableDiffusion3Pipeline> {
+async function load(options: EngineOptions, onStep: (step: EngineStep) => void): Promise<StableDiffusion3Pipeline> {
   const { model, modelsDir, device, maxBatchRows, cacheDir, memoryLimitBytes } = options
-  const batching = { maxBatchRows, cacheDir, memoryLimitBytes }
+  const batching = { maxBatchRows, cacheDir, memoryLimitBytes, onStep }
   const pipeline = await loadPipeline(model, { modelsDir, device: device as Device, batching })
   if (pipeline instanceof StableDiffusion3Pipeline) return pipeline
   await pipeline.close()

@@ -21,13 +21,24 @@ import { fileURLToPath } from 'node:url'
 import { CallTurns } from './call-turns.ts'
 import { EngineError } from './engine.ts'
 import type { Engine, EngineCallOptions, EngineResult } from './engine.ts'
-import type { Checkpoint, EngineCapabilities, EngineImage, EngineOptions, EngineStats, FromEngine, ToEngine } from './protocol.ts'
+import type {
+  Checkpoint,
+  EngineCapabilities,
+  EngineImage,
+  EngineOptions,
+  EngineStats,
+  EngineStep,
+  FromEngine,
+  ToEngine,
+} from './protocol.ts'
 
 export interface EngineSupervisorOptions extends EngineOptions {
   /** Longest silence, for each image of the largest call, before the process counts as hung. Milliseconds. */
   stepTimeoutMs: number
   /** Told what happens to the process. */
   onEvent?: (event: EngineEvent) => void
+  /** Told of every run of the transformer. */
+  onStep?: (step: EngineStep) => void
   /** Module that the process runs. Default: engine-process.ts. */
   entry?: string
 }
@@ -67,6 +78,7 @@ export async function startEngine(options: EngineSupervisorOptions): Promise<Sup
   const {
     stepTimeoutMs,
     onEvent = () => {},
+    onStep = () => {},
     entry = fileURLToPath(new URL('engine-process.ts', import.meta.url)),
     ...engineOptions
   } = options
@@ -123,6 +135,10 @@ export async function startEngine(options: EngineSupervisorOptions): Promise<Sup
     if (message.type === 'error' && message.id === undefined) {
       if (capabilities === undefined) serving.reject(new EngineError('load_failed', message.message))
       else onEvent({ type: 'load_failed', message: message.message, retryInMs: pauseMs() })
+      return
+    }
+    if (message.type === 'step') {
+      onStep(message)
       return
     }
     const call = calls.get(message.id ?? '')

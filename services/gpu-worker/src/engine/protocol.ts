@@ -3,7 +3,7 @@
  * channel. Types only.
  *
  *   parent ─► child   generate, cancel, checkpoint, stats, stop
- *   child ─► parent   ready once; for each generate: progress and preview 0…n times, then image n times and done, or error;
+ *   child ─► parent   ready once; step after every run of the transformer; for each generate: progress and preview 0…n times, then image n times and done, or error;
  *                     checkpoint and stats as answers
  *
  * Messages of one direction arrive in the order they were sent: a checkpoint asked for before a cancel is answered before the call ends.
@@ -107,6 +107,13 @@ export interface EngineTimings {
   readonly decodeMs: number
 }
 
+/** One run of the transformer. */
+export interface EngineStep {
+  /** Rows of all calls that took part. */
+  readonly rows: number
+  readonly durationMs: number
+}
+
 export type EngineErrorCode = 'engine_crashed' | 'engine_hung' | 'out_of_memory' | 'canceled' | 'closed' | 'load_failed' | 'internal'
 
 export type ToEngine =
@@ -126,6 +133,7 @@ export type ToEngine =
 export type FromEngine =
   /** memoryBytes here and below: resident memory of the engine process. */
   | { readonly type: 'ready'; readonly capabilities: EngineCapabilities; readonly memoryBytes: number }
+  | ({ readonly type: 'step' } & EngineStep)
   | { readonly type: 'progress'; readonly id: string; readonly step: number; readonly total: number }
   | ({ readonly type: 'preview'; readonly id: string; readonly step: number } & EngineImage)
   | ({ readonly type: 'image'; readonly id: string } & EngineImage)

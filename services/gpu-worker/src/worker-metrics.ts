@@ -1,0 +1,107 @@
+/**
+ * What this worker counts, in Prometheus' terms. One registry for each worker, so that two in one process do not mix. Whoever sees something
+ * happen says so here; what the engine process counts itself is taken over from its stats, whose counts begin anew with every process.
+ * Runs in the worker's main process.
+ */
+import { collectDefaultMetrics, Counter, Gauge, Histogram, Registry } from 'prom-client'
+import type { OnEnd } from '@easel/job-store'
+import type { Engine } from './engine/engine.ts'
+import type { EngineStats, EngineStep, EngineTimings } from './engine/protocol.ts'
+
+export interface WorkerMetrics {
+  readonly registry: Registry
+  countEnd: OnEnd
+  /** A job was started for the first time after so many ms. */
+  observeWait(ms: number): void
+  observeStep(step: EngineStep): void
+  observePhases(timings: EngineTimings): void
+  /** Encoding of the files and their way to the store. */
+  observeUpload(ms: number): void
+  countStall(): void
+  countLostLocks(jobs: number): void
+  /** Takes over what the engine counts. */
+  takeStats(stats: EngineStats): void
+  /** From now on its restarts and recycles are told. */
+  follow(engine: Pick<Engine, 'restarts' | 'recycles'>): void
+}
+
+const waitBuckets = [0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800, 3600]
+const workBuckets = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60]
+const rowBuckets = [1, 2, 4, 6, 8, 12, 16, 24, 32, 48, 64]
+
+export function createWorkerMetrics(): WorkerMetrics {
+  const registry = new Registry()
+  const registers = [registry]
+  collectDefaultMetrics({ register: registry })
+  const histogram = (name: string, help: string, buckets: number[]): Histogram => new Histogram({ name, help, buckets, registers })
+  const counter = (name: string, help: string): Counter => new Counter({ name, help, registers })
+  const gauge = (name: string, help: string): Gauge => new Gauge({ name, help, registers })
+
+  const ends = new Counter({
+    name: 'jobs_total',
+    help: 'Jobs whose end this process claimed; code is empty unless failed.',
+    labelNames: ['status', 'code'],
+    registers,
+  })
+  // A series that appears with its first event has no rate for it.
+  for (const status of ['succeeded', 'canceled']) ends.inc({ status, code: '' }, 0)
+  for (const code of ['engine_crashed', 'engine_hung', 'out_of_memory', 'storage_unavailable', 'timeout', 'expired', 'internal'])
+    ends.inc({ status: 'failed', code }, 0)
+  const wait = histogram('job_wait_seconds', 'Time from the submit of a job to its first start.', waitBuckets)
+  const encode = histogram('encode_duration_seconds', 'Text encoding of a job, its wait for the device included.', workBuckets)
+  const step = histogram('step_duration_seconds', 'One run of the transformer, for all rows in it.', workBuckets)
+  const decode = histogram('decode_duration_seconds', 'Decoding of a job’s pictures, its wait for the device included.', workBuckets)
+  const upload = histogram('upload_duration_seconds', 'File encoding and upload of a job’s pictures.', workBuckets)
+  const rows = histogram('batch_rows', 'Rows in a run of the transformer.', rowBuckets)
+  const gain = gauge('batching_gain', 'Device time that the rows would have taken one by one, over what they took.')
+  const memory = gauge('engine_memory_bytes', 'Resident memory of the engine process.')
+  const stalls = counter('job_stalls_total', 'Jobs found abandoned by a worker and put back.')
+  const lostLocks = counter('job_lock_losses_total', 'Jobs whose lock this worker could not renew in time.')
+  const sinceStart = {
+    hits: counter('prompt_cache_hits_total', 'Prompts whose embeddings were kept from before.'),
+    misses: counter('prompt_cache_misses_total', 'Prompts that had to be encoded.'),
+  }
+  const taken = { hits: 0, misses: 0 }
+
+  return {
+    registry,
+    countEnd: (status, code) => ends.inc({ status, code: code ?? '' }),
+    observeWait: (ms) => wait.observe(ms / 1000),
+    observeStep({ rows: count, durationMs }) {
+      step.observe(durationMs / 1000)
+      rows.observe(count)
+    },
+    observePhases({ encodeMs, decodeMs }) {
+      encode.observe(encodeMs / 1000)
+      decode.observe(decodeMs / 1000)
+    },
+    observeUpload: (ms) => upload.observe(ms / 1000),
+    countStall: () => stalls.inc(),
+    countLostLocks: (jobs) => lostLocks.inc(jobs),
+    takeStats({ memoryBytes, pipeline }) {
+      memory.set(memoryBytes)
+      gain.set(pipeline.batchingGain)
+      for (const name of ['hits', 'misses'] as const) {
+        const now = pipeline.promptCache[name]
+        sinceStart[name].inc(now < taken[name] ? now : now - taken[name])
+        taken[name] = now
+      }
+    },
+    follow(engine) {
+      const follow = (name: string, help: string, read: () => number): void => {
+        const followed = new Counter({
+          name,
+          help,
+          registers: [],
+          collect() {
+            this.reset()
+            this.inc(read())
+          },
+        })
+        registry.registerMetric(followed)
+      }
+      follow('engine_restarts_total', 'Engine processes that died and were started again.', () => engine.restarts)
+      follow('engine_recycles_total', 'Engine processes that were replaced between jobs because of their memory.', () => engine.recycles)
+    },
+  }
+}
