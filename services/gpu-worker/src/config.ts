@@ -3,7 +3,7 @@
  * environment is; nothing is read on import. Documentation and `.env.example` are generated from the descriptions.
  */
 import { z } from 'zod'
-import { defaultModel, defaultQueuePrefix } from '@easel/contract'
+import { defaultModel, defaultQueuePrefix, imageMetadataLevels } from '@easel/contract'
 import { checkStorageVariables, storageVariables, toStorageOptions } from '@easel/storage'
 
 const seconds = z.coerce.number().int().min(0)
@@ -44,6 +44,12 @@ export const workerVariables = {
     .max(9)
     .default(6)
     .describe('zlib level of PNG files, 0 (fast) to 9 (small). The same on all workers, so that a retry gives the same bytes.'),
+  IMAGE_METADATA: z
+    .enum(imageMetadataLevels)
+    .default('full')
+    .describe(
+      'What picture files say about themselves. `full`: prompts, settings, and the mark of generated media; `no-prompts`: all but the prompts; `none`: nothing. The same on all workers, so that a retry gives the same bytes.',
+    ),
   JOB_LOCK_DURATION: seconds
     .min(1)
     .max(3600)
@@ -97,6 +103,7 @@ const workerConfigSchema = z
     maxBatchRows: variables.MAX_BATCH_ROWS,
     maxPixels: variables.MAX_PIXELS,
     pngCompressionLevel: variables.PNG_COMPRESSION_LEVEL,
+    imageMetadata: variables.IMAGE_METADATA,
     jobLockDurationMs: variables.JOB_LOCK_DURATION * 1000,
     engineStepTimeoutMs: variables.ENGINE_STEP_TIMEOUT * 1000,
     engineMemoryLimitBytes: variables.ENGINE_MEMORY_LIMIT === undefined ? undefined : variables.ENGINE_MEMORY_LIMIT * 2 ** 20,

@@ -1,7 +1,9 @@
 /** Pixels to files. The settings are fixed, so that the same pixels give the same bytes on every run. Runs in the worker's main process. */
 import sharp, { type Sharp } from 'sharp'
 import type { ImageFormat } from '@easel/contract'
+import type { ImageDescription } from './describe-image.ts'
 import type { EngineImage } from './engine/protocol.ts'
+import { insertPngTexts } from './png-text.ts'
 
 export interface EncodeOptions {
   format: ImageFormat
@@ -9,15 +11,32 @@ export interface EncodeOptions {
   pngCompressionLevel: number
   /** 1 to 100, for jpeg and webp. */
   quality: number
+  /** What the file says about how it was made. Default: nothing. */
+  description?: ImageDescription | undefined
 }
 
 export const contentTypes = { png: 'image/png', jpeg: 'image/jpeg', webp: 'image/webp' } as const satisfies Record<ImageFormat, string>
 
-export async function encodeImage(image: EngineImage, { format, pngCompressionLevel, quality }: EncodeOptions): Promise<Buffer> {
+/** libvips leaves longer XMP out of a JPEG, whose segments end at 64 KiB. */
+const maxJpegXmpBytes = 60_000
+
+export async function encodeImage(image: EngineImage, options: EncodeOptions): Promise<Buffer> {
+  const { format, pngCompressionLevel, quality, description } = options
   const pixels = toSharp(image)
-  if (format === 'png')
-    return await pixels.png({ compressionLevel: pngCompressionLevel, adaptiveFiltering: false, palette: false }).toBuffer()
-  return await (format === 'jpeg' ? pixels.jpeg({ quality }) : pixels.webp({ quality })).toBuffer()
+  if (format === 'png') {
+    const file = await pixels.png({ compressionLevel: pngCompressionLevel, adaptiveFiltering: false, palette: false }).toBuffer()
+    if (description === undefined) return file
+    const parameters = { keyword: 'parameters', text: description.parameters }
+    return insertPngTexts(file, [parameters, { keyword: 'XML:com.adobe.xmp', text: description.toXmp(), international: true }])
+  }
+  const described = description === undefined ? pixels : pixels.withXmp(fitXmp(description, format))
+  return await (format === 'jpeg' ? described.jpeg({ quality }) : described.webp({ quality })).toBuffer()
+}
+
+/** A description that is too long for a JPEG keeps the mark and leaves the text out. */
+function fitXmp({ parameters, toXmp }: ImageDescription, format: ImageFormat): string {
+  const xmp = toXmp(parameters)
+  return format === 'jpeg' && Buffer.byteLength(xmp) > maxJpegXmpBytes ? toXmp() : xmp
 }
 
 /** A small JPEG as a data: URL. */

@@ -17,11 +17,12 @@ import { UnrecoverableError, WaitingError } from 'bullmq'
 import type { Job, Processor } from 'bullmq'
 import type { Logger } from 'pino'
 import { imageKey, jobErrorTable } from '@easel/contract'
-import type { JobError, JobErrorCode, StoredImage, Timings } from '@easel/contract'
+import type { JobError, JobErrorCode, Provenance, StoredImage, Timings } from '@easel/contract'
 import type { GenerateJobData, JobRecord, JobStore, WebhookOutbox } from '@easel/job-store'
 import { putWithRetry, StorageError } from '@easel/storage'
 import type { Storage } from '@easel/storage'
 import { decodeCheckpoint, encodeCheckpoint } from './checkpoint.ts'
+import { describeImage } from './describe-image.ts'
 import { contentTypes, encodeImage, encodePreview } from './encode-image.ts'
 import { EngineError } from './engine/engine.ts'
 import type { Engine, EngineResult } from './engine/engine.ts'
@@ -40,8 +41,8 @@ export interface ProcessJobDeps {
   logger: Logger
   metrics: WorkerMetrics
   workerId: string
-  /** zlib level of PNG files, 0 to 9. */
-  pngCompressionLevel: number
+  /** What pictures are made with here: written into files and receipts, and how files are encoded. */
+  provenance: Provenance
   /** How long uploads are tried again, in ms. */
   uploadRetryMs: number
   /** ms since the epoch. */
@@ -98,7 +99,7 @@ async function processJob(deps: ProcessJobDeps, job: Job<GenerateJobData>, token
     metrics.observePhases(result.timings)
     metrics.observeUpload(now() - uploadAt)
     const timings = toTimings(record, result, { uploadMs: now() - uploadAt, now: now() })
-    const end = await store.end(id, { status: 'succeeded', output: { images: written }, timings })
+    const end = await store.end(id, { status: 'succeeded', output: { images: written }, timings, provenance: deps.provenance })
     if (end.result !== 'claimed') logger.info({ end }, 'another run has ended the job')
     else if (end.status === 'canceled') await deleteImages(storage, written, logger)
     logger.info({ status: end.result === 'missing' ? 'missing' : end.status, ...timings }, 'job ended')
@@ -185,17 +186,19 @@ async function generate(deps: ProcessJobDeps, record: JobRecord, callId: string,
 }
 
 async function storeImages(
-  { storage, pngCompressionLevel, uploadRetryMs }: ProcessJobDeps,
+  { storage, provenance, uploadRetryMs }: ProcessJobDeps,
   { id, input }: JobRecord,
   { images }: EngineResult,
   signal: AbortSignal,
   logger: Logger,
 ): Promise<StoredImage[]> {
   const { output_format: format, output_quality: quality = defaultQuality } = input
+  const { png_compression_level: pngCompressionLevel } = provenance.encoder
   const contentType = contentTypes[format]
   return await Promise.all(
     images.map(async (image) => {
-      const bytes = await encodeImage(image, { format, pngCompressionLevel, quality })
+      const description = describeImage(input, image.index, provenance)
+      const bytes = await encodeImage(image, { format, pngCompressionLevel, quality, description })
       const key = imageKey(id, image.index, format)
       await putWithRetry(
         storage,

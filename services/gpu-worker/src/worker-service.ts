@@ -22,6 +22,7 @@ import { startStatusServer } from './status-server.ts'
 import { createProcessJob } from './process-job.ts'
 import type { StopReason } from './process-job.ts'
 import { createWorkerMetrics } from './worker-metrics.ts'
+import { toProvenance } from './to-provenance.ts'
 
 export interface WorkerService {
   readonly id: string
@@ -97,7 +98,7 @@ export async function startWorkerService(options: WorkerServiceOptions): Promise
       logger,
       metrics,
       workerId: id,
-      pngCompressionLevel: config.pngCompressionLevel,
+      provenance: toProvenance(engine.capabilities, config),
       uploadRetryMs,
       now,
     })

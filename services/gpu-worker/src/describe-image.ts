@@ -1,0 +1,87 @@
+/**
+ * What a picture says about how it was made: a text in the form that image tools read (AUTOMATIC1111's), and XMP that marks it as made by a
+ * trained model. Holds nothing that differs between two runs of the same input: no time, no job, no host. Pure; knows nothing about files.
+ */
+import type { JobInput, Provenance } from '@easel/contract'
+import { imageSeed } from './to-engine-params.ts'
+
+export interface ImageDescription {
+  /** Prompt, negative prompt and settings, the settings in the last line. */
+  parameters: string
+  /** An XMP packet; with `text` also what that is, for formats without a place of their own for it. */
+  toXmp: (text?: string) => string
+}
+
+/** Of image `index` of a job; undefined when pictures are to say nothing. */
+export function describeImage(input: JobInput, index: number, made: Provenance): ImageDescription | undefined {
+  const { metadata } = made.encoder
+  if (metadata === 'none') return undefined
+  return { parameters: toParameters(input, index, made, metadata === 'full'), toXmp }
+}
+
+/** Names under which image tools know a scheduler. */
+const samplers: Readonly<Record<string, string>> = { FlowMatchEulerDiscreteScheduler: 'Euler' }
+
+function toParameters(input: JobInput, index: number, { model, scheduler }: Provenance, prompts: boolean): string {
+  const settings: [string, string | number | undefined][] = [
+    ['Steps', input.num_inference_steps],
+    ['Sampler', samplers[scheduler.class] ?? scheduler.class],
+    ['CFG scale', input.guidance_scale],
+    ['Seed', imageSeed(input.seed, index)],
+    ['Size', `${input.width}x${input.height}`],
+    ['Model hash', model.content_hash.slice(0, 10)],
+    ['Model', model.id],
+    // There 1 is the last layer.
+    ['Clip skip', input.clip_skip === undefined || input.clip_skip === 0 ? undefined : input.clip_skip + 1],
+    ['Max sequence length', input.max_sequence_length],
+    ['Guidance interval', input.guidance_interval?.join(', ')],
+    ['Sigmas', input.sigmas?.join(', ')],
+  ]
+  if (prompts) {
+    settings.push(['Prompt 2', input.prompt_2], ['Prompt 3', input.prompt_3])
+    settings.push(['Negative prompt 2', input.negative_prompt_2], ['Negative prompt 3', input.negative_prompt_3])
+  }
+  const line = settings.flatMap(([name, value]) => (value === undefined ? [] : [`${name}: ${quote(String(value))}`])).join(', ')
+  if (!prompts) return line
+  return [input.prompt, ...(input.negative_prompt === '' ? [] : [`Negative prompt: ${input.negative_prompt}`]), line].join('\n')
+}
+
+/** A value that would be taken for more than one is written as a JSON string. */
+function quote(value: string): string {
+  return /[,:\n"]/.test(value) || value.trim() !== value ? JSON.stringify(value) : value
+}
+
+const digitalSourceType = 'http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia'
+
+function toXmp(text?: string): string {
+  const comment =
+    text === undefined
+      ? ''
+      : `\n   <exif:UserComment><rdf:Alt><rdf:li xml:lang="x-default">${escapeXml(text)}</rdf:li></rdf:Alt></exif:UserComment>`
+  return `<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>
+<x:xmpmeta xmlns:x="adobe:ns:meta/">
+ <rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">
+  <rdf:Description rdf:about=""
+    xmlns:Iptc4xmpExt="http://iptc.org/std/Iptc4xmpExt/2008-02-29/"
+    xmlns:xmp="http://ns.adobe.com/xap/1.0/"
+    xmlns:exif="http://ns.adobe.com/exif/1.0/">
+   <Iptc4xmpExt:DigitalSourceType>${digitalSourceType}</Iptc4xmpExt:DigitalSourceType>
+   <xmp:CreatorTool>Easel</xmp:CreatorTool>${comment}
+  </rdf:Description>
+ </rdf:RDF>
+</x:xmpmeta>
+<?xpacket end="r"?>`
+}
+
+function escapeXml(text: string): string {
+  return (
+    text
+      .replaceAll('&', '&amp;')
+      .replaceAll('<', '&lt;')
+      .replaceAll('>', '&gt;')
+      .replaceAll('\r', '&#13;')
+      // XML has no way to write these.
+      // oxlint-disable-next-line no-control-regex
+      .replaceAll(/[\0-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]/g, '\ufffd')
+  )
+}

@@ -1,0 +1,22 @@
+/** What a worker makes pictures with, for their receipts: from what the engine says and the operator set. Runs in the worker's main process. */
+import sharp from 'sharp'
+import type { ImageMetadataLevel, Provenance } from '@easel/contract'
+import type { EngineCapabilities } from './engine/protocol.ts'
+
+export function toProvenance(
+  { modelId, contentHash, runtime, provider, scheduler }: EngineCapabilities,
+  { pngCompressionLevel, imageMetadata }: { pngCompressionLevel: number; imageMetadata: ImageMetadataLevel },
+): Provenance {
+  return {
+    model: { id: modelId, content_hash: contentHash },
+    runtime,
+    provider,
+    platform: `${process.platform}-${process.arch}`,
+    scheduler: { class: scheduler.class, config: { ...scheduler.config } },
+    encoder: {
+      name: `sharp ${sharp.versions.sharp ?? 'unknown'}, libvips ${sharp.versions.vips}`,
+      png_compression_level: pngCompressionLevel,
+      metadata: imageMetadata,
+    },
+  }
+}
