@@ -1,0 +1,106 @@
+/**
+ * A real Prometheus scrapes a real api and a real worker; every query of the dashboard must give data, every rule must ask for series that
+ * there are. Skipped, and said so, where Prometheus is not installed (Debian: `apt install prometheus`). The dashboard itself is not opened
+ * in a Grafana here.
+ */
+import { spawn, spawnSync } from 'node:child_process'
+import type { ChildProcess } from 'node:child_process'
+import { once } from 'node:events'
+import { readFileSync } from 'node:fs'
+import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest'
+import { parse } from 'yaml'
+import { z } from 'zod'
+import { findFreePort } from '../../packages/job-store/test/redis-server.ts'
+import { startService } from '../../services/api/test/start-service.ts'
+import type { Service } from '../../services/api/test/start-service.ts'
+
+const installed = spawnSync('prometheus', ['--version']).error === undefined
+if (!installed) process.stderr.write('SKIPPED: the test with a real Prometheus, because there is no `prometheus` on PATH\n')
+
+const deploy = join(import.meta.dirname, '..')
+const read = (path: string): string => readFileSync(join(deploy, path), 'utf8')
+
+const targetsSchema = z.object({ targets: z.array(z.object({ expr: z.string() })).optional() })
+const dashboardSchema = z.object({ panels: z.array(targetsSchema.extend({ panels: z.array(targetsSchema).optional() })) })
+const rulesSchema = z.object({ groups: z.array(z.object({ rules: z.array(z.object({ alert: z.string(), expr: z.string() })) })) })
+const answerSchema = z.object({
+  status: z.string(),
+  error: z.string().optional(),
+  data: z.object({ result: z.array(z.unknown()) }).optional(),
+})
+
+const panels = dashboardSchema.parse(JSON.parse(read('grafana/dashboards/easel.json'))).panels
+const dashboardQueries = [
+  ...new Set(panels.flatMap((panel) => [panel, ...(panel.panels ?? [])].flatMap(({ targets = [] }) => targets.map(({ expr }) => expr)))),
+]
+const alerts = rulesSchema.parse(parse(read('prometheus/alerts.yml'))).groups.flatMap(({ rules }) => rules)
+
+let service: Service
+let prometheus: ChildProcess
+let dir: string
+let port: number
+
+async function query(expr: string): Promise<unknown[]> {
+  const response = await fetch(`http://127.0.0.1:${port}/api/v1/query?${new URLSearchParams({ query: expr }).toString()}`)
+  const { status, error, data } = answerSchema.parse(await response.json())
+  if (status !== 'success') throw new Error(`Expected ${expr} to be a query, got: ${error ?? status}`)
+  return data?.result ?? []
+}
+
+describe.skipIf(!installed)('what Prometheus sees', () => {
+  beforeAll(async () => {
+    service = await startService()
+    const metricsPort = await findFreePort()
+    await service.startWorker({ METRICS_PORT: String(metricsPort) })
+    dir = await mkdtemp(join(tmpdir(), 'easel-prometheus-'))
+    port = await findFreePort()
+    const scrape = (job: string, target: string) => ({ job_name: job, static_configs: [{ targets: [target] }] })
+    const config = {
+      global: { scrape_interval: '1s', evaluation_interval: '1s' },
+      rule_files: [join(deploy, 'prometheus/alerts.yml')],
+      scrape_configs: [scrape('api', new URL(service.api.url).host), scrape('gpu-worker', `127.0.0.1:${metricsPort}`)],
+    }
+    await writeFile(join(dir, 'prometheus.yml'), JSON.stringify(config))
+    const files = [`--config.file=${join(dir, 'prometheus.yml')}`, `--storage.tsdb.path=${join(dir, 'data')}`]
+    prometheus = spawn('prometheus', [...files, `--web.listen-address=127.0.0.1:${port}`], { stdio: 'ignore' })
+    const bothUp = async (): Promise<void> => expect(await query('up == 1')).toHaveLength(2)
+    await vi.waitFor(bothUp, { timeout: 30_000, interval: 200 })
+    // A picture, a failure, a webhook that is refused once, and something to count again: rates need two samples.
+    for (const seed of [1, 2]) {
+      const body = { prompt: 'a red boat', num_inference_steps: 4, width: 64, height: 64, seed, webhook: service.webhook(seed - 1) }
+      await service.untilEnded(await service.submit(body))
+      await service.post('/v1/jobs', {})
+    }
+  })
+  afterAll(async () => {
+    if (prometheus !== undefined) {
+      const ended = once(prometheus, 'exit')
+      prometheus.kill()
+      await ended
+      await rm(dir, { recursive: true, force: true })
+    }
+    await service?.close()
+  })
+
+  test.for(dashboardQueries)('the dashboard query %s gives data', { timeout: 60_000 }, async (expr) => {
+    const hasData = async (): Promise<void> => expect(await query(expr)).not.toEqual([])
+    await vi.waitFor(hasData, { timeout: 45_000, interval: 250 })
+  })
+
+  test.for(alerts)('the alert $alert asks for series that there are', async ({ expr }) => {
+    await query(expr)
+    const names = new Set(expr.match(/\b[a-z]+(?:_[a-z]+)+(?=[{[) ])|\bup(?=\{)/g))
+    expect(names.size).toBeGreaterThan(0)
+    for (const name of names) {
+      const exists = async (): Promise<void> => expect(await query(name)).not.toEqual([])
+      await vi.waitFor(exists, { timeout: 20_000, interval: 250 })
+    }
+  })
+
+  test('none of the alerts fires on a service that is well', async () => {
+    expect(await query('ALERTS{alertstate="firing"}')).toEqual([])
+  })
+})
