@@ -5,6 +5,8 @@ export default defineConfig({
     include: [
       'packages/*/{src,test}/**/*.test.ts',
       'services/*/{src,test}/**/*.test.ts',
+      'services/api/playground/test/**/*.test.ts',
+      'examples/**/*.test.ts',
       'bench/**/*.test.ts',
       'deploy/**/*.test.ts',
       'scripts/**/*.test.ts',

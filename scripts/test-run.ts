@@ -12,6 +12,7 @@ import { ensureRedisServer } from './setup/ensure-redis.ts'
 
 const CHECKS = [
   { name: 'types', command: 'tsc', args: ['--noEmit', '-p', 'tsconfig.json'] },
+  { name: 'types of the playground', command: 'tsc', args: ['--noEmit', '-p', 'services/api/playground/tsconfig.json'] },
   { name: 'lint', command: 'oxlint', args: ['--type-aware', '--deny-warnings'] },
   { name: 'format', command: 'oxfmt', args: ['--check'] },
   { name: 'unused code', command: 'knip', args: [] },

@@ -92,19 +92,16 @@ async function follow(id: string): Promise<void> {
 
 function applyEvent(shown: ShownJob, event: FollowedEvent): ShownJob {
   const { job, previews } = shown
-  switch (event.type) {
-    case 'status':
-      return { ...shown, job: { ...job, status: event.status, queue_position: event.status === 'queued' ? job.queue_position : null } }
-    case 'progress':
-      return { ...shown, job: { ...job, progress: { step: event.step, total: event.total } } }
-    case 'queue':
-      return { ...shown, job: { ...job, queue_position: event.queue_position, eta_seconds: event.eta_seconds } }
-    case 'preview':
-      return { ...shown, previews: Object.assign([...previews], { [event.image]: event.data_url }) }
-    default:
-      announce(`${endWords[event.job.status] ?? event.job.status}: ${event.job.input.prompt}`)
-      return { ...shown, job: event.job, canceling: false }
+  if (event.type === 'status') {
+    return { ...shown, job: { ...job, status: event.status, queue_position: event.status === 'queued' ? job.queue_position : null } }
   }
+  if (event.type === 'progress') return { ...shown, job: { ...job, progress: { step: event.step, total: event.total } } }
+  if (event.type === 'queue') {
+    return { ...shown, job: { ...job, queue_position: event.queue_position, eta_seconds: event.eta_seconds } }
+  }
+  if (event.type === 'preview') return { ...shown, previews: Object.assign([...previews], { [event.image]: event.data_url }) }
+  announce(`${endWords[event.job.status] ?? event.job.status}: ${event.job.input.prompt}`)
+  return { ...shown, job: event.job, canceling: false }
 }
 
 const endWords: Partial<Record<Job['status'], string>> = { succeeded: 'Ready', failed: 'Failed', canceled: 'Canceled' }

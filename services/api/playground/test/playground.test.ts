@@ -1,0 +1,223 @@
+import { readFile } from 'node:fs/promises'
+import { createRequire } from 'node:module'
+import type { Browser, BrowserContext, Page } from 'playwright-core'
+import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from 'vitest'
+import { findChromium, launchChromium } from '../../../../scripts/find-chromium.ts'
+import { ensurePlayground } from '../../../../scripts/setup/ensure-playground.ts'
+import { type Easel, startEasel } from '../../../../scripts/start-easel.ts'
+
+const executable = findChromium()
+if (executable === undefined) {
+  process.stderr.write('SKIPPED: the tests of the playground need a Chromium (apt-get install chromium, or CHROMIUM=/path/to/it).\n')
+}
+
+vi.setConfig({ testTimeout: 90_000, hookTimeout: 90_000 })
+
+const axe = await readFile(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8')
+
+describe.skipIf(executable === undefined)('the playground in a browser', () => {
+  let easel: Easel
+  let browser: Browser
+  let context: BrowserContext
+  let page: Page
+  let complaints: string[]
+
+  beforeAll(async () => {
+    ensurePlayground()
+    easel = await startEasel()
+    browser = await launchChromium(executable ?? '')
+  })
+  afterAll(async () => {
+    await browser.close()
+    await easel.stop()
+  })
+  afterEach(async () => await context.close())
+
+  async function open(url = easel.url, options: Parameters<Browser['newContext']>[0] = {}): Promise<void> {
+    context = await browser.newContext({ permissions: ['clipboard-read', 'clipboard-write'], ...options })
+    page = await context.newPage()
+    complaints = []
+    page.on('pageerror', (error) => complaints.push(error.message))
+    page.on('console', (message) => {
+      if (message.text().includes('Content Security Policy')) complaints.push(message.text())
+    })
+    page.on('request', (request) => {
+      if (!request.url().startsWith(url) && !request.url().startsWith('data:')) complaints.push(`asked ${request.url()}`)
+    })
+    await page.goto(url)
+  }
+
+  async function fill(fields: Record<string, string>): Promise<void> {
+    for (const [label, text] of Object.entries(fields)) await page.getByLabel(label).first().fill(text)
+  }
+
+  const make = async (): Promise<void> => await page.getByRole('button', { name: /^Make/ }).click()
+  const card = (prompt: string) => page.locator('.card', { has: page.getByRole('heading', { name: prompt, exact: true }) })
+
+  async function makePicture(prompt: string, seed: string): Promise<void> {
+    await page.getByLabel('Fixed', { exact: true }).check()
+    await fill({ Prompt: prompt, Steps: '4', 'Fixed seed': seed })
+    await make()
+    await card(prompt).locator('figure img').first().waitFor()
+  }
+
+  test('a job that was submitted shows previews, then its picture, and nothing is asked of another server', async () => {
+    await open()
+    await fill({ Prompt: 'a red boat on the sea', Steps: '60' })
+    await make()
+    const boat = card('a red boat on the sea')
+    const preview = boat.getByAltText('Preview of picture 1: a red boat on the sea')
+    await preview.waitFor()
+    const first = await preview.getAttribute('src')
+    await expect.poll(async () => (await preview.getAttribute('src', { timeout: 500 }).catch(() => 'gone')) !== first).toBe(true)
+    expect(first).toMatch(/^data:image\/jpeg;base64,/)
+
+    const picture = boat.locator('figure img')
+    await picture.waitFor()
+    await expect.poll(async () => await picture.evaluate((image: HTMLImageElement) => image.naturalWidth)).toBe(128)
+    await expect.poll(async () => await page.getByRole('status').textContent()).toBe('Ready: a red boat on the sea')
+    expect(complaints).toEqual([])
+  })
+
+  test('of two jobs at once one is canceled and the other gets its picture; both are there after a reload', async () => {
+    await open()
+    await fill({ Prompt: 'a big green cat at night', Steps: '200' })
+    await make()
+    await card('a big green cat at night').waitFor()
+    await fill({ Prompt: 'a yellow sun above a blue house', Steps: '20' })
+    await make()
+    await card('a yellow sun above a blue house').waitFor()
+    await page.getByRole('button', { name: 'Cancel: a big green cat at night' }).click()
+    await card('a big green cat at night').getByText('Canceled', { exact: true }).waitFor()
+    await card('a yellow sun above a blue house').locator('figure img').waitFor()
+
+    await page.reload()
+    await card('a yellow sun above a blue house').locator('figure img').waitFor()
+    await card('a big green cat at night').getByText('Canceled', { exact: true }).waitFor()
+    expect(await page.getByLabel('Prompt').first().inputValue()).toBe('a yellow sun above a blue house')
+    expect(complaints).toEqual([])
+  })
+
+  test('a job goes on being followed after a reload', async () => {
+    await open()
+    await fill({ Prompt: 'a white rocket in the sky', Steps: '100' })
+    await make()
+    await card('a white rocket in the sky').getByRole('progressbar').waitFor()
+    await page.reload()
+    await card('a white rocket in the sky').getByRole('progressbar').waitFor()
+    await expect.poll(async () => await card('a white rocket in the sky').locator('figure img').count(), { timeout: 20_000 }).toBe(1)
+  })
+
+  test('what the api refuses is told at its field, which gets the focus', async () => {
+    await open()
+    await fill({ Prompt: 'a ball', Width: '100' })
+    await make()
+    const width = page.getByLabel('Width')
+    await expect.poll(async () => await width.getAttribute('aria-invalid')).toBe('true')
+    const described = await width.getAttribute('aria-describedby')
+    expect(await page.locator(`#${described}`).textContent()).toBe('Expected a multiple of 16, at most 256.')
+    expect(await width.evaluate((element) => element === document.activeElement)).toBe(true)
+    await width.fill('128')
+    expect(await width.getAttribute('aria-invalid')).toBe('false')
+
+    await fill({ Prompt: ' ' })
+    await make()
+    await expect.poll(async () => await page.getByLabel('Prompt').first().getAttribute('aria-invalid')).toBe('true')
+  })
+
+  test('a picture can be copied as curl and TypeScript, downloaded, and varied with the next seed', async () => {
+    await open()
+    await makePicture('a pink balloon on a meadow', '41')
+    const balloon = card('a pink balloon on a meadow').first()
+    await balloon.getByLabel('More: a pink balloon on a meadow').click()
+    for (const [name, expected] of [
+      ['Copy as curl', `curl -s '${easel.url}/v1/jobs'`],
+      ['Copy as curl', '"seed": 41'],
+      ['Copy as TypeScript', '"seed": 41'],
+      ['Copy link', `${easel.url}/images/`],
+    ] as const) {
+      await balloon.getByRole('button', { name }).click()
+      expect(await page.evaluate(async () => await navigator.clipboard.readText())).toContain(expected)
+      await balloon.getByRole('button', { name }).waitFor()
+    }
+    await page.keyboard.press('Escape')
+    const [download] = await Promise.all([page.waitForEvent('download'), balloon.getByRole('link', { name: /^Download/ }).click()])
+    expect((await readFile(await download.path())).subarray(1, 4).toString()).toBe('PNG')
+
+    await balloon.getByRole('button', { name: /^Variation/ }).click()
+    await expect.poll(async () => await card('a pink balloon on a meadow').count()).toBe(2)
+    await page.getByText('seed 42', { exact: true }).first().waitFor()
+    expect(complaints).toEqual([])
+  })
+
+  test('with the keyboard alone a picture is made', async () => {
+    await open()
+    await page.getByLabel('Prompt').first().focus()
+    await page.keyboard.type('a black star')
+    await page.keyboard.press('Control+Enter')
+    await expect.poll(async () => await card('a black star').locator('figure img').count(), { timeout: 20_000 }).toBe(1)
+  })
+
+  test.each([
+    { name: 'light', options: { colorScheme: 'light', viewport: { width: 1280, height: 800 } } },
+    { name: 'dark', options: { colorScheme: 'dark', viewport: { width: 1280, height: 800 } } },
+    { name: 'phone', options: { colorScheme: 'light', viewport: { width: 360, height: 740 } } },
+  ] as const)('axe finds nothing to complain about ($name)', async ({ options }) => {
+    await open(easel.url, { ...options, reducedMotion: 'reduce' })
+    await makePicture('a green tree', '1')
+    await fill({ Width: '100' })
+    await make()
+    await page.locator('#width-error').waitFor()
+    await page.getByLabel('More: a green tree').first().click()
+    await page.evaluate(axe)
+    const violations = await page.evaluate(async () => {
+      const { axe } = globalThis as unknown as { axe: { run(): Promise<{ violations: { id: string; nodes: { html: string }[] }[] }> } }
+      return (await axe.run()).violations.map(({ id, nodes }) => `${id}: ${nodes.map((node) => node.html).join(' ')}`)
+    })
+    expect(violations).toEqual([])
+    const scrollsSideways = await page.evaluate(() => document.documentElement.scrollWidth > document.documentElement.clientWidth)
+    expect(scrollsSideways).toBe(false)
+  })
+
+  test('asks for an API key when the api does, and goes on with it', async () => {
+    const keyed = await startEasel({ env: { API_KEYS: 'me:correct-horse' } })
+    try {
+      await open(keyed.url)
+      await page.getByLabel('API key').fill('wrong-key-1')
+      await page.getByRole('button', { name: 'Use this key' }).click()
+      await page.getByText('The server does not know this key.').waitFor()
+      await page.getByLabel('API key').fill('correct-horse')
+      await page.getByRole('button', { name: 'Use this key' }).click()
+      await makePicture('a red ball', '3')
+      expect(await page.getByLabel('API key').count()).toBe(0)
+    } finally {
+      await keyed.stop()
+    }
+  })
+
+  test('the api reference draws itself from this server alone', async () => {
+    await open(easel.url)
+    await page.goto(`${easel.url}/docs`)
+    await page.getByText('Submit a job').first().waitFor()
+    expect(complaints).toEqual([])
+  })
+
+  test('the page and what it loads stay under 150 kB', async () => {
+    await open('about:blank')
+    const sizes: Promise<number>[] = []
+    page.on('response', (response) => {
+      const url = response.url()
+      if (!url.includes('/images/'))
+        sizes.push(
+          response
+            .request()
+            .sizes()
+            .then((size) => size.responseBodySize),
+        )
+    })
+    await page.goto(easel.url, { waitUntil: 'networkidle' })
+    const bytes = (await Promise.all(sizes)).reduce((sum, size) => sum + size, 0)
+    expect(bytes).toBeGreaterThan(10_000)
+    expect(bytes).toBeLessThan(150_000)
+  })
+})
