@@ -8,7 +8,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { pino } from 'pino'
 import { imageKey } from '@easel/contract'
-import type { Job, ModelRecord, StoredImage } from '@easel/contract'
+import type { Job, ModelRecord, Provenance, StoredImage } from '@easel/contract'
 import { createJobStore, createModelRegistry, createRedis, waitUntilReady } from '@easel/job-store'
 import type { JobStore, ModelRegistry } from '@easel/job-store'
 import { findFreePort, startRedis } from '@easel/job-store/test/redis-server'
@@ -29,6 +29,16 @@ export const tinyScenes: ModelRecord = {
   limits: { size_multiple: 16, max_side: 256, max_pixels: 65_536, max_sequence_length: 512, max_clip_skip: 1 },
   step_ms: 20,
   updated_at: '2026-01-01T00:00:00.000Z',
+}
+
+/** What the played worker makes pictures with. */
+export const provenance: Provenance = {
+  model: { id: tinyScenes.id, content_hash: tinyScenes.content_hash },
+  runtime: tinyScenes.runtime,
+  provider: tinyScenes.provider,
+  platform: 'linux-x64',
+  scheduler: tinyScenes.scheduler,
+  encoder: { name: 'sharp 0.35.5', png_compression_level: 6, metadata: 'full' },
 }
 
 export interface StartApiOptions {
@@ -67,7 +77,7 @@ interface TestWorker {
   readonly store: JobStore
   readonly registry: ModelRegistry
   /** Stores a picture for each image of the job and ends it as succeeded, starting it if it was not. */
-  succeed(id: string): Promise<void>
+  succeed(id: string, made?: Provenance): Promise<void>
 }
 
 export async function startTestApi(options: StartApiOptions = {}): Promise<TestApi> {
@@ -125,7 +135,7 @@ function createTestWorker(store: JobStore, { config, storage }: AppDeps, connect
   return {
     store,
     registry: createModelRegistry({ redis: connection, prefix: config.QUEUE_PREFIX }),
-    async succeed(id) {
+    async succeed(id, made = provenance) {
       const record = await store.get(id)
       if (record === undefined) throw new Error(`Expected a record of ${id}, got none`)
       if (record.status === 'queued') await store.start(id, 'test-worker')
@@ -140,7 +150,7 @@ function createTestWorker(store: JobStore, { config, storage }: AppDeps, connect
         images.push({ key, width, height, seed: seed + n, sha256, content_type: contentType })
       }
       const timings = { queue_ms: 1, encode_ms: 2, denoise_ms: 3, decode_ms: 4, upload_ms: 5, total_ms: 15 }
-      await store.end(id, { status: 'succeeded', output: { images }, timings })
+      await store.end(id, { status: 'succeeded', output: { images }, timings, provenance: made })
     },
   }
 }
