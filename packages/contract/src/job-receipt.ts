@@ -17,6 +17,7 @@ export const provenanceSchema = z.object({
   runtime: z.string().describe('Name and version of the inference runtime.'),
   provider: z.string().describe('Execution provider the graphs ran on.'),
   platform: z.string().describe('Operating system and processor architecture of the worker, such as `linux-x64`.'),
+  processor: z.string().describe('Model of the worker’s processor; kernels differ between processors, and their last bits with them.'),
   scheduler: z.object({
     class: z.string().describe('Class of the scheduler, in diffusers’ words.'),
     config: z.record(z.string(), z.unknown()).describe('Its complete configuration.'),

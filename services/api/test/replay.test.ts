@@ -1,5 +1,6 @@
 /** Files, receipts and replays with a real worker: what is asked for is what is fetched, and made again it has the same bytes. */
 import { createHash } from 'node:crypto'
+import { cpus } from 'node:os'
 import { fileURLToPath } from 'node:url'
 import sharp from 'sharp'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
@@ -87,6 +88,7 @@ test('the receipt names the model by its content, the runtime with its version, 
     runtime: expect.stringMatching(/^onnxruntime-node \d+\.\d+\.\d+/),
     provider: 'cpu',
     platform: `${process.platform}-${process.arch}`,
+    processor: cpus()[0]?.model,
     scheduler: { class: 'FlowMatchEulerDiscreteScheduler', config: { shift: expect.any(Number) } },
     encoder: { name: expect.stringMatching(/^sharp \d.*, libvips \d/), png_compression_level: 6, metadata: 'full' },
   })

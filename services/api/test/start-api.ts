@@ -37,6 +37,7 @@ export const provenance: Provenance = {
   runtime: tinyScenes.runtime,
   provider: tinyScenes.provider,
   platform: 'linux-x64',
+  processor: 'a processor',
   scheduler: tinyScenes.scheduler,
   encoder: { name: 'sharp 0.35.5', png_compression_level: 6, metadata: 'full' },
 }

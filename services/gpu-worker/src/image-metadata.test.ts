@@ -33,6 +33,7 @@ function made(metadata: ImageMetadataLevel): Provenance {
     runtime: 'onnxruntime-node 1.30.0',
     provider: 'cpu',
     platform: 'linux-x64',
+    processor: 'a processor',
     scheduler: { class: 'FlowMatchEulerDiscreteScheduler', config: { shift: 3 } },
     encoder: { name: 'sharp', png_compression_level: 6, metadata },
   }

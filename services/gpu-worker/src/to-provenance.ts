@@ -1,4 +1,5 @@
 /** What a worker makes pictures with, for their receipts: from what the engine says and the operator set. Runs in the worker's main process. */
+import { cpus } from 'node:os'
 import sharp from 'sharp'
 import type { ImageMetadataLevel, Provenance } from '@easel/contract'
 import type { EngineCapabilities } from './engine/protocol.ts'
@@ -12,6 +13,7 @@ export function toProvenance(
     runtime,
     provider,
     platform: `${process.platform}-${process.arch}`,
+    processor: cpus()[0]?.model ?? 'unknown',
     scheduler: { class: scheduler.class, config: { ...scheduler.config } },
     encoder: {
       name: `sharp ${sharp.versions.sharp ?? 'unknown'}, libvips ${sharp.versions.vips}`,

@@ -25,6 +25,7 @@ function describeDifferences(before: Provenance, now: Provenance): string | null
     ['runtime', ({ runtime }) => runtime],
     ['provider', ({ provider }) => provider],
     ['platform', ({ platform }) => platform],
+    ['processor', ({ processor }) => processor],
     ['scheduler', ({ scheduler }) => toSortedJson(scheduler)],
     ['image encoder', ({ encoder }) => encoder.name],
     ['PNG compression level', ({ encoder }) => String(encoder.png_compression_level)],

@@ -43,6 +43,7 @@ const ended: Job = {
     runtime: 'onnxruntime-node 1.30.0',
     provider: 'cpu',
     platform: 'linux-x64',
+    processor: 'a processor',
     scheduler: { class: 'FlowMatchEulerDiscreteScheduler', config: { shift: 3 } },
     encoder: { name: 'sharp 0.35.5', png_compression_level: 6, metadata: 'full' },
     parameters: input,
