@@ -12,6 +12,7 @@ import type { Logger } from 'pino'
 import type { JobQueues, JobStore, ModelRegistry, WebhookOutbox } from '@easel/job-store'
 import type { Storage } from '@easel/storage'
 import type { ApiConfig } from './config.ts'
+import { describeApi } from './describe-api.ts'
 import { handleError, handleNotFound, sendMethodNotAllowed } from './dialects/dialect-errors.ts'
 import { diffusersRoutes } from './dialects/diffusers/diffusers-routes.ts'
 import { falRoutes } from './dialects/fal/fal-routes.ts'
@@ -123,11 +124,19 @@ export function createApp(deps: AppDeps, { eventHeartbeatMs }: AppOptions = {}):
 
   app.openAPIRegistry.registerComponent('securitySchemes', 'bearer', { type: 'http', scheme: 'bearer' })
   app.openAPIRegistry.registerComponent('securitySchemes', 'header', { type: 'apiKey', in: 'header', name: 'X-API-Key' })
-  app.doc31('/openapi.json', {
-    openapi: '3.1.0',
-    info: { title: 'Easel', version: '0.1.0', description: 'Text to image: post a prompt, get a job, poll it, fetch the picture.' },
-    servers: [{ url: config.PUBLIC_URL }],
-    ...(config.API_KEYS.length > 0 && { security: [{ bearer: [] }, { header: [] }] }),
+  app.get('/openapi.json', (c) => {
+    const document = app.getOpenAPI31Document({
+      openapi: '3.1.0',
+      info: {
+        title: 'Easel',
+        version: '0.1.0',
+        description: 'Text to image: post a prompt, get a job, poll it, fetch the picture.',
+        license: { name: 'Apache-2.0', url: 'https://www.apache.org/licenses/LICENSE-2.0' },
+      },
+      servers: [{ url: config.PUBLIC_URL }],
+      ...(config.API_KEYS.length > 0 && { security: [{ bearer: [] }, { header: [] }] }),
+    })
+    return c.json(describeApi(document))
   })
   return app
 }

@@ -37,7 +37,8 @@ const submitAnswers = {
 }
 const jobParams = z.object({ id: z.string().meta({ description: 'Id of the job.' }) })
 
-export function jobRoutes(deps: AppDeps): Api {
+/** The type of what this returns has every route in it: a client typed by it (`hc`) knows what to send and what comes. */
+export function jobRoutes(deps: AppDeps) {
   const app: Api = new OpenAPIHono<AppEnv>({ defaultHook: refuseInvalid })
 
   const create = createRoute({
@@ -66,7 +67,7 @@ export function jobRoutes(deps: AppDeps): Api {
       ),
     },
   })
-  app.openapi(create, async (c) => {
+  const withCreate = app.openapi(create, async (c) => {
     const submitted = await submitJob(deps, c.req.valid('json'), toSubmitContext(c))
     const { job, status } = await answerSubmit(deps, c, submitted)
     return c.json(job, status)
@@ -89,7 +90,7 @@ export function jobRoutes(deps: AppDeps): Api {
       ...describeProblems('unauthorized', 'rate_limited', 'not_found', 'expired', 'queue_unavailable'),
     },
   })
-  app.openapi(get, async (c) => {
+  const withGet = withCreate.openapi(get, async (c) => {
     const found = await findJob(deps, c.req.valid('param').id, c.var.owner)
     const { record } = await waitAsPreferred(deps, c, found)
     const job = await toJob(deps, record)
@@ -112,7 +113,7 @@ export function jobRoutes(deps: AppDeps): Api {
       ...describeProblems('unauthorized', 'rate_limited', 'not_found', 'job_finished', 'expired', 'queue_unavailable'),
     },
   })
-  app.openapi(cancel, async (c) => {
+  const withCancel = withGet.openapi(cancel, async (c) => {
     const { record, ended } = await cancelJob(deps, c.req.valid('param').id, c.var.owner)
     c.var.logger.info({ jobId: record.id, status: record.status }, 'cancel accepted')
     return c.json(await toJob(deps, record), ended ? 200 : 202)
@@ -143,12 +144,11 @@ export function jobRoutes(deps: AppDeps): Api {
       ),
     },
   })
-  app.openapi(replay, async (c) => {
+  return withCancel.openapi(replay, async (c) => {
     const submitted = await replayJob(deps, c.req.valid('param').id, toSubmitContext(c))
     const { job, status } = await answerSubmit(deps, c, submitted)
     return c.json(job, status)
   })
-  return app
 }
 
 function toSubmitContext(c: Context<AppEnv>): SubmitContext {

@@ -1,0 +1,61 @@
+/**
+ * Completes the description that the routes give of themselves: names of operations, groups in the order in which a reader wants them,
+ * and one example for every request with a body. Each example works as it is on a server with the embedded model; a test sends them all.
+ * Pure.
+ */
+import type { OpenAPIHono } from '@hono/zod-openapi'
+
+type Document = ReturnType<OpenAPIHono['getOpenAPI31Document']>
+type Operation = NonNullable<NonNullable<Document['paths']>[string]['get']>
+
+const methods = ['get', 'post', 'put', 'delete'] as const
+
+const groups = [
+  { name: 'Jobs', description: 'Make pictures, follow, list and cancel: the api’s own words.', path: /^\/v1\/jobs/ },
+  { name: 'Pictures', description: 'The files.', path: /^\/images\// },
+  { name: 'Service', description: 'What there is and whether it works.', path: /^\/(v1\/capabilities|livez|readyz|metrics)?$/ },
+  { name: 'Diffusers example', description: 'The surface of diffusers’ example server.', path: /^\/api\// },
+]
+
+const prompt = 'a red boat on the sea'
+const input = { prompt, seed: 42, num_inference_steps: 8 }
+const bodies: Record<string, unknown> = {
+  'post /v1/jobs': { ...input, negative_prompt: 'a box', width: 128, height: 128, guidance_scale: 4, preview_every: 4 },
+  'post /api/diffusers/inference': { prompt, num_inference_steps: 8, num_images_per_prompt: 1 },
+  'post /v1/images/generations': { prompt, n: 1, size: '128x128', response_format: 'url', seed: 42 },
+  'post /v1/predictions': { version: 'local/tiny-scenes', input },
+  'post /v1/models/{owner}/{name}/predictions': { input },
+  'post /fal/queue/{owner}/{name}': input,
+  'post /fal/run/{owner}/{name}': input,
+}
+
+export function describeApi(document: Document): Document {
+  const tagged = new Set<string>()
+  for (const [path, item] of Object.entries(document.paths ?? {})) {
+    for (const method of methods) {
+      const operation = item[method]
+      if (operation === undefined) continue
+      operation.operationId ??= toOperationId(method, path)
+      operation.tags ??= groups.filter((group) => group.path.test(path)).map(({ name }) => name)
+      for (const tag of operation.tags) tagged.add(tag)
+      const body = bodies[`${method} ${path}`]
+      if (body !== undefined) setExample(operation, body)
+    }
+  }
+  const own = groups.map(({ name, description }) => ({ name, description }))
+  const others = [...tagged].filter((name) => !own.some((group) => group.name === name))
+  const dialects = others.map((name) => ({ name, description: `What clients of ${name} send and expect.` }))
+  return { ...document, tags: [...own, ...dialects] }
+}
+
+/** `post /v1/jobs/{id}/cancel` → `post_v1_jobs_id_cancel`. */
+function toOperationId(method: string, path: string): string {
+  return [method, ...path.split(/[^A-Za-z0-9]+/).filter((part) => part !== '')].join('_')
+}
+
+function setExample(operation: Operation, example: unknown): void {
+  const { requestBody } = operation
+  if (requestBody === undefined || !('content' in requestBody)) return
+  const json = requestBody.content['application/json']
+  if (json !== undefined) json.example = example
+}

@@ -1,0 +1,150 @@
+import { createConfig, lintFromString } from '@redocly/openapi-core'
+import { Ajv2020 } from 'ajv/dist/2020.js'
+import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest'
+import { problemTable } from '@easel/contract'
+import type { Job } from '@easel/contract'
+import { type Easel, startEasel } from '../../../scripts/start-easel.ts'
+
+vi.setConfig({ testTimeout: 90_000, hookTimeout: 90_000 })
+
+interface Media {
+  schema?: object
+  example?: unknown
+}
+interface Operation {
+  operationId: string
+  summary?: string
+  tags: string[]
+  parameters?: { name: string; in: string; description?: string }[]
+  requestBody?: { content: Record<string, Media> }
+  responses: Record<string, { content?: Record<string, Media> }>
+}
+interface Document {
+  paths: Record<string, Record<string, Operation>>
+  components: { schemas: Record<string, { properties?: Record<string, { description?: string }> }> }
+}
+
+const key = { authorization: 'Bearer correct-horse' }
+
+let easel: Easel
+let text: string
+let document: Document
+beforeAll(async () => {
+  easel = await startEasel({ env: { API_KEYS: 'me:correct-horse' } })
+  text = await (await fetch(`${easel.url}/openapi.json`)).text()
+  document = JSON.parse(text) as Document
+})
+afterAll(async () => await easel.stop())
+
+const operations = () =>
+  Object.entries(document.paths).flatMap(([path, item]) => Object.entries(item).map(([method, operation]) => ({ path, method, operation })))
+
+describe('the description of the api', () => {
+  test('has nothing a linter objects to', async () => {
+    const config = await createConfig({
+      extends: ['recommended'],
+      rules: {
+        // Streams and files end in one way only, and a welcome cannot fail.
+        'operation-4xx-response': 'off',
+        // The description names the server that gives it, on this machine too.
+        'no-server-example.com': 'off',
+        // OpenAI has models of one segment, Replicate of two: the same prefix on purpose.
+        'no-ambiguous-paths': 'off',
+      },
+    })
+    const problems = await lintFromString({ source: text, absoluteRef: 'openapi.json', config })
+    expect(problems.map(({ ruleId, message, location }) => `${ruleId}: ${message} ${location[0]?.pointer}`)).toEqual([])
+  })
+
+  test('names every operation once and puts each into a group', () => {
+    const ids = operations().map(({ operation }) => operation.operationId)
+    expect(new Set(ids).size).toBe(ids.length)
+    expect(
+      operations()
+        .filter(({ operation }) => operation.tags.length !== 1)
+        .map(({ path }) => path),
+    ).toEqual([])
+    expect(
+      operations()
+        .filter(({ operation }) => operation.summary === undefined)
+        .map(({ path }) => path),
+    ).toEqual([])
+  })
+
+  test('explains every field of a job request', () => {
+    const fields = Object.entries(document.components.schemas['CreateJob']?.properties ?? {})
+    expect(fields.length).toBeGreaterThan(20)
+    expect(fields.filter(([, field]) => (field.description ?? '').length < 10).map(([name]) => name)).toEqual([])
+  })
+
+  test('lists every error code', () => {
+    const missing = Object.keys(problemTable).filter((code) => !text.includes(`\`${code}\``))
+    // Any request may meet these two; they are in the schema of a problem.
+    expect(missing.filter((code) => code !== 'method_not_allowed' && code !== 'internal')).toEqual([])
+    expect(text).toContain('"method_not_allowed"')
+  })
+
+  test('has a working example for every request: each is answered as documented', async () => {
+    const ajv = new Ajv2020({ strict: false, validateFormats: false })
+    ajv.addSchema(document, 'api')
+    const job = await makeJob()
+    const values: Record<string, string> = {
+      id: job.id,
+      file: `${job.id}-0.png`,
+      model: 'tiny-scenes',
+      owner: 'local',
+      name: 'tiny-scenes',
+    }
+    const seen: string[] = []
+    const wrong: string[] = []
+    for (const { path, method, operation } of operations()) {
+      const body = operation.requestBody?.content['application/json']
+      const url = easel.url + path.replaceAll(/\{(\w+)\}/g, (_match, name: string) => values[name] ?? `no-value-for-${name}`)
+      const where = `${method} ${path}`
+      if (operation.requestBody !== undefined && body?.example === undefined) wrong.push(`${where}: has no example`)
+      if (body?.example !== undefined) {
+        const valid = ajv.validate(
+          { $ref: `api${pointer('paths', path, method, 'requestBody', 'content', 'application/json', 'schema')}` },
+          body.example,
+        )
+        if (!valid) wrong.push(`${where}: example ${ajv.errorsText()}`)
+      }
+      const response = await fetch(url, {
+        method,
+        redirect: 'manual',
+        headers: { ...key, prefer: 'wait=60', ...(body !== undefined && { 'content-type': 'application/json' }) },
+        ...(body !== undefined && { body: JSON.stringify(body.example) }),
+      })
+      seen.push(`${where} ${response.status}`)
+      const answer = await response.text()
+      const documented = operation.responses[String(response.status)]
+      if (documented === undefined) {
+        wrong.push(`${where}: ${response.status} is not documented: ${answer.slice(0, 200)}`)
+        continue
+      }
+      const type = response.headers.get('content-type')?.split(';')[0] ?? ''
+      if (documented.content !== undefined && !(type in documented.content)) wrong.push(`${where}: ${response.status} comes as ${type}`)
+      if (!type.endsWith('json')) continue
+      const schema = `api${pointer('paths', path, method, 'responses', String(response.status), 'content', type, 'schema')}`
+      if (!ajv.validate({ $ref: schema }, JSON.parse(answer)))
+        wrong.push(`${where} ${response.status}: ${ajv.errorsText()} in ${answer.slice(0, 300)}`)
+    }
+    expect(wrong).toEqual([])
+    const made = operations().filter(({ operation }) => operation.requestBody !== undefined)
+    for (const { path, method } of made) expect(seen.find((line) => line.startsWith(`${method} ${path} `))).toMatch(/ 20[012]$/)
+  })
+})
+
+async function makeJob(): Promise<Job> {
+  const response = await fetch(`${easel.url}/v1/jobs`, {
+    method: 'POST',
+    headers: { ...key, 'content-type': 'application/json', prefer: 'wait=60' },
+    body: JSON.stringify({ prompt: 'a cat', num_inference_steps: 2 }),
+  })
+  return (await response.json()) as Job
+}
+
+/** A JSON pointer as the fragment of a reference. */
+function pointer(...keys: string[]): string {
+  return `#/${keys.map((key) => encodeURIComponent(key.replaceAll('~', '~0').replaceAll('/', '~1'))).join('/')}`
+}
