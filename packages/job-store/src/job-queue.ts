@@ -6,7 +6,7 @@
  * the parent in the script that ends or removes the child, whatever the end is: nothing can fall between the two.
  */
 import { FlowProducer, Queue } from 'bullmq'
-import type { JobsOptions } from 'bullmq'
+import type { JobsOptions, Telemetry } from 'bullmq'
 import type { Redis } from 'ioredis'
 import { generateQueueName, webhookMessageId, webhookQueueName } from '@easel/contract'
 import type { WebhookJobData } from '@easel/contract'
@@ -39,13 +39,23 @@ export interface JobQueues {
   close(): Promise<void>
 }
 
-export function createJobQueues({ redis, prefix, onError }: { redis: Redis; prefix: string; onError: (error: Error) => void }): JobQueues {
+export interface JobQueuesOptions {
+  redis: Redis
+  prefix: string
+  /** Told of every connection error. */
+  onError: (error: Error) => void
+  /** Makes jobs carry the trace they were added in. Default: none. */
+  telemetry?: Telemetry | undefined
+}
+
+export function createJobQueues({ redis, prefix, onError, telemetry }: JobQueuesOptions): JobQueues {
+  const options = { connection: redis, prefix, skipVersionCheck: true, ...(telemetry === undefined ? {} : { telemetry }) }
   const queues = new Map<string, Queue<GenerateJobData>>()
   const of = (modelId: string): Queue<GenerateJobData> => {
     const name = generateQueueName(modelId)
     let queue = queues.get(name)
     if (queue === undefined) {
-      queue = new Queue<GenerateJobData>(name, { connection: redis, prefix, defaultJobOptions: generateJobOptions, skipVersionCheck: true })
+      queue = new Queue<GenerateJobData>(name, { ...options, defaultJobOptions: generateJobOptions })
       queue.on('error', onError)
       queues.set(name, queue)
     }
@@ -54,7 +64,7 @@ export function createJobQueues({ redis, prefix, onError }: { redis: Redis; pref
   // Commands go through the shared connection; a flow is written by one transaction.
   let flows: FlowProducer | undefined
   const getFlows = (): FlowProducer => {
-    flows ??= new FlowProducer({ connection: redis, prefix, skipVersionCheck: true }).on('error', onError)
+    flows ??= new FlowProducer(options).on('error', onError)
     return flows
   }
   return {

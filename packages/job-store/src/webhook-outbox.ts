@@ -7,7 +7,7 @@
  * the api and in the worker's main process.
  */
 import { Queue } from 'bullmq'
-import type { JobsOptions } from 'bullmq'
+import type { JobsOptions, Telemetry } from 'bullmq'
 import type { Redis } from 'ioredis'
 import { webhookMessageId, webhookQueueName } from '@easel/contract'
 import type { WebhookEventName, WebhookJobData } from '@easel/contract'
@@ -55,14 +55,17 @@ export interface WebhookOutboxOptions {
   prefix: string
   /** Told of every connection error. */
   onError: (error: Error) => void
+  /** Makes messages carry the trace they were added in. Default: none. */
+  telemetry?: Telemetry | undefined
 }
 
-export function createWebhookOutbox({ redis, prefix, onError }: WebhookOutboxOptions): WebhookOutbox {
+export function createWebhookOutbox({ redis, prefix, onError, telemetry }: WebhookOutboxOptions): WebhookOutbox {
   const queue = new Queue<WebhookJobData>(webhookQueueName, {
     connection: redis,
     prefix,
     defaultJobOptions: webhookJobOptions,
     skipVersionCheck: true,
+    ...(telemetry === undefined ? {} : { telemetry }),
   })
   queue.on('error', onError)
   return {

@@ -11,6 +11,7 @@ import type { Redis } from 'ioredis'
 import type { Logger } from 'pino'
 import type { JobQueues, JobStore, ModelRegistry, WebhookOutbox } from '@easel/job-store'
 import type { Storage } from '@easel/storage'
+import type { Tracing } from '@easel/tracing'
 import type { ApiConfig } from './config.ts'
 import { describeApi } from './describe-api.ts'
 import { handleError, handleNotFound, sendMethodNotAllowed } from './dialects/dialect-errors.ts'
@@ -25,6 +26,7 @@ import { refuseInvalid } from './middleware/problem.ts'
 import { rateLimit } from './middleware/rate-limit.ts'
 import { requestLog } from './middleware/request-log.ts'
 import { requestMetrics } from './middleware/request-metrics.ts'
+import { requestTrace } from './middleware/request-trace.ts'
 import { capabilitiesRoutes } from './routes/capabilities.ts'
 import { eventRoutes } from './routes/events.ts'
 import { healthRoutes } from './routes/health.ts'
@@ -51,6 +53,7 @@ export interface AppDeps {
   follower: JobFollower
   logger: Logger
   metrics: ApiMetrics
+  tracing: Tracing
   /** Clock, ms since the epoch. */
   now: () => number
   /** Aborts when the api takes no more requests: streams without an end of their own end then, everything else may finish. */
@@ -99,6 +102,7 @@ export function createApp(deps: AppDeps, { eventHeartbeatMs }: AppOptions = {}):
   app.use(requestId({ limitLength: 128 }))
   app.use(requestLog(logger))
   app.use(requestMetrics(deps.metrics))
+  app.use(requestTrace(deps.tracing))
   app.use(cors({ origin: config.CORS_ORIGINS.includes('*') ? '*' : config.CORS_ORIGINS, exposeHeaders: exposedHeaders, maxAge: 600 }))
   app.use(apiKeys(config.API_KEYS))
   if (config.RATE_LIMIT !== undefined) {

@@ -1,5 +1,7 @@
 /** Entry of the api process: reads the environment, starts, says where it listens, and ends in order on the first SIGTERM or SIGINT. */
 import { pino, stdTimeFunctions } from 'pino'
+import { noTracing } from '@easel/tracing'
+import type { Tracing } from '@easel/tracing'
 import { ConfigError, readConfig } from './config.ts'
 import type { ApiConfig } from './config.ts'
 import { serveApi } from './serve.ts'
@@ -17,7 +19,8 @@ const logger = pino({
 })
 
 try {
-  const api = await serveApi({ config, logger })
+  const tracing = await openTracing(config)
+  const api = await serveApi({ config, logger, tracing })
   const where = { url: config.PUBLIC_URL, host: config.HOST, port: api.port, defaultModel: config.defaultModel }
   logger.info({ ...where, ms: Math.round(performance.now() - startedAt) }, 'api listens')
 
@@ -34,7 +37,11 @@ try {
       },
       config.SHUTDOWN_GRACE * 1000 + lettingGoMs,
     ).unref()
-    api.close().then(
+    const close = async (): Promise<void> => {
+      await api.close()
+      await tracing.close()
+    }
+    close().then(
       () => {
         logger.info('api stopped')
         process.exit(0)
@@ -50,6 +57,12 @@ try {
 } catch (error) {
   logger.fatal({ err: error }, 'api could not start')
   process.exitCode = 1
+}
+
+async function openTracing({ OTEL_EXPORTER_OTLP_ENDPOINT: endpoint }: ApiConfig): Promise<Tracing> {
+  if (endpoint === undefined) return noTracing
+  const { startTracing } = await import('@easel/tracing/start')
+  return startTracing({ endpoint, service: 'easel-api' })
 }
 
 function configOrExit(): ApiConfig {

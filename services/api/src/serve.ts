@@ -9,6 +9,8 @@ import { createAdaptorServer } from '@hono/node-server'
 import type { Logger } from 'pino'
 import { createJobQueues, createJobStore, createModelRegistry, createRedis, createWebhookOutbox, watchEnds } from '@easel/job-store'
 import { createStorage, toStorageOptions } from '@easel/storage'
+import { noTracing } from '@easel/tracing'
+import type { Tracing } from '@easel/tracing'
 import { createApp } from './app.ts'
 import type { AppDeps } from './app.ts'
 import type { ApiConfig } from './config.ts'
@@ -27,6 +29,8 @@ export interface ServeOptions {
   now?: () => number
   /** How webhooks are sent. Default: as `DeliveryOptions` says. */
   delivery?: Omit<DeliveryOptions, 'connection'>
+  /** Where spans go; its owner ends it. Default: nowhere. */
+  tracing?: Tracing
 }
 
 export interface RunningApi {
@@ -37,9 +41,10 @@ export interface RunningApi {
   close(): Promise<void>
 }
 
-export async function serveApi({ config, logger, now = Date.now, delivery: deliveryOptions }: ServeOptions): Promise<RunningApi> {
+export async function serveApi(options: ServeOptions): Promise<RunningApi> {
+  const { config, logger, now = Date.now, delivery: deliveryOptions, tracing = noTracing } = options
   const stopping = new AbortController()
-  const deps = { ...openDeps(config, logger, now), stopping: stopping.signal }
+  const deps = { ...openDeps(config, logger, now, tracing), stopping: stopping.signal }
   const app = createApp(deps)
   const server = createAdaptorServer({ fetch: (request, env) => app.fetch(unwrapProxied(request), env) }) as Server
   server.listen(config.PORT, config.HOST)
@@ -76,7 +81,7 @@ export async function serveApi({ config, logger, now = Date.now, delivery: deliv
   }
 }
 
-function openDeps(config: ApiConfig, logger: Logger, now: () => number): Omit<AppDeps, 'stopping'> {
+function openDeps(config: ApiConfig, logger: Logger, now: () => number, tracing: Tracing): Omit<AppDeps, 'stopping'> {
   const onError = (error: Error): void => logger.warn({ err: error }, 'redis connection')
   const { REDIS_URL: url, QUEUE_PREFIX: prefix } = config
   const redis = createRedis({ url, use: 'request', onError })
@@ -89,12 +94,13 @@ function openDeps(config: ApiConfig, logger: Logger, now: () => number): Omit<Ap
     subscriber,
     store,
     registry: createModelRegistry({ redis, prefix, now }),
-    queues: createJobQueues({ redis, prefix, onError }),
-    outbox: createWebhookOutbox({ redis, prefix, onError }),
+    queues: createJobQueues({ redis, prefix, onError, telemetry: tracing.telemetry }),
+    outbox: createWebhookOutbox({ redis, prefix, onError, telemetry: tracing.telemetry }),
     storage: createStorage(toStorageOptions(config)),
     follower: createJobFollower({ store, subscriber, onError: (error) => logger.warn({ err: error }, 'job follower') }),
     logger,
     metrics,
+    tracing,
     now,
   }
 }

@@ -35,6 +35,7 @@ describe('readConfig', () => {
       ENGINE_MEMORY_LIMIT: '0',
       METRICS_PORT: '65536',
       LOG_LEVEL: 'loud',
+      OTEL_EXPORTER_OTLP_ENDPOINT: 'collector:4317',
       MODEL: 'a',
       MODEL_PATH: 'b',
       STORAGE: 's3',

@@ -79,6 +79,10 @@ export const workerVariables = {
     .enum(['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'])
     .default('info')
     .describe('Least severe log lines written.'),
+  OTEL_EXPORTER_OTLP_ENDPOINT: z
+    .url({ protocol: /^https?$/, error: 'Expected an http:// or https:// URL' })
+    .optional()
+    .describe('OTLP endpoint that traces go to. Unset: no traces.'),
   ...storageVariables,
 }
 
@@ -111,6 +115,7 @@ const workerConfigSchema = z
     metricsPort: variables.METRICS_PORT,
     metricsLogIntervalMs: variables.METRICS_LOG_INTERVAL * 1000,
     cacheDir: variables.CACHE_DIR,
+    otlpEndpoint: variables.OTEL_EXPORTER_OTLP_ENDPOINT,
     logLevel: variables.LOG_LEVEL,
     storage: toStorageOptions(variables),
   }))

@@ -4,6 +4,8 @@
  * The first SIGTERM or SIGINT ends in order: running jobs finish within SHUTDOWN_GRACE or are handed over. The second ends at once.
  */
 import pino from 'pino'
+import { noTracing } from '@easel/tracing'
+import type { Tracing } from '@easel/tracing'
 import { ConfigError, readConfig } from './config.ts'
 import type { WorkerConfig } from './config.ts'
 import { startWorkerService } from './worker-service.ts'
@@ -20,6 +22,7 @@ try {
 
 const logger = pino({ level: config.logLevel, base: { service: 'gpu-worker' }, timestamp: pino.stdTimeFunctions.isoTime })
 let service: WorkerService | undefined
+let tracing: Tracing = noTracing
 let stopping = false
 
 const onSignal = (signal: NodeJS.Signals): void => {
@@ -27,7 +30,11 @@ const onSignal = (signal: NodeJS.Signals): void => {
   // Nothing to drain before it is ready.
   if (stopping || service === undefined) process.exit(stopping ? 1 : 0)
   stopping = true
-  service.close().then(
+  const close = async (): Promise<void> => {
+    await service?.close()
+    await tracing.close()
+  }
+  close().then(
     () => process.exit(0),
     (error: unknown) => {
       logger.fatal({ err: error }, 'shutdown failed')
@@ -39,7 +46,11 @@ process.on('SIGTERM', onSignal)
 process.on('SIGINT', onSignal)
 
 try {
-  service = await startWorkerService({ config, logger })
+  if (config.otlpEndpoint !== undefined) {
+    const { startTracing } = await import('@easel/tracing/start')
+    tracing = startTracing({ endpoint: config.otlpEndpoint, service: 'easel-gpu-worker' })
+  }
+  service = await startWorkerService({ config, logger, tracing })
 } catch (error) {
   logger.fatal({ err: error }, 'the worker cannot start')
   process.exit(1)

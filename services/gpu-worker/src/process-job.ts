@@ -21,12 +21,13 @@ import type { JobError, JobErrorCode, Provenance, StoredImage, Timings } from '@
 import type { GenerateJobData, JobRecord, JobStore, WebhookOutbox } from '@easel/job-store'
 import { putWithRetry, StorageError } from '@easel/storage'
 import type { Storage } from '@easel/storage'
+import type { Tracing } from '@easel/tracing'
 import { decodeCheckpoint, encodeCheckpoint } from './checkpoint.ts'
 import { describeImage } from './describe-image.ts'
 import { contentTypes, encodeImage, encodePreview } from './encode-image.ts'
 import { EngineError } from './engine/engine.ts'
 import type { Engine, EngineResult } from './engine/engine.ts'
-import type { Checkpoint } from './engine/protocol.ts'
+import type { Checkpoint, EngineTimings } from './engine/protocol.ts'
 import { createProgressReporter } from './progress-reporter.ts'
 import type { ProgressReporter, ProgressSink } from './progress-reporter.ts'
 import { imageSeed, toEngineParams } from './to-engine-params.ts'
@@ -40,6 +41,7 @@ export interface ProcessJobDeps {
   storage: Storage
   logger: Logger
   metrics: WorkerMetrics
+  tracing: Tracing
   workerId: string
   /** What pictures are made with here: written into files and receipts, and how files are encoded. */
   provenance: Provenance
@@ -65,7 +67,7 @@ export function createProcessJob(deps: ProcessJobDeps): ProcessJob {
 }
 
 async function processJob(deps: ProcessJobDeps, job: Job<GenerateJobData>, token: string, stopped: AbortSignal): Promise<string> {
-  const { store, outbox, storage, metrics, workerId, now } = deps
+  const { store, outbox, storage, metrics, tracing, workerId, now } = deps
   const { id } = job.data
 
   // 1. Start, unless it has ended, was canceled or came too late
@@ -88,11 +90,16 @@ async function processJob(deps: ProcessJobDeps, job: Job<GenerateJobData>, token
 
   try {
     // 2. Make the pictures
-    const result = await generate(deps, record, `${id}/${token}`, { signal, stopped, reporter, logger })
+    const result = await tracing.span('generate', { attributes: { 'easel.job_id': id, 'easel.worker': workerId } }, async () => {
+      const beganAt = now()
+      const made = await generate(deps, record, `${id}/${token}`, { signal, stopped, reporter, logger })
+      recordPhases(tracing, made.timings, beganAt, now())
+      return made
+    })
 
     // 3. Store them
     const uploadAt = now()
-    written = await storeImages(deps, record, result, signal, logger)
+    written = await tracing.span('upload', {}, () => storeImages(deps, record, result, signal, logger))
     await reporter.flush()
 
     // 4. Claim the end
@@ -223,6 +230,13 @@ async function storeImages(
 async function deleteImages(storage: Storage, images: readonly StoredImage[], logger: Logger): Promise<void> {
   for (const { key } of images)
     await storage.delete(key).catch((error: unknown) => logger.warn({ err: error, key }, 'image was not deleted'))
+}
+
+/** The engine counts from a clock of its own: encoding came first, decoding last, the steps before it. */
+function recordPhases(tracing: Tracing, { encodeMs, denoiseMs, decodeMs }: EngineTimings, beganAt: number, endedAt: number): void {
+  tracing.record('encode', beganAt, beganAt + encodeMs)
+  tracing.record('denoise', endedAt - decodeMs - denoiseMs, endedAt - decodeMs)
+  tracing.record('decode', endedAt - decodeMs, endedAt)
 }
 
 async function loadCheckpoint(store: JobStore, id: string, logger: Logger): Promise<Checkpoint | undefined> {

@@ -14,6 +14,8 @@ import { createJobStore, createModelRegistry, createRedis, createWebhookOutbox, 
 import type { GenerateJobData } from '@easel/job-store'
 import { createStorage, StorageError } from '@easel/storage'
 import type { Storage } from '@easel/storage'
+import { noTracing } from '@easel/tracing'
+import type { Tracing } from '@easel/tracing'
 import type { WorkerConfig } from './config.ts'
 import { startEngine } from './engine/engine-supervisor.ts'
 import type { EngineEvent } from './engine/engine-supervisor.ts'
@@ -41,6 +43,8 @@ export interface WorkerServiceOptions {
   engineEntry?: string
   /** How long uploads are tried again, in ms. Default: 120 000. */
   uploadRetryMs?: number
+  /** Where spans go; its owner ends it. Default: nowhere. */
+  tracing?: Tracing
   now?: () => number
 }
 
@@ -51,7 +55,7 @@ const storageRetryMs = 2000
 const handOverLimitMs = 10_000
 
 export async function startWorkerService(options: WorkerServiceOptions): Promise<WorkerService> {
-  const { config, logger, engineEntry, uploadRetryMs = 120_000, now = Date.now } = options
+  const { config, logger, engineEntry, uploadRetryMs = 120_000, tracing = noTracing, now = Date.now } = options
   const { queuePrefix: prefix } = config
   const id = `${hostname()}-${process.pid}-${randomBytes(3).toString('hex')}`
   const cleanups: (() => unknown)[] = []
@@ -88,7 +92,7 @@ export async function startWorkerService(options: WorkerServiceOptions): Promise
 
     const redis = connect()
     const store = watchEnds(createJobStore({ redis, prefix, now }), (status, code) => metrics.countEnd(status, code))
-    const outbox = createWebhookOutbox({ redis, prefix, onError })
+    const outbox = createWebhookOutbox({ redis, prefix, onError, telemetry: tracing.telemetry })
     cleanups.push(() => outbox.close())
     const processJob = createProcessJob({
       store,
@@ -97,6 +101,7 @@ export async function startWorkerService(options: WorkerServiceOptions): Promise
       storage,
       logger,
       metrics,
+      tracing,
       workerId: id,
       provenance: toProvenance(engine.capabilities, config),
       uploadRetryMs,
@@ -122,6 +127,7 @@ export async function startWorkerService(options: WorkerServiceOptions): Promise
         maxStalledCount,
         autorun: false,
         skipVersionCheck: true,
+        ...(tracing.telemetry === undefined ? {} : { telemetry: tracing.telemetry }),
       },
     )
     worker.on('error', (error) => logger.warn({ err: error }, 'queue'))

@@ -8,10 +8,10 @@
  */
 import { DelayedError, UnrecoverableError, Worker } from 'bullmq'
 import type { Job as QueueJob } from 'bullmq'
-import type { Redis } from 'ioredis'
 import type { LookupFunction } from 'node:net'
 import { isEnded, webhookQueueName } from '@easel/contract'
 import type { WebhookJobData } from '@easel/contract'
+import type { Redis } from 'ioredis'
 import type { AppDeps } from '../app.ts'
 import { closeWorker } from '../close-worker.ts'
 import { toRenderBody } from '../dialects/render-body.ts'
@@ -60,7 +60,7 @@ class DeliveryFailed extends Error {
 }
 
 export function startDelivery(deps: AppDeps, options: DeliveryOptions): Delivery {
-  const { config, logger, metrics, now, redis, store } = deps
+  const { config, logger, metrics, now, redis, store, tracing } = deps
   const { connection, concurrency = 64, perOrigin = 8, timeoutMs = 15_000, lookup } = options
   const delays = config.WEBHOOK_RETRY_DELAYS
   const slots = createHostSlots({ perOrigin })
@@ -91,7 +91,7 @@ export function startDelivery(deps: AppDeps, options: DeliveryOptions): Delivery
     const secrets = await readSecrets()
     const at = now()
     const startedAt = performance.now()
-    const result = await postMessage({
+    const request = {
       url: record.webhook,
       headers: { ...signMessage(secrets, { id: made.id, at, body: made.body }) },
       body: made.body,
@@ -99,10 +99,18 @@ export function startDelivery(deps: AppDeps, options: DeliveryOptions): Delivery
       timeoutMs,
       signal: closing.signal,
       ...(lookup === undefined ? {} : { lookup }),
-    }).catch(async (error: unknown) => {
-      if (closing.signal.aborted) return await putOff(message, token, 0)
-      throw error
-    })
+    }
+    const attributes = { 'server.address': origin, 'easel.job_id': jobId }
+    const result = await tracing
+      .span('POST webhook', { kind: 'client', attributes }, async (span) => {
+        const answer = await postMessage(request)
+        span.set({ 'http.response.status_code': answer.status ?? 0 })
+        return answer
+      })
+      .catch(async (error: unknown) => {
+        if (closing.signal.aborted) return await putOff(message, token, 0)
+        throw error
+      })
 
     // 3. What became of it.
     const { status } = result
@@ -130,6 +138,7 @@ export function startDelivery(deps: AppDeps, options: DeliveryOptions): Delivery
     // A process that ends in the middle of an attempt is no reason to give a message up.
     maxStalledCount: 1000,
     skipVersionCheck: true,
+    ...(tracing.telemetry === undefined ? {} : { telemetry: tracing.telemetry }),
     settings: {
       backoffStrategy: (attemptsMade, _type, error, message) => {
         // The next step's message stands in for one about a step that did not arrive.

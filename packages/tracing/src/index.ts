@@ -1,0 +1,41 @@
+/**
+ * What the services know of tracing: an interface, and the tracing that does nothing. Loads no tracing library; `@easel/tracing/start` does,
+ * and is loaded only where traces are wanted.
+ */
+import type { Telemetry } from 'bullmq'
+
+type Attributes = Record<string, string | number>
+
+export interface SpanOptions {
+  /** `server` answers a request from outside, `client` makes one. Default: internal. */
+  kind?: 'server' | 'client'
+  attributes?: Attributes
+  /** Headers of a request that may carry the trace it belongs to (W3C `traceparent`). */
+  headers?: Readonly<Record<string, string>>
+}
+
+/** A span that is open. */
+export interface OpenSpan {
+  rename(name: string): void
+  set(attributes: Attributes): void
+}
+
+export interface Tracing {
+  /** For BullMQ's option of this name: carries the trace from who adds a job to who processes it. */
+  readonly telemetry: Telemetry | undefined
+  /** Does the work inside a span, child of the one around it. What the work throws marks the span as failed. */
+  span<T>(name: string, options: SpanOptions, work: (span: OpenSpan) => Promise<T>): Promise<T>
+  /** A span that is over already, ms since the epoch; child of the one around the call. */
+  record(name: string, startedAt: number, endedAt: number): void
+  /** Sends what is left. Takes a few seconds at most. */
+  close(): Promise<void>
+}
+
+const nothing: OpenSpan = { rename: () => {}, set: () => {} }
+
+export const noTracing: Tracing = {
+  telemetry: undefined,
+  span: (_name, _options, work) => work(nothing),
+  record: () => {},
+  close: async () => {},
+}
