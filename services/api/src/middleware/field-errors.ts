@@ -14,15 +14,25 @@ const typeNames: Record<string, string> = {
   object: 'an object',
 }
 
-/** `input` is what was parsed; the received values are looked up in it. */
+/** Most fields that one answer names: a body may have as many wrong ones as it has room for. */
+const mostErrors = 50
+
+/** `input` is what was parsed; the received values are looked up in it. One entry a field, the first that was found wrong. */
 export function toFieldErrors(error: z.core.$ZodError, input: unknown): FieldError[] {
-  return error.issues.flatMap((issue) => {
-    const toError = (path: readonly PropertyKey[], expected: string): FieldError => {
-      return { field: toField(path), expected, received: describeValue(valueAt(input, path)) }
-    }
-    if (issue.code !== 'unrecognized_keys') return toError(issue.path, toExpected(issue))
-    return issue.keys.map((key) => toError([...issue.path, key], 'no field of this name'))
-  })
+  const errors = new Map<string, FieldError>()
+  for (const { path, expected } of toProblems(error)) {
+    if (errors.size === mostErrors) break
+    const field = toField(path)
+    if (!errors.has(field)) errors.set(field, { field, expected, received: describeValue(valueAt(input, path)) })
+  }
+  return [...errors.values()]
+}
+
+function* toProblems(error: z.core.$ZodError): Iterable<{ path: readonly PropertyKey[]; expected: string }> {
+  for (const issue of error.issues) {
+    if (issue.code !== 'unrecognized_keys') yield { path: issue.path, expected: toExpected(issue) }
+    else for (const key of issue.keys) yield { path: [...issue.path, key], expected: 'no field of this name' }
+  }
 }
 
 function toField(path: readonly PropertyKey[]): string {
@@ -70,7 +80,17 @@ export function describeValue(value: unknown): string {
   if (value === undefined) return 'nothing'
   // JSON has no word for what 1e999 becomes.
   if (typeof value === 'number') return String(value)
-  return shorten(JSON.stringify(value), 60)
+  return shorten(toJson(value), 60)
+}
+
+/** JSON.stringify gives up on what is nested deeper than the stack; JSON.parse does not. */
+function toJson(value: unknown): string {
+  try {
+    return JSON.stringify(value)
+  } catch (error) {
+    if (error instanceof RangeError) return 'a value nested too deep'
+    throw error
+  }
 }
 
 function shorten(text: string, most: number): string {

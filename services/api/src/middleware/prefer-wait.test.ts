@@ -15,6 +15,7 @@ test('the wait of a Prefer header is read as RFC 7240 writes it, and capped', ()
   }
   expect(read('wait=10, wait=20')).toBe(10)
   expect(read('wait=100000')).toBe(60)
+  expect(read(`wait=${'9'.repeat(400)}`)).toBe(60)
   expect(read('wait=0')).toBe(0)
   expect(read('wait')).toBe(60)
   expect(read('respond-async, wait')).toBe(60)

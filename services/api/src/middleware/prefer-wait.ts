@@ -11,7 +11,7 @@ export function parsePreferWait(header: string | undefined, maxSeconds: number):
     if (name.toLowerCase() !== 'wait') continue
     const text = value?.replace(/^"(.*)"$/, '$1') ?? ''
     if (text === '') return maxSeconds
-    return /^[0-9]{1,9}$/.test(text) ? Math.min(Number(text), maxSeconds) : undefined
+    return /^[0-9]+$/.test(text) ? Math.min(Number(text), maxSeconds) : undefined
   }
   return undefined
 }

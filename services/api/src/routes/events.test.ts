@@ -105,6 +105,14 @@ describe('event stream', () => {
     expect((await api.get(`/v1/jobs/${id}`)).status).toBe(200)
   })
 
+  test('HEAD tells what GET would send, and follows nothing', async () => {
+    const job = await api.submit()
+    const before = api.deps.follower.readers
+    const response = await api.get(`/v1/jobs/${job.id}/events`, { method: 'HEAD' })
+    expect([response.status, response.headers.get('Content-Type')]).toEqual([200, 'text/event-stream'])
+    expect(api.deps.follower.readers).toBe(before)
+  })
+
   test('a silent connection gets signs of life', async () => {
     const id = await createJob()
     const app = createApp(api.deps, { eventHeartbeatMs: 10 })

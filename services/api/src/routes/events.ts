@@ -50,6 +50,8 @@ export function eventRoutes(deps: AppDeps, { heartbeatMs = 15_000, queueMs = 100
     }
     const after = lastEventId === '' ? undefined : lastEventId
     const record = await findJob(deps, c.req.valid('param').id, c.var.owner)
+    // Nobody would read the stream, so nothing would end it.
+    if (c.req.method === 'HEAD') return c.body(null, 200, { 'Content-Type': 'text/event-stream' })
 
     const leaving = new AbortController()
     const signal = AbortSignal.any([leaving.signal, c.req.raw.signal, deps.stopping])

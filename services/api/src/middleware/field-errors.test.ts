@@ -1,0 +1,30 @@
+import { expect, test } from 'vitest'
+import type { z } from 'zod'
+import { createJobRequestSchema } from '@easel/contract'
+import { describeValue, toFieldErrors } from './field-errors.ts'
+
+function refuse(body: unknown): ReturnType<typeof toFieldErrors> {
+  const result = createJobRequestSchema.safeParse(body)
+  expect(result.success).toBe(false)
+  return toFieldErrors(result.error as z.ZodError, body)
+}
+
+test('a field that breaks two rules is named once', () => {
+  expect(refuse({ prompt: 'a', seed: 2 ** 53 })).toEqual([
+    { field: 'seed', expected: `at most ${Number.MAX_SAFE_INTEGER}`, received: '9007199254740992' },
+  ])
+})
+
+test('a body of very many wrong fields gets a short answer', () => {
+  const fields = Object.fromEntries(Array.from({ length: 50_000 }, (_, i) => [`field_${i}`, i]))
+  const errors = refuse({ prompt: 'a', ...fields })
+  expect(errors).toHaveLength(50)
+  expect(errors[0]).toEqual({ field: 'field_0', expected: 'no field of this name', received: '0' })
+})
+
+test('a value nested deeper than the stack is described, not choked on', () => {
+  const depth = 200_000
+  const value: unknown = JSON.parse('['.repeat(depth) + ']'.repeat(depth))
+  expect(describeValue(value)).toBe('a value nested too deep')
+  expect(refuse({ prompt: value })[0]?.field).toBe('prompt')
+})
