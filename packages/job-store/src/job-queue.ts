@@ -7,10 +7,10 @@
  */
 import { FlowProducer, Queue } from 'bullmq'
 import type { JobsOptions, Telemetry } from 'bullmq'
-import type { Redis } from 'ioredis'
 import { generateQueueName, webhookMessageId, webhookQueueName } from '@easel/contract'
 import type { WebhookJobData } from '@easel/contract'
 import { webhookJobOptions } from './webhook-outbox.ts'
+import type { RedisConnection } from './redis.ts'
 
 export interface GenerateJobData {
   id: string
@@ -40,7 +40,7 @@ export interface JobQueues {
 }
 
 export interface JobQueuesOptions {
-  redis: Redis
+  redis: RedisConnection
   prefix: string
   /** Told of every connection error. */
   onError: (error: Error) => void

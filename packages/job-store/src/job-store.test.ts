@@ -1,14 +1,13 @@
-import type { Redis } from 'ioredis'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { v7 as uuidv7 } from 'uuid'
 import { startRedis } from '../test/redis-server.ts'
 import type { NewJobRecord } from './job-record.ts'
 import { createJobStore } from './job-store.ts'
 import type { JobStore } from './job-store.ts'
-import { createRedis, waitUntilReady } from './redis.ts'
+import { type RedisConnection, createRedis, waitUntilReady } from './redis.ts'
 
 let server: Awaited<ReturnType<typeof startRedis>>
-let redis: Redis
+let redis: RedisConnection
 let store: JobStore
 let now = Date.now()
 

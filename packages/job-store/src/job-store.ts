@@ -2,15 +2,15 @@
  * The job record in Redis: made by the api, started and ended by workers, canceled by the api. The record is the truth about a job;
  * BullMQ only carries its id. Runs in the api and in the worker's main process. Knows nothing about HTTP, models or object storage.
  */
-import type { Redis } from 'ioredis'
 import { createKeys, jobErrorTable } from '@easel/contract'
 import type { EndStatus, JobEvent, JobStatus, Keys } from '@easel/contract'
 import { fromHash, toHash } from './job-record.ts'
 import type { JobEnd, JobRecord, NewJobRecord } from './job-record.ts'
 import { defineTransitions } from './transitions.ts'
+import type { RedisConnection } from './redis.ts'
 
 export interface JobStoreOptions {
-  redis: Redis
+  redis: RedisConnection
   /** Key prefix; a hash tag such as `{easel}` where Redis is a cluster. */
   prefix: string
   /** Clock, ms since the epoch. Default: Date.now. */

@@ -2,9 +2,9 @@
  * Which models there are and who serves them. A model's record has no expiry; a worker's heartbeat does. Written by workers, read by the
  * api. Knows nothing about jobs.
  */
-import type { Redis } from 'ioredis'
 import { createKeys, heartbeatTtlSeconds } from '@easel/contract'
 import type { ModelRecord, WorkerHeartbeat } from '@easel/contract'
+import type { RedisConnection } from './redis.ts'
 
 export interface ModelRegistry {
   announce(model: ModelRecord): Promise<void>
@@ -23,7 +23,7 @@ export function createModelRegistry({
   prefix,
   now = Date.now,
 }: {
-  redis: Redis
+  redis: RedisConnection
   prefix: string
   now?: () => number
 }): ModelRegistry {

@@ -1,11 +1,35 @@
-/** Makes Redis connections with the settings each use needs. Every connection has an error listener: without one, ioredis ends the process. */
-import { Redis } from 'ioredis'
+/**
+ * Makes Redis connections with the settings each use needs: to one server, to a Redis Cluster, or to the master that Sentinels name. Every
+ * connection has an error listener: without one, ioredis ends the process. Runs in the api and in the worker's main process.
+ */
+import { readFileSync } from 'node:fs'
+import { Cluster, Redis } from 'ioredis'
+import type { RedisOptions as IoredisOptions } from 'ioredis'
 
-export interface RedisOptions {
-  /** `redis://` or `rediss://` URL. */
+/** A connection to one server or to a cluster; commands, scripts, transactions and pub/sub are the same on both. */
+export type RedisConnection = Redis | Cluster
+
+export interface RedisLocation {
+  /** `redis://` or `rediss://` URL; of a cluster one or more of its nodes, separated by commas. */
   url: string
+  /** Whether the URLs are nodes of a Redis Cluster. Default: false. */
+  cluster?: boolean
+  /** Sentinels to ask for the master; the URL's credentials, database and TLS hold, its host and port do not. Default: none. */
+  sentinel?: {
+    /** `host:port` of each. */
+    addresses: string[]
+    /** Name of the master. */
+    master: string
+    /** Of the Sentinels themselves. Default: none. */
+    password?: string
+  }
+  /** PEM file with the certificates that the server's must be signed by; used with `rediss://`. Default: those that Node.js trusts. */
+  tlsCaFile?: string
+}
+
+export interface RedisOptions extends RedisLocation {
   /**
-   * `request`: commands fail within about a second while Redis is away, so that HTTP callers get their 503.
+   * `request`: commands fail within a few seconds while Redis is away, so that HTTP callers get their 503.
    * `worker`: commands wait for Redis to come back, for ever; BullMQ's workers and subscriptions need this.
    */
   use: 'request' | 'worker'
@@ -13,18 +37,87 @@ export interface RedisOptions {
   onError: (error: Error) => void
 }
 
-export function createRedis({ url, use, onError }: RedisOptions): Redis {
-  const redis = new Redis(url, {
-    ...(use === 'request' ? { enableOfflineQueue: false, maxRetriesPerRequest: 1, commandTimeout: 5000 } : { maxRetriesPerRequest: null }),
-    connectTimeout: 2000,
-    retryStrategy: (attempt) => Math.min(50 * 2 ** Math.min(attempt, 6), 1000),
-  })
+export function createRedis({ use, onError, ...location }: RedisOptions): RedisConnection {
+  const redis = location.cluster === true ? connectCluster(location, use) : connectServer(location, use)
   redis.on('error', onError)
   return redis
 }
 
+const retryDelayMs = (attempt: number): number => Math.min(50 * 2 ** Math.min(attempt, 6), 1000)
+
+function connectServer(location: RedisLocation, use: RedisOptions['use']): Redis {
+  const { url, sentinel } = location
+  const options: IoredisOptions = {
+    ...commandOptions(use),
+    ...tlsOptions(location),
+    ...(use === 'request' ? { enableOfflineQueue: false } : {}),
+    connectTimeout: 2000,
+    retryStrategy: retryDelayMs,
+    // A master that has become a replica: connect again, to the new master, and send the command there.
+    reconnectOnError: (error) => (error.message.startsWith('READONLY') ? 2 : false),
+  }
+  if (sentinel === undefined) return new Redis(url, options)
+  const { tls } = options
+  return new Redis({
+    ...options,
+    ...credentialsOf(url),
+    db: Number(new URL(url).pathname.slice(1)),
+    sentinels: sentinel.addresses.map(toAddress),
+    name: sentinel.master,
+    sentinelRetryStrategy: retryDelayMs,
+    ...(sentinel.password === undefined ? {} : { sentinelPassword: sentinel.password }),
+    ...(tls === undefined ? {} : { sentinelTLS: tls, enableTLSForSentinelMode: true }),
+  })
+}
+
+function connectCluster(location: RedisLocation, use: RedisOptions['use']): Cluster {
+  const urls = splitList(location.url)
+  return new Cluster(
+    urls.map((url) => toAddress(new URL(url).host)),
+    {
+      clusterRetryStrategy: retryDelayMs,
+      retryDelayOnFailover: 100,
+      // Each try waits as above: a request for 1.6 s, a worker until a replica has been promoted or the node is back.
+      maxRedirections: use === 'request' ? 16 : Number.POSITIVE_INFINITY,
+      enableOfflineQueue: use === 'worker',
+      slotsRefreshTimeout: 2000,
+      // Names are kept as they are: certificates are made out to names, not to addresses.
+      dnsLookup: (address, callback) => callback(null, address),
+      redisOptions: { ...commandOptions(use), ...tlsOptions(location), ...credentialsOf(urls[0] ?? ''), connectTimeout: 2000 },
+    },
+  )
+}
+
+function commandOptions(use: RedisOptions['use']): { maxRetriesPerRequest: number | null; commandTimeout?: number } {
+  return use === 'request' ? { maxRetriesPerRequest: 1, commandTimeout: 5000 } : { maxRetriesPerRequest: null }
+}
+
+function tlsOptions({ url, tlsCaFile }: RedisLocation): Pick<IoredisOptions, 'tls'> {
+  if (!url.startsWith('rediss:')) return {}
+  return { tls: tlsCaFile === undefined ? {} : { ca: readFileSync(tlsCaFile) } }
+}
+
+function credentialsOf(url: string): { username?: string; password?: string } {
+  const { username, password } = new URL(url)
+  return {
+    ...(username === '' ? {} : { username: decodeURIComponent(username) }),
+    ...(password === '' ? {} : { password: decodeURIComponent(password) }),
+  }
+}
+
+/** `host:port` taken apart; an IPv6 address stands in brackets. */
+function toAddress(text: string): { host: string; port: number } {
+  const [, host = '', port = '6379'] = /^(.*?)(?::([0-9]+))?$/.exec(text) ?? []
+  return { host: host.replace(/^\[|\]$/g, ''), port: Number(port) }
+}
+
+/** The parts of a list written with commas. */
+export function splitList(text: string): string[] {
+  return text.split(',').flatMap((part) => (part.trim() === '' ? [] : [part.trim()]))
+}
+
 /** Resolves at the first `ready`, or rejects when there is none within the time. */
-export async function waitUntilReady(redis: Redis, timeoutMs: number): Promise<void> {
+export async function waitUntilReady(redis: RedisConnection, timeoutMs: number): Promise<void> {
   if (redis.status === 'ready') return
   await new Promise<void>((resolve, reject) => {
     const timer = setTimeout(() => {

@@ -8,8 +8,8 @@
  *
  * All keys of one Easel share a hash tag, so the scripts may build further key names from the prefix.
  */
-import type { Redis } from 'ioredis'
 import { eventsRetentionSeconds } from '@easel/contract'
+import type { RedisConnection } from './redis.ts'
 
 // KEYS[1] is the record; ARGV[1] the prefix, ARGV[2] the job id, ARGV[3] now in ms.
 const preamble = `
@@ -159,7 +159,7 @@ type ScriptName = keyof typeof scripts
 export type Transitions = Record<ScriptName, (...args: (string | number)[]) => Promise<unknown>>
 
 /** Teaches a connection the scripts above; ioredis then sends their hashes. */
-export function defineTransitions(redis: Redis): Transitions {
+export function defineTransitions(redis: RedisConnection): Transitions {
   for (const [name, lua] of Object.entries(scripts)) redis.defineCommand(name, { numberOfKeys: 1, lua })
   return redis as unknown as Transitions
 }

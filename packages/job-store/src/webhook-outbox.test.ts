@@ -1,6 +1,5 @@
 import { Queue, Worker } from 'bullmq'
 import type { Processor } from 'bullmq'
-import type { Redis } from 'ioredis'
 import { v7 as uuidv7 } from 'uuid'
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
 import { generateQueueName, webhookMessageId, webhookQueueName } from '@easel/contract'
@@ -8,14 +7,14 @@ import type { WebhookEventName, WebhookJobData } from '@easel/contract'
 import { startRedis } from '../test/redis-server.ts'
 import { createJobQueues } from './job-queue.ts'
 import type { GenerateJobData, JobQueues } from './job-queue.ts'
-import { createRedis, waitUntilReady } from './redis.ts'
+import { type RedisConnection, createRedis, waitUntilReady } from './redis.ts'
 import { createWebhookOutbox } from './webhook-outbox.ts'
 import type { WebhookOutbox } from './webhook-outbox.ts'
 
 const prefix = '{test}'
 let server: Awaited<ReturnType<typeof startRedis>>
-let redis: Redis
-let blocking: Redis
+let redis: RedisConnection
+let blocking: RedisConnection
 let queues: JobQueues
 let outbox: WebhookOutbox
 let webhooks: Queue<WebhookJobData>

@@ -8,10 +8,10 @@
  */
 import { Queue } from 'bullmq'
 import type { JobsOptions, Telemetry } from 'bullmq'
-import type { Redis } from 'ioredis'
 import { webhookMessageId, webhookQueueName } from '@easel/contract'
 import type { WebhookEventName, WebhookJobData } from '@easel/contract'
 import type { NewJobRecord } from './job-record.ts'
+import type { RedisConnection } from './redis.ts'
 
 /** Milliseconds between two progress messages of a job, at least. */
 const progressIntervalMs = 3000
@@ -51,7 +51,7 @@ export interface WebhookOutbox {
 }
 
 export interface WebhookOutboxOptions {
-  redis: Redis
+  redis: RedisConnection
   prefix: string
   /** Told of every connection error. */
   onError: (error: Error) => void

@@ -7,9 +7,8 @@ import { OpenAPIHono } from '@hono/zod-openapi'
 import { cors } from 'hono/cors'
 import { methodNotAllowed } from 'hono/method-not-allowed'
 import { requestId } from 'hono/request-id'
-import type { Redis } from 'ioredis'
 import type { Logger } from 'pino'
-import type { JobQueues, JobStore, ModelRegistry, WebhookOutbox } from '@easel/job-store'
+import type { JobQueues, JobStore, ModelRegistry, RedisConnection, WebhookOutbox } from '@easel/job-store'
 import type { Storage } from '@easel/storage'
 import type { Tracing } from '@easel/tracing'
 import type { ApiConfig } from './config.ts'
@@ -41,9 +40,9 @@ import { webhookRoutes } from './routes/webhooks.ts'
 export interface AppDeps {
   config: ApiConfig
   /** Connection whose commands fail fast while Redis is away. */
-  redis: Redis
+  redis: RedisConnection
   /** Connection for pub/sub only; waits for Redis. */
-  subscriber: Redis
+  subscriber: RedisConnection
   store: JobStore
   registry: ModelRegistry
   queues: JobQueues

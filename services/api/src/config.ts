@@ -3,7 +3,8 @@
  * environment is; nothing is read on import. Documentation and `.env.example` are generated from the descriptions.
  */
 import { z } from 'zod'
-import { defaultModel, defaultQueuePrefix, toModelId } from '@easel/contract'
+import { defaultModel, toModelId } from '@easel/contract'
+import { checkRedisVariables, redisVariables } from '@easel/job-store'
 import { checkStorageVariables, storageVariables } from '@easel/storage'
 import { defaultRetryDelays } from './webhooks/retry-delay.ts'
 import { isWebhookSecret } from './webhooks/secret-reader.ts'
@@ -31,15 +32,7 @@ export const apiVariables = {
   PUBLIC_URL: httpUrl
     .optional()
     .describe('URL under which clients reach the api; image URLs begin with it. Default: http://localhost:PORT.'),
-  REDIS_URL: z
-    .url({ protocol: /^rediss?$/, error: 'Expected a redis:// or rediss:// URL' })
-    .default('redis://localhost:6379')
-    .describe('Redis that holds queue and records; api and workers must see the same one.'),
-  QUEUE_PREFIX: z
-    .string()
-    .min(1)
-    .default(defaultQueuePrefix)
-    .describe('First part of every key in Redis; a hash tag keeps a Redis Cluster possible. The same for api and workers.'),
+  ...redisVariables,
   MODEL: z
     .string()
     .min(1)
@@ -114,6 +107,7 @@ const apiConfigSchema = z
     ...variables,
     PUBLIC_URL: (variables.PUBLIC_URL ?? `http://localhost:${variables.PORT}`).replace(/\/+$/, ''),
     /** Id of the model that a request means when it names none. */
+  .superRefine(checkRedisVariables, { when: () => true })
     defaultModel: toModelId(variables.MODEL ?? variables.MODEL_PATH ?? defaultModel),
   }))
 

@@ -7,7 +7,15 @@ import type { Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { createAdaptorServer } from '@hono/node-server'
 import type { Logger } from 'pino'
-import { createJobQueues, createJobStore, createModelRegistry, createRedis, createWebhookOutbox, watchEnds } from '@easel/job-store'
+import {
+  createJobQueues,
+  createJobStore,
+  createModelRegistry,
+  createRedis,
+  createWebhookOutbox,
+  toRedisLocation,
+  watchEnds,
+} from '@easel/job-store'
 import { createStorage, toStorageOptions } from '@easel/storage'
 import { noTracing } from '@easel/tracing'
 import type { Tracing } from '@easel/tracing'
@@ -57,7 +65,7 @@ export async function serveApi(options: ServeOptions): Promise<RunningApi> {
   if (config.API_KEYS.length === 0) logger.warn('no API_KEYS set: everyone who reaches this server may use it')
   const stopTotals = logTotals(deps)
   const background = createRedis({
-    url: config.REDIS_URL,
+    ...toRedisLocation(config),
     use: 'worker',
     onError: (error) => logger.warn({ err: error }, 'redis connection'),
   })
@@ -83,9 +91,10 @@ export async function serveApi(options: ServeOptions): Promise<RunningApi> {
 
 function openDeps(config: ApiConfig, logger: Logger, now: () => number, tracing: Tracing): Omit<AppDeps, 'stopping'> {
   const onError = (error: Error): void => logger.warn({ err: error }, 'redis connection')
-  const { REDIS_URL: url, QUEUE_PREFIX: prefix } = config
-  const redis = createRedis({ url, use: 'request', onError })
-  const subscriber = createRedis({ url, use: 'worker', onError })
+  const { QUEUE_PREFIX: prefix } = config
+  const location = toRedisLocation(config)
+  const redis = createRedis({ ...location, use: 'request', onError })
+  const subscriber = createRedis({ ...location, use: 'worker', onError })
   const metrics = createApiMetrics()
   const store = watchEnds(createJobStore({ redis, prefix, now }), metrics.countEnd)
   return {

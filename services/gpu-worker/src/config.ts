@@ -3,22 +3,15 @@
  * environment is; nothing is read on import. Documentation and `.env.example` are generated from the descriptions.
  */
 import { z } from 'zod'
-import { defaultModel, defaultQueuePrefix, imageMetadataLevels } from '@easel/contract'
+import { defaultModel, imageMetadataLevels } from '@easel/contract'
+import { checkRedisVariables, redisVariables, toRedisLocation } from '@easel/job-store'
 import { checkStorageVariables, storageVariables, toStorageOptions } from '@easel/storage'
 
 const seconds = z.coerce.number().int().min(0)
 const count = z.coerce.number().int().min(1)
 
 export const workerVariables = {
-  REDIS_URL: z
-    .url({ protocol: /^rediss?$/, error: 'Expected a redis:// or rediss:// URL' })
-    .default('redis://localhost:6379')
-    .describe('Redis that holds queue and records; api and workers must see the same one.'),
-  QUEUE_PREFIX: z
-    .string()
-    .min(1)
-    .default(defaultQueuePrefix)
-    .describe('First part of every key in Redis; a hash tag keeps a Redis Cluster possible. The same for api and workers.'),
+  ...redisVariables,
   MODEL: z
     .string()
     .min(1)
@@ -88,6 +81,7 @@ export const workerVariables = {
 
 const workerConfigSchema = z
   .object(workerVariables)
+  .superRefine(checkRedisVariables, { when: () => true })
   .superRefine(checkStorageVariables, { when: () => true })
   .superRefine(
     ({ MODEL, MODEL_PATH }, context) => {
@@ -97,7 +91,7 @@ const workerConfigSchema = z
     { when: () => true },
   )
   .transform((variables) => ({
-    redisUrl: variables.REDIS_URL,
+    redis: toRedisLocation(variables),
     queuePrefix: variables.QUEUE_PREFIX,
     model: variables.MODEL ?? variables.MODEL_PATH ?? defaultModel,
     modelsDir: variables.MODELS_DIR,

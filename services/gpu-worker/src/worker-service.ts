@@ -65,7 +65,7 @@ export async function startWorkerService(options: WorkerServiceOptions): Promise
   try {
     const onError = (error: Error): void => logger.warn({ err: error }, 'redis connection')
     const connect = (): ReturnType<typeof createRedis> => {
-      const redis = createRedis({ url: config.redisUrl, use: 'worker', onError })
+      const redis = createRedis({ ...config.redis, use: 'worker', onError })
       cleanups.push(() => redis.disconnect())
       return redis
     }

@@ -1,16 +1,15 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import type { Redis } from 'ioredis'
 import { v7 as uuidv7 } from 'uuid'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import { createJobStore, createRedis, waitUntilReady } from '@easel/job-store'
-import type { JobStore, StreamedJobEvent } from '@easel/job-store'
+import type { JobStore, RedisConnection, StreamedJobEvent } from '@easel/job-store'
 import { startRedis } from '@easel/job-store/test/redis-server'
 import { createJobFollower, isEventId } from './job-follower.ts'
 import type { JobFollower } from './job-follower.ts'
 
 let server: Awaited<ReturnType<typeof startRedis>>
-let redis: Redis
-let subscriber: Redis
+let redis: RedisConnection
+let subscriber: RedisConnection
 let store: JobStore
 let follower: JobFollower
 const never = new AbortController().signal

@@ -5,14 +5,13 @@
  * only a hint to read again, and a poll every few seconds stands in for one that was lost while Redis was away. Reads Redis through the
  * job store. Knows nothing about HTTP. Runs in the api.
  */
-import type { Redis } from 'ioredis'
 import { isEnded } from '@easel/contract'
-import type { JobRecord, JobStore, StreamedJobEvent } from '@easel/job-store'
+import type { JobRecord, JobStore, RedisConnection, StreamedJobEvent } from '@easel/job-store'
 
 export interface JobFollowerOptions {
   store: JobStore
   /** A connection for pub/sub alone (`use: 'worker'`). It stays open; its owner ends it. */
-  subscriber: Redis
+  subscriber: RedisConnection
   /** Milliseconds after which a reader looks again without having been woken, 1 or more. Default: 3000. */
   pollIntervalMs?: number
   /** Told of every failed read or subscription; the reader goes on. Default: nobody is told. */

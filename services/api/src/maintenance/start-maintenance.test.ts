@@ -4,13 +4,12 @@ import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
 import { Queue } from 'bullmq'
-import type { Redis } from 'ioredis'
 import { v7 as uuidv7 } from 'uuid'
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
 import { maintenanceQueueName } from '@easel/contract'
 import type { WebhookBody } from '@easel/contract'
 import { createRedis } from '@easel/job-store'
-import type { JobRecord, NewJobRecord } from '@easel/job-store'
+import type { JobRecord, NewJobRecord, RedisConnection } from '@easel/job-store'
 import { startTestApi } from '../../test/start-api.ts'
 import type { TestApi } from '../../test/start-api.ts'
 import { expireQueued } from './expire-queued.ts'
@@ -19,7 +18,7 @@ import { startMaintenance } from './start-maintenance.ts'
 import { sweepExpired } from './sweep-expired.ts'
 
 let api: TestApi
-let connection: Redis
+let connection: RedisConnection
 let clockOffset = 0
 let hook: string
 const told: WebhookBody[] = []

@@ -5,8 +5,8 @@
  * Waiting jobs need no task for ageing: their place in the queue accounts for it (`toQueuePriority`). Runs in the api.
  */
 import { Queue, Worker } from 'bullmq'
-import type { Redis } from 'ioredis'
 import { maintenanceQueueName } from '@easel/contract'
+import type { RedisConnection } from '@easel/job-store'
 import type { AppDeps } from '../app.ts'
 import { closeWorker, settle } from '../close-worker.ts'
 import { expireQueued } from './expire-queued.ts'
@@ -24,7 +24,7 @@ type TaskName = keyof typeof tasks
 
 export interface MaintenanceOptions {
   /** Connection that waits for Redis (`use: 'worker'`). Its owner ends it. */
-  connection: Redis
+  connection: RedisConnection
   /** Milliseconds between two runs, in place of each task's own. */
   everyMs?: number
 }

@@ -5,10 +5,10 @@
 import { getConnInfo } from '@hono/node-server/conninfo'
 import type { Context, MiddlewareHandler } from 'hono'
 import { createMiddleware } from 'hono/factory'
-import type { Redis } from 'ioredis'
 import ipaddr from 'ipaddr.js'
 import { RateLimiterRedis, RateLimiterRes } from 'rate-limiter-flexible'
 import { ProblemError } from '@easel/contract'
+import type { RedisConnection } from '@easel/job-store'
 import { isOpenPath, publicOwner } from './api-keys.ts'
 
 export interface RateLimit {
@@ -19,7 +19,7 @@ export interface RateLimit {
 }
 
 export interface RateLimitOptions {
-  redis: Redis
+  redis: RedisConnection
   /** First part of every key in Redis. */
   prefix: string
   limit: RateLimit

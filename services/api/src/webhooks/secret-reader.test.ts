@@ -1,14 +1,14 @@
 import { Writable } from 'node:stream'
-import type { Redis } from 'ioredis'
 import { pino } from 'pino'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { createRedis, waitUntilReady } from '@easel/job-store'
+import type { RedisConnection } from '@easel/job-store'
 import { startRedis } from '@easel/job-store/test/redis-server'
 import { readConfig } from '../config.ts'
 import { createSecretReader, isWebhookSecret } from './secret-reader.ts'
 
 let server: Awaited<ReturnType<typeof startRedis>>
-let redis: Redis
+let redis: RedisConnection
 
 beforeAll(async () => {
   server = await startRedis()

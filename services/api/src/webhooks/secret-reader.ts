@@ -3,8 +3,8 @@
  * all replicas sign alike and go on doing so after a restart. Runs in the api.
  */
 import { randomBytes } from 'node:crypto'
-import type { Redis } from 'ioredis'
 import type { Logger } from 'pino'
+import type { RedisConnection } from '@easel/job-store'
 
 const secretPattern = /^whsec_[A-Za-z0-9+/]+={0,2}$/
 /** Limits of the Standard Webhooks specification, in bytes. */
@@ -21,7 +21,7 @@ export function isWebhookSecret(text: string): boolean {
 export interface SecretSource {
   /** Secrets from the configuration; empty: one is made. */
   configured: readonly string[]
-  redis: Redis
+  redis: RedisConnection
   /** Key in Redis of the secret that was made here. */
   key: string
   logger: Logger

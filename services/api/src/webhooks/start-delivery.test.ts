@@ -3,14 +3,13 @@ import { createServer } from 'node:http'
 import type { IncomingHttpHeaders, Server, ServerResponse } from 'node:http'
 import type { AddressInfo, LookupFunction } from 'node:net'
 import { Queue, Worker } from 'bullmq'
-import type { Redis } from 'ioredis'
 import { Webhook } from 'standardwebhooks'
 import { v7 as uuidv7 } from 'uuid'
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
 import { generateQueueName, webhookBodySchema, webhookMessageId, webhookQueueName } from '@easel/contract'
 import type { Problem, WebhookAttempt, WebhookBody, WebhookJobData } from '@easel/contract'
 import { createRedis } from '@easel/job-store'
-import type { GenerateJobData } from '@easel/job-store'
+import type { GenerateJobData, RedisConnection } from '@easel/job-store'
 import { startRedis } from '@easel/job-store/test/redis-server'
 import type { RedisServer } from '@easel/job-store/test/redis-server'
 import { startTestApi } from '../../test/start-api.ts'
@@ -98,7 +97,7 @@ async function setUp(options: StartApiOptions = {}): Promise<Setup> {
     ...options.env,
   }
   const api = await startTestApi({ redis, ...options, env })
-  const connection: Redis = createRedis({ url: api.redis.url, use: 'worker', onError: () => {} })
+  const connection: RedisConnection = createRedis({ url: api.redis.url, use: 'worker', onError: () => {} })
   const messages = new Queue<WebhookJobData>(webhookQueueName, { connection, prefix })
   closers.push(async () => {
     await api.close()

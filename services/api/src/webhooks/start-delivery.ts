@@ -11,7 +11,7 @@ import type { Job as QueueJob } from 'bullmq'
 import type { LookupFunction } from 'node:net'
 import { isEnded, webhookQueueName } from '@easel/contract'
 import type { WebhookJobData } from '@easel/contract'
-import type { Redis } from 'ioredis'
+import type { RedisConnection } from '@easel/job-store'
 import type { AppDeps } from '../app.ts'
 import { closeWorker } from '../close-worker.ts'
 import { toRenderBody } from '../dialects/render-body.ts'
@@ -26,7 +26,7 @@ import { signMessage } from './sign-message.ts'
 
 export interface DeliveryOptions {
   /** Connection that waits for Redis (`use: 'worker'`). Its owner ends it. */
-  connection: Redis
+  connection: RedisConnection
   /** Messages sent at a time by this process, 1 or more. Default: 64. */
   concurrency?: number
   /** Of these, to one origin. Default: 8. */
