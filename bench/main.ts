@@ -19,6 +19,9 @@ import { runSoak } from './soak.ts'
 const FULL_PAIRS = 20
 const QUICK_PAIRS = 5
 
+// An end by a signal is an end like any other: servers and processes that were started are killed on the way out.
+for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => process.exit(1))
+
 const words = process.argv.slice(2)
 const command = words[0] ?? 'all'
 if (command === 'soak') process.exitCode = await runSoak(Number(words[1] ?? 5))

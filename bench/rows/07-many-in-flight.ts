@@ -22,7 +22,7 @@ export const row: Row = {
       for (const level of [8, 50]) await runSteadily(pipeline, level, { measureMs: 2000 })
       const rowsAStep = new Map<number, number>()
       const at = (level: number) => async (): Promise<number> => {
-        const slot = await runSteadily(pipeline, level, { measureMs: 600 })
+        const slot = await runSteadily(pipeline, level, { measureMs: 400, settleSteps: 2 })
         rowsAStep.set(level, slot.rows / slot.steps.length)
         return rowRate(slot)
       }

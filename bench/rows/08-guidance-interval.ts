@@ -11,7 +11,7 @@ import { openModel } from '../load/bench-model.ts'
 import { runRequests, runSteadily } from '../load/in-flight.ts'
 
 const inFlight = 8
-const full = { width: 192, height: 192, numInferenceSteps: 4 }
+const full = { width: 192, height: 192, numInferenceSteps: 2 }
 const half = { ...full, guidanceInterval: [0, 0.5] as const }
 
 export const row: Row = {

@@ -13,7 +13,7 @@ import { toRequest } from '../load/in-flight.ts'
 import { startEngine } from '../../services/gpu-worker/src/engine/engine-supervisor.ts'
 
 /** Enough that the engine has tried every number of rows up to its knee. */
-const steps = 5
+const steps = 3
 
 export const row: Row = {
   id: 10,

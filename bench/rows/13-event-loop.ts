@@ -12,7 +12,7 @@ import { openStack, runInFlight } from '../stack/open-stack.ts'
 import type { BenchWorker } from '../stack/open-stack.ts'
 
 const inFlight = 8
-const jobs = 16
+const jobs = 12
 
 export const row: Row = {
   id: 13,

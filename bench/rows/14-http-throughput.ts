@@ -14,7 +14,7 @@ import { RawSession } from '../load/raw-session.ts'
 import { openStack, runInFlight } from '../stack/open-stack.ts'
 
 const inFlight = 8
-const jobs = 24
+const jobs = 16
 const steps = 8
 
 export const row: Row = {
@@ -32,7 +32,7 @@ export const row: Row = {
       const rounds = await runRounds(pairs, {
         http: async () => perMinute(jobs, await runInFlight(inFlight, jobs, picture)),
         raw: async () => perMinute(jobs, (await raw.runSteps(rawRuns)) + (await raw.runDecodes(jobs))),
-        alone: async () => perMinute(3, await runInFlight(1, 3, picture)),
+        alone: async () => perMinute(2, await runInFlight(1, 2, picture)),
       })
       const rate = (slot: 'http' | 'raw' | 'alone'): string => `${median(rounds.map((round) => round[slot])).toFixed(0)} a minute`
       return {

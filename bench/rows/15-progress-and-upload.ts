@@ -13,7 +13,7 @@ import { runRequests } from '../load/in-flight.ts'
 import { openStack, runInFlight } from '../stack/open-stack.ts'
 
 const inFlight = 8
-const jobs = 16
+const jobs = 12
 const steps = 8
 
 export const row: Row = {

@@ -61,8 +61,11 @@ export async function openStack(workers: readonly WorkerOptions[]): Promise<Stac
     LOG_LEVEL: 'warn',
   }
   const children: ChildProcess[] = []
+  const killAtExit = (): void => children.forEach((child) => child.kill('SIGKILL'))
+  process.once('exit', killAtExit)
   const close = async (): Promise<void> => {
     await Promise.all(children.map(end))
+    process.off('exit', killAtExit)
     await redis.stop()
     await rm(dir, { recursive: true, force: true })
   }
