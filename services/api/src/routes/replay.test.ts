@@ -67,13 +67,17 @@ describe('the receipt of a job', () => {
 describe('a replay', () => {
   test('is a new job with the same parameters, answered like a submit', async () => {
     const webhook = 'https://example.com/hook'
-    const original = await succeeded({ prompt_2: 'two', negative_prompt: 'a box', output_format: 'webp', webhook, priority: 5 })
+    const words = { prompt_2: 'two', negative_prompt: 'a box' }
+    const more = { sigmas: [1, 0.5], guidance_interval: [0, 0.5], clip_skip: 1, output_format: 'webp', output_quality: 7 }
+    const original = await succeeded({ ...words, ...more, webhook, priority: 5, seed: Number.MAX_SAFE_INTEGER })
     const response = await replay(original.id)
     expect(response.status).toBe(202)
     const made = (await response.json()) as Job
     expect(made.id).not.toBe(original.id)
     expect([response.headers.get('location'), response.headers.get('retry-after')]).toEqual([`/v1/jobs/${made.id}`, '1'])
-    expect(made).toMatchObject({ status: 'queued', input: original.input, receipt: null })
+    expect(made).toMatchObject({ status: 'queued', receipt: null })
+    expect(made.input).toEqual(original.input)
+    expect(made.input).toMatchObject({ ...words, ...more, seed: Number.MAX_SAFE_INTEGER })
     expect(made.replay).toEqual({ of: original.id, identical: null, note: null })
     // How the first one was followed is not repeated.
     const [before, now] = await api.worker.store.getMany([original.id, made.id])
