@@ -70,7 +70,14 @@ describe.skipIf(!installed)('what Prometheus sees', () => {
     await vi.waitFor(bothUp, { timeout: 30_000, interval: 200 })
     // A picture, a failure, a webhook that is refused once, and something to count again: rates need two samples.
     for (const seed of [1, 2]) {
-      const body = { prompt: 'a red boat', num_inference_steps: 4, width: 64, height: 64, seed, webhook: service.webhook(seed - 1) }
+      const body = {
+        prompt: 'a red boat',
+        num_inference_steps: 4,
+        width: 64,
+        height: 64,
+        seed,
+        webhook: seed === 1 ? service.webhook() : service.webhook(500),
+      }
       await service.untilEnded(await service.submit(body))
       await service.post('/v1/jobs', {})
     }

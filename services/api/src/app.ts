@@ -26,6 +26,7 @@ import { rateLimit } from './middleware/rate-limit.ts'
 import { requestLog } from './middleware/request-log.ts'
 import { requestMetrics } from './middleware/request-metrics.ts'
 import { requestTrace } from './middleware/request-trace.ts'
+import { adminRoutes } from './routes/admin.ts'
 import { capabilitiesRoutes } from './routes/capabilities.ts'
 import { eventRoutes } from './routes/events.ts'
 import { healthRoutes } from './routes/health.ts'
@@ -114,6 +115,7 @@ export function createApp(deps: AppDeps, { eventHeartbeatMs }: AppOptions = {}):
   app.route('/', pageRoutes(deps))
   app.route('/', healthRoutes(deps))
   app.route('/', metricsRoutes(deps))
+  if (config.ADMIN_KEY !== undefined) app.route('/', adminRoutes(deps, config.ADMIN_KEY))
   app.route('/', capabilitiesRoutes(deps))
   app.route('/', jobRoutes(deps))
   app.route('/', jobListRoutes(deps))

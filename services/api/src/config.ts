@@ -65,6 +65,11 @@ export const apiVariables = {
     .describe(
       'Keys that requests must carry, `name:key` or `key`, separated by commas; 8 to 256 characters each. Unset: no key is needed.',
     ),
+  ADMIN_KEY: z
+    .string()
+    .regex(/^[\x21-\x7e]{16,256}$/, 'Expected 16 to 256 visible ASCII characters')
+    .optional()
+    .describe('Key of the operator: opens /admin/queues as the password of any user, or as Bearer token. Unset: there is no such page.'),
   RATE_LIMIT: parsedBy(parseRateLimit)
     .optional()
     .describe(

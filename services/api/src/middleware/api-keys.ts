@@ -22,10 +22,10 @@ export interface ApiKey {
 /** Owner of all jobs while no keys are set. */
 export const publicOwner = 'public'
 
-const openPaths = new Set(['/', '/docs', '/openapi.json', '/livez', '/readyz', '/metrics', '/favicon.ico'])
-const openFolders = ['/images/', '/playground/', '/docs/']
+const openPaths = new Set(['/', '/docs', '/openapi.json', '/livez', '/readyz', '/metrics', '/favicon.ico', '/admin/queues'])
+const openFolders = ['/images/', '/playground/', '/docs/', '/admin/queues/']
 
-/** Whether a path is served to everyone, key or not. */
+/** Whether a path needs no API key: it is served to everyone, or asks for a key of its own. */
 export function isOpenPath(path: string): boolean {
   return openPaths.has(path) || openFolders.some((folder) => path.startsWith(folder))
 }

@@ -1,0 +1,64 @@
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { startTestApi } from '../../test/start-api.ts'
+import type { TestApi } from '../../test/start-api.ts'
+
+const key = 'an-operators-key'
+let api: TestApi
+beforeAll(async () => {
+  api = await startTestApi({ env: { ADMIN_KEY: key, API_KEYS: 'a-clients-key' } })
+})
+afterAll(async () => {
+  await api?.close()
+  await api?.redis.stop()
+})
+
+const basic = (password: string): Record<string, string> => ({
+  Authorization: `Basic ${Buffer.from(`anyone:${password}`).toString('base64')}`,
+})
+
+describe('/admin/queues', () => {
+  test.for([
+    ['no key', {}],
+    ['a wrong password', basic('an-operators-kex')],
+    ['an empty password', basic('')],
+    ['a wrong token', { Authorization: 'Bearer nothing' }],
+    ["a client's API key", { Authorization: 'Bearer a-clients-key' }],
+  ] as [string, Record<string, string>][])('asks for the key given %s, on every path', async ([, headers]) => {
+    for (const path of ['', '/', '/api/queues', '/static/js/main.js']) {
+      const response = await api.get(`/admin/queues${path}`, { headers })
+      expect([path, response.status, response.headers.get('www-authenticate')]).toEqual([path, 401, 'Basic realm="easel admin"'])
+    }
+  })
+
+  test('shows page, scripts and queues with jobs to who has it, and changes nothing', async () => {
+    const headers = basic(key)
+    const page = await api.get('/admin/queues', { headers })
+    expect(page.status).toBe(200)
+    const html = await page.text()
+    const script = /src="([^"]+\.js)"/.exec(html)?.[1] ?? ''
+    const scriptUrl = new URL(script, new URL(/<base href="([^"]+)"/.exec(html)?.[1] ?? '/admin/queues/', api.url))
+    const served = await fetch(scriptUrl, { headers })
+    expect([served.status, served.headers.get('content-type')]).toEqual([200, expect.stringContaining('javascript')])
+
+    const posted = await api.post('/v1/jobs', { prompt: 'a' }, { Authorization: 'Bearer a-clients-key' })
+    const { id } = (await posted.json()) as { id: string }
+    const bearer = { Authorization: `Bearer ${key}` }
+    const { queues } = (await (await api.get('/admin/queues/api/queues', { headers: bearer })).json()) as {
+      queues: { name: string; readOnlyMode: boolean; counts: Record<string, number> }[]
+    }
+    expect(queues.map(({ name }) => name).toSorted()).toEqual(['generate-tiny-scenes', 'maintenance', 'webhooks'])
+    expect(queues.every(({ readOnlyMode }) => readOnlyMode)).toBe(true)
+    const counts = queues.find(({ name }) => name === 'generate-tiny-scenes')?.counts
+    expect((counts?.['waiting'] ?? 0) + (counts?.['prioritized'] ?? 0)).toBe(1)
+    await api.get(`/admin/queues/api/queues/generate-tiny-scenes/${id}/promote`, { method: 'PUT', headers })
+    const removal = await api.get(`/admin/queues/api/queues/generate-tiny-scenes/${id}/clean`, { method: 'PUT', headers })
+    expect(removal.status).toBeGreaterThanOrEqual(400)
+    expect(await api.deps.queues.of('tiny-scenes').getJob(id)).toBeDefined()
+  })
+
+  test('is not there without ADMIN_KEY', async () => {
+    const bare = await startTestApi({ redis: api.redis })
+    expect((await bare.get('/admin/queues', { headers: basic(key) })).status).toBe(404)
+    await bare.close()
+  })
+})

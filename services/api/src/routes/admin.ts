@@ -1,0 +1,39 @@
+/**
+ * Bull Board at /admin/queues: what lies in the queues, for operators who have ADMIN_KEY. It only shows: the record of a job is the truth, and
+ * a job removed or repeated behind its back would be put right by housekeeping. There are ids in the queues, no prompts.
+ */
+import { createBullBoard } from '@bull-board/api'
+import { BullMQAdapter } from '@bull-board/api/bullMQAdapter'
+import { HonoAdapter } from '@bull-board/hono'
+import { serveStatic } from '@hono/node-server/serve-static'
+import { Queue } from 'bullmq'
+import { Hono } from 'hono'
+import { maintenanceQueueName, webhookQueueName } from '@easel/contract'
+import type { AppDeps, AppEnv } from '../app.ts'
+import { adminKey } from '../middleware/admin-key.ts'
+
+export const adminPath = '/admin/queues'
+
+export function adminRoutes({ config, logger, queues, redis, registry, stopping }: AppDeps, key: string): Hono<AppEnv> {
+  const connection = { connection: redis, prefix: config.QUEUE_PREFIX, skipVersionCheck: true }
+  const own = [webhookQueueName, maintenanceQueueName].map((name) => new Queue(name, connection))
+  for (const queue of own) queue.on('error', (error) => logger.warn({ err: error }, 'redis connection'))
+  stopping.addEventListener('abort', () => {
+    for (const queue of own) queue.close().catch((error: unknown) => logger.warn({ err: error }, 'redis connection'))
+  })
+
+  const adapter = new HonoAdapter(serveStatic).setBasePath(adminPath)
+  const toAdapter = (queue: Queue): BullMQAdapter => new BullMQAdapter(queue, { readOnlyMode: true })
+  const board = createBullBoard({ queues: own.map(toAdapter), serverAdapter: adapter })
+
+  const app = new Hono<AppEnv>()
+  app.use(`${adminPath}/*`, adminKey(key))
+  // A model that was announced since has a queue to show.
+  app.use(`${adminPath}/api/*`, async (_, next) => {
+    const models = await registry.models()
+    board.setQueues([...models.map(({ id }) => queues.of(id)), ...own].map(toAdapter))
+    await next()
+  })
+  app.route(adminPath, adapter.registerPlugin() as unknown as Hono<AppEnv>)
+  return app
+}
