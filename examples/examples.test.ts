@@ -1,0 +1,71 @@
+import { spawn } from 'node:child_process'
+import { mkdtemp, readFile, rm } from 'node:fs/promises'
+import { globSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { text } from 'node:stream/consumers'
+import { fileURLToPath } from 'node:url'
+import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest'
+import { type Easel, startEasel } from '../scripts/start-easel.ts'
+
+vi.setConfig({ testTimeout: 90_000, hookTimeout: 90_000 })
+
+const secret = `whsec_${Buffer.alloc(24, 7).toString('base64')}`
+const root = fileURLToPath(new URL('../', import.meta.url))
+
+let easel: Easel
+let folder: string
+beforeAll(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'easel-examples-'))
+  easel = await startEasel({ env: { WEBHOOK_ALLOW_INSECURE: 'true', WEBHOOK_SECRETS: secret } })
+})
+afterAll(async () => {
+  await easel.stop()
+  await rm(folder, { recursive: true, force: true })
+})
+
+async function run(command: string, args: string[], cwd = root): Promise<string> {
+  const env = { PATH: process.env['PATH'], EASEL_URL: easel.url, WEBHOOK_SECRET: secret, OUTPUT: folder }
+  const child = spawn(command, args, { cwd, env, stdio: ['ignore', 'pipe', 'pipe'] })
+  const ended = new Promise<number | null>((resolve) => child.once('close', resolve))
+  const [out, problems, code] = await Promise.all([text(child.stdout), text(child.stderr), ended])
+  if (code !== 0) throw new Error(`Expected ${args.join(' ')} to end with 0, got ${code}:\n${out.slice(-2000)}\n${problems.slice(-2000)}`)
+  return out
+}
+
+const picture = /http:\/\/localhost:\d+\/images\/[0-9a-f-]{36}-0\.png/
+
+/** What each example must say. */
+const said: Record<string, RegExp[]> = {
+  'submit-and-poll.ts': [/succeeded, step 20 of 20/, picture],
+  'wait.ts': [picture],
+  'follow-events.ts': [/step \d+ of 20/, /preview of step \d+: data:image\/jpeg;base64,/, picture],
+  'webhook-receiver.ts': [/forged message: 401/, /job\.started: running/, /job\.completed: succeeded/, picture],
+  'idempotent-retry.ts': [/first: {2}([0-9a-f-]{36}), replayed: false\nsecond: \1, replayed: true/],
+  'cancel.ts': [/cancel: 20[02]\ncanceled/],
+  'library-in-process.ts': [/a red boat on the sea \(seed 42\): .*library-0\.png/, /cat at night \(seed 43\)/],
+  'seed-client.ts': [/-0\.png: \d{4,} bytes/, /-1\.png: \d{4,} bytes/, /current_model: 'tiny-scenes'/],
+  'openai-client.ts': [picture],
+  'replicate-client.ts': [picture],
+}
+
+describe('examples', () => {
+  test('each one is run here', () => {
+    const files = globSync('*.ts', { cwd: join(root, 'examples') }).filter((file) => !file.endsWith('.test.ts'))
+    expect(files.sort()).toEqual(Object.keys(said).sort())
+  })
+
+  test.each(Object.entries(said))('%s does what it says', async (file, lines) => {
+    const out = await run(process.execPath, [join('examples', file)])
+    for (const line of lines) expect(out).toMatch(line)
+  })
+
+  test('every line of docs/http-api.md works, in order', async () => {
+    const page = await readFile(join(root, 'docs/http-api.md'), 'utf8')
+    const blocks = [...page.matchAll(/^```sh\n([^]*?)^```$/gm)].map(([, block]) => block)
+    expect(blocks.length).toBeGreaterThan(8)
+    const out = await run('bash', ['-ec', `set -o pipefail\n${blocks.join('\n')}`], folder)
+    expect(out).toContain('"status":"canceled"')
+    expect((await readFile(join(folder, 'cat.png'))).subarray(1, 4).toString()).toBe('PNG')
+  })
+})
