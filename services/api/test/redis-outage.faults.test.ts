@@ -14,8 +14,8 @@ beforeEach(async () => {
 afterEach(async () => service?.close())
 
 async function expectUnavailable(id: string): Promise<void> {
-  for (const ask of [() => service.post('/v1/jobs', longBody), () => service.get(`/v1/jobs/${id}`), () => service.get('/readyz')]) {
-    const response = await ask()
+  const asked = [service.post('/v1/jobs', longBody), service.get(`/v1/jobs/${id}`), service.get('/readyz')]
+  for (const response of await Promise.all(asked)) {
     expect([response.url, response.status, ((await response.json()) as Problem).code]).toEqual([response.url, 503, 'queue_unavailable'])
     expect(Number(response.headers.get('retry-after'))).toBeGreaterThan(0)
   }
@@ -33,7 +33,7 @@ test('a Redis that is killed and restarted with jobs queued, running and in webh
   const undisturbed = await service.untilEnded(await service.submit(longBody))
   const expected = undisturbed.output?.images[0]?.sha256
 
-  const inRetry = await service.submit({ ...shortBody, webhook: service.webhook(1) })
+  const inRetry = await service.submit({ ...shortBody, webhook: service.webhook(500) })
   await expect.poll(() => service.delivered.length, { timeout: 30_000 }).toBe(1)
   const running = await service.submit({ ...longBody, webhook: service.webhook() })
   const queued = [
@@ -42,6 +42,7 @@ test('a Redis that is killed and restarted with jobs queued, running and in webh
   ]
   await service.until(running, ({ progress }) => progress.step >= 3)
   for (const id of queued) expect((await service.job(id)).status).toBe('queued')
+  expect((await service.job(running)).status).toBe('running')
   expect(service.delivered).toMatchObject([{ jobId: inRetry, answer: 500 }])
   await service.redis.kill()
   await expectUnavailable(running)
@@ -69,7 +70,7 @@ test('a Redis that is gone for 60 s during a run finds the picture delivered onc
   await service.startWorker({ JOB_LOCK_DURATION: '10' })
   const undisturbed = await service.untilEnded(await service.submit(longBody))
   const id = await service.submit({ ...longBody, webhook: service.webhook() })
-  await service.until(id, ({ progress }) => progress.step >= 3)
+  expect((await service.until(id, ({ progress }) => progress.step >= 3)).status).toBe('running')
   await service.redis.kill()
   await expectUnavailable(id)
   await sleep(60_000)
@@ -85,4 +86,23 @@ test('a Redis that is gone for 60 s during a run finds the picture delivered onc
   expect(service.delivered).toMatchObject([{ messageId: `msg_${id}_completed`, status: 'succeeded', answer: 200 }])
   expect(await service.countEnds(id)).toBe(1)
   expect((await service.untilEnded(await service.submit({ ...longBody, num_inference_steps: 4 }))).status).toBe('succeeded')
+})
+
+test('a Redis that freezes during a run for longer than its lock lasts finds the picture delivered once', async () => {
+  await service.startWorker({ JOB_LOCK_DURATION: '5' })
+  const undisturbed = await service.untilEnded(await service.submit(longBody))
+  const id = await service.submit({ ...longBody, webhook: service.webhook() })
+  expect((await service.until(id, ({ progress }) => progress.step >= 3)).status).toBe('running')
+  service.redis.pause()
+  await expectUnavailable(id)
+  await sleep(5000)
+  service.redis.resume()
+  await untilStatus(`${service.api.url}/readyz`, 200)
+  expect((await service.untilEnded(id)).status).toBe('succeeded')
+  expect(await shaOfImage(id)).toBe(undisturbed.output?.images[0]?.sha256)
+  await expect.poll(() => service.delivered.length, { timeout: 30_000 }).toBe(1)
+  // A second run would begin when the queue looks for jobs without a lock, every 5 s.
+  await sleep(8000)
+  expect(service.delivered).toMatchObject([{ messageId: `msg_${id}_completed`, status: 'succeeded', answer: 200 }])
+  expect(await service.countEnds(id)).toBe(1)
 })

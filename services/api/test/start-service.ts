@@ -15,9 +15,11 @@ import { isEnded, webhookBodySchema } from '@easel/contract'
 import type { Job } from '@easel/contract'
 import { startRedis } from '@easel/job-store/test/redis-server'
 import { killProcesses, startProcess, startWorkerProcess, untilStatus } from './start-process.ts'
-import type { ServiceProcess } from './start-process.ts'
+import type { ApiProcess, ServiceProcess } from './start-process.ts'
 
 const secret = `whsec_${Buffer.alloc(32, 7).toString('base64')}`
+
+type Answer = 200 | 500 | 'never'
 
 export interface Delivered {
   /** `webhook-id` of the message. */
@@ -26,7 +28,7 @@ export interface Delivered {
   type: string
   status: string
   /** What the receiver answered. */
-  answer: number
+  answer: Answer
 }
 
 interface PostOptions {
@@ -44,15 +46,20 @@ export async function startService(apiEnv: Record<string, string> = {}) {
   const dir = await mkdtemp(join(tmpdir(), 'easel-service-'))
   const receiver = await startReceiver()
   const shared = { REDIS_URL: redis.url, STORAGE: 'local', STORAGE_DIR: dir }
-  const api = await startProcess({
+  const env = {
     ...shared,
     WEBHOOK_SECRETS: secret,
     WEBHOOK_ALLOW_INSECURE: 'true',
     WEBHOOK_RETRY_DELAYS: '0,2,2,2',
     SHUTDOWN_GRACE: '1',
     ...apiEnv,
-  })
-  await untilStatus(`${api.url}/livez`, 200)
+  }
+  const startApi = async (): Promise<ApiProcess> => {
+    const started = await startProcess(env)
+    await untilStatus(`${started.url}/livez`, 200)
+    return started
+  }
+  let api = await startApi()
 
   const get = (path: string, init?: RequestInit): Promise<Response> => fetch(api.url + path, init)
   const post = (path: string, body: unknown, { headers, signal }: PostOptions = {}): Promise<Response> =>
@@ -76,14 +83,17 @@ export async function startService(apiEnv: Record<string, string> = {}) {
   }
 
   return {
-    api,
+    /** The one that runs now. */
+    get api() {
+      return api
+    },
     redis,
     get,
     post,
     job,
     until,
     untilEnded: (id: string): Promise<Job> => until(id, ({ status }) => isEnded(status)),
-    /** URL for a job's `webhook`. The first `failures` messages about the job are answered with 500. */
+    /** URL for a job's `webhook`. The first messages about the job are answered as told: with 500, or never. */
     webhook: receiver.url,
     /** Messages with a good signature, in the order in which they came. A bad signature is answered with 401 and not in here. */
     delivered: receiver.delivered,
@@ -91,6 +101,13 @@ export async function startService(apiEnv: Record<string, string> = {}) {
     async startWorker(env: Record<string, string> = {}): Promise<ServiceProcess> {
       const modelsDir = fileURLToPath(new URL('../../../models', import.meta.url))
       return await startWorkerProcess({ ...shared, MODELS_DIR: modelsDir, DEVICE: 'cpu', JOB_LOCK_DURATION: '2', ...env })
+    },
+
+    /** Kills the api as a crash would, and starts another. */
+    async replaceApi(): Promise<void> {
+      api.child.kill('SIGKILL')
+      await api.ended
+      api = await startApi()
     },
 
     /** Id of a job that was accepted. */
@@ -117,7 +134,6 @@ export async function startService(apiEnv: Record<string, string> = {}) {
 
 async function startReceiver() {
   const delivered: Delivered[] = []
-  const refused = new Map<string, number>()
   const server = createServer((request, response) => {
     let text = ''
     request.on('data', (chunk: Buffer) => (text += chunk.toString()))
@@ -130,18 +146,17 @@ async function startReceiver() {
         return
       }
       const { type, data } = webhookBodySchema.parse(JSON.parse(text))
-      const failures = Number(new URL(request.url ?? '', 'http://receiver').searchParams.get('failures') ?? 0)
-      const before = refused.get(data.id) ?? 0
-      const answer = before < failures ? 500 : 200
-      if (answer === 500) refused.set(data.id, before + 1)
+      const first = (new URL(request.url ?? '', 'http://receiver').searchParams.get('first') ?? '').split(',')
+      const earlier = delivered.filter(({ jobId }) => jobId === data.id).length
+      const answer = toAnswer(first[earlier])
       delivered.push({ messageId: headers['webhook-id'] ?? '', jobId: data.id, type, status: data.status, answer })
-      response.writeHead(answer).end()
+      if (answer !== 'never') response.writeHead(answer).end()
     })
   })
   server.listen(0, '127.0.0.1')
   await once(server, 'listening')
   return {
-    url: (failures = 0): string => `http://127.0.0.1:${(server.address() as AddressInfo).port}/hook?failures=${failures}`,
+    url: (...first: Answer[]): string => `http://127.0.0.1:${(server.address() as AddressInfo).port}/hook?first=${first.join()}`,
     delivered,
     async close() {
       server.close()
@@ -149,4 +164,8 @@ async function startReceiver() {
       await once(server, 'close')
     },
   }
+}
+
+function toAnswer(text: string | undefined): Answer {
+  return text === 'never' ? text : text === '500' ? 500 : 200
 }
