@@ -9,7 +9,7 @@ import { jobIdCreatedAt } from '@easel/contract'
 import type { AppDeps } from '../app.ts'
 import { workOf } from '../jobs/queue-estimate.ts'
 
-export interface ServiceState {
+interface ServiceState {
   waiting: number
   active: number
   /** Age of the job that waits longest; 0 when none waits. */
@@ -44,7 +44,7 @@ export async function renderServiceMetrics(deps: Needs, replicaId: string): Prom
   return await renderState(await readServiceState(deps))
 }
 
-export async function readServiceState({ now, outbox, registry, store }: Needs): Promise<ServiceState> {
+async function readServiceState({ now, outbox, registry, store }: Needs): Promise<ServiceState> {
   const [waiting, active, workers, models, oldest, webhooksWaiting] = await Promise.all([
     store.count('', 'queued'),
     store.count('', 'running'),

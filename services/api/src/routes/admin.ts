@@ -12,7 +12,7 @@ import { maintenanceQueueName, webhookQueueName } from '@easel/contract'
 import type { AppDeps, AppEnv } from '../app.ts'
 import { adminKey } from '../middleware/admin-key.ts'
 
-export const adminPath = '/admin/queues'
+const adminPath = '/admin/queues'
 
 export function adminRoutes({ config, logger, queues, redis, registry, stopping }: AppDeps, key: string): Hono<AppEnv> {
   const connection = { connection: redis, prefix: config.QUEUE_PREFIX, skipVersionCheck: true }
