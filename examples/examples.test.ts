@@ -6,6 +6,7 @@ import { join } from 'node:path'
 import { text } from 'node:stream/consumers'
 import { fileURLToPath } from 'node:url'
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest'
+import type { Job } from '@easel/contract'
 import { type Easel, startEasel } from '../scripts/start-easel.ts'
 
 vi.setConfig({ testTimeout: 90_000, hookTimeout: 90_000 })
@@ -18,11 +19,22 @@ let folder: string
 beforeAll(async () => {
   folder = await mkdtemp(join(tmpdir(), 'easel-examples-'))
   easel = await startEasel({ env: { WEBHOOK_ALLOW_INSECURE: 'true', WEBHOOK_SECRETS: secret } })
+  await untilPreviewsCome()
 })
 afterAll(async () => {
   await easel.stop()
   await rm(folder, { recursive: true, force: true })
 })
+
+/** A worker learns from the model how to draw previews when they are first asked for; a short job may end before. */
+async function untilPreviewsCome(): Promise<void> {
+  const headers = { 'content-type': 'application/json', prefer: 'wait=30' }
+  const body = JSON.stringify({ prompt: 'a cat', num_inference_steps: 40, preview_every: 5 })
+  for (;;) {
+    const { id } = (await (await fetch(`${easel.url}/v1/jobs`, { method: 'POST', headers, body })).json()) as Job
+    if ((await (await fetch(`${easel.url}/v1/jobs/${id}/events`)).text()).includes('event: preview')) return
+  }
+}
 
 async function run(command: string, args: string[], cwd = root): Promise<string> {
   const env = { PATH: process.env['PATH'], EASEL_URL: easel.url, WEBHOOK_SECRET: secret, OUTPUT: folder }

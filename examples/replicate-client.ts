@@ -2,6 +2,6 @@
 import Replicate from 'replicate'
 
 const url = process.env['EASEL_URL'] ?? 'http://localhost:8500'
-const replicate = new Replicate({ baseUrl: `${url}/v1`, auth: process.env['EASEL_API_KEY'] ?? 'none', useFileOutput: false })
-const output = await replicate.run('local/tiny-scenes', { input: { prompt: 'a red boat on the sea' } })
-console.log(output)
+const replicate = new Replicate({ baseUrl: `${url}/v1`, auth: process.env['EASEL_API_KEY'] ?? 'none' })
+const [picture] = (await replicate.run('local/tiny-scenes', { input: { prompt: 'a red boat on the sea' } })) as object[]
+console.log(String(picture))

@@ -3,7 +3,7 @@
  * (WEBHOOK_SECRETS) and, to call this machine by http://, WEBHOOK_ALLOW_INSECURE=true.
  */
 import { once } from 'node:events'
-import { createServer, type IncomingHttpHeaders } from 'node:http'
+import { createServer, type IncomingHttpHeaders, type IncomingMessage, type ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { text } from 'node:stream/consumers'
 import { Webhook } from 'standardwebhooks'
@@ -13,18 +13,7 @@ const url = process.env['EASEL_URL'] ?? 'http://localhost:8500'
 const webhook = new Webhook(process.env['WEBHOOK_SECRET'] ?? '')
 const finished = Promise.withResolvers<WebhookBody>()
 
-const receiver = createServer(async (request, response) => {
-  const body = await text(request)
-  try {
-    const message = webhook.verify(body, onlyStrings(request.headers)) as WebhookBody
-    console.log(`${message.type}: ${message.data.status}`)
-    // Answer first, work later: a slow answer counts as none and the message comes again.
-    response.writeHead(204).end()
-    if (message.type === 'job.completed') finished.resolve(message)
-  } catch {
-    response.writeHead(401).end()
-  }
-})
+const receiver = createServer((request, response) => void receive(request, response))
 await once(receiver.listen(Number(process.env['RECEIVER_PORT'] ?? 0), '127.0.0.1'), 'listening')
 
 const submitted = await fetch(`${url}/v1/jobs`, {
@@ -46,6 +35,19 @@ console.log(`forged message: ${forged.status}`)
 const { data: job } = await finished.promise
 console.log(job.output?.images[0]?.url ?? job.error?.message)
 receiver.close()
+
+async function receive(request: IncomingMessage, response: ServerResponse): Promise<void> {
+  const body = await text(request)
+  try {
+    const message = webhook.verify(body, onlyStrings(request.headers)) as WebhookBody
+    console.log(`${message.type}: ${message.data.status}`)
+    // Answer first, work later: a slow answer counts as none and the message comes again.
+    response.writeHead(204).end()
+    if (message.type === 'job.completed') finished.resolve(message)
+  } catch {
+    response.writeHead(401).end()
+  }
+}
 
 function onlyStrings(headers: IncomingHttpHeaders): Record<string, string> {
   return Object.fromEntries(Object.entries(headers).filter((entry): entry is [string, string] => typeof entry[1] === 'string'))
