@@ -4,12 +4,12 @@
  * A row claims one or more ratios. Both sides of a ratio are measured in the same run, in short slots that take turns, so that whatever else
  * the machine does falls on both. The value is the median of the ratios of all rounds.
  */
-export interface RunOptions {
+interface RunOptions {
   /** Rounds: each measures every side once. From 1. */
   readonly pairs: number
 }
 
-export interface Claim {
+interface Claim {
   /** What is compared, in a few words. */
   readonly name: string
   /** `>= NUMBER` or `<= NUMBER`. */

@@ -6,8 +6,8 @@ import { aloneMs, chooserOf, makeTrace } from '../simulator.ts'
 import type { DeviceTimes, TraceJob } from '../simulator.ts'
 
 /** Share of capacity that is offered. */
-export const LOAD = 0.95
-export const JOBS = 400
+const LOAD = 0.95
+const JOBS = 400
 
 /** Of which server the load is a share. */
 export type Capacity = 'firstCome' | 'engine'
