@@ -51,6 +51,7 @@ const refused: [params: object, message: string][] = [
   [{ mu: Number.NaN }, 'Expected mu to be a finite number, got NaN'],
   [{ outputType: 'pil' }, `Expected outputType to be 'rgb8' or 'latent', got "pil"`],
   [{ signal: {} }, 'Expected signal to be an AbortSignal, got Object'],
+  [{ callbackOnStepEnd: 'x' }, 'Expected callbackOnStepEnd to be a function, got "x"'],
   [
     { callbackOnStepEndTensorInputs: ['noise'] },
     'Expected callbackOnStepEndTensorInputs to be among latents, promptEmbeds, pooledPromptEmbeds',

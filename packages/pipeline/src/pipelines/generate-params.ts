@@ -210,6 +210,9 @@ export function checkParams(params: GenerateParams, limits: ParamLimits): void {
   }
   if (latents !== undefined && !(latents instanceof Tensor)) throw new GenerateParamsError('latents', 'a Tensor', show(latents))
   if (signal !== undefined && !(signal instanceof AbortSignal)) throw new GenerateParamsError('signal', 'an AbortSignal', show(signal))
+  const callback: unknown = params.callbackOnStepEnd
+  if (callback !== undefined && typeof callback !== 'function')
+    throw new GenerateParamsError('callbackOnStepEnd', 'a function', show(callback))
   const stray = inputs?.find((name) => !STEP_TENSORS.includes(name))
   if (stray !== undefined) throw new GenerateParamsError('callbackOnStepEndTensorInputs', `among ${STEP_TENSORS.join(', ')}`, show(stray))
   checkSkipLayers(params.skipGuidanceLayers, limits.skipLayers)

@@ -205,6 +205,18 @@ describe('an AbortSignal', () => {
   })
 })
 
+it('takes own sigmas that repeat, the first of them too', async () => {
+  const { images } = await pipe.generate({ ...boat, numInferenceSteps: undefined, sigmas: [0.9, 0.9, 0.4] })
+  expect(images).toHaveLength(1)
+})
+
+it('says what a callback on step end returned in place of a tensor', async () => {
+  const callbackOnStepEnd = (): never => ({ latents: 5 }) as never
+  await expect(pipe.generate({ ...boat, callbackOnStepEnd })).rejects.toThrow(
+    'Expected latents of callbackOnStepEnd to be a Tensor, got number',
+  )
+})
+
 describe('resuming', () => {
   async function checkpoints(params: GenerateParams): Promise<Tensor[]> {
     const latents: Tensor[] = []

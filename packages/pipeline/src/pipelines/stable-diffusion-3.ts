@@ -277,6 +277,8 @@ export class StableDiffusion3Pipeline implements CallState {
     const first = call.resume?.step ?? 0
     const latents =
       call.resume === undefined ? this.prepareLatents(call, generator, embeddings.embeds.dtype) : this.resumeAt(call, generator)
+    // Said outright, as a timestep does not tell its place where own sigmas repeat. After the last step there is nothing to begin.
+    if (first < timesteps.length) this.scheduler.setBeginIndex(first)
 
     // 5. Steps
     const denoised = await this.denoise(call, { timesteps, first, latents, embeddings, generator })
@@ -342,7 +344,7 @@ export class StableDiffusion3Pipeline implements CallState {
     return new Tensor(dtype === 'float16' ? call.latents.data.map(roundToFloat16) : call.latents.data, dims, dtype)
   }
 
-  /** Puts scheduler and generators where the earlier run stopped and returns its latents. */
+  /** Puts the generators where the earlier run stopped and returns its latents. */
   resumeAt(call: GenerateCall, generator: Generator | readonly Generator[]): Tensor {
     const { step, latents, generatorState } = call.resume as NonNullable<GenerateCall['resume']>
     if (!Number.isInteger(step) || step < 0 || step > this._numTimesteps)
@@ -359,8 +361,6 @@ export class StableDiffusion3Pipeline implements CallState {
         `${states.length}`,
       )
     for (const [index, state] of states.entries()) generators[index]?.setState(state)
-    // After the last step there is nothing to begin; only the decoding is left.
-    if (step < this._numTimesteps) this.scheduler.setBeginIndex(step)
     return latents
   }
 
@@ -463,6 +463,7 @@ function expectDims(name: string, tensor: Tensor, dims: readonly number[]): void
 
 function replacement(name: string, replaced: Tensor | undefined, current: Tensor): Tensor {
   if (replaced === undefined) return current
+  if (!(replaced instanceof Tensor)) throw new TypeError(`Expected ${name} of callbackOnStepEnd to be a Tensor, got ${typeof replaced}`)
   expectDims(`${name} of callbackOnStepEnd`, replaced, current.dims)
   return replaced
 }
