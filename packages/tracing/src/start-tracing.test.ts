@@ -1,0 +1,31 @@
+import { execFile } from 'node:child_process'
+import { promisify } from 'node:util'
+import { expect, test } from 'vitest'
+import { noTracing } from './index.ts'
+import { startTracing } from './start-tracing.ts'
+
+test('what a span wraps comes out of it, result or error, whether there is tracing or not', async () => {
+  // Nobody listens there: spans that cannot be sent are in nobody's way, at the end either.
+  const tracing = startTracing({ endpoint: 'http://127.0.0.1:9', service: 'test' })
+  for (const each of [tracing, noTracing]) {
+    expect(
+      await each.span('a', { kind: 'server', attributes: { n: 1 } }, async (open) => {
+        open.rename('b')
+        open.set({ m: 2 })
+        return 3
+      }),
+    ).toBe(3)
+    await expect(each.span('a', {}, async () => Promise.reject(new TypeError('no')))).rejects.toThrow(TypeError)
+  }
+  tracing.record('past', Date.now() - 10, Date.now())
+  await tracing.close()
+})
+
+test('the package itself loads no tracing library', async () => {
+  const script = `
+    import { registerHooks } from 'node:module'
+    registerHooks({ load: (url, context, next) => (console.log(url), next(url, context)) })
+    await import(${JSON.stringify(new URL('index.ts', import.meta.url).href)})`
+  const { stdout } = await promisify(execFile)(process.execPath, ['--input-type=module', '--eval', script])
+  expect(stdout.trim().split('\n')).toEqual([new URL('index.ts', import.meta.url).href])
+})
