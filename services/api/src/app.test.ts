@@ -1,3 +1,6 @@
+import { once } from 'node:events'
+import { connect } from 'node:net'
+import { text } from 'node:stream/consumers'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { startTestApi } from '../test/start-api.ts'
 import type { TestApi } from '../test/start-api.ts'
@@ -20,6 +23,13 @@ afterAll(async () => {
 })
 
 describe('the api as a whole', () => {
+  test('answers HTTP/1.0 requests without a Host header, as load balancers send them', async () => {
+    const socket = connect(Number(new URL(api.url).port), '127.0.0.1')
+    await once(socket, 'connect')
+    socket.end('GET /livez HTTP/1.0\r\n\r\n')
+    expect(await text(socket)).toMatch(/^HTTP\/1\.1 200 /)
+  })
+
   test('a sane request id is kept, another is replaced, and every answer carries one', async () => {
     expect((await api.get('/livez', { headers: { 'X-Request-Id': 'abc-123' } })).headers.get('x-request-id')).toBe('abc-123')
     for (const id of ['a b', 'x'.repeat(129), '<script>']) {

@@ -54,7 +54,11 @@ export async function serveApi(options: ServeOptions): Promise<RunningApi> {
   const stopping = new AbortController()
   const deps = { ...openDeps(config, logger, now, tracing), stopping: stopping.signal }
   const app = createApp(deps)
-  const server = createAdaptorServer({ fetch: (request, env) => app.fetch(unwrapProxied(request), env) }) as Server
+  const server = createAdaptorServer({
+    fetch: (request, env) => app.fetch(unwrapProxied(request), env),
+    // For HTTP/1.0 requests without a Host header, as health checks of load balancers send them.
+    hostname: 'localhost',
+  }) as Server
   server.listen(config.PORT, config.HOST)
   try {
     await once(server, 'listening')

@@ -12,6 +12,8 @@ export function streamEvents(
   c: Context<AppEnv>,
   write: (stream: SSEStreamingApi, signal: AbortSignal) => Promise<void>,
 ): Response {
+  // Nobody would read the stream, so nothing would end it.
+  if (c.req.method === 'HEAD') return c.body(null, 200, { 'Content-Type': 'text/event-stream' })
   const leaving = new AbortController()
   c.header('X-Accel-Buffering', 'no')
   return streamSSE(c, async (stream) => {

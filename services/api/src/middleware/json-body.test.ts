@@ -54,6 +54,12 @@ test('a content type other than JSON in UTF-8, or none, is refused', async () =>
   }
 })
 
+test('a compressed body is refused by its Content-Encoding', async () => {
+  const ask = async (encoding: string): Promise<number> =>
+    (await api.post('/v1/jobs', { prompt: 'a' }, { 'Content-Encoding': encoding })).status
+  expect([await ask('gzip'), await ask('br'), await ask('identity')]).toEqual([415, 415, 202])
+})
+
 test('JSON may name its charset', async () => {
   for (const type of ['application/json', 'application/json; charset=utf-8', 'Application/JSON;charset="UTF-8"']) {
     const response = await api.get('/v1/jobs', { method: 'POST', body: good, headers: { 'Content-Type': type } })

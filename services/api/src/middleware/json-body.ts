@@ -23,6 +23,10 @@ export function jsonBody(maxBytes: number): MiddlewareHandler<AppEnv>[] {
     if (type === undefined || !jsonType.test(type.trim())) {
       throw new ProblemError('unsupported_media_type', `Expected the content type application/json, got ${type ?? 'none'}.`)
     }
+    const encoding = c.req.header('Content-Encoding') ?? 'identity'
+    if (encoding.trim().toLowerCase() !== 'identity') {
+      throw new ProblemError('unsupported_media_type', `Expected a body without Content-Encoding, got ${encoding}.`)
+    }
     // The framework keeps the bytes; what it decodes later is known to be well-formed by then.
     parseJson(decode(await c.req.arrayBuffer()))
     await next()

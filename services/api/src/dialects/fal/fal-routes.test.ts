@@ -133,3 +133,10 @@ test('the proxy turns the two hosts into own paths and leaves everything else al
   }
   expect(to('https://queue.fal.run/a/b', 'http://here/v1/jobs')).toBe('http://here/v1/jobs')
 })
+
+test('HEAD of a stream follows nothing', async () => {
+  const { request_id: id } = await submit()
+  const before = api.deps.follower.readers
+  expect((await api.get(`${path}/requests/${id}/status/stream`, { method: 'HEAD' })).status).toBe(200)
+  expect(api.deps.follower.readers).toBe(before)
+})
