@@ -114,7 +114,7 @@ async function submitRequest(request: CreateJobRequest): Promise<boolean> {
 }
 
 /** A text that is no number goes to the api as it is: it says best what it expects. */
-export function toRequest(from: Settings): CreateJobRequest {
+function toRequest(from: Settings): CreateJobRequest {
   const numbers = Object.fromEntries(
     numberFields.filter((field) => from[field].trim() !== '').map((field) => [field, toNumber(from[field])]),
   )

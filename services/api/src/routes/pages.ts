@@ -5,12 +5,13 @@
  * Invariant: a page loads nothing but from this server and, where pictures lie in an object store, pictures from there; its policy says so
  * to the browser. Without the built files there is a sentence instead. Runs in the api.
  */
+import { existsSync } from 'node:fs'
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { serveStatic } from '@hono/node-server/serve-static'
 import { OpenAPIHono } from '@hono/zod-openapi'
-import type { Context } from 'hono'
+import type { Context, MiddlewareHandler } from 'hono'
 import { accepts } from 'hono/accepts'
 import { imageKey } from '@easel/contract'
 import type { Storage } from '@easel/storage'
@@ -27,17 +28,30 @@ const notBuilt =
 
 export function pageRoutes({ storage }: AppDeps, { folder = builtPages }: PageRoutesOptions = {}): Api {
   const app: Api = new OpenAPIHono<AppEnv>()
-  const [playgroundPolicy, docsPolicy] = [toPolicy({ images: imageOrigin(storage) }), toPolicy({ inlineStyles: true })]
+  let pictures: string | undefined
 
   app.get('/', async (c, next) => {
     c.header('Vary', 'Accept', { append: true })
     const wanted = accepts(c, { header: 'Accept', supports: ['application/json', 'text/html'], default: 'application/json' })
     if (wanted !== 'text/html') return next()
-    return await sendPage(c, join(folder, 'index.html'), await playgroundPolicy)
+    // Credentials of the store may be out of reach for a while: the page then works but for its pictures.
+    pictures ??= await imageOrigin(storage).catch(() => undefined)
+    return await sendPage(c, join(folder, 'index.html'), toPolicy({ pictures: pictures ?? '' }))
   })
-  app.get('/docs', async (c) => await sendPage(c, join(folder, 'docs.html'), await docsPolicy))
-  // Names of these files change with their content.
-  const files = serveStatic<AppEnv>({
+  app.get('/docs', async (c) => await sendPage(c, join(folder, 'docs.html'), toPolicy({ inlineStyles: true })))
+  let files: MiddlewareHandler<AppEnv> | undefined
+  app.get('/playground/*', async (c, next) => {
+    // Made late: it complains on the console about a folder that is not there.
+    if (files === undefined && !existsSync(folder)) return next()
+    files ??= serveFiles(folder)
+    return await files(c, next)
+  })
+  return app
+}
+
+/** Names of these files change with their content. */
+function serveFiles(folder: string): MiddlewareHandler<AppEnv> {
+  return serveStatic<AppEnv>({
     root: folder,
     precompressed: true,
     onFound: (_path, c) => {
@@ -45,8 +59,6 @@ export function pageRoutes({ storage }: AppDeps, { folder = builtPages }: PageRo
       c.header('X-Content-Type-Options', 'nosniff')
     },
   })
-  app.get('/playground/*', files)
-  return app
 }
 
 async function sendPage(c: Context<AppEnv>, file: string, policy: string): Promise<Response> {
@@ -61,11 +73,11 @@ async function sendPage(c: Context<AppEnv>, file: string, policy: string): Promi
   return c.html(html)
 }
 
-/** `images`: a further origin of pictures. `inlineStyles`: Scalar writes style elements while it runs. */
-async function toPolicy({ images, inlineStyles = false }: { images?: Promise<string>; inlineStyles?: boolean }): Promise<string> {
+/** `pictures`: a further origin of pictures. `inlineStyles`: Scalar writes style elements while it runs. */
+function toPolicy({ pictures = '', inlineStyles = false }: { pictures?: string; inlineStyles?: boolean }): string {
   return [
     "default-src 'self'",
-    `img-src ${["'self'", 'data:', 'blob:', (await images) ?? ''].join(' ').trim()}`,
+    `img-src ${["'self'", 'data:', 'blob:', pictures].join(' ').trim()}`,
     `style-src 'self'${inlineStyles ? " 'unsafe-inline'" : ''}`,
     "object-src 'none'",
     "base-uri 'none'",
