@@ -107,12 +107,12 @@ export const apiVariables = {
 
 const apiConfigSchema = z
   .object(apiVariables)
+  .superRefine(checkRedisVariables, { when: () => true })
   .superRefine(checkStorageVariables, { when: () => true })
   .transform((variables) => ({
     ...variables,
     PUBLIC_URL: (variables.PUBLIC_URL ?? `http://localhost:${variables.PORT}`).replace(/\/+$/, ''),
     /** Id of the model that a request means when it names none. */
-  .superRefine(checkRedisVariables, { when: () => true })
     defaultModel: toModelId(variables.MODEL ?? variables.MODEL_PATH ?? defaultModel),
   }))
 
