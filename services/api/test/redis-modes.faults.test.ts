@@ -1,0 +1,185 @@
+/**
+ * The whole service on a Redis Cluster, behind Sentinels, and over TLS as a user who may do little. Every part is a real process; nodes are
+ * killed under load.
+ */
+import { readFileSync } from 'node:fs'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { Redis } from 'ioredis'
+import { afterEach, expect, test } from 'vitest'
+import { type Job, isEnded } from '@easel/contract'
+import { aclRules, clusterAclRules } from '@easel/job-store/test/acl-rules'
+import { startRedisCluster } from '@easel/job-store/test/redis-cluster'
+import { findRedisServer } from '@easel/job-store/test/redis-server'
+import { startSentinelGroup } from '@easel/job-store/test/redis-sentinel'
+import { startTlsServer, whyNoTls } from '@easel/job-store/test/redis-tls'
+import { untilStatus } from './start-process.ts'
+import { longBody, startService } from './start-service.ts'
+import type { Service } from './start-service.ts'
+
+const cleanups: (() => Promise<void>)[] = []
+afterEach(async () => {
+  for (const cleanup of cleanups.splice(0).toReversed()) await cleanup()
+})
+
+const shortBody = { ...longBody, num_inference_steps: 8 }
+const noServer = findRedisServer() === undefined ? 'no redis-server or valkey-server' : undefined
+const noTls = whyNoTls()
+/** Part of a test's name, so that what was not tested is seen. */
+const because = (why: string | undefined): string => (why === undefined ? '' : ` (skipped: ${why})`)
+
+/** Of the processes of the test that runs. */
+let outputs: (() => string)[] = []
+const expectNothingForbidden = (): void => {
+  for (const output of outputs) expect(output()).not.toMatch(/NOPERM|WRONGPASS|NOAUTH/)
+}
+
+/** An api and two workers on this Redis. */
+async function startOn({ variables, stop }: { variables: Record<string, string>; stop: () => Promise<void> }): Promise<Service> {
+  cleanups.push(stop)
+  const service = await startService(variables)
+  cleanups.push(() => service.close())
+  const workers = await Promise.all([service.startWorker(variables), service.startWorker(variables)])
+  outputs = [service.api, ...workers].map(({ output }) => output)
+  await untilStatus(`${service.api.url}/readyz`, 200)
+  return service
+}
+
+async function expectRefusedForNow(response: Response): Promise<void> {
+  expect([response.status, await response.text()]).toEqual([503, expect.stringContaining('queue_unavailable')])
+}
+
+/** Submits jobs one after the other until told to stop; what is refused meanwhile must be refused with 503. */
+function startLoad(service: Service): { accepted: string[]; stop: () => Promise<void> } {
+  const accepted: string[] = []
+  const ending = new AbortController()
+  const load = async (): Promise<void> => {
+    while (!ending.signal.aborted) {
+      const response = await service.post('/v1/jobs', { ...shortBody, seed: accepted.length, webhook: service.webhook() })
+      if (response.status === 202) accepted.push(((await response.json()) as Job).id)
+      else await expectRefusedForNow(response)
+      await sleep(150)
+    }
+  }
+  const running = load()
+  return {
+    accepted,
+    async stop() {
+      ending.abort()
+      await running
+    },
+  }
+}
+
+async function untilEnded(service: Service, id: string): Promise<Job> {
+  for (;;) {
+    const response = await service.get(`/v1/jobs/${id}`)
+    const body = await response.text()
+    if (response.status !== 503) {
+      if (response.status !== 200) throw new Error(`Expected 200 for the job, got ${response.status}: ${body}`)
+      const job = JSON.parse(body) as Job
+      if (isEnded(job.status)) return job
+    }
+    await sleep(100)
+  }
+}
+
+/** Each job succeeded, told its followers so once, and its webhook heard of it under one message id. */
+async function expectEndedOnce(service: Service, ids: string[]): Promise<void> {
+  for (const id of ids) {
+    expect(await untilEnded(service, id)).toMatchObject({ status: 'succeeded', error: null })
+    expect(await service.countEnds(id)).toBe(1)
+  }
+  const told = (): Set<string> => new Set(service.delivered.map(({ messageId }) => messageId))
+  await expect.poll(() => told().size, { timeout: 60_000 }).toBe(ids.length)
+  expect(told()).toEqual(new Set(ids.map((id) => `msg_${id}_completed`)))
+}
+
+/** More jobs are accepted than there were. */
+async function untilMoreAreAccepted(accepted: string[], more = 5): Promise<void> {
+  const before = accepted.length
+  await expect.poll(() => accepted.length, { timeout: 60_000 }).toBeGreaterThan(before + more)
+}
+
+test.skipIf(noServer !== undefined)(
+  `on a Redis Cluster, the death of any master under load loses no job and ends none twice${because(noServer)}`,
+  async () => {
+    const cluster = await startRedisCluster('{easel}')
+    const service = await startOn(cluster)
+    const load = startLoad(service)
+    await untilMoreAreAccepted(load.accepted)
+
+    // It holds none of our keys: only what asked it for the way, or listened there, has to move.
+    await cluster.other.kill()
+    await untilMoreAreAccepted(load.accepted)
+    await cluster.other.restart()
+    await cluster.untilWhole()
+    await untilMoreAreAccepted(load.accepted)
+
+    // It holds all of our keys: its replica is promoted.
+    expect(await cluster.findHolder()).toBe(cluster.holder.port)
+    await cluster.holder.kill()
+    await expect.poll(() => cluster.findHolder(), { timeout: 60_000 }).not.toBe(cluster.holder.port)
+    await untilMoreAreAccepted(load.accepted)
+    await load.stop()
+    await expectEndedOnce(service, load.accepted)
+
+    // The killed one comes back as a replica, and nobody is misled.
+    await cluster.holder.restart()
+    await cluster.untilWhole()
+    const [last, canceled] = [await service.submit(shortBody), await service.submit(longBody)]
+    await service.until(canceled, ({ status }) => status === 'running')
+    expect((await service.post(`/v1/jobs/${canceled}/cancel`, {})).status).toBeLessThan(300)
+    expect(await untilEnded(service, canceled)).toMatchObject({ status: 'canceled' })
+    expect(await untilEnded(service, last)).toMatchObject({ status: 'succeeded' })
+    expectNothingForbidden()
+  },
+)
+
+test.skipIf(noServer !== undefined)(
+  `behind a Sentinel, jobs go on at the replica when the master dies under load${because(noServer)}`,
+  async () => {
+    const group = await startSentinelGroup()
+    const service = await startOn(group)
+    const load = startLoad(service)
+    await untilMoreAreAccepted(load.accepted)
+    await group.master.kill()
+    await expect.poll(() => group.findMaster(), { timeout: 60_000 }).toBe(group.replica.port)
+    await untilMoreAreAccepted(load.accepted)
+    await load.stop()
+    await expectEndedOnce(service, load.accepted)
+  },
+)
+
+test.skipIf(noTls !== undefined)(
+  `over TLS, a user limited to our keys and channels is enough for jobs, events, webhooks and metrics${because(noTls)}`,
+  async () => {
+    const server = await startTlsServer()
+    const variables = { ...server.variables, RATE_LIMIT: '1000/min' }
+    const service = await startOn({ variables, stop: () => server.stop() })
+    const id = await service.submit({ ...longBody, webhook: service.webhook() })
+    await service.until(id, ({ progress }) => progress.step >= 1)
+    const canceled = await service.submit(longBody)
+    expect((await service.post(`/v1/jobs/${canceled}/cancel`, {})).status).toBeLessThan(300)
+    expect(await untilEnded(service, canceled)).toMatchObject({ status: 'canceled' })
+    await expectEndedOnce(service, [id])
+    for (const path of ['/v1/jobs', '/v1/capabilities', '/metrics']) expect([path, (await service.get(path)).status]).toEqual([path, 200])
+    // Maintenance has been scheduled, and nothing that anyone wanted was forbidden.
+    expectNothingForbidden()
+
+    const stranger = new Redis(server.port, 'localhost', {
+      tls: { ca: readFileSync(server.caFile) },
+      username: 'easel',
+      password: server.password,
+      retryStrategy: null,
+    })
+    cleanups.push(async () => stranger.disconnect())
+    await expect(stranger.get('other')).rejects.toThrow('NOPERM')
+    await expect(stranger.flushall()).rejects.toThrow('NOPERM')
+    await expect(stranger.publish('other', '')).rejects.toThrow('NOPERM')
+  },
+)
+
+test('docs/redis.md tells the rules of the users that these tests used', () => {
+  const text = readFileSync(new URL('../../../docs/redis.md', import.meta.url), 'utf8')
+  for (const rules of [aclRules, clusterAclRules]) expect(text).toContain(rules)
+})
