@@ -130,7 +130,10 @@ async function readLoadNow({ queues, redis, registry, store }: Needs, modelId: s
 }
 
 /** In steps of one image of the model's default size. */
-export function workOf({ num_inference_steps: steps, num_images_per_prompt: images, width, height }: JobInput, model?: ModelRecord): number {
+export function workOf(
+  { num_inference_steps: steps, num_images_per_prompt: images, width, height }: JobInput,
+  model?: ModelRecord,
+): number {
   const pixels = model === undefined ? 1 : (width * height) / (model.defaults.width * model.defaults.height)
   return steps * images * pixels
 }
