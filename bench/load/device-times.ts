@@ -17,7 +17,7 @@ export function measureDeviceTimes(): Promise<DeviceTimes> {
 async function measure(): Promise<DeviceTimes> {
   const pipeline = await openModel()
   try {
-    const raw = new RawSession(pipeline)
+    const raw = await RawSession.open(pipeline)
     const steps = ROWS.map((rows): [string, () => Promise<number>] => [String(rows), () => raw.runSteps([rows])])
     const rounds = await runRounds<string>(ROUNDS, Object.fromEntries([...steps, ['decode', () => raw.runDecodes(1)]]))
     const medianOf = (slot: string): number => median(rounds.map((round) => round[slot] ?? Number.NaN))

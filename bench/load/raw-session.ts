@@ -3,13 +3,11 @@
  * event loop between two runs: nothing in this process can be faster.
  */
 import type { StableDiffusion3Pipeline } from '@easel/pipeline'
+import { runRequests } from './in-flight.ts'
 
 type Session = StableDiffusion3Pipeline['transformer']['session']
 type NativeSession = NonNullable<Session['native']>
 type OrtTensor = InstanceType<Session['runtime']['Tensor']>
-
-/** Of the CLIP encoders; T5's tokens follow them. */
-const CLIP_TOKENS = 77
 
 interface PreparedRun {
   readonly native: NativeSession
@@ -23,10 +21,23 @@ export class RawSession {
   readonly side: number
   readonly prepared = new Map<number, PreparedRun>()
 
-  /** `side`: of the square picture, in pixels. */
-  constructor(pipeline: StableDiffusion3Pipeline, side: number = pipeline.defaults.width) {
+  /** Text tokens of a row. */
+  readonly tokens: number
+
+  constructor(pipeline: StableDiffusion3Pipeline, side: number, tokens: number) {
     this.pipeline = pipeline
     this.side = side
+    this.tokens = tokens
+  }
+
+  /** `side`: of the square picture, in pixels. Makes one step through the engine to see what its rows look like. */
+  static async open(pipeline: StableDiffusion3Pipeline, side: number = pipeline.defaults.width): Promise<RawSession> {
+    await runRequests(pipeline, 1, 1, { width: side, height: side, numInferenceSteps: 1 })
+    const size = pipeline.engineStats().lastStep?.size ?? ''
+    const latent = side / pipeline.vae.scale
+    const match = new RegExp(`^${latent}x${latent}\\+(\\d+)$`).exec(size)
+    if (match === null) throw new Error(`Expected a step of ${latent}x${latent} latents and its text tokens, got "${size}"`)
+    return new RawSession(pipeline, side, Number(match[1]))
   }
 
   /** Runs the transformer once for each number of rows, in order; milliseconds of it all. */
@@ -55,7 +66,7 @@ export class RawSession {
   prepare(rows: number): PreparedRun {
     const known = this.prepared.get(rows)
     if (known !== undefined) return known
-    const { transformer, vae, defaults } = this.pipeline
+    const { transformer, vae } = this.pipeline
     const { runtime, native } = transformer.session
     if (native === undefined) throw new Error('Expected an open pipeline, got a closed one')
     const { in_channels, joint_attention_dim, pooled_projection_dim } = transformer.config
@@ -66,7 +77,7 @@ export class RawSession {
       feeds: {
         hidden_states: make(rows, in_channels, latent, latent),
         timestep: make(rows),
-        encoder_hidden_states: make(rows, CLIP_TOKENS + defaults.maxSequenceLength, joint_attention_dim),
+        encoder_hidden_states: make(rows, this.tokens, joint_attention_dim),
         pooled_projections: make(rows, pooled_projection_dim),
       },
       outputs: { out_hidden_states: make(rows, in_channels, latent, latent) },

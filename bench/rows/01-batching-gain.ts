@@ -28,7 +28,7 @@ export const row: Row = {
     const pipeline = await openModel()
     const replicas = await startReplicas(availableParallelism())
     try {
-      const raw = new RawSession(pipeline)
+      const raw = await RawSession.open(pipeline)
       await runSteadily(pipeline, inFlight, { measureMs: 2000 })
       const gains: number[] = []
       let alone: SlotResult | undefined

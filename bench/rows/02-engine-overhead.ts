@@ -22,7 +22,7 @@ export const row: Row = {
   async run({ pairs }) {
     const pipeline = await openModel()
     try {
-      const raw = new RawSession(pipeline)
+      const raw = await RawSession.open(pipeline)
       await runSteadily(pipeline, inFlight, { measureMs: 2000 })
       let steps: readonly number[] = []
       // The raw side repeats the steps of the last engine slot; per row, because in every second round it repeats those of the round before.

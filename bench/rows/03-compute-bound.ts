@@ -23,7 +23,7 @@ export const row: Row = {
   async run({ pairs }) {
     const [measuring, single] = [await openModel(), await openModel({ maxBatchRows: 1 })]
     try {
-      const raw = new RawSession(single, side)
+      const raw = await RawSession.open(single, side)
       await runSteadily(measuring, inFlight, { measureMs: 6000 }, params)
       let rowsAStep = 0
       const slot = { measureMs: 700, settleSteps: 1 }

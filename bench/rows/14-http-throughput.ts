@@ -25,7 +25,7 @@ export const row: Row = {
     const stack = await openStack([{}])
     const pipeline = await openModel()
     try {
-      const raw = new RawSession(pipeline)
+      const raw = await RawSession.open(pipeline)
       const picture = (n: number) => stack.makePicture({ prompt: `scene ${n % 20}`, num_inference_steps: steps, seed: n })
       const rawRuns = Array.from({ length: (jobs / inFlight) * steps }, () => inFlight * 2)
       const perMinute = (count: number, ms: number): number => (count / ms) * 60_000
