@@ -63,7 +63,8 @@ describe.skipIf(executable === undefined)('the playground in a browser', () => {
 
   test('a job that was submitted shows previews, then its picture, and nothing is asked of another server', async () => {
     await open()
-    await fill({ Prompt: 'a red boat on the sea', Steps: '60' })
+    // The worker learns how to draw previews while its first job with any runs: enough steps for both.
+    await fill({ Prompt: 'a red boat on the sea', Steps: '120' })
     await make()
     const boat = card('a red boat on the sea')
     const preview = boat.getByAltText('Preview of picture 1: a red boat on the sea')

@@ -119,7 +119,8 @@ describe('event stream', () => {
     const response = await app.request(`/v1/jobs/${id}/events`)
     const names: string[] = []
     for await (const { event } of readEvents(response)) if (names.push(event) === 4) break
-    expect(names).toEqual(['status', ':', ':', ':'])
+    // Whether the first sign or the first event is earlier is a matter of load.
+    expect(names.sort()).toEqual([':', ':', ':', 'status'])
   })
 
   test('a job that waits is told its place in the queue, again when it changes', async () => {
