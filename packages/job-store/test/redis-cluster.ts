@@ -16,6 +16,7 @@ const password = 'cluster-test'
 export interface RedisCluster {
   /** What the services need to find it: two of its nodes, one of which may be gone. */
   readonly variables: Record<string, string>
+  readonly nodes: readonly RedisServer[]
   /** A master that does not hold the slot. */
   readonly other: RedisServer
   /** The master that holds the slot. */
@@ -65,6 +66,7 @@ export async function startRedisCluster(key: string): Promise<RedisCluster> {
 
     return {
       variables: { REDIS_URL: [other, holder].map(({ port }) => `redis://easel:${password}@127.0.0.1:${port}`).join(',') },
+      nodes: servers,
       other,
       holder,
       untilWhole,

@@ -136,6 +136,25 @@ test.skipIf(noServer !== undefined)(
 )
 
 test.skipIf(noServer !== undefined)(
+  `a Redis Cluster that goes away as a whole and comes back finds its jobs ended once${because(noServer)}`,
+  async () => {
+    const cluster = await startRedisCluster('{easel}')
+    const service = await startOn(cluster)
+    const ids: string[] = []
+    for (let seed = 0; seed < 6; seed++) ids.push(await service.submit({ ...longBody, seed, webhook: service.webhook() }))
+    await service.until(ids[0] as string, ({ progress }) => progress.step >= 3)
+    await Promise.all(cluster.nodes.map((node) => node.kill()))
+    await expectRefusedForNow(await service.post('/v1/jobs', shortBody))
+    await sleep(8000)
+    await expectRefusedForNow(await service.post('/v1/jobs', shortBody))
+    await Promise.all(cluster.nodes.map((node) => node.restart()))
+    await cluster.untilWhole()
+    await untilStatus(`${service.api.url}/readyz`, 200)
+    await expectEndedOnce(service, ids)
+  },
+)
+
+test.skipIf(noServer !== undefined)(
   `behind a Sentinel, jobs go on at the replica when the master dies under load${because(noServer)}`,
   async () => {
     const group = await startSentinelGroup()
