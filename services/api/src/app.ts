@@ -2,24 +2,17 @@
  * Owns how the api is put together: middleware in its order, the routes, and the one place where errors become responses. Opens no
  * connection and no port. Runs in the api process; tests call it with the same dependencies.
  */
-import type { HttpBindings } from '@hono/node-server'
 import { OpenAPIHono } from '@hono/zod-openapi'
 import { cors } from 'hono/cors'
 import { methodNotAllowed } from 'hono/method-not-allowed'
 import { requestId } from 'hono/request-id'
-import type { Logger } from 'pino'
-import type { JobQueues, JobStore, ModelRegistry, RedisConnection, WebhookOutbox } from '@easel/job-store'
-import type { Storage } from '@easel/storage'
-import type { Tracing } from '@easel/tracing'
-import type { ApiConfig } from './config.ts'
+import type { Api, AppDeps, AppEnv } from './app-deps.ts'
 import { describeApi } from './describe-api.ts'
 import { handleError, handleNotFound, sendMethodNotAllowed } from './dialects/dialect-errors.ts'
 import { diffusersRoutes } from './dialects/diffusers/diffusers-routes.ts'
 import { falRoutes } from './dialects/fal/fal-routes.ts'
 import { openAiRoutes } from './dialects/openai/openai-routes.ts'
 import { replicateRoutes } from './dialects/replicate/replicate-routes.ts'
-import type { JobFollower } from './events/job-follower.ts'
-import type { ApiMetrics } from './metrics/api-metrics.ts'
 import { apiKeys } from './middleware/api-keys.ts'
 import { refuseInvalid } from './middleware/problem.ts'
 import { rateLimit } from './middleware/rate-limit.ts'
@@ -37,46 +30,10 @@ import { pageRoutes } from './routes/pages.ts'
 import { metricsRoutes } from './routes/metrics.ts'
 import { webhookRoutes } from './routes/webhooks.ts'
 
-/** Everything the routes need from outside; opened and closed by whoever calls `createApp`. */
-export interface AppDeps {
-  config: ApiConfig
-  /** Connection whose commands fail fast while Redis is away. */
-  redis: RedisConnection
-  /** Connection for pub/sub only; waits for Redis. */
-  subscriber: RedisConnection
-  store: JobStore
-  registry: ModelRegistry
-  queues: JobQueues
-  /** Webhook messages that wait to be sent. */
-  outbox: WebhookOutbox
-  storage: Storage
-  follower: JobFollower
-  logger: Logger
-  metrics: ApiMetrics
-  tracing: Tracing
-  /** Clock, ms since the epoch. */
-  now: () => number
-  /** Aborts when the api takes no more requests: streams without an end of their own end then, everything else may finish. */
-  stopping: AbortSignal
-}
-
-export interface AppEnv {
-  Bindings: HttpBindings
-  Variables: {
-    requestId: string
-    /** Whose jobs the request may see: hash of its API key, or `public`. */
-    owner: string
-    /** Carries the request id. */
-    logger: Logger
-  }
-}
-
 export interface AppOptions {
   /** Milliseconds between the signs of life of an event stream, 1 or more. Default: 15000. */
   eventHeartbeatMs?: number
 }
-
-export type Api = OpenAPIHono<AppEnv>
 
 const exposedHeaders = [
   'Location',

@@ -1,5 +1,5 @@
 /** Writes a log line of totals over all replicas and workers every METRICS_LOG_INTERVAL seconds. */
-import type { AppDeps } from './app.ts'
+import type { AppDeps } from './app-deps.ts'
 
 /** Returns what ends it. With an interval of 0 nothing is written. */
 export function logTotals({ config, logger, store }: Pick<AppDeps, 'config' | 'logger' | 'store'>): () => void {

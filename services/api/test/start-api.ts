@@ -13,7 +13,7 @@ import { createJobStore, createModelRegistry, createRedis, waitUntilReady } from
 import type { JobStore, ModelRegistry } from '@easel/job-store'
 import { findFreePort, startRedis } from '@easel/job-store/test/redis-server'
 import type { RedisServer } from '@easel/job-store/test/redis-server'
-import type { AppDeps } from '../src/app.ts'
+import type { AppDeps } from '../src/app-deps.ts'
 import { readConfig } from '../src/config.ts'
 import { serveApi } from '../src/serve.ts'
 import type { ServeOptions } from '../src/serve.ts'

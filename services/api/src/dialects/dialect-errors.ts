@@ -1,7 +1,7 @@
 /** Gives every error the shape of the dialect that its path belongs to, also those that arise before a route is reached. */
 import type { Context } from 'hono'
 import { ProblemError } from '@easel/contract'
-import type { AppEnv } from '../app.ts'
+import type { AppEnv } from '../app-deps.ts'
 import { sendProblem, toProblemError } from '../middleware/problem.ts'
 import { isFalPath, sendFalError } from './fal/errors.ts'
 import { isOpenAiPath, sendOpenAiError } from './openai/errors.ts'

@@ -5,7 +5,7 @@
 import type { Context } from 'hono'
 import { ProblemError, isEnded } from '@easel/contract'
 import type { JobRecord } from '@easel/job-store'
-import type { AppDeps, AppEnv } from '../app.ts'
+import type { AppDeps, AppEnv } from '../app-deps.ts'
 import { cancelJob } from '../jobs/cancel-job.ts'
 
 /** The record once it has ended, however it did. Throws `wait_timeout`. */

@@ -1,7 +1,7 @@
 /** Cancels a job. The record decides what happens; taking the id out of the queue only spares a worker from reading it. */
 import { ProblemError } from '@easel/contract'
 import type { JobRecord } from '@easel/job-store'
-import type { AppDeps } from '../app.ts'
+import type { AppDeps } from '../app-deps.ts'
 import { findJob, missingJob } from './find-job.ts'
 
 /** `ended` false: the job is running and is canceled at its next step. */

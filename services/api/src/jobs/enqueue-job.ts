@@ -1,7 +1,7 @@
 /** Puts the id of a new record into the queue of its model, with the webhook message of its end if one is wanted. The record must exist: whoever takes the id reads everything else there. */
 import { toQueuePriority, wantsWebhook } from '@easel/job-store'
 import type { NewJobRecord } from '@easel/job-store'
-import type { AppDeps } from '../app.ts'
+import type { AppDeps } from '../app-deps.ts'
 
 /** May be repeated: what is there already is not added again. `again`: the job may have been in the queue before. */
 export async function enqueueJob(

@@ -1,7 +1,7 @@
 /** Reads the record of a job for whoever may see it, and tells "never was" from "no longer". */
 import { ProblemError, isJobId, jobIdCreatedAt } from '@easel/contract'
 import type { JobRecord } from '@easel/job-store'
-import type { AppDeps } from '../app.ts'
+import type { AppDeps } from '../app-deps.ts'
 
 type Needs = Pick<AppDeps, 'config' | 'now' | 'store'>
 

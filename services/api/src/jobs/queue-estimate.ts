@@ -9,7 +9,7 @@
 import type { JobInput, ModelRecord } from '@easel/contract'
 import { isRedisUnavailable } from '@easel/job-store'
 import type { JobRecord, JobStore } from '@easel/job-store'
-import type { AppDeps } from '../app.ts'
+import type { AppDeps } from '../app-deps.ts'
 
 export interface QueueEstimate {
   /** 1 = next; null when not queued, or when a worker is just taking it. */

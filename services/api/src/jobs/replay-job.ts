@@ -1,6 +1,6 @@
 /** Makes a new job from the receipt of another one: the same parameters, nothing left to a default. */
 import { ProblemError } from '@easel/contract'
-import type { AppDeps } from '../app.ts'
+import type { AppDeps } from '../app-deps.ts'
 import { toReplayOf } from './compare-replay.ts'
 import { findJob } from './find-job.ts'
 import { submitJob } from './submit-job.ts'

@@ -1,7 +1,7 @@
 /** Maps a record to the job object that clients see. */
 import type { Image, Job, Receipt, StoredImage } from '@easel/contract'
 import type { JobRecord } from '@easel/job-store'
-import type { AppDeps } from '../app.ts'
+import type { AppDeps } from '../app-deps.ts'
 import { compareReplay } from './compare-replay.ts'
 import { estimateQueue } from './queue-estimate.ts'
 

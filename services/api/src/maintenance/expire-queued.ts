@@ -2,7 +2,7 @@
  * Fails jobs that were not started in the time their `expires_in` gave them, also while there is no worker that would notice. Runs in the
  * api.
  */
-import type { AppDeps } from '../app.ts'
+import type { AppDeps } from '../app-deps.ts'
 
 const pageSize = 1000
 

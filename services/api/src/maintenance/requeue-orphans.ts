@@ -4,7 +4,7 @@
  * the api.
  */
 import { isEnded } from '@easel/contract'
-import type { AppDeps } from '../app.ts'
+import type { AppDeps } from '../app-deps.ts'
 import { enqueueJob } from '../jobs/enqueue-job.ts'
 
 const pageSize = 500

@@ -7,7 +7,7 @@
 import { Queue, Worker } from 'bullmq'
 import { maintenanceQueueName } from '@easel/contract'
 import type { RedisConnection } from '@easel/job-store'
-import type { AppDeps } from '../app.ts'
+import type { AppDeps } from '../app-deps.ts'
 import { closeWorker, settle } from '../close-worker.ts'
 import { expireQueued } from './expire-queued.ts'
 import { requeueOrphans } from './requeue-orphans.ts'

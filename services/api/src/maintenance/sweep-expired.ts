@@ -4,7 +4,7 @@
  */
 import { imageKey } from '@easel/contract'
 import type { JobRecord } from '@easel/job-store'
-import type { AppDeps } from '../app.ts'
+import type { AppDeps } from '../app-deps.ts'
 
 const pageSize = 200
 

@@ -6,7 +6,7 @@
  */
 import { Gauge, Registry } from 'prom-client'
 import { jobIdCreatedAt } from '@easel/contract'
-import type { AppDeps } from '../app.ts'
+import type { AppDeps } from '../app-deps.ts'
 import { workOf } from '../jobs/queue-estimate.ts'
 
 interface ServiceState {

@@ -6,7 +6,7 @@
 import { createHash, timingSafeEqual } from 'node:crypto'
 import { createMiddleware } from 'hono/factory'
 import { ProblemError } from '@easel/contract'
-import type { AppEnv } from '../app.ts'
+import type { AppEnv } from '../app-deps.ts'
 
 export function adminKey(key: string) {
   const expected = hash(key)

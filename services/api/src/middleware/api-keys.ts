@@ -8,7 +8,7 @@ import { createHash, timingSafeEqual } from 'node:crypto'
 import { createMiddleware } from 'hono/factory'
 import type { MiddlewareHandler } from 'hono'
 import { ProblemError } from '@easel/contract'
-import type { AppEnv } from '../app.ts'
+import type { AppEnv } from '../app-deps.ts'
 
 export interface ApiKey {
   /** How logs call the key; the first characters of its hash when it was given no name. */

@@ -10,7 +10,7 @@ import { ProblemError, problemSchema, problemTable } from '@easel/contract'
 import type { FieldError, Problem, ProblemCode } from '@easel/contract'
 import { isRedisUnavailable } from '@easel/job-store'
 import { StorageError } from '@easel/storage'
-import type { AppEnv } from '../app.ts'
+import type { AppEnv } from '../app-deps.ts'
 import { toFieldErrors } from './field-errors.ts'
 
 /** Seconds after which a request that met an outage is worth repeating. */

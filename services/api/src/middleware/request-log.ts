@@ -1,7 +1,7 @@
 /** Gives every request a logger that carries its id, and writes one line when it has been answered. Knows nothing about routes. */
 import { createMiddleware } from 'hono/factory'
 import type { Logger } from 'pino'
-import type { AppEnv } from '../app.ts'
+import type { AppEnv } from '../app-deps.ts'
 
 export function requestLog(logger: Logger) {
   return createMiddleware<AppEnv>(async function logRequest(c, next) {

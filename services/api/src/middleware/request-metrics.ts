@@ -1,7 +1,7 @@
 /** Counts every request by the pattern of the route that answered it, so that ids do not make series. Runs in the api. */
 import { createMiddleware } from 'hono/factory'
 import { routePath } from 'hono/route'
-import type { AppEnv } from '../app.ts'
+import type { AppEnv } from '../app-deps.ts'
 import type { ApiMetrics } from '../metrics/api-metrics.ts'
 
 export function requestMetrics(metrics: ApiMetrics) {

@@ -2,7 +2,7 @@
 import { createMiddleware } from 'hono/factory'
 import { routePath } from 'hono/route'
 import type { Tracing } from '@easel/tracing'
-import type { AppEnv } from '../app.ts'
+import type { AppEnv } from '../app-deps.ts'
 
 const untracedPaths = new Set(['/livez', '/readyz', '/metrics'])
 

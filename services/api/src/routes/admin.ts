@@ -9,7 +9,7 @@ import { serveStatic } from '@hono/node-server/serve-static'
 import { Queue } from 'bullmq'
 import { Hono } from 'hono'
 import { maintenanceQueueName, webhookQueueName } from '@easel/contract'
-import type { AppDeps, AppEnv } from '../app.ts'
+import type { AppDeps, AppEnv } from '../app-deps.ts'
 import { adminKey } from '../middleware/admin-key.ts'
 
 const adminPath = '/admin/queues'

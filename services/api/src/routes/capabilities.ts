@@ -1,7 +1,7 @@
 /** GET /v1/capabilities: the models, what they take, and how many workers serve each now. */
 import { OpenAPIHono, createRoute } from '@hono/zod-openapi'
 import { capabilitiesSchema } from '@easel/contract'
-import type { Api, AppDeps, AppEnv } from '../app.ts'
+import type { Api, AppDeps, AppEnv } from '../app-deps.ts'
 import { describeProblems } from '../middleware/problem.ts'
 
 export function capabilitiesRoutes({ registry }: AppDeps): Api {

@@ -1,7 +1,7 @@
 /** What orchestrators and people ask first: /livez, /readyz and the welcome at /. None of them needs a key. */
 import { OpenAPIHono, createRoute, z } from '@hono/zod-openapi'
 import { ProblemError } from '@easel/contract'
-import type { Api, AppDeps, AppEnv } from '../app.ts'
+import type { Api, AppDeps, AppEnv } from '../app-deps.ts'
 import { describeProblems } from '../middleware/problem.ts'
 
 /** The store is asked at most this often, whoever calls /readyz how often. */

@@ -4,7 +4,7 @@
  */
 import { OpenAPIHono, createRoute, z } from '@hono/zod-openapi'
 import { ProblemError, imageKey, jobIdCreatedAt, parseImageFileName } from '@easel/contract'
-import type { Api, AppDeps, AppEnv } from '../app.ts'
+import type { Api, AppDeps, AppEnv } from '../app-deps.ts'
 import { isPastRetention } from '../jobs/find-job.ts'
 import { directUrlSeconds } from '../jobs/to-job.ts'
 import { describeProblems } from '../middleware/problem.ts'

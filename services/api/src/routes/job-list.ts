@@ -1,7 +1,7 @@
 /** GET /v1/jobs: the caller's own jobs, newest first, a page at a time. */
 import { OpenAPIHono, createRoute, z } from '@hono/zod-openapi'
 import { isJobId, jobListSchema, jobStatuses } from '@easel/contract'
-import type { Api, AppDeps, AppEnv } from '../app.ts'
+import type { Api, AppDeps, AppEnv } from '../app-deps.ts'
 import { isPastRetention } from '../jobs/find-job.ts'
 import { toJob } from '../jobs/to-job.ts'
 import { describeProblems, refuseInvalid } from '../middleware/problem.ts'

@@ -4,7 +4,7 @@
  */
 import { randomUUID } from 'node:crypto'
 import { Hono } from 'hono'
-import type { AppDeps, AppEnv } from '../app.ts'
+import type { AppDeps, AppEnv } from '../app-deps.ts'
 import { renderServiceMetrics } from '../metrics/service-metrics.ts'
 
 export function metricsRoutes(deps: AppDeps): Hono<AppEnv> {

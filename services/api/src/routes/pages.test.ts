@@ -5,7 +5,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { createStorage } from '@easel/storage'
 import { startTestApi } from '../../test/start-api.ts'
 import type { TestApi } from '../../test/start-api.ts'
-import type { Api, AppDeps } from '../app.ts'
+import type { Api, AppDeps } from '../app-deps.ts'
 import { pageRoutes } from './pages.ts'
 
 const browser = { accept: 'text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8' }

@@ -15,7 +15,7 @@ import type { Context, MiddlewareHandler } from 'hono'
 import { accepts } from 'hono/accepts'
 import { imageKey } from '@easel/contract'
 import type { Storage } from '@easel/storage'
-import type { Api, AppDeps, AppEnv } from '../app.ts'
+import type { Api, AppDeps, AppEnv } from '../app-deps.ts'
 
 export interface PageRoutesOptions {
   /** Folder of the built pages. Default: playground/dist of this service. */

@@ -4,7 +4,7 @@ import { ProblemError, isEnded, webhookAttemptSchema, webhookEventNames, webhook
 import type { WebhookEventName } from '@easel/contract'
 import { wantsWebhook } from '@easel/job-store'
 import type { JobRecord } from '@easel/job-store'
-import type { Api, AppDeps, AppEnv } from '../app.ts'
+import type { Api, AppDeps, AppEnv } from '../app-deps.ts'
 import { findJob } from '../jobs/find-job.ts'
 import { describeProblems } from '../middleware/problem.ts'
 import { listAttempts } from '../webhooks/webhook-attempts.ts'

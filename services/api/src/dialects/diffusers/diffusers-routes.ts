@@ -5,7 +5,7 @@
 import { OpenAPIHono, createRoute, z } from '@hono/zod-openapi'
 import { ProblemError, generationFields, isEnded, maxImagesPerPrompt, maxInferenceSteps } from '@easel/contract'
 import type { CreateJobRequest, WorkerHeartbeat } from '@easel/contract'
-import type { Api, AppDeps, AppEnv } from '../../app.ts'
+import type { Api, AppDeps, AppEnv } from '../../app-deps.ts'
 import { submitJob } from '../../jobs/submit-job.ts'
 import { toImageUrl } from '../../jobs/to-job.ts'
 import { jsonBody } from '../../middleware/json-body.ts'

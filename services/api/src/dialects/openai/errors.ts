@@ -5,7 +5,7 @@ import type { Context } from 'hono'
 import type { ContentfulStatusCode } from 'hono/utils/http-status'
 import { problemTable } from '@easel/contract'
 import type { JobError, ProblemCode, ProblemError } from '@easel/contract'
-import type { AppEnv } from '../../app.ts'
+import type { AppEnv } from '../../app-deps.ts'
 import { toFieldErrors } from '../../middleware/field-errors.ts'
 
 export function isOpenAiPath(path: string): boolean {

@@ -5,7 +5,7 @@
 import { OpenAPIHono, createRoute, z } from '@hono/zod-openapi'
 import { ProblemError } from '@easel/contract'
 import type { ModelRecord } from '@easel/contract'
-import type { Api, AppDeps, AppEnv } from '../../app.ts'
+import type { Api, AppDeps, AppEnv } from '../../app-deps.ts'
 import { jsonBody } from '../../middleware/json-body.ts'
 import { submitThrough } from '../submit-through.ts'
 import { waitForResult } from '../wait-for-result.ts'

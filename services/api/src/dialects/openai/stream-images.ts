@@ -2,7 +2,7 @@
 import type { Context } from 'hono'
 import { isEnded } from '@easel/contract'
 import type { JobRecord } from '@easel/job-store'
-import type { AppDeps, AppEnv } from '../../app.ts'
+import type { AppDeps, AppEnv } from '../../app-deps.ts'
 import { streamEvents } from '../stream-events.ts'
 import { cancelAbandoned } from '../wait-for-result.ts'
 import { toJobFailure } from './errors.ts'

@@ -3,7 +3,7 @@ import { z } from '@hono/zod-openapi'
 import { ProblemError } from '@easel/contract'
 import type { StoredImage } from '@easel/contract'
 import type { JobRecord } from '@easel/job-store'
-import type { AppDeps } from '../../app.ts'
+import type { AppDeps } from '../../app-deps.ts'
 import { toImageUrl } from '../../jobs/to-job.ts'
 
 const count = z.int().describe('Always 0: tokens are not counted here.')

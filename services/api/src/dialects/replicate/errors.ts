@@ -4,7 +4,7 @@ import type { Context } from 'hono'
 import type { ContentfulStatusCode } from 'hono/utils/http-status'
 import { problemTable } from '@easel/contract'
 import type { ProblemError } from '@easel/contract'
-import type { AppEnv } from '../../app.ts'
+import type { AppEnv } from '../../app-deps.ts'
 
 export function isReplicatePath(path: string): boolean {
   return /^\/v1\/(?:predictions(?:\/|$)|models\/[^/]+\/|webhooks\/default\/)/.test(path)

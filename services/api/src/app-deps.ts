@@ -1,0 +1,49 @@
+/**
+ * What every part of the api is given: the connections and stores of the process, and what a request carries through its handlers. Types
+ * only, below everything that uses them.
+ */
+import type { HttpBindings } from '@hono/node-server'
+import type { OpenAPIHono } from '@hono/zod-openapi'
+import type { Logger } from 'pino'
+import type { JobQueues, JobStore, ModelRegistry, RedisConnection, WebhookOutbox } from '@easel/job-store'
+import type { Storage } from '@easel/storage'
+import type { Tracing } from '@easel/tracing'
+import type { ApiConfig } from './config.ts'
+import type { JobFollower } from './events/job-follower.ts'
+import type { ApiMetrics } from './metrics/api-metrics.ts'
+
+/** Everything the routes need from outside; opened and closed by whoever calls `createApp`. */
+export interface AppDeps {
+  config: ApiConfig
+  /** Connection whose commands fail fast while Redis is away. */
+  redis: RedisConnection
+  /** Connection for pub/sub only; waits for Redis. */
+  subscriber: RedisConnection
+  store: JobStore
+  registry: ModelRegistry
+  queues: JobQueues
+  /** Webhook messages that wait to be sent. */
+  outbox: WebhookOutbox
+  storage: Storage
+  follower: JobFollower
+  logger: Logger
+  metrics: ApiMetrics
+  tracing: Tracing
+  /** Clock, ms since the epoch. */
+  now: () => number
+  /** Aborts when the api takes no more requests: streams without an end of their own end then, everything else may finish. */
+  stopping: AbortSignal
+}
+
+export interface AppEnv {
+  Bindings: HttpBindings
+  Variables: {
+    requestId: string
+    /** Whose jobs the request may see: hash of its API key, or `public`. */
+    owner: string
+    /** Carries the request id. */
+    logger: Logger
+  }
+}
+
+export type Api = OpenAPIHono<AppEnv>
