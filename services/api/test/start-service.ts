@@ -21,7 +21,7 @@ const secret = `whsec_${Buffer.alloc(32, 7).toString('base64')}`
 
 type Answer = 200 | 500 | 'never'
 
-export interface Delivered {
+interface Delivered {
   /** `webhook-id` of the message. */
   messageId: string
   jobId: string
