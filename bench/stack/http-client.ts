@@ -12,21 +12,26 @@ export interface HttpClient {
 
 export function openHttpClient(url: string): HttpClient {
   const agent = new Agent({ keepAlive: true })
+  const send: HttpClient['send'] = (method, path, body) =>
+    new Promise((resolve, reject) => {
+      const headers =
+        body === undefined ? {} : { 'Content-Type': 'application/json', 'Content-Length': Buffer.byteLength(body), Prefer: 'wait=60' }
+      const sent = request(url + path, { method, agent, headers }, (response) => {
+        let text = ''
+        response.setEncoding('utf8')
+        response.on('data', (part: string) => (text += part))
+        response.on('end', () => resolve({ status: response.statusCode ?? 0, body: text }))
+        response.on('error', reject)
+      })
+      sent.on('error', (error: NodeJS.ErrnoException) => {
+        // The server has closed a connection that was idle while this process was busy with another slot: nobody has read the request.
+        if (sent.reusedSocket && error.code === 'ECONNRESET') resolve(send(method, path, body))
+        else reject(error)
+      })
+      sent.end(body)
+    })
   return {
-    send: (method, path, body) =>
-      new Promise((resolve, reject) => {
-        const headers =
-          body === undefined ? {} : { 'Content-Type': 'application/json', 'Content-Length': Buffer.byteLength(body), Prefer: 'wait=60' }
-        const sent = request(url + path, { method, agent, headers }, (response) => {
-          let text = ''
-          response.setEncoding('utf8')
-          response.on('data', (part: string) => (text += part))
-          response.on('end', () => resolve({ status: response.statusCode ?? 0, body: text }))
-          response.on('error', reject)
-        })
-        sent.on('error', reject)
-        sent.end(body)
-      }),
+    send,
     close: () => agent.destroy(),
   }
 }
