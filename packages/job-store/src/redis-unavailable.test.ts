@@ -1,4 +1,4 @@
-import { afterAll, beforeAll, expect, test } from 'vitest'
+import { afterAll, beforeAll, expect, onTestFinished, test } from 'vitest'
 import { findFreePort, startRedis } from '../test/redis-server.ts'
 import type { RedisServer } from '../test/redis-server.ts'
 import { isRedisUnavailable } from './redis-unavailable.ts'
@@ -48,4 +48,11 @@ test('our own mistakes are not', async () => {
   redis.disconnect()
   expect(isRedisUnavailable(new TypeError('x'))).toBe(false)
   expect(isRedisUnavailable(Object.assign(new Error('no such file'), { code: 'ENOENT', syscall: 'open' }))).toBe(false)
+})
+
+test('a cluster none of whose nodes is there is unavailable', async () => {
+  const redis = createRedis({ url: `redis://127.0.0.1:${await findFreePort()}`, cluster: true, use: 'request', onError: () => {} })
+  onTestFinished(() => redis.disconnect())
+  const told = await errorOf(redis.get('key'))
+  expect([String(told), isRedisUnavailable(told)]).toEqual([expect.stringContaining('Cluster'), true])
 })

@@ -151,6 +151,7 @@ test.skipIf(noServer !== undefined)(
     await cluster.untilWhole()
     await untilStatus(`${service.api.url}/readyz`, 200)
     await expectEndedOnce(service, ids)
+    expect(await untilEnded(service, await service.submit(shortBody))).toMatchObject({ status: 'succeeded' })
   },
 )
 
