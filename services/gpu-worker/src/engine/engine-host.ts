@@ -14,7 +14,7 @@ import {
   Tensor,
 } from '@easel/pipeline'
 import type { Device, GenerateParams, GenerateResult, ResumePoint } from '@easel/pipeline'
-import { fitPreviewProjection, project } from './preview-projection.ts'
+import { fitPreviewProjection, project, readPreviewProjection } from './preview-projection.ts'
 import type { PreviewProjection } from './preview-projection.ts'
 import type { Checkpoint, EngineCapabilities, EngineErrorCode, EngineOptions, EngineStep, FromEngine, ToEngine } from './protocol.ts'
 import { StepClock } from './step-clock.ts'
@@ -49,9 +49,14 @@ export async function runEngineHost(channel: NodeJS.Process): Promise<void> {
   const stochastic = capabilities.scheduler.config['stochasticSampling'] === true
   const defaultPixels = capabilities.defaults.width * capabilities.defaults.height
 
-  // Fitted when the first preview is asked for; until then, and where it cannot be fitted, there are none.
+  // Shipped with the model, or fitted when the first preview is asked for; until then, and where that fails, there are none.
   let projection: PreviewProjection | undefined
   let fitting: Promise<void> | undefined
+  try {
+    projection = await readPreviewProjection(pipeline.model.folder, pipeline.vae.config.latent_channels)
+  } catch (error) {
+    process.emitWarning(messageOf(error))
+  }
   const fitProjection = async (): Promise<void> => {
     try {
       const { vae, imageProcessor } = pipeline
@@ -68,7 +73,7 @@ export async function runEngineHost(channel: NodeJS.Process): Promise<void> {
     const call: Call = { abort, generators, step: resume?.step ?? 0, latents: undefined }
     calls.set(id, call)
     clock.enter()
-    if (previewEvery < Infinity) fitting ??= fitProjection()
+    if (previewEvery < Infinity && projection === undefined) fitting ??= fitProjection()
     try {
       const total = params.sigmas?.length ?? params.numInferenceSteps
       const request: GenerateParams = {

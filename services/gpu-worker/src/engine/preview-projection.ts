@@ -1,15 +1,37 @@
 /**
  * Small pictures of unfinished latents without the VAE: each RGB value is a weighted sum of the latent channels at its place.
  *
- * The weights are fitted for the loaded model, once, by least squares over what its own decoder makes of a few small pictures of its own.
+ * The weights ship with the model (`preview_projection.json`), or are fitted for the loaded model, once, by least squares over what its own
+ * decoder makes of a few small pictures of its own.
  * Invariant: nothing here changes a call. Runs in the engine process.
  */
+import { readFile } from 'node:fs/promises'
+import { join } from 'node:path'
 import { Tensor } from '@easel/pipeline'
 import type { GenerateParams, GenerateResult, StableDiffusion3Pipeline } from '@easel/pipeline'
+import { z } from 'zod'
 import type { EngineImage } from './protocol.ts'
 
 /** For each of R, G, B: one weight a channel, then the constant. Values of 0 to 255. */
 export type PreviewProjection = readonly (readonly number[])[]
+
+export const previewProjectionFile = 'preview_projection.json'
+
+/** The weights that ship with a model of so many latent channels; undefined when none do. */
+export async function readPreviewProjection(folder: string, channels: number): Promise<PreviewProjection | undefined> {
+  const path = join(folder, previewProjectionFile)
+  const text = await readFile(path, 'utf8').catch((error: NodeJS.ErrnoException) => {
+    if (error.code === 'ENOENT') return undefined
+    throw error
+  })
+  if (text === undefined) return undefined
+  const result = z
+    .array(z.array(z.number()).length(channels + 1))
+    .length(3)
+    .safeParse(JSON.parse(text))
+  if (result.success) return result.data
+  throw new Error(`Expected ${path} to hold 3 lists of ${channels + 1} numbers, got something else: ${result.error.issues[0]?.message}`)
+}
 
 /** Scenes that differ in colour, so that the fit sees the channels move. */
 const scenes = ['a red flower in a green field', 'a blue sea and a white sky', 'a black night, a yellow moon', 'a portrait photograph']

@@ -1,0 +1,15 @@
+/** `node scripts/fit-preview.ts FOLDER`: writes the model's preview_projection.json, so that its first preview has not to wait for a fit. */
+import { writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { RequestScopedPipeline, StableDiffusion3Pipeline } from '../packages/pipeline/src/index.ts'
+import { fitPreviewProjection, previewProjectionFile } from '../services/gpu-worker/src/engine/preview-projection.ts'
+
+const [folder] = process.argv.slice(2)
+if (folder === undefined) throw new Error('Expected the folder of a model, got nothing')
+const pipeline = await StableDiffusion3Pipeline.fromPretrained(folder)
+const scoped = new RequestScopedPipeline(pipeline)
+const { vae, imageProcessor } = pipeline
+const projection = await fitPreviewProjection({ vae, imageProcessor, generate: (request) => scoped.generate(request) })
+await pipeline.close()
+const lines = projection.map((weights) => `  [${weights.map((weight) => Number(weight.toPrecision(6))).join(', ')}]`)
+await writeFile(join(folder, previewProjectionFile), `[\n${lines.join(',\n')}\n]\n`)

@@ -1,0 +1,39 @@
+import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { RequestScopedPipeline, StableDiffusion3Pipeline } from '@easel/pipeline'
+import { describe, expect, test } from 'vitest'
+import { fitPreviewProjection, previewProjectionFile, readPreviewProjection } from './preview-projection.ts'
+
+const folder = fileURLToPath(new URL('../../../../models/tiny-scenes', import.meta.url))
+
+describe('the preview projection', () => {
+  test('that ships with the demo model is the one that a fit gives', async () => {
+    const pipeline = await StableDiffusion3Pipeline.fromPretrained(folder, { device: 'cpu' })
+    try {
+      const scoped = new RequestScopedPipeline(pipeline)
+      const { vae, imageProcessor } = pipeline
+      const fitted = await fitPreviewProjection({ vae, imageProcessor, generate: (request) => scoped.generate(request) })
+      const shipped = await readPreviewProjection(folder, 16)
+      // Six digits are kept; a level more or less of some pixel on another processor moves the weights a little.
+      const distance = fitted.flatMap((weights, colour) =>
+        weights.map((weight, term) => Math.abs(weight - (shipped?.[colour]?.[term] ?? NaN))),
+      )
+      expect(Math.max(...distance)).toBeLessThan(0.1)
+    } finally {
+      await pipeline.close()
+    }
+  })
+
+  test('of a model that ships none is absent, and a file of another shape is refused by its path', async () => {
+    const empty = await mkdtemp(join(tmpdir(), 'easel-projection-'))
+    try {
+      expect(await readPreviewProjection(empty, 16)).toBeUndefined()
+      await writeFile(join(empty, previewProjectionFile), '[[1, 2]]')
+      await expect(readPreviewProjection(empty, 16)).rejects.toThrow(/preview_projection\.json to hold 3 lists of 17 numbers/)
+    } finally {
+      await rm(empty, { recursive: true })
+    }
+  })
+})
