@@ -79,7 +79,8 @@ describe('the numbers of the engine', () => {
     const { stepTimes } = first.pipe.engineStats()
     expect(Object.keys(stepTimes)).toEqual(['4x4+40'])
     await first.pipe.close()
-    const [file] = await readdir(cacheDir)
+    // The model's hash is kept there too.
+    const file = (await readdir(cacheDir)).find((name) => name.endsWith('.json'))
     expect(JSON.parse(await readFile(join(cacheDir, file as string), 'utf8'))).toEqual({ version: 1, stepMs: stepTimes })
     const next = await load({ cacheDir })
     await next.pipe.engine.profileCache
