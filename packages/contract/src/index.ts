@@ -1,3 +1,4 @@
+export * from './config-problem.ts'
 export * from './errors.ts'
 export * from './job-events.ts'
 export * from './job-receipt.ts'

@@ -64,6 +64,10 @@ describe('the environment', () => {
     expect(new Set(told.map((line) => line.split(': ')[0]))).toEqual(new Set(names))
   })
 
+  test('a number that is none is told as it was written', () => {
+    expect(problemsOf({ PORT: 'eight' })).toEqual(['PORT: Invalid input: expected number, received "eight"'])
+  })
+
   test('every variable says what it means', () => {
     for (const [name, schema] of Object.entries(apiVariables)) expect([name, (schema.description ?? '').length > 10]).toEqual([name, true])
   })

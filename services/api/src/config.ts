@@ -3,7 +3,7 @@
  * environment is; nothing is read on import. Documentation and `.env.example` are generated from the descriptions.
  */
 import { z } from 'zod'
-import { defaultModel, toModelId } from '@easel/contract'
+import { toConfigProblem, defaultModel, toModelId } from '@easel/contract'
 import { checkRedisVariables, redisVariables } from '@easel/job-store'
 import { checkStorageVariables, storageVariables } from '@easel/storage'
 import { defaultRetryDelays } from './webhooks/retry-delay.ts'
@@ -127,7 +127,7 @@ export class ConfigError extends Error {
 export function readConfig(env: Readonly<Record<string, string | undefined>> = process.env): ApiConfig {
   const set = Object.fromEntries(Object.entries(env).filter(([, value]) => value !== undefined && value.trim() !== ''))
   const result = apiConfigSchema.safeParse(set)
-  const problems = (result.error?.issues ?? []).map((issue) => `${issue.path.join('.')}: ${issue.message}`)
+  const problems = (result.error?.issues ?? []).map((issue) => toConfigProblem(issue, set))
   // Not a check of the schema, which leaves out its checks when certain variables are wrong.
   const { MODEL, MODEL_PATH } = set
   if (MODEL !== undefined && MODEL_PATH !== undefined && MODEL !== MODEL_PATH) {

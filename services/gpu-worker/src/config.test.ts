@@ -50,4 +50,8 @@ describe('readConfig', () => {
     const expected = [...Object.keys(wrong).filter((name) => name !== 'STORAGE' && name !== 'MODEL'), 'S3_BUCKET']
     expect(new Set(named)).toEqual(new Set(expected))
   })
+
+  test('a number that is none is told as it was written', () => {
+    expect(() => readConfig({ WORKER_CONCURRENCY: 'many' })).toThrow('WORKER_CONCURRENCY: Invalid input: expected number, received "many"')
+  })
 })

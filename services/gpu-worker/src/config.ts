@@ -3,7 +3,7 @@
  * environment is; nothing is read on import. Documentation and `.env.example` are generated from the descriptions.
  */
 import { z } from 'zod'
-import { defaultModel, imageMetadataLevels } from '@easel/contract'
+import { defaultModel, imageMetadataLevels, toConfigProblem } from '@easel/contract'
 import { checkRedisVariables, redisVariables, toRedisLocation } from '@easel/job-store'
 import { checkStorageVariables, storageVariables, toStorageOptions } from '@easel/storage'
 
@@ -126,5 +126,5 @@ export function readConfig(env: Readonly<Record<string, string | undefined>> = p
   const set = Object.fromEntries(Object.entries(env).filter(([, value]) => value !== undefined && value.trim() !== ''))
   const result = workerConfigSchema.safeParse(set)
   if (result.success) return result.data
-  throw new ConfigError(result.error.issues.map((issue) => `${issue.path.join('.')}: ${issue.message}`).join('\n'))
+  throw new ConfigError(result.error.issues.map((issue) => toConfigProblem(issue, set)).join('\n'))
 }
