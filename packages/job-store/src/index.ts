@@ -1,6 +1,7 @@
 export * from './job-queue.ts'
 export * from './job-record.ts'
 export * from './job-store.ts'
+export * from './logged-error.ts'
 export * from './model-registry.ts'
 export * from './queue-priority.ts'
 export * from './redis-unavailable.ts'

@@ -1,5 +1,6 @@
 /** Entry of the api process: reads the environment, starts, says where it listens, and ends in order on the first SIGTERM or SIGINT. */
-import { pino, stdTimeFunctions } from 'pino'
+import { pino, stdSerializers, stdTimeFunctions } from 'pino'
+import { toLoggedError } from '@easel/job-store'
 import { noTracing } from '@easel/tracing'
 import type { Tracing } from '@easel/tracing'
 import { ConfigError, readConfig } from './config.ts'
@@ -16,6 +17,11 @@ const logger = pino({
   timestamp: stdTimeFunctions.isoTime,
   base: { service: 'api' },
   redact: ['req.headers.authorization', '*.secret', '*.apiKey'],
+  serializers: { err: stdSerializers.wrapErrorSerializer(toLoggedError) },
+})
+process.on('uncaughtException', (error) => {
+  logger.fatal({ err: error }, 'api failed')
+  process.exit(1)
 })
 
 try {

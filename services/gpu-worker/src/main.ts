@@ -4,6 +4,7 @@
  * The first SIGTERM or SIGINT ends in order: running jobs finish within SHUTDOWN_GRACE or are handed over. The second ends at once.
  */
 import pino from 'pino'
+import { toLoggedError } from '@easel/job-store'
 import { noTracing } from '@easel/tracing'
 import type { Tracing } from '@easel/tracing'
 import { ConfigError, readConfig } from './config.ts'
@@ -20,7 +21,16 @@ try {
   process.exit(1)
 }
 
-const logger = pino({ level: config.logLevel, base: { service: 'gpu-worker' }, timestamp: pino.stdTimeFunctions.isoTime })
+const logger = pino({
+  level: config.logLevel,
+  base: { service: 'gpu-worker' },
+  timestamp: pino.stdTimeFunctions.isoTime,
+  serializers: { err: pino.stdSerializers.wrapErrorSerializer(toLoggedError) },
+})
+process.on('uncaughtException', (error) => {
+  logger.fatal({ err: error }, 'the worker failed')
+  process.exit(1)
+})
 let service: WorkerService | undefined
 let tracing: Tracing = noTracing
 let stopping = false
