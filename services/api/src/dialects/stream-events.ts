@@ -6,10 +6,11 @@ import type { AppDeps, AppEnv } from '../app-deps.ts'
 
 const heartbeatMs = 15_000
 
-/** `write` is given a signal that aborts when the caller leaves or the server stops. */
+/** `jobId`: of the job that the stream is about. `write` is given a signal that aborts when the caller leaves or the server stops. */
 export function streamEvents(
   deps: AppDeps,
   c: Context<AppEnv>,
+  jobId: string,
   write: (stream: SSEStreamingApi, signal: AbortSignal) => Promise<void>,
 ): Response {
   // Nobody would read the stream, so nothing would end it.
@@ -22,7 +23,7 @@ export function streamEvents(
     try {
       await write(stream, AbortSignal.any([leaving.signal, c.req.raw.signal, deps.stopping]))
     } catch (error) {
-      c.var.logger.warn({ err: error }, 'event stream broke off')
+      c.var.logger.warn({ err: error, jobId }, 'event stream broke off')
     } finally {
       clearInterval(heartbeat)
     }

@@ -14,8 +14,8 @@ export interface JobFollowerOptions {
   subscriber: RedisConnection
   /** Milliseconds after which a reader looks again without having been woken, 1 or more. Default: 3000. */
   pollIntervalMs?: number
-  /** Told of every failed read or subscription; the reader goes on. Default: nobody is told. */
-  onError?: (error: unknown) => void
+  /** Told of every failed read, with the job's id, or subscription; the reader goes on. Default: nobody is told. */
+  onError?: (error: unknown, jobId?: string) => void
 }
 
 export interface JobFollower {
@@ -67,11 +67,11 @@ export function createJobFollower({ store, subscriber, pollIntervalMs = 3000, on
   }
 
   /** Nothing = Redis failed; a later look will tell. */
-  async function attempt<T>(read: Promise<T>): Promise<{ value: T } | undefined> {
+  async function attempt<T>(read: Promise<T>, jobId?: string): Promise<{ value: T } | undefined> {
     try {
       return { value: await read }
     } catch (error) {
-      onError(error)
+      onError(error, jobId)
       return undefined
     }
   }
@@ -90,7 +90,7 @@ export function createJobFollower({ store, subscriber, pollIntervalMs = 3000, on
     let cursor = after
     let lookAtRecord = true
     while (!stopped.aborted) {
-      const read = await attempt(store.readEvents(id, cursor))
+      const read = await attempt(store.readEvents(id, cursor), id)
       for (const event of read?.value ?? []) {
         cursor = event.id
         if (stopped.aborted) return
@@ -98,12 +98,12 @@ export function createJobFollower({ store, subscriber, pollIntervalMs = 3000, on
         if (event.type === 'done') return
       }
       if (lookAtRecord && read !== undefined) {
-        const found = await attempt(store.get(id))
+        const found = await attempt(store.get(id), id)
         if (found !== undefined && found.value === undefined) return
         if (found?.value !== undefined && isEnded(found.value.status)) {
           // The end may have come after the read above.
-          const rest = await attempt(store.readEvents(id, cursor))
-          const last = rest?.value.length === 0 ? await attempt(lastWord(found.value, cursor)) : rest
+          const rest = await attempt(store.readEvents(id, cursor), id)
+          const last = rest?.value.length === 0 ? await attempt(lastWord(found.value, cursor), id) : rest
           if (last !== undefined) {
             yield* last.value
             return
@@ -124,7 +124,7 @@ export function createJobFollower({ store, subscriber, pollIntervalMs = 3000, on
     for (;;) {
       const leftMs = deadline - performance.now()
       const read = store.get(id)
-      const found = leftMs > 0 ? await attempt(read) : { value: await read }
+      const found = leftMs > 0 ? await attempt(read, id) : { value: await read }
       if (found !== undefined && (found.value === undefined || isEnded(found.value.status))) return found.value
       if (leftMs <= 0 || stopped.aborted) return undefined
       await waiter.wait(Math.min(pollIntervalMs, leftMs), stopped)

@@ -36,19 +36,20 @@ export function sendProblem(c: Context<AppEnv>, error: ProblemError, status: num
 /** What of an error a client may be told. */
 export function toProblemError(error: unknown, c: Context<AppEnv>): ProblemError {
   if (error instanceof ProblemError) return error
+  const { path } = c.req
   if (isRedisUnavailable(error)) {
-    c.var.logger.warn({ err: error }, 'redis does not answer')
+    c.var.logger.warn({ err: error, path }, 'redis does not answer')
     return new ProblemError('queue_unavailable', undefined, { retryAfterSeconds: outageRetrySeconds, cause: error })
   }
   if (error instanceof StorageError) {
-    c.var.logger.error({ err: error }, 'the image store does not answer')
+    c.var.logger.error({ err: error, path }, 'the image store does not answer')
     return new ProblemError('storage_unavailable', undefined, { retryAfterSeconds: outageRetrySeconds, cause: error })
   }
   if (error instanceof HTTPException && error.status < 500) {
     const code: ProblemCode = error.status === 415 ? 'unsupported_media_type' : error.status === 413 ? 'body_too_large' : 'malformed_body'
     return new ProblemError(code, error.message === '' ? undefined : error.message)
   }
-  c.var.logger.error({ err: error }, 'request failed')
+  c.var.logger.error({ err: error, path }, 'request failed')
   return new ProblemError('internal', undefined, { cause: error })
 }
 

@@ -149,6 +149,11 @@ export function startDelivery(deps: AppDeps, options: DeliveryOptions): Delivery
     },
   })
   worker.on('error', (error) => logger.warn({ err: error }, 'webhook delivery'))
+  worker.on('failed', (message, error) => {
+    // An attempt that failed has been told already.
+    if (error instanceof DeliveryFailed || error instanceof UnrecoverableError) return
+    logger.error({ jobId: message?.data.jobId, err: error }, 'webhook message could not be handled')
+  })
 
   return {
     async close() {

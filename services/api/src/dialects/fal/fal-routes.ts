@@ -148,7 +148,7 @@ export function falRoutes(deps: AppDeps): Api {
   app.openapi(stream, async (c) => {
     const first = await findRequest(c, c.req.valid('param').id)
     const withLogs = wantsLogs(c.req.valid('query'))
-    return streamEvents(deps, c, async (out, signal) => {
+    return streamEvents(deps, c, first.id, async (out, signal) => {
       const write = async (job: Job, logs: Parameters<typeof toLogs>[0]): Promise<void> => {
         const data = toStatus(job, { publicUrl, logs: withLogs ? toLogs(logs) : null })
         await out.writeSSE({ data: JSON.stringify(data) })

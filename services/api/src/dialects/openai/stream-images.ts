@@ -13,7 +13,7 @@ export function streamImages(deps: AppDeps, c: Context<AppEnv>, record: JobRecor
   const { id, input } = record
   const common = { size: toSize(record), quality: 'auto', background: 'opaque' }
 
-  return streamEvents(deps, c, async (stream, signal) => {
+  return streamEvents(deps, c, id, async (stream, signal) => {
     const write = async (type: string, body: object): Promise<void> => {
       await stream.writeSSE({ event: type, data: JSON.stringify({ type, ...body }) })
     }
