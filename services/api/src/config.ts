@@ -101,6 +101,7 @@ export const apiVariables = {
     .enum(['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'])
     .default('info')
     .describe('Least severe log lines written.'),
+  LOG_PROMPTS: z.stringbool().default(false).describe('Whether the log says the prompt and negative prompt of each job.'),
   OTEL_EXPORTER_OTLP_ENDPOINT: httpUrl.optional().describe('OTLP endpoint that traces go to. Unset: no traces.'),
   ...storageVariables,
 }

@@ -72,6 +72,7 @@ export const workerVariables = {
     .enum(['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'])
     .default('info')
     .describe('Least severe log lines written.'),
+  LOG_PROMPTS: z.stringbool().default(false).describe('Whether the log says the prompt and negative prompt of each job.'),
   OTEL_EXPORTER_OTLP_ENDPOINT: z
     .url({ protocol: /^https?$/, error: 'Expected an http:// or https:// URL' })
     .optional()
@@ -111,6 +112,7 @@ const workerConfigSchema = z
     cacheDir: variables.CACHE_DIR,
     otlpEndpoint: variables.OTEL_EXPORTER_OTLP_ENDPOINT,
     logLevel: variables.LOG_LEVEL,
+    logPrompts: variables.LOG_PROMPTS,
     storage: toStorageOptions(variables),
   }))
 

@@ -45,6 +45,8 @@ export interface ProcessJobDeps {
   workerId: string
   /** What pictures are made with here: written into files and receipts, and how files are encoded. */
   provenance: Provenance
+  /** Whether the log may say what pictures are to show. */
+  logPrompts: boolean
   /** How long uploads are tried again, in ms. */
   uploadRetryMs: number
   /** ms since the epoch. */
@@ -74,13 +76,19 @@ async function processJob(deps: ProcessJobDeps, job: Job<GenerateJobData>, token
   const started = await store.start(id, workerId)
   const record = started === 'missing' ? undefined : await store.get(id)
   const logger = deps.logger.child({ jobId: id, requestId: record?.requestId })
-  if (started === 'expired') throw new UnrecoverableError(jobErrorTable.expired.message)
+  if (started === 'expired') {
+    logger.info({ status: 'failed', code: started }, 'job ended')
+    throw new UnrecoverableError(jobErrorTable.expired.message)
+  }
   if (started !== 'running' || record === undefined) {
     logger.info({ status: started }, 'job is not to be run')
     return started
   }
-  logger.info({ run: record.runs, strikes: record.strikes, waitMs: (record.startedAt ?? now()) - record.createdAt }, 'job started')
-  if (record.runs === 1) metrics.observeWait(Math.max(0, (record.startedAt ?? now()) - record.createdAt))
+  const { input, runs, strikes } = record
+  const waitMs = Math.max(0, (record.startedAt ?? now()) - record.createdAt)
+  const prompts = deps.logPrompts ? { prompt: input.prompt, negative_prompt: input.negative_prompt } : {}
+  logger.info({ run: runs, strikes, waitMs, ...prompts }, 'job started')
+  if (runs === 1) metrics.observeWait(waitMs)
   const expiry = toTimeoutSignal(record, now())
   const signal = AbortSignal.any([stopped, expiry])
   const reporter = createProgressReporter(toSink(store, outbox, record), (error) => logger.warn({ err: error }, 'progress was not written'))

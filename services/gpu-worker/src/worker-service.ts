@@ -7,7 +7,7 @@
 import { randomBytes } from 'node:crypto'
 import { hostname } from 'node:os'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { Worker } from 'bullmq'
+import { UnrecoverableError, Worker } from 'bullmq'
 import type { Logger } from 'pino'
 import { createKeys, generateQueueName } from '@easel/contract'
 import { createJobStore, createModelRegistry, createRedis, createWebhookOutbox, watchEnds } from '@easel/job-store'
@@ -104,6 +104,7 @@ export async function startWorkerService(options: WorkerServiceOptions): Promise
       tracing,
       workerId: id,
       provenance: toProvenance(engine.capabilities, config),
+      logPrompts: config.logPrompts,
       uploadRetryMs,
       now,
     })
@@ -131,8 +132,18 @@ export async function startWorkerService(options: WorkerServiceOptions): Promise
       },
     )
     worker.on('error', (error) => logger.warn({ err: error }, 'queue'))
-    worker.on('stalled', () => metrics.countStall())
-    worker.on('lockRenewalFailed', (jobIds) => metrics.countLostLocks(jobIds.length))
+    worker.on('failed', (job, error) => {
+      // An end that the record knows has been told with it.
+      if (!(error instanceof UnrecoverableError)) logger.error({ jobId: job?.data.id, err: error }, 'run broke off')
+    })
+    worker.on('stalled', (jobId) => {
+      metrics.countStall()
+      logger.warn({ jobId }, 'job was left by its worker and is put back')
+    })
+    worker.on('lockRenewalFailed', (jobIds) => {
+      metrics.countLostLocks(jobIds.length)
+      logger.warn({ jobIds }, 'locks of jobs were not renewed in time')
+    })
     const stopJob = (jobId: string, reason: StopReason): void => void worker.cancelJob(jobId, reason)
 
     // Cancels arrive as messages; one that was published while the connection was away is found in the record.
@@ -239,10 +250,10 @@ function logEngineEvent(logger: Logger, event: EngineEvent): void {
       break
     }
     case 'hung':
-      logger.error({ pid: event.pid, calls: event.calls }, 'engine shows no sign of work; it is killed')
+      logger.error({ pid: event.pid, jobIds: toJobIds(event.calls) }, 'engine shows no sign of work; it is killed')
       break
     case 'died':
-      logger.error({ pid: event.pid, how: event.how, calls: event.calls }, 'engine process died; another is started')
+      logger.error({ pid: event.pid, how: event.how, jobIds: toJobIds(event.calls) }, 'engine process died; another is started')
       break
     case 'ended':
       logger.info({ pid: event.pid, how: event.how }, 'engine process ended')
@@ -256,4 +267,9 @@ function logEngineEvent(logger: Logger, event: EngineEvent): void {
     case 'load_failed':
       logger.error({ retryMs: event.retryInMs }, event.message)
   }
+}
+
+/** The id of a call begins with that of its job. */
+function toJobIds(calls: readonly string[]): string[] {
+  return calls.map((call) => call.slice(0, call.indexOf('/')))
 }

@@ -83,7 +83,9 @@ export async function submitJob(deps: AppDeps, request: CreateJobRequest, contex
     throw new ProblemError('queue_unavailable', undefined, { retryAfterSeconds: 5, cause: error })
   }
   const { input } = record
-  logger.info({ requestId: context.requestId, jobId: record.id, model: input.model, steps: input.num_inference_steps }, 'job queued')
+  const prompts = config.LOG_PROMPTS ? { prompt: input.prompt, negative_prompt: input.negative_prompt } : {}
+  const line = { requestId: context.requestId, jobId: record.id, model: input.model, steps: input.num_inference_steps, ...prompts }
+  logger.info(line, 'job queued')
   return { record: { ...record, ...freshState(input.num_inference_steps) }, replayed: false }
 }
 

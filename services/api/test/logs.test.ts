@@ -1,0 +1,121 @@
+/** What api and worker, each a process of its own, write into their logs: the ids of what a line is about, no secrets, prompts only when told to. */
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { afterAll, beforeAll, expect, test } from 'vitest'
+import type { Job } from '@easel/contract'
+import { createRedis } from '@easel/job-store'
+import type { RedisConnection } from '@easel/job-store'
+import { startRedis } from '@easel/job-store/test/redis-server'
+import type { RedisServer } from '@easel/job-store/test/redis-server'
+import { killProcesses, startProcess, startWorkerProcess, untilStatus } from './start-process.ts'
+
+interface LogLine {
+  msg: string
+  jobId?: string
+  requestId?: string
+  prompt?: string
+  negative_prompt?: string
+}
+
+const secrets = {
+  redis: 'password-of-redis',
+  api: 'key-of-a-client',
+  admin: 'key-of-the-operator',
+  webhook: `whsec_${Buffer.alloc(32, 7).toString('base64')}`,
+  url: 'token-of-a-receiver',
+}
+const prompts = { prompt: 'a red boat on the sea', negative_prompt: 'a green tree' }
+const body = { ...prompts, num_inference_steps: 2, width: 64, height: 64 }
+
+let redis: RedisServer
+let connection: RedisConnection
+let dir: string
+beforeAll(async () => {
+  redis = await startRedis({ args: ['--requirepass', secrets.redis] })
+  connection = createRedis({ url: urlWith(secrets.redis), use: 'worker', onError: () => {} })
+  dir = await mkdtemp(join(tmpdir(), 'easel-logs-'))
+})
+afterAll(async () => {
+  killProcesses()
+  connection?.disconnect()
+  await redis?.stop()
+  await rm(dir, { recursive: true, force: true })
+})
+
+const urlWith = (password: string): string => `redis://:${password}@127.0.0.1:${redis.port}`
+const toLines = (text: string): LogLine[] =>
+  text
+    .trim()
+    .split('\n')
+    .map((line) => JSON.parse(line) as LogLine)
+
+async function startBoth(more: Record<string, string>) {
+  const env = { REDIS_URL: urlWith(secrets.redis), STORAGE: 'local', STORAGE_DIR: dir, LOG_LEVEL: 'trace', ...more }
+  const worker = await startWorkerProcess({ ...env, MODELS_DIR: fileURLToPath(new URL('../../../models', import.meta.url)), DEVICE: 'cpu' })
+  const keys = { API_KEYS: `client:${secrets.api}`, ADMIN_KEY: secrets.admin, WEBHOOK_SECRETS: secrets.webhook }
+  const api = await startProcess({ ...env, ...keys, WEBHOOK_ALLOW_INSECURE: 'true' })
+  await untilStatus(`${api.url}/readyz`, 200)
+  const post = (path: string, sent: object, headers: Record<string, string> = {}): Promise<Response> =>
+    fetch(api.url + path, {
+      method: 'POST',
+      headers: { 'content-type': 'application/json', authorization: `Bearer ${secrets.api}`, ...headers },
+      body: JSON.stringify(sent),
+    })
+  return { post, output: () => api.output() + worker.output() }
+}
+
+test('lines about a job carry its id and that of its request; no secret and no prompt is in any line, whatever goes wrong', async () => {
+  const { post, output } = await startBoth({ QUEUE_PREFIX: '{quiet}' })
+  // Nobody listens there.
+  const webhook = `http://127.0.0.1:9/hook?token=${secrets.url}`
+  const submit = async (requestId: string, more: object, prefer = 'wait=20'): Promise<Job> =>
+    (await (await post('/v1/jobs', { ...body, ...more }, { prefer, 'x-request-id': requestId })).json()) as Job
+  const made = await submit('of-made', { webhook })
+  const late = await submit('of-late', { num_inference_steps: 200, width: 256, height: 256, timeout: 1 })
+  const canceled = await submit('of-canceled', { num_inference_steps: 200, width: 256, height: 256 }, '')
+  await post(`/v1/jobs/${canceled.id}/cancel`, {}, { 'x-request-id': 'of-cancel' })
+  expect([made.status, late.error?.code]).toEqual(['succeeded', 'timeout'])
+
+  await post('/v1/jobs', body, { authorization: 'Bearer not-a-key' })
+  await post('/v1/jobs', { ...body, webhook: `http://user:${secrets.url}@127.0.0.1:9` })
+  await connection.config('SET', 'maxmemory', '1')
+  expect((await post('/v1/jobs', { ...body, webhook }, { 'x-request-id': 'of-refused' })).status).toBe(503)
+  await connection.config('SET', 'maxmemory', '0')
+
+  const saying = (id: string): string[] =>
+    toLines(output())
+      .filter(({ jobId }) => jobId === id)
+      .map(({ msg }) => msg)
+  await expect
+    .poll(() => saying(canceled.id))
+    .toEqual(expect.arrayContaining(['job queued', 'cancel accepted', 'job started', 'job ended']))
+  await expect.poll(() => saying(made.id)).toContain('webhook not delivered')
+  const lines = toLines(output())
+  expect(lines.filter(({ requestId }) => requestId === 'of-refused').map(({ msg }) => msg)).toEqual(['redis does not answer', 'request'])
+  const requestsOf = { [made.id]: ['of-made'], [late.id]: ['of-late'], [canceled.id]: ['of-canceled', 'of-cancel'] }
+  for (const [id, requestIds] of Object.entries(requestsOf)) {
+    const about = lines.filter((line) => line.msg !== 'request' && JSON.stringify(line).includes(id))
+    expect(about.filter(({ jobId, requestId }) => jobId !== id || !requestIds.includes(requestId ?? ''))).toEqual([])
+  }
+  const silent = [...Object.values(secrets), ...Object.values(prompts)]
+  expect(silent.filter((text) => output().includes(text))).toEqual([])
+})
+
+test('with LOG_PROMPTS the line of a job says its prompt and negative prompt, in both services', async () => {
+  const { post, output } = await startBoth({ QUEUE_PREFIX: '{loud}', LOG_PROMPTS: 'true' })
+  const job = (await (await post('/v1/jobs', body, { prefer: 'wait=20' })).json()) as Job
+  expect(job.status).toBe('succeeded')
+  const saying = toLines(output()).filter(({ prompt }) => prompt !== undefined)
+  expect(saying).toMatchObject([
+    { msg: 'job queued', jobId: job.id, ...prompts },
+    { msg: 'job started', jobId: job.id, ...prompts },
+  ])
+})
+
+test('a password that Redis refuses is not in the log that says so', async () => {
+  const api = await startProcess({ REDIS_URL: urlWith('another-password') })
+  await expect.poll(api.output).toContain('WRONGPASS')
+  expect(api.output()).not.toContain('another-password')
+})
