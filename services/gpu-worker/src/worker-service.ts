@@ -140,10 +140,7 @@ export async function startWorkerService(options: WorkerServiceOptions): Promise
       metrics.countStall()
       logger.warn({ jobId }, 'job was left by its worker and is put back')
     })
-    worker.on('lockRenewalFailed', (jobIds) => {
-      metrics.countLostLocks(jobIds.length)
-      logger.warn({ jobIds }, 'locks of jobs were not renewed in time')
-    })
+    worker.on('lockRenewalFailed', (jobIds) => metrics.countLostLocks(jobIds.length))
     const stopJob = (jobId: string, reason: StopReason): void => void worker.cancelJob(jobId, reason)
 
     // Cancels arrive as messages; one that was published while the connection was away is found in the record.
