@@ -56,7 +56,7 @@ export function createWorkerMetrics(): WorkerMetrics {
   const gain = gauge('batching_gain', 'Device time that the rows would have taken one by one, over what they took.')
   const memory = gauge('engine_memory_bytes', 'Resident memory of the engine process.')
   const stalls = counter('job_stalls_total', 'Jobs found abandoned by a worker and put back.')
-  const lostLocks = counter('job_lock_losses_total', 'Jobs whose lock this worker could not renew in time.')
+  const lostLocks = counter('job_lock_losses_total', 'Runs of jobs in which this worker lost the lock.')
   const sinceStart = {
     hits: counter('prompt_cache_hits_total', 'Prompts whose embeddings were kept from before.'),
     misses: counter('prompt_cache_misses_total', 'Prompts that had to be encoded.'),

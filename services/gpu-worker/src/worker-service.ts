@@ -109,6 +109,8 @@ export async function startWorkerService(options: WorkerServiceOptions): Promise
       now,
     })
     const active = new Set<string>()
+    /** Of these, those whose lock is lost. */
+    const lockless = new Set<string>()
     const worker = new Worker<GenerateJobData, string>(
       generateQueueName(engine.capabilities.modelId),
       async (job, token, signal) => {
@@ -117,6 +119,7 @@ export async function startWorkerService(options: WorkerServiceOptions): Promise
           return await processJob(job, token, signal)
         } finally {
           active.delete(job.data.id)
+          lockless.delete(job.data.id)
         }
       },
       {
@@ -140,7 +143,12 @@ export async function startWorkerService(options: WorkerServiceOptions): Promise
       metrics.countStall()
       logger.warn({ jobId }, 'job was left by its worker and is put back')
     })
-    worker.on('lockRenewalFailed', (jobIds) => metrics.countLostLocks(jobIds.length))
+    worker.on('lockRenewalFailed', (jobIds) => {
+      // Told again at every renewal until the run is over.
+      const known = lockless.size
+      for (const jobId of jobIds) if (active.has(jobId)) lockless.add(jobId)
+      metrics.countLostLocks(lockless.size - known)
+    })
     const stopJob = (jobId: string, reason: StopReason): void => void worker.cancelJob(jobId, reason)
 
     // Cancels arrive as messages; one that was published while the connection was away is found in the record.

@@ -1,16 +1,21 @@
-import { afterAll, beforeAll, expect, test } from 'vitest'
+import { fileURLToPath } from 'node:url'
+import { afterEach, beforeEach, expect, test } from 'vitest'
 import { findFreePort } from '@easel/job-store/test/redis-server'
+import type { WorkerService } from '../src/worker-service.ts'
 import { openWorkerBench } from './worker-bench.ts'
-import type { WorkerBench } from './worker-bench.ts'
+import type { StartOptions, WorkerBench } from './worker-bench.ts'
 
 let bench: WorkerBench
 let port: number
-beforeAll(async () => {
+beforeEach(async () => {
   bench = await openWorkerBench()
   port = await findFreePort()
-  await bench.startWorker({ env: { METRICS_PORT: String(port) } })
 })
-afterAll(async () => bench?.close())
+afterEach(async () => bench?.close())
+
+const startWorker = async (options: StartOptions = {}): Promise<WorkerService> =>
+  await bench.startWorker({ ...options, env: { METRICS_PORT: String(port), ...options.env } })
+const scraped = (name: string) => expect.poll(async () => (await scrape()).get(name), { timeout: 20_000 })
 
 async function scrape(): Promise<Map<string, number>> {
   const text = await (await fetch(`http://127.0.0.1:${port}/metrics`)).text()
@@ -19,13 +24,14 @@ async function scrape(): Promise<Map<string, number>> {
 }
 
 test('a worker tells its jobs by outcome, their phases, every step with its rows, and what its engine says of itself', async () => {
+  await startWorker()
   for (const seed of [1, 2]) await bench.untilEnded(await bench.submit({ num_inference_steps: 5, seed }))
   await bench.untilEnded(await bench.submit({ width: 65 }))
   const gone = await bench.submit({ num_inference_steps: 200 })
   await bench.until(gone, (record) => record.status === 'running')
   await bench.store.requestCancel(gone)
   await bench.untilEnded(gone)
-  await expect.poll(async () => (await scrape()).get('prompt_cache_hits_total'), { timeout: 20_000 }).toBeGreaterThan(0)
+  await scraped('prompt_cache_hits_total').toBeGreaterThan(0)
   const metrics = await scrape()
   expect(metrics.get('jobs_total{status="succeeded",code=""}')).toBe(2)
   expect(metrics.get('jobs_total{status="failed",code="internal"}')).toBe(1)
@@ -41,4 +47,25 @@ test('a worker tells its jobs by outcome, their phases, every step with its rows
   expect([metrics.get('engine_restarts_total'), metrics.get('engine_recycles_total')]).toEqual([0, 0])
   const named = ['batching_gain', 'job_stalls_total', 'job_lock_losses_total', 'nodejs_eventloop_lag_p99_seconds']
   expect(named.filter((name) => !metrics.has(name))).toEqual([])
+})
+
+test('a worker tells engines that died and engines that were replaced because of their memory', async () => {
+  const engineEntry = fileURLToPath(new URL('memory-engine.ts', import.meta.url))
+  const worker = await startWorker({ engineEntry, env: { ENGINE_MEMORY_LIMIT: '700' } })
+  await bench.untilEnded(await bench.submit({ prompt: 'a leak' }))
+  await scraped('engine_recycles_total').toBe(1)
+  await bench.untilEnded(await bench.submit())
+  process.kill(worker.enginePid as number, 'SIGKILL')
+  await scraped('engine_restarts_total').toBe(1)
+  expect((await scrape()).get('engine_recycles_total')).toBe(1)
+})
+
+test('a worker tells a lock that it lost once, and the job that is put back because of it', async () => {
+  await startWorker({ env: { JOB_LOCK_DURATION: '1' } })
+  const id = await bench.submit({ num_inference_steps: 200, width: 256, height: 256 })
+  await bench.until(id, ({ status }) => status === 'running')
+  await bench.redis.del(`{test}:generate-tiny-scenes:${id}:lock`)
+  await scraped('job_stalls_total').toBe(1)
+  expect((await scrape()).get('job_lock_losses_total')).toBe(1)
+  await bench.store.requestCancel(id)
 })

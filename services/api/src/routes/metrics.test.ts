@@ -5,7 +5,7 @@ import type { TestApi } from '../../test/start-api.ts'
 let api: TestApi
 let replica: TestApi
 beforeAll(async () => {
-  api = await startTestApi({ env: { API_KEYS: 'a-key-of-ours', RATE_LIMIT: '1000/min' } })
+  api = await startTestApi({ env: { API_KEYS: 'a-key-of-ours', RATE_LIMIT: '1000/min', WEBHOOK_ALLOW_INSECURE: 'true' } })
   replica = await startTestApi({ redis: api.redis, model: null })
 })
 afterAll(async () => {
@@ -63,5 +63,15 @@ describe('GET /metrics', () => {
     const job = (await (await api.post('/v1/jobs', { prompt: 'c' }, headers)).json()) as { id: string }
     for (const _ of [1, 2]) await api.post(`/v1/jobs/${job.id}/cancel`, {}, headers)
     expect((await scrape(api)).get('jobs_total{status="canceled",code=""}')).toBe(1)
+  })
+
+  test('counts attempts to deliver webhooks by result, and tells how many messages wait', async () => {
+    // Nobody listens there; the retry comes later.
+    const { id } = (await (await api.post('/v1/jobs', { prompt: 'd', webhook: 'http://127.0.0.1:9' }, headers)).json()) as { id: string }
+    await api.post(`/v1/jobs/${id}/cancel`, {}, headers)
+    const told = async (name: string): Promise<(number | undefined)[]> => [(await scrape(api)).get(name), (await scrape(replica)).get(name)]
+    await expect.poll(() => told('webhook_attempts_total{result="failed"}'), { timeout: 20_000 }).toContain(1)
+    expect(await told('webhook_attempts_total{result="delivered"}')).toEqual([0, 0])
+    expect(await told('webhook_queue_depth')).toContain(1)
   })
 })
