@@ -42,7 +42,7 @@ export interface Keys {
   counters: string
   /** String with expiry: the api replica that tells the metrics of the whole service. */
   metricsLock: string
-  /** Pub/sub channel: the id of a job whose stream has something new. It only wakes readers. */
+  /** Pub/sub channel: the type of a job's new event, a space, the job's id. It only wakes readers. */
   wakeChannel: string
   /** Pub/sub channel: the id of a running job whose cancel was requested. */
   cancelChannel: string

@@ -71,7 +71,7 @@ describe('job store', () => {
   test('a queued job is canceled at once and can then not be started', async () => {
     const id = await created()
     expect(await store.requestCancel(id)).toBe('canceled')
-    expect(await store.start(id, 'w')).toBe('ended')
+    expect(await store.start(id, 'w')).toMatchObject({ result: 'ended' })
     expect(await store.requestCancel('00000000-0000-7000-8000-000000000000')).toBe('missing')
   })
 
@@ -86,18 +86,18 @@ describe('job store', () => {
     const id = await created()
     await store.start(id, 'w1')
     await store.requestCancel(id)
-    expect(await store.start(id, 'w2')).toBe('canceled')
+    expect(await store.start(id, 'w2')).toMatchObject({ result: 'canceled' })
     expect((await store.get(id))?.status).toBe('canceled')
   })
 
   test('a job that was not started in time fails as expired, one that was may be started again later', async () => {
     const late = await created({ expiresAt: now + 1000 })
     const early = await created({ expiresAt: now + 1000 })
-    expect(await store.start(early, 'w')).toBe('running')
+    expect(await store.start(early, 'w')).toMatchObject({ result: 'running' })
     now += 2000
-    expect(await store.start(late, 'w')).toBe('expired')
+    expect(await store.start(late, 'w')).toMatchObject({ result: 'expired' })
     expect(await store.get(late)).toMatchObject({ status: 'failed', error: { code: 'expired' } })
-    expect(await store.start(early, 'w2')).toBe('running')
+    expect(await store.start(early, 'w2')).toMatchObject({ result: 'running' })
     expect(await store.get(early)).toMatchObject({ runs: 2, worker: 'w2' })
   })
 

@@ -31,7 +31,7 @@ export type CreateResult =
   | { result: 'exists'; jobId: string; fingerprint: string }
   | { result: 'queue_full' | 'owner_queue_full'; queued: number }
 
-export type StartResult = 'running' | 'missing' | 'ended' | 'canceled' | 'expired'
+export type StartResult = { result: 'running' | 'ended' | 'canceled' | 'expired'; record: JobRecord } | { result: 'missing' }
 export type CancelResult = 'missing' | 'finished' | 'already_canceled' | 'canceled' | 'cancel_requested'
 export type EndResult = { result: 'claimed' | 'ended'; status: EndStatus } | { result: 'missing' }
 
@@ -42,8 +42,10 @@ export interface JobStore {
   /** Writes a new record as `queued`, unless its idempotency key is taken or a limit is reached. One atomic step. */
   create(record: NewJobRecord, options?: CreateOptions): Promise<CreateResult>
   get(id: string): Promise<JobRecord | undefined>
+  /** Cheaper than the record, for callers that wait for its end. */
+  status(id: string): Promise<JobStatus | undefined>
   getMany(ids: readonly string[]): Promise<JobRecord[]>
-  /** A processor begins to run the job. Any answer but `running` means: do nothing more, return. */
+  /** A processor begins to run the job. Any result but `running` means: do nothing more, return. The record is as it is then. */
   start(id: string, workerId: string): Promise<StartResult>
   /** Ignored unless the job is running. */
   progress(id: string, step: number, total: number): Promise<void>
@@ -113,6 +115,10 @@ export function createJobStore({ redis, prefix, now = Date.now }: JobStoreOption
       return fromHash(await redis.hgetall(keys.job(id)))
     },
 
+    async status(id) {
+      return ((await redis.hget(keys.job(id), 'status')) as JobStatus | null) ?? undefined
+    },
+
     async getMany(ids) {
       if (ids.length === 0) return []
       const pipeline = redis.pipeline()
@@ -125,7 +131,9 @@ export function createJobStore({ redis, prefix, now = Date.now }: JobStoreOption
     },
 
     async start(id, workerId) {
-      return (await run('easelStart', id, workerId, expiredError)) as StartResult
+      const [result, hash] = (await run('easelStart', id, workerId, expiredError)) as [StartResult['result'], string[]]
+      const record = fromHash(Object.fromEntries(pairsOf(hash)))
+      return result === 'missing' || record === undefined ? { result: 'missing' } : { result, record }
     },
 
     async progress(id, step, total) {
@@ -222,9 +230,11 @@ export function createJobStore({ redis, prefix, now = Date.now }: JobStoreOption
 function toEvent(id: string, fields: string[]): StreamedJobEvent {
   const numeric = new Set(['step', 'total', 'image'])
   const event: Record<string, string | number> = { id }
-  for (let i = 0; i < fields.length; i += 2) {
-    const [name, value] = [fields[i] ?? '', fields[i + 1] ?? '']
-    event[name] = numeric.has(name) ? Number(value) : value
-  }
+  for (const [name, value] of pairsOf(fields)) event[name] = numeric.has(name) ? Number(value) : value
   return event as unknown as StreamedJobEvent
+}
+
+/** Name and value by turns, as Redis gives hashes inside other answers. */
+function pairsOf(list: readonly string[]): [string, string][] {
+  return Array.from({ length: list.length / 2 }, (_, i) => [list[2 * i] ?? '', list[2 * i + 1] ?? ''])
 }

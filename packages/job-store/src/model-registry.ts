@@ -2,15 +2,19 @@
  * Which models there are and who serves them. A model's record has no expiry; a worker's heartbeat does. Written by workers, read by the
  * api. Knows nothing about jobs.
  */
+import { LRUCache } from 'lru-cache'
 import { createKeys, heartbeatTtlSeconds } from '@easel/contract'
 import type { ModelRecord, WorkerHeartbeat } from '@easel/contract'
 import type { RedisConnection } from './redis.ts'
+
+const modelMaxAgeMs = 1000
 
 export interface ModelRegistry {
   announce(model: ModelRecord): Promise<void>
   heartbeat(worker: WorkerHeartbeat): Promise<void>
   /** At once, when a worker ends in order. */
   removeWorker(workerId: string): Promise<void>
+  /** At most a second old: it is asked for with every job and hardly ever changes. */
   model(id: string): Promise<ModelRecord | undefined>
   /** Every model ever announced, by id. */
   models(): Promise<ModelRecord[]>
@@ -28,6 +32,7 @@ export function createModelRegistry({
   now?: () => number
 }): ModelRegistry {
   const keys = createKeys(prefix)
+  const known = new LRUCache<string, ModelRecord>({ max: 1000, ttl: modelMaxAgeMs })
   const readAll = async <T>(names: string[]): Promise<T[]> => {
     if (names.length === 0) return []
     return (await redis.mget(names)).flatMap((text) => (text === null ? [] : [JSON.parse(text) as T]))
@@ -50,8 +55,13 @@ export function createModelRegistry({
     },
 
     async model(id) {
+      const fresh = known.get(id)
+      if (fresh !== undefined) return fresh
       const text = await redis.get(keys.model(id))
-      return text === null ? undefined : (JSON.parse(text) as ModelRecord)
+      if (text === null) return undefined
+      const model = JSON.parse(text) as ModelRecord
+      known.set(id, model)
+      return model
     },
 
     async models() {

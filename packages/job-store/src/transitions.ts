@@ -22,9 +22,12 @@ local function index(owner, status, add)
     else redis.call('ZADD', prefix .. ':index:' .. o, 0, id) end
   end
 end
-local function emit(...)
-  redis.call('XADD', prefix .. ':events:' .. id, 'MAXLEN', '~', 1000, '*', ...)
-  redis.call('PUBLISH', prefix .. ':wake', id)
+local function wake(event)
+  redis.call('PUBLISH', prefix .. ':wake', event .. ' ' .. id)
+end
+local function emit(event, ...)
+  redis.call('XADD', prefix .. ':events:' .. id, 'MAXLEN', '~', 1000, '*', 'type', event, ...)
+  wake(event)
 end
 local function move(from, to)
   local owner = redis.call('HGET', record, 'owner')
@@ -39,7 +42,7 @@ local function finish(from, to, errorJson)
   redis.call('ZADD', prefix .. ':ended', now, id)
   redis.call('HINCRBY', prefix .. ':counters', to, 1)
   redis.call('DEL', prefix .. ':checkpoint:' .. id)
-  emit('type', 'done', 'status', to)
+  emit('done', 'status', to)
   redis.call('EXPIRE', prefix .. ':events:' .. id, ${eventsRetentionSeconds})
 end
 local function ended(status) return status == 'succeeded' or status == 'failed' or status == 'canceled' end
@@ -67,31 +70,34 @@ end
 index(ARGV[9])
 index(ARGV[9], 'queued', true)
 redis.call('HINCRBY', prefix .. ':counters', 'created', 1)
-emit('type', 'status', 'status', 'queued')
+emit('status', 'status', 'queued')
 return {'created', ''}`,
 
-  // ARGV[4] worker id, [5] the error of an expired job, JSON
+  // ARGV[4] worker id, [5] the error of an expired job, JSON. Answers with what came of it and the record as it is then.
   easelStart: `${preamble}
-local status = redis.call('HGET', record, 'status')
-if not status then return 'missing' end
-if ended(status) then return 'ended' end
-if redis.call('HGET', record, 'cancel_requested_at') then finish(status, 'canceled') return 'canceled' end
-if status == 'queued' then
-  local expires = redis.call('HGET', record, 'expires_at')
-  if expires and tonumber(now) > tonumber(expires) then finish('queued', 'failed', ARGV[5]) return 'expired' end
-  move('queued', 'running')
-  redis.call('HSET', record, 'started_at', now)
-  emit('type', 'status', 'status', 'running')
+local function start()
+  local status = redis.call('HGET', record, 'status')
+  if not status then return 'missing' end
+  if ended(status) then return 'ended' end
+  if redis.call('HGET', record, 'cancel_requested_at') then finish(status, 'canceled') return 'canceled' end
+  if status == 'queued' then
+    local expires = redis.call('HGET', record, 'expires_at')
+    if expires and tonumber(now) > tonumber(expires) then finish('queued', 'failed', ARGV[5]) return 'expired' end
+    move('queued', 'running')
+    redis.call('HSET', record, 'started_at', now)
+    emit('status', 'status', 'running')
+  end
+  redis.call('HSET', record, 'worker', ARGV[4])
+  redis.call('HINCRBY', record, 'runs', 1)
+  return 'running'
 end
-redis.call('HSET', record, 'worker', ARGV[4])
-redis.call('HINCRBY', record, 'runs', 1)
-return 'running'`,
+return {start(), redis.call('HGETALL', record)}`,
 
   // ARGV[4] step, [5] total
   easelProgress: `${preamble}
 if redis.call('HGET', record, 'status') ~= 'running' then return 0 end
 redis.call('HSET', record, 'step', ARGV[4], 'total', ARGV[5])
-emit('type', 'progress', 'step', ARGV[4], 'total', ARGV[5])
+emit('progress', 'step', ARGV[4], 'total', ARGV[5])
 return 1`,
 
   // ARGV[4] step, [5] image, [6] data URL. Only the latest preview of an image stays in the stream.
@@ -102,7 +108,7 @@ local before = redis.call('HGET', record, field)
 if before then redis.call('XDEL', prefix .. ':events:' .. id, before) end
 local entry = redis.call('XADD', prefix .. ':events:' .. id, 'MAXLEN', '~', 1000, '*', 'type', 'preview', 'step', ARGV[4], 'image', ARGV[5], 'data_url', ARGV[6])
 redis.call('HSET', record, field, entry)
-redis.call('PUBLISH', prefix .. ':wake', id)
+wake('preview')
 return 1`,
 
   // ARGV[4] status, [5…] fields of the end

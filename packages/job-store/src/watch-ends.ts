@@ -9,10 +9,10 @@ export function watchEnds(store: JobStore, onEnd: OnEnd): JobStore {
   return {
     ...store,
     async start(id, workerId) {
-      const result = await store.start(id, workerId)
-      if (result === 'canceled') onEnd('canceled')
-      if (result === 'expired') onEnd('failed', 'expired')
-      return result
+      const started = await store.start(id, workerId)
+      if (started.result === 'canceled') onEnd('canceled')
+      if (started.result === 'expired') onEnd('failed', 'expired')
+      return started
     },
     async end(id, end) {
       const result = await store.end(id, end)

@@ -50,12 +50,19 @@ describe('the api as a whole', () => {
     expect(preflight.headers.get('access-control-allow-origin')).toBe('*')
     expect(preflight.headers.get('access-control-allow-headers')).toBe('x-own,content-type')
     expect(preflight.headers.get('access-control-allow-methods')).toContain('POST')
-    for (const response of [await api.get('/v1/jobs/x'), await api.post('/v1/jobs', {}), await api.get('/livez')]) {
+    const origin = { headers: { Origin: headers.Origin } }
+    for (const response of [
+      await api.get('/v1/jobs/x', origin),
+      await api.post('/v1/jobs', {}, origin.headers),
+      await api.get('/livez', origin),
+    ]) {
       expect(response.headers.get('access-control-allow-origin')).toBe('*')
       expect(response.headers.get('access-control-allow-credentials')).toBeNull()
       const exposed = response.headers.get('access-control-expose-headers')?.split(',')
       expect(exposed).toEqual(expect.arrayContaining(['Location', 'Retry-After', 'ETag', 'RateLimit', 'Idempotency-Replayed']))
     }
+    // A cache must not give a page what it kept of an answer that was not for one.
+    expect((await api.get('/livez')).headers.get('vary')).toContain('Origin')
   })
 
   test('with a list of origins only those are let in', async () => {

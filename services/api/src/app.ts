@@ -3,7 +3,6 @@
  * connection and no port. Runs in the api process; tests call it with the same dependencies.
  */
 import { OpenAPIHono } from '@hono/zod-openapi'
-import { cors } from 'hono/cors'
 import { methodNotAllowed } from 'hono/method-not-allowed'
 import { requestId } from 'hono/request-id'
 import type { Api, AppDeps, AppEnv } from './app-deps.ts'
@@ -14,6 +13,7 @@ import { falRoutes } from './dialects/fal/fal-routes.ts'
 import { openAiRoutes } from './dialects/openai/openai-routes.ts'
 import { replicateRoutes } from './dialects/replicate/replicate-routes.ts'
 import { apiKeys } from './middleware/api-keys.ts'
+import { corsWhereAsked } from './middleware/cors-where-asked.ts'
 import { refuseInvalid } from './middleware/problem.ts'
 import { rateLimit } from './middleware/rate-limit.ts'
 import { requestLog } from './middleware/request-log.ts'
@@ -35,21 +35,6 @@ export interface AppOptions {
   eventHeartbeatMs?: number
 }
 
-const exposedHeaders = [
-  'Location',
-  'Retry-After',
-  'ETag',
-  'Link',
-  'Preference-Applied',
-  'RateLimit',
-  'RateLimit-Policy',
-  'Idempotency-Replayed',
-  'X-Request-Id',
-  'X-Should-Retry',
-  'X-Fal-Request-Id',
-  'X-Fal-Request-Timeout-Type',
-]
-
 export function createApp(deps: AppDeps, { eventHeartbeatMs }: AppOptions = {}): Api {
   const { config, logger } = deps
   const app: Api = new OpenAPIHono<AppEnv>({ defaultHook: refuseInvalid })
@@ -60,7 +45,7 @@ export function createApp(deps: AppDeps, { eventHeartbeatMs }: AppOptions = {}):
   app.use(requestLog(logger))
   app.use(requestMetrics(deps.metrics))
   app.use(requestTrace(deps.tracing))
-  app.use(cors({ origin: config.CORS_ORIGINS.includes('*') ? '*' : config.CORS_ORIGINS, exposeHeaders: exposedHeaders, maxAge: 600 }))
+  app.use(corsWhereAsked(config.CORS_ORIGINS))
   app.use(apiKeys(config.API_KEYS))
   if (config.RATE_LIMIT !== undefined) {
     const { RATE_LIMIT: limit, QUEUE_PREFIX: prefix, TRUSTED_PROXIES: trustedProxies } = config

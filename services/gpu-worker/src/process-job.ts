@@ -74,16 +74,17 @@ async function processJob(deps: ProcessJobDeps, job: Job<GenerateJobData>, token
 
   // 1. Start, unless it has ended, was canceled or came too late
   const started = await store.start(id, workerId)
-  const record = started === 'missing' ? undefined : await store.get(id)
-  const logger = deps.logger.child({ jobId: id, requestId: record?.requestId })
-  if (started === 'expired') {
-    logger.info({ status: 'failed', code: started }, 'job ended')
+  const requestId = started.result === 'missing' ? undefined : started.record.requestId
+  const logger = deps.logger.child({ jobId: id, requestId })
+  if (started.result === 'expired') {
+    logger.info({ status: 'failed', code: started.result }, 'job ended')
     throw new UnrecoverableError(jobErrorTable.expired.message)
   }
-  if (started !== 'running' || record === undefined) {
-    logger.info({ status: started }, 'job is not to be run')
-    return started
+  if (started.result !== 'running') {
+    logger.info({ status: started.result }, 'job is not to be run')
+    return started.result
   }
+  const { record } = started
   const { input, runs, strikes } = record
   const waitMs = Math.max(0, (record.startedAt ?? now()) - record.createdAt)
   const prompts = deps.logPrompts ? { prompt: input.prompt, negative_prompt: input.negative_prompt } : {}
@@ -107,8 +108,9 @@ async function processJob(deps: ProcessJobDeps, job: Job<GenerateJobData>, token
 
     // 3. Store them
     const uploadAt = now()
+    const told = reporter.flush()
     written = await tracing.span('upload', {}, () => storeImages(deps, record, result, signal, logger))
-    await reporter.flush()
+    await told
 
     // 4. Claim the end
     metrics.observePhases(result.timings)
@@ -154,7 +156,8 @@ async function generate(deps: ProcessJobDeps, record: JobRecord, callId: string,
   const { store, engine } = deps
   const { signal, stopped, reporter, logger } = context
   const params = toEngineParams(record.input)
-  let resume = await loadCheckpoint(store, record.id, logger)
+  // What has begun for the first time was not handed over by anyone.
+  let resume = record.runs === 1 ? undefined : await loadCheckpoint(store, record.id, logger)
   let exclusive = record.strikes > 0
   let fresh = false
 

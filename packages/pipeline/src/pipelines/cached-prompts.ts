@@ -1,7 +1,7 @@
 /**
  * Prompts to embeddings by way of the cache: each prompt is read on its own, once, whoever asks for it.
  *
- * Invariant: the rows are those of embedPrompts for the whole list. Knows nothing about guidance. Runs in the engine process.
+ * Invariant: the rows are those of embedPrompts for the whole list; nobody writes to them, they may be the cache's own. Knows nothing about guidance. Runs in the engine process.
  */
 import type { Engine } from '../batching/engine.ts'
 import { concatRows } from '../tensor/rows.ts'
@@ -27,5 +27,7 @@ export async function embedCached(pipe: CachingPipeline, texts: PromptTexts, opt
     return engine.promptCache.get(key, encoders, pin, () => engine.withMemory('text encoding', () => embedPrompts(pipe, row, options)))
   })
   const all = await Promise.all(prompts)
+  const [only] = all
+  if (all.length === 1 && only !== undefined) return only
   return { embeds: concatRows(all.map(({ embeds }) => embeds)), pooled: concatRows(all.map(({ pooled }) => pooled)) }
 }

@@ -14,14 +14,15 @@ function roundOf(tensor: Tensor): Round {
   return tensor.dtype === 'float16' ? (value) => roundToFloat16(Math.fround(value)) : Math.fround
 }
 
-/** uncond + scale × (cond − uncond). */
+/** uncond + scale × (cond − uncond). A plain loop: every guided request runs it at every step, and a callback for each value is slow. */
 export function guide(uncond: Tensor, cond: Tensor, scale: number): Tensor {
   const round = roundOf(cond)
   const factor = Math.fround(scale)
-  const data = cond.data.map((value, index) => {
+  const data = new Float32Array(cond.numel)
+  for (let index = 0; index < data.length; index++) {
     const base = uncond.data[index] as number
-    return round(base + round(factor * round(value - base)))
-  })
+    data[index] = round(base + round(factor * round((cond.data[index] as number) - base)))
+  }
   return new Tensor(data, cond.dims, cond.dtype)
 }
 

@@ -26,7 +26,7 @@ import { VaeImageProcessor } from '../tensor/image-processor.ts'
 import type { Rgb8Image } from '../tensor/image-processor.ts'
 import { Generator, randnTensor } from '../tensor/random-normal.ts'
 import type { GeneratorState } from '../tensor/random-normal.ts'
-import { concatRows, repeatRows, rowsOf, sliceRows, viewRows } from '../tensor/rows.ts'
+import { concatRows, repeatRows, rowsOf, sliceRows } from '../tensor/rows.ts'
 import { Tensor } from '../tensor/tensor.ts'
 import type { TensorDtype } from '../tensor/tensor.ts'
 import type { Tokenizer } from '../tokenizers/tokenizer.ts'
@@ -306,14 +306,14 @@ export class StableDiffusion3Pipeline implements CallState {
     expectDims('pooledPromptEmbeds', positive.pooled, [call.batch, pooled_projection_dim])
     const embeds = repeatRows(positive.embeds, call.numImagesPerPrompt)
     const pooled = repeatRows(positive.pooled, call.numImagesPerPrompt)
-    if (!this.doClassifierFreeGuidance) return { embeds, pooled }
+    if (!this.doClassifierFreeGuidance) return { embeds: concatRows(embeds), pooled: concatRows(pooled) }
     // The negative prompt never skips CLIP layers.
     const negative = call.negativeEmbeddings ?? (await embedCached(this, call.negativeTexts, { ...options, clipSkip: 0 }))
     expectDims('negativePromptEmbeds', negative.embeds, positive.embeds.dims)
     expectDims('negativePooledPromptEmbeds', negative.pooled, positive.pooled.dims)
     return {
-      embeds: concatRows([repeatRows(negative.embeds, call.numImagesPerPrompt), embeds]),
-      pooled: concatRows([repeatRows(negative.pooled, call.numImagesPerPrompt), pooled]),
+      embeds: concatRows([...repeatRows(negative.embeds, call.numImagesPerPrompt), ...embeds]),
+      pooled: concatRows([...repeatRows(negative.pooled, call.numImagesPerPrompt), ...pooled]),
     }
   }
 
@@ -392,10 +392,10 @@ export class StableDiffusion3Pipeline implements CallState {
   async predictNoise(call: GenerateCall, latents: Tensor, step: number, timestep: number, embeddings: Embeddings): Promise<Tensor> {
     const rows = rowsOf(latents)
     const guided = this.isGuided(call, step)
-    // Views, so that the batcher sees the same memory at every step and leaves the rows where they are.
+    // Always the same memory, so that the batcher leaves the rows where they are.
     const total = rowsOf(embeddings.embeds)
-    const embeds = guided ? embeddings.embeds : viewRows(embeddings.embeds, total - rows, total)
-    const pooled = guided ? embeddings.pooled : viewRows(embeddings.pooled, total - rows, total)
+    const embeds = guided ? embeddings.embeds : sliceRows(embeddings.embeds, total - rows, total)
+    const pooled = guided ? embeddings.pooled : sliceRows(embeddings.pooled, total - rows, total)
     const prediction = await this.transformer.forward(
       {
         hiddenStates: guided ? concatRows([latents, latents]) : latents,

@@ -1,11 +1,11 @@
 /**
  * Tensors as stacks of rows along the first axis: joining, cutting and repeating them.
  *
- * Invariant: results are new tensors that share no memory with their inputs, but for viewRows. Knows nothing about what a row means.
+ * Invariant: as in torch, joining copies and cutting does not. Knows nothing about what a row means.
  */
 import { Tensor } from './tensor.ts'
 
-/** Rows of all tensors, in order. Dims after the first must agree; one float32 part makes the result float32, as in torch. */
+/** A copy of the rows of all tensors, in order. Dims after the first must agree; one float32 part makes the result float32, as in torch. */
 export function concatRows(parts: readonly Tensor[]): Tensor {
   const first = parts[0]
   if (first === undefined) throw new RangeError('Expected at least one tensor to concatenate, got none')
@@ -27,25 +27,17 @@ export function concatRows(parts: readonly Tensor[]): Tensor {
   return new Tensor(data, [rows, ...first.dims.slice(1)], dtype)
 }
 
-/** Rows `from` up to but without `to`. */
+/** Rows `from` up to but without `to`, in the tensor's own memory. */
 export function sliceRows(tensor: Tensor, from: number, to: number): Tensor {
-  const length = tensor.numel / rowsOf(tensor)
-  return new Tensor(tensor.data.slice(from * length, to * length), [to - from, ...tensor.dims.slice(1)], tensor.dtype)
-}
-
-/** As sliceRows, in the tensor's own memory. */
-export function viewRows(tensor: Tensor, from: number, to: number): Tensor {
   const length = tensor.numel / rowsOf(tensor)
   return new Tensor(tensor.data.subarray(from * length, to * length), [to - from, ...tensor.dims.slice(1)], tensor.dtype)
 }
 
-/** Each row `count` times, copies side by side: a, a, b, b. */
-export function repeatRows(tensor: Tensor, count: number): Tensor {
-  if (count === 1) return tensor.clone()
-  const rows = rowsOf(tensor)
-  return concatRows(
-    Array.from({ length: rows * count }, (_, index) => sliceRows(tensor, Math.floor(index / count), Math.floor(index / count) + 1)),
-  )
+/** Each row `count` times, side by side: a, a, b, b. Parts for concatRows, in the tensor's own memory. */
+export function repeatRows(tensor: Tensor, count: number): Tensor[] {
+  if (count === 1) return [tensor]
+  const rows = Array.from({ length: rowsOf(tensor) }, (_, row) => sliceRows(tensor, row, row + 1))
+  return rows.flatMap((row) => Array.from({ length: count }, () => row))
 }
 
 /** Length of the first axis. */

@@ -146,6 +146,23 @@ describe('waiting for the end', () => {
     expect(await follower.waitForEnd(id, { timeoutMs: 0 })).toMatchObject({ id, status: 'succeeded' })
   })
 
+  test('progress wakes followers, and nobody who waits for the end', async () => {
+    const id = await createJob()
+    let looks = 0
+    const counting: JobStore = { ...store, status: (jobId) => (looks++, store.status(jobId)) }
+    const own = createJobFollower({ store: counting, subscriber, pollIntervalMs: 20_000 })
+    const events = read(id, '0', own)
+    const waiting = own.waitForEnd(id, { timeoutMs: 20_000 })
+    await store.start(id, 'w')
+    for (let step = 1; step <= 5; step++) await store.progress(id, step, 5)
+    await store.end(id, { status: 'succeeded' })
+    expect(await waiting).toMatchObject({ status: 'succeeded' })
+    expect((await events).length).toBe(8)
+    // At once, when the subscription stands, and at the end.
+    expect(looks).toBeLessThanOrEqual(3)
+    await own.close()
+  })
+
   test('nothing comes when the time is over, the signal aborts or the job does not exist', async () => {
     const id = await createJob()
     expect(await follower.waitForEnd(id, { timeoutMs: 30 })).toBeUndefined()

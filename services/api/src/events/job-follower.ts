@@ -41,20 +41,22 @@ export function isEventId(text: string): boolean {
 
 export function createJobFollower({ store, subscriber, pollIntervalMs = 3000, onError = () => {} }: JobFollowerOptions): JobFollower {
   const channel = store.keys.wakeChannel
-  const waiters = new Map<string, Set<Waiter>>()
+  const waiters = new Map<string, Set<JobWaiter>>()
   const closing = new AbortController()
 
-  const wake = (id: string): void => waiters.get(id)?.forEach((waiter) => waiter.wake())
-  const wakeAll = (): void => waiters.forEach((_, id) => wake(id))
-  const onMessage = (from: string, id: string): void => {
-    if (from === channel) wake(id)
+  const wakeAll = (): void => waiters.forEach((ofJob) => ofJob.forEach((waiter) => waiter.wake()))
+  const onMessage = (from: string, message: string): void => {
+    if (from !== channel) return
+    const [event, id = ''] = message.split(' ')
+    for (const waiter of waiters.get(id) ?? []) if (event === 'done' || !waiter.forEnd) waiter.wake()
   }
   // After a reconnect: what was published meanwhile is lost.
   subscriber.on('message', onMessage).on('ready', wakeAll)
   subscriber.subscribe(channel).then(wakeAll, onError)
 
-  function addWaiter(id: string): Waiter & Disposable {
-    const waiter = createWaiter()
+  /** `forEnd`: woken by the end alone. */
+  function addWaiter(id: string, { forEnd = false } = {}): JobWaiter & Disposable {
+    const waiter = { ...createWaiter(), forEnd }
     const ofJob = waiters.get(id) ?? new Set()
     waiters.set(id, ofJob.add(waiter))
     return {
@@ -114,18 +116,23 @@ export function createJobFollower({ store, subscriber, pollIntervalMs = 3000, on
     }
   }
 
+  async function readEnded(id: string): Promise<JobRecord | undefined | 'not ended'> {
+    const status = await store.status(id)
+    return status === undefined || isEnded(status) ? await store.get(id) : 'not ended'
+  }
+
   async function waitForEnd(
     id: string,
     { timeoutMs, signal }: { timeoutMs: number; signal?: AbortSignal },
   ): Promise<JobRecord | undefined> {
-    using waiter = addWaiter(id)
+    using waiter = addWaiter(id, { forEnd: true })
     const stopped = signal === undefined ? closing.signal : AbortSignal.any([signal, closing.signal])
     const deadline = performance.now() + timeoutMs
     for (;;) {
       const leftMs = deadline - performance.now()
-      const read = store.get(id)
+      const read = readEnded(id)
       const found = leftMs > 0 ? await attempt(read, id) : { value: await read }
-      if (found !== undefined && (found.value === undefined || isEnded(found.value.status))) return found.value
+      if (found !== undefined && found.value !== 'not ended') return found.value
       if (leftMs <= 0 || stopped.aborted) return undefined
       await waiter.wait(Math.min(pollIntervalMs, leftMs), stopped)
     }
@@ -143,6 +150,10 @@ export function createJobFollower({ store, subscriber, pollIntervalMs = 3000, on
       if (subscriber.status === 'ready') await attempt(subscriber.unsubscribe(channel))
     },
   }
+}
+
+interface JobWaiter extends Waiter {
+  readonly forEnd: boolean
 }
 
 interface Waiter {

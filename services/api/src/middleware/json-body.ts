@@ -12,11 +12,16 @@ const jsonType = /^application\/json\s*(;\s*charset\s*=\s*"?utf-8"?\s*)?$/i
 
 /** For the `middleware` of a route with a body. `maxBytes`: largest body, counted on what arrives. */
 export function jsonBody(maxBytes: number): MiddlewareHandler<AppEnv>[] {
-  const limit = bodyLimit({
-    maxSize: maxBytes,
-    onError: () => {
-      throw new ProblemError('body_too_large', `Expected at most ${maxBytes} bytes.`)
-    },
+  const refuse = (): never => {
+    throw new ProblemError('body_too_large', `Expected at most ${maxBytes} bytes.`)
+  }
+  const countingLimit = bodyLimit({ maxSize: maxBytes, onError: refuse })
+  const limit = createMiddleware<AppEnv>(async function limitBody(c, next) {
+    const length = c.req.header('Content-Length')
+    // The server reads no more than was announced. Counting costs a second request object with a stream.
+    if (length === undefined || c.req.header('Transfer-Encoding') !== undefined) return await countingLimit(c, next)
+    if (Number(length) > maxBytes) refuse()
+    await next()
   })
   const parse = createMiddleware<AppEnv>(async function parseJsonBody(c, next) {
     const type = c.req.header('Content-Type')
@@ -27,8 +32,10 @@ export function jsonBody(maxBytes: number): MiddlewareHandler<AppEnv>[] {
     if (encoding.trim().toLowerCase() !== 'identity') {
       throw new ProblemError('unsupported_media_type', `Expected a body without Content-Encoding, got ${encoding}.`)
     }
-    // The framework keeps the bytes; what it decodes later is known to be well-formed by then.
-    parseJson(decode(await c.req.arrayBuffer()))
+    const text = decode(await c.req.arrayBuffer())
+    parseJson(text)
+    // Where the framework keeps what it has read, as promises. From the bytes it would make a response to decode them a second time.
+    c.req.bodyCache.text = Promise.resolve(text) as unknown as string
     await next()
   })
   return [limit, parse]

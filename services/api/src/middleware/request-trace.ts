@@ -11,7 +11,7 @@ export function requestTrace(tracing: Tracing) {
     if (untracedPaths.has(c.req.path)) return await next()
     const { method } = c.req
     const attributes = { 'http.request.method': method, 'url.path': c.req.path }
-    const { traceparent, tracestate } = c.req.header()
+    const [traceparent, tracestate] = [c.req.header('traceparent'), c.req.header('tracestate')]
     const headers = { ...(traceparent === undefined ? {} : { traceparent }), ...(tracestate === undefined ? {} : { tracestate }) }
     await tracing.span(method, { kind: 'server', attributes, headers }, async (span) => {
       await next()

@@ -107,7 +107,7 @@ async function setUp(options: StartApiOptions = {}): Promise<Setup> {
   const { store } = api.worker
   const process = async (id: string): Promise<void> => {
     const record = await store.get(id)
-    if (record === undefined || (await store.start(id, 'w')) !== 'running') return
+    if (record === undefined || (await store.start(id, 'w')).result !== 'running') return
     await api.deps.outbox.add(record, 'started')
     await store.progress(id, 1, 20)
     await api.deps.outbox.add(record, 'progress')
