@@ -278,6 +278,8 @@ function toSessionOptions(options: OnnxSessionOptions): InferenceSession.Session
     ),
     // Errors only: the warnings about nodes left on the CPU are expected and many.
     logSeverityLevel: 3,
+    // Every session has threads of its own. Between two runs they would go on spinning and take the cores from the next session.
+    extra: { session: { force_spinning_stop: '1' } },
     ...(options.intraOpNumThreads === undefined ? {} : { intraOpNumThreads: options.intraOpNumThreads }),
   }
 }

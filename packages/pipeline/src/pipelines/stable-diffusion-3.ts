@@ -13,6 +13,7 @@ import type { BatchingOptions } from '../batching/engine.ts'
 import type { EngineStats } from '../batching/engine-stats.ts'
 import type { AutoencoderKL } from '../models/autoencoder-kl.ts'
 import type { ClipTextEncoder } from '../models/clip-text-encoder.ts'
+import { defaultCpuThreads } from '../models/cpu-threads.ts'
 import { resolveDevice } from '../models/device.ts'
 import type { Device, ResolvedDevice } from '../models/device.ts'
 import { ClosedError } from '../models/onnx-session.ts'
@@ -53,7 +54,7 @@ export interface FromPretrainedOptions {
   readonly dtype?: TensorDtype
   /** Parts to use instead of the folder's; null leaves an optional one out. They stay open when the pipeline is closed. Default none. */
   readonly components?: ComponentOverrides
-  /** Threads of one run on the CPU, from 1. Default: the number of physical cores. */
+  /** Threads of one run on the CPU, from 1. Default: one for each physical core that the process may use. */
   readonly intraOpNumThreads?: number
   /** How requests share the model. A transformer given in `components` keeps its own limit and policy. Default: see each field. */
   readonly batching?: BatchingOptions
@@ -157,7 +158,8 @@ export class StableDiffusion3Pipeline implements CallState {
     const resolved = resolveModel(model, options.modelsDir)
     const defaultsOfModel = await readDefaults(resolved)
     const device = await resolveDevice(options.device, options.deviceId)
-    const session = { provider: device.provider, deviceId: options.deviceId, intraOpNumThreads: options.intraOpNumThreads }
+    const { deviceId, intraOpNumThreads = defaultCpuThreads() } = options
+    const session = { provider: device.provider, deviceId, intraOpNumThreads }
     const loaded = await loadSd3Components(resolved.folder, session, options.components, options.batching)
     const { transformer, vae } = loaded.components
     if (dtype !== undefined && transformer.dtype !== dtype) {
@@ -182,12 +184,7 @@ export class StableDiffusion3Pipeline implements CallState {
     }
     const cacheDir = options.batching?.cacheDir
     if (cacheDir !== undefined)
-      pipe.engine.keepStepTimes(cacheDir, async () => [
-        await pipe.modelHash(),
-        device.provider,
-        options.deviceId,
-        options.intraOpNumThreads,
-      ])
+      pipe.engine.keepStepTimes(cacheDir, async () => [await pipe.modelHash(), device.provider, deviceId, intraOpNumThreads])
     return pipe
   }
 

@@ -1,0 +1,22 @@
+/** How many threads a run on the CPU gets when nobody says. */
+import { readdirSync, readFileSync } from 'node:fs'
+import { availableParallelism } from 'node:os'
+
+/**
+ * One for each physical core, and no more than this process may use. ONNX Runtime's own choice counts the cores of the machine, whatever a
+ * container is given, and binds each thread to a core, where it waits whenever another process runs there.
+ */
+export function defaultCpuThreads(): number {
+  return Math.max(1, Math.min(physicalCores(), availableParallelism()))
+}
+
+/** Infinity where the system does not say: everywhere but on Linux. */
+function physicalCores(): number {
+  const folder = '/sys/devices/system/cpu'
+  try {
+    const cpus = readdirSync(folder).filter((name) => /^cpu\d+$/.test(name))
+    return new Set(cpus.map((cpu) => readFileSync(`${folder}/${cpu}/topology/core_cpus_list`, 'utf8'))).size
+  } catch {
+    return Infinity
+  }
+}
