@@ -4,7 +4,7 @@ import { Tensor } from '../tensor/tensor.ts'
 import { OutOfMemoryError } from './out-of-memory.ts'
 import type { PackedRows } from './row-buffers.ts'
 import { StepBatcher } from './step-batcher.ts'
-import type { StepBatcherOptions, StepContext, StepInput, StepRunner } from './step-batcher.ts'
+import type { StepBatcherOptions, StepContext, StepRow, StepRunner } from './step-batcher.ts'
 
 /** Gives latent + timestep + first value of the embeddings. */
 class Adding implements StepRunner {
@@ -28,16 +28,17 @@ class Adding implements StepRunner {
   }
 }
 
-function input(rows: number, value: number, side = 2): StepInput {
-  return {
-    hiddenStates: new Tensor(new Float32Array(rows * side * side).fill(value), [rows, 1, side, side]),
-    timestep: new Float32Array(rows).fill(100),
-    encoderHiddenStates: new Tensor(
-      Float32Array.from({ length: rows * 6 }, (_, index) => 1000 * (1 + Math.floor(index / 6))),
-      [rows, 3, 2],
-    ),
-    pooledProjections: new Tensor(new Float32Array(rows * 2), [rows, 2]),
-  }
+function input(rows: number, value: number, side = 2): StepRow[] {
+  return Array.from({ length: rows }, (_, row) => ({
+    hiddenStates: new Tensor(new Float32Array(side * side).fill(value), [1, 1, side, side]),
+    timestep: 100,
+    encoderHiddenStates: new Tensor(new Float32Array(6).fill(1000 * (1 + row)), [1, 3, 2]),
+    pooledProjections: new Tensor(new Float32Array(2), [1, 2]),
+  }))
+}
+const promptOf = ([row]: StepRow[]) => {
+  const { encoderHiddenStates, pooledProjections } = row as StepRow
+  return { encoderHiddenStates, pooledProjections }
 }
 const context = (rest: Partial<StepContext> = {}): StepContext => ({ arrivedAtMs: 0, remainingRows: 1, ...rest })
 
@@ -78,7 +79,7 @@ describe('calls that wait together', () => {
   it('go only with rows of their timestep where the graph takes one for all', async () => {
     runner.takesOneTimestep = true
     const batcher = createBatcher()
-    const mixed = { ...input(2, 1), timestep: new Float32Array([100, 200]) }
+    const mixed = input(2, 1).map((row, index) => ({ ...row, timestep: 100 * (1 + index) }))
     const [a, b] = await Promise.all([batcher.forward(mixed), batcher.forward(input(1, 3))])
     expect(runner.runs.toSorted((a, b) => a - b)).toEqual([1, 2])
     expect([a.data[0], a.data[4], b.data[0]]).toEqual([1101, 2201, 1103])
@@ -90,7 +91,7 @@ describe('prompt rows', () => {
     const batcher = createBatcher()
     const copied = () => [...batcher.buffers.values()].reduce((sum, { copiedPrompts }) => sum + copiedPrompts, 0)
     const [a, b] = [input(2, 1), input(2, 2)]
-    const step = (...calls: StepInput[]) => Promise.all(calls.map((call) => batcher.forward(call, context())))
+    const step = (...calls: StepRow[][]) => Promise.all(calls.map((call) => batcher.forward(call, context())))
     await step(a, b)
     expect(copied()).toBe(4)
     await step(a, b)
@@ -101,11 +102,20 @@ describe('prompt rows', () => {
     expect([...(alone as Tensor).data]).toEqual([1102, 1102, 1102, 1102, 2102, 2102, 2102, 2102])
   })
 
+  it('of two requests with the same prompt are copied once, whoever of them goes on', async () => {
+    const batcher = createBatcher()
+    const a = input(1, 1)
+    const b = input(1, 2).map((row) => ({ ...row, ...promptOf(a) }))
+    await batcher.forward(a, context())
+    expect((await batcher.forward(b, context())).data[0]).toBe(1102)
+    expect([...batcher.buffers.values()][0]?.copiedPrompts).toBe(1)
+  })
+
   it('of a caller that says nothing about its request are copied every time: it may write to them', async () => {
     const batcher = createBatcher()
     const call = input(1, 1)
     await batcher.forward(call)
-    call.encoderHiddenStates.data[0] = 5
+    for (const { encoderHiddenStates } of call) encoderHiddenStates.data[0] = 5
     expect((await batcher.forward(call)).data[0]).toBe(106)
   })
 })
@@ -159,10 +169,11 @@ it('another failure of a run ends the calls in it, and the next ones run', async
 
 it('rows that do not belong together are refused by name', async () => {
   const batcher = createBatcher()
-  await expect(batcher.forward({ ...input(2, 1), timestep: new Float32Array(3) })).rejects.toThrow(
-    'Expected 2 timesteps, one per row, got 3',
-  )
-  await expect(batcher.forward({ ...input(2, 1), pooledProjections: new Tensor(new Float32Array(2), [1, 2]) })).rejects.toThrow(
-    'Expected pooledProjections of 2 rows, got 1',
+  const [row] = input(1, 1) as [StepRow]
+  const both = { ...row, hiddenStates: new Tensor(new Float32Array(8), [2, 1, 2, 2]) }
+  await expect(batcher.forward([])).rejects.toThrow('Expected at least one row, got none')
+  await expect(batcher.forward([both])).rejects.toThrow('Expected hiddenStates of one row, got dims [2, 1, 2, 2]')
+  await expect(batcher.forward([row, ...input(1, 1, 4)])).rejects.toThrow(
+    'Expected hiddenStates of dims [1, 1, 2, 2], as in the first row, got [1, 1, 4, 4]',
   )
 })

@@ -15,8 +15,8 @@
  * Invariant: a row comes out as it would alone, whoever runs beside it; a step runs only rows that are still wanted.
  * Knows nothing about prompts, guidance, schedulers or sessions: rows in, rows out. Runs in the engine process.
  */
-import { concatRows, rowsOf, sliceRows } from '../tensor/rows.ts'
-import { Tensor } from '../tensor/tensor.ts'
+import { concatRows } from '../tensor/rows.ts'
+import { equalDims, Tensor } from '../tensor/tensor.ts'
 import type { TensorDtype } from '../tensor/tensor.ts'
 import { batchPolicies, selectBatch } from './batch-policy.ts'
 import type { BatchPolicy, BatchPolicyName, BatchShare, WaitingCall } from './batch-policy.ts'
@@ -52,14 +52,15 @@ export interface RowDims {
   readonly embeds: readonly number[]
 }
 
-export interface StepInput {
-  /** (batch, in_channels, height / 8, width / 8) */
+/** One row of a call. Rows may show the same memory: latents with and without guidance, a prompt of several pictures or requests. */
+export interface StepRow {
+  /** (1, in_channels, height / 8, width / 8) */
   readonly hiddenStates: Tensor
-  /** One per row, 0 to 1000. */
-  readonly timestep: Float32Array
-  /** (batch, sequence, joint_attention_dim) */
+  /** 0 to 1000. */
+  readonly timestep: number
+  /** (1, sequence, joint_attention_dim) */
   readonly encoderHiddenStates: Tensor
-  /** (batch, pooled_projection_dim) */
+  /** (1, pooled_projection_dim) */
   readonly pooledProjections: Tensor
 }
 
@@ -93,7 +94,7 @@ export interface StepRecord {
 interface StepCall extends WaitingCall {
   /** Key of its times and buffers: its shape, without what else has to agree. */
   readonly size: string
-  readonly input: StepInput
+  readonly input: readonly StepRow[]
   readonly context: StepContext | undefined
   readonly dims: RowDims
   readonly cameAtMs: number
@@ -130,13 +131,10 @@ export class StepBatcher {
     this.profile = new BatchProfile({ maxRows: Math.min(options.maxBatchRows ?? Infinity, runner.fixedRows ?? Infinity) })
   }
 
-  /** Predicted velocity of each row: dims of hiddenStates. */
-  async forward(input: StepInput, context?: StepContext): Promise<Tensor> {
-    const { timestep } = input
-    if (this.runner.takesOneTimestep && timestep.some((value) => value !== timestep[0])) {
-      const rows = Array.from(timestep, (_, row) => this.forward(rowOf(input, row), context))
-      return concatRows(await Promise.all(rows))
-    }
+  /** Predicted velocity of each row: (rows, in_channels, height / 8, width / 8). All rows of a call have the same dims. */
+  async forward(input: readonly StepRow[], context?: StepContext): Promise<Tensor> {
+    if (this.runner.takesOneTimestep && input.some(({ timestep }) => timestep !== input[0]?.timestep))
+      return concatRows(await Promise.all(input.map((row) => this.forward([row], context))))
     return new Promise((resolve, reject) => {
       this.waiting.push(this.toCall(input, context, resolve, reject))
       this.schedule()
@@ -224,14 +222,13 @@ export class StepBatcher {
     return buffers
   }
 
-  toCall(input: StepInput, context: StepContext | undefined, resolve: StepCall['resolve'], reject: StepCall['reject']): StepCall {
-    const { hiddenStates, timestep, encoderHiddenStates, pooledProjections } = input
-    const rows = rowsOf(hiddenStates)
-    if (timestep.length !== rows) throw new RangeError(`Expected ${rows} timesteps, one per row, got ${timestep.length}`)
-    for (const [name, tensor] of Object.entries({ encoderHiddenStates, pooledProjections }))
-      if (rowsOf(tensor) !== rows) throw new RangeError(`Expected ${name} of ${rows} rows, got ${rowsOf(tensor)}`)
-    const [, channels = 0, height = 0, width = 0] = hiddenStates.dims
-    const [, tokens = 0, tokenWidth = 0] = encoderHiddenStates.dims
+  toCall(input: readonly StepRow[], context: StepContext | undefined, resolve: StepCall['resolve'], reject: StepCall['reject']): StepCall {
+    const [first] = input
+    if (first === undefined) throw new RangeError('Expected at least one row, got none')
+    for (const row of input) assertSameDims(row, first)
+    const rows = input.length
+    const [, channels = 0, height = 0, width = 0] = first.hiddenStates.dims
+    const [, tokens = 0, tokenWidth = 0] = first.encoderHiddenStates.dims
     const cameAtMs = performance.now()
     const dims = { latents: [channels, height, width], embeds: [tokens, tokenWidth] }
     const size = sizeKey(dims)
@@ -242,12 +239,12 @@ export class StepBatcher {
       dims,
       rows,
       size,
-      shape: this.runner.takesOneTimestep ? `${size}@${timestep[0]}` : size,
+      shape: this.runner.takesOneTimestep ? `${size}@${first.timestep}` : size,
       order: this.calls++,
       arrivedAtMs: context?.arrivedAtMs ?? cameAtMs,
       remainingMs: (context?.remainingRows ?? rows) * rowMs,
       cameAtMs,
-      output: new Tensor(new Float32Array(hiddenStates.numel), hiddenStates.dims, this.runner.dtype),
+      output: new Tensor(new Float32Array(rows * first.hiddenStates.numel), [rows, channels, height, width], this.runner.dtype),
       settled: false,
       resolve,
       reject,
@@ -265,33 +262,30 @@ export function rowSize({ latents, embeds }: RowDims): number {
   return (latents[1] as number) * (latents[2] as number) + (embeds[0] as number)
 }
 
-function rowOf(input: StepInput, row: number): StepInput {
-  const { hiddenStates, timestep, encoderHiddenStates, pooledProjections } = input
-  return {
-    hiddenStates: sliceRows(hiddenStates, row, row + 1),
-    timestep: timestep.slice(row, row + 1),
-    encoderHiddenStates: sliceRows(encoderHiddenStates, row, row + 1),
-    pooledProjections: sliceRows(pooledProjections, row, row + 1),
+function assertSameDims(row: StepRow, first: StepRow): void {
+  for (const name of ['hiddenStates', 'encoderHiddenStates', 'pooledProjections'] as const) {
+    const { dims } = row[name]
+    const expected = first[name].dims
+    if (dims[0] !== 1) throw new RangeError(`Expected ${name} of one row, got dims [${dims.join(', ')}]`)
+    if (!equalDims(dims, expected))
+      throw new RangeError(`Expected ${name} of dims [${expected.join(', ')}], as in the first row, got [${dims.join(', ')}]`)
   }
 }
 
 /** The next `count` rows of a call: what goes in, and where the result belongs. */
 function nextRows({ input, context, output, rows }: StepCall, count: number): { input: RowInput; target: Float32Array }[] {
-  const total = rowsOf(output)
-  return Array.from({ length: count }, (_, offset) => {
-    const row = total - rows + offset
-    const part = ({ data }: Tensor) => data.subarray((row * data.length) / total, ((row + 1) * data.length) / total)
-    return {
-      input: {
-        latents: part(input.hiddenStates),
-        timestep: input.timestep[row] as number,
-        embeds: part(input.encoderHiddenStates),
-        pooled: part(input.pooledProjections),
-        keepsPrompt: context !== undefined,
-      },
-      target: part(output),
-    }
-  })
+  const length = output.numel / input.length
+  const start = input.length - rows
+  return input.slice(start, start + count).map(({ hiddenStates, timestep, encoderHiddenStates, pooledProjections }, offset) => ({
+    input: {
+      latents: hiddenStates.data,
+      timestep,
+      embeds: encoderHiddenStates.data,
+      pooled: pooledProjections.data,
+      keepsPrompt: context !== undefined,
+    },
+    target: output.data.subarray((start + offset) * length, (start + offset + 1) * length),
+  }))
 }
 
 function settle(call: StepCall, how: () => void): void {

@@ -9,7 +9,7 @@ import { join } from 'node:path'
 import { z } from 'zod'
 import type { PackedRows } from '../batching/row-buffers.ts'
 import { StepBatcher } from '../batching/step-batcher.ts'
-import type { RowDims, StepBatcherOptions, StepContext, StepInput, StepRunner } from '../batching/step-batcher.ts'
+import type { RowDims, StepBatcherOptions, StepContext, StepRow, StepRunner } from '../batching/step-batcher.ts'
 import type { Tensor, TensorDtype } from '../tensor/tensor.ts'
 import { ModelFileError, readModelJson } from './model-file.ts'
 import { OnnxSession } from './onnx-session.ts'
@@ -77,9 +77,9 @@ export class Sd3Transformer implements StepRunner {
     return this.session.inputDtype('hidden_states')
   }
 
-  /** Predicted velocity of each row: dims of hiddenStates. Calls that wait at the same time share runs; `context` says whose rows they are. */
-  forward(input: StepInput, context?: StepContext): Promise<Tensor> {
-    return this.batcher.forward(input, context)
+  /** Predicted velocity of each row. Calls that wait at the same time share runs; `context` says whose rows they are. */
+  forward(rows: readonly StepRow[], context?: StepContext): Promise<Tensor> {
+    return this.batcher.forward(rows, context)
   }
 
   /** Some exports declare one timestep for the whole batch. */

@@ -5,8 +5,8 @@ import type { Sd3Transformer } from '../models/sd3-transformer.ts'
 import type { GenerateCall } from './generate-call.ts'
 import type { TextComponents } from './prompt-embeddings.ts'
 
-/** Copies of its latents that a request holds at the peak of a step: its own, the guidance pair, the prediction and its halves, the next. */
-const LATENT_COPIES = 8
+/** Copies of its latents that a request holds at the peak of a step: its own, the prediction of the guidance pair, the guided one, the next. */
+const LATENT_COPIES = 5
 
 /** `latentDims`: (rows, channels, height / 8, width / 8) */
 export function memoryNeeds(
@@ -19,13 +19,14 @@ export function memoryNeeds(
   const clipTokens = tokenizer?.modelMaxLength ?? textEncoder?.config.max_position_embeddings ?? 0
   const tokens = call.embeddings?.embeds.dims[1] ?? clipTokens + call.maxSequenceLength
   const dims = { latents: [channels, height, width], embeds: [tokens] }
-  const stepRows = call.guidanceScale > 1 ? rows * 2 : rows
+  const perPicture = call.guidanceScale > 1 ? 2 : 1
+  const stepRows = rows * perPicture
   const latentBytes = channels * height * width * 4 * LATENT_COPIES
   const promptBytes = tokens * transformer.config.joint_attention_dim * 4
   const pixels = call.outputType === 'latent' ? 0 : call.height * call.width
   return {
     // Of three channels: float pixels of the picture in work, bytes of all that are done.
-    requestBytes: rows * latentBytes + stepRows * promptBytes + (rows + 4) * pixels * 3,
+    requestBytes: rows * latentBytes + call.batch * perPicture * promptBytes + (rows + 4) * pixels * 3,
     stepRows,
     rowSize: rowSize(dims),
     mostRows: transformer.batcher.profile.knee(sizeKey(dims)),

@@ -6,9 +6,8 @@
  */
 import type { ClipTextEncoder } from '../models/clip-text-encoder.ts'
 import type { T5TextEncoder } from '../models/t5-text-encoder.ts'
-import { rowsOf } from '../tensor/rows.ts'
+import { commonDtype, rowsOf } from '../tensor/rows.ts'
 import { Tensor } from '../tensor/tensor.ts'
-import type { TensorDtype } from '../tensor/tensor.ts'
 import type { Tokenizer } from '../tokenizers/tokenizer.ts'
 
 /** The parts that read text; each may be missing from a model. */
@@ -72,16 +71,12 @@ async function embedT5(parts: TextComponents, prompts: readonly string[], option
   const { tokenizer3, textEncoder3 } = parts
   if (textEncoder3 === undefined) {
     const dims = [prompts.length, options.maxSequenceLength, options.jointAttentionDim]
+    // Zeros are float16 because they fit either.
     return new Tensor(new Float32Array(dims.reduce((product, dim) => product * dim)), dims, 'float16')
   }
   if (tokenizer3 === undefined) throw new Error('Expected a model with tokenizer_3 for its text_encoder_3, got none')
   const length = { maxLength: options.maxSequenceLength, padding: 'maxLength', truncation: true } as const
   return textEncoder3.forward(await tokenizer3.encodeBatch(prompts, length))
-}
-
-/** float16 only where both are; zeros are marked float16 because they fit either. */
-function commonDtype(a: Tensor, b: Tensor): TensorDtype {
-  return a.dtype === 'float16' && b.dtype === 'float16' ? 'float16' : 'float32'
 }
 
 /** Joins along the last axis; the axes before it agree. */
@@ -93,7 +88,7 @@ function concatWidth(a: Tensor, b: Tensor): Tensor {
     data.set(a.data.subarray(vector * widthA, (vector + 1) * widthA), vector * (widthA + widthB))
     data.set(b.data.subarray(vector * widthB, (vector + 1) * widthB), vector * (widthA + widthB) + widthA)
   }
-  return new Tensor(data, [...a.dims.slice(0, -1), widthA + widthB], commonDtype(a, b))
+  return new Tensor(data, [...a.dims.slice(0, -1), widthA + widthB], commonDtype([a, b]))
 }
 
 /** CLIP's tokens, widened with zeros to T5's width, and T5's tokens after them. */
@@ -110,5 +105,5 @@ function joinTokens(clip: Tensor, t5: Tensor): Tensor {
     }
     data.set(t5.data.subarray(row * t5Tokens * width, (row + 1) * t5Tokens * width), row * rowLength + clipTokens * width)
   }
-  return new Tensor(data, [rows, clipTokens + t5Tokens, width], commonDtype(clip, t5))
+  return new Tensor(data, [rows, clipTokens + t5Tokens, width], commonDtype([clip, t5]))
 }

@@ -11,6 +11,7 @@ import { join } from 'node:path'
 import { Engine } from '../batching/engine.ts'
 import type { BatchingOptions } from '../batching/engine.ts'
 import type { EngineStats } from '../batching/engine-stats.ts'
+import type { StepRow } from '../batching/step-batcher.ts'
 import type { AutoencoderKL } from '../models/autoencoder-kl.ts'
 import type { ClipTextEncoder } from '../models/clip-text-encoder.ts'
 import { defaultCpuThreads } from '../models/cpu-threads.ts'
@@ -27,8 +28,8 @@ import { VaeImageProcessor } from '../tensor/image-processor.ts'
 import type { Rgb8Image } from '../tensor/image-processor.ts'
 import { Generator, randnTensor } from '../tensor/random-normal.ts'
 import type { GeneratorState } from '../tensor/random-normal.ts'
-import { concatRows, repeatRows, rowsOf, sliceRows } from '../tensor/rows.ts'
-import { Tensor } from '../tensor/tensor.ts'
+import { commonDtype, concatRows, rowsOf, sliceRows, splitRows } from '../tensor/rows.ts'
+import { equalDims, Tensor } from '../tensor/tensor.ts'
 import type { TensorDtype } from '../tensor/tensor.ts'
 import type { Tokenizer } from '../tokenizers/tokenizer.ts'
 import { resolveCall } from './generate-call.ts'
@@ -83,10 +84,10 @@ export interface GenerateResult {
 
 /** Rows for the transformer; with guidance on, the negative ones first. */
 interface Embeddings {
-  /** (rows or 2 × rows, tokens, joint_attention_dim) */
-  embeds: Tensor
-  /** (rows or 2 × rows, pooled_projection_dim) */
-  pooled: Tensor
+  /** Of each of rows or 2 × rows, (1, tokens, joint_attention_dim); the prompt cache's own, nobody writes to them. */
+  embeds: readonly Tensor[]
+  /** (1, pooled_projection_dim) */
+  pooled: readonly Tensor[]
 }
 
 export class StableDiffusion3Pipeline implements CallState {
@@ -273,7 +274,7 @@ export class StableDiffusion3Pipeline implements CallState {
     // 4. Latents
     const first = call.resume?.step ?? 0
     const latents =
-      call.resume === undefined ? this.prepareLatents(call, generator, embeddings.embeds.dtype) : this.resumeAt(call, generator)
+      call.resume === undefined ? this.prepareLatents(call, generator, commonDtype(embeddings.embeds)) : this.resumeAt(call, generator)
     // Said outright, as a timestep does not tell its place where own sigmas repeat. After the last step there is nothing to begin.
     if (first < timesteps.length) this.scheduler.setBeginIndex(first)
 
@@ -301,16 +302,16 @@ export class StableDiffusion3Pipeline implements CallState {
     const positive = call.embeddings ?? (await embedCached(this, call.texts, { ...options, clipSkip: call.clipSkip }))
     expectDims('promptEmbeds', positive.embeds, [call.batch, positive.embeds.dims[1] ?? 0, joint_attention_dim])
     expectDims('pooledPromptEmbeds', positive.pooled, [call.batch, pooled_projection_dim])
-    const embeds = repeatRows(positive.embeds, call.numImagesPerPrompt)
-    const pooled = repeatRows(positive.pooled, call.numImagesPerPrompt)
-    if (!this.doClassifierFreeGuidance) return { embeds: concatRows(embeds), pooled: concatRows(pooled) }
+    const embeds = splitRows(positive.embeds, call.numImagesPerPrompt)
+    const pooled = splitRows(positive.pooled, call.numImagesPerPrompt)
+    if (!this.doClassifierFreeGuidance) return { embeds, pooled }
     // The negative prompt never skips CLIP layers.
     const negative = call.negativeEmbeddings ?? (await embedCached(this, call.negativeTexts, { ...options, clipSkip: 0 }))
     expectDims('negativePromptEmbeds', negative.embeds, positive.embeds.dims)
     expectDims('negativePooledPromptEmbeds', negative.pooled, positive.pooled.dims)
     return {
-      embeds: concatRows([...repeatRows(negative.embeds, call.numImagesPerPrompt), ...embeds]),
-      pooled: concatRows([...repeatRows(negative.pooled, call.numImagesPerPrompt), ...pooled]),
+      embeds: [...splitRows(negative.embeds, call.numImagesPerPrompt), ...embeds],
+      pooled: [...splitRows(negative.pooled, call.numImagesPerPrompt), ...pooled],
     }
   }
 
@@ -367,53 +368,45 @@ export class StableDiffusion3Pipeline implements CallState {
     start: { timesteps: Float32Array; first: number; latents: Tensor; embeddings: Embeddings; generator: Generator | readonly Generator[] },
   ): Promise<Tensor> {
     let { latents } = start
-    const embeddings = { ...start.embeddings }
+    let { embeds, pooled } = start.embeddings
     for (let step = start.first; step < start.timesteps.length; step++) {
       call.signal?.throwIfAborted()
       if (this._interrupt) continue
       const timestep = start.timesteps[step] as number
-      const noise = await this.predictNoise(call, latents, step, timestep, embeddings)
+      const noise = await this.predictNoise(call, latents, step, timestep, { embeds, pooled })
       latents = this.scheduler.step(noise, timestep, latents, { generator: start.generator }).prevSample
       if (call.callbackOnStepEnd === undefined) continue
-      const all = { latents, promptEmbeds: embeddings.embeds, pooledPromptEmbeds: embeddings.pooled }
-      const shown: StepTensors = Object.fromEntries(call.callbackOnStepEndTensorInputs.map((name) => [name, all[name]]))
+      const show = { latents: () => latents, promptEmbeds: () => concatRows(embeds), pooledPromptEmbeds: () => concatRows(pooled) }
+      const shown: StepTensors = Object.fromEntries(call.callbackOnStepEndTensorInputs.map((name) => [name, show[name]()]))
       const replaced = (await call.callbackOnStepEnd(this, step, timestep, shown)) ?? {}
-      latents = replacement('latents', replaced.latents, latents)
-      embeddings.embeds = replacement('promptEmbeds', replaced.promptEmbeds, embeddings.embeds)
-      embeddings.pooled = replacement('pooledPromptEmbeds', replaced.pooledPromptEmbeds, embeddings.pooled)
+      if (replaced.latents !== undefined) latents = replacement('latents', replaced.latents, [latents])
+      if (replaced.promptEmbeds !== undefined) embeds = splitRows(replacement('promptEmbeds', replaced.promptEmbeds, embeds))
+      if (replaced.pooledPromptEmbeds !== undefined)
+        pooled = splitRows(replacement('pooledPromptEmbeds', replaced.pooledPromptEmbeds, pooled))
     }
     return latents
   }
 
   /** The velocity to step along: dims of latents. */
   async predictNoise(call: GenerateCall, latents: Tensor, step: number, timestep: number, embeddings: Embeddings): Promise<Tensor> {
-    const rows = rowsOf(latents)
+    const hidden = splitRows(latents)
+    const rows = hidden.length
     const guided = this.isGuided(call, step)
-    // Always the same memory, so that the batcher leaves the rows where they are.
-    const total = rowsOf(embeddings.embeds)
-    const embeds = guided ? embeddings.embeds : sliceRows(embeddings.embeds, total - rows, total)
-    const pooled = guided ? embeddings.pooled : sliceRows(embeddings.pooled, total - rows, total)
-    const prediction = await this.transformer.forward(
-      {
-        hiddenStates: guided ? concatRows([latents, latents]) : latents,
-        timestep: new Float32Array(guided ? rows * 2 : rows).fill(timestep),
-        encoderHiddenStates: embeds,
-        pooledProjections: pooled,
-      },
-      { arrivedAtMs: call.arrivedAtMs, remainingRows: this.remainingRows(call, step, rows), signal: call.signal },
-    )
+    const all = [...(guided ? hidden : []), ...hidden].map((hiddenStates, row, { length }): StepRow => {
+      // The rows of the prompt come last.
+      const from = embeddings.embeds.length - length + row
+      const [encoderHiddenStates, pooledProjections] = [embeddings.embeds[from] as Tensor, embeddings.pooled[from] as Tensor]
+      return { hiddenStates, timestep, encoderHiddenStates, pooledProjections }
+    })
+    const context = { arrivedAtMs: call.arrivedAtMs, remainingRows: this.remainingRows(call, step, rows), signal: call.signal }
+    const prediction = await this.transformer.forward(all, context)
     if (!guided) return prediction
     const cond = sliceRows(prediction, rows, rows * 2)
     const noise = guide(sliceRows(prediction, 0, rows), cond, this._guidanceScale)
     const { transformerSkip, _numTimesteps: steps } = this
     const skip = call.skipLayerGuidance
     if (skip === undefined || transformerSkip === undefined || step <= steps * skip.start || step >= steps * skip.stop) return noise
-    const skipped = await transformerSkip.forward({
-      hiddenStates: latents,
-      timestep: new Float32Array(rows).fill(timestep),
-      encoderHiddenStates: sliceRows(embeds, rows, rows * 2),
-      pooledProjections: sliceRows(pooled, rows, rows * 2),
-    })
+    const skipped = await transformerSkip.forward(all.slice(rows))
     return guideAwayFrom(noise, cond, skipped, skip.scale)
   }
 
@@ -454,14 +447,15 @@ export class StableDiffusion3Pipeline implements CallState {
 }
 
 function expectDims(name: string, tensor: Tensor, dims: readonly number[]): void {
-  if (tensor.dims.join() === dims.join()) return
+  if (equalDims(tensor.dims, dims)) return
   throw new GenerateParamsError(name, `of dims [${dims.join(', ')}]`, `[${tensor.dims.join(', ')}]`)
 }
 
-function replacement(name: string, replaced: Tensor | undefined, current: Tensor): Tensor {
-  if (replaced === undefined) return current
+/** What a step callback gave, in place of `parts` joined. */
+function replacement(name: string, replaced: unknown, parts: readonly Tensor[]): Tensor {
   if (!(replaced instanceof Tensor)) throw new TypeError(`Expected ${name} of callbackOnStepEnd to be a Tensor, got ${typeof replaced}`)
-  expectDims(`${name} of callbackOnStepEnd`, replaced, current.dims)
+  const [rows, ...tail] = (parts[0] as Tensor).dims as [number, ...number[]]
+  expectDims(`${name} of callbackOnStepEnd`, replaced, [rows * parts.length, ...tail])
   return replaced
 }
 

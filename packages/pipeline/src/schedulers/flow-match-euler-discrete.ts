@@ -9,7 +9,7 @@
  */
 import { roundToFloat16 } from '../tensor/float16.ts'
 import { randnTensor } from '../tensor/random-normal.ts'
-import { Tensor } from '../tensor/tensor.ts'
+import { equalDims, Tensor } from '../tensor/tensor.ts'
 import { parseFlowMatchConfig, parseFlowMatchConfigJson } from './flow-match-config.ts'
 import type { FlowMatchEulerDiscreteConfig } from './flow-match-config.ts'
 import type { Scheduler, SetTimestepsOptions, StepOptions, StepOutput } from './scheduler.ts'
@@ -220,6 +220,6 @@ function stretchToTerminal(levels: readonly number[], terminal: number, round: R
 }
 
 function assertSameDims(name: string, tensor: Tensor, sample: Tensor): void {
-  if (tensor.dims.length === sample.dims.length && tensor.dims.every((dim, axis) => dim === sample.dims[axis])) return
+  if (equalDims(tensor.dims, sample.dims)) return
   throw new RangeError(`Expected ${name} of dims [${sample.dims.join(', ')}], got [${tensor.dims.join(', ')}]`)
 }

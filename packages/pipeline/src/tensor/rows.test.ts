@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import { concatRows, repeatRows, rowsOf, sliceRows } from './rows.ts'
+import { concatRows, rowsOf, sliceRows, splitRows } from './rows.ts'
 import { Tensor } from './tensor.ts'
 
 const tensor = (dims: number[], dtype: 'float32' | 'float16' = 'float32') =>
@@ -16,8 +16,12 @@ describe('rows', () => {
     expect(sliceRows(joined, 1, 3)).toEqual(tensor([2, 2]))
   })
 
-  it('are repeated side by side', () => {
-    expect([...concatRows(repeatRows(tensor([2, 2]), 3)).data]).toEqual([0, 1, 0, 1, 0, 1, 2, 3, 2, 3, 2, 3])
+  it('are split one by one, or repeated side by side', () => {
+    expect(splitRows(tensor([2, 2])).map(({ data }) => [...data])).toEqual([
+      [0, 1],
+      [2, 3],
+    ])
+    expect([...concatRows(splitRows(tensor([2, 2]), 3)).data]).toEqual([0, 1, 0, 1, 0, 1, 2, 3, 2, 3, 2, 3])
   })
 
   it('are copied by joining and shared by cutting', () => {

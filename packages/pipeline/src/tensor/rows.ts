@@ -1,9 +1,10 @@
 /**
- * Tensors as stacks of rows along the first axis: joining, cutting and repeating them.
+ * Tensors as stacks of rows along the first axis: joining, cutting and splitting them.
  *
  * Invariant: as in torch, joining copies and cutting does not. Knows nothing about what a row means.
  */
 import { Tensor } from './tensor.ts'
+import type { TensorDtype } from './tensor.ts'
 
 /** A copy of the rows of all tensors, in order. Dims after the first must agree; one float32 part makes the result float32, as in torch. */
 export function concatRows(parts: readonly Tensor[]): Tensor {
@@ -23,8 +24,12 @@ export function concatRows(parts: readonly Tensor[]): Tensor {
     data.set(part.data, offset)
     offset += part.numel
   }
-  const dtype = parts.every((part) => part.dtype === 'float16') ? 'float16' : 'float32'
-  return new Tensor(data, [rows, ...first.dims.slice(1)], dtype)
+  return new Tensor(data, [rows, ...first.dims.slice(1)], commonDtype(parts))
+}
+
+/** Of an operation on all of them: float16 only where all are. */
+export function commonDtype(parts: readonly Tensor[]): TensorDtype {
+  return parts.every(({ dtype }) => dtype === 'float16') ? 'float16' : 'float32'
 }
 
 /** Rows `from` up to but without `to`, in the tensor's own memory. */
@@ -33,11 +38,13 @@ export function sliceRows(tensor: Tensor, from: number, to: number): Tensor {
   return new Tensor(tensor.data.subarray(from * length, to * length), [to - from, ...tensor.dims.slice(1)], tensor.dtype)
 }
 
-/** Each row `count` times, side by side: a, a, b, b. Parts for concatRows, in the tensor's own memory. */
-export function repeatRows(tensor: Tensor, count: number): Tensor[] {
-  if (count === 1) return [tensor]
-  const rows = Array.from({ length: rowsOf(tensor) }, (_, row) => sliceRows(tensor, row, row + 1))
-  return rows.flatMap((row) => Array.from({ length: count }, () => row))
+/** The rows one by one, each `count` times side by side: a, a, b, b. In the tensor's own memory. */
+export function splitRows(tensor: Tensor, count = 1): Tensor[] {
+  const rows = rowsOf(tensor)
+  return Array.from({ length: rows * count }, (_, index) => {
+    const row = Math.floor(index / count)
+    return rows === 1 ? tensor : sliceRows(tensor, row, row + 1)
+  })
 }
 
 /** Length of the first axis. */

@@ -35,6 +35,11 @@ export class Tensor {
   }
 }
 
+/** Whether two shapes are the same. */
+export function equalDims(a: readonly number[], b: readonly number[]): boolean {
+  return a.length === b.length && a.every((length, axis) => length === b[axis])
+}
+
 /** Number of values of a tensor with these dims. Refuses dims that no tensor can have. */
 export function numelOf(dims: readonly number[]): number {
   let numel = 1
