@@ -17,6 +17,9 @@ export interface EncodeOptions {
 
 export const contentTypes = { png: 'image/png', jpeg: 'image/jpeg', webp: 'image/webp' } as const satisfies Record<ImageFormat, string>
 
+// No picture comes twice.
+sharp.cache(false)
+
 /** libvips leaves longer XMP out of a JPEG, whose segments end at 64 KiB. */
 const maxJpegXmpBytes = 60_000
 

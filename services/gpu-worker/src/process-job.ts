@@ -91,7 +91,7 @@ async function processJob(deps: ProcessJobDeps, job: Job<GenerateJobData>, token
   logger.info({ run: runs, strikes, waitMs, ...prompts }, 'job started')
   if (runs === 1) metrics.observeWait(waitMs)
   const expiry = toTimeoutSignal(record, now())
-  const signal = AbortSignal.any([stopped, expiry])
+  const signal = expiry === undefined ? stopped : AbortSignal.any([stopped, expiry])
   const reporter = createProgressReporter(toSink(store, outbox, record), (error) => logger.warn({ err: error }, 'progress was not written'))
   // A second run adds nothing: the message is known by its id.
   await outbox.add(record, 'started').catch((error: unknown) => logger.warn({ err: error }, 'webhook message was not queued'))
@@ -135,7 +135,7 @@ async function processJob(deps: ProcessJobDeps, job: Job<GenerateJobData>, token
       logger.info({ status: 'canceled' }, 'job ended')
       return 'canceled'
     }
-    const failure = expiry.aborted ? toJobError('timeout') : toJobError(toErrorCode(error))
+    const failure = expiry?.aborted === true ? toJobError('timeout') : toJobError(toErrorCode(error))
     const end = await store.end(id, { status: 'failed', error: failure })
     logger.error({ status: end.result === 'missing' ? 'missing' : end.status, code: failure.code, err: error }, 'job ended')
     throw new UnrecoverableError(`${failure.code}: ${failure.message}`)
@@ -260,8 +260,8 @@ async function loadCheckpoint(store: JobStore, id: string, logger: Logger): Prom
 }
 
 /** The timeout counts from the first start, whichever worker made it. */
-function toTimeoutSignal({ timeoutSeconds, startedAt }: JobRecord, now: number): AbortSignal {
-  if (timeoutSeconds === undefined) return new AbortController().signal
+function toTimeoutSignal({ timeoutSeconds, startedAt }: JobRecord, now: number): AbortSignal | undefined {
+  if (timeoutSeconds === undefined) return undefined
   return AbortSignal.timeout(Math.max(0, (startedAt ?? now) + timeoutSeconds * 1000 - now))
 }
 

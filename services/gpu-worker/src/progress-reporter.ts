@@ -49,6 +49,7 @@ export function createProgressReporter(sink: ProgressSink, onError: (error: unkn
       put(`preview ${image}`, async () => sink.preview({ step, image, dataUrl: await toDataUrl() }))
     },
     async flush() {
+      if (draining === undefined) return
       hurry.abort()
       await draining
       hurry = new AbortController()
