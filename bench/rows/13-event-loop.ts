@@ -8,7 +8,8 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { median, runRounds, toMeasured } from '../harness/rounds.ts'
 import type { Row } from '../harness/row.ts'
-import { openStack, runInFlight } from '../stack/open-stack.ts'
+import { runInFlight } from '../load/closed-loop.ts'
+import { openStack } from '../stack/open-stack.ts'
 import type { BenchWorker } from '../stack/open-stack.ts'
 
 const inFlight = 8

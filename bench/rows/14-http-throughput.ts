@@ -2,7 +2,7 @@
  * Row 14: pictures a minute through HTTP, against the bare graphs.
  *
  * Left: jobs of 8 steps through all of Easel with the real engine, eight clients that each wait for their picture before they ask for the next,
- * from the first request to the last answer: the slot's beginning and end, where fewer are in flight, included. Right: a plain `session.run`
+ * counted while all eight are at it. Right: a plain `session.run`
  * loop in this process over the same transformer rows, all sixteen of eight pictures in each run, and the same decodings one by one. Text
  * encoding, schedulers, PNG, files, queue and HTTP are extra on the left.
  * Control: the same jobs one at a time.
@@ -11,7 +11,8 @@ import { median, runRounds, toMeasured } from '../harness/rounds.ts'
 import type { Row } from '../harness/row.ts'
 import { openModel } from '../load/bench-model.ts'
 import { RawSession } from '../load/raw-session.ts'
-import { openStack, runInFlight } from '../stack/open-stack.ts'
+import { runInFlight, timeSteadily } from '../load/closed-loop.ts'
+import { openStack } from '../stack/open-stack.ts'
 
 const inFlight = 8
 const jobs = 16
@@ -30,7 +31,7 @@ export const row: Row = {
       const rawRuns = Array.from({ length: (jobs / inFlight) * steps }, () => inFlight * 2)
       const perMinute = (count: number, ms: number): number => (count / ms) * 60_000
       const rounds = await runRounds(pairs, {
-        http: async () => perMinute(jobs, await runInFlight(inFlight, jobs, picture)),
+        http: async () => perMinute(jobs, await timeSteadily(inFlight, jobs, picture)),
         raw: async () => perMinute(jobs, (await raw.runSteps(rawRuns)) + (await raw.runDecodes(jobs))),
         alone: async () => perMinute(2, await runInFlight(1, 2, picture)),
       })

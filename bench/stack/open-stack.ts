@@ -5,6 +5,7 @@
 import { fork, spawn } from 'node:child_process'
 import type { ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
+import { existsSync } from 'node:fs'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -44,9 +45,13 @@ export interface Stack {
   close(): Promise<void>
 }
 
-export async function openStack(workers: readonly WorkerOptions[]): Promise<Stack> {
+/** Where files cost no disk; undefined where the system has no such folder. */
+export const memoryFolder = existsSync('/dev/shm') ? '/dev/shm' : undefined
+
+/** `folder`: where pictures go, into a folder of their own. Default: the system's folder for temporary files. */
+export async function openStack(workers: readonly WorkerOptions[], folder = tmpdir()): Promise<Stack> {
   const redis = await startRedis()
-  const dir = await mkdtemp(join(tmpdir(), 'easel-bench-'))
+  const dir = await mkdtemp(join(folder, 'easel-bench-'))
   const port = await findFreePort()
   const url = `http://127.0.0.1:${port}`
   const env = {
@@ -105,17 +110,6 @@ export async function openStack(workers: readonly WorkerOptions[]): Promise<Stac
     await close()
     throw error
   }
-}
-
-/** Calls `work` `count` times with the numbers from 0, at most `inFlight` at once; milliseconds until the last has ended. */
-export async function runInFlight(inFlight: number, count: number, work: (n: number) => Promise<unknown>): Promise<number> {
-  let begun = 0
-  const client = async (): Promise<void> => {
-    while (begun < count) await work(begun++)
-  }
-  const startedAt = performance.now()
-  await Promise.all(Array.from({ length: inFlight }, client))
-  return performance.now() - startedAt
 }
 
 async function nextMessage(child: ChildProcess): Promise<unknown> {

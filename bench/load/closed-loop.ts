@@ -1,0 +1,29 @@
+/** Closed loops: so many at once, each followed at once by the next. Knows nothing about what the work is. */
+
+/** Calls `work` `count` times with the numbers from 0, at most `inFlight` at once; milliseconds until the last has ended. */
+export async function runInFlight(inFlight: number, count: number, work: (n: number) => Promise<unknown>): Promise<number> {
+  let begun = 0
+  const client = async (): Promise<void> => {
+    while (begun < count) await work(begun++)
+  }
+  const startedAt = performance.now()
+  await Promise.all(Array.from({ length: inFlight }, client))
+  return performance.now() - startedAt
+}
+
+/**
+ * Keeps `inFlight` works going; milliseconds in which `count` of them end. Counts from the end of the first `inFlight`, which begin together as
+ * they never do again, to an end before the loop runs dry.
+ */
+export async function timeSteadily(inFlight: number, count: number, work: (n: number) => Promise<unknown>): Promise<number> {
+  let begun = 0
+  const endedAt: number[] = []
+  const client = async (): Promise<void> => {
+    while (endedAt.length < inFlight + count) {
+      await work(begun++)
+      endedAt.push(performance.now())
+    }
+  }
+  await Promise.all(Array.from({ length: inFlight }, client))
+  return (endedAt[inFlight + count - 1] as number) - (endedAt[inFlight - 1] as number)
+}
