@@ -10,7 +10,8 @@
 import { median, runRounds, toMeasured } from './harness/rounds.ts'
 import { describeHardware, describeLoad, readCommit, toJsonLine, toReported, toTableLines } from './harness/report.ts'
 import type { Row } from './harness/row.ts'
-import { openStack, runInFlight } from './stack/open-stack.ts'
+import { runInFlight } from './load/closed-loop.ts'
+import { openStack } from './stack/open-stack.ts'
 
 const counts = [1, 2, 3] as const
 const stepMs = 50
