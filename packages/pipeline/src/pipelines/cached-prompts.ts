@@ -15,19 +15,25 @@ export interface CachingPipeline extends TextComponents {
 }
 
 export async function embedCached(pipe: CachingPipeline, texts: PromptTexts, options: EmbedOptions): Promise<PromptEmbeddings> {
-  const { engine, textEncoder, textEncoder2, textEncoder3 } = pipe
-  const encoders = [textEncoder, textEncoder2, textEncoder3]
-  const prompts = texts.prompt.map((prompt, index) => {
+  // The cache's own, without a copy, for the usual call of one prompt.
+  if (texts.prompt.length === 1) return await embedOne(pipe, texts, options)
+  const rows = texts.prompt.map((prompt, index) => {
     const [prompt2, prompt3] = [texts.prompt2[index] as string, texts.prompt3[index] as string]
-    const key = JSON.stringify([prompt, prompt2, prompt3, options.clipSkip, options.maxSequenceLength])
-    const isEmpty = prompt === '' && prompt2 === '' && prompt3 === ''
-    // One entry for each model, the negative prompt of all requests that name none.
-    const pin = isEmpty && options.clipSkip === 0 && options.maxSequenceLength === pipe.defaults.maxSequenceLength
-    const row: PromptTexts = { prompt: [prompt], prompt2: [prompt2], prompt3: [prompt3] }
-    return engine.promptCache.get(key, encoders, pin, () => engine.withMemory('text encoding', () => embedPrompts(pipe, row, options)))
+    return embedOne(pipe, { prompt: [prompt], prompt2: [prompt2], prompt3: [prompt3] }, options)
   })
-  const all = await Promise.all(prompts)
-  const [only] = all
-  if (all.length === 1 && only !== undefined) return only
+  const all = await Promise.all(rows)
   return { embeds: concatRows(all.map(({ embeds }) => embeds)), pooled: concatRows(all.map(({ pooled }) => pooled)) }
+}
+
+/** `texts`: of one prompt. */
+function embedOne(pipe: CachingPipeline, texts: PromptTexts, options: EmbedOptions): Promise<PromptEmbeddings> {
+  const { engine, textEncoder, textEncoder2, textEncoder3 } = pipe
+  const { prompt, prompt2, prompt3 } = texts
+  const { clipSkip, maxSequenceLength } = options
+  const isEmpty = prompt[0] === '' && prompt2[0] === '' && prompt3[0] === ''
+  // One entry for each model, the negative prompt of all requests that name none.
+  const pin = isEmpty && clipSkip === 0 && maxSequenceLength === pipe.defaults.maxSequenceLength
+  const key = JSON.stringify([prompt, prompt2, prompt3, clipSkip, maxSequenceLength])
+  const encode = () => engine.withMemory('text encoding', () => embedPrompts(pipe, texts, options))
+  return engine.promptCache.get(key, [textEncoder, textEncoder2, textEncoder3], pin, encode)
 }
