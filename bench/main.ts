@@ -6,6 +6,7 @@
  *   npm run bench -- row 4 7       these rows, 20 pairs each (after `quick`: 5)
  *   npm run bench -- soak 5        kills at random for 5 minutes, every job accounted for
  *   npm run bench -- scaling       throughput of 1, 2 and 3 workers
+ *   npm run bench -- memory MODEL  memory of a worker's engine by size and requests in flight; default tiny-scenes
  *
  * Ends with 0 when everything was measured: a missed target is a result. A row that could not be measured ends it with 1.
  */
@@ -13,6 +14,7 @@ import { describeHardware, describeLoad, readCommit, toJsonLine, toReported, toT
 import type { ReportedRow } from './harness/report.ts'
 import type { Row } from './harness/row.ts'
 import { rows as allRows } from './rows/rows.ts'
+import { runMemory } from './memory.ts'
 import { runScaling } from './scaling.ts'
 import { runSoak } from './soak.ts'
 
@@ -25,6 +27,7 @@ for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => pr
 const words = process.argv.slice(2)
 const command = words[0] ?? 'all'
 if (command === 'soak') process.exitCode = await runSoak(Number(words[1] ?? 5))
+else if (command === 'memory') process.exitCode = await runMemory(words[1])
 else if (command === 'scaling') process.exitCode = await runScaling(QUICK_PAIRS)
 else {
   const quick = words.includes('quick')
@@ -38,7 +41,7 @@ function chooseRows(words: readonly string[]): readonly Row[] {
   const unknown = ids.find((id) => !allRows.some((row) => String(row.id) === id))
   if (first === 'row' && ids.length > 0 && unknown === undefined) return allRows.filter((row) => ids.includes(String(row.id)))
   const known = allRows.map(({ id }) => id).join(', ')
-  throw new Error(`Expected nothing, quick, row and numbers of ${known}, soak MINUTES, or scaling, got "${words.join(' ')}"`)
+  throw new Error(`Expected nothing, quick, row and numbers of ${known}, soak MINUTES, scaling, or memory MODEL, got "${words.join(' ')}"`)
 }
 
 async function runRows(rows: readonly Row[], pairs: number): Promise<number> {

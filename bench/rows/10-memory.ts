@@ -8,19 +8,17 @@
  */
 import { median, runRounds, toMeasured } from '../harness/rounds.ts'
 import type { Row } from '../harness/row.ts'
-import { modelName, modelsDir } from '../load/bench-model.ts'
-import { toRequest } from '../load/in-flight.ts'
-import { startEngine } from '../../services/gpu-worker/src/engine/engine-supervisor.ts'
-
-/** Enough that the engine has tried every number of rows up to its knee. */
-const steps = 3
+import { modelName } from '../load/bench-model.ts'
+import { measureEngineMemory } from '../load/engine-memory.ts'
 
 export const row: Row = {
   id: 10,
   claims: [{ name: 'resident memory of the engine, 50 in flight / 1 in flight', target: '<= 1.3' }],
   controls: 'Control: the memory of 50 replicas.',
   async run({ pairs }) {
-    const rounds = await runRounds(pairs, { many: () => measureMib(50, 50), one: () => measureMib(1, 4) })
+    const measureMib = (inFlight: number, requests: number) => async (): Promise<number> =>
+      (await measureEngineMemory({ model: modelName, inFlight, requests })).largestMib
+    const rounds = await runRounds(pairs, { many: measureMib(50, 50), one: measureMib(1, 4) })
     const oneMib = median(rounds.map(({ one }) => one))
     return {
       measured: [toMeasured(rounds.map(({ many, one }) => many / one))],
@@ -31,39 +29,4 @@ export const row: Row = {
       },
     }
   },
-}
-
-/** Largest resident memory, MiB, seen between steps. */
-async function measureMib(inFlight: number, requests: number): Promise<number> {
-  const engine = await startEngine({ model: modelName, modelsDir, device: 'cpu', stepTimeoutMs: 60_000 })
-  try {
-    let largest = 0
-    const ended = new AbortController()
-    const watch = async (): Promise<void> => {
-      while (!ended.signal.aborted) largest = Math.max(largest, (await engine.stats()).memoryBytes)
-    }
-    let begun = 0
-    const client = async (): Promise<void> => {
-      while (begun < requests) {
-        const n = begun++
-        const { prompt } = toRequest(n)
-        await engine.generate(String(n), {
-          prompt: String(prompt),
-          negativePrompt: '',
-          width: 128,
-          height: 128,
-          numInferenceSteps: steps,
-          guidanceScale: 4,
-          numImagesPerPrompt: 1,
-          seed: n,
-          maxSequenceLength: 20,
-        })
-      }
-      ended.abort()
-    }
-    await Promise.all([...Array.from({ length: inFlight }, client), watch()])
-    return largest / 2 ** 20
-  } finally {
-    await engine.close()
-  }
 }

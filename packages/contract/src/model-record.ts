@@ -35,6 +35,19 @@ export const modelRecordSchema = z.object({
 })
 export type ModelRecord = z.infer<typeof modelRecordSchema>
 
+/** How an engine is doing. */
+export const engineTelemetrySchema = z.object({
+  steps: z.int().describe('Runs of the transformer since the engine process began.'),
+  rows: z.int().describe('Rows in them: two for a picture with guidance.'),
+  step_seconds: z.number().describe('Seconds that they took.'),
+  wait_seconds: z.number().describe('Seconds that rows have waited for their step, counted for the longest wait of each.'),
+  waiting_rows: z.int().describe('Rows that wait now.'),
+  batching_gain: z.number().describe('Time that the rows would have taken one by one, over what they took.'),
+  prompt_cache_hits: z.int().describe('Prompts that were not encoded again.'),
+  prompt_cache_misses: z.int().describe('Prompts that were encoded.'),
+})
+export type EngineTelemetry = z.infer<typeof engineTelemetrySchema>
+
 /** What a worker says with every heartbeat. */
 export const workerHeartbeatSchema = z.object({
   id: z.string(),
@@ -43,6 +56,7 @@ export const workerHeartbeatSchema = z.object({
   active: z.int().describe('Jobs running now.'),
   device: z.string(),
   engine_memory_bytes: z.int().describe('Resident memory of the engine process.'),
+  engine: engineTelemetrySchema.optional(),
   gpu: z.object({ memory_allocated_gb: z.number(), memory_reserved_gb: z.number() }).optional(),
   ready: z.boolean(),
 })

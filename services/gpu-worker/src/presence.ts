@@ -5,6 +5,7 @@
  * heartbeat of this worker is left. A registry that cannot be written is told in the log and tried again at the next beat.
  */
 import { heartbeatSeconds } from '@easel/contract'
+import type { EngineTelemetry } from '@easel/contract'
 import type { ModelRegistry } from '@easel/job-store'
 import type { Logger } from 'pino'
 import type { Engine } from './engine/engine.ts'
@@ -41,7 +42,7 @@ export interface Presence {
 
 export function createPresence(options: PresenceOptions): Presence {
   const { registry, engine, workerId, concurrency, maxPixels, gpu, onStats, active, isReady, logger, now } = options
-  let stats: Pick<EngineStats, 'memoryBytes' | 'stepMs'> = { memoryBytes: 0, stepMs: null }
+  let stats: EngineStats | undefined
   let gpuMemory: GpuMemory | undefined
   // What a step took before this process has made one: estimates go on where its predecessor left off.
   let measuredStepMs: number | null = null
@@ -67,14 +68,15 @@ export function createPresence(options: PresenceOptions): Presence {
 
   const beat = async (): Promise<void> => {
     const { provider, modelId } = engine.capabilities
-    await registry.announce(toModelRecord(engine.capabilities, { maxPixels, stepMs: stats.stepMs ?? measuredStepMs, now: now() }))
+    await registry.announce(toModelRecord(engine.capabilities, { maxPixels, stepMs: stats?.stepMs ?? measuredStepMs, now: now() }))
     await registry.heartbeat({
       id: workerId,
       model: modelId,
       concurrency,
       active: active(),
       device: provider,
-      engine_memory_bytes: stats.memoryBytes,
+      engine_memory_bytes: stats?.memoryBytes ?? 0,
+      ...(stats === undefined ? {} : { engine: toTelemetry(stats) }),
       ...(gpuMemory === undefined ? {} : { gpu: gpuMemory }),
       ready: isReady(),
     })
@@ -100,5 +102,19 @@ export function createPresence(options: PresenceOptions): Presence {
       await beating
       await registry.removeWorker(workerId)
     },
+  }
+}
+
+function toTelemetry({ pipeline }: EngineStats): EngineTelemetry {
+  const { steps, rows, stepMs, waitMs, waitingRows, batchingGain, promptCache } = pipeline
+  return {
+    steps,
+    rows,
+    step_seconds: stepMs / 1000,
+    wait_seconds: waitMs / 1000,
+    waiting_rows: waitingRows,
+    batching_gain: batchingGain,
+    prompt_cache_hits: promptCache.hits,
+    prompt_cache_misses: promptCache.misses,
   }
 }

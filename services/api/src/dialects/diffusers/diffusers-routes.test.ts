@@ -92,12 +92,15 @@ test('status counts over everything that shares the queue', async () => {
   await api.worker.store.start(id, 'w')
   const base = { model: 'tiny-scenes', concurrency: 8, active: 1, engine_memory_bytes: 100, ready: true }
   await api.worker.registry.heartbeat({ ...base, id: 'a', device: 'cuda:0', gpu: { memory_allocated_gb: 1.5, memory_reserved_gb: 2 } })
-  await api.worker.registry.heartbeat({ ...base, id: 'b', device: 'cpu' })
+  const counts = { steps: 10, rows: 80, step_seconds: 0.5, wait_seconds: 0.1, waiting_rows: 4, batching_gain: 1.6 }
+  const engine = { ...counts, prompt_cache_hits: 3, prompt_cache_misses: 1 }
+  await api.worker.registry.heartbeat({ ...base, id: 'b', device: 'cpu', engine })
   expect(await read()).toMatchObject({
     active_inferences: 1,
     total_requests: Number(before['total_requests']) + 1,
     memory: { memory_allocated_gb: 1.5, memory_reserved_gb: 2, device: 'cuda:0' },
     engine_memory_bytes: 200,
     workers: 2,
+    engines: [{ worker: 'b', model: 'tiny-scenes', ...engine }],
   })
 })

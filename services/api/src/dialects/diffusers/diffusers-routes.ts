@@ -3,7 +3,7 @@
  * the same jobs as /v1; differs in shape, in taking `null` as absent and in ignoring fields it does not know.
  */
 import { OpenAPIHono, createRoute, z } from '@hono/zod-openapi'
-import { ProblemError, generationFields, isEnded, maxImagesPerPrompt, maxInferenceSteps } from '@easel/contract'
+import { ProblemError, engineTelemetrySchema, generationFields, isEnded, maxImagesPerPrompt, maxInferenceSteps } from '@easel/contract'
 import type { CreateJobRequest, WorkerHeartbeat } from '@easel/contract'
 import type { Api, AppDeps, AppEnv } from '../../app-deps.ts'
 import { submitJob } from '../../jobs/submit-job.ts'
@@ -31,6 +31,9 @@ const statusSchema = z
     total_requests: z.int().describe('Jobs made by all replicas of the api.'),
     engine_memory_bytes: z.int().describe('Resident memory of all engine processes.'),
     workers: z.int().describe('Workers alive now.'),
+    engines: z
+      .array(engineTelemetrySchema.extend({ worker: z.string(), model: z.string() }))
+      .describe('How the engine of each worker is doing.'),
   })
   .meta({ id: 'DiffusersStatus' })
 
@@ -110,6 +113,7 @@ export function diffusersRoutes(deps: AppDeps): Api {
       total_requests: counters['created'] ?? 0,
       engine_memory_bytes: workers.reduce((sum, worker) => sum + worker.engine_memory_bytes, 0),
       workers: workers.length,
+      engines: workers.flatMap(({ id, model, engine }) => (engine === undefined ? [] : [{ worker: id, model, ...engine }])),
     }
     return c.json(body, 200)
   })
