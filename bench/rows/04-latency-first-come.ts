@@ -8,15 +8,9 @@
  * same at 0.95 of what the right side can carry, which leaves the engine with room: there the difference is smaller, and is order and sharing
  * alone.
  */
-import { batchPolicies } from '@easel/pipeline'
-import { median, quantile, toMeasured } from '../harness/rounds.ts'
 import type { Row } from '../harness/row.ts'
-import { describeRowCosts, measureDeviceTimes } from '../load/device-times.ts'
-import { mean, traceAt } from '../load/traces.ts'
-import type { Capacity } from '../load/traces.ts'
-import { chooserOf, simulateEngine, simulateFirstCome } from '../simulator.ts'
-
-const steps = [4, 28, 50]
+import { compareLatency } from '../load/compare-latency.ts'
+import { simulateFirstCome } from '../simulator.ts'
 
 export const row: Row = {
   id: 4,
@@ -25,23 +19,5 @@ export const row: Row = {
     { name: 'p99 latency of the same', target: '<= 0.40' },
   ],
   controls: 'Control: the load at 0.95 of what first come, run to completion can carry.',
-  async run({ pairs }) {
-    const times = await measureDeviceTimes()
-    const ratiosAt = (capacity: Capacity): { mean: number; p99: number }[] =>
-      Array.from({ length: pairs }, (_, seed) => {
-        const trace = traceAt(capacity, times, steps, seed + 1)
-        const [engine, firstCome] = [simulateEngine(trace, times, batchPolicies.srpt), simulateFirstCome(trace, times)]
-        return { mean: mean(engine) / mean(firstCome), p99: quantile(engine, 0.99) / quantile(firstCome, 0.99) }
-      })
-    const ratios = ratiosAt('engine')
-    const lighter = ratiosAt('firstCome')
-    return {
-      measured: [toMeasured(ratios.map(({ mean }) => mean)), toMeasured(ratios.map(({ p99 }) => p99))],
-      controls: {
-        'at the load that first come can carry': `mean ${median(lighter.map(({ mean }) => mean)).toFixed(3)}, p99 ${median(lighter.map(({ p99 }) => p99)).toFixed(3)}`,
-        'cost of a row by rows a step': describeRowCosts(times),
-        'rows a step at most': String(chooserOf(times).rows),
-      },
-    }
-  },
+  run: ({ pairs }) => compareLatency(pairs, simulateFirstCome),
 }

@@ -10,7 +10,7 @@ import { probeProvider } from '../models/device.ts'
 import { Sd3Transformer } from '../models/sd3-transformer.ts'
 import type { GenerateParams } from '../pipelines/generate-params.ts'
 import { StableDiffusion3Pipeline } from '../pipelines/stable-diffusion-3.ts'
-import type { GenerateResult } from '../pipelines/stable-diffusion-3.ts'
+import type { GenerateResult } from '../pipelines/generate-result.ts'
 import { RequestScopedPipeline } from '../request-scoped/request-scoped-pipeline.ts'
 import type { StepRecord } from './step-batcher.ts'
 

@@ -70,6 +70,10 @@ describe('a parameter that cannot be used', () => {
   })
 })
 
+it.each([undefined, null, 'a red boat'])('parameters that are no object are refused: %s', (params) => {
+  expect(() => resolveCall(params as never, defaults, limits)).toThrow('Expected params to be an object with a prompt, got ')
+})
+
 describe('a resolved call', () => {
   it('has the defaults where nothing is given, and 0 where 0 is given', () => {
     expect(resolve({})).toMatchObject({ ...defaults, numImagesPerPrompt: 1, clipSkip: 0, outputType: 'rgb8', batch: 1 })

@@ -6,7 +6,7 @@
  */
 import { Generator } from '../tensor/random-normal.ts'
 import type { GeneratorState } from '../tensor/random-normal.ts'
-import { Tensor } from '../tensor/tensor.ts'
+import { equalDims, Tensor } from '../tensor/tensor.ts'
 
 /** Tensors a step callback may read and replace. With guidance on, the embeddings hold the negative rows first. */
 export interface StepTensors {
@@ -137,6 +137,11 @@ export class GenerateParamsError extends TypeError {
   }
 }
 
+export function expectDims(name: string, tensor: Tensor, dims: readonly number[]): void {
+  if (equalDims(tensor.dims, dims)) return
+  throw new GenerateParamsError(name, `of dims [${dims.join(', ')}]`, `[${tensor.dims.join(', ')}]`)
+}
+
 const REFUSED: Readonly<Record<string, string>> = {
   ipAdapterImage: 'absent, as image prompts are not supported',
   ipAdapterImageEmbeds: 'absent, as image prompts are not supported',
@@ -174,6 +179,8 @@ const KNOWN = new Set<string>([...PROMPTS, ...EMBEDS, ...Object.keys(OTHERS)])
 
 /** Throws GenerateParamsError for the first parameter that is unknown, refused or out of range. */
 export function checkParams(params: GenerateParams, limits: ParamLimits): void {
+  if (typeof params !== 'object' || (params as unknown) === null)
+    throw new GenerateParamsError('params', 'an object with a prompt', show(params))
   for (const [name, value] of Object.entries(params)) {
     if (value === undefined) continue
     if (REFUSED[name] !== undefined) throw new GenerateParamsError(name, REFUSED[name], show(value))
@@ -251,7 +258,7 @@ function checkPrompts(params: GenerateParams): void {
       )
   }
   const [positive, negative] = [params.promptEmbeds, params.negativePromptEmbeds]
-  if (positive !== undefined && negative !== undefined && positive.dims.join() !== negative.dims.join())
+  if (positive !== undefined && negative !== undefined && !equalDims(positive.dims, negative.dims))
     throw new GenerateParamsError(
       'negativePromptEmbeds',
       `of the dims of promptEmbeds, [${positive.dims.join(', ')}]`,

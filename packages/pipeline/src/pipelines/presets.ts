@@ -68,8 +68,10 @@ export class ModelNotFoundError extends Error {
 
 /** `model`: a preset name, the path of a model folder, or the name of a folder in `modelsDir` (default "models"). */
 export function resolveModel(model: string, modelsDir = 'models'): ResolvedModel {
-  if (model.trim() === '')
-    throw new ModelNotFoundError('Expected a model: a preset name, a folder, or a name in the models directory, got nothing')
+  if (typeof model !== 'string' || model.trim() === '')
+    throw new ModelNotFoundError(
+      `Expected a model: a preset name, a folder, or a name in the models directory, got ${typeof model === 'string' ? 'nothing' : typeof model}`,
+    )
   const preset = presets[model as PresetName] as Preset | undefined
   if (preset !== undefined && Object.hasOwn(presets, model)) {
     const folder = resolve(modelsDir, preset.folder)

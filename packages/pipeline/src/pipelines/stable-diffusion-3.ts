@@ -27,15 +27,15 @@ import { roundToFloat16 } from '../tensor/float16.ts'
 import { VaeImageProcessor } from '../tensor/image-processor.ts'
 import type { Rgb8Image } from '../tensor/image-processor.ts'
 import { Generator, randnTensor } from '../tensor/random-normal.ts'
-import type { GeneratorState } from '../tensor/random-normal.ts'
 import { commonDtype, concatRows, rowsOf, sliceRows, splitRows } from '../tensor/rows.ts'
-import { equalDims, Tensor } from '../tensor/tensor.ts'
+import { Tensor } from '../tensor/tensor.ts'
 import type { TensorDtype } from '../tensor/tensor.ts'
 import type { Tokenizer } from '../tokenizers/tokenizer.ts'
 import { resolveCall } from './generate-call.ts'
 import type { GenerateCall, GenerateDefaults } from './generate-call.ts'
 import type { CallState, GenerateParams, ParamLimits, StepTensors } from './generate-params.ts'
-import { checkParams, GenerateParamsError } from './generate-params.ts'
+import { checkParams, expectDims } from './generate-params.ts'
+import type { GenerateResult } from './generate-result.ts'
 import { readDefaults } from './generation-defaults.ts'
 import { embedCached } from './cached-prompts.ts'
 import { calculateShift, guide, guideAwayFrom, unscaleLatents } from './guidance.ts'
@@ -45,6 +45,7 @@ import { memoryNeeds } from './memory-needs.ts'
 import { hashModelFolder } from './model-hash.ts'
 import { resolveModel } from './presets.ts'
 import type { ResolvedModel } from './presets.ts'
+import { resumeAt } from './resume.ts'
 
 export interface FromPretrainedOptions {
   /** Where the model runs. Default 'auto'. */
@@ -61,25 +62,6 @@ export interface FromPretrainedOptions {
   readonly batching?: BatchingOptions
   /** Folder in which preset names and bare names are looked up. Default 'models'. */
   readonly modelsDir?: string
-}
-
-export interface GenerateTimings {
-  /** Milliseconds of text encoding. */
-  readonly encodeMs: number
-  /** Milliseconds from the first to the last step. */
-  readonly denoiseMs: number
-  /** Milliseconds of the VAE and the conversion to pixels. */
-  readonly decodeMs: number
-}
-
-export interface GenerateResult {
-  /** One per row: all pictures of the first prompt, then of the second. Empty for outputType 'latent'. */
-  readonly images: Rgb8Image[]
-  /** (rows, channels, height / 8, width / 8), only for outputType 'latent'. */
-  readonly latents: Tensor | undefined
-  /** Seed of the (first) generator. Beyond 2^53 its low 32 bits, which draw the same. */
-  readonly seed: number
-  readonly timings: GenerateTimings
 }
 
 /** Rows for the transformer; with guidance on, the negative ones first. */
@@ -274,7 +256,14 @@ export class StableDiffusion3Pipeline implements CallState {
     // 4. Latents
     const first = call.resume?.step ?? 0
     const latents =
-      call.resume === undefined ? this.prepareLatents(call, generator, commonDtype(embeddings.embeds)) : this.resumeAt(call, generator)
+      call.resume === undefined
+        ? this.prepareLatents(call, generator, commonDtype(embeddings.embeds))
+        : resumeAt(call.resume, {
+            generators: generator instanceof Generator ? [generator] : generator,
+            drawsNoise: (this.scheduler.config as Partial<FlowMatchEulerDiscreteConfig>).stochasticSampling === true,
+            steps: timesteps.length,
+            latentDims: this.latentDims(call),
+          })
     // Said outright, as a timestep does not tell its place where own sigmas repeat. After the last step there is nothing to begin.
     if (first < timesteps.length) this.scheduler.setBeginIndex(first)
 
@@ -340,26 +329,6 @@ export class StableDiffusion3Pipeline implements CallState {
     expectDims('latents', call.latents, dims)
     if (call.latents.dtype === dtype) return call.latents
     return new Tensor(dtype === 'float16' ? call.latents.data.map(roundToFloat16) : call.latents.data, dims, dtype)
-  }
-
-  /** Puts the generators where the earlier run stopped and returns its latents. */
-  resumeAt(call: GenerateCall, generator: Generator | readonly Generator[]): Tensor {
-    const { step, latents, generatorState } = call.resume as NonNullable<GenerateCall['resume']>
-    if (!Number.isInteger(step) || step < 0 || step > this._numTimesteps)
-      throw new GenerateParamsError('resume.step', `an integer from 0 to ${this._numTimesteps}`, String(step))
-    expectDims('resume.latents', latents, this.latentDims(call))
-    const config: Partial<FlowMatchEulerDiscreteConfig> = this.scheduler.config
-    const generators = generator instanceof Generator ? [generator] : generator
-    const states: readonly GeneratorState[] =
-      generatorState === undefined ? [] : Array.isArray(generatorState) ? generatorState : [generatorState]
-    if ((config.stochasticSampling === true || states.length > 0) && states.length !== generators.length)
-      throw new GenerateParamsError(
-        'resume.generatorState',
-        `one state for each of the ${generators.length} generators`,
-        `${states.length}`,
-      )
-    for (const [index, state] of states.entries()) generators[index]?.setState(state)
-    return latents
   }
 
   /** The steps from `first` on. */
@@ -444,11 +413,6 @@ export class StableDiffusion3Pipeline implements CallState {
     const { scale } = this.vae
     return [call.batch * call.numImagesPerPrompt, this.transformer.config.in_channels, call.height / scale, call.width / scale]
   }
-}
-
-function expectDims(name: string, tensor: Tensor, dims: readonly number[]): void {
-  if (equalDims(tensor.dims, dims)) return
-  throw new GenerateParamsError(name, `of dims [${dims.join(', ')}]`, `[${tensor.dims.join(', ')}]`)
 }
 
 /** What a step callback gave, in place of `parts` joined. */

@@ -1,0 +1,37 @@
+/** The engine and another way to serve, on the same traces of mixed requests in virtual time, from step times measured in this run. */
+import { batchPolicies } from '@easel/pipeline'
+import { median, quantile, toMeasured } from '../harness/rounds.ts'
+import type { RowResult } from '../harness/row.ts'
+import { chooserOf, simulateEngine } from '../simulator.ts'
+import type { DeviceTimes, Latencies, TraceJob } from '../simulator.ts'
+import { describeRowCosts, measureDeviceTimes } from './device-times.ts'
+import { mean, traceAt } from './traces.ts'
+import type { Capacity } from './traces.ts'
+
+/** Equally likely. */
+const steps = [4, 28, 50]
+
+/** Mean and p99 latency of the engine over those of `simulateOther`. Each pair is another seed. */
+export async function compareLatency(
+  pairs: number,
+  simulateOther: (trace: readonly TraceJob[], times: DeviceTimes) => Latencies,
+): Promise<RowResult> {
+  const times = await measureDeviceTimes()
+  const ratiosAt = (capacity: Capacity): { mean: number; p99: number }[] =>
+    Array.from({ length: pairs }, (_, seed) => {
+      const trace = traceAt(capacity, times, steps, seed + 1)
+      const [engine, other] = [simulateEngine(trace, times, batchPolicies.srpt), simulateOther(trace, times)]
+      return { mean: mean(engine) / mean(other), p99: quantile(engine, 0.99) / quantile(other, 0.99) }
+    })
+  const ratios = ratiosAt('engine')
+  const lighter = ratiosAt('firstCome')
+  const middle = (name: 'mean' | 'p99'): string => median(lighter.map((ratio) => ratio[name])).toFixed(3)
+  return {
+    measured: [toMeasured(ratios.map(({ mean }) => mean)), toMeasured(ratios.map(({ p99 }) => p99))],
+    controls: {
+      'at the load that first come can carry': `mean ${middle('mean')}, p99 ${middle('p99')}`,
+      'cost of a row by rows a step': describeRowCosts(times),
+      'rows a step at most': String(chooserOf(times).rows),
+    },
+  }
+}
