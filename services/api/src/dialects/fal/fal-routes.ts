@@ -13,6 +13,7 @@ import { findJob } from '../../jobs/find-job.ts'
 import { toJob } from '../../jobs/to-job.ts'
 import { jsonBody } from '../../middleware/json-body.ts'
 import { refuseInvalid } from '../../middleware/problem.ts'
+import { describeErrors, modelParams } from '../describe-routes.ts'
 import { toModelIdOf } from '../model-name.ts'
 import { streamEvents } from '../stream-events.ts'
 import { submitThrough } from '../submit-through.ts'
@@ -23,16 +24,6 @@ import { falResultSchema, falStatusSchema, toFailure, toLogs, toResult, toStatus
 import { proxyPath } from './unwrap-proxied.ts'
 
 const tags = ['fal']
-const modelParams = z.object({
-  owner: z
-    .string()
-    .max(100)
-    .meta({ description: '`local` for a model without an owner.', examples: ['local'] }),
-  name: z
-    .string()
-    .max(100)
-    .meta({ examples: ['tiny-scenes'] }),
-})
 const requestParams = modelParams.extend({ id: z.string().max(100) })
 const logsQuery = z.object({ logs: z.enum(['0', '1', 'true', 'false']).optional().meta({ description: '1: with log lines. Default 0.' }) })
 const submitHeaders = z.object({
@@ -43,18 +34,8 @@ const submitHeaders = z.object({
 const errorContent = { 'application/json': { schema: falErrorSchema } }
 const statusContent = { 'application/json': { schema: falStatusSchema } }
 const resultContent = { 'application/json': { schema: falResultSchema } }
-const refusals = {
-  401: { description: 'An API key is required, and this is not one.', content: errorContent },
-  404: { description: 'No model of that name is served here.', content: errorContent },
-  422: { description: 'The input is refused.', content: errorContent },
-  429: { description: 'Too many requests, or too many jobs are waiting.', content: errorContent },
-  503: { description: 'No worker or Redis can be reached.', content: errorContent },
-} as object
-const absences = {
-  401: { description: 'An API key is required, and this is not one.', content: errorContent },
-  404: { description: 'There is nothing here.', content: errorContent },
-  410: { description: 'Past the retention time.', content: errorContent },
-} as object
+const { refusals: shared, absences } = describeErrors(falErrorSchema)
+const refusals = { ...shared, 404: { description: 'No model of that name is served here.', content: errorContent } } as object
 
 export function falRoutes(deps: AppDeps): Api {
   const { config, follower, store } = deps

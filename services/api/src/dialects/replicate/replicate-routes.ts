@@ -14,6 +14,7 @@ import { jsonBody } from '../../middleware/json-body.ts'
 import { parsePreferWait } from '../../middleware/prefer-wait.ts'
 import { refuseInvalid } from '../../middleware/problem.ts'
 import { createSecretReader } from '../../webhooks/secret-reader.ts'
+import { describeErrors, modelParams } from '../describe-routes.ts'
 import { toModelIdOf, toOwnedName } from '../model-name.ts'
 import { submitThrough } from '../submit-through.ts'
 import { replicateErrorSchema } from './errors.ts'
@@ -32,22 +33,11 @@ const tags = ['Replicate']
 const pageLength = 100
 
 const predictionContent = { 'application/json': { schema: predictionSchema } }
-const errorContent = { 'application/json': { schema: replicateErrorSchema } }
 const createdResponses = {
   201: { description: 'The prediction, ended if the request waited for its end.', content: predictionContent },
   202: { description: 'The prediction did not end in the time of `Prefer: wait`.', content: predictionContent },
 }
-const refusals = {
-  401: { description: 'An API key is required, and this is not one.', content: errorContent },
-  422: { description: 'The input is refused, or there is no such model.', content: errorContent },
-  429: { description: 'Too many requests, or too many jobs are waiting.', content: errorContent },
-  503: { description: 'No worker or Redis can be reached.', content: errorContent },
-} as object
-const absences = {
-  401: { description: 'An API key is required, and this is not one.', content: errorContent },
-  404: { description: 'There is nothing here.', content: errorContent },
-  410: { description: 'Past the retention time.', content: errorContent },
-} as object
+const { refusals, absences } = describeErrors(replicateErrorSchema)
 
 const createHeaders = z.object({
   prefer: z
@@ -61,16 +51,6 @@ const createHeaders = z.object({
   'idempotency-key': z.string().optional().meta({ description: 'The same key and body give the same prediction.' }),
 })
 const idParams = z.object({ id: z.string().max(100) })
-const modelParams = z.object({
-  owner: z
-    .string()
-    .max(100)
-    .meta({ description: '`local` for a model without an owner.', examples: ['local'] }),
-  name: z
-    .string()
-    .max(100)
-    .meta({ examples: ['tiny-scenes'] }),
-})
 
 const modelSchema = z
   .object({

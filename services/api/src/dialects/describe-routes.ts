@@ -1,0 +1,32 @@
+/** What the routes of several dialects say of themselves alike, for /openapi.json. */
+import { z } from '@hono/zod-openapi'
+
+/** A model as these services name it: of an owner. */
+export const modelParams = z.object({
+  owner: z
+    .string()
+    .max(100)
+    .meta({ description: '`local` for a model without an owner.', examples: ['local'] }),
+  name: z
+    .string()
+    .max(100)
+    .meta({ examples: ['tiny-scenes'] }),
+})
+
+const unauthorized = 'An API key is required, and this is not one.'
+const refusals = {
+  401: unauthorized,
+  422: 'The input is refused, or there is no such model.',
+  429: 'Too many requests, or too many jobs are waiting.',
+  503: 'No worker or Redis can be reached.',
+}
+const absences = { 401: unauthorized, 404: 'There is nothing here.', 410: 'Past the retention time.' }
+
+/** Answers that are errors in the dialect's own shape: to what makes a job, and to what asks for one. */
+export function describeErrors(schema: z.ZodType): { refusals: object; absences: object } {
+  const describe = (descriptions: Readonly<Record<number, string>>): object =>
+    Object.fromEntries(
+      Object.entries(descriptions).map(([status, description]) => [status, { description, content: { 'application/json': { schema } } }]),
+    )
+  return { refusals: describe(refusals), absences: describe(absences) }
+}
