@@ -19,7 +19,7 @@ import { readConfig } from '../src/config.ts'
 import { startWorkerService } from '../src/worker-service.ts'
 import type { WorkerService, WorkerServiceOptions } from '../src/worker-service.ts'
 
-const modelsDir = fileURLToPath(new URL('../../../models', import.meta.url))
+export const modelsDir = fileURLToPath(new URL('../../../models', import.meta.url))
 export const crashingEntry = fileURLToPath(new URL('crashing-engine.ts', import.meta.url))
 
 export interface StartOptions extends Partial<Omit<WorkerServiceOptions, 'config'>> {

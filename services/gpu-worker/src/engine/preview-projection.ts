@@ -86,19 +86,23 @@ export async function fitPreviewProjection(source: ProjectionSource): Promise<Pr
   )
 }
 
-/** One small picture for each row of latents (rows, channels, h, w): h × w pixels. */
-export function project(projection: PreviewProjection, latents: Tensor): EngineImage[] {
-  const [rows, , height, width] = latents.dims as [number, number, number, number]
+/** One small picture for each row of latents (rows, channels, h, w): h × w pixels. Plain loops: every step waits for it. */
+export function project(projection: PreviewProjection, { data, dims }: Tensor): EngineImage[] {
+  const [rows, channels, height, width] = dims as [number, number, number, number]
+  const plane = height * width
   return Array.from({ length: rows }, (_, index) => {
-    const rgb = new Uint8Array(height * width * 3)
-    for (let at = 0; at < height * width; at++) {
-      const terms = toTerms(latents, index, at)
-      for (let colour = 0; colour < 3; colour++) {
-        const value = projection[colour]!.reduce((sum, weight, term) => sum + weight * terms[term]!, 0)
-        rgb[at * 3 + colour] = Math.min(255, Math.max(0, Math.round(value)))
+    // Rounds and clamps when it is written to.
+    const rgb = new Uint8ClampedArray(plane * 3)
+    for (const [colour, weights] of projection.entries()) {
+      const values = new Float64Array(plane).fill(weights[channels]!)
+      for (let channel = 0; channel < channels; channel++) {
+        const weight = weights[channel]!
+        const from = (index * channels + channel) * plane
+        for (let at = 0; at < plane; at++) values[at]! += weight * data[from + at]!
       }
+      for (let at = 0; at < plane; at++) rgb[at * 3 + colour] = values[at]!
     }
-    return { index, width, height, rgb }
+    return { index, width, height, rgb: new Uint8Array(rgb.buffer) }
   })
 }
 

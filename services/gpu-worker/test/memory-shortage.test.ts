@@ -1,0 +1,82 @@
+/**
+ * A real shortage: the operating system refuses the engine process further memory (`RLIMIT_DATA`), so the runtime's own allocations fail. Linux
+ * only. What a worker does about it is in engine-memory.test.ts, with failures at chosen moments.
+ */
+import { execFileSync, spawnSync } from 'node:child_process'
+import { readFileSync } from 'node:fs'
+import { platform } from 'node:os'
+import { afterEach, describe, expect, test } from 'vitest'
+import { startEngine } from '../src/engine/engine-supervisor.ts'
+import type { SupervisedEngine } from '../src/engine/engine-supervisor.ts'
+import { openWorkerBench, modelsDir } from './worker-bench.ts'
+
+const canLimit = platform() === 'linux' && spawnSync('prlimit', ['--version']).status === 0
+
+/** From now on the process gets so much more, and no more. MiB. */
+function limitMemory(pid: number | undefined, headroomMib: number): void {
+  const status = readFileSync(`/proc/${pid}/status`, 'utf8')
+  const bytes = Number(/^VmData:\s+(\d+) kB$/m.exec(status)?.[1]) * 1024
+  execFileSync('prlimit', ['--pid', String(pid), `--data=${bytes + headroomMib * 2 ** 20}`])
+}
+
+const large = { width: 256, height: 256 } as const
+
+describe.runIf(canLimit)('an engine that gets no more memory', () => {
+  const engines: SupervisedEngine[] = []
+  afterEach(async () => void (await Promise.all(engines.splice(0).map((engine) => engine.close()))))
+
+  /** An engine that has made a small picture. */
+  async function start(): Promise<SupervisedEngine> {
+    const engine = await startEngine({ model: 'tiny-scenes', modelsDir, device: 'cpu', stepTimeoutMs: 60_000 })
+    engines.push(engine)
+    await paint(engine, 0, { width: 64, height: 64 })
+    return engine
+  }
+
+  async function paint(engine: SupervisedEngine, seed: number, size: { width: number; height: number } = large): Promise<Uint8Array> {
+    const rest = { numInferenceSteps: 6, guidanceScale: 4, numImagesPerPrompt: 1, maxSequenceLength: 20 }
+    const { images } = await engine.generate(`call ${seed}`, { prompt: `boat ${seed}`, negativePrompt: '', seed, ...size, ...rest })
+    return images[0]?.rgb as Uint8Array
+  }
+
+  test('makes smaller steps and the same pictures; what does not fit at all fails as out_of_memory, and the process lives on', async () => {
+    const seeds = Array.from({ length: 12 }, (_, n) => n + 1)
+    const plenty = await start()
+    const expected = await Promise.all(seeds.map((seed) => paint(plenty, seed)))
+    const scarce = await start()
+    const { pid } = scarce
+    limitMemory(pid, 60)
+    const results = await Promise.allSettled(seeds.map((seed) => paint(scarce, seed)))
+    let failed = 0
+    for (const [index, result] of results.entries()) {
+      if (result.status === 'fulfilled') expect(result.value).toEqual(expected[index])
+      else {
+        failed++
+        expect(result.reason).toMatchObject({ code: 'out_of_memory' })
+      }
+    }
+    // That it was short of memory shows in a limit of rows, which there is for no other reason, or in calls that failed.
+    const { knees } = (await scarce.stats()).pipeline
+    expect(knees['8x8+40'] !== undefined || failed > 0).toBe(true)
+    await expect(paint(scarce, 0, { width: 64, height: 64 })).resolves.toBeInstanceOf(Uint8Array)
+    expect(scarce.pid).toBe(pid)
+  })
+})
+
+test.runIf(canLimit)('a job that finds no memory is made by a fresh engine, to the same picture', async () => {
+  const bench = await openWorkerBench()
+  try {
+    const worker = await bench.startWorker()
+    await bench.untilEnded(await bench.submit())
+    const first = worker.enginePid
+    limitMemory(first, 15)
+    const record = await bench.untilEnded(await bench.submit(large))
+    // Where it is Node.js itself that finds no memory, the process ends and the job has a strike.
+    expect(record).toMatchObject({ status: 'succeeded', runs: 1 })
+    expect(worker.enginePid).not.toBe(first)
+    const again = await bench.untilEnded(await bench.submit(large))
+    expect(again.output?.images[0]?.sha256).toBe(record.output?.images[0]?.sha256)
+  } finally {
+    await bench.close()
+  }
+})
