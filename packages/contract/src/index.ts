@@ -1,4 +1,4 @@
-export * from './config-problem.ts'
+export * from './read-variables.ts'
 export * from './errors.ts'
 export * from './job-events.ts'
 export * from './job-receipt.ts'

@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest'
-import { ConfigError, apiVariables, readConfig } from './config.ts'
+import { ConfigError } from '@easel/contract'
+import { apiVariables, readConfig } from './config.ts'
 
 describe('the environment', () => {
   test('may be empty', () => {

@@ -3,7 +3,7 @@
  * environment is; nothing is read on import. Documentation and `.env.example` are generated from the descriptions.
  */
 import { z } from 'zod'
-import { toConfigProblem, defaultModel, toModelId } from '@easel/contract'
+import { defaultModel, readVariables, toModelId } from '@easel/contract'
 import { checkRedisVariables, redisVariables } from '@easel/job-store'
 import { checkStorageVariables, storageVariables } from '@easel/storage'
 import { defaultRetryDelays } from './webhooks/retry-delay.ts'
@@ -119,21 +119,7 @@ const apiConfigSchema = z
 
 export type ApiConfig = z.output<typeof apiConfigSchema>
 
-/** Told to the operator: every variable that is wrong, one a line. */
-export class ConfigError extends Error {
-  override readonly name = 'ConfigError'
-}
-
-/** Throws a `ConfigError` that names every variable that is wrong. A variable set to nothing is unset. Default: this process's environment. */
+/** Throws a `ConfigError` that names every variable that is wrong. Default: this process's environment. */
 export function readConfig(env: Readonly<Record<string, string | undefined>> = process.env): ApiConfig {
-  const set = Object.fromEntries(Object.entries(env).filter(([, value]) => value !== undefined && value.trim() !== ''))
-  const result = apiConfigSchema.safeParse(set)
-  const problems = (result.error?.issues ?? []).map((issue) => toConfigProblem(issue, set))
-  // Not a check of the schema, which leaves out its checks when certain variables are wrong.
-  const { MODEL, MODEL_PATH } = set
-  if (MODEL !== undefined && MODEL_PATH !== undefined && MODEL !== MODEL_PATH) {
-    problems.push(`MODEL_PATH: Expected the same as MODEL (${MODEL}), got ${MODEL_PATH}`)
-  }
-  if (result.success && problems.length === 0) return result.data
-  throw new ConfigError(problems.join('\n'))
+  return readVariables(apiConfigSchema, env)
 }

@@ -1,9 +1,10 @@
 /** Entry of the api process: reads the environment, starts, says where it listens, and ends in order on the first SIGTERM or SIGINT. */
 import { pino, stdSerializers, stdTimeFunctions } from 'pino'
+import { ConfigError } from '@easel/contract'
 import { toLoggedError } from '@easel/job-store'
 import { noTracing } from '@easel/tracing'
 import type { Tracing } from '@easel/tracing'
-import { ConfigError, readConfig } from './config.ts'
+import { readConfig } from './config.ts'
 import type { ApiConfig } from './config.ts'
 import { serveApi } from './serve.ts'
 

@@ -3,7 +3,7 @@
  * environment is; nothing is read on import. Documentation and `.env.example` are generated from the descriptions.
  */
 import { z } from 'zod'
-import { defaultModel, imageMetadataLevels, toConfigProblem } from '@easel/contract'
+import { defaultModel, imageMetadataLevels, readVariables } from '@easel/contract'
 import { checkRedisVariables, redisVariables, toRedisLocation } from '@easel/job-store'
 import { checkStorageVariables, storageVariables, toStorageOptions } from '@easel/storage'
 
@@ -84,13 +84,6 @@ const workerConfigSchema = z
   .object(workerVariables)
   .superRefine(checkRedisVariables, { when: () => true })
   .superRefine(checkStorageVariables, { when: () => true })
-  .superRefine(
-    ({ MODEL, MODEL_PATH }, context) => {
-      if (MODEL === undefined || MODEL_PATH === undefined || MODEL === MODEL_PATH) return
-      context.addIssue({ code: 'custom', path: ['MODEL_PATH'], message: `Expected the same as MODEL (${MODEL}), got ${MODEL_PATH}` })
-    },
-    { when: () => true },
-  )
   .transform((variables) => ({
     redis: toRedisLocation(variables),
     queuePrefix: variables.QUEUE_PREFIX,
@@ -118,15 +111,7 @@ const workerConfigSchema = z
 
 export type WorkerConfig = z.output<typeof workerConfigSchema>
 
-/** Told to the operator: every variable that is wrong, one a line. */
-export class ConfigError extends Error {
-  override readonly name = 'ConfigError'
-}
-
-/** Throws a `ConfigError` that names every variable that is wrong. A variable set to nothing is unset. */
+/** Throws a `ConfigError` that names every variable that is wrong. Default: this process's environment. */
 export function readConfig(env: Readonly<Record<string, string | undefined>> = process.env): WorkerConfig {
-  const set = Object.fromEntries(Object.entries(env).filter(([, value]) => value !== undefined && value.trim() !== ''))
-  const result = workerConfigSchema.safeParse(set)
-  if (result.success) return result.data
-  throw new ConfigError(result.error.issues.map((issue) => toConfigProblem(issue, set)).join('\n'))
+  return readVariables(workerConfigSchema, env)
 }

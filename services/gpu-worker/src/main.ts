@@ -4,10 +4,11 @@
  * The first SIGTERM or SIGINT ends in order: running jobs finish within SHUTDOWN_GRACE or are handed over. The second ends at once.
  */
 import pino from 'pino'
+import { ConfigError } from '@easel/contract'
 import { toLoggedError } from '@easel/job-store'
 import { noTracing } from '@easel/tracing'
 import type { Tracing } from '@easel/tracing'
-import { ConfigError, readConfig } from './config.ts'
+import { readConfig } from './config.ts'
 import type { WorkerConfig } from './config.ts'
 import { startWorkerService } from './worker-service.ts'
 import type { WorkerService } from './worker-service.ts'
