@@ -6,7 +6,8 @@
  */
 import { setTimeout as sleep } from 'node:timers/promises'
 import { basename } from 'node:path'
-import type { EngineOptions, EngineStats, FromEngine, ToEngine } from '../../services/gpu-worker/src/engine/protocol.ts'
+import { createReports } from '../../services/gpu-worker/src/engine/engine-reports.ts'
+import type { EngineOptions, EngineStats, ToEngine } from '../../services/gpu-worker/src/engine/protocol.ts'
 
 process.on('SIGINT', () => {})
 process.on('SIGTERM', () => {})
@@ -14,7 +15,7 @@ process.on('disconnect', () => process.exit(0))
 
 const stepMs = Number(process.env['NULL_STEP_MS'] ?? 0)
 const options = JSON.parse(process.argv[2] ?? '{}') as EngineOptions
-const send = (message: FromEngine): void => void process.send?.(message, () => {})
+const send = createReports(process)
 
 type GenerateMessage = Extract<ToEngine, { type: 'generate' }>
 /** Calls in flight and the steps they still want. */
