@@ -100,6 +100,36 @@ describe('a call', () => {
     expect(await bytes({ ...given, ...negatives })).toEqual(await bytes({ ...boat, negativePrompt: 'a box' }))
   })
 
+  it('takes embeddings as they are when it begins, whatever the caller does with their memory', async () => {
+    const [boatRow, catRow] = [await embeddingsOf(boat.prompt), await embeddingsOf('a big green cat at night')]
+    const { prompt: _, ...rest } = boat
+    const own = { promptEmbeds: boatRow.embeds.clone(), pooledPromptEmbeds: boatRow.pooled.clone() }
+    const call = { ...rest, guidanceScale: 1, ...own }
+    const first = bytes(call)
+    const write = ({ embeds, pooled }: typeof catRow): void => {
+      own.promptEmbeds.data.set(embeds.data)
+      own.pooledPromptEmbeds.data.set(pooled.data)
+    }
+    await new Promise((resolve) => {
+      setImmediate(resolve)
+    })
+    write(catRow)
+    expect(await first).toEqual(await bytes({ ...boat, guidanceScale: 1 }))
+    expect(await bytes(call)).toEqual(await bytes({ ...boat, guidanceScale: 1, prompt: 'a big green cat at night' }))
+    // In a step callback too: the same tensor, written to between two steps.
+    const switching = (fresh: boolean) =>
+      bytes({
+        ...boat,
+        guidanceScale: 1,
+        callbackOnStepEnd: (_, step) => {
+          write(step === 0 ? boatRow : catRow)
+          const { promptEmbeds, pooledPromptEmbeds } = own
+          return fresh ? { promptEmbeds: promptEmbeds.clone(), pooledPromptEmbeds: pooledPromptEmbeds.clone() } : own
+        },
+      })
+    expect(await switching(false)).toEqual(await switching(true))
+  })
+
   it('falls back from an empty second prompt to the first, and reads a different one', async () => {
     const plain = await bytes(boat)
     expect(await bytes({ ...boat, prompt2: '', prompt3: '', negativePrompt: '' })).toEqual(plain)

@@ -43,6 +43,7 @@ import { loadSd3Components } from './load-components.ts'
 import type { ComponentOverrides, LoadedComponents, Sd3Components } from './load-components.ts'
 import { memoryNeeds } from './memory-needs.ts'
 import { hashModelFolder } from './model-hash.ts'
+import type { PromptEmbeddings } from './prompt-embeddings.ts'
 import { resolveModel } from './presets.ts'
 import type { ResolvedModel } from './presets.ts'
 import { resumeAt } from './resume.ts'
@@ -66,7 +67,7 @@ export interface FromPretrainedOptions {
 
 /** Rows for the transformer; with guidance on, the negative ones first. */
 interface Embeddings {
-  /** Of each of rows or 2 × rows, (1, tokens, joint_attention_dim); the prompt cache's own, nobody writes to them. */
+  /** Of each of rows or 2 × rows, (1, tokens, joint_attention_dim); the prompt cache's own or copies: nobody writes to them. */
   embeds: readonly Tensor[]
   /** (1, pooled_projection_dim) */
   pooled: readonly Tensor[]
@@ -288,14 +289,14 @@ export class StableDiffusion3Pipeline implements CallState {
   async encodePrompt(call: GenerateCall): Promise<Embeddings> {
     const { joint_attention_dim, pooled_projection_dim } = this.transformer.config
     const options = { maxSequenceLength: call.maxSequenceLength, jointAttentionDim: joint_attention_dim }
-    const positive = call.embeddings ?? (await embedCached(this, call.texts, { ...options, clipSkip: call.clipSkip }))
+    const positive = copyOf(call.embeddings) ?? (await embedCached(this, call.texts, { ...options, clipSkip: call.clipSkip }))
     expectDims('promptEmbeds', positive.embeds, [call.batch, positive.embeds.dims[1] ?? 0, joint_attention_dim])
     expectDims('pooledPromptEmbeds', positive.pooled, [call.batch, pooled_projection_dim])
     const embeds = splitRows(positive.embeds, call.numImagesPerPrompt)
     const pooled = splitRows(positive.pooled, call.numImagesPerPrompt)
     if (!this.doClassifierFreeGuidance) return { embeds, pooled }
     // The negative prompt never skips CLIP layers.
-    const negative = call.negativeEmbeddings ?? (await embedCached(this, call.negativeTexts, { ...options, clipSkip: 0 }))
+    const negative = copyOf(call.negativeEmbeddings) ?? (await embedCached(this, call.negativeTexts, { ...options, clipSkip: 0 }))
     expectDims('negativePromptEmbeds', negative.embeds, positive.embeds.dims)
     expectDims('negativePooledPromptEmbeds', negative.pooled, positive.pooled.dims)
     return {
@@ -415,12 +416,17 @@ export class StableDiffusion3Pipeline implements CallState {
   }
 }
 
-/** What a step callback gave, in place of `parts` joined. */
+/** The batcher tells rows apart by their memory, and callers may write to theirs. */
+function copyOf(given: PromptEmbeddings | undefined): PromptEmbeddings | undefined {
+  return given && { embeds: given.embeds.clone(), pooled: given.pooled.clone() }
+}
+
+/** A copy of what a step callback gave, in place of `parts` joined. */
 function replacement(name: string, replaced: unknown, parts: readonly Tensor[]): Tensor {
   if (!(replaced instanceof Tensor)) throw new TypeError(`Expected ${name} of callbackOnStepEnd to be a Tensor, got ${typeof replaced}`)
   const [rows, ...tail] = (parts[0] as Tensor).dims as [number, ...number[]]
   expectDims(`${name} of callbackOnStepEnd`, replaced, [rows * parts.length, ...tail])
-  return replaced
+  return replaced.clone()
 }
 
 function seedOf(generator: Generator | readonly Generator[]): number {
