@@ -3,8 +3,8 @@ import { readdirSync, readFileSync } from 'node:fs'
 import { availableParallelism } from 'node:os'
 
 /**
- * One for each physical core, and no more than this process may use. ONNX Runtime's own choice counts the cores of the machine, whatever a
- * container is given, and binds each thread to a core, where it waits whenever another process runs there.
+ * One for each physical core, and no more than Node.js says that this process may use: the cores it is bound to, and a quota where Node.js
+ * sees it. ONNX Runtime's own choice binds each thread to a core, where it waits whenever another process runs there.
  */
 export function defaultCpuThreads(): number {
   return Math.max(1, Math.min(physicalCores(), availableParallelism()))

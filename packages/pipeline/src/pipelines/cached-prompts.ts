@@ -1,7 +1,8 @@
 /**
  * Prompts to embeddings by way of the cache: each prompt is read on its own, once, whoever asks for it.
  *
- * Invariant: the rows are those of embedPrompts for the whole list; nobody writes to them, they may be the cache's own. Knows nothing about guidance. Runs in the engine process.
+ * Invariant: the rows are those of embedPrompts for the whole list; nobody writes to them, they may be the cache's own. Knows nothing about
+ * guidance. Runs in the engine process.
  */
 import type { Engine } from '../batching/engine.ts'
 import { concatRows } from '../tensor/rows.ts'

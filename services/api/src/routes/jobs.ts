@@ -35,6 +35,15 @@ const submitAnswers = {
   200: { description: 'The job has ended within the time of `Prefer: wait`.', content: jobContent },
   202: { description: 'The job is queued. `Location` is where to poll it.', content: jobContent },
 }
+/** Why a job cannot be made, whatever says what it is to be. */
+const submitProblems = [
+  'invalid_request',
+  'model_not_found',
+  'idempotency_mismatch',
+  'queue_full',
+  'queue_unavailable',
+  'no_worker',
+] as const
 const jobParams = z.object({ id: z.string().meta({ description: 'Id of the job.' }) })
 
 /** The type of what this returns has every route in it: a client typed by it (`hc`) knows what to send and what comes. */
@@ -52,19 +61,7 @@ export function jobRoutes(deps: AppDeps) {
     },
     responses: {
       ...submitAnswers,
-      ...describeProblems(
-        'unauthorized',
-        'rate_limited',
-        'malformed_body',
-        'body_too_large',
-        'unsupported_media_type',
-        'invalid_request',
-        'model_not_found',
-        'idempotency_mismatch',
-        'queue_full',
-        'queue_unavailable',
-        'no_worker',
-      ),
+      ...describeProblems('unauthorized', 'rate_limited', 'malformed_body', 'body_too_large', 'unsupported_media_type', ...submitProblems),
     },
   })
   const withCreate = app.openapi(create, async (c) => {
@@ -129,19 +126,7 @@ export function jobRoutes(deps: AppDeps) {
     request: { params: jobParams, headers: submitHeaders },
     responses: {
       ...submitAnswers,
-      ...describeProblems(
-        'unauthorized',
-        'rate_limited',
-        'not_found',
-        'no_receipt',
-        'expired',
-        'invalid_request',
-        'model_not_found',
-        'idempotency_mismatch',
-        'queue_full',
-        'queue_unavailable',
-        'no_worker',
-      ),
+      ...describeProblems('unauthorized', 'rate_limited', 'not_found', 'no_receipt', 'expired', ...submitProblems),
     },
   })
   return withCancel.openapi(replay, async (c) => {
