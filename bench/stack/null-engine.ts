@@ -6,8 +6,7 @@
  */
 import { setTimeout as sleep } from 'node:timers/promises'
 import { basename } from 'node:path'
-import { createReports } from '../../services/gpu-worker/src/engine/engine-reports.ts'
-import type { EngineOptions, EngineStats, ToEngine } from '../../services/gpu-worker/src/engine/protocol.ts'
+import type { EngineOptions, EngineStats, FromEngine, ToEngine } from '../../services/gpu-worker/src/engine/protocol.ts'
 
 process.on('SIGINT', () => {})
 process.on('SIGTERM', () => {})
@@ -15,7 +14,7 @@ process.on('disconnect', () => process.exit(0))
 
 const stepMs = Number(process.env['NULL_STEP_MS'] ?? 0)
 const options = JSON.parse(process.argv[2] ?? '{}') as EngineOptions
-const send = createReports(process)
+const send = (message: FromEngine): void => void process.send?.(message, () => {})
 
 type GenerateMessage = Extract<ToEngine, { type: 'generate' }>
 /** Calls in flight and the steps they still want. */

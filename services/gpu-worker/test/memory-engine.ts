@@ -3,7 +3,7 @@
  * no memory in a process that has run another call, `insatiable` never finds any.
  */
 import { isOutOfMemory } from '@easel/pipeline'
-import type { EngineReport, FromEngine, ToEngine } from '../src/engine/protocol.ts'
+import type { FromEngine, ToEngine } from '../src/engine/protocol.ts'
 
 const outOfMemory = 'Failed to allocate memory for requested buffer of size 1'
 if (!isOutOfMemory(new Error(outOfMemory))) throw new Error('Expected the library to know this sentence')
@@ -21,11 +21,11 @@ process.on('message', (message: ToEngine) => {
 })
 
 // The real host runs the call; what it says of the end is what it would say had an allocation failed.
-const send = process.send?.bind(process) as (report: EngineReport, callback: () => void) => boolean
-process.send = ((report: EngineReport, callback: () => void) => send(report.flatMap(withFaults), callback)) as typeof process.send
-function withFaults(message: FromEngine): FromEngine[] {
-  if (!('id' in message) || message.id === undefined || !failing.has(message.id)) return [message]
-  if (message.type === 'image') return []
-  return message.type === 'done' ? [{ type: 'error', id: message.id, code: 'out_of_memory', message: outOfMemory }] : [message]
-}
+const send = process.send?.bind(process) as (message: FromEngine, callback: () => void) => boolean
+process.send = ((message: FromEngine, callback: () => void) => {
+  if (!('id' in message) || message.id === undefined || !failing.has(message.id)) return send(message, callback)
+  if (message.type === 'image') return true
+  if (message.type !== 'done') return send(message, callback)
+  return send({ type: 'error', id: message.id, code: 'out_of_memory', message: outOfMemory }, callback)
+}) as typeof process.send
 await import('../src/engine/engine-process.ts')

@@ -14,10 +14,9 @@ import {
   Tensor,
 } from '@easel/pipeline'
 import type { Device, GenerateParams, GenerateResult, ResumePoint } from '@easel/pipeline'
-import { createReports } from './engine-reports.ts'
 import { fitPreviewProjection, project, readPreviewProjection } from './preview-projection.ts'
 import type { PreviewProjection } from './preview-projection.ts'
-import type { Checkpoint, EngineCapabilities, EngineErrorCode, EngineOptions, EngineReport, EngineStep, ToEngine } from './protocol.ts'
+import type { Checkpoint, EngineCapabilities, EngineErrorCode, EngineOptions, EngineStep, FromEngine, ToEngine } from './protocol.ts'
 import { StepClock } from './step-clock.ts'
 
 type GenerateMessage = Extract<ToEngine, { type: 'generate' }>
@@ -30,7 +29,8 @@ interface Call {
 }
 
 export async function runEngineHost(channel: NodeJS.Process): Promise<void> {
-  const send = createReports(channel)
+  // A parent that is gone closes the channel, and that ends this process; what could not be sent any more is nobody's.
+  const send = (message: FromEngine): void => void channel.send?.(message, () => {})
   const options = JSON.parse(channel.argv[2] ?? '{}') as EngineOptions
 
   let pipeline: StableDiffusion3Pipeline
@@ -39,8 +39,7 @@ export async function runEngineHost(channel: NodeJS.Process): Promise<void> {
     pipeline = await load(options, ({ rows, durationMs }) => send({ type: 'step', rows, durationMs }))
     capabilities = await toCapabilities(pipeline, options)
   } catch (error) {
-    const report: EngineReport = [{ type: 'error', code: 'load_failed', message: messageOf(error) }]
-    channel.send?.(report, () => channel.exit(1))
+    channel.send?.({ type: 'error', code: 'load_failed', message: messageOf(error) } satisfies FromEngine, () => channel.exit(1))
     return
   }
 

@@ -26,7 +26,6 @@ import type {
   EngineCapabilities,
   EngineImage,
   EngineOptions,
-  EngineReport,
   EngineStats,
   EngineStep,
   FromEngine,
@@ -245,7 +244,7 @@ export async function startEngine(options: EngineSupervisorOptions): Promise<Sup
       stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
     })
     child = started
-    started.on('message', (report) => (report as EngineReport).forEach((message) => onMessage(message, started)))
+    started.on('message', (message) => onMessage(message as FromEngine, started))
     started.on('error', () => {})
     started.once('exit', (code, signal) => onExit(started, signal ?? `exit code ${code}`))
   }

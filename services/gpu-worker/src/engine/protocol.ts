@@ -130,9 +130,6 @@ export type ToEngine =
   | { readonly type: 'stats' }
   | { readonly type: 'stop' }
 
-/** One message of the channel: what the engine has to say after one turn of its event loop, in order. */
-export type EngineReport = readonly FromEngine[]
-
 export type FromEngine =
   /** memoryBytes here and below: resident memory of the engine process. */
   | { readonly type: 'ready'; readonly capabilities: EngineCapabilities; readonly memoryBytes: number }
