@@ -120,7 +120,7 @@ export const deliveryFields = {
     .min(1)
     .max(maxInferenceSteps)
     .optional()
-    .meta({ description: 'Put a small preview into the event stream every so many steps. Default: none.' }),
+    .meta({ description: 'Put a small preview into the event stream every so many steps, but not after the last. Default: none.' }),
   priority: z
     .int()
     .min(-10)

@@ -22,7 +22,8 @@ describe('keys', () => {
       keys.index('', 'queued'),
       keys.ended,
       keys.counters,
-      keys.wakeChannel,
+      keys.endsChannel,
+      keys.newsChannel(id),
       keys.cancelChannel,
     ]) {
       expect(key.startsWith('{x}:')).toBe(true)

@@ -42,8 +42,10 @@ export interface Keys {
   counters: string
   /** String with expiry: the api replica that tells the metrics of the whole service. */
   metricsLock: string
-  /** Pub/sub channel: the type of a job's new event, a space, the job's id. It only wakes readers. */
-  wakeChannel: string
+  /** Pub/sub channel: the id of a job that has ended. It only wakes readers, like the next. */
+  endsChannel: string
+  /** Pub/sub channel of one job: its id at every new event but the last, for whoever follows it. */
+  newsChannel: (id: string) => string
   /** Pub/sub channel: the id of a running job whose cancel was requested. */
   cancelChannel: string
 }
@@ -64,7 +66,8 @@ export function createKeys(prefix: string = defaultQueuePrefix): Keys {
     ended: `${prefix}:ended`,
     counters: `${prefix}:counters`,
     metricsLock: `${prefix}:metrics-lock`,
-    wakeChannel: `${prefix}:wake`,
+    endsChannel: `${prefix}:ends`,
+    newsChannel: (id) => `${prefix}:news:${id}`,
     cancelChannel: `${prefix}:cancel`,
   }
 }

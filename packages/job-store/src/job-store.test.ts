@@ -140,10 +140,13 @@ describe('job store', () => {
     await store.end(id, { status: 'succeeded' })
     await store.progress(id, 3, 4)
     const events = await store.readEvents(id, '0')
-    expect(events.map((event) => event.type)).toEqual(['status', 'status', 'progress', 'preview', 'done'])
+    expect(events.map((event) => event.type)).toEqual(['status', 'status', 'progress', 'preview', 'progress', 'done'])
     expect(events[3]).toMatchObject({ data_url: 'data:2', step: 2 })
+    // Success means all steps; nobody else had told the last.
+    expect(events[4]).toMatchObject({ step: 4, total: 4 })
+    expect((await store.get(id))?.progress).toEqual({ step: 4, total: 4 })
     expect(await store.readEvents(id, events[2]?.id ?? '')).toEqual(events.slice(3))
-    expect(await store.readEvents(id, events[4]?.id ?? '')).toEqual([])
+    expect(await store.readEvents(id, events[5]?.id ?? '')).toEqual([])
     expect(await redis.ttl(store.keys.events(id))).toBeGreaterThan(3000)
   })
 

@@ -42,8 +42,6 @@ export interface JobStore {
   /** Writes a new record as `queued`, unless its idempotency key is taken or a limit is reached. One atomic step. */
   create(record: NewJobRecord, options?: CreateOptions): Promise<CreateResult>
   get(id: string): Promise<JobRecord | undefined>
-  /** Cheaper than the record, for callers that wait for its end. */
-  status(id: string): Promise<JobStatus | undefined>
   getMany(ids: readonly string[]): Promise<JobRecord[]>
   /** A processor begins to run the job. Any result but `running` means: do nothing more, return. The record is as it is then. */
   start(id: string, workerId: string): Promise<StartResult>
@@ -51,7 +49,7 @@ export interface JobStore {
   progress(id: string, step: number, total: number): Promise<void>
   /** Ignored unless the job is running. */
   preview(id: string, preview: { step: number; image: number; dataUrl: string }): Promise<void>
-  /** Claims the end. The first claim wins; after an accepted cancel every end is `canceled`. */
+  /** Claims the end. The first claim wins; after an accepted cancel every end is `canceled`. A success tells the last step if nobody has. */
   end(id: string, end: JobEnd): Promise<EndResult>
   requestCancel(id: string): Promise<CancelResult>
   isCancelRequested(id: string): Promise<boolean>
@@ -113,10 +111,6 @@ export function createJobStore({ redis, prefix, now = Date.now }: JobStoreOption
 
     async get(id) {
       return fromHash(await redis.hgetall(keys.job(id)))
-    },
-
-    async status(id) {
-      return ((await redis.hget(keys.job(id), 'status')) as JobStatus | null) ?? undefined
     },
 
     async getMany(ids) {

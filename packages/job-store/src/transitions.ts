@@ -22,12 +22,13 @@ local function index(owner, status, add)
     else redis.call('ZADD', prefix .. ':index:' .. o, 0, id) end
   end
 end
-local function wake(event)
-  redis.call('PUBLISH', prefix .. ':wake', event .. ' ' .. id)
+local function add(...)
+  return redis.call('XADD', prefix .. ':events:' .. id, 'MAXLEN', '~', 1000, '*', 'type', ...)
 end
-local function emit(event, ...)
-  redis.call('XADD', prefix .. ':events:' .. id, 'MAXLEN', '~', 1000, '*', 'type', event, ...)
-  wake(event)
+local function emit(...)
+  local entry = add(...)
+  redis.call('PUBLISH', prefix .. ':news:' .. id, id)
+  return entry
 end
 local function move(from, to)
   local owner = redis.call('HGET', record, 'owner')
@@ -42,8 +43,9 @@ local function finish(from, to, errorJson)
   redis.call('ZADD', prefix .. ':ended', now, id)
   redis.call('HINCRBY', prefix .. ':counters', to, 1)
   redis.call('DEL', prefix .. ':checkpoint:' .. id)
-  emit('done', 'status', to)
+  add('done', 'status', to)
   redis.call('EXPIRE', prefix .. ':events:' .. id, ${eventsRetentionSeconds})
+  redis.call('PUBLISH', prefix .. ':ends', id)
 end
 local function ended(status) return status == 'succeeded' or status == 'failed' or status == 'canceled' end
 `
@@ -106,12 +108,10 @@ if redis.call('HGET', record, 'status') ~= 'running' then return 0 end
 local field = 'preview_' .. ARGV[5]
 local before = redis.call('HGET', record, field)
 if before then redis.call('XDEL', prefix .. ':events:' .. id, before) end
-local entry = redis.call('XADD', prefix .. ':events:' .. id, 'MAXLEN', '~', 1000, '*', 'type', 'preview', 'step', ARGV[4], 'image', ARGV[5], 'data_url', ARGV[6])
-redis.call('HSET', record, field, entry)
-wake('preview')
+redis.call('HSET', record, field, emit('preview', 'step', ARGV[4], 'image', ARGV[5], 'data_url', ARGV[6]))
 return 1`,
 
-  // ARGV[4] status, [5…] fields of the end
+  // ARGV[4] status, [5…] fields of the end. Who succeeds has made all steps, whether the last were told or not.
   easelEnd: `${preamble}
 local status = redis.call('HGET', record, 'status')
 if not status then return {'missing', ''} end
@@ -119,6 +119,11 @@ if ended(status) then return {'ended', status} end
 local to = ARGV[4]
 if redis.call('HGET', record, 'cancel_requested_at') then to = 'canceled' end
 if #ARGV > 4 and to == ARGV[4] then redis.call('HSET', record, unpack(ARGV, 5)) end
+local step, total = unpack(redis.call('HMGET', record, 'step', 'total'))
+if to == 'succeeded' and total and step ~= total then
+  redis.call('HSET', record, 'step', total)
+  add('progress', 'step', total, 'total', total)
+end
 finish(status, to)
 return {'claimed', to}`,
 

@@ -7,6 +7,7 @@
  */
 import { randomUUID } from 'node:crypto'
 import { mkdir, open, opendir, rename, rm, stat, unlink } from 'node:fs/promises'
+import type { FileHandle } from 'node:fs/promises'
 import { basename, dirname, join, resolve } from 'node:path'
 import { Readable } from 'node:stream'
 import { assertContentType, assertKeyPrefix, assertObjectKey, isObjectKey, toContentType } from './object-key.ts'
@@ -44,6 +45,8 @@ const CANNOT_FLUSH = new Set(['EINVAL', 'ENOTSUP', 'ENOSYS'])
 
 export function createLocalStorage(options: LocalStorageOptions): Storage {
   const root = resolve(options.dir)
+  /** Where something was written, kept open to be flushed. The keys of a service have one folder or two. */
+  const folders = new Map<string, Promise<FileHandle>>()
 
   const toPath = (key: string): string => {
     assertObjectKey(key)
@@ -58,7 +61,7 @@ export function createLocalStorage(options: LocalStorageOptions): Storage {
       assertContentType(key, contentType)
       signal?.throwIfAborted()
       try {
-        await writeAtomically(path, bytes, signal)
+        await writeAtomically(folders, path, bytes, signal)
       } catch (error) {
         signal?.throwIfAborted()
         throw toStorageError(error, `write ${key}`)
@@ -110,24 +113,31 @@ export function createLocalStorage(options: LocalStorageOptions): Storage {
     async check() {
       const path = join(root, `.probe-${randomUUID()}`)
       try {
-        await mkdir(root, { recursive: true })
-        await writeAtomically(path, Buffer.alloc(PROBE_BYTES))
+        await writeAtomically(folders, path, Buffer.alloc(PROBE_BYTES))
         await rm(path)
       } catch (error) {
         throw toStorageError(error, `write to the folder ${root}`)
       }
     },
 
-    async close() {},
+    async close() {
+      await Promise.all([...folders.keys()].map((folder) => closeFolder(folders, folder)))
+    },
   }
 }
 
-async function writeAtomically(path: string, bytes: Uint8Array, signal?: AbortSignal): Promise<void> {
+type Folders = Map<string, Promise<FileHandle>>
+
+async function writeAtomically(folders: Folders, path: string, bytes: Uint8Array, signal?: AbortSignal): Promise<void> {
   const folder = dirname(path)
   const temporary = join(folder, `${TEMPORARY_PREFIX}${randomUUID()}`)
-  await mkdir(folder, { recursive: true })
+  const file = await open(temporary, 'wx').catch(async (error: unknown) => {
+    if (codeOf(error) !== 'ENOENT') throw error
+    await closeFolder(folders, folder)
+    await mkdir(folder, { recursive: true })
+    return await open(temporary, 'wx')
+  })
   try {
-    const file = await open(temporary, 'wx')
     try {
       await file.writeFile(bytes, { signal })
       await file.sync()
@@ -139,19 +149,30 @@ async function writeAtomically(path: string, bytes: Uint8Array, signal?: AbortSi
     await rm(temporary, { force: true })
     throw error
   }
-  await flushFolder(folder)
+  await flushFolder(folders, folder)
 }
 
 /** The new name is durable only when the folder is flushed as well; some network and desktop file systems cannot, and need not. */
-async function flushFolder(folder: string): Promise<void> {
-  const handle = await open(folder, 'r')
+async function flushFolder(folders: Folders, folder: string): Promise<void> {
+  const opening = folders.get(folder) ?? open(folder, 'r')
+  folders.set(folder, opening)
   try {
-    await handle.sync()
+    await (await opening).sync()
   } catch (error) {
-    if (!CANNOT_FLUSH.has(codeOf(error))) throw error
-  } finally {
-    await handle.close()
+    if (CANNOT_FLUSH.has(codeOf(error))) return
+    await closeFolder(folders, folder)
+    throw error
   }
+}
+
+/** Of a folder that is gone, so that the one that takes its place is flushed, or that cannot be opened. */
+async function closeFolder(folders: Folders, folder: string): Promise<void> {
+  const opened = folders.get(folder)
+  folders.delete(folder)
+  await opened?.then(
+    (handle) => handle.close(),
+    () => {},
+  )
 }
 
 /** Objects under `folder` (empty, or ending in a slash). Removes on its way what killed writers left behind. */

@@ -108,9 +108,8 @@ async function processJob(deps: ProcessJobDeps, job: Job<GenerateJobData>, token
 
     // 3. Store them
     const uploadAt = now()
-    const told = reporter.flush()
     written = await tracing.span('upload', {}, () => storeImages(deps, record, result, signal, logger))
-    await told
+    await reporter.finish()
 
     // 4. Claim the end
     metrics.observePhases(result.timings)

@@ -51,6 +51,18 @@ describe('a progress reporter', () => {
     expect(made).toBe(written.length)
   })
 
+  test('leaves the progress of a job that succeeds to its end, and still writes the last preview', async () => {
+    const { written, sink } = recorder()
+    const reporter = createProgressReporter(sink, () => {})
+    reporter.progress(3, 4)
+    reporter.preview(0, 3, async () => 'url')
+    await reporter.finish()
+    expect(written).toEqual(['0@3 url'])
+    reporter.progress(4, 4)
+    await reporter.finish()
+    expect(written).toEqual(['0@3 url'])
+  })
+
   test('tells of a write that fails and goes on', async () => {
     const errors: unknown[] = []
     const { written, sink } = recorder()

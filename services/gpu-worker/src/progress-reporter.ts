@@ -1,7 +1,7 @@
 /**
  * Carries a job's progress and previews to its record, at most `maxProgressPerSecond` entries a second.
  *
- * Invariant: the newest progress always arrives, late or at `flush`; what it overtook is dropped. One write is under way at a time, so
+ * Invariant: the newest of everything always arrives, late or at `flush`; what it overtook is dropped. One write is under way at a time, so
  * order holds and a slow Redis holds up nothing but this. A write that fails is told and forgotten: progress is not worth a job.
  */
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -13,6 +13,8 @@ export interface ProgressReporter {
   preview(image: number, step: number, toDataUrl: () => Promise<string>): void
   /** Resolves when the newest of everything has been written. */
   flush(): Promise<void>
+  /** As `flush`, for a job that succeeds: its progress is told by its end. */
+  finish(): Promise<void>
 }
 
 export interface ProgressSink {
@@ -36,15 +38,24 @@ export function createProgressReporter(sink: ProgressSink, onError: (error: unkn
   const drain = async (): Promise<void> => {
     while (waiting.size > 0) {
       await sleep(untilTick(), undefined, { signal: hurry.signal }).catch(() => {})
-      const [kind, write] = waiting.entries().next().value as [string, () => Promise<void>]
-      waiting.delete(kind)
-      await write().catch(onError)
+      for (const [kind, write] of waiting) {
+        waiting.delete(kind)
+        await write().catch(onError)
+        break
+      }
     }
     draining = undefined
   }
   const put = (kind: string, write: () => Promise<void>): void => {
     waiting.set(kind, write)
     draining ??= drain()
+  }
+
+  const flush = async (): Promise<void> => {
+    if (draining === undefined) return
+    hurry.abort()
+    await draining
+    hurry = new AbortController()
   }
 
   return {
@@ -54,11 +65,10 @@ export function createProgressReporter(sink: ProgressSink, onError: (error: unkn
     preview(image, step, toDataUrl) {
       put(`preview ${image}`, async () => sink.preview({ step, image, dataUrl: await toDataUrl() }))
     },
-    async flush() {
-      if (draining === undefined) return
-      hurry.abort()
-      await draining
-      hurry = new AbortController()
+    flush,
+    async finish() {
+      waiting.delete('progress')
+      await flush()
     },
   }
 }

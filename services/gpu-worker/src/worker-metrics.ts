@@ -3,7 +3,7 @@
  * happen says so here; what the engine process counts itself is taken over from its stats, whose counts begin anew with every process.
  * Runs in the worker's main process.
  */
-import { collectDefaultMetrics, Counter, Gauge, Histogram, Registry } from 'prom-client'
+import { Counter, Gauge, Histogram, Registry } from 'prom-client'
 import type { OnEnd } from '@easel/job-store'
 import type { Engine } from './engine/engine.ts'
 import type { EngineStats, EngineStep, EngineTimings } from './engine/protocol.ts'
@@ -32,7 +32,6 @@ const rowBuckets = [1, 2, 4, 6, 8, 12, 16, 24, 32, 48, 64]
 export function createWorkerMetrics(): WorkerMetrics {
   const registry = new Registry()
   const registers = [registry]
-  collectDefaultMetrics({ register: registry })
   const histogram = (name: string, help: string, buckets: number[]): Histogram => new Histogram({ name, help, buckets, registers })
   const counter = (name: string, help: string): Counter => new Counter({ name, help, registers })
   const gauge = (name: string, help: string): Gauge => new Gauge({ name, help, registers })

@@ -9,6 +9,7 @@ import { hostname } from 'node:os'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { UnrecoverableError, Worker } from 'bullmq'
 import type { Logger } from 'pino'
+import { collectDefaultMetrics } from 'prom-client'
 import { createKeys, generateQueueName } from '@easel/contract'
 import { createJobStore, createModelRegistry, createRedis, createWebhookOutbox, watchEnds } from '@easel/job-store'
 import type { GenerateJobData } from '@easel/job-store'
@@ -193,6 +194,8 @@ export async function startWorkerService(options: WorkerServiceOptions): Promise
     logger.info({ worker: id, concurrency: config.concurrency }, 'ready')
 
     if (config.metricsPort !== undefined) {
+      // Of the process: a timer that fires a hundred times a second is nothing for a process that nobody looks at.
+      collectDefaultMetrics({ register: metrics.registry })
       const server = await startStatusServer(config.metricsPort, isReady, metrics.registry)
       cleanups.push(() => server.close())
     }

@@ -40,29 +40,33 @@ export function isEventId(text: string): boolean {
 }
 
 export function createJobFollower({ store, subscriber, pollIntervalMs = 3000, onError = () => {} }: JobFollowerOptions): JobFollower {
-  const channel = store.keys.wakeChannel
+  const { endsChannel, newsChannel } = store.keys
   const waiters = new Map<string, Set<JobWaiter>>()
   const closing = new AbortController()
 
   const wakeAll = (): void => waiters.forEach((ofJob) => ofJob.forEach((waiter) => waiter.wake()))
-  const onMessage = (from: string, message: string): void => {
-    if (from !== channel) return
-    const [event, id = ''] = message.split(' ')
-    for (const waiter of waiters.get(id) ?? []) if (event === 'done' || !waiter.forEnd) waiter.wake()
+  const onMessage = (channel: string, id: string): void => {
+    const isEnd = channel === endsChannel
+    if (!isEnd && channel !== newsChannel(id)) return
+    for (const waiter of waiters.get(id) ?? []) if (isEnd || !waiter.forEnd) waiter.wake()
   }
   // After a reconnect: what was published meanwhile is lost.
   subscriber.on('message', onMessage).on('ready', wakeAll)
-  subscriber.subscribe(channel).then(wakeAll, onError)
+  subscriber.subscribe(endsChannel).then(wakeAll, onError)
 
-  /** `forEnd`: woken by the end alone. */
+  /** `forEnd`: woken by the end alone. For the others this process listens to the job's own channel while there are any. */
   function addWaiter(id: string, { forEnd = false } = {}): JobWaiter & Disposable {
     const waiter = { ...createWaiter(), forEnd }
     const ofJob = waiters.get(id) ?? new Set()
+    const onFailed = (error: unknown): void => onError(error, id)
+    const isFollowed = (): boolean => [...ofJob].some((other) => !other.forEnd)
+    if (!forEnd && !isFollowed()) subscriber.subscribe(newsChannel(id)).then(waiter.wake, onFailed)
     waiters.set(id, ofJob.add(waiter))
     return {
       ...waiter,
       [Symbol.dispose]() {
         ofJob.delete(waiter)
+        if (!forEnd && !isFollowed()) subscriber.unsubscribe(newsChannel(id)).catch(onFailed)
         if (ofJob.size === 0 && waiters.get(id) === ofJob) waiters.delete(id)
       },
     }
@@ -116,11 +120,6 @@ export function createJobFollower({ store, subscriber, pollIntervalMs = 3000, on
     }
   }
 
-  async function readEnded(id: string): Promise<JobRecord | undefined | 'not ended'> {
-    const status = await store.status(id)
-    return status === undefined || isEnded(status) ? await store.get(id) : 'not ended'
-  }
-
   async function waitForEnd(
     id: string,
     { timeoutMs, signal }: { timeoutMs: number; signal?: AbortSignal },
@@ -130,9 +129,9 @@ export function createJobFollower({ store, subscriber, pollIntervalMs = 3000, on
     const deadline = performance.now() + timeoutMs
     for (;;) {
       const leftMs = deadline - performance.now()
-      const read = readEnded(id)
+      const read = store.get(id)
       const found = leftMs > 0 ? await attempt(read, id) : { value: await read }
-      if (found !== undefined && found.value !== 'not ended') return found.value
+      if (found !== undefined && (found.value === undefined || isEnded(found.value.status))) return found.value
       if (leftMs <= 0 || stopped.aborted) return undefined
       await waiter.wait(Math.min(pollIntervalMs, leftMs), stopped)
     }
@@ -147,7 +146,7 @@ export function createJobFollower({ store, subscriber, pollIntervalMs = 3000, on
     async close() {
       closing.abort()
       subscriber.off('message', onMessage).off('ready', wakeAll)
-      if (subscriber.status === 'ready') await attempt(subscriber.unsubscribe(channel))
+      if (subscriber.status === 'ready') await attempt(subscriber.unsubscribe(endsChannel))
     },
   }
 }

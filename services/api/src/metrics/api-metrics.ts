@@ -2,22 +2,27 @@
  * What this api process counts, in Prometheus' terms. One registry for each api, so that two in one process do not mix. Knows neither
  * HTTP frameworks nor Redis: whoever sees something happen says so here.
  */
+import { setTimeout as sleep } from 'node:timers/promises'
 import { collectDefaultMetrics, Counter, Histogram, Registry } from 'prom-client'
 import type { OnEnd } from '@easel/job-store'
 
 export interface ApiMetrics {
-  readonly registry: Registry
+  readonly contentType: string
+  /** What Prometheus reads. */
+  render(): Promise<string>
   countRequest(labels: { method: string; route: string; status: number }, seconds: number): void
   countEnd: OnEnd
   countWebhookAttempt(result: 'delivered' | 'failed'): void
 }
+
+/** Milliseconds in which the delay of the event loop is measured a few times. */
+const firstLookMs = 50
 
 const requestBuckets = [0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60]
 
 export function createApiMetrics(): ApiMetrics {
   const registry = new Registry()
   const registers = [registry]
-  collectDefaultMetrics({ register: registry })
   const requests = new Counter({
     name: 'http_requests_total',
     help: 'Requests answered.',
@@ -48,8 +53,19 @@ export function createApiMetrics(): ApiMetrics {
   ends.inc({ status: 'canceled', code: '' }, 0)
   ends.inc({ status: 'failed', code: 'expired' }, 0)
 
+  /** Of the process, from the first look on: a timer that fires a hundred times a second is nothing for a process that nobody looks at. */
+  let watching: Promise<void> | undefined
+  const watchProcess = (): Promise<void> => {
+    collectDefaultMetrics({ register: registry })
+    return sleep(firstLookMs)
+  }
+
   return {
-    registry,
+    contentType: registry.contentType,
+    async render() {
+      await (watching ??= watchProcess())
+      return await registry.metrics()
+    },
     countRequest({ method, route, status }, seconds) {
       requests.inc({ method, route, status })
       durations.observe({ method, route }, seconds)

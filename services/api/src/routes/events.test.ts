@@ -88,6 +88,7 @@ describe('event stream', () => {
       1,
       2,
       3,
+      4,
       'done',
     ])
     expect((await events(id, all.at(-1)?.id, replica)).status).toBe(204)

@@ -11,13 +11,13 @@ export function metricsRoutes(deps: AppDeps): Hono<AppEnv> {
   const app = new Hono<AppEnv>()
   const replicaId = randomUUID()
   app.get('/metrics', async (c) => {
-    const { registry } = deps.metrics
+    const { metrics } = deps
     // The process is to be seen also while Redis is away.
     const service = await renderServiceMetrics(deps, replicaId).catch((error: unknown) => {
       c.var.logger.warn({ err: error }, 'the state of the service cannot be read')
       return ''
     })
-    return c.body((await registry.metrics()) + service, 200, { 'Content-Type': registry.contentType })
+    return c.body((await metrics.render()) + service, 200, { 'Content-Type': metrics.contentType })
   })
   return app
 }

@@ -87,7 +87,8 @@ export async function runEngineHost(channel: NodeJS.Process): Promise<void> {
           call.latents = latents
           clock.count((numImagesPerPrompt * params.width * params.height) / defaultPixels)
           send({ type: 'progress', id, step: step + 1, total })
-          if (projection === undefined || latents === undefined || (step + 1) % previewEvery !== 0) return
+          // After the last step comes the picture.
+          if (projection === undefined || latents === undefined || (step + 1) % previewEvery !== 0 || step + 1 === total) return
           for (const image of project(projection, latents)) send({ type: 'preview', id, step: step + 1, ...image })
         },
       }
