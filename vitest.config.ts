@@ -15,7 +15,8 @@ export default defineConfig({
     // Every test file runs in a child process of its own: the engine's native libraries do not survive worker threads.
     pool: 'forks',
     maxWorkers: 2,
-    testTimeout: 30_000,
+    // Against what never ends: a machine with other work takes several times as long as a quiet one.
+    testTimeout: 90_000,
     hookTimeout: 60_000,
   },
 })

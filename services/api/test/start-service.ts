@@ -37,7 +37,7 @@ interface PostOptions {
 }
 
 /** A run of seconds on a CPU: time to break something. */
-export const longBody = { prompt: 'a red boat on the sea', seed: 42, num_inference_steps: 100, width: 96, height: 96 }
+export const longBody = { prompt: 'a red boat on the sea', seed: 42, num_inference_steps: 150, width: 128, height: 128 }
 
 export type Service = Awaited<ReturnType<typeof startService>>
 

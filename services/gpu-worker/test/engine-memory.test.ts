@@ -1,7 +1,7 @@
 /** What becomes of jobs when memory runs out, or the engine process grows past its limit. */
 import { fileURLToPath } from 'node:url'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
-import { longInput, openWorkerBench } from './worker-bench.ts'
+import { endlessInput, longInput, openWorkerBench } from './worker-bench.ts'
 import type { WorkerBench } from './worker-bench.ts'
 
 const engineEntry = fileURLToPath(new URL('memory-engine.ts', import.meta.url))
@@ -37,7 +37,7 @@ describe('a job for which memory ran out', () => {
 
   test('can be canceled while it waits for its second try', async () => {
     await bench.startWorker({ engineEntry })
-    const beside = await bench.submit({ ...longInput, num_inference_steps: 200 })
+    const beside = await bench.submit(endlessInput)
     await bench.until(beside, (record) => record.progress.step > 0)
     const id = await bench.submit({ prompt: 'an insatiable beast' })
     await bench.until(id, (record) => record.progress.step === 4)

@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import type { JobRecord } from '@easel/job-store'
-import { atStep, longInput, openWorkerBench, sha } from './worker-bench.ts'
+import { atStep, endlessInput, longInput, openWorkerBench, sha } from './worker-bench.ts'
 import type { WorkerBench } from './worker-bench.ts'
 
 let bench: WorkerBench
@@ -80,7 +80,7 @@ describe('the engine process', () => {
 describe('a cancel', () => {
   test('ends a running job before its next steps, and the slot is free again', async () => {
     await bench.startWorker({ env: { WORKER_CONCURRENCY: '1' } })
-    const id = await bench.submit({ ...longInput, num_inference_steps: 200 })
+    const id = await bench.submit(endlessInput)
     await bench.until(id, atStep(2))
     expect(await bench.store.requestCancel(id)).toBe('cancel_requested')
     const record = await bench.untilEnded(id)
@@ -91,7 +91,7 @@ describe('a cancel', () => {
 
   test('that was published while the worker could not hear it is found when the connection is back', async () => {
     await bench.startWorker()
-    const id = await bench.submit({ ...longInput, num_inference_steps: 200 })
+    const id = await bench.submit(endlessInput)
     await bench.until(id, atStep(2))
     // As requestCancel writes it, without the message.
     await bench.redis.hset(bench.store.keys.job(id), 'cancel_requested_at', Date.now())
@@ -103,7 +103,7 @@ describe('a cancel', () => {
 describe('a timeout', () => {
   test('fails a job that runs longer', async () => {
     await bench.startWorker()
-    const id = await bench.submit({ ...longInput, num_inference_steps: 200 }, { timeoutSeconds: 1 })
+    const id = await bench.submit(endlessInput, { timeoutSeconds: 1 })
     const record = await bench.untilEnded(id)
     expect(record).toMatchObject({ status: 'failed', error: { code: 'timeout' } })
     expect(record.progress.step).toBeLessThan(200)

@@ -2,7 +2,7 @@ import { fileURLToPath } from 'node:url'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import { findFreePort } from '@easel/job-store/test/redis-server'
 import type { WorkerService } from '../src/worker-service.ts'
-import { openWorkerBench } from './worker-bench.ts'
+import { endlessInput, openWorkerBench } from './worker-bench.ts'
 import type { StartOptions, WorkerBench } from './worker-bench.ts'
 
 let bench: WorkerBench
@@ -27,7 +27,7 @@ test('a worker tells its jobs by outcome, their phases, every step with its rows
   await startWorker()
   for (const seed of [1, 2]) await bench.untilEnded(await bench.submit({ num_inference_steps: 5, seed }))
   await bench.untilEnded(await bench.submit({ width: 65 }))
-  const gone = await bench.submit({ num_inference_steps: 200 })
+  const gone = await bench.submit(endlessInput)
   await bench.until(gone, (record) => record.status === 'running')
   await bench.store.requestCancel(gone)
   await bench.untilEnded(gone)
@@ -62,7 +62,7 @@ test('a worker tells engines that died and engines that were replaced because of
 
 test('a worker tells a lock that it lost once, and the job that is put back because of it', async () => {
   await startWorker({ env: { JOB_LOCK_DURATION: '1' } })
-  const id = await bench.submit({ num_inference_steps: 200, width: 256, height: 256 })
+  const id = await bench.submit(endlessInput)
   await bench.until(id, ({ status }) => status === 'running')
   await bench.redis.del(`{test}:generate-tiny-scenes:${id}:lock`)
   await scraped('job_stalls_total').toBe(1)
