@@ -8,6 +8,7 @@ import { spawn } from 'node:child_process'
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { constants, tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { ensurePrometheus } from './setup/ensure-prometheus.ts'
 import { ensureRedisServer } from './setup/ensure-redis.ts'
 
 const CHECKS = [
@@ -21,6 +22,8 @@ const CHECKS = [
 const STOP_SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const
 
 const [config = 'vitest.config.ts', ...vitestArgs] = process.argv.slice(2)
+/** All checks and tests, not the long fault tests alone. */
+const isComplete = config === 'vitest.config.ts'
 process.exitCode = await main()
 
 async function main(): Promise<number> {
@@ -30,9 +33,10 @@ async function main(): Promise<number> {
     console.error(error instanceof Error ? error.message : error)
     return 1
   }
+  if (isComplete) ensurePrometheus()
 
   const failedPhases: string[] = []
-  for (const { name, command, args } of config === 'vitest.config.ts' ? CHECKS : []) {
+  for (const { name, command, args } of isComplete ? CHECKS : []) {
     const startedAt = performance.now()
     const code = await run(command, args)
     console.log(`${code === 0 ? 'ok    ' : 'FAILED'}  ${name} (${((performance.now() - startedAt) / 1000).toFixed(1)} s)`)

@@ -9,6 +9,7 @@ import { z } from 'zod'
 const folder = join(import.meta.dirname, '../prometheus')
 const read = (file: string): unknown => parse(readFileSync(join(folder, file), 'utf8'))
 const promtool = spawnSync('promtool', ['--version']).error === undefined
+if (!promtool) process.stderr.write('SKIPPED: the tests of the alert rules, because there is no `promtool` on PATH\n')
 
 const rulesSchema = z.object({ groups: z.array(z.object({ rules: z.array(z.object({ alert: z.string() })) })) })
 const testsSchema = z.object({
