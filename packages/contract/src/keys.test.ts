@@ -30,8 +30,16 @@ describe('keys', () => {
     }
   })
 
-  test('a model id with characters that BullMQ or a shell dislikes still makes a queue name', () => {
-    expect(generateQueueName('stabilityai/sd:3')).toBe('generate-stabilityai_sd_3')
+  test('a model id of plain characters is in its queue name as it is, and any other character is written in plain ones', () => {
+    expect(generateQueueName('Tiny_scenes-3.5')).toBe('generate-Tiny_scenes-3.5')
+    expect(generateQueueName('stabilityai/sd:3')).toBe('generate-stabilityai~2f~sd~3a~3')
+  })
+
+  test('no two model ids have the same queue name', () => {
+    const ids = ['a/b', 'a_b', 'a:b', 'a b', 'a~b', 'a~2f~b', 'a2fb', '/a', '馬', '鹿', '\u{1f40e}', '\u{1f98c}', '\ud83d', '\ud83e']
+    const names = ids.map(generateQueueName)
+    expect(new Set(names).size).toBe(ids.length)
+    for (const name of names) expect(name).toMatch(/^generate-[\w.~-]+$/)
   })
 
   test('only lower-case UUIDs of version 7 are job ids', () => {

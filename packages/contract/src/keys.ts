@@ -5,9 +5,12 @@
 
 export const defaultQueuePrefix = '{easel}'
 
-/** Queue that carries the jobs of one model. BullMQ refuses `:` in queue names, model ids may hold `/`: both are replaced. */
+/**
+ * Queue that carries the jobs of one model; no two models share one. BullMQ refuses `:` in queue names, and model ids may hold `/` or
+ * anything else that a folder may be called: such a character is written as its code point in hex between two `~`.
+ */
 export function generateQueueName(modelId: string): string {
-  return `generate-${modelId.replaceAll(/[^A-Za-z0-9._-]/g, '_')}`
+  return `generate-${modelId.replaceAll(/[^A-Za-z0-9._-]/gu, (character) => `~${character.codePointAt(0)?.toString(16)}~`)}`
 }
 
 export const webhookQueueName = 'webhooks'
