@@ -34,7 +34,7 @@ const AUTO_ORDER = ['cuda', 'coreml', 'dml', 'webgpu'] as const satisfies readon
 const NEEDS: Record<Exclude<ExecutionProvider, 'cpu'>, string> = {
   cuda:
     'an NVIDIA GPU with its driver, the CUDA 12 runtime, cuBLAS and cuDNN 9 on LD_LIBRARY_PATH, and the CUDA libraries of onnxruntime-node ' +
-    '(linux x64; its install script fetches them: ONNXRUNTIME_NODE_INSTALL=cuda12 with install scripts allowed)',
+    '(linux x64; its install script fetches them: ONNXRUNTIME_NODE_INSTALL=true with install scripts allowed)',
   tensorrt: 'everything cuda needs, and TensorRT 10 on LD_LIBRARY_PATH',
   webgpu: 'a GPU with a Vulkan, Metal or Direct3D 12 driver',
   coreml: 'macOS on Apple silicon',
