@@ -7,6 +7,7 @@ import sharp from 'sharp'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { webhookQueueName } from '@easel/contract'
 import type { JobInput, WebhookJobData } from '@easel/contract'
+import { captureLog } from '../test/log-capture.ts'
 import { longInput, openWorkerBench, toPixels } from '../test/worker-bench.ts'
 import type { WorkerBench } from '../test/worker-bench.ts'
 
@@ -154,6 +155,23 @@ describe('a worker', () => {
       await worker.close()
       expect(await bench.registry.workers()).toEqual([])
       expect(await bench.registry.models()).toHaveLength(1)
+    } finally {
+      await bench.close()
+    }
+  })
+
+  test('draws nothing for a job of another model: it says so, and leaves the job for housekeeping to put where it belongs', async () => {
+    const bench = await openWorkerBench()
+    try {
+      const log = captureLog()
+      await bench.startWorker({ logger: log.logger })
+      const id = await bench.submit({ model: 'other' }, { requestId: 'of-other' })
+      const line = { jobId: id, requestId: 'of-other', model: 'other', served: 'tiny-scenes' }
+      expect(await log.until('job is of another model and is not run here')).toMatchObject([line])
+      // BullMQ has given it up, at the first try.
+      await expect.poll(() => bench.queues.findMissing(['tiny-scenes', 'other'], [id])).toEqual([id])
+      expect(await bench.store.get(id)).toMatchObject({ status: 'running', runs: 1, output: undefined, error: undefined })
+      expect(await bench.untilEnded(await bench.submit())).toMatchObject({ status: 'succeeded' })
     } finally {
       await bench.close()
     }

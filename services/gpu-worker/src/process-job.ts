@@ -1,9 +1,9 @@
 /**
  * The spine: one job from the queue to its stored pictures. Runs in the worker's main process.
  *
- * Invariants: nothing is done for a job whose record is not running; the end is claimed in the record exactly once, before BullMQ is told;
- * an object exists before the record names it. A job may run twice, even at the same time: both runs write the same bytes under the same
- * keys, and the first claim wins.
+ * Invariants: nothing is done for a job whose record is not running, or asks for another model than is here; the end is claimed in the
+ * record exactly once, before BullMQ is told; an object exists before the record names it. A job may run twice, even at the same time: both
+ * runs write the same bytes under the same keys, and the first claim wins.
  *
  * Suspects: when the engine process dies, every job in it is tried again at once inside this same call, alone in the engine. Only a death
  * with the job alone is a strike; three strikes and the job fails. Strikes live in the record, so they follow the job to other workers.
@@ -86,6 +86,12 @@ async function processJob(deps: ProcessJobDeps, job: Job<GenerateJobData>, token
   }
   const { record } = started
   const { input, runs, strikes } = record
+  const { id: served } = deps.provenance.model
+  // BullMQ is not to try it again here: housekeeping puts a job without an end into the queue of its model.
+  if (input.model !== served) {
+    logger.error({ model: input.model, served }, 'job is of another model and is not run here')
+    throw new UnrecoverableError(`Expected a job of the model ${served}, got one of ${input.model}`)
+  }
   const waitMs = Math.max(0, (record.startedAt ?? now()) - record.createdAt)
   const prompts = deps.logPrompts ? { prompt: input.prompt, negative_prompt: input.negative_prompt } : {}
   logger.info({ run: runs, strikes, waitMs, ...prompts }, 'job started')
