@@ -1,47 +1,57 @@
 /**
  * Row 15: telling and storing do not slow the engine down.
  *
- * Left: jobs through all of Easel with progress after every step, a preview every second step, PNG and upload. Right: the same requests on the
- * engine in this process, pictures made and dropped, nothing told: eight in flight on both sides, counted while all eight are at it.
- * HTTP, queue and record are on the left side too, so the ratio is a lower bound.
- * Control: the left side without previews.
+ * Left: all that a worker does for a job, with progress after every step, a preview every second step, PNG and upload. Right: the same
+ * requests on the same engine process, pictures made and dropped, nothing told. Eight in flight on both sides, counted while all eight are
+ * at it. The record in Redis, its start and its end are on the left side too; HTTP and queue are on neither (row 14 has them).
+ * Controls: the left side without previews; and with HTTP and queue as well, all of Easel against the bare engine.
  */
-import { RequestScopedPipeline } from '@easel/pipeline'
+import type { JobInput } from '@easel/contract'
 import { median, runRounds, toMeasured } from '../harness/rounds.ts'
 import type { Row } from '../harness/row.ts'
-import { openModel } from '../load/bench-model.ts'
-import { toRequest } from '../load/in-flight.ts'
 import { timeSteadily } from '../load/closed-loop.ts'
+import { openJobRunner } from '../stack/open-job-runner.ts'
 import { openStack } from '../stack/open-stack.ts'
 
 const inFlight = 8
 const jobs = 12
-const steps = 8
+const previewEvery = 2
+
+const inputOf = (n: number): JobInput => ({
+  model: 'tiny-scenes',
+  prompt: `scene ${n % 20}: a red boat on the sea`,
+  negative_prompt: '',
+  width: 128,
+  height: 128,
+  num_inference_steps: 8,
+  guidance_scale: 4,
+  num_images_per_prompt: 1,
+  seed: n,
+  max_sequence_length: 20,
+  output_format: 'png',
+})
 
 export const row: Row = {
   id: 15,
   claims: [{ name: 'throughput with progress, previews, PNG and upload / without', target: '>= 0.95' }],
-  controls: 'Control: without previews.',
+  controls: 'Controls: without previews; with HTTP and queue as well.',
   async run({ pairs }) {
+    const runner = await openJobRunner()
     const stack = await openStack([{}])
-    const pipeline = await openModel()
-    const scoped = new RequestScopedPipeline(pipeline)
     try {
-      const through = (extra: object) => async (): Promise<number> =>
-        await timeSteadily(inFlight, jobs, (n) =>
-          stack.makePicture({ prompt: `scene ${n}: a red boat on the sea`, num_inference_steps: steps, seed: n, ...extra }),
-        )
       const rounds = await runRounds(pairs, {
-        on: through({ preview_every: 2 }),
-        off: () => timeSteadily(inFlight, jobs, (n) => scoped.generate(toRequest(n, { numInferenceSteps: steps, outputType: 'rgb8' }))),
-        noPreviews: through({}),
+        on: () => timeSteadily(inFlight, jobs, (n) => runner.runJob(inputOf(n), { previewEvery })),
+        off: () => timeSteadily(inFlight, jobs, (n) => runner.runBare(inputOf(n))),
+        noPreviews: () => timeSteadily(inFlight, jobs, (n) => runner.runJob(inputOf(n))),
+        http: () => timeSteadily(inFlight, jobs, (n) => stack.makePicture({ ...inputOf(n), preview_every: previewEvery })),
       })
+      const against = (slot: 'noPreviews' | 'http'): string => median(rounds.map((round) => round.off / round[slot])).toFixed(3)
       return {
         measured: [toMeasured(rounds.map(({ on, off }) => off / on))],
-        controls: { 'without previews': median(rounds.map(({ noPreviews, off }) => off / noPreviews)).toFixed(3) },
+        controls: { 'without previews': against('noPreviews'), 'with HTTP and queue as well': against('http') },
       }
     } finally {
-      await pipeline.close()
+      await runner.close()
       await stack.close()
     }
   },
