@@ -6,10 +6,10 @@ import { z } from 'zod'
 import { defaultModel, readVariables, toModelId } from '@easel/contract'
 import { checkRedisVariables, redisVariables } from '@easel/job-store'
 import { checkStorageVariables, storageVariables } from '@easel/storage'
+import { parseApiKeys } from './parse-api-keys.ts'
+import { parseRateLimit } from './parse-rate-limit.ts'
 import { defaultRetryDelays } from './webhooks/retry-delay.ts'
 import { isWebhookSecret } from './webhooks/secret-reader.ts'
-import { parseApiKeys } from './middleware/api-keys.ts'
-import { parseRateLimit } from './middleware/rate-limit.ts'
 
 const count = z.coerce.number().int().min(0)
 const seconds = z.coerce.number().int().min(0)

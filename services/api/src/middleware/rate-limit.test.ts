@@ -2,8 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { afterEach, describe, expect, test } from 'vitest'
 import { startTestApi } from '../../test/start-api.ts'
 import type { StartApiOptions, TestApi } from '../../test/start-api.ts'
-import { readConfig } from '../config.ts'
-import { parseRateLimit, toClient } from './rate-limit.ts'
+import { toClient } from './rate-limit.ts'
 
 const apis: TestApi[] = []
 const start = async (options: StartApiOptions): Promise<TestApi> => {
@@ -14,34 +13,6 @@ const start = async (options: StartApiOptions): Promise<TestApi> => {
 afterEach(async () => {
   // The first owns the Redis of the others.
   for (const api of apis.splice(0).reverse()) await api.close()
-})
-
-describe('RATE_LIMIT', () => {
-  test('is a count and a period', () => {
-    expect(parseRateLimit('60/min')).toEqual({ requests: 60, windowSeconds: 60 })
-    expect(parseRateLimit(' 5/s ')).toEqual({ requests: 5, windowSeconds: 1 })
-    expect(parseRateLimit('1000/3600')).toEqual({ requests: 1000, windowSeconds: 3600 })
-    expect(parseRateLimit('9/day').windowSeconds).toBe(86_400)
-  })
-
-  test('anything else is refused', () => {
-    for (const text of [
-      '60',
-      '60/',
-      '/min',
-      '0/min',
-      '60/0',
-      '-1/min',
-      '6.5/min',
-      '60/fortnight',
-      '60/min/min',
-      '60/constructor',
-      '1e3/s',
-    ]) {
-      expect(() => parseRateLimit(text)).toThrow(/^Expected COUNT\/PERIOD/)
-    }
-    expect(() => readConfig({ RATE_LIMIT: 'lots' })).toThrow(/RATE_LIMIT: Expected COUNT\/PERIOD/)
-  })
 })
 
 test('an IPv4 address, however it is written, and a /64 network are one client', () => {

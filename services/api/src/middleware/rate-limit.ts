@@ -9,14 +9,8 @@ import ipaddr from 'ipaddr.js'
 import { RateLimiterRedis, RateLimiterRes } from 'rate-limiter-flexible'
 import { ProblemError } from '@easel/contract'
 import type { RedisConnection } from '@easel/job-store'
+import type { RateLimit } from '../parse-rate-limit.ts'
 import { isOpenPath, publicOwner } from './api-keys.ts'
-
-export interface RateLimit {
-  /** Requests in one window, 1 or more. */
-  requests: number
-  /** Length of the window in seconds, 1 or more. */
-  windowSeconds: number
-}
 
 export interface RateLimitOptions {
   redis: RedisConnection
@@ -25,29 +19,6 @@ export interface RateLimitOptions {
   limit: RateLimit
   /** Proxies in front of the api that each add to X-Forwarded-For; 0 = the header is not believed. Default: 0. */
   trustedProxies?: number
-}
-
-const unitSeconds = new Map([
-  ['s', 1],
-  ['sec', 1],
-  ['second', 1],
-  ['min', 60],
-  ['minute', 60],
-  ['h', 3600],
-  ['hour', 3600],
-  ['d', 86_400],
-  ['day', 86_400],
-])
-
-/** Parses `RATE_LIMIT`: `COUNT/PERIOD` with a unit or a number of seconds as the period, such as `60/min`, `5/s`, `100/3600`. */
-export function parseRateLimit(text: string): RateLimit {
-  const match = /^([1-9][0-9]{0,8})\/(?:([1-9][0-9]{0,6})|([a-z]+))$/.exec(text.trim())
-  const unit = unitSeconds.get(match?.[3] ?? '')
-  const windowSeconds = match?.[2] === undefined ? unit : Number(match[2])
-  if (match === null || windowSeconds === undefined) {
-    throw new Error(`Expected COUNT/PERIOD such as 60/min (${[...unitSeconds.keys()].join(', ')} or seconds), got ${text}`)
-  }
-  return { requests: Number(match[1]), windowSeconds }
 }
 
 export function rateLimit({
