@@ -7,4 +7,16 @@ describe('generated documents', () => {
   test.each(Object.entries(generatedDocs()))('%s says what the code says (else run `npm run docs`)', (path, text) => {
     expect(readFileSync(fileURLToPath(new URL(`../${path}`, import.meta.url)), 'utf8')).toBe(text)
   })
+
+  test('say of a variable what it means to each service, and what it may be', () => {
+    const text = generatedDocs()['docs/variables.md'] ?? ''
+    const rowOf = (name: string): string | undefined => text.split('\n').find((row) => row.startsWith(`| \`${name}\` |`))
+    expect(rowOf('SHUTDOWN_GRACE')).toMatch(/api: .+requests.+ gpu-worker: .+running jobs/)
+    expect(rowOf('MODEL')).toMatch(/api: Model of requests.+ gpu-worker: Model this worker serves/)
+    expect(rowOf('RESULT_TTL')).not.toContain('api:')
+    expect(rowOf('DEVICE')).toContain('One of `auto`, `cpu`, `cuda`, `tensorrt`, `webgpu`, `coreml`, `dml`.')
+    expect(rowOf('LOG_LEVEL')).toContain('`silent`')
+    // These two are described value by value.
+    for (const name of ['IMAGE_METADATA', 'STORAGE']) expect(rowOf(name)).not.toContain('One of')
+  })
 })

@@ -11,8 +11,8 @@ interface Variable {
   name: string
   /** As it would be written in the environment; empty when unset by default. */
   default: string
-  description: string
-  usedBy: string[]
+  /** Service → what the variable means there. */
+  meanings: Map<string, string>
 }
 
 /** Path in the repository → text. */
@@ -25,14 +25,26 @@ function collectVariables(): Variable[] {
   const found = new Map<string, Variable>()
   for (const [service, schemas] of Object.entries({ api: apiVariables, 'gpu-worker': workerVariables })) {
     for (const [name, schema] of Object.entries(schemas as Record<string, z.ZodType>)) {
-      const { default: value } = z.toJSONSchema(schema, { io: 'input', unrepresentable: 'any' }) as { default?: unknown }
-      const variable = found.get(name) ?? { name, default: toText(value), description: schema.description ?? '', usedBy: [] }
-      if (variable.description === '') throw new Error(`Expected ${name} to have a description, got none`)
-      variable.usedBy.push(service)
+      const input = z.toJSONSchema(schema, { io: 'input', unrepresentable: 'any' }) as { default?: unknown; enum?: string[] }
+      const variable = found.get(name) ?? { name, default: toText(input.default), meanings: new Map<string, string>() }
+      if (schema.description === undefined) throw new Error(`Expected ${name} to have a description, got none`)
+      variable.meanings.set(service, schema.description + toChoice(schema.description, input.enum))
       found.set(name, variable)
     }
   }
   return [...found.values()]
+}
+
+/** The values that may be given, unless the description goes through all of them. */
+function toChoice(description: string, values: readonly string[] = []): string {
+  const names = values.map((value) => `\`${value}\``)
+  return names.every((name) => description.includes(name)) ? '' : ` One of ${names.join(', ')}.`
+}
+
+/** What the services agree on is said once. */
+function toDescription(meanings: ReadonlyMap<string, string>): string {
+  const [first = '', ...others] = new Set(meanings.values())
+  return others.length === 0 ? first : [...meanings].map(([service, meaning]) => `${service}: ${meaning}`).join(' ')
 }
 
 function toText(value: unknown): string {
@@ -43,15 +55,15 @@ function toText(value: unknown): string {
 
 function toEnvExample(variables: Variable[]): string {
   const entries = variables.map(
-    ({ name, default: value, description, usedBy }) => `# ${description} (${usedBy.join(', ')})\n#${name}=${value}\n`,
+    ({ name, default: value, meanings }) => `# ${toDescription(meanings)} (${[...meanings.keys()].join(', ')})\n#${name}=${value}\n`,
   )
   return `# Every variable, with its default. Remove the # to set one. Written by \`npm run docs\`.\n\n${entries.join('\n')}`
 }
 
 function toVariableTable(variables: Variable[]): string {
   const rows = variables.map(
-    ({ name, default: value, description, usedBy }) =>
-      `| \`${name}\` | ${value === '' ? '' : `\`${value}\``} | ${usedBy.join(', ')} | ${description.replaceAll('|', '\\|')} |`,
+    ({ name, default: value, meanings }) =>
+      `| \`${name}\` | ${value === '' ? '' : `\`${value}\``} | ${[...meanings.keys()].join(', ')} | ${toDescription(meanings).replaceAll('|', '\\|')} |`,
   )
   const intro = 'A variable set to nothing counts as unset. All problems are told at once, by name, and the service ends with 1.'
   return `# Variables\n\n${intro} Written by \`npm run docs\`.\n\n| name | default | read by | meaning |\n|---|---|---|---|\n${rows.join('\n')}\n`
