@@ -6,7 +6,7 @@
  * queue and of the running jobs is read at most once a second by a process; beyond the front its mean stands for the rest.
  * Knows BullMQ's order: the `wait` list from its end, then the `prioritized` set by score. Runs in the api.
  */
-import type { JobInput, ModelRecord } from '@easel/contract'
+import type { JobInput, ModelRecord, WorkerHeartbeat } from '@easel/contract'
 import { isRedisUnavailable } from '@easel/job-store'
 import type { JobRecord, JobStore } from '@easel/job-store'
 import type { AppDeps } from '../app-deps.ts'
@@ -122,11 +122,19 @@ async function readLoadNow({ queues, redis, registry, store }: Needs, modelId: s
   }
   return {
     model,
-    workers: workers.filter((worker) => worker.model === modelId && worker.ready).length,
+    workers: countWorkers(workers, modelId),
     running: running.filter((job) => job.input.model === modelId),
     front,
     meanWork: next.length === 0 ? undefined : work / next.length,
   }
+}
+
+/**
+ * Workers that serve the model now. One that lives but can take no jobs (its engine is loading the model again, it ends, it has lost the
+ * connection that waits for jobs) serves nobody.
+ */
+export function countWorkers(workers: readonly WorkerHeartbeat[], modelId: string): number {
+  return workers.filter((worker) => worker.model === modelId && worker.ready).length
 }
 
 /** In steps of one image of the model's default size. */
@@ -138,7 +146,7 @@ export function workOf(
   return steps * images * pixels
 }
 
-function workLeft({ input, progress }: JobRecord, model?: ModelRecord): number {
+export function workLeft({ input, progress }: JobRecord, model?: ModelRecord): number {
   const left = progress.total > 0 ? Math.max(0, 1 - progress.step / progress.total) : 1
   return workOf(input, model) * left
 }

@@ -1,33 +1,16 @@
 /**
  * Gauges that say the same whichever api replica reads them from Redis: queues, waiting work, workers.
  *
- * Invariant: one replica tells them at a time, the one that holds a lock which every telling renews; when it is asked no more, the lock runs
- * out and the next replica that is asked takes over. So a sum over replicas counts nothing twice. Runs in the api.
+ * Invariant: one replica tells them at a time, the one that holds a lock which every telling renews. It lets go of it when it stops; when it
+ * is asked no more, or dies, the lock runs out. The next replica that is asked takes over. So a sum over replicas counts nothing twice. Runs
+ * in the api.
  */
+import { randomUUID } from 'node:crypto'
 import { Gauge, Registry } from 'prom-client'
-import { jobIdCreatedAt } from '@easel/contract'
 import type { AppDeps } from '../app-deps.ts'
-import { workOf } from '../jobs/queue-estimate.ts'
+import { readServiceState } from './service-state.ts'
+import type { ServiceState, StateNeeds } from './service-state.ts'
 
-interface ServiceState {
-  waiting: number
-  active: number
-  /** Age of the job that waits longest; 0 when none waits. */
-  oldestAgeSeconds: number
-  /** Waiting work, in seconds of one worker. */
-  gpuSecondsQueued: number
-  /** Webhook messages that wait for their first or next attempt. */
-  webhooksWaiting: number
-  /** Workers with a fresh heartbeat, by model. */
-  workers: Record<string, number>
-}
-
-type Needs = Pick<AppDeps, 'now' | 'outbox' | 'redis' | 'registry' | 'store'>
-
-/** Waiting jobs whose own work is counted, oldest first; those behind them count as the mean of these. */
-const countedJobs = 1000
-/** A step costs this where none has been measured, so that work for a model that never ran is not nothing. */
-const unknownStepMs = 1000
 /** Life of the lock: some usual scrape intervals. */
 const lockMs = 45_000
 
@@ -37,54 +20,48 @@ if holder and holder ~= ARGV[1] then return 0 end
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 return 1`
 
-/** Text in Prometheus' format, empty while another replica tells it. `replicaId`: unlike that of any other replica. */
-export async function renderServiceMetrics(deps: Needs, replicaId: string): Promise<string> {
-  const { redis, store } = deps
-  if ((await redis.eval(takeLock, 1, store.keys.metricsLock, replicaId, lockMs)) !== 1) return ''
-  return await renderState(await readServiceState(deps))
-}
+const releaseLock = `
+if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end
+return 0`
 
-async function readServiceState({ now, outbox, registry, store }: Needs): Promise<ServiceState> {
-  const [waiting, active, workers, models, oldest, webhooksWaiting] = await Promise.all([
-    store.count('', 'queued'),
-    store.count('', 'running'),
-    registry.workers(),
-    registry.models(),
-    store.listCreatedBefore('queued', now() + 1, { limit: countedJobs }),
-    outbox.count(),
-  ])
-  const jobs = (await store.getMany(oldest)).filter((job) => job.status === 'queued')
-  const modelsById = new Map(models.map((model) => [model.id, model]))
-  const ms = jobs.reduce((sum, { input }) => {
-    const model = modelsById.get(input.model)
-    return sum + workOf(input, model) * (model?.step_ms ?? unknownStepMs)
-  }, 0)
-  const beyond = jobs.length === 0 ? 1 : Math.max(1, waiting / jobs.length)
-  const byModel = models.map(({ id }): [string, number] => [id, workers.filter(({ model }) => model === id).length])
-  const first = jobs[0]
-  return {
-    waiting,
-    active,
-    oldestAgeSeconds: first === undefined ? 0 : Math.max(0, (now() - jobIdCreatedAt(first.id)) / 1000),
-    gpuSecondsQueued: (ms * beyond) / 1000,
-    webhooksWaiting,
-    workers: Object.fromEntries(byModel),
+/** Returns what gives the text in Prometheus' format, empty while another replica tells it. */
+export function createServiceMetrics(deps: StateNeeds & Pick<AppDeps, 'logger' | 'stopping'>): () => Promise<string> {
+  const { logger, redis, stopping, store } = deps
+  const replicaId = randomUUID()
+  const lock = store.keys.metricsLock
+  const release = (): void => {
+    redis.eval(releaseLock, 1, lock, replicaId).catch((error: unknown) => {
+      logger.warn({ err: error }, 'the metrics of the service are told again when this lock has run out')
+    })
+  }
+  stopping.addEventListener('abort', release, { once: true })
+  return async () => {
+    if (stopping.aborted || (await redis.eval(takeLock, 1, lock, replicaId, lockMs)) !== 1) return ''
+    return await renderState(await readServiceState(deps))
   }
 }
 
-async function renderState(state: ServiceState): Promise<string> {
+async function renderState({ models, webhooksWaiting }: ServiceState): Promise<string> {
   const registry = new Registry()
   const registers = [registry]
-  const depth = new Gauge({ name: 'queue_depth', help: 'Jobs by state: waiting or active.', labelNames: ['state'], registers })
-  depth.set({ state: 'waiting' }, state.waiting)
-  depth.set({ state: 'active' }, state.active)
-  const age = new Gauge({ name: 'oldest_job_age_seconds', help: 'Age of the job that waits longest; 0 when none waits.', registers })
-  age.set(state.oldestAgeSeconds)
-  const work = new Gauge({ name: 'gpu_seconds_queued', help: 'Work of the waiting jobs, in seconds of one worker.', registers })
-  work.set(state.gpuSecondsQueued)
+  const ofModel = (name: string, help: string): Gauge<'model'> => new Gauge({ name, help, labelNames: ['model'], registers })
+  const depth = new Gauge({
+    name: 'queue_depth',
+    help: 'Jobs by state: waiting (no worker runs them) or active.',
+    labelNames: ['state', 'model'],
+    registers,
+  })
+  const age = ofModel('oldest_job_age_seconds', 'Age of the job that waits longest; 0 when none waits.')
+  const work = ofModel('gpu_seconds_queued', 'Work of the waiting jobs, in seconds of one worker.')
+  const workers = ofModel('workers', 'Workers with a fresh heartbeat that can take jobs.')
+  for (const [model, state] of models) {
+    depth.set({ state: 'waiting', model }, state.waiting)
+    depth.set({ state: 'active', model }, state.active)
+    age.set({ model }, state.oldestAgeSeconds)
+    work.set({ model }, state.gpuSecondsQueued)
+    workers.set({ model }, state.workers)
+  }
   const webhooks = new Gauge({ name: 'webhook_queue_depth', help: 'Webhook messages that wait to be sent.', registers })
-  webhooks.set(state.webhooksWaiting)
-  const workers = new Gauge({ name: 'workers', help: 'Workers with a fresh heartbeat.', labelNames: ['model'], registers })
-  for (const [model, count] of Object.entries(state.workers)) workers.set({ model }, count)
+  webhooks.set(webhooksWaiting)
   return await registry.metrics()
 }

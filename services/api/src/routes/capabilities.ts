@@ -2,6 +2,7 @@
 import { OpenAPIHono, createRoute } from '@hono/zod-openapi'
 import { capabilitiesSchema } from '@easel/contract'
 import type { Api, AppDeps, AppEnv } from '../app-deps.ts'
+import { countWorkers } from '../jobs/queue-estimate.ts'
 import { describeProblems } from '../middleware/problem.ts'
 
 export function capabilitiesRoutes({ registry }: AppDeps): Api {
@@ -18,7 +19,7 @@ export function capabilitiesRoutes({ registry }: AppDeps): Api {
   app.openapi(route, async (c) => {
     const [models, workers] = await Promise.all([registry.models(), registry.workers()])
     const listed = models.map(({ id, defaults, limits }) => {
-      return { id, defaults, limits, workers: workers.filter((worker) => worker.model === id).length }
+      return { id, defaults, limits, workers: countWorkers(workers, id) }
     })
     return c.json({ models: listed }, 200)
   })

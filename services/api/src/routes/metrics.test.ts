@@ -14,6 +14,7 @@ afterAll(async () => {
   await api?.redis.stop()
 })
 
+const waiting = 'queue_depth{state="waiting",model="tiny-scenes"}'
 const headers = { Authorization: 'Bearer a-key-of-ours' }
 
 async function scrape(of: TestApi): Promise<Map<string, number>> {
@@ -37,26 +38,25 @@ describe('GET /metrics', () => {
 
   test('tells depth, age and work of the queue from one replica alone, until that one is asked no more', async () => {
     const before = await scrape(api)
-    expect([before.get('queue_depth{state="waiting"}'), before.get('oldest_job_age_seconds'), before.get('gpu_seconds_queued')]).toEqual([
-      0, 0, 0,
-    ])
+    const queueGauges = [waiting, 'oldest_job_age_seconds{model="tiny-scenes"}', 'gpu_seconds_queued{model="tiny-scenes"}']
+    expect(queueGauges.map((name) => before.get(name))).toEqual([0, 0, 0])
     // 20 ms a step of a picture of 128 × 128: 10 steps × 2 pictures; and 4 steps of a quarter of the size.
     const first = { prompt: 'a', num_inference_steps: 10, num_images_per_prompt: 2 }
     const second = { prompt: 'b', num_inference_steps: 4, width: 64, height: 64 }
     for (const body of [first, second]) expect((await api.post('/v1/jobs', body, headers)).status).toBe(202)
     const metrics = await scrape(api)
-    expect(metrics.get('queue_depth{state="waiting"}')).toBe(2)
-    expect(metrics.get('queue_depth{state="active"}')).toBe(0)
-    expect(metrics.get('gpu_seconds_queued')).toBeCloseTo(0.02 * (20 + 1), 5)
-    expect(metrics.get('oldest_job_age_seconds')).toBeGreaterThan(0)
+    expect(metrics.get(waiting)).toBe(2)
+    expect(metrics.get('queue_depth{state="active",model="tiny-scenes"}')).toBe(0)
+    expect(metrics.get('gpu_seconds_queued{model="tiny-scenes"}')).toBeCloseTo(0.02 * (20 + 1), 5)
+    expect(metrics.get('oldest_job_age_seconds{model="tiny-scenes"}')).toBeGreaterThan(0)
     expect(metrics.get('workers{model="tiny-scenes"}')).toBe(0)
 
     const other = await scrape(replica)
-    expect(other.has('queue_depth{state="waiting"}')).toBe(false)
+    expect(other.has(waiting)).toBe(false)
     expect(other.has('nodejs_eventloop_lag_p99_seconds')).toBe(true)
     await api.deps.redis.pexpire(api.deps.store.keys.metricsLock, 1)
-    await expect.poll(async () => (await scrape(replica)).get('queue_depth{state="waiting"}')).toBe(2)
-    expect((await scrape(api)).has('queue_depth{state="waiting"}')).toBe(false)
+    await expect.poll(async () => (await scrape(replica)).get(waiting)).toBe(2)
+    expect((await scrape(api)).has(waiting)).toBe(false)
   })
 
   test('counts a job canceled while it waited, once', async () => {

@@ -2,18 +2,17 @@
  * GET /metrics for Prometheus: what this process counts, and, from one replica at a time, the state of the whole service. Needs no key: it
  * tells numbers, no prompts or ids; who does not want that seen outside closes the path at the proxy.
  */
-import { randomUUID } from 'node:crypto'
 import { Hono } from 'hono'
 import type { AppDeps, AppEnv } from '../app-deps.ts'
-import { renderServiceMetrics } from '../metrics/service-metrics.ts'
+import { createServiceMetrics } from '../metrics/service-metrics.ts'
 
 export function metricsRoutes(deps: AppDeps): Hono<AppEnv> {
   const app = new Hono<AppEnv>()
-  const replicaId = randomUUID()
+  const renderService = createServiceMetrics(deps)
   app.get('/metrics', async (c) => {
     const { metrics } = deps
     // The process is to be seen also while Redis is away.
-    const service = await renderServiceMetrics(deps, replicaId).catch((error: unknown) => {
+    const service = await renderService().catch((error: unknown) => {
       c.var.logger.warn({ err: error }, 'the state of the service cannot be read')
       return ''
     })

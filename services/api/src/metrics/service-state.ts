@@ -1,0 +1,117 @@
+/**
+ * What there is to do, and who does it, by model: read from the records of jobs, bounded however many there are.
+ *
+ * A job waits when no worker runs it: none has begun it, or the one that had is gone (it ended and handed the job over, or was killed). Such
+ * a job stays `running` in its record until another worker takes it, so its worker's heartbeat decides. Runs in the api.
+ */
+import { jobIdCreatedAt } from '@easel/contract'
+import type { JobStatus, ModelRecord } from '@easel/contract'
+import type { JobRecord } from '@easel/job-store'
+import type { AppDeps } from '../app-deps.ts'
+import { countWorkers, workLeft, workOf } from '../jobs/queue-estimate.ts'
+
+export interface ServiceState {
+  /** Every model that has a record or jobs. */
+  models: Map<string, ModelState>
+  /** Webhook messages that wait for their first or next attempt. */
+  webhooksWaiting: number
+}
+
+export interface ModelState {
+  waiting: number
+  active: number
+  /** Age of the job that waits longest; 0 when none waits. */
+  oldestAgeSeconds: number
+  /** Waiting work, in seconds of one worker. */
+  gpuSecondsQueued: number
+  /** Workers that can take jobs. */
+  workers: number
+}
+
+export type StateNeeds = Pick<AppDeps, 'now' | 'outbox' | 'queues' | 'redis' | 'registry' | 'store'>
+
+/** Queued jobs, and running ones, whose records are read, oldest first. Those behind them count as the mean of their model. */
+const countedJobs = 1000
+/** A step costs this where none has been measured, so that work for a model that never ran is not nothing. */
+const unknownStepMs = 1000
+
+export async function readServiceState(deps: StateNeeds): Promise<ServiceState> {
+  const { now, outbox, registry, store } = deps
+  const read = async (status: JobStatus): Promise<JobRecord[]> => {
+    const ids = await store.listCreatedBefore(status, now() + 1, { limit: countedJobs })
+    return (await store.getMany(ids)).filter((job) => job.status === status)
+  }
+  const [queued, running, queuedCount, runningCount, heartbeats, records, webhooksWaiting] = await Promise.all([
+    read('queued'),
+    read('running'),
+    store.count('', 'queued'),
+    store.count('', 'running'),
+    registry.workers(),
+    registry.models(),
+    outbox.count(),
+  ])
+  const alive = new Set(heartbeats.map(({ id }) => id))
+  const isRun = ({ worker }: JobRecord): boolean => worker !== undefined && alive.has(worker)
+  const waiting = [...queued, ...running.filter((job) => !isRun(job))]
+  const active = running.filter(isRun)
+  const activeBeyond = Math.max(1, runningCount / Math.max(1, running.length))
+
+  const recordsById = new Map(records.map((record) => [record.id, record]))
+  const ids = [...new Set([...recordsById.keys(), ...[...waiting, ...active].map(({ input }) => input.model)])]
+  const queues = queuedCount > countedJobs ? await readQueues(deps, ids) : new Map<string, QueueLook>()
+  const models = ids.map((id): [string, ModelState] => {
+    const ofModel = ({ input }: JobRecord): boolean => input.model === id
+    const state = {
+      ...toWaiting(waiting.filter(ofModel), queues.get(id), recordsById.get(id), now()),
+      active: Math.round(active.filter(ofModel).length * activeBeyond),
+      workers: countWorkers(heartbeats, id),
+    }
+    return [id, state]
+  })
+  return { models: new Map(models), webhooksWaiting }
+}
+
+/** `jobs`: the waiting jobs of the model whose records were read; `queue`: told when there are more. */
+function toWaiting(
+  jobs: readonly JobRecord[],
+  queue: QueueLook | undefined,
+  model: ModelRecord | undefined,
+  now: number,
+): Pick<ModelState, 'waiting' | 'oldestAgeSeconds' | 'gpuSecondsQueued'> {
+  const waiting = Math.max(jobs.length, queue?.length ?? 0)
+  // Whoever had made all steps has lost its pictures: what is left is never nothing.
+  const works = jobs.map((job) => Math.max(workLeft(job, model), workOf(job.input, model) / job.input.num_inference_steps))
+  const counted = works.reduce((sum, work) => sum + work, 0)
+  const mean = jobs.length === 0 ? (model?.defaults.num_inference_steps ?? 1) : counted / jobs.length
+  const madeAt = [...jobs.map(({ id }) => id), ...(queue?.next ?? [])].map(jobIdCreatedAt)
+  return {
+    waiting,
+    oldestAgeSeconds: madeAt.length === 0 ? 0 : Math.max(0, now - Math.min(...madeAt)) / 1000,
+    gpuSecondsQueued: ((counted + mean * (waiting - jobs.length)) * (model?.step_ms ?? unknownStepMs)) / 1000,
+  }
+}
+
+interface QueueLook {
+  length: number
+  /** Ids of the next jobs. */
+  next: string[]
+}
+
+/** What BullMQ says of each model's queue: the jobs of one model may all lie behind more jobs of another than are counted. */
+async function readQueues({ queues, redis }: StateNeeds, modelIds: readonly string[]): Promise<Map<string, QueueLook>> {
+  const pipeline = redis.pipeline()
+  for (const id of modelIds) {
+    const queue = queues.of(id)
+    const [wait, prioritized] = [queue.toKey('wait'), queue.toKey('prioritized')]
+    pipeline.llen(wait).zcard(prioritized).lrange(wait, -1, -1).zrange(prioritized, 0, '0')
+  }
+  const replies = ((await pipeline.exec()) ?? []).map(([error, reply]) => {
+    if (error !== null) throw error
+    return reply
+  })
+  const looks = modelIds.map((id, i): [string, QueueLook] => {
+    const [wait, prioritized, next, nextPrioritized] = replies.slice(4 * i) as [number, number, string[], string[]]
+    return [id, { length: wait + prioritized, next: [...next, ...nextPrioritized] }]
+  })
+  return new Map(looks)
+}
