@@ -17,7 +17,7 @@ describe('the device', () => {
     const tick = setInterval(() => turns++, 0)
     const seen = await Promise.all(
       Array.from({ length: 6 }, () =>
-        queue.run('unit', async () => {
+        queue.run('encode', async () => {
           const concurrent = ++running
           await new Promise((resolve) => setTimeout(resolve, 2))
           running--
@@ -32,13 +32,41 @@ describe('the device', () => {
 
   it('goes to steps and units in turn, each in order of arrival', async () => {
     const work: [DeviceWork, string][] = [
-      ['unit', 'u1'],
-      ['unit', 'u2'],
-      ['unit', 'u3'],
+      ['encode', 'e1'],
+      ['encode', 'e2'],
+      ['encode', 'e3'],
       ['step', 's1'],
       ['step', 's2'],
     ]
-    expect(await orderOf(new DeviceQueue(), work)).toEqual(['s1', 'u1', 's2', 'u2', 'u3'])
+    expect(await orderOf(new DeviceQueue(), work)).toEqual(['s1', 'e1', 's2', 'e2', 'e3'])
+  })
+
+  it('decodes what is finished before it encodes what has just come', async () => {
+    const work: [DeviceWork, string][] = [
+      ['encode', 'e1'],
+      ['encode', 'e2'],
+      ['step', 's1'],
+      ['step', 's2'],
+      ['step', 's3'],
+      ['decode', 'd1'],
+      ['decode', 'd2'],
+    ]
+    expect(await orderOf(new DeviceQueue(), work)).toEqual(['s1', 'd1', 's2', 'd2', 's3', 'e1', 'e2'])
+  })
+
+  it('runs nothing that was aborted while it waited', async () => {
+    const queue = new DeviceQueue()
+    const abort = new AbortController()
+    const ran: string[] = []
+    const first = queue.run('encode', async () => {
+      ran.push('first')
+      abort.abort(new Error('enough'))
+    })
+    const second = queue.run('encode', async () => void ran.push('second'), abort.signal)
+    const third = queue.run('encode', async () => void ran.push('third'))
+    await expect(second).rejects.toThrow('enough')
+    await Promise.all([first, third])
+    expect(ran).toEqual(['first', 'third'])
   })
 
   it('a unit waits for one step at most, however many follow each other', async () => {
@@ -50,7 +78,7 @@ describe('the device', () => {
       if (++steps < 20) void queue.run('step', step)
     }
     void queue.run('step', step)
-    const units = ['decode 1', 'decode 2'].map((name) => queue.run('unit', async () => void ran.push(name)))
+    const units = ['decode 1', 'decode 2'].map((name) => queue.run('decode', async () => void ran.push(name)))
     await Promise.all(units)
     expect(ran).toEqual(['step', 'decode 1', 'step', 'decode 2'])
   })
@@ -63,6 +91,6 @@ describe('the device', () => {
     const next = queue.run('step', async () => 'yes')
     await expect(failing).rejects.toThrow('no')
     expect(await next).toBe('yes')
-    expect(await queue.run('unit', async () => 'later')).toBe('later')
+    expect(await queue.run('encode', async () => 'later')).toBe('later')
   })
 })

@@ -1,40 +1,41 @@
 /**
  * Whose turn it is on the device: one native run at a time, for all sessions of this process.
  *
- * Two kinds of work wait here. A step moves many requests on at once; a unit (text encoding, VAE) serves one request. They take turns: with
- * both waiting, a step follows a unit and a unit follows a step. So a finished picture is decoded after at most one step, and the steps of
- * all others wait for at most one unit. Within a kind, first come first served.
- * Invariant: before every run the event loop turns once, so messages get in and every request has asked for its next step by then.
- * Knows nothing about what the work is. Runs in the engine process.
+ * Two kinds of work wait here. A step moves many requests on at once; a unit (a decoding, an encoding) serves one request. They take turns:
+ * with both waiting, a step follows a unit and a unit follows a step, so the steps of all others wait for at most one unit. Of the units,
+ * decodings go first: a finished picture waits for one step and for the pictures that were finished before it, and never for requests that
+ * have just come. Otherwise first come first served.
+ * Invariant: before every run the event loop turns once, so messages get in and every request has asked for its next step by then; what
+ * was aborted by the time of its turn is not run. Knows nothing about what the work is. Runs in the engine process.
  */
 
-export type DeviceWork = 'step' | 'unit'
+/** `encode`: of a text or a picture. */
+export type DeviceWork = 'step' | 'decode' | 'encode'
 
 export class DeviceQueue {
-  readonly steps: (() => Promise<void>)[] = []
-  readonly units: (() => Promise<void>)[] = []
-  last: DeviceWork = 'unit'
+  readonly waiting: Readonly<Record<DeviceWork, (() => Promise<void>)[]>> = { step: [], decode: [], encode: [] }
+  lastWasStep = false
   working = false
 
-  /** Runs `work` when its turn comes; settles as it does. */
-  run<T>(kind: DeviceWork, work: () => Promise<T>): Promise<T> {
+  /** Runs `work` when its turn comes and settles as it does; rejects with the signal's reason instead when that has aborted by then. */
+  run<T>(kind: DeviceWork, work: () => Promise<T>, signal?: AbortSignal): Promise<T> {
     return new Promise((resolve, reject) => {
-      const turn = async () => {
+      this.waiting[kind].push(async () => {
         try {
+          signal?.throwIfAborted()
           resolve(await work())
         } catch (error) {
           reject(error)
         }
-      }
-      if (kind === 'step') this.steps.push(turn)
-      else this.units.push(turn)
+      })
       if (!this.working) void this.work()
     })
   }
 
   async work(): Promise<void> {
     this.working = true
-    while (this.steps.length + this.units.length > 0) {
+    const { step, decode, encode } = this.waiting
+    while (step.length + decode.length + encode.length > 0) {
       await eventLoopTurn()
       await this.next()?.()
     }
@@ -42,9 +43,10 @@ export class DeviceQueue {
   }
 
   next(): (() => Promise<void>) | undefined {
-    const stepIsNext = this.units.length === 0 || (this.last === 'unit' && this.steps.length > 0)
-    this.last = stepIsNext ? 'step' : 'unit'
-    return stepIsNext ? this.steps.shift() : this.units.shift()
+    const { step, decode, encode } = this.waiting
+    const unit = decode.length > 0 ? decode : encode
+    this.lastWasStep = unit.length === 0 || (!this.lastWasStep && step.length > 0)
+    return (this.lastWasStep ? step : unit).shift()
   }
 }
 

@@ -161,3 +161,42 @@ describe('a finished picture', () => {
     expect(decodings.filter((event) => event === 'step').length).toBeGreaterThanOrEqual(2)
   })
 })
+
+describe('a canceled request', () => {
+  it('that waits for its texts leaves at once, and nothing is read for it', async () => {
+    const { pipe, scoped } = await load()
+    await scoped.generate(boat)
+    let encodings = 0
+    const encoder = pipe.textEncoder as NonNullable<typeof pipe.textEncoder>
+    const run = encoder.session.runNative.bind(encoder.session)
+    encoder.session.runNative = (...args) => (encodings++, run(...args))
+    const abort = new AbortController()
+    const requests = Array.from({ length: 10 }, (_, n) => scoped.generate({ ...boat, prompt: `number ${n}`, signal: abort.signal }))
+    const settled = Promise.allSettled(requests)
+    await new Promise((resolve) => setTimeout(resolve, 0))
+    abort.abort(new Error('not wanted'))
+    expect((await settled).filter(({ status }) => status === 'fulfilled')).toEqual([])
+    expect(encodings).toBeLessThanOrEqual(2)
+    expect((await scoped.generate({ ...boat, prompt: 'number 3' })).images).toHaveLength(1)
+  })
+
+  it('whose picture waits behind others for its decoding leaves at once, and is not decoded', async () => {
+    const { pipe, scoped } = await load()
+    const { decoder } = pipe.vae
+    const run = decoder.runNative.bind(decoder)
+    const abort = new AbortController()
+    let decodings = 0
+    decoder.runNative = async (...args) => {
+      decodings++
+      abort.abort(new Error('not wanted'))
+      return await run(...args)
+    }
+    pipe.transformer.batcher.profile.rowsFor = (_, waiting) => waiting
+    const first = scoped.generate(boat)
+    const others = [2, 3, 4].map((seed) => scoped.generate({ ...boat, seed, signal: abort.signal }))
+    const settled = await Promise.allSettled(others)
+    expect(settled.map(({ status }) => status)).toEqual(['rejected', 'rejected', 'rejected'])
+    expect((await first).images).toHaveLength(1)
+    expect(decodings).toBe(1)
+  })
+})

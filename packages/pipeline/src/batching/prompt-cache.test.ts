@@ -26,6 +26,41 @@ describe('the prompt cache', () => {
     expect(cache.stats).toEqual({ hits: 2, misses: 1, entries: 1, bytes: 402 })
   })
 
+  it('leaves who aborts at once, and ends an encoding when nobody waits for it any more', async () => {
+    const cache = new PromptCache(10_000)
+    let begun = 0
+    const encode = (signal: AbortSignal) => {
+      begun++
+      return new Promise<CachedPrompt>((resolve, reject) => {
+        const timer = setTimeout(() => resolve(prompt()), 50)
+        signal.addEventListener('abort', () => {
+          clearTimeout(timer)
+          reject(signal.reason)
+        })
+      })
+    }
+    const aborts = [new AbortController(), new AbortController()] as const
+    const both = aborts.map(({ signal }) => cache.get('a', encoders, false, encode, signal))
+    aborts[0].abort(new Error('first'))
+    await expect(both[0]).rejects.toThrow('first')
+    const third = cache.get('a', encoders, false, encode)
+    aborts[1].abort(new Error('second'))
+    await expect(both[1]).rejects.toThrow('second')
+    // Somebody still waits.
+    expect((await third).pooled.numel).toBe(10)
+    expect(begun).toBe(1)
+
+    const alone = new AbortController()
+    const left = cache.get('b', encoders, false, encode, alone.signal)
+    alone.abort(new Error('gone'))
+    // Who comes in the same moment is served by an encoding of its own.
+    const next = cache.get('b', encoders, false, encode)
+    await expect(left).rejects.toThrow('gone')
+    expect((await next).pooled.numel).toBe(10)
+    expect(begun).toBe(3)
+    await expect(cache.get('b', encoders, false, encode, alone.signal)).rejects.toThrow('gone')
+  })
+
   it('drops the longest unused beyond its bytes, but never what is pinned', async () => {
     const cache = new PromptCache(1000)
     const get = (key: string, pin = false) => cache.get(key, encoders, pin, async () => prompt())

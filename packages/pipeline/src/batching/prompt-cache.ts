@@ -8,6 +8,7 @@
  */
 import { LRUCache } from 'lru-cache'
 import type { Tensor } from '../tensor/tensor.ts'
+import { untilAborted } from './until-aborted.ts'
 
 /** One prompt's embeddings. */
 export interface CachedPrompt {
@@ -24,10 +25,18 @@ export interface PromptCacheStats {
   readonly bytes: number
 }
 
+/** One that is under way. */
+interface Encoding {
+  readonly prompt: Promise<CachedPrompt>
+  readonly abort: AbortController
+  /** Requests that wait for it. */
+  waiting: number
+}
+
 export class PromptCache {
   readonly entries: LRUCache<string, CachedPrompt>
   readonly pinned = new Map<string, CachedPrompt>()
-  readonly encoding = new Map<string, Promise<CachedPrompt>>()
+  readonly encoding = new Map<string, Encoding>()
   /** What made the entries. */
   encoders: readonly unknown[] = []
   hits = 0
@@ -41,32 +50,62 @@ export class PromptCache {
     this.entries = new LRUCache({ maxSize: Math.max(1, maxBytes), sizeCalculation: (prompt, key) => bytesOf(prompt) + key.length * 2 })
   }
 
-  /** The embeddings for `key`, made by `encode` unless they are there or on their way. `encoders`: everything else they depend on. */
-  async get(key: string, encoders: readonly unknown[], pin: boolean, encode: () => Promise<CachedPrompt>): Promise<CachedPrompt> {
+  /**
+   * The embeddings for `key`, made by `encode` unless they are there or on their way. `encoders`: everything else they depend on. Rejects as
+   * soon as `signal` aborts; the one given to `encode` aborts when nobody waits for the encoding any more.
+   */
+  async get(
+    key: string,
+    encoders: readonly unknown[],
+    pin: boolean,
+    encode: (signal: AbortSignal) => Promise<CachedPrompt>,
+    signal?: AbortSignal,
+  ): Promise<CachedPrompt> {
+    signal?.throwIfAborted()
     if (encoders.length !== this.encoders.length || encoders.some((encoder, index) => encoder !== this.encoders[index])) {
       this.encoders = encoders
       this.pinned.clear()
       this.encoding.clear()
       this.entries.clear()
     }
-    const known = this.pinned.get(key) ?? this.entries.get(key) ?? this.encoding.get(key)
-    if (known !== undefined) {
-      this.hits++
-      return known
+    const known = this.pinned.get(key) ?? this.entries.get(key)
+    const begun = this.encoding.get(key)
+    if (known === undefined && begun === undefined) this.misses++
+    else this.hits++
+    if (known !== undefined) return known
+    const encoding = begun ?? this.begin(key, pin, encode)
+    encoding.waiting++
+    const leave = (): void => {
+      if (--encoding.waiting > 0) return
+      this.forget(key, encoding)
+      encoding.abort.abort(signal?.reason)
     }
-    this.misses++
-    const encoding = encode()
-    this.encoding.set(key, encoding)
+    signal?.addEventListener('abort', leave, { once: true })
     try {
-      const prompt = await encoding
-      if (this.encoding.get(key) === encoding) {
-        if (pin) this.pinned.set(key, prompt)
-        else this.entries.set(key, prompt)
-      }
-      return prompt
+      return await untilAborted(encoding.prompt, signal)
     } finally {
-      if (this.encoding.get(key) === encoding) this.encoding.delete(key)
+      signal?.removeEventListener('abort', leave)
     }
+  }
+
+  begin(key: string, pin: boolean, encode: (signal: AbortSignal) => Promise<CachedPrompt>): Encoding {
+    const abort = new AbortController()
+    const keep = async (): Promise<CachedPrompt> => {
+      try {
+        const prompt = await encode(abort.signal)
+        if (this.encoding.get(key) === encoding) (pin ? this.pinned : this.entries).set(key, prompt)
+        return prompt
+      } finally {
+        this.forget(key, encoding)
+      }
+    }
+    const encoding: Encoding = { abort, waiting: 0, prompt: Promise.resolve().then(keep) }
+    this.encoding.set(key, encoding)
+    return encoding
+  }
+
+  forget(key: string, encoding: Encoding): void {
+    if (this.encoding.get(key) === encoding) this.encoding.delete(key)
   }
 
   /** Gives memory back: everything but what is pinned. */

@@ -9,6 +9,7 @@
 import type * as OnnxRuntime from 'onnxruntime-node'
 import type { InferenceSession, Tensor as OrtTensor } from 'onnxruntime-node'
 import { deviceQueue } from '../batching/device-queue.ts'
+import type { DeviceWork } from '../batching/device-queue.ts'
 import { fromFloat16Bits, toFloat16Bits } from '../tensor/float16.ts'
 import { numelOf, Tensor } from '../tensor/tensor.ts'
 import type { TensorDtype } from '../tensor/tensor.ts'
@@ -33,6 +34,16 @@ export interface OnnxSessionOptions {
   readonly inputs?: readonly string[] | undefined
   /** Outputs the caller is going to fetch; a graph without one of them is refused. Default none. */
   readonly outputs?: readonly string[] | undefined
+}
+
+/** How a run waits for the device. */
+export interface DeviceTurn {
+  /** What kind of work it is. Default 'encode'. */
+  readonly kind?: Exclude<DeviceWork, 'step'>
+  /** Gives the place up: aborted before its turn, the run rejects with the signal's reason. Default: nothing does. */
+  readonly signal?: AbortSignal | undefined
+  /** Called when the turn has come, with the run. Default: the run alone. */
+  readonly around?: <T>(run: () => Promise<T>) => Promise<T>
 }
 
 interface GraphValue {
@@ -139,12 +150,13 @@ export class OnnxSession {
 
   /**
    * Runs the graph when the device is free. The native run then blocks the thread until it is done.
-   * `outputDims` names the outputs whose shape the caller knows: those are written straight into a buffer made here.
+   * `outputDims` names the outputs whose shape the caller knows: those are written straight into a buffer made here. `turn`: how it waits.
    */
   async run(
     feeds: Readonly<Record<string, Feed>>,
     outputNames: readonly string[],
     outputDims: Readonly<Record<string, readonly number[]>> = {},
+    { kind = 'encode', signal, around = (run) => run() }: DeviceTurn = {},
   ): Promise<Record<string, Tensor>> {
     const native = this.openSession()
     const buffers: Record<string, OrtTensor> = {}
@@ -152,7 +164,8 @@ export class OnnxSession {
       const dims = outputDims[name]
       if (dims !== undefined) buffers[name] = this.toOutputBuffer(name, dims)
     }
-    const results = await this.track(deviceQueue.run('unit', () => this.runNative(native, feeds, outputNames, buffers)))
+    const run = () => this.runNative(native, feeds, outputNames, buffers)
+    const results = await this.track(deviceQueue.run(kind, () => around(run), signal))
     const outputs: Record<string, Tensor> = {}
     // A given buffer is filled in place and what the runtime returns for it is one more copy: read the buffer.
     for (const name of outputNames) outputs[name] = this.toTensor(name, buffers[name] ?? results[name])

@@ -30,11 +30,12 @@ export async function embedCached(pipe: CachingPipeline, texts: PromptTexts, opt
 function embedOne(pipe: CachingPipeline, texts: PromptTexts, options: EmbedOptions): Promise<PromptEmbeddings> {
   const { engine, textEncoder, textEncoder2, textEncoder3 } = pipe
   const { prompt, prompt2, prompt3 } = texts
-  const { clipSkip, maxSequenceLength } = options
+  const { clipSkip, maxSequenceLength, signal } = options
   const isEmpty = prompt[0] === '' && prompt2[0] === '' && prompt3[0] === ''
   // One entry for each model, the negative prompt of all requests that name none.
   const pin = isEmpty && clipSkip === 0 && maxSequenceLength === pipe.defaults.maxSequenceLength
   const key = JSON.stringify([prompt, prompt2, prompt3, clipSkip, maxSequenceLength])
-  const encode = () => engine.withMemory('text encoding', () => embedPrompts(pipe, texts, options))
-  return engine.promptCache.get(key, [textEncoder, textEncoder2, textEncoder3], pin, encode)
+  // Several requests may wait for one encoding: it ends when all of them are aborted.
+  const encode = (all: AbortSignal) => engine.withMemory('text encoding', () => embedPrompts(pipe, texts, { ...options, signal: all }))
+  return engine.promptCache.get(key, [textEncoder, textEncoder2, textEncoder3], pin, encode, signal)
 }

@@ -32,6 +32,8 @@ export interface EmbedOptions {
   readonly maxSequenceLength: number
   /** Width of a token where there is no T5 encoder: the transformer's joint_attention_dim. */
   readonly jointAttentionDim: number
+  /** Ends the encoding before its next encoder. Default: nothing does. */
+  readonly signal?: AbortSignal | undefined
 }
 
 export interface PromptEmbeddings {
@@ -47,8 +49,8 @@ const CLIP_LENGTH = 77
 export async function embedPrompts(parts: TextComponents, texts: PromptTexts, options: EmbedOptions): Promise<PromptEmbeddings> {
   // Both CLIP encoders get rows of the first tokenizer's length, as in diffusers.
   const clipLength = parts.tokenizer?.modelMaxLength ?? parts.textEncoder?.config.max_position_embeddings ?? CLIP_LENGTH
-  const first = await embedClip('text_encoder', parts.tokenizer, parts.textEncoder, texts.prompt, clipLength, options.clipSkip)
-  const second = await embedClip('text_encoder_2', parts.tokenizer2, parts.textEncoder2, texts.prompt2, clipLength, options.clipSkip)
+  const first = await embedClip('text_encoder', parts.tokenizer, parts.textEncoder, texts.prompt, clipLength, options)
+  const second = await embedClip('text_encoder_2', parts.tokenizer2, parts.textEncoder2, texts.prompt2, clipLength, options)
   const t5 = await embedT5(parts, texts.prompt3, options)
   const clip = concatWidth(first.hiddenStates, second.hiddenStates)
   return { embeds: joinTokens(clip, t5), pooled: concatWidth(first.pooled, second.pooled) }
@@ -60,11 +62,12 @@ async function embedClip(
   encoder: ClipTextEncoder | undefined,
   prompts: readonly string[],
   length: number,
-  clipSkip: number,
+  { clipSkip, signal }: EmbedOptions,
 ) {
   if (tokenizer === undefined || encoder === undefined)
     throw new Error(`Expected a model with ${name} and its tokenizer, or promptEmbeds in place of prompts, got neither`)
-  return encoder.forward(await tokenizer.encodeBatch(prompts, { maxLength: length, padding: 'maxLength', truncation: true }), clipSkip)
+  const ids = await tokenizer.encodeBatch(prompts, { maxLength: length, padding: 'maxLength', truncation: true })
+  return encoder.forward(ids, clipSkip, { signal })
 }
 
 async function embedT5(parts: TextComponents, prompts: readonly string[], options: EmbedOptions): Promise<Tensor> {
@@ -76,7 +79,7 @@ async function embedT5(parts: TextComponents, prompts: readonly string[], option
   }
   if (tokenizer3 === undefined) throw new Error('Expected a model with tokenizer_3 for its text_encoder_3, got none')
   const length = { maxLength: options.maxSequenceLength, padding: 'maxLength', truncation: true } as const
-  return textEncoder3.forward(await tokenizer3.encodeBatch(prompts, length))
+  return textEncoder3.forward(await tokenizer3.encodeBatch(prompts, length), { signal: options.signal })
 }
 
 /** Joins along the last axis; the axes before it agree. */

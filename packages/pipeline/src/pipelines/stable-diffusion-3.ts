@@ -10,6 +10,7 @@ import { randomInt } from 'node:crypto'
 import { join } from 'node:path'
 import { Engine } from '../batching/engine.ts'
 import type { BatchingOptions } from '../batching/engine.ts'
+import { untilAborted } from '../batching/until-aborted.ts'
 import type { EngineStats } from '../batching/engine-stats.ts'
 import type { StepRow } from '../batching/step-batcher.ts'
 import type { AutoencoderKL } from '../models/autoencoder-kl.ts'
@@ -288,13 +289,14 @@ export class StableDiffusion3Pipeline implements CallState {
   /** Embeddings of all rows, each prompt repeated for its pictures; with guidance on, the negative rows first. */
   async encodePrompt(call: GenerateCall): Promise<Embeddings> {
     const { joint_attention_dim, pooled_projection_dim } = this.transformer.config
-    const options = { maxSequenceLength: call.maxSequenceLength, jointAttentionDim: joint_attention_dim }
+    const options = { maxSequenceLength: call.maxSequenceLength, jointAttentionDim: joint_attention_dim, signal: call.signal }
     const positive = copyOf(call.embeddings) ?? (await embedCached(this, call.texts, { ...options, clipSkip: call.clipSkip }))
     expectDims('promptEmbeds', positive.embeds, [call.batch, positive.embeds.dims[1] ?? 0, joint_attention_dim])
     expectDims('pooledPromptEmbeds', positive.pooled, [call.batch, pooled_projection_dim])
     const embeds = splitRows(positive.embeds, call.numImagesPerPrompt)
     const pooled = splitRows(positive.pooled, call.numImagesPerPrompt)
-    if (!this.doClassifierFreeGuidance) return { embeds, pooled }
+    const [start, stop] = call.guidanceInterval
+    if (!this.doClassifierFreeGuidance || start >= stop) return { embeds, pooled }
     // The negative prompt never skips CLIP layers.
     const negative = copyOf(call.negativeEmbeddings) ?? (await embedCached(this, call.negativeTexts, { ...options, clipSkip: 0 }))
     expectDims('negativePromptEmbeds', negative.embeds, positive.embeds.dims)
@@ -376,7 +378,7 @@ export class StableDiffusion3Pipeline implements CallState {
     const { transformerSkip, _numTimesteps: steps } = this
     const skip = call.skipLayerGuidance
     if (skip === undefined || transformerSkip === undefined || step <= steps * skip.start || step >= steps * skip.stop) return noise
-    const skipped = await transformerSkip.forward(all.slice(rows))
+    const skipped = await transformerSkip.forward(all.slice(rows), { ...context, remainingRows: rows })
     return guideAwayFrom(noise, cond, skipped, skip.scale)
   }
 
@@ -402,9 +404,9 @@ export class StableDiffusion3Pipeline implements CallState {
       signal?.throwIfAborted()
       const own = unscaleLatents(sliceRows(latents, row, row + 1), scaling_factor, shift_factor)
       const pixels = (own.numel * this.vae.scale ** 2) / this.vae.config.latent_channels
-      const sample = await this.engine.withMemory('decoding one picture', () =>
-        this.engine.memory.measure('decode', pixels, () => this.vae.decode(own)),
-      )
+      const around = <T>(run: () => Promise<T>): Promise<T> => this.engine.memory.measure('decode', pixels, run)
+      const decoding = this.engine.withMemory('decoding one picture', () => this.vae.decode(own, { signal, around }))
+      const sample = await untilAborted(decoding, signal)
       images.push(...(await this.imageProcessor.postprocess(sample)))
     }
     return images
