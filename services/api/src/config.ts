@@ -4,7 +4,7 @@
  */
 import { z } from 'zod'
 import { defaultModel, readVariables, toModelId } from '@easel/contract'
-import { checkRedisVariables, redisVariables } from '@easel/job-store'
+import { checkRedisVariables, createSecretFilter, redisVariables } from '@easel/job-store'
 import { checkStorageVariables, storageVariables } from '@easel/storage'
 import { parseApiKeys } from './parse-api-keys.ts'
 import { parseRateLimit } from './parse-rate-limit.ts'
@@ -122,4 +122,9 @@ export type ApiConfig = z.output<typeof apiConfigSchema>
 /** Throws a `ConfigError` that names every variable that is wrong. Default: this process's environment. */
 export function readConfig(env: Readonly<Record<string, string | undefined>> = process.env): ApiConfig {
   return readVariables(apiConfigSchema, env)
+}
+
+/** Takes the secrets of the environment out of log lines. Default: this process's environment. */
+export function readSecretFilter(env: Readonly<Record<string, string | undefined>> = process.env): (line: string) => string {
+  return createSecretFilter(env)
 }

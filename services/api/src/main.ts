@@ -4,7 +4,7 @@ import { ConfigError } from '@easel/contract'
 import { toLoggedError } from '@easel/job-store'
 import { noTracing } from '@easel/tracing'
 import type { Tracing } from '@easel/tracing'
-import { readConfig } from './config.ts'
+import { readConfig, readSecretFilter } from './config.ts'
 import type { ApiConfig } from './config.ts'
 import { serveApi } from './serve.ts'
 
@@ -17,8 +17,8 @@ const logger = pino({
   level: config.LOG_LEVEL,
   timestamp: stdTimeFunctions.isoTime,
   base: { service: 'api' },
-  redact: ['req.headers.authorization', '*.secret', '*.apiKey'],
   serializers: { err: stdSerializers.wrapErrorSerializer(toLoggedError) },
+  hooks: { streamWrite: readSecretFilter() },
 })
 process.on('uncaughtException', (error) => {
   logger.fatal({ err: error }, 'api failed')

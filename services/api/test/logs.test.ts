@@ -9,7 +9,7 @@ import { createRedis } from '@easel/job-store'
 import type { RedisConnection } from '@easel/job-store'
 import { startRedis } from '@easel/job-store/test/redis-server'
 import type { RedisServer } from '@easel/job-store/test/redis-server'
-import { killProcesses, startProcess, startWorkerProcess, untilStatus } from './start-process.ts'
+import { killProcesses, spawnWorkerProcess, startProcess, startWorkerProcess, untilStatus } from './start-process.ts'
 
 interface LogLine {
   msg: string
@@ -118,4 +118,19 @@ test('a password that Redis refuses is not in the log that says so', async () =>
   const api = await startProcess({ REDIS_URL: urlWith('another-password') })
   await expect.poll(api.output).toContain('WRONGPASS')
   expect(api.output()).not.toContain('another-password')
+})
+
+test('a password that Redis quotes, as it does of commands it does not know, is not in the log of either service', async () => {
+  const quoting = await startRedis({ args: ['--rename-command', 'AUTH', 'A', '--rename-command', 'HELLO', 'H'] })
+  try {
+    const env = { REDIS_URL: `redis://:${secrets.redis}@127.0.0.1:${quoting.port}`, STORAGE: 'local', STORAGE_DIR: dir }
+    const models = { MODELS_DIR: fileURLToPath(new URL('../../../models', import.meta.url)), DEVICE: 'cpu' }
+    for (const { output } of [await startProcess(env), spawnWorkerProcess({ ...env, ...models })]) {
+      await expect.poll(output, { timeout: 20_000 }).toContain("unknown command 'auth', with args beginning with: '[secret]'")
+      expect(output()).not.toContain(secrets.redis)
+    }
+  } finally {
+    killProcesses()
+    await quoting.stop()
+  }
 })

@@ -28,9 +28,13 @@ export async function startProcess(env: Record<string, string>): Promise<ApiProc
   return { ...started, url: `http://127.0.0.1:${port}` }
 }
 
+export function spawnWorkerProcess(env: Record<string, string>): ServiceProcess {
+  return start('../../gpu-worker/src/main.ts', env)
+}
+
 /** Resolves when the worker takes jobs. */
 export async function startWorkerProcess(env: Record<string, string>): Promise<ServiceProcess> {
-  const started = start('../../gpu-worker/src/main.ts', env)
+  const started = spawnWorkerProcess(env)
   const untilReady = (): void => {
     if (!started.output().includes('"msg":"ready"')) throw new Error(`Expected the worker to be ready, got:\n${started.output()}`)
   }

@@ -4,7 +4,7 @@
  */
 import { z } from 'zod'
 import { defaultModel, imageMetadataLevels, readVariables } from '@easel/contract'
-import { checkRedisVariables, redisVariables, toRedisLocation } from '@easel/job-store'
+import { checkRedisVariables, createSecretFilter, redisVariables, toRedisLocation } from '@easel/job-store'
 import { checkStorageVariables, storageVariables, toStorageOptions } from '@easel/storage'
 
 const seconds = z.coerce.number().int().min(0)
@@ -114,4 +114,9 @@ export type WorkerConfig = z.output<typeof workerConfigSchema>
 /** Throws a `ConfigError` that names every variable that is wrong. Default: this process's environment. */
 export function readConfig(env: Readonly<Record<string, string | undefined>> = process.env): WorkerConfig {
   return readVariables(workerConfigSchema, env)
+}
+
+/** Takes the secrets of the environment out of log lines. Default: this process's environment. */
+export function readSecretFilter(env: Readonly<Record<string, string | undefined>> = process.env): (line: string) => string {
+  return createSecretFilter(env)
 }

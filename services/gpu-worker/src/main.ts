@@ -8,7 +8,7 @@ import { ConfigError } from '@easel/contract'
 import { toLoggedError } from '@easel/job-store'
 import { noTracing } from '@easel/tracing'
 import type { Tracing } from '@easel/tracing'
-import { readConfig } from './config.ts'
+import { readConfig, readSecretFilter } from './config.ts'
 import type { WorkerConfig } from './config.ts'
 import { startWorkerService } from './worker-service.ts'
 import type { WorkerService } from './worker-service.ts'
@@ -27,6 +27,7 @@ const logger = pino({
   base: { service: 'gpu-worker' },
   timestamp: pino.stdTimeFunctions.isoTime,
   serializers: { err: pino.stdSerializers.wrapErrorSerializer(toLoggedError) },
+  hooks: { streamWrite: readSecretFilter() },
 })
 process.on('uncaughtException', (error) => {
   logger.fatal({ err: error }, 'the worker failed')

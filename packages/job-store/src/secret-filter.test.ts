@@ -1,0 +1,39 @@
+import { describe, expect, test } from 'vitest'
+import { createSecretFilter } from './secret-filter.ts'
+
+/** The text as it stands in a line that a service with this environment has written. */
+function logged(env: Record<string, string>, text: string): string {
+  const line = createSecretFilter(env)(JSON.stringify({ err: { message: text } }))
+  return (JSON.parse(line) as { err: { message: string } }).err.message
+}
+
+describe('secrets of the environment', () => {
+  test.each([
+    ['REDIS_URL', 'redis://user:pass-word-1@one:6379/2', 'pass-word-1'],
+    ['REDIS_URL', 'redis://:pass-word-1@one:6379,redis://:pass-word-1@two:6379', 'pass-word-1'],
+    ['REDIS_URL', 'rediss://user:p%40ss%2Fword@one', 'p@ss/word'],
+    ['REDIS_URL', 'rediss://user:p%40ss%2Fword@one', 'p%40ss%2Fword'],
+    ['REDIS_URL', 'redis://:100%-word@one', '100%-word'],
+    ['REDIS_SENTINEL_PASSWORD', 'pass,word-1', 'pass,word-1'],
+    ['S3_SECRET_ACCESS_KEY', 'quoted"back\\slash', 'quoted"back\\slash'],
+    ['AWS_SECRET_ACCESS_KEY', 'secret-of-aws', 'secret-of-aws'],
+    ['AWS_SESSION_TOKEN', 'token-of-aws', 'token-of-aws'],
+    ['API_KEYS', 'alice:alice-secret, other-secret', 'alice-secret'],
+    ['API_KEYS', 'alice:alice-secret, other-secret', 'other-secret'],
+    ['ADMIN_KEY', 'key-of-the-operator', 'key-of-the-operator'],
+    ['WEBHOOK_SECRETS', 'whsec_first, whsec_second', 'whsec_second'],
+    ['OTEL_EXPORTER_OTLP_HEADERS', 'x-tenant=a,authorization=Bearer abc', 'Bearer abc'],
+  ])('are in no line: of %s=%s it is %s that is taken out', (name, value, secret) => {
+    expect(logged({ [name]: value }, `before ${secret} after`)).toBe('before [secret] after')
+  })
+
+  test('take the whole of one that has another in it', () => {
+    expect(logged({ API_KEYS: 'long-key,long-key-2' }, 'long-key-2 and long-key')).toBe('[secret] and [secret]')
+  })
+
+  test('leave everything else as it is, host and name of a key too', () => {
+    const env = { REDIS_URL: 'redis://user:pass-word-1@host-of-redis:6379', API_KEYS: 'alice-of-ops:alice-secret', ADMIN_KEY: 'ops' }
+    for (const text of ['redis://user@host-of-redis:6379', 'alice-of-ops', 'ops']) expect(logged(env, text)).toBe(text)
+    expect(logged({}, 'some text')).toBe('some text')
+  })
+})
