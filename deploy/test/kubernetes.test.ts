@@ -1,17 +1,19 @@
 /** The Kubernetes manifests against the schemas of Kubernetes and KEDA, and against each other. Needs no cluster. */
 import { spawnSync } from 'node:child_process'
-import { readdirSync, readFileSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync } from 'node:fs'
+import { BlockList, isIPv6 } from 'node:net'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import { Deployment } from 'kubernetes-models/apps/v1'
 import { NetworkPolicy } from 'kubernetes-models/networking.k8s.io/v1'
 import { PodDisruptionBudget } from 'kubernetes-models/policy/v1'
-import { ConfigMap, Namespace, PersistentVolumeClaim, Secret, Service } from 'kubernetes-models/v1'
+import { ConfigMap, Namespace, PersistentVolumeClaim, Pod, Secret, Service } from 'kubernetes-models/v1'
 import { ScaledObject } from '@kubernetes-models/keda/keda.sh/v1alpha1'
 import { parseAllDocuments } from 'yaml'
 import { z } from 'zod'
 import { apiVariables } from '../../services/api/src/config.ts'
 import { workerVariables } from '../../services/gpu-worker/src/config.ts'
+import { deniedAddresses } from '../../services/api/src/webhooks/judge-webhook-url.ts'
 
 const folder = join(import.meta.dirname, '../kubernetes')
 
@@ -23,9 +25,12 @@ const models: Record<string, new (manifest?: never) => { validate(): void }> = {
   'v1 ConfigMap': ConfigMap,
   'v1 Namespace': Namespace,
   'v1 PersistentVolumeClaim': PersistentVolumeClaim,
+  'v1 Pod': Pod,
   'v1 Secret': Secret,
   'v1 Service': Service,
 }
+
+const folders = ['base', 'gpu-worker', 'example', 'two-models', 'two-models/large']
 
 const manifestSchema = z.looseObject({
   apiVersion: z.string(),
@@ -36,23 +41,41 @@ const kustomizationSchema = z.strictObject({
   apiVersion: z.literal('kustomize.config.k8s.io/v1beta1'),
   kind: z.literal('Kustomization'),
   namespace: z.literal('easel'),
-  labels: z.array(z.strictObject({ pairs: z.record(z.string(), z.string()) })).optional(),
+  nameSuffix: z.string().optional(),
+  labels: z.array(z.strictObject({ pairs: z.record(z.string(), z.string()), includeSelectors: z.boolean().optional() })).optional(),
   resources: z.array(z.string()),
+  configMapGenerator: z
+    .tuple([
+      z.strictObject({
+        name: z.literal('easel'),
+        namespace: z.literal('easel'),
+        behavior: z.literal('merge').optional(),
+        literals: z.array(z.string()),
+      }),
+    ])
+    .optional(),
+  patches: z.array(z.strictObject({ target: z.record(z.string(), z.string()), patch: z.string() })).optional(),
   images: z.array(z.strictObject({ name: z.string(), newName: z.string(), newTag: z.string() })).optional(),
 })
 const labels = z.record(z.string(), z.string())
+const probeSchema = z.looseObject({ periodSeconds: z.number(), failureThreshold: z.number() })
 const podSchema = z.looseObject({
   terminationGracePeriodSeconds: z.number(),
+  volumes: z.array(z.looseObject({ name: z.string() })),
   containers: z.tuple([
     z.looseObject({
       image: z.string(),
-      env: z.array(z.object({ name: z.string() })).default([]),
+      env: z.array(z.object({ name: z.string(), value: z.string() })).default([]),
+      envFrom: z.array(z.record(z.string(), z.object({ name: z.string() }))),
+      startupProbe: probeSchema,
+      volumeMounts: z.array(z.looseObject({ name: z.string(), mountPath: z.string() })),
       ports: z.array(z.object({ name: z.string(), containerPort: z.number() })),
     }),
   ]),
 })
 const workloadSchema = z.object({
   spec: z.object({
+    progressDeadlineSeconds: z.number(),
     selector: z.object({ matchLabels: labels }),
     template: z.object({ metadata: z.object({ labels, annotations: labels }), spec: podSchema }),
   }),
@@ -84,11 +107,13 @@ describe('each manifest', () => {
     expect(() => validate('apps/v1 Deployment', deployment)).toThrow(/replicas/)
   })
 
-  it('is one object of its file, named in the kustomization of its folder, and every name there is a file', () => {
-    for (const name of ['base', 'example']) {
-      const { resources } = kustomizationSchema.parse(parse(join(name, 'kustomization.yaml'))[0])
-      const files = readdirSync(join(folder, name)).filter((file) => file !== 'kustomization.yaml')
-      expect(resources.filter((resource) => resource !== '../base').sort()).toEqual(files.sort())
+  it('is one object of its file, named in the kustomization of its folder, and every other name there is a folder with one', () => {
+    for (const name of folders) {
+      const { resources } = readKustomization(name)
+      const files = readdirSync(join(folder, name)).filter((file) => file.endsWith('.yaml') && file !== 'kustomization.yaml')
+      expect(resources.filter((resource) => resource.endsWith('.yaml')).sort()).toEqual(files.sort())
+      const others = resources.filter((resource) => !resource.endsWith('.yaml'))
+      expect(others.filter((other) => !existsSync(join(folder, name, other, 'kustomization.yaml')))).toEqual([])
     }
     expect(new Set(manifests.map(({ file }) => file)).size).toBe(manifests.length)
   })
@@ -96,10 +121,34 @@ describe('each manifest', () => {
 
 const kubectl = spawnSync('kubectl', ['version', '--client']).status === 0
 
-it.skipIf(!kubectl)('kustomize puts them all together (skipped without kubectl)', () => {
-  const { status, stdout, stderr } = spawnSync('kubectl', ['kustomize', join(folder, 'example')], { encoding: 'utf8' })
-  expect(status, `${stdout}${stderr}`).toBe(0)
-  expect(parseAllDocuments(stdout)).toHaveLength(manifests.length)
+describe.skipIf(!kubectl)('put together by kustomize (skipped without kubectl)', () => {
+  it('every manifest of base, gpu-worker and example is there, and pods take the settings by a name that changes with them', () => {
+    const built = build('example')
+    // The settings are generated; the loader of models is no part of it.
+    expect(built).toHaveLength(manifests.length)
+    for (const { apiVersion, kind, ...rest } of built) validate(`${apiVersion} ${kind}`, { apiVersion, kind, ...rest })
+    const settings = built.find(({ kind }) => kind === 'ConfigMap')?.metadata.name
+    expect(settings).toMatch(/^easel-[a-z0-9]{10}$/)
+    for (const name of ['api', 'gpu-worker']) expect(containerOf(built, name).envFrom).toContainEqual({ configMapRef: { name: settings } })
+  })
+
+  it('a second group of workers shares no label, name or query with the first, and serves another model', () => {
+    const built = build('two-models')
+    const groups = ['gpu-worker', 'gpu-worker-large']
+    for (const kind of ['Deployment', 'Service', 'PodDisruptionBudget', 'NetworkPolicy', 'ScaledObject'])
+      expect(built.filter((each) => each.kind === kind && groups.includes(each.metadata.name))).toHaveLength(2)
+    for (const name of groups) {
+      const own = { 'app.kubernetes.io/name': name }
+      const specOf = (kind: string): unknown => built.find((each) => each.kind === kind && each.metadata.name === name)?.['spec']
+      expect(specOf('Deployment')).toMatchObject({ selector: { matchLabels: own }, template: { metadata: { labels: own } } })
+      expect(specOf('PodDisruptionBudget')).toMatchObject({ selector: { matchLabels: own } })
+      const model = name === 'gpu-worker' ? settingsOf('base')['MODEL'] : 'stabilityai/stable-diffusion-3.5-large'
+      const query = `max(gpu_seconds_queued{namespace="easel", model="${model}"})`
+      expect(specOf('ScaledObject')).toMatchObject({ scaleTargetRef: { name }, triggers: [{ metadata: { query } }] })
+    }
+    expect(containerOf(built, 'gpu-worker-large').env).toContainEqual({ name: 'MODEL', value: 'stabilityai/stable-diffusion-3.5-large' })
+    expect(containerOf(built, 'gpu-worker').env.map(({ name }) => name)).not.toContain('MODEL')
+  })
 })
 
 describe.each(['api', 'gpu-worker'])('%s', (name) => {
@@ -129,15 +178,19 @@ describe.each(['api', 'gpu-worker'])('%s', (name) => {
   })
 
   it('is set only variables that the services know', () => {
-    const data = find('ConfigMap', 'easel').content['data']
-    const secrets = find('Secret', 'easel').content['stringData']
     const known = new Set([...Object.keys(apiVariables), ...Object.keys(workerVariables)])
     const set = [
       ...container.env.map((variable) => variable.name),
-      ...Object.keys(labels.parse(data)),
-      ...Object.keys(labels.parse(secrets)),
+      ...Object.keys({ ...settingsOf('base'), ...settingsOf('example') }),
+      ...secretsOf(container).flatMap((secret) => Object.keys(labels.parse(find('Secret', secret).content['stringData']))),
     ]
     expect(set.filter((variable) => !known.has(variable))).toEqual([])
+  })
+
+  it('counts as failed to roll out only when a worker has had longer than it may take to load', () => {
+    const { periodSeconds, failureThreshold } = workloadSchema.parse(find('Deployment', 'gpu-worker').content).spec.template.spec
+      .containers[0].startupProbe
+    expect(spec.progressDeadlineSeconds).toBeGreaterThan(periodSeconds * failureThreshold)
   })
 
   it('is scraped on a port that it has', () => {
@@ -148,10 +201,30 @@ describe.each(['api', 'gpu-worker'])('%s', (name) => {
 })
 
 describe('gpu-worker', () => {
+  it('gets no secret that only the api needs', () => {
+    const secrets = secretsOf(workloadSchema.parse(find('Deployment', 'gpu-worker').content).spec.template.spec.containers[0])
+    const got = secrets.flatMap((secret) => Object.keys(labels.parse(find('Secret', secret).content['stringData'])))
+    expect(got.length).toBeGreaterThan(0)
+    expect(got.filter((variable) => !(variable in workerVariables))).toEqual([])
+  })
+
+  it('has a place for kernels compiled by the driver, though its root file system is read-only', () => {
+    const path = /CUDA_CACHE_PATH=(\S+)/.exec(readFileSync(join(folder, '../../services/gpu-worker/Dockerfile'), 'utf8'))?.[1] ?? ''
+    const { volumes, containers } = workloadSchema.parse(find('Deployment', 'gpu-worker').content).spec.template.spec
+    const mount = containers[0].volumeMounts.find(({ mountPath }) => path.startsWith(`${mountPath}/`))
+    expect(volumes.find(({ name }) => name === mount?.name)).toHaveProperty('emptyDir')
+  })
+
+  it('reads models from a claim that can be filled', () => {
+    expect(find('PersistentVolumeClaim', 'easel-models').content['spec']).toMatchObject({ accessModes: ['ReadWriteMany'] })
+    const { volumes } = z.object({ volumes: z.array(z.unknown()) }).parse(find('Pod', 'models-loader').content['spec'])
+    expect(volumes).toEqual([{ name: 'models', persistentVolumeClaim: { claimName: 'easel-models' } }])
+  })
+
   it('is scaled by the GPU-seconds that wait, and by nothing else', () => {
     expect(find('ScaledObject', 'gpu-worker').content['spec']).toMatchObject({
       scaleTargetRef: { kind: 'Deployment', name: 'gpu-worker' },
-      triggers: [{ type: 'prometheus', metadata: { query: 'max(gpu_seconds_queued)' } }],
+      triggers: [{ type: 'prometheus', metadata: { query: 'sum(max by (model) (gpu_seconds_queued{namespace="easel"}))' } }],
     })
     expect(find('Deployment', 'gpu-worker').content['spec']).not.toHaveProperty('replicas')
   })
@@ -164,20 +237,75 @@ describe('gpu-worker', () => {
 })
 
 describe('webhooks', () => {
-  it.each(['10.0.0.0/8', '172.16.0.0/12', '192.168.0.0/16', '127.0.0.0/8', '169.254.0.0/16', '100.64.0.0/10', 'fc00::/7', 'fe80::/10'])(
-    'cannot reach %s',
-    (range) => {
-      const ruleSchema = z.object({
-        spec: z.object({
-          egress: z.array(z.object({ to: z.array(z.object({ ipBlock: z.object({ except: z.array(z.string()) }).optional() })).min(1) })),
-        }),
-      })
-      const { egress } = ruleSchema.parse(find('NetworkPolicy', 'api').content).spec
-      const excepted = egress.flatMap(({ to }) => to.flatMap(({ ipBlock }) => ipBlock?.except ?? []))
-      expect(excepted).toContain(range)
+  const ipBlockSchema = z.strictObject({ cidr: z.string(), except: z.array(z.string()) })
+  const ruleSchema = z.object({ to: z.array(z.object({ ipBlock: ipBlockSchema.optional() })), ports: z.array(z.looseObject({})) })
+  const { egress } = z.object({ egress: z.array(ruleSchema) }).parse(find('NetworkPolicy', 'api').content['spec'])
+  const blocks = egress.flatMap(({ to }) => to.flatMap(({ ipBlock }) => (ipBlock === undefined ? [] : [ipBlock])))
+  const denied = [...deniedAddresses.map((address) => `${address}/32`), '10.0.0.0/8', '172.16.0.0/12', '192.168.0.0/16', '127.0.0.0/8']
+
+  it.each([...denied, '169.254.0.0/16', '100.64.0.0/10', 'fc00::/7', 'fe80::/10'])('cannot reach %s', (range) => {
+    expect(blocks.flatMap(({ except }) => except)).toContain(range)
+  })
+
+  it('reach public addresses on every port that a webhook may name', () => {
+    const rule = egress.find(({ to }) => to.some(({ ipBlock }) => ipBlock !== undefined))
+    expect(rule?.ports).toEqual([{ protocol: 'TCP' }])
+  })
+
+  // An API server refuses the whole policy otherwise. It takes ::ffff:0:0/96 for IPv4, which is in no IPv6 range.
+  it.each(blocks.flatMap(({ cidr, except }) => except.map((range) => ({ range, cidr }))))(
+    '$range is a part of $cidr',
+    ({ range, cidr }) => {
+      const [outer, inner] = [toNetwork(cidr), toNetwork(range)]
+      expect(inner.family).toBe(outer.family)
+      expect(inner.prefix).toBeGreaterThan(outer.prefix)
+      expect(contains(outer, inner.address)).toBe(true)
+      expect(contains(toNetwork('::ffff:0:0/96'), inner.address)).toBe(inner.family === 'ipv4')
     },
   )
 })
+
+interface Network {
+  address: string
+  prefix: number
+  family: 'ipv4' | 'ipv6'
+}
+
+function toNetwork(cidr: string): Network {
+  const [address = '', prefix] = cidr.split('/')
+  return { address, prefix: Number(prefix), family: isIPv6(address) ? 'ipv6' : 'ipv4' }
+}
+
+function contains({ address, prefix, family }: Network, other: string): boolean {
+  const list = new BlockList()
+  list.addSubnet(address, prefix, family)
+  return list.check(other, isIPv6(other) ? 'ipv6' : 'ipv4')
+}
+
+function readKustomization(name: string): z.infer<typeof kustomizationSchema> {
+  return kustomizationSchema.parse(parse(join(name, 'kustomization.yaml'))[0])
+}
+
+/** What the ConfigMap of a folder says. */
+function settingsOf(name: string): Record<string, string> {
+  const [{ literals }] = readKustomization(name).configMapGenerator ?? [{ literals: [] }]
+  return Object.fromEntries(literals.map((literal) => [literal.slice(0, literal.indexOf('=')), literal.slice(literal.indexOf('=') + 1)]))
+}
+
+function secretsOf({ envFrom }: z.infer<typeof podSchema>['containers'][0]): string[] {
+  return envFrom.flatMap(({ secretRef }) => (secretRef === undefined ? [] : [secretRef.name]))
+}
+
+function build(name: string): z.infer<typeof manifestSchema>[] {
+  const { status, stdout, stderr } = spawnSync('kubectl', ['kustomize', join(folder, name)], { encoding: 'utf8' })
+  if (status !== 0) throw new Error(`Expected kustomize to build ${name}, got ${stdout}${stderr}`)
+  return parseAllDocuments(stdout).map((document) => manifestSchema.parse(document.toJS()))
+}
+
+function containerOf(built: z.infer<typeof manifestSchema>[], name: string): z.infer<typeof podSchema>['containers'][0] {
+  const deployment = built.find(({ kind, metadata }) => kind === 'Deployment' && metadata.name === name)
+  return workloadSchema.parse(deployment).spec.template.spec.containers[0]
+}
 
 function validate(key: string, content: object): void {
   const Model = models[key]
