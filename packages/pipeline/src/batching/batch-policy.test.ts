@@ -39,7 +39,9 @@ describe('shortest remaining work first', () => {
   })
 })
 
-it('first come first served looks at nothing but the order of arrival', () => {
+it('first come first served looks at nothing but when a request came, whichever of its steps it is at', () => {
+  const atLaterStep = call(9, { arrivedAtMs: 5 })
+  expect(orders(fcfs([call(7, { arrivedAtMs: 8 }), atLaterStep, call(8, { arrivedAtMs: 5 })], 0))).toEqual([8, 9, 7])
   expect(orders(fcfs([call(3, { remainingMs: 1 }), call(1, { remainingMs: 900 }), call(2)], 1e9))).toEqual([1, 2, 3])
 })
 

@@ -12,7 +12,7 @@ export interface WaitingCall {
   readonly rows: number
   /** Calls of equal shape may share a step: latent sides, text length. */
   readonly shape: string
-  /** Order of arrival of the request, unique; breaks ties. */
+  /** Order in which the calls came, unique; breaks ties between requests that came together. */
   readonly order: number
   /** When the request came to the engine, milliseconds on the clock of `nowMs`. */
   readonly arrivedAtMs: number
@@ -32,11 +32,15 @@ export const AGEING = 0.1
 /** Shortest remaining work first, less what age has earned: the least mean latency a machine can give, and an end to waiting for all. */
 const srpt: BatchPolicy = (waiting, nowMs) => {
   const rank = (call: WaitingCall) => call.remainingMs - AGEING * (nowMs - call.arrivedAtMs)
-  return [...waiting].sort((a, b) => rank(a) - rank(b) || a.order - b.order)
+  return [...waiting].sort((a, b) => rank(a) - rank(b) || byArrival(a, b))
 }
 
-/** First come, first served. */
-const fcfs: BatchPolicy = (waiting) => [...waiting].sort((a, b) => a.order - b.order)
+/** First come, first served: the request that came first, at each of its steps. */
+const fcfs: BatchPolicy = (waiting) => [...waiting].sort(byArrival)
+
+function byArrival(a: WaitingCall, b: WaitingCall): number {
+  return a.arrivedAtMs - b.arrivedAtMs || a.order - b.order
+}
 
 export const batchPolicies = { srpt, fcfs } as const satisfies Record<string, BatchPolicy>
 export type BatchPolicyName = keyof typeof batchPolicies

@@ -39,6 +39,11 @@ describe('the number of rows', () => {
     expect([3, 4, 7].map((waiting) => profile.upToKnee('dear', waiting))).toEqual([3, 4, 4])
   })
 
+  it('is found behind one doubling that gains nothing', () => {
+    const stair: Record<number, number> = { 1: 10, 2: 19.6, 4: 32, 8: 52, 16: 96 }
+    expect(last(run(new BatchProfile(), 100, 16, (rows) => stair[rows] ?? rows * 6))).toBe(16)
+  })
+
   it('never tries what is far beyond the knee', () => {
     const dear = (rows: number) => (rows > 4 ? rows * 40 : sharing(rows))
     expect(Math.max(...run(new BatchProfile(), 600, 64, dear))).toBe(8)
@@ -81,6 +86,18 @@ describe('the number of rows', () => {
     profile.observe('a', 16, 5000)
     expect(profile.rowsFor('a', 16)).toBe(16)
   })
+})
+
+it('the shapes used last are kept, and no more of them than some', () => {
+  const profile = new BatchProfile()
+  for (let side = 0; side < 200; side++) {
+    run(profile, 6, 1, sharing, 'often')
+    run(profile, 6, 1, sharing, `${side}`)
+  }
+  const shapes = Object.keys(profile.toTimes())
+  expect(shapes.length).toBeLessThanOrEqual(64)
+  expect(shapes).toContain('often')
+  expect(shapes).toContain('199')
 })
 
 it('what one process has learnt the next one knows at once', () => {

@@ -4,7 +4,8 @@
  * For each shape the profile keeps the latest times at each number of rows. It tries 1, 2, 4, 8 … rows as often as it needs to know
  * them, as soon as that many wait, and stops going up where a row gets hardly cheaper. The choice is the knee: the fewest rows at
  * which a row costs no more than 5 % above the cheapest. Where batching does not pay that is 1, and the policy decides who goes first.
- * From time to time it looks again at the sizes next to the knee, because the load of a machine changes.
+ * From time to time it looks again at the sizes next to the knee, because the load of a machine changes. Where memory has run out, steps of
+ * that shape stay at half the rows, and go up again by doublings as long as it does not.
  * Invariant: no number of rows is ever assumed to be good; every one comes from a measurement on this machine, now or cached.
  * Knows nothing about rows' content, policies or files. Runs in the engine process.
  */
@@ -31,6 +32,8 @@ interface ShapeProfile {
   readonly planned: Set<number>
   /** Work of a row, in the caller's unit. */
   size: number | undefined
+  /** Rows that were left when memory ran out, and the steps before that; undefined when it never has. */
+  shortage: { readonly rows: number; readonly atStep: number } | undefined
 }
 
 /** Measurements kept of one number of rows; their lower quartile counts. */
@@ -39,14 +42,21 @@ const KEPT = 9
 const ENOUGH = 4
 /** A row that costs up to this much more than the cheapest is as good. */
 const TOLERANCE = 1.05
-/** A doubling has to make a row cheaper by this factor, else the search ends there: more rows would only take more memory. */
+/**
+ * A doubling has to make a row cheaper by this factor. The search ends after two that do not, as cost goes in steps on some devices, and at
+ * one that makes a row dearer: more rows would only take more memory.
+ */
 const GAIN = 1.03
+/** Steps without a shortage after which twice the rows are tried again. */
+const RECOVERY_STEPS = 400
+/** Shapes whose times are kept; the longest unused goes first. */
+const KEPT_SHAPES = 64
 /** Steps after which a number of rows is measured again: next to the knee, and farther away. */
 const STALE_STEPS = { near: 50, far: 400 }
 
 export class BatchProfile {
-  /** Most rows a step may have: set by the user, lowered when memory runs out. */
-  maxRows: number
+  /** Most rows a step may have, set by the user. */
+  readonly maxRows: number
   readonly shapes = new Map<string, ShapeProfile>()
 
   constructor({ maxRows = Infinity }: BatchProfileOptions = {}) {
@@ -56,7 +66,7 @@ export class BatchProfile {
 
   /** How many of `waiting` rows the next step of this shape should take, from 1. */
   rowsFor(shape: string, waiting: number): number {
-    const most = Math.max(1, Math.min(waiting, this.maxRows))
+    const most = Math.max(1, Math.min(waiting, this.mostRows(shape)))
     return this.toMeasure(shape, most) ?? this.upToKnee(shape, most)
   }
 
@@ -64,7 +74,7 @@ export class BatchProfile {
   upToKnee(shape: string, most: number): number {
     const knee = this.knee(shape)
     if (most <= knee || most >= knee * 2) return Math.min(most, knee)
-    const above = this.knownCosts(this.profileOf(shape)).find(({ rows }) => rows >= most)
+    const above = this.knownCosts(shape).find(({ rows }) => rows >= most)
     const isAsGood = above !== undefined && above.rowMs <= (this.cheapestRowMs(shape) as number) * TOLERANCE
     return isAsGood ? most : knee
   }
@@ -72,6 +82,9 @@ export class BatchProfile {
   /** Takes in the time of a step. */
   observe(shape: string, rows: number, ms: number): void {
     const profile = this.profileOf(shape)
+    // Set again at the end, so that the first is the longest unused.
+    this.shapes.delete(shape)
+    this.shapes.set(shape, profile)
     profile.steps++
     if (!profile.planned.has(rows)) {
       profile.planned.add(rows)
@@ -84,12 +97,25 @@ export class BatchProfile {
     sample.measuredAtStep = profile.steps
   }
 
+  /** Memory ran out in a step of so many rows. */
+  observeShortage(shape: string, rows: number): void {
+    const profile = this.profileOf(shape)
+    profile.shortage = { rows: Math.ceil(rows / 2), atStep: profile.steps }
+  }
+
+  /** Most rows that a step of this shape may have. */
+  mostRows(shape: string): number {
+    const { shortage, steps } = this.profileOf(shape)
+    if (shortage === undefined) return this.maxRows
+    return Math.min(this.maxRows, shortage.rows * 2 ** Math.floor((steps - shortage.atStep) / RECOVERY_STEPS))
+  }
+
   /** Rows beyond which a row gets no cheaper, as far as is known: the limit as long as the most rows tried are the cheapest. */
   knee(shape: string): number {
-    const known = this.knownCosts(this.profileOf(shape))
+    const known = this.knownCosts(shape)
     const cheapest = Math.min(...known.map(({ rowMs }) => rowMs))
     const knee = known.find(({ rowMs }) => rowMs <= cheapest * TOLERANCE)
-    return knee === undefined || knee === known.at(-1) ? this.maxRows : knee.rows
+    return knee === undefined || knee === known.at(-1) ? this.mostRows(shape) : knee.rows
   }
 
   /**
@@ -136,8 +162,11 @@ export class BatchProfile {
   }
 
   profileOf(shape: string): ShapeProfile {
-    let profile = this.shapes.get(shape)
-    if (profile === undefined) this.shapes.set(shape, (profile = { samples: new Map(), steps: 0, planned: new Set(), size: undefined }))
+    const known = this.shapes.get(shape)
+    if (known !== undefined) return known
+    const profile: ShapeProfile = { samples: new Map(), steps: 0, planned: new Set(), size: undefined, shortage: undefined }
+    this.shapes.set(shape, profile)
+    for (const oldest of this.shapes.keys()) if (this.shapes.size > KEPT_SHAPES) this.shapes.delete(oldest)
     return profile
   }
 
@@ -146,27 +175,31 @@ export class BatchProfile {
     const profile = this.profileOf(shape)
     const knee = this.knee(shape)
     let cheapest = Infinity
+    let flat = 0
     for (let rows = 1; rows <= most; rows *= 2) {
       const sample = profile.samples.get(rows)
       if (sample === undefined || sample.timesMs.length < ENOUGH) return rows
       const isNear = rows * 2 >= knee && rows <= knee * 2
       if (profile.steps - sample.measuredAtStep > (isNear ? STALE_STEPS.near : STALE_STEPS.far)) return rows
       const rowMs = typical(sample.timesMs) / rows
-      if (rowMs > cheapest / GAIN) return undefined
-      cheapest = rowMs
+      if (rowMs > cheapest * TOLERANCE) return undefined
+      flat = rowMs > cheapest / GAIN ? flat + 1 : 0
+      if (flat === 2) return undefined
+      cheapest = Math.min(cheapest, rowMs)
     }
     return undefined
   }
 
   cheapestRowMs(shape: string): number | undefined {
-    const costs = this.knownCosts(this.profileOf(shape)).map(({ rowMs }) => rowMs)
+    const costs = this.knownCosts(shape).map(({ rowMs }) => rowMs)
     return costs.length === 0 ? undefined : Math.min(...costs)
   }
 
   /** Cost of a row by number of rows, fewest rows first. */
-  knownCosts({ samples }: ShapeProfile): { rows: number; rowMs: number }[] {
-    return [...samples]
-      .filter(([rows, { timesMs }]) => timesMs.length >= ENOUGH && rows <= this.maxRows)
+  knownCosts(shape: string): { rows: number; rowMs: number }[] {
+    const most = this.mostRows(shape)
+    return [...this.profileOf(shape).samples]
+      .filter(([rows, { timesMs }]) => timesMs.length >= ENOUGH && rows <= most)
       .map(([rows, { timesMs }]) => ({ rows, rowMs: typical(timesMs) / rows }))
       .sort((a, b) => a.rows - b.rows)
   }

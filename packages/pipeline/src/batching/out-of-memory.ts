@@ -16,7 +16,8 @@ export class OutOfMemoryError extends Error {
   }
 }
 
-const SENTENCES = /out of memory|failed to allocate memory|bad_alloc|bad allocation|alloc_failed|allocation failed|not enough memory/i
+const SENTENCES =
+  /out[ _]?of[ _](device_|host_)?memory|failed to allocate memory|bad_alloc|bad allocation|alloc_failed|allocation failed|not enough memory|is smaller than requested bytes/i
 
 export function isOutOfMemory(error: unknown): boolean {
   for (let at = error; at instanceof Error; at = at.cause) if (at instanceof OutOfMemoryError || SENTENCES.test(at.message)) return true

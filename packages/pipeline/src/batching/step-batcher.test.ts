@@ -1,4 +1,5 @@
 /** The batcher on a graph of one line, so that what it does can be seen. The real graph is in exactness.test.ts. */
+import { once } from 'node:events'
 import { beforeEach, describe, expect, it } from 'vitest'
 import { Tensor } from '../tensor/tensor.ts'
 import { OutOfMemoryError } from './out-of-memory.ts'
@@ -49,7 +50,7 @@ beforeEach(() => {
 /** All that wait go along, unless the limit is lower. */
 function createBatcher(options: StepBatcherOptions = {}): StepBatcher {
   const batcher = new StepBatcher(runner, options)
-  batcher.profile.rowsFor = (_, waiting) => Math.min(waiting, batcher.profile.maxRows)
+  batcher.profile.rowsFor = (size, waiting) => Math.min(waiting, batcher.profile.mostRows(size))
   return batcher
 }
 
@@ -134,7 +135,7 @@ describe('a canceled call', () => {
 })
 
 describe('out of memory', () => {
-  it('makes the batch smaller until it fits, with the same results, and stays there', async () => {
+  it('makes the batch smaller until it fits, with the same results, and stays there for a while', async () => {
     runner.memoryRows = 2
     const batcher = createBatcher()
     let gaveBack = 0
@@ -145,6 +146,22 @@ describe('out of memory', () => {
     expect(gaveBack).toBe(2)
     await batcher.forward(input(3, 1))
     expect(gaveBack).toBe(2)
+    // Of this shape only, and not for ever.
+    runner.memoryRows = Infinity
+    runner.runs = []
+    await batcher.forward(input(6, 1, 4))
+    expect(runner.runs).toEqual([6])
+    for (let step = 0; step < 800; step++) await batcher.forward(input(1, 1))
+    runner.runs = []
+    await batcher.forward(input(6, 1))
+    expect(runner.runs).toEqual([6])
+  })
+
+  it('of a single row is over when there is memory again, as some was given back', async () => {
+    runner.memoryRows = 0
+    const batcher = createBatcher()
+    batcher.onOutOfMemory = () => (runner.memoryRows = Infinity)
+    expect((await batcher.forward(input(1, 1))).data[0]).toBe(1101)
   })
 
   it('of a single row is an error of code out_of_memory for its call alone', async () => {
@@ -165,6 +182,40 @@ it('another failure of a run ends the calls in it, and the next ones run', async
   expect((await Promise.allSettled(calls)).map(({ status }) => status)).toEqual(['rejected', 'rejected'])
   runner.failure = undefined
   expect((await batcher.forward(input(1, 1))).data[0]).toBe(1101)
+})
+
+it('first come first served goes on with the request that came first, at each of its steps', async () => {
+  const batcher = createBatcher({ policy: 'fcfs', maxBatchRows: 1 })
+  const order: number[] = []
+  const request = async (arrivedAtMs: number) => {
+    for (let step = 0; step < 3; step++) {
+      await batcher.forward(input(1, 1), context({ arrivedAtMs }))
+      order.push(arrivedAtMs)
+    }
+  }
+  await Promise.all([request(1), request(2), request(3)])
+  expect(order).toEqual([1, 1, 1, 2, 2, 2, 3, 3, 3])
+})
+
+it('shortest remaining work first judges those who wait by what is known now, not by what was guessed when they came', async () => {
+  const batcher = createBatcher({ maxBatchRows: 1 })
+  batcher.profile.rowMs = () => 1_000_000
+  const early = batcher.forward(input(1, 1), context({ arrivedAtMs: -100, remainingRows: 2 }))
+  batcher.profile.rowMs = () => 0.001
+  const order: string[] = []
+  const late = batcher.forward(input(1, 1), context({ arrivedAtMs: performance.now(), remainingRows: 1 }))
+  await Promise.all([early.then(() => order.push('early')), late.then(() => order.push('late'))])
+  expect(order).toEqual(['early', 'late'])
+})
+
+it('a listener that throws stops no work', async () => {
+  const batcher = createBatcher()
+  const warning = once(process, 'warning')
+  batcher.onStep = () => {
+    throw new Error('listener')
+  }
+  expect((await batcher.forward(input(1, 1))).data[0]).toBe(1101)
+  expect(await warning).toMatchObject([{ message: 'listener' }])
 })
 
 it('rows that do not belong together are refused by name', async () => {

@@ -5,7 +5,7 @@
  *
  *     waiting ──step()──► running ──all rows done──► resolved
  *        │  ▲                │
- *        │  └─ rows left ────┤ the runtime runs out of memory: fewer rows, tried again
+ *        │  └─ rows left ────┤ the runtime runs out of memory: fewer rows, one row once more
  *        └─ aborted ─────────┴─ the run fails: rejected
  *
  * `forward` adds a call to those waiting and asks the device for a turn. When the turn comes, `step` drops what was aborted, lets the policy
@@ -99,6 +99,9 @@ interface StepCall extends WaitingCall {
   readonly dims: RowDims
   readonly cameAtMs: number
   readonly output: Tensor
+  remainingMs: number
+  /** A run of it alone has found no memory once. */
+  foundNoMemory: boolean
   /** Rows waiting; those before them have run. */
   rows: number
   settled: boolean
@@ -164,52 +167,65 @@ export class StepBatcher {
   }
 
   chooseRows(): BatchShare<StepCall>[] {
+    // Anew for every step: what a row costs is being learnt.
+    const rowMs = new Map<string, number>()
+    for (const call of this.waiting) {
+      if (!rowMs.has(call.size)) rowMs.set(call.size, this.profile.rowMs(call.size, rowSize(call.dims)))
+      call.remainingMs = (call.context?.remainingRows ?? call.rows) * (rowMs.get(call.size) as number)
+    }
     return selectBatch(this.waiting, this.policy, performance.now(), ({ size }, rows) => this.profile.rowsFor(size, rows))
   }
 
-  /** Packs, runs and unpacks. Never throws: what goes wrong is the calls' to know. */
+  /** Packs, runs and unpacks. What goes wrong is the calls' to know. */
   async runRows(batch: readonly BatchShare<StepCall>[]): Promise<void> {
     const startedAt = performance.now()
     const { size, dims } = (batch[0] as BatchShare<StepCall>).call
     const rows = batch.flatMap(({ call, rows }) => nextRows(call, rows))
+    let runMs: number
     try {
       const buffers = this.buffersFor(size)
       const { packed, places } = buffers.pack(rows.map(({ input }) => input))
       const runAt = performance.now()
       await this.aroundRun(rows.length * rowSize(dims), () => this.runner.run(packed, dims))
-      const ranAt = performance.now()
+      runMs = performance.now() - runAt
       for (const [index, { target }] of rows.entries()) buffers.unpack(places[index] as number, target)
       for (const { call, rows } of batch) {
         call.rows -= rows
         if (call.rows === 0) settle(call, () => call.resolve(call.output))
       }
-      this.profile.observe(size, rows.length, performance.now() - startedAt)
-      this.onStep?.({
-        size,
-        rows: rows.length,
-        calls: batch.length,
-        durationMs: performance.now() - startedAt,
-        runMs: ranAt - runAt,
-        waitMs: startedAt - Math.min(...batch.map(({ call }) => call.cameAtMs)),
-        rowsLeft: this.waiting.reduce((sum, call) => sum + call.rows, 0),
-      })
     } catch (error) {
       this.recover(batch, rows.length, error)
+      return
+    }
+    const durationMs = performance.now() - startedAt
+    this.profile.observe(size, rows.length, durationMs)
+    const waitMs = startedAt - Math.min(...batch.map(({ call }) => call.cameAtMs))
+    const rowsLeft = this.waiting.reduce((sum, call) => sum + call.rows, 0)
+    try {
+      this.onStep?.({ size, rows: rows.length, calls: batch.length, durationMs, runMs, waitMs, rowsLeft })
+    } catch (error) {
+      // Who watches must not stop the work.
+      process.emitWarning(error instanceof Error ? error : String(error))
     }
   }
 
-  /** Out of memory with many rows: fewer from now on, and these are tried again. Anything else is the end of the calls. */
+  /**
+   * Out of memory: with many rows fewer for a while, and these are tried again; with one row once more, as memory has been given back.
+   * Anything else is the end of the calls.
+   */
   recover(batch: readonly BatchShare<StepCall>[], rows: number, error: unknown): void {
-    const outOfMemory = isOutOfMemory(error)
-    if (outOfMemory) {
+    let reason = error
+    if (isOutOfMemory(error)) {
+      const { call } = batch[0] as BatchShare<StepCall>
       this.buffers.clear()
       this.onOutOfMemory?.()
-      if (rows > 1) {
-        this.profile.maxRows = Math.ceil(rows / 2)
+      this.profile.observeShortage(call.size, rows)
+      if (rows > 1 || !call.foundNoMemory) {
+        call.foundNoMemory = rows === 1
         return
       }
+      reason = new OutOfMemoryError('a step of one row', { cause: error })
     }
-    const reason = outOfMemory ? new OutOfMemoryError('a step of one row', { cause: error }) : error
     for (const { call } of batch) settle(call, () => call.reject(reason))
   }
 
@@ -232,7 +248,6 @@ export class StepBatcher {
     const cameAtMs = performance.now()
     const dims = { latents: [channels, height, width], embeds: [tokens, tokenWidth] }
     const size = sizeKey(dims)
-    const rowMs = this.profile.rowMs(size, rowSize(dims))
     return {
       input,
       context,
@@ -242,9 +257,10 @@ export class StepBatcher {
       shape: this.runner.takesOneTimestep ? `${size}@${first.timestep}` : size,
       order: this.calls++,
       arrivedAtMs: context?.arrivedAtMs ?? cameAtMs,
-      remainingMs: (context?.remainingRows ?? rows) * rowMs,
+      remainingMs: 0,
       cameAtMs,
       output: new Tensor(new Float32Array(rows * first.hiddenStates.numel), [rows, channels, height, width], this.runner.dtype),
+      foundNoMemory: false,
       settled: false,
       resolve,
       reject,
