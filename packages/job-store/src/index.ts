@@ -1,3 +1,4 @@
+export * from './find-request-id.ts'
 export * from './job-queue.ts'
 export * from './job-record.ts'
 export * from './job-store.ts'

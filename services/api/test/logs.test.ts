@@ -63,11 +63,11 @@ async function startBoth(more: Record<string, string>) {
       headers: { 'content-type': 'application/json', authorization: `Bearer ${secrets.api}`, ...headers },
       body: JSON.stringify(sent),
     })
-  return { post, output: () => api.output() + worker.output() }
+  return { api, post, output: () => api.output() + worker.output() }
 }
 
 test('lines about a job carry its id and that of its request; no secret and no prompt is in any line, whatever goes wrong', async () => {
-  const { post, output } = await startBoth({ QUEUE_PREFIX: '{quiet}' })
+  const { api, post, output } = await startBoth({ QUEUE_PREFIX: '{quiet}' })
   // Nobody listens there.
   const webhook = `http://127.0.0.1:9/hook?token=${secrets.url}`
   const submit = async (requestId: string, more: object, prefer = 'wait=20'): Promise<Job> =>
@@ -77,6 +77,14 @@ test('lines about a job carry its id and that of its request; no secret and no p
   const canceled = await submit('of-canceled', { num_inference_steps: 200, width: 256, height: 256 }, '')
   await post(`/v1/jobs/${canceled.id}/cancel`, {}, { 'x-request-id': 'of-cancel' })
   expect([made.status, late.error?.code]).toEqual(['succeeded', 'timeout'])
+
+  const read = (path: string, key = secrets.api): Promise<Response> =>
+    fetch(api.url + path, { headers: { authorization: `Bearer ${key}`, 'x-request-id': 'of-read' } })
+  const requests = `/fal/queue/easel/tiny-scenes/requests/${made.id}`
+  const paths = [`/v1/jobs/${made.id}`, `/v1/predictions/${made.id}`, requests, `${requests}/status`, `/images/${made.id}-0.png`]
+  for (const path of paths) expect((await read(path)).status).toBe(200)
+  expect((await read(`/v1/jobs/${made.id}/no-such-thing`)).status).toBe(404)
+  expect((await read(`/v1/jobs/${made.id}`, 'not-a-key')).status).toBe(401)
 
   await post('/v1/jobs', body, { authorization: 'Bearer not-a-key' })
   await post('/v1/jobs', { ...body, webhook: `http://user:${secrets.url}@127.0.0.1:9` })
@@ -94,9 +102,10 @@ test('lines about a job carry its id and that of its request; no secret and no p
   await expect.poll(() => saying(made.id)).toContain('webhook not delivered')
   const lines = toLines(output())
   expect(lines.filter(({ requestId }) => requestId === 'of-refused').map(({ msg }) => msg)).toEqual(['redis does not answer', 'request'])
-  const requestsOf = { [made.id]: ['of-made'], [late.id]: ['of-late'], [canceled.id]: ['of-canceled', 'of-cancel'] }
+  const requestsOf = { [made.id]: ['of-made', 'of-read'], [late.id]: ['of-late'], [canceled.id]: ['of-canceled', 'of-cancel'] }
   for (const [id, requestIds] of Object.entries(requestsOf)) {
-    const about = lines.filter((line) => line.msg !== 'request' && JSON.stringify(line).includes(id))
+    const about = lines.filter((line) => JSON.stringify(line).includes(id))
+    expect(about).not.toEqual([])
     expect(about.filter(({ jobId, requestId }) => jobId !== id || !requestIds.includes(requestId ?? ''))).toEqual([])
   }
   const silent = [...Object.values(secrets), ...Object.values(prompts)]

@@ -5,7 +5,7 @@ import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
 import { Queue } from 'bullmq'
 import { v7 as uuidv7 } from 'uuid'
-import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
+import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from 'vitest'
 import { maintenanceQueueName } from '@easel/contract'
 import type { WebhookBody } from '@easel/contract'
 import { createRedis } from '@easel/job-store'
@@ -117,7 +117,11 @@ describe('retention', () => {
       ...api.deps.storage,
       delete: (key: string) => (key.includes(stuck.id) ? Promise.reject(new Error('disk')) : api.deps.storage.delete(key)),
     }
+    using warn = vi.spyOn(api.deps.logger, 'warn')
     expect(await sweepExpired({ ...api.deps, storage })).toBe(1)
+    const { requestId } = (await api.worker.store.get(stuck.id)) as JobRecord
+    expect(requestId).toBeDefined()
+    expect(warn.mock.calls).toMatchObject([[{ jobId: stuck.id, requestId }, expect.stringContaining('past its retention')]])
     expect(await api.worker.store.get(stuck.id)).toBeDefined()
     expect(await api.worker.store.get(other.id)).toBeUndefined()
     expect(await sweepExpired(api.deps)).toBe(1)

@@ -17,14 +17,16 @@ export async function sweepExpired(deps: Pick<AppDeps, 'config' | 'logger' | 'no
     const ids = await store.listEndedBefore(before, pageSize)
     let failed = 0
     for (const id of ids) {
+      let record: JobRecord | undefined
       try {
-        const record = await store.get(id)
+        record = await store.get(id)
         if (record !== undefined) await Promise.all(toImageKeys(record).map((key) => storage.delete(key)))
         await store.delete(id)
         swept++
       } catch (error) {
         failed++
-        logger.warn({ err: error, jobId: id }, 'a job past its retention could not be taken away; the next sweep tries again')
+        const line = { err: error, jobId: id, requestId: record?.requestId }
+        logger.warn(line, 'a job past its retention could not be taken away; the next sweep tries again')
       }
     }
     // Those that failed would be listed first again.

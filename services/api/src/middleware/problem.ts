@@ -12,6 +12,7 @@ import { isRedisUnavailable } from '@easel/job-store'
 import { StorageError } from '@easel/storage'
 import type { AppEnv } from '../app-deps.ts'
 import { toFieldErrors } from './field-errors.ts'
+import { pathJobId } from './path-job-id.ts'
 
 /** Seconds after which a request that met an outage is worth repeating. */
 const outageRetrySeconds = 5
@@ -37,19 +38,20 @@ export function sendProblem(c: Context<AppEnv>, error: ProblemError, status: num
 export function toProblemError(error: unknown, c: Context<AppEnv>): ProblemError {
   if (error instanceof ProblemError) return error
   const { path } = c.req
+  const line = { err: error, path, jobId: pathJobId(path) }
   if (isRedisUnavailable(error)) {
-    c.var.logger.warn({ err: error, path }, 'redis does not answer')
+    c.var.logger.warn(line, 'redis does not answer')
     return new ProblemError('queue_unavailable', undefined, { retryAfterSeconds: outageRetrySeconds, cause: error })
   }
   if (error instanceof StorageError) {
-    c.var.logger.error({ err: error, path }, 'the image store does not answer')
+    c.var.logger.error(line, 'the image store does not answer')
     return new ProblemError('storage_unavailable', undefined, { retryAfterSeconds: outageRetrySeconds, cause: error })
   }
   if (error instanceof HTTPException && error.status < 500) {
     const code: ProblemCode = error.status === 415 ? 'unsupported_media_type' : error.status === 413 ? 'body_too_large' : 'malformed_body'
     return new ProblemError(code, error.message === '' ? undefined : error.message)
   }
-  c.var.logger.error({ err: error, path }, 'request failed')
+  c.var.logger.error(line, 'request failed')
   return new ProblemError('internal', undefined, { cause: error })
 }
 

@@ -2,6 +2,7 @@
 import { createMiddleware } from 'hono/factory'
 import type { Logger } from 'pino'
 import type { AppEnv } from '../app-deps.ts'
+import { pathJobId } from './path-job-id.ts'
 
 export function requestLog(logger: Logger) {
   return createMiddleware<AppEnv>(async function logRequest(c, next) {
@@ -9,6 +10,7 @@ export function requestLog(logger: Logger) {
     c.set('logger', logger.child({ requestId: c.var.requestId }))
     await next()
     const ms = Math.round(performance.now() - startedAt)
-    c.var.logger.debug({ method: c.req.method, path: c.req.path, status: c.res.status, ms }, 'request')
+    const { method, path } = c.req
+    c.var.logger.debug({ method, path, jobId: pathJobId(path), status: c.res.status, ms }, 'request')
   })
 }

@@ -5,7 +5,7 @@ import type { AddressInfo, LookupFunction } from 'node:net'
 import { Queue, Worker } from 'bullmq'
 import { Webhook } from 'standardwebhooks'
 import { v7 as uuidv7 } from 'uuid'
-import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
+import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from 'vitest'
 import { generateQueueName, webhookBodySchema, webhookMessageId, webhookQueueName } from '@easel/contract'
 import type { Problem, WebhookAttempt, WebhookBody, WebhookJobData } from '@easel/contract'
 import { createRedis } from '@easel/job-store'
@@ -313,6 +313,18 @@ describe('a message that does not arrive', () => {
     await eventually(() => attempts(id)).toHaveLength(1)
     expect(await attempts(id)).toMatchObject([{ ok: true }])
   })
+})
+
+test('a message that cannot be handled for a reason of ours is logged with the ids of its job and of the request that made it', async () => {
+  const { api, startWorker, submit } = await setUp()
+  using error = vi.spyOn(api.deps.logger, 'error')
+  const id = await submit('http://127.0.0.1:9/hook')
+  await api.deps.redis.set(api.deps.store.keys.webhookAttempts(id), 'no list')
+  startWorker()
+  await eventually(() => error.mock.calls.length).toBeGreaterThan(0)
+  const requestId = (await api.worker.store.get(id))?.requestId
+  expect(requestId).toBeDefined()
+  expect(error.mock.calls[0]).toMatchObject([{ jobId: id, requestId }, 'webhook message could not be handled'])
 })
 
 test('messages that wait for their next attempt survive a crash of Redis', async () => {

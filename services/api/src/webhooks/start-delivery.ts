@@ -11,6 +11,7 @@ import type { Job as QueueJob } from 'bullmq'
 import type { LookupFunction } from 'node:net'
 import { isEnded, webhookQueueName } from '@easel/contract'
 import type { WebhookJobData } from '@easel/contract'
+import { findRequestId } from '@easel/job-store'
 import type { RedisConnection } from '@easel/job-store'
 import type { AppDeps } from '../app-deps.ts'
 import { closeWorker } from '../close-worker.ts'
@@ -131,6 +132,12 @@ export function startDelivery(deps: AppDeps, options: DeliveryOptions): Delivery
     throw new DeliveryFailed(error ?? '', parseRetryAfter(result.retryAfter, now()))
   }
 
+  // BullMQ has just written the failure down, so that Redis answers.
+  async function logFailure(jobId: string | undefined, error: Error): Promise<void> {
+    const requestId = jobId === undefined ? undefined : await findRequestId(store, jobId)
+    logger.error({ jobId, requestId, err: error }, 'webhook message could not be handled')
+  }
+
   const worker = new Worker<WebhookJobData, string>(webhookQueueName, deliver, {
     connection,
     prefix: config.QUEUE_PREFIX,
@@ -152,7 +159,7 @@ export function startDelivery(deps: AppDeps, options: DeliveryOptions): Delivery
   worker.on('failed', (message, error) => {
     // An attempt that failed has been told already.
     if (error instanceof DeliveryFailed || error instanceof UnrecoverableError) return
-    logger.error({ jobId: message?.data.jobId, err: error }, 'webhook message could not be handled')
+    void logFailure(message?.data.jobId, error)
   })
 
   return {
