@@ -1,6 +1,6 @@
 /**
- * GET /livez, /readyz and /metrics on a port of the worker's own, for whoever starts, stops and watches it. Live: the process answers.
- * Ready: it can take jobs. Knows nothing else; runs in the worker's main process.
+ * GET /livez, /readyz and /metrics on a port of the worker's own, for whoever starts, stops and watches it. Live: the process answers,
+ * from its first moment on. Ready: it can take jobs. Knows nothing else; runs in the worker's main process.
  */
 import { once } from 'node:events'
 import { createServer } from 'node:http'

@@ -71,6 +71,14 @@ export async function startWorkerService(options: WorkerServiceOptions): Promise
       return redis
     }
     const metrics = createWorkerMetrics()
+    let isReady = (): boolean => false
+    // Before anything that may take long or fail, so that a worker that does not get that far is seen.
+    if (config.metricsPort !== undefined) {
+      // Of the process: a timer that fires a hundred times a second is nothing for a process that nobody looks at.
+      collectDefaultMetrics({ register: metrics.registry })
+      const server = await startStatusServer(config.metricsPort, () => isReady(), metrics.registry)
+      cleanups.push(() => server.close())
+    }
     const storage = createStorage(config.storage)
     cleanups.push(() => storage.close())
     await untilWritable(storage, logger)
@@ -166,7 +174,7 @@ export async function startWorkerService(options: WorkerServiceOptions): Promise
 
     // The connection that waits for jobs is one of its own and may be the only one that is down.
     const blocking = await worker.backend.blockingClient
-    const isReady = (): boolean => blocking?.status === 'ready' && engine.pid !== undefined && worker.isRunning()
+    isReady = () => blocking?.status === 'ready' && engine.hasModel && worker.isRunning()
 
     const presence = createPresence({
       registry: createModelRegistry({ redis, prefix, now }),
@@ -193,12 +201,6 @@ export async function startWorkerService(options: WorkerServiceOptions): Promise
     }
     logger.info({ worker: id, concurrency: config.concurrency }, 'ready')
 
-    if (config.metricsPort !== undefined) {
-      // Of the process: a timer that fires a hundred times a second is nothing for a process that nobody looks at.
-      collectDefaultMetrics({ register: metrics.registry })
-      const server = await startStatusServer(config.metricsPort, isReady, metrics.registry)
-      cleanups.push(() => server.close())
-    }
     if (config.metricsLogIntervalMs > 0) {
       const timer = setInterval(() => {
         logTotals().catch(onError)

@@ -1,3 +1,5 @@
+import { rm, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import { findFreePort } from '@easel/job-store/test/redis-server'
@@ -47,6 +49,34 @@ test('a worker tells its jobs by outcome, their phases, every step with its rows
   expect([metrics.get('engine_restarts_total'), metrics.get('engine_recycles_total')]).toEqual([0, 0])
   const named = ['batching_gain', 'job_stalls_total', 'job_lock_losses_total', 'nodejs_eventloop_lag_p99_seconds']
   expect(named.filter((name) => !metrics.has(name))).toEqual([])
+})
+
+test('a worker answers while it loads its model, is ready only with it, and is not while a new engine process loads it again', async () => {
+  const statuses = async (): Promise<number[]> =>
+    await Promise.all(['/livez', '/readyz', '/metrics'].map(async (path) => (await fetch(`http://127.0.0.1:${port}${path}`)).status))
+  const open = join(bench.dir, 'open')
+  const engineEntry = fileURLToPath(new URL('gated-engine.ts', import.meta.url))
+  const starting = startWorker({ engineEntry, env: { CACHE_DIR: bench.dir } })
+  await expect.poll(() => statuses().catch(() => []), { timeout: 20_000 }).toEqual([200, 503, 200])
+  expect((await scrape()).get('process_start_time_seconds')).toBeGreaterThan(0)
+
+  await writeFile(open, '')
+  const worker = await starting
+  expect(worker.isReady()).toBe(true)
+  expect(await statuses()).toEqual([200, 200, 200])
+
+  await rm(open)
+  const first = worker.enginePid as number
+  process.kill(first, 'SIGKILL')
+  await expect.poll(() => worker.enginePid, { timeout: 20_000 }).toSatisfy((pid) => pid !== undefined && pid !== first)
+  expect(await statuses()).toEqual([200, 503, 200])
+  await writeFile(open, '')
+  await expect.poll(statuses, { timeout: 20_000 }).toEqual([200, 200, 200])
+})
+
+test('a worker that cannot load its model leaves nothing behind on its port', async () => {
+  await expect(startWorker({ env: { MODEL: 'no-such-model' } })).rejects.toMatchObject({ code: 'load_failed' })
+  await expect(scrape()).rejects.toThrow('fetch failed')
 })
 
 test('a worker tells engines that died and engines that were replaced because of their memory', async () => {

@@ -71,6 +71,8 @@ const MAX_PAUSE_MS = 10_000
 export interface SupervisedEngine extends Engine {
   /** Of the process that runs now; undefined while there is none. */
   readonly pid: number | undefined
+  /** Whether the process that runs now has loaded its model. */
+  readonly hasModel: boolean
 }
 
 /** Resolves when the model is loaded; rejects with `load_failed` when it cannot be. */
@@ -88,6 +90,7 @@ export async function startEngine(options: EngineSupervisorOptions): Promise<Sup
   const checkpoints = new Map<string, Answer<Checkpoint | undefined>[]>()
   let stats: Answer<EngineStats>[] = []
   let child: ChildProcess | undefined
+  let hasModel = false
   let capabilities: EngineCapabilities | undefined
   let serving = Promise.withResolvers<ChildProcess>()
   let closing: Promise<void> | undefined
@@ -125,6 +128,7 @@ export async function startEngine(options: EngineSupervisorOptions): Promise<Sup
     silentTicks = 0
     if (message.type === 'ready') {
       failures = 0
+      hasModel = true
       capabilities = message.capabilities
       memoryBytes = message.memoryBytes
       onEvent({ type: 'ready', pid: from.pid, capabilities })
@@ -174,6 +178,7 @@ export async function startEngine(options: EngineSupervisorOptions): Promise<Sup
 
   const onExit = (from: ChildProcess, how: string): void => {
     child = undefined
+    hasModel = false
     const wasReady = capabilities !== undefined
     const code = closing !== undefined ? 'closed' : hung ? 'engine_hung' : 'engine_crashed'
     hung = false
@@ -291,6 +296,9 @@ export async function startEngine(options: EngineSupervisorOptions): Promise<Sup
     },
     get pid() {
       return child?.pid
+    },
+    get hasModel() {
+      return hasModel
     },
 
     async generate(id, params, callOptions = {}) {
