@@ -218,6 +218,14 @@ it('a listener that throws stops no work', async () => {
   expect(await warning).toMatchObject([{ message: 'listener' }])
 })
 
+it('a graph for one row at a time runs one row at a time, one for another fixed number is refused', async () => {
+  runner.fixedRows = 1
+  await createBatcher().forward(input(3, 1))
+  expect(runner.runs).toEqual([1, 1, 1])
+  runner.fixedRows = 4
+  expect(createBatcher).toThrow('Expected a transformer whose batch axis is free or 1, got 4')
+})
+
 it('rows that do not belong together are refused by name', async () => {
   const batcher = createBatcher()
   const [row] = input(1, 1) as [StepRow]

@@ -39,7 +39,7 @@ export interface StepRunner {
   readonly dtype: TensorDtype
   /** True for an export with one timestep for the whole batch: only rows of one timestep fit together. */
   readonly takesOneTimestep: boolean
-  /** Length of the batch axis where the export fixes it. */
+  /** Length of the batch axis where the export fixes it: 1, as nothing else serves any number of rows. */
   readonly fixedRows: number | undefined
   /** Runs at once, in the turn the batcher holds; the result lies in `packed.output`. `dims`: of one row of latents and of embeddings. */
   run(packed: PackedRows, dims: RowDims): Promise<void>
@@ -129,9 +129,12 @@ export class StepBatcher {
   calls = 0
 
   constructor(runner: StepRunner, options: StepBatcherOptions = {}) {
+    const { fixedRows } = runner
+    if (fixedRows !== undefined && fixedRows !== 1)
+      throw new RangeError(`Expected a transformer whose batch axis is free or 1, got ${fixedRows}; export it without a fixed batch size`)
     this.runner = runner
     this.policy = batchPolicies[options.policy ?? 'srpt']
-    this.profile = new BatchProfile({ maxRows: Math.min(options.maxBatchRows ?? Infinity, runner.fixedRows ?? Infinity) })
+    this.profile = new BatchProfile({ maxRows: Math.min(options.maxBatchRows ?? Infinity, fixedRows ?? Infinity) })
   }
 
   /** Predicted velocity of each row: (rows, in_channels, height / 8, width / 8). All rows of a call have the same dims. */

@@ -69,7 +69,12 @@ export class Sd3Transformer implements StepRunner {
       await session.release()
       throw new ModelFileError(file, field, `${length} as the graph's ${input}`, `${config[field]}`)
     }
-    return new Sd3Transformer(config, session, options.batching)
+    try {
+      return new Sd3Transformer(config, session, options.batching)
+    } catch (error) {
+      await session.release()
+      throw error
+    }
   }
 
   /** Precision the graph takes and gives. */

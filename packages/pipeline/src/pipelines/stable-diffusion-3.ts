@@ -18,7 +18,8 @@ import type { ClipTextEncoder } from '../models/clip-text-encoder.ts'
 import { defaultCpuThreads } from '../models/cpu-threads.ts'
 import { resolveDevice } from '../models/device.ts'
 import type { Device, ResolvedDevice } from '../models/device.ts'
-import { ClosedError } from '../models/onnx-session.ts'
+import { readGpuNames } from '../models/gpu-names.ts'
+import { ClosedError, runtimeVersion } from '../models/onnx-session.ts'
 import type { Sd3Transformer } from '../models/sd3-transformer.ts'
 import type { T5TextEncoder } from '../models/t5-text-encoder.ts'
 import { retrieveTimesteps } from '../request-scoped/retrieve-timesteps.ts'
@@ -169,7 +170,14 @@ export class StableDiffusion3Pipeline implements CallState {
     }
     const cacheDir = options.batching?.cacheDir
     if (cacheDir !== undefined)
-      pipe.engine.keepStepTimes(cacheDir, async () => [await pipe.modelHash(), device.provider, deviceId, intraOpNumThreads])
+      pipe.engine.keepStepTimes(cacheDir, async () => [
+        await pipe.modelHash(),
+        device.provider,
+        deviceId,
+        intraOpNumThreads,
+        await readGpuNames(device.provider),
+        await runtimeVersion(),
+      ])
     return pipe
   }
 
@@ -208,6 +216,14 @@ export class StableDiffusion3Pipeline implements CallState {
   modelHash(): Promise<string> {
     this.hash ??= hashModelFolder(this.model.folder, this.cacheDir)
     return this.hash
+  }
+
+  /** Reads the negative prompt of all requests that name none, so that the first one finds it too. Nothing where there is no text encoder. */
+  async warmUp(): Promise<void> {
+    if (this.textEncoder === undefined || this.textEncoder2 === undefined) return
+    const { maxSequenceLength } = this.defaults
+    const options = { clipSkip: 0, maxSequenceLength, jointAttentionDim: this.transformer.config.joint_attention_dim }
+    await embedCached(this, { prompt: [''], prompt2: [''], prompt3: [''] }, options)
   }
 
   /** What the engine has done so far and what it is at. */
