@@ -1,0 +1,17 @@
+/** What the GPUs of this machine are, to tell one machine's measurements from another's. Knows nothing about what runs on them. */
+import { execFile } from 'node:child_process'
+import { promisify } from 'node:util'
+import type { ExecutionProvider } from './onnx-session.ts'
+
+const TIMEOUT_MS = 5000
+
+/** Names of all GPUs that NVIDIA's driver sees, in its order; empty for another provider and where there is no answer. */
+export async function readGpuNames(provider: ExecutionProvider): Promise<string[]> {
+  if (provider !== 'cuda' && provider !== 'tensorrt') return []
+  try {
+    const { stdout } = await promisify(execFile)('nvidia-smi', ['--query-gpu=name', '--format=csv,noheader'], { timeout: TIMEOUT_MS })
+    return stdout.trim().split('\n')
+  } catch {
+    return []
+  }
+}
