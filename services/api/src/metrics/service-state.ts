@@ -17,7 +17,7 @@ export interface ServiceState {
   webhooksWaiting: number
 }
 
-export interface ModelState {
+interface ModelState {
   waiting: number
   active: number
   /** Age of the job that waits longest; 0 when none waits. */
