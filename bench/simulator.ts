@@ -65,7 +65,13 @@ interface RunningJob extends WaitingCall {
   remainingMs: number
 }
 
-export function simulateEngine(trace: readonly TraceJob[], times: DeviceTimes, policy: BatchPolicy): Latencies {
+/** `maxInFlight`: requests that the engine holds at once; the others wait in order of arrival. Default: as many as come. */
+export function simulateEngine(
+  trace: readonly TraceJob[],
+  times: DeviceTimes,
+  policy: BatchPolicy,
+  { maxInFlight = Infinity }: { maxInFlight?: number } = {},
+): Latencies {
   const latencies: number[] = []
   const chooser = chooserOf(times)
   let waiting: RunningJob[] = []
@@ -74,7 +80,8 @@ export function simulateEngine(trace: readonly TraceJob[], times: DeviceTimes, p
   let left = trace.length
   let nowMs = 0
   const arrive = (): void => {
-    for (let job = trace[arrived]; job !== undefined && job.arrivesAt <= nowMs; job = trace[++arrived]) {
+    const isFull = (): boolean => waiting.length + undecoded.length >= maxInFlight
+    for (let job = trace[arrived]; job !== undefined && job.arrivesAt <= nowMs && !isFull(); job = trace[++arrived]) {
       const remainingMs = job.steps * job.rows * chooser.rowMs
       const { rows, steps: stepsLeft, arrivesAt: arrivedAtMs } = job
       waiting.push({ order: arrived, shape: SHAPE, job, rows, stepsLeft, arrivedAtMs, remainingMs })

@@ -17,19 +17,21 @@ export async function compareLatency(
   simulateOther: (trace: readonly TraceJob[], times: DeviceTimes) => Latencies,
 ): Promise<RowResult> {
   const times = await measureDeviceTimes()
-  const ratiosAt = (capacity: Capacity): { mean: number; p99: number }[] =>
+  const ratiosAt = (capacity: Capacity, options: { maxInFlight?: number } = {}): { mean: number; p99: number }[] =>
     Array.from({ length: pairs }, (_, seed) => {
       const trace = traceAt(capacity, times, steps, seed + 1)
-      const [engine, other] = [simulateEngine(trace, times, batchPolicies.srpt), simulateOther(trace, times)]
+      const engine = simulateEngine(trace, times, batchPolicies.srpt, options)
+      const other = simulateOther(trace, times)
       return { mean: mean(engine) / mean(other), p99: quantile(engine, 0.99) / quantile(other, 0.99) }
     })
   const ratios = ratiosAt('engine')
-  const lighter = ratiosAt('firstCome')
-  const middle = (name: 'mean' | 'p99'): string => median(lighter.map((ratio) => ratio[name])).toFixed(3)
+  const middle = (of: typeof ratios): string =>
+    (['mean', 'p99'] as const).map((name) => `${name} ${median(of.map((ratio) => ratio[name])).toFixed(3)}`).join(', ')
   return {
     measured: [toMeasured(ratios.map(({ mean }) => mean)), toMeasured(ratios.map(({ p99 }) => p99))],
     controls: {
-      'at the load that first come can carry': `mean ${middle('mean')}, p99 ${middle('p99')}`,
+      'at the load that first come can carry': middle(ratiosAt('firstCome')),
+      'eight in flight, as a worker takes them': middle(ratiosAt('engine', { maxInFlight: 8 })),
       'cost of a row by rows a step': describeRowCosts(times),
       'rows a step at most': String(chooserOf(times).rows),
     },
