@@ -49,6 +49,8 @@ export interface ProcessJobDeps {
   logPrompts: boolean
   /** How long uploads are tried again, in ms. */
   uploadRetryMs: number
+  /** Told of every job that has a record, before anything is done for it. Default: nobody is told. */
+  onRecord?: (record: JobRecord) => void
   /** ms since the epoch. */
   now: () => number
 }
@@ -74,6 +76,7 @@ async function processJob(deps: ProcessJobDeps, job: Job<GenerateJobData>, token
 
   // 1. Start, unless it has ended, was canceled or came too late
   const started = await store.start(id, workerId)
+  if (started.result !== 'missing') deps.onRecord?.(started.record)
   const requestId = started.result === 'missing' ? undefined : started.record.requestId
   const logger = deps.logger.child({ jobId: id, requestId })
   if (started.result === 'expired') {

@@ -11,7 +11,7 @@ import { UnrecoverableError, Worker } from 'bullmq'
 import type { Logger } from 'pino'
 import { collectDefaultMetrics } from 'prom-client'
 import { createKeys, generateQueueName } from '@easel/contract'
-import { createJobStore, createModelRegistry, createRedis, createWebhookOutbox, watchEnds } from '@easel/job-store'
+import { createJobStore, createModelRegistry, createRedis, createWebhookOutbox, findRequestId, watchEnds } from '@easel/job-store'
 import type { GenerateJobData } from '@easel/job-store'
 import { createStorage, StorageError } from '@easel/storage'
 import type { Storage } from '@easel/storage'
@@ -71,12 +71,12 @@ export async function startWorkerService(options: WorkerServiceOptions): Promise
       return redis
     }
     const metrics = createWorkerMetrics()
-    let isReady = (): boolean => false
+    let answersReady = (): boolean => false
     // Before anything that may take long or fail, so that a worker that does not get that far is seen.
     if (config.metricsPort !== undefined) {
       // Of the process: a timer that fires a hundred times a second is nothing for a process that nobody looks at.
       collectDefaultMetrics({ register: metrics.registry })
-      const server = await startStatusServer(config.metricsPort, () => isReady(), metrics.registry)
+      const server = await startStatusServer(config.metricsPort, () => answersReady(), metrics.registry)
       cleanups.push(() => server.close())
     }
     const storage = createStorage(config.storage)
@@ -84,6 +84,8 @@ export async function startWorkerService(options: WorkerServiceOptions): Promise
     await untilWritable(storage, logger)
 
     logger.info({ model: config.model, device: config.device }, 'loading the model')
+    /** Jobs that run here, and what is known of the requests that made them, for log lines. */
+    const active = new Map<string, string | undefined>()
     const engine = await startEngine({
       model: config.model,
       modelsDir: config.modelsDir,
@@ -93,7 +95,7 @@ export async function startWorkerService(options: WorkerServiceOptions): Promise
       ...(config.cacheDir === undefined ? {} : { cacheDir: config.cacheDir }),
       ...(engineEntry === undefined ? {} : { entry: engineEntry }),
       stepTimeoutMs: config.engineStepTimeoutMs,
-      onEvent: (event) => logEngineEvent(logger, event),
+      onEvent: (event) => logEngineEvent(logger, event, active),
       onStep: (step) => metrics.observeStep(step),
     })
     metrics.follow(engine)
@@ -115,15 +117,15 @@ export async function startWorkerService(options: WorkerServiceOptions): Promise
       provenance: toProvenance(engine.capabilities, config),
       logPrompts: config.logPrompts,
       uploadRetryMs,
+      onRecord: (record) => active.set(record.id, record.requestId),
       now,
     })
-    const active = new Set<string>()
-    /** Of these, those whose lock is lost. */
+    /** Of the active jobs, those whose lock is lost. */
     const lockless = new Set<string>()
     const worker = new Worker<GenerateJobData, string>(
       generateQueueName(engine.capabilities.modelId),
       async (job, token, signal) => {
-        active.add(job.data.id)
+        active.set(job.data.id, undefined)
         try {
           return await processJob(job, token, signal)
         } finally {
@@ -143,14 +145,22 @@ export async function startWorkerService(options: WorkerServiceOptions): Promise
         ...(tracing.telemetry === undefined ? {} : { telemetry: tracing.telemetry }),
       },
     )
-    worker.on('error', (error) => logger.warn({ err: error }, 'queue'))
+    worker.on('error', (error) => {
+      // BullMQ names the job in its text alone, of a lost lock for one.
+      const jobId = [...active.keys()].find((activeId) => error.message.includes(activeId))
+      logger.warn({ jobId, requestId: active.get(jobId ?? ''), err: error }, 'queue')
+    })
+    // Of these two BullMQ has just heard from Redis, so that a read is no wait.
     worker.on('failed', (job, error) => {
       // An end that the record knows has been told with it.
-      if (!(error instanceof UnrecoverableError)) logger.error({ jobId: job?.data.id, err: error }, 'run broke off')
+      if (error instanceof UnrecoverableError) return
+      const jobId = job?.data.id
+      void findRequestId(store, jobId ?? '').then((requestId) => logger.error({ jobId, requestId, err: error }, 'run broke off'))
     })
     worker.on('stalled', (jobId) => {
       metrics.countStall()
-      logger.warn({ jobId }, 'job was left by its worker and is put back')
+      const message = 'job was left by its worker and is put back'
+      void findRequestId(store, jobId).then((requestId) => logger.warn({ jobId, requestId }, message))
     })
     worker.on('lockRenewalFailed', (jobIds) => {
       // Told again at every renewal until the run is over.
@@ -164,7 +174,7 @@ export async function startWorkerService(options: WorkerServiceOptions): Promise
     const subscriber = connect()
     subscriber.on('message', (_, jobId) => stopJob(jobId, 'canceled'))
     subscriber.on('ready', () => {
-      for (const jobId of active)
+      for (const jobId of active.keys())
         store
           .isCancelRequested(jobId)
           .then((requested) => requested && stopJob(jobId, 'canceled'))
@@ -174,7 +184,7 @@ export async function startWorkerService(options: WorkerServiceOptions): Promise
 
     // The connection that waits for jobs is one of its own and may be the only one that is down.
     const blocking = await worker.backend.blockingClient
-    isReady = () => blocking?.status === 'ready' && engine.hasModel && worker.isRunning()
+    const isReady = (): boolean => blocking?.status === 'ready' && engine.hasModel && worker.isRunning()
 
     const presence = createPresence({
       registry: createModelRegistry({ redis, prefix, now }),
@@ -193,6 +203,7 @@ export async function startWorkerService(options: WorkerServiceOptions): Promise
     running.catch((error: unknown) => logger.error({ err: error }, 'queue'))
     cleanups.push(() => presence.close())
     await presence.begin()
+    answersReady = isReady
     // Again after every reconnect: Redis may have come back empty.
     redis.on('ready', presence.announce)
     const logTotals = async (): Promise<void> => {
@@ -214,7 +225,7 @@ export async function startWorkerService(options: WorkerServiceOptions): Promise
       const drained = new AbortController()
       const closed = worker.close().finally(() => drained.abort())
       await Promise.race([closed, sleep(graceMs, undefined, { signal: drained.signal }).catch(() => {})])
-      for (const jobId of active) stopJob(jobId, 'hand_over')
+      for (const jobId of active.keys()) stopJob(jobId, 'hand_over')
       // An engine that hangs gives no checkpoint: its jobs go back as they came.
       const patience = setTimeout(() => void engine.close(), handOverLimitMs)
       await closed.finally(() => clearTimeout(patience))
@@ -251,7 +262,8 @@ async function untilWritable(storage: Storage, logger: Logger): Promise<void> {
   }
 }
 
-function logEngineEvent(logger: Logger, event: EngineEvent): void {
+/** `active`: request ids of the jobs that run now, by job id. */
+function logEngineEvent(logger: Logger, event: EngineEvent, active: ReadonlyMap<string, string | undefined>): void {
   switch (event.type) {
     case 'ready': {
       const { modelId, provider, providerReason, loadMs } = event.capabilities
@@ -260,10 +272,10 @@ function logEngineEvent(logger: Logger, event: EngineEvent): void {
       break
     }
     case 'hung':
-      logger.error({ pid: event.pid, jobIds: toJobIds(event.calls) }, 'engine shows no sign of work; it is killed')
+      logger.error({ pid: event.pid, ...toIds(event.calls, active) }, 'engine shows no sign of work; it is killed')
       break
     case 'died':
-      logger.error({ pid: event.pid, how: event.how, jobIds: toJobIds(event.calls) }, 'engine process died; another is started')
+      logger.error({ pid: event.pid, how: event.how, ...toIds(event.calls, active) }, 'engine process died; another is started')
       break
     case 'ended':
       logger.info({ pid: event.pid, how: event.how }, 'engine process ended')
@@ -279,7 +291,8 @@ function logEngineEvent(logger: Logger, event: EngineEvent): void {
   }
 }
 
-/** The id of a call begins with that of its job. */
-function toJobIds(calls: readonly string[]): string[] {
-  return calls.map((call) => call.slice(0, call.indexOf('/')))
+/** The id of a call begins with that of its job. Of each job in turn, `requestIds` has the request that made it. */
+function toIds(calls: readonly string[], active: ReadonlyMap<string, string | undefined>) {
+  const jobIds = calls.map((call) => call.slice(0, call.indexOf('/')))
+  return { jobIds, requestIds: jobIds.map((jobId) => active.get(jobId) ?? null) }
 }
