@@ -8,7 +8,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { webhookQueueName } from '@easel/contract'
 import type { JobInput, WebhookJobData } from '@easel/contract'
 import { captureLog } from '../test/log-capture.ts'
-import { longInput, openWorkerBench, toPixels } from '../test/worker-bench.ts'
+import { endlessInput, longInput, openWorkerBench, toPixels } from '../test/worker-bench.ts'
 import type { WorkerBench } from '../test/worker-bench.ts'
 
 const golden = new URL('../../../packages/pipeline/test/golden/pipeline/', import.meta.url)
@@ -172,6 +172,32 @@ describe('a worker', () => {
       await expect.poll(() => bench.queues.findMissing(['tiny-scenes', 'other'], [id])).toEqual([id])
       expect(await bench.store.get(id)).toMatchObject({ status: 'running', runs: 1, output: undefined, error: undefined })
       expect(await bench.untilEnded(await bench.submit())).toMatchObject({ status: 'succeeded' })
+    } finally {
+      await bench.close()
+    }
+  })
+
+  test('names job and request in what it says of a lost lock, a dead engine and a run that broke off', async () => {
+    const bench = await openWorkerBench()
+    try {
+      const log = captureLog()
+      const worker = await bench.startWorker({ logger: log.logger, env: { JOB_LOCK_DURATION: '1' } })
+      const id = await bench.submit(endlessInput, { requestId: 'of-lost' })
+      const ids = { jobId: id, requestId: 'of-lost' }
+      await bench.until(id, ({ status }) => status === 'running')
+      process.kill(worker.enginePid ?? 0, 'SIGKILL')
+      const [death] = await log.until('engine process died; another is started')
+      expect(death).toMatchObject({ jobIds: [id], requestIds: ['of-lost'] })
+      await bench.redis.del(`{test}:generate-tiny-scenes:${id}:lock`)
+      expect((await log.until('job was left by its worker and is put back'))[0]).toMatchObject(ids)
+      expect((await log.until('queue'))[0]).toMatchObject(ids)
+      await bench.store.requestCancel(id)
+      await bench.untilEnded(id)
+
+      // The job cannot be started.
+      await bench.redis.set(bench.store.keys.index('', 'running'), 'no sorted set')
+      const broken = await bench.submit({}, { requestId: 'of-broken' })
+      expect((await log.until('run broke off')).at(-1)).toMatchObject({ jobId: broken, requestId: 'of-broken' })
     } finally {
       await bench.close()
     }
