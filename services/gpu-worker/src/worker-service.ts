@@ -203,6 +203,7 @@ export async function startWorkerService(options: WorkerServiceOptions): Promise
     running.catch((error: unknown) => logger.error({ err: error }, 'queue'))
     cleanups.push(() => presence.close())
     await presence.begin()
+    // Whoever waits for it to be ready finds it in the list of workers.
     answersReady = isReady
     // Again after every reconnect: Redis may have come back empty.
     redis.on('ready', presence.announce)
