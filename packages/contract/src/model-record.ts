@@ -73,7 +73,7 @@ export const capabilitiesSchema = z
         id: z.string(),
         defaults: modelDefaultsSchema,
         limits: modelLimitsSchema,
-        workers: z.int().describe('Workers alive now.'),
+        workers: z.int().describe('Workers that can take jobs now.'),
       }),
     ),
   })

@@ -131,7 +131,7 @@ async function launchBinary(binary: string, port: number, dir: string, options: 
 }
 
 async function launchContainer(docker: string, port: number, dir: string, options: RedisOptions): Promise<RunningServer> {
-  const image = process.env['REDIS_IMAGE'] ?? 'valkey/valkey:8'
+  const image = process.env['REDIS_IMAGE'] ?? 'valkey/valkey:8.1.3'
   const name = `easel-redis-${process.pid}-${port}`
   const user = process.getuid === undefined ? [] : ['--user', `${process.getuid()}:${process.getgid?.()}`]
   const container = ['run', '--rm', '--name', name, ...user, '--publish', `127.0.0.1:${port}:6379`, '--volume', `${dir}:/data`, image]

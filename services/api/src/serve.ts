@@ -110,7 +110,7 @@ function openDeps(config: ApiConfig, logger: Logger, now: () => number, tracing:
     queues: createJobQueues({ redis, prefix, onError, telemetry: tracing.telemetry }),
     outbox: createWebhookOutbox({ redis, prefix, onError, telemetry: tracing.telemetry }),
     storage: createStorage(toStorageOptions(config)),
-    follower: createJobFollower({ store, subscriber, onError: (error, jobId) => logger.warn({ err: error, jobId }, 'job follower') }),
+    follower: createJobFollower({ store, subscriber, onError: (error, about) => logger.warn({ err: error, ...about }, 'job follower') }),
     logger,
     metrics,
     tracing,

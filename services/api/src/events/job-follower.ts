@@ -14,8 +14,15 @@ export interface JobFollowerOptions {
   subscriber: RedisConnection
   /** Milliseconds after which a reader looks again without having been woken, 1 or more. Default: 3000. */
   pollIntervalMs?: number
-  /** Told of every failed read, with the job's id, or subscription; the reader goes on. Default: nobody is told. */
-  onError?: (error: unknown, jobId?: string) => void
+  /** Told of every failed read or subscription; the reader goes on. Default: nobody is told. */
+  onError?: (error: unknown, about?: AboutJob) => void
+}
+
+/** What a log line about a job says. */
+export interface AboutJob {
+  readonly jobId: string
+  /** Of the request that made the job, once its record has been read. */
+  readonly requestId?: string | undefined
 }
 
 export interface JobFollower {
@@ -58,7 +65,7 @@ export function createJobFollower({ store, subscriber, pollIntervalMs = 3000, on
   function addWaiter(id: string, { forEnd = false } = {}): JobWaiter & Disposable {
     const waiter = { ...createWaiter(), forEnd }
     const ofJob = waiters.get(id) ?? new Set()
-    const onFailed = (error: unknown): void => onError(error, id)
+    const onFailed = (error: unknown): void => onError(error, { jobId: id })
     const isFollowed = (): boolean => [...ofJob].some((other) => !other.forEnd)
     if (!forEnd && !isFollowed()) subscriber.subscribe(newsChannel(id)).then(waiter.wake, onFailed)
     waiters.set(id, ofJob.add(waiter))
@@ -73,11 +80,11 @@ export function createJobFollower({ store, subscriber, pollIntervalMs = 3000, on
   }
 
   /** Nothing = Redis failed; a later look will tell. */
-  async function attempt<T>(read: Promise<T>, jobId?: string): Promise<{ value: T } | undefined> {
+  async function attempt<T>(read: Promise<T>, about?: AboutJob): Promise<{ value: T } | undefined> {
     try {
       return { value: await read }
     } catch (error) {
-      onError(error, jobId)
+      onError(error, about)
       return undefined
     }
   }
@@ -95,8 +102,9 @@ export function createJobFollower({ store, subscriber, pollIntervalMs = 3000, on
     const stopped = AbortSignal.any([signal, closing.signal])
     let cursor = after
     let lookAtRecord = true
+    let about: AboutJob = { jobId: id }
     while (!stopped.aborted) {
-      const read = await attempt(store.readEvents(id, cursor), id)
+      const read = await attempt(store.readEvents(id, cursor), about)
       for (const event of read?.value ?? []) {
         cursor = event.id
         if (stopped.aborted) return
@@ -104,12 +112,13 @@ export function createJobFollower({ store, subscriber, pollIntervalMs = 3000, on
         if (event.type === 'done') return
       }
       if (lookAtRecord && read !== undefined) {
-        const found = await attempt(store.get(id), id)
+        const found = await attempt(store.get(id), about)
         if (found !== undefined && found.value === undefined) return
+        about = { jobId: id, requestId: found?.value?.requestId }
         if (found?.value !== undefined && isEnded(found.value.status)) {
           // The end may have come after the read above.
-          const rest = await attempt(store.readEvents(id, cursor), id)
-          const last = rest?.value.length === 0 ? await attempt(lastWord(found.value, cursor), id) : rest
+          const rest = await attempt(store.readEvents(id, cursor), about)
+          const last = rest?.value.length === 0 ? await attempt(lastWord(found.value, cursor), about) : rest
           if (last !== undefined) {
             yield* last.value
             return
@@ -127,11 +136,13 @@ export function createJobFollower({ store, subscriber, pollIntervalMs = 3000, on
     using waiter = addWaiter(id, { forEnd: true })
     const stopped = signal === undefined ? closing.signal : AbortSignal.any([signal, closing.signal])
     const deadline = performance.now() + timeoutMs
+    let about: AboutJob = { jobId: id }
     for (;;) {
       const leftMs = deadline - performance.now()
       const read = store.get(id)
-      const found = leftMs > 0 ? await attempt(read, id) : { value: await read }
+      const found = leftMs > 0 ? await attempt(read, about) : { value: await read }
       if (found !== undefined && (found.value === undefined || isEnded(found.value.status))) return found.value
+      if (found !== undefined) about = { jobId: id, requestId: found.value?.requestId }
       if (leftMs <= 0 || stopped.aborted) return undefined
       await waiter.wait(Math.min(pollIntervalMs, leftMs), stopped)
     }
