@@ -29,6 +29,12 @@ export const workerVariables = {
     .describe("GPUs that NVIDIA's runtime may use, by index or UUID, separated by commas; the model runs on the first. Unset: all."),
   WORKER_CONCURRENCY: count.max(1000).default(8).describe('Jobs that run in the engine at once, 1 to 1000.'),
   MAX_BATCH_ROWS: count.optional().describe('Most rows in one run of the transformer. Unset: as many as measurements say pay off.'),
+  BATCH_POLICY: z
+    .enum(['srpt', 'fcfs'])
+    .default('srpt')
+    .describe(
+      'Whose rows go first when not all that wait go into one step. `srpt`: shortest remaining work, with ageing, so that nobody starves; `fcfs`: first come, first served.',
+    ),
   MAX_PIXELS: count.optional().describe('Largest width × height of a picture. Default: what the model takes, at most 2097152 (2 × 1024²).'),
   PNG_COMPRESSION_LEVEL: z.coerce
     .number()
@@ -93,6 +99,7 @@ const workerConfigSchema = z
     gpu: variables.CUDA_VISIBLE_DEVICES?.split(',')[0]?.trim(),
     concurrency: variables.WORKER_CONCURRENCY,
     maxBatchRows: variables.MAX_BATCH_ROWS,
+    batchPolicy: variables.BATCH_POLICY,
     maxPixels: variables.MAX_PIXELS,
     pngCompressionLevel: variables.PNG_COMPRESSION_LEVEL,
     imageMetadata: variables.IMAGE_METADATA,

@@ -91,6 +91,7 @@ export async function startWorkerService(options: WorkerServiceOptions): Promise
       modelsDir: config.modelsDir,
       device: config.device,
       ...(config.maxBatchRows === undefined ? {} : { maxBatchRows: config.maxBatchRows }),
+      batchPolicy: config.batchPolicy,
       ...(config.engineMemoryLimitBytes === undefined ? {} : { memoryLimitBytes: config.engineMemoryLimitBytes }),
       ...(config.cacheDir === undefined ? {} : { cacheDir: config.cacheDir }),
       ...(engineEntry === undefined ? {} : { entry: engineEntry }),

@@ -4,6 +4,7 @@
  * Invariant: every generate is answered by exactly one done or error; after it nothing here holds the call's latents or pixels. Runs in the
  * engine process. Knows nothing about jobs, files or what happens to the pictures.
  */
+import { setTimeout as sleep } from 'node:timers/promises'
 import {
   Generator,
   isOutOfMemory,
@@ -18,6 +19,9 @@ import { fitPreviewProjection, project, readPreviewProjection } from './preview-
 import type { PreviewProjection } from './preview-projection.ts'
 import type { Checkpoint, EngineCapabilities, EngineErrorCode, EngineOptions, EngineStep, FromEngine, ToEngine } from './protocol.ts'
 import { StepClock } from './step-clock.ts'
+
+/** Milliseconds that an engine told to stop may take to write down its step times. */
+const saveLimitMs = 500
 
 type GenerateMessage = Extract<ToEngine, { type: 'generate' }>
 
@@ -37,6 +41,7 @@ export async function runEngineHost(channel: NodeJS.Process): Promise<void> {
   let capabilities: EngineCapabilities
   try {
     pipeline = await load(options, ({ rows, durationMs }) => send({ type: 'step', rows, durationMs }))
+    await pipeline.warmUp()
     capabilities = await toCapabilities(pipeline, options)
   } catch (error) {
     channel.send?.({ type: 'error', code: 'load_failed', message: messageOf(error) } satisfies FromEngine, () => channel.exit(1))
@@ -123,15 +128,16 @@ export async function runEngineHost(channel: NodeJS.Process): Promise<void> {
         })
         break
       case 'stop':
-        channel.exit(0)
+        // What was learnt is worth a moment.
+        void Promise.race([pipeline.engine.saveStepTimes(), sleep(saveLimitMs)]).then(() => channel.exit(0))
     }
   })
   send({ type: 'ready', capabilities, memoryBytes: process.memoryUsage.rss() })
 }
 
 async function load(options: EngineOptions, onStep: (step: EngineStep) => void): Promise<StableDiffusion3Pipeline> {
-  const { model, modelsDir, device, maxBatchRows, cacheDir, memoryLimitBytes } = options
-  const batching = { maxBatchRows, cacheDir, memoryLimitBytes, onStep }
+  const { model, modelsDir, device, maxBatchRows, batchPolicy: policy, cacheDir, memoryLimitBytes } = options
+  const batching = { maxBatchRows, policy, cacheDir, memoryLimitBytes, onStep }
   const pipeline = await loadPipeline(model, { modelsDir, device: device as Device, batching })
   if (pipeline instanceof StableDiffusion3Pipeline) return pipeline
   await pipeline.close()

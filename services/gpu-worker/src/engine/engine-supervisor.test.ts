@@ -1,3 +1,6 @@
+import { mkdtemp, readdir, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
@@ -111,4 +114,20 @@ describe('starting an engine', () => {
       message: expect.stringContaining('no-such-model') as string,
     })
   })
+})
+
+test('an engine that is told to stop writes down what it has learnt', async () => {
+  const cacheDir = await mkdtemp(join(tmpdir(), 'easel-cache-'))
+  const engine = await startEngine({ ...settings, cacheDir })
+  try {
+    await engine.generate('a', { ...params, numInferenceSteps: 20 })
+    await expect.poll(() => readdir(cacheDir)).toContainEqual(expect.stringMatching(/^model-hash-/))
+    // The file of the step times is opened once the hash is known.
+    await engine.generate('b', params)
+    await engine.close()
+    expect(await readdir(cacheDir)).toContainEqual(expect.stringMatching(/^step-times-/))
+  } finally {
+    await engine.close()
+    await rm(cacheDir, { recursive: true })
+  }
 })

@@ -52,6 +52,8 @@ export interface EngineOptions {
   readonly device: string
   /** Most rows in one run of the transformer; absent: measured. */
   readonly maxBatchRows?: number
+  /** Whose rows go first: 'srpt' or 'fcfs'. Absent: 'srpt'. */
+  readonly batchPolicy?: 'srpt' | 'fcfs'
   /** Where measurements are kept between starts; absent: nowhere. */
   readonly cacheDir?: string
   /** Resident memory of the process past which further calls wait, bytes; absent: no limit. */
