@@ -68,6 +68,7 @@ function toStats(): EngineStats {
       knees: {},
       encodeMs: 0,
       decodeMs: 0,
+      shortages: 0,
       promptCache: { hits: 0, misses: 0, entries: 0, bytes: 0 },
       memory: { estimatedBytes: 0, limitBytes: undefined, residentBytes: memoryBytes, admitted: calls.size, waiting: 0 },
     },

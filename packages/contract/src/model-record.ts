@@ -45,6 +45,9 @@ export const engineTelemetrySchema = z.object({
   batching_gain: z.number().describe('Time that the rows would have taken one by one, over what they took.'),
   prompt_cache_hits: z.int().describe('Prompts that were not encoded again.'),
   prompt_cache_misses: z.int().describe('Prompts that were encoded.'),
+  memory_estimated_bytes: z.int().describe('What all jobs in the engine are thought to need, the process included.'),
+  memory_waiting: z.int().describe('Jobs in the engine that wait for memory before they begin.'),
+  memory_shortages: z.int().describe('Times that the runtime has run out of memory.'),
 })
 export type EngineTelemetry = z.infer<typeof engineTelemetrySchema>
 

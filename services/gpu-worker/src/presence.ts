@@ -106,7 +106,7 @@ export function createPresence(options: PresenceOptions): Presence {
 }
 
 function toTelemetry({ pipeline }: EngineStats): EngineTelemetry {
-  const { steps, rows, stepMs, waitMs, waitingRows, batchingGain, promptCache } = pipeline
+  const { steps, rows, stepMs, waitMs, waitingRows, batchingGain, promptCache, memory, shortages } = pipeline
   return {
     steps,
     rows,
@@ -116,5 +116,8 @@ function toTelemetry({ pipeline }: EngineStats): EngineTelemetry {
     batching_gain: batchingGain,
     prompt_cache_hits: promptCache.hits,
     prompt_cache_misses: promptCache.misses,
+    memory_estimated_bytes: Math.round(memory.estimatedBytes),
+    memory_waiting: memory.waiting,
+    memory_shortages: shortages,
   }
 }

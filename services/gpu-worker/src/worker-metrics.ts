@@ -49,25 +49,29 @@ export function createWorkerMetrics(): WorkerMetrics {
   const wait = histogram('job_wait_seconds', 'Time from the submit of a job to its first start.', waitBuckets)
   const encode = histogram('encode_duration_seconds', 'Text encoding of a job, its wait for the device included.', workBuckets)
   const step = histogram('step_duration_seconds', 'One run of the transformer, for all rows in it.', workBuckets)
+  const stepWait = histogram('step_wait_seconds', 'Longest wait of a job’s rows for a run of the transformer.', workBuckets)
   const decode = histogram('decode_duration_seconds', 'Decoding of a job’s pictures, its wait for the device included.', workBuckets)
   const upload = histogram('upload_duration_seconds', 'File encoding and upload of a job’s pictures.', workBuckets)
   const rows = histogram('batch_rows', 'Rows in a run of the transformer.', rowBuckets)
   const gain = gauge('batching_gain', 'Device time that the rows would have taken one by one, over what they took.')
   const memory = gauge('engine_memory_bytes', 'Resident memory of the engine process.')
+  const memoryWaiting = gauge('engine_memory_waiting', 'Jobs in the engine that wait for memory before they begin.')
   const stalls = counter('job_stalls_total', 'Jobs found abandoned by a worker and put back.')
   const lostLocks = counter('job_lock_losses_total', 'Runs of jobs in which this worker lost the lock.')
   const sinceStart = {
+    shortages: counter('engine_memory_shortages_total', 'Times that the runtime has run out of memory.'),
     hits: counter('prompt_cache_hits_total', 'Prompts whose embeddings were kept from before.'),
     misses: counter('prompt_cache_misses_total', 'Prompts that had to be encoded.'),
   }
-  const taken = { hits: 0, misses: 0 }
+  const taken = { hits: 0, misses: 0, shortages: 0 }
 
   return {
     registry,
     countEnd: (status, code) => ends.inc({ status, code: code ?? '' }),
     observeWait: (ms) => wait.observe(ms / 1000),
-    observeStep({ rows: count, durationMs }) {
+    observeStep({ rows: count, durationMs, waitMs }) {
       step.observe(durationMs / 1000)
+      stepWait.observe(waitMs / 1000)
       rows.observe(count)
     },
     observePhases({ encodeMs, decodeMs }) {
@@ -80,8 +84,9 @@ export function createWorkerMetrics(): WorkerMetrics {
     takeStats({ memoryBytes, pipeline }) {
       memory.set(memoryBytes)
       gain.set(pipeline.batchingGain)
-      for (const name of ['hits', 'misses'] as const) {
-        const now = pipeline.promptCache[name]
+      memoryWaiting.set(pipeline.memory.waiting)
+      const { hits, misses } = pipeline.promptCache
+      for (const [name, now] of Object.entries({ hits, misses, shortages: pipeline.shortages }) as [keyof typeof taken, number][]) {
         sinceStart[name].inc(now < taken[name] ? now : now - taken[name])
         taken[name] = now
       }

@@ -54,9 +54,8 @@ describe.runIf(canLimit)('an engine that gets no more memory', () => {
     const failures = results.flatMap((result) => (result.status === 'rejected' ? [(result.reason as EngineError).code] : []))
     // Where it is Node.js itself that finds no memory, the process ends.
     expect(failures.filter((code) => code !== 'out_of_memory' && code !== 'engine_crashed')).toEqual([])
-    // That it was short of memory shows in calls that failed, or in a limit of rows where so small a size has hardly ever one of its own.
-    const { knees } = (await scarce.stats()).pipeline
-    expect(knees['8x8+40'] !== undefined || failures.length > 0).toBe(true)
+    // A process that ended has taken its count with it.
+    expect((await scarce.stats()).pipeline.shortages + failures.length).toBeGreaterThan(0)
     await expect(paint(scarce, 0, { width: 64, height: 64 })).resolves.toBeInstanceOf(Uint8Array)
   })
 })

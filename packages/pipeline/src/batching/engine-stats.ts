@@ -34,6 +34,8 @@ export interface EngineStats {
   readonly decodeMs: number
   readonly promptCache: PromptCacheStats
   readonly memory: MemoryStats
+  /** How often the runtime has run out of memory. */
+  readonly shortages: number
 }
 
 export class EngineCounters {
@@ -45,6 +47,7 @@ export class EngineCounters {
   waitMs = 0
   encodeMs = 0
   decodeMs = 0
+  shortages = 0
   lastStep: StepRecord | undefined
   /** Milliseconds of steps whose size has been measured with one row, and what their rows would have taken alone. */
   comparedMs = 0
@@ -68,7 +71,7 @@ export class EngineCounters {
   }
 
   toStats(promptCache: PromptCacheStats, memory: MemoryStats): EngineStats {
-    const { steps, rows, stepMs, runMs, waitMs, encodeMs, decodeMs, lastStep, batcher } = this
+    const { steps, rows, stepMs, runMs, waitMs, encodeMs, decodeMs, shortages, lastStep, batcher } = this
     const { profile, waiting } = batcher
     const stepTimes = profile.toTimes()
     const knees = Object.keys(stepTimes).map((size): [string, number] => [size, profile.knee(size)])
@@ -88,6 +91,7 @@ export class EngineCounters {
       decodeMs,
       promptCache,
       memory,
+      shortages,
     }
   }
 }

@@ -40,7 +40,7 @@ export async function runEngineHost(channel: NodeJS.Process): Promise<void> {
   let pipeline: StableDiffusion3Pipeline
   let capabilities: EngineCapabilities
   try {
-    pipeline = await load(options, ({ rows, durationMs }) => send({ type: 'step', rows, durationMs }))
+    pipeline = await load(options, ({ rows, durationMs, waitMs }) => send({ type: 'step', rows, durationMs, waitMs }))
     await pipeline.warmUp()
     capabilities = await toCapabilities(pipeline, options)
   } catch (error) {

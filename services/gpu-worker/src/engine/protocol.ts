@@ -114,6 +114,8 @@ export interface EngineStep {
   /** Rows of all calls that took part. */
   readonly rows: number
   readonly durationMs: number
+  /** Longest wait of a call for it. */
+  readonly waitMs: number
 }
 
 export type EngineErrorCode = 'engine_crashed' | 'engine_hung' | 'out_of_memory' | 'canceled' | 'closed' | 'load_failed' | 'internal'

@@ -93,7 +93,8 @@ test('status counts over everything that shares the queue', async () => {
   const base = { model: 'tiny-scenes', concurrency: 8, active: 1, engine_memory_bytes: 100, ready: true }
   await api.worker.registry.heartbeat({ ...base, id: 'a', device: 'cuda:0', gpu: { memory_allocated_gb: 1.5, memory_reserved_gb: 2 } })
   const counts = { steps: 10, rows: 80, step_seconds: 0.5, wait_seconds: 0.1, waiting_rows: 4, batching_gain: 1.6 }
-  const engine = { ...counts, prompt_cache_hits: 3, prompt_cache_misses: 1 }
+  const memory = { memory_estimated_bytes: 2e9, memory_waiting: 1, memory_shortages: 2 }
+  const engine = { ...counts, ...memory, prompt_cache_hits: 3, prompt_cache_misses: 1 }
   await api.worker.registry.heartbeat({ ...base, id: 'b', device: 'cpu', engine })
   expect(await read()).toMatchObject({
     active_inferences: 1,
