@@ -107,6 +107,27 @@ describe('memory', () => {
     expect(pipe.engineStats().memory).toMatchObject({ admitted: 0, waiting: 0, limitBytes: 1 })
   })
 
+  it('stays near the limit whatever comes at once, and is used where there is room', async () => {
+    const mib = 2 ** 20
+    const { baseBytes } = (await load()).pipe.engine.memory
+    const burst = async (limitMib: number) => {
+      const { pipe, scoped } = await load({ memoryLimitBytes: baseBytes + limitMib * mib })
+      const { memory } = pipe.engine
+      const seen = { admitted: 0, residentBytes: 0 }
+      const look = (): undefined => {
+        seen.admitted = Math.max(seen.admitted, memory.stats.admitted)
+        seen.residentBytes = Math.max(seen.residentBytes, memory.stats.residentBytes)
+      }
+      const large = { ...boat, width: 256, height: 256, numInferenceSteps: 2, callbackOnStepEnd: look }
+      await Promise.all(Array.from({ length: 24 }, () => scoped.generate(large).then(look)))
+      await pipe.close()
+      return seen
+    }
+    // One request takes about 110 MiB, all at once more than 200.
+    expect((await burst(120)).residentBytes).toBeLessThan(baseBytes + (120 + 60) * mib)
+    expect((await burst(2000)).admitted).toBeGreaterThan(4)
+  })
+
   it('that a failed request held is given back', async () => {
     const { pipe, scoped } = await load()
     const failing = scoped.generate({

@@ -18,7 +18,7 @@ export interface BatchingOptions extends StepBatcherOptions {
   readonly cacheDir?: string | undefined
   /** Resident bytes of the process beyond which further requests wait before they take memory. Default: no limit. */
   readonly memoryLimitBytes?: number | undefined
-  /** Bytes of prompt embeddings kept for prompts that come again, from 0. Default 256 MiB. */
+  /** Bytes of prompt embeddings kept for prompts that come again, from 0. Default 256 MiB, and no more than a tenth of what a limit leaves. */
   readonly promptCacheBytes?: number | undefined
   /** Called after every run of the transformer. Default: nobody. */
   readonly onStep?: ((step: StepRecord) => void) | undefined
@@ -31,17 +31,22 @@ export class Engine {
   readonly promptCache: PromptCache
   readonly memory: MemoryAdmission
   readonly counters: EngineCounters
-  /** Set while step times are kept on disk. */
+  /** Set when step times are to be kept on disk: settles when their file has been read. */
   profileCache: Promise<ProfileCache | undefined> | undefined
+  /** The same once it is there. */
+  openCache: ProfileCache | undefined
   closed = false
 
   constructor(batcher: StepBatcher, options: BatchingOptions = {}) {
     this.batcher = batcher
-    this.promptCache = new PromptCache(options.promptCacheBytes ?? DEFAULT_PROMPT_CACHE_BYTES)
     this.memory = new MemoryAdmission(options.memoryLimitBytes)
+    this.promptCache = new PromptCache(options.promptCacheBytes ?? defaultCacheBytes(this.memory))
     this.counters = new EngineCounters(batcher)
     batcher.aroundRun = (size, run) => this.memory.measure('step', size, run)
-    batcher.onOutOfMemory = () => this.promptCache.clear()
+    batcher.onOutOfMemory = () => {
+      this.counters.shortages++
+      this.promptCache.clear()
+    }
     batcher.onStep = (record) => {
       this.counters.count(record)
       options.onStep?.(record)
@@ -59,10 +64,17 @@ export class Engine {
   keepStepTimes(cacheDir: string, identify: () => Promise<readonly unknown[]>): void {
     const open = async () => {
       const identity = await identify()
-      return this.closed ? undefined : ProfileCache.open(cacheDir, identity, this.batcher.profile)
+      if (this.closed) return undefined
+      this.openCache = await ProfileCache.open(cacheDir, identity, this.batcher.profile)
+      return this.openCache
     }
     // A model folder that can no longer be read: times are measured and not kept.
     this.profileCache = open().catch(() => undefined)
+  }
+
+  /** Writes the step times that are known by now, if they are kept. */
+  async saveStepTimes(): Promise<void> {
+    await this.openCache?.save()
   }
 
   /** Runs one unit of work; when memory runs out, gives back what can be spared and tries once more. `work`: its name, for the error. */
@@ -72,6 +84,7 @@ export class Engine {
     } catch (error) {
       if (!isOutOfMemory(error)) throw error
     }
+    this.counters.shortages++
     this.promptCache.clear()
     this.batcher.buffers.clear()
     try {
@@ -83,6 +96,12 @@ export class Engine {
 
   async close(): Promise<void> {
     this.closed = true
-    await (await this.profileCache)?.close()
+    // A model that is still being hashed is not waited for: it would take minutes.
+    await this.openCache?.close()
   }
+}
+
+/** A cache must not take the memory that requests wait for. */
+function defaultCacheBytes({ limitBytes = Infinity, baseBytes }: MemoryAdmission): number {
+  return Math.min(DEFAULT_PROMPT_CACHE_BYTES, Math.max(0, Math.floor((limitBytes - baseBytes) / 10)))
 }

@@ -6,20 +6,23 @@ const needs = (rest: Partial<MemoryNeeds> = {}): MemoryNeeds => ({
   requestBytes: 100,
   stepRows: 2,
   rowSize: 10,
-  mostRows: Infinity,
+  mostRows: () => Infinity,
   decodeSize: 0,
   ...rest,
 })
 
-/** A process of 1000 bytes whose runs of a size take ten times that size, and keep it. */
-async function createMeasured(limitBytes: number | undefined) {
-  let resident = 1000
-  const memory = new MemoryAdmission(limitBytes, () => resident)
-  const run = (size: number) =>
-    memory.measure('step', size, async () => {
-      resident = Math.max(resident, 1000 + size * 10)
+/** A process of 1000 bytes and what its requests hold, whose runs of a size take ten times that size, and keep it. */
+function createMeasured(limitBytes: number | undefined) {
+  const process = { bytes: 1000, taken: { step: 0, decode: 0 } }
+  const residentBytes = (): number => process.bytes + [...(memory?.admitted ?? [])].reduce((sum, { requestBytes }) => sum + requestBytes, 0)
+  let memory: MemoryAdmission | undefined
+  const created = (memory = new MemoryAdmission(limitBytes, residentBytes))
+  const run = (size: number, kind: 'step' | 'decode' = 'step', bytes = size * 10) =>
+    created.measure(kind, size, async () => {
+      process.bytes += Math.max(0, bytes - process.taken[kind])
+      process.taken[kind] = Math.max(bytes, process.taken[kind])
     })
-  return { memory, run }
+  return { process, memory: created, run }
 }
 
 const isPending = async (promise: Promise<unknown>) => {
@@ -29,23 +32,86 @@ const isPending = async (promise: Promise<unknown>) => {
 
 describe('memory admission', () => {
   it('admits everyone where there is no limit', async () => {
-    const { memory } = await createMeasured(undefined)
+    const { memory } = createMeasured(undefined)
     for (let request = 0; request < 50; request++) await memory.admit(needs())
     expect(memory.stats).toMatchObject({ admitted: 50, waiting: 0, limitBytes: undefined })
   })
 
   it('admits one at a time until a run has been measured, then as many as the estimate allows', async () => {
-    const { memory, run } = await createMeasured(1000 + 3 * 100 + 3 * 200)
+    const { memory, run } = createMeasured(1000 + 3 * 100 + 3 * 200)
     await memory.admit(needs())
     const others = [memory.admit(needs()), memory.admit(needs()), memory.admit(needs())]
     expect(memory.stats).toMatchObject({ admitted: 1, waiting: 3 })
     await run(20)
+    expect(memory.stats).toMatchObject({ admitted: 2, waiting: 2 })
+    await run(40)
     await Promise.all(others.slice(0, 2))
     expect(memory.stats).toMatchObject({ admitted: 3, waiting: 1, estimatedBytes: 1900 })
   })
 
+  it('lets no burst in before a decoding has been measured where the requests decode', async () => {
+    const { memory, run } = createMeasured(1000 + 700 + 200 + 400)
+    const all = Array.from({ length: 8 }, () => memory.admit(needs({ decodeSize: 40, mostRows: () => 2 })))
+    await run(20)
+    expect(memory.stats).toMatchObject({ admitted: 1, waiting: 7 })
+    await run(40, 'decode')
+    await Promise.all(all.slice(0, 7))
+    expect(memory.stats).toMatchObject({ admitted: 7, waiting: 1, estimatedBytes: 1000 + 700 + 200 + 400 })
+  })
+
+  it('foresees nothing from a small run: a larger picture waits to be alone, more rows come at most two times a time', async () => {
+    const { memory, run } = createMeasured(1e9)
+    // In memory that the process had anyway: nothing shows.
+    await run(10, 'step', 0)
+    await run(10, 'decode', 0)
+    const giveBack = await memory.admit(needs({ stepRows: 1 }))
+    const second = memory.admit(needs({ stepRows: 1 }))
+    const others = [2, 3, 4].map(() => memory.admit(needs({ stepRows: 1 })))
+    const large = memory.admit(needs({ stepRows: 1, decodeSize: 1000 }))
+    const giveBackSecond = await second
+    expect(memory.stats).toMatchObject({ admitted: 2, waiting: 4 })
+    await run(20)
+    expect(memory.stats).toMatchObject({ admitted: 4, waiting: 2 })
+    await run(40)
+    expect(memory.stats).toMatchObject({ admitted: 5, waiting: 1 })
+    for (const leave of [giveBack, giveBackSecond, ...(await Promise.all(others))]) {
+      expect(await isPending(large)).toBe(true)
+      leave()
+    }
+    await large
+  })
+
+  it('tells what any run takes from what grows with its size', async () => {
+    const { memory, run } = createMeasured(1e9)
+    await run(10, 'step', 5000)
+    await run(20, 'step', 5100)
+    // A second run of the same size takes more once: the runtime has planned it.
+    await run(20, 'step', 5200)
+    await memory.admit(needs({ stepRows: 2 }))
+    await memory.admit(needs({ stepRows: 2 }))
+    expect(memory.stats.estimatedBytes).toBe(1000 + 200 + 5200 + 20 * 20)
+  })
+
+  it('counts growth once when several measure it, and what nobody has measured as soon as it is there', async () => {
+    const { process, memory } = createMeasured(5000)
+    let turn = Promise.resolve()
+    const decode = () =>
+      (turn = turn.then(async () => {
+        await new Promise((resolve) => setImmediate(resolve))
+        process.bytes = 1100
+      }))
+    await Promise.all(Array.from({ length: 8 }, () => memory.measure('decode', 64, decode)))
+    expect(memory.growth.decode.bytes).toBe(100)
+    await memory.measure('step', 20, async () => {})
+    process.bytes = 4850
+    await memory.admit(needs({ mostRows: () => 2 }))
+    const second = memory.admit(needs({ mostRows: () => 2 }))
+    expect(await isPending(second)).toBe(true)
+    expect(memory.stats.estimatedBytes).toBe(4950)
+  })
+
   it('lets the next in when one leaves, in order of arrival, and a share is given back only once', async () => {
-    const { memory, run } = await createMeasured(1500)
+    const { memory, run } = createMeasured(1500)
     await run(20)
     const giveBack = await memory.admit(needs())
     const large = memory.admit(needs({ requestBytes: 5000 }))
@@ -61,21 +127,21 @@ describe('memory admission', () => {
   })
 
   it('admits a request beyond the limit when it is alone: it waits for nobody', async () => {
-    const { memory } = await createMeasured(10)
+    const { memory } = createMeasured(10)
     await memory.admit(needs())
     expect(memory.stats.admitted).toBe(1)
   })
 
   it('counts no more rows than a step ever has', async () => {
-    const { memory, run } = await createMeasured(1000 + 10 * 100 + 400)
+    const { memory, run } = createMeasured(1000 + 10 * 100 + 400)
     await run(40)
-    const all = Array.from({ length: 10 }, () => memory.admit(needs({ mostRows: 4 })))
+    const all = Array.from({ length: 10 }, () => memory.admit(needs({ mostRows: () => 4 })))
     await Promise.all(all)
     expect(memory.stats.estimatedBytes).toBe(2400)
   })
 
   it('a request canceled while it waits leaves with its reason and holds nothing up', async () => {
-    const { memory, run } = await createMeasured(1500)
+    const { memory, run } = createMeasured(1500)
     await run(20)
     const giveBack = await memory.admit(needs())
     const abort = new AbortController()

@@ -1,11 +1,14 @@
 /**
  * How many requests may hold memory at once: a request whose needs would pass the limit waits before it takes any.
  *
- * The estimate is the process after loading, plus what each admitted request holds itself (latents, embeddings, pixels), plus the runtime's
- * working memory for the largest run that may come. The last is learnt: the runtime keeps what it has once taken, so the growth of the
- * process at each run larger than all before, over the size of that run, says what a unit of size costs.
- * Invariant: one request is always admitted, whatever the estimate; until a run has been measured it is also the only one. First come,
- * first served. Without a limit nothing waits.
+ * The estimate is the process as it is, plus what each admitted request holds itself (latents, embeddings, pixels), plus what a run larger
+ * than all before would take. The last is learnt from the runs: the runtime keeps what it has once taken, so how the process has grown from
+ * the smallest size to the largest says what a unit of size costs. Only up to twice the largest size is worked out from that; a request
+ * that may bring a larger run waits until there has been one of half its size, or until it is alone. So the first request runs alone up to
+ * its first decoding, and a burst comes in by doublings.
+ *
+ * Invariant: one request is always admitted, whatever the estimate. First come, first served. Without a limit nothing waits.
+ * The limit is passed by a request that alone needs more, and by what an estimate was too low.
  * Sees the memory of this process, not a GPU's: there the limit is for the host, and the device's own errors shrink the batch.
  * Knows nothing about models. Runs in the engine process.
  */
@@ -17,8 +20,8 @@ export interface MemoryNeeds {
   readonly stepRows: number
   /** Size of one of them, in the unit `measure` is given. */
   readonly rowSize: number
-  /** Most rows a step of this size has, whoever takes part; Infinity while that is not known. */
-  readonly mostRows: number
+  /** Most rows a step of this size has as far as is known now, whoever takes part; Infinity while it is not. */
+  readonly mostRows: () => number
   /** Size of its largest decoding: pixels of one picture; 0 for none. */
   readonly decodeSize: number
 }
@@ -34,11 +37,20 @@ export interface MemoryStats {
   readonly waiting: number
 }
 
+export type RunKind = 'step' | 'decode'
+
 /** What the runtime has been seen to take for one kind of run. */
 interface Growth {
+  /** Size of the first run, 0 before it, and bytes taken until a larger one came: in part what any run takes, whatever its size. */
+  first: number
+  firstBytes: number
+  /** Size of the largest run and all bytes taken. */
   largest: number
   bytes: number
 }
+
+/** How much larger than the largest so far a run may be for its needs to be worked out rather than tried out alone. */
+const FORESEEN = 2
 
 interface Waiting {
   readonly needs: MemoryNeeds
@@ -50,7 +62,10 @@ export class MemoryAdmission {
   readonly residentBytes: () => number
   /** Bytes of the process when it had run nothing. */
   readonly baseBytes: number
-  readonly growth: Record<'step' | 'decode', Growth> = { step: { largest: 0, bytes: 0 }, decode: { largest: 0, bytes: 0 } }
+  readonly growth: Record<RunKind, Growth> = {
+    step: { first: 0, firstBytes: 0, largest: 0, bytes: 0 },
+    decode: { first: 0, firstBytes: 0, largest: 0, bytes: 0 },
+  }
   readonly admitted = new Set<MemoryNeeds>()
   readonly waiting: Waiting[] = []
 
@@ -73,16 +88,25 @@ export class MemoryAdmission {
     }
   }
 
-  /** Runs `work` and learns from it where it is the largest of its kind so far. */
-  async measure<T>(kind: 'step' | 'decode', size: number, work: () => Promise<T>): Promise<T> {
-    const growth = this.growth[kind]
-    if (size <= growth.largest) return work()
+  /** Runs `work` and learns what the process has grown by. */
+  async measure<T>(kind: RunKind, size: number, work: () => Promise<T>): Promise<T> {
     const before = this.residentBytes()
     const result = await work()
-    growth.bytes += Math.max(0, this.residentBytes() - before)
-    growth.largest = size
-    this.admitWaiting()
+    this.learn(this.growth[kind], size, before)
     return result
+  }
+
+  /** Runs of the same size count too: a second one may take as much again, because from then on the runtime plans its memory. */
+  learn(growth: Growth, size: number, before: number): void {
+    const now = this.residentBytes()
+    // No more than is not explained yet: what another run or a request took meanwhile is not this run's.
+    const grown = Math.max(0, Math.min(now - before, now - this.learntBytes - held(this.admitted)))
+    const isLarger = size > growth.largest
+    growth.bytes += grown
+    growth.largest = Math.max(growth.largest, size)
+    if (growth.first === 0) growth.first = size
+    if (growth.largest === growth.first) growth.firstBytes = growth.bytes
+    if (isLarger) this.admitWaiting()
   }
 
   get stats(): MemoryStats {
@@ -97,21 +121,23 @@ export class MemoryAdmission {
 
   fits(needs: MemoryNeeds): boolean {
     if (this.limitBytes === undefined || this.admitted.size === 0) return true
-    if (this.growth.step.largest === 0) return false
-    return this.estimate([...this.admitted, needs]) <= this.limitBytes
+    const all = [...this.admitted, needs]
+    const sizes = largestRuns(all)
+    const { step, decode } = this.growth
+    if (sizes.step > step.largest * FORESEEN || sizes.decode > decode.largest * FORESEEN) return false
+    return this.estimate(all) <= this.limitBytes
   }
 
   estimate(all: readonly MemoryNeeds[]): number {
-    const held = all.reduce((sum, needs) => sum + needs.requestBytes, 0)
-    const working = (kind: 'step' | 'decode', size: number) => {
-      const { largest, bytes } = this.growth[kind]
-      // What the runtime has taken it keeps, so there is never less.
-      return largest === 0 ? 0 : bytes * Math.max(1, size / largest)
-    }
-    const rows = all.reduce((sum, needs) => sum + needs.stepRows, 0)
-    const step = Math.max(0, ...all.map(({ rowSize, mostRows }) => rowSize * Math.min(rows, mostRows)))
-    const decode = Math.max(0, ...all.map(({ decodeSize }) => decodeSize))
-    return this.baseBytes + held + working('step', step) + working('decode', decode)
+    // Text encoders, caches and buffers show in nothing but the process itself. What it holds for its requests is counted with them.
+    const idle = Math.max(this.learntBytes, this.residentBytes() - held(this.admitted))
+    const sizes = largestRuns(all)
+    return idle + held(all) + furtherBytes(this.growth.step, sizes.step) + furtherBytes(this.growth.decode, sizes.decode)
+  }
+
+  /** The process after loading and what the runtime has taken since. */
+  get learntBytes(): number {
+    return this.baseBytes + this.growth.step.bytes + this.growth.decode.bytes
   }
 
   wait(needs: MemoryNeeds, signal: AbortSignal | undefined): Promise<void> {
@@ -140,4 +166,26 @@ export class MemoryAdmission {
       next.admit()
     }
   }
+}
+
+function held(all: Iterable<MemoryNeeds>): number {
+  let bytes = 0
+  for (const { requestBytes } of all) bytes += requestBytes
+  return bytes
+}
+
+/** Sizes of the largest step and decoding that these requests may bring. */
+function largestRuns(all: readonly MemoryNeeds[]): Record<RunKind, number> {
+  const rows = all.reduce((sum, { stepRows }) => sum + stepRows, 0)
+  return {
+    step: Math.max(0, ...all.map(({ rowSize, mostRows }) => rowSize * Math.min(rows, mostRows()))),
+    decode: Math.max(0, ...all.map(({ decodeSize }) => decodeSize)),
+  }
+}
+
+/** What a run of `size` would take beyond what has been taken. */
+function furtherBytes({ first, firstBytes, largest, bytes }: Growth, size: number): number {
+  if (size <= largest || largest === 0) return 0
+  const perSize = largest > first ? (bytes - firstBytes) / (largest - first) : bytes / largest
+  return perSize * (size - largest)
 }

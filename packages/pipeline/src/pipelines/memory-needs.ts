@@ -19,17 +19,22 @@ export function memoryNeeds(
   const clipTokens = tokenizer?.modelMaxLength ?? textEncoder?.config.max_position_embeddings ?? 0
   const tokens = call.embeddings?.embeds.dims[1] ?? clipTokens + call.maxSequenceLength
   const dims = { latents: [channels, height, width], embeds: [tokens] }
+  const size = sizeKey(dims)
   const perPicture = call.guidanceScale > 1 ? 2 : 1
   const stepRows = rows * perPicture
   const latentBytes = channels * height * width * 4 * LATENT_COPIES
   const promptBytes = tokens * transformer.config.joint_attention_dim * 4
+  // Its place in what a step is packed into: the prompt, the latents in, the prediction out.
+  const packedBytes = promptBytes + channels * height * width * 4 * 2
+  const { profile } = transformer.batcher
   const pixels = call.outputType === 'latent' ? 0 : call.height * call.width
   return {
     // Of three channels: float pixels of the picture in work, bytes of all that are done.
-    requestBytes: rows * latentBytes + call.batch * perPicture * promptBytes + (rows + 4) * pixels * 3,
+    requestBytes: rows * latentBytes + call.batch * perPicture * promptBytes + stepRows * packedBytes + (rows + 4) * pixels * 3,
     stepRows,
     rowSize: rowSize(dims),
-    mostRows: transformer.batcher.profile.knee(sizeKey(dims)),
+    // Two doublings beyond the knee are tried.
+    mostRows: () => Math.min(profile.mostRows(size), profile.knee(size) * 4),
     decodeSize: pixels,
   }
 }
