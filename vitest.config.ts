@@ -17,6 +17,7 @@ export default defineConfig({
     maxWorkers: 2,
     // Against what never ends: a machine with other work takes several times as long as a quiet one.
     testTimeout: 90_000,
+    expect: { poll: { timeout: 20_000 } },
     hookTimeout: 60_000,
   },
 })

@@ -7,6 +7,7 @@ export default defineConfig({
     pool: 'forks',
     fileParallelism: false,
     testTimeout: 300_000,
+    expect: { poll: { timeout: 20_000 } },
     hookTimeout: 120_000,
     passWithNoTests: true,
   },

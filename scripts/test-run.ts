@@ -8,8 +8,8 @@ import { spawn } from 'node:child_process'
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { constants, tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { ensurePrometheus } from './setup/ensure-prometheus.ts'
 import { ensureRedisServer } from './setup/ensure-redis.ts'
+import { ensureTestPrograms } from './setup/ensure-test-programs.ts'
 
 const CHECKS = [
   { name: 'types', command: 'tsc', args: ['--noEmit', '-p', 'tsconfig.json'] },
@@ -33,7 +33,7 @@ async function main(): Promise<number> {
     console.error(error instanceof Error ? error.message : error)
     return 1
   }
-  if (isComplete) ensurePrometheus()
+  if (isComplete) ensureTestPrograms()
 
   const failedPhases: string[] = []
   for (const { name, command, args } of isComplete ? CHECKS : []) {

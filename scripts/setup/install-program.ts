@@ -41,7 +41,7 @@ export function installProgram({ name, scripts }: Program): string | undefined {
  * Debian's and Ubuntu's packages of servers start a service of the package's name when they are installed, and at every boot.
  * `policy-rc.d` is their way of saying no to the first; the administrator's own is left alone.
  */
-export function aptScript(packageName: string): string {
+export function aptScript(...packages: string[]): string {
   return `
 set -e
 export DEBIAN_FRONTEND=noninteractive
@@ -52,8 +52,8 @@ if [ ! -e "$policy" ]; then
   printf '#!/bin/sh\\nexit 101\\n' >"$policy"
   chmod 755 "$policy"
 fi
-apt-get -o DPkg::Lock::Timeout=120 install -y -q --no-install-recommends ${packageName}
-if command -v systemctl >/dev/null; then systemctl disable ${packageName} >/dev/null 2>&1 || true; fi
+apt-get -o DPkg::Lock::Timeout=120 install -y -q --no-install-recommends ${packages.join(' ')}
+if command -v systemctl >/dev/null; then systemctl disable ${packages.join(' ')} >/dev/null 2>&1 || true; fi
 `
 }
 
