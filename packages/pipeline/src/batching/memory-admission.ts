@@ -3,7 +3,7 @@
  *
  * The estimate is the process as it is, plus what each admitted request holds itself (latents, embeddings, pixels), plus what a run larger
  * than all before would take. The last is learnt from the runs: the runtime keeps what it has once taken, so how the process has grown from
- * the smallest size to the largest says what a unit of size costs. Only up to twice the largest size is worked out from that; a request
+ * the first run to the largest says what a unit of size costs. Only up to twice the largest size is worked out from that; a request
  * that may bring a larger run waits until there has been one of half its size, or until it is alone. So the first request runs alone up to
  * its first decoding, and a burst comes in by doublings.
  *

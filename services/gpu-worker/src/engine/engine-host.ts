@@ -101,7 +101,8 @@ export async function runEngineHost(channel: NodeJS.Process): Promise<void> {
       images.forEach(({ data, width, height }, index) => send({ type: 'image', id, index, width, height, rgb: data }))
       send({ type: 'done', id, timings, memoryBytes: process.memoryUsage.rss() })
     } catch (error) {
-      send({ type: 'error', id, code: abort.signal.aborted ? 'canceled' : toErrorCode(error), message: messageOf(error) })
+      const code = abort.signal.aborted ? 'canceled' : toErrorCode(error)
+      send({ type: 'error', id, code, message: messageOf(error), memoryBytes: process.memoryUsage.rss() })
     } finally {
       clock.leave()
       calls.delete(id)

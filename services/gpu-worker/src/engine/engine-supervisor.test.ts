@@ -86,6 +86,19 @@ describe('an engine', () => {
     expect(events.map(({ type }) => type)).toEqual(['ready', 'died', 'ready'])
   })
 
+  test('lets a call that is canceled while a new process loads the model go at once', async () => {
+    process.kill(engine.pid as number, 'SIGKILL')
+    await expect.poll(() => events.map(({ type }) => type)).toEqual(['ready', 'died'])
+    for (const fresh of [false, true]) {
+      const stop = new AbortController()
+      const call = engine.generate('a', params, { signal: stop.signal, fresh })
+      setImmediate(() => stop.abort())
+      await expect(call).rejects.toMatchObject({ code: 'canceled' })
+    }
+    expect(engine.hasModel).toBe(false)
+    expect((await engine.generate('c', params)).images).toHaveLength(1)
+  })
+
   test('rejects running and waiting calls with closed when it is closed', async () => {
     const long = { ...params, numInferenceSteps: 200 }
     const calls = [engine.generate('a', long), engine.generate('b', long, { exclusive: true })].map((call) =>
@@ -104,6 +117,36 @@ describe('an engine', () => {
       message: expect.stringContaining('width') as string,
     })
     expect((await engine.generate('b', params)).images).toHaveLength(1)
+  })
+})
+
+describe('an engine past its memory limit', () => {
+  let engine: SupervisedEngine
+  let events: string[]
+  beforeEach(async () => {
+    events = []
+    engine = await startEngine({
+      ...settings,
+      entry: fileURLToPath(new URL('../../test/memory-engine.ts', import.meta.url)),
+      memoryLimitBytes: 700 * 2 ** 20,
+      onEvent: ({ type }) => events.push(type),
+    })
+  })
+  afterEach(async () => engine?.close())
+  const leak = { ...params, prompt: 'a leak' }
+
+  test('is replaced also when the call that took the memory was canceled', async () => {
+    const stop = new AbortController()
+    const call = engine.generate('a', { ...leak, numInferenceSteps: 200 }, { signal: stop.signal, onProgress: () => stop.abort() })
+    await expect(call).rejects.toMatchObject({ code: 'canceled' })
+    expect((await engine.generate('b', params)).images).toHaveLength(1)
+    expect(events).toEqual(['ready', 'recycled', 'ready'])
+  })
+
+  test('is let be when its successor needs as much', async () => {
+    for (const [id, call] of [leak, leak, params, params].entries()) await engine.generate(`${id}`, call)
+    expect(events).toEqual(['ready', 'recycled', 'ready', 'limit_too_low'])
+    expect(engine.recycles).toBe(1)
   })
 })
 

@@ -8,8 +8,9 @@
  * `engine_crashed` or `engine_hung`, and calls that wait go on in the next process. A process is replaced at once when it had made
  * progress, else after a growing pause. Knows nothing about jobs; who may try again is the caller's decision.
  *
- * Memory: a process found past its limit at the end of a call is replaced as soon as the calls in it have ended; calls that come meanwhile
- * wait. One that was past the limit before its first call is let be: the next would be no smaller.
+ * Memory: a process found past its limit at the end of a call, however that ended, is replaced as soon as the calls in it have ended; calls
+ * that come meanwhile wait. Where that does not last, because the model alone is past the limit or the next process is past it again
+ * within its first calls, the next would be no smaller: it is let be, until it has grown by a quarter more.
  *
  * Silence: the process owes a sign of work (a step, an image, an end) while a call is in it. One native run blocks it, so the limit is for
  * the longest run there is. It is counted in ticks of a timer, not read from a clock: after this process itself was stopped or the machine
@@ -67,6 +68,10 @@ interface Answer<T> {
 const TICKS = 10
 const FIRST_PAUSE_MS = 100
 const MAX_PAUSE_MS = 10_000
+/** A process that replaced one because of its memory and is past the limit before so many calls have ended needs that much. */
+const FEW_CALLS = 10
+/** How much such a process may grow. */
+const ROOM = 1.25
 
 export interface SupervisedEngine extends Engine {
   /** Of the process that runs now; undefined while there is none. */
@@ -84,7 +89,6 @@ export async function startEngine(options: EngineSupervisorOptions): Promise<Sup
     entry = fileURLToPath(new URL('engine-process.ts', import.meta.url)),
     ...engineOptions
   } = options
-  const { memoryLimitBytes = Infinity } = engineOptions
   const calls = new Map<string, Call>()
   const turns = new CallTurns()
   const checkpoints = new Map<string, Answer<Checkpoint | undefined>[]>()
@@ -100,6 +104,10 @@ export async function startEngine(options: EngineSupervisorOptions): Promise<Sup
   let recycles = 0
   /** Of the process, as it said last. */
   let memoryBytes = 0
+  /** Past it a process is replaced: the limit, or more where the engine cannot do with that. */
+  let watermarkBytes = engineOptions.memoryLimitBytes ?? Infinity
+  /** Calls that have ended since a process was replaced because of its memory. */
+  let callsSinceRecycle = Infinity
   /** Whether the process has been given a call. */
   let used = false
   /** The process ends because it was told to, and another takes its place. */
@@ -132,7 +140,7 @@ export async function startEngine(options: EngineSupervisorOptions): Promise<Sup
       capabilities = message.capabilities
       memoryBytes = message.memoryBytes
       onEvent({ type: 'ready', pid: from.pid, capabilities })
-      if (memoryBytes > memoryLimitBytes) onEvent({ type: 'limit_too_low', pid: from.pid, memoryBytes })
+      if (memoryBytes > watermarkBytes) raiseWatermark(from)
       serving.resolve(from)
       return
     }
@@ -160,18 +168,41 @@ export async function startEngine(options: EngineSupervisorOptions): Promise<Sup
       case 'done':
         calls.delete(message.id)
         call.resolve({ images: call.images, timings: message.timings })
-        if (message.memoryBytes > memoryLimitBytes && memoryBytes <= memoryLimitBytes) recycling ??= recycle(message.memoryBytes)
+        checkMemory(message.memoryBytes, from)
         break
       case 'error':
         calls.delete(message.id ?? '')
         call.reject(new EngineError(message.code, message.message))
+        checkMemory(message.memoryBytes ?? memoryBytes, from)
     }
   }
 
-  const untilServing = async (): Promise<ChildProcess> => {
-    const target = await serving.promise
-    if (closing !== undefined) throw new EngineError('closed', 'The engine was closed')
-    return target
+  const checkMemory = (bytes: number, from: ChildProcess): void => {
+    memoryBytes = bytes
+    callsSinceRecycle++
+    if (bytes <= watermarkBytes || recycling !== undefined) return
+    if (callsSinceRecycle < FEW_CALLS) raiseWatermark(from)
+    else recycling = recycle()
+  }
+
+  const raiseWatermark = (from: ChildProcess): void => {
+    watermarkBytes = memoryBytes * ROOM
+    onEvent({ type: 'limit_too_low', pid: from.pid, memoryBytes })
+  }
+
+  /** Rejects with `canceled` when the signal comes first. */
+  const untilServing = async (signal?: AbortSignal): Promise<ChildProcess> => {
+    const canceled = Promise.withResolvers<never>()
+    const cancel = (): void => canceled.reject(toCanceled())
+    signal?.addEventListener('abort', cancel, { once: true })
+    if (signal?.aborted === true) cancel()
+    try {
+      const target = await Promise.race([canceled.promise, serving.promise])
+      if (closing !== undefined) throw new EngineError('closed', 'The engine was closed')
+      return target
+    } finally {
+      signal?.removeEventListener('abort', cancel)
+    }
   }
 
   const pauseMs = (): number => (failures === 0 ? 0 : Math.min(FIRST_PAUSE_MS * 2 ** (failures - 1), MAX_PAUSE_MS))
@@ -209,18 +240,19 @@ export async function startEngine(options: EngineSupervisorOptions): Promise<Sup
   }
 
   /** The caller has the engine for itself. */
-  const replace = async (memory: number): Promise<void> => {
-    const ended = await untilServing()
+  const replace = async (signal?: AbortSignal): Promise<void> => {
+    const ended = await untilServing(signal)
     if (!used) return
-    onEvent({ type: 'recycled', pid: ended.pid, memoryBytes: memory })
+    onEvent({ type: 'recycled', pid: ended.pid, memoryBytes })
     replacing = true
     await stop(ended)
   }
 
-  const recycle = async (memory: number): Promise<void> => {
+  const recycle = async (): Promise<void> => {
     const endTurn = await turns.take(true)
     try {
-      await replace(memory)
+      await replace()
+      callsSinceRecycle = 0
     } catch {
       // Closed meanwhile.
     } finally {
@@ -304,12 +336,12 @@ export async function startEngine(options: EngineSupervisorOptions): Promise<Sup
     async generate(id, params, callOptions = {}) {
       const { signal, resume, previewEvery, exclusive = false, fresh = false } = callOptions
       const endTurn = await turns.take(exclusive || fresh, signal).catch(() => {
-        throw new EngineError('canceled', 'The call was canceled before it began')
+        throw toCanceled()
       })
       try {
-        if (fresh) await replace(memoryBytes)
-        const target = await untilServing()
-        if (signal?.aborted === true) throw new EngineError('canceled', 'The call was canceled before it began')
+        if (fresh) await replace(signal)
+        const target = await untilServing(signal)
+        if (signal?.aborted === true) throw toCanceled()
         const cancel = (): void => send(target, { type: 'cancel', id })
         try {
           return await new Promise<EngineResult>((resolve, reject) => {
@@ -359,4 +391,8 @@ export async function startEngine(options: EngineSupervisorOptions): Promise<Sup
 
 function toImage({ index, width, height, rgb }: EngineImage): EngineImage {
   return { index, width, height, rgb }
+}
+
+function toCanceled(): EngineError {
+  return new EngineError('canceled', 'The call was canceled before it began')
 }

@@ -142,8 +142,15 @@ export type FromEngine =
   | ({ readonly type: 'preview'; readonly id: string; readonly step: number } & EngineImage)
   | ({ readonly type: 'image'; readonly id: string } & EngineImage)
   | { readonly type: 'done'; readonly id: string; readonly timings: EngineTimings; readonly memoryBytes: number }
-  /** Without an id: the model could not be loaded. */
-  | { readonly type: 'error'; readonly id?: string; readonly code: EngineErrorCode; readonly message: string }
+  | {
+      readonly type: 'error'
+      /** Absent: the model could not be loaded. */
+      readonly id?: string
+      readonly code: EngineErrorCode
+      readonly message: string
+      /** Absent without an id. */
+      readonly memoryBytes?: number
+    }
   /** Checkpoint absent: the call is not here, or has not begun its steps. */
   | { readonly type: 'checkpoint'; readonly id: string; readonly checkpoint?: Checkpoint }
   | { readonly type: 'stats'; readonly stats: EngineStats }
