@@ -286,7 +286,10 @@ function logEngineEvent(logger: Logger, event: EngineEvent, active: ReadonlyMap<
       logger.info({ pid: event.pid, memoryBytes: event.memoryBytes }, 'engine process is replaced because of its memory')
       break
     case 'limit_too_low':
-      logger.warn({ pid: event.pid, memoryBytes: event.memoryBytes }, 'the model alone takes more than ENGINE_MEMORY_LIMIT')
+      logger.warn(
+        { pid: event.pid, memoryBytes: event.memoryBytes },
+        'the engine cannot do with ENGINE_MEMORY_LIMIT; it is replaced when it has grown further',
+      )
       break
     case 'load_failed':
       logger.error({ retryMs: event.retryInMs }, event.message)
