@@ -62,7 +62,7 @@ export const workerVariables = {
   ENGINE_MEMORY_LIMIT: count
     .optional()
     .describe(
-      'Resident memory of the engine process in MiB. Jobs that would pass it wait; a process found past it is replaced between jobs. Unset: no limit.',
+      'Resident memory of the engine process in MiB. Jobs that would pass it wait; a process found past it is replaced between jobs, unless the one before needed as much. Unset: no limit.',
     ),
   SHUTDOWN_GRACE: seconds.default(30).describe('Seconds that running jobs have to end after SIGTERM; then another worker continues them.'),
   METRICS_PORT: z.coerce

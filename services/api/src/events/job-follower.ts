@@ -19,7 +19,7 @@ export interface JobFollowerOptions {
 }
 
 /** What a log line about a job says. */
-export interface AboutJob {
+interface AboutJob {
   readonly jobId: string
   /** Of the request that made the job, once its record has been read. */
   readonly requestId?: string | undefined
