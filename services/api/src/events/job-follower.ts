@@ -67,7 +67,7 @@ export function createJobFollower({ store, subscriber, pollIntervalMs = 3000, on
     const ofJob = waiters.get(id) ?? new Set()
     const onFailed = (error: unknown): void => onError(error, { jobId: id })
     const isFollowed = (): boolean => [...ofJob].some((other) => !other.forEnd)
-    if (!forEnd && !isFollowed()) subscriber.subscribe(newsChannel(id)).then(waiter.wake, onFailed)
+    if (!forEnd && !isFollowed()) subscriber.subscribe(newsChannel(id)).then(() => waiter.wake(), onFailed)
     waiters.set(id, ofJob.add(waiter))
     return {
       ...waiter,
