@@ -4,14 +4,13 @@
  * Left: all that a worker does for a job, with progress after every step, a preview every second step, PNG and upload. Right: the same
  * requests on the same engine process, pictures made and dropped, nothing told. Eight in flight on both sides, counted while all eight are
  * at it. The record in Redis, its start and its end are on the left side too; HTTP and queue are on neither (row 14 has them).
- * Controls: the left side without previews; and with HTTP and queue as well, all of Easel against the bare engine.
+ * Control: the left side without previews.
  */
 import type { JobInput } from '@easel/contract'
 import { median, runRounds, toMeasured } from '../harness/rounds.ts'
 import type { Row } from '../harness/row.ts'
 import { timeSteadily } from '../load/closed-loop.ts'
 import { openJobRunner } from '../stack/open-job-runner.ts'
-import { openStack } from '../stack/open-stack.ts'
 
 const inFlight = 8
 const jobs = 12
@@ -34,25 +33,21 @@ const inputOf = (n: number): JobInput => ({
 export const row: Row = {
   id: 15,
   claims: [{ name: 'throughput with progress, previews, PNG and upload / without', target: '>= 0.95' }],
-  controls: 'Controls: without previews; with HTTP and queue as well.',
+  controls: 'Control: without previews.',
   async run({ pairs }) {
     const runner = await openJobRunner()
-    const stack = await openStack([{}])
     try {
       const rounds = await runRounds(pairs, {
         on: () => timeSteadily(inFlight, jobs, (n) => runner.runJob(inputOf(n), { previewEvery })),
         off: () => timeSteadily(inFlight, jobs, (n) => runner.runBare(inputOf(n))),
         noPreviews: () => timeSteadily(inFlight, jobs, (n) => runner.runJob(inputOf(n))),
-        http: () => timeSteadily(inFlight, jobs, (n) => stack.makePicture({ ...inputOf(n), preview_every: previewEvery })),
       })
-      const against = (slot: 'noPreviews' | 'http'): string => median(rounds.map((round) => round.off / round[slot])).toFixed(3)
       return {
         measured: [toMeasured(rounds.map(({ on, off }) => off / on))],
-        controls: { 'without previews': against('noPreviews'), 'with HTTP and queue as well': against('http') },
+        controls: { 'without previews': median(rounds.map(({ noPreviews, off }) => off / noPreviews)).toFixed(3) },
       }
     } finally {
       await runner.close()
-      await stack.close()
     }
   },
 }
