@@ -15,7 +15,7 @@ import { runInFlight, timeSteadily } from '../load/closed-loop.ts'
 import { openStack } from '../stack/open-stack.ts'
 
 const inFlight = 8
-const jobs = 16
+const jobs = 12
 const steps = 8
 
 export const row: Row = {

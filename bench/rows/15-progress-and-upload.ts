@@ -13,7 +13,7 @@ import { timeSteadily } from '../load/closed-loop.ts'
 import { openJobRunner } from '../stack/open-job-runner.ts'
 
 const inFlight = 8
-const jobs = 12
+const jobs = 10
 const previewEvery = 2
 
 const inputOf = (n: number): JobInput => ({
