@@ -42,7 +42,7 @@ test('the first signal lets a request under way end, the second ends the process
   const patient = await startProcess(waits)
   await untilStatus(`${patient.url}/readyz`, 200)
   const response = fetch(`${patient.url}/api/diffusers/inference`, submit)
-  await vi.waitFor(() => expect(patient.output()).toContain('job queued'))
+  await vi.waitFor(() => expect(patient.output()).toContain('job queued'), { timeout: 20_000 })
   patient.child.kill('SIGTERM')
   expect((await response).status).toBe(504)
   expect(await patient.ended).toBe(0)
@@ -53,9 +53,9 @@ test('the first signal lets a request under way end, the second ends the process
     () => 'answered',
     () => 'cut',
   )
-  await vi.waitFor(() => expect(hurried.output()).toContain('job queued'))
+  await vi.waitFor(() => expect(hurried.output()).toContain('job queued'), { timeout: 20_000 })
   hurried.child.kill('SIGINT')
-  await vi.waitFor(() => expect(hurried.output()).toContain('api stops'))
+  await vi.waitFor(() => expect(hurried.output()).toContain('api stops'), { timeout: 20_000 })
   await sleep(50)
   hurried.child.kill('SIGINT')
   expect([await hurried.ended, await cut]).toEqual([1, 'cut'])

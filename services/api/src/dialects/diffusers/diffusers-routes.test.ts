@@ -17,11 +17,14 @@ const path = '/api/diffusers/inference'
 async function infer(body: unknown, act: (id: string) => Promise<unknown>): Promise<Response> {
   const known = new Set((await api.worker.store.list('', { limit: 1000 })).map(({ id }) => id))
   const response = api.post(path, body)
-  const id = await vi.waitFor(async () => {
-    const made = (await api.worker.store.list('', { limit: 1000 })).find((record) => !known.has(record.id))
-    if (made === undefined) throw new Error('Expected a job, got none yet')
-    return made.id
-  })
+  const id = await vi.waitFor(
+    async () => {
+      const made = (await api.worker.store.list('', { limit: 1000 })).find((record) => !known.has(record.id))
+      if (made === undefined) throw new Error('Expected a job, got none yet')
+      return made.id
+    },
+    { timeout: 20_000 },
+  )
   await act(id)
   return await response
 }

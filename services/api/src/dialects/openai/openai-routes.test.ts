@@ -23,11 +23,14 @@ async function errorOf(response: Response): Promise<OpenAiError['error'] & { sta
 async function generate(body: object, act: (id: string) => Promise<unknown>): Promise<Response> {
   const known = new Set((await api.worker.store.list('', { limit: 1000 })).map(({ id }) => id))
   const response = api.post(path, { prompt: 'a', ...body })
-  const id = await vi.waitFor(async () => {
-    const made = (await api.worker.store.list('', { limit: 1000 })).find((record) => !known.has(record.id))
-    if (made === undefined) throw new Error('Expected a job, got none yet')
-    return made.id
-  })
+  const id = await vi.waitFor(
+    async () => {
+      const made = (await api.worker.store.list('', { limit: 1000 })).find((record) => !known.has(record.id))
+      if (made === undefined) throw new Error('Expected a job, got none yet')
+      return made.id
+    },
+    { timeout: 20_000 },
+  )
   await act(id)
   return await response
 }
@@ -140,11 +143,14 @@ test('a caller that leaves cancels its job, unless an Idempotency-Key lets it co
     }
     const [before] = await api.worker.store.list('', { limit: 1 })
     const left = api.get(path, init).catch((error: unknown) => (error as Error).name)
-    const id = await vi.waitFor(async () => {
-      const [newest] = await api.worker.store.list('', { limit: 1 })
-      if (newest === undefined || newest.id === before?.id) throw new Error('Expected a job, got none yet')
-      return newest.id
-    })
+    const id = await vi.waitFor(
+      async () => {
+        const [newest] = await api.worker.store.list('', { limit: 1 })
+        if (newest === undefined || newest.id === before?.id) throw new Error('Expected a job, got none yet')
+        return newest.id
+      },
+      { timeout: 20_000 },
+    )
     leaving.abort()
     expect(await left).toBe('AbortError')
     return id
