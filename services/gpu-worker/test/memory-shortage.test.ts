@@ -44,19 +44,24 @@ describe.runIf(canLimit)('an engine that gets no more memory', () => {
     const seeds = Array.from({ length: 12 }, (_, n) => n + 1)
     const plenty = await start()
     const expected = await Promise.all(seeds.map((seed) => paint(plenty, seed)))
-    const scarce = await start()
-    limitMemory(scarce.pid, 60)
-    const results = await Promise.allSettled(seeds.map((seed) => paint(scarce, seed)))
-    const wrong = results.filter(
-      (result, index) => result.status === 'fulfilled' && !Buffer.from(result.value).equals(expected[index] as Uint8Array),
-    )
-    expect(wrong).toEqual([])
-    const failures = results.flatMap((result) => (result.status === 'rejected' ? [(result.reason as EngineError).code] : []))
-    // Where it is Node.js itself that finds no memory, the process ends.
-    expect(failures.filter((code) => code !== 'out_of_memory' && code !== 'engine_crashed')).toEqual([])
-    // A process that ended has taken its count with it.
-    expect((await scarce.stats()).pipeline.shortages + failures.length).toBeGreaterThan(0)
-    await expect(paint(scarce, 0, { width: 64, height: 64 })).resolves.toBeInstanceOf(Uint8Array)
+    let shortages = 0
+    // How much a run takes differs by machine: less and less room, in a fresh process each time, until it is too little.
+    for (const headroomMib of [60, 40, 20]) {
+      if (shortages > 0) break
+      const scarce = await start()
+      limitMemory(scarce.pid, headroomMib)
+      const results = await Promise.allSettled(seeds.map((seed) => paint(scarce, seed)))
+      const wrong = results.filter(
+        (result, index) => result.status === 'fulfilled' && !Buffer.from(result.value).equals(expected[index] as Uint8Array),
+      )
+      expect(wrong).toEqual([])
+      const failures = results.flatMap((result) => (result.status === 'rejected' ? [(result.reason as EngineError).code] : []))
+      // Where it is Node.js itself that finds no memory, the process ends, and its count with it.
+      expect(failures.filter((code) => code !== 'out_of_memory' && code !== 'engine_crashed')).toEqual([])
+      shortages = (await scarce.stats()).pipeline.shortages + failures.length
+      await expect(paint(scarce, 0, { width: 64, height: 64 })).resolves.toBeInstanceOf(Uint8Array)
+    }
+    expect(shortages).toBeGreaterThan(0)
   })
 })
 
