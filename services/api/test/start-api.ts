@@ -7,6 +7,7 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { pino } from 'pino'
+import { vi } from 'vitest'
 import { imageKey } from '@easel/contract'
 import type { Job, ModelRecord, Provenance, StoredImage } from '@easel/contract'
 import { createJobStore, createModelRegistry, createRedis, waitUntilReady } from '@easel/job-store'
@@ -67,6 +68,8 @@ export interface TestApi {
   get(path: string, init?: RequestInit): Promise<Response>
   /** POST of a value as JSON. */
   post(path: string, body?: unknown, headers?: Record<string, string>): Promise<Response>
+  /** POST that makes a job and waits for it: `act` is given the job's id meanwhile. */
+  postMeanwhile(path: string, body: unknown, act: (id: string) => Promise<unknown>): Promise<Response>
   /** POST /v1/jobs that must be accepted. */
   submit(body?: Record<string, unknown>): Promise<Job>
   /** Ends the api alone; Redis goes on. */
@@ -118,6 +121,18 @@ export async function startTestApi(options: StartApiOptions = {}): Promise<TestA
     worker,
     get,
     post,
+    async postMeanwhile(path, body, act) {
+      const ids = async (): Promise<string[]> => (await worker.store.list('', { limit: 1000 })).map(({ id }) => id)
+      const known = new Set(await ids())
+      const response = post(path, body)
+      const made = async (): Promise<string> => {
+        const id = (await ids()).find((id) => !known.has(id))
+        if (id === undefined) throw new Error('Expected a job, got none yet')
+        return id
+      }
+      await act(await vi.waitFor(made, { timeout: 20_000 }))
+      return await response
+    },
     async submit(body = {}) {
       const response = await post('/v1/jobs', { prompt: 'a red boat on the sea', ...body })
       if (response.status !== 202) throw new Error(`Expected 202, got ${response.status}: ${await response.text()}`)

@@ -1,4 +1,4 @@
-import { afterAll, beforeAll, expect, test, vi } from 'vitest'
+import { afterAll, beforeAll, expect, test } from 'vitest'
 import type { Problem } from '@easel/contract'
 import { startTestApi } from '../../../test/start-api.ts'
 import type { TestApi } from '../../../test/start-api.ts'
@@ -15,18 +15,7 @@ const path = '/api/diffusers/inference'
 
 /** Posts, and hands the id of the job it made to `act` while the request waits. */
 async function infer(body: unknown, act: (id: string) => Promise<unknown>): Promise<Response> {
-  const known = new Set((await api.worker.store.list('', { limit: 1000 })).map(({ id }) => id))
-  const response = api.post(path, body)
-  const id = await vi.waitFor(
-    async () => {
-      const made = (await api.worker.store.list('', { limit: 1000 })).find((record) => !known.has(record.id))
-      if (made === undefined) throw new Error('Expected a job, got none yet')
-      return made.id
-    },
-    { timeout: 20_000 },
-  )
-  await act(id)
-  return await response
+  return await api.postMeanwhile(path, body, act)
 }
 
 test('waits for the pictures and answers with their absolute URLs', async () => {

@@ -21,18 +21,7 @@ async function errorOf(response: Response): Promise<OpenAiError['error'] & { sta
 
 /** Posts, and hands the id of the job it made to `act` while the request waits. */
 async function generate(body: object, act: (id: string) => Promise<unknown>): Promise<Response> {
-  const known = new Set((await api.worker.store.list('', { limit: 1000 })).map(({ id }) => id))
-  const response = api.post(path, { prompt: 'a', ...body })
-  const id = await vi.waitFor(
-    async () => {
-      const made = (await api.worker.store.list('', { limit: 1000 })).find((record) => !known.has(record.id))
-      if (made === undefined) throw new Error('Expected a job, got none yet')
-      return made.id
-    },
-    { timeout: 20_000 },
-  )
-  await act(id)
-  return await response
+  return await api.postMeanwhile(path, { prompt: 'a', ...body }, act)
 }
 
 test('every parameter is refused with 400 by its own name when it is bad', async () => {
