@@ -1,8 +1,12 @@
 /** `node scripts/fit-preview.ts FOLDER`: writes the model's preview_projection.json, so that its first preview has not to wait for a fit. */
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { RequestScopedPipeline, StableDiffusion3Pipeline } from '../packages/pipeline/src/index.ts'
-import { fitPreviewProjection, previewProjectionFile } from '../services/gpu-worker/src/engine/preview-projection.ts'
+import {
+  fitPreviewProjection,
+  previewProjectionFile,
+  RequestScopedPipeline,
+  StableDiffusion3Pipeline,
+} from '../packages/pipeline/src/index.ts'
 
 const [folder] = process.argv.slice(2)
 if (folder === undefined) throw new Error('Expected the folder of a model, got nothing')

@@ -8,8 +8,8 @@
  */
 import type * as OnnxRuntime from 'onnxruntime-node'
 import type { InferenceSession, Tensor as OrtTensor } from 'onnxruntime-node'
-import { deviceQueue } from '../batching/device-queue.ts'
-import type { DeviceWork } from '../batching/device-queue.ts'
+import { deviceQueue } from '../runtime/device-queue.ts'
+import type { DeviceWork } from '../runtime/device-queue.ts'
 import { fromFloat16Bits, toFloat16Bits } from '../tensor/float16.ts'
 import { numelOf, Tensor } from '../tensor/tensor.ts'
 import type { TensorDtype } from '../tensor/tensor.ts'

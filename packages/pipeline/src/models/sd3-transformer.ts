@@ -7,9 +7,9 @@
  */
 import { join } from 'node:path'
 import { z } from 'zod'
-import type { PackedRows } from '../batching/row-buffers.ts'
-import { StepBatcher } from '../batching/step-batcher.ts'
-import type { RowDims, StepBatcherOptions, StepContext, StepRow, StepRunner } from '../batching/step-batcher.ts'
+import type { PackedRows } from '../runtime/row-buffers.ts'
+import { StepBatcher } from '../runtime/step-batcher.ts'
+import type { RowDims, StepBatcherOptions, StepContext, StepRow, StepRunner } from '../runtime/step-batcher.ts'
 import type { Tensor, TensorDtype } from '../tensor/tensor.ts'
 import { ModelFileError, readModelJson } from './model-file.ts'
 import { OnnxSession } from './onnx-session.ts'

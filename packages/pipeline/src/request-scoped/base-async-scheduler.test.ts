@@ -1,8 +1,9 @@
 import { inspect } from 'node:util'
 import { describe, expect, it } from 'vitest'
 import { FlowMatchEulerDiscreteScheduler } from '../schedulers/flow-match-euler-discrete.ts'
+import { retrieveTimesteps } from '../schedulers/retrieve-timesteps.ts'
 import { BaseAsyncScheduler } from './base-async-scheduler.ts'
-import { asyncRetrieveTimesteps, retrieveTimesteps } from './retrieve-timesteps.ts'
+import { asyncRetrieveTimesteps } from './async-retrieve-timesteps.ts'
 
 const flow = (): FlowMatchEulerDiscreteScheduler =>
   FlowMatchEulerDiscreteScheduler.fromConfig({ _class_name: 'FlowMatchEulerDiscreteScheduler', shift: 3 })

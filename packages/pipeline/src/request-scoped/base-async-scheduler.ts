@@ -7,7 +7,7 @@
 import { inspect } from 'node:util'
 import { classNameOf, deepCopy } from './clone-mutable.ts'
 import { bindMethod } from './bind-method.ts'
-import { type ScheduleOptions, type SchedulerLike, setSchedule } from './set-schedule.ts'
+import { type ScheduleOptions, type SchedulerLike, setSchedule } from '../schedulers/set-schedule.ts'
 
 /** What subclasses and readers may count on besides the inner scheduler's own members. */
 export class BaseAsyncScheduler<T extends SchedulerLike = SchedulerLike> {

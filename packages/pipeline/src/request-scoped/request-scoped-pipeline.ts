@@ -10,7 +10,7 @@ import { defaultLockOf, isLocked, type Lock, lockComponent, serialisedMethods } 
 import { isTokenizer, lockTokenizer } from './locked-tokenizer.ts'
 import { runInOffloadContext } from './offload-context.ts'
 import { createRequestView, type ViewSettings } from './request-view.ts'
-import type { ScheduleOptions, SchedulerLike } from './set-schedule.ts'
+import type { ScheduleOptions, SchedulerLike } from '../schedulers/set-schedule.ts'
 import { assertCopyable } from './shallow-view.ts'
 
 /** What a pipeline has to offer. Calls of its tokenizers, VAE and image processor return promises on a view: it awaits them. */

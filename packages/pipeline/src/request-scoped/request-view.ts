@@ -6,7 +6,7 @@
 import { type BaseAsyncScheduler, innerScheduler } from './base-async-scheduler.ts'
 import { classNameOf, cloneMutable, type CloneOptions, isPlainObject, kindOf } from './clone-mutable.ts'
 import { hasPrivateMembers } from './private-members.ts'
-import type { SchedulerLike } from './set-schedule.ts'
+import type { SchedulerLike } from '../schedulers/set-schedule.ts'
 import { shallowView } from './shallow-view.ts'
 
 export interface ViewSettings {

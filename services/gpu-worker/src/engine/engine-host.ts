@@ -6,17 +6,18 @@
  */
 import { setTimeout as sleep } from 'node:timers/promises'
 import {
+  fitPreviewProjection,
   Generator,
   isOutOfMemory,
   loadPipeline,
+  projectPreview,
+  readPreviewProjection,
   RequestScopedPipeline,
   runtimeVersion,
   StableDiffusion3Pipeline,
   Tensor,
 } from '@easel/pipeline'
-import type { Device, GenerateParams, GenerateResult, ResumePoint } from '@easel/pipeline'
-import { fitPreviewProjection, project, readPreviewProjection } from './preview-projection.ts'
-import type { PreviewProjection } from './preview-projection.ts'
+import type { Device, GenerateParams, GenerateResult, PreviewProjection, ResumePoint } from '@easel/pipeline'
 import type { Checkpoint, EngineCapabilities, EngineErrorCode, EngineOptions, EngineStep, FromEngine, ToEngine } from './protocol.ts'
 import { StepClock } from './step-clock.ts'
 
@@ -94,7 +95,7 @@ export async function runEngineHost(channel: NodeJS.Process): Promise<void> {
           send({ type: 'progress', id, step: step + 1, total })
           // After the last step comes the picture.
           if (projection === undefined || latents === undefined || (step + 1) % previewEvery !== 0 || step + 1 === total) return
-          for (const image of project(projection, latents)) send({ type: 'preview', id, step: step + 1, ...image })
+          for (const image of projectPreview(projection, latents)) send({ type: 'preview', id, step: step + 1, ...image })
         },
       }
       const { images, timings }: GenerateResult = await scoped.generate(request)

@@ -1,23 +1,10 @@
 /**
- * Configures a scheduler for a run and reads the schedule back. `retrieveTimesteps` changes the scheduler it is given;
- * `asyncRetrieveTimesteps` with `returnScheduler` changes a copy instead. Works with any scheduler that has `setTimesteps` and `timesteps`.
- * Knows nothing about pipelines.
+ * `retrieveTimesteps` that can leave the scheduler it is given untouched: with `returnScheduler` it configures and returns a copy. Knows
+ * nothing about pipelines.
  */
-import { BaseAsyncScheduler, copyScheduler, innerScheduler } from './base-async-scheduler.ts'
-import { type ScheduleOptions, type SchedulerLike, setSchedule } from './set-schedule.ts'
-
-/**
- * Configures `scheduler` and returns its timesteps and their number. `timesteps` or `sigmas` (both: an error; a class that does not take
- * them: an error) replace `numInferenceSteps`, and then the number is their length. Other options go to `setTimesteps`.
- */
-export function retrieveTimesteps<T extends SchedulerLike>(
-  scheduler: T,
-  numInferenceSteps?: number,
-  options: ScheduleOptions = {},
-): [timesteps: T['timesteps'], numInferenceSteps: number | undefined] {
-  const steps = setSchedule(scheduler, numInferenceSteps, options, innerScheduler(scheduler))
-  return [scheduler.timesteps, steps]
-}
+import { retrieveTimesteps } from '../schedulers/retrieve-timesteps.ts'
+import type { ScheduleOptions, SchedulerLike } from '../schedulers/set-schedule.ts'
+import { BaseAsyncScheduler, copyScheduler } from './base-async-scheduler.ts'
 
 export interface ReturnScheduler extends ScheduleOptions {
   /** Leave the scheduler passed in untouched, configure a copy and return it as third entry. */

@@ -1,6 +1,6 @@
 /** What a call will hold in memory, from its sizes alone. Pure; knows nothing about limits or who else is there. */
-import type { MemoryNeeds } from '../batching/memory-admission.ts'
-import { rowSize, sizeKey } from '../batching/step-batcher.ts'
+import type { MemoryNeeds } from '../runtime/memory-admission.ts'
+import { rowSize, sizeKey } from '../runtime/step-batcher.ts'
 import type { Sd3Transformer } from '../models/sd3-transformer.ts'
 import type { GenerateCall } from './generate-call.ts'
 import type { TextComponents } from './prompt-embeddings.ts'

@@ -7,13 +7,25 @@
  */
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { Tensor } from '@easel/pipeline'
-import type { GenerateParams, GenerateResult, StableDiffusion3Pipeline } from '@easel/pipeline'
 import { z } from 'zod'
-import type { EngineImage } from './protocol.ts'
+import type { GenerateParams } from '../sd3/generate-params.ts'
+import type { GenerateResult } from '../sd3/generate-result.ts'
+import type { StableDiffusion3Pipeline } from '../sd3/pipeline.ts'
+import { Tensor } from '../tensor/tensor.ts'
 
 /** For each of R, G, B: one weight a channel, then the constant. Values of 0 to 255. */
 export type PreviewProjection = readonly (readonly number[])[]
+
+export interface PreviewImage {
+  /** Which image of the call, from 0. */
+  readonly index: number
+  /** Pixels. */
+  readonly width: number
+  /** Pixels. */
+  readonly height: number
+  /** width × height × 3 bytes. */
+  readonly rgb: Uint8Array
+}
 
 export const previewProjectionFile = 'preview_projection.json'
 
@@ -87,7 +99,7 @@ export async function fitPreviewProjection(source: ProjectionSource): Promise<Pr
 }
 
 /** One small picture for each row of latents (rows, channels, h, w): h × w pixels. Plain loops: every step waits for it. */
-export function project(projection: PreviewProjection, { data, dims }: Tensor): EngineImage[] {
+export function projectPreview(projection: PreviewProjection, { data, dims }: Tensor): PreviewImage[] {
   const [rows, channels, height, width] = dims as [number, number, number, number]
   const plane = height * width
   return Array.from({ length: rows }, (_, index) => {

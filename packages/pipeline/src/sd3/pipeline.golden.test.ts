@@ -5,7 +5,7 @@ import sharp from 'sharp'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { Generator, randn } from '../tensor/random-normal.ts'
 import type { Tensor } from '../tensor/tensor.ts'
-import { StableDiffusion3Pipeline } from './stable-diffusion-3.ts'
+import { StableDiffusion3Pipeline } from './pipeline.ts'
 
 const model = fileURLToPath(new URL('../../../../models/tiny-scenes', import.meta.url))
 const folder = fileURLToPath(new URL('../../test/golden/pipeline/', import.meta.url))

@@ -3,7 +3,6 @@
  * JavaScript cannot ask a function for its options, so the source of `setTimesteps` is read: a class that plainly has no place for a custom
  * schedule is refused by name instead of running another schedule than the one asked for. Knows nothing about wrappers and pipelines.
  */
-import { classNameOf } from './clone-mutable.ts'
 
 /** The part of a scheduler that scheduling needs; diffusers' names. */
 export interface SchedulerLike {
@@ -40,7 +39,7 @@ export function setSchedule(
     return numInferenceSteps
   }
   if (!takesOption(Reflect.get(inner, 'setTimesteps'), name)) {
-    throw new TypeError(`Expected a scheduler that takes custom ${name}, got ${classNameOf(inner)}, whose setTimesteps does not`)
+    throw new TypeError(`Expected a scheduler that takes custom ${name}, got ${inner.constructor.name}, whose setTimesteps does not`)
   }
   scheduler.setTimesteps(undefined, given)
   return scheduler.timesteps.length

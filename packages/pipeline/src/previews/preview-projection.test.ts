@@ -2,8 +2,8 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { RequestScopedPipeline, StableDiffusion3Pipeline } from '@easel/pipeline'
 import { describe, expect, test } from 'vitest'
+import { RequestScopedPipeline, StableDiffusion3Pipeline } from '../index.ts'
 import { fitPreviewProjection, previewProjectionFile, readPreviewProjection } from './preview-projection.ts'
 
 const folder = fileURLToPath(new URL('../../../../models/tiny-scenes', import.meta.url))

@@ -4,14 +4,14 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { afterEach, describe, expect, it } from 'vitest'
-import type { GenerateParams } from '../pipelines/generate-params.ts'
-import { StableDiffusion3Pipeline } from '../pipelines/stable-diffusion-3.ts'
-import { RequestScopedPipeline } from '../request-scoped/request-scoped-pipeline.ts'
-import type { BatchingOptions } from './engine.ts'
-import { OutOfMemoryError } from './out-of-memory.ts'
-import type { StepRecord } from './step-batcher.ts'
+import type { GenerateParams } from '../src/sd3/generate-params.ts'
+import { StableDiffusion3Pipeline } from '../src/sd3/pipeline.ts'
+import { RequestScopedPipeline } from '../src/request-scoped/request-scoped-pipeline.ts'
+import type { BatchingOptions } from '../src/runtime/engine.ts'
+import { OutOfMemoryError } from '../src/runtime/out-of-memory.ts'
+import type { StepRecord } from '../src/runtime/step-batcher.ts'
 
-const model = fileURLToPath(new URL('../../../../models/tiny-scenes', import.meta.url))
+const model = fileURLToPath(new URL('../../../models/tiny-scenes', import.meta.url))
 const boat: GenerateParams = { prompt: 'a red boat', seed: 1, width: 32, height: 32, numInferenceSteps: 3 }
 
 let open: StableDiffusion3Pipeline[] = []

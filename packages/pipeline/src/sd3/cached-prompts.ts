@@ -4,7 +4,7 @@
  * Invariant: the rows are those of embedPrompts for the whole list; nobody writes to them, they may be the cache's own. Knows nothing about
  * guidance. Runs in the engine process.
  */
-import type { Engine } from '../batching/engine.ts'
+import type { Engine } from '../runtime/engine.ts'
 import { concatRows } from '../tensor/rows.ts'
 import type { GenerateDefaults } from './generate-call.ts'
 import { embedPrompts } from './prompt-embeddings.ts'

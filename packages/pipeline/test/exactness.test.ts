@@ -6,15 +6,15 @@ import { existsSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { fileURLToPath } from 'node:url'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { probeProvider } from '../models/device.ts'
-import { Sd3Transformer } from '../models/sd3-transformer.ts'
-import type { GenerateParams } from '../pipelines/generate-params.ts'
-import { StableDiffusion3Pipeline } from '../pipelines/stable-diffusion-3.ts'
-import type { GenerateResult } from '../pipelines/generate-result.ts'
-import { RequestScopedPipeline } from '../request-scoped/request-scoped-pipeline.ts'
-import type { StepRecord } from './step-batcher.ts'
+import { probeProvider } from '../src/models/device.ts'
+import { Sd3Transformer } from '../src/models/sd3-transformer.ts'
+import type { GenerateParams } from '../src/sd3/generate-params.ts'
+import { StableDiffusion3Pipeline } from '../src/sd3/pipeline.ts'
+import type { GenerateResult } from '../src/sd3/generate-result.ts'
+import { RequestScopedPipeline } from '../src/request-scoped/request-scoped-pipeline.ts'
+import type { StepRecord } from '../src/runtime/step-batcher.ts'
 
-const model = fileURLToPath(new URL('../../../../models/tiny-scenes', import.meta.url))
+const model = fileURLToPath(new URL('../../../models/tiny-scenes', import.meta.url))
 const COMPOSITIONS = 204
 
 /** Seeded, so that a failure can be run again (mulberry32). */

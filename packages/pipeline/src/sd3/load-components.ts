@@ -8,7 +8,7 @@
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { z } from 'zod'
-import type { StepBatcherOptions } from '../batching/step-batcher.ts'
+import type { StepBatcherOptions } from '../runtime/step-batcher.ts'
 import { AutoencoderKL } from '../models/autoencoder-kl.ts'
 import { ClipTextEncoder } from '../models/clip-text-encoder.ts'
 import { ModelFileError, readModelJson } from '../models/model-file.ts'

@@ -12,7 +12,7 @@ import { concatRows, sliceRows } from '../tensor/rows.ts'
 import { Tensor } from '../tensor/tensor.ts'
 import { resolveCall } from './generate-call.ts'
 import type { GenerateParams } from './generate-params.ts'
-import { StableDiffusion3Pipeline } from './stable-diffusion-3.ts'
+import { StableDiffusion3Pipeline } from './pipeline.ts'
 
 const model = fileURLToPath(new URL('../../../../models/tiny-scenes', import.meta.url))
 const boat = { prompt: 'a red boat on the sea', seed: 42, numInferenceSteps: 4, width: 64, height: 64 } as const

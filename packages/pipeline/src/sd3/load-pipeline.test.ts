@@ -8,7 +8,7 @@ import { Sd3Transformer } from '../models/sd3-transformer.ts'
 import type { TensorDtype } from '../tensor/tensor.ts'
 import { loadPipeline, registerPipelineClass } from './load-pipeline.ts'
 import type { PipelineClass } from './load-pipeline.ts'
-import { StableDiffusion3Pipeline } from './stable-diffusion-3.ts'
+import { StableDiffusion3Pipeline } from './pipeline.ts'
 
 const model = fileURLToPath(new URL('../../../../models/tiny-scenes', import.meta.url))
 const GRAPHS = ['text_encoder', 'text_encoder_2', 'text_encoder_3', 'transformer', 'vae_decoder', 'vae_encoder']

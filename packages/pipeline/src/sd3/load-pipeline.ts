@@ -8,8 +8,8 @@ import { join } from 'node:path'
 import { z } from 'zod'
 import { ModelFileError, readModelJson } from '../models/model-file.ts'
 import { resolveModel } from './presets.ts'
-import { StableDiffusion3Pipeline } from './stable-diffusion-3.ts'
-import type { FromPretrainedOptions } from './stable-diffusion-3.ts'
+import { StableDiffusion3Pipeline } from './pipeline.ts'
+import type { FromPretrainedOptions } from './pipeline.ts'
 
 /** What every pipeline has. */
 export interface Pipeline {
