@@ -13,7 +13,7 @@ import { createJobStore, createRedis, createWebhookOutbox } from '@easel/job-sto
 import type { GenerateJobData } from '@easel/job-store'
 import { startRedis } from '@easel/job-store/test/redis-server'
 import { createStorage } from '@easel/storage'
-import { noTracing } from '@easel/tracing'
+import { noTracing } from '@easel/process'
 import { startEngine } from '../../services/gpu-worker/src/engine/engine-supervisor.ts'
 import { createProcessJob } from '../../services/gpu-worker/src/process-job.ts'
 import { toEngineParams } from '../../services/gpu-worker/src/to-engine-params.ts'

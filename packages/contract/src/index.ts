@@ -1,4 +1,3 @@
-export * from './read-variables.ts'
 export * from './errors.ts'
 export * from './job-events.ts'
 export * from './job-receipt.ts'

@@ -45,10 +45,10 @@ export function createApp(deps: AppDeps, { eventHeartbeatMs }: AppOptions = {}):
   app.use(requestLog(logger))
   app.use(requestMetrics(deps.metrics))
   app.use(requestTrace(deps.tracing))
-  app.use(corsWhereAsked(config.CORS_ORIGINS))
-  app.use(apiKeys(config.API_KEYS))
-  if (config.RATE_LIMIT !== undefined) {
-    const { RATE_LIMIT: limit, QUEUE_PREFIX: prefix, TRUSTED_PROXIES: trustedProxies } = config
+  app.use(corsWhereAsked(config.corsOrigins))
+  app.use(apiKeys(config.apiKeys))
+  if (config.rateLimit !== undefined) {
+    const { rateLimit: limit, queuePrefix: prefix, trustedProxies } = config
     app.use(rateLimit({ redis: deps.redis, prefix, limit, trustedProxies }))
   }
   app.use(methodNotAllowed({ app, onMethodNotAllowed: sendMethodNotAllowed }))
@@ -57,7 +57,7 @@ export function createApp(deps: AppDeps, { eventHeartbeatMs }: AppOptions = {}):
   app.route('/', pageRoutes(deps))
   app.route('/', healthRoutes(deps))
   app.route('/', metricsRoutes(deps))
-  if (config.ADMIN_KEY !== undefined) app.route('/', adminRoutes(deps, config.ADMIN_KEY))
+  if (config.adminKey !== undefined) app.route('/', adminRoutes(deps, config.adminKey))
   app.route('/', capabilitiesRoutes(deps))
   app.route('/', jobRoutes(deps))
   app.route('/', jobListRoutes(deps))
@@ -80,8 +80,8 @@ export function createApp(deps: AppDeps, { eventHeartbeatMs }: AppOptions = {}):
         description: 'Text to image: post a prompt, get a job, poll it, fetch the picture.',
         license: { name: 'Apache-2.0', url: 'https://www.apache.org/licenses/LICENSE-2.0' },
       },
-      servers: [{ url: config.PUBLIC_URL }],
-      ...(config.API_KEYS.length > 0 && { security: [{ bearer: [] }, { header: [] }] }),
+      servers: [{ url: config.publicUrl }],
+      ...(config.apiKeys.length > 0 && { security: [{ bearer: [] }, { header: [] }] }),
     })
     return c.json(describeApi(document))
   })

@@ -1,22 +1,23 @@
 import { describe, expect, test } from 'vitest'
-import { ConfigError } from '@easel/contract'
+import { ConfigError } from '@easel/process'
 import { apiVariables, readConfig } from './config.ts'
 
 describe('the environment', () => {
   test('may be empty', () => {
     expect(readConfig({})).toMatchObject({
-      HOST: '0.0.0.0',
-      PORT: 8500,
-      PUBLIC_URL: 'http://localhost:8500',
-      REDIS_URL: 'redis://localhost:6379',
-      QUEUE_PREFIX: '{easel}',
+      host: '0.0.0.0',
+      port: 8500,
+      publicUrl: 'http://localhost:8500',
+      redis: { url: 'redis://localhost:6379' },
+      queuePrefix: '{easel}',
       defaultModel: 'tiny-scenes',
-      RESULT_TTL: 86_400,
-      MAX_QUEUED_JOBS: 10_000,
-      CORS_ORIGINS: ['*'],
-      API_KEYS: [],
-      INFERENCE_WAIT: 480,
-      METRICS_LOG_INTERVAL: 0,
+      resultTtlSeconds: 86_400,
+      maxQueuedJobs: 10_000,
+      corsOrigins: ['*'],
+      apiKeys: [],
+      inferenceWaitSeconds: 480,
+      metricsLogIntervalMs: 0,
+      shutdownGraceMs: 30_000,
     })
   })
 
@@ -30,10 +31,10 @@ describe('the environment', () => {
       API_KEYS: 'first-key, second-key',
       CORS_ORIGINS: 'https://a.example,https://b.example',
     })
-    expect(config.PUBLIC_URL).toBe('https://a.example/easel')
-    expect(config.API_KEYS).toHaveLength(2)
-    expect(config.CORS_ORIGINS).toEqual(['https://a.example', 'https://b.example'])
-    expect(readConfig({ PORT: '9000' }).PUBLIC_URL).toBe('http://localhost:9000')
+    expect(config.publicUrl).toBe('https://a.example/easel')
+    expect(config.apiKeys).toHaveLength(2)
+    expect(config.corsOrigins).toEqual(['https://a.example', 'https://b.example'])
+    expect(readConfig({ PORT: '9000' }).publicUrl).toBe('http://localhost:9000')
   })
 
   test('MODEL and MODEL_PATH are one variable with two names', () => {

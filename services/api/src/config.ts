@@ -3,9 +3,11 @@
  * environment is; nothing is read on import. Documentation and `.env.example` are generated from the descriptions.
  */
 import { z } from 'zod'
-import { defaultModel, readVariables, toModelId } from '@easel/contract'
-import { checkRedisVariables, createSecretFilter, redisVariables } from '@easel/job-store'
-import { checkStorageVariables, storageVariables } from '@easel/storage'
+import { defaultModel, toModelId } from '@easel/contract'
+import { checkRedisVariables, redisVariables, toRedisLocation } from '@easel/job-store'
+import { processVariables, readVariables, toProcessConfig } from '@easel/process'
+import type { Environment } from '@easel/process'
+import { checkStorageVariables, storageVariables, toStorageOptions } from '@easel/storage'
 import { parseApiKeys } from './parse-api-keys.ts'
 import { parseRateLimit } from './parse-rate-limit.ts'
 import { defaultRetryDelays } from './webhooks/retry-delay.ts'
@@ -95,14 +97,7 @@ export const apiVariables = {
     .max(3600)
     .default(480)
     .describe('Longest wait of requests that answer with the pictures (diffusers, OpenAI, fal.run), in seconds.'),
-  SHUTDOWN_GRACE: seconds.default(30).describe('Seconds that requests under way have to end after SIGTERM.'),
-  METRICS_LOG_INTERVAL: seconds.default(0).describe('Seconds between log lines of totals; 0 = none.'),
-  LOG_LEVEL: z
-    .enum(['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'])
-    .default('info')
-    .describe('Least severe log lines written.'),
-  LOG_PROMPTS: z.stringbool().default(false).describe('Whether the log says the prompt and negative prompt of each job.'),
-  OTEL_EXPORTER_OTLP_ENDPOINT: httpUrl.optional().describe('OTLP endpoint that traces go to. Unset: no traces.'),
+  ...processVariables,
   ...storageVariables,
 }
 
@@ -111,20 +106,35 @@ const apiConfigSchema = z
   .superRefine(checkRedisVariables, { when: () => true })
   .superRefine(checkStorageVariables, { when: () => true })
   .transform((variables) => ({
-    ...variables,
-    PUBLIC_URL: (variables.PUBLIC_URL ?? `http://localhost:${variables.PORT}`).replace(/\/+$/, ''),
+    ...toProcessConfig(variables),
+    host: variables.HOST,
+    port: variables.PORT,
+    publicUrl: (variables.PUBLIC_URL ?? `http://localhost:${variables.PORT}`).replace(/\/+$/, ''),
+    redis: toRedisLocation(variables),
+    queuePrefix: variables.QUEUE_PREFIX,
+    storage: toStorageOptions(variables),
     /** Id of the model that a request means when it names none. */
     defaultModel: toModelId(variables.MODEL ?? variables.MODEL_PATH ?? defaultModel),
+    maxPromptLength: variables.MAX_PROMPT_LENGTH,
+    maxBodyBytes: variables.MAX_BODY_BYTES,
+    resultTtlSeconds: variables.RESULT_TTL,
+    webhookSecrets: variables.WEBHOOK_SECRETS,
+    webhookAllowInsecure: variables.WEBHOOK_ALLOW_INSECURE,
+    webhookRetryDelaysSeconds: variables.WEBHOOK_RETRY_DELAYS,
+    apiKeys: variables.API_KEYS,
+    adminKey: variables.ADMIN_KEY,
+    rateLimit: variables.RATE_LIMIT,
+    trustedProxies: variables.TRUSTED_PROXIES,
+    maxQueuedJobs: variables.MAX_QUEUED_JOBS,
+    maxQueuedJobsPerKey: variables.MAX_QUEUED_JOBS_PER_KEY,
+    corsOrigins: variables.CORS_ORIGINS,
+    preferWaitMaxSeconds: variables.PREFER_WAIT_MAX,
+    inferenceWaitSeconds: variables.INFERENCE_WAIT,
   }))
 
 export type ApiConfig = z.output<typeof apiConfigSchema>
 
 /** Throws a `ConfigError` that names every variable that is wrong. Default: this process's environment. */
-export function readConfig(env: Readonly<Record<string, string | undefined>> = process.env): ApiConfig {
+export function readConfig(env?: Environment): ApiConfig {
   return readVariables(apiConfigSchema, env)
-}
-
-/** Takes the secrets of the environment out of log lines. Default: this process's environment. */
-export function readSecretFilter(env: Readonly<Record<string, string | undefined>> = process.env): (line: string) => string {
-  return createSecretFilter(env)
 }

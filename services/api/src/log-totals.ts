@@ -3,7 +3,7 @@ import type { AppDeps } from './app-deps.ts'
 
 /** Returns what ends it. With an interval of 0 nothing is written. */
 export function logTotals({ config, logger, store }: Pick<AppDeps, 'config' | 'logger' | 'store'>): () => void {
-  if (config.METRICS_LOG_INTERVAL === 0) return () => {}
+  if (config.metricsLogIntervalMs === 0) return () => {}
   const write = async (): Promise<void> => {
     try {
       const [counters, active, queued] = await Promise.all([store.counters(), store.count('', 'running'), store.count('', 'queued')])
@@ -12,6 +12,6 @@ export function logTotals({ config, logger, store }: Pick<AppDeps, 'config' | 'l
       logger.warn({ err: error }, 'totals cannot be read')
     }
   }
-  const timer = setInterval(() => void write(), config.METRICS_LOG_INTERVAL * 1000)
+  const timer = setInterval(() => void write(), config.metricsLogIntervalMs)
   return () => clearInterval(timer)
 }

@@ -23,6 +23,6 @@ describe('API_KEYS', () => {
       expect(() => parseApiKeys(text)).toThrow(/^Expected (?!.*(good-key|short|käse))/)
     }
     expect(() => readConfig({ API_KEYS: 'short' })).toThrow(/API_KEYS: Expected 8 to 256/)
-    expect(readConfig({ API_KEYS: '' }).API_KEYS).toEqual([])
+    expect(readConfig({ API_KEYS: '' }).apiKeys).toEqual([])
   })
 })

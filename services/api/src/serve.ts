@@ -4,21 +4,12 @@
  */
 import { once } from 'node:events'
 import type { Server } from 'node:http'
-import type { AddressInfo } from 'node:net'
 import { createAdaptorServer } from '@hono/node-server'
 import type { Logger } from 'pino'
-import {
-  createJobQueues,
-  createJobStore,
-  createModelRegistry,
-  createRedis,
-  createWebhookOutbox,
-  toRedisLocation,
-  watchEnds,
-} from '@easel/job-store'
-import { createStorage, toStorageOptions } from '@easel/storage'
-import { noTracing } from '@easel/tracing'
-import type { Tracing } from '@easel/tracing'
+import { createJobQueues, createJobStore, createModelRegistry, createRedis, createWebhookOutbox, watchEnds } from '@easel/job-store'
+import { createStorage } from '@easel/storage'
+import { listen, noTracing } from '@easel/process'
+import type { Tracing } from '@easel/process'
 import { createApp } from './app.ts'
 import type { AppDeps } from './app-deps.ts'
 import type { ApiConfig } from './config.ts'
@@ -52,24 +43,19 @@ export interface RunningApi {
 export async function serveApi(options: ServeOptions): Promise<RunningApi> {
   const { config, logger, now = Date.now, delivery: deliveryOptions, tracing = noTracing } = options
   const stopping = new AbortController()
-  const deps = { ...openDeps(config, logger, now, tracing), stopping: stopping.signal }
-  const app = createApp(deps)
   const server = createAdaptorServer({
     fetch: (request, env) => app.fetch(unwrapProxied(request), env),
     // For HTTP/1.0 requests without a Host header, as health checks of load balancers send them.
     hostname: 'localhost',
   }) as Server
-  server.listen(config.PORT, config.HOST)
-  try {
-    await once(server, 'listening')
-  } catch (error) {
-    await closeDeps(deps)
-    throw error
-  }
-  if (config.API_KEYS.length === 0) logger.warn('no API_KEYS set: everyone who reaches this server may use it')
+  // Before any connection is opened, so that an address that cannot be had is all that is told.
+  const port = await listen(server, { host: config.host, port: config.port, variables: { host: 'HOST', port: 'PORT' } })
+  const deps = { ...openDeps(config, logger, now, tracing), stopping: stopping.signal }
+  const app = createApp(deps)
+  if (config.apiKeys.length === 0) logger.warn('no API_KEYS set: everyone who reaches this server may use it')
   const stopTotals = logTotals(deps)
   const background = createRedis({
-    ...toRedisLocation(config),
+    ...config.redis,
     use: 'worker',
     onError: (error) => logger.warn({ err: error }, 'redis connection'),
   })
@@ -77,14 +63,14 @@ export async function serveApi(options: ServeOptions): Promise<RunningApi> {
   const maintenance = startMaintenance(deps, { connection: background })
 
   return {
-    port: (server.address() as AddressInfo).port,
+    port,
     deps,
     async close() {
       stopTotals()
       const closed = once(server, 'close')
       server.close()
       stopping.abort()
-      const grace = setTimeout(() => server.closeAllConnections(), config.SHUTDOWN_GRACE * 1000)
+      const grace = setTimeout(() => server.closeAllConnections(), config.shutdownGraceMs)
       await Promise.all([closed, delivery.close(), maintenance.close()])
       clearTimeout(grace)
       background.disconnect()
@@ -95,10 +81,9 @@ export async function serveApi(options: ServeOptions): Promise<RunningApi> {
 
 function openDeps(config: ApiConfig, logger: Logger, now: () => number, tracing: Tracing): Omit<AppDeps, 'stopping'> {
   const onError = (error: Error): void => logger.warn({ err: error }, 'redis connection')
-  const { QUEUE_PREFIX: prefix } = config
-  const location = toRedisLocation(config)
-  const redis = createRedis({ ...location, use: 'request', onError })
-  const subscriber = createRedis({ ...location, use: 'worker', onError })
+  const { queuePrefix: prefix } = config
+  const redis = createRedis({ ...config.redis, use: 'request', onError })
+  const subscriber = createRedis({ ...config.redis, use: 'worker', onError })
   const metrics = createApiMetrics()
   const store = watchEnds(createJobStore({ redis, prefix, now }), metrics.countEnd)
   return {
@@ -109,7 +94,7 @@ function openDeps(config: ApiConfig, logger: Logger, now: () => number, tracing:
     registry: createModelRegistry({ redis, prefix, now }),
     queues: createJobQueues({ redis, prefix, onError, telemetry: tracing.telemetry }),
     outbox: createWebhookOutbox({ redis, prefix, onError, telemetry: tracing.telemetry }),
-    storage: createStorage(toStorageOptions(config)),
+    storage: createStorage(config.storage),
     follower: createJobFollower({ store, subscriber, onError: (error, about) => logger.warn({ err: error, ...about }, 'job follower') }),
     logger,
     metrics,

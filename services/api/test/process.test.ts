@@ -1,9 +1,13 @@
+import { once } from 'node:events'
+import { createServer } from 'node:net'
+import type { AddressInfo } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { afterEach, expect, test, vi } from 'vitest'
+import { afterEach, describe, expect, test, vi } from 'vitest'
 import { createModelRegistry, createRedis } from '@easel/job-store'
 import { findFreePort, startRedis } from '@easel/job-store/test/redis-server'
 import { tinyScenes } from './start-api.ts'
-import { killProcesses, startProcess, untilStatus } from './start-process.ts'
+import { killProcesses, spawnWorkerProcess, startProcess, untilStatus } from './start-process.ts'
+import type { ServiceProcess } from './start-process.ts'
 
 afterEach(killProcesses)
 
@@ -62,17 +66,46 @@ test('the first signal lets a request under way end, the second ends the process
   await redis.stop()
 })
 
-test('a wrong environment is told by name, and the process ends with 1', async () => {
-  const api = await startProcess({ RESULT_TTL: 'long', REDIS_URL: 'nowhere' })
-  expect(await api.ended).toBe(1)
-  expect(api.output()).toContain('RESULT_TTL')
-  expect(api.output()).toContain('REDIS_URL')
-})
+describe('what ends a start is one sentence that names the variable', () => {
+  const nowhere = { REDIS_URL: 'redis://127.0.0.1:9' }
+  /** Waits for the end and takes all that was said. */
+  const said = async ({ ended, output }: ServiceProcess): Promise<string[]> => {
+    expect(await ended).toBe(1)
+    return output().trim().split('\n')
+  }
 
-test('a port that is taken ends the process with 1 and says so', async () => {
-  const redis = await startRedis()
-  const api = await startProcess({ REDIS_URL: redis.url, PORT: String(redis.port) })
-  expect(await api.ended).toBe(1)
-  expect(api.output()).toContain('EADDRINUSE')
-  await redis.stop()
+  test('a wrong environment: every variable', async () => {
+    const lines = await said(await startProcess({ RESULT_TTL: 'long', REDIS_URL: 'nowhere' }))
+    expect(lines).toEqual([
+      'The api cannot start. These variables are wrong:',
+      expect.stringMatching(/^REDIS_URL: Expected a redis/),
+      expect.stringMatching(/^RESULT_TTL: /),
+    ])
+  })
+
+  test('a host that is none, as conda sets HOST', async () => {
+    const host = 'x86_64-conda-linux-gnu'
+    expect(await said(await startProcess({ ...nowhere, HOST: host }))).toEqual([
+      'The api cannot start. These variables are wrong:',
+      `HOST: Expected an address of this machine, such as 127.0.0.1 or 0.0.0.0, got ${host}`,
+    ])
+  })
+
+  test('a port that is taken, in both services', async () => {
+    const taken = createServer().listen(0)
+    await once(taken, 'listening')
+    const { port } = taken.address() as AddressInfo
+    try {
+      for (const [started, name, variable] of [
+        [await startProcess({ ...nowhere, PORT: String(port) }), 'api', 'PORT'],
+        [spawnWorkerProcess({ ...nowhere, METRICS_PORT: String(port) }), 'gpu-worker', 'METRICS_PORT'],
+      ] as const)
+        expect(await said(started)).toEqual([
+          `The ${name} cannot start. These variables are wrong:`,
+          `${variable}: Expected a free port, got ${port}, which another process listens on`,
+        ])
+    } finally {
+      taken.close()
+    }
+  })
 })

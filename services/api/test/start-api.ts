@@ -106,7 +106,7 @@ export async function startTestApi(options: StartApiOptions = {}): Promise<TestA
   })
   const connection = createRedis({ url: redis.url, use: 'worker', onError: () => {} })
   await Promise.all([waitUntilReady(connection, 5000), waitUntilReady(api.deps.redis, 5000)])
-  const worker = createTestWorker(createJobStore({ redis: connection, prefix: config.QUEUE_PREFIX }), api.deps, connection)
+  const worker = createTestWorker(createJobStore({ redis: connection, prefix: config.queuePrefix }), api.deps, connection)
   if (options.model !== null) await worker.registry.announce(options.model ?? tinyScenes)
 
   const url = `http://127.0.0.1:${port}`
@@ -150,7 +150,7 @@ export async function startTestApi(options: StartApiOptions = {}): Promise<TestA
 function createTestWorker(store: JobStore, { config, storage }: AppDeps, connection: ReturnType<typeof createRedis>): TestWorker {
   return {
     store,
-    registry: createModelRegistry({ redis: connection, prefix: config.QUEUE_PREFIX }),
+    registry: createModelRegistry({ redis: connection, prefix: config.queuePrefix }),
     async succeed(id, made = provenance) {
       const record = await store.get(id)
       if (record === undefined) throw new Error(`Expected a record of ${id}, got none`)

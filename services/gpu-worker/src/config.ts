@@ -3,8 +3,10 @@
  * environment is; nothing is read on import. Documentation and `.env.example` are generated from the descriptions.
  */
 import { z } from 'zod'
-import { defaultModel, imageMetadataLevels, readVariables } from '@easel/contract'
-import { checkRedisVariables, createSecretFilter, redisVariables, toRedisLocation } from '@easel/job-store'
+import { defaultModel, imageMetadataLevels } from '@easel/contract'
+import { checkRedisVariables, redisVariables, toRedisLocation } from '@easel/job-store'
+import { processVariables, readVariables, toProcessConfig } from '@easel/process'
+import type { Environment } from '@easel/process'
 import { checkStorageVariables, storageVariables, toStorageOptions } from '@easel/storage'
 
 const seconds = z.coerce.number().int().min(0)
@@ -64,7 +66,6 @@ export const workerVariables = {
     .describe(
       'Resident memory of the engine process in MiB. Jobs that would pass it wait; a process found past it is replaced between jobs, unless the one before needed as much. Unset: no limit.',
     ),
-  SHUTDOWN_GRACE: seconds.default(30).describe('Seconds that running jobs have to end after SIGTERM; then another worker continues them.'),
   METRICS_PORT: z.coerce
     .number()
     .int()
@@ -72,17 +73,9 @@ export const workerVariables = {
     .max(65_535)
     .optional()
     .describe('TCP port for GET /livez, /readyz and /metrics of this worker. Unset: none.'),
-  METRICS_LOG_INTERVAL: seconds.default(0).describe('Seconds between log lines of totals; 0 = none.'),
+  METRICS_HOST: z.string().min(1).optional().describe('Address that METRICS_PORT is on. Unset: all addresses of the machine.'),
   CACHE_DIR: z.string().min(1).optional().describe('Folder for measurements that outlive the process. Unset: none are kept.'),
-  LOG_LEVEL: z
-    .enum(['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'])
-    .default('info')
-    .describe('Least severe log lines written.'),
-  LOG_PROMPTS: z.stringbool().default(false).describe('Whether the log says the prompt and negative prompt of each job.'),
-  OTEL_EXPORTER_OTLP_ENDPOINT: z
-    .url({ protocol: /^https?$/, error: 'Expected an http:// or https:// URL' })
-    .optional()
-    .describe('OTLP endpoint that traces go to. Unset: no traces.'),
+  ...processVariables,
   ...storageVariables,
 }
 
@@ -91,6 +84,7 @@ const workerConfigSchema = z
   .superRefine(checkRedisVariables, { when: () => true })
   .superRefine(checkStorageVariables, { when: () => true })
   .transform((variables) => ({
+    ...toProcessConfig(variables),
     redis: toRedisLocation(variables),
     queuePrefix: variables.QUEUE_PREFIX,
     model: variables.MODEL ?? variables.MODEL_PATH ?? defaultModel,
@@ -106,24 +100,15 @@ const workerConfigSchema = z
     jobLockDurationMs: variables.JOB_LOCK_DURATION * 1000,
     engineStepTimeoutMs: variables.ENGINE_STEP_TIMEOUT * 1000,
     engineMemoryLimitBytes: variables.ENGINE_MEMORY_LIMIT === undefined ? undefined : variables.ENGINE_MEMORY_LIMIT * 2 ** 20,
-    shutdownGraceMs: variables.SHUTDOWN_GRACE * 1000,
+    metricsHost: variables.METRICS_HOST,
     metricsPort: variables.METRICS_PORT,
-    metricsLogIntervalMs: variables.METRICS_LOG_INTERVAL * 1000,
     cacheDir: variables.CACHE_DIR,
-    otlpEndpoint: variables.OTEL_EXPORTER_OTLP_ENDPOINT,
-    logLevel: variables.LOG_LEVEL,
-    logPrompts: variables.LOG_PROMPTS,
     storage: toStorageOptions(variables),
   }))
 
 export type WorkerConfig = z.output<typeof workerConfigSchema>
 
 /** Throws a `ConfigError` that names every variable that is wrong. Default: this process's environment. */
-export function readConfig(env: Readonly<Record<string, string | undefined>> = process.env): WorkerConfig {
+export function readConfig(env?: Environment): WorkerConfig {
   return readVariables(workerConfigSchema, env)
-}
-
-/** Takes the secrets of the environment out of log lines. Default: this process's environment. */
-export function readSecretFilter(env: Readonly<Record<string, string | undefined>> = process.env): (line: string) => string {
-  return createSecretFilter(env)
 }

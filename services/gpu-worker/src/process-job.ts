@@ -21,7 +21,7 @@ import type { JobError, JobErrorCode, Provenance, StoredImage, Timings } from '@
 import type { GenerateJobData, JobRecord, JobStore, WebhookOutbox } from '@easel/job-store'
 import { putWithRetry, StorageError } from '@easel/storage'
 import type { Storage } from '@easel/storage'
-import type { Tracing } from '@easel/tracing'
+import type { Tracing } from '@easel/process'
 import { decodeCheckpoint, encodeCheckpoint } from './checkpoint.ts'
 import { describeImage } from './describe-image.ts'
 import { contentTypes, encodeImage, encodePreview } from './encode-image.ts'

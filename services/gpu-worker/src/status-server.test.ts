@@ -5,7 +5,7 @@ import { startStatusServer } from './status-server.ts'
 test('the status server says whether the worker lives, whether it can take jobs, and what it counts', async () => {
   let ready = false
   const metrics = createWorkerMetrics()
-  const server = await startStatusServer(0, () => ready, metrics.registry)
+  const server = await startStatusServer({ host: '127.0.0.1', port: 0, isReady: () => ready, metrics: metrics.registry })
   try {
     const get = async (path: string) => (await fetch(`http://127.0.0.1:${server.port}${path}`)).status
     expect([await get('/livez'), await get('/readyz'), await get('/')]).toEqual([200, 503, 404])

@@ -4,7 +4,7 @@
  */
 import { once } from 'node:events'
 import { createServer } from 'node:http'
-import type { AddressInfo } from 'node:net'
+import { listen } from '@easel/process'
 import type { Registry } from 'prom-client'
 
 export interface StatusServer {
@@ -12,8 +12,17 @@ export interface StatusServer {
   close(): Promise<void>
 }
 
-/** `port` 0: a free one. */
-export async function startStatusServer(port: number, isReady: () => boolean, metrics: Registry): Promise<StatusServer> {
+export interface StatusServerOptions {
+  /** Address to listen on; undefined: all there are. */
+  host: string | undefined
+  /** 0: a free one. */
+  port: number
+  isReady: () => boolean
+  metrics: Registry
+}
+
+/** Throws a `ConfigError` when it cannot listen there. */
+export async function startStatusServer({ host, port, isReady, metrics }: StatusServerOptions): Promise<StatusServer> {
   const server = createServer((request, response) => {
     if (request.url === '/metrics') {
       metrics.metrics().then(
@@ -28,10 +37,9 @@ export async function startStatusServer(port: number, isReady: () => boolean, me
     const { status, ...body } = found ?? { status: 404 }
     response.writeHead(status, { 'content-type': 'application/json' }).end(JSON.stringify(body))
   })
-  server.listen(port)
-  await once(server, 'listening')
+  const variables = { host: 'METRICS_HOST', port: 'METRICS_PORT' }
   return {
-    port: (server.address() as AddressInfo).port,
+    port: await listen(server, { host, port, variables }),
     async close() {
       server.close()
       server.closeAllConnections()

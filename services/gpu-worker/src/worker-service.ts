@@ -15,8 +15,8 @@ import { createJobStore, createModelRegistry, createRedis, createWebhookOutbox, 
 import type { GenerateJobData } from '@easel/job-store'
 import { createStorage, StorageError } from '@easel/storage'
 import type { Storage } from '@easel/storage'
-import { noTracing } from '@easel/tracing'
-import type { Tracing } from '@easel/tracing'
+import { noTracing } from '@easel/process'
+import type { Tracing } from '@easel/process'
 import type { WorkerConfig } from './config.ts'
 import { startEngine } from './engine/engine-supervisor.ts'
 import type { EngineEvent } from './engine/engine-supervisor.ts'
@@ -76,7 +76,8 @@ export async function startWorkerService(options: WorkerServiceOptions): Promise
     if (config.metricsPort !== undefined) {
       // Of the process: a timer that fires a hundred times a second is nothing for a process that nobody looks at.
       collectDefaultMetrics({ register: metrics.registry })
-      const server = await startStatusServer(config.metricsPort, () => answersReady(), metrics.registry)
+      const { metricsHost: host, metricsPort: port } = config
+      const server = await startStatusServer({ host, port, isReady: () => answersReady(), metrics: metrics.registry })
       cleanups.push(() => server.close())
     }
     const storage = createStorage(config.storage)

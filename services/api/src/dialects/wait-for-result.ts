@@ -12,11 +12,11 @@ import { cancelJob } from '../jobs/cancel-job.ts'
 export async function waitForResult(deps: AppDeps, c: Context<AppEnv>, { id }: JobRecord): Promise<JobRecord> {
   const { follower, config, stopping } = deps
   const { signal } = c.req.raw
-  const waited = { timeoutMs: config.INFERENCE_WAIT * 1000, signal: AbortSignal.any([signal, stopping]) }
+  const waited = { timeoutMs: config.inferenceWaitSeconds * 1000, signal: AbortSignal.any([signal, stopping]) }
   const ended = await follower.waitForEnd(id, waited)
   if (ended !== undefined && isEnded(ended.status)) return ended
   if (signal.aborted) await cancelAbandoned(deps, c, id)
-  throw new ProblemError('wait_timeout', `The job ${id} did not end within ${config.INFERENCE_WAIT} seconds and goes on.`)
+  throw new ProblemError('wait_timeout', `The job ${id} did not end within ${config.inferenceWaitSeconds} seconds and goes on.`)
 }
 
 /** Cancels the job of a caller that has left. */

@@ -33,7 +33,7 @@ async function announceWorkers(count: number): Promise<void> {
 async function takeAll(count: number): Promise<string[]> {
   const taken: string[] = []
   const connection = createRedis({ url: api.redis.url, use: 'worker', onError: () => {} })
-  const options = { connection, prefix: api.deps.config.QUEUE_PREFIX, concurrency: 1 }
+  const options = { connection, prefix: api.deps.config.queuePrefix, concurrency: 1 }
   const worker = new Worker<{ id: string }>(generateQueueName('tiny-scenes'), async ({ data }) => void taken.push(data.id), options)
   worker.on('error', () => {})
   await expect.poll(() => taken.length, { timeout: 10_000 }).toBe(count)

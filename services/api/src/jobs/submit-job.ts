@@ -41,9 +41,9 @@ export async function submitJob(deps: AppDeps, request: CreateJobRequest, contex
   const { config, logger, store } = deps
 
   // 1. What can be judged without a model, so that a bad request gets the same answer with or without workers.
-  const errors = checkRequest(request, { maxPromptLength: config.MAX_PROMPT_LENGTH })
+  const errors = checkRequest(request, { maxPromptLength: config.maxPromptLength })
   if (request.webhook !== undefined) {
-    const expected = judgeWebhookUrl(request.webhook, { allowInsecure: config.WEBHOOK_ALLOW_INSECURE })
+    const expected = judgeWebhookUrl(request.webhook, { allowInsecure: config.webhookAllowInsecure })
     if (expected !== undefined) errors.push({ field: 'webhook', expected, received: describeValue(request.webhook) })
   }
   if (errors.length > 0) throw refuseFields(errors)
@@ -52,7 +52,9 @@ export async function submitJob(deps: AppDeps, request: CreateJobRequest, contex
   // A replay is another wish than the same request made anew.
   const wish = replayOf === undefined ? request : { ...request, replayOf: replayOf.id }
   const idempotency =
-    idempotencyKey === undefined ? undefined : toIdempotency(idempotencyKey, { owner, request: wish, resultTtlSeconds: config.RESULT_TTL })
+    idempotencyKey === undefined
+      ? undefined
+      : toIdempotency(idempotencyKey, { owner, request: wish, resultTtlSeconds: config.resultTtlSeconds })
 
   // 2. What the model takes, and every default.
   const model = await findModel(deps, request.model)
@@ -62,8 +64,8 @@ export async function submitJob(deps: AppDeps, request: CreateJobRequest, contex
 
   // 3. The record first, then the queue: an id in the queue always has a record.
   const created = await store.create(record, {
-    maxQueued: config.MAX_QUEUED_JOBS,
-    maxQueuedOfOwner: config.MAX_QUEUED_JOBS_PER_KEY,
+    maxQueued: config.maxQueuedJobs,
+    maxQueuedOfOwner: config.maxQueuedJobsPerKey,
     ...(idempotency !== undefined && { idempotency }),
   })
   if (created.result === 'exists') {
@@ -83,7 +85,7 @@ export async function submitJob(deps: AppDeps, request: CreateJobRequest, contex
     throw new ProblemError('queue_unavailable', undefined, { retryAfterSeconds: 5, cause: error })
   }
   const { input } = record
-  const prompts = config.LOG_PROMPTS ? { prompt: input.prompt, negative_prompt: input.negative_prompt } : {}
+  const prompts = config.logPrompts ? { prompt: input.prompt, negative_prompt: input.negative_prompt } : {}
   const line = { requestId: context.requestId, jobId: record.id, model: input.model, steps: input.num_inference_steps, ...prompts }
   logger.info(line, 'job queued')
   return { record: { ...record, ...freshState(input.num_inference_steps) }, replayed: false }

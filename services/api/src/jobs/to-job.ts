@@ -30,7 +30,7 @@ export async function toJob(deps: AppDeps, record: JobRecord): Promise<Job> {
 }
 
 async function toImage({ config, storage }: AppDeps, { key, ...rest }: StoredImage): Promise<Image> {
-  const url = toImageUrl(config.PUBLIC_URL, key)
+  const url = toImageUrl(config.publicUrl, key)
   const direct = await storage.url(key, { expiresInSeconds: directUrlSeconds })
   if (direct === undefined) return { url, ...rest }
   return { url, direct_url: direct.url, direct_url_expires_at: direct.expiresAt.toISOString(), ...rest }

@@ -212,7 +212,7 @@ test('the scheduler has every task done again and again, by one replica at a tim
   await expect.poll(async () => (await api.worker.store.get(id))?.status, { timeout: 10_000 }).toBe('failed')
   const second = await createOrphan({ expiresAt: Date.now() - 1000 })
   await expect.poll(async () => (await api.worker.store.get(second))?.status, { timeout: 10_000 }).toBe('failed')
-  const queue = new Queue(maintenanceQueueName, { connection, prefix: api.deps.config.QUEUE_PREFIX })
+  const queue = new Queue(maintenanceQueueName, { connection, prefix: api.deps.config.queuePrefix })
   const names = (await queue.getJobSchedulers()).map((scheduler) => scheduler.name)
   expect(names.toSorted((a, b) => a.localeCompare(b))).toEqual(['expire-queued', 'requeue-orphans', 'sweep-expired'])
   await queue.close()

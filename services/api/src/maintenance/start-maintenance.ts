@@ -36,7 +36,7 @@ export interface Maintenance {
 
 export function startMaintenance(deps: AppDeps, { connection, everyMs }: MaintenanceOptions): Maintenance {
   const { logger } = deps
-  const shared = { connection, prefix: deps.config.QUEUE_PREFIX, skipVersionCheck: true }
+  const shared = { connection, prefix: deps.config.queuePrefix, skipVersionCheck: true }
   const onError = (error: unknown): void => logger.warn({ err: error }, 'maintenance')
   const queue = new Queue(maintenanceQueueName, shared)
   queue.on('error', onError)

@@ -11,7 +11,7 @@ const pageSize = 200
 /** Returns how many jobs it took away. */
 export async function sweepExpired(deps: Pick<AppDeps, 'config' | 'logger' | 'now' | 'storage' | 'store'>): Promise<number> {
   const { config, logger, now, storage, store } = deps
-  const before = now() - config.RESULT_TTL * 1000
+  const before = now() - config.resultTtlSeconds * 1000
   let swept = 0
   for (;;) {
     const ids = await store.listEndedBefore(before, pageSize)

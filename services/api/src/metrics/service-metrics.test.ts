@@ -112,14 +112,14 @@ test('a worker that can take no jobs is not counted, in the list of models neith
 })
 
 test('a replica that stops hands the gauges over at once', async () => {
-  const first = await startTestApi({ env: { QUEUE_PREFIX: api.deps.config.QUEUE_PREFIX }, redis, model: null })
+  const first = await startTestApi({ env: { QUEUE_PREFIX: api.deps.config.queuePrefix }, redis, model: null })
   expect((await scrape(first)).has('webhook_queue_depth')).toBe(true)
   expect((await scrape()).has('webhook_queue_depth')).toBe(false)
   await first.close()
   expect((await scrape()).has('webhook_queue_depth')).toBe(true)
 
   // Who never had them takes them from nobody.
-  const second = await startTestApi({ env: { QUEUE_PREFIX: api.deps.config.QUEUE_PREFIX }, redis, model: null })
+  const second = await startTestApi({ env: { QUEUE_PREFIX: api.deps.config.queuePrefix }, redis, model: null })
   await second.close()
   expect(await api.deps.redis.exists(api.deps.store.keys.metricsLock)).toBe(1)
 })

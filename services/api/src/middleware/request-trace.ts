@@ -1,7 +1,7 @@
 /** Puts every request in a span, child of the caller's where the caller sent one. Probes and scrapes are not worth a trace. Runs in the api. */
 import { createMiddleware } from 'hono/factory'
 import { routePath } from 'hono/route'
-import type { Tracing } from '@easel/tracing'
+import type { Tracing } from '@easel/process'
 import type { AppEnv } from '../app-deps.ts'
 
 const untracedPaths = new Set(['/livez', '/readyz', '/metrics'])

@@ -15,7 +15,7 @@ import { adminKey } from '../middleware/admin-key.ts'
 const adminPath = '/admin/queues'
 
 export function adminRoutes({ config, logger, queues, redis, registry, stopping }: AppDeps, key: string): Hono<AppEnv> {
-  const connection = { connection: redis, prefix: config.QUEUE_PREFIX, skipVersionCheck: true }
+  const connection = { connection: redis, prefix: config.queuePrefix, skipVersionCheck: true }
   const own = [webhookQueueName, maintenanceQueueName].map((name) => new Queue(name, connection))
   for (const queue of own) queue.on('error', (error) => logger.warn({ err: error }, 'redis connection'))
   stopping.addEventListener('abort', () => {

@@ -30,7 +30,7 @@ export function healthRoutes({ config, logger, now, registry, storage }: AppDeps
     responses: { 200: { description: 'Where to go from here.', content: { 'application/json': { schema: welcomeSchema } } } },
   })
   app.openapi(welcome, (c) => {
-    const [documentation, capabilities] = [`${config.PUBLIC_URL}/openapi.json`, `${config.PUBLIC_URL}/v1/capabilities`]
+    const [documentation, capabilities] = [`${config.publicUrl}/openapi.json`, `${config.publicUrl}/v1/capabilities`]
     return c.json({ name: 'Easel', message: 'Welcome. POST a prompt to /v1/jobs.', documentation, capabilities }, 200)
   })
 

@@ -54,7 +54,7 @@ export function jobRoutes(deps: AppDeps) {
     method: 'post',
     path: '/v1/jobs',
     summary: 'Submit a job',
-    middleware: jsonBody(deps.config.MAX_BODY_BYTES),
+    middleware: jsonBody(deps.config.maxBodyBytes),
     request: {
       headers: submitHeaders,
       body: { required: true, content: { 'application/json': { schema: createJobRequestSchema } } },
@@ -158,7 +158,7 @@ async function answerSubmit(
 /** Waits for the end of the job as long as the request prefers; a client that leaves and a server that stops end the wait. */
 async function waitAsPreferred(deps: AppDeps, c: Context<AppEnv>, record: JobRecord): Promise<{ record: JobRecord; waited: boolean }> {
   c.header('Vary', 'Prefer', { append: true })
-  const seconds = parsePreferWait(c.req.header('prefer'), deps.config.PREFER_WAIT_MAX)
+  const seconds = parsePreferWait(c.req.header('prefer'), deps.config.preferWaitMaxSeconds)
   if (seconds === undefined) return { record, waited: false }
   c.header('Preference-Applied', `wait=${seconds}`)
   if (isEnded(record.status)) return { record, waited: true }

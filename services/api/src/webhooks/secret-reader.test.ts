@@ -44,8 +44,8 @@ describe('signing secrets', () => {
   })
 
   test('in the environment are whsec_ and base64 of 24 to 64 bytes, separated by commas', () => {
-    expect(readConfig({ WEBHOOK_SECRETS: `${ofBytes(24)}, ${ofBytes(64)},` }).WEBHOOK_SECRETS).toEqual([ofBytes(24), ofBytes(64)])
-    expect(readConfig({}).WEBHOOK_SECRETS).toEqual([])
+    expect(readConfig({ WEBHOOK_SECRETS: `${ofBytes(24)}, ${ofBytes(64)},` }).webhookSecrets).toEqual([ofBytes(24), ofBytes(64)])
+    expect(readConfig({}).webhookSecrets).toEqual([])
     for (const wrong of [
       ofBytes(23),
       ofBytes(65),

@@ -63,10 +63,10 @@ class DeliveryFailed extends Error {
 export function startDelivery(deps: AppDeps, options: DeliveryOptions): Delivery {
   const { config, logger, metrics, now, redis, store, tracing } = deps
   const { connection, concurrency = 64, perOrigin = 8, timeoutMs = 15_000, lookup } = options
-  const delays = config.WEBHOOK_RETRY_DELAYS
+  const delays = config.webhookRetryDelaysSeconds
   const slots = createHostSlots({ perOrigin })
   const closing = new AbortController()
-  const readSecrets = createSecretReader({ configured: config.WEBHOOK_SECRETS, redis, key: store.keys.webhookSecret, logger })
+  const readSecrets = createSecretReader({ configured: config.webhookSecrets, redis, key: store.keys.webhookSecret, logger })
 
   async function deliver(message: QueueJob<WebhookJobData>, token: string | undefined): Promise<string> {
     const { jobId, event, redelivered = false } = message.data
@@ -76,7 +76,7 @@ export function startDelivery(deps: AppDeps, options: DeliveryOptions): Delivery
     if (event === 'completed' && !isEnded(record.status)) return await putOff(message, token, endlessMs)
 
     // 1. Is it due, and wanted still?
-    const made = toMessage(event, await toJob(deps, record), now(), toRenderBody(record.dialect, config.PUBLIC_URL))
+    const made = toMessage(event, await toJob(deps, record), now(), toRenderBody(record.dialect, config.publicUrl))
     if (made === undefined) return 'nothing to tell'
     const earlier = await listAttempts(redis, store.keys, jobId)
     if (!redelivered && earlier.some((attempt) => attempt.status === 410)) return 'the receiver wants no more'
@@ -96,7 +96,7 @@ export function startDelivery(deps: AppDeps, options: DeliveryOptions): Delivery
       url: record.webhook,
       headers: { ...signMessage(secrets, { id: made.id, at, body: made.body }) },
       body: made.body,
-      allowInsecure: config.WEBHOOK_ALLOW_INSECURE,
+      allowInsecure: config.webhookAllowInsecure,
       timeoutMs,
       signal: closing.signal,
       ...(lookup === undefined ? {} : { lookup }),
@@ -140,7 +140,7 @@ export function startDelivery(deps: AppDeps, options: DeliveryOptions): Delivery
 
   const worker = new Worker<WebhookJobData, string>(webhookQueueName, deliver, {
     connection,
-    prefix: config.QUEUE_PREFIX,
+    prefix: config.queuePrefix,
     concurrency,
     // A process that ends in the middle of an attempt is no reason to give a message up.
     maxStalledCount: 1000,

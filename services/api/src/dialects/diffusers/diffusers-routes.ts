@@ -52,7 +52,7 @@ export function diffusersRoutes(deps: AppDeps): Api {
     method: 'post',
     path: '/api/diffusers/inference',
     summary: 'Make pictures and wait for them (diffusers example server)',
-    middleware: jsonBody(config.MAX_BODY_BYTES),
+    middleware: jsonBody(config.maxBodyBytes),
     request: { body: { required: true, content: { 'application/json': { schema: inferenceRequestSchema } } } },
     responses: {
       200: {
@@ -81,17 +81,17 @@ export function diffusersRoutes(deps: AppDeps): Api {
     const { owner, requestId } = c.var
     const { record } = await submitJob(deps, request, { owner, requestId })
 
-    const ended = await follower.waitForEnd(record.id, { timeoutMs: config.INFERENCE_WAIT * 1000, signal: c.req.raw.signal })
+    const ended = await follower.waitForEnd(record.id, { timeoutMs: config.inferenceWaitSeconds * 1000, signal: c.req.raw.signal })
     if (ended === undefined || !isEnded(ended.status)) {
       c.header('Location', `/v1/jobs/${record.id}`)
-      throw new ProblemError('wait_timeout', `The job ${record.id} did not end within ${config.INFERENCE_WAIT} seconds and goes on.`)
+      throw new ProblemError('wait_timeout', `The job ${record.id} did not end within ${config.inferenceWaitSeconds} seconds and goes on.`)
     }
     if (ended.status !== 'succeeded') {
       const reason = ended.error?.message ?? 'The job was canceled.'
       return sendProblem(c, new ProblemError('internal', `Error in processing: ${reason}`)) as never
     }
     const images = ended.output?.images ?? []
-    return c.json({ response: images.map((image) => toImageUrl(config.PUBLIC_URL, image.key)) }, 200)
+    return c.json({ response: images.map((image) => toImageUrl(config.publicUrl, image.key)) }, 200)
   })
 
   const status = createRoute({

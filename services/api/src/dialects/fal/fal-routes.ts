@@ -39,7 +39,7 @@ const refusals = { ...shared, 404: { description: 'No model of that name is serv
 
 export function falRoutes(deps: AppDeps): Api {
   const { config, follower, store } = deps
-  const { PUBLIC_URL: publicUrl } = config
+  const { publicUrl } = config
   const app: Api = new OpenAPIHono<AppEnv>({ defaultHook: refuseInvalid })
 
   async function submitInput(
@@ -69,7 +69,7 @@ export function falRoutes(deps: AppDeps): Api {
     path: '/fal/queue/{owner}/{name}',
     tags,
     summary: 'Submit to the queue (fal)',
-    middleware: jsonBody(config.MAX_BODY_BYTES),
+    middleware: jsonBody(config.maxBodyBytes),
     request: {
       params: modelParams,
       headers: submitHeaders,
@@ -208,7 +208,7 @@ export function falRoutes(deps: AppDeps): Api {
     path: '/fal/run/{owner}/{name}',
     tags,
     summary: 'Make pictures and wait for them (fal)',
-    middleware: jsonBody(config.MAX_BODY_BYTES),
+    middleware: jsonBody(config.maxBodyBytes),
     request: {
       params: modelParams,
       headers: submitHeaders,

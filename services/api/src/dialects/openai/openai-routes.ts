@@ -30,7 +30,7 @@ export function openAiRoutes(deps: AppDeps): Api {
     path: '/v1/images/generations',
     tags,
     summary: 'Make pictures and wait for them (OpenAI)',
-    middleware: jsonBody(config.MAX_BODY_BYTES),
+    middleware: jsonBody(config.maxBodyBytes),
     request: {
       headers: z.object({
         'idempotency-key': z.string().optional().meta({ description: 'The same key and body give the same pictures.' }),

@@ -39,7 +39,7 @@ export async function toImagesResponse(deps: AppDeps, record: JobRecord, format:
   const images = record.output?.images ?? []
   const data = images.map(async (image) => ({
     ...(format !== 'url' && { b64_json: await readBase64(deps, image) }),
-    ...(format !== 'b64_json' && { url: toImageUrl(deps.config.PUBLIC_URL, image.key) }),
+    ...(format !== 'b64_json' && { url: toImageUrl(deps.config.publicUrl, image.key) }),
   }))
   return {
     created: toUnixTime(record.completedAt ?? record.createdAt),

@@ -76,10 +76,10 @@ const modelSchema = z
 
 export function replicateRoutes(deps: AppDeps): Api {
   const { config, registry, store } = deps
-  const { PUBLIC_URL: publicUrl } = config
+  const { publicUrl } = config
   const app: Api = new OpenAPIHono<AppEnv>({ defaultHook: refuseInvalid })
   const readSecrets = createSecretReader({
-    configured: config.WEBHOOK_SECRETS,
+    configured: config.webhookSecrets,
     redis: deps.redis,
     key: store.keys.webhookSecret,
     logger: deps.logger,
@@ -93,7 +93,7 @@ export function replicateRoutes(deps: AppDeps): Api {
   ): Promise<{ prediction: Prediction; status: 201 | 202 }> {
     const request = toRequest(body, { model, cancelAfter: c.req.header('cancel-after') })
     const record = await submitThrough(deps, c, request, { dialect: 'replicate', rename: toInputField })
-    const seconds = parsePreferWait(c.req.header('prefer'), config.PREFER_WAIT_MAX)
+    const seconds = parsePreferWait(c.req.header('prefer'), config.preferWaitMaxSeconds)
     if (seconds === undefined) return { prediction: toPrediction(await toJob(deps, record), { publicUrl }), status: 201 }
     const signal = AbortSignal.any([c.req.raw.signal, deps.stopping])
     const ended = await deps.follower.waitForEnd(record.id, { timeoutMs: seconds * 1000, signal })
@@ -107,7 +107,7 @@ export function replicateRoutes(deps: AppDeps): Api {
     path: '/v1/predictions',
     tags,
     summary: 'Create a prediction (Replicate)',
-    middleware: jsonBody(config.MAX_BODY_BYTES),
+    middleware: jsonBody(config.maxBodyBytes),
     request: { headers: createHeaders, body: { required: true, content: { 'application/json': { schema: versionedRequestSchema } } } },
     responses: { ...createdResponses, ...refusals },
   })
@@ -122,7 +122,7 @@ export function replicateRoutes(deps: AppDeps): Api {
     path: '/v1/models/{owner}/{name}/predictions',
     tags,
     summary: 'Create a prediction of a model (Replicate)',
-    middleware: jsonBody(config.MAX_BODY_BYTES),
+    middleware: jsonBody(config.maxBodyBytes),
     request: {
       headers: createHeaders,
       params: modelParams,
@@ -235,7 +235,7 @@ export function replicateRoutes(deps: AppDeps): Api {
     },
   })
   app.openapi(getSecret, async (c) => {
-    if (config.API_KEYS.length === 0) {
+    if (config.apiKeys.length === 0) {
       throw new ProblemError(
         'not_found',
         'The secret is told only where API_KEYS are set. Whoever runs this server finds it in WEBHOOK_SECRETS or the log.',

@@ -1,11 +1,11 @@
 /**
- * Takes the secrets of the environment out of what is logged, wherever they got in: a server may quote what it was sent, as Redis does with
- * the arguments of a command that it does not know, and a library may write a URL with its password. Log lines are put together field by
- * field and name no secret; this stands behind that. Runs in both services.
+ * Takes the secrets of the environment out of what is logged, however they got there: a server may quote what it was sent, as Redis does
+ * with the arguments of a command that it does not know, and a library may write a URL with its password. Log lines are put together field
+ * by field and name no secret; this is the second line of defence. Runs in both services.
  */
-import { splitList } from './redis.ts'
+import type { Environment } from './config.ts'
 
-/** What of a variable nobody may read. The same list in both services: one environment file often serves them together. */
+/** The part of each variable that nobody may read. Both services know all of them, because one environment file often serves both. */
 const secretsOf: Record<string, (value: string) => string[]> = {
   REDIS_URL: (urls) => splitList(urls).flatMap(toPasswords),
   REDIS_SENTINEL_PASSWORD: (value) => [value],
@@ -14,6 +14,7 @@ const secretsOf: Record<string, (value: string) => string[]> = {
   AWS_SESSION_TOKEN: (value) => [value],
   API_KEYS: (keys) => splitList(keys).map((entry) => entry.slice(entry.indexOf(':') + 1)),
   ADMIN_KEY: (value) => [value],
+  HF_TOKEN: (value) => [value],
   WEBHOOK_SECRETS: splitList,
   OTEL_EXPORTER_OTLP_HEADERS: (headers) => splitList(headers).map((header) => header.slice(header.indexOf('=') + 1)),
 }
@@ -21,13 +22,18 @@ const secretsOf: Record<string, (value: string) => string[]> = {
 const minLength = 8
 const hidden = '[secret]'
 
-/** A function for pino's `hooks.streamWrite`: gives the line, which is JSON, without the secrets of this environment. */
-export function createSecretFilter(env: Readonly<Record<string, string | undefined>>): (line: string) => string {
+/** Gives a line without the secrets of this environment, as they are and as JSON writes them. */
+export function createSecretFilter(env: Environment): (line: string) => string {
   const found = Object.entries(secretsOf).flatMap(([name, toSecrets]) => toSecrets(env[name]?.trim() ?? ''))
   // The longest first: one may be part of another.
   const secrets = [...new Set(found)].filter(({ length }) => length >= minLength).toSorted((a, b) => b.length - a.length)
-  const written = secrets.map((secret) => JSON.stringify(secret).slice(1, -1))
+  const written = secrets.flatMap((secret) => [JSON.stringify(secret).slice(1, -1), secret])
   return (line) => written.reduce((text, secret) => text.replaceAll(secret, hidden), line)
+}
+
+/** The parts of a list written with commas. */
+function splitList(text: string): string[] {
+  return text.split(',').flatMap((part) => (part.trim() === '' ? [] : [part.trim()]))
 }
 
 /** The password of a URL as it is written there and as it is meant. */

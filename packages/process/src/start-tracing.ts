@@ -12,7 +12,7 @@ import { resourceFromAttributes } from '@opentelemetry/resources'
 import { BatchSpanProcessor, ParentBasedSampler, SamplingDecision, TracerProvider } from '@opentelemetry/sdk-trace'
 import type { Sampler } from '@opentelemetry/sdk-trace'
 import { BullMQOtel } from 'bullmq-otel'
-import type { Tracing } from './index.ts'
+import type { Tracing } from './tracing.ts'
 
 export interface TracingOptions {
   /** Base URL of an OTLP/HTTP receiver, such as http://localhost:4318. */

@@ -1,0 +1,7 @@
+export { ConfigError, type Environment, type ProcessConfig, processVariables, readVariables, toProcessConfig } from './config.ts'
+export { createLogger } from './create-logger.ts'
+export { listen } from './listen.ts'
+export { OutageLog } from './outage-log.ts'
+export { runService } from './run-service.ts'
+export { settle } from './settle.ts'
+export * from './tracing.ts'

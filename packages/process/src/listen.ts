@@ -1,0 +1,41 @@
+/** Listening on a port that the operator chose: what is wrong with the choice is told by the names of its variables. */
+import { once } from 'node:events'
+import type { Server } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import { ConfigError } from './config.ts'
+
+export interface ListenOptions {
+  /** Undefined: all addresses of the machine. */
+  host: string | undefined
+  /** 0: a free one. */
+  port: number
+  /** Names of the variables that `host` and `port` come from. */
+  variables: { host: string; port: string }
+}
+
+/** Resolves to the port. Throws a `ConfigError` when the system refuses host or port. */
+export async function listen(server: Server, { host, port, variables }: ListenOptions): Promise<number> {
+  server.listen(port, host)
+  try {
+    await once(server, 'listening')
+  } catch (error) {
+    throw toConfigError(error as NodeJS.ErrnoException, { host, port, variables })
+  }
+  return (server.address() as AddressInfo).port
+}
+
+function toConfigError(error: NodeJS.ErrnoException, { host, port, variables }: ListenOptions): Error {
+  switch (error.code) {
+    case 'EADDRINUSE':
+      return new ConfigError(`${variables.port}: Expected a free port, got ${port}, which another process listens on`)
+    case 'EACCES':
+      return new ConfigError(`${variables.port}: Expected a port that this user may listen on, got ${port}`)
+    case 'EADDRNOTAVAIL':
+    case 'ENOTFOUND':
+    case 'EAI_AGAIN':
+    case 'EINVAL':
+      return new ConfigError(`${variables.host}: Expected an address of this machine, such as 127.0.0.1 or 0.0.0.0, got ${host}`)
+    default:
+      return error
+  }
+}

@@ -1,0 +1,109 @@
+/**
+ * The life of a service's process: configuration, log, traces, signals, exit code.
+ *
+ * What ends a start is told once, as a sentence on stderr, and the process ends with 1. The first SIGTERM or SIGINT ends it in order, and
+ * within its grace and a few seconds whatever is away; the second ends it at once. Knows nothing about what the service does.
+ */
+import type { Logger } from 'pino'
+import { ConfigError, readEnvironment } from './config.ts'
+import type { ProcessConfig } from './config.ts'
+import { createLogger } from './create-logger.ts'
+import { createSecretFilter } from './secret-filter.ts'
+import { noTracing } from './tracing.ts'
+import type { Tracing } from './tracing.ts'
+
+export interface ServiceDefinition<Config extends ProcessConfig> {
+  /** In log lines and sentences; in traces with `easel-` before it. */
+  name: string
+  /** Throws a `ConfigError`. */
+  readConfig: () => Config
+  start: (context: ServiceContext<Config>) => Promise<Closable>
+}
+
+export interface ServiceContext<Config> {
+  config: Config
+  logger: Logger
+  tracing: Tracing
+}
+
+export interface Closable {
+  /** Ends what is under way within the grace, then lets go of everything. */
+  close(): Promise<void>
+}
+
+/** What letting go may take after the grace. Milliseconds. */
+const lettingGoMs = 4500
+
+export async function runService<Config extends ProcessConfig>(definition: ServiceDefinition<Config>): Promise<void> {
+  const { name } = definition
+  const fail = (error: unknown): never => {
+    process.stderr.write(createSecretFilter(readEnvironment())(`The ${name} cannot start. ${toSentence(error)}\n`))
+    return process.exit(1)
+  }
+  let config: Config
+  try {
+    config = definition.readConfig()
+  } catch (error) {
+    return fail(error)
+  }
+  const logger = await createLogger({ service: name, level: config.logLevel })
+  process.on('uncaughtException', (error) => {
+    logger.fatal({ err: error }, `${name} failed`)
+    process.exit(1)
+  })
+  const closeInOrder = endOnSignals(name, logger, config)
+  try {
+    const tracing = await openTracing(name, config)
+    closeInOrder(await definition.start({ config, logger, tracing }), tracing)
+  } catch (error) {
+    logger.debug({ err: error }, `${name} cannot start`)
+    fail(error)
+  }
+}
+
+/** Gives the function that says what there is to close. Before that there is nothing to bring to an end, and a signal ends the process. */
+function endOnSignals(name: string, logger: Logger, { shutdownGraceMs }: ProcessConfig): (service: Closable, tracing: Tracing) => void {
+  let close: (() => Promise<void>) | undefined
+  let stopping = false
+  const onSignal = (signal: NodeJS.Signals): void => {
+    if (stopping || close === undefined) {
+      logger.info({ signal }, `${name} ends at once`)
+      process.exit(stopping ? 1 : 0)
+    }
+    stopping = true
+    logger.info({ signal, graceMs: shutdownGraceMs }, `${name} stops; a second signal ends it at once`)
+    setTimeout(() => {
+      logger.error(`${name} could not stop in order`)
+      process.exit(1)
+    }, shutdownGraceMs + lettingGoMs).unref()
+    close().then(
+      () => {
+        logger.info(`${name} stopped`)
+        process.exit(0)
+      },
+      (error: unknown) => {
+        logger.error({ err: error }, `${name} stopped with an error`)
+        process.exit(1)
+      },
+    )
+  }
+  process.on('SIGTERM', onSignal)
+  process.on('SIGINT', onSignal)
+  return (service, tracing) => {
+    close = async () => {
+      await service.close()
+      await tracing.close()
+    }
+  }
+}
+
+async function openTracing(name: string, { otlpEndpoint: endpoint }: ProcessConfig): Promise<Tracing> {
+  if (endpoint === undefined) return noTracing
+  const { startTracing } = await import('./start-tracing.ts')
+  return startTracing({ endpoint, service: `easel-${name}` })
+}
+
+function toSentence(error: unknown): string {
+  if (error instanceof ConfigError) return `These variables are wrong:\n${error.message}`
+  return error instanceof Error ? error.message : String(error)
+}
