@@ -25,17 +25,11 @@ export async function listen(server: Server, { host, port, variables }: ListenOp
 }
 
 function toConfigError(error: NodeJS.ErrnoException, { host, port, variables }: ListenOptions): Error {
-  switch (error.code) {
-    case 'EADDRINUSE':
-      return new ConfigError(`${variables.port}: Expected a free port, got ${port}, which another process listens on`)
-    case 'EACCES':
-      return new ConfigError(`${variables.port}: Expected a port that this user may listen on, got ${port}`)
-    case 'EADDRNOTAVAIL':
-    case 'ENOTFOUND':
-    case 'EAI_AGAIN':
-    case 'EINVAL':
-      return new ConfigError(`${variables.host}: Expected an address of this machine, such as 127.0.0.1 or 0.0.0.0, got ${host}`)
-    default:
-      return error
-  }
+  const { code = '' } = error
+  if (code === 'EADDRINUSE')
+    return new ConfigError(`${variables.port}: Expected a free port, got ${port}, which another process listens on`)
+  if (code === 'EACCES') return new ConfigError(`${variables.port}: Expected a port that this user may listen on, got ${port}`)
+  if (['EADDRNOTAVAIL', 'ENOTFOUND', 'EAI_AGAIN', 'EINVAL'].includes(code))
+    return new ConfigError(`${variables.host}: Expected an address of this machine, such as 127.0.0.1 or 0.0.0.0, got ${host}`)
+  return error
 }

@@ -12,7 +12,7 @@ import { createSecretFilter } from './secret-filter.ts'
 import { noTracing } from './tracing.ts'
 import type { Tracing } from './tracing.ts'
 
-export interface ServiceDefinition<Config extends ProcessConfig> {
+interface ServiceDefinition<Config extends ProcessConfig> {
   /** In log lines and sentences; in traces with `easel-` before it. */
   name: string
   /** Throws a `ConfigError`. */
@@ -20,13 +20,13 @@ export interface ServiceDefinition<Config extends ProcessConfig> {
   start: (context: ServiceContext<Config>) => Promise<Closable>
 }
 
-export interface ServiceContext<Config> {
+interface ServiceContext<Config> {
   config: Config
   logger: Logger
   tracing: Tracing
 }
 
-export interface Closable {
+interface Closable {
   /** Ends what is under way within the grace, then lets go of everything. */
   close(): Promise<void>
 }
