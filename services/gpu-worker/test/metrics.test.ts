@@ -39,7 +39,7 @@ test('a worker tells its jobs by outcome, their phases, every step with its rows
   expect(metrics.get('easel_jobs_total{status="failed",code="internal"}')).toBe(1)
   expect(metrics.get('easel_jobs_total{status="canceled",code=""}')).toBe(1)
   expect(metrics.get('easel_job_wait_seconds_count')).toBe(4)
-  for (const phase of ['encode', 'decode', 'upload']) expect(metrics.get(`${phase}_duration_seconds_count`)).toBe(2)
+  for (const phase of ['encode', 'decode', 'upload']) expect(metrics.get(`easel_${phase}_duration_seconds_count`)).toBe(2)
   const steps = metrics.get('easel_step_duration_seconds_count') ?? 0
   expect(steps).toBeGreaterThanOrEqual(10)
   expect(metrics.get('easel_batch_rows_count')).toBe(steps)
