@@ -13,7 +13,7 @@ import { parseAllDocuments } from 'yaml'
 import { z } from 'zod'
 import { apiVariables } from '../../services/api/src/config.ts'
 import { workerVariables } from '../../services/gpu-worker/src/config.ts'
-import { deniedAddresses } from '../../services/api/src/webhooks/judge-webhook-url.ts'
+import { deniedRanges } from '../../services/api/src/webhooks/judge-webhook-url.ts'
 
 const folder = join(import.meta.dirname, '../kubernetes')
 
@@ -241,7 +241,7 @@ describe('webhooks', () => {
   const ruleSchema = z.object({ to: z.array(z.object({ ipBlock: ipBlockSchema.optional() })), ports: z.array(z.looseObject({})) })
   const { egress } = z.object({ egress: z.array(ruleSchema) }).parse(find('NetworkPolicy', 'api').content['spec'])
   const blocks = egress.flatMap(({ to }) => to.flatMap(({ ipBlock }) => (ipBlock === undefined ? [] : [ipBlock])))
-  const denied = [...deniedAddresses.map((address) => `${address}/32`), '10.0.0.0/8', '172.16.0.0/12', '192.168.0.0/16', '127.0.0.0/8']
+  const denied = [...deniedRanges, '10.0.0.0/8', '172.16.0.0/12', '192.168.0.0/16', '127.0.0.0/8']
 
   it.each([...denied, '169.254.0.0/16', '100.64.0.0/10', 'fc00::/7', 'fe80::/10'])('cannot reach %s', (range) => {
     expect(blocks.flatMap(({ except }) => except)).toContain(range)

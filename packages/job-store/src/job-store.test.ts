@@ -35,6 +35,24 @@ async function created(over: Partial<NewJobRecord> = {}): Promise<string> {
 }
 
 describe('job store', () => {
+  test('gives the jobs of one owner to another, in whatever state they are, and can do so again', async () => {
+    const owner = '0123456789abcdef'
+    const [queued, ended] = [await created({ owner }), await created({ owner })]
+    await store.requestCancel(ended)
+    const other = await created({ owner: 'bob' })
+    expect(await store.adopt(owner, 'alice')).toBe(2)
+    const idsOf = async (of: string, status?: 'queued' | 'canceled'): Promise<string[]> =>
+      (await store.list(of, { limit: 10, ...(status !== undefined && { status }) })).map(({ id }) => id)
+    expect(await idsOf('alice')).toEqual([ended, queued])
+    expect([await idsOf('alice', 'queued'), await idsOf('alice', 'canceled')]).toEqual([[queued], [ended]])
+    expect([await idsOf(owner), await idsOf(owner, 'queued'), await idsOf(owner, 'canceled')]).toEqual([[], [], []])
+    expect((await store.get(queued))?.owner).toBe('alice')
+    expect(await store.adopt(owner, 'alice')).toBe(0)
+    expect(await idsOf('bob')).toEqual([other])
+    await store.delete(queued)
+    expect([await idsOf('alice', 'queued'), await idsOf('alice')]).toEqual([[], [ended]])
+  })
+
   test('a record comes back as it was written', async () => {
     const job = newJob({
       webhook: 'https://example.com/a',

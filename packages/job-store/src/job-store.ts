@@ -61,6 +61,8 @@ export interface JobStore {
   /** Newest first, before the cursor (a job id). `owner` '' = everyone's. */
   list(owner: string, options: { status?: JobStatus; before?: string; limit: number }): Promise<JobRecord[]>
   count(owner: string, status: JobStatus): Promise<number>
+  /** Gives all jobs of one owner to another; returns how many there were. May be repeated. */
+  adopt(from: string, to: string): Promise<number>
   /** Ids of jobs that ended before the instant (ms), oldest first. */
   listEndedBefore(instantMs: number, limit: number): Promise<string[]>
   /** Ids of jobs of one status that were made before the instant (ms), oldest first, after a cursor (a job id). */
@@ -77,6 +79,9 @@ export interface JobStore {
   increment(counter: string, by?: number): Promise<void>
   counters(): Promise<Record<string, number>>
 }
+
+/** Jobs that change their owner in one round trip. */
+const adoptedAtOnce = 200
 
 export function createJobStore({ redis, prefix, now = Date.now }: JobStoreOptions): JobStore {
   const keys = createKeys(prefix)
@@ -174,6 +179,16 @@ export function createJobStore({ redis, prefix, now = Date.now }: JobStoreOption
 
     async count(owner, status) {
       return await redis.zcard(keys.index(owner, status))
+    },
+
+    async adopt(from, to) {
+      let adopted = 0
+      for (;;) {
+        const ids = await redis.zrange(keys.index(from), 0, String(adoptedAtOnce - 1))
+        const results = await Promise.all(ids.map((id) => run('easelAdopt', id, from, to)))
+        adopted += results.filter((result) => result === 1).length
+        if (ids.length < adoptedAtOnce) return adopted
+      }
     },
 
     async listEndedBefore(instantMs, limit) {

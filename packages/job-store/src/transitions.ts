@@ -149,6 +149,17 @@ if not expires or tonumber(now) <= tonumber(expires) then return 0 end
 finish('queued', 'failed', ARGV[4])
 return 1`,
 
+  // ARGV[4] its owner until now, [5] its owner from now on.
+  easelAdopt: `${preamble}
+local from, to = prefix .. ':index:' .. ARGV[4], prefix .. ':index:' .. ARGV[5]
+redis.call('ZREM', from, id)
+local owner, status = unpack(redis.call('HMGET', record, 'owner', 'status'))
+if owner ~= ARGV[4] then return 0 end
+redis.call('HSET', record, 'owner', ARGV[5])
+redis.call('ZADD', to, 0, id)
+if redis.call('ZREM', from .. ':' .. status, id) == 1 then redis.call('ZADD', to .. ':' .. status, 0, id) end
+return 1`,
+
   // Takes every trace of a job away. An idempotency key may have run out and belong to another job by now.
   easelDelete: `${preamble}
 local owner = redis.call('HGET', record, 'owner')

@@ -8,6 +8,7 @@ import type { Logger } from 'pino'
 import type { JobQueues, JobStore, ModelRegistry, RedisConnection, WebhookOutbox } from '@easel/job-store'
 import type { Storage } from '@easel/storage'
 import type { Tracing } from '@easel/process'
+import type { ApiKeyRing } from './api-key-ring.ts'
 import type { ApiConfig } from './config.ts'
 import type { JobFollower } from './events/job-follower.ts'
 import type { ApiMetrics } from './metrics/api-metrics.ts'
@@ -15,6 +16,7 @@ import type { ApiMetrics } from './metrics/api-metrics.ts'
 /** Everything the routes need from outside; opened and closed by whoever calls `createApp`. */
 export interface AppDeps {
   config: ApiConfig
+  apiKeys: ApiKeyRing
   /** Connection whose commands fail fast while Redis is away. */
   redis: RedisConnection
   /** Connection for pub/sub only; waits for Redis. */
@@ -39,7 +41,7 @@ export interface AppEnv {
   Bindings: HttpBindings
   Variables: {
     requestId: string
-    /** Whose jobs the request may see: hash of its API key, or `public`. */
+    /** Whose jobs the request may see: the owner of its API key, or `public`. */
     owner: string
     /** Carries the request id. */
     logger: Logger

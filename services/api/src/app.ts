@@ -19,6 +19,7 @@ import { rateLimit } from './middleware/rate-limit.ts'
 import { requestLog } from './middleware/request-log.ts'
 import { requestMetrics } from './middleware/request-metrics.ts'
 import { requestTrace } from './middleware/request-trace.ts'
+import { createWrongKeyCounter } from './middleware/wrong-keys.ts'
 import { adminRoutes } from './routes/admin.ts'
 import { capabilitiesRoutes } from './routes/capabilities.ts'
 import { eventRoutes } from './routes/events.ts'
@@ -46,7 +47,8 @@ export function createApp(deps: AppDeps, { eventHeartbeatMs }: AppOptions = {}):
   app.use(requestMetrics(deps.metrics))
   app.use(requestTrace(deps.tracing))
   app.use(corsWhereAsked(config.corsOrigins))
-  app.use(apiKeys(config.apiKeys))
+  const countWrongKey = createWrongKeyCounter(deps)
+  app.use(apiKeys(deps.apiKeys, countWrongKey))
   if (config.rateLimit !== undefined) {
     const { rateLimit: limit, queuePrefix: prefix, trustedProxies } = config
     app.use(rateLimit({ redis: deps.redis, prefix, limit, trustedProxies }))
@@ -57,7 +59,7 @@ export function createApp(deps: AppDeps, { eventHeartbeatMs }: AppOptions = {}):
   app.route('/', pageRoutes(deps))
   app.route('/', healthRoutes(deps))
   app.route('/', metricsRoutes(deps))
-  if (config.adminKey !== undefined) app.route('/', adminRoutes(deps, config.adminKey))
+  if (config.adminKey !== undefined) app.route('/', adminRoutes(deps, config.adminKey, countWrongKey))
   app.route('/', capabilitiesRoutes(deps))
   app.route('/', jobRoutes(deps))
   app.route('/', jobListRoutes(deps))
@@ -81,7 +83,7 @@ export function createApp(deps: AppDeps, { eventHeartbeatMs }: AppOptions = {}):
         license: { name: 'Apache-2.0', url: 'https://www.apache.org/licenses/LICENSE-2.0' },
       },
       servers: [{ url: config.publicUrl }],
-      ...(config.apiKeys.length > 0 && { security: [{ bearer: [] }, { header: [] }] }),
+      ...(deps.apiKeys.keys.length > 0 && { security: [{ bearer: [] }, { header: [] }] }),
     })
     return c.json(describeApi(document))
   })

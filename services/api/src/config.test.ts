@@ -37,6 +37,29 @@ describe('the environment', () => {
     expect(readConfig({ PORT: '9000' }).publicUrl).toBe('http://localhost:9000')
   })
 
+  test('gives origins as browsers send them, and refuses what could never match', () => {
+    const written = 'https://A.example/, HTTPS://b.example:443,http://c.example:8080,https://a.example,https://b\u00fccher.example'
+    expect(readConfig({ CORS_ORIGINS: written }).corsOrigins).toEqual([
+      'https://a.example',
+      'https://b.example',
+      'http://c.example:8080',
+      'https://xn--bcher-kva.example',
+    ])
+    for (const wrong of [
+      'a.example',
+      'https://*.a.example',
+      'https://a.example/app',
+      'https://a.example?x',
+      'ftp://a.example',
+      'null',
+      '//a.example',
+      'localhost:3000',
+    ]) {
+      expect(() => readConfig({ CORS_ORIGINS: `https://ok.example,${wrong}` })).toThrow(`got ${wrong}`)
+      expect(() => readConfig({ CORS_ORIGINS: wrong })).toThrow(/^CORS_ORIGINS: Expected/)
+    }
+  })
+
   test('MODEL and MODEL_PATH are one variable with two names', () => {
     expect(readConfig({ MODEL: '/models/tiny-scenes/' }).defaultModel).toBe('tiny-scenes')
     expect(readConfig({ MODEL_PATH: 'stabilityai/stable-diffusion-3.5-medium' }).defaultModel).toBe(

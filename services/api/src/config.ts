@@ -9,6 +9,7 @@ import { processVariables, readVariables, toProcessConfig } from '@easel/process
 import type { Environment } from '@easel/process'
 import { checkStorageVariables, storageVariables, toStorageOptions } from '@easel/storage'
 import { parseApiKeys } from './parse-api-keys.ts'
+import { parseCorsOrigins } from './parse-cors-origins.ts'
 import { parseRateLimit } from './parse-rate-limit.ts'
 import { defaultRetryDelays } from './webhooks/retry-delay.ts'
 import { isWebhookSecret } from './webhooks/secret-reader.ts'
@@ -16,8 +17,8 @@ import { isWebhookSecret } from './webhooks/secret-reader.ts'
 const count = z.coerce.number().int().min(0)
 const seconds = z.coerce.number().int().min(0)
 /** A variable with a notation of its own; what `parse` throws is told to the operator. */
-function parsedBy<T>(parse: (text: string) => T) {
-  return z.string().transform((text, context) => {
+function parsedBy<T>(parse: (text: string) => T, text: z.ZodDefault<z.ZodString> | z.ZodString = z.string()) {
+  return text.transform((text, context) => {
     try {
       return parse(text)
     } catch (error) {
@@ -65,8 +66,13 @@ export const apiVariables = {
   API_KEYS: parsedBy(parseApiKeys)
     .default([])
     .describe(
-      'Keys that requests must carry, `name:key` or `key`, separated by commas; 8 to 256 characters each. Unset: no key is needed.',
+      'Keys that requests must carry, `key`, `name:key` or `name*weight:key`, separated by commas; 8 to 256 characters each. Keys of one name have the same jobs. Unset, and no API_KEYS_FILE: no key is needed.',
     ),
+  API_KEYS_FILE: z
+    .string()
+    .min(1)
+    .optional()
+    .describe('File with further keys in the form of API_KEYS, one a line or separated by commas. Read at start and again at SIGHUP.'),
   ADMIN_KEY: z
     .string()
     .regex(/^[\x21-\x7e]{16,256}$/, 'Expected 16 to 256 visible ASCII characters')
@@ -80,14 +86,12 @@ export const apiVariables = {
   TRUSTED_PROXIES: count
     .max(10)
     .default(0)
-    .describe('Proxies in front of the api that each add to X-Forwarded-For, 0 to 10; 0 = the header is not believed.'),
+    .describe('Proxies in front of the api that each add to X-Forwarded-For, or to Forwarded, 0 to 10; 0 = no such header is believed.'),
   MAX_QUEUED_JOBS: count.default(10_000).describe('Most jobs that may wait; 0 = no limit.'),
   MAX_QUEUED_JOBS_PER_KEY: count.default(0).describe('Most jobs that may wait of one API key; 0 = no limit.'),
-  CORS_ORIGINS: z
-    .string()
-    .default('*')
-    .transform((text) => text.split(',').map((part) => part.trim()))
-    .describe('Origins whose pages may call the api, separated by commas; * = all.'),
+  CORS_ORIGINS: parsedBy(parseCorsOrigins, z.string().default('*')).describe(
+    'Origins whose pages may call the api, such as https://app.example.com, separated by commas; * = all.',
+  ),
   PREFER_WAIT_MAX: seconds
     .max(3600)
     .default(60)
@@ -97,6 +101,11 @@ export const apiVariables = {
     .max(3600)
     .default(480)
     .describe('Longest wait of requests that answer with the pictures (diffusers, OpenAI, fal.run), in seconds.'),
+  KEEP_ALIVE_TIMEOUT: seconds
+    .min(1)
+    .max(3600)
+    .default(75)
+    .describe('Seconds that an idle connection of a client stays open, 1 to 3600; longer than balancers in front keep theirs.'),
   ...processVariables,
   ...storageVariables,
 }
@@ -122,12 +131,14 @@ const apiConfigSchema = z
     webhookAllowInsecure: variables.WEBHOOK_ALLOW_INSECURE,
     webhookRetryDelaysSeconds: variables.WEBHOOK_RETRY_DELAYS,
     apiKeys: variables.API_KEYS,
+    apiKeysFile: variables.API_KEYS_FILE,
     adminKey: variables.ADMIN_KEY,
     rateLimit: variables.RATE_LIMIT,
     trustedProxies: variables.TRUSTED_PROXIES,
     maxQueuedJobs: variables.MAX_QUEUED_JOBS,
     maxQueuedJobsPerKey: variables.MAX_QUEUED_JOBS_PER_KEY,
     corsOrigins: variables.CORS_ORIGINS,
+    keepAliveTimeoutMs: variables.KEEP_ALIVE_TIMEOUT * 1000,
     preferWaitMaxSeconds: variables.PREFER_WAIT_MAX,
     inferenceWaitSeconds: variables.INFERENCE_WAIT,
   }))

@@ -10,6 +10,16 @@ await runService({
     const api = await serveApi({ config, logger, tracing })
     const where = { url: config.publicUrl, host: config.host, port: api.port, defaultModel: config.defaultModel }
     logger.info({ ...where, ms: Math.round(performance.now()) }, 'api listens')
+    const rereadKeys = (): void => {
+      try {
+        api.deps.apiKeys.reload()
+        logger.info({ keys: api.deps.apiKeys.keys.length }, 'API keys read again')
+      } catch (error) {
+        logger.error({ err: error }, 'API keys stay as they are')
+      }
+    }
+    // Without a file a SIGHUP means what it always means: the terminal has gone.
+    if (config.apiKeysFile !== undefined) process.on('SIGHUP', rereadKeys)
     return api
   },
 })

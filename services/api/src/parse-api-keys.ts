@@ -1,24 +1,46 @@
 /**
- * What `API_KEYS` means. Invariant: a key is kept as its SHA-256 only, and no error shows one. Imports nothing of the service, so that the
- * configuration and the middleware can both use it.
+ * What `API_KEYS` and the file of `API_KEYS_FILE` mean. Invariant: a key is kept as its SHA-256 only, and no error shows one. Imports
+ * nothing of the service, so that the configuration and the middleware can both use it.
  */
 import { createHash } from 'node:crypto'
 
 export interface ApiKey {
-  /** How logs call the key; the first characters of its hash when it was given no name. */
-  name: string
   /** SHA-256 of the key, 32 bytes. */
   hash: Buffer
-  /** First 16 hex digits of the hash: owner of the jobs made with the key. */
+  /** Owner of the jobs made with the key, and how logs call it: its name, or the first 16 hex digits of its hash when it has none. */
   owner: string
+  /** Owner of the jobs that an Easel which knew no names as owners made with the key; the same as `owner` when it has no name. */
+  formerOwner: string
+  /** Share of its owner when several have jobs waiting, above 0. Default: 1. */
+  weight: number
 }
 
-/** Parses `API_KEYS`: `name:key` or `key`, separated by commas. Errors name an entry by its place, never by its text. */
+/** Jobs made while no keys are set belong to this owner. */
+export const publicOwner = 'public'
+
+const largestWeight = 1000
+
+/** Parses `key`, `name:key` or `name*weight:key`, separated by commas. Errors name an entry by its place, never by its text. */
 export function parseApiKeys(text: string): ApiKey[] {
   const keys = text.split(',').map((entry, i) => parseApiKey(entry.trim(), i + 1))
-  if (new Set(keys.map((key) => key.owner)).size !== keys.length) throw new Error('Expected every key once, got one twice')
-  if (new Set(keys.map((key) => key.name)).size !== keys.length) throw new Error('Expected every name once, got one twice')
+  checkApiKeys(keys)
   return keys
+}
+
+/** Parses a file of keys: the same entries, one a line or separated by commas; lines that begin with `#` say nothing. */
+export function parseApiKeysFile(text: string): ApiKey[] {
+  const entries = text.split('\n').flatMap((line) => (/^\s*(#|$)/.test(line) ? [] : line.trim().replace(/,$/, '')))
+  if (entries.length === 0) throw new Error('Expected at least one key, got none')
+  return parseApiKeys(entries.join(','))
+}
+
+/** Throws when a key is there twice or the keys of one name have different weights. */
+export function checkApiKeys(keys: readonly ApiKey[]): void {
+  if (new Set(keys.map(({ hash }) => hash.toString('hex'))).size !== keys.length) throw new Error('Expected every key once, got one twice')
+  for (const [owner, own] of Map.groupBy(keys, (key) => key.owner)) {
+    const weights = [...new Set(own.map(({ weight }) => weight))]
+    if (weights.length > 1) throw new Error(`Expected one weight for all keys of ${owner}, got ${weights.join(' and ')}`)
+  }
 }
 
 function parseApiKey(entry: string, place: number): ApiKey {
@@ -27,12 +49,21 @@ function parseApiKey(entry: string, place: number): ApiKey {
   if (!/^[\x21-\x7e]{8,256}$/.test(key)) {
     throw new Error(`Expected 8 to 256 visible ASCII characters as key ${place}, got ${key.length} characters`)
   }
-  if (colon >= 0 && !/^[\w.-]{1,64}$/.test(entry.slice(0, colon))) {
-    throw new Error(`Expected a name of letters, digits, '.', '_' or '-' before the ':' of key ${place}`)
-  }
   const hash = hashKey(key)
-  const owner = hash.toString('hex').slice(0, 16)
-  return { name: colon < 0 ? owner.slice(0, 8) : entry.slice(0, colon), hash, owner }
+  const formerOwner = hash.toString('hex').slice(0, 16)
+  if (colon < 0) return { hash, owner: formerOwner, formerOwner, weight: 1 }
+  const [, name = '', weightText] = /^([\w.-]{1,64})(?:\*([0-9]{1,4}(?:\.[0-9]{1,3})?))?$/.exec(entry.slice(0, colon)) ?? []
+  if (name === '') {
+    throw new Error(`Expected a name of letters, digits, '.', '_' or '-' before the ':' of key ${place}, or such a name, '*' and a weight`)
+  }
+  // An owner of that name would see the jobs made without keys, or with a key that has no name.
+  if (name === publicOwner || /^[0-9a-f]{16}$/i.test(name)) {
+    throw new Error(`Expected a name other than '${publicOwner}' and 16 hex digits before the ':' of key ${place}, got ${name}`)
+  }
+  const weight = weightText === undefined ? 1 : Number(weightText)
+  if (weight <= 0 || weight > largestWeight)
+    throw new Error(`Expected a weight above 0 up to ${largestWeight} for key ${place}, got ${weight}`)
+  return { hash, owner: name, formerOwner, weight }
 }
 
 export function hashKey(key: string): Buffer {

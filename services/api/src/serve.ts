@@ -10,11 +10,13 @@ import { createJobQueues, createJobStore, createModelRegistry, createRedis, crea
 import { createStorage } from '@easel/storage'
 import { listen, noTracing } from '@easel/process'
 import type { Tracing } from '@easel/process'
+import { createApiKeyRing } from './api-key-ring.ts'
 import { createApp } from './app.ts'
 import type { AppDeps } from './app-deps.ts'
 import type { ApiConfig } from './config.ts'
 import { unwrapProxied } from './dialects/fal/unwrap-proxied.ts'
 import { createJobFollower } from './events/job-follower.ts'
+import { startAdopting } from './jobs/adopt-jobs.ts'
 import { logTotals } from './log-totals.ts'
 import { createApiMetrics } from './metrics/api-metrics.ts'
 import { startMaintenance } from './maintenance/start-maintenance.ts'
@@ -48,11 +50,16 @@ export async function serveApi(options: ServeOptions): Promise<RunningApi> {
     // For HTTP/1.0 requests without a Host header, as health checks of load balancers send them.
     hostname: 'localhost',
   }) as Server
+  server.keepAliveTimeout = config.keepAliveTimeoutMs
+  // The time for the next request's headers must not run out before that of the idle connection.
+  server.headersTimeout = server.keepAliveTimeout + 1000
+  server.requestTimeout = Math.max(server.requestTimeout, server.headersTimeout)
+  const apiKeys = createApiKeyRing(config.apiKeys, config.apiKeysFile)
   // Before any connection is opened, so that an address that cannot be had is all that is told.
   const port = await listen(server, { host: config.host, port: config.port, variables: { host: 'HOST', port: 'PORT' } })
-  const deps = { ...openDeps(config, logger, now, tracing), stopping: stopping.signal }
+  const deps = { ...openDeps(config, logger, now, tracing), apiKeys, stopping: stopping.signal }
   const app = createApp(deps)
-  if (config.apiKeys.length === 0) logger.warn('no API_KEYS set: everyone who reaches this server may use it')
+  if (apiKeys.keys.length === 0) logger.warn('no API_KEYS set: everyone who reaches this server may use it')
   const stopTotals = logTotals(deps)
   const background = createRedis({
     ...config.redis,
@@ -61,12 +68,14 @@ export async function serveApi(options: ServeOptions): Promise<RunningApi> {
   })
   const delivery = startDelivery(deps, { ...deliveryOptions, connection: background })
   const maintenance = startMaintenance(deps, { connection: background })
+  const stopAdopting = startAdopting(deps, background)
 
   return {
     port,
     deps,
     async close() {
       stopTotals()
+      stopAdopting()
       const closed = once(server, 'close')
       server.close()
       stopping.abort()
@@ -79,7 +88,7 @@ export async function serveApi(options: ServeOptions): Promise<RunningApi> {
   }
 }
 
-function openDeps(config: ApiConfig, logger: Logger, now: () => number, tracing: Tracing): Omit<AppDeps, 'stopping'> {
+function openDeps(config: ApiConfig, logger: Logger, now: () => number, tracing: Tracing): Omit<AppDeps, 'apiKeys' | 'stopping'> {
   const onError = (error: Error): void => logger.warn({ err: error }, 'redis connection')
   const { queuePrefix: prefix } = config
   const redis = createRedis({ ...config.redis, use: 'request', onError })

@@ -1,6 +1,9 @@
 import { once } from 'node:events'
+import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { createServer } from 'node:net'
 import type { AddressInfo } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { afterEach, describe, expect, test, vi } from 'vitest'
 import { createModelRegistry, createRedis } from '@easel/job-store'
@@ -64,6 +67,39 @@ test('the first signal lets a request under way end, the second ends the process
   hurried.child.kill('SIGINT')
   expect([await hurried.ended, await cut]).toEqual([1, 'cut'])
   await redis.stop()
+})
+
+test('a file of keys is read at start and again at SIGHUP; a wrong one leaves the keys as they are', async () => {
+  const dir = await mkdtemp(join(tmpdir(), 'easel-keys-'))
+  const file = join(dir, 'keys')
+  await writeFile(file, 'alice:first-secret\n')
+  const redis = await startRedis()
+  const api = await startProcess({ REDIS_URL: redis.url, API_KEYS_FILE: file })
+  const listed = `${api.url}/v1/jobs`
+  const withKey = (key: string): RequestInit => ({ headers: { 'X-API-Key': key } })
+  await untilStatus(listed, 200, withKey('first-secret'))
+  await untilStatus(listed, 401, withKey('second-secret'))
+
+  await writeFile(file, 'alice:second-secret\n')
+  api.child.kill('SIGHUP')
+  await untilStatus(listed, 200, withKey('second-secret'))
+  await untilStatus(listed, 401, withKey('first-secret'))
+
+  for (const wrong of ['', '# none\n', 'public:first-secret\n']) {
+    await writeFile(file, wrong)
+    const lines = api.output().split('API keys stay as they are').length
+    api.child.kill('SIGHUP')
+    await vi.waitFor(() => expect(api.output().split('API keys stay as they are').length).toBe(lines + 1), { timeout: 20_000 })
+    await untilStatus(listed, 200, withKey('second-secret'))
+    await untilStatus(listed, 401)
+  }
+  expect(api.output()).not.toContain('second-secret')
+
+  const refused = await startProcess({ REDIS_URL: redis.url, API_KEYS_FILE: file })
+  expect(await refused.ended).toBe(1)
+  expect(refused.output()).toContain('API_KEYS_FILE: Expected a name other than')
+  await redis.stop()
+  await rm(dir, { recursive: true })
 })
 
 describe('what ends a start is one sentence that names the variable', () => {

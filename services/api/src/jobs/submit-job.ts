@@ -42,9 +42,11 @@ export async function submitJob(deps: AppDeps, request: CreateJobRequest, contex
 
   // 1. What can be judged without a model, so that a bad request gets the same answer with or without workers.
   const errors = checkRequest(request, { maxPromptLength: config.maxPromptLength })
+  let webhook: string | undefined
   if (request.webhook !== undefined) {
-    const expected = judgeWebhookUrl(request.webhook, { allowInsecure: config.webhookAllowInsecure })
-    if (expected !== undefined) errors.push({ field: 'webhook', expected, received: describeValue(request.webhook) })
+    const judged = judgeWebhookUrl(request.webhook, { allowInsecure: config.webhookAllowInsecure })
+    if (judged.url === undefined) errors.push({ field: 'webhook', expected: judged.expected, received: describeValue(request.webhook) })
+    webhook = judged.url
   }
   if (errors.length > 0) throw refuseFields(errors)
 
@@ -60,7 +62,7 @@ export async function submitJob(deps: AppDeps, request: CreateJobRequest, contex
   const model = await findModel(deps, request.model)
   const resolved = resolveInput(request, model)
   if ('errors' in resolved) throw refuseFields(resolved.errors)
-  const record = toNewRecord(request, resolved.input, context)
+  const record = toNewRecord({ ...request, webhook }, resolved.input, context)
 
   // 3. The record first, then the queue: an id in the queue always has a record.
   const created = await store.create(record, {
@@ -117,7 +119,11 @@ async function findModel({ config, registry }: AppDeps, requested: string | unde
   throw new ProblemError('model_not_found', `There is no model ${requested}. ${served}`, { errors })
 }
 
-function toNewRecord(request: CreateJobRequest, input: NewJobRecord['input'], context: SubmitContext): NewJobRecord {
+function toNewRecord(
+  request: Omit<CreateJobRequest, 'webhook'> & { webhook: string | undefined },
+  input: NewJobRecord['input'],
+  context: SubmitContext,
+): NewJobRecord {
   const id = uuidv7()
   const createdAt = jobIdCreatedAt(id)
   const record: NewJobRecord = { id, owner: context.owner, createdAt, input, priority: request.priority ?? 0, requestId: context.requestId }

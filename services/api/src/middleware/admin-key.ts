@@ -7,11 +7,15 @@ import { createHash, timingSafeEqual } from 'node:crypto'
 import { createMiddleware } from 'hono/factory'
 import { ProblemError } from '@easel/contract'
 import type { AppEnv } from '../app-deps.ts'
+import type { CountWrongKey } from './wrong-keys.ts'
 
-export function adminKey(key: string) {
+export function adminKey(key: string, countWrongKey: CountWrongKey) {
   const expected = hash(key)
   return createMiddleware<AppEnv>(async function adminKey(c, next) {
-    if (!timingSafeEqual(hash(presentedKey(c.req.header('authorization'))), expected)) {
+    const presented = presentedKey(c.req.header('authorization'))
+    if (!timingSafeEqual(hash(presented), expected)) {
+      // A browser asks without a key first.
+      if (presented !== '') await countWrongKey(c, 'admin key')
       c.header('WWW-Authenticate', 'Basic realm="easel admin"')
       throw new ProblemError('unauthorized', 'Expected ADMIN_KEY as the password of Authorization: Basic, or as Authorization: Bearer KEY.')
     }

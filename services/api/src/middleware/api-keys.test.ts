@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import type { Job } from '@easel/contract'
 import { startTestApi } from '../../test/start-api.ts'
 import type { TestApi } from '../../test/start-api.ts'
 
@@ -79,5 +80,48 @@ describe('an api with keys', () => {
     }
     expect((await api.post(`/v1/jobs/${id}/cancel`, {}, bob)).status).toBe(404)
     expect((await api.deps.store.get(id))?.status).toBe('queued')
+  })
+})
+
+test('a key that gets a name finds the jobs that were made with it before, and so does every other key of that name', async () => {
+  const before = await startTestApi({ env: { API_KEYS: 'alice-secret,bob-bob-secret' } })
+  const made = await before.post('/v1/jobs', { prompt: 'p' }, { 'X-API-Key': 'alice-secret' })
+  const { id } = (await made.json()) as Job
+  const after = await startTestApi({
+    env: { API_KEYS: 'alice:alice-secret,alice:alice-new-secret,bob:bob-bob-secret' },
+    redis: before.redis,
+  })
+  const read = async (key: string, path = `/v1/jobs/${id}`): Promise<Response> => await after.get(path, { headers: { 'X-API-Key': key } })
+  for (const key of ['alice-secret', 'alice-new-secret']) {
+    expect((await read(key)).status).toBe(200)
+    const listed = async (): Promise<string[]> =>
+      ((await (await read(key, '/v1/jobs')).json()) as { jobs: Job[] }).jobs.map((job) => job.id)
+    await expect.poll(listed, { timeout: 20_000 }).toEqual([id])
+  }
+  expect((await read('bob-bob-secret')).status).toBe(404)
+  await after.close()
+  await before.close()
+})
+
+describe('wrong keys', () => {
+  const wrong = (n: number): RequestInit => ({ headers: { Authorization: `Bearer wrong-secret-${n}` } })
+
+  test('are refused with 429 after 20 in a minute from one address, the operator’s among them; right ones pass', async () => {
+    const api = await startTestApi({ env: { API_KEYS: 'alice-secret', ADMIN_KEY: 'an-operators-key', TRUSTED_PROXIES: '1' } })
+    const statuses: number[] = []
+    for (let n = 0; n < 19; n++) statuses.push((await api.get('/v1/jobs', wrong(n))).status)
+    statuses.push((await api.get('/admin/queues', wrong(19))).status)
+    expect(statuses).toEqual(Array.from({ length: 20 }, () => 401))
+    for (const path of ['/v1/jobs', '/admin/queues', '/v1/predictions', '/v1/images/generations']) {
+      const refused = await api.get(path, { ...wrong(20), ...(path.endsWith('generations') && { method: 'POST' }) })
+      expect([path, refused.status]).toEqual([path, 429])
+      expect(Number(refused.headers.get('Retry-After'))).toBeGreaterThan(0)
+    }
+    expect((await api.get('/v1/jobs', { headers: { Authorization: 'Bearer alice-secret' } })).status).toBe(200)
+    expect((await api.get('/admin/queues', { headers: { Authorization: 'Bearer an-operators-key' } })).status).toBe(200)
+    expect((await api.get('/v1/jobs')).status).toBe(401)
+    const elsewhere = { headers: { Authorization: 'Bearer wrong-secret', 'X-Forwarded-For': '9.9.9.9' } }
+    expect((await api.get('/v1/jobs', elsewhere)).status).toBe(401)
+    await api.close()
   })
 })

@@ -2,7 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { afterEach, describe, expect, test } from 'vitest'
 import { startTestApi } from '../../test/start-api.ts'
 import type { StartApiOptions, TestApi } from '../../test/start-api.ts'
-import { toClient } from './rate-limit.ts'
+import { toClient } from './client-address.ts'
 
 const apis: TestApi[] = []
 const start = async (options: StartApiOptions): Promise<TestApi> => {
@@ -16,10 +16,17 @@ afterEach(async () => {
 })
 
 test('an IPv4 address, however it is written, and a /64 network are one client', () => {
-  expect(toClient('::ffff:1.2.3.4')).toBe(toClient('1.2.3.4'))
-  expect(toClient('2001:db8::1')).toBe(toClient('2001:DB8:0:0:ffff::2'))
+  for (const text of ['::ffff:1.2.3.4', '1.2.3.4:5678', '"1.2.3.4"', '"1.2.3.4:5678"', ' 1.2.3.4 ']) expect(toClient(text)).toBe('1.2.3.4')
+  for (const text of ['2001:DB8:0:0:ffff::2', '[2001:db8::1]', '[2001:db8::1]:443', '"[2001:db8::3]:1"']) {
+    expect(toClient(text)).toBe(toClient('2001:db8::1'))
+  }
   expect(toClient('2001:db8:0:1::1')).not.toBe(toClient('2001:db8::1'))
-  expect(toClient('unknown')).toBe('unknown')
+})
+
+test('addresses that cannot be read are one client', () => {
+  const texts = ['unknown', '_hidden', '', '1.2.3.4:99999', '1.2.3', 'example.com', '[::1', '"', '1.2.3.4;5', 'x'.repeat(100)]
+  // A name of fewer parts is an address to some: what matters is that no two of the same client differ.
+  expect(new Set(texts.filter((text) => text !== '1.2.3').map(toClient))).toEqual(new Set(['unknown']))
 })
 
 describe('an api with a rate limit', () => {
@@ -59,6 +66,20 @@ describe('an api with a rate limit', () => {
     expect((await api.get('/livez')).status).toBe(200)
     await api.redis.restart()
     await expect.poll(async () => (await api.get('/v1/capabilities')).status, { timeout: 10_000 }).toBe(200)
+  })
+
+  test.each([
+    ['X-Forwarded-For', ['1.1.1.1:1000', '1.1.1.1:2000', '6.6.6.6, "1.1.1.1:3000"']],
+    ['X-Forwarded-For', ['[2001:db8::1]:1000', '[2001:db8::1]', '6.6.6.6, 2001:db8::2']],
+    ['X-Forwarded-For', ['nonsense-1', 'nonsense-2:80', '6.6.6.6, _x']],
+    ['Forwarded', ['for=1.1.1.1', 'for="1.1.1.1:2000";proto=https', 'for=6.6.6.6, For="1.1.1.1:3000";by=2.2.2.2']],
+    ['Forwarded', ['for="[2001:db8::1]:1000"', 'for="[2001:db8::1]"', 'for=unknown, for="[2001:db8::2]"']],
+    ['Forwarded', ['for', ';;', 'for="1']],
+  ])('knows one client by %s whatever port and form it comes in: %j', async (name, values) => {
+    const api = await start({ env: { RATE_LIMIT: '2/min', TRUSTED_PROXIES: '1' } })
+    const statuses: number[] = []
+    for (const value of values) statuses.push((await api.get('/v1/capabilities', { headers: { [name]: value } })).status)
+    expect(statuses).toEqual([200, 200, 429])
   })
 
   test('believes X-Forwarded-For only as far as there are trusted proxies', async () => {

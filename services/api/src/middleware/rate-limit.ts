@@ -2,15 +2,15 @@
  * How many requests one API key, or one client address where there are no keys, may make in a window of time. Counted in Redis, so that
  * all replicas count together. Open paths are not counted. Knows nothing about jobs. Runs in the api.
  */
-import { getConnInfo } from '@hono/node-server/conninfo'
-import type { Context, MiddlewareHandler } from 'hono'
+import type { MiddlewareHandler } from 'hono'
 import { createMiddleware } from 'hono/factory'
-import ipaddr from 'ipaddr.js'
 import { RateLimiterRedis, RateLimiterRes } from 'rate-limiter-flexible'
 import { ProblemError } from '@easel/contract'
 import type { RedisConnection } from '@easel/job-store'
 import type { RateLimit } from '../parse-rate-limit.ts'
-import { isOpenPath, publicOwner } from './api-keys.ts'
+import { publicOwner } from '../parse-api-keys.ts'
+import { isOpenPath } from './api-keys.ts'
+import { clientOf } from './client-address.ts'
 
 export interface RateLimitOptions {
   redis: RedisConnection
@@ -37,7 +37,7 @@ export function rateLimit({
 
   return createMiddleware(async function rateLimit(c, next) {
     if (isOpenPath(c.req.path)) return await next()
-    const caller = c.var.owner === publicOwner ? `address:${toClient(clientAddress(c, trustedProxies))}` : `key:${c.var.owner}`
+    const caller = c.var.owner === publicOwner ? `address:${clientOf(c, trustedProxies)}` : `key:${c.var.owner}`
     const { allowed, state } = await consume(limiter, caller)
     const resetSeconds = Math.max(1, Math.ceil(state.msBeforeNext / 1000))
     c.header('RateLimit-Policy', policy)
@@ -57,18 +57,4 @@ async function consume(limiter: RateLimiterRedis, caller: string): Promise<{ all
     if (error instanceof RateLimiterRes) return { allowed: false, state: error }
     throw new ProblemError('queue_unavailable', undefined, { retryAfterSeconds: 1, cause: error })
   }
-}
-
-/** The address the connection came from, or what the outermost trusted proxy saw. */
-function clientAddress(c: Context, trustedProxies: number): string {
-  const forwarded = (c.req.header('x-forwarded-for') ?? '').split(',').flatMap((part) => (part.trim() === '' ? [] : [part.trim()]))
-  const seen = trustedProxies > 0 ? forwarded.at(-Math.min(trustedProxies, forwarded.length)) : undefined
-  return seen ?? getConnInfo(c).remote.address ?? 'unknown'
-}
-
-/** What counts as one client: an IPv4 address, or the /64 network of an IPv6 address, which one client has all to itself. */
-export function toClient(address: string): string {
-  if (!ipaddr.isValid(address)) return address.slice(0, 64)
-  const parsed = ipaddr.process(address)
-  return parsed.kind() === 'ipv4' ? parsed.toString() : `${Buffer.from(parsed.toByteArray().slice(0, 8)).toString('hex')}/64`
 }

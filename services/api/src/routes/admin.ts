@@ -11,10 +11,15 @@ import { Hono } from 'hono'
 import { maintenanceQueueName, webhookQueueName } from '@easel/contract'
 import type { AppDeps, AppEnv } from '../app-deps.ts'
 import { adminKey } from '../middleware/admin-key.ts'
+import type { CountWrongKey } from '../middleware/wrong-keys.ts'
 
 const adminPath = '/admin/queues'
 
-export function adminRoutes({ config, logger, queues, redis, registry, stopping }: AppDeps, key: string): Hono<AppEnv> {
+export function adminRoutes(
+  { config, logger, queues, redis, registry, stopping }: AppDeps,
+  key: string,
+  countWrongKey: CountWrongKey,
+): Hono<AppEnv> {
   const connection = { connection: redis, prefix: config.queuePrefix, skipVersionCheck: true }
   const own = [webhookQueueName, maintenanceQueueName].map((name) => new Queue(name, connection))
   for (const queue of own) queue.on('error', (error) => logger.warn({ err: error }, 'redis connection'))
@@ -27,7 +32,7 @@ export function adminRoutes({ config, logger, queues, redis, registry, stopping 
   const board = createBullBoard({ queues: own.map(toAdapter), serverAdapter: adapter })
 
   const app = new Hono<AppEnv>()
-  app.use(`${adminPath}/*`, adminKey(key))
+  app.use(`${adminPath}/*`, adminKey(key, countWrongKey))
   // A model that was announced since has a queue to show.
   app.use(`${adminPath}/api/*`, async (_, next) => {
     const models = await registry.models()

@@ -8,9 +8,25 @@ describe('a webhook URL', () => {
   test.each(['https://example.com/hook', 'https://example.com:8443/a?b=c', 'https://93.184.215.14/', 'https://[2606:4700::1111]/'])(
     'may be %s',
     (url) => {
-      expect(judgeWebhookUrl(url, secure)).toBeUndefined()
+      expect(judgeWebhookUrl(url, secure)).toEqual({ url })
     },
   )
+
+  test.each([
+    [' https://example.com/hook', 'https://example.com/hook'],
+    ['https://example.com/hook\n', 'https://example.com/hook'],
+    ['\t\r\n https://example.com/a b', 'https://example.com/a%20b'],
+    ['\u0000https://example.com/', 'https://example.com/'],
+    ['https://exam\tple.com/ho\nok', 'https://example.com/hook'],
+    ['https://example.com/a\u0000b', 'https://example.com/a%00b'],
+    ['HTTPS:\\\\EXAMPLE.com:443\\hook', 'https://example.com/hook'],
+    ['https:example.com/hook', 'https://example.com/hook'],
+    ['https://example.com:00443/', 'https://example.com/'],
+    ['https://ex\u00ADample.com/', 'https://example.com/'],
+    ['https://b\u00fccher.example.com/\u00e4', 'https://xn--bcher-kva.example.com/%C3%A4'],
+  ])('is what was judged, however it was written: %j', (text, url) => {
+    expect(judgeWebhookUrl(text, secure)).toEqual({ url })
+  })
 
   test.each([
     'https://127.0.0.1/',
@@ -38,6 +54,17 @@ describe('a webhook URL', () => {
     'https://[::ffff:127.0.0.1]/',
     'https://[::ffff:93.184.215.14]/',
     'https://[64:ff9b::7f00:1]/',
+    'https://[64:ff9b:1::7f00:1]/',
+    'https://[::127.0.0.1]/',
+    'https://[::93.184.215.14]/',
+    'https://[::ffff:0:127.0.0.1]/',
+    'https://[2001::1]/',
+    'https://[fec0::1]/',
+    'https://\uff11\uff12\uff17.0.0.1/',
+    'https://127.0.0.1:65535/',
+    ' https://127.0.0.1/',
+    'https://127.0.\t0.1/',
+    'https://redis:6379/',
     'https://[2002:7f00:1::]/',
     'https://localhost/',
     'https://LOCALHOST./',
@@ -46,28 +73,38 @@ describe('a webhook URL', () => {
     'https://metadata.google.internal/',
     'https://printer.local/',
   ])('may not be %s, which has no public host', (url) => {
-    expect(judgeWebhookUrl(url, secure)).toBe('a URL with a public host')
-    expect(judgeWebhookUrl(url, insecure)).toBeUndefined()
+    expect(judgeWebhookUrl(url, secure)).toEqual({ expected: 'a URL with a public host' })
+    expect(judgeWebhookUrl(url, insecure)).toHaveProperty('url')
   })
 
   test.each(['https://user@example.com/', 'https://:pass@example.com/', 'https://user:pass@example.com/'])(
     'may never carry credentials: %s',
     (url) => {
-      expect(judgeWebhookUrl(url, secure)).toBe('a URL without user name and password')
-      expect(judgeWebhookUrl(url, insecure)).toBe('a URL without user name and password')
+      expect(judgeWebhookUrl(url, secure)).toEqual({ expected: 'a URL without user name and password' })
+      expect(judgeWebhookUrl(url, insecure)).toEqual({ expected: 'a URL without user name and password' })
     },
   )
 
   test('is https, or also http where that is allowed', () => {
-    expect(judgeWebhookUrl('http://example.com/', secure)).toBe('an https:// URL')
-    expect(judgeWebhookUrl('http://example.com/', insecure)).toBeUndefined()
+    expect(judgeWebhookUrl('http://example.com/', secure)).toEqual({ expected: 'an https:// URL' })
+    expect(judgeWebhookUrl('http://example.com/', insecure)).toEqual({ url: 'http://example.com/' })
     for (const url of ['ftp://example.com/', 'file:///etc/passwd', 'javascript:alert(1)', 'data:,x', 'redis://example.com']) {
-      expect(judgeWebhookUrl(url, secure)).toBe('an https:// URL')
-      expect(judgeWebhookUrl(url, insecure)).toBe('an http:// or https:// URL')
+      expect(judgeWebhookUrl(url, secure)).toEqual({ expected: 'an https:// URL' })
+      expect(judgeWebhookUrl(url, insecure)).toEqual({ expected: 'an http:// or https:// URL' })
     }
   })
 
-  test.each(['', 'example.com/hook', '/hook', 'https://', 'https://a b/', 'https://[::1/'])('is an absolute URL, not %j', (url) => {
-    expect(judgeWebhookUrl(url, insecure)).toBe('an absolute URL')
+  test.each([
+    '',
+    'example.com/hook',
+    '/hook',
+    'https://',
+    'https://a b/',
+    'https://[::1/',
+    'https://a.example.com:65536/',
+    'https://a.example.com:x/',
+    'https://a\u0000b.example.com/',
+  ])('is an absolute URL, not %j', (url) => {
+    expect(judgeWebhookUrl(url, insecure)).toEqual({ expected: 'an absolute URL' })
   })
 })

@@ -5,8 +5,8 @@
 import { isIP } from 'node:net'
 import ipaddr from 'ipaddr.js'
 
-/** Addresses of cloud machines' metadata and control services that lie in public ranges. */
-export const deniedAddresses: readonly string[] = ['168.63.129.16']
+/** Ranges that pass for public ones and are not: the control service of cloud machines, and IPv4 addresses inside of IPv6 ones. */
+export const deniedRanges: readonly string[] = ['168.63.129.16/32', '::/96']
 
 /** Names that only mean something inside a machine or a private network. */
 const privateSuffixes = ['localhost', 'local', 'internal', 'intranet', 'lan', 'home.arpa']
@@ -16,15 +16,17 @@ export interface UrlRules {
   allowInsecure: boolean
 }
 
-/** What was expected in place of the URL; undefined when it may be a webhook. */
-export function judgeWebhookUrl(text: string, { allowInsecure }: UrlRules): string | undefined {
+/** The URL as it was judged, which alone may be stored and called, or what was expected in its place. */
+export type JudgedUrl = { url: string; expected?: undefined } | { url?: undefined; expected: string }
+
+export function judgeWebhookUrl(text: string, { allowInsecure }: UrlRules): JudgedUrl {
   const url = URL.parse(text)
-  if (url === null) return 'an absolute URL'
+  if (url === null) return { expected: 'an absolute URL' }
   if (url.protocol !== 'https:' && !(allowInsecure && url.protocol === 'http:'))
-    return allowInsecure ? 'an http:// or https:// URL' : 'an https:// URL'
-  if (url.username !== '' || url.password !== '') return 'a URL without user name and password'
-  if (!allowInsecure && !isPublicHost(url.hostname)) return 'a URL with a public host'
-  return undefined
+    return { expected: allowInsecure ? 'an http:// or https:// URL' : 'an https:// URL' }
+  if (url.username !== '' || url.password !== '') return { expected: 'a URL without user name and password' }
+  if (!allowInsecure && !isPublicHost(url.hostname)) return { expected: 'a URL with a public host' }
+  return { url: url.href }
 }
 
 /** `host` as `URL` writes it: IPv4 in dotted decimals whatever it was written as, IPv6 in brackets. */
@@ -38,6 +40,11 @@ function isPublicHost(host: string): boolean {
 }
 
 /** True for unicast addresses of the public internet; what only wraps another address (IPv4-mapped, NAT64, 6to4, Teredo) is none. */
-function isPublicAddress(address: string): boolean {
-  return ipaddr.parse(address).range() === 'unicast' && !deniedAddresses.includes(address)
+export function isPublicAddress(address: string): boolean {
+  const parsed = ipaddr.parse(address)
+  const isDenied = deniedRanges.some((text) => {
+    const [range, bits] = ipaddr.parseCIDR(text)
+    return range.kind() === parsed.kind() && parsed.match(range, bits)
+  })
+  return parsed.range() === 'unicast' && !isDenied
 }

@@ -78,6 +78,12 @@ describe('posting a message', () => {
     })
   })
 
+  test('calls the URL as it was judged, whatever white space it was written with', async () => {
+    const receiver = await startReceiver((response) => response.end())
+    expect(await post(` \n${receiver.url.replace('hook', 'ho\tok')}`)).toMatchObject({ status: 200 })
+    expect(receiver.requests[0]).toMatchObject({ path: '/hook?x=1' })
+  })
+
   test.each([301, 302, 303, 307, 308])('does not follow a redirect with status %i', async (status) => {
     const target = await startReceiver((response) => response.end())
     const receiver = await startReceiver((response) => response.writeHead(status, { Location: target.url }).end())
@@ -155,6 +161,11 @@ describe('a receiver that is not public', () => {
     [[{ address: '168.63.129.16', family: 4 }]],
     [[{ address: '::1', family: 6 }]],
     [[{ address: '::ffff:127.0.0.1', family: 6 }]],
+    [[{ address: '::127.0.0.1', family: 6 }]],
+    [[{ address: '::7f00:1', family: 6 }]],
+    [[{ address: '64:ff9b:1::7f00:1', family: 6 }]],
+    [[{ address: '2002:7f00:1::', family: 6 }]],
+    [[{ address: 'fe80::1%eth0', family: 6 }]],
     [[{ address: 'fd00:ec2::254', family: 6 }]],
     // One private address among public ones is enough.
     [

@@ -6,12 +6,13 @@
  * was looked up and before the socket connects to that very address, so a name that changes its mind (DNS rebinding) gains nothing; no
  * connection is kept for a later request. Knows nothing about jobs or retries. Runs in the api.
  */
+import { lookup as dnsLookup } from 'node:dns'
 import { request as httpRequest, Agent as HttpAgent } from 'node:http'
 import type { IncomingMessage, RequestOptions } from 'node:http'
 import { request as httpsRequest, Agent as HttpsAgent } from 'node:https'
 import type { LookupFunction } from 'node:net'
 import { RequestFilteringHttpAgent, RequestFilteringHttpsAgent } from 'request-filtering-agent'
-import { deniedAddresses, judgeWebhookUrl } from './judge-webhook-url.ts'
+import { isPublicAddress, judgeWebhookUrl } from './judge-webhook-url.ts'
 
 /** Bytes of an answer that are read, so that well-behaved receivers see it taken; what it says is of no interest. */
 const maxAnswerBytes = 64 * 1024
@@ -40,13 +41,13 @@ export interface PostResult {
 }
 
 export async function postMessage(options: PostOptions): Promise<PostResult> {
-  const { url, allowInsecure, signal, timeoutMs } = options
-  const problem = judgeWebhookUrl(url, { allowInsecure })
-  if (problem !== undefined) return { status: null, retryAfter: undefined, error: `expected ${problem}` }
+  const { allowInsecure, signal, timeoutMs } = options
+  const { url, expected } = judgeWebhookUrl(options.url, { allowInsecure })
+  if (url === undefined) return { status: null, retryAfter: undefined, error: `expected ${expected}` }
   signal.throwIfAborted()
   const deadline = AbortSignal.timeout(timeoutMs)
   try {
-    return await exchange(options, AbortSignal.any([deadline, signal]))
+    return await exchange({ ...options, url }, AbortSignal.any([deadline, signal]))
   } catch (error) {
     signal.throwIfAborted()
     return {
@@ -57,18 +58,17 @@ export async function postMessage(options: PostOptions): Promise<PostResult> {
   }
 }
 
-async function exchange({ url, headers, body, allowInsecure, lookup }: PostOptions, signal: AbortSignal): Promise<PostResult> {
-  const isHttps = url.toLowerCase().startsWith('https:')
-  const filter = { denyIPAddressList: [...deniedAddresses], keepAlive: false }
+async function exchange({ url, headers, body, allowInsecure, lookup = dnsLookup }: PostOptions, signal: AbortSignal): Promise<PostResult> {
+  const isHttps = url.startsWith('https:')
   const [Plain, Filtering] = isHttps ? [HttpsAgent, RequestFilteringHttpsAgent] : [HttpAgent, RequestFilteringHttpAgent]
-  const agent = allowInsecure ? new Plain({ keepAlive: false }) : new Filtering(filter)
+  const agent = allowInsecure ? new Plain({ keepAlive: false }) : new Filtering({ keepAlive: false })
   const bytes = Buffer.from(body)
   const requestOptions: RequestOptions = {
     method: 'POST',
     agent,
     signal,
     headers: { 'user-agent': 'Easel-Webhooks/1', 'content-type': 'application/json', 'content-length': bytes.length, ...headers },
-    ...(lookup === undefined ? {} : { lookup }),
+    lookup: allowInsecure ? lookup : lookupPublic(lookup),
   }
   try {
     const answer = await new Promise<IncomingMessage>((resolve, reject) => {
@@ -80,6 +80,18 @@ async function exchange({ url, headers, body, allowInsecure, lookup }: PostOptio
     return { status: answer.statusCode ?? null, retryAfter: answer.headers['retry-after'], error: null }
   } finally {
     agent.destroy()
+  }
+}
+
+/** A lookup that fails when any address it found is not public: the rule for the text of a URL, and for what its name leads to, is one. */
+function lookupPublic(lookup: LookupFunction): LookupFunction {
+  return (name, options, done) => {
+    lookup(name, options, (error, found, family) => {
+      const addresses = typeof found === 'string' ? [found] : (found ?? []).map(({ address }) => address)
+      const isAllowed = error !== null || addresses.every(isPublicAddress)
+      if (isAllowed) done(error, found, family)
+      else done(new Error('address not allowed'), [])
+    })
   }
 }
 

@@ -1,11 +1,13 @@
 import { Writable } from 'node:stream'
 import { pino } from 'pino'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { createRedis, waitUntilReady } from '@easel/job-store'
+import { createJobStore, createRedis, waitUntilReady } from '@easel/job-store'
 import type { RedisConnection } from '@easel/job-store'
 import { startRedis } from '@easel/job-store/test/redis-server'
 import { readConfig } from '../config.ts'
+import { createApiKeyRing } from '../api-key-ring.ts'
 import { createSecretReader, isWebhookSecret } from './secret-reader.ts'
+import type { SecretReader } from './secret-reader.ts'
 
 let server: Awaited<ReturnType<typeof startRedis>>
 let redis: RedisConnection
@@ -22,25 +24,44 @@ afterAll(async () => {
 
 const ofBytes = (count: number): string => `whsec_${Buffer.alloc(count, 7).toString('base64')}`
 
+const silent = pino({ level: 'silent' })
+
+function start(env: Record<string, string>, { prefix = 'configured', logger = silent } = {}): SecretReader {
+  const config = readConfig(env)
+  const apiKeys = createApiKeyRing(config.apiKeys, undefined)
+  return createSecretReader({ apiKeys, config, redis, logger, store: createJobStore({ redis, prefix }) })
+}
+
 describe('signing secrets', () => {
   test('that are configured are used, and none is made', async () => {
-    const logger = pino({ level: 'silent' })
-    const read = createSecretReader({ configured: [ofBytes(24), ofBytes(32)], redis, key: 'configured', logger })
-    expect(await read()).toEqual([ofBytes(24), ofBytes(32)])
-    expect(await redis.exists('configured')).toBe(0)
+    for (const API_KEYS of ['', 'a-secret-key', 'alice:first-key,alice:second-key']) {
+      const read = start({ WEBHOOK_SECRETS: `${ofBytes(24)},${ofBytes(32)}`, API_KEYS })
+      expect(await read('alice')).toEqual([ofBytes(24), ofBytes(32)])
+    }
+    expect(await redis.exists('configured:webhook-secret')).toBe(0)
   })
 
   test('that are not configured are made once for all replicas, kept, and told once in the log', async () => {
     let log = ''
     const logger = pino(new Writable({ write: (chunk: Buffer, _encoding, done) => ((log += chunk.toString()), done()) }))
-    const readers = Array.from({ length: 5 }, () => createSecretReader({ configured: [], redis, key: 'made', logger }))
-    const secrets = await Promise.all(readers.map((read) => read()))
+    const readers = Array.from({ length: 5 }, () => start({}, { prefix: 'made', logger }))
+    const secrets = await Promise.all(readers.map((read) => read('public')))
     const [secret = ''] = secrets[0] ?? []
     expect(new Set(secrets.flat())).toEqual(new Set([secret]))
     expect(isWebhookSecret(secret)).toBe(true)
-    expect(await redis.ttl('made')).toBe(-1)
+    expect(await redis.ttl('made:webhook-secret')).toBe(-1)
     expect(log.split(secret).length - 1).toBe(1)
-    expect(await createSecretReader({ configured: [], redis, key: 'made', logger })()).toEqual([secret])
+    expect(await start({}, { prefix: 'made', logger })('public')).toEqual([secret])
+  })
+
+  test('are each owner’s own where there are several: one for each secret, the same in every replica, and none tells another', async () => {
+    const env = { WEBHOOK_SECRETS: `${ofBytes(24)},${ofBytes(32)}`, API_KEYS: 'alice:first-key,bob:second-key' }
+    const [read, other] = [start(env), start(env)]
+    const [alice, bob] = [await read('alice'), await read('bob')]
+    expect(await other('alice')).toEqual(alice)
+    const all = [...alice, ...bob, ofBytes(24), ofBytes(32)]
+    expect([new Set(all).size, alice.length, bob.length]).toEqual([6, 2, 2])
+    expect(all.every(isWebhookSecret)).toBe(true)
   })
 
   test('in the environment are whsec_ and base64 of 24 to 64 bytes, separated by commas', () => {

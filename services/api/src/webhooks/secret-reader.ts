@@ -1,10 +1,14 @@
 /**
- * Owns where the signing secrets come from: the configuration, or else one that the first api to need it makes and keeps in Redis, so that
- * all replicas sign alike and go on doing so after a restart. Runs in the api.
+ * Owns the signing secrets of webhooks: those of the configuration, or else one that the first api to need it makes and keeps in Redis, so
+ * that all replicas sign alike and go on doing so after a restart.
+ *
+ * Invariant: where there are several owners each has secrets of its own, derived from these, so that none can make messages that another's
+ * receivers believe. Runs in the api.
  */
-import { randomBytes } from 'node:crypto'
+import { createHmac, randomBytes } from 'node:crypto'
 import type { Logger } from 'pino'
 import type { RedisConnection } from '@easel/job-store'
+import type { AppDeps } from '../app-deps.ts'
 
 const secretPattern = /^whsec_[A-Za-z0-9+/]+={0,2}$/
 /** Limits of the Standard Webhooks specification, in bytes. */
@@ -18,28 +22,37 @@ export function isWebhookSecret(text: string): boolean {
   return bytes.length >= minSecretBytes && bytes.length <= maxSecretBytes && bytes.toString('base64') === text.slice('whsec_'.length)
 }
 
-export interface SecretSource {
-  /** Secrets from the configuration; empty: one is made. */
-  configured: readonly string[]
-  redis: RedisConnection
-  /** Key in Redis of the secret that was made here. */
-  key: string
-  logger: Logger
+/** The secrets that sign an owner's messages, at least one. Asks Redis until it has got them once. */
+export type SecretReader = (owner: string) => Promise<readonly string[]>
+
+export function createSecretReader({
+  apiKeys,
+  config,
+  logger,
+  redis,
+  store,
+}: Pick<AppDeps, 'apiKeys' | 'config' | 'logger' | 'redis' | 'store'>): SecretReader {
+  const configured = config.webhookSecrets
+  let known: readonly string[] | undefined = configured.length > 0 ? configured : undefined
+  return async (owner) => {
+    known ??= [await readOrMake(redis, store.keys.webhookSecret, logger)]
+    return apiKeys.countOwners() > 1 ? known.map((secret) => deriveSecret(secret, owner)) : known
+  }
 }
 
-/** A function that gives the secrets; it asks Redis until it has got them once. */
-export function createSecretReader({ configured, redis, key, logger }: SecretSource): () => Promise<readonly string[]> {
-  let known: readonly string[] | undefined = configured.length > 0 ? configured : undefined
-  return async () => {
-    if (known !== undefined) return known
-    const made = `whsec_${randomBytes(32).toString('base64')}`
-    const isMine = (await redis.set(key, made, 'NX')) === 'OK'
-    const secret = isMine ? made : await redis.get(key)
-    if (secret === null) throw new Error(`Expected a secret at ${key}, got none`)
-    // Whoever checks signatures has to learn it from somewhere: the log of the one process that made it.
-    if (isMine) logger.warn(`WEBHOOK_SECRETS is not set: webhooks are signed with ${secret}, made now and kept in Redis at ${key}`)
-    else logger.info(`WEBHOOK_SECRETS is not set: webhooks are signed with the secret kept in Redis at ${key}`)
-    known = [secret]
-    return known
-  }
+async function readOrMake(redis: RedisConnection, key: string, logger: Logger): Promise<string> {
+  const made = `whsec_${randomBytes(32).toString('base64')}`
+  const isMine = (await redis.set(key, made, 'NX')) === 'OK'
+  const secret = isMine ? made : await redis.get(key)
+  if (secret === null) throw new Error(`Expected a secret at ${key}, got none`)
+  // Whoever checks signatures has to learn it from somewhere: the log of the one process that made it.
+  if (isMine) logger.warn(`WEBHOOK_SECRETS is not set: webhooks are signed with ${secret}, made now and kept in Redis at ${key}`)
+  else logger.info(`WEBHOOK_SECRETS is not set: webhooks are signed with the secret kept in Redis at ${key}`)
+  return secret
+}
+
+/** One owner's own secret: HMAC-SHA256 of the owner's name under the bytes of the secret they all derive from. */
+function deriveSecret(secret: string, owner: string): string {
+  const bytes = Buffer.from(secret.slice('whsec_'.length), 'base64')
+  return `whsec_${createHmac('sha256', bytes).update(`easel webhooks of ${owner}`).digest('base64')}`
 }

@@ -66,7 +66,7 @@ export function startDelivery(deps: AppDeps, options: DeliveryOptions): Delivery
   const delays = config.webhookRetryDelaysSeconds
   const slots = createHostSlots({ perOrigin })
   const closing = new AbortController()
-  const readSecrets = createSecretReader({ configured: config.webhookSecrets, redis, key: store.keys.webhookSecret, logger })
+  const readSecrets = createSecretReader(deps)
 
   async function deliver(message: QueueJob<WebhookJobData>, token: string | undefined): Promise<string> {
     const { jobId, event, redelivered = false } = message.data
@@ -89,7 +89,7 @@ export function startDelivery(deps: AppDeps, options: DeliveryOptions): Delivery
     if (slot === undefined) return await putOff(message, token, slots.busyDelay(origin))
 
     // 2. One attempt.
-    const secrets = await readSecrets()
+    const secrets = await readSecrets(record.owner)
     const at = now()
     const startedAt = performance.now()
     const request = {

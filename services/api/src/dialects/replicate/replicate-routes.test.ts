@@ -1,3 +1,7 @@
+import { once } from 'node:events'
+import { createServer } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import { Webhook } from 'standardwebhooks'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { startTestApi } from '../../../test/start-api.ts'
 import type { TestApi } from '../../../test/start-api.ts'
@@ -109,6 +113,43 @@ test('a list goes on at its cursor until there is no more', async () => {
   expect([first.results.length, second.results.length, second.next]).toEqual([100, 1, null])
   expect((await other.get('/v1/predictions?cursor=x')).status).toBe(422)
   await other.close()
+})
+
+test('where there are several owners each is told the secret that signs its own messages', async () => {
+  const configured = `whsec_${Buffer.alloc(32, 7).toString('base64')}`
+  const env = {
+    API_KEYS: 'alice:first-secret,bob:second-secret,bob:third-secret',
+    WEBHOOK_SECRETS: configured,
+    WEBHOOK_ALLOW_INSECURE: 'true',
+  }
+  const shared = await startTestApi({ redis: api.redis, env: { ...env, QUEUE_PREFIX: '{owners}' } })
+  const got: { headers: Record<string, string>; body: string }[] = []
+  const receiver = createServer((request, response) => {
+    let body = ''
+    request.on('data', (chunk: Buffer) => (body += chunk.toString()))
+    request.on('end', () => {
+      got.push({ headers: request.headers as Record<string, string>, body })
+      response.end()
+    })
+  }).listen(0, '127.0.0.1')
+  await once(receiver, 'listening')
+  const webhook = `http://127.0.0.1:${(receiver.address() as AddressInfo).port}/`
+  const secretOf = async (key: string): Promise<string> => {
+    const told = await shared.get('/v1/webhooks/default/secret', { headers: { Authorization: `Bearer ${key}` } })
+    return ((await told.json()) as { key: string }).key
+  }
+  const secrets = { alice: await secretOf('first-secret'), bob: await secretOf('second-secret') }
+  expect(await secretOf('third-secret')).toBe(secrets.bob)
+  expect(new Set([configured, secrets.alice, secrets.bob]).size).toBe(3)
+
+  const body = { prompt: 'p', webhook, webhook_events_filter: ['queued'] }
+  expect((await shared.post('/v1/jobs', body, { Authorization: 'Bearer third-secret' })).status).toBe(202)
+  await expect.poll(() => got.length, { timeout: 20_000 }).toBe(1)
+  const verify = (secret: string): unknown => new Webhook(secret).verify(got[0]?.body ?? '', got[0]?.headers ?? {})
+  expect(verify(secrets.bob)).toMatchObject({ type: 'job.queued' })
+  for (const wrong of [secrets.alice, configured]) expect(() => verify(wrong)).toThrow('No matching signature')
+  receiver.close()
+  await shared.close()
 })
 
 test('the signing secret is told to holders of an API key only', async () => {

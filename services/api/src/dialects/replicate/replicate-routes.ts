@@ -78,12 +78,7 @@ export function replicateRoutes(deps: AppDeps): Api {
   const { config, registry, store } = deps
   const { publicUrl } = config
   const app: Api = new OpenAPIHono<AppEnv>({ defaultHook: refuseInvalid })
-  const readSecrets = createSecretReader({
-    configured: config.webhookSecrets,
-    redis: deps.redis,
-    key: store.keys.webhookSecret,
-    logger: deps.logger,
-  })
+  const readSecrets = createSecretReader(deps)
 
   /** Submits, and waits for the end if the request prefers that. */
   async function predict(
@@ -230,18 +225,21 @@ export function replicateRoutes(deps: AppDeps): Api {
     summary: 'Read the signing secret of webhooks (Replicate)',
     description: 'Answered only where API_KEYS are set: who has the secret can make messages that receivers believe.',
     responses: {
-      200: { description: 'The first secret.', content: { 'application/json': { schema: z.object({ key: z.string() }) } } },
+      200: {
+        description: 'The first secret that signs the caller’s messages.',
+        content: { 'application/json': { schema: z.object({ key: z.string() }) } },
+      },
       ...absences,
     },
   })
   app.openapi(getSecret, async (c) => {
-    if (config.apiKeys.length === 0) {
+    if (deps.apiKeys.keys.length === 0) {
       throw new ProblemError(
         'not_found',
         'The secret is told only where API_KEYS are set. Whoever runs this server finds it in WEBHOOK_SECRETS or the log.',
       )
     }
-    const [key = ''] = await readSecrets()
+    const [key = ''] = await readSecrets(c.var.owner)
     c.header('Cache-Control', 'no-store')
     return c.json({ key }, 200)
   })

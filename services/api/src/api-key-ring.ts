@@ -1,0 +1,54 @@
+/**
+ * The API keys that are taken now: those of `API_KEYS` and those of the file that `API_KEYS_FILE` names, which can be read again while the
+ * api runs. Invariant: once there are keys there always are some, so that no mistake in a file opens the api to everyone. Knows nothing
+ * about HTTP. Runs in the api.
+ */
+import { timingSafeEqual } from 'node:crypto'
+import { readFileSync } from 'node:fs'
+import { ConfigError } from '@easel/process'
+import { checkApiKeys, hashKey, parseApiKeysFile } from './parse-api-keys.ts'
+import type { ApiKey } from './parse-api-keys.ts'
+
+export interface ApiKeyRing {
+  /** The keys as they are now; empty: no key is needed. */
+  readonly keys: readonly ApiKey[]
+  /** The key that was presented; undefined: it is none of these. */
+  find(presented: string): ApiKey | undefined
+  /** Whether the first is the second under the hash of one of its keys, as jobs were owned before names were owners. */
+  isFormerly(recorded: string, owner: string): boolean
+  /** How many owners the keys have. */
+  countOwners(): number
+  /** Reads the file again. Throws a `ConfigError`, and leaves the keys as they are, when it cannot be read or is wrong. */
+  reload(): void
+}
+
+/** `configured`: the keys of `API_KEYS`. `file`: path of the file of keys; undefined: there is none. Throws a `ConfigError`. */
+export function createApiKeyRing(configured: readonly ApiKey[], file: string | undefined): ApiKeyRing {
+  let keys = readKeys(configured, file)
+  return {
+    get keys() {
+      return keys
+    },
+    find(presented) {
+      const hash = hashKey(presented)
+      // Looks at all of them: the time must not tell which one came close.
+      return keys.filter((key) => timingSafeEqual(key.hash, hash))[0]
+    },
+    isFormerly: (recorded, owner) => keys.some((key) => key.formerOwner === recorded && key.owner === owner),
+    countOwners: () => new Set(keys.map(({ owner }) => owner)).size,
+    reload() {
+      keys = readKeys(configured, file)
+    },
+  }
+}
+
+function readKeys(configured: readonly ApiKey[], file: string | undefined): readonly ApiKey[] {
+  if (file === undefined) return configured
+  try {
+    const keys = [...configured, ...parseApiKeysFile(readFileSync(file, 'utf8'))]
+    checkApiKeys(keys)
+    return keys
+  } catch (error) {
+    throw new ConfigError(`API_KEYS_FILE: ${(error as Error).message}`, { cause: error })
+  }
+}
