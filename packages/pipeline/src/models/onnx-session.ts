@@ -10,6 +10,7 @@ import type * as OnnxRuntime from 'onnxruntime-node'
 import type { InferenceSession, Tensor as OrtTensor } from 'onnxruntime-node'
 import { deviceQueue } from '../runtime/device-queue.ts'
 import type { DeviceWork } from '../runtime/device-queue.ts'
+import type { WeightMode } from '../graphs/graph-builder.ts'
 import { fromFloat16Bits, toFloat16Bits } from '../tensor/float16.ts'
 import { numelOf, Tensor } from '../tensor/tensor.ts'
 import type { TensorDtype } from '../tensor/tensor.ts'
@@ -34,6 +35,15 @@ export interface OnnxSessionOptions {
   readonly inputs?: readonly string[] | undefined
   /** Outputs the caller is going to fetch; a graph without one of them is refused. Default none. */
   readonly outputs?: readonly string[] | undefined
+}
+
+/** A graph of our own, whose weights lie in the checkpoint's files. */
+export interface WrittenGraph {
+  /** The checkpoint, for errors. */
+  readonly name: string
+  /** An ONNX model; files of weights are named from the root of the file system. */
+  readonly bytes: Uint8Array
+  readonly weights: WeightMode
 }
 
 /** How a run waits for the device. */
@@ -123,12 +133,19 @@ export class OnnxSession {
     this.outputs = graphValues(native.outputMetadata)
   }
 
-  /** Opens a graph by its path, never from a buffer: buffers end at 2 GB, and `model.onnx_data` beside the file is found by path only. */
-  static async load(path: string, options: OnnxSessionOptions = {}): Promise<OnnxSession> {
+  /**
+   * Opens an exported graph by its path, as buffers end at 2 GB and `model.onnx_data` beside the file is found by path only; a written one
+   * from its bytes, which hold no weights.
+   */
+  static async load(graph: string | WrittenGraph, options: OnnxSessionOptions = {}): Promise<OnnxSession> {
     const ort = await loadRuntime()
+    const path = typeof graph === 'string' ? graph : graph.name
     let native: InferenceSession
     try {
-      native = await ort.InferenceSession.create(path, toSessionOptions(options))
+      native =
+        typeof graph === 'string'
+          ? await ort.InferenceSession.create(graph, toSessionOptions(options))
+          : await ort.InferenceSession.create(graph.bytes, toSessionOptions(options, graph))
     } catch (error) {
       throw new Error(`Expected ${path} to load on ${options.provider ?? 'cpu'}, got: ${messageOf(error)}`, { cause: error })
     }
@@ -281,7 +298,7 @@ function toBits(data: Feed['data']): Uint16Array {
   return toFloat16Bits(data instanceof Float32Array ? data : Float32Array.from(data))
 }
 
-function toSessionOptions(options: OnnxSessionOptions): InferenceSession.SessionOptions {
+function toSessionOptions(options: OnnxSessionOptions, written?: WrittenGraph): InferenceSession.SessionOptions {
   const provider = options.provider ?? 'cpu'
   const chain: ExecutionProvider[] =
     provider === 'tensorrt' ? ['tensorrt', 'cuda', 'cpu'] : provider === 'cpu' ? ['cpu'] : [provider, 'cpu']
@@ -292,7 +309,17 @@ function toSessionOptions(options: OnnxSessionOptions): InferenceSession.Session
     // Errors only: the warnings about nodes left on the CPU are expected and many.
     logSeverityLevel: 3,
     // Every session has threads of its own. Between two runs they would go on spinning and take the cores from the next session.
-    extra: { session: { force_spinning_stop: '1' } },
+    extra: {
+      session: {
+        force_spinning_stop: '1',
+        ...(written === undefined ? {} : { model_external_initializers_file_folder_path: '/' }),
+        ...(written?.weights === 'mapped' ? { disable_prepacking: '1' } : {}),
+      },
+      // Folding a Cast into a weight would copy the weight.
+      ...(written?.weights === 'mapped' ? { optimization: { disable_specified_optimizers: 'ConstantFolding' } } : {}),
+    },
+    // Above 'basic' the runtime makes copies of float16 weights.
+    ...(written?.weights === 'mapped' ? { graphOptimizationLevel: 'basic' } : {}),
     ...(options.intraOpNumThreads === undefined ? {} : { intraOpNumThreads: options.intraOpNumThreads }),
   }
 }

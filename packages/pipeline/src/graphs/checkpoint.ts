@@ -1,0 +1,96 @@
+/**
+ * The stored tensors of one part of a model, from one .safetensors file or from the shards that an index names.
+ *
+ * Invariant: a tensor that a graph asks for is there with the expected shape and a dtype that graphs compute with, or one error names
+ * file, tensor, expected and found. Tensors nobody asks for are never looked at.
+ * Knows nothing about what the tensors mean.
+ */
+import { existsSync, readdirSync } from 'node:fs'
+import { basename, dirname, join } from 'node:path'
+import { z } from 'zod'
+import { ModelFileError, readModelJson } from '../models/model-file.ts'
+import { readSafetensorsHeader } from './safetensors.ts'
+import type { StoredTensor } from './safetensors.ts'
+
+/** Names of weight files, without variant and ending: of diffusers' parts, and of transformers'. */
+const STEMS = ['diffusion_pytorch_model', 'model'] as const
+
+export class Checkpoint {
+  /** The file that errors name: the weights, or the index of the shards. */
+  readonly source: string
+  readonly tensors: ReadonlyMap<string, StoredTensor>
+  /** Whether norm_out and the last norm1_context keep shift before scale, as Stability's single files do. Default false. */
+  readonly shiftFirst: boolean
+
+  constructor(source: string, tensors: ReadonlyMap<string, StoredTensor>, shiftFirst = false) {
+    this.source = source
+    this.tensors = tensors
+    this.shiftFirst = shiftFirst
+  }
+
+  has(name: string): boolean {
+    return this.tensors.has(name)
+  }
+
+  /** The tensor, which must have this shape. */
+  tensor(name: string, shape: readonly number[]): StoredTensor & { readonly dtype: 'F32' | 'F16' | 'BF16' } {
+    const expected = `[${shape.join(', ')}] of F32, F16 or BF16`
+    const tensor = this.tensors.get(name)
+    if (tensor === undefined) throw new ModelFileError(this.source, `tensor ${name}`, expected, 'no such tensor')
+    const { dtype, file } = tensor
+    if ((dtype !== 'F32' && dtype !== 'F16' && dtype !== 'BF16') || !isSameShape(tensor.shape, shape))
+      throw new ModelFileError(file, `tensor ${name}`, expected, `[${tensor.shape.join(', ')}] of ${dtype}`)
+    return { ...tensor, dtype }
+  }
+}
+
+function isSameShape(a: readonly number[], b: readonly number[]): boolean {
+  return a.length === b.length && a.every((length, axis) => length === b[axis])
+}
+
+/**
+ * The weights of a part's folder: the file, or the index of shards, or undefined where there is neither. `variant` as in diffusers, for
+ * example 'fp16'; without one the files without a variant are taken, else those of the only variant there is.
+ */
+export function findWeights(folder: string, variant?: string): string | undefined {
+  if (!existsSync(folder)) return undefined
+  const names = new Set(readdirSync(folder))
+  const wanted = variant === undefined ? [undefined, ...onlyVariant(names)] : [variant]
+  for (const each of wanted)
+    for (const stem of STEMS) {
+      const suffix = each === undefined ? '' : `.${each}`
+      const found = [`${stem}.safetensors.index${suffix}.json`, `${stem}${suffix}.safetensors`].find((name) => names.has(name))
+      if (found !== undefined) return join(folder, found)
+    }
+  return undefined
+}
+
+function onlyVariant(names: ReadonlySet<string>): string[] {
+  const variants = new Set<string>()
+  for (const name of names) {
+    const match = /^(?:diffusion_pytorch_model|model)\.(?:safetensors\.index\.([\w-]+)\.json|([\w-]+)\.safetensors)$/.exec(name)
+    const variant = match?.[1] ?? match?.[2]
+    // Shards of a variant look like one: model.fp16-00001-of-00002.safetensors.
+    if (variant !== undefined && !/-\d+-of-\d+$/.test(variant)) variants.add(variant)
+  }
+  return variants.size === 1 ? [...variants] : []
+}
+
+/** `weights`: what findWeights found. */
+export async function readCheckpoint(weights: string): Promise<Checkpoint> {
+  if (!weights.endsWith('.json')) return new Checkpoint(weights, await readSafetensorsHeader(weights))
+  const index = await readModelJson(weights, z.looseObject({ weight_map: z.record(z.string(), z.string()) }))
+  const shards = new Map<string, Map<string, StoredTensor>>()
+  const tensors = new Map<string, StoredTensor>()
+  for (const [name, shard] of Object.entries(index.weight_map)) {
+    if (basename(shard) !== shard || !shard.endsWith('.safetensors'))
+      throw new ModelFileError(weights, `weight_map.${name}`, 'the name of a .safetensors file beside the index', JSON.stringify(shard))
+    const file = join(dirname(weights), shard)
+    const stored = shards.get(shard) ?? (await readSafetensorsHeader(file))
+    shards.set(shard, stored)
+    const tensor = stored.get(name)
+    if (tensor === undefined) throw new ModelFileError(file, `tensor ${name}`, `there, as ${basename(weights)} says`, 'no such tensor')
+    tensors.set(name, tensor)
+  }
+  return new Checkpoint(weights, tensors)
+}

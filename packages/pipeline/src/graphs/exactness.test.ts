@@ -1,0 +1,78 @@
+import { describe, expect, it } from 'vitest'
+import { openGraph, timestepFeed } from '../../test/open-graph.ts'
+import type { Feed } from '../models/onnx-session.ts'
+import { Generator, randn } from '../tensor/random-normal.ts'
+import type { GraphOptions } from './layers.ts'
+import { OPERATOR_CHOICES } from './operator-choices.ts'
+
+const ROWS = 12
+const take = ({ data, dims: [rows = 1, ...dims] }: Feed, wanted: readonly number[]): Feed => {
+  const length = data.length / rows
+  const taken = new (data.constructor as Float32ArrayConstructor)(wanted.length * length)
+  for (const [at, row] of wanted.entries()) taken.set(data.subarray(row * length, (row + 1) * length), at * length)
+  return { data: taken, dims: [wanted.length, ...dims] }
+}
+const batches = [
+  [0, 1],
+  [5, 3, 7],
+  [11, 2, 9, 0, 4],
+  Array.from({ length: ROWS }, (_, row) => row),
+  Array.from({ length: ROWS }, (_, row) => ROWS - 1 - row),
+]
+
+/** The rows of each batch that are not bit for bit what the row gives alone. */
+async function differingRows(run: (rows: readonly number[]) => Promise<Float32Array>): Promise<string[]> {
+  const alone: Uint8Array[] = []
+  const bytes = (values: Float32Array) => new Uint8Array(values.slice().buffer)
+  for (let row = 0; row < ROWS; row++) alone.push(bytes(await run([row])))
+  const differing: string[] = []
+  for (const batch of batches) {
+    const together = await run(batch)
+    const length = together.length / batch.length
+    for (const [at, row] of batch.entries())
+      if (!Buffer.from(bytes(together.subarray(at * length, (at + 1) * length))).equals(alone[row] as Uint8Array))
+        differing.push(`row ${row} of [${batch.join(', ')}]`)
+  }
+  return differing
+}
+
+describe.each([
+  ['packed', 2],
+  ['mapped', 1],
+  ['mapped', 2],
+  ['mapped', 5],
+] as const)('a row of a batch is bit for bit the row alone, with %s weights and %i threads', (weights, threads) => {
+  const options: GraphOptions = { operators: OPERATOR_CHOICES.cpu, computeType: 'float32', weights, threads }
+
+  it.each([
+    ['sd3-medium-kind', 8, 8],
+    ['sd35-large-kind', 10, 6],
+    ['sd35-medium-kind', 16, 12],
+  ] as const)('in the transformer of %s at %i × %i, whatever layers the others skip', async (kind, height, width) => {
+    const { config, session } = await openGraph(kind, 'transformer', options)
+    const noise = (seed: number, ...dims: number[]): Feed => randn(dims, new Generator(seed))
+    const mask = Float32Array.from({ length: ROWS * config.num_layers }, (_, at) => (at % 5 === 0 ? 0 : 1))
+    const feeds = {
+      hidden_states: noise(1, ROWS, 16, height, width),
+      encoder_hidden_states: noise(2, ROWS, 21, config.joint_attention_dim),
+      pooled_projections: noise(3, ROWS, config.pooled_projection_dim),
+      timestep_proj: timestepFeed(Array.from({ length: ROWS }, (_, row) => 1000 / (1 + row * 0.37))),
+      layer_mask: { data: mask, dims: [ROWS, config.num_layers] },
+    }
+    const run = async (rows: readonly number[]) => {
+      const taken = Object.fromEntries(Object.entries(feeds).map(([name, feed]) => [name, take(feed, rows)]))
+      return (await session.run(taken, ['out_hidden_states']))['out_hidden_states']!.data
+    }
+    expect(await differingRows(run)).toEqual([])
+    await session.release()
+  })
+
+  it.each(['text_encoder', 'text_encoder_2', 'text_encoder_3'] as const)('in %s', async (part) => {
+    const { session } = await openGraph('sd35-large-kind', part, options)
+    const ids = { data: Int32Array.from({ length: ROWS * 20 }, (_, at) => (at * 37) % 150), dims: [ROWS, 20] }
+    const output = part === 'text_encoder_3' ? 'last_hidden_state' : 'text_embeds'
+    const run = async (rows: readonly number[]) => (await session.run({ input_ids: take(ids, rows) }, [output]))[output]!.data
+    expect(await differingRows(run)).toEqual([])
+    await session.release()
+  })
+})

@@ -1,0 +1,154 @@
+/**
+ * Writes one graph, node by node; values are their names.
+ *
+ * Owns the names, the constants and how a stored weight comes into the graph: as bytes that stay where they are in the checkpoint's file,
+ * with a Cast behind them where they are stored in another type than the graph computes in.
+ * Knows nothing about models.
+ */
+import { toFloat16Bits } from '../tensor/float16.ts'
+import type { Checkpoint } from './checkpoint.ts'
+import { ELEMENT_TYPE } from './onnx-model.ts'
+import type { Attribute, ElementType, GraphEdge, GraphInitializer, GraphNode, OnnxGraph } from './onnx-model.ts'
+
+/** What a graph computes in. */
+export type ComputeType = 'float32' | 'float16'
+
+/**
+ * How the runtime holds the weights. 'packed': a private copy, cast and laid out for its kernels when the graph is loaded, which is
+ * fastest. 'mapped': where they lie in the file, shared by all processes; a weight stored in another type is cast in every run, when its
+ * turn comes.
+ */
+export type WeightMode = 'packed' | 'mapped'
+
+const STORED_TYPE = { F32: 'float32', F16: 'float16', BF16: 'bfloat16' } as const
+const CONTRIB = new Set(['FastGelu', 'MultiHeadAttention', 'QuickGelu'])
+
+export class GraphBuilder {
+  readonly checkpoint: Checkpoint
+  readonly computeType: ComputeType
+  readonly weights: WeightMode
+  readonly nodes: GraphNode[] = []
+  readonly initializers = new Map<string, GraphInitializer>()
+  readonly inputs: GraphEdge[] = []
+  readonly outputs: GraphEdge[] = []
+  /** Weights that are in the graph in its own type, by name. */
+  readonly ready = new Map<string, string>()
+  scope = ''
+
+  constructor(checkpoint: Checkpoint, computeType: ComputeType, weights: WeightMode) {
+    this.checkpoint = checkpoint
+    this.computeType = computeType
+    this.weights = weights
+  }
+
+  get graph(): OnnxGraph {
+    return { nodes: this.nodes, initializers: [...this.initializers.values()], inputs: this.inputs, outputs: this.outputs }
+  }
+
+  /** Names nodes made in `body` after the part of the model they belong to, for profiles and errors. */
+  within<T>(scope: string, body: () => T): T {
+    const before = this.scope
+    this.scope = scope
+    try {
+      return body()
+    } finally {
+      this.scope = before
+    }
+  }
+
+  input(name: string, type: ElementType, dims: GraphEdge['dims']): string {
+    this.inputs.push({ name, type, dims })
+    return name
+  }
+
+  output(name: string, value: string, type: ElementType, dims: GraphEdge['dims']): void {
+    this.nodes.push({ operator: 'Identity', domain: '', name: `output/${name}`, inputs: [value], outputs: [name], attributes: {} })
+    this.outputs.push({ name, type, dims })
+  }
+
+  /** A node with several outputs. */
+  split(operator: string, inputs: readonly string[], outputs: number, attributes: GraphNode['attributes'] = {}): string[] {
+    const name = `${this.scope}/${operator}.${this.nodes.length}`
+    const names = Array.from({ length: outputs }, (_, index) => (outputs === 1 ? name : `${name}:${index}`))
+    const domain = CONTRIB.has(operator) ? 'com.microsoft' : ''
+    this.nodes.push({ operator, domain, name, inputs, outputs: names, attributes })
+    return names
+  }
+
+  node(operator: string, inputs: readonly string[], attributes: Readonly<Record<string, Attribute>> = {}): string {
+    return this.split(operator, inputs, 1, attributes)[0] as string
+  }
+
+  /** A constant vector; the same one is kept once. */
+  int64s(...values: readonly number[]): string {
+    return this.constant(`int64[${values.join()}]`, 'int64', [values.length], BigInt64Array.from(values, BigInt))
+  }
+
+  int64(value: number): string {
+    return this.constant(`int64 ${value}`, 'int64', [], BigInt64Array.of(BigInt(value)))
+  }
+
+  float32s(name: string, values: Float32Array): string {
+    return this.constant(name, 'float32', [values.length], values)
+  }
+
+  /** A scalar of the type. */
+  scalar(value: number, type: ComputeType = this.computeType): string {
+    const data = Float32Array.of(value)
+    return this.constant(`${type} ${value}`, type, [], type === 'float16' ? toFloat16Bits(data) : data)
+  }
+
+  constant(name: string, type: ElementType, dims: readonly number[], values: BigInt64Array | Float32Array | Uint16Array): string {
+    if (!this.initializers.has(name)) {
+      const data = new Uint8Array(values.buffer, values.byteOffset, values.byteLength)
+      this.initializers.set(name, { name, type, dims, data })
+    }
+    return name
+  }
+
+  cast(value: string, from: ElementType, to: ElementType): string {
+    return from === to ? value : this.node('Cast', [value], { to: ELEMENT_TYPE[to] })
+  }
+
+  /** From the type of inputs, outputs and sums, float32, to the type the graph computes in. */
+  toCompute(value: string): string {
+    return this.cast(value, 'float32', this.computeType)
+  }
+
+  toFloat32(value: string): string {
+    return this.cast(value, this.computeType, 'float32')
+  }
+
+  /** The weight as it is stored. `dims`: how the graph reads it, where that is not its shape. */
+  stored(name: string, shape: readonly number[], dims = shape): { readonly value: string; readonly type: ElementType } {
+    const { dtype, file, offset, length } = this.checkpoint.tensor(name, shape)
+    const type = STORED_TYPE[dtype]
+    // A checkpoint is little-endian, as everything that runs Node.js is.
+    this.initializers.set(name, { name, type, dims, data: { file, offset, length } })
+    return { value: name, type }
+  }
+
+  /** The weight in the given type. */
+  weight(name: string, shape: readonly number[], dims = shape, type: ComputeType = this.computeType): string {
+    const key = `${name} ${type}`
+    const ready = this.ready.get(key)
+    if (ready !== undefined) return ready
+    const stored = this.stored(name, shape, dims)
+    const value = this.cast(stored.value, stored.type, type)
+    this.ready.set(key, value)
+    return value
+  }
+
+  /**
+   * The matrix of a linear layer, in the given type. Mapped, its Cast waits for `input`: the runtime would otherwise cast
+   * most of the model's weights before it begins, and hold them all.
+   */
+  matrix(name: string, shape: readonly number[], input: string, type: ComputeType): string {
+    if (this.weights === 'packed') return this.weight(name, shape, shape, type)
+    const stored = this.stored(name, shape)
+    if (stored.type === type) return stored.value
+    const none = this.node('Mul', [this.node('Shape', [input], { start: 0, end: 1 }), this.int64s(0)])
+    const late = this.node('Reshape', [stored.value, this.node('Add', [this.int64s(...shape), none])])
+    return this.cast(late, stored.type, type)
+  }
+}

@@ -1,0 +1,188 @@
+/**
+ * The layers models are made of, in the operators that the provider runs best.
+ *
+ * Invariant: a row of a batch comes out bit for bit as it would alone, on the CPU, whichever way the weights are held.
+ * Knows nothing about which model it is.
+ */
+import type { Checkpoint } from './checkpoint.ts'
+import { GraphBuilder } from './graph-builder.ts'
+import type { ComputeType, WeightMode } from './graph-builder.ts'
+import type { OperatorChoices } from './operator-choices.ts'
+
+export interface GraphOptions {
+  readonly operators: OperatorChoices
+  /** Inputs, outputs and sums along the model stay float32 in either. */
+  readonly computeType: ComputeType
+  readonly weights: WeightMode
+  /** Threads of a run, where it is on the CPU: with mapped weights the exactness of a row hangs on them. Default 1. */
+  readonly threads?: number
+}
+
+export class Layers extends GraphBuilder {
+  readonly operators: OperatorChoices
+  readonly threads: number
+
+  constructor(checkpoint: Checkpoint, { operators, computeType, weights, threads = 1 }: GraphOptions) {
+    super(checkpoint, computeType, weights)
+    this.operators = operators
+    this.threads = threads
+  }
+
+  add(a: string, b: string): string {
+    return this.node('Add', [a, b])
+  }
+
+  mul(a: string, b: string): string {
+    return this.node('Mul', [a, b])
+  }
+
+  /** 0 keeps the length of an axis, -1 takes what is left. */
+  reshape(value: string, ...dims: readonly number[]): string {
+    return this.node('Reshape', [value, this.int64s(...dims)])
+  }
+
+  /** Lengths of the axes from `start` to before `end`, as a vector. */
+  lengths(value: string, start: number, end: number): string {
+    return this.node('Shape', [value], { start, end })
+  }
+
+  join(values: readonly string[], axis: number): string {
+    return this.node('Concat', values, { axis })
+  }
+
+  /** torch's Linear on (batch, tokens, from), to (batch, tokens, to). Its matrix is stored as (to, from). `type`: of `x` and the result. */
+  linear(x: string, name: string, from: number, to: number, bias = true, type = this.computeType): string {
+    const rows = this.reshape(x, -1, from)
+    const flat = this.gemm(rows, name, { from, to, bias, type, leastRows: this.leastRows(from, to) })
+    return this.node('Reshape', [flat, this.join([this.lengths(x, 0, 2), this.int64s(to)], 0)])
+  }
+
+  /** Linear on (batch, from). */
+  rowLinear(x: string, name: string, from: number, to: number, bias = true): string {
+    return this.gemm(x, name, { from, to, bias, type: this.computeType, leastRows: Math.max(2, this.leastRows(from, to)) })
+  }
+
+  /**
+   * Rows there have to be for each to come out as among many, where the runtime does not lay the matrix out beforehand (its sgemm.cpp). A
+   * single row takes another path: so vectors are computed in twos, and whoever has a single token feeds it twice. Else the sum over `from`
+   * is taken in pieces of 128, or of more where a thread has 64 columns or fewer; threads share columns unless there are as many rows.
+   */
+  leastRows(from: number, to: number): number {
+    const widthIsSafe = to >= this.threads * 80
+    return from <= 128 || widthIsSafe ? 0 : to
+  }
+
+  gemm(x: string, name: string, { from, to, bias, type, leastRows }: GemmOptions): string {
+    const padded = this.weights === 'mapped' && leastRows > 0
+    const inputs = [padded ? this.padRows(x, from, leastRows, type) : x, this.matrix(`${name}.weight`, [to, from], x, type)]
+    if (bias) inputs.push(this.weight(`${name}.bias`, [to], [to], type))
+    const rows = this.node('Gemm', inputs, { transB: 1 })
+    return padded ? this.node('Slice', [rows, this.int64s(0), this.lengths(x, 0, 1)]) : rows
+  }
+
+  /** (rows, width) with zeros below, so that there are at least `least` rows. */
+  padRows(x: string, width: number, least: number, type: ComputeType): string {
+    const missing = this.node('Max', [this.node('Sub', [this.int64s(least), this.lengths(x, 0, 1)]), this.int64s(0)])
+    const zeros = this.node('Expand', [this.scalar(0, type), this.join([missing, this.int64s(width)], 0)])
+    return this.join([x, zeros], 0)
+  }
+
+  /** Without weights of its own unless `name` is given. In float32: `x` too. */
+  layerNorm(x: string, dim: number, epsilon: number, name?: string): string {
+    const scale =
+      name === undefined ? this.float32s(`ones ${dim}`, new Float32Array(dim).fill(1)) : this.float32Weight(`${name}.weight`, dim)
+    const bias = name === undefined ? this.float32s(`zeros ${dim}`, new Float32Array(dim)) : this.float32Weight(`${name}.bias`, dim)
+    return this.node('LayerNormalization', [x, scale, bias], { axis: -1, epsilon: { float: epsilon } })
+  }
+
+  float32Weight(name: string, dim: number): string {
+    return this.weight(name, [dim], [dim], 'float32')
+  }
+
+  /** Over the last axis, of length `dim`. `type`: of `x` and the result. */
+  rmsNorm(x: string, dim: number, epsilon: number, name: string, type: ComputeType = this.computeType): string {
+    const weight = this.weight(`${name}.weight`, [dim], [dim], type)
+    if (this.operators.rmsNorm !== 'plain') return this.node(this.operators.rmsNorm, [x, weight], { axis: -1, epsilon: { float: epsilon } })
+    const wide = this.cast(x, type, 'float32')
+    const square = this.node('ReduceMean', [this.mul(wide, wide), this.int64s(-1)], { keepdims: 1 })
+    const root = this.node('Sqrt', [this.add(square, this.scalar(epsilon, 'float32'))])
+    return this.mul(this.cast(this.node('Div', [wide, root]), 'float32', type), weight)
+  }
+
+  silu(x: string): string {
+    if (this.operators.silu !== 'plain') return this.node(this.operators.silu, [x], { alpha: { float: 1 } })
+    return this.mul(x, this.node('Sigmoid', [x]))
+  }
+
+  /** x × sigmoid(1.702 x), as CLIP-L has it. */
+  quickGelu(x: string): string {
+    if (this.operators.silu !== 'plain') return this.node('QuickGelu', [x], { alpha: { float: 1.702 } })
+    return this.mul(x, this.node('Sigmoid', [this.mul(x, this.scalar(1.702))]))
+  }
+
+  /** The tanh approximation. */
+  fastGelu(x: string): string {
+    if (this.operators.gelu !== 'plain') return this.node(this.operators.gelu, [x])
+    const cube = this.mul(x, this.mul(x, x))
+    const inner = this.mul(this.scalar(Math.sqrt(2 / Math.PI)), this.add(x, this.mul(this.scalar(0.044715), cube)))
+    return this.mul(this.mul(x, this.scalar(0.5)), this.add(this.scalar(1), this.node('Tanh', [inner])))
+  }
+
+  /** The exact one. */
+  gelu(x: string): string {
+    const erf = this.node('Erf', [this.mul(x, this.scalar(Math.SQRT1_2))])
+    return this.mul(this.mul(x, this.scalar(0.5)), this.add(this.scalar(1), erf))
+  }
+
+  /**
+   * Attention of `heads` heads of `headDim` values: q, k, v and the result are (batch, tokens, heads × headDim). `scale`: of the scores;
+   * `bias`: (1, heads, tokens, tokens), added to them; `causal`: a token sees only those before it and itself.
+   */
+  attention(
+    [q, k, v]: readonly [string, string, string],
+    { heads, headDim, scale = 1 / Math.sqrt(headDim), bias, causal = false }: AttentionOptions,
+  ): string {
+    if (this.operators.attention !== 'plain') {
+      const attributes = { num_heads: heads, scale: { float: scale }, ...(causal ? { unidirectional: 1 } : {}) }
+      return this.node(this.operators.attention, bias === undefined ? [q, k, v] : [q, k, v, '', '', bias], attributes)
+    }
+    const split = (x: string, perm: number[]) => this.node('Transpose', [this.reshape(x, 0, -1, heads, headDim)], { perm })
+    // Half of the scale on each side: the products stay small.
+    const root = this.scalar(Math.sqrt(scale))
+    let scores = this.node('MatMul', [this.mul(split(q, [0, 2, 1, 3]), root), this.mul(split(k, [0, 2, 3, 1]), root)])
+    if (bias !== undefined) scores = this.add(scores, bias)
+    if (causal) scores = this.node('Where', [this.earlierTokens(q), scores, this.scalar(-Infinity)])
+    const mixed = this.node('MatMul', [this.node('Softmax', [scores], { axis: -1 }), split(v, [0, 2, 1, 3])])
+    return this.reshape(this.node('Transpose', [mixed], { perm: [0, 2, 1, 3] }), 0, -1, heads * headDim)
+  }
+
+  /** (tokens, tokens) bool: whether the column's token is the row's or an earlier one. */
+  earlierTokens(x: string): string {
+    const tokens = this.tokenRange(this.lengths(x, 1, 2))
+    return this.node('LessOrEqual', [this.node('Unsqueeze', [tokens, this.int64s(0)]), this.node('Unsqueeze', [tokens, this.int64s(1)])])
+  }
+
+  /** 0, 1, … up to before `length`, a vector of one value. */
+  tokenRange(length: string): string {
+    return this.node('Range', [this.int64(0), this.node('Squeeze', [length, this.int64s(0)]), this.int64(1)])
+  }
+}
+
+interface GemmOptions {
+  readonly from: number
+  readonly to: number
+  readonly bias: boolean
+  readonly type: ComputeType
+  readonly leastRows: number
+}
+
+export interface AttentionOptions {
+  readonly heads: number
+  readonly headDim: number
+  /** Default 1 / √headDim. */
+  readonly scale?: number
+  /** Default none. */
+  readonly bias?: string
+  /** Default false. */
+  readonly causal?: boolean
+}

@@ -1,0 +1,125 @@
+/**
+ * Where the tensors of a .safetensors file lie: its header, read and checked. The weights themselves are not read.
+ *
+ * Invariant: a file is untrusted. Every tensor that comes out lies inside its file, has as many bytes as its dtype and shape need, and
+ * shares none of them with another; a file of which this does not hold is refused as a whole.
+ * Knows nothing about models. The format: https://huggingface.co/docs/safetensors (8 bytes length, a JSON header, the data).
+ */
+import { open, realpath } from 'node:fs/promises'
+import type { FileHandle } from 'node:fs/promises'
+import { z } from 'zod'
+import { ModelFileError } from '../models/model-file.ts'
+
+/** One tensor, or a part of one that lies in one piece. */
+export interface StoredTensor {
+  /** Absolute path of the file, links resolved. */
+  readonly file: string
+  /** As in the header: F32, F16, BF16 and others. */
+  readonly dtype: string
+  readonly shape: readonly number[]
+  /** Bytes from the start of the file. */
+  readonly offset: number
+  /** Bytes. */
+  readonly length: number
+}
+
+const PREFIX_BYTES = 8
+/** What the format's own implementation allows. */
+const MAX_HEADER_BYTES = 100_000_000
+
+/** Bits of one value. A dtype that is not here may be in a file, and no graph can use it. */
+const DTYPE_BITS = new Map(
+  Object.entries({ BOOL: 8, U8: 8, I8: 8, F8_E4M3: 8, F8_E5M2: 8, I16: 16, U16: 16, F16: 16, BF16: 16, I32: 32, U32: 32, F32: 32 }).concat(
+    Object.entries({ I64: 64, U64: 64, F64: 64 }),
+  ),
+)
+
+const count = z.int().nonnegative()
+const entrySchema = z.object({ dtype: z.string(), shape: z.array(count).max(16), data_offsets: z.tuple([count, count]) })
+type Entry = z.infer<typeof entrySchema>
+
+/** The tensors of one file by name, in the order of their data. */
+export async function readSafetensorsHeader(path: string): Promise<Map<string, StoredTensor>> {
+  let handle: FileHandle | undefined
+  try {
+    const file = await realpath(path)
+    handle = await open(file)
+    const { size } = await handle.stat()
+    const { header, dataStart } = await readHeader(handle, path, size)
+    const entries = parseEntries(path, header)
+    assertLayout(path, entries, size - dataStart)
+    return new Map(
+      entries.map(
+        ([
+          name,
+          {
+            dtype,
+            shape,
+            data_offsets: [begin, end],
+          },
+        ]) => [name, { file, dtype, shape, offset: dataStart + begin, length: end - begin }],
+      ),
+    )
+  } catch (error) {
+    if (error instanceof ModelFileError) throw error
+    const missing = (error as NodeJS.ErrnoException).code === 'ENOENT'
+    throw new ModelFileError(path, '', 'a readable .safetensors file', missing ? 'no such file' : (error as Error).message, {
+      cause: error,
+    })
+  } finally {
+    await handle?.close()
+  }
+}
+
+async function readHeader(handle: FileHandle, path: string, size: number): Promise<{ header: unknown; dataStart: number }> {
+  const prefix = await readBytes(handle, path, 0, PREFIX_BYTES)
+  const length = prefix.readBigUInt64LE()
+  if (length > BigInt(Math.min(MAX_HEADER_BYTES, size - PREFIX_BYTES)))
+    throw new ModelFileError(path, 'the header', `at most ${Math.min(MAX_HEADER_BYTES, size - PREFIX_BYTES)} bytes`, `${length}`)
+  const text = await readBytes(handle, path, PREFIX_BYTES, Number(length))
+  try {
+    return { header: JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(text)), dataStart: PREFIX_BYTES + Number(length) }
+  } catch (error) {
+    throw new ModelFileError(path, 'the header', 'JSON', (error as Error).message, { cause: error })
+  }
+}
+
+async function readBytes(handle: FileHandle, path: string, position: number, length: number): Promise<Buffer> {
+  const buffer = Buffer.alloc(length)
+  const { bytesRead } = await handle.read(buffer, 0, length, position)
+  if (bytesRead < length) throw new ModelFileError(path, '', `at least ${position + length} bytes`, `${position + bytesRead}`)
+  return buffer
+}
+
+function parseEntries(path: string, header: unknown): [string, Entry][] {
+  if (typeof header !== 'object' || header === null || Array.isArray(header))
+    throw new ModelFileError(path, 'the header', 'a JSON object', JSON.stringify(header).slice(0, 80))
+  return Object.entries(header)
+    .filter(([name]) => name !== '__metadata__')
+    .map(([name, value]): [string, Entry] => {
+      const parsed = entrySchema.safeParse(value)
+      if (parsed.success) return [name, parsed.data]
+      const expected = 'a dtype, a shape and two data_offsets of integers from 0 up'
+      throw new ModelFileError(path, `tensor ${name}`, expected, JSON.stringify(value).slice(0, 120))
+    })
+    .sort(([, a], [, b]) => a.data_offsets[0] - b.data_offsets[0] || a.data_offsets[1] - b.data_offsets[1])
+}
+
+/** Tensor follows tensor without gap or overlap, from the first byte to the last, each as long as its shape says. `size`: bytes of data. */
+function assertLayout(path: string, entries: readonly [string, Entry][], size: number): void {
+  let end = 0
+  for (const [name, { dtype, shape, data_offsets: offsets }] of entries) {
+    if (offsets[0] !== end) throw new ModelFileError(path, `tensor ${name}`, `at byte ${end} of the data`, `byte ${offsets[0]}`)
+    end = offsets[1]
+    const bits = DTYPE_BITS.get(dtype)
+    const bytes = bits === undefined ? undefined : (shape.reduce((product, length) => product * length, 1) * bits) / 8
+    if (end < offsets[0] || (bytes !== undefined && end - offsets[0] !== bytes))
+      throw new ModelFileError(
+        path,
+        `tensor ${name}`,
+        `${bytes ?? 'some'} bytes long, as ${dtype} of shape [${shape.join(', ')}]`,
+        `${end - offsets[0]}`,
+      )
+  }
+  if (end !== size) throw new ModelFileError(path, 'the data', `${end} bytes, as the header says`, `${size}`)
+}

@@ -1,0 +1,173 @@
+/**
+ * SD3Transformer2DModel as a graph: Stable Diffusion 3, 3.5 medium (dual attention) and 3.5 large (normed queries and keys).
+ *
+ * After diffusers' transformer_sd3.py and attention.py@58eb52c. Beside diffusers' inputs it takes the sinusoid of the timestep, which the
+ * caller computes, as Sin and Cos differ between providers, and a mask of layers per row, for skip-layer guidance.
+ */
+import { z } from 'zod'
+import { TIMESTEP_CHANNELS } from '../models/timestep-proj.ts'
+import type { Checkpoint } from './checkpoint.ts'
+import { Layers } from './layers.ts'
+import type { GraphOptions } from './layers.ts'
+import type { OnnxGraph } from './onnx-model.ts'
+
+const count = z.int().positive()
+
+export const sd3TransformerGraphConfigSchema = z.looseObject({
+  patch_size: count,
+  in_channels: count,
+  out_channels: count.nullish(),
+  num_layers: count,
+  attention_head_dim: count,
+  num_attention_heads: count,
+  joint_attention_dim: count,
+  pooled_projection_dim: count,
+  pos_embed_max_size: count,
+  /** Layers whose image tokens also attend to themselves alone. */
+  dual_attention_layers: z.array(z.int().nonnegative()).default([]),
+  qk_norm: z.literal('rms_norm').nullish(),
+})
+export type Sd3TransformerGraphConfig = z.infer<typeof sd3TransformerGraphConfigSchema>
+
+/** Epsilon of every norm in this model. */
+const EPSILON = 1e-6
+
+export function buildSd3TransformerGraph(config: Sd3TransformerGraphConfig, checkpoint: Checkpoint, options: GraphOptions): OnnxGraph {
+  const g = new Layers(checkpoint, options)
+  const { in_channels: channels, joint_attention_dim: textDim, pooled_projection_dim: pooledDim, num_layers: layers } = config
+  const heads = config.num_attention_heads
+  const headDim = config.attention_head_dim
+  const dim = heads * headDim
+
+  const latents = g.input('hidden_states', 'float32', ['batch', channels, 'height', 'width'])
+  const prompt = g.input('encoder_hidden_states', 'float32', ['batch', 'tokens', textDim])
+  const pooled = g.input('pooled_projections', 'float32', ['batch', pooledDim])
+  const timestep = g.input('timestep_proj', 'float32', ['batch', TIMESTEP_CHANNELS])
+  const mask = g.node('Unsqueeze', [g.input('layer_mask', 'float32', ['batch', layers]), g.int64s(2)])
+  /** Of each layer, (batch, 1, 1): 1 where the row goes through it, 0 where it passes by. */
+  const kept = g.split('Split', [mask], layers, { axis: 1, num_outputs: layers })
+
+  const mlp = (x: string, name: string, from: number) =>
+    g.rowLinear(g.silu(g.rowLinear(g.toCompute(x), `${name}.linear_1`, from, dim)), `${name}.linear_2`, dim, dim)
+  const condition = g.silu(
+    g.add(mlp(timestep, 'time_text_embed.timestep_embedder', TIMESTEP_CHANNELS), mlp(pooled, 'time_text_embed.text_embedder', pooledDim)),
+  )
+  /** `parts` vectors for each row, (batch, 1, dim) float32 each. */
+  const modulation = (name: string, parts: number) => {
+    const all = g.toFloat32(g.rowLinear(condition, `${name}.linear`, dim, dim * parts))
+    return g.split('Split', [g.node('Unsqueeze', [all, g.int64s(1)])], parts, { axis: 2, num_outputs: parts })
+  }
+  /** [scale, shift] of an AdaLayerNormContinuous. */
+  const continuous = (name: string) => {
+    const pair = modulation(name, 2) as [string, string]
+    return checkpoint.shiftFirst ? ([pair[1], pair[0]] as const) : pair
+  }
+  const normalize = (x: string) => g.layerNorm(x, dim, EPSILON)
+  /** Not fused into the norm: that would make a row depend on the rows beside it. */
+  const modulate = (normed: string, scale: string, shift: string) =>
+    g.toCompute(g.add(g.mul(normed, g.add(scale, g.scalar(1, 'float32'))), shift))
+
+  /** Queries or keys; normed, where the model does that, head by head. */
+  const project = (x: string, name: string, norm: string) => {
+    const projected = g.linear(x, name, dim, dim)
+    if (config.qk_norm == null) return projected
+    return g.reshape(g.rmsNorm(g.reshape(projected, 0, -1, heads, headDim), headDim, EPSILON, norm), 0, -1, dim)
+  }
+  const feedForward = (x: string, name: string) =>
+    g.linear(g.fastGelu(g.linear(x, `${name}.net.0.proj`, dim, dim * 4)), `${name}.net.2`, dim * 4, dim)
+
+  /** One JointTransformerBlock; the text ends with the last one. */
+  function block(index: number, image: string, text: string): { image: string; text: string } {
+    const name = `transformer_blocks.${index}`
+    const last = index === layers - 1
+    const dual = config.dual_attention_layers.includes(index)
+    const gated = (state: string, gate: string, value: string) =>
+      g.add(state, g.mul(g.mul(gate, kept[index] as string), g.toFloat32(value)))
+
+    const own = modulation(`${name}.norm1`, dual ? 9 : 6) as Modulation
+    const normed = normalize(image)
+    const x = modulate(normed, own[1], own[0])
+    const context = last ? undefined : (modulation(`${name}.norm1_context`, 6) as Modulation)
+    const [scale, shift] = context === undefined ? continuous(`${name}.norm1_context`) : [context[1], context[0]]
+    const c = modulate(normalize(text), scale, shift)
+
+    const attn = `${name}.attn`
+    const mixed = g.attention(
+      [
+        g.join([project(x, `${attn}.to_q`, `${attn}.norm_q`), project(c, `${attn}.add_q_proj`, `${attn}.norm_added_q`)], 1),
+        g.join([project(x, `${attn}.to_k`, `${attn}.norm_k`), project(c, `${attn}.add_k_proj`, `${attn}.norm_added_k`)], 1),
+        g.join([g.linear(x, `${attn}.to_v`, dim, dim), g.linear(c, `${attn}.add_v_proj`, dim, dim)], 1),
+      ],
+      { heads, headDim },
+    )
+    const parts = g.join([g.lengths(x, 1, 2), g.lengths(c, 1, 2)], 0)
+    const [toImage, toText] = g.split('Split', [mixed, parts], 2, { axis: 1 }) as [string, string]
+
+    let y = gated(image, own[2], g.linear(toImage, `${attn}.to_out.0`, dim, dim))
+    if (dual) {
+      const alone = modulate(normed, own[7], own[6])
+      const name2 = `${name}.attn2`
+      const values = g.attention(
+        [
+          project(alone, `${name2}.to_q`, `${name2}.norm_q`),
+          project(alone, `${name2}.to_k`, `${name2}.norm_k`),
+          g.linear(alone, `${name2}.to_v`, dim, dim),
+        ],
+        { heads, headDim },
+      )
+      y = gated(y, own[8], g.linear(values, `${name2}.to_out.0`, dim, dim))
+    }
+    y = gated(y, own[5], feedForward(modulate(normalize(y), own[4], own[3]), `${name}.ff`))
+    if (context === undefined) return { image: y, text }
+
+    let z = gated(text, context[2], g.linear(toText, `${attn}.to_add_out`, dim, dim))
+    z = gated(z, context[5], feedForward(modulate(normalize(z), context[4], context[3]), `${name}.ff_context`))
+    return { image: y, text: z }
+  }
+
+  const { tokens, grid } = embedPatches(g, config, latents)
+  let state = { image: tokens, text: g.toFloat32(g.linear(g.toCompute(prompt), 'context_embedder', textDim, dim)) }
+  for (let index = 0; index < layers; index++) state = g.within(`block ${index}`, () => block(index, state.image, state.text))
+
+  const [scale, shift] = continuous('norm_out')
+  const outChannels = config.out_channels ?? channels
+  const patchValues = config.patch_size ** 2 * outChannels
+  const out = g.linear(modulate(normalize(state.image), scale, shift), 'proj_out', dim, patchValues)
+  g.output('out_hidden_states', joinPatches(g, config.patch_size, outChannels, g.toFloat32(out), grid), 'float32', [
+    'batch',
+    outChannels,
+    'height',
+    'width',
+  ])
+  return g.graph
+}
+
+/** shift, scale and gate of the attention, the same of the feed-forward, and with dual attention of the second attention. */
+type Modulation = [string, string, string, string, string, string, string, string, string]
+
+/** Patches of the latents with their places, (batch, height × width in patches, dim) float32, and [height, width] in patches. */
+function embedPatches(g: Layers, config: Sd3TransformerGraphConfig, latents: string): { tokens: string; grid: [string, string] } {
+  const { patch_size: patch, pos_embed_max_size: max, in_channels: channels } = config
+  const dim = config.num_attention_heads * config.attention_head_dim
+  const weight = g.weight('pos_embed.proj.weight', [dim, channels, patch, patch])
+  const square = { kernel_shape: [patch, patch], strides: [patch, patch] }
+  const patches = g.node('Conv', [g.toCompute(latents), weight, g.weight('pos_embed.proj.bias', [dim])], square)
+  const tokens = g.toFloat32(g.node('Transpose', [g.reshape(patches, 0, dim, -1)], { perm: [0, 2, 1] }))
+
+  const size = g.split('Split', [g.lengths(latents, 2, 4)], 2, { axis: 0, num_outputs: 2 })
+  const grid = size.map((length) => g.node('Div', [length, g.int64s(patch)])) as [string, string]
+  // The middle of the table of places.
+  const start = grid.map((length) => g.node('Div', [g.node('Sub', [g.int64s(max), length]), g.int64s(2)]))
+  const end = start.map((first, axis) => g.add(first, grid[axis] as string))
+  const table = g.stored('pos_embed.pos_embed', [1, max * max, dim], [max, max, dim])
+  const places = g.node('Slice', [table.value, g.join(start, 0), g.join(end, 0), g.int64s(0, 1)])
+  return { tokens: g.add(tokens, g.cast(g.reshape(places, 1, -1, dim), table.type, 'float32')), grid }
+}
+
+/** (batch, tokens, patch × patch × channels) back to (batch, channels, height, width). */
+function joinPatches(g: Layers, patch: number, channels: number, tokens: string, grid: readonly [string, string]): string {
+  const cells = g.node('Reshape', [tokens, g.join([g.int64s(0), ...grid, g.int64s(patch, patch, channels)], 0)])
+  const sides = grid.map((length) => g.mul(length, g.int64s(patch)))
+  const image = g.node('Transpose', [cells], { perm: [0, 5, 1, 3, 2, 4] })
+  return g.node('Reshape', [image, g.join([g.int64s(0, channels), ...sides], 0)])
+}

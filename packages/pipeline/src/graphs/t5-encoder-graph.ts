@@ -1,0 +1,86 @@
+/**
+ * T5EncoderModel as a graph, in its gated form: the third text encoder of Stable Diffusion 3.
+ *
+ * After transformers' modeling_t5.py, version 5. The sums along the layers and the last product of each feed-forward are float32 in every
+ * graph: in float16 they overflow, and transformers keeps them wide for the same reason.
+ */
+import { z } from 'zod'
+import type { Checkpoint } from './checkpoint.ts'
+import { Layers } from './layers.ts'
+import type { GraphOptions } from './layers.ts'
+import type { OnnxGraph } from './onnx-model.ts'
+
+const count = z.int().positive()
+
+export const t5EncoderGraphConfigSchema = z.looseObject({
+  vocab_size: count,
+  d_model: count,
+  d_kv: count,
+  d_ff: count,
+  num_layers: count,
+  num_heads: count,
+  feed_forward_proj: z.literal('gated-gelu'),
+  layer_norm_epsilon: z.number().positive().default(1e-6),
+  relative_attention_num_buckets: z.int().min(4).multipleOf(4).default(32),
+  relative_attention_max_distance: count.default(128),
+})
+export type T5EncoderGraphConfig = z.infer<typeof t5EncoderGraphConfigSchema>
+
+/** Longest prompt, in tokens. */
+const MAX_TOKENS = 512
+
+export function buildT5EncoderGraph(config: T5EncoderGraphConfig, checkpoint: Checkpoint, options: GraphOptions): OnnxGraph {
+  const g = new Layers(checkpoint, options)
+  const { d_model: dim, d_ff: inner, d_kv: headDim, num_heads: heads } = config
+  const width = heads * headDim
+  const ids = g.input('input_ids', 'int64', ['batch', 'tokens'])
+  const norm = (x: string, name: string) => g.toCompute(g.rmsNorm(x, dim, config.layer_norm_epsilon, name, 'float32'))
+
+  const table = g.stored(checkpoint.has('shared.weight') ? 'shared.weight' : 'encoder.embed_tokens.weight', [config.vocab_size, dim])
+  let x = g.cast(g.node('Gather', [table.value, ids]), table.type, 'float32')
+  const bias = positionBias(g, config, ids)
+  for (let index = 0; index < config.num_layers; index++) {
+    const attention = `encoder.block.${index}.layer.0`
+    const feedForward = `encoder.block.${index}.layer.1`
+    x = g.within(`block ${index}`, () => {
+      const h = norm(x, `${attention}.layer_norm`)
+      const linear = (part: string) => g.linear(h, `${attention}.SelfAttention.${part}`, dim, width, false)
+      const mixed = g.attention([linear('q'), linear('k'), linear('v')], { heads, headDim, scale: 1, bias })
+      const y = g.add(x, g.toFloat32(g.linear(mixed, `${attention}.SelfAttention.o`, width, dim, false)))
+      const m = norm(y, `${feedForward}.layer_norm`)
+      const gate = g.toFloat32(g.fastGelu(g.linear(m, `${feedForward}.DenseReluDense.wi_0`, dim, inner, false)))
+      const value = g.toFloat32(g.linear(m, `${feedForward}.DenseReluDense.wi_1`, dim, inner, false))
+      return g.add(y, g.linear(g.mul(gate, value), `${feedForward}.DenseReluDense.wo`, inner, dim, false, 'float32'))
+    })
+  }
+  const last = g.rmsNorm(x, dim, config.layer_norm_epsilon, 'encoder.final_layer_norm', 'float32')
+  g.output('last_hidden_state', last, 'float32', ['batch', 'tokens', dim])
+  return g.graph
+}
+
+/** What attention adds for the distance of two tokens, (1, heads, tokens, tokens); all layers share it. */
+function positionBias(g: Layers, config: T5EncoderGraphConfig, ids: string): string {
+  const distances = Array.from({ length: 2 * MAX_TOKENS - 1 }, (_, index) => toBucket(index - (MAX_TOKENS - 1), config))
+  const tokens = g.tokenRange(g.lengths(ids, 1, 2))
+  const distance = g.node('Sub', [g.node('Unsqueeze', [tokens, g.int64s(0)]), g.node('Unsqueeze', [tokens, g.int64s(1)])])
+  const bucket = g.node('Gather', [g.int64s(...distances), g.add(distance, g.int64(MAX_TOKENS - 1))])
+  const name = 'encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight'
+  const table = g.weight(name, [config.relative_attention_num_buckets, config.num_heads])
+  const rows = g.node('Transpose', [g.node('Gather', [table, bucket])], { perm: [2, 0, 1] })
+  return g.node('Unsqueeze', [rows, g.int64s(0)])
+}
+
+/**
+ * T5Attention._relative_position_bucket, both directions: a bucket for each small distance, and for larger ones buckets of growing width.
+ * In float32, as torch computes it.
+ */
+function toBucket(distance: number, config: T5EncoderGraphConfig): number {
+  const half = config.relative_attention_num_buckets / 2
+  const exact = half / 2
+  const side = distance > 0 ? half : 0
+  const length = Math.abs(distance)
+  if (length < exact) return side + length
+  const logarithm = Math.fround(Math.log(Math.fround(length / exact)))
+  const share = Math.fround(logarithm / Math.fround(Math.log(config.relative_attention_max_distance / exact)))
+  return side + Math.min(half - 1, exact + Math.trunc(Math.fround(share * (half - exact))))
+}
