@@ -1,4 +1,6 @@
+import { once } from 'node:events'
 import { request as httpRequest } from 'node:http'
+import { connect } from 'node:net'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import type { Problem } from '@easel/contract'
 import { startTestApi } from '../../test/start-api.ts'
@@ -48,6 +50,10 @@ test('a content type other than JSON in UTF-8, or none, is refused', async () =>
     'multipart/form-data',
     'application/json; charset=latin1',
     'application/xml',
+    'application/jsonp',
+    'application/problem+json',
+    'json',
+    ';',
   ]
   for (const type of [...types, undefined]) {
     expect([type, ...(await send('/v1/jobs', good, type))]).toEqual([type, 415, 'unsupported_media_type', problemJson])
@@ -60,8 +66,15 @@ test('a compressed body is refused by its Content-Encoding', async () => {
   expect([await ask('gzip'), await ask('br'), await ask('identity')]).toEqual([415, 415, 202])
 })
 
-test('JSON may name its charset', async () => {
-  for (const type of ['application/json', 'application/json; charset=utf-8', 'Application/JSON;charset="UTF-8"']) {
+test('JSON may name its charset and have other parameters', async () => {
+  for (const type of [
+    'application/json',
+    'application/json; charset=utf-8',
+    'Application/JSON;charset="UTF-8"',
+    'application/json;',
+    'application/json ; ; charset=utf-8;',
+    'application/json; profile="https://a.example/x;y"; v=1',
+  ]) {
     const response = await api.get('/v1/jobs', { method: 'POST', body: good, headers: { 'Content-Type': type } })
     expect([type, response.status]).toEqual([type, 202])
   }
@@ -73,6 +86,25 @@ test('a body that is too large is refused by its bytes, with and without a decla
   expect(await send('/v1/jobs', large, 'application/json')).toEqual([413, 'body_too_large', problemJson])
   expect(await sendChunked([large.slice(0, 500), large.slice(500)])).toBe(413)
   expect(await sendChunked(['{"prompt"', ': "a"}'])).toBe(202)
+})
+
+test('a client that ends the connection within its body is no error of the server', async () => {
+  const counted = async (): Promise<string[]> => {
+    const text = await (await api.get('/metrics')).text()
+    return text.split('\n').filter((line) => line.startsWith('http_requests_total{method="POST"') && /status="(400|5..)"/.test(line))
+  }
+  for (const framing of ['Content-Length: 1000', 'Transfer-Encoding: chunked']) {
+    const before = await counted()
+    const socket = connect(Number(new URL(api.url).port), '127.0.0.1')
+    const head = ['POST /v1/jobs HTTP/1.1', 'Host: a', 'Content-Type: application/json', framing, 'Expect: 100-continue']
+    socket.write(`${head.join('\r\n')}\r\n\r\n`)
+    // The server has begun to read.
+    await once(socket, 'data')
+    socket.write('b\r\n{"prompt": "')
+    socket.resetAndDestroy()
+    await expect.poll(counted).not.toEqual(before)
+    expect((await counted()).join()).not.toContain('status="5')
+  }
 })
 
 /** A POST whose length is not told beforehand. */
