@@ -32,6 +32,7 @@ export const problemTable = {
   queue_unavailable: { status: 503, retryable: true, title: 'The job queue cannot be reached.' },
   no_worker: { status: 503, retryable: true, title: 'No worker has announced a model yet.' },
   storage_unavailable: { status: 503, retryable: true, title: 'The image store cannot be reached.' },
+  stopping: { status: 503, retryable: true, title: 'This server is stopping.' },
   wait_timeout: { status: 504, retryable: true, title: 'The job did not end in the time this request may wait.' },
 } as const satisfies Record<string, ProblemRow>
 

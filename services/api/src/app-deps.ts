@@ -33,8 +33,10 @@ export interface AppDeps {
   tracing: Tracing
   /** Clock, ms since the epoch. */
   now: () => number
-  /** Aborts when the api takes no more requests: streams without an end of their own end then, everything else may finish. */
+  /** Aborts when the api takes no more requests; those under way go on. */
   stopping: AbortSignal
+  /** Aborts when they have had their time: whoever still waits for the end of a job answers without it. */
+  graceOver: AbortSignal
 }
 
 export interface AppEnv {

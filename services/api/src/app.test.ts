@@ -1,9 +1,12 @@
 import { once } from 'node:events'
 import { connect } from 'node:net'
 import { text } from 'node:stream/consumers'
-import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { hc } from 'hono/client'
+import { afterAll, beforeAll, describe, expect, expectTypeOf, test } from 'vitest'
+import type { Job, Problem } from '@easel/contract'
 import { startTestApi } from '../test/start-api.ts'
 import type { TestApi } from '../test/start-api.ts'
+import type { ApiRoutes } from './app.ts'
 
 interface Operation {
   responses: Record<string, { content?: Record<string, unknown> }>
@@ -85,6 +88,29 @@ describe('the api as a whole', () => {
     const text = await response.text()
     expect(text).toContain('"code":"internal"')
     expect(text).not.toContain('secret')
+  })
+
+  test('types every route for a client that is made of those types', async () => {
+    const client = hc<ApiRoutes>(api.url)
+    const made = await client.v1.jobs.$post({ json: { prompt: 'a', seed: 3 }, header: {} })
+    if (made.status !== 202) throw new Error(`Expected 202, got ${made.status}`)
+    const job = await made.json()
+    expectTypeOf(job.output).toEqualTypeOf<Job['output']>()
+    expect(job.input.seed).toBe(3)
+    const asRequest = await client.fal.queue[':owner'][':name'].requests[':id'].status.$get({
+      param: { owner: 'local', name: 'tiny-scenes', id: job.id },
+      query: {},
+    })
+    expect(await asRequest.json()).toMatchObject({ status: 'IN_QUEUE', request_id: job.id })
+    const prediction = await client.v1.predictions[':id'].$get({ param: { id: job.id } })
+    expect(await prediction.json()).toMatchObject({ status: 'starting' })
+    const models = await client.v1.models.$get()
+    expect(await models.json()).toMatchObject({ data: [{ id: 'tiny-scenes' }] })
+    const routes = [client.api.diffusers.inference.$post, client.v1.images.generations.$post, client.readyz.$get]
+    expect(routes.map((route) => typeof route)).toEqual(['function', 'function', 'function'])
+    const problem = await client.v1.jobs[':id'].$get({ param: { id: 'none' }, header: {} })
+    if (problem.status !== 404) throw new Error(`Expected 404, got ${problem.status}`)
+    expectTypeOf((await problem.json()).code).toEqualTypeOf<Problem['code']>()
   })
 
   test('describes itself: every route that exists, with its problems', async () => {

@@ -36,9 +36,9 @@ export interface AppOptions {
   eventHeartbeatMs?: number
 }
 
-export function createApp(deps: AppDeps, { eventHeartbeatMs }: AppOptions = {}): Api {
+export function createApp(deps: AppDeps, { eventHeartbeatMs }: AppOptions = {}) {
   const { config, logger } = deps
-  const app: Api = new OpenAPIHono<AppEnv>({ defaultHook: refuseInvalid })
+  const app: Api = new OpenAPIHono<AppEnv>({ defaultHook: refuseInvalid, strict: false })
   app.onError(handleError)
   app.notFound(handleNotFound)
 
@@ -57,35 +57,48 @@ export function createApp(deps: AppDeps, { eventHeartbeatMs }: AppOptions = {}):
 
   // Before the welcome, which is for those who want no page.
   app.route('/', pageRoutes(deps))
-  app.route('/', healthRoutes(deps))
   app.route('/', metricsRoutes(deps))
   if (config.adminKey !== undefined) app.route('/', adminRoutes(deps, config.adminKey, countWrongKey))
-  app.route('/', capabilitiesRoutes(deps))
-  app.route('/', jobRoutes(deps))
-  app.route('/', jobListRoutes(deps))
-  app.route('/', eventRoutes(deps, eventHeartbeatMs === undefined ? {} : { heartbeatMs: eventHeartbeatMs }))
-  app.route('/', webhookRoutes(deps))
-  app.route('/', imageRoutes(deps))
-  app.route('/', diffusersRoutes(deps))
-  app.route('/', openAiRoutes(deps))
-  app.route('/', replicateRoutes(deps))
-  app.route('/', falRoutes(deps))
+  const routes = app
+    .route('/', healthRoutes(deps))
+    .route('/', capabilitiesRoutes(deps))
+    .route('/', jobRoutes(deps))
+    .route('/', jobListRoutes(deps))
+    .route('/', eventRoutes(deps, { heartbeatMs: eventHeartbeatMs }))
+    .route('/', webhookRoutes(deps))
+    .route('/', imageRoutes(deps))
+    .route('/', diffusersRoutes(deps))
+    .route('/', openAiRoutes(deps))
+    .route('/', replicateRoutes(deps))
+    .route('/', falRoutes(deps))
 
   app.openAPIRegistry.registerComponent('securitySchemes', 'bearer', { type: 'http', scheme: 'bearer' })
   app.openAPIRegistry.registerComponent('securitySchemes', 'header', { type: 'apiKey', in: 'header', name: 'X-API-Key' })
+  // Keys may come and go while the server runs.
+  const descriptions = new Map<boolean, string>()
   app.get('/openapi.json', (c) => {
-    const document = app.getOpenAPI31Document({
-      openapi: '3.1.0',
-      info: {
-        title: 'Easel',
-        version: '0.1.0',
-        description: 'Text to image: post a prompt, get a job, poll it, fetch the picture.',
-        license: { name: 'Apache-2.0', url: 'https://www.apache.org/licenses/LICENSE-2.0' },
-      },
-      servers: [{ url: config.publicUrl }],
-      ...(deps.apiKeys.keys.length > 0 && { security: [{ bearer: [] }, { header: [] }] }),
-    })
-    return c.json(describeApi(document))
+    const secured = deps.apiKeys.keys.length > 0
+    const description =
+      descriptions.get(secured) ?? JSON.stringify(describeApi(app.getOpenAPI31Document(toDocumentHead(config.publicUrl, secured))))
+    descriptions.set(secured, description)
+    return c.body(description, 200, { 'Content-Type': 'application/json' })
   })
-  return app
+  return routes
 }
+
+function toDocumentHead(publicUrl: string, secured: boolean): Parameters<Api['getOpenAPI31Document']>[0] {
+  return {
+    openapi: '3.1.0',
+    info: {
+      title: 'Easel',
+      version: '0.1.0',
+      description: 'Text to image: post a prompt, get a job, poll it, fetch the picture.',
+      license: { name: 'Apache-2.0', url: 'https://www.apache.org/licenses/LICENSE-2.0' },
+    },
+    servers: [{ url: publicUrl }],
+    ...(secured && { security: [{ bearer: [] }, { header: [] }] }),
+  }
+}
+
+/** Every route with what it takes and answers: a client typed by it (`hc<ApiRoutes>`) knows what to send and what comes. */
+export type ApiRoutes = ReturnType<typeof createApp>

@@ -38,13 +38,22 @@ export interface RunningApi {
   /** TCP port it listens on. */
   readonly port: number
   readonly deps: AppDeps
-  /** Takes no more requests, lets those under way end within SHUTDOWN_GRACE, then lets go of everything. */
+  /**
+   * Takes no more requests, lets those under way end within SHUTDOWN_GRACE, has those that wait for a job answer without it then, and lets
+   * go of everything.
+   */
   close(): Promise<void>
 }
+
+/** What the answers may take that leave when the grace is over, before their connections are cut. Milliseconds. */
+const lastAnswersMs = 2000
+/** Between looks for idle connections of a server that stops. Milliseconds. */
+const idleLookMs = 50
 
 export async function serveApi(options: ServeOptions): Promise<RunningApi> {
   const { config, logger, now = Date.now, delivery: deliveryOptions, tracing = noTracing } = options
   const stopping = new AbortController()
+  const graceOver = new AbortController()
   const server = createAdaptorServer({
     fetch: (request, env) => app.fetch(unwrapProxied(request), env),
     // For HTTP/1.0 requests without a Host header, as health checks of load balancers send them.
@@ -57,7 +66,7 @@ export async function serveApi(options: ServeOptions): Promise<RunningApi> {
   const apiKeys = createApiKeyRing(config.apiKeys, config.apiKeysFile)
   // Before any connection is opened, so that an address that cannot be had is all that is told.
   const port = await listen(server, { host: config.host, port: config.port, variables: { host: 'HOST', port: 'PORT' } })
-  const deps = { ...openDeps(config, logger, now, tracing), apiKeys, stopping: stopping.signal }
+  const deps = { ...openDeps(config, logger, now, tracing), apiKeys, stopping: stopping.signal, graceOver: graceOver.signal }
   const app = createApp(deps)
   if (apiKeys.keys.length === 0) logger.warn('no API_KEYS set: everyone who reaches this server may use it')
   const stopTotals = logTotals(deps)
@@ -79,16 +88,21 @@ export async function serveApi(options: ServeOptions): Promise<RunningApi> {
       const closed = once(server, 'close')
       server.close()
       stopping.abort()
-      const grace = setTimeout(() => server.closeAllConnections(), config.shutdownGraceMs)
+      const timers = [
+        // A connection that is kept alive falls idle with its answer, and nothing else would end it.
+        setInterval(() => server.closeIdleConnections(), idleLookMs),
+        setTimeout(() => graceOver.abort(), config.shutdownGraceMs),
+        setTimeout(() => server.closeAllConnections(), config.shutdownGraceMs + lastAnswersMs),
+      ]
       await Promise.all([closed, delivery.close(), maintenance.close()])
-      clearTimeout(grace)
+      timers.forEach((timer) => clearTimeout(timer))
       background.disconnect()
       await closeDeps(deps)
     },
   }
 }
 
-function openDeps(config: ApiConfig, logger: Logger, now: () => number, tracing: Tracing): Omit<AppDeps, 'apiKeys' | 'stopping'> {
+function openDeps(config: ApiConfig, logger: Logger, now: () => number, tracing: Tracing): Omit<AppDeps, 'apiKeys' | 'stopping' | 'graceOver'> {
   const onError = (error: Error): void => logger.warn({ err: error }, 'redis connection')
   const { queuePrefix: prefix } = config
   const redis = createRedis({ ...config.redis, use: 'request', onError })

@@ -22,11 +22,20 @@ const refusals = {
 }
 const absences = { 401: unauthorized, 404: 'There is nothing here.', 410: 'Past the retention time.' }
 
+interface ErrorResponse<Schema extends z.ZodType> {
+  description: string
+  content: { 'application/json': { schema: Schema } }
+}
+type ErrorResponses<Schema extends z.ZodType, Status extends number> = Record<Status, ErrorResponse<Schema>>
+
 /** Answers that are errors in the dialect's own shape: to what makes a job, and to what asks for one. */
-export function describeErrors(schema: z.ZodType): { refusals: object; absences: object } {
-  const describe = (descriptions: Readonly<Record<number, string>>): object =>
+export function describeErrors<Schema extends z.ZodType>(schema: Schema) {
+  const describe = <Status extends number>(descriptions: Readonly<Record<Status, string>>) =>
     Object.fromEntries(
-      Object.entries(descriptions).map(([status, description]) => [status, { description, content: { 'application/json': { schema } } }]),
-    )
+      Object.entries<string>(descriptions).map(([status, description]) => [
+        status,
+        { description, content: { 'application/json': { schema } } },
+      ]),
+    ) as ErrorResponses<Schema, Status>
   return { refusals: describe(refusals), absences: describe(absences) }
 }

@@ -6,22 +6,24 @@ import type { Context } from 'hono'
 import { ProblemError, createJobRequestSchema } from '@easel/contract'
 import type { CreateJobRequest } from '@easel/contract'
 import type { DialectName, JobRecord } from '@easel/job-store'
-import type { AppDeps, AppEnv } from '../app-deps.ts'
+import type { AppEnv } from '../app-deps.ts'
 import { submitJob } from '../jobs/submit-job.ts'
+import type { SubmitNeeds } from '../jobs/submit-job.ts'
 import { toFieldErrors } from '../middleware/field-errors.ts'
 import { refuseFields } from '../middleware/problem.ts'
 
 export interface SubmitThroughOptions {
-  dialect: DialectName
-  /** What the dialect calls a field of the request. */
-  rename: (field: string) => string
+  /** Whose shape the webhook messages have. Default: this service's own. */
+  dialect?: DialectName
+  /** What the dialect calls a field of the request. Default: as this service does. */
+  rename?: (field: string) => string
 }
 
 export async function submitThrough(
-  deps: AppDeps,
+  deps: SubmitNeeds,
   c: Context<AppEnv>,
   request: CreateJobRequest,
-  { dialect, rename }: SubmitThroughOptions,
+  { dialect, rename = (field) => field }: SubmitThroughOptions = {},
 ): Promise<JobRecord> {
   const { owner, requestId } = c.var
   const idempotencyKey = c.req.header('idempotency-key')

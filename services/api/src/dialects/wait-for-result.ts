@@ -3,24 +3,26 @@
  * canceled, unless an Idempotency-Key lets it come back.
  */
 import type { Context } from 'hono'
-import { ProblemError, isEnded } from '@easel/contract'
 import type { JobRecord } from '@easel/job-store'
 import type { AppDeps, AppEnv } from '../app-deps.ts'
 import { cancelJob } from '../jobs/cancel-job.ts'
+import type { CancelNeeds } from '../jobs/cancel-job.ts'
+import { toUnfinished, waitForEnd } from '../jobs/wait-for-end.ts'
+import type { WaitNeeds } from '../jobs/wait-for-end.ts'
 
-/** The record once it has ended, however it did. Throws `wait_timeout`. */
-export async function waitForResult(deps: AppDeps, c: Context<AppEnv>, { id }: JobRecord): Promise<JobRecord> {
-  const { follower, config, stopping } = deps
-  const { signal } = c.req.raw
-  const waited = { timeoutMs: config.inferenceWaitSeconds * 1000, signal: AbortSignal.any([signal, stopping]) }
-  const ended = await follower.waitForEnd(id, waited)
-  if (ended !== undefined && isEnded(ended.status)) return ended
-  if (signal.aborted) await cancelAbandoned(deps, c, id)
-  throw new ProblemError('wait_timeout', `The job ${id} did not end within ${config.inferenceWaitSeconds} seconds and goes on.`)
+export type WaitForResultNeeds = WaitNeeds & CancelNeeds & Pick<AppDeps, 'config'>
+
+/** The record once it has ended, however it did. Throws the problem that says why it has not. */
+export async function waitForResult(deps: WaitForResultNeeds, c: Context<AppEnv>, record: JobRecord): Promise<JobRecord> {
+  const timeoutMs = deps.config.inferenceWaitSeconds * 1000
+  const waited = await waitForEnd(deps, record, { timeoutMs, left: c.req.raw.signal })
+  if (waited.outcome === 'ended') return waited.record
+  if (waited.outcome === 'left') await cancelAbandoned(deps, c, record.id)
+  throw toUnfinished(waited, timeoutMs)
 }
 
 /** Cancels the job of a caller that has left. */
-export async function cancelAbandoned(deps: AppDeps, c: Context<AppEnv>, id: string): Promise<void> {
+export async function cancelAbandoned(deps: CancelNeeds, c: Context<AppEnv>, id: string): Promise<void> {
   if (c.req.header('idempotency-key') !== undefined) return
   try {
     await cancelJob(deps, id, c.var.owner)

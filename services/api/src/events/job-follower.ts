@@ -31,7 +31,7 @@ export interface JobFollower {
    * exist, when the signal aborts, and at `close()`. When the stream has run out but the job has ended, `done` alone is given; a reader
    * that names `done` as its last entry gets nothing more.
    */
-  follow(id: string, options: { after?: string; signal: AbortSignal }): AsyncIterable<StreamedJobEvent>
+  follow(id: string, options: { after?: string | undefined; signal: AbortSignal }): AsyncIterable<StreamedJobEvent>
   /** The record once it has ended; undefined when it has not in time, does not exist, or the signal aborted. Rejects when Redis fails at the end of the time. */
   waitForEnd(id: string, options: { timeoutMs: number; signal?: AbortSignal }): Promise<JobRecord | undefined>
   /** Readers that are open now. */

@@ -3,9 +3,12 @@ import { ProblemError } from '@easel/contract'
 import type { JobRecord } from '@easel/job-store'
 import type { AppDeps } from '../app-deps.ts'
 import { findJob, missingJob } from './find-job.ts'
+import type { FindNeeds } from './find-job.ts'
+
+export type CancelNeeds = FindNeeds & Pick<AppDeps, 'outbox' | 'queues'>
 
 /** `ended` false: the job is running and is canceled at its next step. */
-export async function cancelJob(deps: AppDeps, id: string, owner: string): Promise<{ record: JobRecord; ended: boolean }> {
+export async function cancelJob(deps: CancelNeeds, id: string, owner: string): Promise<{ record: JobRecord; ended: boolean }> {
   const { input } = await findJob(deps, id, owner)
   const result = await deps.store.requestCancel(id)
   if (result === 'missing') throw missingJob(deps, id)

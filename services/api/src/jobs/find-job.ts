@@ -3,10 +3,10 @@ import { ProblemError, isJobId, jobIdCreatedAt } from '@easel/contract'
 import type { JobRecord } from '@easel/job-store'
 import type { AppDeps } from '../app-deps.ts'
 
-type Needs = Pick<AppDeps, 'apiKeys' | 'config' | 'now' | 'store'>
+export type FindNeeds = Pick<AppDeps, 'apiKeys' | 'config' | 'now' | 'store'>
 
 /** Throws `not_found` or `expired`. A job of another owner is not found. */
-export async function findJob(deps: Needs, id: string, owner: string): Promise<JobRecord> {
+export async function findJob(deps: FindNeeds, id: string, owner: string): Promise<JobRecord> {
   const record = isJobId(id) ? await deps.store.get(id) : undefined
   if (record === undefined) throw missingJob(deps, id)
   if (record.owner !== owner && !deps.apiKeys.isFormerly(record.owner, owner)) throw new ProblemError('not_found', 'There is no such job.')

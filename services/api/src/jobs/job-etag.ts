@@ -11,10 +11,3 @@ export function toJobEtag({ eta_seconds: _eta, output, ...job }: Job): string {
   const hash = createHash('sha256').update(JSON.stringify({ ...job, images }))
   return `W/"${hash.digest('base64url').slice(0, 22)}"`
 }
-
-/** Whether an If-None-Match header names the tag; compared weakly, as RFC 9110 says for this header. */
-export function isEtagMatch(ifNoneMatch: string | undefined, etag: string): boolean {
-  if (ifNoneMatch === undefined) return false
-  const opaque = (tag: string): string => tag.trim().replace(/^W\//, '')
-  return ifNoneMatch.trim() === '*' || ifNoneMatch.split(',').some((tag) => opaque(tag) === opaque(etag))
-}

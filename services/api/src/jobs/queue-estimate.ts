@@ -18,7 +18,7 @@ export interface QueueEstimate {
   etaSeconds: number | null
 }
 
-type Needs = Pick<AppDeps, 'queues' | 'redis' | 'registry' | 'store'>
+export type EstimateNeeds = Pick<AppDeps, 'queues' | 'redis' | 'registry' | 'store'>
 
 /** Queued jobs whose own work is counted; those behind them count as the mean of these. */
 const frontLength = 100
@@ -32,7 +32,7 @@ const maxRetrySeconds = 3600
 const unknown: QueueEstimate = { position: null, etaSeconds: null }
 
 /** Unknown also when Redis cannot say: a job that was made or read must reach its client without an estimate. */
-export async function estimateQueue(deps: Needs, record: JobRecord): Promise<QueueEstimate> {
+export async function estimateQueue(deps: EstimateNeeds, record: JobRecord): Promise<QueueEstimate> {
   try {
     return await estimate(deps, record)
   } catch (error) {
@@ -41,7 +41,7 @@ export async function estimateQueue(deps: Needs, record: JobRecord): Promise<Que
   }
 }
 
-async function estimate(deps: Needs, record: JobRecord): Promise<QueueEstimate> {
+async function estimate(deps: EstimateNeeds, record: JobRecord): Promise<QueueEstimate> {
   if (record.status !== 'queued' && record.status !== 'running') return unknown
   const load = await readLoad(deps, record.input.model)
   if (record.status === 'running') return { position: null, etaSeconds: toSeconds(load, runningWork(load, record)) }
@@ -51,7 +51,7 @@ async function estimate(deps: Needs, record: JobRecord): Promise<QueueEstimate> 
 }
 
 /** Seconds until a place in the queue is likely to come free: of everyone's, or of one owner's. At least 1. */
-export async function estimateFreePlace(deps: Needs, modelId: string, owner?: string): Promise<number> {
+export async function estimateFreePlace(deps: EstimateNeeds, modelId: string, owner?: string): Promise<number> {
   const load = await readLoad(deps, modelId)
   let seconds: number | null
   if (owner === undefined) {
@@ -65,7 +65,7 @@ export async function estimateFreePlace(deps: Needs, modelId: string, owner?: st
   return Math.min(maxRetrySeconds, Math.max(1, seconds ?? unknownRetrySeconds))
 }
 
-async function readPosition({ queues, redis }: Needs, { id, input }: JobRecord): Promise<number | null> {
+async function readPosition({ queues, redis }: EstimateNeeds, { id, input }: JobRecord): Promise<number | null> {
   const queue = queues.of(input.model)
   const [wait, prioritized] = [queue.toKey('wait'), queue.toKey('prioritized')]
   // In `wait` are only jobs that BullMQ puts back, at most the few that workers held.
@@ -91,7 +91,7 @@ interface Load {
 
 const loads = new WeakMap<JobStore, Map<string, { readAt: number; load: Promise<Load> }>>()
 
-async function readLoad(deps: Needs, modelId: string): Promise<Load> {
+async function readLoad(deps: EstimateNeeds, modelId: string): Promise<Load> {
   const ofModels = loads.get(deps.store) ?? new Map<string, { readAt: number; load: Promise<Load> }>()
   loads.set(deps.store, ofModels)
   let entry = ofModels.get(modelId)
@@ -104,7 +104,7 @@ async function readLoad(deps: Needs, modelId: string): Promise<Load> {
   return await entry.load
 }
 
-async function readLoadNow({ queues, redis, registry, store }: Needs, modelId: string): Promise<Load> {
+async function readLoadNow({ queues, redis, registry, store }: EstimateNeeds, modelId: string): Promise<Load> {
   const queue = queues.of(modelId)
   const [model, workers, running, waiting, prioritized] = await Promise.all([
     registry.model(modelId),

@@ -1,12 +1,11 @@
 /** Makes a new job from the receipt of another one: the same parameters, nothing left to a default. */
 import { ProblemError } from '@easel/contract'
-import type { AppDeps } from '../app-deps.ts'
 import { toReplayOf } from './compare-replay.ts'
 import { findJob } from './find-job.ts'
 import { submitJob } from './submit-job.ts'
-import type { SubmitContext, SubmittedJob } from './submit-job.ts'
+import type { SubmitContext, SubmitNeeds, SubmittedJob } from './submit-job.ts'
 
-export async function replayJob(deps: AppDeps, id: string, context: Omit<SubmitContext, 'replayOf'>): Promise<SubmittedJob> {
+export async function replayJob(deps: SubmitNeeds, id: string, context: Omit<SubmitContext, 'replayOf'>): Promise<SubmittedJob> {
   const original = await findJob(deps, id, context.owner)
   const replayOf = toReplayOf(original)
   if (replayOf === undefined)

@@ -12,12 +12,16 @@ import { refuseFields } from '../middleware/problem.ts'
 import { judgeWebhookUrl } from '../webhooks/judge-webhook-url.ts'
 import { enqueueJob } from './enqueue-job.ts'
 import { isPastRetention } from './find-job.ts'
+import type { FindNeeds } from './find-job.ts'
 import { toIdempotency } from './idempotency.ts'
 import { estimateFreePlace } from './queue-estimate.ts'
+import type { EstimateNeeds } from './queue-estimate.ts'
 import { checkRequest, resolveInput } from './resolve-input.ts'
 
 /** Seconds after which a request that found no worker is worth repeating: loading a model takes that long. */
 const noWorkerRetrySeconds = 10
+
+export type SubmitNeeds = EstimateNeeds & FindNeeds & Pick<AppDeps, 'logger' | 'outbox'>
 
 export interface SubmitContext {
   /** Whose job it is: hash of the API key, or `public`. */
@@ -37,7 +41,7 @@ export interface SubmittedJob {
   replayed: boolean
 }
 
-export async function submitJob(deps: AppDeps, request: CreateJobRequest, context: SubmitContext): Promise<SubmittedJob> {
+export async function submitJob(deps: SubmitNeeds, request: CreateJobRequest, context: SubmitContext): Promise<SubmittedJob> {
   const { config, logger, store } = deps
 
   // 1. What can be judged without a model, so that a bad request gets the same answer with or without workers.
@@ -94,7 +98,7 @@ export async function submitJob(deps: AppDeps, request: CreateJobRequest, contex
 }
 
 /** The job that an earlier request with the same key made; one that never reached the queue, because Redis or the api went away, gets there now. */
-async function replay(deps: AppDeps, id: string): Promise<JobRecord> {
+async function replay(deps: SubmitNeeds, id: string): Promise<JobRecord> {
   const record = await deps.store.get(id)
   if (record === undefined || (record.completedAt !== undefined && isPastRetention(deps, record.completedAt))) {
     throw new ProblemError('expired', 'The job that this Idempotency-Key made is past its retention time.')
@@ -104,7 +108,7 @@ async function replay(deps: AppDeps, id: string): Promise<JobRecord> {
   return record
 }
 
-async function findModel({ config, registry }: AppDeps, requested: string | undefined): Promise<ModelRecord> {
+async function findModel({ config, registry }: SubmitNeeds, requested: string | undefined): Promise<ModelRecord> {
   const id = requested ?? config.defaultModel
   const model = await registry.model(id)
   if (model !== undefined) return model

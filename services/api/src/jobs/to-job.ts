@@ -4,11 +4,14 @@ import type { JobRecord } from '@easel/job-store'
 import type { AppDeps } from '../app-deps.ts'
 import { compareReplay } from './compare-replay.ts'
 import { estimateQueue } from './queue-estimate.ts'
+import type { EstimateNeeds } from './queue-estimate.ts'
 
 /** Life of a presigned URL in a job object: long enough to fetch it, short enough to be worthless in a log. */
 export const directUrlSeconds = 3600
 
-export async function toJob(deps: AppDeps, record: JobRecord): Promise<Job> {
+export type ToJobNeeds = EstimateNeeds & Pick<AppDeps, 'config' | 'storage'>
+
+export async function toJob(deps: ToJobNeeds, record: JobRecord): Promise<Job> {
   const { position, etaSeconds } = await estimateQueue(deps, record)
   const images = record.output === undefined ? undefined : await Promise.all(record.output.images.map((image) => toImage(deps, image)))
   return {
@@ -29,7 +32,7 @@ export async function toJob(deps: AppDeps, record: JobRecord): Promise<Job> {
   }
 }
 
-async function toImage({ config, storage }: AppDeps, { key, ...rest }: StoredImage): Promise<Image> {
+async function toImage({ config, storage }: ToJobNeeds, { key, ...rest }: StoredImage): Promise<Image> {
   const url = toImageUrl(config.publicUrl, key)
   const direct = await storage.url(key, { expiresInSeconds: directUrlSeconds })
   if (direct === undefined) return { url, ...rest }

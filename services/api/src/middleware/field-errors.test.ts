@@ -22,6 +22,28 @@ test('a body of very many wrong fields gets a short answer', () => {
   expect(errors[0]).toEqual({ field: 'field_0', expected: 'no field of this name', received: '0' })
 })
 
+test('an unknown field is told what it may have meant, in other words or misspelt, and nothing when it is like none', () => {
+  const expectedOf = (name: string): string | undefined => {
+    const body = { prompt: 'a', [name]: 1 }
+    const result = createJobRequestSchema.safeParse(body)
+    return toFieldErrors(result.error as z.ZodError, body, Object.keys(createJobRequestSchema.shape))[0]?.expected
+  }
+  for (const [name, meant] of [
+    ['num_inference_step', 'num_inference_steps'],
+    ['numInferenceSteps', 'num_inference_steps'],
+    ['steps', 'num_inference_steps'],
+    ['cfg_scale', 'guidance_scale'],
+    ['heigth', 'height'],
+    ['negativeprompt', 'negative_prompt'],
+    ['sed', 'seed'],
+  ] as const) {
+    expect([name, expectedOf(name)]).toEqual([name, `no field of this name; did you mean ${meant}?`])
+  }
+  for (const name of ['x', 'toString', 'constructor', '__proto_', 'sampler_name', 'y'.repeat(100_000)]) {
+    expect([name, expectedOf(name)]).toEqual([name, 'no field of this name'])
+  }
+})
+
 test('a value nested deeper than the stack is described, not choked on', () => {
   const depth = 200_000
   const value: unknown = JSON.parse('['.repeat(depth) + ']'.repeat(depth))

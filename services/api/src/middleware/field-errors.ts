@@ -1,4 +1,5 @@
 /** Turns what zod found into sentences for whoever wrote the request. Pure. */
+import { closestMatch } from 'leven'
 import { z } from 'zod'
 import { createJobRequestSchema } from '@easel/contract'
 import type { FieldError } from '@easel/contract'
@@ -14,13 +15,38 @@ const typeNames: Record<string, string> = {
   object: 'an object',
 }
 
+/** What other services call our fields, in lower case and without marks. */
+const synonyms: Record<string, string> = {
+  steps: 'num_inference_steps',
+  numsteps: 'num_inference_steps',
+  inferencesteps: 'num_inference_steps',
+  cfg: 'guidance_scale',
+  cfgscale: 'guidance_scale',
+  guidance: 'guidance_scale',
+  n: 'num_images_per_prompt',
+  numimages: 'num_images_per_prompt',
+  numoutputs: 'num_images_per_prompt',
+  batchsize: 'num_images_per_prompt',
+  format: 'output_format',
+  quality: 'output_quality',
+  outputcompression: 'output_quality',
+  negative: 'negative_prompt',
+  text: 'prompt',
+  callbackurl: 'webhook',
+  webhookurl: 'webhook',
+  imagesize: 'size',
+}
+
 /** Most fields that one answer names: a body may have as many wrong ones as it has room for. */
 const mostErrors = 50
 
-/** `input` is what was parsed; the received values are looked up in it. One entry a field, the first that was found wrong. */
-export function toFieldErrors(error: z.core.$ZodError, input: unknown): FieldError[] {
+/**
+ * `input` is what was parsed; the received values are looked up in it. `known`: the fields there are, for a hint at what an unknown one may
+ * have meant. One entry a field, the first that was found wrong.
+ */
+export function toFieldErrors(error: z.core.$ZodError, input: unknown, known: readonly string[] = []): FieldError[] {
   const errors = new Map<string, FieldError>()
-  for (const { path, expected } of toProblems(error)) {
+  for (const { path, expected } of toProblems(error, known)) {
     if (errors.size === mostErrors) break
     const field = toField(path)
     if (!errors.has(field)) errors.set(field, { field, expected, received: describeValue(valueAt(input, path)) })
@@ -28,11 +54,30 @@ export function toFieldErrors(error: z.core.$ZodError, input: unknown): FieldErr
   return [...errors.values()]
 }
 
-function* toProblems(error: z.core.$ZodError): Iterable<{ path: readonly PropertyKey[]; expected: string }> {
+function* toProblems(error: z.core.$ZodError, known: readonly string[]): Iterable<{ path: readonly PropertyKey[]; expected: string }> {
   for (const issue of error.issues) {
     if (issue.code !== 'unrecognized_keys') yield { path: issue.path, expected: toExpected(issue) }
-    else for (const key of issue.keys) yield { path: [...issue.path, key], expected: 'no field of this name' }
+    else for (const key of issue.keys) yield { path: [...issue.path, key], expected: toUnknown(issue.path.length === 0 ? key : '', known) }
   }
+}
+
+function toUnknown(key: string, known: readonly string[]): string {
+  const meant = suggestField(key, known)
+  return meant === undefined ? 'no field of this name' : `no field of this name; did you mean ${meant}?`
+}
+
+/** The field that an unknown one may have meant: another service's word for it, or the one spelt most alike. */
+export function suggestField(key: string, known: readonly string[]): string | undefined {
+  const word = key
+    .slice(0, 100)
+    .toLowerCase()
+    .replaceAll(/[^a-z0-9]/g, '')
+  const synonym = Object.hasOwn(synonyms, word) ? synonyms[word] : undefined
+  if (synonym !== undefined && known.includes(synonym)) return synonym
+  // As many letters may differ as are a third of the word.
+  const spelt = new Map(known.map((field) => [field.replaceAll('_', ''), field]))
+  const closest = closestMatch(word, [...spelt.keys()], { maxDistance: Math.floor(word.length / 3) })
+  return closest === undefined ? undefined : spelt.get(closest)
 }
 
 function toField(path: readonly PropertyKey[]): string {

@@ -20,7 +20,7 @@ export function parsePreferWait(header: string | undefined, maxSeconds: number):
 function* splitPreferences(header: string): Iterable<string> {
   // Up to the next separator that is not inside a quoted string.
   const part = /((?:"(?:[^"\\]|\\.)*"|[^,;"])*)([,;]|$)/y
-  for (let before = ','; before !== ''; ) {
+  for (let before = ','; before !== '';) {
     const match = part.exec(header)
     if (match === null) return
     const [, text = '', separator = ''] = match

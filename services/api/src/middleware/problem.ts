@@ -6,7 +6,7 @@ import type { Hook } from '@hono/zod-openapi'
 import type { Context } from 'hono'
 import { HTTPException } from 'hono/http-exception'
 import type { ContentfulStatusCode } from 'hono/utils/http-status'
-import { ProblemError, problemSchema, problemTable } from '@easel/contract'
+import { ProblemError, createJobRequestSchema, problemSchema, problemTable } from '@easel/contract'
 import type { FieldError, Problem, ProblemCode } from '@easel/contract'
 import { isRedisUnavailable } from '@easel/job-store'
 import { StorageError } from '@easel/storage'
@@ -14,11 +14,18 @@ import type { AppEnv } from '../app-deps.ts'
 import { toFieldErrors } from './field-errors.ts'
 import { pathJobId } from './path-job-id.ts'
 
+const problemType = 'application/problem+json'
 /** Seconds after which a request that met an outage is worth repeating. */
 const outageRetrySeconds = 5
 
+type ProblemStatus = (typeof problemTable)[ProblemCode]['status']
+
 /** `status`: for a dialect whose clients expect another status for that code. */
-export function sendProblem(c: Context<AppEnv>, error: ProblemError, status: number = problemTable[error.code].status): Response {
+export function sendProblem<Status extends ContentfulStatusCode = ProblemStatus>(
+  c: Context<AppEnv>,
+  error: ProblemError,
+  status: Status = problemTable[error.code].status as Status,
+) {
   const row = problemTable[error.code]
   const problem: Problem = {
     type: `about:blank#${error.code}`,
@@ -31,7 +38,7 @@ export function sendProblem(c: Context<AppEnv>, error: ProblemError, status: num
   }
   if (error.errors !== undefined) problem.errors = [...error.errors]
   if (error.retryAfterSeconds !== undefined) c.header('Retry-After', String(error.retryAfterSeconds))
-  return c.body(JSON.stringify(problem), status as ContentfulStatusCode, { 'Content-Type': 'application/problem+json' })
+  return c.json(problem, status, { 'Content-Type': problemType })
 }
 
 /** What of an error a client may be told. */
@@ -63,18 +70,26 @@ export function refuseFields(errors: readonly FieldError[]): ProblemError {
 
 /** Hook of every route: what zod refuses becomes a 422. */
 export const refuseInvalid: Hook<unknown, AppEnv, string, unknown> = (result) => {
-  if (!result.success) throw refuseFields(toFieldErrors(result.error, (result as { data?: unknown }).data))
+  if (result.success) return
+  const known = result.target === 'json' ? Object.keys(createJobRequestSchema.shape) : []
+  throw refuseFields(toFieldErrors(result.error, (result as { data?: unknown }).data, known))
 }
 
-/** The problem responses of a route, for its OpenAPI description. */
-export function describeProblems(...codes: readonly ProblemCode[]) {
+/** How a response that is a problem is described. */
+interface ProblemResponse {
+  description: string
+  content: { [problemType]: { schema: typeof problemSchema } }
+}
+
+/** The problem responses of a route, for its OpenAPI description and its types. */
+export function describeProblems<Code extends ProblemCode>(...codes: readonly Code[]) {
   const byStatus = Map.groupBy<number, ProblemCode>(codes, (code) => problemTable[code].status)
   const responses = [...byStatus].map(([status, those]) => [
     status,
     {
       description: those.map((code) => `\`${code}\`: ${problemTable[code].title}`).join(' '),
-      content: { 'application/problem+json': { schema: problemSchema } },
+      content: { [problemType]: { schema: problemSchema } },
     },
   ])
-  return Object.fromEntries(responses) as object
+  return Object.fromEntries(responses) as Record<(typeof problemTable)[Code]['status'], ProblemResponse>
 }

@@ -4,6 +4,9 @@ import { routePath } from 'hono/route'
 import type { AppEnv } from '../app-deps.ts'
 import type { ApiMetrics } from '../metrics/api-metrics.ts'
 
+/** What proxies count such requests as; it is never sent. */
+const clientLeftStatus = 499
+
 export function requestMetrics(metrics: ApiMetrics) {
   return createMiddleware<AppEnv>(async function requestMetrics(c, next) {
     const startedAt = performance.now()
@@ -11,6 +14,8 @@ export function requestMetrics(metrics: ApiMetrics) {
     const pattern = routePath(c, -1)
     // Middleware alone has matched: there is no such route.
     const route = pattern === '/*' || pattern === '*' ? 'none' : pattern
-    metrics.countRequest({ method: c.req.method, route, status: c.res.status }, (performance.now() - startedAt) / 1000)
+    // Nobody reads the answer to a client that has left, whatever it says.
+    const status = c.req.raw.signal.aborted ? clientLeftStatus : c.res.status
+    metrics.countRequest({ method: c.req.method, route, status }, (performance.now() - startedAt) / 1000)
   })
 }

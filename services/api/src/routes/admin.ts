@@ -13,10 +13,12 @@ import type { AppDeps, AppEnv } from '../app-deps.ts'
 import { adminKey } from '../middleware/admin-key.ts'
 import type { CountWrongKey } from '../middleware/wrong-keys.ts'
 
+type AdminNeeds = Pick<AppDeps, 'config' | 'logger' | 'queues' | 'redis' | 'registry' | 'stopping'>
+
 const adminPath = '/admin/queues'
 
 export function adminRoutes(
-  { config, logger, queues, redis, registry, stopping }: AppDeps,
+  { config, logger, queues, redis, registry, stopping }: AdminNeeds,
   key: string,
   countWrongKey: CountWrongKey,
 ): Hono<AppEnv> {

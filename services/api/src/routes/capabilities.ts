@@ -5,7 +5,7 @@ import type { Api, AppDeps, AppEnv } from '../app-deps.ts'
 import { countWorkers } from '../jobs/queue-estimate.ts'
 import { describeProblems } from '../middleware/problem.ts'
 
-export function capabilitiesRoutes({ registry }: AppDeps): Api {
+export function capabilitiesRoutes({ registry }: Pick<AppDeps, 'registry'>) {
   const app: Api = new OpenAPIHono<AppEnv>()
   const route = createRoute({
     method: 'get',
@@ -16,12 +16,11 @@ export function capabilitiesRoutes({ registry }: AppDeps): Api {
       ...describeProblems('queue_unavailable'),
     },
   })
-  app.openapi(route, async (c) => {
+  return app.openapi(route, async (c) => {
     const [models, workers] = await Promise.all([registry.models(), registry.workers()])
     const listed = models.map(({ id, defaults, limits }) => {
       return { id, defaults, limits, workers: countWorkers(workers, id) }
     })
     return c.json({ models: listed }, 200)
   })
-  return app
 }

@@ -4,14 +4,16 @@
  */
 import { setTimeout as sleep } from 'node:timers/promises'
 import { OpenAPIHono, createRoute, z } from '@hono/zod-openapi'
-import { streamSSE } from 'hono/streaming'
 import { isEnded } from '@easel/contract'
-import type { StreamedJobEvent } from '@easel/job-store'
+import type { JobRecord, StreamedJobEvent } from '@easel/job-store'
 import type { Api, AppDeps, AppEnv } from '../app-deps.ts'
 import { isEventId } from '../events/job-follower.ts'
+import { sendEvents } from '../events/send-events.ts'
 import { findJob } from '../jobs/find-job.ts'
+import type { FindNeeds } from '../jobs/find-job.ts'
 import { estimateQueue } from '../jobs/queue-estimate.ts'
 import { toJob } from '../jobs/to-job.ts'
+import type { ToJobNeeds } from '../jobs/to-job.ts'
 import { describeValue } from '../middleware/field-errors.ts'
 import { describeProblems, refuseFields, refuseInvalid } from '../middleware/problem.ts'
 
@@ -22,10 +24,12 @@ export interface EventRoutesOptions {
   queueMs?: number
 }
 
+type EventNeeds = FindNeeds & ToJobNeeds & Pick<AppDeps, 'follower' | 'graceOver'>
+
 /** Milliseconds after which a client that lost the connection should come back. */
 const retryMs = 1000
 
-export function eventRoutes(deps: AppDeps, { heartbeatMs = 15_000, queueMs = 1000 }: EventRoutesOptions = {}): Api {
+export function eventRoutes(deps: EventNeeds, { heartbeatMs = 15_000, queueMs = 1000 }: EventRoutesOptions = {}) {
   const app: Api = new OpenAPIHono<AppEnv>({ defaultHook: refuseInvalid })
   const events = createRoute({
     method: 'get',
@@ -43,47 +47,32 @@ export function eventRoutes(deps: AppDeps, { heartbeatMs = 15_000, queueMs = 100
       ...describeProblems('unauthorized', 'rate_limited', 'not_found', 'expired', 'invalid_request', 'queue_unavailable'),
     },
   })
-  app.openapi(events, async (c) => {
+  return app.openapi(events, async (c) => {
     const lastEventId = c.req.header('last-event-id')
     if (lastEventId !== undefined && lastEventId !== '' && !isEventId(lastEventId)) {
       throw refuseFields([{ field: 'Last-Event-ID', expected: 'the id of an event', received: describeValue(lastEventId) }])
     }
     const after = lastEventId === '' ? undefined : lastEventId
     const record = await findJob(deps, c.req.valid('param').id, c.var.owner)
-    // Nobody would read the stream, so nothing would end it.
-    if (c.req.method === 'HEAD') return c.body(null, 200, { 'Content-Type': 'text/event-stream' })
+    if (isEnded(record.status) && (await isAtEnd(deps, record, after))) return c.body(null, 204)
 
-    const leaving = new AbortController()
-    const signal = AbortSignal.any([leaving.signal, c.req.raw.signal, deps.stopping])
-    let source: AsyncIterable<StreamedJobEvent> | StreamedJobEvent[] = deps.follower.follow(record.id, {
-      signal,
-      ...(after !== undefined && { after }),
-    })
-    if (isEnded(record.status)) {
-      source = await Array.fromAsync(source)
-      if (source.length === 0) return c.body(null, 204)
-    }
-
-    c.header('X-Accel-Buffering', 'no')
-    return streamSSE(c, async (stream) => {
-      stream.onAbort(() => leaving.abort())
-      const heartbeat = setInterval(() => void stream.write(': heartbeat\n\n'), heartbeatMs)
+    return sendEvents(deps, c, { jobId: record.id, heartbeatMs }, async ({ stream, signal }) => {
       void tellQueue(deps, record.id, { queueMs, signal, write: (data) => stream.writeSSE({ event: 'queue', data }) })
-      try {
-        await stream.write(`retry: ${retryMs}\n\n`)
-        for await (const event of source) {
-          await stream.writeSSE({ id: event.id, event: event.type, data: JSON.stringify(await toData(deps, record.id, event)) })
-        }
-      } catch (error) {
-        // The client comes back by itself, with Last-Event-ID.
-        c.var.logger.warn({ err: error, jobId: record.id }, 'event stream broke off')
-      } finally {
-        clearInterval(heartbeat)
-        leaving.abort()
+      // A client whose stream has ended without `done` comes back by itself, with Last-Event-ID.
+      await stream.write(`retry: ${retryMs}\n\n`)
+      for await (const event of deps.follower.follow(record.id, { after, signal })) {
+        await stream.writeSSE({ id: event.id, event: event.type, data: JSON.stringify(await toData(deps, record.id, event)) })
       }
     })
   })
-  return app
+}
+
+/** Whether the client has had all that there will ever be. */
+async function isAtEnd({ follower, graceOver }: EventNeeds, { id }: JobRecord, after: string | undefined): Promise<boolean> {
+  const rest = follower.follow(id, { after, signal: graceOver })[Symbol.asyncIterator]()
+  const { done } = await rest.next()
+  await rest.return?.()
+  return done === true
 }
 
 interface TellQueueOptions {
@@ -93,7 +82,7 @@ interface TellQueueOptions {
 }
 
 /** Tells place in the queue and time to the end as they change, until the job or the stream ends. */
-async function tellQueue(deps: AppDeps, id: string, { queueMs, signal, write }: TellQueueOptions): Promise<void> {
+async function tellQueue(deps: EventNeeds, id: string, { queueMs, signal, write }: TellQueueOptions): Promise<void> {
   let last = ''
   try {
     for (;;) {
@@ -110,7 +99,7 @@ async function tellQueue(deps: AppDeps, id: string, { queueMs, signal, write }: 
   }
 }
 
-async function toData(deps: AppDeps, id: string, { id: _entry, type: _type, ...data }: StreamedJobEvent): Promise<unknown> {
+async function toData(deps: EventNeeds, id: string, { id: _entry, type: _type, ...data }: StreamedJobEvent): Promise<unknown> {
   if (_type !== 'done') return data
   const record = await deps.store.get(id)
   return record === undefined ? { id, ...data } : await toJob(deps, record)

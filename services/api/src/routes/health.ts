@@ -4,6 +4,8 @@ import { ProblemError } from '@easel/contract'
 import type { Api, AppDeps, AppEnv } from '../app-deps.ts'
 import { describeProblems } from '../middleware/problem.ts'
 
+type HealthNeeds = Pick<AppDeps, 'config' | 'logger' | 'now' | 'registry' | 'storage'>
+
 /** The store is asked at most this often, whoever calls /readyz how often. */
 const storageCheckIntervalMs = 30_000
 
@@ -19,7 +21,7 @@ const readySchema = z
   })
   .meta({ id: 'Ready' })
 
-export function healthRoutes({ config, logger, now, registry, storage }: AppDeps): Api {
+export function healthRoutes({ config, logger, now, registry, storage }: HealthNeeds) {
   const app: Api = new OpenAPIHono<AppEnv>()
 
   const welcome = createRoute({
@@ -29,7 +31,7 @@ export function healthRoutes({ config, logger, now, registry, storage }: AppDeps
     security: [],
     responses: { 200: { description: 'Where to go from here.', content: { 'application/json': { schema: welcomeSchema } } } },
   })
-  app.openapi(welcome, (c) => {
+  const withWelcome = app.openapi(welcome, (c) => {
     const [documentation, capabilities] = [`${config.publicUrl}/openapi.json`, `${config.publicUrl}/v1/capabilities`]
     return c.json({ name: 'Easel', message: 'Welcome. POST a prompt to /v1/jobs.', documentation, capabilities }, 200)
   })
@@ -41,7 +43,7 @@ export function healthRoutes({ config, logger, now, registry, storage }: AppDeps
     security: [],
     responses: { 200: { description: 'It does.', content: { 'application/json': { schema: aliveSchema } } } },
   })
-  app.openapi(livez, (c) => c.json({ status: 'alive' as const }, 200))
+  const withLivez = withWelcome.openapi(livez, (c) => c.json({ status: 'alive' as const }, 200))
 
   let checkedAt = Number.NEGATIVE_INFINITY
   let lastCheck: Promise<'ok' | 'unavailable'>
@@ -68,10 +70,9 @@ export function healthRoutes({ config, logger, now, registry, storage }: AppDeps
       ...describeProblems('queue_unavailable', 'no_worker'),
     },
   })
-  app.openapi(readyz, async (c) => {
+  return withLivez.openapi(readyz, async (c) => {
     const models = (await registry.models()).map((model) => model.id)
     if (models.length === 0) throw new ProblemError('no_worker', undefined, { retryAfterSeconds: 5 })
     return c.json({ status: 'ready' as const, models, storage: await checkStorage() }, 200)
   })
-  return app
 }

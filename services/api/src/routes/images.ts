@@ -7,12 +7,13 @@ import { ProblemError, imageKey, jobIdCreatedAt, parseImageFileName } from '@eas
 import type { Api, AppDeps, AppEnv } from '../app-deps.ts'
 import { isPastRetention } from '../jobs/find-job.ts'
 import { directUrlSeconds } from '../jobs/to-job.ts'
+import { matchesEtag } from '../middleware/matches-etag.ts'
 import { describeProblems } from '../middleware/problem.ts'
 
 /** A redirect may be kept for less long than the URL it leads to works. */
 const redirectSeconds = directUrlSeconds / 2
 
-export function imageRoutes(deps: AppDeps): Api {
+export function imageRoutes(deps: Pick<AppDeps, 'config' | 'now' | 'storage'>) {
   const { storage } = deps
   const app: Api = new OpenAPIHono<AppEnv>()
   const binary = { schema: z.string().meta({ format: 'binary' }) }
@@ -29,7 +30,7 @@ export function imageRoutes(deps: AppDeps): Api {
       ...describeProblems('not_found', 'expired', 'storage_unavailable'),
     },
   })
-  app.openapi(route, async (c) => {
+  return app.openapi(route, async (c) => {
     const { file } = c.req.valid('param')
     const name = parseImageFileName(file)
     if (name === undefined) throw new ProblemError('not_found', 'Image not found')
@@ -54,7 +55,7 @@ export function imageRoutes(deps: AppDeps): Api {
     // A name stands for the same bytes for ever, however often the job runs.
     const etag = `"${file}"`
     const headers = { ETag: etag, 'Cache-Control': 'public, max-age=31536000, immutable', 'X-Content-Type-Options': 'nosniff' }
-    if (matches(c.req.header('If-None-Match'), etag)) {
+    if (matchesEtag(c.req, etag)) {
       await object.body.cancel()
       return c.body(null, 304, headers)
     }
@@ -65,11 +66,4 @@ export function imageRoutes(deps: AppDeps): Api {
     }
     return c.body(object.body, 200, described)
   })
-  return app
-}
-
-function matches(ifNoneMatch: string | undefined, etag: string): boolean {
-  if (ifNoneMatch === undefined) return false
-  const tags = ifNoneMatch.split(',').map((tag) => tag.trim().replace(/^W\//, ''))
-  return tags.includes(etag) || tags.includes('*')
 }

@@ -1,9 +1,11 @@
 /** GET /v1/jobs: the caller's own jobs, newest first, a page at a time. */
 import { OpenAPIHono, createRoute, z } from '@hono/zod-openapi'
 import { isJobId, jobListSchema, jobStatuses } from '@easel/contract'
-import type { Api, AppDeps, AppEnv } from '../app-deps.ts'
+import type { Api, AppEnv } from '../app-deps.ts'
 import { isPastRetention } from '../jobs/find-job.ts'
+import type { FindNeeds } from '../jobs/find-job.ts'
 import { toJob } from '../jobs/to-job.ts'
+import type { ToJobNeeds } from '../jobs/to-job.ts'
 import { describeProblems, refuseInvalid } from '../middleware/problem.ts'
 
 const querySchema = z.strictObject({
@@ -12,7 +14,7 @@ const querySchema = z.strictObject({
   status: z.enum(jobStatuses).optional().meta({ description: 'Only jobs that are in this state now.' }),
 })
 
-export function jobListRoutes(deps: AppDeps): Api {
+export function jobListRoutes(deps: FindNeeds & ToJobNeeds) {
   const app: Api = new OpenAPIHono<AppEnv>({ defaultHook: refuseInvalid })
   const list = createRoute({
     method: 'get',
@@ -27,7 +29,7 @@ export function jobListRoutes(deps: AppDeps): Api {
       ...describeProblems('unauthorized', 'rate_limited', 'invalid_request', 'queue_unavailable'),
     },
   })
-  app.openapi(list, async (c) => {
+  return app.openapi(list, async (c) => {
     const { limit, cursor, status } = c.req.valid('query')
     // One more than asked for tells whether there is a next page.
     const records = await deps.store.list(c.var.owner, {
@@ -44,5 +46,4 @@ export function jobListRoutes(deps: AppDeps): Api {
     const kept = page.filter(({ completedAt }) => completedAt === undefined || !isPastRetention(deps, completedAt))
     return c.json({ jobs: await Promise.all(kept.map((record) => toJob(deps, record))), next }, 200)
   })
-  return app
 }

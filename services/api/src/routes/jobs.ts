@@ -4,15 +4,20 @@ import type { Context } from 'hono'
 import { createJobRequestSchema, isEnded, jobSchema } from '@easel/contract'
 import type { Job } from '@easel/contract'
 import type { JobRecord } from '@easel/job-store'
-import type { Api, AppDeps, AppEnv } from '../app-deps.ts'
+import type { Api, AppEnv } from '../app-deps.ts'
 import { cancelJob } from '../jobs/cancel-job.ts'
+import type { CancelNeeds } from '../jobs/cancel-job.ts'
 import { findJob } from '../jobs/find-job.ts'
-import { isEtagMatch, toJobEtag } from '../jobs/job-etag.ts'
+import { toJobEtag } from '../jobs/job-etag.ts'
 import { replayJob } from '../jobs/replay-job.ts'
 import { submitJob } from '../jobs/submit-job.ts'
-import type { SubmitContext, SubmittedJob } from '../jobs/submit-job.ts'
+import type { SubmitContext, SubmitNeeds, SubmittedJob } from '../jobs/submit-job.ts'
 import { toJob } from '../jobs/to-job.ts'
+import type { ToJobNeeds } from '../jobs/to-job.ts'
+import { waitForEnd } from '../jobs/wait-for-end.ts'
+import type { WaitNeeds } from '../jobs/wait-for-end.ts'
 import { jsonBody } from '../middleware/json-body.ts'
+import { matchesEtag } from '../middleware/matches-etag.ts'
 import { parsePreferWait } from '../middleware/prefer-wait.ts'
 import { describeProblems, refuseInvalid } from '../middleware/problem.ts'
 
@@ -46,8 +51,9 @@ const submitProblems = [
 ] as const
 const jobParams = z.object({ id: z.string().meta({ description: 'Id of the job.' }) })
 
-/** The type of what this returns has every route in it: a client typed by it (`hc`) knows what to send and what comes. */
-export function jobRoutes(deps: AppDeps) {
+type JobRouteNeeds = SubmitNeeds & CancelNeeds & ToJobNeeds & WaitNeeds
+
+export function jobRoutes(deps: JobRouteNeeds) {
   const app: Api = new OpenAPIHono<AppEnv>({ defaultHook: refuseInvalid })
 
   const create = createRoute({
@@ -95,7 +101,7 @@ export function jobRoutes(deps: AppDeps) {
     c.header('ETag', etag)
     c.header('Cache-Control', 'private, no-cache')
     if (!isEnded(record.status)) c.header('Retry-After', String(pollSeconds))
-    if (isEtagMatch(c.req.header('if-none-match'), etag)) return c.body(null, 304)
+    if (matchesEtag(c.req, etag)) return c.body(null, 304)
     return c.json(job, 200)
   })
 
@@ -144,7 +150,7 @@ function toSubmitContext(c: Context<AppEnv>): SubmitContext {
 
 /** Sets the headers of an answer to a request that made a job, after the wait that it prefers. */
 async function answerSubmit(
-  deps: AppDeps,
+  deps: JobRouteNeeds,
   c: Context<AppEnv>,
   { record: submitted, replayed }: SubmittedJob,
 ): Promise<{ job: Job; status: 200 | 202 }> {
@@ -155,20 +161,18 @@ async function answerSubmit(
   return { job: await toJob(deps, record), status: waited && isEnded(record.status) ? 200 : 202 }
 }
 
-/** Waits for the end of the job as long as the request prefers; a client that leaves and a server that stops end the wait. */
-async function waitAsPreferred(deps: AppDeps, c: Context<AppEnv>, record: JobRecord): Promise<{ record: JobRecord; waited: boolean }> {
+/** Waits for the end of the job as long as the request prefers. */
+async function waitAsPreferred(
+  deps: JobRouteNeeds,
+  c: Context<AppEnv>,
+  record: JobRecord,
+): Promise<{ record: JobRecord; waited: boolean }> {
   c.header('Vary', 'Prefer', { append: true })
   const seconds = parsePreferWait(c.req.header('prefer'), deps.config.preferWaitMaxSeconds)
   if (seconds === undefined) return { record, waited: false }
   c.header('Preference-Applied', `wait=${seconds}`)
-  if (isEnded(record.status)) return { record, waited: true }
-  const signal = AbortSignal.any([c.req.raw.signal, deps.stopping])
-  try {
-    const ended = await deps.follower.waitForEnd(record.id, { timeoutMs: seconds * 1000, signal })
-    return { record: ended ?? (await deps.store.get(record.id)) ?? record, waited: true }
-  } catch (error) {
-    // The caller must learn the job's id even when Redis has gone meanwhile.
-    c.var.logger.warn({ err: error, jobId: record.id }, 'wait for the end broke off')
-    return { record, waited: true }
-  }
+  const { outcome, record: latest, error } = await waitForEnd(deps, record, { timeoutMs: seconds * 1000, left: c.req.raw.signal })
+  // The caller must learn the job's id even when Redis has gone meanwhile.
+  if (outcome === 'lost') c.var.logger.warn({ err: error, jobId: record.id }, 'wait for the end broke off')
+  return { record: latest, waited: true }
 }

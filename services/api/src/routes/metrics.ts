@@ -6,7 +6,7 @@ import { Hono } from 'hono'
 import type { AppDeps, AppEnv } from '../app-deps.ts'
 import { createServiceMetrics } from '../metrics/service-metrics.ts'
 
-export function metricsRoutes(deps: AppDeps): Hono<AppEnv> {
+export function metricsRoutes(deps: Parameters<typeof createServiceMetrics>[0] & Pick<AppDeps, 'metrics'>): Hono<AppEnv> {
   const app = new Hono<AppEnv>()
   const renderService = createServiceMetrics(deps)
   app.get('/metrics', async (c) => {

@@ -26,7 +26,7 @@ const builtPages = fileURLToPath(new URL('../../playground/dist', import.meta.ur
 const notBuilt =
   '<!doctype html><html lang="en"><title>Easel</title><p>Easel runs, but its pages are not built yet: <code>npm start</code> does it. The api itself is at <code>/v1</code>, its description at <code>/openapi.json</code>.'
 
-export function pageRoutes({ storage }: AppDeps, { folder = builtPages }: PageRoutesOptions = {}): Api {
+export function pageRoutes({ storage }: Pick<AppDeps, 'storage'>, { folder = builtPages }: PageRoutesOptions = {}): Api {
   const app: Api = new OpenAPIHono<AppEnv>()
   let pictures: string | undefined
 

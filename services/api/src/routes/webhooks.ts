@@ -6,12 +6,13 @@ import { wantsWebhook } from '@easel/job-store'
 import type { JobRecord } from '@easel/job-store'
 import type { Api, AppDeps, AppEnv } from '../app-deps.ts'
 import { findJob } from '../jobs/find-job.ts'
+import type { FindNeeds } from '../jobs/find-job.ts'
 import { describeProblems } from '../middleware/problem.ts'
 import { listAttempts } from '../webhooks/webhook-attempts.ts'
 
 const jobParams = z.object({ id: z.string().max(100).meta({ description: 'Id of the job.' }) })
 
-export function webhookRoutes(deps: AppDeps): Api {
+export function webhookRoutes(deps: FindNeeds & Pick<AppDeps, 'outbox' | 'redis'>) {
   const app: Api = new OpenAPIHono<AppEnv>()
   const { outbox, redis, store } = deps
 
@@ -28,7 +29,7 @@ export function webhookRoutes(deps: AppDeps): Api {
       ...describeProblems('unauthorized', 'not_found', 'expired', 'queue_unavailable'),
     },
   })
-  app.openapi(list, async (c) => {
+  const withList = app.openapi(list, async (c) => {
     const { id } = await findJob(deps, c.req.valid('param').id, c.var.owner)
     return c.json({ attempts: await listAttempts(redis, store.keys, id) }, 200)
   })
@@ -46,7 +47,7 @@ export function webhookRoutes(deps: AppDeps): Api {
       ...describeProblems('unauthorized', 'not_found', 'expired', 'queue_unavailable'),
     },
   })
-  app.openapi(redeliver, async (c) => {
+  return withList.openapi(redeliver, async (c) => {
     const record = await findJob(deps, c.req.valid('param').id, c.var.owner)
     const event = findLatestEvent(record)
     const none = (): ProblemError => new ProblemError('not_found', 'The job has no webhook, or nothing has happened that it asked for.')
@@ -54,7 +55,6 @@ export function webhookRoutes(deps: AppDeps): Api {
     c.var.logger.info({ jobId: record.id, event }, 'webhook redelivery')
     return c.json({ message_id: webhookMessageId(record.id, event), event }, 202)
   })
-  return app
 }
 
 /** The last event of the job that its webhook wants; progress is not repeated. */

@@ -3,13 +3,16 @@
  * the same jobs as /v1; differs in shape, in taking `null` as absent and in ignoring fields it does not know.
  */
 import { OpenAPIHono, createRoute, z } from '@hono/zod-openapi'
-import { ProblemError, engineTelemetrySchema, generationFields, isEnded, maxImagesPerPrompt, maxInferenceSteps } from '@easel/contract'
-import type { CreateJobRequest, WorkerHeartbeat } from '@easel/contract'
-import type { Api, AppDeps, AppEnv } from '../../app-deps.ts'
-import { submitJob } from '../../jobs/submit-job.ts'
+import { ProblemError, engineTelemetrySchema, generationFields, maxImagesPerPrompt, maxInferenceSteps } from '@easel/contract'
+import type { WorkerHeartbeat } from '@easel/contract'
+import type { Api, AppEnv } from '../../app-deps.ts'
+import type { SubmitNeeds } from '../../jobs/submit-job.ts'
 import { toImageUrl } from '../../jobs/to-job.ts'
 import { jsonBody } from '../../middleware/json-body.ts'
 import { describeProblems, refuseInvalid, sendProblem, toProblemError } from '../../middleware/problem.ts'
+import { dropNulls, submitThrough } from '../submit-through.ts'
+import { waitForResult } from '../wait-for-result.ts'
+import type { WaitForResultNeeds } from '../wait-for-result.ts'
 
 const inferenceRequestSchema = z
   .object({
@@ -37,8 +40,10 @@ const statusSchema = z
   })
   .meta({ id: 'DiffusersStatus' })
 
-export function diffusersRoutes(deps: AppDeps): Api {
-  const { config, follower, registry, store } = deps
+type DiffusersNeeds = SubmitNeeds & WaitForResultNeeds
+
+export function diffusersRoutes(deps: DiffusersNeeds) {
+  const { config, registry, store } = deps
   const app: Api = new OpenAPIHono<AppEnv>({ defaultHook: refuseInvalid })
   app.onError((error, c) => {
     const problem = toProblemError(error, c)
@@ -53,7 +58,12 @@ export function diffusersRoutes(deps: AppDeps): Api {
     path: '/api/diffusers/inference',
     summary: 'Make pictures and wait for them (diffusers example server)',
     middleware: jsonBody(config.maxBodyBytes),
-    request: { body: { required: true, content: { 'application/json': { schema: inferenceRequestSchema } } } },
+    request: {
+      headers: z.object({
+        'idempotency-key': z.string().optional().meta({ description: 'The same key and body give the same pictures.' }),
+      }),
+      body: { required: true, content: { 'application/json': { schema: inferenceRequestSchema } } },
+    },
     responses: {
       200: {
         description: 'URLs of the pictures.',
@@ -65,31 +75,22 @@ export function diffusersRoutes(deps: AppDeps): Api {
         'unsupported_media_type',
         'invalid_request',
         'model_not_found',
+        'idempotency_mismatch',
         'queue_full',
         'internal',
         'queue_unavailable',
         'no_worker',
+        'stopping',
         'wait_timeout',
       ),
     },
   })
-  app.openapi(inference, async (c) => {
-    const { prompt, ...optional } = c.req.valid('json')
-    if (prompt.trim() === '') return sendProblem(c, new ProblemError('invalid_request', 'No prompt provided'), 400) as never
-    const present = Object.fromEntries(Object.entries(optional).filter(([, value]) => value !== null && value !== undefined))
-    const request: CreateJobRequest = { prompt, ...present }
-    const { owner, requestId } = c.var
-    const { record } = await submitJob(deps, request, { owner, requestId })
-
-    const ended = await follower.waitForEnd(record.id, { timeoutMs: config.inferenceWaitSeconds * 1000, signal: c.req.raw.signal })
-    if (ended === undefined || !isEnded(ended.status)) {
-      c.header('Location', `/v1/jobs/${record.id}`)
-      throw new ProblemError('wait_timeout', `The job ${record.id} did not end within ${config.inferenceWaitSeconds} seconds and goes on.`)
-    }
-    if (ended.status !== 'succeeded') {
-      const reason = ended.error?.message ?? 'The job was canceled.'
-      return sendProblem(c, new ProblemError('internal', `Error in processing: ${reason}`)) as never
-    }
+  const withInference = app.openapi(inference, async (c) => {
+    const { prompt, ...optional } = dropNulls(c.req.valid('json'))
+    if (prompt.trim() === '') return sendProblem(c, new ProblemError('invalid_request', 'No prompt provided'), 400)
+    const record = await submitThrough(deps, c, { prompt, ...optional })
+    const ended = await waitForResult(deps, c, record)
+    if (ended.status !== 'succeeded') throw new ProblemError('internal', ended.error?.message ?? 'The job was canceled.')
     const images = ended.output?.images ?? []
     return c.json({ response: images.map((image) => toImageUrl(config.publicUrl, image.key)) }, 200)
   })
@@ -103,7 +104,7 @@ export function diffusersRoutes(deps: AppDeps): Api {
       ...describeProblems('queue_unavailable'),
     },
   })
-  app.openapi(status, async (c) => {
+  return withInference.openapi(status, async (c) => {
     const [workers, running, counters] = await Promise.all([registry.workers(), store.count('', 'running'), store.counters()])
     const body = {
       current_model: config.defaultModel,
@@ -117,7 +118,6 @@ export function diffusersRoutes(deps: AppDeps): Api {
     }
     return c.json(body, 200)
   })
-  return app
 }
 
 function sumMemory(workers: readonly WorkerHeartbeat[]): z.infer<typeof memorySchema> {

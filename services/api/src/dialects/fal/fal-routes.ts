@@ -7,17 +7,21 @@ import type { Context } from 'hono'
 import { ProblemError, isEnded } from '@easel/contract'
 import type { Job } from '@easel/contract'
 import type { JobRecord } from '@easel/job-store'
-import type { Api, AppDeps, AppEnv } from '../../app-deps.ts'
+import type { Api, AppEnv } from '../../app-deps.ts'
+import { sendEvents } from '../../events/send-events.ts'
 import { cancelJob } from '../../jobs/cancel-job.ts'
+import type { CancelNeeds } from '../../jobs/cancel-job.ts'
 import { findJob } from '../../jobs/find-job.ts'
+import type { SubmitNeeds } from '../../jobs/submit-job.ts'
 import { toJob } from '../../jobs/to-job.ts'
+import type { ToJobNeeds } from '../../jobs/to-job.ts'
 import { jsonBody } from '../../middleware/json-body.ts'
 import { refuseInvalid } from '../../middleware/problem.ts'
 import { describeErrors, modelParams } from '../describe-routes.ts'
 import { toModelIdOf } from '../model-name.ts'
-import { streamEvents } from '../stream-events.ts'
 import { submitThrough } from '../submit-through.ts'
 import { waitForResult } from '../wait-for-result.ts'
+import type { WaitForResultNeeds } from '../wait-for-result.ts'
 import { falErrorSchema } from './errors.ts'
 import { falInputSchema, toFalField, toRequest } from './to-request.ts'
 import { falResultSchema, falStatusSchema, toFailure, toLogs, toResult, toStatus } from './to-result.ts'
@@ -35,9 +39,21 @@ const errorContent = { 'application/json': { schema: falErrorSchema } }
 const statusContent = { 'application/json': { schema: falStatusSchema } }
 const resultContent = { 'application/json': { schema: falResultSchema } }
 const { refusals: shared, absences } = describeErrors(falErrorSchema)
-const refusals = { ...shared, 404: { description: 'No model of that name is served here.', content: errorContent } } as object
+const refusals = { ...shared, 404: { description: 'No model of that name is served here.', content: errorContent } }
 
-export function falRoutes(deps: AppDeps): Api {
+const failures = {
+  400: { description: 'It is not completed yet, or was canceled.', content: errorContent },
+  500: { description: 'It failed.', content: errorContent },
+  504: {
+    description:
+      'It was not started in the time of `x-fal-request-timeout`, or it did not end in the time of a waiting request and goes on.',
+    content: errorContent,
+  },
+}
+
+type FalNeeds = SubmitNeeds & CancelNeeds & ToJobNeeds & WaitForResultNeeds
+
+export function falRoutes(deps: FalNeeds) {
   const { config, follower, store } = deps
   const { publicUrl } = config
   const app: Api = new OpenAPIHono<AppEnv>({ defaultHook: refuseInvalid })
@@ -86,7 +102,7 @@ export function falRoutes(deps: AppDeps): Api {
     },
     responses: { 200: { description: 'In the queue.', content: statusContent }, ...refusals },
   })
-  app.openapi(submit, async (c) => {
+  const withSubmit = app.openapi(submit, async (c) => {
     const { fal_webhook: webhook, fal_max_queue_length: most } = c.req.valid('query')
     const waiting = most === undefined ? 0 : await store.count('', 'queued')
     if (waiting > (most ?? 0)) throw new ProblemError('queue_full', `${waiting} jobs are waiting already.`, { retryAfterSeconds: 5 })
@@ -106,7 +122,7 @@ export function falRoutes(deps: AppDeps): Api {
       ...absences,
     },
   })
-  app.openapi(status, async (c) => {
+  const withStatus = withSubmit.openapi(status, async (c) => {
     const job = await findRequest(c, c.req.valid('param').id)
     const logs = wantsLogs(c.req.valid('query')) ? toLogs(await store.readEvents(job.id, '0')) : null
     return c.json(toStatus(job, { publicUrl, logs }), isEnded(job.status) ? 200 : 202)
@@ -126,10 +142,10 @@ export function falRoutes(deps: AppDeps): Api {
       ...absences,
     },
   })
-  app.openapi(stream, async (c) => {
+  const withStream = withStatus.openapi(stream, async (c) => {
     const first = await findRequest(c, c.req.valid('param').id)
     const withLogs = wantsLogs(c.req.valid('query'))
-    return streamEvents(deps, c, first.id, async (out, signal) => {
+    return sendEvents(deps, c, { jobId: first.id }, async ({ stream: out, signal }) => {
       const write = async (job: Job, logs: Parameters<typeof toLogs>[0]): Promise<void> => {
         const data = toStatus(job, { publicUrl, logs: withLogs ? toLogs(logs) : null })
         await out.writeSSE({ data: JSON.stringify(data) })
@@ -156,16 +172,14 @@ export function falRoutes(deps: AppDeps): Api {
     request: { params: requestParams },
     responses: {
       200: { description: 'The pictures.', content: resultContent },
-      400: { description: 'It is not completed yet, or was canceled.', content: errorContent },
-      500: { description: 'It failed.', content: errorContent },
-      504: { description: 'It was not started in the time of `x-fal-request-timeout`.', content: errorContent },
+      ...failures,
       ...absences,
     },
   })
-  app.openapi(result, async (c) => {
+  const withResult = withStream.openapi(result, async (c) => {
     const job = await findRequest(c, c.req.valid('param').id)
     if (!isEnded(job.status)) return c.json({ detail: 'Request is still in progress.' }, 400)
-    return sendEnded(c, job) as never
+    return sendEnded(c, job)
   })
 
   const cancel = createRoute({
@@ -189,7 +203,7 @@ export function falRoutes(deps: AppDeps): Api {
       },
     },
   })
-  app.openapi(cancel, async (c) => {
+  const withCancel = withResult.openapi(cancel, async (c) => {
     const { id } = c.req.valid('param')
     try {
       await cancelJob(deps, id, c.var.owner)
@@ -216,14 +230,13 @@ export function falRoutes(deps: AppDeps): Api {
     },
     responses: {
       200: { description: 'The pictures.', content: resultContent },
-      500: { description: 'It failed.', content: errorContent },
-      504: { description: 'It did not end in time and goes on.', content: errorContent },
+      ...failures,
       ...refusals,
     },
   })
-  app.openapi(run, async (c) => {
+  const withRun = withCancel.openapi(run, async (c) => {
     const record = await submitInput(c, c.req.valid('json'), c.req.valid('param'))
-    return sendEnded(c, await toJob(deps, await waitForResult(deps, c, record))) as never
+    return sendEnded(c, await toJob(deps, await waitForResult(deps, c, record)))
   })
 
   // Reached by what could not be unwrapped only.
@@ -231,7 +244,7 @@ export function falRoutes(deps: AppDeps): Api {
     const detail = 'Expected an https URL of queue.fal.run or fal.run in x-fal-target-url; nothing else is offered here.'
     return c.json({ detail }, 412)
   })
-  return app
+  return withRun
 }
 
 function wantsLogs({ logs }: z.infer<typeof logsQuery>): boolean {
@@ -239,7 +252,7 @@ function wantsLogs({ logs }: z.infer<typeof logsQuery>): boolean {
 }
 
 /** The result of an ended job, or the error that stands for it. */
-function sendEnded(c: Context<AppEnv>, job: Job): Response {
+function sendEnded(c: Context<AppEnv>, job: Job) {
   const failure = toFailure(job)
   if (failure === undefined) return c.json(toResult(job), 200)
   if (job.status === 'canceled') return c.json({ detail: failure }, 400)

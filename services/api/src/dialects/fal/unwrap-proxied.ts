@@ -12,11 +12,14 @@ const folders = new Map([
   ['fal.run', '/fal/run'],
 ])
 
+/** What the client sends, and a browser before it. */
+const methods = new Set(['GET', 'HEAD', 'POST', 'PUT', 'OPTIONS'])
+
 /** The same request when it is none to the proxy, or names a target that is not offered. */
 export function unwrapProxied(request: Request): Request {
   const { url, method, headers } = request
   const { pathname, origin } = new URL(url)
-  const target = pathname === proxyPath ? URL.parse(headers.get('x-fal-target-url') ?? '') : null
+  const target = pathname.replace(/\/$/, '') === proxyPath && methods.has(method) ? URL.parse(headers.get('x-fal-target-url') ?? '') : null
   const folder = target?.protocol === 'https:' ? folders.get(target.host) : undefined
   if (target === null || folder === undefined) return request
   const hasBody = method !== 'GET' && method !== 'HEAD'

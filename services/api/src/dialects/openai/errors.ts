@@ -6,7 +6,8 @@ import type { ContentfulStatusCode } from 'hono/utils/http-status'
 import { problemTable } from '@easel/contract'
 import type { JobError, ProblemCode, ProblemError } from '@easel/contract'
 import type { AppEnv } from '../../app-deps.ts'
-import { toFieldErrors } from '../../middleware/field-errors.ts'
+import { suggestField, toFieldErrors } from '../../middleware/field-errors.ts'
+import { imagesRequestSchema } from './to-request.ts'
 
 export function isOpenAiPath(path: string): boolean {
   return path.startsWith('/v1/images/') || /^\/v1\/models(?:\/[^/]+)?$/.test(path)
@@ -32,12 +33,19 @@ const codes: Partial<Record<ProblemCode, string>> = {
 }
 
 export function sendOpenAiError(c: Context<AppEnv>, error: ProblemError): Response {
-  const status = statuses[error.code] ?? problemTable[error.code].status
   if (error.retryAfterSeconds !== undefined) c.header('Retry-After', String(error.retryAfterSeconds))
   // The client repeats 409 and 5xx by itself, which would draw the picture once more beside the one that is still being drawn.
   if (error.code === 'wait_timeout' && c.req.header('idempotency-key') === undefined) c.header('X-Should-Retry', 'false')
+  return send(c, toStatus(error), toOpenAiError(error))
+}
+
+export function toOpenAiError(error: ProblemError): OpenAiError['error'] {
   const param = error.errors?.[0]?.field ?? null
-  return send(c, status, { message: error.message, type: typeOf(status), param, code: codes[error.code] ?? error.code })
+  return { message: error.message, type: typeOf(toStatus(error)), param, code: codes[error.code] ?? error.code }
+}
+
+function toStatus({ code }: ProblemError): number {
+  return statuses[code] ?? problemTable[code].status
 }
 
 /** A job that did not succeed; no error: it was canceled. */
@@ -61,7 +69,14 @@ export const refuseParameters: Hook<unknown, AppEnv, string, unknown> = (result,
   const [issue] = result.error.issues
   const { field: param = '', expected = '', received = '' } = first ?? {}
   if (issue?.code === 'unrecognized_keys') {
-    return send(c, 400, { message: `Unknown parameter: '${param}'.`, type: 'invalid_request_error', param, code: 'unknown_parameter' })
+    const meant = suggestField(param, Object.keys(imagesRequestSchema.shape))
+    const hint = meant === undefined ? '' : ` Did you mean '${meant}'?`
+    return send(c, 400, {
+      message: `Unknown parameter: '${param}'.${hint}`,
+      type: 'invalid_request_error',
+      param,
+      code: 'unknown_parameter',
+    })
   }
   const isMissing = typeof data === 'object' && data !== null && param !== '' && !Object.hasOwn(data, param.split('.')[0] ?? '')
   const message = isMissing ? `Missing required parameter: '${param}'.` : `Invalid '${param}': expected ${expected}, got ${received}.`

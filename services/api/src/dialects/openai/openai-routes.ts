@@ -6,9 +6,11 @@ import { OpenAPIHono, createRoute, z } from '@hono/zod-openapi'
 import { ProblemError } from '@easel/contract'
 import type { ModelRecord } from '@easel/contract'
 import type { Api, AppDeps, AppEnv } from '../../app-deps.ts'
+import type { SubmitNeeds } from '../../jobs/submit-job.ts'
 import { jsonBody } from '../../middleware/json-body.ts'
 import { submitThrough } from '../submit-through.ts'
 import { waitForResult } from '../wait-for-result.ts'
+import type { WaitForResultNeeds } from '../wait-for-result.ts'
 import { openAiErrorSchema, refuseParameters, sendJobFailure } from './errors.ts'
 import { streamImages } from './stream-images.ts'
 import { imagesResponseSchema, toImagesResponse, toUnixTime } from './to-images-response.ts'
@@ -21,7 +23,9 @@ const errorContent = { 'application/json': { schema: openAiErrorSchema } }
 const unauthorized = { description: 'An API key is required, and this is not one.', content: errorContent }
 const tags = ['OpenAI']
 
-export function openAiRoutes(deps: AppDeps): Api {
+type OpenAiNeeds = SubmitNeeds & WaitForResultNeeds & Pick<AppDeps, 'storage'>
+
+export function openAiRoutes(deps: OpenAiNeeds) {
   const { config, registry } = deps
   const app: Api = new OpenAPIHono<AppEnv>({ defaultHook: refuseParameters })
 
@@ -52,7 +56,7 @@ export function openAiRoutes(deps: AppDeps): Api {
       504: { description: 'The job did not end in time and goes on; `Location` is where to poll it.', content: errorContent },
     },
   })
-  app.openapi(generate, async (c) => {
+  const withGenerate = app.openapi(generate, async (c) => {
     const body = c.req.valid('json')
     const partialImages = body.stream === true ? (body.partial_images ?? 0) : 0
     const model = partialImages > 0 ? await registry.model(body.model ?? config.defaultModel) : undefined
@@ -79,7 +83,9 @@ export function openAiRoutes(deps: AppDeps): Api {
       503: { description: 'Redis cannot be reached.', content: errorContent },
     },
   })
-  app.openapi(list, async (c) => c.json({ object: 'list' as const, data: (await registry.models()).map(toModel) }, 200))
+  const withList = withGenerate.openapi(list, async (c) =>
+    c.json({ object: 'list' as const, data: (await registry.models()).map(toModel) }, 200),
+  )
 
   const retrieve = createRoute({
     method: 'get',
@@ -98,14 +104,13 @@ export function openAiRoutes(deps: AppDeps): Api {
       503: { description: 'Redis cannot be reached.', content: errorContent },
     },
   })
-  app.openapi(retrieve, async (c) => {
+  return withList.openapi(retrieve, async (c) => {
     const { model: id } = c.req.valid('param')
     const model = await registry.model(id)
     if (model !== undefined) return c.json(toModel(model), 200)
     const errors = [{ field: 'model', expected: 'a model of GET /v1/models', received: id }]
     throw new ProblemError('model_not_found', `There is no model ${id}.`, { errors })
   })
-  return app
 }
 
 function toModel({ id, updated_at }: ModelRecord): z.infer<typeof modelSchema> {

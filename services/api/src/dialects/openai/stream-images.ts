@@ -3,45 +3,62 @@ import type { Context } from 'hono'
 import { isEnded } from '@easel/contract'
 import type { JobRecord } from '@easel/job-store'
 import type { AppDeps, AppEnv } from '../../app-deps.ts'
-import { streamEvents } from '../stream-events.ts'
+import { sendEvents } from '../../events/send-events.ts'
+import type { EventSink } from '../../events/send-events.ts'
+import { toUnfinished } from '../../jobs/wait-for-end.ts'
+import { toProblemError } from '../../middleware/problem.ts'
 import { cancelAbandoned } from '../wait-for-result.ts'
-import { toJobFailure } from './errors.ts'
+import type { WaitForResultNeeds } from '../wait-for-result.ts'
+import { toJobFailure, toOpenAiError } from './errors.ts'
 import { readBase64, toSize, toUnixTime, usage } from './to-images-response.ts'
 
+type StreamNeeds = WaitForResultNeeds & Pick<AppDeps, 'storage'>
+
 /** `partialImages`: most previews of each picture. */
-export function streamImages(deps: AppDeps, c: Context<AppEnv>, record: JobRecord, partialImages: number): Response {
-  const { id, input } = record
-  const common = { size: toSize(record), quality: 'auto', background: 'opaque' }
-
-  return streamEvents(deps, c, id, async (stream, signal) => {
+export function streamImages(deps: StreamNeeds, c: Context<AppEnv>, record: JobRecord, partialImages: number): Response {
+  return sendEvents(deps, c, { jobId: record.id }, async (sink) => {
     const write = async (type: string, body: object): Promise<void> => {
-      await stream.writeSSE({ event: type, data: JSON.stringify({ type, ...body }) })
+      await sink.stream.writeSSE({ event: type, data: JSON.stringify({ type, ...body }) })
     }
-    const sent = new Map<number, number>()
-    for await (const event of deps.follower.follow(id, { signal })) {
-      if (event.type !== 'preview') continue
-      const index = sent.get(event.image) ?? 0
-      if (index >= partialImages) continue
-      sent.set(event.image, index + 1)
-      const partial = { b64_json: event.data_url.slice(event.data_url.indexOf(',') + 1), partial_image_index: index }
-      await write('image_generation.partial_image', {
-        ...partial,
-        ...common,
-        created_at: toUnixTime(deps.now()),
-        output_format: 'jpeg',
+    const common = { size: toSize(record), quality: 'auto', background: 'opaque' }
+    try {
+      await writePreviews(deps, { sink, id: record.id, partialImages }, async (partial) => {
+        const created = toUnixTime(deps.now())
+        await write('image_generation.partial_image', { ...partial, ...common, created_at: created, output_format: 'jpeg' })
       })
-    }
-    if (signal.aborted) return deps.stopping.aborted ? undefined : await cancelAbandoned(deps, c, id)
+      if (sink.left.aborted) return await cancelAbandoned(deps, c, record.id)
 
-    const ended = await deps.store.get(id)
-    if (ended === undefined || !isEnded(ended.status) || ended.status !== 'succeeded') {
-      return await write('error', { error: toJobFailure(ended?.error) })
+      const ended = (await deps.store.get(record.id)) ?? record
+      if (!isEnded(ended.status)) throw toUnfinished({ outcome: deps.graceOver.aborted ? 'stopping' : 'lost', record: ended })
+      if (ended.status !== 'succeeded') return await write('error', { error: toJobFailure(ended.error) })
+      for (const image of ended.output?.images ?? []) {
+        const body = { b64_json: await readBase64(deps, image), ...common, output_format: record.input.output_format, usage }
+        await write('image_generation.completed', { ...body, created_at: toUnixTime(ended.completedAt ?? ended.createdAt) })
+      }
+    } catch (error) {
+      await write('error', { error: toOpenAiError(toProblemError(error, c)) })
     }
-    const created = toUnixTime(ended.completedAt ?? ended.createdAt)
-    for (const image of ended.output?.images ?? []) {
-      const b64 = await readBase64(deps, image)
-      const body = { b64_json: b64, ...common, created_at: created, output_format: input.output_format, usage }
-      await write('image_generation.completed', body)
-    }
+    return undefined
   })
+}
+
+interface Partial {
+  /** A small JPEG. */
+  b64_json: string
+  partial_image_index: number
+}
+
+async function writePreviews(
+  { follower }: Pick<AppDeps, 'follower'>,
+  { sink, id, partialImages }: { sink: EventSink; id: string; partialImages: number },
+  write: (partial: Partial) => Promise<void>,
+): Promise<void> {
+  const sent = new Map<number, number>()
+  for await (const event of follower.follow(id, { signal: sink.signal })) {
+    if (event.type !== 'preview') continue
+    const index = sent.get(event.image) ?? 0
+    if (index >= partialImages) continue
+    sent.set(event.image, index + 1)
+    await write({ b64_json: event.data_url.slice(event.data_url.indexOf(',') + 1), partial_image_index: index })
+  }
 }

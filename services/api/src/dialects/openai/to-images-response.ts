@@ -35,7 +35,11 @@ export const imagesResponseSchema = z
 export type ImagesResponse = z.infer<typeof imagesResponseSchema>
 
 /** `format` undefined: both. */
-export async function toImagesResponse(deps: AppDeps, record: JobRecord, format: 'url' | 'b64_json' | undefined): Promise<ImagesResponse> {
+export async function toImagesResponse(
+  deps: Pick<AppDeps, 'config' | 'storage'>,
+  record: JobRecord,
+  format: 'url' | 'b64_json' | undefined,
+): Promise<ImagesResponse> {
   const images = record.output?.images ?? []
   const data = images.map(async (image) => ({
     ...(format !== 'url' && { b64_json: await readBase64(deps, image) }),
@@ -51,7 +55,7 @@ export async function toImagesResponse(deps: AppDeps, record: JobRecord, format:
   }
 }
 
-export async function readBase64({ storage }: AppDeps, { key }: StoredImage): Promise<string> {
+export async function readBase64({ storage }: Pick<AppDeps, 'storage'>, { key }: StoredImage): Promise<string> {
   const object = await storage.open(key)
   if (object === undefined) throw new ProblemError('expired')
   return Buffer.from(await new Response(object.body).arrayBuffer()).toString('base64')

@@ -4,12 +4,16 @@
  */
 import { OpenAPIHono, createRoute, z } from '@hono/zod-openapi'
 import type { Context } from 'hono'
-import { ProblemError, isEnded, isJobId } from '@easel/contract'
-import type { JobRecord } from '@easel/job-store'
+import { ProblemError, isJobId } from '@easel/contract'
 import type { Api, AppDeps, AppEnv } from '../../app-deps.ts'
 import { cancelJob } from '../../jobs/cancel-job.ts'
+import type { CancelNeeds } from '../../jobs/cancel-job.ts'
 import { findJob, isPastRetention } from '../../jobs/find-job.ts'
+import type { SubmitNeeds } from '../../jobs/submit-job.ts'
 import { toJob } from '../../jobs/to-job.ts'
+import type { ToJobNeeds } from '../../jobs/to-job.ts'
+import { waitForEnd } from '../../jobs/wait-for-end.ts'
+import type { WaitNeeds } from '../../jobs/wait-for-end.ts'
 import { jsonBody } from '../../middleware/json-body.ts'
 import { parsePreferWait } from '../../middleware/prefer-wait.ts'
 import { refuseInvalid } from '../../middleware/problem.ts'
@@ -74,7 +78,9 @@ const modelSchema = z
   })
   .meta({ id: 'ReplicateModel' })
 
-export function replicateRoutes(deps: AppDeps): Api {
+type ReplicateNeeds = SubmitNeeds & CancelNeeds & ToJobNeeds & WaitNeeds & Pick<AppDeps, 'redis'>
+
+export function replicateRoutes(deps: ReplicateNeeds) {
   const { config, registry, store } = deps
   const { publicUrl } = config
   const app: Api = new OpenAPIHono<AppEnv>({ defaultHook: refuseInvalid })
@@ -90,11 +96,9 @@ export function replicateRoutes(deps: AppDeps): Api {
     const record = await submitThrough(deps, c, request, { dialect: 'replicate', rename: toInputField })
     const seconds = parsePreferWait(c.req.header('prefer'), config.preferWaitMaxSeconds)
     if (seconds === undefined) return { prediction: toPrediction(await toJob(deps, record), { publicUrl }), status: 201 }
-    const signal = AbortSignal.any([c.req.raw.signal, deps.stopping])
-    const ended = await deps.follower.waitForEnd(record.id, { timeoutMs: seconds * 1000, signal })
-    const latest: JobRecord = ended ?? (await store.get(record.id)) ?? record
+    const { outcome, record: latest } = await waitForEnd(deps, record, { timeoutMs: seconds * 1000, left: c.req.raw.signal })
     const prediction = toPrediction(await toJob(deps, latest), { publicUrl, waitedInVain: true })
-    return { prediction, status: isEnded(latest.status) ? 201 : 202 }
+    return { prediction, status: outcome === 'ended' ? 201 : 202 }
   }
 
   const create = createRoute({
@@ -106,7 +110,7 @@ export function replicateRoutes(deps: AppDeps): Api {
     request: { headers: createHeaders, body: { required: true, content: { 'application/json': { schema: versionedRequestSchema } } } },
     responses: { ...createdResponses, ...refusals },
   })
-  app.openapi(create, async (c) => {
+  const withCreate = app.openapi(create, async (c) => {
     const { version, ...body } = c.req.valid('json')
     const { prediction, status } = await predict(c, body, toModelOfVersion(version))
     return c.json(prediction, status)
@@ -125,7 +129,7 @@ export function replicateRoutes(deps: AppDeps): Api {
     },
     responses: { ...createdResponses, ...refusals },
   })
-  app.openapi(createByModel, async (c) => {
+  const withCreateByModel = withCreate.openapi(createByModel, async (c) => {
     const { owner, name } = c.req.valid('param')
     const { prediction, status } = await predict(c, c.req.valid('json'), toModelIdOf(`${owner}/${name}`))
     return c.json(prediction, status)
@@ -139,7 +143,7 @@ export function replicateRoutes(deps: AppDeps): Api {
     request: { params: idParams },
     responses: { 200: { description: 'The prediction as it stands.', content: predictionContent }, ...absences },
   })
-  app.openapi(get, async (c) => {
+  const withGet = withCreateByModel.openapi(get, async (c) => {
     const record = await findJob(deps, c.req.valid('param').id, c.var.owner)
     return c.json(toPrediction(await toJob(deps, record), { publicUrl }), 200)
   })
@@ -162,7 +166,7 @@ export function replicateRoutes(deps: AppDeps): Api {
       ...refusals,
     },
   })
-  app.openapi(list, async (c) => {
+  const withList = withGet.openapi(list, async (c) => {
     const { cursor } = c.req.valid('query')
     // One more than a page tells whether there is a next one.
     const records = await store.list(c.var.owner, { limit: pageLength + 1, ...(cursor !== undefined && { before: cursor }) })
@@ -182,7 +186,7 @@ export function replicateRoutes(deps: AppDeps): Api {
     request: { params: idParams },
     responses: { 200: { description: 'The prediction; one that had ended is as it was.', content: predictionContent }, ...absences },
   })
-  app.openapi(cancel, async (c) => {
+  const withCancel = withList.openapi(cancel, async (c) => {
     const { id } = c.req.valid('param')
     try {
       await cancelJob(deps, id, c.var.owner)
@@ -201,7 +205,7 @@ export function replicateRoutes(deps: AppDeps): Api {
     request: { params: modelParams },
     responses: { 200: { description: 'The model.', content: { 'application/json': { schema: modelSchema } } }, ...absences },
   })
-  app.openapi(getModel, async (c) => {
+  const withGetModel = withCancel.openapi(getModel, async (c) => {
     const { owner, name } = c.req.valid('param')
     const model = await registry.model(toModelIdOf(`${owner}/${name}`))
     if (model === undefined) throw new ProblemError('not_found', `There is no model ${owner}/${name}.`)
@@ -232,7 +236,7 @@ export function replicateRoutes(deps: AppDeps): Api {
       ...absences,
     },
   })
-  app.openapi(getSecret, async (c) => {
+  return withGetModel.openapi(getSecret, async (c) => {
     if (deps.apiKeys.keys.length === 0) {
       throw new ProblemError(
         'not_found',
@@ -243,5 +247,4 @@ export function replicateRoutes(deps: AppDeps): Api {
     c.header('Cache-Control', 'no-store')
     return c.json({ key }, 200)
   })
-  return app
 }

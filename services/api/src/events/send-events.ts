@@ -1,0 +1,54 @@
+/**
+ * A stream of server-sent events about one job: its head, its signs of life, and its end when the client leaves or the grace of the
+ * server's shutdown is over. Knows nothing about what the events say. Runs in the api.
+ */
+import type { Context } from 'hono'
+import { streamSSE } from 'hono/streaming'
+import type { SSEStreamingApi } from 'hono/streaming'
+import type { AppDeps, AppEnv } from '../app-deps.ts'
+
+/** Where events are written to. */
+export interface EventSink {
+  readonly stream: SSEStreamingApi
+  /** Aborts when the client has left. */
+  readonly left: AbortSignal
+  /** Aborts when nobody should write any more: the client has left, or the grace of the server's shutdown is over. */
+  readonly signal: AbortSignal
+}
+
+export interface SendEventsOptions {
+  /** The job that the stream is about, for log lines. */
+  jobId: string
+  /** Milliseconds between comments that keep a silent connection alive, 1 or more. Default: 15000. */
+  heartbeatMs?: number
+}
+
+/** `write` writes all events; the stream ends with it. */
+export function sendEvents(
+  { graceOver }: Pick<AppDeps, 'graceOver'>,
+  c: Context<AppEnv>,
+  { jobId, heartbeatMs = 15_000 }: SendEventsOptions,
+  write: (sink: EventSink) => Promise<void>,
+): Response {
+  // Nobody would read the stream, so nothing would end it.
+  if (c.req.method === 'HEAD') return c.body(null, 200, { 'Content-Type': 'text/event-stream' })
+  const leaving = new AbortController()
+  const left = AbortSignal.any([leaving.signal, c.req.raw.signal])
+  c.header('X-Accel-Buffering', 'no')
+  const response = streamSSE(c, async (stream) => {
+    stream.onAbort(() => leaving.abort())
+    const heartbeat = setInterval(() => void stream.write(': heartbeat\n\n'), heartbeatMs)
+    try {
+      await write({ stream, left, signal: AbortSignal.any([left, graceOver]) })
+    } catch (error) {
+      c.var.logger.warn({ err: error, jobId }, 'event stream broke off')
+    } finally {
+      clearInterval(heartbeat)
+      leaving.abort()
+    }
+  })
+  // The server chooses the framing that the client's version of HTTP has; 1.0 knows no chunks.
+  response.headers.delete('Transfer-Encoding')
+  response.headers.delete('Connection')
+  return response
+}
