@@ -102,7 +102,12 @@ export async function serveApi(options: ServeOptions): Promise<RunningApi> {
   }
 }
 
-function openDeps(config: ApiConfig, logger: Logger, now: () => number, tracing: Tracing): Omit<AppDeps, 'apiKeys' | 'stopping' | 'graceOver'> {
+function openDeps(
+  config: ApiConfig,
+  logger: Logger,
+  now: () => number,
+  tracing: Tracing,
+): Omit<AppDeps, 'apiKeys' | 'stopping' | 'graceOver'> {
   const onError = (error: Error): void => logger.warn({ err: error }, 'redis connection')
   const { queuePrefix: prefix } = config
   const redis = createRedis({ ...config.redis, use: 'request', onError })
