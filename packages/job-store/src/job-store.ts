@@ -2,6 +2,7 @@
  * The job record in Redis: made by the api, started and ended by workers, canceled by the api. The record is the truth about a job;
  * BullMQ only carries its id. Runs in the api and in the worker's main process. Knows nothing about HTTP, models or object storage.
  */
+import { randomUUID } from 'node:crypto'
 import { createKeys, jobErrorTable } from '@easel/contract'
 import type { EndStatus, JobEvent, JobStatus, Keys } from '@easel/contract'
 import { fromHash, toHash } from './job-record.ts'
@@ -87,7 +88,7 @@ export function createJobStore({ redis, prefix, now = Date.now }: JobStoreOption
   const keys = createKeys(prefix)
   const scripts = defineTransitions(redis)
   const run = (name: keyof typeof scripts, id: string, ...rest: (string | number)[]): Promise<unknown> =>
-    scripts[name](keys.job(id), prefix, id, now(), ...rest)
+    scripts[name](keys.job(id), prefix, id, now(), randomUUID(), ...rest)
   const expiredError = JSON.stringify({ code: 'expired', ...jobErrorTable.expired })
 
   return {
@@ -110,7 +111,7 @@ export function createJobStore({ redis, prefix, now = Date.now }: JobStoreOption
       const [result, detail] = reply as ['created' | 'exists' | 'queue_full' | 'owner_queue_full', string]
       if (result === 'created') return { result }
       if (result !== 'exists') return { result, queued: Number(detail) }
-      const [jobId, fingerprint] = detail === '' ? [record.id, ''] : (JSON.parse(detail) as [string, string])
+      const [jobId, fingerprint] = JSON.parse(detail) as [string, string]
       return { result, jobId, fingerprint }
     },
 
@@ -160,7 +161,7 @@ export function createJobStore({ redis, prefix, now = Date.now }: JobStoreOption
     },
 
     async addStrike(id) {
-      return await redis.hincrby(keys.job(id), 'strikes', 1)
+      return (await run('easelAddStrike', id)) as number
     },
 
     async saveCheckpoint(id, bytes, ttlSeconds) {

@@ -8,26 +8,38 @@
  *
  * All keys of one Easel share a hash tag, so the scripts may build further key names from the prefix.
  */
-import { eventsRetentionSeconds } from '@easel/contract'
+import { createKeys, eventsRetentionSeconds } from '@easel/contract'
 import type { RedisConnection } from './redis.ts'
 
-// KEYS[1] is the record; ARGV[1] the prefix, ARGV[2] the job id, ARGV[3] now in ms.
+/** The names of `createKeys` as Lua expressions: what stands between two NULs is a variable of the script. */
+const names = createKeys('\0prefix\0')
+const toLua = (name: string): string =>
+  name
+    .split('\0')
+    .map((part, i) => (i % 2 === 0 ? `'${part}'` : part))
+    .join(' .. ')
+
+// KEYS[1] is the record; ARGV[1] the prefix, ARGV[2] the job id, ARGV[3] now in ms, ARGV[4] the id of this call. A call that is sent again
+// because its reply was lost has the same id, and what it finds done under that id it answers as it did the first time.
 const preamble = `
-local record, prefix, id, now = KEYS[1], ARGV[1], ARGV[2], ARGV[3]
+local record, prefix, id, now, call = KEYS[1], ARGV[1], ARGV[2], ARGV[3], ARGV[4]
+local events = ${toLua(names.events('\0id\0'))}
+local counters = ${toLua(names.counters)}
+local function indexOf(owner, status)
+  if status then return ${toLua(names.index('\0owner\0', '\0status\0'))} end
+  return ${toLua(names.index('\0owner\0'))}
+end
 local function index(owner, status, add)
   for _, o in ipairs({'', owner}) do
-    if status then
-      if add then redis.call('ZADD', prefix .. ':index:' .. o .. ':' .. status, 0, id)
-      else redis.call('ZREM', prefix .. ':index:' .. o .. ':' .. status, id) end
-    else redis.call('ZADD', prefix .. ':index:' .. o, 0, id) end
+    if add then redis.call('ZADD', indexOf(o, status), 0, id) else redis.call('ZREM', indexOf(o, status), id) end
   end
 end
 local function add(...)
-  return redis.call('XADD', prefix .. ':events:' .. id, 'MAXLEN', '~', 1000, '*', 'type', ...)
+  return redis.call('XADD', events, 'MAXLEN', '~', 1000, '*', 'type', ...)
 end
 local function emit(...)
   local entry = add(...)
-  redis.call('PUBLISH', prefix .. ':news:' .. id, id)
+  redis.call('PUBLISH', ${toLua(names.newsChannel('\0id\0'))}, id)
   return entry
 end
 local function move(from, to)
@@ -38,87 +50,98 @@ local function move(from, to)
 end
 local function finish(from, to, errorJson)
   move(from, to)
-  redis.call('HSET', record, 'completed_at', now)
+  redis.call('HSET', record, 'completed_at', now, 'ended_by', call)
   if errorJson then redis.call('HSET', record, 'error', errorJson) end
-  redis.call('ZADD', prefix .. ':ended', now, id)
-  redis.call('HINCRBY', prefix .. ':counters', to, 1)
-  redis.call('DEL', prefix .. ':checkpoint:' .. id)
+  redis.call('ZADD', ${toLua(names.ended)}, now, id)
+  redis.call('HINCRBY', counters, to, 1)
+  redis.call('DEL', ${toLua(names.checkpoint('\0id\0'))})
   add('done', 'status', to)
-  redis.call('EXPIRE', prefix .. ':events:' .. id, ${eventsRetentionSeconds})
-  redis.call('PUBLISH', prefix .. ':ends', id)
+  redis.call('EXPIRE', events, ${eventsRetentionSeconds})
+  redis.call('PUBLISH', ${toLua(names.endsChannel)}, id)
 end
 local function ended(status) return status == 'succeeded' or status == 'failed' or status == 'canceled' end
+local function isEndOfThisCall() return redis.call('HGET', record, 'ended_by') == call end
 `
 
 const scripts = {
-  // ARGV[4] idempotency key name or '', [5] its value, [6] its life in seconds, [7] most queued jobs of all, [8] of this owner (0 = no limit), [9] owner, [10…] fields
+  // ARGV[5] idempotency key name or '', [6] its value, [7] its life in seconds, [8] most queued jobs of all, [9] of this owner (0 = no limit), [10] owner, [11…] fields
   easelCreate: `${preamble}
-if ARGV[4] ~= '' then
-  local before = redis.call('GET', ARGV[4])
+if redis.call('EXISTS', record) == 1 then return {'created', ''} end
+if ARGV[5] ~= '' then
+  local before = redis.call('GET', ARGV[5])
   if before then return {'exists', before} end
 end
-if redis.call('EXISTS', record) == 1 then return {'exists', ''} end
-local queued = redis.call('ZCARD', prefix .. ':index::queued')
-if tonumber(ARGV[7]) > 0 and queued >= tonumber(ARGV[7]) then return {'queue_full', tostring(queued)} end
-if tonumber(ARGV[8]) > 0 then
-  local own = redis.call('ZCARD', prefix .. ':index:' .. ARGV[9] .. ':queued')
-  if own >= tonumber(ARGV[8]) then return {'owner_queue_full', tostring(own)} end
+local queued = redis.call('ZCARD', indexOf('', 'queued'))
+if tonumber(ARGV[8]) > 0 and queued >= tonumber(ARGV[8]) then return {'queue_full', tostring(queued)} end
+if tonumber(ARGV[9]) > 0 then
+  local own = redis.call('ZCARD', indexOf(ARGV[10], 'queued'))
+  if own >= tonumber(ARGV[9]) then return {'owner_queue_full', tostring(own)} end
 end
-redis.call('HSET', record, 'status', 'queued', unpack(ARGV, 10))
-if ARGV[4] ~= '' then
-  redis.call('SET', ARGV[4], ARGV[5], 'EX', ARGV[6])
-  redis.call('HSET', record, 'idempotency_key', ARGV[4])
+redis.call('HSET', record, 'status', 'queued', unpack(ARGV, 11))
+if ARGV[5] ~= '' then
+  redis.call('SET', ARGV[5], ARGV[6], 'EX', ARGV[7])
+  redis.call('HSET', record, 'idempotency_key', ARGV[5])
 end
-index(ARGV[9])
-index(ARGV[9], 'queued', true)
-redis.call('HINCRBY', prefix .. ':counters', 'created', 1)
+index(ARGV[10], nil, true)
+index(ARGV[10], 'queued', true)
+redis.call('HINCRBY', counters, 'created', 1)
 emit('status', 'status', 'queued')
 return {'created', ''}`,
 
-  // ARGV[4] worker id, [5] the error of an expired job, JSON. Answers with what came of it and the record as it is then.
+  // ARGV[5] worker id, [6] the error of an expired job, JSON. Answers with what came of it and the record as it is then.
   easelStart: `${preamble}
 local function start()
   local status = redis.call('HGET', record, 'status')
   if not status then return 'missing' end
-  if ended(status) then return 'ended' end
+  if ended(status) then
+    if not isEndOfThisCall() then return 'ended' end
+    return status == 'canceled' and 'canceled' or 'expired'
+  end
   if redis.call('HGET', record, 'cancel_requested_at') then finish(status, 'canceled') return 'canceled' end
   if status == 'queued' then
     local expires = redis.call('HGET', record, 'expires_at')
-    if expires and tonumber(now) > tonumber(expires) then finish('queued', 'failed', ARGV[5]) return 'expired' end
+    if expires and tonumber(now) > tonumber(expires) then finish('queued', 'failed', ARGV[6]) return 'expired' end
     move('queued', 'running')
     redis.call('HSET', record, 'started_at', now)
     emit('status', 'status', 'running')
   end
-  redis.call('HSET', record, 'worker', ARGV[4])
+  if redis.call('HGET', record, 'started_by') == call then return 'running' end
+  redis.call('HSET', record, 'worker', ARGV[5], 'started_by', call)
   redis.call('HINCRBY', record, 'runs', 1)
   return 'running'
 end
 return {start(), redis.call('HGETALL', record)}`,
 
-  // ARGV[4] step, [5] total
+  // Returns how many strikes there are now.
+  easelAddStrike: `${preamble}
+if redis.call('HGET', record, 'struck_by') == call then return tonumber(redis.call('HGET', record, 'strikes')) end
+redis.call('HSET', record, 'struck_by', call)
+return redis.call('HINCRBY', record, 'strikes', 1)`,
+
+  // ARGV[5] step, [6] total
   easelProgress: `${preamble}
 if redis.call('HGET', record, 'status') ~= 'running' then return 0 end
-redis.call('HSET', record, 'step', ARGV[4], 'total', ARGV[5])
-emit('progress', 'step', ARGV[4], 'total', ARGV[5])
+redis.call('HSET', record, 'step', ARGV[5], 'total', ARGV[6])
+emit('progress', 'step', ARGV[5], 'total', ARGV[6])
 return 1`,
 
-  // ARGV[4] step, [5] image, [6] data URL. Only the latest preview of an image stays in the stream.
+  // ARGV[5] step, [6] image, [7] data URL. Only the latest preview of an image stays in the stream.
   easelPreview: `${preamble}
 if redis.call('HGET', record, 'status') ~= 'running' then return 0 end
-local field = 'preview_' .. ARGV[5]
+local field = 'preview_' .. ARGV[6]
 local before = redis.call('HGET', record, field)
-if before then redis.call('XDEL', prefix .. ':events:' .. id, before) end
-redis.call('HSET', record, field, emit('preview', 'step', ARGV[4], 'image', ARGV[5], 'data_url', ARGV[6]))
+if before then redis.call('XDEL', events, before) end
+redis.call('HSET', record, field, emit('preview', 'step', ARGV[5], 'image', ARGV[6], 'data_url', ARGV[7]))
 return 1`,
 
-  // ARGV[4] status, [5…] fields of the end. Who succeeds has made all steps, whether the last were told or not.
+  // ARGV[5] status, [6…] fields of the end. Who succeeds has made all steps, whether the last were told or not.
   easelEnd: `${preamble}
 local status = redis.call('HGET', record, 'status')
 if not status then return {'missing', ''} end
-if ended(status) then return {'ended', status} end
-local to = ARGV[4]
+if ended(status) then return {isEndOfThisCall() and 'claimed' or 'ended', status} end
+local to = ARGV[5]
 if redis.call('HGET', record, 'cancel_requested_at') then to = 'canceled' end
-if #ARGV > 4 and to == ARGV[4] then redis.call('HSET', record, unpack(ARGV, 5)) end
+if #ARGV > 5 and to == ARGV[5] then redis.call('HSET', record, unpack(ARGV, 6)) end
 local step, total = unpack(redis.call('HMGET', record, 'step', 'total'))
 if to == 'succeeded' and total and step ~= total then
   redis.call('HSET', record, 'step', total)
@@ -130,7 +153,7 @@ return {'claimed', to}`,
   easelRequestCancel: `${preamble}
 local status = redis.call('HGET', record, 'status')
 if not status then return 'missing' end
-if status == 'canceled' then return 'already_canceled' end
+if status == 'canceled' then return isEndOfThisCall() and 'canceled' or 'already_canceled' end
 if ended(status) then return 'finished' end
 if status == 'queued' then
   redis.call('HSET', record, 'cancel_requested_at', now)
@@ -138,15 +161,15 @@ if status == 'queued' then
   return 'canceled'
 end
 redis.call('HSETNX', record, 'cancel_requested_at', now)
-redis.call('PUBLISH', prefix .. ':cancel', id)
+redis.call('PUBLISH', ${toLua(names.cancelChannel)}, id)
 return 'cancel_requested'`,
 
-  // ARGV[4] the error of an expired job, JSON
+  // ARGV[5] the error of an expired job, JSON
   easelExpire: `${preamble}
-if redis.call('HGET', record, 'status') ~= 'queued' then return 0 end
+if redis.call('HGET', record, 'status') ~= 'queued' then return isEndOfThisCall() and 1 or 0 end
 local expires = redis.call('HGET', record, 'expires_at')
 if not expires or tonumber(now) <= tonumber(expires) then return 0 end
-finish('queued', 'failed', ARGV[4])
+finish('queued', 'failed', ARGV[5])
 return 1`,
 
   // ARGV[4] its owner until now, [5] its owner from now on.
@@ -166,14 +189,14 @@ local owner = redis.call('HGET', record, 'owner')
 if owner then
   local status = redis.call('HGET', record, 'status')
   index(owner, status, false)
-  redis.call('ZREM', prefix .. ':index:' .. owner, id)
+  index(owner, nil, false)
 end
-redis.call('ZREM', prefix .. ':index:', id)
-redis.call('ZREM', prefix .. ':ended', id)
+redis.call('ZREM', indexOf(''), id)
+redis.call('ZREM', ${toLua(names.ended)}, id)
 local key = redis.call('HGET', record, 'idempotency_key')
 local made = key and redis.call('GET', key)
 if made and string.find(made, id, 1, true) then redis.call('DEL', key) end
-redis.call('DEL', record, prefix .. ':events:' .. id, prefix .. ':checkpoint:' .. id, prefix .. ':webhook-attempts:' .. id)
+redis.call('DEL', record, events, ${toLua(names.checkpoint('\0id\0'))}, ${toLua(names.webhookAttempts('\0id\0'))})
 return 1`,
 } as const
 

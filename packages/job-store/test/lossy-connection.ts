@@ -1,0 +1,53 @@
+/** A port in front of a Redis server on which a test can lose a reply: the command is carried out and the connection breaks before its answer. */
+import { once } from 'node:events'
+import { type AddressInfo, connect, createServer, type Socket } from 'node:net'
+
+export interface LossyConnection {
+  /** `redis://127.0.0.1:PORT` */
+  readonly url: string
+  /** The next reply of the server does not arrive. */
+  loseNextReply(): void
+  /** Replies lost so far. */
+  readonly lost: number
+  close(): Promise<void>
+}
+
+export async function startLossyConnection(redisPort: number): Promise<LossyConnection> {
+  const sockets = new Set<Socket>()
+  let losing = false
+  let lost = 0
+  const server = createServer((downstream) => {
+    const upstream = connect(redisPort, '127.0.0.1')
+    downstream.on('data', (chunk) => upstream.write(chunk))
+    upstream.on('data', (chunk) => {
+      if (!losing) return void downstream.write(chunk)
+      losing = false
+      lost++
+      downstream.destroy()
+    })
+    for (const [socket, other] of [
+      [downstream, upstream],
+      [upstream, downstream],
+    ] as const) {
+      sockets.add(socket)
+      socket.on('error', () => other.destroy())
+      socket.on('close', () => other.destroy())
+    }
+  })
+  server.listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  return {
+    url: `redis://127.0.0.1:${(server.address() as AddressInfo).port}`,
+    loseNextReply() {
+      losing = true
+    },
+    get lost() {
+      return lost
+    },
+    async close() {
+      for (const socket of sockets) socket.destroy()
+      server.close()
+      await once(server, 'close')
+    },
+  }
+}
