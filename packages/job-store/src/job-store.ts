@@ -70,6 +70,8 @@ export interface JobStore {
   listCreatedBefore(status: JobStatus, instantMs: number, options: { after?: string; limit: number }): Promise<string[]>
   /** Of these ids, those whose `expiresAt` has passed. */
   findOverdue(ids: readonly string[]): Promise<string[]>
+  /** Of these ids of running jobs, those whose cancel was requested or whose timeout has passed since their first start. */
+  findDueToEnd(ids: readonly string[]): Promise<{ id: string; worker: string; reason: 'canceled' | 'timeout' }[]>
   /** Fails a queued job with `expired` when its `expiresAt` has passed; true when it did. */
   expire(id: string): Promise<boolean>
   /** Takes every trace of the job out of Redis: record, indexes, events, checkpoint, webhook attempts, and the idempotency key that made it. */
@@ -89,6 +91,15 @@ export function createJobStore({ redis, prefix, now = Date.now }: JobStoreOption
   const scripts = defineTransitions(redis)
   const run = (name: keyof typeof scripts, id: string, ...rest: (string | number)[]): Promise<unknown> =>
     scripts[name](keys.job(id), prefix, id, now(), randomUUID(), ...rest)
+  /** Some fields of each record, in one round trip. */
+  const readFields = async (ids: readonly string[], ...names: string[]): Promise<(string | null)[][]> => {
+    const pipeline = redis.pipeline()
+    for (const id of ids) pipeline.hmget(keys.job(id), ...names)
+    return ((await pipeline.exec()) ?? []).map(([error, reply]) => {
+      if (error !== null) throw error
+      return reply as (string | null)[]
+    })
+  }
   const expiredError = JSON.stringify({ code: 'expired', ...jobErrorTable.expired })
 
   return {
@@ -204,14 +215,20 @@ export function createJobStore({ redis, prefix, now = Date.now }: JobStoreOption
     },
 
     async findOverdue(ids) {
-      const pipeline = redis.pipeline()
-      for (const id of ids) pipeline.hget(keys.job(id), 'expires_at')
-      const replies = ((await pipeline.exec()) ?? []).map(([error, reply]) => {
-        if (error !== null) throw error
-        return reply as string | null
-      })
+      const fields = await readFields(ids, 'expires_at')
       const instant = now()
-      return ids.filter((_, i) => replies[i] != null && Number(replies[i]) < instant)
+      return ids.filter((_, i) => fields[i]?.[0] != null && Number(fields[i][0]) < instant)
+    },
+
+    async findDueToEnd(ids) {
+      const fields = await readFields(ids, 'worker', 'cancel_requested_at', 'started_at', 'timeout_seconds')
+      const instant = now()
+      return ids.flatMap((id, i) => {
+        const [worker, canceledAt, startedAt, timeoutSeconds] = fields[i] ?? []
+        const isTimedOut = timeoutSeconds != null && Number(startedAt) + Number(timeoutSeconds) * 1000 <= instant
+        if (canceledAt == null && !isTimedOut) return []
+        return { id, worker: worker ?? '', reason: canceledAt == null ? 'timeout' : 'canceled' } as const
+      })
     },
 
     async expire(id) {

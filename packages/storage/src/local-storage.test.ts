@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { mountTmpfs, NO_TMPFS } from '../test/tmpfs.ts'
-import { describeStorage } from './conformance.ts'
+import { describeStorage } from '../test/conformance.ts'
 import { createLocalStorage } from './local-storage.ts'
 
 const PNG = { contentType: 'image/png' }

@@ -10,6 +10,7 @@ import { mkdir, open, opendir, rename, rm, stat, unlink } from 'node:fs/promises
 import type { FileHandle } from 'node:fs/promises'
 import { basename, dirname, join, resolve } from 'node:path'
 import { Readable } from 'node:stream'
+import { deleteOneByOne } from './delete-one-by-one.ts'
 import { assertContentType, assertKeyPrefix, assertObjectKey, isObjectKey, toContentType } from './object-key.ts'
 import type { ListedObject, PutOptions, Storage, StoredObject } from './storage.ts'
 import { StorageError, type StorageErrorCode } from './storage-error.ts'
@@ -51,6 +52,15 @@ export function createLocalStorage(options: LocalStorageOptions): Storage {
   const toPath = (key: string): string => {
     assertObjectKey(key)
     return join(root, key)
+  }
+
+  const remove = async (key: string): Promise<void> => {
+    const path = toPath(key)
+    try {
+      await unlink(path)
+    } catch (error) {
+      if (!ABSENT.has(codeOf(error))) throw toStorageError(error, `delete ${key}`)
+    }
   }
 
   return {
@@ -95,14 +105,9 @@ export function createLocalStorage(options: LocalStorageOptions): Storage {
       return undefined
     },
 
-    async delete(key) {
-      const path = toPath(key)
-      try {
-        await unlink(path)
-      } catch (error) {
-        if (!ABSENT.has(codeOf(error))) throw toStorageError(error, `delete ${key}`)
-      }
-    },
+    delete: remove,
+
+    deleteMany: (keys) => deleteOneByOne(keys, remove),
 
     list(prefix) {
       assertKeyPrefix(prefix)

@@ -6,7 +6,7 @@ import { describeWithS3Server } from '../test/describe-with-s3-server.ts'
 import { startForwarder, startHttpServer } from '../test/forwarder.ts'
 import { closeConnections, connectPlainly, connectTo, toBucketName } from '../test/s3-connection.ts'
 import { findFreePort, type S3Server } from '../test/server-under-test.ts'
-import { describeStorage } from './conformance.ts'
+import { describeStorage } from '../test/conformance.ts'
 import { putWithRetry, type UploadRetry } from './put-with-retry.ts'
 import type { Storage } from './storage.ts'
 

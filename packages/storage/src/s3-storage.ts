@@ -8,6 +8,7 @@
 import {
   CreateBucketCommand,
   DeleteObjectCommand,
+  DeleteObjectsCommand,
   GetObjectCommand,
   HeadBucketCommand,
   type ObjectCannedACL,
@@ -18,8 +19,10 @@ import {
   type ServerSideEncryption,
 } from '@aws-sdk/client-s3'
 import { getSignedUrl } from '@aws-sdk/s3-request-presigner'
+import { deleteOneByOne } from './delete-one-by-one.ts'
 import { assertContentType, assertKeyPrefix, assertObjectKey, isObjectKey, toContentType } from './object-key.ts'
 import { nameOf, statusOf, toStorageError } from './s3-error.ts'
+import type { StorageError } from './storage-error.ts'
 import type { ListedObject, PutOptions, Storage, StoredObject } from './storage.ts'
 
 export interface S3StorageOptions {
@@ -55,6 +58,10 @@ const MAX_ATTEMPTS = 2
 const MAX_EXPIRY_SECONDS = 604_800
 /** The bucket is there: another process made it first, or it is ours already. A foreign one fails the write that follows. */
 const BUCKET_EXISTS = new Set(['BucketAlreadyOwnedByYou', 'BucketAlreadyExists', 'OperationAborted'])
+/** Most keys in one call, by the protocol. */
+const MAX_KEYS_PER_DELETE = 1000
+/** Answers of servers that have no call for many objects, or want another checksum than the SDK sends. */
+const NO_DELETE_OF_MANY = new Set(['NotImplemented', 'MethodNotAllowed', 'MissingContentMD5', 'InvalidRequest', 'MalformedXML'])
 const PROBE_NAME = '.probe'
 
 export function createS3Storage(options: S3StorageOptions): Storage {
@@ -80,6 +87,35 @@ export function createS3Storage(options: S3StorageOptions): Storage {
       }),
       signal === undefined ? {} : { abortSignal: signal },
     )
+
+  const remove = async (key: string): Promise<void> => {
+    const location = locate(key)
+    try {
+      await client.send(new DeleteObjectCommand(location))
+    } catch (error) {
+      if (nameOf(error) !== 'NoSuchKey') throw toStorageError(error, `delete ${key} from bucket ${bucket}`)
+    }
+  }
+
+  const removeBatch = async (keys: readonly string[]): Promise<Map<string, StorageError>> => {
+    const keyOf = new Map(keys.map((key) => [locate(key).Key, key]))
+    try {
+      const Delete = { Objects: [...keyOf.keys()].map((Key) => ({ Key })), Quiet: true }
+      const { Errors = [] } = await client.send(new DeleteObjectsCommand({ Bucket: bucket, Delete }))
+      return new Map(
+        Errors.flatMap(({ Key = '', Code = '', Message = '' }) => {
+          const key = keyOf.get(Key)
+          if (key === undefined || Code === 'NoSuchKey') return []
+          const error = Object.assign(new Error(Message), { name: Code })
+          return [[key, toStorageError(error, `delete ${key} from bucket ${bucket}`)] as const]
+        }),
+      )
+    } catch (error) {
+      if (NO_DELETE_OF_MANY.has(nameOf(error)) || statusOf(error) === 501) return await deleteOneByOne(keys, remove)
+      const failure = toStorageError(error, `delete ${keys.length} objects from bucket ${bucket}`)
+      return new Map(keys.map((key) => [key, failure]))
+    }
+  }
 
   return {
     kind: 's3',
@@ -130,13 +166,15 @@ export function createS3Storage(options: S3StorageOptions): Storage {
       }
     },
 
-    async delete(key) {
-      const location = locate(key)
-      try {
-        await client.send(new DeleteObjectCommand(location))
-      } catch (error) {
-        if (nameOf(error) !== 'NoSuchKey') throw toStorageError(error, `delete ${key} from bucket ${bucket}`)
+    delete: remove,
+
+    async deleteMany(keys) {
+      const failures = new Map<string, StorageError>()
+      for (let from = 0; from < keys.length; from += MAX_KEYS_PER_DELETE) {
+        const batch = keys.slice(from, from + MAX_KEYS_PER_DELETE)
+        for (const [key, error] of await removeBatch(batch)) failures.set(key, error)
       }
+      return failures
     },
 
     list(keyPrefix) {

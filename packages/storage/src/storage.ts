@@ -1,12 +1,14 @@
 /**
  * Owns the interface between the services and wherever the pictures are kept. Two drivers implement it, `local-storage.ts` and
- * `s3-storage.ts`; `conformance.ts` is what both must do.
+ * `s3-storage.ts`; `test/conformance.ts` is what both must do.
  *
  * Glossary: an *object* is a sequence of bytes with a content type; a *key* is its name, a relative path such as `images/ID-0.png`;
  * the *store* is the folder or bucket that holds the objects.
  *
  * Knows nothing about jobs, models or HTTP routes. Runs in the api and in the worker's main process.
  */
+
+import type { StorageError } from './storage-error.ts'
 
 export interface Storage {
   readonly kind: 'local' | 's3'
@@ -28,6 +30,12 @@ export interface Storage {
 
   /** Removes the object; an absent one is fine. */
   delete(key: string): Promise<void>
+
+  /**
+   * Removes objects in as few calls as the store can do it; absent ones are fine. Resolves with what went wrong for those that may still be
+   * there, by key: an empty map when all are gone.
+   */
+  deleteMany(keys: readonly string[]): Promise<Map<string, StorageError>>
 
   /** Every object whose key begins with `prefix`, in no particular order. Objects may be deleted while it runs. */
   list(prefix: string): AsyncIterable<ListedObject>

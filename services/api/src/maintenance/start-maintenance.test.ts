@@ -3,15 +3,17 @@ import { readdir } from 'node:fs/promises'
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
-import { Queue } from 'bullmq'
+import { Queue, Worker } from 'bullmq'
 import { v7 as uuidv7 } from 'uuid'
 import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from 'vitest'
 import { maintenanceQueueName } from '@easel/contract'
 import type { WebhookBody } from '@easel/contract'
 import { createRedis } from '@easel/job-store'
 import type { JobRecord, NewJobRecord, RedisConnection } from '@easel/job-store'
+import { StorageError } from '@easel/storage'
 import { startTestApi } from '../../test/start-api.ts'
 import type { TestApi } from '../../test/start-api.ts'
+import { endAbandoned } from './end-abandoned.ts'
 import { expireQueued } from './expire-queued.ts'
 import { requeueOrphans } from './requeue-orphans.ts'
 import { startMaintenance } from './start-maintenance.ts'
@@ -115,7 +117,11 @@ describe('retention', () => {
     clockOffset = 3_610_000
     const storage = {
       ...api.deps.storage,
-      delete: (key: string) => (key.includes(stuck.id) ? Promise.reject(new Error('disk')) : api.deps.storage.delete(key)),
+      async deleteMany(keys: readonly string[]) {
+        const [failing, others] = [keys.filter((key) => key.includes(stuck.id)), keys.filter((key) => !key.includes(stuck.id))]
+        await api.deps.storage.deleteMany(others)
+        return new Map(failing.map((key) => [key, new StorageError('unavailable', 'disk')]))
+      },
     }
     using warn = vi.spyOn(api.deps.logger, 'warn')
     expect(await sweepExpired({ ...api.deps, storage })).toBe(1)
@@ -186,6 +192,54 @@ test('a job that was not started in its expires_in fails without any worker, and
   await expect.poll(() => [toldOf(late.id), toldOf(orphan)]).toEqual([['failed'], ['failed']])
 })
 
+describe('a running job whose worker is gone', () => {
+  /** Left as a worker leaves it that hands over at SIGTERM: running in the record, waiting in the queue. */
+  const leave = async (body: Record<string, unknown> = {}): Promise<string> => {
+    const { id } = await api.submit({ webhook: hook, ...body })
+    await api.worker.store.start(id, 'gone')
+    return id
+  }
+  const alive = { model: 'tiny-scenes', concurrency: 1, active: 1, device: 'cpu', engine_memory_bytes: 1, ready: true }
+
+  test('is canceled without any worker, leaves the queue, and its webhook is told', async () => {
+    const id = await leave()
+    expect((await api.post(`/v1/jobs/${id}/cancel`)).status).toBe(202)
+    expect(await endAbandoned(api.deps)).toBe(1)
+    expect(await (await api.get(`/v1/jobs/${id}`)).json()).toMatchObject({ status: 'canceled' })
+    expect(await stateOf(id)).toBeUndefined()
+    await expect.poll(() => toldOf(id)).toEqual(['canceled'])
+  })
+
+  test('fails by its timeout, counted from its first start, and not before', async () => {
+    const [id, patient] = [await leave({ timeout: 10 }), await leave()]
+    expect(await endAbandoned(api.deps)).toBe(0)
+    clockOffset = 10_100
+    expect(await endAbandoned(api.deps)).toBe(1)
+    expect(await (await api.get(`/v1/jobs/${id}`)).json()).toMatchObject({ status: 'failed', error: { code: 'timeout' } })
+    expect((await api.worker.store.get(patient))?.status).toBe('running')
+    await expect.poll(() => toldOf(id)).toEqual(['failed'])
+  })
+
+  test('is left to its worker while that lives, or while it holds the job', async () => {
+    const id = await leave()
+    await api.post(`/v1/jobs/${id}/cancel`)
+    await api.worker.registry.heartbeat({ id: 'gone', ...alive })
+    expect(await endAbandoned(api.deps)).toBe(0)
+    await api.worker.registry.removeWorker('gone')
+    const queue = api.deps.queues.of('tiny-scenes')
+    const holder = new Worker(queue.name, null, { connection, prefix: api.deps.config.QUEUE_PREFIX, autorun: false })
+    for (;;) {
+      const held = await holder.getNextJob('token', { block: false })
+      if (held?.id === id) break
+    }
+    expect(await endAbandoned(api.deps)).toBe(0)
+    expect((await api.worker.store.get(id))?.status).toBe('running')
+    await connection.del(`${queue.toKey(id)}:lock`)
+    expect(await endAbandoned(api.deps)).toBe(1)
+    await holder.close()
+  })
+})
+
 test('waiting jobs run by priority and age: what waited long goes before what is new and urgent', async () => {
   const now = Date.now()
   const ofAge = (hours: number, priority: number): Promise<string> => {
@@ -206,6 +260,25 @@ test('waiting jobs run by priority and age: what waited long goes before what is
   expect(order.filter((id) => those.includes(id ?? ''))).toEqual([old, urgent, plain, normal, unimportant])
 })
 
+test('a store that hangs keeps the sweep waiting and nothing else', async () => {
+  const swept = await api.submit()
+  await api.worker.succeed(swept.id)
+  clockOffset = 3_610_000
+  let asked = 0
+  const stuck = Promise.withResolvers<Map<string, StorageError>>()
+  const storage = { ...api.deps.storage, deleteMany: () => (asked++, stuck.promise) }
+  const maintenance = startMaintenance({ ...api.deps, storage }, { connection, everyMs: 100 })
+  await expect.poll(() => asked).toBe(1)
+  for (let round = 0; round < 3; round++) {
+    const late = await createOrphan({ expiresAt: Date.now() - 1000 })
+    await expect.poll(async () => (await api.worker.store.get(late))?.status).toBe('failed')
+  }
+  expect(asked).toBe(1)
+  stuck.resolve(new Map())
+  await expect.poll(async () => await api.worker.store.get(swept.id)).toBeUndefined()
+  await maintenance.close()
+})
+
 test('the scheduler has every task done again and again, by one replica at a time', async () => {
   const id = await createOrphan({ expiresAt: Date.now() - 1000 })
   const maintenance = [startMaintenance(api.deps, { connection, everyMs: 100 }), startMaintenance(api.deps, { connection, everyMs: 100 })]
@@ -214,7 +287,7 @@ test('the scheduler has every task done again and again, by one replica at a tim
   await expect.poll(async () => (await api.worker.store.get(second))?.status, { timeout: 10_000 }).toBe('failed')
   const queue = new Queue(maintenanceQueueName, { connection, prefix: api.deps.config.queuePrefix })
   const names = (await queue.getJobSchedulers()).map((scheduler) => scheduler.name)
-  expect(names.toSorted((a, b) => a.localeCompare(b))).toEqual(['expire-queued', 'requeue-orphans', 'sweep-expired'])
+  expect(names.toSorted((a, b) => a.localeCompare(b))).toEqual(['end-abandoned', 'expire-queued', 'requeue-orphans', 'sweep-expired'])
   await queue.close()
   await Promise.all(maintenance.map((one) => one.close()))
 })

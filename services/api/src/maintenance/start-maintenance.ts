@@ -1,6 +1,7 @@
 /**
  * The housekeeping that some api has to do now and then. BullMQ's scheduler in the queue `maintenance` says when, and whichever replica
- * takes the job does it, so that it is done once however many replicas there are. Every task may be repeated and interrupted.
+ * takes the job does it, so that it is done once however many replicas there are. Every task may be repeated and interrupted, and none
+ * waits for another: a task that hangs, because the image store does, keeps only itself from being done.
  *
  * Waiting jobs need no task for ageing: their place in the queue accounts for it (`toQueuePriority`). Runs in the api.
  */
@@ -9,11 +10,13 @@ import { maintenanceQueueName } from '@easel/contract'
 import type { RedisConnection } from '@easel/job-store'
 import type { AppDeps } from '../app-deps.ts'
 import { closeWorker, settle } from '../close-worker.ts'
+import { endAbandoned } from './end-abandoned.ts'
 import { expireQueued } from './expire-queued.ts'
 import { requeueOrphans } from './requeue-orphans.ts'
 import { sweepExpired } from './sweep-expired.ts'
 
 const tasks = {
+  'end-abandoned': { everyMs: 5_000, run: endAbandoned },
   'expire-queued': { everyMs: 5_000, run: expireQueued },
   'requeue-orphans': { everyMs: 15_000, run: requeueOrphans },
   'sweep-expired': { everyMs: 60_000, run: sweepExpired },
@@ -40,15 +43,23 @@ export function startMaintenance(deps: AppDeps, { connection, everyMs }: Mainten
   const onError = (error: unknown): void => logger.warn({ err: error }, 'maintenance')
   const queue = new Queue(maintenanceQueueName, shared)
   queue.on('error', onError)
+  const underWay = new Set<string>()
   const worker = new Worker<unknown, number>(
     maintenanceQueueName,
     async ({ name }) => {
-      if (!Object.hasOwn(tasks, name)) return 0
-      const done = await tasks[name as TaskName].run(deps)
-      if (done > 0) logger.info({ task: name, jobs: done }, 'maintenance')
-      return done
+      // The scheduler goes on while a task takes longer than its interval.
+      if (!Object.hasOwn(tasks, name) || underWay.has(name)) return 0
+      underWay.add(name)
+      try {
+        const done = await tasks[name as TaskName].run(deps)
+        if (done > 0) logger.info({ task: name, jobs: done }, 'maintenance')
+        return done
+      } finally {
+        underWay.delete(name)
+      }
     },
-    { ...shared, removeOnComplete: { count: 0 }, removeOnFail: { count: 10 } },
+    // One place more than there are tasks, for the round that finds its task still under way.
+    { ...shared, concurrency: Object.keys(tasks).length + 1, removeOnComplete: { count: 0 }, removeOnFail: { count: 10 } },
   )
   worker.on('error', onError)
   worker.on('failed', (_job, error) => onError(error))

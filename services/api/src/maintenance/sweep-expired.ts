@@ -15,22 +15,27 @@ export async function sweepExpired(deps: Pick<AppDeps, 'config' | 'logger' | 'no
   let swept = 0
   for (;;) {
     const ids = await store.listEndedBefore(before, pageSize)
-    let failed = 0
-    for (const id of ids) {
-      let record: JobRecord | undefined
-      try {
-        record = await store.get(id)
-        if (record !== undefined) await Promise.all(toImageKeys(record).map((key) => storage.delete(key)))
-        await store.delete(id)
-        swept++
-      } catch (error) {
-        failed++
-        const line = { err: error, jobId: id, requestId: record?.requestId }
+    const records = new Map((await store.getMany(ids)).map((record) => [record.id, record]))
+    const failures = await storage.deleteMany([...records.values()].flatMap(toImageKeys))
+    const remove = async (id: string): Promise<boolean> => {
+      const record = records.get(id)
+      const failure =
+        record === undefined
+          ? undefined
+          : toImageKeys(record)
+              .map((key) => failures.get(key))
+              .find(Boolean)
+      if (failure === undefined) await store.delete(id)
+      else {
+        const line = { err: failure, jobId: id, requestId: record?.requestId }
         logger.warn(line, 'a job past its retention could not be taken away; the next sweep tries again')
       }
+      return failure === undefined
     }
+    const removed = (await Promise.all(ids.map(remove))).filter(Boolean).length
+    swept += removed
     // Those that failed would be listed first again.
-    if (ids.length < pageSize || failed > 0) return swept
+    if (ids.length < pageSize || removed < ids.length) return swept
   }
 }
 

@@ -5,7 +5,7 @@
  */
 import { randomBytes } from 'node:crypto'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import type { Storage, StoredObject } from './storage.ts'
+import type { Storage, StoredObject } from '../src/storage.ts'
 
 const PNG = { contentType: 'image/png' }
 const LARGE_BYTES = 32 * 1024 * 1024
@@ -173,6 +173,17 @@ export function describeStorage(name: string, create: () => Promise<Storage>): v
       await storage.delete('no-such-folder/a.png')
     })
 
+    test('deletes many objects, absent ones among them, more than one call may name', async () => {
+      const keys = Array.from({ length: 1010 }, (_, index) => `many-deleted/${index}.png`)
+      const there = keys.filter((_, index) => index % 50 === 0 || index > 1000)
+      for (const key of there) await storage.put(key, Buffer.from('x'), PNG)
+      await storage.put('many-kept/a.png', Buffer.from('x'), PNG)
+      expect(await storage.deleteMany(keys)).toEqual(new Map())
+      expect(await listKeys(storage, 'many-deleted/')).toEqual([])
+      expect(await listKeys(storage, 'many-kept/')).toEqual(['many-kept/a.png'])
+      expect(await storage.deleteMany([])).toEqual(new Map())
+    })
+
     test('lists what begins with the prefix, with the time of each', async () => {
       const keys = ['list/a-0.png', 'list/a-1.png', 'list/b-0.png', 'list/deep/er/a.png', 'listless/a.png']
       for (const key of keys) await storage.put(key, Buffer.from('x'), PNG)
@@ -199,6 +210,7 @@ export function describeStorage(name: string, create: () => Promise<Storage>): v
         await expect(storage.open(key)).rejects.toMatchObject(refusal)
         await expect(storage.url(key, { expiresInSeconds: 60 })).rejects.toMatchObject(refusal)
         await expect(storage.delete(key)).rejects.toMatchObject(refusal)
+        await expect(deleteAll(storage, [key])).rejects.toMatchObject(refusal)
       },
     )
 
@@ -219,6 +231,10 @@ export function describeStorage(name: string, create: () => Promise<Storage>): v
       expect((await listKeys(storage, '')).filter((key) => key.includes('probe'))).toEqual([])
     })
   })
+}
+
+async function deleteAll(storage: Storage, keys: string[]): Promise<void> {
+  for (const error of (await storage.deleteMany(keys)).values()) throw error
 }
 
 async function openExisting(storage: Storage, key: string): Promise<StoredObject> {
