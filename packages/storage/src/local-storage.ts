@@ -100,6 +100,17 @@ export function createLocalStorage(options: LocalStorageOptions): Storage {
       }
     },
 
+    async stat(key) {
+      const path = toPath(key)
+      try {
+        const stats = await stat(path)
+        return stats.isFile() ? { contentType: toContentType(key), size: stats.size, lastModified: stats.mtime } : undefined
+      } catch (error) {
+        if (ABSENT.has(codeOf(error))) return undefined
+        throw toStorageError(error, `read ${key}`)
+      }
+    },
+
     async url(key) {
       assertObjectKey(key)
       return undefined

@@ -47,6 +47,54 @@ function describeS3(server: S3Server): void {
       expect((await Array.fromAsync(storage.list('images/'))).map(({ key }) => key)).toEqual([])
     })
 
+    test('looks at an object again and again on one connection, without its bytes', async () => {
+      await storage.put('looks/a.png', randomBytes(200_000), PNG)
+      const connections: number[] = []
+      const endpoint = await startForwarder(server, (chunk, total) => {
+        if (total === chunk.length) connections.push(total)
+        return 'pass'
+      })
+      const looking = connectTo(server, { bucket, endpoint })
+      for (let look = 0; look < 30; look++) expect((await looking.stat('looks/a.png'))?.size).toBe(200_000)
+      expect(connections).toHaveLength(1)
+    })
+
+    test('deletes many objects in one call for a thousand, and one by one where the server has no such call', async () => {
+      const keys = Array.from({ length: 40 }, (_, index) => `batch/${index} ä.png`)
+      const requests: string[] = []
+      const endpoint = await startForwarder(server, (chunk) => {
+        requests.push(...(chunk.toString('latin1').match(/^(POST|DELETE) /gm) ?? []))
+        return 'pass'
+      })
+      const deleting = connectTo(server, { bucket, endpoint })
+      for (const key of keys) await storage.put(key, new Uint8Array(1), PNG)
+      expect(await deleting.deleteMany(keys)).toEqual(new Map())
+      expect(requests).toEqual(['POST '])
+      expect(await Array.fromAsync(storage.list('batch/'))).toEqual([])
+
+      const single = await startHttpServer((request, response) => {
+        if (request.method === 'DELETE') response.writeHead(204).end()
+        else response.writeHead(501).end('<Error><Code>NotImplemented</Code></Error>')
+      })
+      expect(await connectTo(server, { bucket, endpoint: single }).deleteMany(keys)).toEqual(new Map())
+    })
+
+    test('says of each object that could not be deleted what is wrong, and of all where the server does not answer', async () => {
+      const partial = await startHttpServer((request, response) => {
+        request.resume()
+        const error = '<Error><Key>b.png</Key><Code>AccessDenied</Code><Message>no</Message></Error>'
+        response.writeHead(200, { 'content-type': 'application/xml' }).end(`<DeleteResult>${error}</DeleteResult>`)
+      })
+      const failures = await connectTo(server, { bucket, endpoint: partial }).deleteMany(['a.png', 'b.png'])
+      expect([...failures]).toMatchObject([['b.png', { name: 'StorageError', code: 'denied' }]])
+      const silent = await startHttpServer(() => {})
+      const none = await connectTo(server, { bucket, endpoint: silent, requestTimeoutMs: 200 }).deleteMany(['a.png', 'b.png'])
+      expect([...none].map(([key, { code }]) => [key, code])).toEqual([
+        ['a.png', 'unavailable'],
+        ['b.png', 'unavailable'],
+      ])
+    })
+
     test('lists more objects than one answer holds', async () => {
       const keys = Array.from({ length: 1050 }, (_, index) => `many/${String(index).padStart(4, '0')}.png`)
       for (let from = 0; from < keys.length; from += 50) {

@@ -11,6 +11,8 @@ import {
   DeleteObjectsCommand,
   GetObjectCommand,
   HeadBucketCommand,
+  HeadObjectCommand,
+  type HeadObjectCommandOutput,
   type ObjectCannedACL,
   paginateListObjectsV2,
   PutObjectCommand,
@@ -23,7 +25,7 @@ import { deleteOneByOne } from './delete-one-by-one.ts'
 import { assertContentType, assertKeyPrefix, assertObjectKey, isObjectKey, toContentType } from './object-key.ts'
 import { nameOf, statusOf, toStorageError } from './s3-error.ts'
 import type { StorageError } from './storage-error.ts'
-import type { ListedObject, PutOptions, Storage, StoredObject } from './storage.ts'
+import type { ListedObject, ObjectStat, PutOptions, Storage, StoredObject } from './storage.ts'
 
 export interface S3StorageOptions {
   bucket: string
@@ -88,6 +90,18 @@ export function createS3Storage(options: S3StorageOptions): Storage {
       signal === undefined ? {} : { abortSignal: signal },
     )
 
+  const read = async (key: string): Promise<StoredObject | undefined> => {
+    const location = locate(key)
+    try {
+      const { Body, ...described } = await client.send(new GetObjectCommand(location))
+      if (Body === undefined) throw new Error('Expected a body in the answer')
+      return { body: Body.transformToWebStream() as ReadableStream<Uint8Array>, ...toStat(key, described) }
+    } catch (error) {
+      if (nameOf(error) === 'NoSuchKey') return undefined
+      throw toStorageError(error, `read ${key} from bucket ${bucket}`)
+    }
+  }
+
   const remove = async (key: string): Promise<void> => {
     const location = locate(key)
     try {
@@ -132,23 +146,19 @@ export function createS3Storage(options: S3StorageOptions): Storage {
       }
     },
 
-    async open(key): Promise<StoredObject | undefined> {
+    open: read,
+
+    async stat(key) {
       const location = locate(key)
       try {
-        const { Body, ContentType, ContentLength, LastModified } = await client.send(new GetObjectCommand(location))
-        if (Body === undefined || ContentLength === undefined || LastModified === undefined) {
-          throw new Error('Expected a body, Content-Length and Last-Modified in the answer')
-        }
-        return {
-          body: Body.transformToWebStream() as ReadableStream<Uint8Array>,
-          contentType: ContentType ?? toContentType(key),
-          size: ContentLength,
-          lastModified: LastModified,
-        }
+        return toStat(key, await client.send(new HeadObjectCommand(location)))
       } catch (error) {
-        if (nameOf(error) === 'NoSuchKey') return undefined
-        throw toStorageError(error, `read ${key} from bucket ${bucket}`)
+        if (statusOf(error) !== 404) throw toStorageError(error, `look at ${key} in bucket ${bucket}`)
       }
+      // An answer to HEAD has no text, and servers say 404 to more than a missing object: the answer to GET tells which it is.
+      const object = await read(key)
+      await object?.body.cancel()
+      return object
     },
 
     async url(key, { expiresInSeconds }) {
@@ -198,6 +208,11 @@ export function createS3Storage(options: S3StorageOptions): Storage {
       publicClient.destroy()
     },
   }
+}
+
+function toStat(key: string, { ContentType, ContentLength, LastModified }: Partial<HeadObjectCommandOutput>): ObjectStat {
+  if (ContentLength === undefined || LastModified === undefined) throw new Error('Expected Content-Length and Last-Modified in the answer')
+  return { contentType: ContentType ?? toContentType(key), size: ContentLength, lastModified: LastModified }
 }
 
 function toClientConfig(options: S3StorageOptions, endpoint: string | undefined): S3ClientConfig {

@@ -22,6 +22,9 @@ export interface Storage {
   /** The object, or undefined when there is none. The caller reads `body` to its end or cancels it: until then it holds a file or socket. */
   open(key: string): Promise<StoredObject | undefined>
 
+  /** What is known of the object without its bytes, or undefined when there is none. Costs no more than a question. */
+  stat(key: string): Promise<ObjectStat | undefined>
+
   /**
    * A link that anyone can open until `expiresAt`, or undefined when the store cannot make one (a local folder).
    * It is only signed, not tried: the object may be missing.
@@ -59,12 +62,15 @@ export interface UrlOptions {
   expiresInSeconds: number
 }
 
-export interface StoredObject {
-  body: ReadableStream<Uint8Array>
+export interface ObjectStat {
   contentType: string
   /** Bytes. */
   size: number
   lastModified: Date
+}
+
+export interface StoredObject extends ObjectStat {
+  body: ReadableStream<Uint8Array>
 }
 
 export interface SignedUrl {

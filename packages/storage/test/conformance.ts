@@ -54,6 +54,8 @@ export function describeStorage(name: string, create: () => Promise<Storage>): v
       const object = await openExisting(storage, 'basic/a.png')
       expect(object.contentType).toBe('image/png')
       expect(object.size).toBe(10_000)
+      const { contentType, size, lastModified } = object
+      expect(await storage.stat('basic/a.png')).toEqual({ contentType, size, lastModified })
       // File systems and servers keep whole seconds or tick a little behind.
       expect(object.lastModified.getTime()).toBeGreaterThan(before - 2000)
       expect(object.lastModified.getTime()).toBeLessThan(Date.now() + 2000)
@@ -109,6 +111,8 @@ export function describeStorage(name: string, create: () => Promise<Storage>): v
       expect(await storage.open('no-such-folder/a.png')).toBeUndefined()
       expect(await storage.open('missing')).toBeUndefined()
       expect(await storage.open('missing/there.png/below.png')).toBeUndefined()
+      for (const key of ['missing/not-there.png', 'no-such-folder/a.png', 'missing', 'missing/there.png/below.png'])
+        expect(await storage.stat(key)).toBeUndefined()
     })
 
     test('shows readers the old bytes or the new ones while an object is replaced, never a part', async () => {
@@ -208,6 +212,7 @@ export function describeStorage(name: string, create: () => Promise<Storage>): v
         const refusal = { name: 'StorageError', code: 'invalid_key', retryable: false }
         await expect(storage.put(key, Buffer.from('x'), PNG)).rejects.toMatchObject(refusal)
         await expect(storage.open(key)).rejects.toMatchObject(refusal)
+        await expect(storage.stat(key)).rejects.toMatchObject(refusal)
         await expect(storage.url(key, { expiresInSeconds: 60 })).rejects.toMatchObject(refusal)
         await expect(storage.delete(key)).rejects.toMatchObject(refusal)
         await expect(deleteAll(storage, [key])).rejects.toMatchObject(refusal)

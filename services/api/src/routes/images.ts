@@ -36,34 +36,25 @@ export function imageRoutes(deps: Pick<AppDeps, 'config' | 'now' | 'storage'>) {
     if (name === undefined) throw new ProblemError('not_found', 'Image not found')
 
     const key = imageKey(name.id, name.n, name.format)
-    const object = await storage.open(key)
-    if (object === undefined) {
-      throw isPastRetention(deps, jobIdCreatedAt(name.id)) ? new ProblemError('expired') : new ProblemError('not_found', 'Image not found')
-    }
+    const found = await storage.stat(key)
     // The sweep removes pictures some time after their retention; clients see them go on time.
-    if (isPastRetention(deps, object.lastModified.getTime())) {
-      await object.body.cancel()
-      throw new ProblemError('expired')
-    }
+    if (isPastRetention(deps, found?.lastModified.getTime() ?? jobIdCreatedAt(name.id))) throw new ProblemError('expired')
+    if (found === undefined) throw new ProblemError('not_found', 'Image not found')
 
     const direct = await storage.url(key, { expiresInSeconds: directUrlSeconds })
     if (direct !== undefined) {
-      await object.body.cancel()
       return c.body(null, 302, { Location: direct.url, 'Cache-Control': `private, max-age=${redirectSeconds}` })
     }
 
     // A name stands for the same bytes for ever, however often the job runs.
     const etag = `"${file}"`
     const headers = { ETag: etag, 'Cache-Control': 'public, max-age=31536000, immutable', 'X-Content-Type-Options': 'nosniff' }
-    if (matchesEtag(c.req, etag)) {
-      await object.body.cancel()
-      return c.body(null, 304, headers)
-    }
-    const described = { ...headers, 'Content-Type': object.contentType, 'Content-Length': String(object.size) }
-    if (c.req.method === 'HEAD') {
-      await object.body.cancel()
-      return c.body(null, 200, described)
-    }
+    if (matchesEtag(c.req, etag)) return c.body(null, 304, headers)
+    const described = { ...headers, 'Content-Type': found.contentType, 'Content-Length': String(found.size) }
+    if (c.req.method === 'HEAD') return c.body(null, 200, described)
+    const object = await storage.open(key)
+    // Taken away since it was looked at.
+    if (object === undefined) throw new ProblemError('expired')
     return c.body(object.body, 200, described)
   })
 }
