@@ -33,6 +33,8 @@ export interface Keys {
   model: (id: string) => string
   /** Set: ids of all models that ever had a record. */
   models: string
+  /** Hash: the instant (ms) at which each model was first announced, by id. */
+  modelsCreated: string
   /** String with expiry: a worker's heartbeat. */
   worker: (id: string) => string
   /** Sorted set by the instant (ms) at which the heartbeat runs out: worker ids. */
@@ -63,6 +65,7 @@ export function createKeys(prefix: string = defaultQueuePrefix): Keys {
     idempotency: (hash) => `${prefix}:idem:${hash}`,
     model: (id) => `${prefix}:model:${id}`,
     models: `${prefix}:models`,
+    modelsCreated: `${prefix}:models-created`,
     worker: (id) => `${prefix}:worker:${id}`,
     workers: `${prefix}:workers`,
     index: (owner, status) => `${prefix}:index:${owner}${status === undefined ? '' : `:${status}`}`,

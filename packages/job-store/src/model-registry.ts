@@ -9,15 +9,21 @@ import type { RedisConnection } from './redis.ts'
 
 const modelMaxAgeMs = 1000
 
+/** A model as the registry gives it. */
+export interface RegisteredModel extends ModelRecord {
+  /** Instant of its first announcement; the heartbeats that follow do not move it. */
+  created_at: string
+}
+
 export interface ModelRegistry {
   announce(model: ModelRecord): Promise<void>
   heartbeat(worker: WorkerHeartbeat): Promise<void>
   /** At once, when a worker ends in order. */
   removeWorker(workerId: string): Promise<void>
   /** At most a second old: it is asked for with every job and hardly ever changes. */
-  model(id: string): Promise<ModelRecord | undefined>
+  model(id: string): Promise<RegisteredModel | undefined>
   /** Every model ever announced, by id. */
-  models(): Promise<ModelRecord[]>
+  models(): Promise<RegisteredModel[]>
   /** Workers whose heartbeat has not run out. */
   workers(): Promise<WorkerHeartbeat[]>
 }
@@ -32,14 +38,26 @@ export function createModelRegistry({
   now?: () => number
 }): ModelRegistry {
   const keys = createKeys(prefix)
-  const known = new LRUCache<string, ModelRecord>({ max: 1000, ttl: modelMaxAgeMs })
+  const known = new LRUCache<string, RegisteredModel>({ max: 1000, ttl: modelMaxAgeMs })
   const readAll = async <T>(names: string[]): Promise<T[]> => {
     if (names.length === 0) return []
     return (await redis.mget(names)).flatMap((text) => (text === null ? [] : [JSON.parse(text) as T]))
   }
+  const readModels = async (ids: string[]): Promise<RegisteredModel[]> => {
+    if (ids.length === 0) return []
+    const [texts, created] = await Promise.all([redis.mget(ids.map((id) => keys.model(id))), redis.hmget(keys.modelsCreated, ...ids)])
+    return texts.flatMap((text, i) => {
+      if (text === null) return []
+      const model = JSON.parse(text) as ModelRecord
+      // Announced by a worker from before this was written down.
+      const createdAt = created[i] == null ? model.updated_at : new Date(Number(created[i])).toISOString()
+      return [{ ...model, created_at: createdAt }]
+    })
+  }
   return {
     async announce(model) {
-      await redis.multi().set(keys.model(model.id), JSON.stringify(model)).sadd(keys.models, model.id).exec()
+      const transaction = redis.multi().set(keys.model(model.id), JSON.stringify(model)).sadd(keys.models, model.id)
+      await transaction.hsetnx(keys.modelsCreated, model.id, now()).exec()
     },
 
     async heartbeat(worker) {
@@ -57,16 +75,13 @@ export function createModelRegistry({
     async model(id) {
       const fresh = known.get(id)
       if (fresh !== undefined) return fresh
-      const text = await redis.get(keys.model(id))
-      if (text === null) return undefined
-      const model = JSON.parse(text) as ModelRecord
-      known.set(id, model)
+      const [model] = await readModels([id])
+      if (model !== undefined) known.set(id, model)
       return model
     },
 
     async models() {
-      const ids = (await redis.smembers(keys.models)).sort()
-      return await readAll<ModelRecord>(ids.map((id) => keys.model(id)))
+      return await readModels((await redis.smembers(keys.models)).sort())
     },
 
     async workers() {

@@ -34,6 +34,10 @@ export const redisVariables = {
     .min(1)
     .optional()
     .describe("File with the certificates (PEM) that a rediss:// server's must be signed by. Unset: those that Node.js trusts."),
+  ALLOW_EVICTING_REDIS: z
+    .stringbool()
+    .default(false)
+    .describe('Take a Redis whose maxmemory-policy evicts keys. When its memory is full, jobs that were accepted are lost without a word.'),
   QUEUE_PREFIX: z
     .string()
     .min(1)

@@ -121,6 +121,7 @@ const apiConfigSchema = z
     publicUrl: (variables.PUBLIC_URL ?? `http://localhost:${variables.PORT}`).replace(/\/+$/, ''),
     redis: toRedisLocation(variables),
     queuePrefix: variables.QUEUE_PREFIX,
+    allowEvictingRedis: variables.ALLOW_EVICTING_REDIS,
     storage: toStorageOptions(variables),
     /** Id of the model that a request means when it names none. */
     defaultModel: toModelId(variables.MODEL ?? variables.MODEL_PATH ?? defaultModel),

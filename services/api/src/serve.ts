@@ -6,7 +6,7 @@ import { once } from 'node:events'
 import type { Server } from 'node:http'
 import { createAdaptorServer } from '@hono/node-server'
 import type { Logger } from 'pino'
-import { createJobQueues, createJobStore, createModelRegistry, createRedis, createWebhookOutbox, watchEnds } from '@easel/job-store'
+import { createJobQueues, createJobStore, createModelRegistry, createRedis, createWebhookOutbox, refuseFaultyRedis, watchEnds } from '@easel/job-store'
 import { createStorage } from '@easel/storage'
 import { listen, noTracing } from '@easel/process'
 import type { Tracing } from '@easel/process'
@@ -68,6 +68,14 @@ export async function serveApi(options: ServeOptions): Promise<RunningApi> {
   const port = await listen(server, { host: config.host, port: config.port, variables: { host: 'HOST', port: 'PORT' } })
   const deps = { ...openDeps(config, logger, now, tracing), apiKeys, stopping: stopping.signal, graceOver: graceOver.signal }
   const app = createApp(deps)
+  try {
+    await refuseFaultyRedis(deps.redis, { allowEvicting: config.allowEvictingRedis })
+  } catch (error) {
+    server.close()
+    server.closeAllConnections()
+    await closeDeps(deps)
+    throw error
+  }
   if (apiKeys.keys.length === 0) logger.warn('no API_KEYS set: everyone who reaches this server may use it')
   const stopTotals = logTotals(deps)
   const background = createRedis({

@@ -87,6 +87,7 @@ const workerConfigSchema = z
     ...toProcessConfig(variables),
     redis: toRedisLocation(variables),
     queuePrefix: variables.QUEUE_PREFIX,
+    allowEvictingRedis: variables.ALLOW_EVICTING_REDIS,
     model: variables.MODEL ?? variables.MODEL_PATH ?? defaultModel,
     modelsDir: variables.MODELS_DIR,
     device: variables.DEVICE,

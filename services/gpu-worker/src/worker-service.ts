@@ -11,7 +11,15 @@ import { UnrecoverableError, Worker } from 'bullmq'
 import type { Logger } from 'pino'
 import { collectDefaultMetrics } from 'prom-client'
 import { createKeys, generateQueueName } from '@easel/contract'
-import { createJobStore, createModelRegistry, createRedis, createWebhookOutbox, findRequestId, watchEnds } from '@easel/job-store'
+import {
+  createJobStore,
+  createModelRegistry,
+  createRedis,
+  createWebhookOutbox,
+  findRequestId,
+  refuseFaultyRedis,
+  watchEnds,
+} from '@easel/job-store'
 import type { GenerateJobData } from '@easel/job-store'
 import { createStorage, StorageError } from '@easel/storage'
 import type { Storage } from '@easel/storage'
@@ -80,6 +88,8 @@ export async function startWorkerService(options: WorkerServiceOptions): Promise
       const server = await startStatusServer({ host, port, isReady: () => answersReady(), metrics: metrics.registry })
       cleanups.push(() => server.close())
     }
+    const redis = connect()
+    await refuseFaultyRedis(redis, { allowEvicting: config.allowEvictingRedis })
     const storage = createStorage(config.storage)
     cleanups.push(() => storage.close())
     await untilWritable(storage, logger)
@@ -103,7 +113,6 @@ export async function startWorkerService(options: WorkerServiceOptions): Promise
     metrics.follow(engine)
     cleanups.push(() => engine.close())
 
-    const redis = connect()
     const store = watchEnds(createJobStore({ redis, prefix, now }), (status, code) => metrics.countEnd(status, code))
     const outbox = createWebhookOutbox({ redis, prefix, onError, telemetry: tracing.telemetry })
     cleanups.push(() => outbox.close())

@@ -1,10 +1,11 @@
 /** What orchestrators and people ask first: /livez, /readyz and the welcome at /. None of them needs a key. */
 import { OpenAPIHono, createRoute, z } from '@hono/zod-openapi'
 import { ProblemError } from '@easel/contract'
+import { findRedisFault } from '@easel/job-store'
 import type { Api, AppDeps, AppEnv } from '../app-deps.ts'
 import { describeProblems } from '../middleware/problem.ts'
 
-type HealthNeeds = Pick<AppDeps, 'config' | 'logger' | 'now' | 'registry' | 'storage'>
+type HealthNeeds = Pick<AppDeps, 'config' | 'logger' | 'now' | 'redis' | 'registry' | 'storage'>
 
 /** The store is asked at most this often, whoever calls /readyz how often. */
 const storageCheckIntervalMs = 30_000
@@ -21,7 +22,7 @@ const readySchema = z
   })
   .meta({ id: 'Ready' })
 
-export function healthRoutes({ config, logger, now, registry, storage }: HealthNeeds) {
+export function healthRoutes({ config, logger, now, redis, registry, storage }: HealthNeeds) {
   const app: Api = new OpenAPIHono<AppEnv>()
 
   const welcome = createRoute({
@@ -71,6 +72,9 @@ export function healthRoutes({ config, logger, now, registry, storage }: HealthN
     },
   })
   return withLivez.openapi(readyz, async (c) => {
+    // Another server may answer than at the start: a replica after a failover, or one with other settings.
+    const fault = await findRedisFault(redis, { allowEvicting: config.allowEvictingRedis })
+    if (fault !== undefined) throw new ProblemError('queue_unavailable', fault, { retryAfterSeconds: 30 })
     const models = (await registry.models()).map((model) => model.id)
     if (models.length === 0) throw new ProblemError('no_worker', undefined, { retryAfterSeconds: 5 })
     return c.json({ status: 'ready' as const, models, storage: await checkStorage() }, 200)

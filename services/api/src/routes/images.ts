@@ -53,8 +53,8 @@ export function imageRoutes(deps: Pick<AppDeps, 'config' | 'now' | 'storage'>) {
     const described = { ...headers, 'Content-Type': found.contentType, 'Content-Length': String(found.size) }
     if (c.req.method === 'HEAD') return c.body(null, 200, described)
     const object = await storage.open(key)
-    // Taken away since it was looked at.
-    if (object === undefined) throw new ProblemError('expired')
+    // It may have been deleted since it was looked at.
+    if (object === undefined) throw new ProblemError('not_found', 'Image not found')
     return c.body(object.body, 200, described)
   })
 }

@@ -4,7 +4,7 @@
  */
 import { OpenAPIHono, createRoute, z } from '@hono/zod-openapi'
 import { ProblemError } from '@easel/contract'
-import type { ModelRecord } from '@easel/contract'
+import type { RegisteredModel } from '@easel/job-store'
 import type { Api, AppDeps, AppEnv } from '../../app-deps.ts'
 import type { SubmitNeeds } from '../../jobs/submit-job.ts'
 import { jsonBody } from '../../middleware/json-body.ts'
@@ -113,7 +113,7 @@ export function openAiRoutes(deps: OpenAiNeeds) {
   })
 }
 
-function toModel({ id, updated_at }: ModelRecord): z.infer<typeof modelSchema> {
+function toModel({ id, created_at }: RegisteredModel): z.infer<typeof modelSchema> {
   const slash = id.indexOf('/')
-  return { id, object: 'model', created: toUnixTime(Date.parse(updated_at)), owned_by: slash < 0 ? 'local' : id.slice(0, slash) }
+  return { id, object: 'model', created: toUnixTime(Date.parse(created_at)), owned_by: slash < 0 ? 'local' : id.slice(0, slash) }
 }

@@ -212,7 +212,7 @@ export function replicateRoutes(deps: ReplicateNeeds) {
     const input = z.toJSONSchema(predictionInputSchema, { io: 'input' })
     const latest = {
       id: model.id,
-      created_at: model.updated_at,
+      created_at: model.created_at,
       cog_version: null,
       openapi_schema: { components: { schemas: { Input: input, Output: { type: 'array', items: { type: 'string', format: 'uri' } } } } },
     }
