@@ -6,7 +6,15 @@ import { once } from 'node:events'
 import type { Server } from 'node:http'
 import { createAdaptorServer } from '@hono/node-server'
 import type { Logger } from 'pino'
-import { createJobQueues, createJobStore, createModelRegistry, createRedis, createWebhookOutbox, refuseFaultyRedis, watchEnds } from '@easel/job-store'
+import {
+  createJobQueues,
+  createJobStore,
+  createModelRegistry,
+  createRedis,
+  createWebhookOutbox,
+  refuseFaultyRedis,
+  watchEnds,
+} from '@easel/job-store'
 import { createStorage } from '@easel/storage'
 import { listen, noTracing } from '@easel/process'
 import type { Tracing } from '@easel/process'

@@ -227,7 +227,7 @@ describe('a running job whose worker is gone', () => {
     expect(await endAbandoned(api.deps)).toBe(0)
     await api.worker.registry.removeWorker('gone')
     const queue = api.deps.queues.of('tiny-scenes')
-    const holder = new Worker(queue.name, null, { connection, prefix: api.deps.config.QUEUE_PREFIX, autorun: false })
+    const holder = new Worker(queue.name, null, { connection, prefix: api.deps.config.queuePrefix, autorun: false })
     for (;;) {
       const held = await holder.getNextJob('token', { block: false })
       if (held?.id === id) break
@@ -264,16 +264,17 @@ test('a store that hangs keeps the sweep waiting and nothing else', async () => 
   const swept = await api.submit()
   await api.worker.succeed(swept.id)
   clockOffset = 3_610_000
-  let asked = 0
   const stuck = Promise.withResolvers<Map<string, StorageError>>()
-  const storage = { ...api.deps.storage, deleteMany: () => (asked++, stuck.promise) }
-  const maintenance = startMaintenance({ ...api.deps, storage }, { connection, everyMs: 100 })
-  await expect.poll(() => asked).toBe(1)
+  // The api does its own housekeeping as well: whoever takes the sweep hangs.
+  using deleteMany = vi.spyOn(api.deps.storage, 'deleteMany').mockReturnValue(stuck.promise)
+  const maintenance = startMaintenance(api.deps, { connection, everyMs: 100 })
+  await expect.poll(() => deleteMany.mock.calls.length).toBeGreaterThan(0)
   for (let round = 0; round < 3; round++) {
     const late = await createOrphan({ expiresAt: Date.now() - 1000 })
     await expect.poll(async () => (await api.worker.store.get(late))?.status).toBe('failed')
   }
-  expect(asked).toBe(1)
+  // A round that finds the last one still under way leaves it alone: one call for each of the two replicas.
+  expect(deleteMany.mock.calls.length).toBeLessThanOrEqual(2)
   stuck.resolve(new Map())
   await expect.poll(async () => await api.worker.store.get(swept.id)).toBeUndefined()
   await maintenance.close()
