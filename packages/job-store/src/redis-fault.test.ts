@@ -58,6 +58,6 @@ test.for([
 
 test('a Redis that is away is waited for by the service and not refused', async () => {
   const redis = createRedis({ url: 'redis://127.0.0.1:1', use: 'worker', onError: () => {} })
-  await refuseFaultyRedis(redis, strict)
+  await expect(refuseFaultyRedis(redis, strict)).resolves.toBeUndefined()
   redis.disconnect()
 })

@@ -20,10 +20,11 @@ export async function startLossyConnection(redisPort: number): Promise<LossyConn
     const upstream = connect(redisPort, '127.0.0.1')
     downstream.on('data', (chunk) => upstream.write(chunk))
     upstream.on('data', (chunk) => {
-      if (!losing) return void downstream.write(chunk)
-      losing = false
-      lost++
-      downstream.destroy()
+      if (losing) {
+        losing = false
+        lost++
+        downstream.destroy()
+      } else downstream.write(chunk)
     })
     for (const [socket, other] of [
       [downstream, upstream],
