@@ -1,6 +1,6 @@
 /**
- * Receives the webhook of a job and believes it only when its signature is right (Standard Webhooks). The server must know the same secret
- * (WEBHOOK_SECRETS) and, to call this machine by http://, WEBHOOK_ALLOW_INSECURE=true.
+ * Receives the webhook of a job and believes it only when its signature is right (Standard Webhooks). Easel must run with
+ * WEBHOOK_ALLOW_INSECURE=true, because this machine is called by http://.
  */
 import { once } from 'node:events'
 import { createServer, type IncomingHttpHeaders, type IncomingMessage, type ServerResponse } from 'node:http'
@@ -10,7 +10,7 @@ import { Webhook } from 'standardwebhooks'
 import type { WebhookBody } from '@easel/contract'
 
 const url = process.env['EASEL_URL'] ?? 'http://localhost:8500'
-const webhook = new Webhook(process.env['WEBHOOK_SECRET'] ?? '')
+const webhook = new Webhook(process.env['WEBHOOK_SECRET'] ?? (await askForSecret()))
 const finished = Promise.withResolvers<WebhookBody>()
 
 const receiver = createServer((request, response) => void receive(request, response))
@@ -26,7 +26,11 @@ const submitted = await fetch(`${url}/v1/jobs`, {
     webhook_events_filter: ['started', 'completed'],
   }),
 })
-if (!submitted.ok) throw new Error(`Expected a job, got ${submitted.status}: ${await submitted.text()}`)
+if (!submitted.ok) {
+  console.error(`Expected a job, got ${submitted.status}: ${await submitted.text()}`)
+  console.error('Easel calls http:// addresses and this machine only when it was started with WEBHOOK_ALLOW_INSECURE=true npm start')
+  process.exit(1)
+}
 
 // Anyone can reach a receiver: a message with a wrong signature is refused.
 const forged = await fetch(`http://127.0.0.1:${(receiver.address() as AddressInfo).port}/easel`, { method: 'POST', body: '{}' })
@@ -35,6 +39,13 @@ console.log(`forged message: ${forged.status}`)
 const { data: job } = await finished.promise
 console.log(job.output?.images[0]?.url ?? job.error?.message)
 receiver.close()
+
+/** The secret that Easel signs with; a receiver that is no trial has it in its configuration. */
+async function askForSecret(): Promise<string> {
+  const response = await fetch(`${url}/v1/webhooks/default/secret`)
+  if (!response.ok) throw new Error(`Expected the signing secret, got ${response.status}: ${await response.text()}`)
+  return ((await response.json()) as { key: string }).key
+}
 
 async function receive(request: IncomingMessage, response: ServerResponse): Promise<void> {
   const body = await text(request)

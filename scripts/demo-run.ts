@@ -11,12 +11,12 @@ import { basename, join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import sharp from 'sharp'
 import type { Job } from '../packages/contract/src/index.ts'
-import { findFreePort, startRedis } from '../packages/job-store/test/redis-server.ts'
-import { createProgressLines } from './progress-lines.ts'
-import { endServices, failWhenOneEnds, type ServiceProcess, startService, untilOk } from './service-process.ts'
-import { ensureRedisServer } from './setup/ensure-redis.ts'
-import { onStopSignals } from './stop-signals.ts'
-import { toHalfBlocks, toRows } from './terminal-picture.ts'
+import { createProgressLines } from '../packages/cli/src/progress-lines.ts'
+import { endServices, failWhenOneEnds, type ServiceProcess, startService, untilOk } from '../packages/cli/src/services/service-process.ts'
+import { onStopSignals } from '../packages/cli/src/services/stop-signals.ts'
+import { ensureRedisServer } from '../packages/cli/src/setup/ensure-redis.ts'
+import { toHalfBlocks, toRows } from '../packages/cli/src/terminal-picture.ts'
+import { findFreePort, startRedisProcess } from '@easel/redis-server'
 
 const REQUESTS = [
   { prompt: 'a red boat on the sea', seed: 42 },
@@ -50,6 +50,7 @@ async function main(): Promise<number> {
     console.log(`Ready after ${toSeconds(performance.now() - startedAt)}. ${REQUESTS.length} prompts at once to ${url}/v1/jobs:\n`)
     const pictures = await Promise.race([runJobs(url, toLimit(JOBS_LIMIT_MS)), ended])
     if (process.stdout.isTTY && process.stdout.getColorDepth() === 24) await draw(pictures)
+    console.log(`\nThe pictures stay in ${OUTPUT}/; the service of this demo ends now. For one that stays: npm start`)
     return 0
   } catch (error) {
     if (stopping.signal.aborted) return 0
@@ -58,7 +59,7 @@ async function main(): Promise<number> {
     return 1
   } finally {
     stopping.abort()
-    console.log('\nStopping everything …')
+    console.log('Stopping everything …')
     for (const cleanup of cleanups.toReversed()) await cleanup()
   }
 }
@@ -69,12 +70,13 @@ async function startEasel(cleanups: (() => Promise<unknown>)[]): Promise<{ url: 
   cleanups.push(() => rm(storageDir, { recursive: true, force: true }))
   const prefix = `{${basename(storageDir)}}`
 
-  let redisUrl = process.env['REDIS_URL']
+  let redisUrl = process.env['REDIS_URL'] || undefined
   if (redisUrl === undefined) {
     ensureRedisServer()
-    const redis = await startRedis({ detached: true })
+    const port = await findFreePort()
+    const redis = await startRedisProcess({ port, dir: join(storageDir, 'redis'), detached: true, image: process.env['REDIS_IMAGE'] })
     cleanups.push(() => redis.stop())
-    redisUrl = redis.url
+    redisUrl = `redis://127.0.0.1:${port}`
   } else {
     cleanups.push(() => deleteKeys(new Redis(redisUrl as string), prefix))
   }
@@ -135,7 +137,7 @@ async function runJobs(url: string, signal: AbortSignal): Promise<Buffer[]> {
       const suffix = output.images.length === 1 ? '' : `-${index}`
       const file = join(OUTPUT, `${input.prompt.replaceAll(/\W+/g, '-')}${suffix}.png`)
       await writeFile(file, png)
-      console.log(`  ${image.url}\n  ${file}  (${image.width} × ${image.height}, seed ${image.seed})`)
+      console.log(`  ${file}  (${image.width} × ${image.height}, seed ${image.seed})`)
       pictures.push(png)
     }
   }

@@ -5,7 +5,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import sharp from 'sharp'
 import { findChromium, launchChromium } from './find-chromium.ts'
-import { ensurePlayground } from './setup/ensure-playground.ts'
+import { ensurePlayground } from '../packages/cli/src/setup/ensure-playground.ts'
 import { startEasel } from './start-easel.ts'
 
 const [scheme = 'light', width = '1360', file = 'docs/playground.png'] = process.argv.slice(2)

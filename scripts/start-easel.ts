@@ -8,7 +8,7 @@ import { mkdtemp, readFile, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { findFreePort, startRedis } from '../packages/job-store/test/redis-server.ts'
-import { endServices, failWhenOneEnds, startService, untilOk } from './service-process.ts'
+import { endServices, failWhenOneEnds, startService, untilOk } from '../packages/cli/src/services/service-process.ts'
 
 export interface Easel {
   /** `http://localhost:PORT` */
@@ -52,7 +52,7 @@ export async function startEasel({ env = {} }: StartEaselOptions = {}): Promise<
   } catch (error) {
     const logs = await Promise.all(names.map(async (name) => await readFile(join(dir, `${name}.log`), 'utf8')))
     await stop()
-    throw new Error(`Expected Easel to start:\n${logs.join('\n').slice(-4000)}`, { cause: error })
+    throw new Error(`Expected Easel to start, got ${(error as Error).message}\n${logs.join('\n').slice(-4000)}`, { cause: error })
   }
   // Its rejection, when the services end on purpose, is nobody's business any more.
   failWhenOneEnds(services).catch(() => {})

@@ -8,7 +8,7 @@ import { spawn } from 'node:child_process'
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { constants, tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { ensureRedisServer } from './setup/ensure-redis.ts'
+import { ensureRedisServer } from '../packages/cli/src/setup/ensure-redis.ts'
 import { ensureTestPrograms } from './setup/ensure-test-programs.ts'
 
 const CHECKS = [

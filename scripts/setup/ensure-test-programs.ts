@@ -7,7 +7,7 @@
 import { spawnSync } from 'node:child_process'
 import { existsSync } from 'node:fs'
 import { findChromium } from '../find-chromium.ts'
-import { aptScript, installProgram } from './install-program.ts'
+import { aptScript, installProgram } from '../../packages/cli/src/setup/install-program.ts'
 
 interface TestProgram {
   name: string

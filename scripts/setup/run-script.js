@@ -1,8 +1,9 @@
 /**
- * Owns the step from `npm run NAME` to a TypeScript file on Node 24: sets up what is missing, then runs the file and ends as it ends.
+ * Owns the step from `npm run NAME` or `easel` to a TypeScript file on Node 24: sets up what is missing, then runs the file and ends as it
+ * ends.
  *
- * Invariant: a signal that reaches this process reaches the script, so that nothing outlives the command. Knows nothing about what the
- * script does. Runs in the entry scripts, on any Node from 20 up.
+ * Invariant: a signal that reaches this process reaches the script, and a script whose starter was killed ends too, so that nothing
+ * outlives the command. Knows nothing about what the script does. Runs in the entry scripts, on any Node from 20 up.
  */
 import { spawn } from 'node:child_process'
 import { constants } from 'node:os'
@@ -13,24 +14,33 @@ import { ensureDependencies } from './ensure-dependencies.js'
 const ROOT = dirname(dirname(dirname(fileURLToPath(import.meta.url))))
 
 /**
- * @param {string} script path in the project, run with the project's folder as working directory
- * @param {string[]} fixedArgs arguments before those of the command line
+ * Sets up what is missing. Says what could not be set up, and makes this process end with 1 then.
+ * @returns {string | undefined} the path of a Node ≥ 24
  */
-export function runScript(script, fixedArgs = []) {
-  let node
+export function prepare() {
   try {
-    node = ensureDependencies(ROOT)
+    return ensureDependencies(ROOT)
   } catch (error) {
     console.error(error instanceof Error ? error.message : error)
     process.exitCode = 1
-    return
+    return undefined
   }
+}
 
-  const child = spawn(node, [join(ROOT, script), ...fixedArgs, ...process.argv.slice(2)], {
-    cwd: ROOT,
-    stdio: 'inherit',
-    env: { ...process.env, PATH: `${join(ROOT, 'node_modules', '.bin')}${delimiter}${process.env['PATH'] ?? ''}` },
-  })
+/**
+ * @param {string} script path in the project
+ * @param {string[]} fixedArgs arguments before those of the command line
+ */
+export function runScript(script, fixedArgs = []) {
+  const node = prepare()
+  if (node === undefined) return
+  const args = [join(ROOT, script), ...fixedArgs, ...process.argv.slice(2)]
+  const env = { ...process.env, PATH: `${join(ROOT, 'node_modules', '.bin')}${delimiter}${process.env['PATH'] ?? ''}` }
+  // A Node that can become another program does: two processes for one command would be one too many.
+  if (process.execve !== undefined && process.platform !== 'win32') process.execve(node, [node, ...args], env)
+
+  const preload = join(ROOT, 'packages', 'cli', 'src', 'services', 'end-with-parent.ts')
+  const child = spawn(node, ['--import', preload, ...args], { stdio: 'inherit', env: { ...env, EASEL_PARENT_PID: String(process.pid) } })
   for (const signal of /** @type {const} */ (['SIGINT', 'SIGTERM', 'SIGHUP'])) process.on(signal, () => child.kill(signal))
   child.on('error', (error) => {
     console.error(`Could not start ${node}: ${error.message}`)

@@ -2,6 +2,6 @@ export { ConfigError, type Environment, type ProcessConfig, processVariables, re
 export { createLogger } from './create-logger.ts'
 export { listen } from './listen.ts'
 export { OutageLog } from './outage-log.ts'
-export { runService } from './run-service.ts'
+export { runService, type StartMessage } from './run-service.ts'
 export { settle } from './settle.ts'
 export * from './tracing.ts'

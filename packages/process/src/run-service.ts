@@ -1,7 +1,7 @@
 /**
  * The life of a service's process: configuration, log, traces, signals, exit code.
  *
- * What ends a start is told once, as a sentence on stderr, and the process ends with 1. The first SIGTERM or SIGINT ends it in order, and
+ * What ends a start is told once, as a sentence on stderr or to the process that started it, and the process ends with 1. The first SIGTERM or SIGINT ends it in order, and
  * within its grace and a few seconds whatever is away; the second ends it at once. Knows nothing about what the service does.
  */
 import type { Logger } from 'pino'
@@ -31,20 +31,25 @@ interface Closable {
   close(): Promise<void>
 }
 
+/** What a service says to whoever has started it with a channel, as `easel start` does; that one tells its user. */
+export type StartMessage = { type: 'ready' } | { type: 'cannot_start'; sentence: string }
+
 /** What letting go may take after the grace. Milliseconds. */
 const lettingGoMs = 4500
 
 export async function runService<Config extends ProcessConfig>(definition: ServiceDefinition<Config>): Promise<void> {
   const { name } = definition
-  const fail = (error: unknown): never => {
-    process.stderr.write(createSecretFilter(readEnvironment())(`The ${name} cannot start. ${toSentence(error)}\n`))
+  const fail = async (error: unknown): Promise<never> => {
+    const sentence = createSecretFilter(readEnvironment())(`The ${name} cannot start. ${toSentence(error)}\n`)
+    if (process.send === undefined) process.stderr.write(sentence)
+    else await tellStarter({ type: 'cannot_start', sentence: sentence.trim() })
     return process.exit(1)
   }
   let config: Config
   try {
     config = definition.readConfig()
   } catch (error) {
-    return fail(error)
+    return await fail(error)
   }
   const logger = await createLogger({ service: name, level: config.logLevel })
   process.on('uncaughtException', (error) => {
@@ -55,10 +60,19 @@ export async function runService<Config extends ProcessConfig>(definition: Servi
   try {
     const tracing = await openTracing(name, config)
     closeInOrder(await definition.start({ config, logger, tracing }), tracing)
+    await tellStarter({ type: 'ready' })
   } catch (error) {
     logger.debug({ err: error }, `${name} cannot start`)
-    fail(error)
+    await fail(error)
   }
+}
+
+async function tellStarter(message: StartMessage): Promise<void> {
+  await new Promise<void>((resolve) => {
+    if (process.send === undefined) resolve()
+    // A starter that is gone hears nothing, and that is no error here.
+    else process.send(message, () => resolve())
+  })
 }
 
 /** Gives the function that says what there is to close. Before that there is nothing to bring to an end, and a signal ends the process. */

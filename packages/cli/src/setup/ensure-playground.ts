@@ -10,7 +10,7 @@ import { globSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 
-const ROOT = fileURLToPath(new URL('../../', import.meta.url))
+const ROOT = fileURLToPath(new URL('../../../../', import.meta.url))
 const PLAYGROUND = join(ROOT, 'services', 'api', 'playground')
 const STAMP = join(PLAYGROUND, 'dist', '.built')
 

@@ -8,7 +8,7 @@ import { Redis } from 'ioredis'
 import { randomUUID } from 'node:crypto'
 import { link, mkdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
-import { findFreePort, startRedis } from '../../packages/job-store/test/redis-server.ts'
+import { findFreePort, isPortTaken, startRedisProcess } from '@easel/redis-server'
 import { ensureRedisServer } from './ensure-redis.ts'
 
 /** Where the Redis container has its data, whatever the folder is called outside. */
@@ -21,12 +21,13 @@ export async function openEmbeddedRedis(folder: string): Promise<{ url: string; 
   const portFile = join(dir, 'port')
   for (;;) {
     const port = await rememberedPort(portFile)
-    try {
-      return await startRedis({ port, dir, appendonly: true, detached: true })
-    } catch (error) {
-      if (!/already (in use|allocated)/.test(String(error))) throw error
-    }
     const url = `redis://127.0.0.1:${port}`
+    try {
+      const redis = await startRedisProcess({ port, dir, appendonly: true, detached: true, image: process.env['REDIS_IMAGE'] })
+      return { url, stop: () => redis.stop() }
+    } catch (error) {
+      if (!isPortTaken(error)) throw error
+    }
     if (await isOurs(url, dir)) return { url, stop: async () => {} }
     await writeFile(portFile, String(await findFreePort()))
   }

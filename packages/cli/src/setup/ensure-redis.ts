@@ -4,7 +4,7 @@
  * Invariant: nothing is installed when a server or Docker is already there. Knows nothing about running the server. Runs in the demo, start
  * and test scripts.
  */
-import { findDocker, findRedisServer } from '../../packages/job-store/test/redis-server.ts'
+import { findDocker, findRedisServer } from '@easel/redis-server'
 import { aptScript, installProgram } from './install-program.ts'
 import type { Program } from './install-program.ts'
 

@@ -1,3 +1,3 @@
 import { runScript } from './setup/run-script.js'
 
-runScript('scripts/start-run.ts', ['api'])
+runScript('scripts/fit-preview-run.ts')

@@ -1,4 +1,4 @@
-/** `node scripts/fit-preview.ts FOLDER`: writes the model's preview_projection.json, so that its first preview has not to wait for a fit. */
+/** `npm run fit-preview FOLDER`: writes the model's preview_projection.json, so that its first preview has not to wait for a fit. */
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import {

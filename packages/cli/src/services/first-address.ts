@@ -1,0 +1,29 @@
+/**
+ * Where the api of `easel start` and `easel api` listens when nobody has said so: on this machine only while it asks for no key.
+ *
+ * Invariant: what the environment says is never changed. Containers start the service itself and are not concerned.
+ */
+
+export interface FirstAddress {
+  /** Variables to add to the environment. */
+  env: Record<string, string>
+  /** Base URL for whoever sits at this machine. */
+  url: string
+  /** Whether only this machine reaches the api, because that is the default here. */
+  isLocalOnly: boolean
+}
+
+export function chooseFirstAddress(variables: Readonly<Record<string, string | undefined>>): FirstAddress {
+  const isSet = (name: string) => (variables[name] ?? '').trim() !== ''
+  const port = isSet('PORT') ? variables['PORT'] : '8500'
+  const isLocalOnly = !['HOST', 'API_KEYS', 'API_KEYS_FILE'].some(isSet)
+  const env: Record<string, string> = {}
+  if (isLocalOnly) {
+    env['HOST'] = '127.0.0.1'
+    // A page of any origin runs on this machine too, in the browser of whoever visits it.
+    if (!isSet('CORS_ORIGINS')) env['CORS_ORIGINS'] = `http://localhost:${port},http://127.0.0.1:${port}`
+  }
+  const host = isSet('HOST') ? (variables['HOST'] ?? '') : '0.0.0.0'
+  const name = isLocalOnly || ['0.0.0.0', '::'].includes(host) ? 'localhost' : host.includes(':') ? `[${host}]` : host
+  return { env, url: `http://${name}:${port}`, isLocalOnly }
+}

@@ -1,0 +1,142 @@
+/** `npm start`, `npm run start:api` and `npm run start:worker` as they are typed, and what is left of them when they are ended. */
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
+import { mkdtemp, rm } from 'node:fs/promises'
+import { networkInterfaces, tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest'
+import { findFreePort, startRedisProcess } from '@easel/redis-server'
+
+const root = fileURLToPath(new URL('../../../../', import.meta.url))
+/** Data of all starts of this file, one after the other, as of somebody who starts Easel every morning. */
+let data: string
+let port: number
+beforeAll(async () => {
+  data = await mkdtemp(join(tmpdir(), 'easel-start-'))
+  port = await findFreePort()
+})
+afterAll(() => rm(data, { recursive: true, force: true }))
+
+interface NpmRun {
+  npm: ChildProcess
+  /** Everything that was written so far. */
+  output: () => string
+  ended: Promise<number | null>
+}
+
+function npmRun(script: string, variables: Record<string, string> = {}): NpmRun {
+  const env = { PATH: process.env['PATH'], HOME: process.env['HOME'], PORT: String(port), SHUTDOWN_GRACE: '2', ...variables }
+  const npm = spawn('npm', ['run', script, '--', '--data', data], { cwd: root, env, stdio: ['ignore', 'pipe', 'pipe'] })
+  let text = ''
+  for (const stream of [npm.stdout, npm.stderr]) stream.on('data', (chunk: Buffer) => (text += chunk.toString()))
+  const ended = new Promise<number | null>((resolve) => npm.once('close', resolve))
+  onTestFinished(() => {
+    for (const pid of [npm.pid ?? 0, ...descendants(npm.pid)]) kill(pid)
+  })
+  return { npm, output: () => text, ended }
+}
+
+function kill(pid: number): void {
+  try {
+    process.kill(pid, 'SIGKILL')
+  } catch {
+    // It has ended.
+  }
+}
+
+interface ProcessRow {
+  pid: number
+  parent: number
+  command: string
+}
+
+function processes(): ProcessRow[] {
+  const { stdout } = spawnSync('ps', ['-eo', 'pid=,ppid=,stat=,args='], { encoding: 'utf8' })
+  return stdout.split('\n').flatMap((line) => {
+    const [, pid, parent, stat, command = ''] = /^\s*(\d+)\s+(\d+)\s+(\S+)\s+(.*)$/.exec(line) ?? []
+    return pid === undefined || stat?.startsWith('Z') ? [] : [{ pid: Number(pid), parent: Number(parent), command }]
+  })
+}
+
+function descendants(pid: number | undefined, rows = processes()): number[] {
+  return rows.filter(({ parent }) => parent === pid).flatMap((row) => [row.pid, ...descendants(row.pid, rows)])
+}
+
+async function untilSaid(run: NpmRun, words: RegExp): Promise<void> {
+  await expect.poll(run.output, { timeout: 60_000 }).toMatch(words)
+}
+
+/** Of these processes, those that still run. */
+async function untilGone(pids: number[]): Promise<void> {
+  const left = () => processes().filter(({ pid }) => pids.includes(pid))
+  await expect.poll(left, { timeout: 45_000 }).toEqual([])
+}
+
+function otherAddress(): string | undefined {
+  return Object.values(networkInterfaces())
+    .flat()
+    .find((address) => address?.family === 'IPv4' && !address.internal)?.address
+}
+
+describe('npm start', () => {
+  test('says that it is ready when its worker takes jobs, listens on this machine only, and ends with npm', async () => {
+    const run = npmRun('start')
+    await untilSaid(run, /Easel is ready: open http:\/\/localhost:\d+ in a browser/)
+    expect(run.output()).toContain('Only this machine reaches it')
+    expect(run.output()).toContain('API_KEYS')
+
+    const body = JSON.stringify({ prompt: 'a cat', num_inference_steps: 1 })
+    const headers = { 'content-type': 'application/json', prefer: 'wait=60' }
+    const answer = await fetch(`http://localhost:${port}/v1/jobs`, { method: 'POST', headers, body })
+    expect(((await answer.json()) as { status: string }).status).toBe('succeeded')
+    const preflight = await fetch(`http://localhost:${port}/v1/jobs`, { headers: { origin: 'https://pages.example' } })
+    expect(['*', 'https://pages.example']).not.toContain(preflight.headers.get('access-control-allow-origin'))
+    const elsewhere = otherAddress()
+    if (elsewhere !== undefined) await expect(fetch(`http://${elsewhere}:${port}/livez`)).rejects.toThrow('fetch failed')
+
+    const started = descendants(run.npm.pid)
+    expect(started.length).toBeGreaterThanOrEqual(4)
+    run.npm.kill('SIGTERM')
+    await untilGone(started)
+  })
+
+  test('fails with the sentence of a worker that cannot start, and never says that it is ready, whatever earlier runs have left', async () => {
+    const run = npmRun('start', { MODEL: 'tiny-scenez' })
+    expect(await run.ended).toBe(1)
+    expect(run.output()).not.toContain('Easel is ready')
+    expect(run.output().trim().split('\n').at(-1)).toMatch(/cannot start.*"tiny-scenez"/)
+  })
+
+  test.each(['npm', 'its supervisor'])('leaves nothing behind when %s is killed with SIGKILL', async (name) => {
+    const run = npmRun('start')
+    await untilSaid(run, /Easel is ready/)
+    const started = descendants(run.npm.pid)
+    const [supervisor] = started
+    process.kill((name === 'npm' ? run.npm.pid : supervisor) ?? 0, 'SIGKILL')
+    await untilGone(started)
+  })
+})
+
+describe('a service on a Redis of its own', () => {
+  let url: string
+  let redis: { stop(): Promise<void> }
+  beforeAll(async () => {
+    const redisPort = await findFreePort()
+    redis = await startRedisProcess({ port: redisPort, dir: join(data, 'other-redis') })
+    url = `redis://127.0.0.1:${redisPort}`
+  })
+  afterAll(() => redis.stop())
+
+  test.each([
+    { script: 'start:api', service: 'api', says: /api listens/ },
+    { script: 'start:worker', service: 'gpu-worker', says: /loading the model/ },
+  ])('npm run $script is one process, which ends with npm', async ({ script, service, says }) => {
+    const run = npmRun(script, { REDIS_URL: url })
+    await untilSaid(run, says)
+    const children = processes().filter(({ parent }) => parent === run.npm.pid)
+    expect(children.map(({ command }) => command)).toEqual([expect.stringContaining(`services/${service}/src/main.ts`)])
+    const started = descendants(run.npm.pid)
+    run.npm.kill('SIGKILL')
+    await untilGone(started)
+  })
+})

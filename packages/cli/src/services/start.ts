@@ -1,0 +1,122 @@
+/**
+ * Owns `easel start`, `easel api` and `easel worker`: Redis, the services, and their orderly end.
+ *
+ * Invariant: when it ends, everything it started has ended, Redis last. The first Ctrl-C lets running jobs finish, the second ends at
+ * once. One service on somebody else's Redis needs nobody beside it: this process becomes that service. Configuration is the environment
+ * and `.env`; what a variable means is the services' business.
+ */
+import { once } from 'node:events'
+import { existsSync } from 'node:fs'
+import { join } from 'node:path'
+import { openEmbeddedRedis } from '../setup/embedded-redis.ts'
+import { ensurePlayground } from '../setup/ensure-playground.ts'
+import { endWithParent, HAND_OVER_MS, shutdownGraceMs, starterPid } from './end-with-parent.ts'
+import { chooseFirstAddress, type FirstAddress } from './first-address.ts'
+import {
+  endServices,
+  failWhenOneEnds,
+  type ServiceName,
+  type ServiceProcess,
+  startService,
+  toServiceCommand,
+  untilOk,
+} from './service-process.ts'
+import { onStopSignals } from './stop-signals.ts'
+
+/**
+ * Runs from the project's folder. Resolves with the exit code, when everything has ended.
+ * `data`: folder of what outlives a start: the embedded Redis and, unless STORAGE_DIR says otherwise, the pictures.
+ */
+export async function start(names: ServiceName[], { data }: { data: string }): Promise<number> {
+  if (existsSync('.env')) process.loadEnvFile('.env')
+  // npm passes signals on, but it can tell nobody when it is killed itself.
+  const starter = starterPid ?? (process.env['npm_lifecycle_event'] === undefined ? undefined : process.ppid)
+  if (names.includes('api')) buildPages()
+  const address = chooseFirstAddress(process.env)
+  process.env['STORAGE_DIR'] ||= join(data, 'images')
+  const redisUrl = process.env['REDIS_URL'] || undefined
+  const [only] = names
+  if (redisUrl !== undefined && names.length === 1 && only !== undefined && process.execve !== undefined) {
+    if (only === 'api') console.log(toFirstLines(address))
+    const { args, env } = toServiceCommand(only, { ...process.env, ...address.env }, starter)
+    become(process.execPath, args, env)
+  }
+  if (starter !== undefined && starter !== starterPid) endWithParent(starter)
+  return await supervise(names, { redisUrl, address, data })
+}
+
+/** Never returns: the program takes this process over, its id and its terminal. */
+function become(program: string, args: string[], env: NodeJS.ProcessEnv): never {
+  const defined = Object.entries(env).filter((entry): entry is [string, string] => entry[1] !== undefined)
+  process.execve?.(program, [program, ...args], Object.fromEntries(defined))
+  throw new Error(`Expected ${program} to take this process over`)
+}
+
+interface SupervisedStart {
+  /** Somebody else's Redis; undefined: the embedded one. */
+  redisUrl: string | undefined
+  address: FirstAddress
+  data: string
+}
+
+async function supervise(names: ServiceName[], { redisUrl, address, data }: SupervisedStart): Promise<number> {
+  const stopping = new AbortController()
+  onStopSignals(
+    () => {
+      console.error('\nStopping: running jobs may finish. Once more to end at once.')
+      stopping.abort()
+    },
+    () => process.exit(130),
+  )
+  const services: ServiceProcess[] = []
+  let redis: { url: string; stop(): Promise<void> } | undefined
+  let failure: string | undefined
+  try {
+    redis = redisUrl === undefined ? await openEmbeddedRedis(join(data, 'redis')) : undefined
+    const env = { ...process.env, ...address.env, REDIS_URL: redis?.url ?? redisUrl }
+    for (const name of names) services.push(startService(name, env))
+    const announced = announce(services, address, stopping.signal)
+    await Promise.race([failWhenOneEnds(services), announced.then(() => untilAborted(stopping.signal))])
+  } catch (error) {
+    if (!stopping.signal.aborted) failure = error instanceof Error ? error.message : String(error)
+  }
+  stopping.abort()
+  await endServices(services, shutdownGraceMs() + HAND_OVER_MS)
+  await redis?.stop()
+  // Last, where whoever has started it looks.
+  if (failure !== undefined) console.error(failure)
+  return failure === undefined ? 0 : 1
+}
+
+/** The api works without its pages, so a checkout that cannot be written to is no reason not to start. */
+function buildPages(): void {
+  try {
+    ensurePlayground()
+  } catch (error) {
+    console.error(error instanceof Error ? error.message : error)
+  }
+}
+
+/** Says where the api is, once it answers and, where a worker is started with it, once that worker takes jobs. */
+async function announce(services: ServiceProcess[], address: FirstAddress, signal: AbortSignal): Promise<void> {
+  if (!services.some(({ name }) => name === 'api')) return
+  const worker = services.find(({ name }) => name === 'gpu-worker')
+  if (worker === undefined) {
+    await untilOk(`${address.url}/livez`, signal)
+    console.log(`The api answers at ${address.url} and takes jobs once a worker runs (npm run start:worker).\n${toFirstLines(address)}`)
+    return
+  }
+  await worker.ready
+  await untilOk(`${address.url}/readyz`, signal)
+  const url = process.env['PUBLIC_URL'] || address.url
+  console.log(`Easel is ready: open ${url} in a browser, or post jobs to it.\n${toFirstLines(address)}`)
+}
+
+function toFirstLines({ isLocalOnly }: FirstAddress): string {
+  if (!isLocalOnly) return ''
+  return 'Only this machine reaches it, because it asks for no key. For others, set API_KEYS; with HOST=0.0.0.0 it is open without keys.'
+}
+
+async function untilAborted(signal: AbortSignal): Promise<void> {
+  if (!signal.aborted) await once(signal, 'abort')
+}

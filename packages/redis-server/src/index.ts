@@ -1,0 +1,3 @@
+export { findFreePort } from './find-free-port.ts'
+export { findDocker, findRedisServer } from './find-redis-server.ts'
+export { type RedisProcess, type RedisProcessOptions, isPortTaken, startRedisProcess } from './start-redis-process.ts'

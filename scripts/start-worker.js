@@ -1,3 +1,0 @@
-import { runScript } from './setup/run-script.js'
-
-runScript('scripts/start-run.ts', ['gpu-worker'])
