@@ -36,8 +36,9 @@ async function untilPreviewsCome(): Promise<void> {
   }
 }
 
-async function run(command: string, args: string[], cwd = root): Promise<string> {
-  const env = { PATH: process.env['PATH'], EASEL_URL: easel.url, WEBHOOK_SECRET: secret, OUTPUT: folder }
+async function run(command: string, args: string[], cwd = root, variables: Record<string, string> = {}): Promise<string> {
+  const { PATH, HOME } = process.env
+  const env = { PATH, HOME, EASEL_URL: easel.url, WEBHOOK_SECRET: secret, OUTPUT: folder, ...variables }
   const child = spawn(command, args, { cwd, env, stdio: ['ignore', 'pipe', 'pipe'] })
   const ended = new Promise<number | null>((resolve) => child.once('close', resolve))
   const [out, problems, code] = await Promise.all([text(child.stdout), text(child.stderr), ended])
@@ -67,9 +68,33 @@ describe('examples', () => {
     expect(files.sort()).toEqual(Object.keys(said).sort())
   })
 
+  test('each one is in the table of their page, and runs by its name on any Node', async () => {
+    const page = await readFile(join(root, 'examples', 'README.md'), 'utf8')
+    expect(Object.keys(said).filter((file) => !page.includes(`[${file.slice(0, -3)}](${file})`))).toEqual([])
+    expect(await run('npm', ['run', 'example', 'wait'])).toMatch(picture)
+    await expect(run('npm', ['run', 'example', 'weit'])).rejects.toThrow(/Expected the name of an example \(.*wait.*\), got weit/)
+  })
+
   test.each(Object.entries(said))('%s does what it says', async (file, lines) => {
     const out = await run(process.execPath, [join('examples', file)])
     for (const line of lines) expect(out).toMatch(line)
+  })
+
+  test('webhook-receiver.ts says which variable is missing when Easel may not call this machine', async () => {
+    const strict = await startEasel()
+    try {
+      const receiver = run(process.execPath, ['examples/webhook-receiver.ts'], root, { EASEL_URL: strict.url })
+      await expect(receiver).rejects.toThrow(/422.*WEBHOOK_ALLOW_INSECURE=true WEBHOOK_SECRETS=whsec_\S+ npm start/)
+    } finally {
+      await strict.stop()
+    }
+  })
+
+  test("the README's lines for the library run in the project's folder", async () => {
+    const page = await readFile(join(root, 'README.md'), 'utf8')
+    const snippet = /```ts\n(import [^`]*@easel\/pipeline[^`]*)```/.exec(page)?.[1] ?? ''
+    const code = `${snippet}\nconsole.log(seed, images.length, images[0].width)`
+    expect(await run(process.execPath, ['--input-type=module', '--eval', code])).toMatch(/^42 1 \d+$/m)
   })
 
   test('every line of docs/http-api.md works, in order', async () => {

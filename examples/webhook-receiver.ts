@@ -1,7 +1,8 @@
 /**
- * Receives the webhook of a job and believes it only when its signature is right (Standard Webhooks). Easel must run with
- * WEBHOOK_ALLOW_INSECURE=true, because this machine is called by http://.
+ * Receives the webhook of a job and believes it only when its signature is right (Standard Webhooks). Easel must know the same secret
+ * (WEBHOOK_SECRETS) and, because this machine is called by http://, run with WEBHOOK_ALLOW_INSECURE=true.
  */
+import { randomBytes } from 'node:crypto'
 import { once } from 'node:events'
 import { createServer, type IncomingHttpHeaders, type IncomingMessage, type ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
@@ -10,7 +11,9 @@ import { Webhook } from 'standardwebhooks'
 import type { WebhookBody } from '@easel/contract'
 
 const url = process.env['EASEL_URL'] ?? 'http://localhost:8500'
-const webhook = new Webhook(process.env['WEBHOOK_SECRET'] ?? (await askForSecret()))
+const secret = process.env['WEBHOOK_SECRET']
+if (secret === undefined) throw new Error(`Expected the secret that Easel signs with in WEBHOOK_SECRET, got none. ${howToStart()}`)
+const webhook = new Webhook(secret)
 const finished = Promise.withResolvers<WebhookBody>()
 
 const receiver = createServer((request, response) => void receive(request, response))
@@ -26,11 +29,7 @@ const submitted = await fetch(`${url}/v1/jobs`, {
     webhook_events_filter: ['started', 'completed'],
   }),
 })
-if (!submitted.ok) {
-  console.error(`Expected a job, got ${submitted.status}: ${await submitted.text()}`)
-  console.error('Easel calls http:// addresses and this machine only when it was started with WEBHOOK_ALLOW_INSECURE=true npm start')
-  process.exit(1)
-}
+if (!submitted.ok) throw new Error(`Expected a job, got ${submitted.status}: ${await submitted.text()}. ${howToStart()}`)
 
 // Anyone can reach a receiver: a message with a wrong signature is refused.
 const forged = await fetch(`http://127.0.0.1:${(receiver.address() as AddressInfo).port}/easel`, { method: 'POST', body: '{}' })
@@ -40,11 +39,13 @@ const { data: job } = await finished.promise
 console.log(job.output?.images[0]?.url ?? job.error?.message)
 receiver.close()
 
-/** The secret that Easel signs with; a receiver that is no trial has it in its configuration. */
-async function askForSecret(): Promise<string> {
-  const response = await fetch(`${url}/v1/webhooks/default/secret`)
-  if (!response.ok) throw new Error(`Expected the signing secret, got ${response.status}: ${await response.text()}`)
-  return ((await response.json()) as { key: string }).key
+/** Easel calls http:// addresses and this machine only where it is told so, and both sides must know one secret. */
+function howToStart(): string {
+  const shared = secret ?? `whsec_${randomBytes(24).toString('base64')}`
+  return (
+    `Start Easel with WEBHOOK_ALLOW_INSECURE=true WEBHOOK_SECRETS=${shared} npm start, ` +
+    `then this with WEBHOOK_SECRET=${shared} npm run example webhook-receiver`
+  )
 }
 
 async function receive(request: IncomingMessage, response: ServerResponse): Promise<void> {

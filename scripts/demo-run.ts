@@ -12,7 +12,13 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import sharp from 'sharp'
 import type { Job } from '../packages/contract/src/index.ts'
 import { createProgressLines } from '../packages/cli/src/progress-lines.ts'
-import { endServices, failWhenOneEnds, type ServiceProcess, startService, untilOk } from '../packages/cli/src/services/service-process.ts'
+import {
+  endServices,
+  failWhenOneEnds,
+  type ServiceProcess,
+  startService,
+  untilReady,
+} from '../packages/cli/src/services/service-process.ts'
 import { onStopSignals } from '../packages/cli/src/services/stop-signals.ts'
 import { ensureRedisServer } from '../packages/cli/src/setup/ensure-redis.ts'
 import { toHalfBlocks, toRows } from '../packages/cli/src/terminal-picture.ts'
@@ -46,7 +52,7 @@ async function main(): Promise<number> {
     const { url, services } = await startEasel(cleanups)
     const ended = failWhenOneEnds(services)
     console.log('Starting Redis, the api and one worker …')
-    await Promise.race([untilOk(`${url}/readyz`, toLimit(START_LIMIT_MS)), ended])
+    await Promise.race([untilReady(services, url, toLimit(START_LIMIT_MS)), ended])
     console.log(`Ready after ${toSeconds(performance.now() - startedAt)}. ${REQUESTS.length} prompts at once to ${url}/v1/jobs:\n`)
     const pictures = await Promise.race([runJobs(url, toLimit(JOBS_LIMIT_MS)), ended])
     if (process.stdout.isTTY && process.stdout.getColorDepth() === 24) await draw(pictures)

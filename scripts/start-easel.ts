@@ -8,7 +8,7 @@ import { mkdtemp, readFile, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { findFreePort, startRedis } from '../packages/job-store/test/redis-server.ts'
-import { endServices, failWhenOneEnds, startService, untilOk } from '../packages/cli/src/services/service-process.ts'
+import { endServices, failWhenOneEnds, startService, untilReady } from '../packages/cli/src/services/service-process.ts'
 
 export interface Easel {
   /** `http://localhost:PORT` */
@@ -48,7 +48,7 @@ export async function startEasel({ env = {} }: StartEaselOptions = {}): Promise<
     await rm(dir, { recursive: true, force: true })
   }
   try {
-    await Promise.race([untilOk(`${url}/readyz`, AbortSignal.timeout(startLimitMs)), failWhenOneEnds(services)])
+    await Promise.race([untilReady(services, url, AbortSignal.timeout(startLimitMs)), failWhenOneEnds(services)])
   } catch (error) {
     const logs = await Promise.all(names.map(async (name) => await readFile(join(dir, `${name}.log`), 'utf8')))
     await stop()

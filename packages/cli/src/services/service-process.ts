@@ -82,8 +82,16 @@ export async function endServices(services: ServiceProcess[], limitMs: number): 
   await all
 }
 
+/** Resolves when all services have said that they are ready and the api at `url` takes jobs. A service that has not is asked nothing. */
+export async function untilReady(services: ServiceProcess[], url: string, signal: AbortSignal): Promise<void> {
+  signal.throwIfAborted()
+  const ready = Promise.all(services.map(async (service) => await service.ready))
+  await Promise.race([ready, once(signal, 'abort').then(() => signal.throwIfAborted())])
+  await untilOk(`${url}/readyz`, signal)
+}
+
 /** Resolves when `GET url` is answered with 200. */
-export async function untilOk(url: string, signal: AbortSignal): Promise<void> {
+async function untilOk(url: string, signal: AbortSignal): Promise<void> {
   for (;;) {
     const response = await fetch(url, { signal }).catch(() => undefined)
     await response?.body?.cancel()

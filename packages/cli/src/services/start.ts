@@ -19,7 +19,7 @@ import {
   type ServiceProcess,
   startService,
   toServiceCommand,
-  untilOk,
+  untilReady,
 } from './service-process.ts'
 import { onStopSignals } from './stop-signals.ts'
 
@@ -100,14 +100,12 @@ function buildPages(): void {
 /** Says where the api is, once it answers and, where a worker is started with it, once that worker takes jobs. */
 async function announce(services: ServiceProcess[], address: FirstAddress, signal: AbortSignal): Promise<void> {
   if (!services.some(({ name }) => name === 'api')) return
-  const worker = services.find(({ name }) => name === 'gpu-worker')
-  if (worker === undefined) {
-    await untilOk(`${address.url}/livez`, signal)
+  if (!services.some(({ name }) => name === 'gpu-worker')) {
+    await Promise.all(services.map(async (service) => await service.ready))
     console.log(`The api answers at ${address.url} and takes jobs once a worker runs (npm run start:worker).\n${toFirstLines(address)}`)
     return
   }
-  await worker.ready
-  await untilOk(`${address.url}/readyz`, signal)
+  await untilReady(services, address.url, signal)
   const url = process.env['PUBLIC_URL'] || address.url
   console.log(`Easel is ready: open ${url} in a browser, or post jobs to it.\n${toFirstLines(address)}`)
 }

@@ -3,7 +3,7 @@ import { createRequire } from 'node:module'
 import type { Browser, BrowserContext, Page } from 'playwright-core'
 import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from 'vitest'
 import { findChromium, launchChromium } from '../../../../scripts/find-chromium.ts'
-import { ensurePlayground } from '../../../../scripts/setup/ensure-playground.ts'
+import { ensurePlayground } from '../../../../packages/cli/src/setup/ensure-playground.ts'
 import { type Easel, startEasel } from '../../../../scripts/start-easel.ts'
 
 const executable = findChromium()
