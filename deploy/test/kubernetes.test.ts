@@ -143,7 +143,7 @@ describe.skipIf(!kubectl)('put together by kustomize (skipped without kubectl)',
       expect(specOf('Deployment')).toMatchObject({ selector: { matchLabels: own }, template: { metadata: { labels: own } } })
       expect(specOf('PodDisruptionBudget')).toMatchObject({ selector: { matchLabels: own } })
       const model = name === 'gpu-worker' ? settingsOf('base')['MODEL'] : 'stabilityai/stable-diffusion-3.5-large'
-      const query = `max(gpu_seconds_queued{namespace="easel", model="${model}"})`
+      const query = `max(easel_gpu_seconds_queued{namespace="easel", model="${model}"})`
       expect(specOf('ScaledObject')).toMatchObject({ scaleTargetRef: { name }, triggers: [{ metadata: { query } }] })
     }
     expect(containerOf(built, 'gpu-worker-large').env).toContainEqual({ name: 'MODEL', value: 'stabilityai/stable-diffusion-3.5-large' })
@@ -224,7 +224,7 @@ describe('gpu-worker', () => {
   it('is scaled by the GPU-seconds that wait, and by nothing else', () => {
     expect(find('ScaledObject', 'gpu-worker').content['spec']).toMatchObject({
       scaleTargetRef: { kind: 'Deployment', name: 'gpu-worker' },
-      triggers: [{ type: 'prometheus', metadata: { query: 'sum(max by (model) (gpu_seconds_queued{namespace="easel"}))' } }],
+      triggers: [{ type: 'prometheus', metadata: { query: 'sum(max by (model) (easel_gpu_seconds_queued{namespace="easel"}))' } }],
     })
     expect(find('Deployment', 'gpu-worker').content['spec']).not.toHaveProperty('replicas')
   })

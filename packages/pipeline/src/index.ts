@@ -31,7 +31,7 @@ export type { GeneratingPipeline, RequestScopedLogger, RequestScopedPipelineOpti
 export { asyncRetrieveTimesteps } from './request-scoped/async-retrieve-timesteps.ts'
 export type { ReturnScheduler } from './request-scoped/async-retrieve-timesteps.ts'
 export { retrieveTimesteps } from './schedulers/retrieve-timesteps.ts'
-export type { ScheduleOptions, SchedulerLike } from './schedulers/set-schedule.ts'
+export type { CustomSchedule, ScheduleOptions, SchedulerLike } from './schedulers/retrieve-timesteps.ts'
 export { FlowMatchEulerDiscreteScheduler } from './schedulers/flow-match-euler-discrete.ts'
 export type { FlowMatchEulerDiscreteConfig } from './schedulers/flow-match-config.ts'
 export type { Scheduler, SchedulerConfig, SetTimestepsOptions, StepOptions, StepOutput } from './schedulers/scheduler.ts'

@@ -64,10 +64,10 @@ describe('fifty requests at once on one pipeline', () => {
     const callbackOnStepEnd = (): undefined => void (peak = Math.max(peak, process.memoryUsage().rss))
     await Promise.all(requests.map((_, seed) => scoped.generate({ ...request, seed, callbackOnStepEnd })))
     // Fifty times one latent, its guidance pair, prediction, noise and embeddings are a few MB; fifty copies of the weights are far above.
-    // Resident pages also hold what the runtime's arena and the collector keep for larger batches: 25 MiB was seen.
+    // Resident pages also hold what the runtime's arena and the collector keep for larger batches: 62 MiB was seen on a busy machine.
     const latentBytes = requests.length * 16 * (side / 8) ** 2 * 4
-    expect(peak - before).toBeLessThan(latentBytes * 128)
-    expect(latentBytes * 128).toBeLessThan((weights * requests.length) / 10)
+    expect(peak - before).toBeLessThan(latentBytes * 256)
+    expect(latentBytes * 256).toBeLessThan((weights * requests.length) / 5)
   })
 })
 
@@ -151,16 +151,21 @@ it('resident memory stays flat over three hundred mixed requests, failed ones in
     }
     return failed
   }
+  // What the requests leave behind in JavaScript: its heap, and the tensors and pictures outside of it.
+  const heldBytes = (): number => {
+    collectGarbage()
+    const { heapUsed, arrayBuffers } = process.memoryUsage()
+    return heapUsed + arrayBuffers
+  }
   await run(0, 100)
-  collectGarbage()
-  const { rss, heapUsed } = process.memoryUsage()
+  const before = { held: heldBytes(), resident: process.memoryUsage().rss }
   const failed = await run(100, 400)
-  collectGarbage()
-  const after = process.memoryUsage()
+  const after = { held: heldBytes(), resident: process.memoryUsage().rss }
   expect(failed).toBe(50)
-  // One kept view with its embeddings, latents and pixels is over 100 kB: three hundred would be over 30 MB.
-  expect(after.rss - rss).toBeLessThan(16 * 2 ** 20)
-  expect(after.heapUsed - heapUsed).toBeLessThan(4 * 2 ** 20)
+  // The result alone of each request is over 12 kB: 3.8 MB of those that succeed.
+  expect(after.held - before.held).toBeLessThan(2 * 2 ** 20)
+  // Resident pages also hold what allocators keep for later, which varies; copies of the weights or sessions would be far above.
+  expect(after.resident - before.resident).toBeLessThan(64 * 2 ** 20)
 })
 
 function digest({ images }: GenerateResult): string {

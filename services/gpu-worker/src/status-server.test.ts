@@ -14,7 +14,7 @@ test('the status server says whether the worker lives, whether it can take jobs,
     metrics.countEnd('failed', 'timeout')
     const response = await fetch(`http://127.0.0.1:${server.port}/metrics`)
     expect(response.headers.get('content-type')).toContain('text/plain')
-    expect(await response.text()).toContain('jobs_total{status="failed",code="timeout"} 1')
+    expect(await response.text()).toContain('easel_jobs_total{status="failed",code="timeout"} 1')
   } finally {
     await server.close()
   }

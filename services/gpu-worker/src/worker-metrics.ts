@@ -37,7 +37,7 @@ export function createWorkerMetrics(): WorkerMetrics {
   const gauge = (name: string, help: string): Gauge => new Gauge({ name, help, registers })
 
   const ends = new Counter({
-    name: 'jobs_total',
+    name: 'easel_jobs_total',
     help: 'Jobs whose end this process claimed; code is empty unless failed.',
     labelNames: ['status', 'code'],
     registers,
@@ -46,22 +46,22 @@ export function createWorkerMetrics(): WorkerMetrics {
   for (const status of ['succeeded', 'canceled']) ends.inc({ status, code: '' }, 0)
   for (const code of ['engine_crashed', 'engine_hung', 'out_of_memory', 'storage_unavailable', 'timeout', 'expired', 'internal'])
     ends.inc({ status: 'failed', code }, 0)
-  const wait = histogram('job_wait_seconds', 'Time from the submit of a job to its first start.', waitBuckets)
-  const encode = histogram('encode_duration_seconds', 'Text encoding of a job, its wait for the device included.', workBuckets)
-  const step = histogram('step_duration_seconds', 'One run of the transformer, for all rows in it.', workBuckets)
-  const stepWait = histogram('step_wait_seconds', 'Longest wait of a job’s rows for a run of the transformer.', workBuckets)
-  const decode = histogram('decode_duration_seconds', 'Decoding of a job’s pictures, its wait for the device included.', workBuckets)
-  const upload = histogram('upload_duration_seconds', 'File encoding and upload of a job’s pictures.', workBuckets)
-  const rows = histogram('batch_rows', 'Rows in a run of the transformer.', rowBuckets)
-  const gain = gauge('batching_gain', 'Device time that the rows would have taken one by one, over what they took.')
-  const memory = gauge('engine_memory_bytes', 'Resident memory of the engine process.')
-  const memoryWaiting = gauge('engine_memory_waiting', 'Jobs in the engine that wait for memory before they begin.')
-  const stalls = counter('job_stalls_total', 'Jobs found abandoned by a worker and put back.')
-  const lostLocks = counter('job_lock_losses_total', 'Runs of jobs in which this worker lost the lock.')
+  const wait = histogram('easel_job_wait_seconds', 'Time from the submit of a job to its first start.', waitBuckets)
+  const encode = histogram('easel_encode_duration_seconds', 'Text encoding of a job, its wait for the device included.', workBuckets)
+  const step = histogram('easel_step_duration_seconds', 'One run of the transformer, for all rows in it.', workBuckets)
+  const stepWait = histogram('easel_step_wait_seconds', 'Longest wait of a job’s rows for a run of the transformer.', workBuckets)
+  const decode = histogram('easel_decode_duration_seconds', 'Decoding of a job’s pictures, its wait for the device included.', workBuckets)
+  const upload = histogram('easel_upload_duration_seconds', 'File encoding and upload of a job’s pictures.', workBuckets)
+  const rows = histogram('easel_batch_rows', 'Rows in a run of the transformer.', rowBuckets)
+  const gain = gauge('easel_batching_gain', 'Device time that the rows would have taken one by one, over what they took.')
+  const memory = gauge('easel_engine_memory_bytes', 'Resident memory of the engine process.')
+  const memoryWaiting = gauge('easel_engine_memory_waiting', 'Jobs in the engine that wait for memory before they begin.')
+  const stalls = counter('easel_job_stalls_total', 'Jobs found abandoned by a worker and put back.')
+  const lostLocks = counter('easel_job_lock_losses_total', 'Runs of jobs in which this worker lost the lock.')
   const sinceStart = {
-    shortages: counter('engine_memory_shortages_total', 'Times that the runtime has run out of memory.'),
-    hits: counter('prompt_cache_hits_total', 'Prompts whose embeddings were kept from before.'),
-    misses: counter('prompt_cache_misses_total', 'Prompts that had to be encoded.'),
+    shortages: counter('easel_engine_memory_shortages_total', 'Times that the runtime has run out of memory.'),
+    hits: counter('easel_prompt_cache_hits_total', 'Prompts whose embeddings were kept from before.'),
+    misses: counter('easel_prompt_cache_misses_total', 'Prompts that had to be encoded.'),
   }
   const taken = { hits: 0, misses: 0, shortages: 0 }
 
@@ -104,8 +104,12 @@ export function createWorkerMetrics(): WorkerMetrics {
         })
         registry.registerMetric(followed)
       }
-      follow('engine_restarts_total', 'Engine processes that died and were started again.', () => engine.restarts)
-      follow('engine_recycles_total', 'Engine processes that were replaced between jobs because of their memory.', () => engine.recycles)
+      follow('easel_engine_restarts_total', 'Engine processes that died and were started again.', () => engine.restarts)
+      follow(
+        'easel_engine_recycles_total',
+        'Engine processes that were replaced between jobs because of their memory.',
+        () => engine.recycles,
+      )
     },
   }
 }

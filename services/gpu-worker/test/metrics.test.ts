@@ -33,21 +33,21 @@ test('a worker tells its jobs by outcome, their phases, every step with its rows
   await bench.until(gone, (record) => record.status === 'running')
   await bench.store.requestCancel(gone)
   await bench.untilEnded(gone)
-  await scraped('prompt_cache_hits_total').toBeGreaterThan(0)
+  await scraped('easel_prompt_cache_hits_total').toBeGreaterThan(0)
   const metrics = await scrape()
-  expect(metrics.get('jobs_total{status="succeeded",code=""}')).toBe(2)
-  expect(metrics.get('jobs_total{status="failed",code="internal"}')).toBe(1)
-  expect(metrics.get('jobs_total{status="canceled",code=""}')).toBe(1)
-  expect(metrics.get('job_wait_seconds_count')).toBe(4)
-  for (const phase of ['encode', 'decode', 'upload']) expect(metrics.get(`${phase}_duration_seconds_count`)).toBe(2)
-  const steps = metrics.get('step_duration_seconds_count') ?? 0
+  expect(metrics.get('easel_jobs_total{status="succeeded",code=""}')).toBe(2)
+  expect(metrics.get('easel_jobs_total{status="failed",code="internal"}')).toBe(1)
+  expect(metrics.get('easel_jobs_total{status="canceled",code=""}')).toBe(1)
+  expect(metrics.get('easel_job_wait_seconds_count')).toBe(4)
+  for (const phase of ['encode', 'decode', 'upload']) expect(metrics.get(`easel_${phase}_duration_seconds_count`)).toBe(2)
+  const steps = metrics.get('easel_step_duration_seconds_count') ?? 0
   expect(steps).toBeGreaterThanOrEqual(10)
-  expect(metrics.get('batch_rows_count')).toBe(steps)
+  expect(metrics.get('easel_batch_rows_count')).toBe(steps)
   // With and without the prompt.
-  expect(metrics.get('batch_rows_sum')).toBeGreaterThanOrEqual(20)
-  expect(metrics.get('engine_memory_bytes')).toBeGreaterThan(50e6)
-  expect([metrics.get('engine_restarts_total'), metrics.get('engine_recycles_total')]).toEqual([0, 0])
-  const named = ['batching_gain', 'job_stalls_total', 'job_lock_losses_total', 'nodejs_eventloop_lag_p99_seconds']
+  expect(metrics.get('easel_batch_rows_sum')).toBeGreaterThanOrEqual(20)
+  expect(metrics.get('easel_engine_memory_bytes')).toBeGreaterThan(50e6)
+  expect([metrics.get('easel_engine_restarts_total'), metrics.get('easel_engine_recycles_total')]).toEqual([0, 0])
+  const named = ['easel_batching_gain', 'easel_job_stalls_total', 'easel_job_lock_losses_total', 'nodejs_eventloop_lag_p99_seconds']
   expect(named.filter((name) => !metrics.has(name))).toEqual([])
 })
 
@@ -83,11 +83,11 @@ test('a worker tells engines that died and engines that were replaced because of
   const engineEntry = fileURLToPath(new URL('memory-engine.ts', import.meta.url))
   const worker = await startWorker({ engineEntry, env: { ENGINE_MEMORY_LIMIT: '700' } })
   await bench.untilEnded(await bench.submit({ prompt: 'a leak' }))
-  await scraped('engine_recycles_total').toBe(1)
+  await scraped('easel_engine_recycles_total').toBe(1)
   await bench.untilEnded(await bench.submit())
   process.kill(worker.enginePid as number, 'SIGKILL')
-  await scraped('engine_restarts_total').toBe(1)
-  expect((await scrape()).get('engine_recycles_total')).toBe(1)
+  await scraped('easel_engine_restarts_total').toBe(1)
+  expect((await scrape()).get('easel_engine_recycles_total')).toBe(1)
 })
 
 test('a worker tells a lock that it lost once, and the job that is put back because of it', async () => {
@@ -95,7 +95,7 @@ test('a worker tells a lock that it lost once, and the job that is put back beca
   const id = await bench.submit(endlessInput)
   await bench.until(id, ({ status }) => status === 'running')
   await bench.redis.del(`{test}:generate-tiny-scenes:${id}:lock`)
-  await scraped('job_stalls_total').toBe(1)
-  expect((await scrape()).get('job_lock_losses_total')).toBe(1)
+  await scraped('easel_job_stalls_total').toBe(1)
+  expect((await scrape()).get('easel_job_lock_losses_total')).toBe(1)
   await bench.store.requestCancel(id)
 })

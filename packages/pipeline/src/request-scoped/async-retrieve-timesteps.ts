@@ -2,8 +2,7 @@
  * `retrieveTimesteps` that can leave the scheduler it is given untouched: with `returnScheduler` it configures and returns a copy. Knows
  * nothing about pipelines.
  */
-import { retrieveTimesteps } from '../schedulers/retrieve-timesteps.ts'
-import type { ScheduleOptions, SchedulerLike } from '../schedulers/set-schedule.ts'
+import { retrieveTimesteps, type ScheduleOptions, type SchedulerLike } from '../schedulers/retrieve-timesteps.ts'
 import { BaseAsyncScheduler, copyScheduler } from './base-async-scheduler.ts'
 
 export interface ReturnScheduler extends ScheduleOptions {

@@ -61,8 +61,51 @@ describe('BaseAsyncScheduler', () => {
     wrapper.trace.push('used')
     const copy = wrapper.cloneForRequest(4)
     expect(copy).toBeInstanceOf(Traced)
+    expect(copy.trace).toEqual(['made', 'used'])
+    expect(copy.trace).not.toBe(wrapper.trace)
     expect(copy.scheduler).not.toBe(wrapper.scheduler)
     expect([copy.scheduler.timesteps.length, wrapper.scheduler.timesteps.length]).toEqual([4, 0])
+  })
+
+  it('gives each copy of a subclass its own functions, tied to that copy', () => {
+    class Counting extends BaseAsyncScheduler<StepsOnly> {
+      calls = 0
+      count = (): number => ++this.calls
+    }
+    const wrapper = new Counting(new StepsOnly())
+    wrapper.count()
+    const copy = wrapper.cloneForRequest(4)
+    expect([copy.count(), copy.count(), wrapper.calls]).toEqual([2, 3, 1])
+  })
+
+  it('asks a scheduler that offers cloneForRequest, and passes on what it refuses instead of copying it otherwise', () => {
+    class Picky extends StepsOnly {
+      cloneForRequest(steps?: number): Picky {
+        if (steps === 13) throw new RangeError('Expected another number of steps, got 13')
+        return new Picky()
+      }
+    }
+    const wrapper = new BaseAsyncScheduler(new Picky())
+    expect(wrapper.cloneForRequest(4).scheduler.timesteps).toHaveLength(4)
+    expect(() => wrapper.cloneForRequest(13)).toThrow('Expected another number of steps, got 13')
+    class Same extends StepsOnly {
+      cloneForRequest(): this {
+        return this
+      }
+    }
+    expect(() => new BaseAsyncScheduler(new Same()).cloneForRequest(4)).toThrow(/Same to give another scheduler.*the same one/)
+  })
+
+  it('says what to add where a copy fails for want of a #private member', () => {
+    class Private extends StepsOnly {
+      #calls = 0
+      override setTimesteps(steps: number | undefined): void {
+        super.setTimesteps((steps ?? 0) + this.#calls)
+      }
+    }
+    expect(() => new BaseAsyncScheduler(new Private()).cloneForRequest(4)).toThrow(
+      /Private .*#private members.*cloneForRequest\(\).*#calls/,
+    )
   })
 
   it('passes device, mu, sigmas and timesteps on to the copy', () => {
@@ -83,10 +126,16 @@ describe('retrieveTimesteps', () => {
     expect(retrieveTimesteps(scheduler, undefined, { timesteps: [900, 500, 100] })[1]).toBe(3)
   })
 
-  it('refuses timesteps together with sigmas, and either where the class does not take them', () => {
+  it('refuses timesteps together with sigmas, and each that the scheduler does not declare', () => {
     expect(() => retrieveTimesteps(flow(), undefined, { sigmas: [1], timesteps: [1000] })).toThrow('Expected timesteps or sigmas, got both')
     for (const option of ['sigmas', 'timesteps'] as const) {
-      expect(() => retrieveTimesteps(new StepsOnly(), undefined, { [option]: [1] })).toThrow(new RegExp(`custom ${option}, got StepsOnly`))
+      const [bare, other] = [new StepsOnly(), option === 'sigmas' ? ('timesteps' as const) : ('sigmas' as const)]
+      for (const scheduler of [bare, new BaseAsyncScheduler(bare) as BaseAsyncScheduler<StepsOnly> & StepsOnly]) {
+        expect(() => retrieveTimesteps(scheduler, undefined, { [option]: [1] })).toThrow(new RegExp(`custom ${option}, got StepsOnly`))
+      }
+      const declared = Object.assign(new StepsOnly(), { accepts: [other] })
+      expect(() => retrieveTimesteps(declared, undefined, { [option]: [1] })).toThrow(`whose \`accepts\` is ["${other}"]`)
+      expect(bare.timesteps).toEqual([])
     }
   })
 

@@ -7,7 +7,8 @@
 import { inspect } from 'node:util'
 import { classNameOf, deepCopy } from './clone-mutable.ts'
 import { bindMethod } from './bind-method.ts'
-import { type ScheduleOptions, type SchedulerLike, setSchedule } from '../schedulers/set-schedule.ts'
+import { explainMissingPrivateMember } from './private-members.ts'
+import { retrieveTimesteps, type ScheduleOptions, type SchedulerLike } from '../schedulers/retrieve-timesteps.ts'
 
 /** What subclasses and readers may count on besides the inner scheduler's own members. */
 export class BaseAsyncScheduler<T extends SchedulerLike = SchedulerLike> {
@@ -28,13 +29,19 @@ export class BaseAsyncScheduler<T extends SchedulerLike = SchedulerLike> {
    */
   cloneForRequest(numInferenceSteps?: number, options: ScheduleOptions = {}): this {
     const copy = copyScheduler(this.scheduler, numInferenceSteps, options)
-    if (numInferenceSteps !== undefined || (options.timesteps ?? options.sigmas) !== undefined)
-      setSchedule(copy, numInferenceSteps, options)
+    try {
+      if (numInferenceSteps !== undefined || (options.timesteps ?? options.sigmas) !== undefined)
+        retrieveTimesteps(copy, numInferenceSteps, options)
+    } catch (error) {
+      throw explainMissingPrivateMember(error, classNameOf(this.scheduler))
+    }
     const Wrapper = this.constructor as new (scheduler: T) => this
     const wrapper = new Wrapper(copy)
-    // State that writes have put on the wrapper itself.
     for (const key of Reflect.ownKeys(this)) {
-      if (key !== 'scheduler' && !Object.hasOwn(wrapper, key)) Reflect.set(wrapper, key, deepCopy(Reflect.get(this, key)))
+      const state: unknown = Reflect.get(this, key)
+      // The new wrapper's own functions are tied to it, those of this one are not.
+      if (key === 'scheduler' || (typeof state === 'function' && Object.hasOwn(wrapper, key))) continue
+      Object.defineProperty(wrapper, key, { value: deepCopy(state), writable: true, configurable: true, enumerable: true })
     }
     return wrapper
   }
@@ -69,29 +76,12 @@ export function innerScheduler<T extends SchedulerLike>(scheduler: T | BaseAsync
   return scheduler instanceof BaseAsyncScheduler ? scheduler.scheduler : scheduler
 }
 
-/** A copy of a bare scheduler: by its own `cloneForRequest`, its `clone`, or a deep copy; otherwise an error that names its class. */
+/** A copy of a bare scheduler: by its own `cloneForRequest`, else by its `clone`, else a deep copy. */
 export function copyScheduler<T extends SchedulerLike>(scheduler: T, numInferenceSteps?: number, options: ScheduleOptions = {}): T {
   const own = scheduler as { cloneForRequest?: (steps?: number, options?: ScheduleOptions) => unknown }
-  let firstFailure: unknown
-  if (typeof own.cloneForRequest === 'function') {
-    try {
-      return assertOwnCopy(scheduler, innerScheduler(own.cloneForRequest(numInferenceSteps, options) as T))
-    } catch (error) {
-      firstFailure = error
-    }
-  }
-  try {
-    return assertOwnCopy(scheduler, deepCopy(scheduler))
-  } catch (error) {
-    const reasons = [firstFailure, error].filter((failure) => failure !== undefined).map((failure) => (failure as Error).message)
-    const expected = `Expected a scheduler that can be copied for a request, got ${classNameOf(scheduler)}`
-    throw new Error(`${expected}: ${reasons.join('; ')}`, { cause: error })
-  }
-}
-
-function assertOwnCopy<T extends SchedulerLike>(scheduler: T, copy: T): T {
-  if (copy === scheduler || typeof copy?.setTimesteps !== 'function') {
-    throw new TypeError(`Expected another scheduler, got ${copy === scheduler ? 'the same one' : classNameOf(copy)}`)
-  }
-  return copy
+  const copy =
+    typeof own.cloneForRequest === 'function' ? innerScheduler(own.cloneForRequest(numInferenceSteps, options) as T) : deepCopy(scheduler)
+  if (copy !== scheduler && typeof copy?.setTimesteps === 'function') return copy
+  const got = copy === scheduler ? 'the same one' : classNameOf(copy)
+  throw new TypeError(`Expected ${classNameOf(scheduler)} to give another scheduler as its copy, got ${got}`)
 }

@@ -1,29 +1,31 @@
 /**
  * Copies of mutable state. `cloneMutable` copies containers to full depth and leaves class instances shared (a model, a session);
- * `deepCopy` copies class instances too (a scheduler). Both keep types, cycles and shared references, and never invent a partial copy:
- * what cannot be copied is either shared on purpose or an error that names its class. Knows nothing about pipelines.
+ * `deepCopy` copies class instances too (a scheduler). Both keep types, cycles and shared references. What cannot be copied is either
+ * shared on purpose or an error that names its class. `#private` members cannot be seen from here: a copy lacks them, so the first method
+ * that needs one fails on the copy (see private-members.ts). Knows nothing about pipelines.
  */
 import { types } from 'node:util'
-import { hasPrivateMembers } from './private-members.ts'
 
 export interface CloneOptions {
   /** Tensors and typed arrays with more elements than this stay shared. Elements, 0 or more. */
   tensorNumelThreshold: number
   /** Copies already made, by original: seed it to put other objects in the place of known ones. */
   seen: Map<unknown, unknown>
-  /** What to show for a class instance, function or plain object met inside a container; `name` is its key there. Default: the first two
-   * stay shared, plain objects are copied, and so is a plain object for which it returns the object itself. */
+  /**
+   * Chooses what stands for a class instance, function or plain object found inside a container; `name` is its key there. A plain object
+   * for which it returns that same object is copied all the same. Default: instances and functions stay shared, plain objects are copied.
+   */
   instance?: (value: object, name: string) => unknown
 }
 
 type Kind = 'primitive' | 'container' | 'tensor' | 'generator' | 'instance'
 
-/** What a value is to the copier. Subclasses of Array, Map and Set count as containers unless private members make that impossible. */
+/** What a value is to the copier. Subclasses of Array, Map and Set count as containers. */
 export function kindOf(value: unknown): Kind {
   if (value === null || (typeof value !== 'object' && typeof value !== 'function')) return 'primitive'
   if (typeof value === 'function') return 'instance'
   if (types.isProxy(value)) return 'instance'
-  if (Array.isArray(value) || types.isMap(value) || types.isSet(value)) return hasPrivateMembers(value) ? 'instance' : 'container'
+  if (Array.isArray(value) || types.isMap(value) || types.isSet(value)) return 'container'
   if (ArrayBuffer.isView(value) || types.isAnyArrayBuffer(value) || types.isDate(value) || types.isRegExp(value)) return 'container'
   if (isPlainObject(value)) return 'container'
   if (hasMethod(value, 'clone')) {
@@ -71,12 +73,23 @@ export function classNameOf(value: unknown): string {
   return typeof owner === 'function' && owner.name !== '' ? owner.name : typeof value
 }
 
-/** True for an arrow or bound function that has taken `this` from where it was made: on a copied object it still acts on the original. */
-export function isTiedToItsOwner(value: unknown): boolean {
-  if (typeof value !== 'function' || Object.hasOwn(value, 'prototype')) return false
-  if (value.name.startsWith('bound ')) return true
-  const source = Function.prototype.toString.call(value)
-  return /^(?:async\b\s*)?(?:\(|[\p{ID_Start}$_][\p{ID_Continue}$]*\s*=>)/u.test(source) && /\b(?:this|super)\b/.test(source)
+/** A class has a `prototype` that cannot be replaced; other functions have a replaceable one, or none. */
+export function isClass(value: unknown): boolean {
+  return typeof value === 'function' && Object.getOwnPropertyDescriptor(value, 'prototype')?.writable === false
+}
+
+/**
+ * Key of an own property that holds a function, of those that `isExempt` does not excuse. An arrow field or a bound method acts on the
+ * object that it was made for even when a copy of that object holds it, and nothing tells such a function from a harmless one.
+ */
+export function ownFunctionOf(
+  value: object,
+  isExempt: (key: PropertyKey, member: object) => boolean = () => false,
+): PropertyKey | undefined {
+  return Reflect.ownKeys(value).find((key) => {
+    const member: unknown = Object.getOwnPropertyDescriptor(value, key)?.value
+    return typeof member === 'function' && !isClass(member) && !isExempt(key, member)
+  })
 }
 
 function hasMethod(value: object, name: string): boolean {
@@ -141,12 +154,10 @@ function copyInstance(value: object, options: CloneOptions, visit: Visit): objec
   if (types.isProxy(value) || types.isExternal(value) || types.isPromise(value) || types.isWeakMap(value) || types.isWeakSet(value)) {
     throw new Error(`Expected an object that can be copied, got ${name}`)
   }
-  if (hasPrivateMembers(value)) throw new Error(`Expected ${name} to offer clone(), got a class with #private members and none`)
-  const tied = Reflect.ownKeys(value).find((key) => isTiedToItsOwner(Object.getOwnPropertyDescriptor(value, key)?.value))
+  const tied = ownFunctionOf(value)
   if (tied !== undefined) {
-    throw new Error(
-      `Expected ${name} to offer clone(), got the function ${String(tied)} tied to its own object, which a copy would still change`,
-    )
+    const got = `its own function property ${String(tied)}, which on a copy would still act on the original`
+    throw new Error(`Expected ${name} to offer clone(), got ${got}`)
   }
   const made: object = Object.create(Object.getPrototypeOf(value))
   options.seen.set(value, made)

@@ -6,6 +6,7 @@ import { BaseAsyncScheduler } from './base-async-scheduler.ts'
 import { defaultMutableAttrs, RequestScopedPipeline } from './request-scoped-pipeline.ts'
 
 class Scheduler {
+  readonly accepts = ['sigmas'] as const
   timesteps: number[] = []
   shift = 3
   config = { name: 'plain' }
@@ -90,6 +91,9 @@ describe('mutable attributes (options)', () => {
     expect(() => new RequestScopedPipeline(pipe, { tensorNumelThreshold: -1 })).toThrow(/tensorNumelThreshold .* got -1/)
     expect(() => new RequestScopedPipeline(pipe, { tokenizerLock: {} as Mutex })).toThrow(/runExclusive/)
     expect(() => new RequestScopedPipeline({} as Pipeline)).toThrow(/generate method/)
+    expect(() => new RequestScopedPipeline(pipe, { mutableAttrs: ['history'], sharedAttrs: ['history'] })).toThrow(
+      /history .* got it in both/,
+    )
   })
 })
 
@@ -105,7 +109,7 @@ describe('detection', () => {
     expect(await onView(scoped, (view) => Reflect.get(view, 'late') === Reflect.get(pipe, 'late'))).toBe(false)
   })
 
-  it('leaves functions, classes and throwing accessors alone, skips read-only accessors, and says why at debug', async () => {
+  it('leaves classes, shared functions and throwing accessors alone, skips read-only accessors, and says why at debug', async () => {
     const notes: string[] = []
     const fn = (): number => 1
     class Odd extends Pipeline {
@@ -121,7 +125,7 @@ describe('detection', () => {
     }
     const fixed = [1]
     const pipe = new Odd()
-    const scoped = new RequestScopedPipeline(pipe, { logger: { debug: (note) => notes.push(note), warn: () => {} } })
+    const scoped = new RequestScopedPipeline(pipe, { sharedAttrs: ['fn'], logger: { debug: (note) => notes.push(note), warn: () => {} } })
     expect(
       await onView(scoped, (view) => [view.fn === fn, view.Kind === Weights, view.readOnly === fixed, view.kept === pipe.kept]),
     ).toEqual([true, true, true, false])
@@ -238,14 +242,14 @@ describe('the view', () => {
     expect(warnings[0]).toContain('Listing')
   })
 
-  it('a class with #private fields is refused when wrapped, unless it offers cloneForRequest or clone', async () => {
+  it('of a class with #private fields fails at its first use, saying what to add, unless the class offers cloneForRequest or clone', async () => {
     class Closed {
       #count = 0
       generate(): number {
         return ++this.#count
       }
     }
-    expect(() => new RequestScopedPipeline(new Closed())).toThrow(/Closed to offer cloneForRequest\(\) or clone\(\)/)
+    await expect(new RequestScopedPipeline(new Closed()).generate()).rejects.toThrow(/Closed .*cloneForRequest\(\).* or clone\(\).*#count/)
     class Open extends Closed {
       cloneForRequest(): Open {
         return new Open()
@@ -325,11 +329,12 @@ describe('the scheduler', () => {
 
     class Hidden extends Scheduler {
       #secret = 1
-      reveal(): number {
-        return this.#secret
+      override setTimesteps(steps: number | undefined): void {
+        super.setTimesteps((steps ?? 0) + this.#secret)
       }
     }
-    await expect(new RequestScopedPipeline(withAttributes({ scheduler: new Hidden() })).generate()).rejects.toThrow(/Hidden/)
+    const hidden = new RequestScopedPipeline(withAttributes({ scheduler: new Hidden() }))
+    await expect(hidden.generate({ numInferenceSteps: 1 })).rejects.toThrow(/Hidden .*#secret/)
     const sharing = withAttributes({
       scheduler: Object.assign(new Scheduler(), {
         cloneForRequest: null,
@@ -343,6 +348,7 @@ describe('the scheduler', () => {
 
   it('may need a shift that only the pipeline knows: it then comes without a schedule, to be configured there', async () => {
     class Dynamic extends Scheduler {
+      override config = { name: 'dynamic', useDynamicShifting: true }
       override setTimesteps(steps: number | undefined, options: { sigmas?: number[]; mu?: number } = {}): void {
         if (options.mu === undefined) throw new Error('Expected mu with dynamic shifting, got none')
         super.setTimesteps(steps)
@@ -354,6 +360,23 @@ describe('the scheduler', () => {
       return view.scheduler.timesteps.length
     }
     expect(await new RequestScopedPipeline(pipe).generate({ numInferenceSteps: 5, look: look as (view: Pipeline) => number })).toBe(5)
+  })
+
+  it('takes the request’s mu and device along, and refuses a schedule that it cannot run instead of running another', async () => {
+    const seen: unknown[] = []
+    class Recording extends Scheduler {
+      override setTimesteps(steps: number | undefined, options?: { sigmas?: number[]; mu?: number }): void {
+        seen.push([steps, options])
+        super.setTimesteps(steps, options)
+      }
+    }
+    const scoped = new RequestScopedPipeline(withAttributes({ scheduler: new Recording() }))
+    const params = { numInferenceSteps: 3, mu: 0.7, device: 'cpu' }
+    await scoped.generate(params)
+    expect(seen).toEqual([[3, { mu: 0.7, device: 'cpu' }]])
+    const refused = { timesteps: [1000, 500] } as object
+    await expect(scoped.generate(refused)).rejects.toThrow('Expected a scheduler that takes custom timesteps, got Recording')
+    expect(seen).toHaveLength(1)
   })
 
   it('may be missing', async () => {
@@ -395,26 +418,6 @@ describe('tokenizers', () => {
     })
   })
 
-  it('share one lock: at most one call runs at a time, over all tokenizers and all requests', async () => {
-    const most = { now: 0, ever: 0 }
-    class Counting {
-      vocabSize = 1
-      async encode(): Promise<void> {
-        most.ever = Math.max(most.ever, ++most.now)
-        await turn()
-        most.now--
-      }
-    }
-    const pipe = withAttributes({ tokenizer2: new Counting(), tokenizer3: new Counting() })
-    const scoped = new RequestScopedPipeline(pipe)
-    const look = async (view: Pipeline): Promise<void> => {
-      const { tokenizer2, tokenizer3 } = view as typeof pipe
-      await Promise.all([tokenizer2.encode(), tokenizer3.encode()])
-    }
-    await Promise.all(Array.from({ length: 10 }, () => scoped.generate({ look })))
-    expect(most).toEqual({ now: 0, ever: 1 })
-  })
-
   it('read and write through for everything but their calls, and a call that throws releases the lock', async () => {
     const pipe = new Pipeline()
     await onView(new RequestScopedPipeline(pipe), async (view) => {
@@ -441,30 +444,6 @@ describe('tokenizers', () => {
     const locked = await onView(new RequestScopedPipeline(pipe), (view) => view.tokenizer)
     const again = withAttributes({ tokenizer: locked })
     expect(await onView(new RequestScopedPipeline(again), (view) => view.tokenizer)).toBe(locked)
-  })
-})
-
-describe('VAE and image processor', () => {
-  it('take turns too, and a call from inside a call does not wait for itself', async () => {
-    const most = { now: 0, ever: 0 }
-    class Vae {
-      inner: Vae = this
-      async decode(depth = 0): Promise<number> {
-        if (depth > 0) return depth
-        most.ever = Math.max(most.ever, ++most.now)
-        await turn()
-        most.now--
-        return this.inner.decode(1)
-      }
-    }
-    const pipe = withAttributes({ vae: new Vae(), imageProcessor: { postprocess: (): Promise<string> | string => 'picture' } })
-    const scoped = new RequestScopedPipeline(pipe)
-    const look = (async (view: typeof pipe) => [await view.vae.decode(), await view.imageProcessor.postprocess()]) as unknown as (
-      view: Pipeline,
-    ) => unknown
-    const all = await Promise.all(Array.from({ length: 5 }, () => scoped.generate({ look })))
-    expect(all).toEqual(Array.from({ length: 5 }, () => [1, 'picture']))
-    expect(most).toEqual({ now: 0, ever: 1 })
   })
 })
 

@@ -1,7 +1,8 @@
 /**
  * Many requests at once on one resident pipeline: every `generate` runs on a view of its own, with the weights shared and the scheduler
- * and other mutable state separate. Invariant: after any number of calls, failed ones included, the base pipeline holds the same objects
- * as before. A view that cannot be made safely is an error, never a fallback to shared state.
+ * and other mutable state separate. A class that offers `cloneForRequest()` makes its views itself and nothing else of it is looked at; any
+ * other is copied from outside. Invariant: after any number of calls, failed ones included, the base pipeline holds the same objects as
+ * before. A view that cannot be made safely is an error, never a fallback to shared state.
  * Works for any object with `generate(params)`; knows nothing about the model inside. Runs wherever the pipeline runs.
  */
 import { BaseAsyncScheduler } from './base-async-scheduler.ts'
@@ -9,9 +10,10 @@ import { classNameOf } from './clone-mutable.ts'
 import { defaultLockOf, isLocked, type Lock, lockComponent, serialisedMethods } from './locked-component.ts'
 import { isTokenizer, lockTokenizer } from './locked-tokenizer.ts'
 import { runInOffloadContext } from './offload-context.ts'
-import { createRequestView, type ViewSettings } from './request-view.ts'
-import type { ScheduleOptions, SchedulerLike } from '../schedulers/set-schedule.ts'
-import { assertCopyable } from './shallow-view.ts'
+import { explainMissingPrivateMember } from './private-members.ts'
+import { assertNothingTied, createRequestView, type ViewSettings } from './request-view.ts'
+import type { ScheduleOptions, SchedulerLike } from '../schedulers/retrieve-timesteps.ts'
+import { offeredCopy } from './shallow-view.ts'
 
 /** What a pipeline has to offer. Calls of its tokenizers, VAE and image processor return promises on a view: it awaits them. */
 export interface GeneratingPipeline {
@@ -24,9 +26,15 @@ export interface RequestScopedLogger {
   warn(message: string): void
 }
 
+/** All but the logger say how to copy a pipeline from outside: for a class that offers `cloneForRequest()` they have no effect. */
 export interface RequestScopedPipelineOptions {
   /** Attributes copied for every request, class instances too; ones the pipeline lacks are skipped. Default: `defaultMutableAttrs`. */
   mutableAttrs?: Iterable<string>
+  /**
+   * Attributes that requests may share with the base as they are: never copied, replaced or refused. The only way to keep an arrow field or
+   * a bound method, which always runs on the base; name only what uses nothing of a request. Not together with `mutableAttrs`. Default none.
+   */
+  sharedAttrs?: Iterable<string>
   /** Whether to look, at every call, for further attributes that hold mutable state, and copy those. Default true. */
   autoDetectMutables?: boolean
   /** Tensors and typed arrays with more elements stay shared with the base. Elements, 0 or more. Default 1_000_000. */
@@ -49,6 +57,9 @@ export const defaultMutableAttrs: readonly string[] = [
   'latents',
 ]
 
+/** Its meaning is the device, which all requests share. */
+const alwaysShared = 'modelCpuOffloadContext'
+
 export class RequestScopedPipeline<P extends GeneratingPipeline> {
   readonly #base: P
   readonly #settings: ViewSettings
@@ -66,11 +77,15 @@ export class RequestScopedPipeline<P extends GeneratingPipeline> {
     if (tokenizerLock !== undefined && typeof tokenizerLock.runExclusive !== 'function') {
       throw new TypeError(`Expected tokenizerLock to be a mutex with runExclusive, got ${classNameOf(tokenizerLock)}`)
     }
-    assertCopyable(pipeline)
+    const mutableAttrs = [...(options.mutableAttrs ?? defaultMutableAttrs)]
+    const sharedAttrs = new Set([alwaysShared, ...(options.sharedAttrs ?? [])])
+    const both = options.mutableAttrs === undefined ? undefined : mutableAttrs.find((name) => sharedAttrs.has(name))
+    if (both !== undefined) throw new TypeError(`Expected ${both} in mutableAttrs or in sharedAttrs, got it in both`)
     this.#base = pipeline
     this.#tokenizerLock = tokenizerLock ?? defaultLockOf(pipeline)
     this.#settings = {
-      mutableAttrs: [...(options.mutableAttrs ?? defaultMutableAttrs)],
+      mutableAttrs,
+      sharedAttrs,
       autoDetectMutables: options.autoDetectMutables ?? true,
       tensorNumelThreshold,
       component: (component, name) => this.#scopedComponent(component, name),
@@ -80,6 +95,8 @@ export class RequestScopedPipeline<P extends GeneratingPipeline> {
         this.#warned = true
       },
     }
+    if (typeof Reflect.get(pipeline, 'cloneForRequest') === 'function') return
+    assertNothingTied(pipeline, this.#settings)
     if (options.wrapScheduler ?? true) this.#wrapBaseScheduler()
   }
 
@@ -102,9 +119,15 @@ export class RequestScopedPipeline<P extends GeneratingPipeline> {
 
   /** Runs the pipeline's `generate` once, with exactly these parameters, on a view of its own. */
   async generate(...params: Parameters<P['generate']>): Promise<Awaited<ReturnType<P['generate']>>> {
-    const view = createRequestView(this.#base, this.#requestScheduler(params[0]), this.#settings)
-    const call = (): unknown => view.generate(...params)
-    return (await runInOffloadContext(view, call)) as Awaited<ReturnType<P['generate']>>
+    const run = async (view: P): Promise<Awaited<ReturnType<P['generate']>>> =>
+      (await runInOffloadContext(view, (): unknown => view.generate(...params))) as Awaited<ReturnType<P['generate']>>
+    const offered = offeredCopy(this.#base, 'cloneForRequest')
+    if (offered !== undefined) return await run(offered)
+    try {
+      return await run(createRequestView(this.#base, this.#requestScheduler(params[0]), this.#settings))
+    } catch (error) {
+      throw explainMissingPrivateMember(error, classNameOf(this.#base))
+    }
   }
 
   #wrapBaseScheduler(): void {
@@ -119,20 +142,17 @@ export class RequestScopedPipeline<P extends GeneratingPipeline> {
     this.#settings.debug(`scheduler of the base is left as it is: ${reason}`)
   }
 
-  /** A copy of the base's scheduler, configured for the request where the request alone can tell how. */
+  /** A copy of the base's scheduler with the request's schedule; without one where only the pipeline can know the shift. */
   #requestScheduler(params: unknown): BaseAsyncScheduler | undefined {
     const base = (Reflect.get(this.#base, 'scheduler') ?? undefined) as SchedulerLike | undefined
     if (base === undefined) return undefined
     const wrapper = base instanceof BaseAsyncScheduler ? base : new BaseAsyncScheduler(base)
     const { numInferenceSteps, device, mu, sigmas, timesteps } = (params ?? {}) as ScheduleOptions & { numInferenceSteps?: number }
-    let copy: BaseAsyncScheduler
-    try {
-      copy = wrapper.cloneForRequest(numInferenceSteps, { device, mu, sigmas, timesteps })
-    } catch (error) {
-      // A shift the pipeline works out from the image size, or values it will refuse: it configures the copy and says what is wrong.
-      this.#settings.debug(`scheduler comes without a schedule: ${(error as Error).message}`)
-      copy = BaseAsyncScheduler.prototype.cloneForRequest.call(wrapper)
-    }
+    const { config } = wrapper.scheduler as { config?: { useDynamicShifting?: unknown } | undefined }
+    const copy: unknown =
+      config?.useDynamicShifting === true && mu === undefined
+        ? wrapper.cloneForRequest()
+        : wrapper.cloneForRequest(numInferenceSteps, { device, mu, sigmas, timesteps })
     if (!(copy instanceof BaseAsyncScheduler) || copy.scheduler === wrapper.scheduler) {
       throw new Error(
         `Expected ${classNameOf(wrapper)}.cloneForRequest() to copy the scheduler, got the same ${classNameOf(wrapper.scheduler)}`,

@@ -23,7 +23,7 @@ class Showing {
 }
 
 describe('a pipeline whose state a copy cannot reach is refused', () => {
-  it('where only its methods are private', () => {
+  it('where only its methods are private', async () => {
     class Hidden {
       generate(): number {
         return this.#secret()
@@ -32,10 +32,10 @@ describe('a pipeline whose state a copy cannot reach is refused', () => {
         return 1
       }
     }
-    expect(() => new RequestScopedPipeline(new Hidden())).toThrow(/Hidden.*#private/)
+    await expect(new RequestScopedPipeline(new Hidden()).generate()).rejects.toThrow(/Hidden .*#private.*cloneForRequest/)
   })
 
-  it('where generate is an arrow or a bound function, tied to the base', () => {
+  it('where generate or a helper of it is an arrow or a bound function, tied to the base', async () => {
     class Arrow {
       scheduler = new StepCounter()
       generate = async (): Promise<unknown> => this.scheduler
@@ -43,6 +43,41 @@ describe('a pipeline whose state a copy cannot reach is refused', () => {
     expect(() => new RequestScopedPipeline(new Arrow())).toThrow(/Arrow\.generate/)
     const bound = { scheduler: new StepCounter(), generate: Showing.prototype.generate.bind(new Showing()) }
     expect(() => new RequestScopedPipeline(bound)).toThrow(/generate/)
+    class ArrowHelper extends Showing {
+      helper = (): unknown => this.scheduler
+    }
+    expect(() => new RequestScopedPipeline(new ArrowHelper())).toThrow(/ArrowHelper\.helper: .*cloneForRequest\(\).*sharedAttrs/)
+    class BoundHelper extends Showing {
+      constructor() {
+        super()
+        this['helper'] = this.generate.bind(this)
+      }
+    }
+    expect(() => new RequestScopedPipeline(new BoundHelper())).toThrow(/BoundHelper\.helper/)
+    const late = new Showing()
+    const scoped = new RequestScopedPipeline(late)
+    late['helper'] = (): unknown => late.scheduler
+    await expect(scoped.generate()).rejects.toThrow(/Showing\.helper/)
+  })
+
+  it('where an object that stays shared holds the pipeline, its scheduler or a component that takes turns', async () => {
+    class Holder {
+      readonly held: unknown
+      constructor(held: unknown) {
+        this.held = held
+      }
+    }
+    const holding = (hold: (pipeline: Showing) => unknown): Promise<unknown> => {
+      const pipeline = Object.assign(new Showing(), { vae: { decode: () => 1 } })
+      const scoped = new RequestScopedPipeline(Object.assign(pipeline, { helper: new Holder(hold(pipeline)) }))
+      return scoped.generate()
+    }
+    await expect(holding((pipeline) => pipeline)).rejects.toThrow(/Showing\.helper .*the base's own at helper\.held:/)
+    await expect(holding(({ scheduler }) => new Map([['parts', [new Holder(scheduler)]]]))).rejects.toThrow(
+      /helper\.held\.get\(parts\)\.0\.held/,
+    )
+    await expect(holding(({ vae }) => new Set([{ vae }]))).rejects.toThrow(/helper\.held\.values\(\)\.vae/)
+    await expect(holding(() => new Holder([1, 2]))).resolves.toBeInstanceOf(Showing)
   })
 
   it('where its scheduler lives in a closure, which is as it was afterwards', async () => {
@@ -56,7 +91,7 @@ describe('a pipeline whose state a copy cannot reach is refused', () => {
       },
       generate: (): number => 1,
     }
-    const scoped = new RequestScopedPipeline(pipeline)
+    const scoped = new RequestScopedPipeline(pipeline, { sharedAttrs: ['generate'] })
     const before = kept
     await expect(scoped.generate()).rejects.toThrow('every view shares')
     expect(kept).toBe(before)
@@ -74,7 +109,7 @@ describe('a pipeline whose state a copy cannot reach is refused', () => {
       generate: (): number => 1,
     }
     const before = kept
-    await expect(new RequestScopedPipeline(pipeline).generate()).rejects.toThrow('notes')
+    await expect(new RequestScopedPipeline(pipeline, { sharedAttrs: ['generate'] }).generate()).rejects.toThrow('notes')
     expect(kept).toBe(before)
   })
 
@@ -94,6 +129,94 @@ describe('a pipeline whose state a copy cannot reach is refused', () => {
     }
     await expect(new RequestScopedPipeline(new Same()).generate()).rejects.toThrow(/Same\.cloneForRequest\(\).*the same object/)
   })
+})
+
+it('a class that offers cloneForRequest is asked, and nothing else of it is looked at', async () => {
+  class Offering extends Showing {
+    offered: Offering[] = []
+    helper = (): unknown => this.scheduler
+    tokenizer = { vocabSize: 1, encode: (): number => 1 }
+    get explosive(): never {
+      throw new Error('nobody may read this')
+    }
+    cloneForRequest(): Offering {
+      const view = new Offering()
+      this.offered.push(view)
+      return view
+    }
+  }
+  const base = new Offering()
+  const { scheduler } = base
+  const scoped = new RequestScopedPipeline(base, { mutableAttrs: ['explosive'] })
+  const views = [await scoped.generate(), await scoped.generate()]
+  expect(views).toEqual(base.offered)
+  expect(views[0]).not.toBe(views[1])
+  expect(views.map((view) => [view.scheduler === base.scheduler, view.scheduler instanceof StepCounter])).toEqual([
+    [false, true],
+    [false, true],
+  ])
+  expect((views[0] as Offering).tokenizer.encode()).toBe(1)
+  expect(base.scheduler).toBe(scheduler)
+})
+
+it('what sharedAttrs names stays the base’s own, whatever it is', async () => {
+  const helper = (): number => 1
+  const pipeline = Object.assign(new Showing(), { helper, history: [1], notes: [1] })
+  class Holder {
+    pipeline = pipeline
+  }
+  const holder = new Holder()
+  Object.assign(pipeline, { holder })
+  const view = await new RequestScopedPipeline(pipeline, { sharedAttrs: ['helper', 'history', 'holder'] }).generate()
+  expect([view.helper === helper, view.history === pipeline.history, view['holder'] === holder]).toEqual([true, true, true])
+  expect(view.notes).not.toBe(pipeline.notes)
+})
+
+it('components held in an instance of a class are each request’s own: five steps and nine steps at once', async () => {
+  class Components {
+    readonly scheduler: StepCounter
+    readonly more: Map<string, StepCounter>
+    constructor(scheduler: StepCounter) {
+      this.scheduler = scheduler
+      this.more = new Map([['scheduler', scheduler]])
+    }
+    get main(): StepCounter {
+      return this.scheduler
+    }
+  }
+  class Stepping {
+    scheduler = new StepCounter()
+    components = new Components(this.scheduler)
+    async generate({ steps }: { steps: number }): Promise<number[]> {
+      const { scheduler, main, more } = this.components
+      scheduler.setTimesteps(steps)
+      await new Promise(setImmediate)
+      return [scheduler.timesteps.length, main.timesteps.length, more.get('scheduler')?.timesteps.length ?? 0]
+    }
+  }
+  const base = new Stepping()
+  const { components } = base
+  const scoped = new RequestScopedPipeline(base, { wrapScheduler: false })
+  expect(await Promise.all([scoped.generate({ steps: 5 }), scoped.generate({ steps: 9 })])).toEqual([
+    [5, 5, 5],
+    [9, 9, 9],
+  ])
+  expect(base.components).toBe(components)
+  expect(components.scheduler.timesteps).toEqual([])
+})
+
+it('an attribute that the class’s own clone() has separated is left as the clone has it', async () => {
+  class Cloning extends Showing {
+    latents = [1]
+    clone(): Cloning {
+      return Object.assign(new Cloning(), { latents: [7], history: this['history'] })
+    }
+  }
+  const base = Object.assign(new Cloning(), { history: [1] })
+  const view = await new RequestScopedPipeline(base).generate()
+  expect(view.latents).toEqual([7])
+  expect(view.history).not.toBe(base.history)
+  expect(view.scheduler).toBeInstanceOf(BaseAsyncScheduler)
 })
 
 describe('a view has its own version wherever the base shows one', () => {
@@ -158,7 +281,7 @@ describe('a view has its own version wherever the base shows one', () => {
         return [await this.tokenizer.encode('four'), this.scheduler]
       },
     })
-    const [length, scheduler] = await new RequestScopedPipeline(pipeline).generate()
+    const [length, scheduler] = await new RequestScopedPipeline(pipeline, { sharedAttrs: ['generate'] }).generate()
     expect(length).toBe(4)
     expect(scheduler).toBeInstanceOf(BaseAsyncScheduler)
     expect(pipeline.scheduler).toBeInstanceOf(StepCounter)
@@ -171,32 +294,4 @@ describe('a view has its own version wherever the base shows one', () => {
     expect(Buffer.isBuffer(view.bytes)).toBe(true)
     expect(pipeline.bytes[0]).toBe(1)
   })
-})
-
-it('work that a locked call leaves running takes its turn like any other', async () => {
-  let running = 0
-  let most = 0
-  const tokenizer = {
-    vocabSize: 1,
-    async encode(leaveRunning?: () => unknown): Promise<void> {
-      most = Math.max(most, ++running)
-      leaveRunning?.()
-      await new Promise(setImmediate)
-      running--
-    },
-  }
-  const pipeline = {
-    tokenizer,
-    async generate(this: { tokenizer: typeof tokenizer }): Promise<void> {
-      let left: Promise<unknown> = Promise.resolve()
-      const later = async (): Promise<void> => {
-        await new Promise((resolve) => setTimeout(resolve, 5))
-        await Promise.all([this.tokenizer.encode(), this.tokenizer.encode(), this.tokenizer.encode()])
-      }
-      await this.tokenizer.encode(() => (left = later()))
-      await left
-    },
-  }
-  await new RequestScopedPipeline(pipeline).generate()
-  expect(most).toBe(1)
 })

@@ -1,17 +1,20 @@
 /**
- * The light view of a pipeline that one request runs on. Weights stay shared; the scheduler and the mutable attributes are the view's own;
- * tokenizers, VAE and image processor take turns. Invariant: making and using a view never changes the base; where a piece of state cannot
- * be separated, the view is refused. Everything happens in one synchronous go, so a view never sees half of another request's change.
+ * The light view of a pipeline that one request runs on, made from outside. Weights stay shared; the scheduler and the mutable attributes
+ * are the view's own; tokenizers, VAE and image processor take turns. Invariant: making and using a view never changes the base, and where
+ * a piece of state cannot be separated the view is refused. Everything happens in one synchronous go, so a view never sees half of
+ * another request's change.
  */
 import { type BaseAsyncScheduler, innerScheduler } from './base-async-scheduler.ts'
-import { classNameOf, cloneMutable, type CloneOptions, isPlainObject, kindOf } from './clone-mutable.ts'
-import { hasPrivateMembers } from './private-members.ts'
-import type { SchedulerLike } from '../schedulers/set-schedule.ts'
+import { classNameOf, cloneMutable, type CloneOptions, isPlainObject, kindOf, ownFunctionOf } from './clone-mutable.ts'
+import { pathTo } from './path-to.ts'
+import type { SchedulerLike } from '../schedulers/retrieve-timesteps.ts'
 import { shallowView } from './shallow-view.ts'
 
 export interface ViewSettings {
   /** Attributes copied for every request whatever they are. */
   mutableAttrs: readonly string[]
+  /** Attributes that every view shares with the base, functions included. */
+  sharedAttrs: ReadonlySet<string>
   /** Whether every other attribute that holds mutable state is copied too. */
   autoDetectMutables: boolean
   /** Tensors and typed arrays with more elements stay shared. Elements. */
@@ -45,29 +48,73 @@ export function createRequestView<T extends object>(base: T, scheduler: BaseAsyn
     replaced.set(innerScheduler(baseScheduler), scheduler)
   }
   for (const { key, name } of attributes) {
+    if (settings.sharedAttrs.has(name)) continue
     const value = tryRead(base, key, name, settings)
     if (name === 'components') for (const [entry, component] of entriesOf(value)) if (isObject(component)) replace(component, entry)
     if (isObject(value) && (kindOf(value) === 'instance' || isPlainObject(value))) replace(value, name)
   }
 
+  const unshareable = new Set(replaced.keys())
+
   // 2) Mutable state of its own, and the view's components in every field.
   const cloning: CloneOptions = { tensorNumelThreshold: settings.tensorNumelThreshold, seen: replaced, instance: replace }
   for (const { key, name, descriptor } of attributes) {
-    if (name === 'components' || (name === 'scheduler' && scheduler !== undefined)) continue
+    if (name === 'components' || (name === 'scheduler' && scheduler !== undefined) || settings.sharedAttrs.has(name)) continue
     const listed = settings.mutableAttrs.includes(name)
     if (!('value' in descriptor)) {
       scopeAccessor(base, view, { key, name, descriptor }, listed || settings.autoDetectMutables, cloning, settings)
       continue
     }
+    // The class's own clone() may have separated this attribute already.
+    if (Reflect.get(view, key) !== descriptor.value) continue
     const own = ownVersion(descriptor.value, listed, settings.autoDetectMutables, cloning)
     if (own !== descriptor.value) Object.defineProperty(view, key, { ...descriptor, value: own, writable: true, configurable: true })
   }
   if (settings.mutableAttrs.includes('components')) settings.debug('components is never copied as state: the view shows its own entries')
 
   // 3) The two attributes with a meaning of their own.
-  scopeComponents(base, view, replace)
+  scopeComponents(base, view, cloning)
   if (scheduler !== undefined) setScheduler(base, view, scheduler)
+
+  // 4) What no copy can separate.
+  assertNothingTied(base, settings)
+  assertNothingHeld(view, attributes, unshareable, new Set(replaced.values()), settings)
   return view
+}
+
+/** Refuses a pipeline with own functions, which would run on the base when a view calls them. */
+export function assertNothingTied(base: object, { sharedAttrs, component }: ViewSettings): void {
+  const isExempt = (key: PropertyKey, member: object): boolean => {
+    const name = String(key)
+    return sharedAttrs.has(name) || component(member, name) !== member
+  }
+  const tied = ownFunctionOf(base, isExempt)
+  if (tied === undefined) return
+  const name = classNameOf(base)
+  throw new TypeError(
+    `Expected ${name} to be without functions as own properties, which stay tied to the base, got ${name}.${String(tied)}: ` +
+      `make it a method, offer cloneForRequest(), or name it in sharedAttrs where it uses nothing of a request`,
+  )
+}
+
+/** Refuses a view with an object that leads back to the base, or round a component of the view to the base's. */
+function assertNothingHeld(
+  view: object,
+  attributes: readonly Attribute[],
+  unshareable: ReadonlySet<unknown>,
+  replacements: ReadonlySet<unknown>,
+  settings: ViewSettings,
+): void {
+  for (const { key, name } of attributes) {
+    const value = settings.sharedAttrs.has(name) ? undefined : tryRead(view, key, name, settings)
+    if (!isObject(value) || typeof value === 'function' || (replacements.has(value) && kindOf(value) === 'instance')) continue
+    const path = pathTo(value, unshareable, replacements)
+    if (path === undefined) continue
+    throw new TypeError(
+      `Expected ${classNameOf(view)}.${name} to hold nothing that each request has for itself, got the base's own at ${name}${path}: ` +
+        `offer cloneForRequest(), or name ${name} in sharedAttrs where it uses nothing of a request`,
+    )
+  }
 }
 
 function ownVersion(value: unknown, listed: boolean, detect: boolean, cloning: CloneOptions): unknown {
@@ -84,12 +131,11 @@ function ownVersion(value: unknown, listed: boolean, detect: boolean, cloning: C
 /** A listed class instance: the caller has declared it mutable, so it is copied or refused, never shared. */
 function shallowInstance(value: object): object {
   const { clone } = value as { clone?: unknown }
-  if (typeof clone === 'function') {
-    const copy: unknown = clone.call(value)
-    if (isObject(copy) && copy !== value) return copy
-  } else if (!hasPrivateMembers(value)) {
-    return Object.create(Object.getPrototypeOf(value), Object.getOwnPropertyDescriptors(value)) as object
-  }
+  const copy: unknown =
+    typeof clone === 'function'
+      ? clone.call(value)
+      : Object.create(Object.getPrototypeOf(value) as object, Object.getOwnPropertyDescriptors(value))
+  if (isObject(copy) && copy !== value && (typeof clone === 'function' || ownFunctionOf(value) === undefined)) return copy
   throw new TypeError(`Expected mutable attribute of class ${classNameOf(value)} to offer clone(), got none that returns another object`)
 }
 
@@ -125,15 +171,17 @@ function scopeAccessor(
   }
 }
 
-function scopeComponents(base: object, view: object, replace: (value: object, name: string) => unknown): void {
+/** Shows the view's components in a copy of whatever holds the base's: a plain object, a map, or an instance of a class. */
+function scopeComponents(base: object, view: object, cloning: CloneOptions): void {
   const attribute = attributesOf(base).find(({ key }) => key === 'components')
   if (attribute === undefined) return
   const scoped = (components: unknown): unknown => {
-    const own = entriesOf(components).map(([name, value]): [string, unknown] => [name, isObject(value) ? replace(value, name) : value])
-    if (components instanceof Map) return new Map(own)
-    return isPlainObject(components)
-      ? Object.assign(Object.create(Object.getPrototypeOf(components)) as object, Object.fromEntries(own))
-      : components
+    if (!isObject(components)) return components
+    if (kindOf(components) !== 'instance') return cloneMutable(components, { ...cloning, seen: new Map(cloning.seen) })
+    const descriptors = Object.getOwnPropertyDescriptors(components)
+    for (const descriptor of Object.values(descriptors))
+      if ('value' in descriptor) descriptor.value = ownVersion(descriptor.value, false, true, cloning)
+    return Object.create(Object.getPrototypeOf(components) as object, descriptors)
   }
   const { descriptor } = attribute
   if ('value' in descriptor) {
@@ -154,7 +202,8 @@ function setScheduler(base: object, view: object, scheduler: BaseAsyncScheduler)
       Reflect.set(base, 'scheduler', before)
       throw new Error(`Expected ${classNameOf(base)}.scheduler to belong to its object, got an accessor whose state every view shares`)
     }
-  } else if (accessor?.get !== undefined && hasPrivateMembers(base)) {
+  } else if (accessor?.get !== undefined) {
+    // A copy that the class made may have a scheduler of its own.
     if (Reflect.get(view, 'scheduler') !== before) return
     throw new Error(`Expected ${classNameOf(base)} to give its copies a scheduler of their own, got a read-only one that is shared`)
   } else {
@@ -192,7 +241,7 @@ function tryRead(object: object, key: PropertyKey, name: string, settings: ViewS
 
 function entriesOf(components: unknown): [string, unknown][] {
   if (components instanceof Map) return [...components].map(([name, value]) => [String(name), value])
-  return isPlainObject(components) ? Object.entries(components) : []
+  return isObject(components) && typeof components !== 'function' ? Object.entries(components) : []
 }
 
 function isObject(value: unknown): value is object {

@@ -1,43 +1,29 @@
 /**
- * A shallow copy of a pipeline: same class, same components, fields of its own. Made from outside by copying the fields, or by the class
- * itself through `cloneForRequest()` or `clone()`; a class with `#private` members has to offer one of them.
- * Knows nothing about which fields hold a request's state.
+ * A shallow copy of a pipeline: same class, same components, fields of its own. The class makes it itself where it offers `clone()`;
+ * otherwise the fields are copied from outside. Knows nothing about which fields hold a request's state.
  */
 import { types } from 'node:util'
-import { classNameOf, deepCopy, isPlainObject, isTiedToItsOwner, kindOf } from './clone-mutable.ts'
-import { hasPrivateMembers } from './private-members.ts'
+import { classNameOf, deepCopy, isPlainObject, kindOf } from './clone-mutable.ts'
 
-interface OffersCopies {
-  cloneForRequest?: unknown
-  clone?: unknown
-}
+/** What a pipeline may offer in place of being copied from outside. */
+type CopyMethod = 'cloneForRequest' | 'clone'
 
-/** Throws for a pipeline of which no safe view can ever be made. */
-export function assertCopyable(pipeline: object): void {
-  const name = classNameOf(pipeline)
-  const { cloneForRequest, clone } = pipeline as OffersCopies
-  if (typeof cloneForRequest === 'function') return
-  if (hasPrivateMembers(pipeline) && typeof clone !== 'function') {
-    throw new TypeError(`Expected ${name} to offer cloneForRequest() or clone(), got a class with #private members and neither`)
-  }
-  if (isTiedToItsOwner(Object.getOwnPropertyDescriptor(pipeline, 'generate')?.value)) {
-    throw new TypeError(`Expected ${name}.generate to be a method, got a function tied to one object, which a view would still change`)
-  }
+/** What `pipeline` returns from its own copy method, refused unless it is another pipeline; undefined where it has no such method. */
+export function offeredCopy<T extends object>(pipeline: T, method: CopyMethod): T | undefined {
+  const offered: unknown = Reflect.get(pipeline, method)
+  if (typeof offered !== 'function') return undefined
+  const copy: unknown = offered.call(pipeline)
+  if (typeof copy === 'object' && copy !== null && copy !== pipeline && typeof Reflect.get(copy, 'generate') === 'function')
+    return copy as T
+  const got = copy === pipeline ? 'the same object' : classNameOf(copy)
+  throw new TypeError(`Expected ${classNameOf(pipeline)}.${method}() to return another pipeline, got ${got}`)
 }
 
 /** `warn` is called when only a deep copy was possible. */
 export function shallowView<T extends object>(pipeline: T, warn: (message: string) => void): T {
+  const offered = offeredCopy(pipeline, 'clone')
+  if (offered !== undefined) return offered
   const name = classNameOf(pipeline)
-  const { cloneForRequest, clone } = pipeline as OffersCopies
-  const offered = typeof cloneForRequest === 'function' ? cloneForRequest : hasPrivateMembers(pipeline) ? clone : undefined
-  if (typeof offered === 'function') {
-    const view: unknown = offered.call(pipeline)
-    if (typeof view !== 'object' || view === null || view === pipeline || typeof (view as { generate?: unknown }).generate !== 'function') {
-      const got = view === pipeline ? 'the same object' : classNameOf(view)
-      throw new TypeError(`Expected ${name}.${offered.name}() to return another pipeline, got ${got}`)
-    }
-    return view as T
-  }
   try {
     return copyFields(pipeline)
   } catch (shallowError) {
@@ -56,7 +42,7 @@ export function shallowView<T extends object>(pipeline: T, warn: (message: strin
 
 function copyFields<T extends object>(pipeline: T): T {
   if (types.isProxy(pipeline)) throw new TypeError('it is a Proxy')
-  // An Array, Map, Date …: its contents are no fields.
+  // The contents of an Array, a Map or a Date are not fields.
   if (kindOf(pipeline) === 'container' && !isPlainObject(pipeline)) throw new TypeError('it extends a built-in class')
   const descriptors = Object.getOwnPropertyDescriptors(pipeline) as Record<PropertyKey, PropertyDescriptor>
   for (const key of Reflect.ownKeys(descriptors)) {

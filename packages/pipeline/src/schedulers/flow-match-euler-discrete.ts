@@ -22,6 +22,7 @@ type Rounding = (x: number) => number
 
 export class FlowMatchEulerDiscreteScheduler implements Scheduler {
   readonly config: FlowMatchEulerDiscreteConfig
+  readonly accepts = ['sigmas', 'timesteps'] as const
   readonly order = 1
   /** Shift that setTimesteps applies without dynamic shifting; starts as config.shift. */
   shift: number

@@ -1,20 +1,59 @@
 /**
- * Configures a scheduler for a run and reads the schedule back. Changes the scheduler it is given. Works with any scheduler that has
- * `setTimesteps` and `timesteps`. Knows nothing about pipelines.
+ * Configures a scheduler for a run and reads the schedule back: which of steps, timesteps or sigmas decide, and whether this scheduler
+ * takes them. Works with any scheduler that has `setTimesteps` and `timesteps`. Knows nothing about pipelines.
  */
-import { type ScheduleOptions, type SchedulerLike, setSchedule } from './set-schedule.ts'
+
+/** A schedule of the caller's own, in place of a number of steps. */
+export type CustomSchedule = 'timesteps' | 'sigmas'
+
+/** The part of a scheduler that scheduling needs; diffusers' names. */
+export interface SchedulerLike {
+  /**
+   * What `setTimesteps` takes in place of a number of steps. Nobody can ask a function which options it reads, so a scheduler that does not
+   * say is taken to take neither. Default none.
+   */
+  readonly accepts?: readonly CustomSchedule[]
+  timesteps: ArrayLike<number>
+  setTimesteps(numInferenceSteps: number | undefined, options?: object): unknown
+}
+
+export interface ScheduleOptions {
+  /** Where the schedule will be used; handed to the scheduler. Default none. */
+  device?: string | undefined
+  /** Own timesteps, highest first, in place of a number of steps. Not together with `sigmas`. Default none. */
+  timesteps?: ArrayLike<number> | undefined
+  /** Own noise levels, highest first, in place of a number of steps. Not together with `timesteps`. Default none. */
+  sigmas?: ArrayLike<number> | undefined
+  /** Shift of the schedule for models with dynamic shifting. Default none. */
+  mu?: number | undefined
+  /** Whatever else this scheduler's `setTimesteps` takes. */
+  [option: string]: unknown
+}
 
 /**
- * Configures `scheduler` and returns its timesteps and their number. `timesteps` or `sigmas` (both: an error; a class that does not take
- * them: an error) replace `numInferenceSteps`, and then the number is their length. Other options go to `setTimesteps`.
+ * Configures `scheduler` and returns its timesteps and their number. `timesteps` or `sigmas` (both: an error; a scheduler that does not
+ * accept them: an error) replace `numInferenceSteps`, and then the number is their length. Other options go to `setTimesteps`.
  */
 export function retrieveTimesteps<T extends SchedulerLike>(
   scheduler: T,
   numInferenceSteps?: number,
   options: ScheduleOptions = {},
 ): [timesteps: T['timesteps'], numInferenceSteps: number | undefined] {
-  // A wrapper shows only bound methods; the source is the inner scheduler's.
-  const { scheduler: inner = scheduler } = scheduler as { scheduler?: SchedulerLike }
-  const steps = setSchedule(scheduler, numInferenceSteps, options, inner)
-  return [scheduler.timesteps, steps]
+  const given = Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined && value !== null))
+  const custom = (['timesteps', 'sigmas'] as const).filter((name) => name in given)
+  if (custom.length === 2) throw new TypeError('Expected timesteps or sigmas, got both')
+  const [name] = custom
+  if (name === undefined) {
+    scheduler.setTimesteps(numInferenceSteps, given)
+    return [scheduler.timesteps, numInferenceSteps]
+  }
+  if (scheduler.accepts?.includes(name) !== true) {
+    // A wrapper is named by the scheduler that it stands for.
+    const { scheduler: inner = scheduler } = scheduler as { scheduler?: SchedulerLike }
+    throw new TypeError(
+      `Expected a scheduler that takes custom ${name}, got ${inner.constructor.name}, whose \`accepts\` is ${JSON.stringify(scheduler.accepts)}`,
+    )
+  }
+  scheduler.setTimesteps(undefined, given)
+  return [scheduler.timesteps, scheduler.timesteps.length]
 }

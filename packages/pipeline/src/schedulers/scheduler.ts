@@ -6,6 +6,7 @@
  */
 import type { Generator } from '../tensor/random-normal.ts'
 import type { Tensor } from '../tensor/tensor.ts'
+import type { CustomSchedule } from './retrieve-timesteps.ts'
 
 /** Validated configuration in camelCase. Which fields exist beside this one depends on the scheduler class. */
 export interface SchedulerConfig {
@@ -43,6 +44,8 @@ export interface StepOutput {
 export interface Scheduler {
   /** Read-only configuration; shared between clones. */
   readonly config: SchedulerConfig
+  /** Which schedules of the caller's own setTimesteps takes in place of a number of steps. Default none. */
+  readonly accepts?: readonly CustomSchedule[]
   /** Model calls per step; 1 for Euler. */
   readonly order: number
   /** Values given to the model, one per step; (steps,) float32. */

@@ -24,26 +24,26 @@ export function createApiMetrics(): ApiMetrics {
   const registry = new Registry()
   const registers = [registry]
   const requests = new Counter({
-    name: 'http_requests_total',
+    name: 'easel_http_requests_total',
     help: 'Requests answered.',
     labelNames: ['method', 'route', 'status'],
     registers,
   })
   const durations = new Histogram({
-    name: 'http_request_duration_seconds',
+    name: 'easel_http_request_duration_seconds',
     help: 'Time to the head of the answer.',
     labelNames: ['method', 'route'],
     buckets: requestBuckets,
     registers,
   })
   const ends = new Counter({
-    name: 'jobs_total',
+    name: 'easel_jobs_total',
     help: 'Jobs whose end this process claimed; code is empty unless failed.',
     labelNames: ['status', 'code'],
     registers,
   })
   const attempts = new Counter({
-    name: 'webhook_attempts_total',
+    name: 'easel_webhook_attempts_total',
     help: 'Attempts to deliver webhook messages.',
     labelNames: ['result'],
     registers,

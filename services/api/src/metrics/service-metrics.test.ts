@@ -34,10 +34,10 @@ async function scrape(of = api): Promise<Map<string, number>> {
 async function state(model = 'tiny-scenes'): Promise<Record<'waiting' | 'active' | 'age' | 'work' | 'workers', number | undefined>> {
   const metrics = await scrape()
   return {
-    waiting: metrics.get(`queue_depth{state="waiting",model="${model}"}`),
-    active: metrics.get(`queue_depth{state="active",model="${model}"}`),
-    age: metrics.get(`oldest_job_age_seconds{model="${model}"}`),
-    work: metrics.get(`gpu_seconds_queued{model="${model}"}`),
+    waiting: metrics.get(`easel_queue_depth{state="waiting",model="${model}"}`),
+    active: metrics.get(`easel_queue_depth{state="active",model="${model}"}`),
+    age: metrics.get(`easel_oldest_job_age_seconds{model="${model}"}`),
+    work: metrics.get(`easel_gpu_seconds_queued{model="${model}"}`),
     workers: metrics.get(`workers{model="${model}"}`),
   }
 }
@@ -113,10 +113,10 @@ test('a worker that can take no jobs is not counted, in the list of models neith
 
 test('a replica that stops hands the gauges over at once', async () => {
   const first = await startTestApi({ env: { QUEUE_PREFIX: api.deps.config.queuePrefix }, redis, model: null })
-  expect((await scrape(first)).has('webhook_queue_depth')).toBe(true)
-  expect((await scrape()).has('webhook_queue_depth')).toBe(false)
+  expect((await scrape(first)).has('easel_webhook_queue_depth')).toBe(true)
+  expect((await scrape()).has('easel_webhook_queue_depth')).toBe(false)
   await first.close()
-  expect((await scrape()).has('webhook_queue_depth')).toBe(true)
+  expect((await scrape()).has('easel_webhook_queue_depth')).toBe(true)
 
   // Who never had them takes them from nobody.
   const second = await startTestApi({ env: { QUEUE_PREFIX: api.deps.config.queuePrefix }, redis, model: null })

@@ -46,13 +46,13 @@ async function renderState({ models, webhooksWaiting }: ServiceState): Promise<s
   const registers = [registry]
   const ofModel = (name: string, help: string): Gauge<'model'> => new Gauge({ name, help, labelNames: ['model'], registers })
   const depth = new Gauge({
-    name: 'queue_depth',
+    name: 'easel_queue_depth',
     help: 'Jobs by state: waiting (no worker runs them) or active.',
     labelNames: ['state', 'model'],
     registers,
   })
-  const age = ofModel('oldest_job_age_seconds', 'Age of the job that waits longest; 0 when none waits.')
-  const work = ofModel('gpu_seconds_queued', 'Work of the waiting jobs, in seconds of one worker.')
+  const age = ofModel('easel_oldest_job_age_seconds', 'Age of the job that waits longest; 0 when none waits.')
+  const work = ofModel('easel_gpu_seconds_queued', 'Work of the waiting jobs, in seconds of one worker.')
   const workers = ofModel('workers', 'Workers with a fresh heartbeat that can take jobs.')
   for (const [model, state] of models) {
     depth.set({ state: 'waiting', model }, state.waiting)
@@ -61,7 +61,7 @@ async function renderState({ models, webhooksWaiting }: ServiceState): Promise<s
     work.set({ model }, state.gpuSecondsQueued)
     workers.set({ model }, state.workers)
   }
-  const webhooks = new Gauge({ name: 'webhook_queue_depth', help: 'Webhook messages that wait to be sent.', registers })
+  const webhooks = new Gauge({ name: 'easel_webhook_queue_depth', help: 'Webhook messages that wait to be sent.', registers })
   webhooks.set(webhooksWaiting)
   return await registry.metrics()
 }

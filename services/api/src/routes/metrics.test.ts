@@ -14,7 +14,7 @@ afterAll(async () => {
   await api?.redis.stop()
 })
 
-const waiting = 'queue_depth{state="waiting",model="tiny-scenes"}'
+const waiting = 'easel_queue_depth{state="waiting",model="tiny-scenes"}'
 const headers = { Authorization: 'Bearer a-key-of-ours' }
 
 async function scrape(of: TestApi): Promise<Map<string, number>> {
@@ -29,16 +29,16 @@ describe('GET /metrics', () => {
     for (const path of ['/v1/jobs/1', '/v1/jobs/2', '/no/such/path']) await api.get(path, { headers })
     await api.get('/v1/jobs')
     const metrics = await scrape(api)
-    expect(metrics.get('http_requests_total{method="GET",route="/v1/jobs/:id",status="404"}')).toBe(2)
-    expect(metrics.get('http_requests_total{method="GET",route="none",status="404"}')).toBe(1)
+    expect(metrics.get('easel_http_requests_total{method="GET",route="/v1/jobs/:id",status="404"}')).toBe(2)
+    expect(metrics.get('easel_http_requests_total{method="GET",route="none",status="404"}')).toBe(1)
     expect([...metrics.keys()].filter((name) => name.includes('status="401"'))).toHaveLength(1)
-    expect(metrics.get('http_request_duration_seconds_count{method="GET",route="/v1/jobs/:id"}')).toBe(2)
+    expect(metrics.get('easel_http_request_duration_seconds_count{method="GET",route="/v1/jobs/:id"}')).toBe(2)
     expect(metrics.get('nodejs_eventloop_lag_p99_seconds')).toBeGreaterThanOrEqual(0)
   })
 
   test('tells depth, age and work of the queue from one replica alone, until that one is asked no more', async () => {
     const before = await scrape(api)
-    const queueGauges = [waiting, 'oldest_job_age_seconds{model="tiny-scenes"}', 'gpu_seconds_queued{model="tiny-scenes"}']
+    const queueGauges = [waiting, 'easel_oldest_job_age_seconds{model="tiny-scenes"}', 'easel_gpu_seconds_queued{model="tiny-scenes"}']
     expect(queueGauges.map((name) => before.get(name))).toEqual([0, 0, 0])
     // 20 ms a step of a picture of 128 × 128: 10 steps × 2 pictures; and 4 steps of a quarter of the size.
     const first = { prompt: 'a', num_inference_steps: 10, num_images_per_prompt: 2 }
@@ -46,9 +46,9 @@ describe('GET /metrics', () => {
     for (const body of [first, second]) expect((await api.post('/v1/jobs', body, headers)).status).toBe(202)
     const metrics = await scrape(api)
     expect(metrics.get(waiting)).toBe(2)
-    expect(metrics.get('queue_depth{state="active",model="tiny-scenes"}')).toBe(0)
-    expect(metrics.get('gpu_seconds_queued{model="tiny-scenes"}')).toBeCloseTo(0.02 * (20 + 1), 5)
-    expect(metrics.get('oldest_job_age_seconds{model="tiny-scenes"}')).toBeGreaterThan(0)
+    expect(metrics.get('easel_queue_depth{state="active",model="tiny-scenes"}')).toBe(0)
+    expect(metrics.get('easel_gpu_seconds_queued{model="tiny-scenes"}')).toBeCloseTo(0.02 * (20 + 1), 5)
+    expect(metrics.get('easel_oldest_job_age_seconds{model="tiny-scenes"}')).toBeGreaterThan(0)
     expect(metrics.get('workers{model="tiny-scenes"}')).toBe(0)
 
     const other = await scrape(replica)
@@ -62,7 +62,7 @@ describe('GET /metrics', () => {
   test('counts a job canceled while it waited, once', async () => {
     const job = (await (await api.post('/v1/jobs', { prompt: 'c' }, headers)).json()) as { id: string }
     for (const _ of [1, 2]) await api.post(`/v1/jobs/${job.id}/cancel`, {}, headers)
-    expect((await scrape(api)).get('jobs_total{status="canceled",code=""}')).toBe(1)
+    expect((await scrape(api)).get('easel_jobs_total{status="canceled",code=""}')).toBe(1)
   })
 
   test('counts attempts to deliver webhooks by result, and tells how many messages wait', async () => {
@@ -70,8 +70,8 @@ describe('GET /metrics', () => {
     const { id } = (await (await api.post('/v1/jobs', { prompt: 'd', webhook: 'http://127.0.0.1:9' }, headers)).json()) as { id: string }
     await api.post(`/v1/jobs/${id}/cancel`, {}, headers)
     const told = async (name: string): Promise<(number | undefined)[]> => [(await scrape(api)).get(name), (await scrape(replica)).get(name)]
-    await expect.poll(() => told('webhook_attempts_total{result="failed"}'), { timeout: 20_000 }).toContain(1)
-    expect(await told('webhook_attempts_total{result="delivered"}')).toEqual([0, 0])
-    expect(await told('webhook_queue_depth')).toContain(1)
+    await expect.poll(() => told('easel_webhook_attempts_total{result="failed"}'), { timeout: 20_000 }).toContain(1)
+    expect(await told('easel_webhook_attempts_total{result="delivered"}')).toEqual([0, 0])
+    expect(await told('easel_webhook_queue_depth')).toContain(1)
   })
 })
