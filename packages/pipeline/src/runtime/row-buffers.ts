@@ -84,7 +84,8 @@ export class RowBuffers {
   /** Copies the output row in `place` to `target`. */
   unpack(place: number, target: Float32Array): void {
     const row = this.output.subarray(place * target.length, (place + 1) * target.length)
-    target.set(row instanceof Uint16Array ? fromFloat16Bits(row) : row)
+    if (row instanceof Uint16Array) fromFloat16Bits(row, target)
+    else target.set(row)
   }
 
   /** Bytes held. */
@@ -120,7 +121,9 @@ export class RowBuffers {
 }
 
 function write(buffer: Values, row: Float32Array, place: number): void {
-  buffer.set(buffer instanceof Uint16Array ? toFloat16Bits(row) : row, place * row.length)
+  const start = place * row.length
+  if (buffer instanceof Uint16Array) toFloat16Bits(row, buffer.subarray(start, start + row.length))
+  else buffer.set(row, start)
 }
 
 function isSamePrompt(placed: RowInput | undefined, row: RowInput): boolean {

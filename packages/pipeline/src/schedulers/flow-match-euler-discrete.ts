@@ -7,7 +7,7 @@
  *
  * Source: diffusers src/diffusers/schedulers/scheduling_flow_match_euler_discrete.py@58eb52c.
  */
-import { roundToFloat16 } from '../tensor/float16.ts'
+import { addScaledFloat16, roundToFloat16 } from '../tensor/float16.ts'
 import { randnTensor } from '../tensor/random-normal.ts'
 import { equalDims, Tensor } from '../tensor/tensor.ts'
 import { parseFlowMatchConfig, parseFlowMatchConfigJson } from './flow-match-config.ts'
@@ -128,25 +128,9 @@ export class FlowMatchEulerDiscreteScheduler implements Scheduler {
       throw new RangeError(`Expected at most ${this.sigmas.length - 1} steps in this schedule, got step ${index + 1}`)
     const sigma = this.sigmas[index]!
     const sigmaNext = this.sigmas[index + 1]!
-    // torch rounds a scalar to the model output's dtype before it multiplies; the sample side is always float32.
-    const round = modelOutput.dtype === 'float16' ? roundToFloat16 : f32
-    const output = modelOutput.data
-    const values = new Float32Array(sample.numel)
-
-    if (this.config.stochasticSampling) {
-      if (options.generator === undefined) throw new TypeError('Expected options.generator with stochasticSampling, got undefined')
-      const noise = randnTensor(sample.dims, options.generator).data
-      const scale = round(sigma)
-      const keep = f32(1 - sigmaNext)
-      for (let i = 0; i < values.length; i++) {
-        const clean = f32(sample.data[i]! - round(scale * output[i]!))
-        values[i] = round(f32(f32(keep * clean) + f32(sigmaNext * noise[i]!)))
-      }
-    } else {
-      const dt = round(f32(sigmaNext - sigma))
-      for (let i = 0; i < values.length; i++) values[i] = round(f32(sample.data[i]! + round(dt * output[i]!)))
-    }
-
+    const values = this.config.stochasticSampling
+      ? stepWithNoise(modelOutput, sample, sigma, sigmaNext, options)
+      : stepStraight(modelOutput, sample, f32(sigmaNext - sigma))
     this.stepIndex = index + 1
     return { prevSample: new Tensor(values, sample.dims, modelOutput.dtype) }
   }
@@ -188,6 +172,29 @@ export class FlowMatchEulerDiscreteScheduler implements Scheduler {
     if (this.config.useBetaSigmas) return betaSigmas
     return undefined
   }
+}
+
+// In both kinds of step torch rounds a scalar to the model output's dtype before it multiplies; the sample side is always float32.
+
+/** A step of `dt` in sigma: sample + dt × output, in the output's dtype. */
+function stepStraight(output: Tensor, sample: Tensor, dt: number): Float32Array {
+  if (output.dtype === 'float16') return addScaledFloat16(sample.data, output.data, roundToFloat16(dt))
+  const values = new Float32Array(sample.numel)
+  for (let i = 0; i < values.length; i++) values[i] = f32(sample.data[i]! + f32(dt * output.data[i]!))
+  return values
+}
+
+/** A step to the predicted picture, and back to the next level with fresh noise. */
+function stepWithNoise(output: Tensor, sample: Tensor, sigma: number, sigmaNext: number, { generator }: StepOptions): Float32Array {
+  if (generator === undefined) throw new TypeError('Expected options.generator with stochasticSampling, got undefined')
+  const round = output.dtype === 'float16' ? roundToFloat16 : f32
+  const noise = randnTensor(sample.dims, generator).data
+  const scale = round(sigma)
+  const keep = f32(1 - sigmaNext)
+  return sample.data.map((value, i) => {
+    const clean = f32(value - round(scale * output.data[i]!))
+    return round(f32(f32(keep * clean) + f32(sigmaNext * noise[i]!)))
+  })
 }
 
 /** Number of steps asked for. The ways to say it must agree. */

@@ -35,6 +35,24 @@ it('latents are divided by the scale, not multiplied by its reciprocal', () => {
   expect([...data]).not.toEqual(byReciprocal)
 })
 
+it('float16 latents are divided in float32 and moved by a shift rounded to float16, with the bits of torch on a CPU', () => {
+  // torch 2.13: x = torch.randn(65536, generator=torch.Generator().manual_seed(3)).half(); (x, x / 1.5305 + 0.0609), 64 values of each.
+  const read = (base64: string): Tensor => {
+    const bytes = Buffer.from(base64, 'base64')
+    const values = Float32Array.from({ length: bytes.length / 2 }, (_, i) =>
+      new DataView(bytes.buffer).getFloat16(bytes.byteOffset + i * 2, true),
+    )
+    return new Tensor(values, [values.length], 'float16')
+  }
+  const latents = read(
+    '6KzCNUK6lCxSOZe0ez5jvp2q5bT0Mx+zTjuKMpg4qTYvNHM7Hribvi88LThXscoqgziDQHo/yLz8O1k330CzsJ63sLSStZQ1vyhVrN028rpXtIgwJTB0Oau7FyxFOY46SbdtQAi2mbAvOafAEz3ys6o7KL2YvqI6s7o9uGs9gz0=',
+  )
+  const expected = read(
+    'jCG8NDS35C7uNwywejzbu/QmcrAlM2itQzk5Mvo2VDVrM1s5aLQTvPU5bjYoqh4u3jYjPiE9wrm1OcY1nD58qAC0LbBUsZ40cy1GJHY1Dbhyr+kwqDANOIa4ki7cN8U4k7MHPu+xOKjAN9a9Hjt8rn85QLoRvNI4yLeQtJE7sTs=',
+  )
+  expect(unscaleLatents(latents, 1.5305, 0.0609)).toEqual(expected)
+})
+
 it('the shift of a dynamic schedule is linear between its two sizes', () => {
   expect(calculateShift(256, 256, 4096, 0.5, 1.15)).toBeCloseTo(0.5, 12)
   expect(calculateShift(4096, 256, 4096, 0.5, 1.15)).toBeCloseTo(1.15, 12)

@@ -1,35 +1,30 @@
 /**
  * The arithmetic between model calls: guidance and the scale of latents, rounded as torch does on a CPU.
  *
- * Invariant: every operator rounds on its own in the tensors' dtype; a plain number takes part as float32. (A fused multiply-add or
- * a multiplication by the reciprocal gives other pictures.) Pure; knows nothing about models.
+ * Invariant: every operator rounds on its own in the tensors' dtype; a plain number is float32, but as the second term of a float16 sum it
+ * is float16. (A fused multiply-add or a multiplication by the reciprocal gives other pictures.) Pure; knows nothing about models.
  */
-import { roundToFloat16 } from '../tensor/float16.ts'
+import { divideAndAddFloat16, mixFloat16, roundToFloat16 } from '../tensor/float16.ts'
 import { Tensor } from '../tensor/tensor.ts'
 
-type Round = (value: number) => number
+const f32 = Math.fround
 
-/** float16 operators compute in float32 first. */
-function roundOf(tensor: Tensor): Round {
-  return tensor.dtype === 'float16' ? (value) => roundToFloat16(Math.fround(value)) : Math.fround
-}
-
-/** uncond + scale × (cond − uncond). A plain loop: every guided request runs it at every step, and a callback for each value is slow. */
+/** uncond + scale × (cond − uncond). Plain loops: every guided request runs them at every step, and a callback for each value is slow. */
 export function guide(uncond: Tensor, cond: Tensor, scale: number): Tensor {
-  const round = roundOf(cond)
-  const factor = Math.fround(scale)
+  const factor = f32(scale)
+  if (cond.dtype === 'float16') return new Tensor(mixFloat16(uncond.data, cond.data, factor), cond.dims, 'float16')
   const data = new Float32Array(cond.numel)
   for (let index = 0; index < data.length; index++) {
     const base = uncond.data[index] as number
-    data[index] = round(base + round(factor * round((cond.data[index] as number) - base)))
+    data[index] = f32(base + f32(factor * f32((cond.data[index] as number) - base)))
   }
-  return new Tensor(data, cond.dims, cond.dtype)
+  return new Tensor(data, cond.dims)
 }
 
 /** noise + (cond − skipped) × scale: away from what the model predicts without some of its layers. */
 export function guideAwayFrom(noise: Tensor, cond: Tensor, skipped: Tensor, scale: number): Tensor {
-  const round = roundOf(cond)
-  const factor = Math.fround(scale)
+  const round = cond.dtype === 'float16' ? (value: number): number => roundToFloat16(f32(value)) : f32
+  const factor = f32(scale)
   const data = noise.data.map((value, index) =>
     round(value + round(round((cond.data[index] as number) - (skipped.data[index] as number)) * factor)),
   )
@@ -38,12 +33,13 @@ export function guideAwayFrom(noise: Tensor, cond: Tensor, skipped: Tensor, scal
 
 /** latents / scale + shift: from the transformer's latents to the VAE's. */
 export function unscaleLatents(latents: Tensor, scale: number, shift: number): Tensor {
-  const round = roundOf(latents)
-  const [divisor, offset] = [Math.fround(scale), Math.fround(shift)]
+  const { data, dims, dtype } = latents
+  const divisor = f32(scale)
+  if (dtype === 'float16') return new Tensor(divideAndAddFloat16(data, divisor, roundToFloat16(shift)), dims, dtype)
+  const offset = f32(shift)
   return new Tensor(
-    latents.data.map((value) => round(round(value / divisor) + offset)),
-    latents.dims,
-    latents.dtype,
+    data.map((value) => f32(f32(value / divisor) + offset)),
+    dims,
   )
 }
 

@@ -1,5 +1,5 @@
-import { expect, test } from 'vitest'
-import { fromFloat16Bits, roundToFloat16, toFloat16Bits } from './float16.ts'
+import { describe, expect, test } from 'vitest'
+import { addScaledFloat16, divideAndAddFloat16, fromFloat16Bits, mixFloat16, roundToFloat16, toFloat16Bits } from './float16.ts'
 
 /** Value of a float16 bit pattern by the definition of the format. */
 function widen(bits: number): number {
@@ -28,6 +28,93 @@ test('a value half way between two neighbours goes to the even one', () => {
   const even = finite.map((bits) => (bits % 2 === 0 ? bits : bits + 1))
   expect(toFloat16Bits(middles)).toEqual(even)
   expect(middles.map((middle) => roundToFloat16(-middle))).toEqual(Float32Array.from(even, (bits) => -widen(bits)))
+})
+
+/** Doubles of every kind, the same at each run: any bits, near float16's range, ties and their neighbours. */
+function* doubles(): Generator<number> {
+  const words = new Uint32Array(2)
+  const double = new Float64Array(words.buffer)
+  let state = 1
+  const next = (): number => (state = Math.imul(state, 1664525) + 1013904223) >>> 0
+  for (let i = 0; i < 300_000; i++) {
+    words[0] = next()
+    words[1] = next()
+    yield double[0]!
+    // An exponent from 2^-27 to 2^17 and few bits set: half of these are ties, or one last bit beside them.
+    words[0] = [0, 0, 1, 0xffffffff][i % 4]!
+    words[1] = ((next() & 0x80000000) | ((1023 - 27 + ((next() >>> 8) % 45)) << 20) | (next() & 0xffe00)) >>> 0
+    yield double[0]!
+  }
+  for (const value of [0, -0, Infinity, -Infinity, Number.NaN, 65504, 65519.99, 65520, 2 ** -25, 2 ** -24, 2 ** -14]) {
+    yield* [value, -value, Math.fround(value * (1 + 2 ** -23))]
+  }
+}
+
+test('rounding gives the bits of Math.f16round for every kind of number', () => {
+  const wrong = [...doubles()].filter((value) => !Object.is(roundToFloat16(value), Math.f16round(value)))
+  expect(wrong).toEqual([])
+})
+
+test('packing rounds float32 values as Math.f16round does, wherever they stand', () => {
+  const values = Float32Array.from(doubles())
+  const expected = values.map(Math.f16round)
+  expect(fromFloat16Bits(toFloat16Bits(values))).toEqual(expected)
+  expect(toFloat16Bits(expected.filter((value) => !Number.isNaN(value)))).toEqual(
+    toFloat16Bits(values.filter((value) => !Number.isNaN(value))),
+  )
+})
+
+test('packing and widening write into what they are given, and nowhere else', () => {
+  const bits = new Uint16Array(9).fill(7)
+  toFloat16Bits(Float32Array.of(1, -2, 0.5, 4, 5), bits.subarray(2, 7))
+  expect(bits).toEqual(Uint16Array.of(7, 7, 0x3c00, 0xc000, 0x3800, 0x4400, 0x4500, 7, 7))
+  const values = new Float32Array(7).fill(7)
+  fromFloat16Bits(bits.subarray(2, 7), values.subarray(1, 6))
+  expect(values).toEqual(Float32Array.of(7, 1, -2, 0.5, 4, 5, 7))
+})
+
+describe('operators on many values round as each alone does', () => {
+  const f16 = (value: number): number => Math.f16round(Math.fround(value))
+  const numbers = fromFloat16Bits(allBits).filter((value) => !Number.isNaN(value))
+  /** Long enough for several pieces and a ragged end: every float16 value, beside another in `other`. */
+  const shuffled = (step: number): Float32Array => numbers.map((_, i) => numbers[(i * step + 17) % numbers.length]!)
+  /** What a step computes with: none is large, many are subnormal or zero. */
+  const small = (seed: number): Float32Array => numbers.map((_, i) => f16(Math.sin(i * seed) * 2 ** -((i * seed) % 26)))
+  const cases: [string, Float32Array, Float32Array][] = [
+    ['values of a usual size', small(3), small(7)],
+    ['all float16 values', numbers, shuffled(12289)],
+    ['one value too large at the end', Float32Array.of(...small(3), 65504), Float32Array.of(...small(7), -65504)],
+    ['a single value', Float32Array.of(0.1), Float32Array.of(-3)],
+    ['no value', new Float32Array(0), new Float32Array(0)],
+  ]
+
+  test.for(cases)('%s', ([, given, other]) => {
+    const base = given.map(f16)
+    for (const factor of [4.5, Math.fround(7.3), 0]) {
+      expect(mixFloat16(base, other, factor)).toEqual(base.map((value, i) => f16(value + f16(factor * f16(other[i]! - value)))))
+    }
+    for (const dt of [f16(-0.0123), -1]) {
+      expect(addScaledFloat16(base, other, dt)).toEqual(base.map((value, i) => f16(value + f16(dt * other[i]!))))
+      // The sample of a step may be float32.
+      const single = base.map((value) => value * 1.0009765)
+      expect(addScaledFloat16(single, other, dt)).toEqual(single.map((value, i) => f16(value + f16(dt * other[i]!))))
+    }
+    const [divisor, offset] = [Math.fround(1.5305), f16(0.0609)]
+    expect(divideAndAddFloat16(base, divisor, offset)).toEqual(base.map((value) => f16(f16(value / divisor) + offset)))
+  })
+
+  test('a result of zero has the sign that the operators give it', () => {
+    const tiny = Float32Array.of(-(2 ** -24), -0, 0, 2 ** -24)
+    const products = addScaledFloat16(new Float32Array(4).fill(-0), tiny, f16(0.25))
+    expect([...products].map((value) => Object.is(value, -0))).toEqual([true, true, false, false])
+  })
+
+  test('what one call leaves behind does not disturb the next', () => {
+    const huge = new Float32Array(7).fill(65504)
+    mixFloat16(huge, huge, 2)
+    expect(mixFloat16(Float32Array.of(1), Float32Array.of(2), 2)).toEqual(Float32Array.of(3))
+    expect(toFloat16Bits(Float32Array.of(1))).toEqual(Uint16Array.of(0x3c00))
+  })
 })
 
 test('packing reads a view that does not start at the beginning of its buffer', () => {

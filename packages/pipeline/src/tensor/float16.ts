@@ -1,29 +1,102 @@
 /**
  * IEEE 754 half precision: rounding to it (to nearest, ties to even) and packing in 16 bits.
  *
- * Invariant: needs no `Float16Array` global, which the engine process deletes for ONNX Runtime's sake.
+ * Invariant: needs no `Float16Array` global, which the engine process deletes for ONNX Runtime's sake. Every value is the one that
+ * `Math.f16round` gives, at a small part of its cost: the thread that feeds the device does all of this between two runs.
  * Knows nothing about tensors. Runs in any process that uses the library.
  */
+import { forChunks } from './float16-kernels.ts'
+
+/** Smallest number that float16 holds with all of its 11 bits. */
+const smallestNormal = 2 ** -14
+/** From here up the nearest float16 is Infinity. */
+const overflow = 65520
+/** Takes a double apart into its first 11 bits and the rest (Veltkamp 1968). */
+const splitter = 2 ** 42 + 1
+/** A double this large has room for multiples of 2^-24, the smallest step of float16, and for nothing below. */
+const subnormalShift = 1.5 * 2 ** 28
 
 /** The float16 value nearest to `x`; beyond 65504 (65520 and up) Infinity. */
 export function roundToFloat16(x: number): number {
-  return Math.f16round(x)
+  const size = Math.abs(x)
+  if (size >= smallestNormal && size < overflow) {
+    const shifted = x * splitter
+    return shifted - (shifted - x)
+  }
+  if (size < smallestNormal) {
+    const rounded = x + subnormalShift - subnormalShift
+    // The sum has lost the sign of a zero, which a product that underflows keeps.
+    return rounded === 0 ? x * Number.MIN_VALUE : rounded
+  }
+  return x * Infinity
 }
 
-/** Packs values to float16 bit patterns, rounding those that float16 cannot represent. */
-export function toFloat16Bits(values: Float32Array): Uint16Array {
-  const bits = new Uint16Array(values.length)
-  const view = new DataView(bits.buffer)
-  for (let i = 0; i < values.length; i++) view.setFloat16(i * 2, values[i]!, LITTLE_ENDIAN)
+/** Packs values to float16 bit patterns, rounding those that float16 cannot represent. Into `bits`, where given, of the same length. */
+export function toFloat16Bits(values: Float32Array, bits: Uint16Array = new Uint16Array(values.length)): Uint16Array {
+  forChunks(values.length, (start, end, { floats, halves, kernels }) => {
+    floats[0].set(values.subarray(start, end))
+    if (kernels.pack(end - start, 0, 0)) packRounded(values, bits, start, end)
+    else bits.set(halves.subarray(0, end - start), start)
+  })
   return bits
 }
 
-/** Widens float16 bit patterns; exact for every pattern. */
-export function fromFloat16Bits(bits: Uint16Array): Float32Array {
-  const values = new Float32Array(bits.length)
-  const view = new DataView(bits.buffer, bits.byteOffset, bits.byteLength)
-  for (let i = 0; i < bits.length; i++) values[i] = view.getFloat16(i * 2, LITTLE_ENDIAN)
+/** Widens float16 bit patterns; exact for every pattern. Into `values`, where given, of the same length. */
+export function fromFloat16Bits(bits: Uint16Array, values: Float32Array = new Float32Array(bits.length)): Float32Array {
+  forChunks(bits.length, (start, end, { floats, halves, kernels }) => {
+    halves.set(bits.subarray(start, end))
+    kernels.widen(end - start, 0, 0)
+    values.set(floats[0].subarray(0, end - start), start)
+  })
   return values
+}
+
+/** base + factor × (other − base), every operator rounded to float16; all three are float16 values but the factor, which is float32. */
+export function mixFloat16(base: Float32Array, other: Float32Array, factor: number): Float32Array {
+  const values = new Float32Array(base.length)
+  forChunks(values.length, (start, end, { floats, kernels }) => {
+    floats[0].set(base.subarray(start, end))
+    floats[1].set(other.subarray(start, end))
+    if (!kernels.mix(end - start, factor, 0)) return values.set(floats[0].subarray(0, end - start), start)
+    for (let i = start; i < end; i++) {
+      const difference = roundSingle(other[i]! - base[i]!)
+      values[i] = roundSingle(base[i]! + roundSingle(factor * difference))
+    }
+  })
+  return values
+}
+
+/** base + factor × other: the product is rounded to float16, added in float32, and the sum rounded. `base` may hold float32 values. */
+export function addScaledFloat16(base: Float32Array, other: Float32Array, factor: number): Float32Array {
+  const values = new Float32Array(base.length)
+  forChunks(values.length, (start, end, { floats, kernels }) => {
+    floats[0].set(base.subarray(start, end))
+    floats[1].set(other.subarray(start, end))
+    if (!kernels.addScaled(end - start, factor, 0)) return values.set(floats[0].subarray(0, end - start), start)
+    for (let i = start; i < end; i++) values[i] = roundSingle(base[i]! + roundSingle(factor * other[i]!))
+  })
+  return values
+}
+
+/** values / divisor + offset, every operator rounded to float16. */
+export function divideAndAddFloat16(dividends: Float32Array, divisor: number, offset: number): Float32Array {
+  const values = new Float32Array(dividends.length)
+  forChunks(values.length, (start, end, { floats, kernels }) => {
+    floats[0].set(dividends.subarray(start, end))
+    if (!kernels.divideAndAdd(end - start, divisor, offset)) return values.set(floats[0].subarray(0, end - start), start)
+    for (let i = start; i < end; i++) values[i] = roundSingle(roundSingle(dividends[i]! / divisor) + offset)
+  })
+  return values
+}
+
+/** float16 operators compute in float32 first. */
+function roundSingle(x: number): number {
+  return roundToFloat16(Math.fround(x))
+}
+
+function packRounded(values: Float32Array, bits: Uint16Array, start: number, end: number): void {
+  const view = new DataView(bits.buffer, bits.byteOffset, bits.byteLength)
+  for (let i = start; i < end; i++) view.setFloat16(i * 2, values[i]!, LITTLE_ENDIAN)
 }
 
 // Uint16Array has the byte order of the machine, DataView the one it is told: they must agree.
