@@ -128,7 +128,11 @@ describe('a field that cannot be accepted', () => {
     const body = await problem(await api.post('/v1/jobs', { prompt: '', width: 'wide', seed: -1, steps: 4 }))
     expect(body.errors?.map((error) => error.field).sort()).toEqual(['prompt', 'seed', 'steps', 'width'])
     expect(body.errors).toContainEqual({ field: 'width', expected: 'an integer of at least 1', received: '"wide"' })
-    expect(body.errors).toContainEqual({ field: 'steps', expected: 'no field of this name', received: '4' })
+    expect(body.errors).toContainEqual({
+      field: 'steps',
+      expected: 'no field of this name; did you mean num_inference_steps?',
+      received: '4',
+    })
     const limits = await problem(await api.post('/v1/jobs', { prompt: 'a', width: 100, clip_skip: 9 }))
     expect(limits.errors?.map((error) => error.field).sort()).toEqual(['clip_skip', 'width'])
   })

@@ -151,16 +151,19 @@ export function falRoutes(deps: FalNeeds) {
         await out.writeSSE({ data: JSON.stringify(data) })
       }
       if (!isEnded(first.status)) await write(first, [])
+      let ended = false
       for await (const event of follower.follow(first.id, { signal })) {
         if (event.type === 'preview') continue
         const record = await store.get(first.id)
-        if (record === undefined) return
+        if (record === undefined) break
         // What is replayed from before an end that has come is told as running still: COMPLETED ends the stream for the client.
         const job = await toJob(deps, record)
-        const isLast = event.type === 'done'
-        if (isLast || !isEnded(job.status)) await write(job, [event])
+        ended = event.type === 'done'
+        if (ended || !isEnded(job.status)) await write(job, [event])
         else if (event.type === 'progress') await write({ ...job, status: 'running' }, [event])
       }
+      // The client takes the end of a stream for the end of the request, and text that is no JSON for an error.
+      if (!ended) await out.writeSSE({ event: 'error', data: 'The stream ends before the request has; its status tells how it stands.' })
     })
   })
 
