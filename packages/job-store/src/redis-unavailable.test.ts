@@ -50,6 +50,14 @@ test('our own mistakes are not', async () => {
   expect(isRedisUnavailable(Object.assign(new Error('no such file'), { code: 'ENOENT', syscall: 'open' }))).toBe(false)
 })
 
+test('a socket that breaks somewhere is not, whatever its code: it may be that of a client or of the object store', () => {
+  for (const code of ['ECONNRESET', 'EPIPE', 'ETIMEDOUT', 'ECONNREFUSED', 'ENOTFOUND']) {
+    for (const syscall of [undefined, 'read', 'connect']) {
+      expect(isRedisUnavailable(Object.assign(new Error('aborted'), { code, syscall }))).toBe(false)
+    }
+  }
+})
+
 test('a cluster none of whose nodes is there is unavailable', async () => {
   const redis = createRedis({ url: `redis://127.0.0.1:${await findFreePort()}`, cluster: true, use: 'request', onError: () => {} })
   onTestFinished(() => redis.disconnect())

@@ -1,18 +1,10 @@
-/** Tells an outage of Redis from every other error: what a caller may try again later, unchanged. */
+/**
+ * Tells an outage of Redis from every other error: what a caller may try again later, unchanged.
+ *
+ * Invariant: only what ioredis itself says about a command counts. A socket's own error, such as ECONNRESET, could be anybody's: ioredis
+ * never hands one to a command, and the connections of clients and of the object store have the same codes.
+ */
 
-/** What Node's sockets say when nobody is there. */
-const socketCodes = new Set([
-  'ECONNREFUSED',
-  'ECONNRESET',
-  'ECONNABORTED',
-  'EPIPE',
-  'ETIMEDOUT',
-  'ENOTFOUND',
-  'EAI_AGAIN',
-  'EHOSTUNREACH',
-  'ENETUNREACH',
-  'ENOENT',
-])
 /** First words of the server's refusals that mean "not now": starting, failing over, out of memory, disk trouble. */
 const refusals = /^(LOADING|BUSY|OOM|MISCONF|READONLY|MASTERDOWN|CLUSTERDOWN|TRYAGAIN|NOREPLICAS) /
 /** ioredis gives these no code; from `Cluster` on, those of a Redis Cluster whose nodes are away or fail over. */
@@ -28,8 +20,5 @@ export function isRedisUnavailable(error: unknown): boolean {
   if (!(error instanceof Error)) return false
   if (error.name === 'MaxRetriesPerRequestError') return true
   if (error.name === 'ReplyError') return refusals.test(error.message)
-  const { code, syscall } = error as NodeJS.ErrnoException
-  if (code !== undefined && socketCodes.has(code))
-    return syscall === undefined || ['connect', 'read', 'write', 'getaddrinfo'].includes(syscall)
   return clientMessages.test(error.message)
 }
