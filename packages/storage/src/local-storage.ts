@@ -12,6 +12,7 @@ import { basename, dirname, join, resolve } from 'node:path'
 import { Readable } from 'node:stream'
 import { deleteOneByOne } from './delete-one-by-one.ts'
 import { assertContentType, assertKeyPrefix, assertObjectKey, isObjectKey, toContentType } from './object-key.ts'
+import { toReadableBody } from './readable-body.ts'
 import type { ListedObject, PutOptions, Storage, StoredObject } from './storage.ts'
 import { StorageError, type StorageErrorCode } from './storage-error.ts'
 
@@ -88,7 +89,8 @@ export function createLocalStorage(options: LocalStorageOptions): Storage {
             await file.close()
             return undefined
           }
-          const body = Readable.toWeb(file.createReadStream()) as ReadableStream<Uint8Array>
+          const bytes = Readable.toWeb(file.createReadStream()) as ReadableStream<Uint8Array>
+          const body = toReadableBody(bytes, (error) => toStorageError(error, `read ${key}`))
           return { body, contentType: toContentType(key), size: stats.size, lastModified: stats.mtime }
         } catch (error) {
           await file.close()

@@ -70,6 +70,21 @@ await describeWithS3Server('an S3 server in trouble', (server) => {
       expect(await storage.open('frozen/a.png')).toMatchObject({ size: 1 })
     })
 
+    test.for(['killed', 'frozen'] as const)('that is %s while an object is read is told as unavailable', async (trouble) => {
+      const storage = connectTo(server, { requestTimeoutMs: 300 })
+      await storage.check()
+      await storage.put('outage/read.png', randomBytes(32 * 1024 * 1024), PNG)
+      const object = await storage.open('outage/read.png')
+      const reader = object?.body.getReader()
+      await reader?.read()
+      await (trouble === 'killed' ? server.kill() : server.pause())
+      const readOn = async (): Promise<void> => {
+        while ((await reader?.read())?.done === false);
+      }
+      await expect(readOn()).rejects.toMatchObject({ name: 'StorageError', code: 'unavailable', retryable: true })
+      await (trouble === 'killed' ? server.restart() : server.resume())
+    })
+
     test('that stops answering lets go of an upload when it is aborted', async () => {
       const storage = connectTo(server)
       await storage.check()

@@ -23,6 +23,7 @@ import {
 import { getSignedUrl } from '@aws-sdk/s3-request-presigner'
 import { deleteOneByOne } from './delete-one-by-one.ts'
 import { assertContentType, assertKeyPrefix, assertObjectKey, isObjectKey, toContentType } from './object-key.ts'
+import { toReadableBody } from './readable-body.ts'
 import { nameOf, statusOf, toStorageError } from './s3-error.ts'
 import type { StorageError } from './storage-error.ts'
 import type { ListedObject, ObjectStat, PutOptions, Storage, StoredObject } from './storage.ts'
@@ -92,13 +93,15 @@ export function createS3Storage(options: S3StorageOptions): Storage {
 
   const read = async (key: string): Promise<StoredObject | undefined> => {
     const location = locate(key)
+    const toReadError = (error: unknown) => toStorageError(error, `read ${key} from bucket ${bucket}`)
     try {
       const { Body, ...described } = await client.send(new GetObjectCommand(location))
       if (Body === undefined) throw new Error('Expected a body in the answer')
-      return { body: Body.transformToWebStream() as ReadableStream<Uint8Array>, ...toStat(key, described) }
+      const body = toReadableBody(Body.transformToWebStream() as ReadableStream<Uint8Array>, toReadError)
+      return { body, ...toStat(key, described) }
     } catch (error) {
       if (nameOf(error) === 'NoSuchKey') return undefined
-      throw toStorageError(error, `read ${key} from bucket ${bucket}`)
+      throw toReadError(error)
     }
   }
 

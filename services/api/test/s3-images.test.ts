@@ -46,6 +46,18 @@ describe('with pictures in S3', () => {
     expect([lost.status, lost.headers.get('content-type')]).toEqual([503, 'application/problem+json'])
     expect(Number(lost.headers.get('retry-after'))).toBeGreaterThan(0)
     expect((await (await api.get('/readyz')).json()) as { status: string }).toMatchObject({ status: 'ready' })
+
+    // What reads the picture for its answer tells the same in its own words.
+    const stored = (await api.worker.store.get(id))?.output
+    const succeed = async (made: string): Promise<void> => {
+      await api.worker.store.start(made, 'w')
+      await api.worker.store.end(made, { status: 'succeeded', output: stored })
+    }
+    const ask = { prompt: 'a', response_format: 'b64_json' }
+    const answer = await api.postMeanwhile('/v1/images/generations', ask, succeed)
+    expect([answer.status, await answer.json()]).toMatchObject([503, { error: { code: 'storage_unavailable' } }])
+    const stream = await (await api.postMeanwhile('/v1/images/generations', { ...ask, stream: true }, succeed)).text()
+    expect(stream).toMatch(/event: error\ndata: .*"code":"storage_unavailable"/)
     await api.close()
   })
 })
