@@ -86,7 +86,7 @@ export function rowRate({ rows, ms }: SlotResult): number {
 }
 
 /** Calls `listener` after every step, beside who listens already, until the returned function is called. */
-function onStep({ transformer: { batcher } }: StableDiffusion3Pipeline, listener: (step: StepRecord) => void): () => void {
+function onStep({ runtime: { batcher } }: StableDiffusion3Pipeline, listener: (step: StepRecord) => void): () => void {
   const before = batcher.onStep
   batcher.onStep = (step) => {
     before?.(step)

@@ -1,4 +1,4 @@
-/** The shared parts of the engine on the real model: what requests together take, and what the engine tells about it. */
+/** The runtime on the real model: what requests together take, and what it tells about it. */
 import { mkdtemp, readFile, readdir, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -7,7 +7,7 @@ import { afterEach, describe, expect, it } from 'vitest'
 import type { GenerateParams } from '../src/sd3/generate-params.ts'
 import { StableDiffusion3Pipeline } from '../src/sd3/pipeline.ts'
 import { RequestScopedPipeline } from '../src/request-scoped/request-scoped-pipeline.ts'
-import type { BatchingOptions } from '../src/runtime/engine.ts'
+import type { BatchingOptions } from '../src/runtime/runtime.ts'
 import { OutOfMemoryError } from '../src/runtime/out-of-memory.ts'
 import type { StepRecord } from '../src/runtime/step-batcher.ts'
 
@@ -75,15 +75,12 @@ describe('the numbers of the engine', () => {
     const cacheDir = await mkdtemp(join(tmpdir(), 'easel-cache-'))
     const first = await load({ cacheDir })
     await first.scoped.generate({ ...boat, numInferenceSteps: 6 })
-    await first.pipe.engine.profileCache
     const { stepTimes } = first.pipe.engineStats()
     expect(Object.keys(stepTimes)).toEqual(['4x4+40'])
     await first.pipe.close()
-    // The model's hash is kept there too.
     const file = (await readdir(cacheDir)).find((name) => name.endsWith('.json'))
     expect(JSON.parse(await readFile(join(cacheDir, file as string), 'utf8'))).toEqual({ version: 1, stepMs: stepTimes })
     const next = await load({ cacheDir })
-    await next.pipe.engine.profileCache
     expect(next.pipe.engineStats().stepTimes).toEqual(stepTimes)
     await next.pipe.close()
     await rm(cacheDir, { recursive: true })
@@ -109,10 +106,10 @@ describe('memory', () => {
 
   it('stays near the limit whatever comes at once, and is used where there is room', async () => {
     const mib = 2 ** 20
-    const { baseBytes } = (await load()).pipe.engine.memory
+    const { baseBytes } = (await load()).pipe.runtime.memory
     const burst = async (limitMib: number) => {
       const { pipe, scoped } = await load({ memoryLimitBytes: baseBytes + limitMib * mib })
-      const { memory } = pipe.engine
+      const { memory } = pipe.runtime
       const seen = { admitted: 0, residentBytes: 0 }
       const look = (): undefined => {
         seen.admitted = Math.max(seen.admitted, memory.stats.admitted)
@@ -212,7 +209,7 @@ describe('a canceled request', () => {
       abort.abort(new Error('not wanted'))
       return await run(...args)
     }
-    pipe.transformer.batcher.profile.rowsFor = (_, waiting) => waiting
+    pipe.runtime.batcher.profile.rowsFor = (_, waiting) => waiting
     const first = scoped.generate(boat)
     const others = [2, 3, 4].map((seed) => scoped.generate({ ...boat, seed, signal: abort.signal }))
     const settled = await Promise.allSettled(others)

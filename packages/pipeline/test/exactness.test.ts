@@ -7,7 +7,6 @@ import { tmpdir } from 'node:os'
 import { fileURLToPath } from 'node:url'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { probeProvider } from '../src/models/device.ts'
-import { Sd3Transformer } from '../src/models/sd3-transformer.ts'
 import type { GenerateParams } from '../src/sd3/generate-params.ts'
 import { StableDiffusion3Pipeline } from '../src/sd3/pipeline.ts'
 import type { GenerateResult } from '../src/sd3/generate-result.ts'
@@ -63,19 +62,15 @@ beforeAll(async () => {
   pipe = await StableDiffusion3Pipeline.fromPretrained(model, { device: 'cpu' })
   alone = []
   for (const request of requests) alone.push(bytesOf(await pipe.generate(request)))
-  const { config, session } = pipe.transformer
-  const measured = new Sd3Transformer(config, session)
-  const limited = new Sd3Transformer(config, session, { maxBatchRows: 3, policy: 'fcfs' })
-  const anywhere = new Sd3Transformer(config, session)
-  anywhere.batcher.profile.rowsFor = (_, waiting) => random.integer(1, waiting)
   variants = []
-  for (const transformer of [measured, limited, anywhere]) {
+  for (const batching of [{}, { maxBatchRows: 3, policy: 'fcfs' }, {}] as const) {
     const steps: StepRecord[] = []
     const variant = await StableDiffusion3Pipeline.fromPretrained(model, {
       device: 'cpu',
-      components: { ...pipe.components, transformer },
-      batching: { onStep: (step) => steps.push(step) },
+      components: pipe.components,
+      batching: { ...batching, onStep: (step) => steps.push(step) },
     })
+    if (variants.length === 2) variant.runtime.batcher.profile.rowsFor = (_, waiting) => random.integer(1, waiting)
     variants.push({ scoped: new RequestScopedPipeline(variant), steps })
   }
 }, 120_000)
@@ -180,7 +175,7 @@ describe('on a GPU provider', () => {
         device: 'webgpu',
         batching: { onStep: (step) => steps.push(step) },
       })
-      gpu.transformer.batcher.profile.rowsFor = (_, waiting) => waiting
+      gpu.runtime.batcher.profile.rowsFor = (_, waiting) => waiting
       const params = [1, 2].map((seed): GenerateParams => ({
         prompt: prompts[seed] as string,
         seed,

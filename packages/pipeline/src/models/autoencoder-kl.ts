@@ -11,7 +11,7 @@ import { concatRows, rowsOf, sliceRows } from '../tensor/rows.ts'
 import { Tensor } from '../tensor/tensor.ts'
 import { ModelFileError, readModelJson } from './model-file.ts'
 import { OnnxSession } from './onnx-session.ts'
-import type { DeviceTurn, OnnxSessionOptions } from './onnx-session.ts'
+import type { OnnxSessionOptions } from './onnx-session.ts'
 
 const autoencoderConfigSchema = z.looseObject({
   /** Factor between latents of the transformer and of the VAE. No default: a guess would give grey pictures. */
@@ -78,10 +78,10 @@ export class AutoencoderKL {
   }
 
   /** (batch, latent_channels, h, w) → (batch, 3, h × scale, w × scale), values around −1 to 1. */
-  async decode(latents: Tensor, turn: Omit<DeviceTurn, 'kind'> = {}): Promise<Tensor> {
+  async decode(latents: Tensor): Promise<Tensor> {
     const [batch, , height, width] = latents.dims as [number, number, number, number]
     const dims = [batch, 3, height * this.scale, width * this.scale]
-    const output = await this.decoder.run({ latent_sample: latents }, ['sample'], { sample: dims }, { ...turn, kind: 'decode' })
+    const output = await this.decoder.run({ latent_sample: latents }, ['sample'], { sample: dims })
     return output['sample'] as Tensor
   }
 

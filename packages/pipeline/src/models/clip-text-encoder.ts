@@ -9,7 +9,7 @@ import { z } from 'zod'
 import type { Tensor } from '../tensor/tensor.ts'
 import { ModelFileError, readModelJson } from './model-file.ts'
 import { OnnxSession } from './onnx-session.ts'
-import type { DeviceTurn, OnnxSessionOptions } from './onnx-session.ts'
+import type { OnnxSessionOptions } from './onnx-session.ts'
 import { toTokenFeed } from './token-feed.ts'
 
 const count = z.int().positive()
@@ -69,9 +69,9 @@ export class ClipTextEncoder {
    * `ids`: rows of equal length, at most max_position_embeddings. `clipSkip`: layers to skip before the last but one, 0 to
    * maxClipSkip, default 0.
    */
-  async forward(ids: readonly (readonly number[])[], clipSkip = 0, turn?: DeviceTurn): Promise<ClipTextOutput> {
+  async forward(ids: readonly (readonly number[])[], clipSkip = 0): Promise<ClipTextOutput> {
     const layer = `hidden_states.${this.config.num_hidden_layers - 1 - clipSkip}`
-    const output = await this.session.run({ input_ids: toTokenFeed(ids) }, ['text_embeds', layer], {}, turn)
+    const output = await this.session.run({ input_ids: toTokenFeed(ids) }, ['text_embeds', layer])
     return { pooled: output['text_embeds'] as Tensor, hiddenStates: output[layer] as Tensor }
   }
 

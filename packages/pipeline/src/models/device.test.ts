@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest'
 import { DeviceError, probeProvider, resolveDevice } from './device.ts'
 import type { Device } from './device.ts'
-import { listBuiltProviders } from './onnx-session.ts'
+import { listBuiltProviders } from './onnx-runtime.ts'
 
 describe('the device', () => {
   it('cpu runs the probe graph', async () => {

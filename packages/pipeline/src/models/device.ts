@@ -7,8 +7,9 @@
  */
 import { existsSync, readdirSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
-import { listBuiltProviders, OnnxSession } from './onnx-session.ts'
-import type { ExecutionProvider } from './onnx-session.ts'
+import { listBuiltProviders } from './onnx-runtime.ts'
+import type { ExecutionProvider } from './onnx-runtime.ts'
+import { OnnxSession } from './onnx-session.ts'
 
 export const DEVICES = ['auto', 'cpu', 'cuda', 'tensorrt', 'webgpu', 'coreml', 'dml'] as const
 export type Device = (typeof DEVICES)[number]

@@ -1,7 +1,7 @@
 /** What the GPUs of this machine are, to tell one machine's measurements from another's. Knows nothing about what runs on them. */
 import { execFile } from 'node:child_process'
 import { promisify } from 'node:util'
-import type { ExecutionProvider } from './onnx-session.ts'
+import type { ExecutionProvider } from './onnx-runtime.ts'
 
 const TIMEOUT_MS = 5000
 

@@ -1,7 +1,6 @@
 import { fileURLToPath } from 'node:url'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { OnnxSession, ClosedError } from './onnx-session.ts'
-import { Sd3Transformer } from './sd3-transformer.ts'
 import { Tensor } from '../tensor/tensor.ts'
 
 const fixture = (name: string) => fileURLToPath(new URL(`../../test/fixtures/${name}.onnx`, import.meta.url))
@@ -66,30 +65,6 @@ describe('feeds', () => {
 })
 
 describe('a session', () => {
-  it('lets the event loop turn before every native run', async () => {
-    const session = await OnnxSession.load(fixture('float16-scale'))
-    let turned = false
-    setImmediate(() => (turned = true))
-    await session.run({ x: floats([1]), scale: floats([2]) }, ['y'])
-    expect(turned).toBe(true)
-    await session.release()
-  })
-
-  it('makes one native run a turn of the event loop, however many are asked for at once', async () => {
-    const session = await OnnxSession.load(fixture('float16-scale'))
-    let turn = 0
-    let ticking = true
-    const tick = () => {
-      turn++
-      if (ticking) setImmediate(tick)
-    }
-    setImmediate(tick)
-    const runs = Array.from({ length: 5 }, () => session.run({ x: floats([1]), scale: floats([2]) }, ['y']).then(() => turn))
-    expect(new Set(await Promise.all(runs)).size).toBe(5)
-    ticking = false
-    await session.release()
-  })
-
   it('finishes the run that has begun, and runs nothing after release', async () => {
     const session = await OnnxSession.load(fixture('float16-scale'))
     const feeds = { x: floats([1]), scale: floats([2]) }
@@ -113,30 +88,5 @@ describe('a session', () => {
     const session = await OnnxSession.load(fileURLToPath(new URL('probe.onnx', import.meta.url)))
     await expect(session.run({ x: floats([1, 2, 3], [1, 3]) }, ['y'])).rejects.toThrow(/probe\.onnx to run with x \[1, 3\], got: /)
     await session.release()
-  })
-})
-
-describe('a transformer graph with one timestep for the whole batch, in float16', () => {
-  it('gives each row of a mixed batch its own timestep', async () => {
-    const session = await OnnxSession.load(fixture('transformer-scalar-timestep'))
-    const config = {
-      in_channels: 16,
-      patch_size: 2,
-      sample_size: 2,
-      pos_embed_max_size: 4,
-      joint_attention_dim: 8,
-      pooled_projection_dim: 8,
-    }
-    const transformer = new Sd3Transformer(config, session)
-    const ones = (dims: number[]) => new Tensor(new Float32Array(dims.reduce((a, b) => a * b)).fill(1), dims, 'float16')
-    const row = { hiddenStates: ones([1, 16, 2, 2]), encoderHiddenStates: ones([1, 4, 8]), pooledProjections: ones([1, 8]) }
-    const at = (...timesteps: number[]) => transformer.forward(timesteps.map((timestep) => ({ ...row, timestep })))
-    const mixed = await at(1000, 987.38, 3)
-    expect(mixed.dtype).toBe('float16')
-    expect([mixed.data[0], mixed.data[64], mixed.data[128]]).toEqual([1000, 987.5, 3])
-    const same = await at(7, 7, 7)
-    expect(same.dims).toEqual([3, 16, 2, 2])
-    expect(same.data.every((value) => value === 7)).toBe(true)
-    await transformer.release()
   })
 })

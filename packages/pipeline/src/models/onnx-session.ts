@@ -1,21 +1,19 @@
 /**
- * One ONNX graph, ready to run: the only module that talks to onnxruntime-node.
+ * One ONNX graph, ready to run.
  *
  * Owns the native session and every conversion at its edge: feeds are cast to the type and rank the graph declares (exports
  * differ: int32 or int64 ids, float16 floats, a scalar timestep), outputs come back as Tensors.
  * Invariant: after release() nothing runs; what was asked for before is waited for.
- * Knows nothing about what a graph computes. The native run blocks the thread it is on, so this runs in the engine process.
+ * Knows nothing about what a graph computes, and does not wait for the device: whoever runs a graph holds the turn. The native run blocks the
+ * thread it is on, so this runs in the engine process.
  */
-import type * as OnnxRuntime from 'onnxruntime-node'
 import type { InferenceSession, Tensor as OrtTensor } from 'onnxruntime-node'
-import { deviceQueue } from '../runtime/device-queue.ts'
-import type { DeviceWork } from '../runtime/device-queue.ts'
 import type { WeightMode } from '../graphs/graph-builder.ts'
 import { fromFloat16Bits, toFloat16Bits } from '../tensor/float16.ts'
 import { numelOf, Tensor } from '../tensor/tensor.ts'
 import type { TensorDtype } from '../tensor/tensor.ts'
-
-export type ExecutionProvider = 'cpu' | 'cuda' | 'tensorrt' | 'webgpu' | 'coreml' | 'dml'
+import { loadRuntime } from './onnx-runtime.ts'
+import type { ExecutionProvider, OnnxRuntime } from './onnx-runtime.ts'
 
 /** What goes in: floats or token ids with their shape. A Tensor is a Feed. */
 export interface Feed {
@@ -46,16 +44,6 @@ export interface WrittenGraph {
   readonly weights: WeightMode
 }
 
-/** How a run waits for the device. */
-export interface DeviceTurn {
-  /** What kind of work it is. Default 'encode'. */
-  readonly kind?: Exclude<DeviceWork, 'step'>
-  /** Gives the place up: aborted before its turn, the run rejects with the signal's reason. Default: nothing does. */
-  readonly signal?: AbortSignal | undefined
-  /** Called when the turn has come, with the run. Default: the run alone. */
-  readonly around?: <T>(run: () => Promise<T>) => Promise<T>
-}
-
 interface GraphValue {
   readonly name: string
   readonly type: string
@@ -63,55 +51,13 @@ interface GraphValue {
   readonly shape: readonly (number | string)[]
 }
 
-type Runtime = typeof OnnxRuntime
+/** Types that Node can make a tensor of and that a model of ours has a use for. */
+const INPUT_TYPES = ['float32', 'float16', 'int64', 'int32']
+const OUTPUT_TYPES = ['float32', 'float16']
 
 /** A call to a session or pipeline that has been closed. */
 export class ClosedError extends Error {
   override readonly name = 'ClosedError'
-}
-
-let runtime: Promise<Runtime> | undefined
-
-/**
- * Loads ONNX Runtime once. Its binding cannot read a Float16Array, which Node 24 has: every float16 feed then fails with "not enough
- * space". Its JavaScript side decides once, at the first tensor, whether to use that class, so the class is hidden for that moment.
- */
-function loadRuntime(): Promise<Runtime> {
-  runtime ??= (async () => {
-    const ort = await import('onnxruntime-node')
-    // Its errors are thrown too; on stderr they would only frighten whoever lets 'auto' try the providers.
-    ort.env.logLevel = 'fatal'
-    const hidden = Object.getOwnPropertyDescriptor(globalThis, 'Float16Array')
-    try {
-      if (hidden !== undefined) delete (globalThis as { Float16Array?: unknown }).Float16Array
-      const probe = new ort.Tensor('float16', new Uint16Array([0x3c00]), [1])
-      assertFloat16Bits(probe.data)
-    } finally {
-      if (hidden !== undefined) Object.defineProperty(globalThis, 'Float16Array', hidden)
-    }
-    assertFloat16Bits(new ort.Tensor('float16', new Uint16Array([0x3c00]), [1]).data)
-    return ort
-  })()
-  return runtime
-}
-
-function assertFloat16Bits(data: unknown): asserts data is Uint16Array {
-  if (data instanceof Uint16Array && data[0] === 0x3c00) return
-  throw new Error(
-    `Expected float16 tensors of ONNX Runtime to hold Uint16Array bits, got ${Object.prototype.toString.call(data)}. ` +
-      'Something in this process made a tensor of onnxruntime before the pipeline was loaded; load the pipeline first.',
-  )
-}
-
-/** Version of the installed ONNX Runtime. */
-export async function runtimeVersion(): Promise<string> {
-  const { versions } = (await loadRuntime()).env
-  return versions.node ?? versions.common
-}
-
-/** Providers the installed ONNX Runtime was built with. Says nothing about whether the hardware or its libraries are there. */
-export async function listBuiltProviders(): Promise<string[]> {
-  return (await loadRuntime()).listSupportedBackends().map((backend) => backend.name)
 }
 
 export class OnnxSession {
@@ -121,11 +67,11 @@ export class OnnxSession {
   readonly outputs: ReadonlyMap<string, GraphValue>
   /** Undefined once released. */
   native: InferenceSession | undefined
-  readonly runtime: Runtime
+  readonly runtime: OnnxRuntime
   /** Runs that were asked for and have not ended. */
   readonly running = new Set<Promise<unknown>>()
 
-  constructor(path: string, native: InferenceSession, runtime: Runtime) {
+  constructor(path: string, native: InferenceSession, runtime: OnnxRuntime) {
     this.path = path
     this.native = native
     this.runtime = runtime
@@ -153,6 +99,8 @@ export class OnnxSession {
     try {
       assertNames(path, 'input', options.inputs ?? [], session.inputs)
       assertNames(path, 'output', options.outputs ?? [], session.outputs)
+      assertTypes(path, 'input', options.inputs ?? [], session.inputs, INPUT_TYPES)
+      assertTypes(path, 'output', options.outputs ?? [], session.outputs, OUTPUT_TYPES)
     } catch (error) {
       await session.release()
       throw error
@@ -166,14 +114,13 @@ export class OnnxSession {
   }
 
   /**
-   * Runs the graph when the device is free. The native run then blocks the thread until it is done.
-   * `outputDims` names the outputs whose shape the caller knows: those are written straight into a buffer made here. `turn`: how it waits.
+   * Runs the graph and blocks the thread until it is done.
+   * `outputDims` names the outputs whose shape the caller knows: those are written straight into a buffer made here.
    */
   async run(
     feeds: Readonly<Record<string, Feed>>,
     outputNames: readonly string[],
     outputDims: Readonly<Record<string, readonly number[]>> = {},
-    { kind = 'encode', signal, around = (run) => run() }: DeviceTurn = {},
   ): Promise<Record<string, Tensor>> {
     const native = this.openSession()
     const buffers: Record<string, OrtTensor> = {}
@@ -181,8 +128,7 @@ export class OnnxSession {
       const dims = outputDims[name]
       if (dims !== undefined) buffers[name] = this.toOutputBuffer(name, dims)
     }
-    const run = () => this.runNative(native, feeds, outputNames, buffers)
-    const results = await this.track(deviceQueue.run(kind, () => around(run), signal))
+    const results = await this.track(this.runNative(native, feeds, outputNames, buffers))
     const outputs: Record<string, Tensor> = {}
     // A given buffer is filled in place and what the runtime returns for it is one more copy: read the buffer.
     for (const name of outputNames) outputs[name] = this.toTensor(name, buffers[name] ?? results[name])
@@ -190,10 +136,9 @@ export class OnnxSession {
   }
 
   /**
-   * Runs the graph at once: only for a caller that holds the device's turn. The output is written into `output`, whose values are of the
-   * graph's type: a Float32Array, or float16 bits.
+   * Runs the graph into memory the caller owns: `output` holds values of the graph's type, a Float32Array or float16 bits.
    */
-  async runInTurn(
+  async runInto(
     feeds: Readonly<Record<string, Feed>>,
     output: { readonly name: string; readonly data: Float32Array | Uint16Array; readonly dims: readonly number[] },
   ): Promise<void> {
@@ -337,6 +282,20 @@ function assertNames(path: string, kind: string, expected: readonly string[], fo
   const missing = expected.filter((name) => !found.has(name))
   if (missing.length === 0) return
   throw new Error(`Expected ${path} to have the ${kind} ${missing.join(', ')}, got ${[...found.keys()].join(', ')}`)
+}
+
+/** A graph of another type would load and then fail at every run. */
+function assertTypes(
+  path: string,
+  kind: string,
+  names: readonly string[],
+  found: ReadonlyMap<string, GraphValue>,
+  types: readonly string[],
+): void {
+  for (const name of names) {
+    const type = found.get(name)?.type ?? 'nothing'
+    if (!types.includes(type)) throw new Error(`Expected ${kind} "${name}" of ${path} to be ${types.join(', ')}, got ${type}`)
+  }
 }
 
 function describeFeeds(feeds: Readonly<Record<string, Feed>>): string {

@@ -1,19 +1,16 @@
 /**
  * The denoising transformer of Stable Diffusion 3, from `transformer/`.
  *
- * Owns the one entry to its graph, with the step batcher behind it: rows of any requests at any timesteps go in together, each row comes
- * out as it would alone.
- * Knows nothing about guidance, schedulers or who the rows belong to. Runs in the engine process.
+ * Owns its graph: packed rows of any timesteps in, the predicted velocity of each row out, as it would be alone.
+ * Knows nothing about guidance, schedulers, who the rows belong to or when the device is free. Runs in the engine process.
  */
 import { join } from 'node:path'
 import { z } from 'zod'
-import type { PackedRows } from '../runtime/row-buffers.ts'
-import { StepBatcher } from '../runtime/step-batcher.ts'
-import type { RowDims, StepBatcherOptions, StepContext, StepRow, StepRunner } from '../runtime/step-batcher.ts'
-import type { Tensor, TensorDtype } from '../tensor/tensor.ts'
+import type { PackedRows, RowDims } from '../tensor/packed-rows.ts'
+import type { TensorDtype } from '../tensor/tensor.ts'
 import { ModelFileError, readModelJson } from './model-file.ts'
 import { OnnxSession } from './onnx-session.ts'
-import type { OnnxSessionOptions } from './onnx-session.ts'
+import type { Feed, OnnxSessionOptions } from './onnx-session.ts'
 
 const count = z.int().positive()
 
@@ -30,47 +27,35 @@ const sd3TransformerConfigSchema = z.looseObject({
   joint_attention_dim: count,
   /** Width of the pooled text vector. */
   pooled_projection_dim: count,
-  /** Blocks this graph leaves out, counted from 0: only in transformer_skip/. */
-  skip_layers: z.array(z.int().nonnegative()).optional(),
+  /** Blocks; only looked at for a graph with a layer mask of free length. */
+  num_layers: count.optional(),
 })
 export type Sd3TransformerConfig = z.infer<typeof sd3TransformerConfigSchema>
 
-export class Sd3Transformer implements StepRunner {
+/** What a step's rows are made of and what comes out: one precision for all. The timestep may have another. */
+const ROW_INPUTS = ['hidden_states', 'encoder_hidden_states', 'pooled_projections'] as const
+
+export class Sd3Transformer {
   readonly config: Sd3TransformerConfig
   readonly session: OnnxSession
-  /** The only caller of the session. */
-  readonly batcher: StepBatcher
 
-  constructor(config: Sd3TransformerConfig, session: OnnxSession, batching: StepBatcherOptions = {}) {
+  constructor(config: Sd3TransformerConfig, session: OnnxSession) {
     this.config = config
     this.session = session
-    this.batcher = new StepBatcher(this, batching)
   }
 
-  static async load(
-    folder: string,
-    options: OnnxSessionOptions & { readonly batching?: StepBatcherOptions } = {},
-  ): Promise<Sd3Transformer> {
+  static async load(folder: string, options: OnnxSessionOptions = {}): Promise<Sd3Transformer> {
     const file = join(folder, 'config.json')
     const config = await readModelJson(file, sd3TransformerConfigSchema)
     const session = await OnnxSession.load(join(folder, 'model.onnx'), {
       ...options,
-      inputs: ['hidden_states', 'timestep', 'encoder_hidden_states', 'pooled_projections'],
+      inputs: [...ROW_INPUTS, 'timestep'],
       outputs: ['out_hidden_states'],
     })
-    const axes = [
-      ['in_channels', 'hidden_states', 1],
-      ['joint_attention_dim', 'encoder_hidden_states', 2],
-      ['pooled_projection_dim', 'pooled_projections', 1],
-    ] as const
-    for (const [field, input, axis] of axes) {
-      const length = session.inputs.get(input)?.shape[axis]
-      if (typeof length !== 'number' || length === config[field]) continue
-      await session.release()
-      throw new ModelFileError(file, field, `${length} as the graph's ${input}`, `${config[field]}`)
-    }
     try {
-      return new Sd3Transformer(config, session, options.batching)
+      assertLikeConfig(file, config, session)
+      assertOneDtype(session)
+      return new Sd3Transformer(config, session)
     } catch (error) {
       await session.release()
       throw error
@@ -82,37 +67,64 @@ export class Sd3Transformer implements StepRunner {
     return this.session.inputDtype('hidden_states')
   }
 
-  /** Predicted velocity of each row. Calls that wait at the same time share runs; `context` says whose rows they are. */
-  forward(rows: readonly StepRow[], context?: StepContext): Promise<Tensor> {
-    return this.batcher.forward(rows, context)
-  }
-
   /** Some exports declare one timestep for the whole batch. */
   get takesOneTimestep(): boolean {
     const shape = this.session.inputs.get('timestep')?.shape ?? []
     return shape.length === 0 || shape[0] === 1
   }
 
+  /** Length of the batch axis where the export fixes it. */
   get fixedRows(): number | undefined {
     const rows = this.session.inputs.get('hidden_states')?.shape[0]
     return typeof rows === 'number' ? rows : undefined
   }
 
+  /** Layers that can be left out row by row; undefined for a graph without a layer_mask. */
+  get layers(): number | undefined {
+    const mask = this.session.inputs.get('layer_mask')
+    if (mask === undefined) return undefined
+    const layers = mask.shape[1]
+    return typeof layers === 'number' ? layers : this.config.num_layers
+  }
+
+  /** Runs at once and blocks the thread; the velocities lie in `packed.output`. `dims`: of one row. */
   async run(packed: PackedRows, { latents, embeds }: RowDims): Promise<void> {
-    const { rows, timestep } = packed
+    const { rows, timestep, layerMask } = packed
     const given = this.takesOneTimestep ? timestep.subarray(0, 1) : timestep
-    await this.session.runInTurn(
-      {
-        hidden_states: { data: packed.hiddenStates, dims: [rows, ...latents] },
-        timestep: { data: given, dims: [given.length] },
-        encoder_hidden_states: { data: packed.encoderHiddenStates, dims: [rows, ...embeds] },
-        pooled_projections: { data: packed.pooledProjections, dims: [rows, packed.pooledProjections.length / rows] },
-      },
-      { name: 'out_hidden_states', data: packed.output, dims: [rows, ...latents] },
-    )
+    const feeds: Record<string, Feed> = {
+      hidden_states: { data: packed.hiddenStates, dims: [rows, ...latents] },
+      timestep: { data: given, dims: [given.length] },
+      encoder_hidden_states: { data: packed.encoderHiddenStates, dims: [rows, ...embeds] },
+      pooled_projections: { data: packed.pooledProjections, dims: [rows, packed.pooledProjections.length / rows] },
+    }
+    if (layerMask !== undefined) feeds['layer_mask'] = { data: layerMask, dims: [rows, layerMask.length / rows] }
+    await this.session.runInto(feeds, { name: 'out_hidden_states', data: packed.output, dims: [rows, ...latents] })
   }
 
   release(): Promise<void> {
     return this.session.release()
   }
+}
+
+function assertLikeConfig(file: string, config: Sd3TransformerConfig, session: OnnxSession): void {
+  const axes = [
+    ['in_channels', 'hidden_states', 1],
+    ['joint_attention_dim', 'encoder_hidden_states', 2],
+    ['pooled_projection_dim', 'pooled_projections', 1],
+  ] as const
+  for (const [field, input, axis] of axes) {
+    const length = session.inputs.get(input)?.shape[axis]
+    if (typeof length === 'number' && length !== config[field])
+      throw new ModelFileError(file, field, `${length} as the graph's ${input}`, `${config[field]}`)
+  }
+}
+
+/** Rows are packed in the precision of the graph, so its parts must agree on one. */
+function assertOneDtype({ path, inputs, outputs }: OnnxSession): void {
+  const types = [
+    ...ROW_INPUTS.map((name) => `${name} ${inputs.get(name)?.type}`),
+    `out_hidden_states ${outputs.get('out_hidden_states')?.type}`,
+  ]
+  if (new Set(types.map((type) => type.split(' ')[1])).size === 1) return
+  throw new Error(`Expected the rows of ${path} to be all float32 or all float16, got ${types.join(', ')}; export it in one precision`)
 }

@@ -9,7 +9,7 @@ import { z } from 'zod'
 import type { Tensor } from '../tensor/tensor.ts'
 import { readModelJson } from './model-file.ts'
 import { OnnxSession } from './onnx-session.ts'
-import type { DeviceTurn, OnnxSessionOptions } from './onnx-session.ts'
+import type { OnnxSessionOptions } from './onnx-session.ts'
 import { toTokenFeed } from './token-feed.ts'
 
 const t5ConfigSchema = z.looseObject({
@@ -38,10 +38,10 @@ export class T5TextEncoder {
   }
 
   /** `ids`: rows of equal length. Result: (batch, sequence, d_model). */
-  async forward(ids: readonly (readonly number[])[], turn?: DeviceTurn): Promise<Tensor> {
+  async forward(ids: readonly (readonly number[])[]): Promise<Tensor> {
     const feed = toTokenFeed(ids)
     const dims = [...feed.dims, this.config.d_model]
-    const output = await this.session.run({ input_ids: feed }, ['last_hidden_state'], { last_hidden_state: dims }, turn)
+    const output = await this.session.run({ input_ids: feed }, ['last_hidden_state'], { last_hidden_state: dims })
     return output['last_hidden_state'] as Tensor
   }
 

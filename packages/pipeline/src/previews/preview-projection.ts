@@ -79,7 +79,7 @@ export async function fitPreviewProjection(source: ProjectionSource): Promise<Pr
         one.dtype,
       ),
     )
-    const [picture] = await source.imageProcessor.postprocess(decoded)
+    const [picture] = source.imageProcessor.postprocess(decoded)
     if (picture === undefined) continue
     const colours = shrink(picture.data, picture.width, vae.scale)
     for (let at = 0; at < side ** 2; at++) {

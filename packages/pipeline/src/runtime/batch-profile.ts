@@ -1,14 +1,21 @@
 /**
  * What a step of so many rows costs here, learnt from the steps themselves, and how many rows a step should therefore have.
  *
- * For each shape the profile keeps the latest times at each number of rows. It tries 1, 2, 4, 8 … rows as often as it needs to know
+ * For each size of rows the profile keeps the latest times at each number of rows. It tries 1, 2, 4, 8 … rows as often as it needs to know
  * them, as soon as that many wait, and stops going up where a row gets hardly cheaper. The choice is the knee: the fewest rows at
  * which a row costs no more than 5 % above the cheapest. Where batching does not pay that is 1, and the policy decides who goes first.
  * From time to time it looks again at the sizes next to the knee, because the load of a machine changes. Where memory has run out, steps of
- * that shape stay at half the rows, and go up again by doublings as long as it does not.
+ * that size stay at half the rows, and go up again by doublings as long as it does not. Where something else than a step found no memory,
+ * steps of every size stay below a limit of work (work-limit.ts).
+ *
+ * What is not known yet: a size nobody has measured begins with one row, and each doubling is entered only after five steps at the one
+ * before. Until then its cost is taken from another size, in proportion to the work; on a device that has measured nothing it is the work
+ * itself, which orders requests of different sizes as well as anything can.
  * Invariant: no number of rows is ever assumed to be good; every one comes from a measurement on this machine, now or cached.
  * Knows nothing about rows' content, policies or files. Runs in the engine process.
  */
+
+import { WorkLimit } from './work-limit.ts'
 
 /** Milliseconds a step takes, by number of rows. */
 export type StepTimes = Record<number, number>
@@ -21,17 +28,17 @@ export interface BatchProfileOptions {
 interface Sample {
   /** Latest step times, milliseconds, oldest first. */
   readonly timesMs: number[]
-  /** Steps of the shape when it was last measured. */
+  /** Steps of the size when it was last measured. */
   measuredAtStep: number
 }
 
-interface ShapeProfile {
+interface SizeProfile {
   readonly samples: Map<number, Sample>
   steps: number
-  /** Row counts whose first step is over: the first one of a shape also pays for the runtime's planning. */
+  /** Row counts whose first step is over: the first one also pays for ONNX Runtime's planning. */
   readonly planned: Set<number>
-  /** Work of a row, in the caller's unit. */
-  size: number | undefined
+  /** Work of a row, in the caller's unit; undefined until one has been asked for. */
+  work: number | undefined
   /** Rows that were left when memory ran out, and the steps before that; undefined when it never has. */
   shortage: { readonly rows: number; readonly atStep: number } | undefined
 }
@@ -49,43 +56,46 @@ const TOLERANCE = 1.05
 const GAIN = 1.03
 /** Steps without a shortage after which twice the rows are tried again. */
 const RECOVERY_STEPS = 400
-/** Shapes whose times are kept; the longest unused goes first. */
-const KEPT_SHAPES = 64
+/** Sizes whose times are kept; the longest unused goes first. */
+const KEPT_SIZES = 64
 /** Steps after which a number of rows is measured again: next to the knee, and farther away. */
 const STALE_STEPS = { near: 50, far: 400 }
 
 export class BatchProfile {
   /** Most rows a step may have, set by the user. */
   readonly maxRows: number
-  readonly shapes = new Map<string, ShapeProfile>()
+  readonly sizes = new Map<string, SizeProfile>()
+  /** For steps of all sizes. */
+  readonly workLimit = new WorkLimit()
 
   constructor({ maxRows = Infinity }: BatchProfileOptions = {}) {
     if (!(maxRows >= 1)) throw new RangeError(`Expected maxRows from 1 up, got ${maxRows}`)
     this.maxRows = Math.floor(maxRows)
   }
 
-  /** How many of `waiting` rows the next step of this shape should take, from 1. */
-  rowsFor(shape: string, waiting: number): number {
-    const most = Math.max(1, Math.min(waiting, this.mostRows(shape)))
-    return this.toMeasure(shape, most) ?? this.upToKnee(shape, most)
+  /** How many of `waiting` rows the next step of this size should take, from 1. */
+  rowsFor(size: string, waiting: number): number {
+    const most = Math.max(1, Math.min(waiting, this.mostRows(size)))
+    return this.toMeasure(size, most) ?? this.upToKnee(size, most)
   }
 
   /** The knee, or all where little more than that waits and costs no more a row: what is left over would make a small, dear step. */
-  upToKnee(shape: string, most: number): number {
-    const knee = this.knee(shape)
+  upToKnee(size: string, most: number): number {
+    const knee = this.knee(size)
     if (most <= knee || most >= knee * 2) return Math.min(most, knee)
-    const above = this.knownCosts(shape).find(({ rows }) => rows >= most)
-    const isAsGood = above !== undefined && above.rowMs <= (this.cheapestRowMs(shape) as number) * TOLERANCE
+    const above = this.knownCosts(size).find(({ rows }) => rows >= most)
+    const isAsGood = above !== undefined && above.rowMs <= (this.cheapestRowMs(size) as number) * TOLERANCE
     return isAsGood ? most : knee
   }
 
   /** Takes in the time of a step. */
-  observe(shape: string, rows: number, ms: number): void {
-    const profile = this.profileOf(shape)
+  observe(size: string, rows: number, ms: number): void {
+    const profile = this.profileOf(size)
     // Set again at the end, so that the first is the longest unused.
-    this.shapes.delete(shape)
-    this.shapes.set(shape, profile)
+    this.sizes.delete(size)
+    this.sizes.set(size, profile)
     profile.steps++
+    this.workLimit.observeStep(rows * (profile.work ?? 0))
     if (!profile.planned.has(rows)) {
       profile.planned.add(rows)
       return
@@ -97,52 +107,58 @@ export class BatchProfile {
     sample.measuredAtStep = profile.steps
   }
 
+  /** Something else than a step found no memory. */
+  observeUnitShortage(): void {
+    this.workLimit.observeShortage()
+  }
+
   /** Memory ran out in a step of so many rows. */
-  observeShortage(shape: string, rows: number): void {
-    const profile = this.profileOf(shape)
+  observeShortage(size: string, rows: number): void {
+    const profile = this.profileOf(size)
     profile.shortage = { rows: Math.ceil(rows / 2), atStep: profile.steps }
   }
 
-  /** Most rows that a step of this shape may have. */
-  mostRows(shape: string): number {
-    const { shortage, steps } = this.profileOf(shape)
-    if (shortage === undefined) return this.maxRows
-    return Math.min(this.maxRows, shortage.rows * 2 ** Math.floor((steps - shortage.atStep) / RECOVERY_STEPS))
+  /** Most rows that a step of this size may have. */
+  mostRows(size: string): number {
+    const { shortage, steps, work } = this.profileOf(size)
+    const withinWork = work === undefined ? Infinity : Math.max(1, Math.floor(this.workLimit.work / work))
+    const most = Math.min(this.maxRows, withinWork)
+    return shortage === undefined ? most : Math.min(most, shortage.rows * 2 ** Math.floor((steps - shortage.atStep) / RECOVERY_STEPS))
   }
 
   /** Rows beyond which a row gets no cheaper, as far as is known: the limit as long as the most rows tried are the cheapest. */
-  knee(shape: string): number {
-    const known = this.knownCosts(shape)
+  knee(size: string): number {
+    const known = this.knownCosts(size)
     const cheapest = Math.min(...known.map(({ rowMs }) => rowMs))
     const knee = known.find(({ rowMs }) => rowMs <= cheapest * TOLERANCE)
-    return knee === undefined || knee === known.at(-1) ? this.mostRows(shape) : knee.rows
+    return knee === undefined || knee === known.at(-1) ? this.mostRows(size) : knee.rows
   }
 
   /**
-   * Device milliseconds of one row at the knee. `size`: work of a row in any unit, the same for all shapes; it stands in for a shape that is
-   * not measured yet, scaled by one that is.
+   * Device milliseconds of one row at the knee. `work`: of a row, in any unit, the same for all sizes; it stands in for a size that is not
+   * measured yet, scaled by one that is.
    */
-  rowMs(shape: string, size: number): number {
-    this.profileOf(shape).size = size
-    const own = this.cheapestRowMs(shape)
+  rowMs(size: string, work: number): number {
+    this.profileOf(size).work = work
+    const own = this.cheapestRowMs(size)
     if (own !== undefined) return own
-    for (const [other, profile] of this.shapes) {
+    for (const [other, profile] of this.sizes) {
       const rowMs = this.cheapestRowMs(other)
-      if (rowMs !== undefined && profile.size !== undefined) return (rowMs * size) / profile.size
+      if (rowMs !== undefined && profile.work !== undefined) return (rowMs * work) / profile.work
     }
-    return size
+    return work
   }
 
   /** Milliseconds of a step of exactly so many rows; undefined while not known. */
-  stepMs(shape: string, rows: number): number | undefined {
-    const timesMs = this.profileOf(shape).samples.get(rows)?.timesMs ?? []
+  stepMs(size: string, rows: number): number | undefined {
+    const timesMs = this.profileOf(size).samples.get(rows)?.timesMs ?? []
     return timesMs.length < ENOUGH ? undefined : typical(timesMs)
   }
 
   /** Everything known, for a file or a status page. */
   toTimes(): Record<string, StepTimes> {
-    const entries = [...this.shapes].map(([shape, { samples }]): [string, StepTimes] => [
-      shape,
+    const entries = [...this.sizes].map(([size, { samples }]): [string, StepTimes] => [
+      size,
       Object.fromEntries(
         [...samples].filter(([, { timesMs }]) => timesMs.length >= ENOUGH).map(([rows, { timesMs }]) => [rows, typical(timesMs)]),
       ),
@@ -152,8 +168,8 @@ export class BatchProfile {
 
   /** Takes in what an earlier process has measured; measurements of this one count for more. */
   restore(times: Readonly<Record<string, StepTimes>>): void {
-    for (const [shape, known] of Object.entries(times)) {
-      const profile = this.profileOf(shape)
+    for (const [size, known] of Object.entries(times)) {
+      const profile = this.profileOf(size)
       for (const [rows, ms] of Object.entries(known)) {
         if (profile.samples.has(Number(rows))) continue
         profile.samples.set(Number(rows), { timesMs: Array.from({ length: ENOUGH }, () => ms), measuredAtStep: profile.steps })
@@ -161,19 +177,19 @@ export class BatchProfile {
     }
   }
 
-  profileOf(shape: string): ShapeProfile {
-    const known = this.shapes.get(shape)
+  profileOf(size: string): SizeProfile {
+    const known = this.sizes.get(size)
     if (known !== undefined) return known
-    const profile: ShapeProfile = { samples: new Map(), steps: 0, planned: new Set(), size: undefined, shortage: undefined }
-    this.shapes.set(shape, profile)
-    for (const oldest of this.shapes.keys()) if (this.shapes.size > KEPT_SHAPES) this.shapes.delete(oldest)
+    const profile: SizeProfile = { samples: new Map(), steps: 0, planned: new Set(), work: undefined, shortage: undefined }
+    this.sizes.set(size, profile)
+    for (const oldest of this.sizes.keys()) if (this.sizes.size > KEPT_SIZES) this.sizes.delete(oldest)
     return profile
   }
 
   /** A number of rows, at most `most`, whose cost is worth a step; undefined when all is known. */
-  toMeasure(shape: string, most: number): number | undefined {
-    const profile = this.profileOf(shape)
-    const knee = this.knee(shape)
+  toMeasure(size: string, most: number): number | undefined {
+    const profile = this.profileOf(size)
+    const knee = this.knee(size)
     let cheapest = Infinity
     let flat = 0
     for (let rows = 1; rows <= most; rows *= 2) {
@@ -190,15 +206,15 @@ export class BatchProfile {
     return undefined
   }
 
-  cheapestRowMs(shape: string): number | undefined {
-    const costs = this.knownCosts(shape).map(({ rowMs }) => rowMs)
+  cheapestRowMs(size: string): number | undefined {
+    const costs = this.knownCosts(size).map(({ rowMs }) => rowMs)
     return costs.length === 0 ? undefined : Math.min(...costs)
   }
 
   /** Cost of a row by number of rows, fewest rows first. */
-  knownCosts(shape: string): { rows: number; rowMs: number }[] {
-    const most = this.mostRows(shape)
-    return [...this.profileOf(shape).samples]
+  knownCosts(size: string): { rows: number; rowMs: number }[] {
+    const most = this.mostRows(size)
+    return [...this.profileOf(size).samples]
       .filter(([rows, { timesMs }]) => timesMs.length >= ENOUGH && rows <= most)
       .map(([rows, { timesMs }]) => ({ rows, rowMs: typical(timesMs) / rows }))
       .sort((a, b) => a.rows - b.rows)

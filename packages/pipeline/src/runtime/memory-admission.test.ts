@@ -5,9 +5,9 @@ import type { MemoryNeeds } from './memory-admission.ts'
 const needs = (rest: Partial<MemoryNeeds> = {}): MemoryNeeds => ({
   requestBytes: 100,
   stepRows: 2,
-  rowSize: 10,
+  rowWork: 10,
   mostRows: () => Infinity,
-  decodeSize: 0,
+  decodePixels: 0,
   ...rest,
 })
 
@@ -51,7 +51,7 @@ describe('memory admission', () => {
 
   it('lets no burst in before a decoding has been measured where the requests decode', async () => {
     const { memory, run } = createMeasured(1000 + 700 + 200 + 400)
-    const all = Array.from({ length: 8 }, () => memory.admit(needs({ decodeSize: 40, mostRows: () => 2 })))
+    const all = Array.from({ length: 8 }, () => memory.admit(needs({ decodePixels: 40, mostRows: () => 2 })))
     await run(20)
     expect(memory.stats).toMatchObject({ admitted: 1, waiting: 7 })
     await run(40, 'decode')
@@ -67,7 +67,7 @@ describe('memory admission', () => {
     const giveBack = await memory.admit(needs({ stepRows: 1 }))
     const second = memory.admit(needs({ stepRows: 1 }))
     const others = [2, 3, 4].map(() => memory.admit(needs({ stepRows: 1 })))
-    const large = memory.admit(needs({ stepRows: 1, decodeSize: 1000 }))
+    const large = memory.admit(needs({ stepRows: 1, decodePixels: 1000 }))
     const giveBackSecond = await second
     expect(memory.stats).toMatchObject({ admitted: 2, waiting: 4 })
     await run(20)

@@ -3,8 +3,8 @@
  *
  * The estimate is the process as it is, plus what each admitted request holds itself (latents, embeddings, pixels), plus what a run larger
  * than all before would take. The last is learnt from the runs: the runtime keeps what it has once taken, so how the process has grown from
- * the first run to the largest says what a unit of size costs. Only up to twice the largest size is worked out from that; a request
- * that may bring a larger run waits until there has been one of half its size, or until it is alone. So the first request runs alone up to
+ * the first run to the largest says what a unit of work costs. Only up to twice the largest is worked out from that; a request
+ * that may bring a larger run waits until there has been one of half its work, or until it is alone. So the first request runs alone up to
  * its first decoding, and a burst comes in by doublings.
  *
  * Invariant: one request is always admitted, whatever the estimate. First come, first served. Without a limit nothing waits.
@@ -18,12 +18,12 @@ export interface MemoryNeeds {
   readonly requestBytes: number
   /** Rows it has in a step. */
   readonly stepRows: number
-  /** Size of one of them, in the unit `measure` is given. */
-  readonly rowSize: number
-  /** Most rows a step of this size has as far as is known now, whoever takes part; Infinity while it is not. */
+  /** Work of one of them, in the unit `measure` is given. */
+  readonly rowWork: number
+  /** Most rows a step of its size has as far as is known now, whoever takes part; Infinity while it is not. */
   readonly mostRows: () => number
-  /** Size of its largest decoding: pixels of one picture; 0 for none. */
-  readonly decodeSize: number
+  /** Its largest decoding: pixels of one picture; 0 for none. */
+  readonly decodePixels: number
 }
 
 export interface MemoryStats {
@@ -41,10 +41,10 @@ export type RunKind = 'step' | 'decode'
 
 /** What the runtime has been seen to take for one kind of run. */
 interface Growth {
-  /** Size of the first run, 0 before it, and bytes taken until a larger one came: in part what any run takes, whatever its size. */
+  /** Work of the first run, 0 before it, and bytes taken until a larger one came: in part what any run takes, whatever its work. */
   first: number
   firstBytes: number
-  /** Size of the largest run and all bytes taken. */
+  /** Work of the largest run, and all bytes taken. */
   largest: number
   bytes: number
 }
@@ -88,23 +88,23 @@ export class MemoryAdmission {
     }
   }
 
-  /** Runs `work` and learns what the process has grown by. */
-  async measure<T>(kind: RunKind, size: number, work: () => Promise<T>): Promise<T> {
+  /** Runs it and learns by how much the process has grown. `work`: rows × work of a row, or pixels. */
+  async measure<T>(kind: RunKind, work: number, run: () => Promise<T>): Promise<T> {
     const before = this.residentBytes()
-    const result = await work()
-    this.learn(this.growth[kind], size, before)
+    const result = await run()
+    this.learn(this.growth[kind], work, before)
     return result
   }
 
-  /** Runs of the same size count too: a second one may take as much again, because from then on the runtime plans its memory. */
-  learn(growth: Growth, size: number, before: number): void {
+  /** Runs of the same work count too: a second one may take as much again, because from then on ONNX Runtime plans its memory. */
+  learn(growth: Growth, work: number, before: number): void {
     const now = this.residentBytes()
     // No more than is not explained yet: what another run or a request took meanwhile is not this run's.
     const grown = Math.max(0, Math.min(now - before, now - this.learntBytes - held(this.admitted)))
-    const isLarger = size > growth.largest
+    const isLarger = work > growth.largest
     growth.bytes += grown
-    growth.largest = Math.max(growth.largest, size)
-    if (growth.first === 0) growth.first = size
+    growth.largest = Math.max(growth.largest, work)
+    if (growth.first === 0) growth.first = work
     if (growth.largest === growth.first) growth.firstBytes = growth.bytes
     if (isLarger) this.admitWaiting()
   }
@@ -122,17 +122,17 @@ export class MemoryAdmission {
   fits(needs: MemoryNeeds): boolean {
     if (this.limitBytes === undefined || this.admitted.size === 0) return true
     const all = [...this.admitted, needs]
-    const sizes = largestRuns(all)
+    const largest = largestRuns(all)
     const { step, decode } = this.growth
-    if (sizes.step > step.largest * FORESEEN || sizes.decode > decode.largest * FORESEEN) return false
+    if (largest.step > step.largest * FORESEEN || largest.decode > decode.largest * FORESEEN) return false
     return this.estimate(all) <= this.limitBytes
   }
 
   estimate(all: readonly MemoryNeeds[]): number {
     // Text encoders, caches and buffers show in nothing but the process itself. What it holds for its requests is counted with them.
     const idle = Math.max(this.learntBytes, this.residentBytes() - held(this.admitted))
-    const sizes = largestRuns(all)
-    return idle + held(all) + furtherBytes(this.growth.step, sizes.step) + furtherBytes(this.growth.decode, sizes.decode)
+    const largest = largestRuns(all)
+    return idle + held(all) + furtherBytes(this.growth.step, largest.step) + furtherBytes(this.growth.decode, largest.decode)
   }
 
   /** The process after loading and what the runtime has taken since. */
@@ -174,18 +174,18 @@ function held(all: Iterable<MemoryNeeds>): number {
   return bytes
 }
 
-/** Sizes of the largest step and decoding that these requests may bring. */
+/** Work of the largest step and decoding that these requests may bring. */
 function largestRuns(all: readonly MemoryNeeds[]): Record<RunKind, number> {
   const rows = all.reduce((sum, { stepRows }) => sum + stepRows, 0)
   return {
-    step: Math.max(0, ...all.map(({ rowSize, mostRows }) => rowSize * Math.min(rows, mostRows()))),
-    decode: Math.max(0, ...all.map(({ decodeSize }) => decodeSize)),
+    step: Math.max(0, ...all.map(({ rowWork, mostRows }) => rowWork * Math.min(rows, mostRows()))),
+    decode: Math.max(0, ...all.map(({ decodePixels }) => decodePixels)),
   }
 }
 
-/** What a run of `size` would take beyond what has been taken. */
-function furtherBytes({ first, firstBytes, largest, bytes }: Growth, size: number): number {
-  if (size <= largest || largest === 0) return 0
-  const perSize = largest > first ? (bytes - firstBytes) / (largest - first) : bytes / largest
-  return perSize * (size - largest)
+/** What a run of so much work would take beyond what has been taken. */
+function furtherBytes({ first, firstBytes, largest, bytes }: Growth, work: number): number {
+  if (work <= largest || largest === 0) return 0
+  const perUnit = largest > first ? (bytes - firstBytes) / (largest - first) : bytes / largest
+  return perUnit * (work - largest)
 }

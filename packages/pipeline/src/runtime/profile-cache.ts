@@ -1,7 +1,7 @@
 /**
- * Keeps a batch profile on disk, so that a process starts with what the one before it has measured.
+ * Keeps a batch profile on disk, so that a process starts with what the one before it has measured and learnt.
  *
- * One JSON file for each model, device and kind of processor: times of another machine say nothing here.
+ * One JSON file for each kind of model, device and processor: times of another machine say nothing here.
  * Invariant: never in the way. A folder that cannot be written, a damaged file or one of another version only means to measure again.
  * Knows nothing about how the times are used. Runs in the engine process.
  */
@@ -16,6 +16,8 @@ const fileSchema = z.object({
   version: z.literal(1),
   /** What a step takes in milliseconds, by size and rows. */
   stepMs: z.record(z.string(), z.record(z.string().regex(/^[1-9]\d*$/), z.number().positive())),
+  /** What the last shortage of memory outside a step has taught. */
+  workLimit: z.object({ work: z.number().positive(), shortages: z.int().positive() }).optional(),
 })
 
 /** Milliseconds between looks at whether there is something new to keep. */
@@ -33,7 +35,7 @@ export class ProfileCache {
     this.timer = setInterval(() => void this.save(), SAVE_INTERVAL_MS).unref()
   }
 
-  /** `identity`: everything but this machine's processor that the times depend on: content of the model, device, threads. */
+  /** `identity`: everything but this machine's processor that the times depend on: the model's files, device, threads. */
   static async open(cacheDir: string, identity: readonly unknown[], profile: BatchProfile): Promise<ProfileCache> {
     const machine = [cpus()[0]?.model, availableParallelism()]
     const name = createHash('sha256')
@@ -42,7 +44,9 @@ export class ProfileCache {
       .slice(0, 32)
     const file = join(cacheDir, `step-times-${name}.json`)
     try {
-      profile.restore(fileSchema.parse(JSON.parse(await readFile(file, 'utf8'))).stepMs)
+      const { stepMs, workLimit } = fileSchema.parse(JSON.parse(await readFile(file, 'utf8')))
+      profile.restore(stepMs)
+      if (workLimit !== undefined) profile.workLimit.restore(workLimit)
     } catch {
       // Nothing to start from.
     }
@@ -50,7 +54,7 @@ export class ProfileCache {
   }
 
   async save(): Promise<void> {
-    const text = `${JSON.stringify({ version: 1, stepMs: this.profile.toTimes() })}\n`
+    const text = `${JSON.stringify({ version: 1, stepMs: this.profile.toTimes(), workLimit: this.profile.workLimit.lesson })}\n`
     if (text === this.saved) return
     this.saved = text
     const draft = `${this.file}.${process.pid}`

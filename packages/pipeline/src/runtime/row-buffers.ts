@@ -1,11 +1,12 @@
 /**
- * The memory a step runs in, for one shape of rows: inputs and output of the graph, laid out row after row and used again by every step.
+ * The memory a step runs in, for rows of one size: inputs and output of the graph, laid out row after row and used again by every step.
  *
  * Invariant: prompt embeddings stay where they are from step to step. A row keeps its place while its request is in the step, and is
- * copied again only when another row has taken the place. Values are stored in the graph's precision: Float32Array, or float16 bits.
+ * copied again only when another row has taken the place. Nothing here keeps a request's own memory alive. Values are stored in the graph's precision: Float32Array, or float16 bits.
  * Knows nothing about requests or when a step runs. Runs in the engine process.
  */
 import { fromFloat16Bits, toFloat16Bits } from '../tensor/float16.ts'
+import type { PackedRows, RowValues } from '../tensor/packed-rows.ts'
 import type { TensorDtype } from '../tensor/tensor.ts'
 
 /** One row of input; all rows in a buffer have equal lengths. */
@@ -18,39 +19,44 @@ export interface RowInput {
   readonly embeds: Float32Array
   /** (pooled_projection_dim) */
   readonly pooled: Float32Array
+  /** (layers,) or undefined: all layers take part. */
+  readonly layerMask: Float32Array | undefined
   /** Whether nobody writes to embeds and pooled any more, so that a copy of them stays good. */
   readonly keepsPrompt: boolean
 }
 
-type Values = Float32Array | Uint16Array
+/** Which memory a row's prompt lay in when it was copied. Held weakly: what a finished request had is not kept alive by its copy. */
+interface PlacedPrompt {
+  readonly embeds: View
+  readonly pooled: View
+}
 
-/** What the graph reads and writes, for `rows` rows; views of the buffers. */
-export interface PackedRows {
-  readonly rows: number
-  readonly hiddenStates: Values
-  readonly timestep: Float32Array
-  readonly encoderHiddenStates: Values
-  readonly pooledProjections: Values
-  /** Written by the run. */
-  readonly output: Values
+interface View {
+  readonly buffer: WeakRef<ArrayBufferLike>
+  readonly byteOffset: number
+  readonly length: number
 }
 
 export class RowBuffers {
   readonly dtype: TensorDtype
+  /** Values of a row's layer mask; undefined: the graph takes none. */
+  readonly layers: number | undefined
   /** Rows there is room for. */
   capacity = 0
-  latents: Values = new Float32Array(0)
+  latents: RowValues = new Float32Array(0)
   timesteps = new Float32Array(0)
-  embeds: Values = new Float32Array(0)
-  pooled: Values = new Float32Array(0)
-  output: Values = new Float32Array(0)
+  layerMasks = new Float32Array(0)
+  embeds: RowValues = new Float32Array(0)
+  pooled: RowValues = new Float32Array(0)
+  output: RowValues = new Float32Array(0)
   /** Whose embeddings lie in each place. */
-  places: (RowInput | undefined)[] = []
+  places: (PlacedPrompt | undefined)[] = []
   /** Prompt rows copied so far, for telemetry and tests. */
   copiedPrompts = 0
 
-  constructor(dtype: TensorDtype) {
+  constructor(dtype: TensorDtype, layers?: number) {
     this.dtype = dtype
+    this.layers = layers
   }
 
   /** Lays out the rows; `places[i]` of the result is where row i lies. */
@@ -63,19 +69,21 @@ export class RowBuffers {
       const place = places[index] as number
       write(this.latents, row.latents, place)
       this.timesteps[place] = row.timestep
+      if (this.layers !== undefined) this.writeLayerMask(row.layerMask, place, this.layers)
       if (isSamePrompt(this.places[place], row)) continue
       write(this.embeds, row.embeds, place)
       write(this.pooled, row.pooled, place)
-      this.places[place] = row.keepsPrompt ? row : undefined
+      this.places[place] = row.keepsPrompt ? { embeds: toView(row.embeds), pooled: toView(row.pooled) } : undefined
       this.copiedPrompts++
     }
-    const part = (values: Values, rowLength: number) => values.subarray(0, rows.length * rowLength)
+    const part = (values: RowValues, rowLength: number) => values.subarray(0, rows.length * rowLength)
     const packed = {
       rows: rows.length,
       hiddenStates: part(this.latents, first.latents.length),
       timestep: this.timesteps.subarray(0, rows.length),
       encoderHiddenStates: part(this.embeds, first.embeds.length),
       pooledProjections: part(this.pooled, first.pooled.length),
+      layerMask: this.layers === undefined ? undefined : this.layerMasks.subarray(0, rows.length * this.layers),
       output: part(this.output, first.latents.length),
     }
     return { packed, places }
@@ -86,11 +94,6 @@ export class RowBuffers {
     const row = this.output.subarray(place * target.length, (place + 1) * target.length)
     if (row instanceof Uint16Array) fromFloat16Bits(row, target)
     else target.set(row)
-  }
-
-  /** Bytes held. */
-  get bytes(): number {
-    return [this.latents, this.timesteps, this.embeds, this.pooled, this.output].reduce((sum, values) => sum + values.byteLength, 0)
   }
 
   /** Rows that are in place stay; the others take what is free. */
@@ -109,28 +112,38 @@ export class RowBuffers {
   }
 
   grow(rows: number, { latents, embeds, pooled }: RowInput): void {
-    const make = (length: number): Values => (this.dtype === 'float16' ? new Uint16Array(length) : new Float32Array(length))
+    const make = (length: number): RowValues => (this.dtype === 'float16' ? new Uint16Array(length) : new Float32Array(length))
     this.capacity = rows
     this.latents = make(rows * latents.length)
     this.timesteps = new Float32Array(rows)
+    this.layerMasks = new Float32Array(rows * (this.layers ?? 0))
     this.embeds = make(rows * embeds.length)
     this.pooled = make(rows * pooled.length)
     this.output = make(rows * latents.length)
     this.places = []
   }
+
+  writeLayerMask(mask: Float32Array | undefined, place: number, layers: number): void {
+    if (mask === undefined) this.layerMasks.fill(1, place * layers, (place + 1) * layers)
+    else this.layerMasks.set(mask, place * layers)
+  }
 }
 
-function write(buffer: Values, row: Float32Array, place: number): void {
+function write(buffer: RowValues, row: Float32Array, place: number): void {
   const start = place * row.length
   if (buffer instanceof Uint16Array) toFloat16Bits(row, buffer.subarray(start, start + row.length))
   else buffer.set(row, start)
 }
 
-function isSamePrompt(placed: RowInput | undefined, row: RowInput): boolean {
+function isSamePrompt(placed: PlacedPrompt | undefined, row: RowInput): boolean {
   return placed !== undefined && showsSame(placed.embeds, row.embeds) && showsSame(placed.pooled, row.pooled)
 }
 
-/** Whether two views show the same memory. */
-function showsSame(a: Float32Array, b: Float32Array): boolean {
-  return a.buffer === b.buffer && a.byteOffset === b.byteOffset && a.length === b.length
+function toView({ buffer, byteOffset, length }: Float32Array): View {
+  return { buffer: new WeakRef(buffer), byteOffset, length }
+}
+
+/** Whether the values lie where the copied ones did, in memory that has been there ever since. */
+function showsSame({ buffer, byteOffset, length }: View, values: Float32Array): boolean {
+  return byteOffset === values.byteOffset && length === values.length && buffer.deref() === values.buffer
 }

@@ -1,17 +1,19 @@
 /** The batcher on a graph of one line, so that what it does can be seen. The real graph is in exactness.test.ts. */
 import { once } from 'node:events'
 import { beforeEach, describe, expect, it } from 'vitest'
+import type { PackedRows } from '../tensor/packed-rows.ts'
 import { Tensor } from '../tensor/tensor.ts'
 import { OutOfMemoryError } from './out-of-memory.ts'
-import type { PackedRows } from './row-buffers.ts'
 import { StepBatcher } from './step-batcher.ts'
-import type { StepBatcherOptions, StepContext, StepRow, StepRunner } from './step-batcher.ts'
+import type { StepBatcherOptions, StepGraph } from './step-batcher.ts'
+import type { StepContext, StepRow } from './step-call.ts'
 
 /** Gives latent + timestep + first value of the embeddings. */
-class Adding implements StepRunner {
+class Adding implements StepGraph {
   readonly dtype = 'float32'
   takesOneTimestep = false
   fixedRows: number | undefined
+  layers: number | undefined
   runs: number[] = []
   /** Throws when a run has more rows. */
   memoryRows = Infinity

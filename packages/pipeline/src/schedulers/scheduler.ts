@@ -66,6 +66,8 @@ export interface Scheduler {
   step(modelOutput: Tensor, timestep: number, sample: Tensor, options?: StepOptions): StepOutput
   /** The sample with noise of the given timesteps' levels, one timestep for all rows or one per row. */
   scaleNoise(sample: Tensor, timesteps: readonly number[], noise: Tensor): Tensor
-  /** A scheduler of the same config and state that shares nothing mutable with this one. */
+  /** A scheduler of the same config and state that shares nothing mutable with this one: every run works on one. */
   clone?(): Scheduler
+  /** The same from a wrapper round a scheduler, wrapped too; asked before `clone`. */
+  cloneForRequest?(): Scheduler
 }

@@ -7,7 +7,7 @@ import { rowsOf } from '../tensor/rows.ts'
 import type { Tensor } from '../tensor/tensor.ts'
 import { checkParams, GenerateParamsError } from './generate-params.ts'
 import type { GenerateParams, ParamLimits } from './generate-params.ts'
-import type { PromptEmbeddings, PromptTexts } from './prompt-embeddings.ts'
+import type { PromptEmbeddings, PromptTexts } from './embed-prompts.ts'
 
 /** A model's own values for parameters a call does not give. */
 export interface GenerateDefaults {
@@ -39,7 +39,16 @@ export interface GenerateCall extends GenerateDefaults, Pick<GenerateParams, Opt
   /** Given in place of texts. */
   readonly embeddings: PromptEmbeddings | undefined
   readonly negativeEmbeddings: PromptEmbeddings | undefined
-  readonly skipLayerGuidance: { readonly scale: number; readonly start: number; readonly stop: number } | undefined
+  readonly skipLayerGuidance: SkipLayerGuidance | undefined
+}
+
+export interface SkipLayerGuidance {
+  /** (layers,): 0 for each layer that is left out, else 1. */
+  readonly layerMask: Float32Array
+  readonly scale: number
+  /** Shares of the steps, both left out themselves. */
+  readonly start: number
+  readonly stop: number
 }
 
 /** Throws GenerateParamsError for what cannot be run. */
@@ -75,14 +84,18 @@ export function resolveCall(params: GenerateParams, defaults: GenerateDefaults, 
     ...toTexts(params, batch),
     embeddings: pair(params.promptEmbeds, params.pooledPromptEmbeds),
     negativeEmbeddings: pair(params.negativePromptEmbeds, params.negativePooledPromptEmbeds),
-    skipLayerGuidance:
-      params.skipGuidanceLayers === undefined
-        ? undefined
-        : {
-            scale: params.skipLayerGuidanceScale ?? 2.8,
-            start: params.skipLayerGuidanceStart ?? 0.01,
-            stop: params.skipLayerGuidanceStop ?? 0.2,
-          },
+    skipLayerGuidance: toSkipLayerGuidance(params, limits.layers),
+  }
+}
+
+function toSkipLayerGuidance(params: GenerateParams, layers = 0): SkipLayerGuidance | undefined {
+  const { skipGuidanceLayers: skipped } = params
+  if (skipped === undefined || skipped.length === 0) return undefined
+  return {
+    layerMask: Float32Array.from({ length: layers }, (_, layer) => (skipped.includes(layer) ? 0 : 1)),
+    scale: params.skipLayerGuidanceScale ?? 2.8,
+    start: params.skipLayerGuidanceStart ?? 0.01,
+    stop: params.skipLayerGuidanceStop ?? 0.2,
   }
 }
 

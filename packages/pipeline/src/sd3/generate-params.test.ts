@@ -4,7 +4,7 @@ import { Tensor } from '../tensor/tensor.ts'
 import { resolveCall } from './generate-call.ts'
 import { GenerateParamsError } from './generate-params.ts'
 
-const limits = { sizeMultiple: 16, maxSide: 256, maxSequenceLength: 512, maxClipSkip: 1, skipLayers: undefined }
+const limits = { sizeMultiple: 16, maxSide: 256, maxSequenceLength: 512, maxClipSkip: 1, layers: undefined }
 const defaults = { width: 128, height: 128, numInferenceSteps: 20, guidanceScale: 4, maxSequenceLength: 20 }
 const resolve = (params: object) => resolveCall({ prompt: 'a', ...params }, defaults, limits)
 const tensor = (...dims: number[]) => new Tensor(new Float32Array(dims.reduce((a, b) => a * b)), dims)

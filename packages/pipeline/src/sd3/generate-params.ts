@@ -104,13 +104,13 @@ export interface GenerateParams {
   readonly signal?: AbortSignal | undefined
   /** Carries on from a stored step; the result has the bytes of the uninterrupted call. */
   readonly resume?: ResumePoint | undefined
-  /** Layers to leave out in a third prediction; only for models that ship a graph without just these. Default none. */
+  /** Layers to leave out in a third prediction, counted from 0; only for a transformer that takes a layer mask. Default none. */
   readonly skipGuidanceLayers?: readonly number[] | undefined
   /** Weight of that prediction. Default 2.8. */
   readonly skipLayerGuidanceScale?: number | undefined
-  /** Share of the steps after which it begins, 0 to 1. Default 0.01. */
+  /** Share of the steps after which it begins, 0 to 1, without the step at the bound. Default 0.01. */
   readonly skipLayerGuidanceStart?: number | undefined
-  /** Share of the steps before which it ends, 0 to 1. Default 0.2. */
+  /** Share of the steps before which it ends, 0 to 1, without the step at the bound. Default 0.2. */
   readonly skipLayerGuidanceStop?: number | undefined
 }
 
@@ -122,8 +122,8 @@ export interface ParamLimits {
   readonly maxSide: number
   readonly maxSequenceLength: number
   readonly maxClipSkip: number
-  /** Layers the model's own skip graph leaves out; undefined without one. */
-  readonly skipLayers: readonly number[] | undefined
+  /** Layers of the transformer that a row can leave out; undefined where it takes no layer mask. */
+  readonly layers: number | undefined
 }
 
 /** A parameter that cannot be used. */
@@ -222,7 +222,7 @@ export function checkParams(params: GenerateParams, limits: ParamLimits): void {
     throw new GenerateParamsError('callbackOnStepEnd', 'a function', show(callback))
   const stray = inputs?.find((name) => !STEP_TENSORS.includes(name))
   if (stray !== undefined) throw new GenerateParamsError('callbackOnStepEndTensorInputs', `among ${STEP_TENSORS.join(', ')}`, show(stray))
-  checkSkipLayers(params.skipGuidanceLayers, limits.skipLayers)
+  checkSkipLayers(params.skipGuidanceLayers, limits.layers)
 }
 
 function isInterval(value: unknown): boolean {
@@ -271,12 +271,13 @@ function checkInteger(name: string, value: number | undefined, min: number, max:
   throw new GenerateParamsError(name, `an integer from ${min} to ${max === Number.MAX_SAFE_INTEGER ? '2^53 - 1' : max}`, show(value))
 }
 
-function checkSkipLayers(wanted: readonly number[] | undefined, shipped: readonly number[] | undefined): void {
-  if (wanted === undefined) return
-  if (shipped === undefined)
-    throw new GenerateParamsError('skipGuidanceLayers', 'absent, as the model ships no transformer_skip/', show(wanted))
-  if (!Array.isArray(wanted) || wanted.length !== shipped.length || !shipped.every((layer) => wanted.includes(layer)))
-    throw new GenerateParamsError('skipGuidanceLayers', `[${shipped.join(', ')}], the layers transformer_skip/ leaves out`, show(wanted))
+function checkSkipLayers(skipped: readonly number[] | undefined, layers: number | undefined): void {
+  if (skipped === undefined) return
+  if (layers === undefined)
+    throw new GenerateParamsError('skipGuidanceLayers', 'absent, as the transformer takes no layer mask', show(skipped))
+  const isLayer = (layer: number): boolean => Number.isInteger(layer) && layer >= 0 && layer < layers
+  if (!Array.isArray(skipped) || !skipped.every(isLayer))
+    throw new GenerateParamsError('skipGuidanceLayers', `a list of layers from 0 to ${layers - 1}`, show(skipped))
 }
 
 function show(value: unknown): string {

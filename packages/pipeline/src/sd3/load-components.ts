@@ -5,10 +5,8 @@
  * stays loaded. Class names of tokenizers are not checked: they change with the exporter's version.
  * Knows nothing about how the parts are used. Loading blocks its thread; runs in the engine process, once.
  */
-import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { z } from 'zod'
-import type { StepBatcherOptions } from '../runtime/step-batcher.ts'
 import { AutoencoderKL } from '../models/autoencoder-kl.ts'
 import { ClipTextEncoder } from '../models/clip-text-encoder.ts'
 import { ModelFileError, readModelJson } from '../models/model-file.ts'
@@ -18,12 +16,10 @@ import { T5TextEncoder } from '../models/t5-text-encoder.ts'
 import { FlowMatchEulerDiscreteScheduler } from '../schedulers/flow-match-euler-discrete.ts'
 import type { Scheduler } from '../schedulers/scheduler.ts'
 import { loadTokenizer } from '../tokenizers/load-tokenizer.ts'
-import type { TextComponents } from './prompt-embeddings.ts'
+import type { TextComponents } from './embed-prompts.ts'
 
 export interface Sd3Components extends TextComponents {
   readonly transformer: Sd3Transformer
-  /** The transformer without some of its layers, for skip-layer guidance; undefined unless the model ships transformer_skip/. */
-  readonly transformerSkip: Sd3Transformer | undefined
   readonly vae: AutoencoderKL
   readonly scheduler: Scheduler
 }
@@ -62,7 +58,6 @@ export async function loadSd3Components(
   folder: string,
   session: OnnxSessionOptions,
   overrides: ComponentOverrides = {},
-  batching: StepBatcherOptions = {},
 ): Promise<LoadedComponents> {
   const indexFile = join(folder, 'model_index.json')
   const index = await readModelJson(indexFile, modelIndexSchema)
@@ -94,7 +89,7 @@ export async function loadSd3Components(
   try {
     const clip = owning((folder, options) => ClipTextEncoder.load(folder, options))
     const t5 = owning((folder, options) => T5TextEncoder.load(folder, options))
-    const transformer = owning((folder, options) => Sd3Transformer.load(folder, { ...options, batching }))
+    const transformer = owning((folder, options) => Sd3Transformer.load(folder, options))
     const vae = owning((_, options) => AutoencoderKL.load(folder, options))
     const components: Sd3Components = {
       // Small files first: a wrong one is found before gigabytes are read.
@@ -107,9 +102,9 @@ export async function loadSd3Components(
       textEncoder2: await optional(overrides.textEncoder2, 'text_encoder_2', clip),
       textEncoder3: await optional(overrides.textEncoder3, 'text_encoder_3', t5),
       transformer: await required(overrides.transformer, 'transformer', transformer),
-      transformerSkip: await loadTransformerSkip(folder, overrides.transformerSkip, transformer),
     }
     assertFit(folder, components)
+    assertReadsTexts(folder, components, overrides)
     return { components, owned }
   } catch (error) {
     await Promise.all(owned.map((loaded) => loaded.release()))
@@ -125,20 +120,6 @@ async function loadScheduler(folder: string): Promise<Scheduler> {
   } catch (error) {
     throw new Error(`${file}: ${(error as Error).message}`, { cause: error })
   }
-}
-
-async function loadTransformerSkip(
-  folder: string,
-  given: Sd3Transformer | null | undefined,
-  load: (folder: string) => Promise<Sd3Transformer>,
-): Promise<Sd3Transformer | undefined> {
-  if (given !== undefined) return given ?? undefined
-  const skipFolder = join(folder, 'transformer_skip')
-  if (!existsSync(skipFolder)) return undefined
-  const skip = await load(skipFolder)
-  if (skip.config.skip_layers === undefined)
-    throw new ModelFileError(join(skipFolder, 'config.json'), 'skip_layers', 'the list of layers this graph leaves out', 'nothing')
-  return skip
 }
 
 /** Widths and channels that two parts share. */
@@ -179,4 +160,28 @@ function assertFit(folder: string, parts: Sd3Components): void {
 
 function expectSame(file: string, field: string, found: number, meaning: string, expected: number): void {
   if (found !== expected) throw new ModelFileError(file, field, `${expected}, ${meaning}`, `${found}`)
+}
+
+/** A model whose texts cannot be read would fail every request. A CLIP encoder that was left out on purpose is the caller's business. */
+function assertReadsTexts(folder: string, parts: Sd3Components, overrides: ComponentOverrides): void {
+  const readers = [
+    ['text_encoder', parts.textEncoder, overrides.textEncoder, 'tokenizer', parts.tokenizer],
+    ['text_encoder_2', parts.textEncoder2, overrides.textEncoder2, 'tokenizer_2', parts.tokenizer2],
+    ['text_encoder_3', parts.textEncoder3, null, 'tokenizer_3', parts.tokenizer3],
+  ] as const
+  const indexFile = join(folder, 'model_index.json')
+  for (const [name, encoder, override, tokenizerName, tokenizer] of readers) {
+    if (encoder === undefined) {
+      if (override === null) continue
+      throw new ModelFileError(indexFile, name, 'a CLIP encoder, as texts cannot be read without', 'none')
+    }
+    if (tokenizer === undefined) throw new ModelFileError(indexFile, tokenizerName, `the tokenizer of ${name}`, 'none')
+    if (tokenizer.padTokenId === undefined)
+      throw new ModelFileError(
+        join(folder, tokenizerName, 'tokenizer_config.json'),
+        'pad_token',
+        'a token of the vocabulary, as rows are filled up with it',
+        tokenizer.padToken === undefined ? 'none' : JSON.stringify(tokenizer.padToken),
+      )
+  }
 }

@@ -1,40 +1,35 @@
 /** What a call will hold in memory, from its sizes alone. Pure; knows nothing about limits or who else is there. */
 import type { MemoryNeeds } from '../runtime/memory-admission.ts'
-import { rowSize, sizeKey } from '../runtime/step-batcher.ts'
-import type { Sd3Transformer } from '../models/sd3-transformer.ts'
+import { sizeOf, workOf } from '../runtime/row-size.ts'
 import type { GenerateCall } from './generate-call.ts'
-import type { TextComponents } from './prompt-embeddings.ts'
+import type { ResidentModel } from './resident-model.ts'
 
 /** Copies of its latents that a request holds at the peak of a step: its own, the prediction of the guidance pair, the guided one, the next. */
 const LATENT_COPIES = 5
 
 /** `latentDims`: (rows, channels, height / 8, width / 8) */
-export function memoryNeeds(
-  parts: TextComponents & { readonly transformer: Sd3Transformer },
-  call: GenerateCall,
-  latentDims: readonly number[],
-): MemoryNeeds {
-  const { transformer, tokenizer, textEncoder } = parts
+export function memoryNeeds(model: ResidentModel, call: GenerateCall, latentDims: readonly number[]): MemoryNeeds {
+  const { transformer, tokenizer, textEncoder } = model
   const [rows, channels, height, width] = latentDims as [number, number, number, number]
   const clipTokens = tokenizer?.modelMaxLength ?? textEncoder?.config.max_position_embeddings ?? 0
   const tokens = call.embeddings?.embeds.dims[1] ?? clipTokens + call.maxSequenceLength
   const dims = { latents: [channels, height, width], embeds: [tokens] }
-  const size = sizeKey(dims)
-  const perPicture = call.guidanceScale > 1 ? 2 : 1
-  const stepRows = rows * perPicture
+  const size = sizeOf(dims)
+  const prompts = call.guidanceScale > 1 ? 2 : 1
+  const stepRows = rows * (call.skipLayerGuidance === undefined ? prompts : prompts + 1)
   const latentBytes = channels * height * width * 4 * LATENT_COPIES
   const promptBytes = tokens * transformer.config.joint_attention_dim * 4
   // Its place in what a step is packed into: the prompt, the latents in, the prediction out.
   const packedBytes = promptBytes + channels * height * width * 4 * 2
-  const { profile } = transformer.batcher
+  const { profile } = model.runtime.batcher
   const pixels = call.outputType === 'latent' ? 0 : call.height * call.width
   return {
     // Of three channels: float pixels of the picture in work, bytes of all that are done.
-    requestBytes: rows * latentBytes + call.batch * perPicture * promptBytes + stepRows * packedBytes + (rows + 4) * pixels * 3,
+    requestBytes: rows * latentBytes + call.batch * prompts * promptBytes + stepRows * packedBytes + (rows + 4) * pixels * 3,
     stepRows,
-    rowSize: rowSize(dims),
+    rowWork: workOf(dims),
     // Two doublings beyond the knee are tried.
     mostRows: () => Math.min(profile.mostRows(size), profile.knee(size) * 4),
-    decodeSize: pixels,
+    decodePixels: pixels,
   }
 }

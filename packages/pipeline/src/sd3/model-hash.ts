@@ -8,25 +8,14 @@
 import { createHash } from 'node:crypto'
 import { createReadStream } from 'node:fs'
 import { mkdir, readdir, readFile, realpath, rename, stat, writeFile } from 'node:fs/promises'
-import { dirname, join, relative, sep } from 'node:path'
+import { dirname, join } from 'node:path'
 import { pipeline } from 'node:stream/promises'
 
-const CONTENT = /(\.onnx|[._]data|\.json|\.txt|\.model)$/
+const CONTENT = /(\.onnx|[._]data|\.safetensors|\.json|\.txt|\.model)$/
 
 /** Hex sha256 over the sorted lines `path sha256`. `cacheDir`: folder in which it outlives the process; default: nowhere. */
 export async function hashModelFolder(folder: string, cacheDir?: string): Promise<string> {
-  const entries = await readdir(folder, { withFileTypes: true, recursive: true })
-  const files = entries
-    // Weights are often links into a cache; what counts is what they point to.
-    .filter((entry) => !entry.isDirectory() && CONTENT.test(entry.name))
-    .map((entry) => join(entry.parentPath, entry.name))
-    .filter(
-      (file) =>
-        !relative(folder, file)
-          .split(sep)
-          .some((part) => part.startsWith('.')),
-    )
-  const names = new Map(files.map((file) => [relative(folder, file).split(sep).join('/'), file]))
+  const names = await listFiles(folder)
   if (cacheDir === undefined) return await hashFiles(names)
   const kept = join(cacheDir, `model-hash-${await fingerprint(folder, names)}`)
   const found = await readFile(kept, 'utf8').catch(() => '')
@@ -36,6 +25,32 @@ export async function hashModelFolder(folder: string, cacheDir?: string): Promis
     // A folder that cannot be written only means to read the weights again.
   })
   return hash
+}
+
+/** Bytes of each of these files, by name. Reads none of them. */
+export async function listFileSizes(folder: string): Promise<Record<string, number>> {
+  const sizes: Record<string, number> = {}
+  for (const [name, file] of await listFiles(folder)) sizes[name] = (await stat(file)).size
+  return sizes
+}
+
+/** The files that decide a picture, by their path in the folder, sorted. What a link points to counts: weights are often links into a cache. */
+async function listFiles(folder: string): Promise<Map<string, string>> {
+  const files = new Map<string, string>()
+  /** `above`: real paths of the folders on the way, so that a link to one of them ends there. */
+  const walk = async (at: string, prefix: string, above: readonly string[]): Promise<void> => {
+    const real = await realpath(at)
+    if (above.includes(real)) return
+    for (const name of (await readdir(at)).sort()) {
+      if (name.startsWith('.')) continue
+      const path = join(at, name)
+      const found = await stat(path)
+      if (found.isDirectory()) await walk(path, `${prefix}${name}/`, [...above, real])
+      else if (CONTENT.test(name)) files.set(`${prefix}${name}`, path)
+    }
+  }
+  await walk(folder, '', [])
+  return files
 }
 
 async function hashFiles(names: ReadonlyMap<string, string>): Promise<string> {

@@ -1,16 +1,20 @@
-import { cp, mkdtemp, rm, symlink, writeFile, readFile } from 'node:fs/promises'
+import { mkdtemp, rm, symlink } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { probeProvider } from '../models/device.ts'
 import { ClosedError } from '../models/onnx-session.ts'
+import { Sd3Transformer } from '../models/sd3-transformer.ts'
 import { FlowMatchEulerDiscreteScheduler } from '../schedulers/flow-match-euler-discrete.ts'
+import type { PackedRows, RowDims } from '../tensor/packed-rows.ts'
 import { Generator, randn } from '../tensor/random-normal.ts'
 import type { GeneratorState } from '../tensor/random-normal.ts'
 import { concatRows, sliceRows } from '../tensor/rows.ts'
 import { Tensor } from '../tensor/tensor.ts'
+import { encodeTexts } from './encode-texts.ts'
 import { resolveCall } from './generate-call.ts'
+import { GenerateParamsError } from './generate-params.ts'
 import type { GenerateParams } from './generate-params.ts'
 import { StableDiffusion3Pipeline } from './pipeline.ts'
 
@@ -27,8 +31,7 @@ const bytes = async (params: GenerateParams) => (await pipe.generate(params)).im
 
 /** The embeddings the pipeline itself makes, without guidance. */
 async function embeddingsOf(prompt: string) {
-  pipe._guidanceScale = 1
-  const { embeds, pooled } = await pipe.encodePrompt(resolveCall({ prompt }, pipe.defaults, pipe.limits))
+  const { embeds, pooled } = await encodeTexts(pipe, resolveCall({ prompt }, pipe.defaults, pipe.limits), false)
   return { embeds: concatRows(embeds), pooled: concatRows(pooled) }
 }
 
@@ -303,46 +306,64 @@ describe('resuming', () => {
 })
 
 describe('skip-layer guidance', () => {
-  let folder: string
-  beforeAll(async () => {
-    folder = await mkdtemp(join(tmpdir(), 'easel-skip-'))
-    await cp(model, folder, { recursive: true })
-    await cp(join(folder, 'transformer'), join(folder, 'transformer_skip'), { recursive: true })
-    const file = join(folder, 'transformer_skip/config.json')
-    await writeFile(file, JSON.stringify({ ...(JSON.parse(await readFile(file, 'utf8')) as object), skip_layers: [1, 2] }))
-  })
-  afterAll(() => rm(folder, { recursive: true }))
-
-  it('asks the shipped graph in its share of the steps, on the prompt only', async () => {
-    const skipping = await StableDiffusion3Pipeline.fromPretrained(folder, { device: 'cpu' })
-    const skip = skipping.transformerSkip!
-    const asked: number[] = []
-    const forward = skip.forward.bind(skip)
-    skip.forward = async (input) => {
-      asked.push(input.length)
-      const noise = await forward(input)
-      return new Tensor(
-        noise.data.map(() => 0),
-        noise.dims,
-        noise.dtype,
-      )
+  /** The demo's transformer, which takes no mask, with a mask added: what it leaves layers out of comes out as zeros. */
+  class Masking extends Sd3Transformer {
+    readonly masks: number[][][] = []
+    zeroes = true
+    override get layers(): number {
+      return 3
     }
+    override async run(packed: PackedRows, dims: RowDims): Promise<void> {
+      const { rows, layerMask = new Float32Array(), output } = packed
+      const masks = Array.from({ length: rows }, (_, row) => [...layerMask.subarray(row * 3, row * 3 + 3)])
+      this.masks.push(masks)
+      await super.run({ ...packed, layerMask: undefined }, dims)
+      const length = output.length / rows
+      for (const [row, mask] of masks.entries()) if (this.zeroes && mask.includes(0)) output.fill(0, row * length, (row + 1) * length)
+    }
+  }
+  async function createMasking() {
+    const transformer = new Masking(pipe.transformer.config, pipe.transformer.session)
+    const masking = await StableDiffusion3Pipeline.fromPretrained(model, { device: 'cpu', components: { ...pipe.components, transformer } })
+    masking.runtime.batcher.profile.rowsFor = (_, waiting) => waiting
+    return { transformer, masking }
+  }
+
+  it('runs the prompt once more in its share of the steps, in the same call as the other rows', async () => {
+    const { transformer, masking } = await createMasking()
     const params = { ...boat, numInferenceSteps: 10, skipGuidanceLayers: [2, 1] }
-    const { images } = await skipping.generate({ ...params, skipLayerGuidanceStop: 0.35 })
-    // Steps above 0.1 and below 3.5 of ten.
-    expect(asked).toEqual([1, 1, 1])
+    const { images } = await masking.generate({ ...params, skipLayerGuidanceStop: 0.35 })
+    // Steps above 0.1 and below 3.5 of ten; negative, positive and skipping rows together.
+    const [all, skipping] = [
+      [1, 1, 1],
+      [1, 0, 0],
+    ]
+    expect(transformer.masks).toHaveLength(10)
+    for (const [step, masks] of transformer.masks.entries())
+      expect(masks.toSorted((a, b) => a.join().localeCompare(b.join()))).toEqual(step >= 1 && step <= 3 ? [skipping, all, all] : [all, all])
+    expect(masking.engineStats().rows).toBe(10 * 2 + 3)
     expect(images.map(({ data }) => data)).not.toEqual(await bytes({ ...boat, numInferenceSteps: 10 }))
     // Against the same prediction there is nothing to steer away from.
-    skip.forward = forward
-    expect((await skipping.generate(params)).images.map(({ data }) => data)).toEqual(await bytes({ ...boat, numInferenceSteps: 10 }))
-    await expect(skipping.generate({ ...boat, skipGuidanceLayers: [3] })).rejects.toThrow(
-      'Expected skipGuidanceLayers to be [1, 2], the layers',
-    )
-    await skipping.close()
+    transformer.zeroes = false
+    expect((await masking.generate(params)).images.map(({ data }) => data)).toEqual(await bytes({ ...boat, numInferenceSteps: 10 }))
   })
 
-  it('is refused where the model ships no graph for it', async () => {
-    await expect(pipe.generate({ ...boat, skipGuidanceLayers: [1] })).rejects.toThrow('as the model ships no transformer_skip/')
+  it('leaves out the steps at both of its bounds', async () => {
+    const { transformer, masking } = await createMasking()
+    const share = { skipLayerGuidanceStart: 0.1, skipLayerGuidanceStop: 0.4 }
+    await masking.generate({ ...boat, numInferenceSteps: 10, skipGuidanceLayers: [0], ...share })
+    const skipping = [...transformer.masks.keys()].filter((step) => transformer.masks[step]?.some((mask) => mask.includes(0)))
+    expect(skipping).toEqual([2, 3])
+  })
+
+  it('refuses layers that the transformer does not have, and any where it takes no mask', async () => {
+    const { masking } = await createMasking()
+    await expect(masking.generate({ ...boat, skipGuidanceLayers: [3] })).rejects.toThrow(
+      'Expected skipGuidanceLayers to be a list of layers from 0 to 2, got [3]',
+    )
+    const refused = pipe.generate({ ...boat, skipGuidanceLayers: [1] })
+    await expect(refused).rejects.toBeInstanceOf(GenerateParamsError)
+    await expect(refused).rejects.toThrow('Expected skipGuidanceLayers to be absent, as the transformer takes no layer mask, got [1]')
   })
 })
 
@@ -384,11 +405,23 @@ describe('a pipeline', () => {
     await dynamic.close()
   })
 
-  it('is really unsafe for concurrent calls on one object', async () => {
-    const alone = [await bytes(boat), await bytes({ ...boat, numInferenceSteps: 7, seed: 5 })]
-    const together = await Promise.allSettled([bytes(boat), bytes({ ...boat, numInferenceSteps: 7, seed: 5 })])
-    expect(together.map((result) => (result.status === 'fulfilled' ? result.value : 'failed'))).not.toEqual(alone)
-    expect(await bytes(boat)).toEqual(alone[0])
+  it('carries out concurrent calls on one object as each alone', async () => {
+    const calls = [boat, { ...boat, numInferenceSteps: 7, seed: 5 }, { ...boat, guidanceScale: 1, sigmas: [1, 0.5] }]
+    const alone: Uint8Array[][] = []
+    for (const call of calls) alone.push(await bytes(call))
+    expect(await Promise.all(calls.map(bytes))).toEqual(alone)
+  })
+
+  it('gives views whose parts can be replaced without the pipeline noticing', async () => {
+    const plain = await bytes(boat)
+    const view = pipe.cloneForRequest()
+    expect(view).toBeInstanceOf(StableDiffusion3Pipeline)
+    expect(view.scheduler).not.toBe(pipe.scheduler)
+    view.scheduler.setTimesteps(3)
+    view.scheduler = new FlowMatchEulerDiscreteScheduler({ shift: 1 })
+    expect((await view.generate(boat)).images.map(({ data }) => data)).not.toEqual(plain)
+    expect(await bytes(boat)).toEqual(plain)
+    expect(view.runtime).toBe(pipe.runtime)
   })
 
   it('lets the event loop turn between steps', async () => {
@@ -421,7 +454,7 @@ describe('a pipeline', () => {
   })
 
   it('tells what its model takes', () => {
-    expect(pipe.limits).toEqual({ sizeMultiple: 16, maxSide: 256, maxSequenceLength: 512, maxClipSkip: 1, skipLayers: undefined })
+    expect(pipe.limits).toEqual({ sizeMultiple: 16, maxSide: 256, maxSequenceLength: 512, maxClipSkip: 1, layers: undefined })
     expect(pipe.device).toEqual({ requested: 'cpu', provider: 'cpu', reason: 'asked for' })
     expect(pipe.model.id).toBe('tiny-scenes')
   })

@@ -7,7 +7,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import {
   fitPreviewProjection,
-  Generator,
+  imageGenerators,
   isOutOfMemory,
   loadPipeline,
   projectPreview,
@@ -17,7 +17,7 @@ import {
   StableDiffusion3Pipeline,
   Tensor,
 } from '@easel/pipeline'
-import type { Device, GenerateParams, GenerateResult, PreviewProjection, ResumePoint } from '@easel/pipeline'
+import type { Device, Generator, GenerateParams, GenerateResult, PreviewProjection, ResumePoint } from '@easel/pipeline'
 import type { Checkpoint, EngineCapabilities, EngineErrorCode, EngineOptions, EngineStep, FromEngine, ToEngine } from './protocol.ts'
 import { StepClock } from './step-clock.ts'
 
@@ -75,7 +75,7 @@ export async function runEngineHost(channel: NodeJS.Process): Promise<void> {
   const generate = async ({ id, params, resume, previewEvery = Infinity }: GenerateMessage): Promise<void> => {
     const abort = new AbortController()
     const { seed, numImagesPerPrompt, ...rest } = params
-    const generators = Array.from({ length: numImagesPerPrompt }, (_, image) => new Generator(BigInt(seed) + BigInt(image)))
+    const generators = imageGenerators(seed, numImagesPerPrompt)
     const call: Call = { abort, generators, step: resume?.step ?? 0, latents: undefined }
     calls.set(id, call)
     clock.enter()
@@ -131,7 +131,7 @@ export async function runEngineHost(channel: NodeJS.Process): Promise<void> {
         break
       case 'stop':
         // What was learnt is worth a moment.
-        void Promise.race([pipeline.engine.saveStepTimes(), sleep(saveLimitMs)]).then(() => channel.exit(0))
+        void Promise.race([pipeline.runtime.saveStepTimes(), sleep(saveLimitMs)]).then(() => channel.exit(0))
     }
   })
   send({ type: 'ready', capabilities, memoryBytes: process.memoryUsage.rss() })

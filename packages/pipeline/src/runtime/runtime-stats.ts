@@ -1,5 +1,5 @@
 /**
- * What the engine has done, in numbers: counted from the steps as they happen, read by whoever reports them.
+ * What the runtime has done, in numbers: counted from the steps as they happen, read by whoever reports them.
  *
  * Invariant: counting costs a few additions a step and keeps nothing that grows. Knows nothing about requests or metrics formats.
  * Runs in the engine process.
@@ -9,11 +9,11 @@ import type { MemoryStats } from './memory-admission.ts'
 import type { PromptCacheStats } from './prompt-cache.ts'
 import type { StepBatcher, StepRecord } from './step-batcher.ts'
 
-export interface EngineStats {
+export interface RuntimeStats {
   /** Runs of the transformer so far, and their rows. */
   readonly steps: number
   readonly rows: number
-  /** Milliseconds they took, and how much of it inside the runtime. */
+  /** Milliseconds they took, and how much of it inside ONNX Runtime. */
   readonly stepMs: number
   readonly runMs: number
   /** Milliseconds calls have waited for their step, summed over steps by the one that waited longest. */
@@ -34,11 +34,11 @@ export interface EngineStats {
   readonly decodeMs: number
   readonly promptCache: PromptCacheStats
   readonly memory: MemoryStats
-  /** How often the runtime has run out of memory. */
+  /** How often memory has run out. */
   readonly shortages: number
 }
 
-export class EngineCounters {
+export class RuntimeCounters {
   readonly batcher: StepBatcher
   steps = 0
   rows = 0
@@ -70,7 +70,7 @@ export class EngineCounters {
     this.aloneMs += aloneMs * record.rows
   }
 
-  toStats(promptCache: PromptCacheStats, memory: MemoryStats): EngineStats {
+  toStats(promptCache: PromptCacheStats, memory: MemoryStats): RuntimeStats {
     const { steps, rows, stepMs, runMs, waitMs, encodeMs, decodeMs, shortages, lastStep, batcher } = this
     const { profile, waiting } = batcher
     const stepTimes = profile.toTimes()

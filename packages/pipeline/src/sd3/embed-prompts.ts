@@ -32,8 +32,8 @@ export interface EmbedOptions {
   readonly maxSequenceLength: number
   /** Width of a token where there is no T5 encoder: the transformer's joint_attention_dim. */
   readonly jointAttentionDim: number
-  /** Ends the encoding before its next encoder. Default: nothing does. */
-  readonly signal?: AbortSignal | undefined
+  /** Runs one encoder when the device is free. */
+  readonly inTurn: <T>(encode: () => Promise<T>) => Promise<T>
 }
 
 export interface PromptEmbeddings {
@@ -62,12 +62,12 @@ async function embedClip(
   encoder: ClipTextEncoder | undefined,
   prompts: readonly string[],
   length: number,
-  { clipSkip, signal }: EmbedOptions,
+  { clipSkip, inTurn }: EmbedOptions,
 ) {
   if (tokenizer === undefined || encoder === undefined)
     throw new Error(`Expected a model with ${name} and its tokenizer, or promptEmbeds in place of prompts, got neither`)
   const ids = await tokenizer.encodeBatch(prompts, { maxLength: length, padding: 'maxLength', truncation: true })
-  return encoder.forward(ids, clipSkip, { signal })
+  return inTurn(() => encoder.forward(ids, clipSkip))
 }
 
 async function embedT5(parts: TextComponents, prompts: readonly string[], options: EmbedOptions): Promise<Tensor> {
@@ -79,7 +79,8 @@ async function embedT5(parts: TextComponents, prompts: readonly string[], option
   }
   if (tokenizer3 === undefined) throw new Error('Expected a model with tokenizer_3 for its text_encoder_3, got none')
   const length = { maxLength: options.maxSequenceLength, padding: 'maxLength', truncation: true } as const
-  return textEncoder3.forward(await tokenizer3.encodeBatch(prompts, length), { signal: options.signal })
+  const ids = await tokenizer3.encodeBatch(prompts, length)
+  return options.inTurn(() => textEncoder3.forward(ids))
 }
 
 /** Joins along the last axis; the axes before it agree. */

@@ -1,0 +1,126 @@
+/**
+ * What a run asks of the batcher at one step: its rows, and how far they have come.
+ *
+ * Invariant: all rows of a call have the same dims. Knows nothing about who shares a step with them or when it runs. Runs in the engine
+ * process.
+ */
+import type { RowDims } from '../tensor/packed-rows.ts'
+import { equalDims, Tensor } from '../tensor/tensor.ts'
+import type { WaitingCall } from './batch-policy.ts'
+import type { RowInput } from './row-buffers.ts'
+import { sizeOf } from './row-size.ts'
+import type { StepGraph } from './step-batcher.ts'
+
+/** One row of a call. Rows may show the same memory: latents with and without guidance, a prompt of several pictures or requests. */
+export interface StepRow {
+  /** (1, in_channels, height / 8, width / 8) */
+  readonly hiddenStates: Tensor
+  /** 0 to 1000. */
+  readonly timestep: number
+  /** (1, sequence, joint_attention_dim) */
+  readonly encoderHiddenStates: Tensor
+  /** (1, pooled_projection_dim) */
+  readonly pooledProjections: Tensor
+  /** (layers,): 0 for each layer this row leaves out, else 1; only for a graph that takes a mask. Default: all layers take part. */
+  readonly layerMask?: Float32Array | undefined
+}
+
+/** What the batcher may know of the request behind a call. With it, embeddings must not be written to while the request runs. */
+export interface StepContext {
+  /** When the request came, on the clock of performance.now(). */
+  readonly arrivedAtMs: number
+  /** Rows the request still has to run, those of this call included. */
+  readonly remainingRows: number
+  /** Drops the call before the next step; it then rejects with the signal's reason. */
+  readonly signal?: AbortSignal | undefined
+}
+
+export interface StepCall extends WaitingCall {
+  /** Key of its step times and its buffers. */
+  readonly size: string
+  readonly input: readonly StepRow[]
+  readonly context: StepContext | undefined
+  readonly dims: RowDims
+  readonly cameAtMs: number
+  readonly output: Tensor
+  remainingMs: number
+  /** A run of one of its rows alone has found no memory once. */
+  foundNoMemory: boolean
+  /** Rows waiting; those before them have run. */
+  rows: number
+  settled: boolean
+  resolve(output: Tensor): void
+  reject(reason: unknown): void
+}
+
+/** `order`: how many calls came before this one. */
+export function createStepCall(
+  graph: StepGraph,
+  input: readonly StepRow[],
+  context: StepContext | undefined,
+  order: number,
+  settle: Pick<StepCall, 'resolve' | 'reject'>,
+): StepCall {
+  const [first] = input
+  if (first === undefined) throw new RangeError('Expected at least one row, got none')
+  for (const row of input) assertFits(row, first, graph.layers)
+  const rows = input.length
+  const [, channels = 0, height = 0, width = 0] = first.hiddenStates.dims
+  const [, tokens = 0, tokenWidth = 0] = first.encoderHiddenStates.dims
+  const cameAtMs = performance.now()
+  const dims = { latents: [channels, height, width], embeds: [tokens, tokenWidth] }
+  const size = sizeOf(dims)
+  return {
+    input,
+    context,
+    dims,
+    rows,
+    size,
+    shape: graph.takesOneTimestep ? `${size}@${first.timestep}` : size,
+    order,
+    arrivedAtMs: context?.arrivedAtMs ?? cameAtMs,
+    remainingMs: 0,
+    cameAtMs,
+    output: new Tensor(new Float32Array(rows * first.hiddenStates.numel), [rows, channels, height, width], graph.dtype),
+    foundNoMemory: false,
+    settled: false,
+    ...settle,
+  }
+}
+
+function assertFits(row: StepRow, first: StepRow, layers: number | undefined): void {
+  for (const name of ['hiddenStates', 'encoderHiddenStates', 'pooledProjections'] as const) {
+    const { dims } = row[name]
+    const expected = first[name].dims
+    if (dims[0] !== 1) throw new RangeError(`Expected ${name} of one row, got dims [${dims.join(', ')}]`)
+    if (!equalDims(dims, expected))
+      throw new RangeError(`Expected ${name} of dims [${expected.join(', ')}], as in the first row, got [${dims.join(', ')}]`)
+  }
+  const masked = row.layerMask?.length
+  if (masked === undefined || masked === layers) return
+  throw new RangeError(`Expected layerMask of ${layers ?? 'no'} layers, as the graph has it, got one of ${masked}`)
+}
+
+/** The next `count` rows of a call: what goes in, and where the result belongs. */
+export function nextRows({ input, context, output, rows }: StepCall, count: number): { input: RowInput; target: Float32Array }[] {
+  const length = output.numel / input.length
+  const start = input.length - rows
+  return input.slice(start, start + count).map((row, offset) => ({
+    input: {
+      latents: row.hiddenStates.data,
+      timestep: row.timestep,
+      embeds: row.encoderHiddenStates.data,
+      pooled: row.pooledProjections.data,
+      layerMask: row.layerMask,
+      keepsPrompt: context !== undefined,
+    },
+    target: output.data.subarray((start + offset) * length, (start + offset + 1) * length),
+  }))
+}
+
+/** Marks the call as done with; its promise then settles as it is told. */
+export function settleCall(call: StepCall, how: 'resolve' | 'reject', value?: unknown): void {
+  call.settled = true
+  if (how === 'resolve') call.resolve(call.output)
+  else call.reject(value)
+}

@@ -1,0 +1,55 @@
+/**
+ * How much work a step may take after something else than a step has found no memory.
+ *
+ * ONNX Runtime keeps the memory that its largest run took. When a decoding then finds none, nothing but smaller steps leaves room for it, often
+ * only from the next process on. So each shortage halves the work of the largest step so far. The limit goes up again by doublings, after
+ * twice as many steps each time, because the shortage may have had another cause.
+ * Invariant: shortages that follow within those steps are the same shortage and teach nothing more. Pure; knows nothing about rows or files.
+ */
+
+/** What outlives a process. */
+export interface WorkLesson {
+  /** Most work of a step. */
+  readonly work: number
+  /** Shortages so far. */
+  readonly shortages: number
+}
+
+/** Steps without a shortage after which the limit doubles for the first time. */
+const RECOVERY_STEPS = 400
+
+export class WorkLimit {
+  /** Work of the largest step of this process. */
+  largest = 0
+  steps = 0
+  lesson: WorkLesson | undefined
+  /** Steps when the lesson came, and whether it was in this process. */
+  atStep = 0
+  isFresh = false
+
+  /** Most work of a step now. */
+  get work(): number {
+    if (this.lesson === undefined) return Infinity
+    const { work, shortages } = this.lesson
+    return work * 2 ** Math.floor((this.steps - this.atStep) / (RECOVERY_STEPS * 2 ** (shortages - 1)))
+  }
+
+  observeStep(work: number): void {
+    this.steps++
+    this.largest = Math.max(this.largest, work)
+  }
+
+  observeShortage(): void {
+    if (this.largest === 0 || (this.isFresh && this.steps - this.atStep < RECOVERY_STEPS)) return
+    this.lesson = { work: Math.min(this.largest, this.work) / 2, shortages: (this.lesson?.shortages ?? 0) + 1 }
+    this.atStep = this.steps
+    this.isFresh = true
+  }
+
+  /** Starts from what an earlier process has learnt. */
+  restore(lesson: WorkLesson): void {
+    this.lesson = lesson
+    this.atStep = this.steps
+    this.isFresh = false
+  }
+}

@@ -1,0 +1,51 @@
+/**
+ * Which rows each step of a run has: the prompt's always, the negative prompt's while guidance is on, and the prompt's with some layers left
+ * out while skip-layer guidance is.
+ *
+ * Pure; knows nothing about tensors.
+ */
+import type { GenerateCall } from './generate-call.ts'
+
+/** Rows of a step, for each picture: 1 to 3. */
+export interface StepPlan {
+  /** Whether the negative rows run too. */
+  readonly isGuided: boolean
+  /** Whether the rows that leave layers out run too: only where guidance is on. */
+  readonly skipsLayers: boolean
+}
+
+export class GuidancePlan {
+  readonly call: Pick<GenerateCall, 'guidanceScale' | 'guidanceInterval' | 'skipLayerGuidance'>
+  readonly steps: number
+
+  constructor(call: Pick<GenerateCall, 'guidanceScale' | 'guidanceInterval' | 'skipLayerGuidance'>, steps: number) {
+    this.call = call
+    this.steps = steps
+  }
+
+  /** Whether any step has negative rows. */
+  get isEverGuided(): boolean {
+    const [start, stop] = this.call.guidanceInterval
+    return this.call.guidanceScale > 1 && start < stop
+  }
+
+  at(step: number): StepPlan {
+    const [start, stop] = this.call.guidanceInterval
+    const share = step / this.steps
+    const isGuided = this.call.guidanceScale > 1 && start <= share && share < stop
+    const skip = this.call.skipLayerGuidance
+    // Both bounds are left out, as in diffusers.
+    const skipsLayers = isGuided && skip !== undefined && step > this.steps * skip.start && step < this.steps * skip.stop
+    return { isGuided, skipsLayers }
+  }
+
+  /** Rows for the transformer from this step to the last. */
+  remainingRows(step: number, pictures: number): number {
+    let rows = 0
+    for (let at = step; at < this.steps; at++) {
+      const { isGuided, skipsLayers } = this.at(at)
+      rows += pictures * (1 + Number(isGuided) + Number(skipsLayers))
+    }
+    return rows
+  }
+}

@@ -1,0 +1,55 @@
+/**
+ * One step's prediction for a run: its rows in one call of the batcher, and guidance worked out from what comes back.
+ *
+ * Invariant: all rows of a step, also those that leave layers out, go through one call, so they are admitted and counted alike.
+ * Knows nothing about schedules. Runs in the engine process.
+ */
+import type { StepBatcher } from '../runtime/step-batcher.ts'
+import type { StepContext, StepRow } from '../runtime/step-call.ts'
+import { sliceRows, splitRows } from '../tensor/rows.ts'
+import type { Tensor } from '../tensor/tensor.ts'
+import type { TextRows } from './encode-texts.ts'
+import type { GenerateCall } from './generate-call.ts'
+import { guide, guideAwayFrom } from './guidance.ts'
+import type { StepPlan } from './guidance-plan.ts'
+
+export interface StepInput {
+  /** (pictures, in_channels, height / 8, width / 8) */
+  readonly latents: Tensor
+  /** 0 to 1000. */
+  readonly timestep: number
+  readonly texts: TextRows
+  readonly plan: StepPlan
+}
+
+/** The velocity to step along: dims of latents. */
+export async function predictNoise(
+  batcher: StepBatcher,
+  call: Pick<GenerateCall, 'guidanceScale' | 'skipLayerGuidance'>,
+  { latents, timestep, texts, plan }: StepInput,
+  context: StepContext,
+): Promise<Tensor> {
+  const hidden = splitRows(latents)
+  const pictures = hidden.length
+  /** Rows whose texts begin at `from`. */
+  const rowsFrom = (from: number, layerMask?: Float32Array): StepRow[] =>
+    hidden.map((hiddenStates, picture) => ({
+      hiddenStates,
+      timestep,
+      encoderHiddenStates: texts.embeds[from + picture] as Tensor,
+      pooledProjections: texts.pooled[from + picture] as Tensor,
+      layerMask,
+    }))
+  // The prompt's texts come last.
+  const prompt = texts.embeds.length - pictures
+  const rows = plan.isGuided ? [...rowsFrom(0), ...rowsFrom(prompt)] : rowsFrom(prompt)
+  const skip = plan.skipsLayers ? call.skipLayerGuidance : undefined
+  if (skip !== undefined) rows.push(...rowsFrom(prompt, skip.layerMask))
+
+  const prediction = await batcher.forward(rows, context)
+  if (!plan.isGuided) return prediction
+  const cond = sliceRows(prediction, pictures, pictures * 2)
+  const noise = guide(sliceRows(prediction, 0, pictures), cond, call.guidanceScale)
+  if (skip === undefined) return noise
+  return guideAwayFrom(noise, cond, sliceRows(prediction, pictures * 2, pictures * 3), skip.scale)
+}

@@ -1,0 +1,31 @@
+/**
+ * What a run starts from: the noise its seed gives, latents it was given, or those of an earlier run that stopped.
+ *
+ * Invariant: the same generators give the same latents, on every machine. Knows nothing about prompts. Runs in the engine process.
+ */
+import { roundToFloat16 } from '../tensor/float16.ts'
+import { randnTensor } from '../tensor/random-normal.ts'
+import type { Generator } from '../tensor/random-normal.ts'
+import { Tensor } from '../tensor/tensor.ts'
+import type { TensorDtype } from '../tensor/tensor.ts'
+import type { GenerateCall } from './generate-call.ts'
+import { expectDims } from './generate-params.ts'
+import type { Sd3Components } from './load-components.ts'
+
+/** (rows, in_channels, height / 8, width / 8) */
+export function latentDimsOf(call: GenerateCall, { transformer, vae }: Pick<Sd3Components, 'transformer' | 'vae'>): number[] {
+  return [call.batch * call.numImagesPerPrompt, transformer.config.in_channels, call.height / vae.scale, call.width / vae.scale]
+}
+
+/** The latents given, or noise: `dims` in `dtype`. */
+export function prepareLatents(
+  given: Tensor | undefined,
+  dims: readonly number[],
+  generator: Generator | readonly Generator[],
+  dtype: TensorDtype,
+): Tensor {
+  if (given === undefined) return randnTensor(dims, generator, dtype)
+  expectDims('latents', given, dims)
+  if (given.dtype === dtype) return given
+  return new Tensor(dtype === 'float16' ? given.data.map(roundToFloat16) : given.data, dims, dtype)
+}

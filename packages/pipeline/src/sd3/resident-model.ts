@@ -1,0 +1,16 @@
+/** What is loaded once and shared by every run: the parts of a model, and what its runs share on the device. Types only. */
+import type { Runtime } from '../runtime/runtime.ts'
+import type { VaeImageProcessor } from '../tensor/image-processor.ts'
+import type { GenerateDefaults } from './generate-call.ts'
+import type { ParamLimits } from './generate-params.ts'
+import type { Sd3Components } from './load-components.ts'
+
+/** Nobody who is given one changes it, its scheduler included: a run works on a copy of that. */
+export interface ResidentModel extends Sd3Components {
+  readonly imageProcessor: VaeImageProcessor
+  readonly runtime: Runtime
+  /** What a call uses for parameters it does not give. */
+  readonly defaults: GenerateDefaults
+  /** What calls are checked against. */
+  readonly limits: ParamLimits
+}

@@ -1,0 +1,181 @@
+/**
+ * One call on its way from prompt to picture, in diffusers' phases (pipeline_stable_diffusion_3.py@58eb52c): encode, prepare latents, denoise,
+ * decode.
+ *
+ * Owns all state of the call: its copy of the scheduler with the call's schedule, its generators, its latents. Invariant: one object carries
+ * out one call, once, and changes nothing that another run can see; so any number of them go on at the same time.
+ * Knows nothing about jobs, queues or who else shares its steps. Runs in the engine process.
+ */
+import { randomInt } from 'node:crypto'
+import type { FlowMatchEulerDiscreteConfig } from '../schedulers/flow-match-config.ts'
+import { copyScheduler } from '../schedulers/copy-scheduler.ts'
+import { retrieveTimesteps } from '../schedulers/retrieve-timesteps.ts'
+import type { Scheduler } from '../schedulers/scheduler.ts'
+import { toSafeSeed } from '../tensor/image-seeds.ts'
+import { Generator } from '../tensor/random-normal.ts'
+import { commonDtype, concatRows, splitRows } from '../tensor/rows.ts'
+import { Tensor } from '../tensor/tensor.ts'
+import { decodeLatents } from './decode-latents.ts'
+import { encodeTexts } from './encode-texts.ts'
+import type { TextRows } from './encode-texts.ts'
+import type { GenerateCall } from './generate-call.ts'
+import { expectDims } from './generate-params.ts'
+import type { CallState, StepTensors } from './generate-params.ts'
+import type { GenerateResult } from './generate-result.ts'
+import { calculateShift } from './guidance.ts'
+import { GuidancePlan } from './guidance-plan.ts'
+import { memoryNeeds } from './memory-needs.ts'
+import { predictNoise } from './predict-noise.ts'
+import { latentDimsOf, prepareLatents } from './prepare-latents.ts'
+import type { ResidentModel } from './resident-model.ts'
+import { resumeAt } from './resume-at.ts'
+
+export class Sd3Run implements CallState {
+  readonly model: ResidentModel
+  readonly call: GenerateCall
+  /** One for all pictures, or one for each. */
+  readonly generator: Generator | readonly Generator[]
+  readonly scheduler: Scheduler
+  /** One for each step, falling. */
+  readonly timesteps: Float32Array
+  readonly guidance: GuidancePlan
+  _interrupt = false
+
+  /** Throws for a schedule that cannot be. */
+  constructor(model: ResidentModel, call: GenerateCall) {
+    this.model = model
+    this.call = call
+    this.generator = call.generator ?? new Generator(call.seed ?? randomInt(2 ** 32))
+    this.scheduler = copyScheduler(model.scheduler)
+    this.timesteps = this.setSchedule()
+    this.guidance = new GuidancePlan(call, this.timesteps.length)
+  }
+
+  get numTimesteps(): number {
+    return this.timesteps.length
+  }
+
+  get guidanceScale(): number {
+    return this.call.guidanceScale
+  }
+
+  /** Waits until there is memory for the call, and carries it out. */
+  async run(): Promise<GenerateResult> {
+    const { call, model } = this
+    call.signal?.throwIfAborted()
+    const giveBack = await model.runtime.memory.admit(memoryNeeds(model, call, latentDimsOf(call, model)), call.signal)
+    try {
+      return await this.generate()
+    } finally {
+      giveBack()
+    }
+  }
+
+  async generate(): Promise<GenerateResult> {
+    const { call, model } = this
+    // 1. Texts
+    const startedAt = performance.now()
+    const texts = await encodeTexts(model, call, this.guidance.isEverGuided)
+    const encodedAt = performance.now()
+
+    // 2. Latents
+    const latents = this.startLatents(texts)
+
+    // 3. Steps
+    const denoised = await this.denoise(latents, texts)
+    const denoisedAt = performance.now()
+
+    // 4. Pictures
+    call.signal?.throwIfAborted()
+    const images = call.outputType === 'latent' ? [] : await decodeLatents(model, denoised, call.signal)
+    const first = this.generator instanceof Generator ? this.generator : (this.generator[0] as Generator)
+    return {
+      images,
+      latents: call.outputType === 'latent' ? denoised : undefined,
+      seed: toSafeSeed(first.initialSeed),
+      timings: { encodeMs: encodedAt - startedAt, denoiseMs: denoisedAt - encodedAt, decodeMs: performance.now() - denoisedAt },
+    }
+  }
+
+  /** Sets the run's scheduler to the call's schedule and returns its timesteps. */
+  setSchedule(): Float32Array {
+    const { call, scheduler, model } = this
+    const config: Partial<FlowMatchEulerDiscreteConfig> = scheduler.config
+    let { mu } = call
+    if (config.useDynamicShifting === true && mu === undefined) {
+      const { sizeMultiple } = model.limits
+      const { baseImageSeqLen = 256, maxImageSeqLen = 4096, baseShift = 0.5, maxShift = 1.16 } = config
+      const patches = (call.height / sizeMultiple) * (call.width / sizeMultiple)
+      mu = calculateShift(patches, baseImageSeqLen, maxImageSeqLen, baseShift, maxShift)
+    }
+    const steps = call.sigmas === undefined ? call.numInferenceSteps : undefined
+    return retrieveTimesteps(scheduler, steps, { sigmas: call.sigmas, mu })[0]
+  }
+
+  /** Noise, the latents given, or those after the last step of an earlier run: (pictures, in_channels, height / 8, width / 8). */
+  startLatents({ embeds }: TextRows): Tensor {
+    const { call, generator, model, scheduler } = this
+    const dims = latentDimsOf(call, model)
+    if (call.resume === undefined) return prepareLatents(call.latents, dims, generator, commonDtype(embeds))
+    return resumeAt(call.resume, {
+      generators: generator instanceof Generator ? [generator] : generator,
+      drawsNoise: (scheduler.config as Partial<FlowMatchEulerDiscreteConfig>).stochasticSampling === true,
+      steps: this.numTimesteps,
+      latentDims: dims,
+    })
+  }
+
+  /** The latents after the last step. */
+  async denoise(latents: Tensor, texts: TextRows): Promise<Tensor> {
+    const { call, generator, guidance, model, scheduler, timesteps } = this
+    const first = call.resume?.step ?? 0
+    // Said outright, as a timestep does not tell its place where own sigmas repeat. After the last step there is nothing to begin.
+    if (first < timesteps.length) scheduler.setBeginIndex(first)
+    const pictures = latents.dims[0] as number
+    for (let step = first; step < timesteps.length; step++) {
+      call.signal?.throwIfAborted()
+      if (this._interrupt) break
+      const timestep = timesteps[step] as number
+      const input = { latents, timestep, texts, plan: guidance.at(step) }
+      const remainingRows = guidance.remainingRows(step, pictures)
+      const noise = await predictNoise(model.runtime.batcher, call, input, {
+        arrivedAtMs: call.arrivedAtMs,
+        remainingRows,
+        signal: call.signal,
+      })
+      latents = scheduler.step(noise, timestep, latents, { generator }).prevSample
+      if (call.callbackOnStepEnd !== undefined) ({ latents, texts } = await this.showStep(step, timestep, latents, texts))
+    }
+    return latents
+  }
+
+  /** Lets the callback see the step and takes over what it returns. */
+  async showStep(step: number, timestep: number, latents: Tensor, texts: TextRows): Promise<{ latents: Tensor; texts: TextRows }> {
+    const { callbackOnStepEnd, callbackOnStepEndTensorInputs } = this.call
+    const show = {
+      latents: () => latents,
+      // Copies: the rows may be the prompt cache's own.
+      promptEmbeds: () => concatRows(texts.embeds),
+      pooledPromptEmbeds: () => concatRows(texts.pooled),
+    }
+    const shown: StepTensors = Object.fromEntries(callbackOnStepEndTensorInputs.map((name) => [name, show[name]()]))
+    const replaced = (await callbackOnStepEnd?.(this, step, timestep, shown)) ?? {}
+    const { promptEmbeds, pooledPromptEmbeds } = replaced
+    return {
+      latents: replaced.latents === undefined ? latents : replacement('latents', replaced.latents, [latents]),
+      texts: {
+        embeds: promptEmbeds === undefined ? texts.embeds : splitRows(replacement('promptEmbeds', promptEmbeds, texts.embeds)),
+        pooled:
+          pooledPromptEmbeds === undefined ? texts.pooled : splitRows(replacement('pooledPromptEmbeds', pooledPromptEmbeds, texts.pooled)),
+      },
+    }
+  }
+}
+
+/** A copy of what a step callback gave, in place of `parts` joined. */
+function replacement(name: string, replaced: unknown, parts: readonly Tensor[]): Tensor {
+  if (!(replaced instanceof Tensor)) throw new TypeError(`Expected ${name} of callbackOnStepEnd to be a Tensor, got ${typeof replaced}`)
+  const [rows, ...tail] = (parts[0] as Tensor).dims as [number, ...number[]]
+  expectDims(`${name} of callbackOnStepEnd`, replaced, [rows * parts.length, ...tail])
+  return replaced.clone()
+}

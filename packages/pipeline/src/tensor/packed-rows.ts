@@ -1,0 +1,31 @@
+/**
+ * Rows of a denoising step laid out one after another, as a transformer's graph reads and writes them. Types only: what packs the rows and
+ * what runs them agree here and know nothing else of each other.
+ */
+
+/** float32 values, or the bits of float16 values. */
+export type RowValues = Float32Array | Uint16Array
+
+export interface PackedRows {
+  readonly rows: number
+  /** (rows, in_channels, height / 8, width / 8) */
+  readonly hiddenStates: RowValues
+  /** (rows,), 0 to 1000. */
+  readonly timestep: Float32Array
+  /** (rows, tokens, joint_attention_dim) */
+  readonly encoderHiddenStates: RowValues
+  /** (rows, pooled_projection_dim) */
+  readonly pooledProjections: RowValues
+  /** (rows, layers): 1 for a layer that takes part, 0 for one that is left out. Undefined for a graph that takes no mask. */
+  readonly layerMask: Float32Array | undefined
+  /** (rows, in_channels, height / 8, width / 8), written by the run. */
+  readonly output: RowValues
+}
+
+/** Dims of one row. */
+export interface RowDims {
+  /** [in_channels, height / 8, width / 8] */
+  readonly latents: readonly number[]
+  /** [tokens, joint_attention_dim] */
+  readonly embeds: readonly number[]
+}
