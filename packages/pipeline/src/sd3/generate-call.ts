@@ -42,7 +42,7 @@ export interface GenerateCall extends GenerateDefaults, Pick<GenerateParams, Opt
   readonly skipLayerGuidance: SkipLayerGuidance | undefined
 }
 
-export interface SkipLayerGuidance {
+interface SkipLayerGuidance {
   /** (layers,): 0 for each layer that is left out, else 1. */
   readonly layerMask: Float32Array
   readonly scale: number

@@ -56,7 +56,7 @@ const refused: [params: object, message: string][] = [
     { callbackOnStepEndTensorInputs: ['noise'] },
     'Expected callbackOnStepEndTensorInputs to be among latents, promptEmbeds, pooledPromptEmbeds',
   ],
-  [{ skipGuidanceLayers: [7, 8, 9] }, 'Expected skipGuidanceLayers to be absent, as the model ships no transformer_skip/, got [7,8,9]'],
+  [{ skipGuidanceLayers: [7, 8, 9] }, 'Expected skipGuidanceLayers to be absent, as the transformer takes no layer mask, got [7,8,9]'],
   [{ ipAdapterImage: 'x.png' }, 'Expected ipAdapterImage to be absent, as image prompts are not supported'],
   [{ ipAdapterImageEmbeds: [] }, 'Expected ipAdapterImageEmbeds to be absent'],
   [{ jointAttentionKwargs: { scale: 1 } }, 'Expected jointAttentionKwargs to be absent'],
