@@ -4,7 +4,7 @@
  * 'plain' stands for a few operators of ONNX itself, which every provider has and which give the same numbers everywhere. A fused one is
  * faster and, for attention, needs no memory for the matrix of heads × tokens².
  */
-import type { ExecutionProvider } from '../models/onnx-session.ts'
+import type { ExecutionProvider } from '../models/onnx-runtime.ts'
 
 export interface OperatorChoices {
   readonly attention: 'MultiHeadAttention' | 'plain'
