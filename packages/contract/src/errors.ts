@@ -20,6 +20,7 @@ export const problemTable = {
   method_not_allowed: { status: 405, retryable: false, title: 'This method is not offered here.' },
   job_finished: { status: 409, retryable: false, title: 'The job has already ended.' },
   no_receipt: { status: 409, retryable: false, title: 'The job has no receipt: it has not succeeded.' },
+  webhook_gone: { status: 409, retryable: false, title: 'The receiver of the job’s webhook wants no more: it answered 410.' },
   expired: { status: 410, retryable: false, title: 'The job and its images are past their retention time.' },
   body_too_large: { status: 413, retryable: false, title: 'The body is larger than this server accepts.' },
   unsupported_media_type: { status: 415, retryable: false, title: 'The body must be application/json.' },

@@ -25,6 +25,8 @@ export interface Keys {
   events: (id: string) => string
   /** List of JSON: attempts to deliver the webhook messages of a job, oldest first. */
   webhookAttempts: (id: string) => string
+  /** String with expiry: a message of the job was sent again a moment ago. */
+  webhookRedelivery: (id: string) => string
   /** String: the signing secret of webhooks that was made here because none was configured. */
   webhookSecret: string
   /** String: the job that an idempotency key made. */
@@ -61,6 +63,7 @@ export function createKeys(prefix: string = defaultQueuePrefix): Keys {
     checkpoint: (id) => `${prefix}:checkpoint:${id}`,
     events: (id) => `${prefix}:events:${id}`,
     webhookAttempts: (id) => `${prefix}:webhook-attempts:${id}`,
+    webhookRedelivery: (id) => `${prefix}:webhook-redelivery:${id}`,
     webhookSecret: `${prefix}:webhook-secret`,
     idempotency: (hash) => `${prefix}:idem:${hash}`,
     model: (id) => `${prefix}:model:${id}`,

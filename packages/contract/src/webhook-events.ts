@@ -24,12 +24,26 @@ export const webhookBodySchema = z.object({
 })
 export type WebhookBody = z.infer<typeof webhookBodySchema>
 
-/** What the delivery job in the webhooks queue carries. The record has the URL. */
+/** A message by itself, for when the record that it tells of is gone. */
+export interface KeptWebhookMessage {
+  /** `webhook-id`. */
+  id: string
+  body: string
+  url: string
+  /** Owner of the job. */
+  owner: string
+  /** Request id of the HTTP request that made the job, for logs. */
+  requestId?: string
+}
+
+/** What the delivery job in the webhooks queue carries. The record has the URL, and what the message says, as long as there is one. */
 export interface WebhookJobData {
   jobId: string
   event: WebhookEventName
-  /** Asked for by a client: sent although the receiver once answered 410. */
+  /** Asked for by a client: sent at once. */
   redelivered?: boolean
+  /** Absent: the record is still there. */
+  kept?: KeptWebhookMessage
 }
 
 /** One request to a receiver. */

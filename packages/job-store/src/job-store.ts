@@ -44,6 +44,8 @@ export interface JobStore {
   create(record: NewJobRecord, options?: CreateOptions): Promise<CreateResult>
   get(id: string): Promise<JobRecord | undefined>
   getMany(ids: readonly string[]): Promise<JobRecord[]>
+  /** Who is told of the job by webhook, without the rest of the record; undefined: nobody, or there is no such record. */
+  getWebhook(id: string): Promise<{ owner: string; url: string } | undefined>
   /** A processor begins to run the job. Any result but `running` means: do nothing more, return. The record is as it is then. */
   start(id: string, workerId: string): Promise<StartResult>
   /** Ignored unless the job is running. */
@@ -74,8 +76,11 @@ export interface JobStore {
   findDueToEnd(ids: readonly string[]): Promise<{ id: string; worker: string; reason: 'canceled' | 'timeout' }[]>
   /** Fails a queued job with `expired` when its `expiresAt` has passed; true when it did. */
   expire(id: string): Promise<boolean>
-  /** Takes every trace of the job out of Redis: record, indexes, events, checkpoint, webhook attempts, and the idempotency key that made it. */
-  delete(id: string): Promise<void>
+  /**
+   * Takes every trace of the job out of Redis: record, indexes, events, checkpoint, webhook attempts, and the idempotency key that made it.
+   * `keepAttempts`: the attempts stay, for a message that is still to be sent. Default: false.
+   */
+  delete(id: string, options?: { keepAttempts?: boolean }): Promise<void>
   /** Events after the entry id (`0` = from the beginning). */
   readEvents(id: string, after: string): Promise<StreamedJobEvent[]>
   /** Adds to a counter over all replicas. */
@@ -128,6 +133,11 @@ export function createJobStore({ redis, prefix, now = Date.now }: JobStoreOption
 
     async get(id) {
       return fromHash(await redis.hgetall(keys.job(id)))
+    },
+
+    async getWebhook(id) {
+      const [owner, url] = await redis.hmget(keys.job(id), 'owner', 'webhook')
+      return owner == null || url == null ? undefined : { owner, url }
     },
 
     async getMany(ids) {
@@ -235,8 +245,8 @@ export function createJobStore({ redis, prefix, now = Date.now }: JobStoreOption
       return (await run('easelExpire', id, expiredError)) === 1
     },
 
-    async delete(id) {
-      await run('easelDelete', id)
+    async delete(id, { keepAttempts = false } = {}) {
+      await run('easelDelete', id, keepAttempts ? 'keep' : '')
     },
 
     async readEvents(id, after) {

@@ -172,18 +172,18 @@ if not expires or tonumber(now) <= tonumber(expires) then return 0 end
 finish('queued', 'failed', ARGV[5])
 return 1`,
 
-  // ARGV[4] its owner until now, [5] its owner from now on.
+  // ARGV[5] its owner until now, [6] its owner from now on.
   easelAdopt: `${preamble}
-local from, to = prefix .. ':index:' .. ARGV[4], prefix .. ':index:' .. ARGV[5]
-redis.call('ZREM', from, id)
+local from, to = ARGV[5], ARGV[6]
+redis.call('ZREM', indexOf(from), id)
 local owner, status = unpack(redis.call('HMGET', record, 'owner', 'status'))
-if owner ~= ARGV[4] then return 0 end
-redis.call('HSET', record, 'owner', ARGV[5])
-redis.call('ZADD', to, 0, id)
-if redis.call('ZREM', from .. ':' .. status, id) == 1 then redis.call('ZADD', to .. ':' .. status, 0, id) end
+if owner ~= from then return 0 end
+redis.call('HSET', record, 'owner', to)
+redis.call('ZADD', indexOf(to), 0, id)
+if redis.call('ZREM', indexOf(from, status), id) == 1 then redis.call('ZADD', indexOf(to, status), 0, id) end
 return 1`,
 
-  // Takes every trace of a job away. An idempotency key may have run out and belong to another job by now.
+  // ARGV[5] 'keep': the attempts to deliver webhooks stay. Takes every trace of a job away. An idempotency key may have run out and belong to another job by now.
   easelDelete: `${preamble}
 local owner = redis.call('HGET', record, 'owner')
 if owner then
@@ -196,7 +196,8 @@ redis.call('ZREM', ${toLua(names.ended)}, id)
 local key = redis.call('HGET', record, 'idempotency_key')
 local made = key and redis.call('GET', key)
 if made and string.find(made, id, 1, true) then redis.call('DEL', key) end
-redis.call('DEL', record, events, ${toLua(names.checkpoint('\0id\0'))}, ${toLua(names.webhookAttempts('\0id\0'))})
+redis.call('DEL', record, events, ${toLua(names.checkpoint('\0id\0'))})
+if ARGV[5] ~= 'keep' then redis.call('DEL', ${toLua(names.webhookAttempts('\0id\0'))}) end
 return 1`,
 } as const
 

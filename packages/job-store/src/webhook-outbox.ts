@@ -8,8 +8,8 @@
  */
 import { Queue } from 'bullmq'
 import type { JobsOptions, Telemetry } from 'bullmq'
-import { webhookMessageId, webhookQueueName } from '@easel/contract'
-import type { WebhookEventName, WebhookJobData } from '@easel/contract'
+import { webhookEventNames, webhookMessageId, webhookQueueName } from '@easel/contract'
+import type { KeptWebhookMessage, WebhookEventName, WebhookJobData } from '@easel/contract'
 import type { NewJobRecord } from './job-record.ts'
 import type { RedisConnection } from './redis.ts'
 
@@ -45,6 +45,14 @@ export interface WebhookOutbox {
   redeliver(jobId: string, event: WebhookEventName): Promise<'added' | 'not_due'>
   /** Whether the message of the job's end is there and no longer waits for the generation job: it must then not get another one as child. */
   isReleased(jobId: string): Promise<boolean>
+  /** Of these events, those whose message is there and has been neither delivered nor given up. */
+  findUnsent(jobId: string, events: readonly WebhookEventName[]): Promise<WebhookEventName[]>
+  /** Gives a message what it needs to be sent without its record. Nothing happens when the message is not there. */
+  keep(jobId: string, event: WebhookEventName, kept: KeptWebhookMessage): Promise<void>
+  /** Owner of the job by what its messages keep, sent ones included for an hour; undefined: none keeps anything. */
+  findKeptOwner(jobId: string): Promise<string | undefined>
+  /** Takes all messages of a job away; one that is being sent at this moment finds nothing to send again. */
+  remove(jobId: string): Promise<void>
   /** Messages that wait, are being sent, or wait for their next attempt. */
   count(): Promise<number>
   close(): Promise<void>
@@ -92,6 +100,27 @@ export function createWebhookOutbox({ redis, prefix, onError, telemetry }: Webho
     async isReleased(jobId) {
       const state = await queue.getJobState(webhookMessageId(jobId, 'completed'))
       return state !== 'unknown' && state !== 'waiting-children'
+    },
+
+    async findUnsent(jobId, events) {
+      const states = await Promise.all(events.map((event) => queue.getJobState(webhookMessageId(jobId, event))))
+      return events.filter((_, i) => !['unknown', 'completed', 'failed'].includes(states[i] ?? 'unknown'))
+    },
+
+    async keep(jobId, event, kept) {
+      const message = await queue.getJob(webhookMessageId(jobId, event))
+      // It may be delivered and forgotten between the look and this.
+      await message?.updateData({ ...message.data, kept }).catch(() => {})
+    },
+
+    async findKeptOwner(jobId) {
+      const messages = await Promise.all(webhookEventNames.map((event) => queue.getJob(webhookMessageId(jobId, event))))
+      return messages.find((message) => message?.data.kept !== undefined)?.data.kept?.owner
+    },
+
+    async remove(jobId) {
+      // One that is being sent is locked.
+      for (const event of webhookEventNames) await queue.remove(webhookMessageId(jobId, event)).catch(() => 0)
     },
 
     async count() {

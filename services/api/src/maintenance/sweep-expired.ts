@@ -1,15 +1,17 @@
 /**
- * Takes away what is past its retention time: the pictures of a job, then every trace of it in Redis. In that order, so that a store that
- * does not answer leaves the record, and the next sweep tries again. Runs in the api.
+ * Takes away what is past its retention time: the pictures of a job, then every trace of it in Redis but for webhook messages that still
+ * wait and the attempts made so far. In that order, so that a store that does not answer leaves the record, and the next sweep tries again.
+ * Runs in the api.
  */
 import { imageKey } from '@easel/contract'
 import type { JobRecord } from '@easel/job-store'
 import type { AppDeps } from '../app-deps.ts'
+import { keepMessages } from '../webhooks/keep-messages.ts'
 
 const pageSize = 200
 
 /** Returns how many jobs it took away. */
-export async function sweepExpired(deps: Pick<AppDeps, 'config' | 'logger' | 'now' | 'storage' | 'store'>): Promise<number> {
+export async function sweepExpired(deps: AppDeps): Promise<number> {
   const { config, logger, now, storage, store } = deps
   const before = now() - config.resultTtlSeconds * 1000
   let swept = 0
@@ -19,18 +21,19 @@ export async function sweepExpired(deps: Pick<AppDeps, 'config' | 'logger' | 'no
     const failures = await storage.deleteMany([...records.values()].flatMap(toImageKeys))
     const remove = async (id: string): Promise<boolean> => {
       const record = records.get(id)
-      const failure =
-        record === undefined
-          ? undefined
-          : toImageKeys(record)
-              .map((key) => failures.get(key))
-              .find(Boolean)
-      if (failure === undefined) await store.delete(id)
-      else {
-        const line = { err: failure, jobId: id, requestId: record?.requestId }
+      try {
+        for (const key of record === undefined ? [] : toImageKeys(record)) {
+          const failure = failures.get(key)
+          if (failure !== undefined) throw failure
+        }
+        const keepAttempts = record !== undefined && (await keepMessages(deps, record))
+        await store.delete(id, { keepAttempts })
+        return true
+      } catch (error) {
+        const line = { err: error, jobId: id, requestId: record?.requestId }
         logger.warn(line, 'a job past its retention could not be taken away; the next sweep tries again')
+        return false
       }
-      return failure === undefined
     }
     const removed = (await Promise.all(ids.map(remove))).filter(Boolean).length
     swept += removed

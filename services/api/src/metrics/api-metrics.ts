@@ -13,6 +13,7 @@ export interface ApiMetrics {
   countRequest(labels: { method: string; route: string; status: number }, seconds: number): void
   countEnd: OnEnd
   countWebhookAttempt(result: 'delivered' | 'failed'): void
+  countWebhookGivenUp(): void
 }
 
 /** Milliseconds in which the delay of the event loop is measured a few times. */
@@ -48,6 +49,11 @@ export function createApiMetrics(): ApiMetrics {
     labelNames: ['result'],
     registers,
   })
+  const givenUp = new Counter({
+    name: 'easel_webhooks_given_up_total',
+    help: 'Webhook messages that were not delivered and are not tried again.',
+    registers,
+  })
   // A series that appears with its first event has no rate for it.
   for (const result of ['delivered', 'failed']) attempts.inc({ result }, 0)
   ends.inc({ status: 'canceled', code: '' }, 0)
@@ -72,5 +78,6 @@ export function createApiMetrics(): ApiMetrics {
     },
     countEnd: (status, code) => ends.inc({ status, code: code ?? '' }),
     countWebhookAttempt: (result) => attempts.inc({ result }),
+    countWebhookGivenUp: () => givenUp.inc(),
   }
 }

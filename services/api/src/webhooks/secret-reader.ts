@@ -52,7 +52,7 @@ async function readOrMake(redis: RedisConnection, key: string, logger: Logger): 
 }
 
 /** One owner's own secret: HMAC-SHA256 of the owner's name under the bytes of the secret they all derive from. */
-function deriveSecret(secret: string, owner: string): string {
+export function deriveSecret(secret: string, owner: string): string {
   const bytes = Buffer.from(secret.slice('whsec_'.length), 'base64')
   return `whsec_${createHmac('sha256', bytes).update(`easel webhooks of ${owner}`).digest('base64')}`
 }

@@ -12,6 +12,8 @@ import { createRedis } from '@easel/job-store'
 import type { GenerateJobData, RedisConnection } from '@easel/job-store'
 import { startRedis } from '@easel/job-store/test/redis-server'
 import type { RedisServer } from '@easel/job-store/test/redis-server'
+import { sweepExpired } from '../maintenance/sweep-expired.ts'
+import { deriveSecret } from './secret-reader.ts'
 import { startTestApi } from '../../test/start-api.ts'
 import type { StartApiOptions, TestApi } from '../../test/start-api.ts'
 
@@ -49,14 +51,18 @@ interface Receiver {
 type Answer = number | { status: number; headers: Record<string, string> } | 'never'
 
 /** Answers requests in turn as told, the last for all that follow. Every message must carry a signature that `standardwebhooks` accepts. */
-async function startReceiver(...answers: Answer[]): Promise<Receiver> {
+const startReceiver = async (...answers: Answer[]): Promise<Receiver> => await startReceiverOf(undefined, ...answers)
+
+/** `owner`: whose messages come here, where keys name several owners. */
+async function startReceiverOf(owner: string | undefined, ...answers: Answer[]): Promise<Receiver> {
+  const signers = owner === undefined ? secrets : secrets.map((secret) => deriveSecret(secret, owner))
   const delivered: Delivered[] = []
   let connections = 0
   const server: Server = createServer((request, response) => {
     let text = ''
     request.on('data', (chunk: Buffer) => (text += chunk.toString()))
     request.on('end', () => {
-      for (const secret of secrets) new Webhook(secret).verify(text, request.headers as Record<string, string>)
+      for (const secret of signers) new Webhook(secret).verify(text, request.headers as Record<string, string>)
       delivered.push({ headers: request.headers, text, body: webhookBodySchema.parse(JSON.parse(text)) })
       reply(response, answers[Math.min(delivered.length, answers.length) - 1] ?? 200)
     })
@@ -260,7 +266,7 @@ describe('a message that does not arrive', () => {
     expect((await attempts(id))[3]).toMatchObject({ message_id: messageId, ok: true })
   })
 
-  test('is not sent again after 410, unless someone asks for it', async () => {
+  test('is not sent again after 410, not even when someone asks for it', async () => {
     const receiver = await startReceiver(410, 200)
     const { api, attempts, messages, startWorker, submit } = await setUp()
     const id = await submit(receiver.url, { webhook_events_filter: ['queued', 'completed'] })
@@ -270,8 +276,50 @@ describe('a message that does not arrive', () => {
       .poll(async () => (await messages.getJob(webhookMessageId(id, 'completed')))?.returnvalue)
       .toBe('the receiver wants no more')
     expect((await attempts(id)).map(({ status }) => status)).toEqual([410])
-    expect((await api.post(`/v1/jobs/${id}/webhooks/redeliver`)).status).toBe(202)
-    await eventually(() => receiver.delivered.map(({ body }) => body.type)).toEqual(['job.queued', 'job.completed'])
+    const refused = await api.post(`/v1/jobs/${id}/webhooks/redeliver`)
+    expect([refused.status, ((await refused.json()) as Problem).code]).toEqual([409, 'webhook_gone'])
+    expect(receiver.delivered.map(({ body }) => body.type)).toEqual(['job.queued'])
+  })
+
+  test('is sent again once in 30 s, for each job apart', async () => {
+    const receiver = await startReceiver(500)
+    const { api, attempts, startWorker, submit } = await setUp({ env: { WEBHOOK_RETRY_DELAYS: '0' } })
+    const [id, other] = [await submit(receiver.url), await submit(receiver.url)]
+    startWorker()
+    for (const one of [id, other]) await eventually(() => attempts(one)).toHaveLength(1)
+    const redeliver = async (one: string): Promise<Response> => await api.post(`/v1/jobs/${one}/webhooks/redeliver`)
+    const answers = await Promise.all(Array.from({ length: 20 }, () => redeliver(id)))
+    expect(answers.map(({ status }) => status).toSorted()).toEqual([202, ...Array.from({ length: 19 }, () => 429)])
+    const refused = answers.find(({ status }) => status === 429)
+    expect([Number(refused?.headers.get('Retry-After')) > 20, ((await refused?.json()) as Problem).code]).toEqual([true, 'rate_limited'])
+    expect((await redeliver(other)).status).toBe(202)
+    for (const one of [id, other]) await eventually(() => attempts(one)).toHaveLength(2)
+    const key = api.deps.store.keys.webhookRedelivery(id)
+    expect(await api.deps.redis.pttl(key)).toBeGreaterThan(0)
+    await api.deps.redis.del(key)
+    expect((await redeliver(id)).status).toBe(202)
+    await eventually(() => receiver.delivered.length).toBe(5)
+  })
+
+  test('is given up with a line and in the metrics, each message once', async () => {
+    const receiver = await startReceiver(500)
+    const { api, messages, startWorker, submit } = await setUp()
+    using error = vi.spyOn(api.deps.logger, 'error')
+    const id = await submit(receiver.url, { webhook_events_filter: ['queued', 'completed'] })
+    startWorker()
+    const givenUp = async (): Promise<string> =>
+      /easel_webhooks_given_up_total (\d+)/.exec(await (await api.get('/metrics')).text())?.[1] ?? 'none'
+    await eventually(givenUp).toBe('2')
+    expect(await messages.getFailedCount()).toBe(2)
+    const lines = error.mock.calls.filter(([, text]) => text === 'webhook given up').map(([line]) => line as unknown)
+    expect(lines).toHaveLength(2)
+    expect(lines).toContainEqual({
+      jobId: id,
+      requestId: expect.any(String) as string,
+      event: 'completed',
+      attempts: 3,
+      reason: 'status 500',
+    })
   })
 
   test('waits as long as Retry-After says, and goes at once when asked for', async () => {
@@ -346,12 +394,91 @@ test('messages that wait for their next attempt survive a crash of Redis', async
 test('receivers that never answer hold up neither other receivers nor pictures', async () => {
   const dead = await startReceiver('never')
   const alive = await startReceiver()
-  const { attempts, startWorker, submit } = await setUp({ delivery: { concurrency: 4, perOrigin: 2, timeoutMs: 60_000 } })
+  const { attempts, startWorker, submit } = await setUp({ delivery: { places: 8, perOrigin: 2, timeoutMs: 60_000 } })
   for (let i = 0; i < 12; i++) await submit(dead.url)
   const id = await submit(alive.url)
   startWorker()
   await eventually(() => attempts(id)).toHaveLength(1)
   expect(dead.delivered).toHaveLength(2)
+})
+
+test('an owner whose receivers never answer, however many there are, does not keep another owner waiting', async () => {
+  const dead = await Promise.all(Array.from({ length: 10 }, () => startReceiverOf('bad', 'never')))
+  const alive = await startReceiverOf('good')
+  const { api, startWorker } = await setUp({
+    env: { API_KEYS: 'bad:first-secret,good:second-secret' },
+    delivery: { places: 8, perOrigin: 2, timeoutMs: 60_000 },
+  })
+  const post = async (webhook: string, key: string): Promise<void> => {
+    expect((await api.post('/v1/jobs', { prompt: 'p', webhook }, { 'X-API-Key': key })).status).toBe(202)
+  }
+  for (let i = 0; i < 60; i++) await post(dead[i % 10]?.url ?? '', 'first-secret')
+  startWorker()
+  const sent = (): number => dead.reduce((sum, receiver) => sum + receiver.connections(), 0)
+  // Half of the places, and no more while they are taken.
+  await eventually(sent).toBe(4)
+  await eventually(() => api.worker.store.count('bad', 'succeeded')).toBe(60)
+  await post(alive.url, 'second-secret')
+  await eventually(() => alive.connections()).toBe(1)
+  expect(sent()).toBe(4)
+})
+
+describe('a message whose job is past its retention', () => {
+  test('is tried until the table ends, with the body it would have had, and its attempts stay readable as long', async () => {
+    const receiver = await startReceiver(500, 500, 200)
+    let ahead = 0
+    const { api, attempts, messages, startWorker, submit } = await setUp({
+      env: { RESULT_TTL: '10', WEBHOOK_RETRY_DELAYS: '0,3600,3600' },
+      now: () => Date.now() + ahead,
+    })
+    const id = await submit(receiver.url)
+    const delivered = await submit((await startReceiver()).url, { webhook_events_filter: ['started'] })
+    startWorker()
+    await eventually(() => attempts(id)).toHaveLength(1)
+    const messageId = webhookMessageId(id, 'completed')
+    await eventually(async () => (await messages.getJob(messageId))?.getState()).toBe('delayed')
+    ahead = 60_000
+    expect((await api.get(`/v1/jobs/${id}`)).status).toBe(410)
+    expect(await attempts(id)).toHaveLength(1)
+    await sweepExpired(api.deps)
+    expect(await api.deps.store.get(id)).toBeUndefined()
+    expect(await attempts(id)).toHaveLength(1)
+    ahead = 0
+
+    for (const count of [2, 3]) {
+      await eventually(async () => await messages.getJobState(messageId)).toBe('delayed')
+      await (await messages.getJob(messageId))?.promote()
+      await eventually(() => attempts(id)).toHaveLength(count)
+    }
+    const [first, second, third] = receiver.delivered.filter(({ body }) => body.data.id === id)
+    expect([second?.text, third?.text]).toEqual([first?.text, first?.text])
+    expect(new Set([first, second, third].map((message) => message?.headers['webhook-id']))).toEqual(new Set([messageId]))
+    expect((await attempts(id)).map(({ ok }) => ok)).toEqual([false, false, true])
+    expect((await api.get(`/v1/jobs/${delivered}/webhooks`)).status).toBe(404)
+  })
+
+  test('is given up with the last attempt, and is not read by others', async () => {
+    const receiver = await startReceiverOf('alice', 500)
+    let ahead = 0
+    const { api, messages, startWorker } = await setUp({
+      env: { RESULT_TTL: '10', WEBHOOK_RETRY_DELAYS: '0,3600', API_KEYS: 'alice:first-secret,bob:second-secret' },
+      now: () => Date.now() + ahead,
+    })
+    using error = vi.spyOn(api.deps.logger, 'error')
+    const alice = { 'X-API-Key': 'first-secret' }
+    const { id } = (await (await api.post('/v1/jobs', { prompt: 'p', webhook: receiver.url }, alice)).json()) as { id: string }
+    startWorker()
+    const messageId = webhookMessageId(id, 'completed')
+    await eventually(async () => (await messages.getJob(messageId))?.getState()).toBe('delayed')
+    ahead = 60_000
+    await sweepExpired(api.deps)
+    ahead = 0
+    const read = async (headers: Record<string, string>): Promise<number> => (await api.get(`/v1/jobs/${id}/webhooks`, { headers })).status
+    expect([await read(alice), await read({ 'X-API-Key': 'second-secret' })]).toEqual([200, 404])
+    await (await messages.getJob(messageId))?.promote()
+    await eventually(() => error.mock.calls.map(([, text]) => text)).toContain('webhook given up')
+    expect(await messages.getJobState(messageId)).toBe('failed')
+  })
 })
 
 test('a receiver that answers too late has failed, and is asked again', async () => {

@@ -3,14 +3,14 @@
  * back after the time that the retry table says.
  *
  * Invariant: a message keeps its id over all attempts; an attempt that was made is in the job's list before the message counts as sent. A
- * message may arrive twice, never not at all while its job is kept: with the record of the job its messages go too. Runs in the api, in any
- * number of replicas.
+ * message may arrive twice, and is delivered or given up with a line, also when the record it tells of is gone by then. Runs in the api, in
+ * any number of replicas.
  */
 import { DelayedError, UnrecoverableError, Worker } from 'bullmq'
 import type { Job as QueueJob } from 'bullmq'
 import type { LookupFunction } from 'node:net'
 import { isEnded, webhookQueueName } from '@easel/contract'
-import type { WebhookJobData } from '@easel/contract'
+import type { KeptWebhookMessage, WebhookJobData } from '@easel/contract'
 import { findRequestId } from '@easel/job-store'
 import type { RedisConnection } from '@easel/job-store'
 import type { AppDeps } from '../app-deps.ts'
@@ -18,7 +18,7 @@ import { closeWorker } from '../close-worker.ts'
 import { toRenderBody } from '../dialects/render-body.ts'
 import { toJob } from '../jobs/to-job.ts'
 import { addAttempt, listAttempts } from './webhook-attempts.ts'
-import { createHostSlots } from './host-slots.ts'
+import { createPlaces } from './places.ts'
 import { toMessage } from './to-message.ts'
 import { postMessage } from './post-message.ts'
 import { nextRetryDelay, parseRetryAfter } from './retry-delay.ts'
@@ -28,9 +28,9 @@ import { signMessage } from './sign-message.ts'
 export interface DeliveryOptions {
   /** Connection that waits for Redis (`use: 'worker'`). Its owner ends it. */
   connection: RedisConnection
-  /** Messages sent at a time by this process, 1 or more. Default: 64. */
-  concurrency?: number
-  /** Of these, to one origin. Default: 8. */
+  /** Messages sent at a time by this process, 2 or more; one owner alone gets half. Default: 64. */
+  places?: number
+  /** Of these, to one origin of an owner. Default: 8. */
   perOrigin?: number
   /** Milliseconds that a receiver has for the whole exchange. Default: 15000. */
   timeoutMs?: number
@@ -42,6 +42,9 @@ export interface Delivery {
   /** Takes no more messages and gives those under way a few seconds; what has no answer by then is sent again by whoever takes it next. */
   close(): Promise<void>
 }
+
+/** Messages beside those being sent that are looked at, so that a look never waits for a receiver. */
+const looks = 16
 
 /** Milliseconds that requests under way have to end at `close()`. */
 const closeGraceMs = 3000
@@ -62,38 +65,50 @@ class DeliveryFailed extends Error {
 
 export function startDelivery(deps: AppDeps, options: DeliveryOptions): Delivery {
   const { config, logger, metrics, now, redis, store, tracing } = deps
-  const { connection, concurrency = 64, perOrigin = 8, timeoutMs = 15_000, lookup } = options
+  const { connection, places: total = 64, perOrigin = 8, timeoutMs = 15_000, lookup } = options
   const delays = config.webhookRetryDelaysSeconds
-  const slots = createHostSlots({ perOrigin })
+  const places = createPlaces({ total, perOrigin })
   const closing = new AbortController()
   const readSecrets = createSecretReader(deps)
 
+  /** What the message says and to whom, or why there is nothing to send. */
+  async function readMessage({
+    data: { jobId, event, kept },
+  }: QueueJob<WebhookJobData>): Promise<KeptWebhookMessage | 'no end yet' | undefined> {
+    const record = await store.get(jobId)
+    if (record?.webhook === undefined) return kept
+    // The job left its queue without an end: housekeeping puts it back, and the message waits.
+    if (event === 'completed' && !isEnded(record.status)) return 'no end yet'
+    const { owner, requestId, webhook: url } = record
+    const made = toMessage(event, await toJob(deps, record), now(), toRenderBody(record.dialect, config.publicUrl))
+    return made === undefined ? undefined : { ...made, owner, url, ...(requestId !== undefined && { requestId }) }
+  }
+
   async function deliver(message: QueueJob<WebhookJobData>, token: string | undefined): Promise<string> {
     const { jobId, event, redelivered = false } = message.data
-    const record = await store.get(jobId)
-    if (record?.webhook === undefined) return 'the job is no longer kept'
-    // The job left its queue without an end: housekeeping puts it back, and the message waits.
-    if (event === 'completed' && !isEnded(record.status)) return await putOff(message, token, endlessMs)
 
-    // 1. Is it due, and wanted still?
-    const made = toMessage(event, await toJob(deps, record), now(), toRenderBody(record.dialect, config.publicUrl))
-    if (made === undefined) return 'nothing to tell'
-    const earlier = await listAttempts(redis, store.keys, jobId)
-    if (!redelivered && earlier.some((attempt) => attempt.status === 410)) return 'the receiver wants no more'
+    // 1. Is it due, is there a place, and is it wanted still? The place comes early: of thousands of messages most may find none.
     const firstDelayMs = (delays[0] ?? 0) * 1000
     if (firstDelayMs > 0 && message.attemptsMade === 0 && !redelivered && message.attemptsStarted <= 1) {
       return await putOff(message, token, firstDelayMs)
     }
-    const origin = URL.parse(record.webhook)?.origin ?? ''
-    using slot = slots.take(origin)
-    if (slot === undefined) return await putOff(message, token, slots.busyDelay(origin))
+    const receiver = message.data.kept ?? (await store.getWebhook(jobId))
+    if (receiver === undefined) return 'the job is no longer kept'
+    const origin = URL.parse(receiver.url)?.origin ?? ''
+    using place = places.take(receiver.owner, origin)
+    if (place === undefined) return await putOff(message, token, places.busyDelay(receiver.owner, origin))
+    const made = await readMessage(message)
+    if (made === 'no end yet') return await putOff(message, token, endlessMs)
+    if (made === undefined) return 'nothing to tell'
+    const earlier = await listAttempts(redis, store.keys, jobId)
+    if (earlier.some((attempt) => attempt.status === 410)) return 'the receiver wants no more'
 
     // 2. One attempt.
-    const secrets = await readSecrets(record.owner)
+    const secrets = await readSecrets(made.owner)
     const at = now()
     const startedAt = performance.now()
     const request = {
-      url: record.webhook,
+      url: made.url,
       headers: { ...signMessage(secrets, { id: made.id, at, body: made.body }) },
       body: made.body,
       allowInsecure: config.webhookAllowInsecure,
@@ -122,7 +137,7 @@ export function startDelivery(deps: AppDeps, options: DeliveryOptions): Delivery
     await addAttempt(redis, store.keys, jobId, attempt)
     metrics.countWebhookAttempt(ok ? 'delivered' : 'failed')
     await store.increment(ok ? 'webhook_attempts:ok' : 'webhook_attempts:failed')
-    const line = { jobId, requestId: record.requestId, event, origin, status, durationMs, attempt: message.attemptsMade + 1 }
+    const line = { jobId, requestId: made.requestId, event, origin, status, durationMs, attempt: message.attemptsMade + 1 }
     if (ok) {
       logger.info(line, 'webhook delivered')
       return 'delivered'
@@ -133,15 +148,22 @@ export function startDelivery(deps: AppDeps, options: DeliveryOptions): Delivery
   }
 
   // BullMQ has just written the failure down, so that Redis answers.
-  async function logFailure(jobId: string | undefined, error: Error): Promise<void> {
-    const requestId = jobId === undefined ? undefined : await findRequestId(store, jobId)
-    logger.error({ jobId, requestId, err: error }, 'webhook message could not be handled')
+  async function logFailure({ data, attemptsMade, finishedOn }: QueueJob<WebhookJobData>, error: Error): Promise<void> {
+    const { jobId, event } = data
+    const requestId = data.kept?.requestId ?? (await findRequestId(store, jobId))
+    const line = { jobId, requestId, event, attempts: attemptsMade }
+    // An attempt that failed has been told already.
+    const isTold = error instanceof DeliveryFailed || error instanceof UnrecoverableError
+    if (!isTold) logger.error({ ...line, err: error }, 'webhook message could not be handled')
+    if (finishedOn === undefined || event === 'progress') return
+    metrics.countWebhookGivenUp()
+    logger.error({ ...line, reason: error.message }, 'webhook given up')
   }
 
   const worker = new Worker<WebhookJobData, string>(webhookQueueName, deliver, {
     connection,
     prefix: config.queuePrefix,
-    concurrency,
+    concurrency: total + looks,
     // A process that ends in the middle of an attempt is no reason to give a message up.
     maxStalledCount: 1000,
     skipVersionCheck: true,
@@ -157,9 +179,7 @@ export function startDelivery(deps: AppDeps, options: DeliveryOptions): Delivery
   })
   worker.on('error', (error) => logger.warn({ err: error }, 'webhook delivery'))
   worker.on('failed', (message, error) => {
-    // An attempt that failed has been told already.
-    if (error instanceof DeliveryFailed || error instanceof UnrecoverableError) return
-    void logFailure(message?.data.jobId, error)
+    if (message !== undefined) void logFailure(message, error)
   })
 
   return {

@@ -1,0 +1,26 @@
+/**
+ * Lets webhook messages outlive the record they tell of: before a record goes, each message of it that still waits to be delivered is given
+ * its body and its receiver to keep. Messages about progress are not kept, since they tell of this moment only. Runs in the api.
+ */
+import { webhookEventNames } from '@easel/contract'
+import { wantsWebhook } from '@easel/job-store'
+import type { JobRecord } from '@easel/job-store'
+import type { AppDeps } from '../app-deps.ts'
+import { toRenderBody } from '../dialects/render-body.ts'
+import { toJob } from '../jobs/to-job.ts'
+import { toMessage } from './to-message.ts'
+
+/** Whether any message waits: the attempts that are written down must then stay too. */
+export async function keepMessages(deps: AppDeps, record: JobRecord): Promise<boolean> {
+  const { webhook: url, id: jobId, owner, requestId } = record
+  const events = webhookEventNames.filter((event) => event !== 'progress' && wantsWebhook(record, event))
+  if (url === undefined || events.length === 0) return false
+  const unsent = new Set(await deps.outbox.findUnsent(jobId, events))
+  if (unsent.size === 0) return false
+  const job = await toJob(deps, record)
+  for (const event of unsent) {
+    const made = toMessage(event, job, deps.now(), toRenderBody(record.dialect, deps.config.publicUrl))
+    if (made !== undefined) await deps.outbox.keep(jobId, event, { ...made, owner, url, ...(requestId !== undefined && { requestId }) })
+  }
+  return true
+}

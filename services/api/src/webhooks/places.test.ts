@@ -1,0 +1,77 @@
+import { describe, expect, test } from 'vitest'
+import { createPlaces } from './places.ts'
+import type { Places } from './places.ts'
+
+/** Takes as many places as there are for an owner that sends to ever new origins. */
+function takeAll(places: Places, owner: string): number {
+  let taken = 0
+  while (places.take(owner, `https://${owner}.example:${taken}`) !== undefined) taken++
+  return taken
+}
+
+describe('places', () => {
+  test('are so many for an origin of an owner and no more, for each apart, and come back', () => {
+    const places = createPlaces({ total: 64, perOrigin: 2 })
+    const [first, second] = [places.take('o', 'a'), places.take('o', 'a')]
+    expect([first === undefined, second === undefined, places.take('o', 'a')]).toEqual([false, false, undefined])
+    expect(places.take('o', 'b')).toBeDefined()
+    expect(places.take('p', 'a')).toBeDefined()
+    first?.[Symbol.dispose]()
+    expect(places.take('o', 'a')).toBeDefined()
+    expect(places.take('o', 'a')).toBeUndefined()
+  })
+
+  test('are half of all for an owner alone, however many origins it names, and leave some to each that comes', () => {
+    const places = createPlaces({ total: 64, perOrigin: 8 })
+    expect(['a', 'b', 'c', 'd', 'e', 'f'].map((owner) => takeAll(places, owner))).toEqual([32, 16, 8, 4, 2, 1])
+    expect(takeAll(places, 'g')).toBe(1)
+    expect(takeAll(places, 'h')).toBe(0)
+  })
+
+  test('are shared evenly by owners that take and give back by turns', () => {
+    const places = createPlaces({ total: 30, perOrigin: 30 })
+    const held = new Map<string, Disposable[]>([
+      ['a', []],
+      ['b', []],
+    ])
+    const take = (owner: string): void => {
+      const place = places.take(owner, 'x')
+      if (place !== undefined) held.get(owner)?.push(place)
+    }
+    for (let i = 0; i < 100; i++) take('a')
+    for (let round = 0; round < 100; round++) {
+      held.get('a')?.shift()?.[Symbol.dispose]()
+      for (const owner of ['b', 'a']) take(owner)
+    }
+    expect([held.get('a')?.length, held.get('b')?.length]).toEqual([8, 8])
+  })
+
+  test('are left to further origins of an owner by those that hold theirs', () => {
+    const places = createPlaces({ total: 64, perOrigin: 64 })
+    const take = (origin: string): number => {
+      let taken = 0
+      while (places.take('o', origin) !== undefined) taken++
+      return taken
+    }
+    expect(['a', 'b', 'c', 'd', 'e'].map(take)).toEqual([22, 7, 2, 1, 0])
+  })
+
+  test('that are taken are asked for again soon when answers come fast, and ever later when they do not', () => {
+    let time = 0
+    const places = createPlaces({ total: 64, perOrigin: 2, now: () => time, random: () => 1 })
+    const [first] = [places.take('o', 'a'), places.take('o', 'a')]
+    expect(places.busyDelay('o', 'a')).toBe(1000)
+    time = 5000
+    expect(places.busyDelay('o', 'a')).toBe(21_000)
+    // What keeps the owner waiting is no matter of the origin.
+    expect(places.busyDelay('o', 'b')).toBe(21_000)
+    expect(places.busyDelay('p', 'a')).toBe(1000)
+    time = 100_000
+    expect(places.busyDelay('o', 'a')).toBe(60_000)
+    first?.[Symbol.dispose]()
+    const next = places.take('o', 'a')
+    time = 100_050
+    next?.[Symbol.dispose]()
+    expect(places.busyDelay('o', 'a')).toBe(1200)
+  })
+})
