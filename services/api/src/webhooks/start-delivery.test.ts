@@ -289,9 +289,12 @@ describe('a message that does not arrive', () => {
     for (const one of [id, other]) await eventually(() => attempts(one)).toHaveLength(1)
     const redeliver = async (one: string): Promise<Response> => await api.post(`/v1/jobs/${one}/webhooks/redeliver`)
     const answers = await Promise.all(Array.from({ length: 20 }, () => redeliver(id)))
-    expect(answers.map(({ status }) => status).toSorted()).toEqual([202, ...Array.from({ length: 19 }, () => 429)])
-    const refused = answers.find(({ status }) => status === 429)
-    expect([Number(refused?.headers.get('Retry-After')) > 20, ((await refused?.json()) as Problem).code]).toEqual([true, 'rate_limited'])
+    const refused = answers.filter(({ status }) => status === 429)
+    expect([answers.filter(({ status }) => status === 202).length, refused.length]).toEqual([1, 19])
+    for (const response of refused) {
+      expect(Number(response.headers.get('Retry-After'))).toBeGreaterThan(20)
+      expect(((await response.json()) as Problem).code).toBe('rate_limited')
+    }
     expect((await redeliver(other)).status).toBe(202)
     for (const one of [id, other]) await eventually(() => attempts(one)).toHaveLength(2)
     const key = api.deps.store.keys.webhookRedelivery(id)
@@ -311,7 +314,7 @@ describe('a message that does not arrive', () => {
       /easel_webhooks_given_up_total (\d+)/.exec(await (await api.get('/metrics')).text())?.[1] ?? 'none'
     await eventually(givenUp).toBe('2')
     expect(await messages.getFailedCount()).toBe(2)
-    const lines = error.mock.calls.filter(([, text]) => text === 'webhook given up').map(([line]) => line as unknown)
+    const lines = error.mock.calls.filter(([, text]) => text === 'webhook given up').map(([line]) => line)
     expect(lines).toHaveLength(2)
     expect(lines).toContainEqual({
       jobId: id,
