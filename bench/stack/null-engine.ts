@@ -2,7 +2,7 @@
  * An engine process without a model: speaks the worker's protocol and answers every call with ready bytes, after as many steps as it was asked
  * for. With `NULL_STEP_MS` each step takes so long for all calls together, as a device would: without it they take no time.
  *
- * Runs in place of services/gpu-worker/src/engine/engine-process.ts; forked by the same supervisor.
+ * Runs in place of services/gpu-worker/src/engine/engine-main.ts; forked by the same supervisor.
  */
 import { setTimeout as sleep } from 'node:timers/promises'
 import { basename } from 'node:path'
@@ -85,7 +85,7 @@ process.on('message', (message: ToEngine) => {
       }
       break
     case 'cancel':
-      if (calls.delete(message.id)) send({ type: 'error', id: message.id, code: 'canceled', message: 'canceled' })
+      if (calls.delete(message.id)) send({ type: 'error', id: message.id, code: 'canceled', message: 'canceled', memoryBytes: 0 })
       break
     case 'checkpoint':
       send({ type: 'checkpoint', id: message.id })

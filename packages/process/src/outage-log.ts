@@ -4,11 +4,20 @@
  */
 import type { Logger } from 'pino'
 
+/** The part of a connection that is looked at, as ioredis has it. */
+interface WatchedConnection {
+  /** `ready` while commands are answered. */
+  readonly status: string
+  on(event: 'error', listener: (error: Error) => void): unknown
+  on(event: 'ready', listener: () => void): unknown
+}
+
 export class OutageLog {
   readonly #name: string
   readonly #logger: Logger
+  readonly #watched = new Set<WatchedConnection>()
   /** Connections that have failed and not come back. Empty: there is no outage. */
-  readonly #away = new Set<object>()
+  readonly #away = new Set<WatchedConnection>()
   #sinceMs = 0
 
   /** `name`: of what goes away, the first word of its lines. */
@@ -17,8 +26,19 @@ export class OutageLog {
     this.#logger = logger
   }
 
-  /** The connection has failed, perhaps once more. */
-  fail(connection: object, error: unknown): void {
+  watch(connection: WatchedConnection): void {
+    this.#watched.add(connection)
+    connection.on('error', (error) => this.#fail(connection, error))
+    connection.on('ready', () => this.#recover(connection))
+  }
+
+  /** Something failed, perhaps because of an outage: a warning, unless a connection is down and says it for all. */
+  report(error: unknown, message: string, fields: object = {}): void {
+    const isDown = [...this.#watched].some(({ status }) => status !== 'ready')
+    this.#logger[isDown ? 'debug' : 'warn']({ err: error, ...fields }, message)
+  }
+
+  #fail(connection: WatchedConnection, error: Error): void {
     if (this.#away.size > 0) this.#logger.debug({ err: error }, `${this.#name} is still away`)
     else {
       this.#sinceMs = performance.now()
@@ -27,16 +47,13 @@ export class OutageLog {
     this.#away.add(connection)
   }
 
-  /** The connection works, perhaps as before. */
-  recover(connection: object): void {
+  #recover(connection: WatchedConnection): void {
     if (!this.#away.delete(connection) || this.#away.size > 0) return
     this.#logger.info({ awayMs: Math.round(performance.now() - this.#sinceMs) }, `${this.#name} is back`)
   }
 }
 
-/** Sockets that tried several addresses say nothing in their own message. */
-function toReason(error: unknown): string {
-  if (!(error instanceof Error)) return String(error)
-  const { code = '' } = error as NodeJS.ErrnoException
-  return error.message === '' ? code : error.message
+/** A socket that tried several addresses has no message of its own. */
+function toReason({ message, code }: NodeJS.ErrnoException): string {
+  return message === '' ? (code ?? 'no connection') : message
 }

@@ -35,7 +35,7 @@ interface Closable {
 export type StartMessage = { type: 'ready' } | { type: 'cannot_start'; sentence: string }
 
 /** What letting go may take after the grace. Milliseconds. */
-const lettingGoMs = 4500
+const lettingGoMs = 4000
 
 export async function runService<Config extends ProcessConfig>(definition: ServiceDefinition<Config>): Promise<void> {
   const { name } = definition

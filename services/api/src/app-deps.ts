@@ -7,7 +7,7 @@ import type { OpenAPIHono } from '@hono/zod-openapi'
 import type { Logger } from 'pino'
 import type { JobQueues, JobStore, ModelRegistry, RedisConnection, WebhookOutbox } from '@easel/job-store'
 import type { Storage } from '@easel/storage'
-import type { Tracing } from '@easel/process'
+import type { OutageLog, Tracing } from '@easel/process'
 import type { ApiKeyRing } from './api-key-ring.ts'
 import type { ApiConfig } from './config.ts'
 import type { JobFollower } from './events/job-follower.ts'
@@ -28,6 +28,8 @@ export interface AppDeps {
   outbox: WebhookOutbox
   storage: Storage
   follower: JobFollower
+  /** Where errors go that may come of Redis being away. */
+  outage: OutageLog
   logger: Logger
   metrics: ApiMetrics
   tracing: Tracing

@@ -2,8 +2,8 @@
  * Ends a BullMQ worker of this process in bounded time, also while Redis is away: BullMQ's own `close` would wait for it. A job that could
  * not be handed back is taken over by another process when its lock runs out. Runs in the api.
  */
-import { setTimeout as sleep } from 'node:timers/promises'
 import type { Worker } from 'bullmq'
+import { settle } from '@easel/process'
 
 export interface CloseWorkerOptions {
   /** Milliseconds that jobs under way have to end. */
@@ -21,11 +21,4 @@ export async function closeWorker(worker: Pick<Worker, 'close' | 'pause'>, { gra
     await settle(idle, 1000)
   }
   await worker.close(true)
-}
-
-/** Waits for the end of something, but not longer than so many milliseconds. */
-export async function settle(work: Promise<unknown>, mostMs: number): Promise<void> {
-  const timer = new AbortController()
-  await Promise.race([work, sleep(mostMs, undefined, { signal: timer.signal }).catch(() => {})])
-  timer.abort()
 }

@@ -2,14 +2,14 @@
 import type { AppDeps } from './app-deps.ts'
 
 /** Returns what ends it. With an interval of 0 nothing is written. */
-export function logTotals({ config, logger, store }: Pick<AppDeps, 'config' | 'logger' | 'store'>): () => void {
+export function logTotals({ config, logger, outage, store }: Pick<AppDeps, 'config' | 'logger' | 'outage' | 'store'>): () => void {
   if (config.metricsLogIntervalMs === 0) return () => {}
   const write = async (): Promise<void> => {
     try {
       const [counters, active, queued] = await Promise.all([store.counters(), store.count('', 'running'), store.count('', 'queued')])
       logger.info({ totalRequests: counters['created'] ?? 0, activeInferences: active, queueDepth: queued }, 'totals')
     } catch (error) {
-      logger.warn({ err: error }, 'totals cannot be read')
+      outage.report(error, 'totals cannot be read')
     }
   }
   const timer = setInterval(() => void write(), config.metricsLogIntervalMs)

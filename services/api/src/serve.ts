@@ -16,7 +16,7 @@ import {
   watchEnds,
 } from '@easel/job-store'
 import { createStorage } from '@easel/storage'
-import { listen, noTracing } from '@easel/process'
+import { listen, noTracing, OutageLog } from '@easel/process'
 import type { Tracing } from '@easel/process'
 import { createApiKeyRing } from './api-key-ring.ts'
 import { createApp } from './app.ts'
@@ -86,11 +86,8 @@ export async function serveApi(options: ServeOptions): Promise<RunningApi> {
   }
   if (apiKeys.keys.length === 0) logger.warn('no API_KEYS set: everyone who reaches this server may use it')
   const stopTotals = logTotals(deps)
-  const background = createRedis({
-    ...config.redis,
-    use: 'worker',
-    onError: (error) => logger.warn({ err: error }, 'redis connection'),
-  })
+  const background = createRedis({ ...config.redis, use: 'worker', onError: () => {} })
+  deps.outage.watch(background)
   const delivery = startDelivery(deps, { ...deliveryOptions, connection: background })
   const maintenance = startMaintenance(deps, { connection: background })
   const stopAdopting = startAdopting(deps, background)
@@ -124,10 +121,12 @@ function openDeps(
   now: () => number,
   tracing: Tracing,
 ): Omit<AppDeps, 'apiKeys' | 'stopping' | 'graceOver'> {
-  const onError = (error: Error): void => logger.warn({ err: error }, 'redis connection')
+  const outage = new OutageLog('Redis', logger)
+  const onError = (error: Error): void => outage.report(error, 'queue')
   const { queuePrefix: prefix } = config
-  const redis = createRedis({ ...config.redis, use: 'request', onError })
-  const subscriber = createRedis({ ...config.redis, use: 'worker', onError })
+  const redis = createRedis({ ...config.redis, use: 'request', onError: () => {} })
+  const subscriber = createRedis({ ...config.redis, use: 'worker', onError: () => {} })
+  for (const connection of [redis, subscriber]) outage.watch(connection)
   const metrics = createApiMetrics()
   const store = watchEnds(createJobStore({ redis, prefix, now }), metrics.countEnd)
   return {
@@ -139,7 +138,8 @@ function openDeps(
     queues: createJobQueues({ redis, prefix, onError, telemetry: tracing.telemetry }),
     outbox: createWebhookOutbox({ redis, prefix, onError, telemetry: tracing.telemetry }),
     storage: createStorage(config.storage),
-    follower: createJobFollower({ store, subscriber, onError: (error, about) => logger.warn({ err: error, ...about }, 'job follower') }),
+    follower: createJobFollower({ store, subscriber, onError: (error, about) => outage.report(error, 'job follower', about) }),
+    outage,
     logger,
     metrics,
     tracing,

@@ -6,4 +6,4 @@ process.on('message', (message: ToEngine) => {
   if (message.params.prompt.includes('crash')) process.kill(process.pid, 'SIGSEGV')
   if (message.params.prompt.includes('hang')) process.kill(process.pid, 'SIGSTOP')
 })
-await import('../src/engine/engine-process.ts')
+await import('../src/engine/engine-main.ts')

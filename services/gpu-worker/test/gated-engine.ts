@@ -6,4 +6,4 @@ import type { EngineOptions } from '../src/engine/protocol.ts'
 
 const { cacheDir = '' } = JSON.parse(process.argv[2] ?? '{}') as EngineOptions
 while (!existsSync(join(cacheDir, 'open')) && process.connected) await sleep(10)
-await import('../src/engine/engine-process.ts')
+await import('../src/engine/engine-main.ts')

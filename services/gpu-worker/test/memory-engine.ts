@@ -26,6 +26,7 @@ process.send = ((message: FromEngine, callback: () => void) => {
   if (!('id' in message) || message.id === undefined || !failing.has(message.id)) return send(message, callback)
   if (message.type === 'image') return true
   if (message.type !== 'done') return send(message, callback)
-  return send({ type: 'error', id: message.id, code: 'out_of_memory', message: outOfMemory }, callback)
+  const { id, memoryBytes } = message
+  return send({ type: 'error', id, code: 'out_of_memory', message: outOfMemory, memoryBytes }, callback)
 }) as typeof process.send
-await import('../src/engine/engine-process.ts')
+await import('../src/engine/engine-main.ts')

@@ -8,7 +8,7 @@ import { platform } from 'node:os'
 import { afterEach, describe, expect, test } from 'vitest'
 import type { EngineError } from '../src/engine/engine.ts'
 import { startEngine } from '../src/engine/engine-supervisor.ts'
-import type { SupervisedEngine } from '../src/engine/engine-supervisor.ts'
+import type { EngineSupervisor } from '../src/engine/engine-supervisor.ts'
 import { openWorkerBench, modelsDir } from './worker-bench.ts'
 
 const canLimit = platform() === 'linux' && spawnSync('prlimit', ['--version']).status === 0
@@ -23,18 +23,18 @@ function limitMemory(pid: number | undefined, headroomMib: number): void {
 const large = { width: 256, height: 256 } as const
 
 describe.runIf(canLimit)('an engine that gets no more memory', () => {
-  const engines: SupervisedEngine[] = []
+  const engines: EngineSupervisor[] = []
   afterEach(async () => void (await Promise.all(engines.splice(0).map((engine) => engine.close()))))
 
   /** An engine that has made a small picture. */
-  async function start(): Promise<SupervisedEngine> {
+  async function start(): Promise<EngineSupervisor> {
     const engine = await startEngine({ model: 'tiny-scenes', modelsDir, device: 'cpu', stepTimeoutMs: 60_000 })
     engines.push(engine)
     await paint(engine, 0, { width: 64, height: 64 })
     return engine
   }
 
-  async function paint(engine: SupervisedEngine, seed: number, size: { width: number; height: number } = large): Promise<Uint8Array> {
+  async function paint(engine: EngineSupervisor, seed: number, size: { width: number; height: number } = large): Promise<Uint8Array> {
     const rest = { numInferenceSteps: 3, guidanceScale: 4, numImagesPerPrompt: 1, maxSequenceLength: 20 }
     const { images } = await engine.generate(`call ${seed}`, { prompt: `boat ${seed}`, negativePrompt: '', seed, ...size, ...rest })
     return images[0]?.rgb as Uint8Array

@@ -12,7 +12,7 @@ const everyMs = 60_000
 
 /** `connection`: one that waits for Redis. Returns what ends it. */
 export function startAdopting(
-  { apiKeys, config, logger }: Pick<AppDeps, 'apiKeys' | 'config' | 'logger'>,
+  { apiKeys, config, logger, outage }: Pick<AppDeps, 'apiKeys' | 'config' | 'logger' | 'outage'>,
   connection: RedisConnection,
 ): () => void {
   const store = createJobStore({ redis: connection, prefix: config.queuePrefix })
@@ -23,7 +23,7 @@ export function startAdopting(
     }
   }
   const look = (): void => {
-    adopt().catch((error: unknown) => logger.warn({ err: error }, 'jobs made with a key before it had a name are looked for again'))
+    adopt().catch((error: unknown) => outage.report(error, 'jobs made with a key before it had a name are looked for again'))
   }
   look()
   const timer = setInterval(look, everyMs)

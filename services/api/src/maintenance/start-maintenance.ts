@@ -9,7 +9,8 @@ import { Queue, Worker } from 'bullmq'
 import { maintenanceQueueName } from '@easel/contract'
 import type { RedisConnection } from '@easel/job-store'
 import type { AppDeps } from '../app-deps.ts'
-import { closeWorker, settle } from '../close-worker.ts'
+import { settle } from '@easel/process'
+import { closeWorker } from '../close-worker.ts'
 import { endAbandoned } from './end-abandoned.ts'
 import { expireQueued } from './expire-queued.ts'
 import { requeueOrphans } from './requeue-orphans.ts'
@@ -40,7 +41,7 @@ export interface Maintenance {
 export function startMaintenance(deps: AppDeps, { connection, everyMs }: MaintenanceOptions): Maintenance {
   const { logger } = deps
   const shared = { connection, prefix: deps.config.queuePrefix, skipVersionCheck: true }
-  const onError = (error: unknown): void => logger.warn({ err: error }, 'maintenance')
+  const onError = (error: unknown): void => deps.outage.report(error, 'maintenance')
   const queue = new Queue(maintenanceQueueName, shared)
   queue.on('error', onError)
   const underWay = new Set<string>()

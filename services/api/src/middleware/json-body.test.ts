@@ -91,7 +91,7 @@ test('a body that is too large is refused by its bytes, with and without a decla
 test('a client that ends the connection within its body is no error of the server', async () => {
   const counted = async (): Promise<string[]> => {
     const text = await (await api.get('/metrics')).text()
-    return text.split('\n').filter((line) => line.startsWith('http_requests_total{method="POST"') && /status="(4|5)/.test(line))
+    return text.split('\n').filter((line) => line.startsWith('easel_http_requests_total{method="POST"') && /status="(4|5)/.test(line))
   }
   for (const framing of ['Content-Length: 1000', 'Transfer-Encoding: chunked']) {
     const before = await counted()

@@ -47,7 +47,7 @@ export function toProblemError(error: unknown, c: Context<AppEnv>): ProblemError
   const { path } = c.req
   const line = { err: error, path, jobId: pathJobId(path) }
   if (isRedisUnavailable(error)) {
-    c.var.logger.warn(line, 'redis does not answer')
+    c.var.logger.warn({ ...line, err: undefined, reason: (error as Error).message }, 'redis does not answer')
     return new ProblemError('queue_unavailable', undefined, { retryAfterSeconds: outageRetrySeconds, cause: error })
   }
   if (error instanceof StorageError) {

@@ -177,7 +177,7 @@ export function startDelivery(deps: AppDeps, options: DeliveryOptions): Delivery
       },
     },
   })
-  worker.on('error', (error) => logger.warn({ err: error }, 'webhook delivery'))
+  worker.on('error', (error) => deps.outage.report(error, 'webhook delivery'))
   worker.on('failed', (message, error) => {
     if (message !== undefined) void logFailure(message, error)
   })

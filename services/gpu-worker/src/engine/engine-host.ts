@@ -18,7 +18,16 @@ import {
   Tensor,
 } from '@easel/pipeline'
 import type { Device, Generator, GenerateParams, GenerateResult, PreviewProjection, ResumePoint } from '@easel/pipeline'
-import type { Checkpoint, EngineCapabilities, EngineErrorCode, EngineOptions, EngineStep, FromEngine, ToEngine } from './protocol.ts'
+import type {
+  Checkpoint,
+  EngineCapabilities,
+  EngineErrorCode,
+  EngineOptions,
+  EngineStats,
+  EngineStep,
+  FromEngine,
+  ToEngine,
+} from './protocol.ts'
 import { StepClock } from './step-clock.ts'
 
 /** Milliseconds that an engine told to stop may take to write down its step times. */
@@ -26,115 +35,157 @@ const saveLimitMs = 500
 
 type GenerateMessage = Extract<ToEngine, { type: 'generate' }>
 
+/** A call that runs, as far as it has come. */
 interface Call {
   readonly abort: AbortController
-  readonly generators: readonly Generator[]
+  generators: readonly Generator[]
   step: number
   latents: Tensor | undefined
 }
 
+/** Loads the model that the process was started for, then serves its parent until that is gone or says `stop`. */
 export async function runEngineHost(channel: NodeJS.Process): Promise<void> {
   // A parent that is gone closes the channel, and that ends this process; what could not be sent any more is nobody's.
   const send = (message: FromEngine): void => void channel.send?.(message, () => {})
   const options = JSON.parse(channel.argv[2] ?? '{}') as EngineOptions
-
-  let pipeline: StableDiffusion3Pipeline
-  let capabilities: EngineCapabilities
+  let host: EngineHost
   try {
-    pipeline = await load(options, ({ rows, durationMs, waitMs }) => send({ type: 'step', rows, durationMs, waitMs }))
+    const pipeline = await load(options, ({ rows, durationMs, waitMs }) => send({ type: 'step', rows, durationMs, waitMs }))
     await pipeline.warmUp()
-    capabilities = await toCapabilities(pipeline, options)
+    host = new EngineHost(pipeline, await toCapabilities(pipeline, options), send)
+    await host.readProjection()
   } catch (error) {
-    channel.send?.({ type: 'error', code: 'load_failed', message: messageOf(error) } satisfies FromEngine, () => channel.exit(1))
+    channel.send?.({ type: 'load_failed', message: messageOf(error) } satisfies FromEngine, () => channel.exit(1))
     return
   }
+  channel.on('message', (message: ToEngine) => {
+    switch (message.type) {
+      case 'generate':
+        void host.generate(message)
+        break
+      case 'cancel':
+        host.cancel(message.id)
+        break
+      case 'checkpoint':
+        send({ type: 'checkpoint', id: message.id, checkpoint: host.checkpoint(message.id) })
+        break
+      case 'stats':
+        send({ type: 'stats', stats: host.stats() })
+        break
+      case 'stop':
+        // What was learnt is worth a moment.
+        void Promise.race([host.saveStepTimes(), sleep(saveLimitMs)]).then(() => channel.exit(0))
+    }
+  })
+  send({ type: 'ready', capabilities: host.capabilities, memoryBytes: process.memoryUsage.rss() })
+}
 
-  const scoped = new RequestScopedPipeline(pipeline)
-  const calls = new Map<string, Call>()
-  const clock = new StepClock()
-  const stochastic = capabilities.scheduler.config['stochasticSampling'] === true
-  const defaultPixels = capabilities.defaults.width * capabilities.defaults.height
+class EngineHost {
+  readonly capabilities: EngineCapabilities
+  readonly #pipeline: StableDiffusion3Pipeline
+  readonly #scoped: RequestScopedPipeline<StableDiffusion3Pipeline>
+  readonly #send: (message: FromEngine) => void
+  readonly #calls = new Map<string, Call>()
+  readonly #clock = new StepClock()
+  /** Shipped with the model, or fitted when the first preview is asked for; until then, and where that fails, there are no previews. */
+  #projection: PreviewProjection | undefined
+  #isFitted = false
 
-  // Shipped with the model, or fitted when the first preview is asked for; until then, and where that fails, there are none.
-  let projection: PreviewProjection | undefined
-  let fitting: Promise<void> | undefined
-  try {
-    projection = await readPreviewProjection(pipeline.model.folder, pipeline.vae.config.latent_channels)
-  } catch (error) {
-    process.emitWarning(messageOf(error))
+  constructor(pipeline: StableDiffusion3Pipeline, capabilities: EngineCapabilities, send: (message: FromEngine) => void) {
+    this.#pipeline = pipeline
+    this.#scoped = new RequestScopedPipeline(pipeline)
+    this.capabilities = capabilities
+    this.#send = send
   }
-  const fitProjection = async (): Promise<void> => {
+
+  async generate(message: GenerateMessage): Promise<void> {
+    const { id, resume, previewEvery = Infinity } = message
+    const call: Call = { abort: new AbortController(), generators: [], step: resume?.step ?? 0, latents: undefined }
+    this.#calls.set(id, call)
+    this.#clock.enter()
+    if (previewEvery < Infinity && this.#projection === undefined && !this.#isFitted) {
+      this.#isFitted = true
+      void this.#fitProjection()
+    }
+    // Everything that the parameters can make fail is inside: what escaped would end the process, and the calls of others with it.
     try {
-      const { vae, imageProcessor } = pipeline
-      projection = await fitPreviewProjection({ vae, imageProcessor, generate: (request) => scoped.generate(request) })
+      const { images, timings }: GenerateResult = await this.#scoped.generate(this.#toRequest(message, call))
+      images.forEach(({ data, width, height }, index) => this.#send({ type: 'image', id, index, width, height, rgb: data }))
+      this.#send({ type: 'done', id, timings, memoryBytes: process.memoryUsage.rss() })
+    } catch (error) {
+      const code = call.abort.signal.aborted ? 'canceled' : toErrorCode(error)
+      this.#send({ type: 'error', id, code, message: messageOf(error), memoryBytes: process.memoryUsage.rss() })
+    } finally {
+      this.#clock.leave()
+      this.#calls.delete(id)
+    }
+  }
+
+  cancel(id: string): void {
+    this.#calls.get(id)?.abort.abort()
+  }
+
+  /** Undefined when the call is not here or has not begun its steps. */
+  checkpoint(id: string): Checkpoint | undefined {
+    const call = this.#calls.get(id)
+    if (call?.latents === undefined) return undefined
+    const { data, dims, dtype } = call.latents
+    const isStochastic = this.capabilities.scheduler.config['stochasticSampling'] === true
+    const generatorState = isStochastic ? call.generators.map((generator) => generator.getState()) : undefined
+    return { step: call.step, latents: { data, dims, dtype }, generatorState }
+  }
+
+  stats(): EngineStats {
+    const pipeline = this.#pipeline.engineStats()
+    return { memoryBytes: process.memoryUsage.rss(), active: this.#calls.size, stepMs: this.#clock.stepMs, pipeline }
+  }
+
+  async saveStepTimes(): Promise<void> {
+    await this.#pipeline.runtime.saveStepTimes()
+  }
+
+  #toRequest({ id, params, resume, previewEvery = Infinity }: GenerateMessage, call: Call): GenerateParams {
+    const { seed, ...rest } = params
+    const { numImagesPerPrompt, width, height } = params
+    const { defaults } = this.capabilities
+    const total = params.sigmas?.length ?? params.numInferenceSteps
+    call.generators = imageGenerators(seed, numImagesPerPrompt)
+    return {
+      ...rest,
+      generator: call.generators,
+      signal: call.abort.signal,
+      resume: resume === undefined ? undefined : toResumePoint(resume),
+      callbackOnStepEnd: (_, index, __, { latents }) => {
+        const step = index + 1
+        call.step = step
+        call.latents = latents
+        this.#clock.count((numImagesPerPrompt * width * height) / (defaults.width * defaults.height))
+        this.#send({ type: 'progress', id, step, total })
+        // After the last step comes the picture.
+        if (this.#projection === undefined || latents === undefined || step % previewEvery !== 0 || step === total) return
+        for (const image of projectPreview(this.#projection, latents)) this.#send({ type: 'preview', id, step, ...image })
+      },
+    }
+  }
+
+  /** Takes the projection that ships with the model, if one does. */
+  async readProjection(): Promise<void> {
+    const { model, vae } = this.#pipeline
+    try {
+      this.#projection = await readPreviewProjection(model.folder, vae.config.latent_channels)
+    } catch (error) {
+      process.emitWarning(messageOf(error))
+    }
+  }
+
+  async #fitProjection(): Promise<void> {
+    try {
+      const { vae, imageProcessor } = this.#pipeline
+      this.#projection = await fitPreviewProjection({ vae, imageProcessor, generate: (request) => this.#scoped.generate(request) })
     } catch (error) {
       process.emitWarning(`No previews: ${messageOf(error)}`)
     }
   }
-
-  const generate = async ({ id, params, resume, previewEvery = Infinity }: GenerateMessage): Promise<void> => {
-    const abort = new AbortController()
-    const { seed, numImagesPerPrompt, ...rest } = params
-    const generators = imageGenerators(seed, numImagesPerPrompt)
-    const call: Call = { abort, generators, step: resume?.step ?? 0, latents: undefined }
-    calls.set(id, call)
-    clock.enter()
-    if (previewEvery < Infinity && projection === undefined) fitting ??= fitProjection()
-    try {
-      const total = params.sigmas?.length ?? params.numInferenceSteps
-      const request: GenerateParams = {
-        ...rest,
-        numImagesPerPrompt,
-        generator: generators,
-        signal: abort.signal,
-        resume: resume === undefined ? undefined : toResumePoint(resume),
-        callbackOnStepEnd: (_, step, __, { latents }) => {
-          call.step = step + 1
-          call.latents = latents
-          clock.count((numImagesPerPrompt * params.width * params.height) / defaultPixels)
-          send({ type: 'progress', id, step: step + 1, total })
-          // After the last step comes the picture.
-          if (projection === undefined || latents === undefined || (step + 1) % previewEvery !== 0 || step + 1 === total) return
-          for (const image of projectPreview(projection, latents)) send({ type: 'preview', id, step: step + 1, ...image })
-        },
-      }
-      const { images, timings }: GenerateResult = await scoped.generate(request)
-      images.forEach(({ data, width, height }, index) => send({ type: 'image', id, index, width, height, rgb: data }))
-      send({ type: 'done', id, timings, memoryBytes: process.memoryUsage.rss() })
-    } catch (error) {
-      const code = abort.signal.aborted ? 'canceled' : toErrorCode(error)
-      send({ type: 'error', id, code, message: messageOf(error), memoryBytes: process.memoryUsage.rss() })
-    } finally {
-      clock.leave()
-      calls.delete(id)
-    }
-  }
-
-  channel.on('message', (message: ToEngine) => {
-    switch (message.type) {
-      case 'generate':
-        void generate(message)
-        break
-      case 'cancel':
-        calls.get(message.id)?.abort.abort()
-        break
-      case 'checkpoint': {
-        const checkpoint = toCheckpoint(calls.get(message.id), stochastic)
-        send({ type: 'checkpoint', id: message.id, ...(checkpoint === undefined ? {} : { checkpoint }) })
-        break
-      }
-      case 'stats':
-        send({
-          type: 'stats',
-          stats: { memoryBytes: process.memoryUsage.rss(), active: calls.size, stepMs: clock.stepMs, pipeline: pipeline.engineStats() },
-        })
-        break
-      case 'stop':
-        // What was learnt is worth a moment.
-        void Promise.race([pipeline.runtime.saveStepTimes(), sleep(saveLimitMs)]).then(() => channel.exit(0))
-    }
-  })
-  send({ type: 'ready', capabilities, memoryBytes: process.memoryUsage.rss() })
 }
 
 async function load(options: EngineOptions, onStep: (step: EngineStep) => void): Promise<StableDiffusion3Pipeline> {
@@ -165,18 +216,11 @@ async function toCapabilities(pipeline: StableDiffusion3Pipeline, { contentHash 
   }
 }
 
-function toCheckpoint(call: Call | undefined, stochastic: boolean): Checkpoint | undefined {
-  if (call?.latents === undefined) return undefined
-  const { data, dims, dtype } = call.latents
-  const state = stochastic ? { generatorState: call.generators.map((generator) => generator.getState()) } : {}
-  return { step: call.step, latents: { data, dims, dtype }, ...state }
-}
-
 function toResumePoint({ step, latents, generatorState }: Checkpoint): ResumePoint {
   return {
     step,
     latents: new Tensor(latents.data, latents.dims, latents.dtype),
-    ...(generatorState === undefined ? {} : { generatorState }),
+    generatorState,
   }
 }
 

@@ -1,11 +1,251 @@
 /**
- * Entry of the engine process, forked by the supervisor. A terminal's Ctrl-C and a container's stop reach the whole process group, but
- * running pictures are the parent's to drain or hand over: signals are ignored here before anything slow is loaded. The process ends on
- * `stop` or when the parent is gone.
+ * One engine process as its parent sees it: started, spoken to, told to stop or killed. Runs in the worker's main process.
+ *
+ * Invariants: a call that was given to it settles exactly once; when the process dies, every call in it rejects with `engine_crashed`, or
+ * with `engine_hung` when it was killed because it showed no sign of work, or with `closed` when it had been told to stop.
+ *
+ * Silence: the process owes a sign of work (a step, an image, an end) while a call is in it. One native run blocks it, so the limit is for
+ * the longest run there is. It is counted in ticks of a timer and not read from a clock: after this process itself was stopped or the
+ * machine slept, messages that lie in the channel are read before many ticks have gone by.
+ *
+ * Knows nothing about what came before this process or will come after it.
  */
-process.on('SIGINT', () => {})
-process.on('SIGTERM', () => {})
-process.on('disconnect', () => process.exit(0))
+import { fork } from 'node:child_process'
+import type { ChildProcess } from 'node:child_process'
+import { EngineError } from './engine.ts'
+import type { EngineCallOptions, EngineResult } from './engine.ts'
+import type {
+  Checkpoint,
+  EngineCapabilities,
+  EngineErrorCode,
+  EngineImage,
+  EngineOptions,
+  EngineParams,
+  EngineStats,
+  EngineStep,
+  FromEngine,
+  ToEngine,
+} from './protocol.ts'
 
-const { runEngineHost } = await import('./engine-host.ts')
-await runEngineHost(process)
+export interface EngineProcessOptions {
+  /** Which process of the engine this is, from 1. */
+  number: number
+  /** Module that the process runs. */
+  entry: string
+  engine: EngineOptions
+  /** Longest silence, for each image of the largest call, before it counts as hung. Milliseconds. */
+  stepTimeoutMs: number
+  /** The model is loaded. */
+  onReady: (ready: { capabilities: EngineCapabilities; memoryBytes: number }) => void
+  /** The model cannot be loaded; the end of the process follows. */
+  onLoadFailed: (message: string) => void
+  /** Every run of the transformer. */
+  onStep: (step: EngineStep) => void
+  /** A call has ended, well or not, while the process had so much resident memory. */
+  onCallEnd: (memoryBytes: number) => void
+  /** It shows no sign of work and is killed; `about`: the calls in it. */
+  onHung: (about: string[]) => void
+  /** Before its calls reject, so that whoever tries again at once finds things as they are then. */
+  onExit: (how: string, about: string[]) => void
+}
+
+interface Answer<T> {
+  resolve: (value: T) => void
+  reject: (error: EngineError) => void
+}
+
+interface Call extends Answer<EngineResult> {
+  readonly about: string
+  readonly options: EngineCallOptions
+  readonly images: EngineImage[]
+  readonly numImages: number
+}
+
+/** Ticks of the timer in the longest silence. */
+const TICKS = 10
+/** What a process that was told to stop may take before it is killed. Milliseconds. */
+const STOP_LIMIT_MS = 1000
+
+export class EngineProcess {
+  readonly number: number
+  readonly #options: EngineProcessOptions
+  readonly #child: ChildProcess
+  readonly #exited: Promise<void>
+  readonly #calls = new Map<string, Call>()
+  readonly #checkpoints = new Map<string, Answer<Checkpoint | undefined>[]>()
+  readonly #killAtExit = (): void => void this.#child.kill('SIGKILL')
+  #stats: Answer<EngineStats>[] = []
+  #silenceTimer: NodeJS.Timeout | undefined
+  #silentTicks = 0
+  #callsGiven = 0
+  #end: 'engine_crashed' | 'engine_hung' | 'closed' = 'engine_crashed'
+
+  constructor(options: EngineProcessOptions) {
+    this.number = options.number
+    this.#options = options
+    this.#child = fork(options.entry, [JSON.stringify(options.engine)], {
+      serialization: 'advanced',
+      execArgv: [],
+      stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
+    })
+    this.#child.on('message', (message) => this.#receive(message as FromEngine))
+    // Told by `exit` as well.
+    this.#child.on('error', () => {})
+    this.#exited = new Promise((resolve) => {
+      this.#child.once('exit', (code, signal) => {
+        this.#exit(signal ?? `exit code ${code}`)
+        resolve()
+      })
+    })
+    process.once('exit', this.#killAtExit)
+  }
+
+  get pid(): number | undefined {
+    return this.#child.pid
+  }
+
+  /** Whether it has been given a call. */
+  get isUsed(): boolean {
+    return this.#callsGiven > 0
+  }
+
+  /** `id`: of no other call that is in it. Rejects with an EngineError. */
+  async generate(id: string, params: EngineParams, options: EngineCallOptions): Promise<EngineResult> {
+    if (this.#calls.has(id)) throw new EngineError('internal', `Expected an id that is not in the engine, got ${id}`)
+    const { signal, resume, previewEvery, about = id } = options
+    const cancel = (): void => this.#send({ type: 'cancel', id })
+    this.#callsGiven++
+    try {
+      return await new Promise<EngineResult>((resolve, reject) => {
+        this.#calls.set(id, { about, options, images: [], numImages: params.numImagesPerPrompt, resolve, reject })
+        signal?.addEventListener('abort', cancel, { once: true })
+        this.#send({ type: 'generate', id, params, resume, previewEvery })
+      })
+    } finally {
+      signal?.removeEventListener('abort', cancel)
+    }
+  }
+
+  /** Resolves to undefined when the call is not in it or has not begun its steps. */
+  async checkpoint(id: string): Promise<Checkpoint | undefined> {
+    if (!this.#calls.has(id)) return undefined
+    return await new Promise((resolve, reject) => {
+      this.#checkpoints.set(id, [...(this.#checkpoints.get(id) ?? []), { resolve, reject }])
+      this.#send({ type: 'checkpoint', id })
+    })
+  }
+
+  async stats(): Promise<EngineStats> {
+    return await new Promise((resolve, reject) => {
+      this.#stats.push({ resolve, reject })
+      this.#send({ type: 'stats' })
+    })
+  }
+
+  /** Tells it to stop, and kills it when it does not. Resolves when it is gone. */
+  async stop(): Promise<void> {
+    this.#end = 'closed'
+    this.#send({ type: 'stop' })
+    // It cannot answer while a native run lasts, and nobody waits for the result any more.
+    const impatience = setTimeout(() => this.#child.kill('SIGKILL'), STOP_LIMIT_MS)
+    await this.#exited
+    clearTimeout(impatience)
+  }
+
+  #send(message: ToEngine): void {
+    // A channel that has closed is told by `exit`, which settles everything.
+    if (this.#child.connected) this.#child.send(message, () => {})
+  }
+
+  #receive(message: FromEngine): void {
+    switch (message.type) {
+      case 'stats':
+        if (this.#calls.size === 0) this.#silentTicks = 0
+        for (const { resolve } of this.#stats.splice(0)) resolve(message.stats)
+        return
+      case 'checkpoint': {
+        const answers = this.#checkpoints.get(message.id) ?? []
+        this.#checkpoints.delete(message.id)
+        for (const { resolve } of answers) resolve(message.checkpoint)
+        return
+      }
+      case 'ready':
+        this.#silenceTimer = setInterval(() => this.#tick(), this.#options.stepTimeoutMs / TICKS)
+        this.#options.onReady(message)
+        return
+      case 'load_failed':
+        this.#options.onLoadFailed(message.message)
+        return
+      case 'step':
+        this.#silentTicks = 0
+        this.#options.onStep(message)
+        return
+      case 'progress':
+      case 'preview':
+      case 'image':
+      case 'done':
+      case 'error':
+        this.#silentTicks = 0
+        this.#receiveOfCall(message)
+    }
+  }
+
+  #receiveOfCall(message: Extract<FromEngine, { type: 'progress' | 'preview' | 'image' | 'done' | 'error' }>): void {
+    const call = this.#calls.get(message.id)
+    if (call === undefined) return
+    switch (message.type) {
+      case 'progress':
+        call.options.onProgress?.(message.step, message.total)
+        return
+      case 'preview':
+        call.options.onPreview?.(message.step, toImage(message))
+        return
+      case 'image':
+        call.images[message.index] = toImage(message)
+        return
+      case 'done':
+        call.resolve({ images: call.images, timings: message.timings })
+        break
+      case 'error':
+        call.reject(this.#toError(message.code, message.message))
+    }
+    this.#calls.delete(message.id)
+    this.#options.onCallEnd(message.memoryBytes)
+  }
+
+  #tick(): void {
+    if (this.#calls.size + this.#stats.length === 0) this.#silentTicks = 0
+    else this.#silentTicks++
+    if (this.#silentTicks <= TICKS * Math.max(1, ...[...this.#calls.values()].map(({ numImages }) => numImages))) return
+    clearInterval(this.#silenceTimer)
+    this.#end = 'engine_hung'
+    this.#options.onHung(this.#about())
+    this.#child.kill('SIGKILL')
+  }
+
+  #exit(how: string): void {
+    clearInterval(this.#silenceTimer)
+    process.off('exit', this.#killAtExit)
+    this.#options.onExit(how, this.#about())
+    const error = this.#toError(this.#end, `The engine process ended (${how})`)
+    for (const { reject } of [...this.#calls.values(), ...this.#stats.splice(0), ...[...this.#checkpoints.values()].flat()]) reject(error)
+    this.#calls.clear()
+    this.#checkpoints.clear()
+  }
+
+  #toError(code: EngineErrorCode, message: string): EngineError {
+    return new EngineError(code, message, {
+      alone: this.#calls.size === 1,
+      first: this.#callsGiven === 1,
+      processNumber: this.number,
+    })
+  }
+
+  #about(): string[] {
+    return [...this.#calls.values()].map(({ about }) => about)
+  }
+}
+
+function toImage({ index, width, height, rgb }: EngineImage): EngineImage {
+  return { index, width, height, rgb }
+}

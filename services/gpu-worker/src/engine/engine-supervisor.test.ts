@@ -5,7 +5,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { startEngine } from './engine-supervisor.ts'
-import type { EngineEvent, SupervisedEngine } from './engine-supervisor.ts'
+import type { EngineEvent, EngineSupervisor } from './engine-supervisor.ts'
 import type { Checkpoint, EngineParams } from './protocol.ts'
 
 const modelsDir = fileURLToPath(new URL('../../../../models', import.meta.url))
@@ -23,7 +23,7 @@ const params: EngineParams = {
 }
 
 describe('an engine', () => {
-  let engine: SupervisedEngine
+  let engine: EngineSupervisor
   let events: EngineEvent[]
   beforeEach(async () => {
     events = []
@@ -89,9 +89,9 @@ describe('an engine', () => {
   test('lets a call that is canceled while a new process loads the model go at once', async () => {
     process.kill(engine.pid as number, 'SIGKILL')
     await expect.poll(() => events.map(({ type }) => type)).toEqual(['ready', 'died'])
-    for (const fresh of [false, true]) {
+    for (const newerThan of [undefined, 2]) {
       const stop = new AbortController()
-      const call = engine.generate('a', params, { signal: stop.signal, fresh })
+      const call = engine.generate('a', params, { signal: stop.signal, newerThan })
       setImmediate(() => stop.abort())
       await expect(call).rejects.toMatchObject({ code: 'canceled' })
     }
@@ -121,7 +121,7 @@ describe('an engine', () => {
 })
 
 describe('an engine past its memory limit', () => {
-  let engine: SupervisedEngine
+  let engine: EngineSupervisor
   let events: string[]
   beforeEach(async () => {
     events = []

@@ -1,37 +1,22 @@
 /**
- * Keeps one engine process alive and speaks the protocol with it. Runs in the worker's main process.
+ * Keeps one engine process alive. Runs in the worker's main process.
  *
- *   starting ─ ready ─► serving ─ exit, or killed after silence ─► (pause) ─► starting …
- *       └── any state ─ close ─► closed
+ *   starting ── its model is loaded ──► serving ── it died ──► paused ── the pause is over ──► starting
+ *      └────────── it died ──► paused      └── told to make room ──► replacing ── it is gone ──► starting
+ *   any ── close ──► closing
  *
- * Invariants: a call is in the process or waits for its turn, and settles exactly once; when the process dies every call in it rejects with
- * `engine_crashed` or `engine_hung`, and calls that wait go on in the next process. A process is replaced at once when it had made
- * progress, else after a growing pause. Knows nothing about jobs; who may try again is the caller's decision.
- *
- * Memory: a process found past its limit at the end of a call, however that ended, is replaced as soon as the calls in it have ended; calls
- * that come meanwhile wait. Where that does not last, because the model alone is past the limit or the next process is past it again
- * within its first calls, the next would be no smaller: it is let be, until it has grown by a quarter more.
- *
- * Silence: the process owes a sign of work (a step, an image, an end) while a call is in it. One native run blocks it, so the limit is for
- * the longest run there is. It is counted in ticks of a timer, not read from a clock: after this process itself was stopped or the machine
- * slept, messages that lie in the channel are read before many ticks have gone by.
+ * Invariants: `#enter` alone changes the state, and refuses a change that is not drawn above. A call is in the process or waits for its
+ * turn and for a process that serves; calls that wait when a process dies go on in the next one. A process is started again at once when
+ * the one before had loaded its model, else after a pause that grows. Knows nothing about jobs; who may try again is the caller's decision.
  */
-import { fork } from 'node:child_process'
-import type { ChildProcess } from 'node:child_process'
 import { fileURLToPath } from 'node:url'
 import { CallTurns } from './call-turns.ts'
+import { EngineProcess } from './engine-process.ts'
 import { EngineError } from './engine.ts'
 import type { Engine, EngineCallOptions, EngineResult } from './engine.ts'
-import type {
-  Checkpoint,
-  EngineCapabilities,
-  EngineImage,
-  EngineOptions,
-  EngineStats,
-  EngineStep,
-  FromEngine,
-  ToEngine,
-} from './protocol.ts'
+import { MemoryWatermark } from './memory-watermark.ts'
+import type { MemoryVerdict } from './memory-watermark.ts'
+import type { Checkpoint, EngineCapabilities, EngineOptions, EngineParams, EngineStats, EngineStep } from './protocol.ts'
 
 export interface EngineSupervisorOptions extends EngineOptions {
   /** Longest silence, for each image of the largest call, before the process counts as hung. Milliseconds. */
@@ -40,359 +25,277 @@ export interface EngineSupervisorOptions extends EngineOptions {
   onEvent?: (event: EngineEvent) => void
   /** Told of every run of the transformer. */
   onStep?: (step: EngineStep) => void
-  /** Module that the process runs. Default: engine-process.ts. */
-  entry?: string
+  /** Module that the process runs. Default: engine-main.ts. */
+  entry?: string | undefined
 }
 
+/** `about`: what the calls in the process are for. */
 export type EngineEvent =
   | { type: 'ready'; pid: number | undefined; capabilities: EngineCapabilities }
-  | { type: 'hung'; pid: number | undefined; calls: string[] }
-  | { type: 'died' | 'ended'; pid: number | undefined; how: string; calls: string[] }
+  | { type: 'hung'; pid: number | undefined; about: string[] }
+  | { type: 'died' | 'ended'; pid: number | undefined; how: string; about: string[] }
   | { type: 'recycled'; pid: number | undefined; memoryBytes: number }
   | { type: 'limit_too_low'; pid: number | undefined; memoryBytes: number }
   | { type: 'load_failed'; message: string; retryInMs: number }
 
-interface Call {
-  readonly options: EngineCallOptions
-  readonly images: EngineImage[]
-  readonly numImages: number
-  resolve: (result: EngineResult) => void
-  reject: (error: EngineError) => void
+type State =
+  /** The process loads its model. */
+  | { name: 'starting'; process: EngineProcess }
+  | { name: 'serving'; process: EngineProcess }
+  /** The process was told to stop, with no call in it, and another will take its place. */
+  | { name: 'replacing'; process: EngineProcess }
+  /** There is no process until the timer fires. */
+  | { name: 'paused'; timer: NodeJS.Timeout }
+  | { name: 'closing' }
+
+/** What may follow each state. */
+const next: Readonly<Record<State['name'], readonly State['name'][]>> = {
+  starting: ['serving', 'paused', 'closing'],
+  serving: ['replacing', 'paused', 'closing'],
+  replacing: ['starting', 'closing'],
+  paused: ['starting', 'closing'],
+  closing: [],
 }
 
-interface Answer<T> {
-  resolve: (value: T) => void
-  reject: (error: EngineError) => void
-}
-
-const TICKS = 10
 const FIRST_PAUSE_MS = 100
 const MAX_PAUSE_MS = 10_000
-/** A process that replaced one because of its memory and is past the limit before so many calls have ended needs that much. */
-const FEW_CALLS = 10
-/** How much such a process may grow. */
-const ROOM = 1.25
-
-export interface SupervisedEngine extends Engine {
-  /** Of the process that runs now; undefined while there is none. */
-  readonly pid: number | undefined
-  /** Whether the process that runs now has loaded its model. */
-  readonly hasModel: boolean
-}
 
 /** Resolves when the model is loaded; rejects with `load_failed` when it cannot be. */
-export async function startEngine(options: EngineSupervisorOptions): Promise<SupervisedEngine> {
-  const {
-    stepTimeoutMs,
-    onEvent = () => {},
-    onStep = () => {},
-    entry = fileURLToPath(new URL('engine-process.ts', import.meta.url)),
-    ...engineOptions
-  } = options
-  const calls = new Map<string, Call>()
-  const turns = new CallTurns()
-  const checkpoints = new Map<string, Answer<Checkpoint | undefined>[]>()
-  let stats: Answer<EngineStats>[] = []
-  let child: ChildProcess | undefined
-  let hasModel = false
-  let capabilities: EngineCapabilities | undefined
-  let serving = Promise.withResolvers<ChildProcess>()
-  let closing: Promise<void> | undefined
-  let hung = false
-  let silentTicks = 0
-  let restarts = 0
-  let recycles = 0
+export async function startEngine(options: EngineSupervisorOptions): Promise<EngineSupervisor> {
+  const engine = new EngineSupervisor(options)
+  try {
+    await engine.untilServing()
+    return engine
+  } catch (error) {
+    await engine.close()
+    throw error
+  }
+}
+
+export class EngineSupervisor implements Engine {
+  readonly #options: EngineSupervisorOptions
+  readonly #turns = new CallTurns()
+  readonly #watermark: MemoryWatermark
+  #state: State
+  /** Settles with the process that serves; renewed whenever there is none. */
+  #serving = newPromise<EngineProcess>()
+  #capabilities: EngineCapabilities | undefined
+  #processes = 0
+  #restarts = 0
+  #recycles = 0
+  /** Processes that died one after another without having loaded the model, and the one before them. */
+  #failures = 0
   /** Of the process, as it said last. */
-  let memoryBytes = 0
-  /** Past it a process is replaced: the limit, or more where the engine cannot do with that. */
-  let watermarkBytes = engineOptions.memoryLimitBytes ?? Infinity
-  /** Calls that have ended since a process was replaced because of its memory. */
-  let callsSinceRecycle = Infinity
-  /** Whether the process has been given a call. */
-  let used = false
-  /** The process ends because it was told to, and another takes its place. */
-  let replacing = false
-  let recycling: Promise<void> | undefined
-  let failures = 0
-  let pause: NodeJS.Timeout | undefined
+  #memoryBytes = 0
+  #recycling = false
+  #closed: Promise<void> | undefined
 
-  const send = (to: ChildProcess, message: ToEngine): void => {
-    // A channel that has closed is told by `exit`, which settles everything.
-    if (to.connected) to.send(message, () => {})
+  constructor(options: EngineSupervisorOptions) {
+    this.#options = options
+    this.#watermark = new MemoryWatermark(options.memoryLimitBytes)
+    this.#state = { name: 'starting', process: this.#spawn() }
   }
 
-  const onMessage = (message: FromEngine, from: ChildProcess): void => {
-    if (message.type === 'stats') {
-      if (calls.size === 0) silentTicks = 0
-      for (const { resolve } of stats.splice(0)) resolve(message.stats)
-      return
-    }
-    if (message.type === 'checkpoint') {
-      const answers = checkpoints.get(message.id) ?? []
-      checkpoints.delete(message.id)
-      for (const { resolve } of answers) resolve(message.checkpoint)
-      return
-    }
-    silentTicks = 0
-    if (message.type === 'ready') {
-      failures = 0
-      hasModel = true
-      capabilities = message.capabilities
-      memoryBytes = message.memoryBytes
-      onEvent({ type: 'ready', pid: from.pid, capabilities })
-      if (memoryBytes > watermarkBytes) raiseWatermark(from)
-      serving.resolve(from)
-      return
-    }
-    if (message.type === 'error' && message.id === undefined) {
-      if (capabilities === undefined) serving.reject(new EngineError('load_failed', message.message))
-      else onEvent({ type: 'load_failed', message: message.message, retryInMs: pauseMs() })
-      return
-    }
-    if (message.type === 'step') {
-      onStep(message)
-      return
-    }
-    const call = calls.get(message.id ?? '')
-    if (call === undefined) return
-    switch (message.type) {
-      case 'progress':
-        call.options.onProgress?.(message.step, message.total)
-        break
-      case 'preview':
-        call.options.onPreview?.(message.step, toImage(message))
-        break
-      case 'image':
-        call.images[message.index] = toImage(message)
-        break
-      case 'done':
-        calls.delete(message.id)
-        call.resolve({ images: call.images, timings: message.timings })
-        checkMemory(message.memoryBytes, from)
-        break
-      case 'error':
-        calls.delete(message.id ?? '')
-        call.reject(new EngineError(message.code, message.message))
-        checkMemory(message.memoryBytes ?? memoryBytes, from)
+  get capabilities(): EngineCapabilities {
+    return this.#capabilities as EngineCapabilities
+  }
+
+  get restarts(): number {
+    return this.#restarts
+  }
+
+  get recycles(): number {
+    return this.#recycles
+  }
+
+  /** Of the process that runs now; undefined while there is none. */
+  get pid(): number | undefined {
+    return 'process' in this.#state ? this.#state.process.pid : undefined
+  }
+
+  /** Whether the process that runs now has loaded its model. */
+  get hasModel(): boolean {
+    return this.#state.name === 'serving'
+  }
+
+  async generate(id: string, params: EngineParams, options: EngineCallOptions = {}): Promise<EngineResult> {
+    const { signal, exclusive = false, newerThan = 0 } = options
+    const endTurn = await this.#turns.take(exclusive || newerThan > 0, signal).catch(() => {
+      throw toCanceled()
+    })
+    try {
+      const serving = await this.untilServing(signal)
+      if (serving.number <= newerThan) await this.#replace(serving)
+      const process = await this.untilServing(signal)
+      return await process.generate(id, params, options)
+    } finally {
+      endTurn()
     }
   }
 
-  const checkMemory = (bytes: number, from: ChildProcess): void => {
-    memoryBytes = bytes
-    callsSinceRecycle++
-    if (bytes <= watermarkBytes || recycling !== undefined) return
-    if (callsSinceRecycle < FEW_CALLS) raiseWatermark(from)
-    else recycling = recycle()
+  async checkpoint(id: string): Promise<Checkpoint | undefined> {
+    return this.#state.name === 'serving' ? await this.#state.process.checkpoint(id) : undefined
   }
 
-  const raiseWatermark = (from: ChildProcess): void => {
-    watermarkBytes = memoryBytes * ROOM
-    onEvent({ type: 'limit_too_low', pid: from.pid, memoryBytes })
+  async stats(): Promise<EngineStats> {
+    return await (await this.untilServing()).stats()
   }
 
-  /** Rejects with `canceled` when the signal comes first. */
-  const untilServing = async (signal?: AbortSignal): Promise<ChildProcess> => {
-    const canceled = Promise.withResolvers<never>()
+  close(): Promise<void> {
+    this.#closed ??= this.#close()
+    return this.#closed
+  }
+
+  /** Rejects with `canceled` when the signal comes first, and with `closed` or `load_failed` when there will be no such process. */
+  async untilServing(signal?: AbortSignal): Promise<EngineProcess> {
+    const canceled = newPromise<never>()
     const cancel = (): void => canceled.reject(toCanceled())
     signal?.addEventListener('abort', cancel, { once: true })
     if (signal?.aborted === true) cancel()
     try {
-      const target = await Promise.race([canceled.promise, serving.promise])
-      if (closing !== undefined) throw new EngineError('closed', 'The engine was closed')
-      return target
+      return await Promise.race([canceled.promise, this.#serving.promise])
     } finally {
       signal?.removeEventListener('abort', cancel)
     }
   }
 
-  const pauseMs = (): number => (failures === 0 ? 0 : Math.min(FIRST_PAUSE_MS * 2 ** (failures - 1), MAX_PAUSE_MS))
+  #enter(state: State): void {
+    if (!next[this.#state.name].includes(state.name)) throw new Error(`Expected no way from ${this.#state.name} to ${state.name}, got one`)
+    this.#state = state
+  }
 
-  const onExit = (from: ChildProcess, how: string): void => {
-    child = undefined
-    hasModel = false
-    const wasReady = capabilities !== undefined
-    const code = closing !== undefined ? 'closed' : hung ? 'engine_hung' : 'engine_crashed'
-    hung = false
-    const replaced = replacing
-    replacing = false
-    used = false
-    if (!replaced) onEvent({ type: closing === undefined ? 'died' : 'ended', pid: from.pid, how, calls: [...calls.keys()] })
-    const alone = calls.size === 1
-    const dead = [...calls.values()]
-    calls.clear()
-    if (closing === undefined) {
-      if (!wasReady) {
-        serving.reject(new EngineError('load_failed', `Expected the engine process to load the model, got ${how}`))
+  /** Paused or replacing → starting. */
+  #start(): void {
+    this.#enter({ name: 'starting', process: this.#spawn() })
+  }
+
+  /** Starting → serving. */
+  #serve(process: EngineProcess, capabilities: EngineCapabilities, memoryBytes: number): void {
+    this.#enter({ name: 'serving', process })
+    this.#failures = 0
+    this.#capabilities = capabilities
+    this.#emit({ type: 'ready', pid: process.pid, capabilities })
+    this.#heed(this.#watermark.judgeLoaded(memoryBytes), process, memoryBytes)
+    this.#serving.resolve(process)
+  }
+
+  /** Serving → replacing, for a caller who has the engine for itself. Resolves when the process is gone. */
+  async #replace(process: EngineProcess): Promise<void> {
+    this.#enter({ name: 'replacing', process })
+    this.#serving = newPromise()
+    this.#emit({ type: 'recycled', pid: process.pid, memoryBytes: this.#memoryBytes })
+    await process.stop()
+  }
+
+  /** Starting or serving → paused. */
+  #pause(): void {
+    const timer = setTimeout(() => this.#start(), this.#pauseMs())
+    this.#enter({ name: 'paused', timer })
+    this.#failures++
+    this.#restarts++
+  }
+
+  /** Any state → closing. */
+  async #close(): Promise<void> {
+    const state = this.#state
+    this.#enter({ name: 'closing' })
+    this.#serving.reject(toClosed())
+    this.#serving = newPromise()
+    this.#serving.reject(toClosed())
+    if (state.name === 'paused') clearTimeout(state.timer)
+    if ('process' in state) await state.process.stop()
+  }
+
+  /** The process is gone; its calls have not been told yet. */
+  #exited(process: EngineProcess, how: string, about: string[]): void {
+    switch (this.#state.name) {
+      case 'starting':
+      case 'serving':
+        if (this.#capabilities === undefined) {
+          this.#serving.reject(new EngineError('load_failed', `Expected the engine process to load the model, got ${how}`))
+          return
+        }
+        this.#emit({ type: 'died', pid: process.pid, how, about })
+        if (this.#state.name === 'serving') this.#serving = newPromise()
+        this.#pause()
         return
-      }
-      // Renewed before calls are rejected: who tries again at once waits for the next process.
-      serving = Promise.withResolvers()
-      serving.promise.catch(() => {})
-      if (replaced) recycles++
-      else restarts++
-      const delayMs = replaced ? 0 : pauseMs()
-      if (!replaced) failures++
-      pause = setTimeout(start, delayMs)
-    } else serving.reject(new EngineError('closed', 'The engine was closed'))
-    const error = new EngineError(code, `The engine process ended (${how})`, alone)
-    for (const { reject } of [...dead, ...stats.splice(0), ...[...checkpoints.values()].flat()]) reject(error)
-    checkpoints.clear()
+      case 'replacing':
+        this.#recycles++
+        this.#start()
+        return
+      case 'closing':
+        this.#emit({ type: 'ended', pid: process.pid, how, about })
+        return
+      case 'paused':
+        throw new Error('Expected no process while the engine is paused, got the end of one')
+    }
   }
 
-  /** The caller has the engine for itself. */
-  const replace = async (signal?: AbortSignal): Promise<void> => {
-    const ended = await untilServing(signal)
-    if (!used) return
-    onEvent({ type: 'recycled', pid: ended.pid, memoryBytes })
-    replacing = true
-    await stop(ended)
+  #spawn(): EngineProcess {
+    const { stepTimeoutMs, onStep = () => {}, entry = defaultEntry, onEvent: _, ...engine } = this.#options
+    const process: EngineProcess = new EngineProcess({
+      number: ++this.#processes,
+      entry,
+      // Hashing the model again would read every weight.
+      engine: { ...engine, contentHash: this.#capabilities?.contentHash },
+      stepTimeoutMs,
+      onReady: ({ capabilities, memoryBytes }) => this.#serve(process, capabilities, memoryBytes),
+      onLoadFailed: (message) => {
+        if (this.#capabilities === undefined) this.#serving.reject(new EngineError('load_failed', message))
+        else this.#emit({ type: 'load_failed', message, retryInMs: this.#pauseMs() })
+      },
+      onStep,
+      onCallEnd: (memoryBytes) => this.#heed(this.#watermark.judgeCall(memoryBytes), process, memoryBytes),
+      onHung: (about) => this.#emit({ type: 'hung', pid: process.pid, about }),
+      onExit: (how, about) => this.#exited(process, how, about),
+    })
+    return process
   }
 
-  const recycle = async (): Promise<void> => {
-    const endTurn = await turns.take(true)
+  #heed(verdict: MemoryVerdict, process: EngineProcess, memoryBytes: number): void {
+    this.#memoryBytes = memoryBytes
+    if (verdict === 'limit_too_low') this.#emit({ type: 'limit_too_low', pid: process.pid, memoryBytes })
+    if (verdict === 'replace' && !this.#recycling) void this.#recycle()
+  }
+
+  /** Replaces the process as soon as the calls in it have ended; calls that come meanwhile wait. */
+  async #recycle(): Promise<void> {
+    this.#recycling = true
+    const endTurn = await this.#turns.take(true)
     try {
-      await replace()
-      callsSinceRecycle = 0
+      const process = await this.untilServing()
+      if (process.isUsed) await this.#replace(process)
+      this.#watermark.replaced()
     } catch {
       // Closed meanwhile.
     } finally {
-      recycling = undefined
+      this.#recycling = false
       endTurn()
     }
   }
 
-  const stop = async (target: ChildProcess): Promise<void> => {
-    const exited = new Promise((resolve) => {
-      target.once('exit', resolve)
-    })
-    send(target, { type: 'stop' })
-    // It cannot answer while a native run lasts, and nobody waits for the result any more.
-    const impatience = setTimeout(() => target.kill('SIGKILL'), 1000)
-    await exited
-    clearTimeout(impatience)
+  #pauseMs(): number {
+    return this.#failures === 0 ? 0 : Math.min(FIRST_PAUSE_MS * 2 ** (this.#failures - 1), MAX_PAUSE_MS)
   }
 
-  const start = (): void => {
-    silentTicks = 0
-    const known = capabilities === undefined ? {} : { contentHash: capabilities.contentHash }
-    const started = fork(entry, [JSON.stringify({ ...engineOptions, ...known } satisfies EngineOptions)], {
-      serialization: 'advanced',
-      execArgv: [],
-      stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
-    })
-    child = started
-    started.on('message', (message) => onMessage(message as FromEngine, started))
-    started.on('error', () => {})
-    started.once('exit', (code, signal) => onExit(started, signal ?? `exit code ${code}`))
-  }
-
-  const watchdog = setInterval(() => {
-    if (child === undefined || hung || capabilities === undefined) return
-    if (calls.size + stats.length === 0) silentTicks = 0
-    else silentTicks++
-    if (silentTicks <= TICKS * Math.max(1, ...[...calls.values()].map((call) => call.numImages))) return
-    hung = true
-    onEvent({ type: 'hung', pid: child.pid, calls: [...calls.keys()] })
-    child.kill('SIGKILL')
-  }, stepTimeoutMs / TICKS)
-  const killAtExit = (): void => void child?.kill('SIGKILL')
-  process.once('exit', killAtExit)
-
-  const close = async (): Promise<void> => {
-    const ended = child
-    clearInterval(watchdog)
-    clearTimeout(pause)
-    if (ended !== undefined) await stop(ended)
-    else serving.reject(new EngineError('closed', 'The engine was closed'))
-    process.off('exit', killAtExit)
-  }
-
-  start()
-  try {
-    await serving.promise
-  } catch (error) {
-    closing = close()
-    await closing
-    throw error
-  }
-
-  return {
-    get capabilities() {
-      return capabilities as EngineCapabilities
-    },
-    get restarts() {
-      return restarts
-    },
-    get recycles() {
-      return recycles
-    },
-    get pid() {
-      return child?.pid
-    },
-    get hasModel() {
-      return hasModel
-    },
-
-    async generate(id, params, callOptions = {}) {
-      const { signal, resume, previewEvery, exclusive = false, fresh = false } = callOptions
-      const endTurn = await turns.take(exclusive || fresh, signal).catch(() => {
-        throw toCanceled()
-      })
-      try {
-        if (fresh) await replace(signal)
-        const target = await untilServing(signal)
-        if (signal?.aborted === true) throw toCanceled()
-        const cancel = (): void => send(target, { type: 'cancel', id })
-        try {
-          return await new Promise<EngineResult>((resolve, reject) => {
-            if (calls.has(id)) throw new Error(`Expected an id that is not in the engine, got ${id}`)
-            used = true
-            calls.set(id, { options: callOptions, images: [], numImages: params.numImagesPerPrompt, resolve, reject })
-            signal?.addEventListener('abort', cancel, { once: true })
-            send(target, {
-              type: 'generate',
-              id,
-              params,
-              ...(resume === undefined ? {} : { resume }),
-              ...(previewEvery === undefined ? {} : { previewEvery }),
-            })
-          })
-        } finally {
-          signal?.removeEventListener('abort', cancel)
-        }
-      } finally {
-        endTurn()
-      }
-    },
-
-    async checkpoint(id) {
-      const target = child
-      if (target === undefined || !calls.has(id)) return undefined
-      return await new Promise((resolve, reject) => {
-        checkpoints.set(id, [...(checkpoints.get(id) ?? []), { resolve, reject }])
-        send(target, { type: 'checkpoint', id })
-      })
-    },
-
-    async stats() {
-      const target = await untilServing()
-      return await new Promise((resolve, reject) => {
-        stats.push({ resolve, reject })
-        send(target, { type: 'stats' })
-      })
-    },
-
-    close() {
-      closing ??= close()
-      return closing
-    },
+  #emit(event: EngineEvent): void {
+    this.#options.onEvent?.(event)
   }
 }
 
-function toImage({ index, width, height, rgb }: EngineImage): EngineImage {
-  return { index, width, height, rgb }
+const defaultEntry = fileURLToPath(new URL('engine-main.ts', import.meta.url))
+
+/** One that may be rejected without anybody waiting. */
+function newPromise<T>(): PromiseWithResolvers<T> {
+  const made = Promise.withResolvers<T>()
+  made.promise.catch(() => {})
+  return made
 }
 
 function toCanceled(): EngineError {
   return new EngineError('canceled', 'The call was canceled before it began')
+}
+
+function toClosed(): EngineError {
+  return new EngineError('closed', 'The engine was closed')
 }

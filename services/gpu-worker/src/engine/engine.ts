@@ -7,7 +7,7 @@ import type { Checkpoint, EngineCapabilities, EngineErrorCode, EngineImage, Engi
 export interface Engine {
   /** Of the model as it was loaded first; every restart loads the same. */
   readonly capabilities: EngineCapabilities
-  /** Rejects with an EngineError, and with nothing else. */
+  /** `id`: of no other call that runs. Rejects with an EngineError, and with nothing else. */
   generate(id: string, params: EngineParams, options?: EngineCallOptions): Promise<EngineResult>
   /** Where a running call could go on elsewhere; undefined when it has not begun its steps. */
   checkpoint(id: string): Promise<Checkpoint | undefined>
@@ -21,18 +21,20 @@ export interface Engine {
 }
 
 export interface EngineCallOptions {
+  /** What the call is for, told with what happens to the process under it. Default: its id. */
+  about?: string
   /** Called after every step. */
   onProgress?: (step: number, total: number) => void
-  /** Steps between previews; absent: none. */
-  previewEvery?: number
+  /** Steps between previews; undefined: none. */
+  previewEvery?: number | undefined
   onPreview?: (step: number, image: EngineImage) => void
   /** Ends the call before its next step; it then rejects with `canceled`. */
   signal?: AbortSignal
-  resume?: Checkpoint
+  resume?: Checkpoint | undefined
   /** Run with no other call in the engine, so that a crash can be laid at its door. Default false. */
   exclusive?: boolean
-  /** Run exclusively, in a process that has run nothing before: the most memory there is. Default false. */
-  fresh?: boolean
+  /** Run in a process that was started after this one: an error's `processNumber`. Default: whichever runs. */
+  newerThan?: number | undefined
 }
 
 export interface EngineResult {
@@ -44,13 +46,19 @@ export interface EngineResult {
 export class EngineError extends Error {
   override readonly name = 'EngineError'
   readonly code: EngineErrorCode
-  /** For engine_crashed and engine_hung: whether this was the only call in the engine. */
+  /** Whether this was the only call in the engine when it ended. */
   readonly alone: boolean
+  /** Whether no other call was ever in the process: a new one would give it no more memory. */
+  readonly first: boolean
+  /** Which process of the engine it was in, counted from 1; 0: in none. */
+  readonly processNumber: number
 
-  constructor(code: EngineErrorCode, message: string, alone = false) {
+  constructor(code: EngineErrorCode, message: string, { alone = false, first = false, processNumber = 0 } = {}) {
     super(message)
     this.code = code
     this.alone = alone
+    this.first = first
+    this.processNumber = processNumber
   }
 
   /** Whether the engine process died under the call, which says nothing yet about the call itself. */

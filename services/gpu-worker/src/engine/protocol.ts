@@ -3,8 +3,8 @@
  * channel. Types only.
  *
  *   parent ─► child   generate, cancel, checkpoint, stats, stop
- *   child ─► parent   ready once; step after every run of the transformer; for each generate: progress and preview 0…n times, then image n times and done, or error;
- *                     checkpoint and stats as answers
+ *   child ─► parent   ready or load_failed once; step after every run of the transformer; for each generate: progress and preview 0…n
+ *                     times, then image n times and done, or error; checkpoint and stats as answers
  *
  * Messages of one direction arrive in the order they were sent: a checkpoint asked for before a cancel is answered before the call ends.
  */
@@ -41,7 +41,7 @@ export interface Checkpoint {
   /** (images, channels, height / 8, width / 8) after them. */
   readonly latents: { readonly data: Float32Array; readonly dims: readonly number[]; readonly dtype: TensorDtype }
   /** One for each image; only with a scheduler that draws noise at every step. */
-  readonly generatorState?: readonly GeneratorState[]
+  readonly generatorState?: readonly GeneratorState[] | undefined
 }
 
 /** What the engine process is started with, as JSON in its first argument. */
@@ -51,15 +51,15 @@ export interface EngineOptions {
   readonly modelsDir: string
   readonly device: string
   /** Most rows in one run of the transformer; absent: measured. */
-  readonly maxBatchRows?: number
+  readonly maxBatchRows?: number | undefined
   /** Whose rows go first: 'srpt' or 'fcfs'. Absent: 'srpt'. */
   readonly batchPolicy?: 'srpt' | 'fcfs'
   /** Where measurements are kept between starts; absent: nowhere. */
-  readonly cacheDir?: string
+  readonly cacheDir?: string | undefined
   /** Resident memory of the process past which further calls wait, bytes; absent: no limit. */
-  readonly memoryLimitBytes?: number
+  readonly memoryLimitBytes?: number | undefined
   /** Content hash of the model, when it is known already: computing it reads every weight. */
-  readonly contentHash?: string
+  readonly contentHash?: string | undefined
 }
 
 /** What the loaded model is and takes. */
@@ -125,9 +125,9 @@ export type ToEngine =
       readonly type: 'generate'
       readonly id: string
       readonly params: EngineParams
-      readonly resume?: Checkpoint
-      /** Send a preview every so many steps; absent: none. */
-      readonly previewEvery?: number
+      readonly resume?: Checkpoint | undefined
+      /** Send a preview every so many steps; undefined: none. */
+      readonly previewEvery?: number | undefined
     }
   | { readonly type: 'cancel'; readonly id: string }
   | { readonly type: 'checkpoint'; readonly id: string }
@@ -137,6 +137,7 @@ export type ToEngine =
 export type FromEngine =
   /** memoryBytes here and below: resident memory of the engine process. */
   | { readonly type: 'ready'; readonly capabilities: EngineCapabilities; readonly memoryBytes: number }
+  | { readonly type: 'load_failed'; readonly message: string }
   | ({ readonly type: 'step' } & EngineStep)
   | { readonly type: 'progress'; readonly id: string; readonly step: number; readonly total: number }
   | ({ readonly type: 'preview'; readonly id: string; readonly step: number } & EngineImage)
@@ -144,15 +145,13 @@ export type FromEngine =
   | { readonly type: 'done'; readonly id: string; readonly timings: EngineTimings; readonly memoryBytes: number }
   | {
       readonly type: 'error'
-      /** Absent: the model could not be loaded. */
-      readonly id?: string
+      readonly id: string
       readonly code: EngineErrorCode
       readonly message: string
-      /** Absent without an id. */
-      readonly memoryBytes?: number
+      readonly memoryBytes: number
     }
   /** Checkpoint absent: the call is not here, or has not begun its steps. */
-  | { readonly type: 'checkpoint'; readonly id: string; readonly checkpoint?: Checkpoint }
+  | { readonly type: 'checkpoint'; readonly id: string; readonly checkpoint?: Checkpoint | undefined }
   | { readonly type: 'stats'; readonly stats: EngineStats }
 
 /** 8-bit RGB, rows from the top. */

@@ -1,0 +1,31 @@
+/**
+ * Hears of cancels of jobs that run here. They arrive as messages; one that was published while the connection was away is found in the
+ * record. Runs in the worker's main process.
+ */
+import { createKeys } from '@easel/contract'
+import type { JobStore, RedisConnection } from '@easel/job-store'
+import type { ActiveJobs } from './active-jobs.ts'
+
+export interface ListenForCancelsOptions {
+  /** A connection for nothing else. */
+  subscriber: RedisConnection
+  prefix: string
+  store: JobStore
+  active: ActiveJobs
+  onCancel: (jobId: string) => void
+  onError: (error: Error) => void
+}
+
+/** Resolves when no message will be missed. */
+export async function listenForCancels(options: ListenForCancelsOptions): Promise<void> {
+  const { subscriber, prefix, store, active, onCancel, onError } = options
+  subscriber.on('message', (_, jobId) => onCancel(jobId))
+  subscriber.on('ready', () => {
+    for (const jobId of active.ids)
+      store
+        .isCancelRequested(jobId)
+        .then((requested) => requested && onCancel(jobId))
+        .catch(onError)
+  })
+  await subscriber.subscribe(createKeys(prefix).cancelChannel)
+}

@@ -1,0 +1,35 @@
+/** What happens to the engine process, as log lines. Runs in the worker's main process. */
+import type { Logger } from 'pino'
+import type { ActiveJobs } from './active-jobs.ts'
+import type { EngineEvent } from './engine/engine-supervisor.ts'
+
+export function logEngineEvent(logger: Logger, event: EngineEvent, active: ActiveJobs): void {
+  switch (event.type) {
+    case 'ready': {
+      const { modelId, provider, providerReason, loadMs } = event.capabilities
+      logger.info({ pid: event.pid, model: modelId, provider, reason: providerReason, loadMs: Math.round(loadMs) }, 'engine is ready')
+      if (provider === 'cpu') logger.warn('the model runs on the CPU')
+      break
+    }
+    case 'hung':
+      logger.error({ pid: event.pid, ...active.toFields(event.about) }, 'engine shows no sign of work; it is killed')
+      break
+    case 'died':
+      logger.error({ pid: event.pid, how: event.how, ...active.toFields(event.about) }, 'engine process died; another is started')
+      break
+    case 'ended':
+      logger.info({ pid: event.pid, how: event.how }, 'engine process ended')
+      break
+    case 'recycled':
+      logger.info({ pid: event.pid, memoryBytes: event.memoryBytes }, 'engine process is replaced because of its memory')
+      break
+    case 'limit_too_low':
+      logger.warn(
+        { pid: event.pid, memoryBytes: event.memoryBytes },
+        'the engine cannot do with ENGINE_MEMORY_LIMIT; it is replaced when it has grown further',
+      )
+      break
+    case 'load_failed':
+      logger.error({ retryMs: event.retryInMs }, event.message)
+  }
+}

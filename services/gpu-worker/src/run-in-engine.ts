@@ -1,0 +1,112 @@
+/**
+ * One job in the engine, however often it takes. Runs in the worker's main process.
+ *
+ * Suspects: when the engine process dies, every job in it is tried again at once inside this same call, alone in the engine. Only a death
+ * with the job alone is a strike; three strikes and the job fails. Strikes live in the record, so they follow the job to other workers.
+ *
+ * Memory: a job for which it ran out is tried again, alone in a process that was started after the one it ran out in. Jobs that found none
+ * in one process thus share the next: what only a new process gives back is given back once. A job for which it runs out in a process that
+ * has run nothing else fails.
+ *
+ * Hand-over: when this worker must end, the job's latents are stored before the call rejects, for another worker to go on from.
+ */
+import type { Logger } from 'pino'
+import type { JobRecord, JobStore } from '@easel/job-store'
+import { decodeCheckpoint, encodeCheckpoint } from './checkpoint.ts'
+import { encodePreview } from './encode-image.ts'
+import { EngineError } from './engine/engine.ts'
+import type { Engine, EngineResult } from './engine/engine.ts'
+import type { Checkpoint } from './engine/protocol.ts'
+import type { ProgressReporter } from './progress-reporter.ts'
+import { toEngineParams } from './to-engine-params.ts'
+
+export interface RunOptions {
+  engine: Engine
+  store: JobStore
+  /** Id of the call, that of no other run of the job. */
+  callId: string
+  /** Aborted by anything that ends the run. */
+  signal: AbortSignal
+  /** Whether what ended the run is a hand-over. */
+  isHandOver: () => boolean
+  reporter: ProgressReporter
+  logger: Logger
+}
+
+const maxStrikes = 3
+/** A job that was handed over and not picked up for so long begins anew. */
+const checkpointTtlSeconds = 86_400
+
+/** Resolves to the pictures; rejects when the signal aborts, or when the job is to blame for what happened to the engine. */
+export async function runInEngine(record: JobRecord, options: RunOptions): Promise<EngineResult> {
+  const { store, logger, signal } = options
+  // What has begun for the first time was not handed over by anyone.
+  let resume = record.runs === 1 ? undefined : await loadCheckpoint(store, record.id, logger)
+  let exclusive = record.strikes > 0
+  let newerThan: number | undefined
+
+  for (;;) {
+    try {
+      return await runOnce(record, options, { resume, exclusive, newerThan })
+    } catch (error) {
+      if (signal.aborted || !(error instanceof EngineError)) throw error
+      const { code, alone, first, processNumber } = error
+      if (code === 'out_of_memory' && !first) {
+        logger.warn({ err: error }, 'memory ran out; the job is tried again, alone in a newer engine process')
+        exclusive = true
+        newerThan = processNumber
+      } else if (error.isCrash) {
+        const strikes = alone ? await store.addStrike(record.id) : record.strikes
+        logger.warn({ code, alone, strikes }, 'the engine died under the job')
+        if (alone && strikes >= maxStrikes) throw error
+        exclusive = true
+        // Where it went on from may be what kills the engine.
+        resume = undefined
+      } else throw error
+    }
+  }
+}
+
+interface Attempt {
+  resume: Checkpoint | undefined
+  exclusive: boolean
+  newerThan: number | undefined
+}
+
+async function runOnce(record: JobRecord, options: RunOptions, attempt: Attempt): Promise<EngineResult> {
+  const { engine, store, callId, signal, isHandOver, reporter } = options
+  let checkpoint: Promise<Checkpoint | undefined> | undefined
+  const call = new AbortController()
+  const stop = (): void => {
+    // Asked for before the cancel that follows on the same channel, so no step is lost.
+    if (isHandOver()) checkpoint = engine.checkpoint(callId).catch(() => undefined)
+    call.abort()
+  }
+  if (signal.aborted) stop()
+  else signal.addEventListener('abort', stop, { once: true })
+  try {
+    return await engine.generate(callId, toEngineParams(record.input), {
+      ...attempt,
+      about: record.id,
+      signal: call.signal,
+      onProgress: (step, total) => reporter.progress(step, total),
+      previewEvery: record.previewEvery,
+      onPreview: (step, image) => reporter.preview(image.index, step, () => encodePreview(image)),
+    })
+  } catch (error) {
+    const saved = await checkpoint
+    if (saved !== undefined) await store.saveCheckpoint(record.id, encodeCheckpoint(saved), checkpointTtlSeconds)
+    throw error
+  } finally {
+    signal.removeEventListener('abort', stop)
+  }
+}
+
+async function loadCheckpoint(store: JobStore, id: string, logger: Logger): Promise<Checkpoint | undefined> {
+  const bytes = await store.loadCheckpoint(id)
+  if (bytes === undefined) return undefined
+  const checkpoint = decodeCheckpoint(bytes)
+  if (checkpoint === undefined) logger.warn('checkpoint cannot be read; the job begins anew')
+  else logger.info({ step: checkpoint.step }, 'job goes on from its checkpoint')
+  return checkpoint
+}
