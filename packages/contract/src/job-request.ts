@@ -101,6 +101,9 @@ export const generationFields = {
   output_quality: z.int().min(1).max(100).optional().meta({ description: 'Quality of jpeg and webp, 1 to 100; not for png. Default 90.' }),
 }
 
+/** Of these, the prompts. */
+export const promptFields = ['prompt', 'prompt_2', 'prompt_3', 'negative_prompt', 'negative_prompt_2', 'negative_prompt_3'] as const
+
 /** Fields that say how the job is run and followed. */
 export const deliveryFields = {
   webhook: z

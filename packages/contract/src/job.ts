@@ -71,6 +71,9 @@ export const jobSchema = z
     started_at: z.string().nullable(),
     completed_at: z.string().nullable(),
     input: jobInputSchema.describe('Every parameter, defaults and seed included.'),
+    input_truncated: z
+      .boolean()
+      .describe('Whether the prompts in `input` were cut to 200 characters, because the job ended before it was started.'),
     progress: progressSchema,
     queue_position: z.int().nullable().describe('1 = next; null when not queued.'),
     eta_seconds: z.number().nullable().describe('Estimated seconds until the end, from measured step times; null when unknown or ended.'),

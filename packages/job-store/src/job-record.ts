@@ -39,6 +39,8 @@ export interface NewJobRecord {
 
 export interface JobRecord extends NewJobRecord {
   status: JobStatus
+  /** Whether prompts were cut, because the job ended before it was started. */
+  inputTruncated: boolean
   startedAt: number | undefined
   completedAt: number | undefined
   cancelRequestedAt: number | undefined
@@ -64,6 +66,27 @@ export interface JobEnd {
   provenance?: Provenance
 }
 
+/** What says how much work a job is, without its prompts. */
+export type JobWork = Pick<JobRecord, 'id' | 'status' | 'progress' | 'worker'> & { input: WorkInput }
+
+export type WorkInput = Pick<JobInput, (typeof workFields)[number]>
+
+const workFields = ['model', 'num_inference_steps', 'num_images_per_prompt', 'width', 'height'] as const
+
+function toWork(input: JobInput): WorkInput {
+  return Object.fromEntries(workFields.map((field) => [field, input[field]])) as WorkInput
+}
+
+/** Fields of the hash that `toJobWork` reads, in this order. */
+export const jobWorkFields = ['id', 'status', 'step', 'total', 'work', 'worker'] as const
+
+/** Undefined also for a record that an earlier Easel wrote, which has no such field. */
+export function toJobWork([id, status, step, total, work, worker]: readonly (string | null)[]): JobWork | undefined {
+  if (id == null || work == null) return undefined
+  const progress = { step: Number(step ?? 0), total: Number(total ?? 0) }
+  return { id, status: status as JobStatus, progress, worker: worker ?? undefined, input: JSON.parse(work) as WorkInput }
+}
+
 export function toHash(record: NewJobRecord): string[] {
   const fields: [string, string | number | undefined][] = [
     ['id', record.id],
@@ -80,6 +103,7 @@ export function toHash(record: NewJobRecord): string[] {
     ['dialect', record.dialect],
     ['replay_of', record.replayOf === undefined ? undefined : JSON.stringify(record.replayOf)],
     ['total', record.input.num_inference_steps],
+    ['work', JSON.stringify(toWork(record.input))],
   ]
   return fields.flatMap(([name, value]) => (value === undefined ? [] : [name, String(value)]))
 }
@@ -96,6 +120,7 @@ export function fromHash(hash: Record<string, string>): JobRecord | undefined {
     input: JSON.parse(input) as JobInput,
     priority: number('priority') ?? 0,
     status: hash['status'] as JobStatus,
+    inputTruncated: hash['input_truncated'] !== undefined,
     startedAt: number('started_at'),
     completedAt: number('completed_at'),
     cancelRequestedAt: number('cancel_requested_at'),

@@ -35,6 +35,41 @@ async function created(over: Partial<NewJobRecord> = {}): Promise<string> {
 }
 
 describe('job store', () => {
+  test('a job that ends before it was started keeps its input with prompts of 200 characters, and one that ran keeps all of it', async () => {
+    const prompt = `${'ä'.repeat(199)}\u{1F3A8}${'b'.repeat(4000)}`
+    const seed = Number.MAX_SAFE_INTEGER
+    const input = { ...newJob().input, prompt, negative_prompt: 'short', prompt_3: 'c'.repeat(500), seed }
+    const cut = { ...input, prompt: `${'ä'.repeat(199)}\u{1F3A8}`, prompt_3: 'c'.repeat(200) }
+    const canceled = await created({ input })
+    expect(await store.requestCancel(canceled)).toBe('canceled')
+    const overdue = { input, expiresAt: now - 1 }
+    const [expired, late] = [await created(overdue), await created(overdue)]
+    expect(await store.expire(expired)).toBe(true)
+    expect((await store.start(late, 'w')).result).toBe('expired')
+    for (const id of [canceled, expired, late]) expect(await store.get(id)).toMatchObject({ input: cut, inputTruncated: true })
+
+    const ran = await created({ input })
+    await store.start(ran, 'w')
+    await store.requestCancel(ran)
+    await store.end(ran, { status: 'succeeded' })
+    const small = await created()
+    await store.requestCancel(small)
+    expect(await store.get(ran)).toMatchObject({ status: 'canceled', input, inputTruncated: false })
+    expect(await store.get(small)).toMatchObject({ status: 'canceled', inputTruncated: false })
+  })
+
+  test('tells the work of jobs without their prompts, also of those that an earlier Easel wrote', async () => {
+    const [first, second, gone] = [await created(), await created(), uuidv7()]
+    await redis.hdel(store.keys.job(second), 'work')
+    await store.start(first, 'w')
+    await store.progress(first, 2, 4)
+    const works = await store.getWorks([first, gone, second])
+    const input = { model: 'm', num_inference_steps: 4, num_images_per_prompt: 1, width: 64, height: 64 }
+    expect(works[0]).toEqual({ id: first, status: 'running', worker: 'w', progress: { step: 2, total: 4 }, input })
+    expect(works).toHaveLength(2)
+    expect(works[1]).toMatchObject({ id: second, status: 'queued', progress: { step: 0, total: 4 }, input })
+  })
+
   test('gives the jobs of one owner to another, in whatever state they are, and can do so again', async () => {
     const owner = '0123456789abcdef'
     const [queued, ended] = [await created({ owner }), await created({ owner })]

@@ -4,9 +4,10 @@
  */
 import { randomUUID } from 'node:crypto'
 import { createKeys, jobErrorTable } from '@easel/contract'
-import type { EndStatus, JobEvent, JobStatus, Keys } from '@easel/contract'
-import { fromHash, toHash } from './job-record.ts'
-import type { JobEnd, JobRecord, NewJobRecord } from './job-record.ts'
+import type { EndStatus, JobEvent, JobInput, JobStatus, Keys } from '@easel/contract'
+import { fromHash, jobWorkFields, toHash, toJobWork } from './job-record.ts'
+import type { JobEnd, JobRecord, JobWork, NewJobRecord } from './job-record.ts'
+import { truncatePrompts } from './truncate-prompts.ts'
 import { defineTransitions } from './transitions.ts'
 import type { RedisConnection } from './redis.ts'
 
@@ -44,6 +45,8 @@ export interface JobStore {
   create(record: NewJobRecord, options?: CreateOptions): Promise<CreateResult>
   get(id: string): Promise<JobRecord | undefined>
   getMany(ids: readonly string[]): Promise<JobRecord[]>
+  /** How much work these jobs are and how far they are, without their prompts; those that are gone are left out. */
+  getWorks(ids: readonly string[]): Promise<JobWork[]>
   /** Who is told of the job by webhook, without the rest of the record; undefined: nobody, or there is no such record. */
   getWebhook(id: string): Promise<{ owner: string; url: string } | undefined>
   /** A processor begins to run the job. Any result but `running` means: do nothing more, return. The record is as it is then. */
@@ -105,6 +108,12 @@ export function createJobStore({ redis, prefix, now = Date.now }: JobStoreOption
       return reply as (string | null)[]
     })
   }
+  /** What never ran needs no prompts to be made again. */
+  const truncateInput = async (id: string): Promise<void> => {
+    const input = await redis.hget(keys.job(id), 'input')
+    const short = input === null ? undefined : truncatePrompts(JSON.parse(input) as JobInput)
+    if (short !== undefined) await run('easelTruncateInput', id, JSON.stringify(short))
+  }
   const expiredError = JSON.stringify({ code: 'expired', ...jobErrorTable.expired })
 
   return {
@@ -135,6 +144,19 @@ export function createJobStore({ redis, prefix, now = Date.now }: JobStoreOption
       return fromHash(await redis.hgetall(keys.job(id)))
     },
 
+    async getWorks(ids) {
+      if (ids.length === 0) return []
+      const pipeline = redis.pipeline()
+      for (const id of ids) pipeline.hmget(keys.job(id), ...jobWorkFields)
+      const works = ((await pipeline.exec()) ?? []).map(([error, reply]) => {
+        if (error !== null) throw error
+        return toJobWork(reply as (string | null)[])
+      })
+      // Written by an earlier Easel, or gone.
+      const others = new Map((await this.getMany(ids.filter((_, i) => works[i] === undefined))).map((record) => [record.id, record]))
+      return ids.flatMap((id, i) => works[i] ?? others.get(id) ?? [])
+    },
+
     async getWebhook(id) {
       const [owner, url] = await redis.hmget(keys.job(id), 'owner', 'webhook')
       return owner == null || url == null ? undefined : { owner, url }
@@ -154,6 +176,7 @@ export function createJobStore({ redis, prefix, now = Date.now }: JobStoreOption
     async start(id, workerId) {
       const [result, hash] = (await run('easelStart', id, workerId, expiredError)) as [StartResult['result'], string[]]
       const record = fromHash(Object.fromEntries(pairsOf(hash)))
+      if (result === 'expired') await truncateInput(id)
       return result === 'missing' || record === undefined ? { result: 'missing' } : { result, record }
     },
 
@@ -174,7 +197,9 @@ export function createJobStore({ redis, prefix, now = Date.now }: JobStoreOption
     },
 
     async requestCancel(id) {
-      return (await run('easelRequestCancel', id)) as CancelResult
+      const result = (await run('easelRequestCancel', id)) as CancelResult
+      if (result === 'canceled') await truncateInput(id)
+      return result
     },
 
     async isCancelRequested(id) {
@@ -242,7 +267,9 @@ export function createJobStore({ redis, prefix, now = Date.now }: JobStoreOption
     },
 
     async expire(id) {
-      return (await run('easelExpire', id, expiredError)) === 1
+      const isExpired = (await run('easelExpire', id, expiredError)) === 1
+      if (isExpired) await truncateInput(id)
+      return isExpired
     },
 
     async delete(id, { keepAttempts = false } = {}) {

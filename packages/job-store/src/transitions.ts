@@ -172,6 +172,11 @@ if not expires or tonumber(now) <= tonumber(expires) then return 0 end
 finish('queued', 'failed', ARGV[5])
 return 1`,
 
+  // ARGV[5] the input with its prompts cut, JSON
+  easelTruncateInput: `${preamble}
+if redis.call('EXISTS', record) == 1 then redis.call('HSET', record, 'input', ARGV[5], 'input_truncated', 1) end
+return 1`,
+
   // ARGV[5] its owner until now, [6] its owner from now on.
   easelAdopt: `${preamble}
 local from, to = ARGV[5], ARGV[6]

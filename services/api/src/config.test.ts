@@ -74,7 +74,7 @@ describe('the environment', () => {
       PORT: '70000',
       PUBLIC_URL: 'ftp://x',
       REDIS_URL: 'localhost',
-      RESULT_TTL: '0',
+      RESULT_TTL: '-1',
       MAX_PROMPT_LENGTH: 'many',
       LOG_LEVEL: 'loud',
       WEBHOOK_ALLOW_INSECURE: 'perhaps',

@@ -42,9 +42,13 @@ export const apiVariables = {
     .optional()
     .describe(`Model of requests that name none: a preset, a folder, or a name under MODELS_DIR. Default: ${defaultModel}.`),
   MODEL_PATH: z.string().min(1).optional().describe('Another name for MODEL.'),
-  MAX_PROMPT_LENGTH: count.min(1).max(100_000).default(4000).describe('Most characters of each prompt, 1 to 100000.'),
+  MAX_PROMPT_LENGTH: count
+    .min(1)
+    .max(100_000)
+    .default(4000)
+    .describe('Most characters of each prompt, 1 to 100000; all prompts of a request together may have twice as many.'),
   MAX_BODY_BYTES: count.min(1024).default(1_048_576).describe('Largest body of a request, in bytes, from 1024.'),
-  RESULT_TTL: seconds.min(1).default(86_400).describe('Seconds that a job and its images are kept after its end.'),
+  RESULT_TTL: seconds.default(86_400).describe('Seconds that a job and its images are kept after its end; 0 = for ever.'),
   WEBHOOK_SECRETS: z
     .string()
     .optional()

@@ -110,7 +110,8 @@ async function processJob(deps: ProcessJobDeps, job: Job<GenerateJobData>, token
     const timings = toTimings(record, result, { uploadMs: now() - uploadAt, now: now() })
     const end = await store.end(id, { status: 'succeeded', output: { images: written }, timings, provenance: deps.provenance })
     if (end.result !== 'claimed') logger.info({ end }, 'another run has ended the job')
-    else if (end.status === 'canceled') await deleteImages(storage, written, logger)
+    // Canceled or deleted meanwhile.
+    if (end.result === 'missing' || (end.result === 'claimed' && end.status === 'canceled')) await deleteImages(storage, written, logger)
     logger.info({ status: end.result === 'missing' ? 'missing' : end.status, ...timings }, 'job ended')
     return end.result === 'missing' ? 'missing' : end.status
   } catch (error) {

@@ -24,6 +24,7 @@ const job: Job = {
     max_sequence_length: 20,
     output_format: 'png',
   },
+  input_truncated: false,
   progress: { step: 8, total: 20 },
   queue_position: null,
   eta_seconds: null,

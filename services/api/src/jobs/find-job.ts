@@ -23,5 +23,5 @@ export function missingJob(deps: Pick<AppDeps, 'config' | 'now'>, id: string): P
 
 /** Whether what ended, or was made, at that instant (ms) is kept no longer. */
 export function isPastRetention({ config, now }: Pick<AppDeps, 'config' | 'now'>, instantMs: number): boolean {
-  return instantMs + config.resultTtlSeconds * 1000 < now()
+  return config.resultTtlSeconds > 0 && instantMs + config.resultTtlSeconds * 1000 < now()
 }

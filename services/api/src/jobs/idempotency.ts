@@ -10,6 +10,9 @@ import { refuseFields } from '../middleware/problem.ts'
 /** Seconds that a key outlives the retention time of results; the sweep takes it away together with its job. */
 const marginSeconds = 86_400
 
+/** Ten years: a key whose job is kept for ever goes when the job is deleted. */
+const foreverSeconds = 315_360_000
+
 /** `header`: the value as it came, plain or as a quoted string of structured fields. Throws `invalid_request` when it is no key. */
 export function toIdempotency(
   header: string,
@@ -23,7 +26,7 @@ export function toIdempotency(
   return {
     key: sha256(`${owner}\n${key}`),
     fingerprint: sha256(toCanonicalJson(request)),
-    ttlSeconds: resultTtlSeconds + marginSeconds,
+    ttlSeconds: (resultTtlSeconds === 0 ? foreverSeconds : resultTtlSeconds) + marginSeconds,
   }
 }
 

@@ -6,9 +6,9 @@
  * queue and of the running jobs is read at most once a second by a process; beyond the front its mean stands for the rest.
  * Knows BullMQ's order: the `wait` list from its end, then the `prioritized` set by score. Runs in the api.
  */
-import type { JobInput, ModelRecord, WorkerHeartbeat } from '@easel/contract'
+import type { ModelRecord, WorkerHeartbeat } from '@easel/contract'
 import { isRedisUnavailable } from '@easel/job-store'
-import type { JobRecord, JobStore } from '@easel/job-store'
+import type { JobRecord, JobStore, JobWork, WorkInput } from '@easel/job-store'
 import type { AppDeps } from '../app-deps.ts'
 
 export interface QueueEstimate {
@@ -139,14 +139,14 @@ export function countWorkers(workers: readonly WorkerHeartbeat[], modelId: strin
 
 /** In steps of one image of the model's default size. */
 export function workOf(
-  { num_inference_steps: steps, num_images_per_prompt: images, width, height }: JobInput,
+  { num_inference_steps: steps, num_images_per_prompt: images, width, height }: WorkInput,
   model?: ModelRecord,
 ): number {
   const pixels = model === undefined ? 1 : (width * height) / (model.defaults.width * model.defaults.height)
   return steps * images * pixels
 }
 
-export function workLeft({ input, progress }: JobRecord, model?: ModelRecord): number {
+export function workLeft({ input, progress }: Pick<JobWork, 'input' | 'progress'>, model?: ModelRecord): number {
   const left = progress.total > 0 ? Math.max(0, 1 - progress.step / progress.total) : 1
   return workOf(input, model) * left
 }

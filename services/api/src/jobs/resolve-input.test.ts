@@ -16,6 +16,21 @@ function fieldsOf(over: Partial<CreateJobRequest>, model: ModelRecord = tinyScen
   return 'errors' in resolved ? resolved.errors.map((error) => error.field) : []
 }
 
+test('the prompts of a request together have at most twice as many characters as one', () => {
+  const six = {
+    prompt: 'a'.repeat(4),
+    prompt_2: 'b'.repeat(4),
+    prompt_3: 'c',
+    negative_prompt: 'd',
+    negative_prompt_2: '',
+    negative_prompt_3: '',
+  }
+  expect(checkRequest(six, { maxPromptLength: 5 })).toEqual([])
+  expect(checkRequest({ ...six, negative_prompt_3: 'ä' }, { maxPromptLength: 5 })).toEqual([
+    { field: 'prompt', expected: 'at most 10 characters in all prompts together', received: '11 characters' },
+  ])
+})
+
 describe('the input of a job', () => {
   test('has every default of the model and a drawn seed', () => {
     const input = inputOf()

@@ -3,15 +3,14 @@
  * twice makes the same bytes because nothing is left to decide. Pure; knows nothing about Redis or HTTP.
  */
 import { randomInt } from 'node:crypto'
-import { generationFields, maxSeed } from '@easel/contract'
+import { generationFields, maxSeed, promptFields } from '@easel/contract'
 import type { CreateJobRequest, FieldError, JobInput, ModelRecord } from '@easel/contract'
 import { describeValue } from '../middleware/field-errors.ts'
-
-const promptFields = ['prompt', 'prompt_2', 'prompt_3', 'negative_prompt', 'negative_prompt_2', 'negative_prompt_3'] as const
 
 /** What is wrong with a request whatever its model is, beyond what the schema of a single field can say. */
 export function checkRequest(request: CreateJobRequest, { maxPromptLength }: { maxPromptLength: number }): FieldError[] {
   const errors: FieldError[] = []
+  let sum = 0
   for (const field of promptFields) {
     const text = request[field]
     if (text === undefined) continue
@@ -20,6 +19,11 @@ export function checkRequest(request: CreateJobRequest, { maxPromptLength }: { m
     const { length } = Array.from(text)
     if (length > maxPromptLength)
       errors.push({ field, expected: `at most ${maxPromptLength} characters`, received: `${length} characters` })
+    sum += length
+  }
+  if (errors.length === 0 && sum > 2 * maxPromptLength) {
+    const expected = `at most ${2 * maxPromptLength} characters in all prompts together`
+    errors.push({ field: 'prompt', expected, received: `${sum} characters` })
   }
   const { sigmas, num_inference_steps: steps, seed, output_quality: quality } = request
   if (sigmas !== undefined && steps !== undefined && steps !== sigmas.length) {

@@ -145,6 +145,7 @@ function toNewRecord(
 function freshState(steps: number): Omit<JobRecord, keyof NewJobRecord> {
   return {
     status: 'queued',
+    inputTruncated: false,
     startedAt: undefined,
     completedAt: undefined,
     cancelRequestedAt: undefined,

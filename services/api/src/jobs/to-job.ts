@@ -21,6 +21,7 @@ export async function toJob(deps: ToJobNeeds, record: JobRecord): Promise<Job> {
     started_at: record.startedAt === undefined ? null : toInstant(record.startedAt),
     completed_at: record.completedAt === undefined ? null : toInstant(record.completedAt),
     input: record.input,
+    input_truncated: record.inputTruncated,
     progress: record.progress,
     queue_position: position,
     eta_seconds: etaSeconds,

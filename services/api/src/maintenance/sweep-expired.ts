@@ -3,9 +3,8 @@
  * wait and the attempts made so far. In that order, so that a store that does not answer leaves the record, and the next sweep tries again.
  * Runs in the api.
  */
-import { imageKey } from '@easel/contract'
-import type { JobRecord } from '@easel/job-store'
 import type { AppDeps } from '../app-deps.ts'
+import { toImageKeys } from '../jobs/image-keys.ts'
 import { keepMessages } from '../webhooks/keep-messages.ts'
 
 const pageSize = 200
@@ -13,6 +12,7 @@ const pageSize = 200
 /** Returns how many jobs it took away. */
 export async function sweepExpired(deps: AppDeps): Promise<number> {
   const { config, logger, now, storage, store } = deps
+  if (config.resultTtlSeconds === 0) return 0
   const before = now() - config.resultTtlSeconds * 1000
   let swept = 0
   for (;;) {
@@ -40,9 +40,4 @@ export async function sweepExpired(deps: AppDeps): Promise<number> {
     // Those that failed would be listed first again.
     if (ids.length < pageSize || removed < ids.length) return swept
   }
-}
-
-/** Every object that a run of the job may have written, also one that did not succeed. */
-function toImageKeys({ id, input }: JobRecord): string[] {
-  return Array.from({ length: input.num_images_per_prompt }, (_, n) => imageKey(id, n, input.output_format))
 }

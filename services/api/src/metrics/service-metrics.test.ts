@@ -1,5 +1,5 @@
 import { v7 as uuidv7 } from 'uuid'
-import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest'
+import { afterAll, beforeAll, beforeEach, expect, test, vi } from 'vitest'
 import type { JobRecord } from '@easel/job-store'
 import { startRedis } from '@easel/job-store/test/redis-server'
 import type { RedisServer } from '@easel/job-store/test/redis-server'
@@ -10,6 +10,8 @@ import { enqueueJob } from '../jobs/enqueue-job.ts'
 let redis: RedisServer
 let api: TestApi
 let tests = 0
+/** The clock's advance, ms: what one look has read is told for a second. */
+let ahead = 0
 beforeAll(async () => {
   redis = await startRedis()
 })
@@ -18,7 +20,7 @@ afterAll(async () => {
 })
 beforeEach(async () => {
   const env = { QUEUE_PREFIX: `{metrics-${++tests}}`, MAX_QUEUED_JOBS: '0' }
-  api = await startTestApi({ env, redis })
+  api = await startTestApi({ env, redis, now: () => Date.now() + ahead })
   await api.worker.registry.announce({ ...tinyScenes, id: 'other' })
   return async () => {
     await api.close()
@@ -26,6 +28,7 @@ beforeEach(async () => {
 })
 
 async function scrape(of = api): Promise<Map<string, number>> {
+  ahead += 1001
   const lines = (await (await of.get('/metrics')).text()).split('\n').filter((line) => line !== '' && !line.startsWith('#'))
   return new Map(lines.map((line) => [line.slice(0, line.lastIndexOf(' ')), Number(line.slice(line.lastIndexOf(' ') + 1))]))
 }
@@ -122,4 +125,22 @@ test('a replica that stops hands the gauges over at once', async () => {
   const second = await startTestApi({ env: { QUEUE_PREFIX: api.deps.config.queuePrefix }, redis, model: null })
   await second.close()
   expect(await api.deps.redis.exists(api.deps.store.keys.metricsLock)).toBe(1)
+})
+
+test('however many ask at once and again within a second, the state is read once, and without prompts', async () => {
+  const prompt = 'p'.repeat(4000)
+  for (let i = 0; i < 5; i++) await api.submit({ prompt })
+  await scrape()
+  ahead += 1001
+  using works = vi.spyOn(api.deps.store, 'getWorks')
+  using records = vi.spyOn(api.deps.store, 'getMany')
+  const texts = await Promise.all(Array.from({ length: 10 }, async () => await (await api.get('/metrics')).text()))
+  texts.push(await (await api.get('/metrics')).text())
+  for (const text of texts) expect(text).toContain('easel_queue_depth{state="waiting",model="tiny-scenes"} 5')
+  // Of the queued and of the running jobs.
+  expect(works).toHaveBeenCalledTimes(2)
+  expect(records.mock.calls.flatMap(([ids]) => ids)).toEqual([])
+  expect(JSON.stringify(await works.mock.results[0]?.value)).not.toContain(prompt)
+  await scrape()
+  expect(works).toHaveBeenCalledTimes(4)
 })

@@ -14,6 +14,9 @@ import type { ServiceState, StateNeeds } from './service-state.ts'
 /** Life of the lock: some usual scrape intervals. */
 const lockMs = 45_000
 
+/** Milliseconds that one reading is told, to however many ask: it costs Redis up to two thousand records. */
+const keptMs = 1000
+
 const takeLock = `
 local holder = redis.call('GET', KEYS[1])
 if holder and holder ~= ARGV[1] then return 0 end
@@ -26,7 +29,7 @@ return 0`
 
 /** Returns what gives the text in Prometheus' format, empty while another replica tells it. */
 export function createServiceMetrics(deps: StateNeeds & Pick<AppDeps, 'logger' | 'stopping'>): () => Promise<string> {
-  const { logger, redis, stopping, store } = deps
+  const { logger, now, redis, stopping, store } = deps
   const replicaId = randomUUID()
   const lock = store.keys.metricsLock
   const release = (): void => {
@@ -35,9 +38,23 @@ export function createServiceMetrics(deps: StateNeeds & Pick<AppDeps, 'logger' |
     })
   }
   stopping.addEventListener('abort', release, { once: true })
-  return async () => {
-    if (stopping.aborted || (await redis.eval(takeLock, 1, lock, replicaId, lockMs)) !== 1) return ''
+  const read = async (): Promise<string> => {
+    if ((await redis.eval(takeLock, 1, lock, replicaId, lockMs)) !== 1) return ''
     return await renderState(await readServiceState(deps))
+  }
+  let latest: { text: Promise<string>; until: number } | undefined
+  return async () => {
+    if (stopping.aborted) return ''
+    if (latest === undefined || now() > latest.until) {
+      const reading = { text: read(), until: Number.POSITIVE_INFINITY }
+      latest = reading
+      // Kept from when it is there; what failed is for those alone who waited for it.
+      reading.text.then(
+        () => (reading.until = now() + keptMs),
+        () => (reading.until = 0),
+      )
+    }
+    return await latest.text
   }
 }
 

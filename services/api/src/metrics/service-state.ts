@@ -1,12 +1,12 @@
 /**
- * What there is to do, and who does it, by model: read from the records of jobs, bounded however many there are.
+ * What there is to do, and who does it, by model: read from the records of jobs, without their prompts, bounded however many there are.
  *
  * A job waits when no worker runs it: none has begun it, or the one that had is gone (it ended and handed the job over, or was killed). Such
  * a job stays `running` in its record until another worker takes it, so its worker's heartbeat decides. Runs in the api.
  */
 import { jobIdCreatedAt } from '@easel/contract'
 import type { JobStatus, ModelRecord } from '@easel/contract'
-import type { JobRecord } from '@easel/job-store'
+import type { JobWork } from '@easel/job-store'
 import type { AppDeps } from '../app-deps.ts'
 import { countWorkers, workLeft, workOf } from '../jobs/queue-estimate.ts'
 
@@ -30,16 +30,16 @@ interface ModelState {
 
 export type StateNeeds = Pick<AppDeps, 'now' | 'outbox' | 'queues' | 'redis' | 'registry' | 'store'>
 
-/** Queued jobs, and running ones, whose records are read, oldest first. Those behind them count as the mean of their model. */
+/** Queued jobs, and running ones, whose work is read, oldest first. Those behind them count as the mean of their model. */
 const countedJobs = 1000
 /** A step costs this where none has been measured, so that work for a model that never ran is not nothing. */
 const unknownStepMs = 1000
 
 export async function readServiceState(deps: StateNeeds): Promise<ServiceState> {
   const { now, outbox, registry, store } = deps
-  const read = async (status: JobStatus): Promise<JobRecord[]> => {
+  const read = async (status: JobStatus): Promise<JobWork[]> => {
     const ids = await store.listCreatedBefore(status, now() + 1, { limit: countedJobs })
-    return (await store.getMany(ids)).filter((job) => job.status === status)
+    return (await store.getWorks(ids)).filter((job) => job.status === status)
   }
   const [queued, running, queuedCount, runningCount, heartbeats, records, webhooksWaiting] = await Promise.all([
     read('queued'),
@@ -51,7 +51,7 @@ export async function readServiceState(deps: StateNeeds): Promise<ServiceState> 
     outbox.count(),
   ])
   const alive = new Set(heartbeats.map(({ id }) => id))
-  const isRun = ({ worker }: JobRecord): boolean => worker !== undefined && alive.has(worker)
+  const isRun = ({ worker }: JobWork): boolean => worker !== undefined && alive.has(worker)
   const waiting = [...queued, ...running.filter((job) => !isRun(job))]
   const active = running.filter(isRun)
   const activeBeyond = Math.max(1, runningCount / Math.max(1, running.length))
@@ -60,7 +60,7 @@ export async function readServiceState(deps: StateNeeds): Promise<ServiceState> 
   const ids = [...new Set([...recordsById.keys(), ...[...waiting, ...active].map(({ input }) => input.model)])]
   const queues = queuedCount > countedJobs ? await readQueues(deps, ids) : new Map<string, QueueLook>()
   const models = ids.map((id): [string, ModelState] => {
-    const ofModel = ({ input }: JobRecord): boolean => input.model === id
+    const ofModel = ({ input }: JobWork): boolean => input.model === id
     const state = {
       ...toWaiting(waiting.filter(ofModel), queues.get(id), recordsById.get(id), now()),
       active: Math.round(active.filter(ofModel).length * activeBeyond),
@@ -73,7 +73,7 @@ export async function readServiceState(deps: StateNeeds): Promise<ServiceState> 
 
 /** `jobs`: the waiting jobs of the model whose records were read; `queue`: told when there are more. */
 function toWaiting(
-  jobs: readonly JobRecord[],
+  jobs: readonly JobWork[],
   queue: QueueLook | undefined,
   model: ModelRecord | undefined,
   now: number,

@@ -1,4 +1,4 @@
-import { afterAll, beforeAll, expect, test } from 'vitest'
+import { afterAll, beforeAll, expect, test, vi } from 'vitest'
 import type { JobList } from '@easel/contract'
 import { startTestApi } from '../../test/start-api.ts'
 import type { TestApi } from '../../test/start-api.ts'
@@ -69,4 +69,52 @@ test('what is not a limit, a cursor, a status or a field is refused by name', as
     expect(response.status).toBe(422)
     expect(await response.json()).toMatchObject({ code: 'invalid_request', errors: [{ field }] })
   }
+})
+
+test('a page ends at 1 MiB and the cursor goes on, on every surface that lists', async () => {
+  const heavy = await startTestApi({ redis: api.redis, env: { QUEUE_PREFIX: '{heavy}', MAX_PROMPT_LENGTH: '4000' } })
+  // A control character takes six bytes of JSON: about 48 kB a job.
+  const prompt = '\u0001'.repeat(4000)
+  const made: string[] = []
+  for (let i = 0; i < 45; i++) made.unshift((await heavy.submit({ prompt, negative_prompt: prompt })).id)
+  const walk = async (first: string, toPage: (body: string) => { ids: string[]; next: string | null }): Promise<string[]> => {
+    const ids: string[] = []
+    const pages: number[] = []
+    for (let path: string | null = first; path !== null;) {
+      const body = await (await heavy.get(path)).text()
+      expect(Buffer.byteLength(body)).toBeLessThanOrEqual(1024 * 1024)
+      const page = toPage(body)
+      ids.push(...page.ids)
+      pages.push(page.ids.length)
+      path = page.next
+    }
+    expect(pages.length).toBeGreaterThanOrEqual(3)
+    return ids
+  }
+  const ours = await walk('/v1/jobs?limit=100', (body) => {
+    const { jobs, next } = JSON.parse(body) as JobList
+    return { ids: jobs.map(({ id }) => id), next: next === null ? null : `/v1/jobs?limit=100&cursor=${next}` }
+  })
+  const replicates = await walk('/v1/predictions', (body) => {
+    const { results, next } = JSON.parse(body) as { results: { id: string }[]; next: string | null }
+    return { ids: results.map(({ id }) => id), next: next === null ? null : next.slice(heavy.url.length) }
+  })
+  expect([ours, replicates]).toEqual([made, made])
+
+  // Two lists are read at a time by a process.
+  using list = vi.spyOn(heavy.deps.store, 'list')
+  let most = 0
+  let reading = 0
+  const read = list.getMockImplementation() ?? heavy.worker.store.list.bind(heavy.worker.store)
+  list.mockImplementation(async (...args) => {
+    most = Math.max(most, ++reading)
+    try {
+      return await read(...args)
+    } finally {
+      reading--
+    }
+  })
+  await Promise.all(Array.from({ length: 10 }, () => heavy.get('/v1/jobs?limit=100').then((response) => response.text())))
+  expect(most).toBe(2)
+  await heavy.close()
 })

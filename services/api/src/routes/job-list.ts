@@ -2,9 +2,8 @@
 import { OpenAPIHono, createRoute, z } from '@hono/zod-openapi'
 import { isJobId, jobListSchema, jobStatuses } from '@easel/contract'
 import type { Api, AppEnv } from '../app-deps.ts'
-import { isPastRetention } from '../jobs/find-job.ts'
 import type { FindNeeds } from '../jobs/find-job.ts'
-import { toJob } from '../jobs/to-job.ts'
+import { listJobs } from '../jobs/list-jobs.ts'
 import type { ToJobNeeds } from '../jobs/to-job.ts'
 import { describeProblems, refuseInvalid } from '../middleware/problem.ts'
 
@@ -23,7 +22,7 @@ export function jobListRoutes(deps: FindNeeds & ToJobNeeds) {
     request: { query: querySchema },
     responses: {
       200: {
-        description: 'A page of jobs. `next`, and `Link` with `rel="next"`, lead to the one after it.',
+        description: 'A page of jobs. `next`, and `Link` with `rel="next"`, lead to the one after it. A page ends early at 1 MiB.',
         content: { 'application/json': { schema: jobListSchema } },
       },
       ...describeProblems('unauthorized', 'rate_limited', 'invalid_request', 'queue_unavailable'),
@@ -31,19 +30,11 @@ export function jobListRoutes(deps: FindNeeds & ToJobNeeds) {
   })
   return app.openapi(list, async (c) => {
     const { limit, cursor, status } = c.req.valid('query')
-    // One more than asked for tells whether there is a next page.
-    const records = await deps.store.list(c.var.owner, {
-      limit: limit + 1,
-      ...(cursor !== undefined && { before: cursor }),
-      ...(status !== undefined && { status }),
-    })
-    const page = records.slice(0, limit)
-    const next = records.length > limit ? (page.at(-1)?.id ?? null) : null
+    const { items, next } = await listJobs(deps, c.var.owner, { limit, before: cursor, status }, (job) => job)
     if (next !== null) {
       const query = new URLSearchParams({ limit: String(limit), cursor: next, ...(status !== undefined && { status }) })
       c.header('Link', `</v1/jobs?${query.toString()}>; rel="next"`)
     }
-    const kept = page.filter(({ completedAt }) => completedAt === undefined || !isPastRetention(deps, completedAt))
-    return c.json({ jobs: await Promise.all(kept.map((record) => toJob(deps, record))), next }, 200)
+    return c.json({ jobs: items, next }, 200)
   })
 }

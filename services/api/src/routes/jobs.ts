@@ -1,4 +1,4 @@
-/** POST /v1/jobs, GET /v1/jobs/{id}, POST /v1/jobs/{id}/cancel and /replay, with their ways to wait and to poll. What a job is and how it is made is the business of jobs/. */
+/** POST /v1/jobs, GET and DELETE /v1/jobs/{id}, POST /v1/jobs/{id}/cancel and /replay, with their ways to wait and to poll. What a job is and how it is made is the business of jobs/. */
 import { OpenAPIHono, createRoute, z } from '@hono/zod-openapi'
 import type { Context } from 'hono'
 import { createJobRequestSchema, isEnded, jobSchema } from '@easel/contract'
@@ -6,6 +6,7 @@ import type { Job } from '@easel/contract'
 import type { JobRecord } from '@easel/job-store'
 import type { Api, AppEnv } from '../app-deps.ts'
 import { cancelJob } from '../jobs/cancel-job.ts'
+import { deleteJob } from '../jobs/delete-job.ts'
 import type { CancelNeeds } from '../jobs/cancel-job.ts'
 import { findJob } from '../jobs/find-job.ts'
 import { toJobEtag } from '../jobs/job-etag.ts'
@@ -135,10 +136,30 @@ export function jobRoutes(deps: JobRouteNeeds) {
       ...describeProblems('unauthorized', 'rate_limited', 'not_found', 'no_receipt', 'expired', ...submitProblems),
     },
   })
-  return withCancel.openapi(replay, async (c) => {
+  const withReplay = withCancel.openapi(replay, async (c) => {
     const submitted = await replayJob(deps, c.req.valid('param').id, toSubmitContext(c))
     const { job, status } = await answerSubmit(deps, c, submitted)
     return c.json(job, status)
+  })
+
+  const remove = createRoute({
+    method: 'delete',
+    path: '/v1/jobs/{id}',
+    summary: 'Delete a job and its pictures',
+    description:
+      'Ends the job if it has not ended, and takes away its pictures, its events, its webhook messages and itself. Without this it all goes ' +
+      'by itself RESULT_TTL seconds after the end of the job.',
+    request: { params: jobParams },
+    responses: {
+      204: { description: 'There is nothing left of it.' },
+      ...describeProblems('unauthorized', 'rate_limited', 'not_found', 'queue_unavailable', 'storage_unavailable'),
+    },
+  })
+  return withReplay.openapi(remove, async (c) => {
+    const { id } = c.req.valid('param')
+    await deleteJob(deps, id, c.var.owner)
+    c.var.logger.info({ jobId: id }, 'job deleted')
+    return c.body(null, 204)
   })
 }
 

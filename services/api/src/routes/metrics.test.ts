@@ -4,9 +4,12 @@ import type { TestApi } from '../../test/start-api.ts'
 
 let api: TestApi
 let replica: TestApi
+/** The clock's advance, ms: what one look has read is told for a second. */
+let ahead = 0
+const now = (): number => Date.now() + ahead
 beforeAll(async () => {
-  api = await startTestApi({ env: { API_KEYS: 'a-key-of-ours', RATE_LIMIT: '1000/min', WEBHOOK_ALLOW_INSECURE: 'true' } })
-  replica = await startTestApi({ redis: api.redis, model: null })
+  api = await startTestApi({ env: { API_KEYS: 'a-key-of-ours', RATE_LIMIT: '1000/min', WEBHOOK_ALLOW_INSECURE: 'true' }, now })
+  replica = await startTestApi({ redis: api.redis, model: null, now })
 })
 afterAll(async () => {
   await replica?.close()
@@ -18,6 +21,7 @@ const waiting = 'easel_queue_depth{state="waiting",model="tiny-scenes"}'
 const headers = { Authorization: 'Bearer a-key-of-ours' }
 
 async function scrape(of: TestApi): Promise<Map<string, number>> {
+  ahead += 1001
   const response = await of.get('/metrics')
   expect([response.status, response.headers.get('content-type')]).toEqual([200, expect.stringContaining('text/plain')])
   const lines = (await response.text()).split('\n').filter((line) => line !== '' && !line.startsWith('#'))

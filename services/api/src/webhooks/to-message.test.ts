@@ -32,6 +32,7 @@ const ended: Job = {
   started_at: '2026-11-24T12:00:05.000Z',
   completed_at: '2026-11-24T12:00:09.000Z',
   input,
+  input_truncated: false,
   progress: { step: 20, total: 20 },
   queue_position: null,
   eta_seconds: null,

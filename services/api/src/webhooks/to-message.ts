@@ -2,7 +2,7 @@
  * Makes a webhook message of a job: its id and its body. A message of an event shows the job as it was at that event, also when it is sent
  * later; only `progress` shows the moment of sending. The body's shape can be another one than this service's own. Pure. Runs in the api.
  */
-import { isEnded, maxWebhookBodyBytes, webhookMessageId } from '@easel/contract'
+import { isEnded, maxWebhookBodyBytes, promptFields, webhookMessageId } from '@easel/contract'
 import type { Job, JobInput, WebhookBody, WebhookEventName } from '@easel/contract'
 
 export interface WebhookMessage {
@@ -47,8 +47,6 @@ function toJobAt(event: WebhookEventName, job: Job): Job | undefined {
   if (event === 'progress') return job.status === 'running' ? job : undefined
   return isEnded(job.status) ? job : undefined
 }
-
-const promptFields = ['prompt', 'prompt_2', 'prompt_3', 'negative_prompt', 'negative_prompt_2', 'negative_prompt_3'] as const
 
 /** Characters that each prompt is cut to, one after the other until the body fits. */
 const promptLimits = [4000, 2000, 1000, 500, 200, 100] as const

@@ -8,8 +8,9 @@ import { ProblemError, isJobId } from '@easel/contract'
 import type { Api, AppDeps, AppEnv } from '../../app-deps.ts'
 import { cancelJob } from '../../jobs/cancel-job.ts'
 import type { CancelNeeds } from '../../jobs/cancel-job.ts'
-import { findJob, isPastRetention } from '../../jobs/find-job.ts'
+import { findJob } from '../../jobs/find-job.ts'
 import type { SubmitNeeds } from '../../jobs/submit-job.ts'
+import { listJobs } from '../../jobs/list-jobs.ts'
 import { toJob } from '../../jobs/to-job.ts'
 import type { ToJobNeeds } from '../../jobs/to-job.ts'
 import { waitForEnd } from '../../jobs/wait-for-end.ts'
@@ -81,7 +82,7 @@ const modelSchema = z
 type ReplicateNeeds = SubmitNeeds & CancelNeeds & ToJobNeeds & WaitNeeds & Pick<AppDeps, 'redis'>
 
 export function replicateRoutes(deps: ReplicateNeeds) {
-  const { config, registry, store } = deps
+  const { config, registry } = deps
   const { publicUrl } = config
   const app: Api = new OpenAPIHono<AppEnv>({ defaultHook: refuseInvalid })
   const readSecrets = createSecretReader(deps)
@@ -168,14 +169,9 @@ export function replicateRoutes(deps: ReplicateNeeds) {
   })
   const withList = withGet.openapi(list, async (c) => {
     const { cursor } = c.req.valid('query')
-    // One more than a page tells whether there is a next one.
-    const records = await store.list(c.var.owner, { limit: pageLength + 1, ...(cursor !== undefined && { before: cursor }) })
-    const page = records.slice(0, pageLength)
-    const kept = page.filter(({ completedAt }) => completedAt === undefined || !isPastRetention(deps, completedAt))
-    const last = records.length > pageLength ? page.at(-1) : undefined
-    const next = last === undefined ? null : `${publicUrl}/v1/predictions?cursor=${last.id}`
-    const results = await Promise.all(kept.map(async (record) => toPrediction(await toJob(deps, record), { publicUrl })))
-    return c.json({ previous: null, next, results }, 200)
+    const page = await listJobs(deps, c.var.owner, { limit: pageLength, before: cursor }, (job) => toPrediction(job, { publicUrl }))
+    const next = page.next === null ? null : `${publicUrl}/v1/predictions?cursor=${page.next}`
+    return c.json({ previous: null, next, results: page.items }, 200)
   })
 
   const cancel = createRoute({

@@ -1,0 +1,68 @@
+/**
+ * A page of an owner's jobs, newest first, for every surface that lists them. However large the jobs are, a page is not larger than its
+ * limit, and this process reads few pages at a time, so that lists do not take the memory that everyone shares. Runs in the api.
+ */
+import pLimit from 'p-limit'
+import type { Job, JobStatus } from '@easel/contract'
+import { isPastRetention } from './find-job.ts'
+import type { FindNeeds } from './find-job.ts'
+import { toJob } from './to-job.ts'
+import type { ToJobNeeds } from './to-job.ts'
+
+export interface ListOptions {
+  /** Most jobs of the page, 1 or more. */
+  limit: number
+  /** Id of the last job of the page before. Default: the newest job comes first. */
+  before?: string | undefined
+  /** Only jobs of this status. Default: of every status. */
+  status?: JobStatus | undefined
+}
+
+/** Bytes of the items of a page as JSON, so that with what is around them they are at most 1 MiB. One item may be larger alone. */
+const maxPageBytes = 1024 * 1024 - 1024
+/** Records that are read in one round trip. */
+const chunkLength = 10
+
+const reads = pLimit(2)
+
+/** `next`: the cursor of the page after this one; null when there is none. */
+export async function listJobs<Item>(
+  deps: FindNeeds & ToJobNeeds,
+  owner: string,
+  options: ListOptions,
+  render: (job: Job) => Item,
+): Promise<{ items: Item[]; next: string | null }> {
+  return await reads(async () => await readPage(deps, owner, options, render))
+}
+
+async function readPage<Item>(
+  deps: FindNeeds & ToJobNeeds,
+  owner: string,
+  { limit, before, status }: ListOptions,
+  render: (job: Job) => Item,
+): Promise<{ items: Item[]; next: string | null }> {
+  const items: Item[] = []
+  let [seen, bytes, last] = [0, 0, before]
+  for (;;) {
+    const records = await deps.store.list(owner, {
+      limit: chunkLength,
+      ...(last !== undefined && { before: last }),
+      ...(status !== undefined && { status }),
+    })
+    for (const record of records) {
+      if (seen === limit) return { items, next: last ?? null }
+      const isGone = record.completedAt !== undefined && isPastRetention(deps, record.completedAt)
+      if (!isGone) {
+        const item = render(await toJob(deps, record))
+        const itemBytes = Buffer.byteLength(JSON.stringify(item))
+        if (items.length > 0 && bytes + itemBytes > maxPageBytes) return { items, next: last ?? null }
+        items.push(item)
+        // With the comma after it.
+        bytes += itemBytes + 1
+      }
+      seen++
+      last = record.id
+    }
+    if (records.length < chunkLength) return { items, next: null }
+  }
+}

@@ -1,0 +1,102 @@
+import { readdir } from 'node:fs/promises'
+import { join } from 'node:path'
+import { v7 as uuidv7 } from 'uuid'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import type { Job } from '@easel/contract'
+import { startTestApi } from '../../test/start-api.ts'
+import type { TestApi } from '../../test/start-api.ts'
+import { sweepExpired } from '../maintenance/sweep-expired.ts'
+
+let api: TestApi
+let ahead = 0
+const alice = { 'X-API-Key': 'first-secret' }
+const bob = { 'X-API-Key': 'second-secret' }
+beforeAll(async () => {
+  const env = { API_KEYS: 'alice:first-secret,bob:second-secret', WEBHOOK_ALLOW_INSECURE: 'true', RESULT_TTL: '0' }
+  api = await startTestApi({ env, now: () => Date.now() + ahead })
+})
+afterAll(() => api.close())
+
+async function submit(body: object = {}): Promise<string> {
+  const response = await api.post('/v1/jobs', { prompt: 'p', ...body }, { 'Idempotency-Key': uuidv7(), ...alice })
+  expect(response.status).toBe(202)
+  return ((await response.json()) as Job).id
+}
+const remove = async (id: string, headers: Record<string, string> = alice): Promise<number> =>
+  (await api.get(`/v1/jobs/${id}`, { method: 'DELETE', headers })).status
+const pictures = async (): Promise<string[]> => await readdir(join(api.storageDir, 'images')).catch(() => [])
+/** Everything in Redis whose name or value tells of the job; what workers and metrics need is not about a job. */
+async function traces(id: string): Promise<string[]> {
+  const names = await api.deps.redis.keys('*')
+  const found: string[] = []
+  for (const name of names) {
+    const type = await api.deps.redis.type(name)
+    const value =
+      type === 'zset'
+        ? await api.deps.redis.zrange(name, 0, '-1')
+        : type === 'list'
+          ? await api.deps.redis.lrange(name, 0, -1)
+          : type === 'string'
+            ? await api.deps.redis.get(name)
+            : ''
+    // BullMQ's own log of what happened in a queue is trimmed by itself.
+    if (name.includes(id) || JSON.stringify(value).includes(id)) found.push(name)
+  }
+  return found
+}
+
+describe('DELETE /v1/jobs/{id}', () => {
+  test('takes away a job that succeeded, its pictures, its messages and every trace of it; then there is none', async () => {
+    // Nobody listens there, so that the message waits.
+    const id = await submit({ num_images_per_prompt: 2, webhook: 'http://127.0.0.1:9/', webhook_events_filter: ['queued', 'completed'] })
+    await api.worker.succeed(id)
+    await expect
+      .poll(async () => (await api.get(`/v1/jobs/${id}/webhooks`, { headers: alice })).text(), { timeout: 20_000 })
+      .toContain('refused')
+    expect((await pictures()).length).toBe(2)
+    expect((await traces(id)).length).toBeGreaterThan(4)
+    expect(await remove(id)).toBe(204)
+    expect(await pictures()).toEqual([])
+    expect(await traces(id)).toEqual([])
+    for (const path of ['', '/events', '/webhooks']) expect((await api.get(`/v1/jobs/${id}${path}`, { headers: alice })).status).toBe(404)
+    expect((await api.get(`/images/${id}-0.png`)).status).toBe(404)
+    expect(await remove(id)).toBe(404)
+  })
+
+  test('ends a job that waits, and its message is not sent', async () => {
+    const id = await submit({ webhook: 'http://127.0.0.1:9/' })
+    expect(await remove(id)).toBe(204)
+    expect(await traces(id)).toEqual([])
+    expect(await api.deps.queues.of('tiny-scenes').getJob(id)).toBeUndefined()
+    expect(await api.deps.outbox.findUnsent(id, ['completed'])).toEqual([])
+  })
+
+  test('ends a job that runs: who follows it hears of the end, and its worker finds nothing to end', async () => {
+    const id = await submit()
+    await api.worker.store.start(id, 'w')
+    const followed = api.get(`/v1/jobs/${id}`, { headers: { ...alice, Prefer: 'wait=30' } })
+    await expect
+      .poll(() => api.deps.redis.pubsub('NUMSUB', api.deps.store.keys.endsChannel))
+      .toEqual([expect.any(String), expect.any(Number)])
+    expect(await remove(id)).toBe(204)
+    expect([200, 404]).toContain((await followed).status)
+    expect(await api.worker.store.end(id, { status: 'succeeded' })).toEqual({ result: 'missing' })
+  })
+
+  test('is for the owner alone, and for a job that is there', async () => {
+    const id = await submit()
+    expect([await remove(id, bob), await remove(id, {}), await remove(uuidv7()), await remove('nonsense')]).toEqual([404, 401, 404, 404])
+    expect((await api.get(`/v1/jobs/${id}`, { headers: alice })).status).toBe(200)
+  })
+})
+
+test('RESULT_TTL=0 keeps jobs and pictures for ever', async () => {
+  const id = await submit()
+  await api.worker.succeed(id)
+  ahead = 20 * 365 * 86_400_000
+  expect(await sweepExpired(api.deps)).toBe(0)
+  expect((await api.get(`/v1/jobs/${id}`, { headers: alice })).status).toBe(200)
+  expect((await api.get(`/images/${id}-0.png`)).status).toBe(200)
+  expect((await api.get(`/v1/jobs/${uuidv7()}`, { headers: alice })).status).toBe(404)
+  ahead = 0
+})
