@@ -95,20 +95,19 @@ describe('two wrappers', () => {
   })
 })
 
-it('a call from inside a call does not wait for itself', async () => {
+it('a call from inside a call under the same lock does not wait for itself', async () => {
   const turns = new Turns()
   class Vae {
-    inner: Vae = this
-    async decode(depth = 0): Promise<number> {
-      if (depth > 0) return depth
+    async decode(inner?: () => Promise<string>): Promise<string> {
+      if (inner === undefined) return 'inner'
       await turns.take()
-      return await this.inner.decode(1)
+      return await inner()
     }
   }
   const scoped = new RequestScopedPipeline(withComponents({ vae: new Vae() }))
-  const results: number[] = []
-  await useAtOnce(scoped, async (view) => results.push(await view.vae.decode()))
-  expect(results).toEqual(Array.from({ length: 10 }, () => 1))
+  const results: string[] = []
+  await useAtOnce(scoped, async ({ vae }) => results.push(await vae.decode(async () => await vae.decode())))
+  expect(results).toEqual(Array.from({ length: 10 }, () => 'inner'))
   expect(turns.most).toBe(1)
 })
 

@@ -185,6 +185,21 @@ describe('what is copied', () => {
     expect(draws).toEqual([false, generator.getState()])
   })
 
+  it('generators of other libraries, known by manualSeed and clone', async () => {
+    class Dice {
+      seed = 1
+      manualSeed(seed: number): void {
+        this.seed = seed
+      }
+      clone(): Dice {
+        return Object.assign(new Dice(), { seed: this.seed })
+      }
+    }
+    const pipe = withAttributes({ dice: new Dice() })
+    await onView(new RequestScopedPipeline(pipe), (view) => view.dice.manualSeed(9))
+    expect(pipe.dice.seed).toBe(1)
+  })
+
   it('a list of callbacks as a new list of the same functions', async () => {
     const callback = (): void => {}
     const pipe = withAttributes({ callbacks: [callback] })
@@ -377,6 +392,18 @@ describe('the scheduler', () => {
     const refused = { timesteps: [1000, 500] } as object
     await expect(scoped.generate(refused)).rejects.toThrow('Expected a scheduler that takes custom timesteps, got Recording')
     expect(seen).toHaveLength(1)
+  })
+
+  it('is copied with everything it holds, however deep', async () => {
+    class Noise {
+      levels = { drawn: [1] }
+    }
+    class Deep extends Scheduler {
+      noise = new Noise()
+    }
+    const pipe = withAttributes({ scheduler: new Deep() })
+    await onView(new RequestScopedPipeline(pipe), (view) => view.scheduler.noise.levels.drawn.push(2))
+    expect(pipe.scheduler.noise.levels.drawn).toEqual([1])
   })
 
   it('may be missing', async () => {

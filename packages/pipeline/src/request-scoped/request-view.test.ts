@@ -272,6 +272,19 @@ describe('a view has its own version wherever the base shows one', () => {
     expect(pipeline.priorScheduler.stepIndex).toBe(0)
   })
 
+  it('on a frozen pipeline, whose view still takes what a request writes', async () => {
+    class Writing extends Showing {
+      steps = 0
+      override async generate(): Promise<this> {
+        this.steps = 5
+        return this
+      }
+    }
+    const pipeline = Object.freeze(new Writing())
+    expect((await new RequestScopedPipeline(pipeline).generate()).steps).toBe(5)
+    expect(pipeline.steps).toBe(0)
+  })
+
   it('on a frozen pipeline, and with a frozen tokenizer', async () => {
     const tokenizer = Object.freeze({ vocabSize: 2, encode: async (text: string): Promise<number> => text.length })
     const pipeline = Object.freeze({

@@ -166,13 +166,19 @@ test('a shift set after construction changes the next schedule like a configured
 
 test('a clone takes the state along and walks on its own', () => {
   const original = scheduleOf(6)
+  original.shift = 2
+  original.setBeginIndex(1)
   original.step(latents(1), original.timesteps[0]!, latents(2))
+  const before = scheduleOf(6)
   const copy = original.clone()
   expect(copy).toEqual(original)
-  copy.setTimesteps(3)
+  expect([copy.shift, copy.beginIndex, copy.stepIndex]).toEqual([2, 1, 2])
   copy.timesteps.fill(0)
-  expect(original.stepIndex).toBe(1)
-  expect(original.timesteps).toEqual(scheduleOf(6).timesteps)
+  copy.sigmas.fill(0)
+  copy.setBeginIndex(0)
+  copy.setTimesteps(3)
+  expect([original.timesteps, original.sigmas]).toEqual([before.timesteps, before.sigmas])
+  expect([original.stepIndex, original.beginIndex]).toEqual([2, 1])
 })
 
 test('a float16 step rounds the level difference and the product to float16, and adds in float32', () => {
@@ -257,6 +263,24 @@ test('stochastic sampling with a generator for each row gives each row what it g
   const together = step(2, [new Generator(1), new Generator(2)])
   expect(together.slice(0, 16)).toEqual(step(1, new Generator(1)))
   expect(together.slice(16)).toEqual(step(1, new Generator(2)))
+})
+
+test('a stochastic float16 step rounds the level, the product and the result to float16', () => {
+  const scheduler = new FlowMatchEulerDiscreteScheduler({ stochasticSampling: true })
+  scheduler.setTimesteps(7)
+  scheduler.setBeginIndex(3)
+  const [output, sample] = [1, 2].map((seed) => randnTensor([1, 4096], new Generator(seed), 'float16'))
+  const noise = randn([1, 4096], new Generator(3)).data
+  const f32 = Math.fround
+  const [sigma, next] = [roundToFloat16(scheduler.sigmas[3]!), scheduler.sigmas[4]!]
+  const { prevSample } = scheduler.step(output!, 0, sample!, { generator: new Generator(3) })
+  expect(prevSample.dtype).toBe('float16')
+  expect(prevSample.data).toEqual(
+    sample!.data.map((x, i) => {
+      const clean = f32(x - roundToFloat16(sigma * output!.data[i]!))
+      return roundToFloat16(f32(f32(f32(1 - next) * clean) + f32(next * noise[i]!)))
+    }),
+  )
 })
 
 test('bad steps are refused: other dims, unknown timestep, one too many, noise without a generator', () => {
