@@ -1,0 +1,47 @@
+/** The pipeline on a float16 model: every step and every pixel has the bits of torch and diffusers (tools/make_float16_model.py). */
+import { readFileSync } from 'node:fs'
+import { fileURLToPath } from 'node:url'
+import { afterAll, beforeAll, expect, it } from 'vitest'
+import { fromFloat16Bits } from '../tensor/float16.ts'
+import { Generator, randnTensor } from '../tensor/random-normal.ts'
+import type { Tensor } from '../tensor/tensor.ts'
+import type { GenerateParams } from './generate-params.ts'
+import { StableDiffusion3Pipeline } from './pipeline.ts'
+
+const folder = fileURLToPath(new URL('../../test/fixtures/float16-model', import.meta.url))
+const expected = JSON.parse(readFileSync(`${folder}/expected.json`, 'utf8')) as { steps: string[]; image: string }
+const half = (seed: number, ...dims: number[]): Tensor => randnTensor(dims, new Generator(seed), 'float16')
+const floats = (base64: string): Float32Array => fromFloat16Bits(new Uint16Array(Uint8Array.from(Buffer.from(base64, 'base64')).buffer))
+
+const call: GenerateParams = {
+  seed: 42,
+  numInferenceSteps: 4,
+  guidanceScale: 4.3,
+  promptEmbeds: half(10, 1, 6, 8),
+  pooledPromptEmbeds: half(11, 1, 16),
+  negativePromptEmbeds: half(12, 1, 6, 8),
+  negativePooledPromptEmbeds: half(13, 1, 16),
+}
+
+let pipe: StableDiffusion3Pipeline
+beforeAll(async () => {
+  pipe = await StableDiffusion3Pipeline.fromPretrained(folder, { device: 'cpu', dtype: 'float16' })
+})
+afterAll(() => pipe.close())
+
+it('noise, guidance, steps, the scale of latents and pixels are computed in float16', async () => {
+  const steps: Tensor[] = []
+  const { images } = await pipe.generate({
+    ...call,
+    callbackOnStepEnd: (_, __, ___, { latents }) => void steps.push(latents as Tensor),
+  })
+  expect(steps.map(({ dtype }) => dtype)).toEqual(Array.from({ length: 4 }, () => 'float16'))
+  expect(steps.map(({ data }) => data)).toEqual(expected.steps.map(floats))
+  expect(Buffer.from(images[0]!.data).toString('base64')).toBe(expected.image)
+})
+
+it('given latents of another precision are rounded to float16 before the first step', async () => {
+  const latents = randnTensor([1, 16, 8, 8], new Generator(42))
+  const { images } = await pipe.generate({ ...call, latents })
+  expect(Buffer.from(images[0]!.data).toString('base64')).toBe(expected.image)
+})
