@@ -110,7 +110,7 @@ def save_configs(folder: Path) -> None:
         "joint_attention_dim": TEXT_WIDTH,
         "patch_size": 2,
         "pooled_projection_dim": POOLED_WIDTH,
-        "pos_embed_max_size": 16,
+        "pos_embed_max_size": 64,
         "sample_size": LATENT_SIDE,
     }
     save_json(folder / "transformer/config.json", transformer)

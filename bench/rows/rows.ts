@@ -15,6 +15,7 @@ import { row as latencyOverhead } from './12-latency-overhead.ts'
 import { row as eventLoop } from './13-event-loop.ts'
 import { row as httpThroughput } from './14-http-throughput.ts'
 import { row as progressAndUpload } from './15-progress-and-upload.ts'
+import { row as float16Overhead } from './16-float16-overhead.ts'
 
 export const rows: readonly Row[] = [
   batchingGain,
@@ -32,4 +33,5 @@ export const rows: readonly Row[] = [
   eventLoop,
   httpThroughput,
   progressAndUpload,
+  float16Overhead,
 ]

@@ -65,9 +65,15 @@ export class RowBuffers {
     if (first === undefined) throw new RangeError('Expected at least one row to pack, got none')
     if (rows.length > this.capacity) this.grow(rows.length, first)
     const places = this.assignPlaces(rows)
+    const placed = new Map<Float32Array, number>()
     for (const [index, row] of rows.entries()) {
       const place = places[index] as number
-      write(this.latents, row.latents, place)
+      const { length } = row.latents
+      // The two rows of a guided picture show the same latents: the second is a copy of what the first was converted to.
+      const twin = placed.get(row.latents)
+      if (twin === undefined) write(this.latents, row.latents, place)
+      else this.latents.copyWithin(place * length, twin * length, (twin + 1) * length)
+      placed.set(row.latents, place)
       this.timesteps[place] = row.timestep
       if (this.layers !== undefined) this.writeLayerMask(row.layerMask, place, this.layers)
       if (isSamePrompt(this.places[place], row)) continue

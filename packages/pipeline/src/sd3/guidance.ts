@@ -9,16 +9,21 @@ import { Tensor } from '../tensor/tensor.ts'
 
 const f32 = Math.fround
 
-/** uncond + scale × (cond − uncond). Plain loops: every guided request runs them at every step, and a callback for each value is slow. */
+/**
+ * uncond + scale × (cond − uncond), written over `uncond`: megabytes of new memory for each picture at each step keep the garbage collector
+ * at work between two runs. A plain loop, because a callback for each value is slow.
+ */
 export function guide(uncond: Tensor, cond: Tensor, scale: number): Tensor {
+  const { data } = uncond
   const factor = f32(scale)
-  if (cond.dtype === 'float16') return new Tensor(mixFloat16(uncond.data, cond.data, factor), cond.dims, 'float16')
-  const data = new Float32Array(cond.numel)
-  for (let index = 0; index < data.length; index++) {
-    const base = uncond.data[index] as number
-    data[index] = f32(base + f32(factor * f32((cond.data[index] as number) - base)))
+  if (uncond.dtype === 'float16') mixFloat16(data, cond.data, factor, data)
+  else {
+    for (let index = 0; index < data.length; index++) {
+      const base = data[index] as number
+      data[index] = f32(base + f32(factor * f32((cond.data[index] as number) - base)))
+    }
   }
-  return new Tensor(data, cond.dims)
+  return uncond
 }
 
 /** noise + (cond − skipped) × scale: away from what the model predicts without some of its layers. */

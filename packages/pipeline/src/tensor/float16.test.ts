@@ -103,6 +103,16 @@ describe('operators on many values round as each alone does', () => {
     expect(divideAndAddFloat16(base, divisor, offset)).toEqual(base.map((value) => f16(f16(value / divisor) + offset)))
   })
 
+  test('a mix may be written over its base', () => {
+    const [base, other] = [small(3), Float32Array.of(...small(7).subarray(1), 65504)].map((values) => values.map(f16)) as [
+      Float32Array,
+      Float32Array,
+    ]
+    const expected = mixFloat16(base, other, 7)
+    expect(mixFloat16(base, other, 7, base)).toBe(base)
+    expect(base).toEqual(expected)
+  })
+
   test('a result of zero has the sign that the operators give it', () => {
     const tiny = Float32Array.of(-(2 ** -24), -0, 0, 2 ** -24)
     const products = addScaledFloat16(new Float32Array(4).fill(-0), tiny, f16(0.25))

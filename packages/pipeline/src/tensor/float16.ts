@@ -51,9 +51,16 @@ export function fromFloat16Bits(bits: Uint16Array, values: Float32Array = new Fl
   return values
 }
 
-/** base + factor × (other − base), every operator rounded to float16; all three are float16 values but the factor, which is float32. */
-export function mixFloat16(base: Float32Array, other: Float32Array, factor: number): Float32Array {
-  const values = new Float32Array(base.length)
+/**
+ * base + factor × (other − base), every operator rounded to float16; base and other hold float16 values, the factor is float32. The result
+ * is written to `values`, which may be base itself. Default: new memory.
+ */
+export function mixFloat16(
+  base: Float32Array,
+  other: Float32Array,
+  factor: number,
+  values: Float32Array = new Float32Array(base.length),
+): Float32Array {
   forChunks(values.length, (start, end, { floats, kernels }) => {
     floats[0].set(base.subarray(start, end))
     floats[1].set(other.subarray(start, end))

@@ -1,0 +1,104 @@
+/**
+ * Row 16: what is computed around a float16 model on a fast GPU.
+ *
+ * Eight guided requests of 1024 × 1024 pixels step together, sixteen rows a step. A GPU that takes 200 ms for a step is simulated: the graph
+ * is replaced by a wait that blocks the thread, as ONNX Runtime's run does, and noise that is copied to its output. Everything else is the
+ * engine's own: guidance, scheduler steps, conversion from and to float16, packing, promises and the turn of the event loop. The share is
+ * the time from the end of one step's wait to the beginning of the next, of the whole step.
+ * Controls: that time in milliseconds, and what of it is the arithmetic of guidance and step alone.
+ */
+import { fileURLToPath } from 'node:url'
+import { addScaledFloat16, mixFloat16 } from '../../packages/pipeline/src/tensor/float16.ts'
+import { Generator, randnTensor, RequestScopedPipeline, StableDiffusion3Pipeline } from '@easel/pipeline'
+import type { GenerateParams } from '@easel/pipeline'
+import { median, runRounds, toMeasured } from '../harness/rounds.ts'
+import type { Row } from '../harness/row.ts'
+
+const model = fileURLToPath(new URL('../../packages/pipeline/test/fixtures/float16-model', import.meta.url))
+const inFlight = 8
+const rowsOfStep = inFlight * 2
+const deviceMs = 200
+/** The first steps of a slot meet one another and are not counted. */
+const steps = 7
+
+export const row: Row = {
+  id: 16,
+  claims: [{ name: 'share of a step outside the device: float16, 1024 px, 8 guided pictures, 200 ms on the device', target: '<= 0.03' }],
+  controls: 'Controls: milliseconds from one run to the next, and of the arithmetic alone.',
+  async run({ pairs }) {
+    const pipeline = await StableDiffusion3Pipeline.fromPretrained(model, { device: 'cpu', batching: { policy: 'fcfs' } })
+    try {
+      const gapsMs = simulateDevice(pipeline)
+      const rounds = await runRounds(pairs, {
+        gap: async () => {
+          gapsMs.length = 0
+          await runTogether(pipeline)
+          return median(gapsMs)
+        },
+        arithmetic: async () => measureArithmetic(),
+      })
+      return {
+        measured: [toMeasured(rounds.map(({ gap }) => gap / (gap + deviceMs)))],
+        controls: {
+          'between two runs': `${median(rounds.map(({ gap }) => gap)).toFixed(1)} ms`,
+          'guidance and step': `${median(rounds.map(({ arithmetic }) => arithmetic)).toFixed(1)} ms`,
+        },
+      }
+    } finally {
+      await pipeline.close()
+    }
+  },
+}
+
+/** Puts the wait in place of the graph; what it returns grows by the gap before each step of all requests. */
+function simulateDevice({ transformer }: StableDiffusion3Pipeline): number[] {
+  const gapsMs: number[] = []
+  const sleeper = new Int32Array(new SharedArrayBuffer(4))
+  let noise = new Uint16Array(0)
+  let endedAt = Number.NaN
+  transformer.run = async ({ rows, output, hiddenStates }) => {
+    // Only between two steps of all requests is there the work of a whole step.
+    if (rows === rowsOfStep && !Number.isNaN(endedAt)) gapsMs.push(threadMs() - endedAt)
+    const startedAt = performance.now()
+    if (noise.length < output.length) noise = Uint16Array.from(hiddenStates)
+    output.set(noise.subarray(0, output.length))
+    Atomics.wait(sleeper, 0, 0, Math.max(0, deviceMs - (performance.now() - startedAt)))
+    endedAt = rows === rowsOfStep ? threadMs() : Number.NaN
+  }
+  return gapsMs
+}
+
+async function runTogether(pipeline: StableDiffusion3Pipeline): Promise<void> {
+  const scoped = new RequestScopedPipeline(pipeline)
+  const half = (seed: number, ...dims: number[]) => randnTensor(dims, new Generator(seed), 'float16')
+  const request = (seed: number): GenerateParams => ({
+    seed,
+    width: 1024,
+    height: 1024,
+    numInferenceSteps: steps,
+    guidanceScale: 4.5,
+    outputType: 'latent',
+    promptEmbeds: half(seed, 1, 6, 8),
+    pooledPromptEmbeds: half(seed, 1, 16),
+    negativePromptEmbeds: half(seed + 1, 1, 6, 8),
+    negativePooledPromptEmbeds: half(seed + 1, 1, 16),
+  })
+  await Promise.all(Array.from({ length: inFlight }, (_, seed) => scoped.generate(request(seed))))
+}
+
+/** Milliseconds for which this thread has had a processor: what other work on the machine takes does not count. */
+function threadMs(): number {
+  const { user, system } = process.threadCpuUsage()
+  return (user + system) / 1000
+}
+
+/** Milliseconds that guidance and the scheduler's step take for all pictures, without anything round them. */
+function measureArithmetic(): number {
+  const [uncond, cond] = [1, 2].map((seed) => randnTensor([16, 128, 128], new Generator(seed), 'float16').data) as [
+    Float32Array,
+    Float32Array,
+  ]
+  const startedAt = threadMs()
+  for (let picture = 0; picture < inFlight; picture++) addScaledFloat16(uncond, mixFloat16(uncond, cond, 4.5), -0.01)
+  return threadMs() - startedAt
+}
