@@ -1,14 +1,11 @@
 /** Opens graphs written over the parts of the small random models in test/models, for the tests of graphs. */
+import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { autoencoderKlGraphConfigSchema, buildVaeDecoderGraph, buildVaeEncoderGraph } from '../src/graphs/autoencoder-kl-graph.ts'
 import { findWeights, readCheckpoint } from '../src/graphs/checkpoint.ts'
-import { buildClipTextGraph, clipTextGraphConfigSchema } from '../src/graphs/clip-text-graph.ts'
 import type { GraphOptions } from '../src/graphs/layers.ts'
-import { encodeOnnxModel } from '../src/graphs/onnx-model.ts'
-import { buildSd3TransformerGraph, sd3TransformerGraphConfigSchema } from '../src/graphs/sd3-transformer-graph.ts'
-import { buildT5EncoderGraph, t5EncoderGraphConfigSchema } from '../src/graphs/t5-encoder-graph.ts'
-import { readModelJson } from '../src/models/model-file.ts'
+import { writeGraph } from '../src/graphs/write-graph.ts'
+import type { GraphName } from '../src/graphs/write-graph.ts'
 import { OnnxSession } from '../src/models/onnx-session.ts'
 import type { Feed } from '../src/models/onnx-session.ts'
 import { TIMESTEP_CHANNELS, writeTimestepProj } from '../src/models/timestep-proj.ts'
@@ -17,34 +14,19 @@ const THREADS = 2
 export const KINDS = ['sd3-medium-kind', 'sd35-large-kind', 'sd35-medium-kind'] as const
 export const testModel = (name: string) => fileURLToPath(new URL(`models/${name}`, import.meta.url))
 
-const parts = {
-  transformer: { schema: sd3TransformerGraphConfigSchema, build: buildSd3TransformerGraph },
-  vae_decoder: { schema: autoencoderKlGraphConfigSchema, build: buildVaeDecoderGraph },
-  vae_encoder: { schema: autoencoderKlGraphConfigSchema, build: buildVaeEncoderGraph },
-  text_encoder: { schema: clipTextGraphConfigSchema, build: buildClipTextGraph },
-  text_encoder_2: { schema: clipTextGraphConfigSchema, build: buildClipTextGraph },
-  text_encoder_3: { schema: t5EncoderGraphConfigSchema, build: buildT5EncoderGraph },
-} as const
-type PartName = keyof typeof parts
-type PartConfig<Name extends PartName> = ReturnType<(typeof parts)[Name]['schema']['parse']>
-
-export async function openGraph<Name extends PartName>(
+export async function openGraph(
   model: string,
-  name: Name,
+  name: GraphName,
   options: GraphOptions,
-): Promise<{ config: PartConfig<Name>; session: OnnxSession }> {
+): Promise<{ config: Record<string, number>; session: OnnxSession }> {
   const folder = join(testModel(model), name.startsWith('vae') ? 'vae' : name)
-  const { schema, build } = parts[name]
-  const config = await readModelJson(join(folder, 'config.json'), schema)
-  const checkpoint = await readCheckpoint(findWeights(folder) as string)
-  const bytes = encodeOnnxModel(
-    (build as (...args: unknown[]) => ReturnType<typeof build>)(config, checkpoint, { threads: THREADS, ...options }),
-  )
+  const configFile = join(folder, 'config.json')
+  const bytes = await writeGraph(name, configFile, await readCheckpoint(findWeights(folder)!), { threads: THREADS, ...options })
   const session = await OnnxSession.load(
     { name: folder, bytes, weights: options.weights },
     { intraOpNumThreads: options.threads ?? THREADS },
   )
-  return { config: config as PartConfig<Name>, session }
+  return { config: JSON.parse(readFileSync(configFile, 'utf8')) as Record<string, number>, session }
 }
 
 /** (timesteps, TIMESTEP_CHANNELS) */

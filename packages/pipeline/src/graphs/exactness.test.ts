@@ -51,13 +51,13 @@ describe.each([
   ] as const)('in the transformer of %s at %i × %i, whatever layers the others skip', async (kind, height, width) => {
     const { config, session } = await openGraph(kind, 'transformer', options)
     const noise = (seed: number, ...dims: number[]): Feed => randn(dims, new Generator(seed))
-    const mask = Float32Array.from({ length: ROWS * config.num_layers }, (_, at) => (at % 5 === 0 ? 0 : 1))
+    const mask = Float32Array.from({ length: ROWS * config['num_layers']! }, (_, at) => (at % 5 === 0 ? 0 : 1))
     const feeds = {
       hidden_states: noise(1, ROWS, 16, height, width),
-      encoder_hidden_states: noise(2, ROWS, 21, config.joint_attention_dim),
-      pooled_projections: noise(3, ROWS, config.pooled_projection_dim),
+      encoder_hidden_states: noise(2, ROWS, 21, config['joint_attention_dim']!),
+      pooled_projections: noise(3, ROWS, config['pooled_projection_dim']!),
       timestep_proj: timestepFeed(Array.from({ length: ROWS }, (_, row) => 1000 / (1 + row * 0.37))),
-      layer_mask: { data: mask, dims: [ROWS, config.num_layers] },
+      layer_mask: { data: mask, dims: [ROWS, config['num_layers']!] },
     }
     const run = async (rows: readonly number[]) => {
       const taken = Object.fromEntries(Object.entries(feeds).map(([name, feed]) => [name, take(feed, rows)]))

@@ -4,12 +4,11 @@
  * Owns the two graphs and the numbers that go with them. Latents here are the VAE's own: scaling and shifting for the
  * transformer is the pipeline's arithmetic. Knows nothing about prompts or pixels of 8 bits. Runs in the engine process.
  */
-import { existsSync } from 'node:fs'
-import { join } from 'node:path'
 import { z } from 'zod'
 import { concatRows, rowsOf, sliceRows } from '../tensor/rows.ts'
 import { Tensor } from '../tensor/tensor.ts'
 import { ModelFileError, readModelJson } from './model-file.ts'
+import type { ModelPart } from './model-part.ts'
 import { OnnxSession } from './onnx-session.ts'
 import type { OnnxSessionOptions } from './onnx-session.ts'
 
@@ -47,25 +46,20 @@ export class AutoencoderKL {
     this.encoder = encoder
   }
 
-  /** `folder` is the model's folder, because the two graphs have folders of their own. */
-  static async load(folder: string, options: OnnxSessionOptions = {}): Promise<AutoencoderKL> {
-    const file = join(folder, 'vae_decoder', 'config.json')
-    const config = await readModelJson(file, autoencoderConfigSchema)
-    const decoder = await OnnxSession.load(join(folder, 'vae_decoder', 'model.onnx'), {
-      ...options,
-      inputs: ['latent_sample'],
-      outputs: ['sample'],
-    })
+  /** `encoder`: undefined for a model that comes without. */
+  static async load(
+    { configFile, graph }: ModelPart,
+    encoder: ModelPart['graph'] | undefined,
+    options: OnnxSessionOptions = {},
+  ): Promise<AutoencoderKL> {
+    const config = await readModelJson(configFile, autoencoderConfigSchema)
+    const decoder = await OnnxSession.load(graph, { ...options, inputs: ['latent_sample'], outputs: ['sample'] })
     try {
       const channels = decoder.inputs.get('latent_sample')?.shape[1]
-      if (typeof channels === 'number' && channels !== config.latent_channels) {
-        throw new ModelFileError(file, 'latent_channels', `${channels} as the graph's latent_sample`, `${config.latent_channels}`)
-      }
-      const encoderPath = join(folder, 'vae_encoder', 'model.onnx')
-      const encoder = existsSync(encoderPath)
-        ? await OnnxSession.load(encoderPath, { ...options, inputs: ['sample'], outputs: ['latent_parameters'] })
-        : undefined
-      return new AutoencoderKL(config, decoder, encoder)
+      if (typeof channels === 'number' && channels !== config.latent_channels)
+        throw new ModelFileError(configFile, 'latent_channels', `${channels} as the graph's latent_sample`, `${config.latent_channels}`)
+      const encoding = { ...options, inputs: ['sample'], outputs: ['latent_parameters'] }
+      return new AutoencoderKL(config, decoder, encoder === undefined ? undefined : await OnnxSession.load(encoder, encoding))
     } catch (error) {
       await decoder.release()
       throw error

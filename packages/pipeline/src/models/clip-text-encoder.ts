@@ -4,10 +4,10 @@
  * Invariant: ids in, one pooled vector and one hidden state per row out; layers are counted from the end as diffusers does.
  * Knows nothing about prompts or padding. Runs in the engine process.
  */
-import { join } from 'node:path'
 import { z } from 'zod'
 import type { Tensor } from '../tensor/tensor.ts'
 import { ModelFileError, readModelJson } from './model-file.ts'
+import type { ModelPart } from './model-part.ts'
 import { OnnxSession } from './onnx-session.ts'
 import type { OnnxSessionOptions } from './onnx-session.ts'
 import { toTokenFeed } from './token-feed.ts'
@@ -42,18 +42,16 @@ export class ClipTextEncoder {
     this.session = session
   }
 
-  static async load(folder: string, options: OnnxSessionOptions = {}): Promise<ClipTextEncoder> {
-    const file = join(folder, 'config.json')
-    const config = await readModelJson(file, clipTextConfigSchema)
-    const path = join(folder, 'model.onnx')
-    const session = await OnnxSession.load(path, { ...options, inputs: ['input_ids'], outputs: ['text_embeds'] })
+  static async load({ configFile, graph }: ModelPart, options: OnnxSessionOptions = {}): Promise<ClipTextEncoder> {
+    const config = await readModelJson(configFile, clipTextConfigSchema)
+    const session = await OnnxSession.load(graph, { ...options, inputs: ['input_ids'], outputs: ['text_embeds'] })
     const layers = [...session.outputs.keys()].filter((name) => name.startsWith('hidden_states.')).length
     if (layers !== config.num_hidden_layers + 1) {
       await session.release()
       throw new ModelFileError(
-        file,
+        configFile,
         'num_hidden_layers',
-        `${layers - 1}, one less than the hidden_states outputs of ${path}`,
+        `${layers - 1}, one less than the hidden_states outputs of ${session.path}`,
         `${config.num_hidden_layers}`,
       )
     }

@@ -4,13 +4,14 @@
  * Owns its graph: packed rows of any timesteps in, the predicted velocity of each row out, as it would be alone.
  * Knows nothing about guidance, schedulers, who the rows belong to or when the device is free. Runs in the engine process.
  */
-import { join } from 'node:path'
 import { z } from 'zod'
 import type { PackedRows, RowDims } from '../tensor/packed-rows.ts'
 import type { TensorDtype } from '../tensor/tensor.ts'
 import { ModelFileError, readModelJson } from './model-file.ts'
+import type { ModelPart } from './model-part.ts'
 import { OnnxSession } from './onnx-session.ts'
 import type { Feed, OnnxSessionOptions } from './onnx-session.ts'
+import { TIMESTEP_CHANNELS, writeTimestepProj } from './timestep-proj.ts'
 
 const count = z.int().positive()
 
@@ -44,16 +45,16 @@ export class Sd3Transformer {
     this.session = session
   }
 
-  static async load(folder: string, options: OnnxSessionOptions = {}): Promise<Sd3Transformer> {
-    const file = join(folder, 'config.json')
-    const config = await readModelJson(file, sd3TransformerConfigSchema)
-    const session = await OnnxSession.load(join(folder, 'model.onnx'), {
+  static async load({ configFile, graph }: ModelPart, options: OnnxSessionOptions = {}): Promise<Sd3Transformer> {
+    const config = await readModelJson(configFile, sd3TransformerConfigSchema)
+    const timestep = typeof graph === 'string' ? 'timestep' : 'timestep_proj'
+    const session = await OnnxSession.load(graph, {
       ...options,
-      inputs: [...ROW_INPUTS, 'timestep'],
+      inputs: [...ROW_INPUTS, timestep],
       outputs: ['out_hidden_states'],
     })
     try {
-      assertLikeConfig(file, config, session)
+      assertLikeConfig(configFile, config, session)
       assertOneDtype(session)
       return new Sd3Transformer(config, session)
     } catch (error) {
@@ -69,8 +70,8 @@ export class Sd3Transformer {
 
   /** Some exports declare one timestep for the whole batch. */
   get takesOneTimestep(): boolean {
-    const shape = this.session.inputs.get('timestep')?.shape ?? []
-    return shape.length === 0 || shape[0] === 1
+    const shape = this.session.inputs.get('timestep')?.shape
+    return shape !== undefined && (shape.length === 0 || shape[0] === 1)
   }
 
   /** Length of the batch axis where the export fixes it. */
@@ -89,16 +90,26 @@ export class Sd3Transformer {
 
   /** Runs at once and blocks the thread; the velocities lie in `packed.output`. `dims`: of one row. */
   async run(packed: PackedRows, { latents, embeds }: RowDims): Promise<void> {
-    const { rows, timestep, layerMask } = packed
-    const given = this.takesOneTimestep ? timestep.subarray(0, 1) : timestep
+    const { rows, layerMask } = packed
     const feeds: Record<string, Feed> = {
       hidden_states: { data: packed.hiddenStates, dims: [rows, ...latents] },
-      timestep: { data: given, dims: [given.length] },
+      ...this.timestepFeed(packed),
       encoder_hidden_states: { data: packed.encoderHiddenStates, dims: [rows, ...embeds] },
       pooled_projections: { data: packed.pooledProjections, dims: [rows, packed.pooledProjections.length / rows] },
     }
     if (layerMask !== undefined) feeds['layer_mask'] = { data: layerMask, dims: [rows, layerMask.length / rows] }
     await this.session.runInto(feeds, { name: 'out_hidden_states', data: packed.output, dims: [rows, ...latents] })
+  }
+
+  /** Exports take the timestep, our graphs its sinusoid. */
+  timestepFeed({ rows, timestep }: PackedRows): Record<string, Feed> {
+    if (this.session.inputs.has('timestep')) {
+      const given = this.takesOneTimestep ? timestep.subarray(0, 1) : timestep
+      return { timestep: { data: given, dims: [given.length] } }
+    }
+    const data = new Float32Array(rows * TIMESTEP_CHANNELS)
+    for (let row = 0; row < rows; row++) writeTimestepProj(timestep[row] as number, data.subarray(row * TIMESTEP_CHANNELS))
+    return { timestep_proj: { data, dims: [rows, TIMESTEP_CHANNELS] } }
   }
 
   release(): Promise<void> {

@@ -4,10 +4,10 @@
  * Invariant: ids in, one hidden state per token out, no attention mask (as Stable Diffusion 3 was trained).
  * Knows nothing about prompts or padding. Runs in the engine process.
  */
-import { join } from 'node:path'
 import { z } from 'zod'
 import type { Tensor } from '../tensor/tensor.ts'
 import { readModelJson } from './model-file.ts'
+import type { ModelPart } from './model-part.ts'
 import { OnnxSession } from './onnx-session.ts'
 import type { OnnxSessionOptions } from './onnx-session.ts'
 import { toTokenFeed } from './token-feed.ts'
@@ -27,9 +27,9 @@ export class T5TextEncoder {
     this.session = session
   }
 
-  static async load(folder: string, options: OnnxSessionOptions = {}): Promise<T5TextEncoder> {
-    const config = await readModelJson(join(folder, 'config.json'), t5ConfigSchema)
-    const session = await OnnxSession.load(join(folder, 'model.onnx'), {
+  static async load({ configFile, graph }: ModelPart, options: OnnxSessionOptions = {}): Promise<T5TextEncoder> {
+    const config = await readModelJson(configFile, t5ConfigSchema)
+    const session = await OnnxSession.load(graph, {
       ...options,
       inputs: ['input_ids'],
       outputs: ['last_hidden_state'],

@@ -3,12 +3,11 @@
  *
  * Invariant: an unknown field in generation_config.json is an error, never ignored. Knows nothing about a call.
  */
-import { existsSync } from 'node:fs'
-import { join } from 'node:path'
 import { z } from 'zod'
 import { readModelJson } from '../models/model-file.ts'
 import type { GenerateDefaults } from './generate-call.ts'
-import type { ResolvedModel } from './presets.ts'
+import type { ModelSource } from './model-source.ts'
+import type { Preset } from './presets.ts'
 
 const generationConfigSchema = z.strictObject({
   /** Pixels. */
@@ -22,14 +21,17 @@ const generationConfigSchema = z.strictObject({
 })
 
 /** Sizes are absent unless the model names them: their default follows from its architecture. */
-export async function readDefaults(model: ResolvedModel): Promise<Omit<GenerateDefaults, 'width' | 'height'> & Partial<GenerateDefaults>> {
-  const file = join(model.folder, 'generation_config.json')
-  const config = existsSync(file) ? await readModelJson(file, generationConfigSchema) : {}
+export async function readDefaults(
+  source: ModelSource,
+  preset: Preset | undefined,
+): Promise<Omit<GenerateDefaults, 'width' | 'height'> & Partial<GenerateDefaults>> {
+  const file = source.find('generation_config.json')
+  const config = file === undefined ? {} : await readModelJson(file, generationConfigSchema)
   return {
     ...(config.width === undefined ? {} : { width: config.width }),
     ...(config.height === undefined ? {} : { height: config.height }),
-    numInferenceSteps: config.num_inference_steps ?? model.preset?.numInferenceSteps ?? 28,
-    guidanceScale: config.guidance_scale ?? model.preset?.guidanceScale ?? 7,
+    numInferenceSteps: config.num_inference_steps ?? preset?.numInferenceSteps ?? 28,
+    guidanceScale: config.guidance_scale ?? preset?.guidanceScale ?? 7,
     maxSequenceLength: config.max_sequence_length ?? 256,
   }
 }

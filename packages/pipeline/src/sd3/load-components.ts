@@ -1,22 +1,28 @@
 /**
- * The parts of a Stable Diffusion 3 folder (diffusers' layout with one ONNX graph a component), loaded and checked against each other.
+ * The parts of a Stable Diffusion 3 model, loaded and checked against each other.
  *
  * Invariant: either everything model_index.json names is there and fits together, or one error names the file and the field and nothing
  * stays loaded. Class names of tokenizers are not checked: they change with the exporter's version.
  * Knows nothing about how the parts are used. Loading blocks its thread; runs in the engine process, once.
  */
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { z } from 'zod'
+import type { GraphName } from '../graphs/write-graph.ts'
 import { AutoencoderKL } from '../models/autoencoder-kl.ts'
 import { ClipTextEncoder } from '../models/clip-text-encoder.ts'
 import { ModelFileError, readModelJson } from '../models/model-file.ts'
+import type { ModelPart } from '../models/model-part.ts'
 import type { OnnxSessionOptions } from '../models/onnx-session.ts'
 import { Sd3Transformer } from '../models/sd3-transformer.ts'
 import { T5TextEncoder } from '../models/t5-text-encoder.ts'
 import { FlowMatchEulerDiscreteScheduler } from '../schedulers/flow-match-euler-discrete.ts'
 import type { Scheduler } from '../schedulers/scheduler.ts'
 import { loadTokenizer } from '../tokenizers/load-tokenizer.ts'
+import type { Tokenizer } from '../tokenizers/tokenizer.ts'
 import type { TextComponents } from './embed-prompts.ts'
+import type { ModelSource } from './model-source.ts'
+import { prepareGraphs } from './prepare-graphs.ts'
+import type { GraphOrigin, GraphSettings } from './prepare-graphs.ts'
 
 export interface Sd3Components extends TextComponents {
   readonly transformer: Sd3Transformer
@@ -31,6 +37,7 @@ export interface LoadedComponents {
   readonly components: Sd3Components
   /** What was loaded here and has to be released; parts that were given belong to whoever made them. */
   readonly owned: readonly { release(): Promise<void> }[]
+  readonly origin: GraphOrigin
 }
 
 /** A part by its library and class, or nulls where the model has none. */
@@ -52,60 +59,66 @@ const modelIndexSchema = z.looseObject({
   tokenizer_2: part(),
   tokenizer_3: part(),
 })
-type PartName = 'scheduler' | 'transformer' | 'vae' | `text_encoder${'' | '_2' | '_3'}` | `tokenizer${'' | '_2' | '_3'}`
+type TokenizerName = `tokenizer${'' | '_2' | '_3'}`
 
 export async function loadSd3Components(
-  folder: string,
+  source: ModelSource,
   session: OnnxSessionOptions,
+  settings: GraphSettings,
   overrides: ComponentOverrides = {},
 ): Promise<LoadedComponents> {
-  const indexFile = join(folder, 'model_index.json')
+  const indexFile = source.require('model_index.json')
   const index = await readModelJson(indexFile, modelIndexSchema)
+  for (const name of ['scheduler', 'vae', 'transformer'] as const)
+    if (index[name] === undefined && overrides[name] == null)
+      throw new ModelFileError(indexFile, name, 'a [library, class] pair', 'nothing')
+
+  // Small files first: a wrong one is found before gigabytes are read.
+  const tokenizer = async (given: Tokenizer | null | undefined, name: TokenizerName) =>
+    given === undefined && index[name] !== undefined ? loadTokenizer(source.require(name)) : (given ?? undefined)
+  const small = {
+    scheduler: overrides.scheduler ?? (await loadScheduler(source.require('scheduler'))),
+    tokenizer: await tokenizer(overrides.tokenizer, 'tokenizer'),
+    tokenizer2: await tokenizer(overrides.tokenizer2, 'tokenizer_2'),
+    tokenizer3: await tokenizer(overrides.tokenizer3, 'tokenizer_3'),
+  }
+  const wanted = [
+    ['vae_decoder', overrides.vae, true],
+    ['text_encoder', overrides.textEncoder, index.text_encoder],
+    ['text_encoder_2', overrides.textEncoder2, index.text_encoder_2],
+    ['text_encoder_3', overrides.textEncoder3, index.text_encoder_3],
+    ['transformer', overrides.transformer, true],
+  ] as const
+  const names = wanted.flatMap(([name, given, listed]) => (given === undefined && listed !== undefined ? [name] : []))
+  const { parts, origin } = await prepareGraphs(source, names, settings)
+
   const owned: { release(): Promise<void> }[] = []
-
-  /** The given part, or the folder's, or undefined where the model has none. */
-  async function optional<Part>(
+  async function load<Part extends { release(): Promise<void> }>(
     given: Part | null | undefined,
-    name: PartName,
-    load: (folder: string) => Promise<Part>,
+    name: GraphName,
+    open: (part: ModelPart) => Promise<Part>,
   ): Promise<Part | undefined> {
-    if (given !== undefined) return given ?? undefined
-    if (index[name] === undefined) return undefined
-    return load(join(folder, name))
+    const part = parts.get(name)
+    if (given !== undefined || part === undefined) return given ?? undefined
+    const loaded = await open(part)
+    owned.push(loaded)
+    return loaded
   }
-  async function required<Part>(given: Part | null | undefined, name: PartName, load: (folder: string) => Promise<Part>): Promise<Part> {
-    const found = await optional(given, name, load)
-    if (found === undefined) throw new ModelFileError(indexFile, name, 'a [library, class] pair', 'nothing')
-    return found
-  }
-  const owning =
-    <Part extends { release(): Promise<void> }>(load: (folder: string, options: OnnxSessionOptions) => Promise<Part>) =>
-    async (folder: string) => {
-      const loaded = await load(folder, session)
-      owned.push(loaded)
-      return loaded
-    }
-
   try {
-    const clip = owning((folder, options) => ClipTextEncoder.load(folder, options))
-    const t5 = owning((folder, options) => T5TextEncoder.load(folder, options))
-    const transformer = owning((folder, options) => Sd3Transformer.load(folder, options))
-    const vae = owning((_, options) => AutoencoderKL.load(folder, options))
+    const clip = (part: ModelPart) => ClipTextEncoder.load(part, session)
     const components: Sd3Components = {
-      // Small files first: a wrong one is found before gigabytes are read.
-      scheduler: await required(overrides.scheduler, 'scheduler', loadScheduler),
-      tokenizer: await optional(overrides.tokenizer, 'tokenizer', loadTokenizer),
-      tokenizer2: await optional(overrides.tokenizer2, 'tokenizer_2', loadTokenizer),
-      tokenizer3: await optional(overrides.tokenizer3, 'tokenizer_3', loadTokenizer),
-      vae: await required(overrides.vae, 'vae', vae),
-      textEncoder: await optional(overrides.textEncoder, 'text_encoder', clip),
-      textEncoder2: await optional(overrides.textEncoder2, 'text_encoder_2', clip),
-      textEncoder3: await optional(overrides.textEncoder3, 'text_encoder_3', t5),
-      transformer: await required(overrides.transformer, 'transformer', transformer),
+      ...small,
+      vae: (await load(overrides.vae, 'vae_decoder', (part) =>
+        AutoencoderKL.load(part, parts.get('vae_encoder')?.graph, session),
+      )) as AutoencoderKL,
+      textEncoder: await load(overrides.textEncoder, 'text_encoder', clip),
+      textEncoder2: await load(overrides.textEncoder2, 'text_encoder_2', clip),
+      textEncoder3: await load(overrides.textEncoder3, 'text_encoder_3', (part) => T5TextEncoder.load(part, session)),
+      transformer: (await load(overrides.transformer, 'transformer', (part) => Sd3Transformer.load(part, session))) as Sd3Transformer,
     }
-    assertFit(folder, components)
-    assertReadsTexts(folder, components, overrides)
-    return { components, owned }
+    assertFit((name) => parts.get(name)?.configFile ?? `the ${name} given`, components)
+    assertReadsTexts(indexFile, components, overrides)
+    return { components, owned, origin }
   } catch (error) {
     await Promise.all(owned.map((loaded) => loaded.release()))
     throw error
@@ -123,12 +136,12 @@ async function loadScheduler(folder: string): Promise<Scheduler> {
 }
 
 /** Widths and channels that two parts share. */
-function assertFit(folder: string, parts: Sd3Components): void {
+function assertFit(configOf: (name: GraphName) => string, parts: Sd3Components): void {
   const { transformer, vae, textEncoder, textEncoder2, textEncoder3 } = parts
-  const vaeFile = join(folder, 'vae_decoder', 'config.json')
+  const vaeFile = configOf('vae_decoder')
   expectSame(vaeFile, 'latent_channels', vae.config.latent_channels, "the transformer's in_channels", transformer.config.in_channels)
   if (textEncoder3 !== undefined) {
-    const file = join(folder, 'text_encoder_3', 'config.json')
+    const file = configOf('text_encoder_3')
     expectSame(
       file,
       'd_model',
@@ -138,7 +151,7 @@ function assertFit(folder: string, parts: Sd3Components): void {
     )
   }
   if (textEncoder !== undefined && textEncoder2 !== undefined) {
-    const file = join(folder, 'text_encoder_2', 'config.json')
+    const file = configOf('text_encoder_2')
     const projection = transformer.config.pooled_projection_dim - textEncoder.config.projection_dim
     expectSame(
       file,
@@ -163,13 +176,12 @@ function expectSame(file: string, field: string, found: number, meaning: string,
 }
 
 /** A model whose texts cannot be read would fail every request. A CLIP encoder that was left out on purpose is the caller's business. */
-function assertReadsTexts(folder: string, parts: Sd3Components, overrides: ComponentOverrides): void {
+function assertReadsTexts(indexFile: string, parts: Sd3Components, overrides: ComponentOverrides): void {
   const readers = [
     ['text_encoder', parts.textEncoder, overrides.textEncoder, 'tokenizer', parts.tokenizer],
     ['text_encoder_2', parts.textEncoder2, overrides.textEncoder2, 'tokenizer_2', parts.tokenizer2],
     ['text_encoder_3', parts.textEncoder3, null, 'tokenizer_3', parts.tokenizer3],
   ] as const
-  const indexFile = join(folder, 'model_index.json')
   for (const [name, encoder, override, tokenizerName, tokenizer] of readers) {
     if (encoder === undefined) {
       if (override === null) continue
@@ -178,7 +190,7 @@ function assertReadsTexts(folder: string, parts: Sd3Components, overrides: Compo
     if (tokenizer === undefined) throw new ModelFileError(indexFile, tokenizerName, `the tokenizer of ${name}`, 'none')
     if (tokenizer.padTokenId === undefined)
       throw new ModelFileError(
-        join(folder, tokenizerName, 'tokenizer_config.json'),
+        join(dirname(indexFile), tokenizerName, 'tokenizer_config.json'),
         'pad_token',
         'a token of the vocabulary, as rows are filled up with it',
         tokenizer.padToken === undefined ? 'none' : JSON.stringify(tokenizer.padToken),

@@ -139,7 +139,10 @@ describe('loading', () => {
   })
 
   it('uses the parts it is given and does not read theirs from the folder', async () => {
-    const transformer = await Sd3Transformer.load(join(model, 'transformer'))
+    const transformer = await Sd3Transformer.load({
+      configFile: join(model, 'transformer', 'config.json'),
+      graph: join(model, 'transformer', 'model.onnx'),
+    })
     await rm(join(folder, 'transformer'), { recursive: true })
     const pipe = await load({ components: { transformer, textEncoder3: null } })
     expect(pipe.components.transformer).toBe(transformer)

@@ -4,9 +4,9 @@
  * Owns the registry of pipeline classes. Invariant: only registered classes are ever made; an unknown one is an error that lists those
  * there are. Knows nothing about any class's components. Runs in the engine process.
  */
-import { join } from 'node:path'
 import { z } from 'zod'
 import { ModelFileError, readModelJson } from '../models/model-file.ts'
+import { ModelSource } from './model-source.ts'
 import { resolveModel } from './presets.ts'
 import { StableDiffusion3Pipeline } from './pipeline.ts'
 import type { FromPretrainedOptions } from './pipeline.ts'
@@ -36,8 +36,8 @@ export function registerPipelineClass(className: string, pipelineClass: Pipeline
 
 /** `model`: path of a model folder, a preset name, or a name in options.modelsDir. */
 export async function loadPipeline(model: string, options: FromPretrainedOptions = {}): Promise<Pipeline> {
-  const { folder } = resolveModel(model, options.modelsDir)
-  const file = join(folder, 'model_index.json')
+  const source = await ModelSource.open(resolveModel(model, options), options.variant)
+  const file = source.require('model_index.json')
   const index = await readModelJson(file, z.looseObject({ _class_name: z.string() }))
   const pipelineClass = classes.get(index._class_name)
   if (pipelineClass === undefined)

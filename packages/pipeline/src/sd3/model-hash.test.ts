@@ -1,12 +1,13 @@
-import { mkdtemp, readdir, rm, utimes, writeFile } from 'node:fs/promises'
+import { mkdtemp, readdir, rm, symlink, utimes, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, expect, test } from 'vitest'
-import { hashModelFolder } from './model-hash.ts'
+import { hashModel } from './model-hash.ts'
 
 let root: string
 let model: string
 let cache: string
+const content = (folder: string, ...marks: string[]) => ({ roots: new Map([['', folder]]), marks })
 beforeEach(async () => {
   root = await mkdtemp(join(tmpdir(), 'easel-hash-'))
   model = await mkdtemp(join(root, 'model-'))
@@ -19,24 +20,33 @@ afterEach(async () => {
 })
 
 test('a hash that is kept is taken again, without reading, until a file changes', async () => {
-  const first = await hashModelFolder(model, cache)
-  expect(first).toBe(await hashModelFolder(model))
+  const first = await hashModel(content(model), cache)
+  expect(first).toBe(await hashModel(content(model)))
   const [name = ''] = await readdir(cache)
   await writeFile(join(cache, name), 'f'.repeat(64))
-  expect(await hashModelFolder(model, cache)).toBe('f'.repeat(64))
+  expect(await hashModel(content(model), cache)).toBe('f'.repeat(64))
 
   // Same size, another time.
   await writeFile(join(model, 'model.onnx'), 'WEIGHTS')
   await utimes(join(model, 'model.onnx'), 1, 1)
-  const second = await hashModelFolder(model, cache)
-  expect(second).toBe(await hashModelFolder(model))
+  const second = await hashModel(content(model), cache)
+  expect(second).toBe(await hashModel(content(model)))
   expect(second).not.toBe(first)
 })
 
 test('a damaged file, or a folder that cannot be made, only means to read again', async () => {
-  const expected = await hashModelFolder(model, cache)
+  const expected = await hashModel(content(model), cache)
   const [name = ''] = await readdir(cache)
   await writeFile(join(cache, name), 'half a ha')
-  expect(await hashModelFolder(model, cache)).toBe(expected)
-  expect(await hashModelFolder(model, join(model, 'model.onnx', 'below-a-file'))).toBe(expected)
+  expect(await hashModel(content(model), cache)).toBe(expected)
+  expect(await hashModel(content(model), join(model, 'model.onnx', 'below-a-file'))).toBe(expected)
+})
+
+test('what a link leads to counts, wherever the folder is; a part that is left out makes another model', async () => {
+  const elsewhere = await mkdtemp(join(root, 'linked-'))
+  await symlink(join(model, 'model.onnx'), join(elsewhere, 'model.onnx'))
+  await writeFile(join(elsewhere, 'config.json'), '{}')
+  const hash = await hashModel(content(model))
+  expect(await hashModel(content(elsewhere))).toBe(hash)
+  expect(await hashModel(content(model, 'without text_encoder_3'))).not.toBe(hash)
 })

@@ -13,29 +13,39 @@ import { pipeline } from 'node:stream/promises'
 
 const CONTENT = /(\.onnx|[._]data|\.safetensors|\.json|\.txt|\.model)$/
 
-/** Hex sha256 over the sorted lines `path sha256`. `cacheDir`: folder in which it outlives the process; default: nowhere. */
-export async function hashModelFolder(folder: string, cacheDir?: string): Promise<string> {
-  const names = await listFiles(folder)
-  if (cacheDir === undefined) return await hashFiles(names)
-  const kept = join(cacheDir, `model-hash-${await fingerprint(folder, names)}`)
+/**
+ * Hex sha256 over the sorted lines `path sha256`, and what else decides the pictures. `cacheDir`: folder in which it outlives the process;
+ * default: nowhere.
+ */
+export async function hashModel(content: ModelContent, cacheDir?: string): Promise<string> {
+  const names = await listFiles(content)
+  if (cacheDir === undefined) return await hashFiles(names, content.marks)
+  const kept = join(cacheDir, `model-hash-${await fingerprint(names, content.marks)}`)
   const found = await readFile(kept, 'utf8').catch(() => '')
   if (/^[0-9a-f]{64}$/.test(found)) return found
-  const hash = await hashFiles(names)
+  const hash = await hashFiles(names, content.marks)
   await keep(kept, hash).catch(() => {
     // A folder that cannot be written only means to read the weights again.
   })
   return hash
 }
 
+export interface ModelContent {
+  /** Files and folders, by their name in the model; '' is the model's own folder. */
+  readonly roots: ReadonlyMap<string, string>
+  /** Choices that make another model of the same files, as in 'without text_encoder_3'. */
+  readonly marks: readonly string[]
+}
+
 /** Bytes of each of these files, by name. Reads none of them. */
-export async function listFileSizes(folder: string): Promise<Record<string, number>> {
+export async function listFileSizes(content: ModelContent): Promise<Record<string, number>> {
   const sizes: Record<string, number> = {}
-  for (const [name, file] of await listFiles(folder)) sizes[name] = (await stat(file)).size
+  for (const [name, file] of await listFiles(content)) sizes[name] = (await stat(file)).size
   return sizes
 }
 
-/** The files that decide a picture, by their path in the folder, sorted. What a link points to counts: weights are often links into a cache. */
-async function listFiles(folder: string): Promise<Map<string, string>> {
+/** The files that decide a picture, by their name in the model. What a link points to counts: weights are often links into a cache. */
+async function listFiles({ roots }: ModelContent): Promise<Map<string, string>> {
   const files = new Map<string, string>()
   /** `above`: real paths of the folders on the way, so that a link to one of them ends there. */
   const walk = async (at: string, prefix: string, above: readonly string[]): Promise<void> => {
@@ -49,27 +59,31 @@ async function listFiles(folder: string): Promise<Map<string, string>> {
       else if (CONTENT.test(name)) files.set(`${prefix}${name}`, path)
     }
   }
-  await walk(folder, '', [])
+  for (const [name, path] of roots) {
+    if ((await stat(path)).isDirectory()) await walk(path, name === '' ? '' : `${name}/`, [])
+    else files.set(name, path)
+  }
   return files
 }
 
-async function hashFiles(names: ReadonlyMap<string, string>): Promise<string> {
+async function hashFiles(names: ReadonlyMap<string, string>, marks: readonly string[]): Promise<string> {
   const total = createHash('sha256')
   for (const name of [...names.keys()].sort()) {
     const hash = createHash('sha256')
     await pipeline(createReadStream(names.get(name) as string), hash)
     total.update(`${name} ${hash.digest('hex')}\n`)
   }
+  for (const mark of marks) total.update(`${mark}\n`)
   return total.digest('hex')
 }
 
 /** Of everything that is known of the files without reading them. */
-async function fingerprint(folder: string, names: ReadonlyMap<string, string>): Promise<string> {
+async function fingerprint(names: ReadonlyMap<string, string>, marks: readonly string[]): Promise<string> {
   const lines = [...names].map(async ([name, file]) => {
     const { size, mtimeMs, ino } = await stat(file)
-    return `${name} ${size} ${mtimeMs} ${ino}`
+    return `${name} ${await realpath(file)} ${size} ${mtimeMs} ${ino}`
   })
-  const text = [await realpath(folder), ...(await Promise.all(lines)).sort()].join('\n')
+  const text = [...marks, ...(await Promise.all(lines)).sort()].join('\n')
   return createHash('sha256').update(text).digest('hex').slice(0, 32)
 }
 

@@ -5,6 +5,7 @@
  * Knows nothing about jobs, queues or files of pictures. Runs in the engine process.
  */
 import { join } from 'node:path'
+import type { WeightMode } from '../graphs/graph-builder.ts'
 import type { AutoencoderKL } from '../models/autoencoder-kl.ts'
 import type { ClipTextEncoder } from '../models/clip-text-encoder.ts'
 import { defaultCpuThreads } from '../models/cpu-threads.ts'
@@ -34,7 +35,10 @@ import type { GenerateResult } from './generate-result.ts'
 import { readDefaults } from './generation-defaults.ts'
 import { loadSd3Components } from './load-components.ts'
 import type { ComponentOverrides, LoadedComponents, Sd3Components } from './load-components.ts'
-import { hashModelFolder, listFileSizes } from './model-hash.ts'
+import { hashModel, listFileSizes } from './model-hash.ts'
+import type { ModelContent } from './model-hash.ts'
+import { ModelSource } from './model-source.ts'
+import type { GraphOrigin } from './prepare-graphs.ts'
 import { resolveModel } from './presets.ts'
 import type { ResolvedModel } from './presets.ts'
 import type { ResidentModel } from './resident-model.ts'
@@ -45,8 +49,15 @@ export interface FromPretrainedOptions {
   readonly device?: Device
   /** Index of the GPU, from 0. Default 0. */
   readonly deviceId?: number
-  /** Precision to insist on; graphs of another one are refused. Default: whatever the graphs have. */
+  /**
+   * Precision of the transformer and the text encoders. Graphs that were exported in another one are refused. Default: that of an export;
+   * over weights float16 on GPUs, else float32.
+   */
   readonly dtype?: TensorDtype
+  /** Which of several sets of weight files, as in diffusers: 'fp16'. Default: the files without a variant, else the only variant. */
+  readonly variant?: string
+  /** How weights are held on the CPU. Default 'auto': 'packed', or 'mapped' where memory would not hold packed copies. */
+  readonly weights?: WeightMode | 'auto'
   /** Parts to use instead of the folder's; null leaves an optional one out. They stay open when the pipeline is closed. Default none. */
   readonly components?: ComponentOverrides
   /** Threads of one run on the CPU, from 1. Default: one for each physical core that the process may use. */
@@ -55,6 +66,8 @@ export interface FromPretrainedOptions {
   readonly batching?: BatchingOptions
   /** Folder in which preset names and bare names are looked up. Default 'models'. */
   readonly modelsDir?: string
+  /** A diffusers folder for parts that the model lacks, as a single file lacks tokenizers. Default none. */
+  readonly modelParts?: string
 }
 
 export class StableDiffusion3Pipeline implements ResidentModel {
@@ -74,6 +87,10 @@ export class StableDiffusion3Pipeline implements ResidentModel {
   readonly model: ResolvedModel
   /** Where it runs, and why there. */
   readonly device: ResolvedDevice
+  /** Whose graphs draw, in which precision, and how their weights are held. */
+  readonly origin: GraphOrigin
+  /** What the model's hash is of. */
+  readonly content: ModelContent
   /** What a call uses for parameters it does not give. */
   readonly defaults: GenerateDefaults
   /** What all requests share on the device. */
@@ -91,7 +108,7 @@ export class StableDiffusion3Pipeline implements ResidentModel {
     loaded: LoadedComponents,
     model: ResolvedModel,
     device: ResolvedDevice,
-    defaults: GenerateDefaults,
+    { defaults, content }: { defaults: GenerateDefaults; content: ModelContent },
     batching: BatchingOptions = {},
   ) {
     const { components } = loaded
@@ -108,6 +125,8 @@ export class StableDiffusion3Pipeline implements ResidentModel {
     this.device = device
     this.defaults = defaults
     this.runtime = new Runtime(this.transformer, batching)
+    this.origin = loaded.origin
+    this.content = content
     this.life = { owned: loaded.owned, cacheDir: batching.cacheDir }
   }
 
@@ -118,20 +137,30 @@ export class StableDiffusion3Pipeline implements ResidentModel {
       throw new TypeError(
         `Expected dtype to be float32 or float16, got ${dtype}${dtype.startsWith('b') ? ' (ONNX Runtime for Node has no bfloat16 tensors)' : ''}`,
       )
-    const resolved = resolveModel(model, options.modelsDir)
-    const defaultsOfModel = await readDefaults(resolved)
+    const resolved = resolveModel(model, options)
+    const source = await ModelSource.open(resolved, options.variant)
+    const defaultsOfModel = await readDefaults(source, resolved.preset)
     const device = await resolveDevice(options.device, options.deviceId)
     const { deviceId, intraOpNumThreads = defaultCpuThreads(), batching } = options
     const session = { provider: device.provider, deviceId, intraOpNumThreads }
-    const loaded = await loadSd3Components(resolved.folder, session, options.components)
+    const settings = {
+      provider: device.provider,
+      dtype: options.dtype,
+      weights: options.weights,
+      memoryLimitBytes: batching?.memoryLimitBytes,
+      threads: intraOpNumThreads,
+    }
+    const loaded = await loadSd3Components(source, session, settings, options.components)
     try {
       const { transformer, vae } = loaded.components
-      if (dtype !== undefined && transformer.dtype !== dtype)
+      if (dtype !== undefined && loaded.origin.graphs.transformer === 'onnx' && transformer.dtype !== dtype)
         throw new TypeError(
           `Expected a model of dtype ${dtype}, got ${transformer.dtype} in ${resolved.folder}; the export decides the precision`,
         )
       const side = transformer.config.sample_size * vae.scale
-      const pipe = new StableDiffusion3Pipeline(loaded, resolved, device, { width: side, height: side, ...defaultsOfModel }, batching)
+      const content = toContent(source, options)
+      const defaults = { width: side, height: side, ...defaultsOfModel }
+      const pipe = new StableDiffusion3Pipeline(loaded, resolved, device, { defaults, content }, batching)
       try {
         checkParams({ prompt: '', ...pipe.defaults }, pipe.limits)
       } catch (error) {
@@ -139,7 +168,7 @@ export class StableDiffusion3Pipeline implements ResidentModel {
       }
       if (batching?.cacheDir !== undefined) {
         // What a step costs follows from the graphs and the weights' sizes; hashing the weights would take minutes.
-        const [files, gpus, version] = [await listFileSizes(resolved.folder), await readGpuNames(device.provider), await runtimeVersion()]
+        const [files, gpus, version] = [await listFileSizes(content), await readGpuNames(device.provider), await runtimeVersion()]
         await pipe.runtime.keepStepTimes(batching.cacheDir, [files, device.provider, deviceId, intraOpNumThreads, gpus, version])
       }
       return pipe
@@ -186,9 +215,9 @@ export class StableDiffusion3Pipeline implements ResidentModel {
     return decodeLatents(this, latents, signal)
   }
 
-  /** Hash of everything in the model folder that decides a picture. Reads all weights, once. */
+  /** Hash of everything in the model that decides a picture. Reads all weights, once. */
   modelHash(): Promise<string> {
-    this.life.hash ??= hashModelFolder(this.model.folder, this.life.cacheDir)
+    this.life.hash ??= hashModel(this.content, this.life.cacheDir)
     return this.life.hash
   }
 
@@ -214,4 +243,15 @@ export class StableDiffusion3Pipeline implements ResidentModel {
     await Promise.all(this.life.owned.map((part) => part.release()))
     await this.runtime.close()
   }
+}
+
+/** A model in a folder of its own is the whole folder; of one that is put together from several places only what was taken counts. */
+function toContent(source: ModelSource, { variant, components }: FromPretrainedOptions): ModelContent {
+  const [folder = '', ...others] = source.folders
+  const whole = source.file === undefined && others.length === 0
+  const marks = [
+    ...(components?.textEncoder3 === null ? ['without text_encoder_3'] : []),
+    ...(variant === undefined ? [] : [`variant ${variant}`]),
+  ]
+  return { roots: whole ? new Map([['', folder]]) : source.taken, marks }
 }

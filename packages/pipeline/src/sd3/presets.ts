@@ -4,17 +4,17 @@
  * Invariant: never downloads; a model that is not there is an error that says how to get it.
  * Knows nothing about what is inside a folder except that model_index.json makes it a model.
  */
-import { existsSync, readdirSync } from 'node:fs'
-import { basename, join, resolve } from 'node:path'
+import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs'
+import { basename, dirname, join, resolve } from 'node:path'
 
 export interface Preset {
   /** Folder under the models directory. */
   readonly folder: string
-  /** Repository the export starts from, in diffusers layout. */
+  /** Where it comes from, in diffusers layout. */
   readonly repository: string
   readonly numInferenceSteps: number
   readonly guidanceScale: number
-  /** Size of a float32 export on disk, approximate, in GB (10^9 bytes). */
+  /** What the parts that are loaded take on disk, approximate, in GB (10^9 bytes). */
   readonly sizeGb: number
 }
 
@@ -25,38 +25,42 @@ export const presets = {
     repository: 'stabilityai/stable-diffusion-3-medium-diffusers',
     numInferenceSteps: 28,
     guidanceScale: 7,
-    sizeGb: 31,
+    sizeGb: 16,
   },
   'stabilityai/stable-diffusion-3.5-large': {
     folder: 'stable-diffusion-3.5-large',
     repository: 'stabilityai/stable-diffusion-3.5-large',
     numInferenceSteps: 28,
     guidanceScale: 3.5,
-    sizeGb: 55,
+    sizeGb: 28,
   },
   'stabilityai/stable-diffusion-3.5-large-turbo': {
     folder: 'stable-diffusion-3.5-large-turbo',
     repository: 'stabilityai/stable-diffusion-3.5-large-turbo',
     numInferenceSteps: 4,
     guidanceScale: 0,
-    sizeGb: 55,
+    sizeGb: 28,
   },
   'stabilityai/stable-diffusion-3.5-medium': {
     folder: 'stable-diffusion-3.5-medium',
     repository: 'stabilityai/stable-diffusion-3.5-medium',
     numInferenceSteps: 40,
     guidanceScale: 4.5,
-    sizeGb: 33,
+    sizeGb: 16,
   },
 } as const satisfies Readonly<Record<string, Preset>>
 
 export type PresetName = keyof typeof presets
 
 export interface ResolvedModel {
-  /** Preset name, or the folder's base name. */
+  /** Preset name; of a folder in Hugging Face's cache the repository's name; else the name of the folder, or of the file without its ending. */
   readonly id: string
-  /** Absolute path. */
+  /** Absolute path; of a model that is one file, the folder it is in. */
   readonly folder: string
+  /** The file of a model that is one .safetensors file. */
+  readonly file?: string | undefined
+  /** A diffusers folder with the parts that the model lacks. */
+  readonly parts?: string | undefined
   /** Recommended settings; undefined for a folder that is no preset. */
   readonly preset: Preset | undefined
 }
@@ -66,45 +70,71 @@ export class ModelNotFoundError extends Error {
   override readonly name = 'ModelNotFoundError'
 }
 
-/** `model`: a preset name, the path of a model folder, or the name of a folder in `modelsDir` (default "models"). */
-export function resolveModel(model: string, modelsDir = 'models'): ResolvedModel {
+export interface ResolveModelOptions {
+  /** Default 'models'. */
+  readonly modelsDir?: string | undefined
+  /** A diffusers folder, named as models are, for the parts that the model lacks. Default none. */
+  readonly modelParts?: string | undefined
+}
+
+/** `model`: a preset name, the path of a model folder or of a .safetensors file, or the name of one in `modelsDir`. */
+export function resolveModel(model: string, { modelsDir = 'models', modelParts }: ResolveModelOptions = {}): ResolvedModel {
+  const resolved = resolveName(model, modelsDir)
+  if (modelParts === undefined) return resolved
+  const parts = resolveName(modelParts, modelsDir)
+  return { ...resolved, parts: parts.folder, preset: resolved.preset ?? parts.preset }
+}
+
+function resolveName(model: string, modelsDir: string): ResolvedModel {
   if (typeof model !== 'string' || model.trim() === '')
     throw new ModelNotFoundError(
       `Expected a model: a preset name, a folder, or a name in the models directory, got ${typeof model === 'string' ? 'nothing' : typeof model}`,
     )
   const preset = presets[model as PresetName] as Preset | undefined
   if (preset !== undefined && Object.hasOwn(presets, model)) {
-    const folder = resolve(modelsDir, preset.folder)
-    if (isModel(folder)) return { id: model, folder, preset }
-    throw new ModelNotFoundError(`Expected model ${model} in ${folder}, got no model_index.json there. ${howToGet(preset, folder)}`)
+    const path = resolve(modelsDir, preset.folder)
+    const place = placeOf(path)
+    if (place !== undefined) return { ...place, id: model, preset }
+    throw new ModelNotFoundError(`Expected model ${model} in ${path}, got no model_index.json there. ${howToGet(preset, path)}`)
   }
-  for (const folder of [resolve(model), resolve(modelsDir, model)]) {
-    if (!isModel(folder)) continue
-    const name = basename(folder)
-    const known = Object.entries(presets).find(([, { folder }]) => folder === name)
-    return { id: known?.[0] ?? name, folder, preset: known?.[1] }
+  for (const path of [resolve(model), resolve(modelsDir, model), resolve(modelsDir, `${model}.safetensors`)]) {
+    const place = placeOf(path)
+    if (place === undefined) continue
+    const name = place.file === undefined ? (repositoryOf(place.folder) ?? basename(path)) : basename(path, '.safetensors')
+    const known = Object.entries(presets).find(([id, { folder }]) => folder === name || id === name)
+    return { ...place, id: known?.[0] ?? name, preset: known?.[1] }
   }
   throw new ModelNotFoundError(
-    `Expected model "${model}" to be a preset (${Object.keys(presets).join(', ')}), a folder with model_index.json, ` +
+    `Expected model "${model}" to be a preset (${Object.keys(presets).join(', ')}), a folder with model_index.json, a .safetensors file, ` +
       `or the name of one in ${resolve(modelsDir)} (${modelsIn(modelsDir).join(', ')}), got none of these`,
   )
+}
+
+/** The model at a path: a folder, one of Hugging Face's cache included, or a single file. */
+function placeOf(path: string): Pick<ResolvedModel, 'folder' | 'file'> | undefined {
+  if (path.endsWith('.safetensors'))
+    return statSync(path, { throwIfNoEntry: false })?.isFile() ? { folder: dirname(path), file: path } : undefined
+  if (existsSync(join(path, 'model_index.json'))) return { folder: path }
+  const main = join(path, 'refs', 'main')
+  if (!existsSync(main)) return undefined
+  const snapshot = join(path, 'snapshots', readFileSync(main, 'utf8').trim())
+  return existsSync(join(snapshot, 'model_index.json')) ? { folder: snapshot } : undefined
+}
+
+/** 'owner/name' of a snapshot in Hugging Face's cache, models--owner--name/snapshots/REVISION. */
+function repositoryOf(folder: string): string | undefined {
+  return /models--([^/]+)\/snapshots\/[^/]+$/.exec(folder)?.[1]?.replace('--', '/')
 }
 
 function howToGet(preset: Preset, folder: string): string {
   return (
     `To get it: accept the licence at https://huggingface.co/${preset.repository}, log in with "hf auth login", ` +
-    `install "optimum-onnx[onnxruntime]" and diffusers for Python, then run ` +
-    `"optimum-cli export onnx --model ${preset.repository} ${folder}" ` +
-    `(about ${preset.sizeGb} GB on disk in float32, half of it with "--dtype fp16 --device cuda", and as much memory while it runs).`
+    `then run "hf download ${preset.repository} --local-dir ${folder}" (about ${preset.sizeGb} GB). Nothing has to be converted.`
   )
-}
-
-function isModel(folder: string): boolean {
-  return existsSync(join(folder, 'model_index.json'))
 }
 
 function modelsIn(modelsDir: string): string[] {
   if (!existsSync(modelsDir)) return ['which is not there']
-  const names = readdirSync(modelsDir).filter((name) => isModel(join(modelsDir, name)))
+  const names = readdirSync(modelsDir).filter((name) => placeOf(join(modelsDir, name)) !== undefined)
   return names.length > 0 ? names.sort() : ['which has none']
 }

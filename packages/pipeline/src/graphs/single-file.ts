@@ -1,0 +1,117 @@
+/**
+ * The parts of a model in one file, by Stability's names, seen as the parts diffusers would have saved: views into the same file, nothing is
+ * rewritten.
+ *
+ * After diffusers' single_file_utils.py, version 0.42. Knows nothing about configurations: what a part has to hold is checked by its graph.
+ */
+import { Checkpoint } from './checkpoint.ts'
+import type { StoredTensor } from './safetensors.ts'
+
+export type SingleFilePart = 'transformer' | 'vae' | 'text_encoder' | 'text_encoder_2' | 'text_encoder_3'
+
+/** Prefix of each part's names. Files of a transformer alone have none. */
+const PREFIXES: Readonly<Record<SingleFilePart, string>> = {
+  transformer: 'model.diffusion_model.',
+  vae: 'first_stage_model.',
+  text_encoder: 'text_encoders.clip_l.transformer.',
+  text_encoder_2: 'text_encoders.clip_g.transformer.',
+  text_encoder_3: 'text_encoders.t5xxl.transformer.',
+}
+
+type Rules = readonly (readonly [pattern: RegExp, name: string])[]
+
+const TRANSFORMER: Rules = [
+  [/^pos_embed$/, 'pos_embed.pos_embed'],
+  [/^x_embedder\.proj\./, 'pos_embed.proj.'],
+  [/^t_embedder\.mlp\.0\./, 'time_text_embed.timestep_embedder.linear_1.'],
+  [/^t_embedder\.mlp\.2\./, 'time_text_embed.timestep_embedder.linear_2.'],
+  [/^y_embedder\.mlp\.0\./, 'time_text_embed.text_embedder.linear_1.'],
+  [/^y_embedder\.mlp\.2\./, 'time_text_embed.text_embedder.linear_2.'],
+  [/^context_embedder\./, 'context_embedder.'],
+  [/^final_layer\.adaLN_modulation\.1\./, 'norm_out.linear.'],
+  [/^final_layer\.linear\./, 'proj_out.'],
+  [/^joint_blocks\.(\d+)\.x_block\.adaLN_modulation\.1\./, 'transformer_blocks.$1.norm1.linear.'],
+  [/^joint_blocks\.(\d+)\.x_block\.(attn2?)\.proj\./, 'transformer_blocks.$1.$2.to_out.0.'],
+  [/^joint_blocks\.(\d+)\.x_block\.(attn2?)\.ln_([qk])\./, 'transformer_blocks.$1.$2.norm_$3.'],
+  [/^joint_blocks\.(\d+)\.x_block\.mlp\.fc1\./, 'transformer_blocks.$1.ff.net.0.proj.'],
+  [/^joint_blocks\.(\d+)\.x_block\.mlp\.fc2\./, 'transformer_blocks.$1.ff.net.2.'],
+  [/^joint_blocks\.(\d+)\.context_block\.adaLN_modulation\.1\./, 'transformer_blocks.$1.norm1_context.linear.'],
+  [/^joint_blocks\.(\d+)\.context_block\.attn\.proj\./, 'transformer_blocks.$1.attn.to_add_out.'],
+  [/^joint_blocks\.(\d+)\.context_block\.attn\.ln_([qk])\./, 'transformer_blocks.$1.attn.norm_added_$2.'],
+  [/^joint_blocks\.(\d+)\.context_block\.mlp\.fc1\./, 'transformer_blocks.$1.ff_context.net.0.proj.'],
+  [/^joint_blocks\.(\d+)\.context_block\.mlp\.fc2\./, 'transformer_blocks.$1.ff_context.net.2.'],
+]
+
+/** The three products of an attention lie one below the other. */
+const QKV = /^joint_blocks\.(\d+)\.(x_block|context_block)\.(attn2?)\.qkv\.(weight|bias)$/
+const QKV_NAMES = { x_block: ['to_q', 'to_k', 'to_v'], context_block: ['add_q_proj', 'add_k_proj', 'add_v_proj'] } as const
+
+/** up.N counts from the largest picture, up_blocks.N from the smallest: see toVaeName. */
+const VAE: Rules = [
+  [/\.norm_out\./, '.conv_norm_out.'],
+  [/\.mid\.attn_1\.norm\./, '.mid_block.attentions.0.group_norm.'],
+  [/\.mid\.attn_1\.([qkv])\./, '.mid_block.attentions.0.to_$1.'],
+  [/\.mid\.attn_1\.proj_out\./, '.mid_block.attentions.0.to_out.0.'],
+  [/\.mid\.block_1\./, '.mid_block.resnets.0.'],
+  [/\.mid\.block_2\./, '.mid_block.resnets.1.'],
+  [/\.(down|up)\.(\d+)\.block\.(\d+)\.nin_shortcut\./, '.$1_blocks.$2.resnets.$3.conv_shortcut.'],
+  [/\.(down|up)\.(\d+)\.block\.(\d+)\./, '.$1_blocks.$2.resnets.$3.'],
+  [/\.(down|up)\.(\d+)\.(downsample|upsample)\.conv\./, '.$1_blocks.$2.$3rs.0.conv.'],
+]
+
+/** A part that the file holds, or undefined. `file`: all tensors of the file. */
+export function singleFilePart(file: Checkpoint, part: SingleFilePart): Checkpoint | undefined {
+  const own = withoutPrefix(file.tensors, PREFIXES[part])
+  if (part === 'transformer') {
+    const tensors = own.size > 0 ? own : file.tensors
+    if (tensors.has('pos_embed.pos_embed')) return new Checkpoint(file.source, tensors)
+    return tensors.has('x_embedder.proj.weight') ? new Checkpoint(file.source, toTransformer(tensors), true) : undefined
+  }
+  if (own.size === 0) return undefined
+  return new Checkpoint(file.source, part === 'vae' ? toVae(own) : own)
+}
+
+function withoutPrefix(tensors: ReadonlyMap<string, StoredTensor>, prefix: string): Map<string, StoredTensor> {
+  return new Map([...tensors].filter(([name]) => name.startsWith(prefix)).map(([name, tensor]) => [name.slice(prefix.length), tensor]))
+}
+
+function toTransformer(tensors: ReadonlyMap<string, StoredTensor>): Map<string, StoredTensor> {
+  const renamed = new Map<string, StoredTensor>()
+  for (const [name, tensor] of tensors) {
+    const qkv = QKV.exec(name)
+    if (qkv === null) {
+      renamed.set(rename(name, TRANSFORMER), tensor)
+      continue
+    }
+    const [, block, stream, attention, kind] = qkv as unknown as [string, string, keyof typeof QKV_NAMES, string, string]
+    for (const [index, part] of QKV_NAMES[stream].entries())
+      renamed.set(`transformer_blocks.${block}.${attention}.${part}.${kind}`, third(tensor, index))
+  }
+  return renamed
+}
+
+/** Rows of one of three equal parts. A count that three does not divide gives a shape that no graph asks for. */
+function third(tensor: StoredTensor, index: number): StoredTensor {
+  const [rows = 0, ...dims] = tensor.shape
+  const length = tensor.length / 3
+  return { ...tensor, shape: [rows / 3, ...dims], offset: tensor.offset + index * length, length }
+}
+
+function toVae(tensors: ReadonlyMap<string, StoredTensor>): Map<string, StoredTensor> {
+  const ups = new Set([...tensors.keys()].flatMap((name) => /^decoder\.up\.(\d+)\./.exec(name)?.[1] ?? []))
+  return new Map(
+    [...tensors].map(([name, tensor]) => {
+      const upright = name.replace(/^decoder\.up\.(\d+)\./, (_, index: string) => `decoder.up.${ups.size - 1 - Number(index)}.`)
+      const renamed = rename(upright, VAE)
+      const [to = 0, from = 0, height, width] = tensor.shape
+      // A convolution of one pixel is the linear layer that diffusers has there.
+      const isLinear = renamed.includes('.attentions.') && height === 1 && width === 1
+      return [renamed, isLinear ? { ...tensor, shape: [to, from] } : tensor]
+    }),
+  )
+}
+
+function rename(name: string, rules: Rules): string {
+  const rule = rules.find(([pattern]) => pattern.test(name))
+  return rule === undefined ? name : name.replace(...(rule as [RegExp, string]))
+}

@@ -1,0 +1,95 @@
+/**
+ * Where the parts of a model lie: in its folder, in its single file, or in a second folder that has what those lack.
+ *
+ * Invariant: a part comes from the first place that has it, and within a folder an exported graph goes before weights. Nothing but headers
+ * is read here. Knows nothing about what is inside a part. Runs in the engine process, once.
+ */
+import { existsSync, readdirSync } from 'node:fs'
+import { dirname, join } from 'node:path'
+import { findWeights, readCheckpoint } from '../graphs/checkpoint.ts'
+import type { Checkpoint } from '../graphs/checkpoint.ts'
+import { singleFilePart } from '../graphs/single-file.ts'
+import type { GraphName } from '../graphs/write-graph.ts'
+import { ModelFileError } from '../models/model-file.ts'
+import type { ResolvedModel } from './presets.ts'
+
+/** A part as it was found. */
+export interface FoundPart {
+  readonly configFile: string
+  /** An exported model.onnx, or weights to write a graph over. */
+  readonly graph: string | Checkpoint
+}
+
+export class ModelSource {
+  /** In the order in which they are looked through. */
+  readonly folders: readonly string[]
+  /** All tensors of a model that is one file. */
+  readonly file: Checkpoint | undefined
+  /** Of weight files, as in findWeights. */
+  readonly variant: string | undefined
+  /** What the model was made of: files, and folders of small files, by their name in it. */
+  readonly taken = new Map<string, string>()
+
+  private constructor(folders: readonly string[], file: Checkpoint | undefined, variant: string | undefined) {
+    this.folders = folders
+    this.file = file
+    this.variant = variant
+  }
+
+  static async open({ folder, file, parts }: ResolvedModel, variant?: string): Promise<ModelSource> {
+    const folders = parts === undefined ? [folder] : [folder, parts]
+    return new ModelSource(folders, file === undefined ? undefined : await readCheckpoint(file), variant)
+  }
+
+  /** Path of a file or subfolder in the first folder that has it. */
+  find(name: string): string | undefined {
+    const found = this.folders.map((folder) => join(folder, name)).find((path) => existsSync(path))
+    if (found !== undefined) this.taken.set(name, found)
+    return found
+  }
+
+  /** The same, and an error that says where it was looked for. */
+  require(name: string): string {
+    const found = this.find(name)
+    if (found !== undefined) return found
+    const hint = this.folders.length === 1 ? '; MODEL_PARTS may name a diffusers folder that has it' : ''
+    throw new ModelFileError(this.folders.join(' or '), '', `${name} there`, `no such file or folder${hint}`)
+  }
+
+  async findPart(name: GraphName): Promise<FoundPart | undefined> {
+    const found = await this.lookForPart(name)
+    if (found === undefined) return undefined
+    this.taken.set(`${name}/config.json`, found.configFile)
+    if (typeof found.graph === 'string') this.taken.set(name, dirname(found.graph))
+    else {
+      const files = new Set([...found.graph.tensors.values()].map(({ file }) => file))
+      for (const [index, file] of [...files].entries()) this.taken.set(`${name}/weights.${index}`, file)
+    }
+    return found
+  }
+
+  async lookForPart(name: GraphName): Promise<FoundPart | undefined> {
+    const weightsFolder = name === 'vae_decoder' || name === 'vae_encoder' ? 'vae' : name
+    const own = this.file && singleFilePart(this.file, weightsFolder)
+    if (own !== undefined) return { configFile: this.require(join(weightsFolder, 'config.json')), graph: own }
+    for (const folder of this.folders) {
+      const exported = join(folder, name, 'model.onnx')
+      if (existsSync(exported)) return { configFile: join(folder, name, 'config.json'), graph: exported }
+      const weights = findWeights(join(folder, weightsFolder), this.variant)
+      if (weights !== undefined) return { configFile: join(folder, weightsFolder, 'config.json'), graph: await readCheckpoint(weights) }
+    }
+    return undefined
+  }
+
+  async requirePart(name: GraphName): Promise<FoundPart> {
+    const found = await this.findPart(name)
+    if (found !== undefined) return found
+    const exported = this.folders.map((folder) => join(folder, name, 'model.onnx')).join(' or ')
+    const places = this.folders.map((folder) => join(folder, name === 'vae_decoder' ? 'vae' : name))
+    const there = places.filter((place) => existsSync(place)).flatMap((place) => readdirSync(place))
+    const variant = this.variant === undefined ? '' : ` of variant ${this.variant}`
+    const expected = `this file, or .safetensors weights${variant} in ${places.join(' or ')}`
+    const off = name === 'text_encoder_3' ? ' (TEXT_ENCODER_3=off does without)' : ''
+    throw new ModelFileError(exported, '', `${expected}${off}`, there.length === 0 ? 'nothing' : there.join(', '))
+  }
+}

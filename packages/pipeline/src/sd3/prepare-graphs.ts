@@ -1,0 +1,95 @@
+/**
+ * The graphs of a model, ready to load: exported ones by their path, the others written over their weights.
+ *
+ * Owns what each graph computes in and how the runtime holds its weights. Invariant: all parts have been found and checked when anything is
+ * loaded. Runs in the engine process, once.
+ */
+import { readdirSync, statSync } from 'node:fs'
+import { dirname, join } from 'node:path'
+import type { ComputeType, WeightMode } from '../graphs/graph-builder.ts'
+import { OPERATOR_CHOICES } from '../graphs/operator-choices.ts'
+import { writeGraph } from '../graphs/write-graph.ts'
+import type { GraphName } from '../graphs/write-graph.ts'
+import type { ModelPart } from '../models/model-part.ts'
+import type { ExecutionProvider } from '../models/onnx-runtime.ts'
+import type { FoundPart, ModelSource } from './model-source.ts'
+
+export interface GraphSettings {
+  readonly provider: ExecutionProvider
+  /** Of the transformer and the text encoders. Default: float16 on GPUs that are known to have it, else float32. */
+  readonly dtype?: ComputeType | undefined
+  /** 'auto': mapped where memory would not hold packed copies. Default 'auto'. */
+  readonly weights?: WeightMode | 'auto' | undefined
+  /** Bytes the process may take. Default: what the system has left. */
+  readonly memoryLimitBytes?: number | undefined
+  readonly threads: number
+}
+
+/** How a model's graphs came about, for logs and receipts. */
+export interface GraphOrigin {
+  readonly weights: WeightMode
+  /** Why the weights are held like this. */
+  readonly reason: string
+  /** Of each graph: 'onnx' for an exported one, else as in 'easel float32 mapped'. */
+  readonly graphs: Readonly<Partial<Record<GraphName, string>>>
+}
+
+const HALF_PROVIDERS: ReadonlySet<ExecutionProvider> = new Set(['cuda', 'tensorrt', 'dml'])
+/** Packed weights are float32 on the CPU. Copies made on the way and the steps' own memory come on top. */
+const PACKED_BYTES = 4
+const PACKED_SHARE = 1.25
+
+export async function prepareGraphs(
+  source: ModelSource,
+  names: readonly GraphName[],
+  settings: GraphSettings,
+): Promise<{ parts: Map<GraphName, ModelPart>; origin: GraphOrigin }> {
+  const found = new Map<GraphName, FoundPart>()
+  for (const name of names) found.set(name, await source.requirePart(name))
+  const encoder = await source.findPart('vae_encoder')
+  if (encoder !== undefined) found.set('vae_encoder', encoder)
+
+  const { weights, reason } = chooseWeights(found, settings)
+  const parts = new Map<GraphName, ModelPart>()
+  const graphs: Partial<Record<GraphName, string>> = {}
+  for (const [name, { configFile, graph }] of found) {
+    if (typeof graph === 'string') {
+      parts.set(name, { configFile, graph })
+      graphs[name] = 'onnx'
+      continue
+    }
+    const isVae = name === 'vae_decoder' || name === 'vae_encoder'
+    // In float16 the VAE of Stable Diffusion 3 overflows. It is small, and its convolutions gain most from being packed.
+    const computeType = isVae ? 'float32' : (settings.dtype ?? (HALF_PROVIDERS.has(settings.provider) ? 'float16' : 'float32'))
+    const held = isVae ? 'packed' : weights
+    const options = { operators: OPERATOR_CHOICES[settings.provider], computeType, weights: held, threads: settings.threads }
+    const bytes = await writeGraph(name, configFile, graph, options)
+    parts.set(name, { configFile, graph: { name: graph.source, bytes, weights: held } })
+    graphs[name] = `easel ${computeType} ${held}`
+  }
+  return { parts, origin: { weights, reason, graphs } }
+}
+
+function chooseWeights(found: ReadonlyMap<GraphName, FoundPart>, settings: GraphSettings): Pick<GraphOrigin, 'weights' | 'reason'> {
+  const { provider, weights = 'auto', memoryLimitBytes = Infinity } = settings
+  if (provider !== 'cpu') return { weights: 'packed', reason: `on ${provider} the weights are in the memory of the device` }
+  if (weights !== 'auto') return { weights, reason: 'asked for' }
+  let bytes = 0
+  for (const { graph } of found.values()) bytes += typeof graph === 'string' ? bytesOf(graph) : packedBytes(graph.tensors.values())
+  const needed = Math.ceil((bytes * PACKED_SHARE) / 2 ** 20)
+  const there = Math.floor(Math.min(memoryLimitBytes, process.availableMemory()) / 2 ** 20)
+  const reason = `packed copies need ${needed} MiB, and ${there} MiB are there`
+  return { weights: needed <= there ? 'packed' : 'mapped', reason }
+}
+
+function packedBytes(tensors: Iterable<{ readonly shape: readonly number[] }>): number {
+  let values = 0
+  for (const { shape } of tensors) values += shape.reduce((product, length) => product * length, 1)
+  return values * PACKED_BYTES
+}
+
+/** Of an exported graph with the data beside it. */
+function bytesOf(graph: string): number {
+  const folder = dirname(graph)
+  return readdirSync(folder).reduce((sum, name) => sum + (statSync(join(folder, name), { throwIfNoEntry: false })?.size ?? 0), 0)
+}
