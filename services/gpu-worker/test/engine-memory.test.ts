@@ -1,6 +1,7 @@
 /** What becomes of jobs when memory runs out, or the engine process grows past its limit. */
 import { fileURLToPath } from 'node:url'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { captureLog } from './log-capture.ts'
 import { endlessInput, longInput, openWorkerBench } from './worker-bench.ts'
 import type { WorkerBench } from './worker-bench.ts'
 
@@ -44,6 +45,23 @@ describe('a job for which memory ran out', () => {
     await bench.store.requestCancel(id)
     expect((await bench.untilEnded(id)).status).toBe('canceled')
     expect((await bench.store.get(beside))?.status).toBe('running')
+  })
+})
+
+describe('memory that only a new process gives back', () => {
+  test('is given back once for all jobs that found none, and what was learnt holds for the waves that follow', async () => {
+    const log = captureLog()
+    const entry = fileURLToPath(new URL('cramped-engine.ts', import.meta.url))
+    await bench.startWorker({ engineEntry: entry, logger: log.logger, env: { WORKER_CONCURRENCY: '16' } })
+    const processes: number[] = []
+    for (let wave = 0; wave < 3; wave++) {
+      const ids = await Promise.all(Array.from({ length: 16 }, (_, job) => bench.submit({ seed: wave * 16 + job, num_inference_steps: 8 })))
+      for (const id of ids) expect(await bench.untilEnded(id)).toMatchObject({ status: 'succeeded', runs: 1, strikes: 0 })
+      processes.push(log.saying('engine is ready').length)
+    }
+    // The first had up to 32 rows; each new one takes half of what the one before took, down to four.
+    expect(processes[2]).toBeLessThanOrEqual(5)
+    expect(processes[2]).toBe(processes[1])
   })
 })
 

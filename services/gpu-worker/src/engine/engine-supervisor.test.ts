@@ -1,9 +1,10 @@
-import { mkdtemp, readdir, rm } from 'node:fs/promises'
+import { cp, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { decodeCheckpoint, encodeCheckpoint } from '../checkpoint.ts'
 import { startEngine } from './engine-supervisor.ts'
 import type { EngineEvent, EngineSupervisor } from './engine-supervisor.ts'
 import type { Checkpoint, EngineParams } from './protocol.ts'
@@ -111,6 +112,23 @@ describe('an engine', () => {
     expect(engine.pid).toBeUndefined()
   })
 
+  test('refuses a call with a seed that is none, and the calls beside it go on in the same process', async () => {
+    const { pid } = engine
+    const begun = Promise.withResolvers<void>()
+    const beside = engine.generate('beside', { ...params, numInferenceSteps: 60 }, { onProgress: () => begun.resolve() })
+    await begun.promise
+    for (const seed of [0.5, Number.NaN])
+      await expect(engine.generate(`bad ${seed}`, { ...params, seed })).rejects.toMatchObject({ code: 'internal' })
+    expect((await beside).images).toHaveLength(1)
+    expect(engine.pid).toBe(pid)
+  })
+
+  test('refuses the id of a call that is in it, and that call goes on', async () => {
+    const call = engine.generate('a', params)
+    await expect(engine.generate('a', params)).rejects.toMatchObject({ name: 'EngineError', code: 'internal' })
+    expect((await call).images).toHaveLength(1)
+  })
+
   test('refuses a call the model cannot run and goes on', async () => {
     await expect(engine.generate('a', { ...params, width: 60 })).rejects.toMatchObject({
       code: 'internal',
@@ -147,6 +165,40 @@ describe('an engine past its memory limit', () => {
     for (const [id, call] of [leak, leak, params, params].entries()) await engine.generate(`${id}`, call)
     expect(events).toEqual(['ready', 'recycled', 'ready', 'limit_too_low'])
     expect(engine.recycles).toBe(1)
+  })
+})
+
+describe('an engine whose scheduler draws noise at every step', () => {
+  let folder: string
+  beforeEach(async () => {
+    folder = join(await mkdtemp(join(tmpdir(), 'easel-stochastic-')), 'model')
+    await cp(join(modelsDir, 'tiny-scenes'), folder, { recursive: true })
+    const path = join(folder, 'scheduler', 'scheduler_config.json')
+    const config = JSON.parse(await readFile(path, 'utf8')) as object
+    await writeFile(path, JSON.stringify({ ...config, stochastic_sampling: true }))
+  })
+  afterEach(async () => rm(join(folder, '..'), { recursive: true }))
+
+  test('goes on from a checkpoint with the noise that would have come next', async () => {
+    const engine = await startEngine({ ...settings, model: folder })
+    try {
+      const two = { ...params, numImagesPerPrompt: 2 }
+      const whole = await engine.generate('whole', two)
+      const stop = new AbortController()
+      let checkpoint: Promise<Checkpoint | undefined> | undefined
+      const onProgress = (step: number): void => {
+        if (step !== 3) return
+        checkpoint = engine.checkpoint('first')
+        stop.abort()
+      }
+      await expect(engine.generate('first', two, { signal: stop.signal, onProgress })).rejects.toMatchObject({ code: 'canceled' })
+      const resume = decodeCheckpoint(encodeCheckpoint((await checkpoint) as Checkpoint))
+      expect(resume?.generatorState).toHaveLength(2)
+      const rest = await engine.generate('rest', two, { resume })
+      expect(rest.images.map(({ rgb }) => Buffer.from(rgb))).toEqual(whole.images.map(({ rgb }) => Buffer.from(rgb)))
+    } finally {
+      await engine.close()
+    }
   })
 })
 
