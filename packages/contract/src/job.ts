@@ -76,6 +76,7 @@ export const jobSchema = z
       .describe('Whether the prompts in `input` were cut to 200 characters, because the job ended before it was started.'),
     progress: progressSchema,
     queue_position: z.int().nullable().describe('1 = next; null when not queued.'),
+    notice: z.string().nullable().describe('Why the job may have to wait for long: no worker serves its model now. Null otherwise.'),
     eta_seconds: z.number().nullable().describe('Estimated seconds until the end, from measured step times; null when unknown or ended.'),
     output: z.object({ images: z.array(imageSchema) }).nullable(),
     error: jobErrorSchema.nullable(),

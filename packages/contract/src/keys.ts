@@ -37,6 +37,8 @@ export interface Keys {
   models: string
   /** Hash: the instant (ms) at which each model was first announced, by id. */
   modelsCreated: string
+  /** Hash by model: the instant (ms) of its latest announcement. */
+  modelsAnnounced: string
   /** String with expiry: a worker's heartbeat. */
   worker: (id: string) => string
   /** Sorted set by the instant (ms) at which the heartbeat runs out: worker ids. */
@@ -69,6 +71,7 @@ export function createKeys(prefix: string = defaultQueuePrefix): Keys {
     model: (id) => `${prefix}:model:${id}`,
     models: `${prefix}:models`,
     modelsCreated: `${prefix}:models-created`,
+    modelsAnnounced: `${prefix}:models-announced`,
     worker: (id) => `${prefix}:worker:${id}`,
     workers: `${prefix}:workers`,
     index: (owner, status) => `${prefix}:index:${owner}${status === undefined ? '' : `:${status}`}`,

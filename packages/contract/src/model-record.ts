@@ -74,6 +74,7 @@ export const capabilitiesSchema = z
     models: z.array(
       z.object({
         id: z.string(),
+        default: z.boolean().describe('Whether it is the model of requests that name none.'),
         defaults: modelDefaultsSchema,
         limits: modelLimitsSchema,
         workers: z.int().describe('Workers that can take jobs now.'),

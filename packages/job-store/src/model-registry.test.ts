@@ -35,7 +35,7 @@ test('a model was created when it was first announced, whoever announces it agai
   now += 5000
   const later = createModelRegistry({ redis, prefix: '{test}', now: () => now })
   await later.announce({ ...model, updated_at: '2026-01-03T00:00:00.000Z' })
-  const announced = { ...model, updated_at: '2026-01-03T00:00:00.000Z', created_at: created }
+  const announced = { ...model, updated_at: '2026-01-03T00:00:00.000Z', created_at: created, announced_at: '2026-01-02T00:00:05.000Z' }
   expect(await later.model('a/model')).toEqual(announced)
   expect(await later.models()).toEqual([announced])
   expect(await later.model('unknown')).toBeUndefined()

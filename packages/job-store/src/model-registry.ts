@@ -13,6 +13,8 @@ const modelMaxAgeMs = 1000
 export interface RegisteredModel extends ModelRecord {
   /** Instant of its first announcement; the heartbeats that follow do not move it. */
   created_at: string
+  /** Instant of its latest announcement: a worker repeats it as long as it lives. */
+  announced_at: string
 }
 
 export interface ModelRegistry {
@@ -45,19 +47,23 @@ export function createModelRegistry({
   }
   const readModels = async (ids: string[]): Promise<RegisteredModel[]> => {
     if (ids.length === 0) return []
-    const [texts, created] = await Promise.all([redis.mget(ids.map((id) => keys.model(id))), redis.hmget(keys.modelsCreated, ...ids)])
+    const [texts, created, announced] = await Promise.all([
+      redis.mget(ids.map((id) => keys.model(id))),
+      redis.hmget(keys.modelsCreated, ...ids),
+      redis.hmget(keys.modelsAnnounced, ...ids),
+    ])
     return texts.flatMap((text, i) => {
       if (text === null) return []
       const model = JSON.parse(text) as ModelRecord
-      // Announced by a worker from before this was written down.
-      const createdAt = created[i] == null ? model.updated_at : new Date(Number(created[i])).toISOString()
-      return [{ ...model, created_at: createdAt }]
+      // Announced by a worker from before these were written down.
+      const toInstant = (ms: string | null | undefined): string => (ms == null ? model.updated_at : new Date(Number(ms)).toISOString())
+      return [{ ...model, created_at: toInstant(created[i]), announced_at: toInstant(announced[i]) }]
     })
   }
   return {
     async announce(model) {
       const transaction = redis.multi().set(keys.model(model.id), JSON.stringify(model)).sadd(keys.models, model.id)
-      await transaction.hsetnx(keys.modelsCreated, model.id, now()).exec()
+      await transaction.hsetnx(keys.modelsCreated, model.id, now()).hset(keys.modelsAnnounced, model.id, now()).exec()
     },
 
     async heartbeat(worker) {

@@ -10,6 +10,7 @@ import type { Environment } from '@easel/process'
 import { checkStorageVariables, storageVariables, toStorageOptions } from '@easel/storage'
 import { parseApiKeys } from './parse-api-keys.ts'
 import { parseCorsOrigins } from './parse-cors-origins.ts'
+import { parseModelAliases } from './parse-model-aliases.ts'
 import { parseRateLimit } from './parse-rate-limit.ts'
 import { defaultRetryDelays } from './webhooks/retry-delay.ts'
 import { isWebhookSecret } from './webhooks/secret-reader.ts'
@@ -42,6 +43,11 @@ export const apiVariables = {
     .optional()
     .describe(`Model of requests that name none: a preset, a folder, or a name under MODELS_DIR. Default: ${defaultModel}.`),
   MODEL_PATH: z.string().min(1).optional().describe('Another name for MODEL.'),
+  MODEL_ALIASES: parsedBy(parseModelAliases)
+    .default(new Map<string, string>())
+    .describe(
+      'Other names that requests may give models, `alias=model` separated by commas, such as dall-e-3=tiny-scenes. Where one model is served, the names that clients of OpenAI, Replicate and fal usually send mean it without being listed here.',
+    ),
   MAX_PROMPT_LENGTH: count
     .min(1)
     .max(100_000)
@@ -129,6 +135,7 @@ const apiConfigSchema = z
     storage: toStorageOptions(variables),
     /** Id of the model that a request means when it names none. */
     defaultModel: toModelId(variables.MODEL ?? variables.MODEL_PATH ?? defaultModel),
+    modelAliases: variables.MODEL_ALIASES,
     maxPromptLength: variables.MAX_PROMPT_LENGTH,
     maxBodyBytes: variables.MAX_BODY_BYTES,
     resultTtlSeconds: variables.RESULT_TTL,

@@ -27,6 +27,7 @@ const job: Job = {
   input_truncated: false,
   progress: { step: 8, total: 20 },
   queue_position: null,
+  notice: null,
   eta_seconds: null,
   output: null,
   error: { code: 'timeout', message: 'The job ran longer than its timeout.', retryable: true },

@@ -15,6 +15,8 @@ import { refuseFields } from '../middleware/problem.ts'
 export interface SubmitThroughOptions {
   /** Whose shape the webhook messages have. Default: this service's own. */
   dialect?: DialectName
+  /** Fields that the client sent and that have no effect; it is told. Default: none. */
+  ignored?: readonly string[]
   /** What the dialect calls a field of the request. Default: as this service does. */
   rename?: (field: string) => string
 }
@@ -23,7 +25,7 @@ export async function submitThrough(
   deps: SubmitNeeds,
   c: Context<AppEnv>,
   request: CreateJobRequest,
-  { dialect, rename = (field) => field }: SubmitThroughOptions = {},
+  { dialect, ignored = [], rename = (field) => field }: SubmitThroughOptions = {},
 ): Promise<JobRecord> {
   const { owner, requestId } = c.var
   const idempotencyKey = c.req.header('idempotency-key')
@@ -34,17 +36,13 @@ export async function submitThrough(
     const { record, replayed } = await submitJob(deps, parsed.data, context)
     c.header('Location', `/v1/jobs/${record.id}`)
     if (replayed) c.header('Idempotency-Replayed', 'true')
+    // A client may call a field anything; a header may not.
+    const told = ignored.filter((field) => /^[\w.-]{1,64}$/.test(field)).slice(0, 20)
+    if (told.length > 0) c.header('X-Ignored-Fields', told.join(', '))
     return record
   } catch (error) {
     if (!(error instanceof ProblemError) || error.errors === undefined) throw error
     const errors = error.errors.map((one) => ({ ...one, field: rename(one.field) }))
     throw error.code === 'invalid_request' ? refuseFields(errors) : new ProblemError(error.code, error.message, { errors, cause: error })
-  }
-}
-
-/** Fields that are null are absent to services whose clients may send either. */
-export function dropNulls<T extends object>(body: T): { [K in keyof T]: Exclude<T[K], null> } {
-  return Object.fromEntries(Object.entries(body).filter(([, value]) => value !== null && value !== undefined)) as {
-    [K in keyof T]: Exclude<T[K], null>
   }
 }

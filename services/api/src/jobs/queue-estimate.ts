@@ -16,6 +16,8 @@ export interface QueueEstimate {
   position: number | null
   /** Estimated seconds until the end; null when ended or unknown: no live worker, no step measured yet. */
   etaSeconds: number | null
+  /** Of a queued job: workers that could take it now. */
+  workers?: number
 }
 
 export type EstimateNeeds = Pick<AppDeps, 'queues' | 'redis' | 'registry' | 'store'>
@@ -46,8 +48,9 @@ async function estimate(deps: EstimateNeeds, record: JobRecord): Promise<QueueEs
   const load = await readLoad(deps, record.input.model)
   if (record.status === 'running') return { position: null, etaSeconds: toSeconds(load, runningWork(load, record)) }
   const position = await readPosition(deps, record)
-  if (position === null) return { position, etaSeconds: null }
-  return { position, etaSeconds: toSeconds(load, workAhead(load, record, position) + workOf(record.input, load.model)) }
+  const { workers } = load
+  if (position === null) return { position, etaSeconds: null, workers }
+  return { position, etaSeconds: toSeconds(load, workAhead(load, record, position) + workOf(record.input, load.model)), workers }
 }
 
 /** Seconds until a place in the queue is likely to come free: of everyone's, or of one owner's. At least 1. */

@@ -4,7 +4,7 @@
  */
 import { v7 as uuidv7 } from 'uuid'
 import { ProblemError, jobIdCreatedAt } from '@easel/contract'
-import type { CreateJobRequest, ModelRecord, ReplayOf } from '@easel/contract'
+import type { CreateJobRequest, ReplayOf } from '@easel/contract'
 import type { DialectName, JobRecord, NewJobRecord } from '@easel/job-store'
 import type { AppDeps } from '../app-deps.ts'
 import { describeValue } from '../middleware/field-errors.ts'
@@ -13,13 +13,11 @@ import { judgeWebhookUrl } from '../webhooks/judge-webhook-url.ts'
 import { enqueueJob } from './enqueue-job.ts'
 import { isPastRetention } from './find-job.ts'
 import type { FindNeeds } from './find-job.ts'
+import { findModel } from './find-model.ts'
 import { toIdempotency } from './idempotency.ts'
 import { estimateFreePlace } from './queue-estimate.ts'
 import type { EstimateNeeds } from './queue-estimate.ts'
 import { checkRequest, resolveInput } from './resolve-input.ts'
-
-/** Seconds after which a request that found no worker is worth repeating: loading a model takes that long. */
-const noWorkerRetrySeconds = 10
 
 export type SubmitNeeds = EstimateNeeds & FindNeeds & Pick<AppDeps, 'logger' | 'outbox'>
 
@@ -63,7 +61,7 @@ export async function submitJob(deps: SubmitNeeds, request: CreateJobRequest, co
       : toIdempotency(idempotencyKey, { owner, request: wish, resultTtlSeconds: config.resultTtlSeconds })
 
   // 2. What the model takes, and every default.
-  const model = await findModel(deps, request.model)
+  const model = await findModel(deps, request.model, { usualNames: context.dialect !== undefined })
   const resolved = resolveInput(request, model)
   if ('errors' in resolved) throw refuseFields(resolved.errors)
   const record = toNewRecord({ ...request, webhook }, resolved.input, context)
@@ -106,21 +104,6 @@ async function replay(deps: SubmitNeeds, id: string): Promise<JobRecord> {
   const missing = record.status === 'queued' && (await deps.queues.findMissing([record.input.model], [id])).length > 0
   if (missing) await enqueueJob(deps, record, { again: true })
   return record
-}
-
-async function findModel({ config, registry }: SubmitNeeds, requested: string | undefined): Promise<ModelRecord> {
-  const id = requested ?? config.defaultModel
-  const model = await registry.model(id)
-  if (model !== undefined) return model
-  const known = (await registry.models()).map((other) => other.id)
-  if (known.length === 0) throw new ProblemError('no_worker', undefined, { retryAfterSeconds: noWorkerRetrySeconds })
-  const served = `Served here: ${known.join(', ')}.`
-  if (requested === undefined) {
-    const detail = `No worker has announced the default model ${id} yet. ${served}`
-    throw new ProblemError('no_worker', detail, { retryAfterSeconds: noWorkerRetrySeconds })
-  }
-  const errors = [{ field: 'model', expected: `one of ${known.join(', ')}`, received: requested }]
-  throw new ProblemError('model_not_found', `There is no model ${requested}. ${served}`, { errors })
 }
 
 function toNewRecord(

@@ -12,7 +12,7 @@ export const directUrlSeconds = 3600
 export type ToJobNeeds = EstimateNeeds & Pick<AppDeps, 'config' | 'storage'>
 
 export async function toJob(deps: ToJobNeeds, record: JobRecord): Promise<Job> {
-  const { position, etaSeconds } = await estimateQueue(deps, record)
+  const { position, etaSeconds, workers } = await estimateQueue(deps, record)
   const images = record.output === undefined ? undefined : await Promise.all(record.output.images.map((image) => toImage(deps, image)))
   return {
     id: record.id,
@@ -24,6 +24,7 @@ export async function toJob(deps: ToJobNeeds, record: JobRecord): Promise<Job> {
     input_truncated: record.inputTruncated,
     progress: record.progress,
     queue_position: position,
+    notice: workers === 0 ? `No worker serves ${record.input.model} now; the job waits until there is one.` : null,
     eta_seconds: etaSeconds,
     output: images === undefined ? null : { images },
     error: record.error ?? null,

@@ -12,6 +12,7 @@ const exposedHeaders = [
   'RateLimit',
   'RateLimit-Policy',
   'Idempotency-Replayed',
+  'X-Ignored-Fields',
   'X-Request-Id',
   'X-Should-Retry',
   'X-Fal-Request-Id',

@@ -3,6 +3,7 @@ import { OpenAPIHono, createRoute, z } from '@hono/zod-openapi'
 import { ProblemError } from '@easel/contract'
 import { findRedisFault } from '@easel/job-store'
 import type { Api, AppDeps, AppEnv } from '../app-deps.ts'
+import { listModels } from '../jobs/find-model.ts'
 import { describeProblems } from '../middleware/problem.ts'
 
 type HealthNeeds = Pick<AppDeps, 'config' | 'logger' | 'now' | 'redis' | 'registry' | 'storage'>
@@ -17,12 +18,14 @@ const aliveSchema = z.object({ status: z.literal('alive') }).meta({ id: 'Alive' 
 const readySchema = z
   .object({
     status: z.literal('ready'),
-    models: z.array(z.string()),
+    models: z.array(z.string()).describe('Every model that a worker has announced within a day: its jobs are taken.'),
+    workers: z.record(z.string(), z.int()).describe('By model: workers that can take its jobs now. 0: they wait until there is one.'),
     storage: z.enum(['ok', 'unavailable']).describe('Whether the image store could be written to when it was last checked.'),
   })
   .meta({ id: 'Ready' })
 
-export function healthRoutes({ config, logger, now, redis, registry, storage }: HealthNeeds) {
+export function healthRoutes(deps: HealthNeeds) {
+  const { config, logger, now, redis, registry, storage } = deps
   const app: Api = new OpenAPIHono<AppEnv>()
 
   const welcome = createRoute({
@@ -75,8 +78,11 @@ export function healthRoutes({ config, logger, now, redis, registry, storage }: 
     // Another server may answer than at the start: a replica after a failover, or one with other settings.
     const fault = await findRedisFault(redis, { allowEvicting: config.allowEvictingRedis })
     if (fault !== undefined) throw new ProblemError('queue_unavailable', fault, { retryAfterSeconds: 30 })
-    const models = (await registry.models()).map((model) => model.id)
-    if (models.length === 0) throw new ProblemError('no_worker', undefined, { retryAfterSeconds: 5 })
-    return c.json({ status: 'ready' as const, models, storage: await checkStorage() }, 200)
+    // A model that no worker has announced for long takes jobs still.
+    if ((await registry.models()).length === 0) throw new ProblemError('no_worker', undefined, { retryAfterSeconds: 5 })
+    const listed = await listModels(deps)
+    const models = listed.map(({ id }) => id)
+    const workers = Object.fromEntries(listed.map(({ id, workers }) => [id, workers]))
+    return c.json({ status: 'ready' as const, models, workers, storage: await checkStorage() }, 200)
   })
 }

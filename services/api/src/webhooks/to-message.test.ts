@@ -35,6 +35,7 @@ const ended: Job = {
   input_truncated: false,
   progress: { step: 20, total: 20 },
   queue_position: null,
+  notice: null,
   eta_seconds: null,
   output: { images: [image] },
   error: null,

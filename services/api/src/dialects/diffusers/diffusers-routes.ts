@@ -3,20 +3,28 @@
  * the same jobs as /v1; differs in shape, in taking `null` as absent and in ignoring fields it does not know.
  */
 import { OpenAPIHono, createRoute, z } from '@hono/zod-openapi'
-import { ProblemError, engineTelemetrySchema, generationFields, maxImagesPerPrompt, maxInferenceSteps } from '@easel/contract'
+import {
+  ProblemError,
+  createJobRequestSchema,
+  engineTelemetrySchema,
+  generationFields,
+  maxImagesPerPrompt,
+  maxInferenceSteps,
+} from '@easel/contract'
 import type { WorkerHeartbeat } from '@easel/contract'
 import type { Api, AppEnv } from '../../app-deps.ts'
 import type { SubmitNeeds } from '../../jobs/submit-job.ts'
 import { toImageUrl } from '../../jobs/to-job.ts'
 import { jsonBody } from '../../middleware/json-body.ts'
 import { describeProblems, refuseInvalid, sendProblem, toProblemError } from '../../middleware/problem.ts'
-import { dropNulls, submitThrough } from '../submit-through.ts'
+import { dropNulls } from '../own-fields.ts'
+import { submitThrough } from '../submit-through.ts'
 import { waitForResult } from '../wait-for-result.ts'
 import type { WaitForResultNeeds } from '../wait-for-result.ts'
 
 const inferenceRequestSchema = z
   .object({
-    model: z.string().nullish(),
+    model: createJobRequestSchema.shape.model.nullable(),
     prompt: z.string().meta({ description: generationFields.prompt.meta()?.description }),
     negative_prompt: z.string().nullish(),
     num_inference_steps: z.int().min(1).max(maxInferenceSteps).nullish().meta({ description: 'Default: the model’s.' }),

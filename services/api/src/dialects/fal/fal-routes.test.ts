@@ -82,6 +82,21 @@ test('null is absent, unknown fields are ignored, and the rest becomes a job', a
   expect((record?.expiresAt ?? 0) - (record?.createdAt ?? 0)).toBe(10_000)
 })
 
+test('an aspect ratio means a size that the model takes; what would make another picture is refused, and what has no effect is told', async () => {
+  const { request_id: id } = await submit({ aspect_ratio: '3:2', loras: [] })
+  expect((await api.worker.store.get(id))?.input).toMatchObject({ width: 160, height: 112 })
+  const response = await api.post(path, { prompt: 'a', enable_safety_checker: false, acceleration: 'high', image_url: null })
+  expect([response.status, response.headers.get('x-ignored-fields')]).toEqual([200, 'enable_safety_checker, acceleration'])
+  for (const [field, value] of [
+    ['image_url', 'https://example.com/a.png'],
+    ['loras', [{ path: 'a' }]],
+    ['aspect_ratio', 'wide'],
+  ]) {
+    const [status, detail] = await refusal(api.post(path, { prompt: 'a', [String(field)]: value }))
+    expect([field, status, Array.isArray(detail) && detail[0]?.loc]).toEqual([field, 422, ['body', field]])
+  }
+})
+
 test('tells how many are before a request, and refuses one too many', async () => {
   const [first, second] = [await submit(), await submit()]
   expect((second.queue_position ?? 0) - (first.queue_position ?? 0)).toBe(1)

@@ -12,6 +12,7 @@ import { sendEvents } from '../../events/send-events.ts'
 import { cancelJob } from '../../jobs/cancel-job.ts'
 import type { CancelNeeds } from '../../jobs/cancel-job.ts'
 import { findJob } from '../../jobs/find-job.ts'
+import { lookUpModel } from '../../jobs/find-model.ts'
 import type { SubmitNeeds } from '../../jobs/submit-job.ts'
 import { toJob } from '../../jobs/to-job.ts'
 import type { ToJobNeeds } from '../../jobs/to-job.ts'
@@ -63,13 +64,15 @@ export function falRoutes(deps: FalNeeds) {
     body: z.infer<typeof falInputSchema>,
     { owner, name, webhook }: { owner: string; name: string; webhook?: string | undefined },
   ): Promise<JobRecord> {
-    const request = toRequest(body, {
-      model: toModelIdOf(`${owner}/${name}`),
+    const model = toModelIdOf(`${owner}/${name}`)
+    const { request, ignored } = toRequest(body, {
+      model,
+      record: body.aspect_ratio == null ? undefined : await lookUpModel(deps, model, { usualNames: true }),
       webhook,
       priority: c.req.header('x-fal-queue-priority'),
       startTimeout: c.req.header('x-fal-request-timeout'),
     })
-    const record = await submitThrough(deps, c, request, { dialect: 'fal', rename: toFalField })
+    const record = await submitThrough(deps, c, request, { dialect: 'fal', ignored, rename: toFalField })
     c.header('X-Fal-Request-Id', record.id)
     return record
   }

@@ -1,10 +1,11 @@
 /** What fal's text-to-image endpoints take, and what a job makes of it. Fields that are not known are ignored, as there. Pure. */
 import { z } from '@hono/zod-openapi'
 import { generationFields, maxImagesPerPrompt } from '@easel/contract'
-import type { CreateJobRequest } from '@easel/contract'
+import type { CreateJobRequest, FieldError, ModelRecord } from '@easel/contract'
 import { describeValue } from '../../middleware/field-errors.ts'
 import { refuseFields } from '../../middleware/problem.ts'
-import { dropNulls } from '../submit-through.ts'
+import { dropNulls, ownFields } from '../own-fields.ts'
+import { ratioPattern, sizeOfRatio } from '../size-of-ratio.ts'
 
 const namedSizes = {
   square_hd: [1024, 1024],
@@ -18,27 +19,41 @@ type NamedSize = keyof typeof namedSizes
 
 const side = z.int().min(1)
 
+/** Pictures and the like that go in: a picture made without them would be another. */
+const refused = [
+  'image_url',
+  'image_urls',
+  'mask_url',
+  'mask_image_url',
+  'control_image_url',
+  'controlnets',
+  'ip_adapters',
+  'loras',
+  'embeddings',
+]
+
 export const falInputSchema = z
-  .object({
+  .looseObject({
     prompt: generationFields.prompt,
-    negative_prompt: generationFields.negative_prompt.nullable(),
     image_size: z
       .union([z.enum(Object.keys(namedSizes) as [NamedSize, ...NamedSize[]]), z.object({ width: side, height: side })], {
         error: `one of ${Object.keys(namedSizes).join(', ')}, or {"width", "height"}`,
       })
       .nullish()
       .meta({ description: 'A name, or width and height in pixels within the model’s limits. Default: the model’s.' }),
+    aspect_ratio: z.string().regex(ratioPattern, 'a ratio such as 16:9').nullish().meta({
+      description: 'Instead of `image_size`: a size of that ratio with about the pixels of the model’s default.',
+    }),
     num_images: z.int().min(1).max(maxImagesPerPrompt).nullish().meta({ description: 'Pictures, 1 to 10. Default 1.' }),
-    num_inference_steps: generationFields.num_inference_steps.nullable(),
-    guidance_scale: generationFields.guidance_scale.nullable(),
-    seed: generationFields.seed.nullable(),
-    output_format: generationFields.output_format.nullable(),
     sync_mode: z.literal(false).nullish().meta({ description: 'Pictures come as URLs: `true` is refused.' }),
+    ...ownFields(['prompt', 'width', 'height', 'num_images_per_prompt']),
   })
   .meta({ id: 'FalInput' })
 
 export interface FalOptions {
   model: string
+  /** The model's record, for `aspect_ratio`; undefined: there is none, and the request will be refused. */
+  record: ModelRecord | undefined
   /** Query `fal_webhook`. */
   webhook: string | undefined
   /** Header `x-fal-queue-priority`. */
@@ -47,18 +62,35 @@ export interface FalOptions {
   startTimeout: string | undefined
 }
 
-export function toRequest(body: z.infer<typeof falInputSchema>, options: FalOptions): CreateJobRequest {
-  const { image_size: size, num_images: images, sync_mode: _sync, ...same } = dropNulls(body)
-  const request: CreateJobRequest = { ...same, model: options.model }
-  if (images !== undefined) request.num_images_per_prompt = images
+export function toRequest(body: z.infer<typeof falInputSchema>, options: FalOptions): { request: CreateJobRequest; ignored: string[] } {
+  const { image_size: size, aspect_ratio: ratio, num_images: images, sync_mode: _sync, ...rest } = dropNulls(body)
+  const errors: FieldError[] = refused
+    .filter((field) => rest[field] !== undefined && !isEmptyList(rest[field]))
+    .map((field) => ({ field, expected: 'nothing: pictures are made from text alone here', received: describeValue(rest[field]) }))
+  if (ratio !== undefined && size !== undefined) {
+    errors.push({ field: 'aspect_ratio', expected: 'nothing beside image_size', received: describeValue(ratio) })
+  }
+  if (errors.length > 0) throw refuseFields(errors)
+
+  const [own, others] = [Object.entries(rest).filter(isOwn), Object.entries(rest).filter((entry) => !isOwn(entry))]
+  const request: CreateJobRequest = { ...Object.fromEntries(own), prompt: body.prompt, model: options.model, num_images_per_prompt: images }
   if (size !== undefined) {
     const [width, height] = typeof size === 'string' ? namedSizes[size] : [size.width, size.height]
     Object.assign(request, { width, height })
   }
+  if (ratio !== undefined && options.record !== undefined) Object.assign(request, sizeOfRatio(ratio, options.record))
   if (options.webhook !== undefined) request.webhook = options.webhook
   if (options.priority !== undefined) request.priority = parsePriority(options.priority)
   if (options.startTimeout !== undefined) request.expires_in = parseTimeout(options.startTimeout)
-  return request
+  return { request, ignored: others.map(([field]) => field) }
+}
+
+function isOwn([field]: [string, unknown]): boolean {
+  return Object.hasOwn(falInputSchema.shape, field)
+}
+
+function isEmptyList(value: unknown): boolean {
+  return Array.isArray(value) && value.length === 0
 }
 
 const names: Record<string, string> = {

@@ -52,7 +52,8 @@ test('every parameter is refused with 400 by its own name when it is bad', async
     ['num_inference_steps', 0],
     ['negative_prompt', 5],
     ['width', 128],
-    ['style', 'vivid'],
+    ['style', 'loud'],
+    ['model', 'm'.repeat(1_000_000)],
   ]
   for (const [param, value] of bad) {
     const error = await errorOf(await api.post(path, { prompt: 'a', [param]: value }))
@@ -73,15 +74,27 @@ test('other errors have the shape too, those from before a route included', asyn
 })
 
 test('null is absent, and what has no effect is taken', async () => {
-  const body = { n: null, size: null, model: null, seed: null, quality: 'high', moderation: 'low', user: 'me', background: 'opaque' }
+  const without = { quality: 'high', moderation: 'low', user: 'me', style: 'vivid' }
+  const body = { n: null, size: null, model: null, seed: null, background: 'opaque', ...without }
   const response = await generate(body, (id) => api.worker.succeed(id))
   expect(response.status).toBe(200)
+  expect(response.headers.get('x-ignored-fields')?.split(', ').sort()).toEqual(Object.keys(without).sort())
   const id = response.headers.get('location')?.split('/').at(-1) ?? ''
   const { data, ...rest } = (await response.json()) as { data: object[] }
   expect(rest).toMatchObject({ size: '128x128', output_format: 'png', created: expect.any(Number) as number })
   const b64 = Buffer.from(`picture 0 of ${id}`).toString('base64')
   expect(data).toEqual([{ url: `${api.url}/images/${id}-0.png`, b64_json: b64 }])
   expect(await api.worker.store.get(id)).toMatchObject({ dialect: 'openai' })
+})
+
+test('every field that says what picture to make is taken, and a name that is nearly one is told', async () => {
+  const asked = { prompt_2: 'b', sigmas: [1, 0.5], guidance_interval: [0, 0.5], clip_skip: 1, max_sequence_length: 12 }
+  const response = await generate(asked, (id) => api.worker.succeed(id))
+  const record = await api.worker.store.get(response.headers.get('location')?.split('/').at(-1) ?? '')
+  expect(record?.input).toMatchObject({ ...asked, num_inference_steps: 2 })
+  const misspelt = await errorOf(await api.post(path, { prompt: 'a', guidance_scal: 3 }))
+  expect(misspelt).toMatchObject({ status: 400, code: 'unknown_parameter', param: 'guidance_scal' })
+  expect(misspelt.message).toBe("Unknown parameter: 'guidance_scal'. Did you mean 'guidance_scale'?")
 })
 
 describe('what the client of openai is told to do about a job', () => {
@@ -152,7 +165,7 @@ test('a caller that leaves cancels its job, unless an Idempotency-Key lets it co
 
 test('previews are spread over the run, for streams only', () => {
   const every = (body: Partial<ImagesRequest>): number | undefined => {
-    return toRequest(imagesRequestSchema.parse({ prompt: 'a', ...body }), { defaultSteps: 20 }).preview_every
+    return toRequest(imagesRequestSchema.parse({ prompt: 'a', ...body }), { defaultSteps: 20 }).request.preview_every
   }
   expect(every({ stream: true, partial_images: 3 })).toBe(5)
   expect(every({ stream: true, partial_images: 1, num_inference_steps: 9 })).toBe(4)

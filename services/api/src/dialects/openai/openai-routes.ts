@@ -6,6 +6,7 @@ import { OpenAPIHono, createRoute, z } from '@hono/zod-openapi'
 import { ProblemError } from '@easel/contract'
 import type { RegisteredModel } from '@easel/job-store'
 import type { Api, AppDeps, AppEnv } from '../../app-deps.ts'
+import { listModels, lookUpModel } from '../../jobs/find-model.ts'
 import type { SubmitNeeds } from '../../jobs/submit-job.ts'
 import { jsonBody } from '../../middleware/json-body.ts'
 import { submitThrough } from '../submit-through.ts'
@@ -26,7 +27,7 @@ const tags = ['OpenAI']
 type OpenAiNeeds = SubmitNeeds & WaitForResultNeeds & Pick<AppDeps, 'storage'>
 
 export function openAiRoutes(deps: OpenAiNeeds) {
-  const { config, registry } = deps
+  const { config } = deps
   const app: Api = new OpenAPIHono<AppEnv>({ defaultHook: refuseParameters })
 
   const generate = createRoute({
@@ -59,9 +60,9 @@ export function openAiRoutes(deps: OpenAiNeeds) {
   const withGenerate = app.openapi(generate, async (c) => {
     const body = c.req.valid('json')
     const partialImages = body.stream === true ? (body.partial_images ?? 0) : 0
-    const model = partialImages > 0 ? await registry.model(body.model ?? config.defaultModel) : undefined
-    const request = toRequest(body, { defaultSteps: model?.defaults.num_inference_steps ?? 1 })
-    const record = await submitThrough(deps, c, request, { dialect: 'openai', rename: toParameter })
+    const model = partialImages > 0 ? await lookUpModel(deps, body.model ?? config.defaultModel, { usualNames: true }) : undefined
+    const { request, ignored } = toRequest(body, { defaultSteps: model?.defaults.num_inference_steps ?? 1 })
+    const record = await submitThrough(deps, c, request, { dialect: 'openai', ignored, rename: toParameter })
     if (body.stream === true) return streamImages(deps, c, record, partialImages)
 
     const ended = await waitForResult(deps, c, record)
@@ -76,7 +77,7 @@ export function openAiRoutes(deps: OpenAiNeeds) {
     summary: 'List the models (OpenAI)',
     responses: {
       200: {
-        description: 'Every model that a worker has announced.',
+        description: 'Every model that a worker has announced within a day.',
         content: { 'application/json': { schema: z.object({ object: z.literal('list'), data: z.array(modelSchema) }) } },
       },
       401: unauthorized,
@@ -84,7 +85,7 @@ export function openAiRoutes(deps: OpenAiNeeds) {
     },
   })
   const withList = withGenerate.openapi(list, async (c) =>
-    c.json({ object: 'list' as const, data: (await registry.models()).map(toModel) }, 200),
+    c.json({ object: 'list' as const, data: (await listModels(deps)).map(toModel) }, 200),
   )
 
   const retrieve = createRoute({
@@ -106,7 +107,7 @@ export function openAiRoutes(deps: OpenAiNeeds) {
   })
   return withList.openapi(retrieve, async (c) => {
     const { model: id } = c.req.valid('param')
-    const model = await registry.model(id)
+    const model = await lookUpModel(deps, id, { usualNames: true })
     if (model !== undefined) return c.json(toModel(model), 200)
     const errors = [{ field: 'model', expected: 'a model of GET /v1/models', received: id }]
     throw new ProblemError('model_not_found', `There is no model ${id}.`, { errors })

@@ -4,14 +4,21 @@ import { generationFields, maxImagesPerPrompt } from '@easel/contract'
 import type { CreateJobRequest } from '@easel/contract'
 import { describeValue } from '../../middleware/field-errors.ts'
 import { refuseFields } from '../../middleware/problem.ts'
-import { dropNulls } from '../submit-through.ts'
+import { dropNulls, ownFields } from '../own-fields.ts'
 
-const ignored = 'Taken and without effect.'
+const ignored = { description: 'Taken and without effect.' }
+const ignoredFields = {
+  quality: z.enum(['auto', 'low', 'medium', 'high', 'xhigh', 'max', 'standard', 'hd']).nullish().meta(ignored),
+  style: z.enum(['vivid', 'natural']).nullish().meta(ignored),
+  moderation: z.enum(['auto', 'low']).nullish().meta(ignored),
+  user: z.string().nullish().meta(ignored),
+  safety_identifier: z.string().nullish().meta(ignored),
+}
 
 export const imagesRequestSchema = z
   .strictObject({
     prompt: generationFields.prompt,
-    model: z.string().min(1).nullish().meta({ description: 'A model of GET /v1/models. Default: the server’s default model.' }),
+    model: z.string().min(1).max(200).nullish().meta({ description: 'A model of GET /v1/models. Default: the server’s default model.' }),
     n: z.int().min(1).max(maxImagesPerPrompt).nullish().meta({ description: 'Pictures, 1 to 10. Default 1.' }),
     size: z
       .string()
@@ -37,44 +44,35 @@ export const imagesRequestSchema = z
       .nullish()
       .meta({ description: 'With `stream`: previews of each picture, 0 to 3. They are small JPEG files. Default 0.' }),
     background: z.enum(['auto', 'opaque']).nullish().meta({ description: 'Pictures are opaque; `transparent` is refused.' }),
-    quality: z.enum(['auto', 'low', 'medium', 'high', 'xhigh', 'max', 'standard', 'hd']).nullish().meta({ description: ignored }),
-    moderation: z.enum(['auto', 'low']).nullish().meta({ description: ignored }),
-    user: z.string().nullish().meta({ description: ignored }),
-    safety_identifier: z.string().nullish().meta({ description: ignored }),
-    negative_prompt: generationFields.negative_prompt.nullable(),
-    guidance_scale: generationFields.guidance_scale.nullable(),
-    num_inference_steps: generationFields.num_inference_steps.nullable(),
-    seed: generationFields.seed.nullable(),
+    ...ignoredFields,
+    ...ownFields(['prompt', 'width', 'height', 'num_images_per_prompt', 'output_format', 'output_quality']),
   })
   .meta({ id: 'OpenAiImagesRequest' })
 export type ImagesRequest = z.infer<typeof imagesRequestSchema>
 
 /** `defaultSteps`: of the model, for placing previews. */
-export function toRequest(body: ImagesRequest, { defaultSteps }: { defaultSteps: number }): CreateJobRequest {
-  const asked = dropNulls(body)
-  const format = asked.output_format ?? 'png'
-  const compression = asked.output_compression ?? 100
+export function toRequest(
+  body: ImagesRequest,
+  { defaultSteps }: { defaultSteps: number },
+): { request: CreateJobRequest; ignored: string[] } {
+  const { n, size, response_format: _as, background: _kind, stream = false, partial_images: previews = 0, ...rest } = dropNulls(body)
+  const { output_format: format = 'png', output_compression: compression = 100, ...asked } = rest
+  const { quality: _quality, style: _style, moderation: _moderation, user: _user, safety_identifier: _safety, ...same } = asked
   if (format === 'png' && compression !== 100) {
     throw refuseFields([{ field: 'output_compression', expected: '100, as png loses nothing', received: describeValue(compression) }])
   }
-  const request: CreateJobRequest = { prompt: asked.prompt, output_format: format }
-  if (asked.model !== undefined) request.model = asked.model
-  if (asked.n !== undefined) request.num_images_per_prompt = asked.n
-  if (asked.size !== undefined && asked.size !== 'auto') {
-    const [width, height] = asked.size.split('x').map(Number)
+  const request: CreateJobRequest = { ...same, output_format: format, num_images_per_prompt: n }
+  if (size !== undefined && size !== 'auto') {
+    const [width, height] = size.split('x').map(Number)
     Object.assign(request, { width, height })
   }
   if (format !== 'png') request.output_quality = Math.max(1, compression)
-  for (const field of ['negative_prompt', 'guidance_scale', 'num_inference_steps', 'seed'] as const) {
-    if (asked[field] !== undefined) Object.assign(request, { [field]: asked[field] })
-  }
-  const partialImages = asked.stream === true ? (asked.partial_images ?? 0) : 0
-  if (partialImages > 0) {
+  if (stream && previews > 0) {
     // Spread over the run, the last of them before its end.
-    const steps = asked.num_inference_steps ?? defaultSteps
-    request.preview_every = Math.max(1, Math.floor(steps / (partialImages + 1)))
+    const steps = same.sigmas?.length ?? same.num_inference_steps ?? defaultSteps
+    request.preview_every = Math.max(1, Math.floor(steps / (previews + 1)))
   }
-  return request
+  return { request, ignored: Object.keys(asked).filter((field) => Object.hasOwn(ignoredFields, field)) }
 }
 
 const names: Record<string, string> = {

@@ -55,9 +55,41 @@ test('what is refused is 422 with one line a field, or the status of /v1 with a 
   expect(await read(api.get(byModel))).toMatchObject({ status: 405, body: { status: 405 } })
 })
 
-test('inputs that no model here knows are ignored', async () => {
-  const { status, body } = await read(api.post(byModel, { input: { prompt: 'a', aspect_ratio: '1:1' }, extra: 1 }))
-  expect([status, Object.keys(body.input)]).toEqual([201, expect.not.arrayContaining(['aspect_ratio'])])
+test('inputs that no model here knows are ignored, and told', async () => {
+  const unknown = { go_fast: true, scheduler: 'K_EULER', disable_safety_checker: true, output_quality: 90, 'x\r\ny': 1 }
+  const response = await api.post(byModel, { input: { prompt: 'a', ...unknown }, extra: 1 })
+  const { input } = (await response.json()) as Prediction
+  expect([response.status, Object.keys(input)]).toEqual([201, expect.not.arrayContaining(Object.keys(unknown))])
+  expect(response.headers.get('x-ignored-fields')?.split(', ').sort()).toEqual(Object.keys(unknown).slice(0, 4).sort())
+})
+
+test('the usual names of inputs mean ours, and an aspect ratio a size that the model takes', async () => {
+  const inputOf = async (input: object): Promise<object> => (await read(api.post(byModel, { input: { prompt: 'a', ...input } }))).body.input
+  const usual = { steps: 5, cfg: 2.5, num_outputs: 2, output_format: 'jpg', output_quality: 0, aspect_ratio: '3:2' }
+  expect(await inputOf(usual)).toMatchObject({
+    num_inference_steps: 5,
+    guidance_scale: 2.5,
+    num_images_per_prompt: 2,
+    output_format: 'jpeg',
+    output_quality: 1,
+    width: 160,
+    height: 112,
+  })
+  expect(await inputOf({ aspect_ratio: 'custom', width: 64, height: 96 })).toMatchObject({ width: 64, height: 96 })
+})
+
+test('inputs that would make another picture, and two that say different things, are refused by name', async () => {
+  for (const [input, field] of [
+    [{ image: 'https://example.com/a.png' }, 'image'],
+    [{ mask: 'data:image/png;base64,AA==' }, 'mask'],
+    [{ lora_weights: 'a/b' }, 'lora_weights'],
+    [{ steps: 5, num_inference_steps: 6 }, 'steps'],
+    [{ aspect_ratio: '3:2', width: 64 }, 'aspect_ratio'],
+    [{ aspect_ratio: 'wide' }, 'aspect_ratio'],
+  ] as const) {
+    const { status, body } = await read(api.post(byModel, { input: { prompt: 'a', ...input } }))
+    expect([field, status, body.detail.startsWith(`- input.${field}: `)]).toEqual([field, 422, true])
+  }
 })
 
 test('a webhook is told of everything unless it names events, in the words of /v1', async () => {

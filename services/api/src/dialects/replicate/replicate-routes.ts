@@ -9,6 +9,7 @@ import type { Api, AppDeps, AppEnv } from '../../app-deps.ts'
 import { cancelJob } from '../../jobs/cancel-job.ts'
 import type { CancelNeeds } from '../../jobs/cancel-job.ts'
 import { findJob } from '../../jobs/find-job.ts'
+import { lookUpModel } from '../../jobs/find-model.ts'
 import type { SubmitNeeds } from '../../jobs/submit-job.ts'
 import { listJobs } from '../../jobs/list-jobs.ts'
 import { toJob } from '../../jobs/to-job.ts'
@@ -82,7 +83,7 @@ const modelSchema = z
 type ReplicateNeeds = SubmitNeeds & CancelNeeds & ToJobNeeds & WaitNeeds & Pick<AppDeps, 'redis'>
 
 export function replicateRoutes(deps: ReplicateNeeds) {
-  const { config, registry } = deps
+  const { config } = deps
   const { publicUrl } = config
   const app: Api = new OpenAPIHono<AppEnv>({ defaultHook: refuseInvalid })
   const readSecrets = createSecretReader(deps)
@@ -93,11 +94,12 @@ export function replicateRoutes(deps: ReplicateNeeds) {
     body: z.infer<typeof predictionRequestSchema>,
     model: string,
   ): Promise<{ prediction: Prediction; status: 201 | 202 }> {
-    const request = toRequest(body, { model, cancelAfter: c.req.header('cancel-after') })
-    const record = await submitThrough(deps, c, request, { dialect: 'replicate', rename: toInputField })
+    const record = body.input.aspect_ratio === undefined ? undefined : await lookUpModel(deps, model, { usualNames: true })
+    const { request, ignored } = toRequest(body, { model, cancelAfter: c.req.header('cancel-after'), record })
+    const submitted = await submitThrough(deps, c, request, { dialect: 'replicate', ignored, rename: toInputField })
     const seconds = parsePreferWait(c.req.header('prefer'), config.preferWaitMaxSeconds)
-    if (seconds === undefined) return { prediction: toPrediction(await toJob(deps, record), { publicUrl }), status: 201 }
-    const { outcome, record: latest } = await waitForEnd(deps, record, { timeoutMs: seconds * 1000, left: c.req.raw.signal })
+    if (seconds === undefined) return { prediction: toPrediction(await toJob(deps, submitted), { publicUrl }), status: 201 }
+    const { outcome, record: latest } = await waitForEnd(deps, submitted, { timeoutMs: seconds * 1000, left: c.req.raw.signal })
     const prediction = toPrediction(await toJob(deps, latest), { publicUrl, waitedInVain: true })
     return { prediction, status: outcome === 'ended' ? 201 : 202 }
   }
@@ -203,7 +205,7 @@ export function replicateRoutes(deps: ReplicateNeeds) {
   })
   const withGetModel = withCancel.openapi(getModel, async (c) => {
     const { owner, name } = c.req.valid('param')
-    const model = await registry.model(toModelIdOf(`${owner}/${name}`))
+    const model = await lookUpModel(deps, toModelIdOf(`${owner}/${name}`), { usualNames: true })
     if (model === undefined) throw new ProblemError('not_found', `There is no model ${owner}/${name}.`)
     const input = z.toJSONSchema(predictionInputSchema, { io: 'input' })
     const latest = {

@@ -43,7 +43,7 @@ export interface PredictionOptions {
 export function toPrediction(job: Job, { publicUrl, waitedInVain = false }: PredictionOptions): Prediction {
   const { model, ...input } = job.input
   const url = `${publicUrl}/v1/predictions/${job.id}`
-  const bar = job.progress.step > 0 ? `\n${toProgressLine(job.progress)}` : ''
+  const lines = [`Using seed: ${input.seed}`, job.notice, job.progress.step > 0 ? toProgressLine(job.progress) : null]
   return {
     id: job.id,
     model: toOwnedName(model),
@@ -53,7 +53,7 @@ export function toPrediction(job: Job, { publicUrl, waitedInVain = false }: Pred
     input,
     output: job.output?.images.map((image) => image.url) ?? null,
     error: job.error?.message ?? null,
-    logs: `Using seed: ${input.seed}${bar}`,
+    logs: lines.filter((line) => line !== null).join('\n'),
     data_removed: false,
     created_at: job.created_at,
     started_at: job.started_at,

@@ -1,16 +1,49 @@
 /** What Replicate's clients send to make a prediction, and what a job makes of it. Pure. */
 import { z } from '@hono/zod-openapi'
 import { deliveryFields, generationFields } from '@easel/contract'
-import type { CreateJobRequest, WebhookEventName } from '@easel/contract'
+import type { CreateJobRequest, FieldError, ModelRecord, WebhookEventName } from '@easel/contract'
 import { describeValue } from '../../middleware/field-errors.ts'
 import { refuseFields } from '../../middleware/problem.ts'
 import { toModelIdOf } from '../model-name.ts'
+import { ratioPattern, sizeOfRatio } from '../size-of-ratio.ts'
+
+/** What models there call what is ours by another name. */
+const words = {
+  steps: 'num_inference_steps',
+  cfg: 'guidance_scale',
+  guidance: 'guidance_scale',
+  num_outputs: 'num_images_per_prompt',
+} as const satisfies Record<string, keyof typeof generationFields>
+
+/** Pictures and the like that go in: a picture made without them would be another. */
+const refused = ['image', 'mask', 'image_prompt', 'control_image', 'input_image', 'lora_weights', 'extra_lora', 'hf_lora']
 
 /**
- * The input of every model here: the fields of a job that say what picture to make. Others are ignored, as they have always been there
- * (replicate/cog#2943).
+ * The input of every model here: the fields of a job that say what picture to make, and what the usual models there call them. Others are
+ * without effect, as they have always been there (replicate/cog#2943).
  */
-export const predictionInputSchema = z.object(generationFields).meta({ id: 'PredictionInput' })
+export const predictionInputSchema = z
+  .looseObject({
+    ...generationFields,
+    steps: generationFields.num_inference_steps.meta({ description: 'The same as `num_inference_steps`.' }),
+    cfg: generationFields.guidance_scale.meta({ description: 'The same as `guidance_scale`.' }),
+    guidance: generationFields.guidance_scale.meta({ description: 'The same as `guidance_scale`.' }),
+    num_outputs: generationFields.num_images_per_prompt.meta({ description: 'The same as `num_images_per_prompt`.' }),
+    aspect_ratio: z
+      .union([z.literal('custom'), z.string().regex(ratioPattern)], { error: 'a ratio such as 16:9, or custom' })
+      .optional()
+      .meta({
+        description: 'Such as `16:9`: a size of that ratio with about the pixels of the model’s default. `custom`: `width` and `height`.',
+      }),
+    output_format: z.enum(['png', 'jpg', 'jpeg', 'webp']).optional().meta({ description: 'File format of the pictures. Default png.' }),
+    output_quality: z
+      .int()
+      .min(0)
+      .max(100)
+      .optional()
+      .meta({ description: 'Quality of jpeg and webp, 0 to 100; 0 is taken as 1, and png has none. Default 90.' }),
+  })
+  .meta({ id: 'PredictionInput' })
 
 const webhookEvents = {
   start: 'started',
@@ -44,12 +77,20 @@ export const versionedRequestSchema = predictionRequestSchema
   })
   .meta({ id: 'PredictionRequest' })
 
-/** `cancelAfter`: the header of that name. */
+export interface PredictionOptions {
+  model: string
+  /** Header `Cancel-After`. */
+  cancelAfter: string | undefined
+  /** The model's record, for `aspect_ratio`; undefined: there is none, and the request will be refused. */
+  record: ModelRecord | undefined
+}
+
 export function toRequest(
   { input, webhook, webhook_events_filter: filter = webhookEventNames }: z.infer<typeof predictionRequestSchema>,
-  { model, cancelAfter }: { model: string; cancelAfter: string | undefined },
-): CreateJobRequest {
-  const request: CreateJobRequest = { ...input, model }
+  { model, cancelAfter, record }: PredictionOptions,
+): { request: CreateJobRequest; ignored: string[] } {
+  const { fields, ignored } = toFields(input, record)
+  const request: CreateJobRequest = { ...fields, model }
   if (webhook !== undefined) {
     request.webhook = webhook
     request.webhook_events_filter = [...new Set(filter.map((event) => webhookEvents[event]))]
@@ -63,7 +104,34 @@ export function toRequest(
     }
     Object.assign(request, { expires_in: seconds, timeout: seconds })
   }
-  return request
+  return { request, ignored }
+}
+
+/** The input in our own words, and what of it has no effect. Throws `invalid_request`. */
+function toFields(input: z.infer<typeof predictionInputSchema>, record: ModelRecord | undefined) {
+  const { aspect_ratio: ratio, output_format: format = 'png', output_quality: quality, ...rest } = input
+  const errors: FieldError[] = []
+  const refuse = (field: string, expected: string): void => {
+    errors.push({ field: `input.${field}`, expected, received: describeValue(input[field]) })
+  }
+  const fields: Partial<CreateJobRequest> = { output_format: format === 'jpg' ? 'jpeg' : format }
+  const ignored: string[] = []
+  for (const [field, value] of Object.entries(rest)) {
+    if (value === null || value === undefined) continue
+    const own = Object.hasOwn(words, field) ? words[field as keyof typeof words] : field
+    if (own !== field && rest[own] !== undefined && rest[own] !== value) refuse(field, `the same as ${own}, or nothing`)
+    if (Object.hasOwn(generationFields, own)) Object.assign(fields, { [own]: value })
+    else if (refused.includes(field)) refuse(field, 'nothing: pictures are made from text alone here')
+    else ignored.push(field)
+  }
+  if (ratio !== undefined && ratio !== 'custom') {
+    if (fields.width !== undefined || fields.height !== undefined) refuse('aspect_ratio', 'custom, or nothing, beside width and height')
+    if (record !== undefined) Object.assign(fields, sizeOfRatio(ratio, record))
+  }
+  if (quality !== undefined && format === 'png') ignored.push('output_quality')
+  else if (quality !== undefined) fields.output_quality = Math.max(1, quality)
+  if (errors.length > 0) throw refuseFields(errors)
+  return { fields: { ...fields, prompt: input.prompt }, ignored }
 }
 
 /** The model that `version` names. A version here is its model: there is one of each. */

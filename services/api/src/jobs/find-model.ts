@@ -1,0 +1,73 @@
+/**
+ * Which model a request means, and which models are told of in public. A model keeps its record for ever, and jobs for it are accepted as
+ * long: workers may be scaled to zero. Runs in the api.
+ */
+import { ProblemError } from '@easel/contract'
+import type { RegisteredModel } from '@easel/job-store'
+import type { AppDeps } from '../app-deps.ts'
+import { describeValue } from '../middleware/field-errors.ts'
+import { countWorkers } from './queue-estimate.ts'
+
+export type ModelNeeds = Pick<AppDeps, 'config' | 'now' | 'registry'>
+
+/** A model as it is listed. */
+export interface ListedModel extends RegisteredModel {
+  /** Workers that can take its jobs now. */
+  workers: number
+  /** Whether it is the one that requests mean that name none. */
+  isDefault: boolean
+}
+
+/** Longest time since its last announcement that a model is listed for. Milliseconds. */
+const listedMs = 86_400_000
+/** Seconds after which a request that found no worker is worth repeating: loading a model takes that long. */
+const noWorkerRetrySeconds = 10
+
+/** What clients of the vendors call models unless they are told otherwise. */
+const usualName =
+  /^(?:dall-e-[23]|gpt-image-\d[\w.-]*|chatgpt-image-latest|stability-ai\/[\w.-]+|black-forest-labs\/[\w.-]+|fal-ai\/[\w.-]+)$/
+
+/** The models of which a worker has been heard within a day, by id. */
+export async function listModels({ config, now, registry }: ModelNeeds): Promise<ListedModel[]> {
+  const [models, workers] = await Promise.all([registry.models(), registry.workers()])
+  const since = now() - listedMs
+  return models.flatMap((model) => {
+    const listed = { ...model, workers: countWorkers(workers, model.id), isDefault: model.id === config.defaultModel }
+    return listed.workers > 0 || Date.parse(model.announced_at) >= since ? [listed] : []
+  })
+}
+
+/** The model of that id or alias; undefined: the default one. Throws `model_not_found` or `no_worker`. */
+export async function findModel(deps: ModelNeeds, name: string | undefined, options?: FindModelOptions): Promise<RegisteredModel> {
+  const id = name ?? deps.config.defaultModel
+  const model = await lookUpModel(deps, id, options)
+  if (model !== undefined) return model
+  const known = (await listModels(deps)).map((other) => other.id)
+  if (known.length === 0) throw new ProblemError('no_worker', undefined, { retryAfterSeconds: noWorkerRetrySeconds })
+  const served = `Served here: ${known.join(', ')}.`
+  if (name === undefined) {
+    const detail = `No worker has announced the default model ${id} yet. ${served}`
+    throw new ProblemError('no_worker', detail, { retryAfterSeconds: noWorkerRetrySeconds })
+  }
+  const received = name.length <= 200 ? name : describeValue(name)
+  const errors = [{ field: 'model', expected: `one of ${known.join(', ')}`, received }]
+  throw new ProblemError('model_not_found', `There is no model ${received}. ${served}`, { errors })
+}
+
+export interface FindModelOptions {
+  /** Whether a name that clients of the vendors usually send means the one model there is. Default false. */
+  usualNames?: boolean
+}
+
+/** The model of that id or alias; undefined when there is none. */
+export async function lookUpModel(
+  deps: ModelNeeds,
+  name: string,
+  { usualNames = false }: FindModelOptions = {},
+): Promise<RegisteredModel | undefined> {
+  const { config, registry } = deps
+  const model = await registry.model(config.modelAliases.get(name) ?? name)
+  if (model !== undefined || !usualNames || !usualName.test(name)) return model
+  const listed = await listModels(deps)
+  return listed.length === 1 ? listed[0] : undefined
+}
