@@ -2,7 +2,7 @@
  * The fields of a job request that a dialect takes by our names, beside those it has words of its own for. A field that is added to the
  * contract is a field of every dialect with that. Pure.
  */
-import { z } from '@hono/zod-openapi'
+import type { z } from '@hono/zod-openapi'
 import { generationFields } from '@easel/contract'
 
 type GenerationFields = typeof generationFields

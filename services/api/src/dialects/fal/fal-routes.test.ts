@@ -91,8 +91,8 @@ test('an aspect ratio means a size that the model takes; what would make another
     ['image_url', 'https://example.com/a.png'],
     ['loras', [{ path: 'a' }]],
     ['aspect_ratio', 'wide'],
-  ]) {
-    const [status, detail] = await refusal(api.post(path, { prompt: 'a', [String(field)]: value }))
+  ] as const) {
+    const [status, detail] = await refusal(api.post(path, { prompt: 'a', [field]: value }))
     expect([field, status, Array.isArray(detail) && detail[0]?.loc]).toEqual([field, 422, ['body', field]])
   }
 })
