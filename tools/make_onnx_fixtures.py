@@ -4,6 +4,8 @@ probe.onnx          y = relu(x @ w), float32: run on a provider to see whether i
 float16-scale.onnx  y = x * scale, float16, scale rank 0: float16 in and out
 casts.onnx          int32 ids [n], int64 timestep rank 0 -> sum of both, as float32 [n]: feeds cast to what a graph declares
 bool-input.onnx     a bool input, which the pipeline never feeds
+bool-output.onnx    a bool output, which it cannot read
+transformer-mixed-inputs.onnx     an SD3 transformer's inputs and output, pooled_projections float32, the rest float16
 transformer-scalar-timestep.onnx  an SD3 transformer's inputs and output, timestep rank 0: hidden_states * timestep, in float16
 """
 
@@ -82,4 +84,28 @@ save(
     ],
     [value("out_hidden_states", HALF, ["batch_size", 16, "height", "width"])],
     [numpy_helper.from_array(np.array(0, dtype=np.float16), "zero")],
+)
+save(
+    fixtures / "bool-output.onnx",
+    [helper.make_node("Cast", ["x"], ["y"], to=BOOL)],
+    [value("x", FLOAT, ["n"])],
+    [value("y", BOOL, ["n"])],
+)
+save(
+    fixtures / "transformer-mixed-inputs.onnx",
+    [
+        helper.make_node("Cast", ["pooled_projections"], ["pooled"], to=HALF),
+        helper.make_node("ReduceSum", ["encoder_hidden_states"], ["text_sum"], keepdims=0),
+        helper.make_node("ReduceSum", ["pooled"], ["pooled_sum"], keepdims=0),
+        helper.make_node("Add", ["text_sum", "pooled_sum"], ["sum"]),
+        helper.make_node("Add", ["hidden_states", "sum"], ["with_text"]),
+        helper.make_node("Add", ["with_text", "timestep"], ["out_hidden_states"]),
+    ],
+    [
+        value("hidden_states", HALF, ["batch_size", 16, "height", "width"]),
+        value("timestep", HALF, []),
+        value("encoder_hidden_states", HALF, ["batch_size", "sequence_length", 128]),
+        value("pooled_projections", FLOAT, ["batch_size", 128]),
+    ],
+    [value("out_hidden_states", HALF, ["batch_size", 16, "height", "width"])],
 )

@@ -14,7 +14,7 @@ export { DeviceError, DEVICES, probeProvider, resolveDevice } from './models/dev
 export type { Device, ResolvedDevice } from './models/device.ts'
 export { ModelFileError } from './models/model-file.ts'
 export { runtimeVersion } from './models/onnx-runtime.ts'
-export { ClosedError } from './models/onnx-session.ts'
+export { ClosedError } from './models/closed-error.ts'
 export type { GenerateDefaults } from './sd3/generate-call.ts'
 export { GenerateParamsError } from './sd3/generate-params.ts'
 export type { CallbackOnStepEnd, CallState, GenerateParams, ParamLimits, ResumePoint, StepTensors } from './sd3/generate-params.ts'

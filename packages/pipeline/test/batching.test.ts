@@ -80,6 +80,8 @@ describe('the numbers of the engine', () => {
     await first.pipe.close()
     const file = (await readdir(cacheDir)).find((name) => name.endsWith('.json'))
     expect(JSON.parse(await readFile(join(cacheDir, file as string), 'utf8'))).toEqual({ version: 1, stepMs: stepTimes })
+    // Nothing had to read the weights for it.
+    expect(first.pipe.life.hash).toBeUndefined()
     const next = await load({ cacheDir })
     expect(next.pipe.engineStats().stepTimes).toEqual(stepTimes)
     await next.pipe.close()

@@ -4,6 +4,7 @@ import { fileURLToPath } from 'node:url'
 import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import type { Sd3Run } from '../src/sd3/sd3-run.ts'
 import { type GenerateParams, type GenerateResult, RequestScopedPipeline, StableDiffusion3Pipeline, type Tokenizer } from '../src/index.ts'
 
 setFlagsFromString('--expose-gc')
@@ -160,6 +161,28 @@ it('resident memory stays flat over three hundred mixed requests, failed ones in
   expect(after.held - before.held).toBeLessThan(2 * 2 ** 20)
   // Resident pages also hold what allocators keep for later, which varies; copies of the weights or sessions would be far above.
   expect(after.resident - before.resident).toBeLessThan(64 * 2 ** 20)
+})
+
+it('nothing keeps the view, the run or the result of a request that has ended', async () => {
+  const held: WeakRef<object>[] = []
+  const request = async (seed: number): Promise<void> => {
+    const result = await scoped.generate({
+      ...(requests[0] as GenerateParams),
+      seed,
+      numInferenceSteps: 1,
+      callbackOnStepEnd: (run) => {
+        held.push(new WeakRef(run), new WeakRef((run as Sd3Run).model))
+        if (seed % 10 === 9) throw new Error('callback failed')
+      },
+    })
+    held.push(new WeakRef(result), ...result.images.map((image) => new WeakRef(image)))
+  }
+  for (let seed = 0; seed < 30; seed += 10) await Promise.allSettled(Array.from({ length: 10 }, (_, at) => request(seed + at)))
+  await new Promise((resolve) => setImmediate(resolve))
+  collectGarbage()
+  expect(held.length).toBeGreaterThan(100)
+  // The base is not a view; nothing else is left, however small.
+  expect(held.filter((one) => one.deref() !== undefined && one.deref() !== pipe)).toEqual([])
 })
 
 function digest({ images }: GenerateResult): string {

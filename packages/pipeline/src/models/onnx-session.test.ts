@@ -1,6 +1,7 @@
 import { fileURLToPath } from 'node:url'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { OnnxSession, ClosedError } from './onnx-session.ts'
+import { ClosedError } from './closed-error.ts'
+import { OnnxSession } from './onnx-session.ts'
 import { Tensor } from '../tensor/tensor.ts'
 
 const fixture = (name: string) => fileURLToPath(new URL(`../../test/fixtures/${name}.onnx`, import.meta.url))
@@ -82,6 +83,15 @@ describe('a session', () => {
       /casts\.onnx to have the input sample, got ids, timestep/,
     )
     await expect(OnnxSession.load(fixture('casts'), { outputs: ['z'] })).rejects.toThrow(/the output z, got y/)
+  })
+
+  it('is refused at once where what is fed or fetched has a type that no run could use', async () => {
+    await expect(OnnxSession.load(fixture('bool-input'), { inputs: ['mask'] })).rejects.toThrow(
+      /Expected input "mask" of .*bool-input\.onnx to be float32, float16, int64, int32, got bool/,
+    )
+    await expect(OnnxSession.load(fixture('bool-output'), { outputs: ['y'] })).rejects.toThrow(
+      /Expected output "y" of .*bool-output\.onnx to be float32, float16, got bool/,
+    )
   })
 
   it('says which shapes a failing run had', async () => {

@@ -12,6 +12,7 @@ import type { WeightMode } from '../graphs/graph-builder.ts'
 import { fromFloat16Bits, toFloat16Bits } from '../tensor/float16.ts'
 import { numelOf, Tensor } from '../tensor/tensor.ts'
 import type { TensorDtype } from '../tensor/tensor.ts'
+import { ClosedError } from './closed-error.ts'
 import { loadRuntime } from './onnx-runtime.ts'
 import type { ExecutionProvider, OnnxRuntime } from './onnx-runtime.ts'
 
@@ -55,11 +56,6 @@ interface GraphValue {
 const INPUT_TYPES = ['float32', 'float16', 'int64', 'int32']
 const OUTPUT_TYPES = ['float32', 'float16']
 
-/** A call to a session or pipeline that has been closed. */
-export class ClosedError extends Error {
-  override readonly name = 'ClosedError'
-}
-
 export class OnnxSession {
   /** File the graph came from. */
   readonly path: string
@@ -97,10 +93,8 @@ export class OnnxSession {
     }
     const session = new OnnxSession(path, native, ort)
     try {
-      assertNames(path, 'input', options.inputs ?? [], session.inputs)
-      assertNames(path, 'output', options.outputs ?? [], session.outputs)
-      assertTypes(path, 'input', options.inputs ?? [], session.inputs, INPUT_TYPES)
-      assertTypes(path, 'output', options.outputs ?? [], session.outputs, OUTPUT_TYPES)
+      assertValues(path, 'input', options.inputs ?? [], session.inputs, INPUT_TYPES)
+      assertValues(path, 'output', options.outputs ?? [], session.outputs, OUTPUT_TYPES)
     } catch (error) {
       await session.release()
       throw error
@@ -278,20 +272,16 @@ function graphValues(metadata: readonly InferenceSession.ValueMetadata[]): Map<s
   )
 }
 
-function assertNames(path: string, kind: string, expected: readonly string[], found: ReadonlyMap<string, unknown>): void {
-  const missing = expected.filter((name) => !found.has(name))
-  if (missing.length === 0) return
-  throw new Error(`Expected ${path} to have the ${kind} ${missing.join(', ')}, got ${[...found.keys()].join(', ')}`)
-}
-
-/** A graph of another type would load and then fail at every run. */
-function assertTypes(
+/** Refuses a graph without a value that is going to be used, or with one of a type that would fail at every run. */
+function assertValues(
   path: string,
   kind: string,
   names: readonly string[],
   found: ReadonlyMap<string, GraphValue>,
   types: readonly string[],
 ): void {
+  const missing = names.filter((name) => !found.has(name))
+  if (missing.length > 0) throw new Error(`Expected ${path} to have the ${kind} ${missing.join(', ')}, got ${[...found.keys()].join(', ')}`)
   for (const name of names) {
     const type = found.get(name)?.type ?? 'nothing'
     if (!types.includes(type)) throw new Error(`Expected ${kind} "${name}" of ${path} to be ${types.join(', ')}, got ${type}`)

@@ -53,7 +53,7 @@ describe('the number of rows', () => {
     expect(run(new BatchProfile(), 20, 4, sharing).slice(10)).toEqual(Array.from({ length: 10 }, () => 4))
   })
 
-  it('is learnt for each shape on its own', () => {
+  it('is learnt for each size on its own', () => {
     const profile = new BatchProfile()
     run(profile, 60, 16, sharing, 'small')
     run(profile, 60, 16, computeBound, 'large')
@@ -88,7 +88,7 @@ describe('the number of rows', () => {
   })
 })
 
-it('the shapes used last are kept, and no more of them than some', () => {
+it('the sizes used last are kept, and no more of them than some', () => {
   const profile = new BatchProfile()
   for (let side = 0; side < 200; side++) {
     run(profile, 6, 1, sharing, 'often')
@@ -109,7 +109,7 @@ it('what one process has learnt the next one knows at once', () => {
   expect(next.toTimes()).toEqual(first.toTimes())
 })
 
-it('the cost of a shape that was never run is guessed from one that was, by size', () => {
+it('the cost of a size that was never run is guessed from one that was, by its work', () => {
   const profile = new BatchProfile()
   expect(profile.rowMs('a', 100)).toBe(100)
   run(profile, 60, 16, computeBound)

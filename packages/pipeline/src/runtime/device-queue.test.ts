@@ -30,6 +30,22 @@ describe('the device', () => {
     expect(turns).toBeGreaterThanOrEqual(6)
   })
 
+  it('does one thing a turn of the event loop, however short, and nothing in the turn in which it was asked for', async () => {
+    const queue = new DeviceQueue()
+    let turn = 0
+    let ticking = true
+    const tick = (): void => {
+      turn++
+      if (ticking) setImmediate(tick)
+    }
+    setImmediate(tick)
+    const kinds: DeviceWork[] = ['step', 'step', 'encode', 'decode', 'step']
+    const turns = await Promise.all(kinds.map((kind) => queue.run(kind, async () => turn)))
+    ticking = false
+    expect(new Set(turns).size).toBe(kinds.length)
+    expect(Math.min(...turns)).toBeGreaterThan(0)
+  })
+
   it('goes to steps and units in turn, each in order of arrival', async () => {
     const work: [DeviceWork, string][] = [
       ['encode', 'e1'],

@@ -1,5 +1,7 @@
 /** The batcher on a graph of one line, so that what it does can be seen. The real graph is in exactness.test.ts. */
 import { once } from 'node:events'
+import { setFlagsFromString } from 'node:v8'
+import { runInNewContext } from 'node:vm'
 import { beforeEach, describe, expect, it } from 'vitest'
 import type { PackedRows } from '../tensor/packed-rows.ts'
 import { Tensor } from '../tensor/tensor.ts'
@@ -18,11 +20,15 @@ class Adding implements StepGraph {
   /** Throws when a run has more rows. */
   memoryRows = Infinity
   failure: Error | undefined
+  /** Sees what is run. */
+  onRun: ((packed: PackedRows) => void) | undefined
 
-  async run({ rows, hiddenStates, timestep, encoderHiddenStates, output }: PackedRows): Promise<void> {
+  async run(packed: PackedRows): Promise<void> {
+    const { rows, hiddenStates, timestep, encoderHiddenStates, output } = packed
     if (this.failure !== undefined) throw this.failure
     if (rows > this.memoryRows) throw new Error('run', { cause: new Error('Failed to allocate memory for requested buffer of size 12') })
     this.runs.push(rows)
+    this.onRun?.(packed)
     const [length, width] = [hiddenStates.length / rows, encoderHiddenStates.length / rows]
     for (const index of output.keys()) {
       const row = Math.floor(index / length)
@@ -72,6 +78,26 @@ describe('calls that wait together', () => {
     expect(runner.runs).toEqual([4, 1])
   })
 
+  it('of sides the other way round run apart', async () => {
+    const batcher = createBatcher()
+    const of = (height: number, width: number): StepRow[] =>
+      input(1, 1).map((row) => ({ ...row, hiddenStates: new Tensor(new Float32Array(8).fill(1), [1, 1, height, width]) }))
+    const [tall, wide] = await Promise.all([batcher.forward(of(4, 2)), batcher.forward(of(2, 4))])
+    expect(runner.runs).toEqual([1, 1])
+    expect(batcher.buffers.size).toBe(2)
+    expect([tall.dims, wide.dims]).toEqual([
+      [1, 1, 4, 2],
+      [1, 1, 2, 4],
+    ])
+  })
+
+  it('of another text length run apart', async () => {
+    const batcher = createBatcher()
+    const longer = input(1, 1).map((row) => ({ ...row, encoderHiddenStates: new Tensor(new Float32Array(8), [1, 4, 2]) }))
+    await Promise.all([batcher.forward(input(1, 1)), batcher.forward(longer)])
+    expect(runner.runs).toEqual([1, 1])
+  })
+
   it('are cut at the limit, and a cut call waits for the rest of its rows', async () => {
     const batcher = createBatcher({ maxBatchRows: 3 })
     const [a, b] = await Promise.all([batcher.forward(input(2, 1)), batcher.forward(input(2, 7))])
@@ -98,7 +124,12 @@ describe('prompt rows', () => {
     await step(a, b)
     expect(copied()).toBe(4)
     await step(a, b)
-    await step(b, a)
+    // In the order they come, whatever places their rows keep.
+    const swapped = await step(b, a)
+    expect(swapped.map(({ data }) => [data[0], data[4]])).toEqual([
+      [1102, 2102],
+      [1101, 2101],
+    ])
     expect(copied()).toBe(4)
     const [alone] = await step(b)
     expect(copied()).toBe(6)
@@ -114,12 +145,69 @@ describe('prompt rows', () => {
     expect([...batcher.buffers.values()][0]?.copiedPrompts).toBe(1)
   })
 
+  it('of the same tokens with another pooled vector are copied', async () => {
+    const batcher = createBatcher()
+    const pooled: number[] = []
+    runner.onRun = ({ pooledProjections }) => pooled.push(pooledProjections[0] as number)
+    const a = input(1, 1)
+    const b = a.map((row) => ({ ...row, pooledProjections: new Tensor(new Float32Array([7, 7]), [1, 2]) }))
+    await batcher.forward(a, context())
+    await batcher.forward(b, context())
+    expect(pooled).toEqual([0, 7])
+  })
+
+  it('of a finished request are not kept in memory', async () => {
+    setFlagsFromString('--expose-gc')
+    const collectGarbage = runInNewContext('gc') as () => void
+    const batcher = createBatcher()
+    const finish = async (): Promise<WeakRef<ArrayBufferLike>[]> => {
+      const rows = input(2, 1)
+      await batcher.forward(rows, context())
+      return rows.flatMap((row) =>
+        [row.hiddenStates, row.encoderHiddenStates, row.pooledProjections].map(({ data }) => new WeakRef(data.buffer)),
+      )
+    }
+    const kept = await finish()
+    await new Promise((resolve) => setImmediate(resolve))
+    collectGarbage()
+    expect(kept.filter((memory) => memory.deref() !== undefined)).toEqual([])
+  })
+
   it('of a caller that says nothing about its request are copied every time: it may write to them', async () => {
     const batcher = createBatcher()
     const call = input(1, 1)
     await batcher.forward(call)
     for (const { encoderHiddenStates } of call) encoderHiddenStates.data[0] = 5
     expect((await batcher.forward(call)).data[0]).toBe(106)
+  })
+})
+
+describe('a layer mask', () => {
+  it('goes with its row, whatever place it has, and rows without one leave no layer out', async () => {
+    runner.layers = 3
+    const batcher = createBatcher()
+    const masks: number[][] = []
+    runner.onRun = ({ layerMask }) => masks.push([...(layerMask as Float32Array)])
+    const plain = input(1, 1)
+    const masked = input(1, 2).map((row) => ({ ...row, layerMask: Float32Array.of(1, 0, 1) }))
+    await Promise.all([batcher.forward(plain, context()), batcher.forward(masked, context())])
+    // The same places, the other way round: nothing of the step before is left.
+    const swapped = [
+      plain.map((row) => ({ ...row, layerMask: Float32Array.of(0, 1, 1) })),
+      masked.map((row) => ({ ...row, layerMask: undefined })),
+    ]
+    await Promise.all(swapped.map((call) => batcher.forward(call, context())))
+    expect(masks).toEqual([
+      [1, 1, 1, 1, 0, 1],
+      [0, 1, 1, 1, 1, 1],
+    ])
+  })
+
+  it('is refused where the graph takes none or one of another length', async () => {
+    const masked = input(1, 2).map((row) => ({ ...row, layerMask: Float32Array.of(1, 0) }))
+    await expect(createBatcher().forward(masked)).rejects.toThrow('Expected layerMask of no layers, as the graph has it, got one of 2')
+    runner.layers = 3
+    await expect(createBatcher().forward(masked)).rejects.toThrow('Expected layerMask of 3 layers')
   })
 })
 

@@ -12,6 +12,7 @@ import { randnTensor } from '../tensor/random-normal.ts'
 import { equalDims, Tensor } from '../tensor/tensor.ts'
 import { parseFlowMatchConfig, parseFlowMatchConfigJson } from './flow-match-config.ts'
 import type { FlowMatchEulerDiscreteConfig } from './flow-match-config.ts'
+import type { CustomSchedule } from './retrieve-timesteps.ts'
 import type { Scheduler, SetTimestepsOptions, StepOptions, StepOutput } from './scheduler.ts'
 import { betaSigmas, exponentialSigmas, karrasSigmas, linspace } from './sigma-spacing.ts'
 
@@ -22,7 +23,7 @@ type Rounding = (x: number) => number
 
 export class FlowMatchEulerDiscreteScheduler implements Scheduler {
   readonly config: FlowMatchEulerDiscreteConfig
-  readonly accepts = ['sigmas', 'timesteps'] as const
+  readonly accepts: readonly CustomSchedule[] = ['sigmas', 'timesteps']
   readonly order = 1
   /** Shift that setTimesteps applies without dynamic shifting; starts as config.shift. */
   shift: number

@@ -14,6 +14,18 @@ describe('guidance', () => {
     expect(guide(f32(0.3, 5), f32(0.1, 5), 1).dims).toEqual([2])
   })
 
+  it('rounds the difference, the product and the sum of many values, each on its own', () => {
+    const wave = (factor: number) => Array.from({ length: 4096 }, (_, i) => Math.fround(Math.sin(i * factor) * 3))
+    const [u, c] = [wave(0.7), wave(1.3)]
+    const { data } = guide(f32(...u), f32(...c), 4.7)
+    const scale = Math.fround(4.7)
+    const each = u.map((base, i) => Math.fround(base + Math.fround(scale * Math.fround(c[i]! - base))))
+    expect([...data]).toEqual(each)
+    // Without any one of the roundings some value is another.
+    expect(u.map((base, i) => Math.fround(base + Math.fround(scale * (c[i]! - base))))).not.toEqual(each)
+    expect(u.map((base, i) => Math.fround(base + scale * Math.fround(c[i]! - base)))).not.toEqual(each)
+  })
+
   it('rounds each operator on its own in float16', () => {
     const [u, c] = [Math.f16round(0.3), Math.f16round(0.1)]
     const result = guide(f16(0.3), f16(0.1), 4.5)

@@ -121,6 +121,46 @@ describe('a model with a missing file', () => {
   })
 })
 
+describe('a model that would fail every request is refused when it is loaded', () => {
+  it.each([
+    ['tokenizer_3', 'expected tokenizer_3 to be the tokenizer of text_encoder_3, got none'],
+    ['tokenizer', 'expected tokenizer to be the tokenizer of text_encoder, got none'],
+    ['text_encoder', 'expected text_encoder to be a CLIP encoder, as texts cannot be read without, got none'],
+    ['text_encoder_2', 'expected text_encoder_2 to be a CLIP encoder'],
+  ])('without %s', async (name, sentence) => {
+    await edit('model_index.json', { [name]: [null, null] })
+    expect((await errorOfLoading()).message).toContain(sentence)
+  })
+
+  it.each([
+    ['tokenizer', undefined, 'none'],
+    ['tokenizer_3', '<nowhere>', '"<nowhere>"'],
+  ])('with a %s that pads with %s', async (name, pad_token, got) => {
+    await edit(`${name}/tokenizer_config.json`, { pad_token })
+    await rm(join(folder, name, 'special_tokens_map.json'), { force: true })
+    const { message } = await errorOfLoading()
+    expect(message).toContain(join(folder, name, 'tokenizer_config.json'))
+    expect(message).toContain(`expected pad_token to be a token of the vocabulary, as rows are filled up with it, got ${got}`)
+  })
+
+  it('whose transformer mixes precisions', async () => {
+    await rm(join(folder, 'transformer/model.onnx'))
+    await cp(
+      fileURLToPath(new URL('../../test/fixtures/transformer-mixed-inputs.onnx', import.meta.url)),
+      join(folder, 'transformer/model.onnx'),
+    )
+    expect((await errorOfLoading()).message).toMatch(
+      /Expected the rows of .*model\.onnx to be all float32 or all float16, got hidden_states float16, .*pooled_projections float32/,
+    )
+  })
+
+  it('but loads without a CLIP encoder that the caller leaves out, for embeddings', async () => {
+    const pipe = await load({ components: { textEncoder: null, tokenizer: null } })
+    expect(pipe.textEncoder).toBeUndefined()
+    await pipe.close()
+  })
+})
+
 describe('loading', () => {
   it('does not look at class names of tokenizers', async () => {
     await edit('model_index.json', { tokenizer: ['transformers', 'NewName'], tokenizer_3: ['transformers', 'T5TokenizerFast'] })

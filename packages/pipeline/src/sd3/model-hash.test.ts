@@ -1,8 +1,8 @@
-import { mkdtemp, readdir, rm, symlink, utimes, writeFile } from 'node:fs/promises'
+import { mkdir, mkdtemp, readdir, rename, rm, symlink, utimes, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, expect, test } from 'vitest'
-import { hashModel } from './model-hash.ts'
+import { hashModel, listFileSizes } from './model-hash.ts'
 
 let root: string
 let model: string
@@ -49,4 +49,28 @@ test('what a link leads to counts, wherever the folder is; a part that is left o
   const hash = await hashModel(content(model))
   expect(await hashModel(content(elsewhere))).toBe(hash)
   expect(await hashModel(content(model, 'without text_encoder_3'))).not.toBe(hash)
+})
+
+test('weights behind a linked folder count as if they lay in the model', async () => {
+  await mkdir(join(model, 'transformer'))
+  await writeFile(join(model, 'transformer', 'model.onnx'), 'layers')
+  const plain = await hashModel(content(model))
+  const elsewhere = join(root, 'elsewhere')
+  await rename(join(model, 'transformer'), elsewhere)
+  await symlink(elsewhere, join(model, 'transformer'))
+  expect(await hashModel(content(model))).toBe(plain)
+  await writeFile(join(elsewhere, 'model.onnx'), 'others')
+  expect(await hashModel(content(model))).not.toBe(plain)
+  // A link back to the model itself ends.
+  await symlink(model, join(elsewhere, 'again'))
+  expect(await hashModel(content(model))).toMatch(/^[0-9a-f]{64}$/)
+})
+
+test('safetensors count, hidden files do not, and sizes are told without reading', async () => {
+  const first = await hashModel(content(model))
+  await writeFile(join(model, '.config.json'), '{}')
+  expect(await hashModel(content(model))).toBe(first)
+  await writeFile(join(model, 'model.safetensors'), 'weights')
+  expect(await hashModel(content(model))).not.toBe(first)
+  expect(await listFileSizes(content(model))).toEqual({ 'config.json': 2, 'model.onnx': 7, 'model.safetensors': 7 })
 })

@@ -24,6 +24,31 @@ const cases = readdirSync(folder)
   .filter((name) => name.endsWith('.json'))
   .map((name) => JSON.parse(readFileSync(folder + name, 'utf8')) as Golden)
 
+/**
+ * What the graphs alone give where the goldens were seen exact: hashes of one encoding, one step and one decoding, with none of our own
+ * arithmetic in them. Another CPU's kernels round differently.
+ */
+const GOLDEN_KERNELS = '218f8ad77806954adaf9f47cbfa9f88f3a9d602ffb7a94cca4d3099f4d0cb118'
+
+async function hashKernels(pipe: StableDiffusion3Pipeline): Promise<string> {
+  const noise = (...dims: number[]) => randn(dims, new Generator(1))
+  const ids = [Array.from({ length: 20 }, (_, token) => token)]
+  const encoded = [
+    (await pipe.textEncoder!.forward(ids)).hiddenStates,
+    (await pipe.textEncoder2!.forward(ids)).pooled,
+    await pipe.textEncoder3!.forward(ids),
+  ]
+  const row = {
+    hiddenStates: noise(1, 16, 16, 16),
+    encoderHiddenStates: noise(1, 40, 128),
+    pooledProjections: noise(1, 128),
+    timestep: 500,
+  }
+  const velocity = await pipe.runtime.batcher.forward([row, row])
+  const pixels = await pipe.vae.decode(noise(1, 16, 16, 16))
+  return sha256(Buffer.from([...encoded, velocity, pixels].map(({ data }) => sha256(data)).join()))
+}
+
 const toCamel = (name: string) => name.replaceAll(/_(\w)/g, (_, letter: string) => letter.toUpperCase())
 const sha256 = (data: Uint8Array | Float32Array) =>
   createHash('sha256')
@@ -41,8 +66,12 @@ describe('equal to diffusers', () => {
   let pipe: StableDiffusion3Pipeline
   const exact: string[] = []
   const close: string[] = []
+  let mustBeExact = false
   beforeAll(async () => {
     pipe = await StableDiffusion3Pipeline.fromPretrained(model, { device: 'cpu' })
+    const kernels = await hashKernels(pipe)
+    mustBeExact = kernels === GOLDEN_KERNELS
+    if (!mustBeExact) process.stdout.write(`golden pictures: not the kernels they were made with (${kernels}), so close is enough\n`)
   })
   afterAll(async () => {
     await pipe.close()
@@ -70,6 +99,7 @@ describe('equal to diffusers', () => {
 
     const same = steps.join() === golden.step_sha256.join() && images.map(({ data }) => sha256(data)).join() === golden.image_sha256.join()
     ;(same ? exact : close).push(golden.name)
+    expect(same).toBe(same || mustBeExact)
     // Another CPU's kernels may round differently; the pictures still agree within one level.
     const expected = new Float32Array(Uint8Array.from(Buffer.from(golden.final_latents, 'base64')).buffer)
     expect(largestDifference(last!.data, expected)).toBeLessThan(same ? 1e-12 : 1e-3)

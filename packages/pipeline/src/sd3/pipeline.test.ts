@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { probeProvider } from '../models/device.ts'
-import { ClosedError } from '../models/onnx-session.ts'
+import { ClosedError } from '../models/closed-error.ts'
 import { Sd3Transformer } from '../models/sd3-transformer.ts'
 import { FlowMatchEulerDiscreteScheduler } from '../schedulers/flow-match-euler-discrete.ts'
 import type { PackedRows, RowDims } from '../tensor/packed-rows.ts'
@@ -12,10 +12,11 @@ import { Generator, randn } from '../tensor/random-normal.ts'
 import type { GeneratorState } from '../tensor/random-normal.ts'
 import { concatRows, sliceRows } from '../tensor/rows.ts'
 import { Tensor } from '../tensor/tensor.ts'
+import { RequestScopedPipeline } from '../index.ts'
 import { encodeTexts } from './encode-texts.ts'
 import { resolveCall } from './generate-call.ts'
 import { GenerateParamsError } from './generate-params.ts'
-import type { GenerateParams } from './generate-params.ts'
+import type { GenerateParams, StepTensors } from './generate-params.ts'
 import { StableDiffusion3Pipeline } from './pipeline.ts'
 
 const model = fileURLToPath(new URL('../../../../models/tiny-scenes', import.meta.url))
@@ -169,6 +170,30 @@ describe('the step callback', () => {
     })
     expect(latents).toEqual(other.latents)
     expect(await bytes({ ...boat, callbackOnStepEnd: async () => undefined })).toEqual(plain)
+  })
+
+  it('may replace the pooled embeddings alone', async () => {
+    const cat = await embeddingsOf('a big green cat at night')
+    const replacing = (tensors: StepTensors) =>
+      bytes({ ...boat, guidanceScale: 1, callbackOnStepEnd: (_, step) => (step === 0 ? tensors : undefined) })
+    const own = await embeddingsOf(boat.prompt)
+    const pooledOnly = await replacing({ pooledPromptEmbeds: cat.pooled })
+    expect(pooledOnly).not.toEqual(await bytes({ ...boat, guidanceScale: 1 }))
+    expect(pooledOnly).toEqual(await replacing({ promptEmbeds: own.embeds, pooledPromptEmbeds: cat.pooled }))
+  })
+
+  it('may write to the embeddings it is shown: other requests for the same prompt do not see it', async () => {
+    const plain = await bytes({ ...boat, guidanceScale: 1 })
+    await bytes({
+      ...boat,
+      guidanceScale: 1,
+      callbackOnStepEndTensorInputs: ['promptEmbeds', 'pooledPromptEmbeds'],
+      callbackOnStepEnd: (_, __, ___, { promptEmbeds, pooledPromptEmbeds }) => {
+        promptEmbeds?.data.fill(9)
+        pooledPromptEmbeds?.data.fill(9)
+      },
+    })
+    expect(await bytes({ ...boat, guidanceScale: 1 })).toEqual(plain)
   })
 
   it('sees the embeddings with the negative rows first, and nothing it did not ask for', async () => {
@@ -375,6 +400,11 @@ describe('a pipeline', () => {
     })
     const { images } = await small.generate(boat)
     expect(images[0]?.data).not.toEqual((await bytes(boat))[0])
+    const [embeds] = (await encodeTexts(small, resolveCall({ prompt: boat.prompt }, small.defaults, small.limits), false)).embeds
+    // 20 tokens of CLIP, then 20 of T5, 128 wide.
+    expect(embeds?.dims).toEqual([1, 40, 128])
+    expect(embeds?.data.subarray(20 * 128).every((value) => value === 0)).toBe(true)
+    expect(embeds?.data.subarray(0, 20 * 128).some((value) => value !== 0)).toBe(true)
     await small.close()
   })
 
@@ -403,6 +433,22 @@ describe('a pipeline', () => {
     expect(await timesteps({})).toEqual(await timesteps({ mu: 16 * (0.65 / 3840) + (0.5 - (0.65 / 3840) * 256) }))
     expect(await timesteps({})).not.toEqual(await timesteps({ width: 128, height: 128 }))
     await dynamic.close()
+  })
+
+  it('refuses a schedule that its scheduler does not take, also on a view, and never runs another one', async () => {
+    class StepsOnly extends FlowMatchEulerDiscreteScheduler {
+      override readonly accepts = []
+      override clone(): StepsOnly {
+        return new StepsOnly(this.config)
+      }
+    }
+    const scheduler = new StepsOnly()
+    const plain = await StableDiffusion3Pipeline.fromPretrained(model, { device: 'cpu', components: { ...pipe.components, scheduler } })
+    const call = { ...boat, numInferenceSteps: undefined, sigmas: [1, 0.5] }
+    for (const target of [plain, new RequestScopedPipeline(plain)])
+      await expect(target.generate(call)).rejects.toThrow('Expected a scheduler that takes custom sigmas, got StepsOnly')
+    expect((await plain.generate(boat)).images).toHaveLength(1)
+    await plain.close()
   })
 
   it('carries out concurrent calls on one object as each alone', async () => {
