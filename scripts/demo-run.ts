@@ -11,7 +11,7 @@ import { basename, join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import sharp from 'sharp'
 import type { Job } from '../packages/contract/src/index.ts'
-import { createProgressLines } from '../packages/cli/src/progress-lines.ts'
+import { createProgressLines } from '../packages/cli/src/terminal/progress-lines.ts'
 import {
   endServices,
   failWhenOneEnds,
@@ -21,7 +21,7 @@ import {
 } from '../packages/cli/src/services/service-process.ts'
 import { onStopSignals } from '../packages/cli/src/services/stop-signals.ts'
 import { ensureRedisServer } from '../packages/cli/src/setup/ensure-redis.ts'
-import { toHalfBlocks, toRows } from '../packages/cli/src/terminal-picture.ts'
+import { toHalfBlocks, toRows } from '../packages/cli/src/terminal/terminal-picture.ts'
 import { findFreePort, startRedisProcess } from '@easel/redis-server'
 
 const REQUESTS = [

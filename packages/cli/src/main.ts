@@ -1,32 +1,117 @@
-/** Entry of the command line on Node 24: the commands with their arguments. What each does is in a module of its own, loaded when it runs. */
+/**
+ * Entry of the command line on Node 24: the commands with their arguments. What each does is in a module of its own, loaded when it runs.
+ *
+ * Exit codes: 0 done; 1 it could not be done, and a sentence on stderr says why; 2 the command line is wrong; 130 ended by Ctrl-C.
+ * Results go to stdout, progress and problems to stderr.
+ */
+import { existsSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { Command } from 'commander'
+import { Command, InvalidArgumentError } from 'commander'
+import type { DrawOptions } from './commands/draw.ts'
 import type { ServiceName } from './services/service-process.ts'
 
 const ROOT = fileURLToPath(new URL('../../../', import.meta.url))
+const wrongCommandLine = 2
 
-/** Paths on the command line are meant from where it was given. */
+/** Paths on the command line are meant from where it was given; everything else is relative to the project's folder. */
 const here = process.cwd()
+process.chdir(ROOT)
+if (existsSync('.env')) process.loadEnvFile('.env')
+const modelsDir = resolve(process.env['MODELS_DIR'] || 'models')
 
-const easel = new Command('easel').description('Self-hosted text-to-image with Stable Diffusion 3.').helpCommand(false)
+const easel = new Command('easel')
+  .description(
+    'Self-hosted text-to-image with Stable Diffusion 3. Settings are environment variables or lines of a file .env: docs/variables.md.',
+  )
+  .helpCommand(false)
+  .exitOverride(({ exitCode }) => process.exit(exitCode === 0 ? 0 : wrongCommandLine))
+  .addHelpText('after', '\nExit codes: 0 done, 1 not done (stderr says why), 2 wrong command line, 130 ended by Ctrl-C.')
 
 const services: Record<string, { names: ServiceName[]; summary: string }> = {
-  start: { names: ['api', 'gpu-worker'], summary: 'the whole service: Redis (unless REDIS_URL names one), the api and one worker' },
-  api: { names: ['api'], summary: 'the api' },
-  worker: { names: ['gpu-worker'], summary: 'a worker' },
+  start: { names: ['api', 'gpu-worker'], summary: 'run the whole service: Redis (unless REDIS_URL names one), the api and one worker' },
+  api: { names: ['api'], summary: 'run the api' },
+  worker: { names: ['gpu-worker'], summary: 'run a worker' },
 }
 for (const [name, { names, summary }] of Object.entries(services)) {
   easel
     .command(name)
-    .summary(summary)
-    .description(`Runs ${summary}. Settings are environment variables or lines of a file .env: docs/variables.md.`)
-    .option('--data <folder>', 'folder of the embedded Redis and the pictures', join(ROOT, 'data'))
-    .action(async ({ data }: { data: string }) => {
+    .description(summary)
+    .option('--data <folder>', 'folder of the embedded Redis and the pictures (default: data)')
+    .action(async ({ data }: { data?: string }) => {
       const { start } = await import('./services/start.ts')
-      process.exitCode = await start(names, { data: resolve(here, data) })
+      process.exitCode = await start(names, { data: data === undefined ? join(ROOT, 'data') : resolve(here, data) })
     })
 }
 
-process.chdir(ROOT)
-await easel.parseAsync()
+easel
+  .command('draw')
+  .description('draw one prompt in this process, without a service')
+  .argument('<prompt>', 'what the picture shows')
+  .option('-o, --output <file>', '.png, .jpg or .webp; several pictures get numbers', 'easel.png')
+  .option('-m, --model <model>', 'preset, folder, or name under MODELS_DIR', process.env['MODEL'] || 'tiny-scenes')
+  .option('-n, --n <count>', 'pictures', toInteger, 1)
+  .option('--seed <seed>', 'the same seed draws the same picture; the next ones have the next seeds', toInteger)
+  .option('--size <pixels>', 'width × height, as in 1024x768, or one side of a square', toPixels)
+  .option('--steps <count>', 'denoising steps (default: what the model recommends)', toInteger)
+  .option('--guidance <scale>', 'weight of the prompt (default: what the model recommends)', toNumber)
+  .option('--negative <prompt>', 'what the picture is to keep away from')
+  .option('--device <device>', 'auto, cpu, cuda, tensorrt, webgpu, coreml or dml', process.env['DEVICE'] || 'auto')
+  .option('--json', 'write files and seeds as JSON')
+  .action(async (prompt: string, options: Omit<DrawOptions, 'here' | 'modelsDir'>) => {
+    const { draw } = await import('./commands/draw.ts')
+    process.exitCode = await draw(prompt, { ...options, here, modelsDir })
+  })
+
+easel
+  .command('pull')
+  .description('fetch a model into MODELS_DIR: what the pipeline reads of it, checked, and from where an earlier pull broke off')
+  .argument('<model>', 'preset, repository of the hub (owner/name, owner/name@revision), folder, or .safetensors file')
+  .option('--variant <name>', 'precision of the weights where a repository has several, as fp16')
+  .option('--json', 'write the result as JSON')
+  .addHelpText('after', '\nHF_TOKEN or "hf auth login" says who you are, HF_ENDPOINT names another hub, HTTPS_PROXY a proxy.')
+  .action(async (model: string, options: { variant?: string; json?: boolean }) => {
+    const { pull } = await import('./commands/pull.ts')
+    process.exitCode = await pull(model, { ...options, here, modelsDir })
+  })
+
+easel
+  .command('models')
+  .description('list the models in MODELS_DIR: size, type, whether they are whole, where they are from')
+  .option('--json', 'write the list as JSON')
+  .action(async (options: { json?: boolean }) => {
+    const { models } = await import('./commands/models.ts')
+    process.exitCode = await models(modelsDir, options)
+  })
+
+easel
+  .command('rm')
+  .description('remove a model from MODELS_DIR')
+  .argument('<model>', 'as "easel models" calls it')
+  .action(async (model: string) => {
+    const { remove } = await import('./commands/models.ts')
+    process.exitCode = await remove(modelsDir, model)
+  })
+
+try {
+  await easel.parseAsync()
+} catch (error) {
+  console.error(error instanceof Error ? error.message : error)
+  process.exitCode = 1
+}
+
+function toInteger(text: string): number {
+  if (!/^\d+$/.test(text)) throw new InvalidArgumentError('Expected a whole number.')
+  return Number(text)
+}
+
+function toNumber(text: string): number {
+  if (text.trim() === '' || !Number.isFinite(Number(text))) throw new InvalidArgumentError('Expected a number.')
+  return Number(text)
+}
+
+function toPixels(text: string): { width: number; height: number } {
+  const [, width, height = width] = /^(\d+)(?:[x×](\d+))?$/.exec(text) ?? []
+  if (width === undefined) throw new InvalidArgumentError('Expected pixels, as in 1024x768 or 512.')
+  return { width: Number(width), height: Number(height) }
+}

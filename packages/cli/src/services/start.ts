@@ -6,7 +6,6 @@
  * and `.env`; what a variable means is the services' business.
  */
 import { once } from 'node:events'
-import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { openEmbeddedRedis } from '../setup/embedded-redis.ts'
 import { ensurePlayground } from '../setup/ensure-playground.ts'
@@ -28,7 +27,6 @@ import { onStopSignals } from './stop-signals.ts'
  * `data`: folder of what outlives a start: the embedded Redis and, unless STORAGE_DIR says otherwise, the pictures.
  */
 export async function start(names: ServiceName[], { data }: { data: string }): Promise<number> {
-  if (existsSync('.env')) process.loadEnvFile('.env')
   // npm passes signals on, but it can tell nobody when it is killed itself.
   const starter = starterPid ?? (process.env['npm_lifecycle_event'] === undefined ? undefined : process.ppid)
   if (names.includes('api')) buildPages()

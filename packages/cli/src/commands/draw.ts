@@ -1,0 +1,99 @@
+/** `easel draw PROMPT`: pictures in this process, without Redis or a service. */
+import { randomInt } from 'node:crypto'
+import { existsSync } from 'node:fs'
+import { writeFile } from 'node:fs/promises'
+import { extname, resolve } from 'node:path'
+import sharp from 'sharp'
+import { Generator, StableDiffusion3Pipeline } from '@easel/pipeline'
+import type { Device, GenerateParams } from '@easel/pipeline'
+import { createProgressLines } from '../terminal/progress-lines.ts'
+import { toDuration } from '../terminal/say.ts'
+import { toHalfBlocks, toRows } from '../terminal/terminal-picture.ts'
+
+export interface DrawOptions {
+  /** Folder that paths on the command line are relative to. */
+  here: string
+  modelsDir: string
+  output: string
+  model: string
+  device: Device
+  n: number
+  seed?: number
+  size?: { width: number; height: number }
+  steps?: number
+  guidance?: number
+  negative?: string
+  json?: boolean
+}
+
+/** Characters that a picture takes on a terminal that is as wide. */
+const pictureColumns = 64
+const formats = ['.png', '.jpg', '.jpeg', '.webp']
+
+export async function draw(prompt: string, options: DrawOptions): Promise<number> {
+  const { here, modelsDir, output, model, device, n, json = false } = options
+  if (!formats.includes(extname(output).toLowerCase())) throw new Error(`Expected a file that ends in ${formats.join(', ')}, got ${output}`)
+  const loadedAt = performance.now()
+  console.error(`Loading ${model} …`)
+  const path = resolve(here, model)
+  const pipeline = await StableDiffusion3Pipeline.fromPretrained(existsSync(path) ? path : model, { device, modelsDir })
+  try {
+    const { provider } = pipeline.device
+    console.error(`${pipeline.model.id} on ${provider}, loaded in ${toDuration((performance.now() - loadedAt) / 1000)}`)
+    const lines = createProgressLines([prompt], process.stderr)
+    const total = options.steps ?? pipeline.defaults.numInferenceSteps
+    lines.update(0, { status: 'encoding', progress: { step: 0, total } })
+    const seed = options.seed ?? randomInt(2 ** 32)
+    const params: GenerateParams = {
+      prompt,
+      negativePrompt: options.negative,
+      // Each picture has a seed of its own, as those of a service have.
+      generator: Array.from({ length: n }, (_, index) => new Generator(seed + index)),
+      ...options.size,
+      numInferenceSteps: options.steps,
+      guidanceScale: options.guidance,
+      numImagesPerPrompt: n,
+      callbackOnStepEnd: (_, step) => lines.update(0, { status: 'drawing', progress: { step: step + 1, total } }),
+    }
+    const { images } = await pipeline.generate(params)
+    lines.update(0, { status: 'done', progress: { step: total, total } })
+    const written = await Promise.all(
+      images.map(async ({ data, width, height }, index) => {
+        const file = resolve(here, images.length === 1 ? output : output.replace(/(\.\w+)$/, `-${index}$1`))
+        await writeFile(
+          file,
+          await sharp(data, { raw: { width, height, channels: 3 } })
+            .toFormat(toFormat(output))
+            .toBuffer(),
+        )
+        return { file, width, height, seed: seed + index }
+      }),
+    )
+    if (json) console.log(JSON.stringify(written))
+    else {
+      await show(images)
+      for (const { file, width, height, seed: own } of written) console.log(`${file}  (${width} × ${height}, seed ${own})`)
+    }
+    return 0
+  } finally {
+    await pipeline.close()
+  }
+}
+
+function toFormat(output: string): 'png' | 'jpeg' | 'webp' {
+  const extension = extname(output).toLowerCase()
+  return extension === '.png' ? 'png' : extension === '.webp' ? 'webp' : 'jpeg'
+}
+
+/** On a terminal that shows 24 bits of colour. */
+async function show(images: readonly { data: Uint8Array; width: number; height: number }[]): Promise<void> {
+  if (!process.stdout.isTTY || process.stdout.getColorDepth() !== 24) return
+  const columns = Math.min(images.length > 1 ? pictureColumns / 2 : pictureColumns, process.stdout.columns)
+  const pictures = images.map(async ({ data, width, height }) => {
+    const rows = Math.max(2, Math.round((columns * height) / width))
+    const small = sharp(data, { raw: { width, height, channels: 3 } }).resize(columns, rows, { fit: 'fill' })
+    const { data: pixels, info } = await small.raw().toBuffer({ resolveWithObject: true })
+    return toHalfBlocks({ data: pixels, width: info.width, height: info.height })
+  })
+  console.log(toRows(await Promise.all(pictures), columns, process.stdout.columns).join('\n'))
+}

@@ -1,0 +1,8 @@
+export type { ModelSource, SourceFile } from './model-source.ts'
+export { type ModelName, parseModelName } from './model-name.ts'
+export { type HubOptions, openHubRepository, readHubVariables } from './hub-source.ts'
+export { openLocalModel } from './local-source.ts'
+export { PullError } from './pull-error.ts'
+export { pullByName, type PullByNameOptions } from './pull-by-name.ts'
+export type { PulledModel, PullEvent } from './pull-model.ts'
+export { listModels, removeModel, type StoredModel } from './stored-models.ts'

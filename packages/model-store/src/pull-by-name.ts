@@ -1,0 +1,28 @@
+/** Pulls what a name means: a preset or repository from the hub, a folder or a file from this machine. Used by the command line and workers. */
+import { setGlobalProxyFromEnv } from 'node:http'
+import { openHubRepository, readHubVariables } from './hub-source.ts'
+import { openLocalModel } from './local-source.ts'
+import { parseModelName } from './model-name.ts'
+import { pullModel } from './pull-model.ts'
+import type { PulledModel, PullOptions } from './pull-model.ts'
+
+export interface PullByNameOptions extends Omit<PullOptions, 'openSource' | 'folder'> {
+  /** Variables that say where the hub is, who asks, and through which proxy. */
+  env: Readonly<Record<string, string | undefined>>
+  /** What a relative path is relative to. Default: the working directory. */
+  workingDirectory?: string
+}
+
+export async function pullByName(text: string, options: PullByNameOptions): Promise<PulledModel> {
+  const { env, workingDirectory = process.cwd(), signal, onEvent, ...rest } = options
+  const name = parseModelName(text, workingDirectory)
+  const pull = { ...rest, signal, onEvent, folder: name.folder }
+  if (name.type === 'local') return await pullModel({ ...pull, openSource: () => openLocalModel(name.path) })
+  if (['https_proxy', 'http_proxy', 'HTTPS_PROXY', 'HTTP_PROXY'].some((variable) => env[variable])) setGlobalProxyFromEnv({ ...env })
+  const hub = {
+    ...(await readHubVariables(env)),
+    signal,
+    onRetry: (reason: string, waitMs: number) => onEvent({ type: 'retry', reason, waitMs }),
+  }
+  return await pullModel({ ...pull, openSource: () => openHubRepository(name.repository, name.revision, hub) })
+}

@@ -1,0 +1,225 @@
+/**
+ * Pulls a model into the models directory.
+ *
+ * Invariant: the model appears under its name when it is whole and checked, and not before; until then it grows in `.pulls/`, where a later
+ * pull goes on, whatever ended this one. One process pulls a model at a time, on however many machines share the directory.
+ */
+import { existsSync } from 'node:fs'
+import { link, mkdir, rename, rm, stat, statfs } from 'node:fs/promises'
+import { dirname, join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import pLimit from 'p-limit'
+import { lock } from 'proper-lockfile'
+import { fetchFile } from './fetch-file.ts'
+import { listFolder, toSourcePath } from './local-source.ts'
+import { readPullRecord, writePullRecord } from './model-record.ts'
+import type { PullRecord } from './model-record.ts'
+import type { ModelSource, SourceFile } from './model-source.ts'
+import { isOfDisk, PullError, toDiskError } from './pull-error.ts'
+import { describeUnknownLayout, selectFiles } from './select-files.ts'
+
+export type PullEvent =
+  /** Another process pulls the same model; this one waits for it. */
+  | { type: 'waiting' }
+  | { type: 'planned'; files: number; totalBytes: number }
+  | { type: 'progress'; doneBytes: number; totalBytes: number }
+  | { type: 'retry'; reason: string; waitMs: number }
+
+export interface PullOptions {
+  /** Opened once this process is the one that pulls. */
+  openSource: () => Promise<ModelSource>
+  /** Where models are. */
+  modelsDir: string
+  /** Name of the model's folder (or file) under `modelsDir`; may have a `/` in it. */
+  folder: string
+  /** Whether a model that is there already is enough, whatever its source says by now. Default: false. */
+  onlyIfMissing?: boolean
+  /** Precision variant of the weights, as `fp16`. Default: the one without a name. */
+  variant?: string
+  /** Files fetched at once. Default: 4. */
+  concurrency?: number
+  /** Longest silence of a connection before another is made, in milliseconds. Default: 30 000. */
+  silenceMs?: number
+  signal: AbortSignal
+  onEvent: (event: PullEvent) => void
+}
+
+export interface PulledModel {
+  /** Absolute path of the model. */
+  path: string
+  totalBytes: number
+  /** Whether everything was there already. */
+  wasThere: boolean
+}
+
+export const pullsFolder = '.pulls'
+const lockOptions = { stale: 6000, update: 1500 }
+const lockRetryMs = 500
+
+export async function pullModel(options: PullOptions): Promise<PulledModel> {
+  const { modelsDir, folder, signal } = options
+  const staging = toStagingFolder(modelsDir, folder)
+  const lost = new AbortController()
+  let release: () => Promise<void> = async () => {}
+  try {
+    await mkdir(staging, { recursive: true })
+    release = await becomeOnlyPuller(staging, options, (error) => lost.abort(error))
+    return await pullAlone(staging, { ...options, signal: AbortSignal.any([signal, lost.signal]) })
+  } catch (error) {
+    throw isOfDisk(error) ? toDiskError(error, modelsDir) : error
+  } finally {
+    await release().catch(() => {})
+  }
+}
+
+export function toStagingFolder(modelsDir: string, folder: string): string {
+  return join(modelsDir, pullsFolder, folder.replaceAll('/', '--'))
+}
+
+/** Waits while another process pulls the same model. One that was killed counts as gone after `stale`. */
+async function becomeOnlyPuller(staging: string, { signal, onEvent }: PullOptions, onCompromised: (error: Error) => void) {
+  for (let waited = false; ; waited = true) {
+    try {
+      return await lock(staging, { ...lockOptions, realpath: false, lockfilePath: `${staging}.lock`, onCompromised })
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'ELOCKED') throw error
+    }
+    if (!waited) onEvent({ type: 'waiting' })
+    await sleep(lockRetryMs, undefined, { signal })
+    await mkdir(staging, { recursive: true })
+  }
+}
+
+async function pullAlone(staging: string, options: PullOptions): Promise<PulledModel> {
+  const { modelsDir, folder, onlyIfMissing = false, concurrency = 4, silenceMs, variant, signal, onEvent } = options
+  const path = join(modelsDir, folder)
+  if (onlyIfMissing && existsSync(path)) {
+    await rm(staging, { recursive: true, force: true })
+    return { path, totalBytes: 0, wasThere: true }
+  }
+  await mkdir(staging, { recursive: true })
+
+  // 1. What there is to fetch, and what is there of it.
+  const source = await options.openSource()
+  const files = await chooseFiles(source, folder, variant)
+  const totalBytes = files.reduce((sum, { size }) => sum + size, 0)
+  const published = await readPullRecord(path)
+  if (published !== undefined && files.every((file) => isKnown(published, file))) {
+    await rm(staging, { recursive: true, force: true })
+    return { path, totalBytes, wasThere: true }
+  }
+  if (published === undefined && existsSync(path))
+    throw new PullError(
+      `There is already something at ${path} that was not pulled: give it another name, or remove it with "easel rm ${folder}".`,
+    )
+  const earlier = await readPullRecord(staging)
+  const record: PullRecord = { origin: source.origin, pulled_at: new Date().toISOString(), files: {} }
+  const missing: SourceFile[] = []
+  let doneBytes = 0
+  for (const file of files) {
+    const target = join(staging, file.path)
+    const known = earlier !== undefined && isKnown(earlier, file) && existsSync(target) ? earlier.files[file.path] : undefined
+    const unchanged = published !== undefined && isKnown(published, file) ? published.files[file.path] : undefined
+    if (known === undefined && unchanged !== undefined) await linkFile(join(path, file.path), target)
+    const present = known ?? unchanged
+    if (present === undefined) missing.push(file)
+    else {
+      record.files[file.path] = present
+      doneBytes += file.size
+    }
+  }
+  await assertRoom(staging, missing, source)
+  onEvent({ type: 'planned', files: files.length, totalBytes })
+
+  // 2. Fetch the rest; the first failure ends all.
+  const failed = new AbortController()
+  const limit = pLimit(concurrency)
+  const fetchOne = async (file: SourceFile): Promise<void> => {
+    try {
+      const sha256 = await fetchFile(source, file, join(staging, file.path), {
+        signal: AbortSignal.any([signal, failed.signal]),
+        silenceMs,
+        onBytes: (count) => onEvent({ type: 'progress', doneBytes: (doneBytes += count), totalBytes }),
+        onRetry: (reason, waitMs) => onEvent({ type: 'retry', reason, waitMs }),
+      })
+      record.files[file.path] = { size: file.size, sha256, ...(file.gitOid === undefined ? {} : { git_oid: file.gitOid }) }
+      writing = writing.then(() => writePullRecord(staging, record))
+      await writing
+    } catch (error) {
+      failed.abort(error)
+      throw error
+    }
+  }
+  let writing = Promise.resolve()
+  // Small files first: a wrong one is found before gigabytes are fetched.
+  const inOrder = missing.toSorted((a, b) => a.size - b.size)
+  const ended = await Promise.allSettled(inOrder.map(async (file) => await limit(fetchOne, file)))
+  signal.throwIfAborted()
+  if (ended.some(({ status }) => status === 'rejected')) throw failed.signal.reason
+
+  // 3. Give it its name.
+  await publish(staging, path, record)
+  return { path, totalBytes, wasThere: false }
+}
+
+async function linkFile(from: string, to: string): Promise<void> {
+  await mkdir(dirname(to), { recursive: true })
+  await rm(to, { force: true })
+  await link(from, to)
+}
+
+async function chooseFiles(source: ModelSource, folder: string, variant: string | undefined): Promise<SourceFile[]> {
+  const files = await source.list()
+  if (folder.endsWith('.safetensors')) return files
+  const paths = files.map(({ path }) => path)
+  if (!paths.includes('model_index.json'))
+    throw new PullError(`${source.name} is no model that Easel runs: ${describeUnknownLayout(paths)}.`)
+  const selected = new Set(selectFiles(paths, (await source.read('model_index.json')).toString(), source.name, { variant }))
+  return files.filter(({ path }) => selected.has(path))
+}
+
+function isKnown(record: PullRecord, file: SourceFile): boolean {
+  const known = record.files[file.path]
+  if (known?.size !== file.size) return false
+  if (file.sha256 !== undefined) return known.sha256 === file.sha256
+  return file.gitOid !== undefined && known.git_oid === file.gitOid
+}
+
+/** Before the first byte: a disk that fills up in an hour would do so for everybody. */
+async function assertRoom(staging: string, missing: readonly SourceFile[], source: ModelSource): Promise<void> {
+  let neededBytes = 0
+  for (const file of missing) {
+    const local = await source.findLocalCopy(file)
+    if (local?.isConstant === true) continue
+    const present = await stat(join(staging, `${file.path}.partial`)).catch(() => undefined)
+    neededBytes += file.size - Math.min(present?.size ?? 0, file.size)
+  }
+  const { bavail, bsize } = await statfs(staging)
+  const freeBytes = bavail * bsize
+  if (neededBytes > freeBytes)
+    throw new PullError(
+      `Expected ${toGigabytes(neededBytes)} free for ${source.name} in ${dirname(staging)}, got ${toGigabytes(freeBytes)}: make room, or name another folder in MODELS_DIR.`,
+    )
+}
+
+function toGigabytes(bytes: number): string {
+  return bytes < 1e8 ? `${(bytes / 1e6).toFixed(1)} MB` : `${(bytes / 1e9).toFixed(1)} GB`
+}
+
+/** The model under its name from one moment to the next, whether there was one or not. */
+async function publish(staging: string, path: string, record: PullRecord): Promise<void> {
+  await mkdir(dirname(path), { recursive: true })
+  if (path.endsWith('.safetensors')) {
+    await rename(join(staging, Object.keys(record.files)[0] ?? ''), path)
+    await rm(staging, { recursive: true, force: true })
+    return
+  }
+  // What an earlier pull of other files has left.
+  for (const left of await listFolder(staging)) if (record.files[toSourcePath(staging, left)] === undefined) await rm(left)
+  await writePullRecord(staging, record)
+  const old = `${staging}.old`
+  await rm(old, { recursive: true, force: true })
+  if (existsSync(path)) await rename(path, old)
+  await rename(staging, path)
+  await rm(old, { recursive: true, force: true })
+}

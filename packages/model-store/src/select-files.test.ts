@@ -1,0 +1,116 @@
+import { describe, expect, test } from 'vitest'
+import { describeUnknownLayout, selectFiles } from './select-files.ts'
+
+/** As the repository of Stable Diffusion 3.5 medium is laid out, with everything that is in it twice. */
+const index = JSON.stringify({
+  _class_name: 'StableDiffusion3Pipeline',
+  _diffusers_version: '0.31.0',
+  scheduler: ['diffusers', 'FlowMatchEulerDiscreteScheduler'],
+  text_encoder: ['transformers', 'CLIPTextModelWithProjection'],
+  text_encoder_3: ['transformers', 'T5EncoderModel'],
+  tokenizer: ['transformers', 'CLIPTokenizer'],
+  tokenizer_3: ['transformers', 'T5TokenizerFast'],
+  transformer: ['diffusers', 'SD3Transformer2DModel'],
+  vae: ['diffusers', 'AutoencoderKL'],
+  image_encoder: [null, null],
+})
+const wanted = [
+  'README.md',
+  'model_index.json',
+  'scheduler/scheduler_config.json',
+  'text_encoder/config.json',
+  'text_encoder/model.safetensors',
+  'text_encoder_3/config.json',
+  'text_encoder_3/model-00001-of-00002.safetensors',
+  'text_encoder_3/model-00002-of-00002.safetensors',
+  'text_encoder_3/model.safetensors.index.json',
+  'tokenizer/merges.txt',
+  'tokenizer/tokenizer_config.json',
+  'tokenizer/vocab.json',
+  'tokenizer_3/tokenizer.json',
+  'transformer/config.json',
+  'transformer/diffusion_pytorch_model.safetensors',
+  'vae/config.json',
+  'vae/diffusion_pytorch_model.safetensors',
+]
+const besides = [
+  '.gitattributes',
+  'mmdit-x.png',
+  'sd3.5_medium.safetensors',
+  'text_encoders/t5xxl_fp16.safetensors',
+  'text_encoder/model.fp16.safetensors',
+  'text_encoder/pytorch_model.bin',
+  'text_encoder/model.onnx',
+  'text_encoder_3/model.fp16-00001-of-00002.safetensors',
+  'text_encoder_3/model.fp16-00002-of-00002.safetensors',
+  'text_encoder_3/model.safetensors.index.fp16.json',
+  'transformer/model.onnx',
+  'transformer/model.onnx_data',
+  'vae_decoder/config.json',
+  'vae_decoder/model.onnx',
+]
+const all = [...wanted, ...besides]
+
+describe('of a repository in which everything is several times', () => {
+  test('one copy of each part is taken, and nothing else', () => {
+    expect(selectFiles(all, index, 'it')).toEqual(wanted)
+  })
+
+  test('the variant that was asked for is taken where it is', () => {
+    const selected = selectFiles(all, index, 'it', { variant: 'fp16' })
+    expect(selected).toContain('text_encoder/model.fp16.safetensors')
+    expect(selected).toContain('text_encoder_3/model.safetensors.index.fp16.json')
+    expect(selected).toContain('transformer/diffusion_pytorch_model.safetensors')
+    expect(selected.filter((path) => path.startsWith('text_encoder_3/'))).toHaveLength(4)
+  })
+})
+
+test('an export to ONNX is taken with its data beside it', () => {
+  const onnx = [
+    'transformer/config.json',
+    'transformer/model.onnx',
+    'transformer/model.onnx.data',
+    'vae_decoder/config.json',
+    'vae_decoder/model.onnx',
+  ]
+  const small = JSON.stringify({
+    _class_name: 'ORTStableDiffusion3Pipeline',
+    transformer: ['optimum', 'ORTTransformer'],
+    vae: ['optimum', 'ORTVae'],
+  })
+  expect(selectFiles(['model_index.json', ...onnx, 'transformer/notes.txt'], small, 'it')).toEqual(['model_index.json', ...onnx])
+})
+
+test.each([
+  [
+    all.filter((path) => !path.startsWith('transformer/')),
+    index,
+    /names transformer in its model_index\.json and has no folder transformer\//,
+  ],
+  [
+    [...wanted.filter((path) => !path.startsWith('text_encoder/')), 'text_encoder/pytorch_model.bin'],
+    index,
+    /no weights that Easel reads in text_encoder\/: only \.bin/,
+  ],
+  [
+    ['model_index.json'],
+    JSON.stringify({ _class_name: 'FluxPipeline' }),
+    /Expected it to be a StableDiffusion3Pipeline.*got a FluxPipeline/,
+  ],
+  [['model_index.json'], 'no json', /is no JSON/],
+  [['model_index.json'], '{}', /names no _class_name/],
+])('what is no whole model is an error that says why (%#)', (paths, modelIndex, says) => {
+  expect(() => selectFiles(paths, modelIndex, 'it')).toThrow(says)
+})
+
+test.each([
+  [['unet/model.mxr'], /AMD/],
+  [['ONNX/transformer/bf16/model.onnx'], /TensorRT/],
+  [['engine.plan'], /TensorRT/],
+  [['sd3.safetensors'], /single files/],
+  [['onnx/model.onnx'], /not in the folders that optimum writes/],
+  [['model.gguf'], /GGUF/],
+  [['README.md'], /no model_index\.json/],
+])('a layout without model_index.json is told by its name (%j)', (paths, says) => {
+  expect(describeUnknownLayout(paths)).toMatch(says)
+})

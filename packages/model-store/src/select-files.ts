@@ -1,0 +1,125 @@
+/**
+ * Which files of a repository or folder the pipeline reads: of each part its configuration and one set of weights.
+ *
+ * Invariant: what is selected is a whole model, or an error says what is missing or what this layout is. Repositories hold the same weights
+ * several times (single files at the root, other precisions, ONNX beside safetensors); exactly one copy of each part is taken.
+ * Knows nothing about where files come from.
+ */
+import { z } from 'zod'
+import { PullError } from './pull-error.ts'
+
+export interface SelectOptions {
+  /** Precision variant in the names of weights, as `fp16` in `model.fp16.safetensors`. Default: those without one, where there are any. */
+  variant?: string
+}
+
+const modelIndexSchema = z.looseObject({ _class_name: z.string() })
+const pipelineClasses = ['StableDiffusion3Pipeline', 'ORTStableDiffusion3Pipeline']
+
+const rootFiles = /^(model_index\.json|generation_config\.json|preview_projection\.json|README\.md|LICENSE(\.\w+)?)$/
+const tokenizerFiles = /^(tokenizer\.json|tokenizer_config\.json|vocab\.json|merges\.txt|special_tokens_map\.json|spiece\.model)$/
+const weightFile = /^(?:model|diffusion_pytorch_model)(?:\.(?<variant>\w+))?(?:-\d{5}-of-(?<shards>\d{5}))?\.safetensors$/
+const indexFile = /^(?:model|diffusion_pytorch_model)\.safetensors\.index(?:\.(?<variant>\w+))?\.json$/
+const onnxFile = /^model\.onnx(_data|\.data)?$/
+
+/** Folders that a part of model_index.json may be in. An export to ONNX splits the VAE. */
+const weightFolders: Record<string, string[]> = {
+  transformer: ['transformer'],
+  vae: ['vae', 'vae_encoder', 'vae_decoder'],
+  text_encoder: ['text_encoder'],
+  text_encoder_2: ['text_encoder_2'],
+  text_encoder_3: ['text_encoder_3'],
+}
+
+/** `name`: of the model, for sentences. `modelIndex`: the text of its model_index.json. Returns paths in the order of `paths`. */
+export function selectFiles(paths: readonly string[], modelIndex: string, name: string, { variant }: SelectOptions = {}): string[] {
+  const index = parseModelIndex(modelIndex, name)
+  const parts = new Set(
+    Object.entries(index).flatMap(([part, entry]) => (Array.isArray(entry) && typeof entry[1] === 'string' ? [part] : [])),
+  )
+  const selected = new Set(paths.filter((path) => rootFiles.test(path)))
+  const filesIn = (folder: string): string[] =>
+    paths.flatMap((path) =>
+      path.startsWith(`${folder}/`) && !path.slice(folder.length + 1).includes('/') ? [path.slice(folder.length + 1)] : [],
+    )
+  const take = (folder: string, files: readonly string[]): void => {
+    for (const file of files) selected.add(`${folder}/${file}`)
+  }
+
+  for (const part of parts) {
+    if (part === 'scheduler') {
+      take(
+        part,
+        filesIn(part).filter((file) => file === 'scheduler_config.json'),
+      )
+    } else if (/^tokenizer(_[23])?$/.test(part)) {
+      take(
+        part,
+        filesIn(part).filter((file) => tokenizerFiles.test(file)),
+      )
+    } else if (Object.hasOwn(weightFolders, part)) {
+      const folders = (weightFolders[part] ?? []).filter((folder) => filesIn(folder).length > 0)
+      // Safetensors and their ONNX twin are the same part twice.
+      const own =
+        folders.includes(part) && selectWeights(filesIn(part), variant).length > 0 ? [part] : folders.filter((folder) => folder !== part)
+      const found = own.length > 0 ? own : folders
+      for (const folder of found) {
+        const weights = selectWeights(filesIn(folder), variant)
+        if (weights.length === 0)
+          throw new PullError(`${name} has no weights that Easel reads in ${folder}/: ${describeWeights(filesIn(folder))}.`)
+        take(folder, [...filesIn(folder).filter((file) => file === 'config.json'), ...weights])
+      }
+      if (found.length === 0) throw new PullError(`${name} names ${part} in its model_index.json and has no folder ${part}/.`)
+    }
+  }
+  return paths.filter((path) => selected.has(path))
+}
+
+/** Why a repository or folder without model_index.json is no model for Easel. */
+export function describeUnknownLayout(paths: readonly string[]): string {
+  if (paths.some((path) => path.endsWith('.mxr'))) return 'it holds graphs compiled for AMD GPUs (.mxr), which nothing else runs'
+  if (paths.some((path) => /\.(plan|engine)$/.test(path) || /^ONNX\/.*transformer\//.test(path)))
+    return 'it is made for TensorRT, whose graphs (bfloat16, float8) ONNX Runtime in Node does not run'
+  if (paths.some((path) => /^[^/]+\.safetensors$/.test(path)))
+    return 'it holds single files; download one and pull that file, or take the repository with folders that its page names'
+  if (paths.some((path) => path.endsWith('.onnx'))) return 'it holds ONNX graphs, but not in the folders that optimum writes'
+  if (paths.some((path) => path.endsWith('.gguf'))) return 'it holds GGUF files, which Easel does not read'
+  return 'it has no model_index.json, which every model in diffusers layout has'
+}
+
+function parseModelIndex(text: string, name: string): Record<string, unknown> {
+  let json: unknown
+  try {
+    json = JSON.parse(text)
+  } catch {
+    throw new PullError(`The model_index.json of ${name} is no JSON.`)
+  }
+  const index = modelIndexSchema.safeParse(json)
+  if (!index.success) throw new PullError(`The model_index.json of ${name} names no _class_name.`)
+  const className = index.data._class_name
+  if (!pipelineClasses.includes(className))
+    throw new PullError(`Expected ${name} to be a StableDiffusion3Pipeline, the one that Easel runs, got a ${className}.`)
+  return index.data
+}
+
+/** One set of weights of a folder: whole, of one variant. Empty where there is none. */
+function selectWeights(files: readonly string[], wanted: string | undefined): string[] {
+  const variantOf = (file: string): string | undefined => {
+    const match = weightFile.exec(file) ?? indexFile.exec(file)
+    return match === null ? undefined : (match.groups?.['variant'] ?? '')
+  }
+  const weights = files.filter((file) => weightFile.test(file))
+  const variants = [...new Set(weights.flatMap((file) => variantOf(file) ?? []))]
+  const variant = [wanted, '', 'fp16', ...variants].find((candidate) => candidate !== undefined && variants.includes(candidate))
+  if (variant === undefined) return files.some((file) => file === 'model.onnx') ? files.filter((file) => onnxFile.test(file)) : []
+  const ofVariant = files.filter((file) => variantOf(file) === variant)
+  // A folder may hold one file and the same in shards.
+  const whole = ofVariant.filter((file) => weightFile.exec(file)?.groups?.['shards'] === undefined && weightFile.test(file))
+  return whole.length > 0 ? whole : ofVariant
+}
+
+function describeWeights(files: readonly string[]): string {
+  if (files.some((file) => file.endsWith('.bin'))) return 'only .bin files, which can run code when they are opened'
+  if (files.some((file) => file.endsWith('.msgpack'))) return 'only .msgpack files'
+  return files.length === 0 ? 'nothing' : `only ${files.join(', ')}`
+}
