@@ -1,4 +1,4 @@
-import { cp, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises'
+import { cp, mkdtemp, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -209,6 +209,26 @@ describe('starting an engine', () => {
       message: expect.stringContaining('no-such-model') as string,
     })
   })
+})
+
+test('an engine whose model is gone tries again after pauses that grow, and serves when the model is back', async () => {
+  const folder = join(await mkdtemp(join(tmpdir(), 'easel-gone-')), 'model')
+  await cp(join(modelsDir, 'tiny-scenes'), folder, { recursive: true })
+  const pauses: number[] = []
+  const onEvent = (event: EngineEvent): void => void (event.type === 'load_failed' && pauses.push(event.retryInMs))
+  const engine = await startEngine({ ...settings, model: folder, onEvent })
+  try {
+    await rename(folder, `${folder}-away`)
+    process.kill(engine.pid as number, 'SIGKILL')
+    await expect.poll(() => pauses.length, { timeout: 30_000 }).toBeGreaterThanOrEqual(2)
+    expect(pauses.slice(0, 2)).toEqual([100, 200])
+    await rename(`${folder}-away`, folder)
+    expect((await engine.generate('a', params)).images).toHaveLength(1)
+    expect(engine.restarts).toBeGreaterThanOrEqual(3)
+  } finally {
+    await engine.close()
+    await rm(join(folder, '..'), { recursive: true })
+  }
 })
 
 test('an engine that is told to stop writes down what it has learnt', async () => {
