@@ -15,6 +15,10 @@ const serviceSchema = z.looseObject({
   environment: z.record(z.string(), z.unknown()).default({}),
   ports: z.array(z.string()).default([]),
   profiles: z.array(z.string()).default([]),
+  cap_drop: z.array(z.string()).default([]),
+  security_opt: z.array(z.string()).default([]),
+  mem_limit: z.string().optional(),
+  pids_limit: z.int().optional(),
   stop_grace_period: z.string().optional(),
 })
 const composeSchema = z.looseObject({ services: z.record(z.string(), serviceSchema) })
@@ -71,6 +75,14 @@ describe('docker-compose.yml', () => {
       ['api', []],
       ['grafana', ['observability']],
     ])
+  })
+
+  it('gives every service limits of memory and processes and no privilege it does not need', () => {
+    for (const name of Object.keys(compose.services)) {
+      const { cap_drop: dropped, mem_limit: memory, pids_limit: processes, security_opt: options } = service(name)
+      expect([name, dropped, options, processes]).toEqual([name, ['ALL'], ['no-new-privileges:true'], 512])
+      expect(memory).toMatch(/^[0-9]+[mg]$/)
+    }
   })
 
   it('lets workers be scaled: no container name, no host port', () => {

@@ -33,6 +33,8 @@ export interface NewJobRecord {
   requestId?: string
   /** The dialect it was made through; absent: none. */
   dialect?: DialectName
+  /** What the request that made it called the server, without a slash at the end; absent: PUBLIC_URL decides. */
+  publicUrl?: string
   /** The job that it repeats; absent: none. */
   replayOf?: ReplayOf
 }
@@ -101,6 +103,7 @@ export function toHash(record: NewJobRecord): string[] {
     ['timeout_seconds', record.timeoutSeconds],
     ['request_id', record.requestId],
     ['dialect', record.dialect],
+    ['public_url', record.publicUrl],
     ['replay_of', record.replayOf === undefined ? undefined : JSON.stringify(record.replayOf)],
     ['total', record.input.num_inference_steps],
     ['work', JSON.stringify(toWork(record.input))],
@@ -144,6 +147,7 @@ export function fromHash(hash: Record<string, string>): JobRecord | undefined {
   if (timeoutSeconds !== undefined) record.timeoutSeconds = timeoutSeconds
   if (hash['request_id'] !== undefined) record.requestId = hash['request_id']
   if (hash['dialect'] !== undefined) record.dialect = hash['dialect'] as DialectName
+  if (hash['public_url'] !== undefined) record.publicUrl = hash['public_url']
   const replayOf = json('replay_of') as ReplayOf | undefined
   if (replayOf !== undefined) record.replayOf = replayOf
   return record

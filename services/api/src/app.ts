@@ -14,12 +14,14 @@ import { openAiRoutes } from './dialects/openai/openai-routes.ts'
 import { replicateRoutes } from './dialects/replicate/replicate-routes.ts'
 import { apiKeys } from './middleware/api-keys.ts'
 import { corsWhereAsked } from './middleware/cors-where-asked.ts'
+import { followRequestUrl } from './middleware/follow-request-url.ts'
 import { refuseInvalid } from './middleware/problem.ts'
 import { rateLimit } from './middleware/rate-limit.ts'
 import { requestLog } from './middleware/request-log.ts'
 import { requestMetrics } from './middleware/request-metrics.ts'
 import { requestTrace } from './middleware/request-trace.ts'
 import { createWrongKeyCounter } from './middleware/wrong-keys.ts'
+import { safeHeaders } from './middleware/safe-headers.ts'
 import { adminRoutes } from './routes/admin.ts'
 import { capabilitiesRoutes } from './routes/capabilities.ts'
 import { eventRoutes } from './routes/events.ts'
@@ -47,6 +49,8 @@ export function createApp(deps: AppDeps, { eventHeartbeatMs }: AppOptions = {}) 
   app.use(requestMetrics(deps.metrics))
   app.use(requestTrace(deps.tracing))
   app.use(corsWhereAsked(config.corsOrigins))
+  app.use(safeHeaders())
+  app.use(followRequestUrl(config))
   const countWrongKey = createWrongKeyCounter(deps)
   app.use(apiKeys(deps.apiKeys, countWrongKey))
   if (config.rateLimit !== undefined) {
@@ -79,7 +83,8 @@ export function createApp(deps: AppDeps, { eventHeartbeatMs }: AppOptions = {}) 
   app.get('/openapi.json', (c) => {
     const secured = deps.apiKeys.keys.length > 0
     const description =
-      descriptions.get(secured) ?? JSON.stringify(describeApi(app.getOpenAPI31Document(toDocumentHead(config.publicUrl, secured))))
+      descriptions.get(secured) ??
+      JSON.stringify(describeApi(app.getOpenAPI31Document(toDocumentHead(config.isPublicUrlSet ? config.publicUrl : '/', secured))))
     descriptions.set(secured, description)
     return c.body(description, 200, { 'Content-Type': 'application/json' })
   })

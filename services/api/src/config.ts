@@ -35,7 +35,9 @@ export const apiVariables = {
   PORT: z.coerce.number().int().min(1).max(65_535).default(8500).describe('TCP port the api listens on, 1 to 65535.'),
   PUBLIC_URL: httpUrl
     .optional()
-    .describe('URL under which clients reach the api; image URLs begin with it. Default: http://localhost:PORT.'),
+    .describe(
+      'URL under which clients reach the api; image URLs begin with it. Unset: they begin with what the request called this server (behind TRUSTED_PROXIES, what the proxy was called).',
+    ),
   ...redisVariables,
   MODEL: z
     .string()
@@ -128,6 +130,8 @@ const apiConfigSchema = z
     ...toProcessConfig(variables),
     host: variables.HOST,
     port: variables.PORT,
+    /** Whether clients reach the api under `publicUrl` and nothing else. */
+    isPublicUrlSet: variables.PUBLIC_URL !== undefined,
     publicUrl: (variables.PUBLIC_URL ?? `http://localhost:${variables.PORT}`).replace(/\/+$/, ''),
     redis: toRedisLocation(variables),
     queuePrefix: variables.QUEUE_PREFIX,

@@ -9,6 +9,7 @@ import type { DialectName, JobRecord, NewJobRecord } from '@easel/job-store'
 import type { AppDeps } from '../app-deps.ts'
 import { describeValue } from '../middleware/field-errors.ts'
 import { refuseFields } from '../middleware/problem.ts'
+import { calledUrl } from '../public-url.ts'
 import { judgeWebhookUrl } from '../webhooks/judge-webhook-url.ts'
 import { enqueueJob } from './enqueue-job.ts'
 import { isPastRetention } from './find-job.ts'
@@ -120,6 +121,8 @@ function toNewRecord(
   if (request.expires_in !== undefined) record.expiresAt = createdAt + request.expires_in * 1000
   if (request.timeout !== undefined) record.timeoutSeconds = request.timeout
   if (context.dialect !== undefined) record.dialect = context.dialect
+  const publicUrl = calledUrl()
+  if (publicUrl !== undefined) record.publicUrl = publicUrl
   if (context.replayOf !== undefined) record.replayOf = context.replayOf
   return record
 }

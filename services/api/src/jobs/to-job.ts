@@ -2,6 +2,7 @@
 import type { Image, Job, Receipt, StoredImage } from '@easel/contract'
 import type { JobRecord } from '@easel/job-store'
 import type { AppDeps } from '../app-deps.ts'
+import { toPublicUrl } from '../public-url.ts'
 import { compareReplay } from './compare-replay.ts'
 import { estimateQueue } from './queue-estimate.ts'
 import type { EstimateNeeds } from './queue-estimate.ts'
@@ -35,7 +36,7 @@ export async function toJob(deps: ToJobNeeds, record: JobRecord): Promise<Job> {
 }
 
 async function toImage({ config, storage }: ToJobNeeds, { key, ...rest }: StoredImage): Promise<Image> {
-  const url = toImageUrl(config.publicUrl, key)
+  const url = toImageUrl(toPublicUrl(config), key)
   const direct = await storage.url(key, { expiresInSeconds: directUrlSeconds })
   if (direct === undefined) return { url, ...rest }
   return { url, direct_url: direct.url, direct_url_expires_at: direct.expiresAt.toISOString(), ...rest }

@@ -72,7 +72,15 @@ describe('an api with keys', () => {
   test('the jobs of one key do not exist for another', async () => {
     const created = await api.post('/v1/jobs', { prompt: 'p' }, alice)
     const { id } = (await created.json()) as { id: string }
-    expect((await api.get(`/v1/jobs/${id}`, { headers: alice })).status).toBe(200)
+    for (const path of [`/v1/jobs/${id}`, '/v1/jobs', `/v1/predictions/${id}`]) {
+      const { headers, status } = await api.get(path, { headers: alice })
+      expect([path, status, headers.get('Cache-Control'), headers.get('X-Content-Type-Options')]).toEqual([
+        path,
+        200,
+        'no-store',
+        'nosniff',
+      ])
+    }
     for (const path of [`/v1/jobs/${id}`, `/v1/jobs/${id}/events`]) {
       const response = await api.get(path, { headers: bob })
       expect(response.status).toBe(404)

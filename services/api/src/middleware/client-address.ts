@@ -35,7 +35,7 @@ export function toClient(text: string): string {
 }
 
 /** Reads what `trustedProxies` proxies said, 0 = none is believed. */
-function readForwarded(c: Context, trustedProxies: number): Forwarded | undefined {
+export function readForwarded(c: Context, trustedProxies: number): Forwarded | undefined {
   if (trustedProxies === 0) return undefined
   const header = c.req.header('forwarded')
   if (c.req.header('x-forwarded-for') === undefined && header !== undefined) return entryOf(parseForwardedHeader(header), trustedProxies)

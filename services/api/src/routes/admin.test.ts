@@ -35,6 +35,9 @@ describe('/admin/queues', () => {
     const page = await api.get('/admin/queues', { headers })
     expect(page.status).toBe(200)
     const html = await page.text()
+    expect(html).not.toMatch(/https?:\/\//)
+    expect(page.headers.get('content-security-policy')).toMatch(/^default-src 'self';.*frame-ancestors 'none'$/)
+    expect([page.headers.get('cache-control'), page.headers.get('x-content-type-options')]).toEqual(['no-store', 'nosniff'])
     const script = /src="([^"]+\.js)"/.exec(html)?.[1] ?? ''
     const scriptUrl = new URL(script, new URL(/<base href="([^"]+)"/.exec(html)?.[1] ?? '/admin/queues/', api.url))
     const served = await fetch(scriptUrl, { headers })

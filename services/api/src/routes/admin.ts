@@ -15,6 +15,17 @@ import type { CountWrongKey } from '../middleware/wrong-keys.ts'
 
 type AdminNeeds = Pick<AppDeps, 'config' | 'logger' | 'queues' | 'redis' | 'registry' | 'stopping'>
 
+/** The page loads nothing but from this server. Its framework writes style elements and attributes while it runs. */
+const policy = [
+  "default-src 'self'",
+  "img-src 'self' data:",
+  "style-src 'self' 'unsafe-inline'",
+  "object-src 'none'",
+  "base-uri 'self'",
+  "form-action 'self'",
+  "frame-ancestors 'none'",
+].join('; ')
+
 const adminPath = '/admin/queues'
 
 export function adminRoutes(
@@ -35,6 +46,15 @@ export function adminRoutes(
 
   const app = new Hono<AppEnv>()
   app.use(`${adminPath}/*`, adminKey(key, countWrongKey))
+  app.use(`${adminPath}/*`, async (c, next) => {
+    c.header('Content-Security-Policy', policy)
+    c.header('Referrer-Policy', 'no-referrer')
+    c.header('Cache-Control', 'no-store')
+    await next()
+    if (c.res.headers.get('Content-Type')?.startsWith('text/html') !== true) return
+    const html = (await c.res.text()).replaceAll(/<link [^>]*href="https?:[^>]*>/g, '')
+    c.res = c.html(html)
+  })
   // A model that was announced since has a queue to show.
   app.use(`${adminPath}/api/*`, async (_, next) => {
     const models = await registry.models()

@@ -5,6 +5,7 @@ import { findRedisFault } from '@easel/job-store'
 import type { Api, AppDeps, AppEnv } from '../app-deps.ts'
 import { listModels } from '../jobs/find-model.ts'
 import { describeProblems } from '../middleware/problem.ts'
+import { toPublicUrl } from '../public-url.ts'
 
 type HealthNeeds = Pick<AppDeps, 'config' | 'logger' | 'now' | 'redis' | 'registry' | 'storage'>
 
@@ -36,7 +37,8 @@ export function healthRoutes(deps: HealthNeeds) {
     responses: { 200: { description: 'Where to go from here.', content: { 'application/json': { schema: welcomeSchema } } } },
   })
   const withWelcome = app.openapi(welcome, (c) => {
-    const [documentation, capabilities] = [`${config.publicUrl}/openapi.json`, `${config.publicUrl}/v1/capabilities`]
+    const url = toPublicUrl(config)
+    const [documentation, capabilities] = [`${url}/openapi.json`, `${url}/v1/capabilities`]
     return c.json({ name: 'Easel', message: 'Welcome. POST a prompt to /v1/jobs.', documentation, capabilities }, 200)
   })
 

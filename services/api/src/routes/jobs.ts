@@ -100,7 +100,8 @@ export function jobRoutes(deps: JobRouteNeeds) {
     const job = await toJob(deps, record)
     const etag = toJobEtag(job)
     c.header('ETag', etag)
-    c.header('Cache-Control', 'private, no-cache')
+    // What a key opens is kept by nobody; the middleware says so.
+    if (deps.apiKeys.keys.length === 0) c.header('Cache-Control', 'private, no-cache')
     if (!isEnded(record.status)) c.header('Retry-After', String(pollSeconds))
     if (matchesEtag(c.req, etag)) return c.body(null, 304)
     return c.json(job, 200)

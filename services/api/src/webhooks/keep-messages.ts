@@ -6,9 +6,7 @@ import { webhookEventNames } from '@easel/contract'
 import { wantsWebhook } from '@easel/job-store'
 import type { JobRecord } from '@easel/job-store'
 import type { AppDeps } from '../app-deps.ts'
-import { toRenderBody } from '../dialects/render-body.ts'
-import { toJob } from '../jobs/to-job.ts'
-import { toMessage } from './to-message.ts'
+import { renderMessage } from './render-message.ts'
 
 /** Whether any message waits: the attempts that are written down must then stay too. */
 export async function keepMessages(deps: AppDeps, record: JobRecord): Promise<boolean> {
@@ -17,9 +15,8 @@ export async function keepMessages(deps: AppDeps, record: JobRecord): Promise<bo
   if (url === undefined || events.length === 0) return false
   const unsent = new Set(await deps.outbox.findUnsent(jobId, events))
   if (unsent.size === 0) return false
-  const job = await toJob(deps, record)
   for (const event of unsent) {
-    const made = toMessage(event, job, deps.now(), toRenderBody(record.dialect, deps.config.publicUrl))
+    const made = await renderMessage(deps, record, event)
     if (made !== undefined) await deps.outbox.keep(jobId, event, { ...made, owner, url, ...(requestId !== undefined && { requestId }) })
   }
   return true

@@ -52,7 +52,7 @@ export function createPlaces({ total, perOrigin, now = () => performance.now(), 
       const keys = [owner, originKey(owner, origin)] as const
       const [ofOwner, ofOrigin] = keys.map(useOf) as [Use, Use]
       const left = total - taken - ofOwner.count
-      if (left <= 0 || ofOrigin.count >= Math.min(left, perOrigin)) return undefined
+      if (ofOrigin.count >= Math.min(left, perOrigin)) return undefined
       taken++
       const takenAt = now()
       for (const [i, use] of [ofOwner, ofOrigin].entries()) {

@@ -108,7 +108,8 @@ describe('posting a message', () => {
     const endless = await startReceiver((response) => {
       const chunk = Buffer.alloc(65_536)
       const pour = (): void => {
-        while (!response.destroyed && response.write(chunk)) sent += chunk.length
+        do sent += chunk.length
+        while (!response.destroyed && response.write(chunk))
       }
       response.on('drain', pour)
       pour()
@@ -129,7 +130,7 @@ describe('posting a message', () => {
   test('ends with the reason when its process stops', async () => {
     const receiver = await startReceiver(() => {})
     const stop = new AbortController()
-    const posted = post(receiver.url, { signal: stop.signal })
+    const posted = post(receiver.url, { signal: stop.signal, timeoutMs: 600_000 })
     // Listened to from now on: it rejects before the lines below are through.
     const outcome = posted.catch((error: unknown) => String(error))
     await expect.poll(() => receiver.requests.length).toBe(1)
@@ -172,6 +173,12 @@ describe('a receiver that is not public', () => {
       [
         { address: '93.184.215.14', family: 4 },
         { address: '127.0.0.1', family: 4 },
+      ],
+    ],
+    [
+      [
+        { address: '4000::1', family: 6 },
+        { address: '::7f00:1', family: 6 },
       ],
     ],
   ])('is refused when a public name leads to %j', async (addresses) => {

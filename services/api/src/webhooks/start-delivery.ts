@@ -15,11 +15,9 @@ import { findRequestId } from '@easel/job-store'
 import type { RedisConnection } from '@easel/job-store'
 import type { AppDeps } from '../app-deps.ts'
 import { closeWorker } from '../close-worker.ts'
-import { toRenderBody } from '../dialects/render-body.ts'
-import { toJob } from '../jobs/to-job.ts'
 import { addAttempt, listAttempts } from './webhook-attempts.ts'
 import { createPlaces } from './places.ts'
-import { toMessage } from './to-message.ts'
+import { renderMessage } from './render-message.ts'
 import { postMessage } from './post-message.ts'
 import { nextRetryDelay, parseRetryAfter } from './retry-delay.ts'
 import { createSecretReader } from './secret-reader.ts'
@@ -80,7 +78,7 @@ export function startDelivery(deps: AppDeps, options: DeliveryOptions): Delivery
     // The job left its queue without an end: housekeeping puts it back, and the message waits.
     if (event === 'completed' && !isEnded(record.status)) return 'no end yet'
     const { owner, requestId, webhook: url } = record
-    const made = toMessage(event, await toJob(deps, record), now(), toRenderBody(record.dialect, config.publicUrl))
+    const made = await renderMessage(deps, record, event)
     return made === undefined ? undefined : { ...made, owner, url, ...(requestId !== undefined && { requestId }) }
   }
 

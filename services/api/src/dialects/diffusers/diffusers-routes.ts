@@ -15,6 +15,7 @@ import type { WorkerHeartbeat } from '@easel/contract'
 import type { Api, AppEnv } from '../../app-deps.ts'
 import type { SubmitNeeds } from '../../jobs/submit-job.ts'
 import { toImageUrl } from '../../jobs/to-job.ts'
+import { toPublicUrl } from '../../public-url.ts'
 import { jsonBody } from '../../middleware/json-body.ts'
 import { describeProblems, refuseInvalid, sendProblem, toProblemError } from '../../middleware/problem.ts'
 import { dropNulls } from '../own-fields.ts'
@@ -100,7 +101,7 @@ export function diffusersRoutes(deps: DiffusersNeeds) {
     const ended = await waitForResult(deps, c, record)
     if (ended.status !== 'succeeded') throw new ProblemError('internal', ended.error?.message ?? 'The job was canceled.')
     const images = ended.output?.images ?? []
-    return c.json({ response: images.map((image) => toImageUrl(config.publicUrl, image.key)) }, 200)
+    return c.json({ response: images.map((image) => toImageUrl(toPublicUrl(config), image.key)) }, 200)
   })
 
   const status = createRoute({

@@ -17,6 +17,7 @@ import type { SubmitNeeds } from '../../jobs/submit-job.ts'
 import { toJob } from '../../jobs/to-job.ts'
 import type { ToJobNeeds } from '../../jobs/to-job.ts'
 import { jsonBody } from '../../middleware/json-body.ts'
+import { toPublicUrl } from '../../public-url.ts'
 import { refuseInvalid } from '../../middleware/problem.ts'
 import { describeErrors, modelParams } from '../describe-routes.ts'
 import { toModelIdOf } from '../model-name.ts'
@@ -56,7 +57,7 @@ type FalNeeds = SubmitNeeds & CancelNeeds & ToJobNeeds & WaitForResultNeeds
 
 export function falRoutes(deps: FalNeeds) {
   const { config, follower, store } = deps
-  const { publicUrl } = config
+  const publicUrl = (): string => toPublicUrl(config)
   const app: Api = new OpenAPIHono<AppEnv>({ defaultHook: refuseInvalid })
 
   async function submitInput(
@@ -110,7 +111,7 @@ export function falRoutes(deps: FalNeeds) {
     const waiting = most === undefined ? 0 : await store.count('', 'queued')
     if (waiting > (most ?? 0)) throw new ProblemError('queue_full', `${waiting} jobs are waiting already.`, { retryAfterSeconds: 5 })
     const record = await submitInput(c, c.req.valid('json'), { ...c.req.valid('param'), webhook })
-    return c.json(toStatus(await toJob(deps, record), { publicUrl, logs: null }), 200)
+    return c.json(toStatus(await toJob(deps, record), { publicUrl: publicUrl(), logs: null }), 200)
   })
 
   const status = createRoute({
@@ -128,7 +129,7 @@ export function falRoutes(deps: FalNeeds) {
   const withStatus = withSubmit.openapi(status, async (c) => {
     const job = await findRequest(c, c.req.valid('param').id)
     const logs = wantsLogs(c.req.valid('query')) ? toLogs(await store.readEvents(job.id, '0')) : null
-    return c.json(toStatus(job, { publicUrl, logs }), isEnded(job.status) ? 200 : 202)
+    return c.json(toStatus(job, { publicUrl: publicUrl(), logs }), isEnded(job.status) ? 200 : 202)
   })
 
   const stream = createRoute({
@@ -150,7 +151,7 @@ export function falRoutes(deps: FalNeeds) {
     const withLogs = wantsLogs(c.req.valid('query'))
     return sendEvents(deps, c, { jobId: first.id }, async ({ stream: out, signal }) => {
       const write = async (job: Job, logs: Parameters<typeof toLogs>[0]): Promise<void> => {
-        const data = toStatus(job, { publicUrl, logs: withLogs ? toLogs(logs) : null })
+        const data = toStatus(job, { publicUrl: publicUrl(), logs: withLogs ? toLogs(logs) : null })
         await out.writeSSE({ data: JSON.stringify(data) })
       }
       if (!isEnded(first.status)) await write(first, [])

@@ -5,6 +5,7 @@ import type { StoredImage } from '@easel/contract'
 import type { JobRecord } from '@easel/job-store'
 import type { AppDeps } from '../../app-deps.ts'
 import { toImageUrl } from '../../jobs/to-job.ts'
+import { toPublicUrl } from '../../public-url.ts'
 
 const count = z.int().describe('Always 0: tokens are not counted here.')
 const usageSchema = z.object({
@@ -43,7 +44,7 @@ export async function toImagesResponse(
   const images = record.output?.images ?? []
   const data = images.map(async (image) => ({
     ...(format !== 'url' && { b64_json: await readBase64(deps, image) }),
-    ...(format !== 'b64_json' && { url: toImageUrl(deps.config.publicUrl, image.key) }),
+    ...(format !== 'b64_json' && { url: toImageUrl(toPublicUrl(deps.config), image.key) }),
   }))
   return {
     created: toUnixTime(record.completedAt ?? record.createdAt),

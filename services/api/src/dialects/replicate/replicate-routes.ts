@@ -17,6 +17,7 @@ import type { ToJobNeeds } from '../../jobs/to-job.ts'
 import { waitForEnd } from '../../jobs/wait-for-end.ts'
 import type { WaitNeeds } from '../../jobs/wait-for-end.ts'
 import { jsonBody } from '../../middleware/json-body.ts'
+import { toPublicUrl } from '../../public-url.ts'
 import { parsePreferWait } from '../../middleware/prefer-wait.ts'
 import { refuseInvalid } from '../../middleware/problem.ts'
 import { createSecretReader } from '../../webhooks/secret-reader.ts'
@@ -84,7 +85,7 @@ type ReplicateNeeds = SubmitNeeds & CancelNeeds & ToJobNeeds & WaitNeeds & Pick<
 
 export function replicateRoutes(deps: ReplicateNeeds) {
   const { config } = deps
-  const { publicUrl } = config
+  const publicUrl = (): string => toPublicUrl(config)
   const app: Api = new OpenAPIHono<AppEnv>({ defaultHook: refuseInvalid })
   const readSecrets = createSecretReader(deps)
 
@@ -98,9 +99,9 @@ export function replicateRoutes(deps: ReplicateNeeds) {
     const { request, ignored } = toRequest(body, { model, cancelAfter: c.req.header('cancel-after'), record })
     const submitted = await submitThrough(deps, c, request, { dialect: 'replicate', ignored, rename: toInputField })
     const seconds = parsePreferWait(c.req.header('prefer'), config.preferWaitMaxSeconds)
-    if (seconds === undefined) return { prediction: toPrediction(await toJob(deps, submitted), { publicUrl }), status: 201 }
+    if (seconds === undefined) return { prediction: toPrediction(await toJob(deps, submitted), { publicUrl: publicUrl() }), status: 201 }
     const { outcome, record: latest } = await waitForEnd(deps, submitted, { timeoutMs: seconds * 1000, left: c.req.raw.signal })
-    const prediction = toPrediction(await toJob(deps, latest), { publicUrl, waitedInVain: true })
+    const prediction = toPrediction(await toJob(deps, latest), { publicUrl: publicUrl(), waitedInVain: true })
     return { prediction, status: outcome === 'ended' ? 201 : 202 }
   }
 
@@ -148,7 +149,7 @@ export function replicateRoutes(deps: ReplicateNeeds) {
   })
   const withGet = withCreateByModel.openapi(get, async (c) => {
     const record = await findJob(deps, c.req.valid('param').id, c.var.owner)
-    return c.json(toPrediction(await toJob(deps, record), { publicUrl }), 200)
+    return c.json(toPrediction(await toJob(deps, record), { publicUrl: publicUrl() }), 200)
   })
 
   const list = createRoute({
@@ -171,8 +172,10 @@ export function replicateRoutes(deps: ReplicateNeeds) {
   })
   const withList = withGet.openapi(list, async (c) => {
     const { cursor } = c.req.valid('query')
-    const page = await listJobs(deps, c.var.owner, { limit: pageLength, before: cursor }, (job) => toPrediction(job, { publicUrl }))
-    const next = page.next === null ? null : `${publicUrl}/v1/predictions?cursor=${page.next}`
+    const page = await listJobs(deps, c.var.owner, { limit: pageLength, before: cursor }, (job) =>
+      toPrediction(job, { publicUrl: publicUrl() }),
+    )
+    const next = page.next === null ? null : `${publicUrl()}/v1/predictions?cursor=${page.next}`
     return c.json({ previous: null, next, results: page.items }, 200)
   })
 
@@ -192,7 +195,7 @@ export function replicateRoutes(deps: ReplicateNeeds) {
       if (!(error instanceof ProblemError) || error.code !== 'job_finished') throw error
     }
     const record = await findJob(deps, id, c.var.owner)
-    return c.json(toPrediction(await toJob(deps, record), { publicUrl }), 200)
+    return c.json(toPrediction(await toJob(deps, record), { publicUrl: publicUrl() }), 200)
   })
 
   const getModel = createRoute({
@@ -216,7 +219,7 @@ export function replicateRoutes(deps: ReplicateNeeds) {
     }
     const nothing = { github_url: null, paper_url: null, license_url: null, cover_image_url: null, default_example: null }
     const description = `Text to image on ${model.runtime}, ${model.provider}.`
-    const url = `${publicUrl}/v1/models/${toOwnedName(model.id)}`
+    const url = `${publicUrl()}/v1/models/${toOwnedName(model.id)}`
     return c.json({ url, owner, name, description, visibility: 'private' as const, run_count: 0, ...nothing, latest_version: latest }, 200)
   })
 

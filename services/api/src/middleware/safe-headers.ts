@@ -1,0 +1,10 @@
+/** Headers that keep browsers from taking an answer for something else than it says it is. Knows nothing about routes. Runs in the api. */
+import { createMiddleware } from 'hono/factory'
+import type { AppEnv } from '../app-deps.ts'
+
+export function safeHeaders() {
+  return createMiddleware<AppEnv>(async function safeHeaders(c, next) {
+    c.header('X-Content-Type-Options', 'nosniff')
+    await next()
+  })
+}
