@@ -1,5 +1,6 @@
 import { once } from 'node:events'
 import { createServer, request } from 'node:http'
+import type { IncomingMessage } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import type { Job } from '@easel/contract'
@@ -31,7 +32,7 @@ async function ask(api: TestApi, path: string, headers: Record<string, string>, 
     headers: { ...headers, ...(body !== undefined && { 'content-type': 'application/json' }) },
   })
   outgoing.end(body === undefined ? undefined : JSON.stringify(body))
-  const [incoming] = (await once(outgoing, 'response')) as [import('node:http').IncomingMessage]
+  const [incoming] = (await once(outgoing, 'response')) as [IncomingMessage]
   let text = ''
   for await (const chunk of incoming) text += String(chunk)
   return { status: incoming.statusCode ?? 0, body: text, headers: incoming.headers }
@@ -80,8 +81,8 @@ describe('without PUBLIC_URL', () => {
   test.each(['a b', 'x/../y', 'user@host', 'h?x', ':80'])('a Host that is none, %j, is not repeated', async (host) => {
     const id = await makePicture(direct)
     const answer = await ask(direct, `/v1/jobs/${id}`, { Host: host })
-    if (answer.status === 200) expect(urlOf(answer)).toBe(`http://localhost:${new URL(direct.url).port}/images/${id}-0.png`)
-    else expect(answer.status).toBe(400)
+    const said = answer.status === 400 ? 'refused' : urlOf(answer)
+    expect(['refused', `http://localhost:${new URL(direct.url).port}/images/${id}-0.png`]).toContain(said)
   })
 
   test('a webhook names the server as the request did that made the job', async () => {

@@ -540,11 +540,15 @@ describe('the attempts of a job', () => {
     }
     const record = await api.worker.store.get(waiting)
     if (record === undefined) throw new Error('Expected a record, got none')
-    const foreign = uuidv7()
-    await api.worker.store.create({ ...record, id: foreign, owner: 'someone else' })
+    // Both have something to send again.
+    const [own, foreign] = [uuidv7(), uuidv7()]
+    await api.worker.store.create({ ...record, id: own, webhookEventsFilter: ['queued'] })
+    await api.worker.store.create({ ...record, id: foreign, owner: 'someone else', webhookEventsFilter: ['queued'] })
     expect((await api.get(`/v1/jobs/${foreign}/webhooks`)).status).toBe(404)
     expect((await api.post(`/v1/jobs/${foreign}/webhooks/redeliver`)).status).toBe(404)
     expect(receiver.delivered).toEqual([])
+    expect((await api.post(`/v1/jobs/${own}/webhooks/redeliver`)).status).toBe(202)
+    await eventually(() => receiver.delivered.map(({ body }) => body.data.id)).toEqual([own])
   })
 
   test('are in the description of the api', async () => {
