@@ -337,6 +337,18 @@ describe('a message that does not arrive', () => {
     await eventually(() => receiver.delivered.length).toBe(2)
   })
 
+  test('waits before its first attempt as long as the table says, unless it is asked for', async () => {
+    const receiver = await startReceiver()
+    const { api, messages, submit } = await setUp({ env: { WEBHOOK_RETRY_DELAYS: '3600' } })
+    const id = await submit(receiver.url, { webhook_events_filter: ['queued'] })
+    const messageId = webhookMessageId(id, 'queued')
+    await eventually(async () => await messages.getJobState(messageId)).toBe('delayed')
+    expect((await messages.getJob(messageId))?.delay).toBeGreaterThanOrEqual(3_590_000)
+    expect(receiver.delivered).toEqual([])
+    expect((await api.post(`/v1/jobs/${id}/webhooks/redeliver`)).status).toBe(202)
+    await eventually(() => receiver.delivered.length).toBe(1)
+  })
+
   test('goes on after the api was restarted', async () => {
     const receiver = await startReceiver(500, 200)
     const env = { QUEUE_PREFIX: '{restarted}', WEBHOOK_RETRY_DELAYS: '0,1' }
@@ -549,6 +561,12 @@ describe('the attempts of a job', () => {
     expect(receiver.delivered).toEqual([])
     expect((await api.post(`/v1/jobs/${own}/webhooks/redeliver`)).status).toBe(202)
     await eventually(() => receiver.delivered.map(({ body }) => body.data.id)).toEqual([own])
+    // Of several events the latest.
+    const ended = uuidv7()
+    await api.worker.store.create({ ...record, id: ended, webhookEventsFilter: ['queued', 'completed'] })
+    await api.worker.succeed(ended)
+    expect(await (await api.post(`/v1/jobs/${ended}/webhooks/redeliver`)).json()).toMatchObject({ event: 'completed' })
+    await eventually(() => receiver.delivered.map(({ body }) => body.type)).toEqual(['job.queued', 'job.completed'])
   })
 
   test('are in the description of the api', async () => {
