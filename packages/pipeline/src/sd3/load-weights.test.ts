@@ -1,0 +1,210 @@
+import { createHash } from 'node:crypto'
+import { cp, mkdir, mkdtemp, readdir, readFile, rename, rm, symlink, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { basename, join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { afterAll, afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { testModel } from '../../test/open-graph.ts'
+import { writeSingleFile } from '../../test/write-single-file.ts'
+import { StableDiffusion3Pipeline } from './pipeline.ts'
+import type { FromPretrainedOptions } from './pipeline.ts'
+
+const exported = fileURLToPath(new URL('../../../../models/tiny-scenes', import.meta.url))
+const call = { prompt: 'a red boat', width: 32, height: 32, numInferenceSteps: 2, guidanceScale: 3, seed: 5 }
+const pictures = new Map<string, Promise<string>>()
+
+let root: string
+let folder: string
+beforeEach(async () => {
+  root = await mkdtemp(join(tmpdir(), 'easel-weights-'))
+  folder = join(root, 'model')
+  await cp(testModel('sd35-medium-kind'), folder, { recursive: true })
+})
+afterEach(() => rm(root, { recursive: true }))
+afterAll(() => pictures.clear())
+
+async function draw(model: string, options: FromPretrainedOptions = {}): Promise<string> {
+  const pipe = await StableDiffusion3Pipeline.fromPretrained(model, { device: 'cpu', ...options })
+  const { images } = await pipe.generate(call)
+  await pipe.close()
+  return createHash('sha256').update(images[0]!.data).digest('hex')
+}
+/** What the model draws where nothing has been moved. */
+function drawPlain(kind: string): Promise<string> {
+  const picture = pictures.get(kind) ?? draw(testModel(kind))
+  pictures.set(kind, picture)
+  return picture
+}
+async function messageOfLoading(model = folder, options: FromPretrainedOptions = {}): Promise<string> {
+  try {
+    await (await StableDiffusion3Pipeline.fromPretrained(model, { device: 'cpu', ...options })).close()
+  } catch (error) {
+    return (error as Error).message
+  }
+  return 'loaded'
+}
+
+describe('weights in a folder', () => {
+  it('may be links into the cache of Hugging Face, whose snapshot has the name of its repository', async () => {
+    const cache = join(root, 'models--some--model')
+    const snapshot = join(cache, 'snapshots', 'abc')
+    await mkdir(join(cache, 'blobs'), { recursive: true })
+    for (const entry of await readdir(folder, { withFileTypes: true, recursive: true })) {
+      if (!entry.isFile()) continue
+      const blob = join(cache, 'blobs', `${basename(entry.parentPath)}-${entry.name}`)
+      const link = join(snapshot, entry.parentPath.slice(folder.length + 1), entry.name)
+      await mkdir(join(link, '..'), { recursive: true })
+      await rename(join(entry.parentPath, entry.name), blob)
+      await symlink(blob, link)
+    }
+    const pipe = await StableDiffusion3Pipeline.fromPretrained(snapshot, { device: 'cpu' })
+    expect(pipe.model.id).toBe('some/model')
+    const original = await StableDiffusion3Pipeline.fromPretrained(testModel('sd35-medium-kind'), { device: 'cpu' })
+    expect(await pipe.modelHash()).toBe(await original.modelHash())
+    await pipe.close()
+    await original.close()
+    expect(await draw(snapshot)).toBe(await drawPlain('sd35-medium-kind'))
+  })
+
+  it('may be shared with another model by a link to its folder, and count in the hash as if they lay here', async () => {
+    const before = await hashOf(folder)
+    const shared = join(root, 'shared')
+    await rename(join(folder, 'transformer'), shared)
+    await symlink(shared, join(folder, 'transformer'))
+    expect(await draw(folder)).toBe(await drawPlain('sd35-medium-kind'))
+    expect(await hashOf(folder)).toBe(before)
+    const config = join(shared, 'config.json')
+    await writeFile(config, (await readFile(config, 'utf8')).replace('{', '{ "changed": 1,'))
+    expect(await hashOf(folder)).not.toBe(before)
+  })
+
+  it('are those of the variant that is asked for', async () => {
+    const vae = join(folder, 'vae')
+    const transformer = join(folder, 'transformer')
+    await rename(join(vae, 'diffusion_pytorch_model.safetensors'), join(vae, 'diffusion_pytorch_model.fp16.safetensors'))
+    const name = join(transformer, 'diffusion_pytorch_model.safetensors')
+    await rename(name, join(transformer, 'diffusion_pytorch_model.fp16.safetensors'))
+    await writeFile(name, 'broken')
+    expect(await messageOfLoading()).toContain(`${name}: expected`)
+    expect(await messageOfLoading(folder, { variant: 'fp16' })).toMatch(/text_encoder.*variant fp16/)
+    for (const part of ['text_encoder', 'text_encoder_2'])
+      await cp(join(folder, part, 'model.safetensors'), join(folder, part, 'model.fp16.safetensors'))
+    expect(await draw(folder, { variant: 'fp16' })).toBe(await drawPlain('sd35-medium-kind'))
+  })
+
+  it('in another precision are named where they are wrong', async () => {
+    const file = join(folder, 'transformer', 'config.json')
+    const config = JSON.parse(await readFile(file, 'utf8')) as Record<string, unknown>
+    await writeFile(file, JSON.stringify({ ...config, attention_head_dim: 8 }))
+    expect(await messageOfLoading()).toMatch(
+      /diffusion_pytorch_model\.safetensors: expected tensor .* to be \[.*\] of F32, F16 or BF16, got \[/,
+    )
+    await writeFile(file, JSON.stringify({ ...config, num_layers: 5 }))
+    expect(await messageOfLoading()).toContain('expected tensor transformer_blocks.3.norm1_context.linear.weight to be')
+    await writeFile(file, JSON.stringify({ ...config, qk_norm: 'layer_norm' }))
+    expect(await messageOfLoading()).toContain(`${file}: expected qk_norm to be`)
+  })
+
+  it('that end early are refused, and nothing stays loaded', async () => {
+    const file = join(folder, 'vae', 'diffusion_pytorch_model.safetensors')
+    await writeFile(file, (await readFile(file)).subarray(0, 100_000))
+    expect(await messageOfLoading()).toContain(`${file}: expected the data to be`)
+  })
+
+  it('as pickles are not read; the error says what is there', async () => {
+    await rename(join(folder, 'vae', 'diffusion_pytorch_model.safetensors'), join(folder, 'vae', 'diffusion_pytorch_model.bin'))
+    expect(await messageOfLoading()).toMatch(/\.safetensors weights in .*vae, got config\.json, diffusion_pytorch_model\.bin/)
+  })
+})
+
+describe('a folder of both', () => {
+  it('runs an exported graph where there is one, and ours for the rest', async () => {
+    const kind = join(root, 'mixed')
+    await cp(testModel('sd3-medium-kind'), kind, { recursive: true })
+    // The same architecture at another size: text encoders and tokenizers of the exported model.
+    for (const part of ['text_encoder', 'text_encoder_2', 'text_encoder_3', 'transformer', 'vae_decoder', 'vae_encoder', 'scheduler'])
+      await cp(join(exported, part), join(kind, part), { recursive: true, force: true })
+    const pipe = await StableDiffusion3Pipeline.fromPretrained(kind, { device: 'cpu' })
+    expect(pipe.origin.graphs).toEqual({
+      transformer: 'onnx',
+      vae_decoder: 'onnx',
+      vae_encoder: 'onnx',
+      text_encoder: 'onnx',
+      text_encoder_2: 'onnx',
+      text_encoder_3: 'onnx',
+    })
+    await pipe.close()
+    await rm(join(kind, 'vae_decoder'), { recursive: true })
+    await rm(join(kind, 'vae_encoder'), { recursive: true })
+    const mixed = await StableDiffusion3Pipeline.fromPretrained(kind, { device: 'cpu' })
+    expect(mixed.origin.graphs).toMatchObject({
+      transformer: 'onnx',
+      vae_decoder: 'easel float32 packed',
+      vae_encoder: 'easel float32 packed',
+    })
+    expect((await mixed.generate({ ...call, numInferenceSteps: 1 })).images).toHaveLength(1)
+    await mixed.close()
+  })
+})
+
+describe('without T5', () => {
+  it('a model draws as one that never had it, and has a hash of its own', async () => {
+    const model = testModel('sd35-large-kind')
+    const off = { components: { textEncoder3: null, tokenizer3: null } }
+    const without = await StableDiffusion3Pipeline.fromPretrained(model, { device: 'cpu', ...off })
+    const all = await StableDiffusion3Pipeline.fromPretrained(model, { device: 'cpu' })
+    expect(without.textEncoder3).toBeUndefined()
+    expect(without.origin.graphs).not.toHaveProperty('text_encoder_3')
+    expect(await without.modelHash()).not.toBe(await all.modelHash())
+    await without.close()
+    await all.close()
+
+    const gone = join(root, 'gone')
+    await cp(model, gone, { recursive: true })
+    await rm(join(gone, 'text_encoder_3'), { recursive: true })
+    expect(await messageOfLoading(gone)).toContain('text_encoder_3/model.onnx: expected this file, or .safetensors weights')
+    expect(await messageOfLoading(gone)).toContain('TEXT_ENCODER_3=off')
+    expect(await draw(gone, off)).toBe(await draw(model, off))
+    expect(await draw(gone, off)).not.toBe(await drawPlain('sd35-large-kind'))
+  })
+})
+
+describe('a single file', () => {
+  it.each(['sd3-medium-kind', 'sd35-medium-kind'])(
+    'of %s draws what its folder draws, with the other parts from a diffusers folder',
+    async (kind) => {
+      const file = join(root, 'merged.safetensors')
+      await writeSingleFile(testModel(kind), file)
+      const parts = join(root, 'parts')
+      await cp(testModel(kind), parts, { recursive: true })
+      for (const part of ['transformer', 'vae', 'text_encoder', 'text_encoder_2'])
+        for (const name of await readdir(join(parts, part))) if (name !== 'config.json') await rm(join(parts, part, name))
+      const pipe = await StableDiffusion3Pipeline.fromPretrained(file, { device: 'cpu', modelParts: parts })
+      expect(pipe.model.id).toBe('merged')
+      const hash = await pipe.modelHash()
+      await pipe.close()
+      expect(await draw(file, { modelParts: parts })).toBe(await drawPlain(kind))
+      expect(await draw(file, { modelParts: parts, weights: 'mapped' })).toBe(await draw(testModel(kind), { weights: 'mapped' }))
+
+      // What is beside the file is found without being named; the hash is of the file and of what was taken.
+      await rename(file, join(parts, 'merged.safetensors'))
+      expect(await draw(join(parts, 'merged.safetensors'))).toBe(await drawPlain(kind))
+      await writeFile(join(parts, 'unrelated.safetensors'), 'another model')
+      expect(await hashOf(join(parts, 'merged.safetensors'))).toBe(hash)
+    },
+  )
+
+  it('alone says which parts it lacks', async () => {
+    const file = join(root, 'alone', 'merged.safetensors')
+    await mkdir(join(root, 'alone'))
+    await writeSingleFile(testModel('sd35-medium-kind'), file)
+    expect(await messageOfLoading(file)).toMatch(/alone: expected model_index\.json there, .*MODEL_PARTS may name a diffusers folder/)
+  })
+})
+
+async function hashOf(model: string): Promise<string> {
+  const pipe = await StableDiffusion3Pipeline.fromPretrained(model, { device: 'cpu' })
+  const hash = await pipe.modelHash()
+  await pipe.close()
+  return hash
+}
