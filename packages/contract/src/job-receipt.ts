@@ -16,6 +16,12 @@ export const provenanceSchema = z.object({
   }),
   runtime: z.string().describe('Name and version of the inference runtime.'),
   provider: z.string().describe('Execution provider the graphs ran on.'),
+  graphs: z
+    .record(z.string(), z.string())
+    .optional()
+    .describe(
+      'What drew, by part of the model: `onnx` for a graph that was exported, else Easel’s own with the precision it computed in and how its weights were held, as in `easel float32 packed`.',
+    ),
   platform: z.string().describe('Operating system and processor architecture of the worker, such as `linux-x64`.'),
   processor: z.string().describe('Model of the worker’s processor; kernels differ between processors, and their last bits with them.'),
   scheduler: z.object({

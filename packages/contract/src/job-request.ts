@@ -68,6 +68,34 @@ export const generationFields = {
       description: 'Part of the run, as fractions, in which guidance is on. Default: [0, 1], the whole run.',
       examples: [[0.1, 0.8]],
     }),
+  skip_guidance_layers: z
+    .array(z.int().min(0).max(999))
+    .min(1)
+    .max(100)
+    .optional()
+    .meta({
+      description:
+        'Skip-layer guidance: layers of the transformer that are left out in a third pass, from which the picture is pushed away. Layers count from 0 to below the model’s `limits.layers`; used when guidance is on. Default: none.',
+      examples: [[7, 8, 9]],
+    }),
+  skip_layer_guidance_scale: z
+    .number()
+    .min(0)
+    .max(100)
+    .optional()
+    .meta({ description: 'How far it is pushed, 0 to 100. Only with `skip_guidance_layers`. Default 2.8.', examples: [2.8] }),
+  skip_layer_guidance_start: z
+    .number()
+    .min(0)
+    .max(1)
+    .optional()
+    .meta({ description: 'Fraction of the run after which it begins. Only with `skip_guidance_layers`. Default 0.01.', examples: [0.01] }),
+  skip_layer_guidance_stop: z
+    .number()
+    .min(0)
+    .max(1)
+    .optional()
+    .meta({ description: 'Fraction of the run before which it ends. Only with `skip_guidance_layers`. Default 0.2.', examples: [0.2] }),
   num_images_per_prompt: z
     .int()
     .min(1)

@@ -19,6 +19,10 @@ export const modelLimitsSchema = z.object({
   max_pixels: z.int().describe('Largest width × height.'),
   max_sequence_length: z.int().describe('Most tokens for the third text encoder.'),
   max_clip_skip: z.int().describe('Largest clip_skip.'),
+  layers: z
+    .int()
+    .optional()
+    .describe('Layers of the transformer that skip_guidance_layers may name, from 0 to below this. Absent or 0: none.'),
 })
 export type ModelLimits = z.infer<typeof modelLimitsSchema>
 
@@ -77,6 +81,7 @@ export const capabilitiesSchema = z
         default: z.boolean().describe('Whether it is the model of requests that name none.'),
         defaults: modelDefaultsSchema,
         limits: modelLimitsSchema,
+        accepts: z.object({ skip_guidance_layers: z.boolean() }).describe('Fields that not every model takes, and whether this one does.'),
         workers: z.int().describe('Workers that can take jobs now.'),
       }),
     ),

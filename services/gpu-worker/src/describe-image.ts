@@ -35,6 +35,10 @@ function toParameters(input: JobInput, index: number, { model, scheduler }: Prov
     ['Clip skip', input.clip_skip === undefined || input.clip_skip === 0 ? undefined : input.clip_skip + 1],
     ['Max sequence length', input.max_sequence_length],
     ['Guidance interval', input.guidance_interval?.join(', ')],
+    ['Skip guidance layers', input.skip_guidance_layers?.join(', ')],
+    ['Skip layer guidance scale', input.skip_layer_guidance_scale],
+    ['Skip layer guidance start', input.skip_layer_guidance_start],
+    ['Skip layer guidance stop', input.skip_layer_guidance_stop],
     ['Sigmas', input.sigmas?.join(', ')],
   ]
   if (prompts) {

@@ -6,8 +6,20 @@ import type { EngineEvent } from './engine/engine-supervisor.ts'
 export function logEngineEvent(logger: Logger, event: EngineEvent, active: ActiveJobs): void {
   switch (event.type) {
     case 'ready': {
-      const { modelId, provider, providerReason, loadMs } = event.capabilities
-      logger.info({ pid: event.pid, model: modelId, provider, reason: providerReason, loadMs: Math.round(loadMs) }, 'engine is ready')
+      const { modelId, provider, providerReason, weights, weightsReason, graphs, loadMs } = event.capabilities
+      logger.info(
+        {
+          pid: event.pid,
+          model: modelId,
+          provider,
+          reason: providerReason,
+          graphs,
+          weights,
+          weightsReason,
+          loadMs: Math.round(loadMs),
+        },
+        'engine is ready',
+      )
       if (provider === 'cpu') logger.warn('the model runs on the CPU')
       break
     }

@@ -10,6 +10,10 @@ export function toEngineParams(input: JobInput): EngineParams {
     negativePrompt3: input.negative_prompt_3,
     sigmas: input.sigmas,
     guidanceInterval: input.guidance_interval,
+    skipGuidanceLayers: input.skip_guidance_layers,
+    skipLayerGuidanceScale: input.skip_layer_guidance_scale,
+    skipLayerGuidanceStart: input.skip_layer_guidance_start,
+    skipLayerGuidanceStop: input.skip_layer_guidance_stop,
     clipSkip: input.clip_skip,
   }
   return {

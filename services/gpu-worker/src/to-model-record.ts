@@ -34,6 +34,7 @@ export function toModelRecord(
       max_pixels: allowed,
       max_sequence_length: limits.maxSequenceLength,
       max_clip_skip: limits.maxClipSkip,
+      layers: limits.layers,
     },
     step_ms: stepMs,
     updated_at: new Date(now).toISOString(),

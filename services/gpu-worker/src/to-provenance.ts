@@ -5,13 +5,14 @@ import type { ImageMetadataLevel, Provenance } from '@easel/contract'
 import type { EngineCapabilities } from './engine/protocol.ts'
 
 export function toProvenance(
-  { modelId, contentHash, runtime, provider, scheduler }: EngineCapabilities,
+  { modelId, contentHash, runtime, provider, graphs, scheduler }: EngineCapabilities,
   { pngCompressionLevel, imageMetadata }: { pngCompressionLevel: number; imageMetadata: ImageMetadataLevel },
 ): Provenance {
   return {
     model: { id: modelId, content_hash: contentHash },
     runtime,
     provider,
+    graphs: { ...graphs },
     platform: `${process.platform}-${process.arch}`,
     processor: cpus()[0]?.model ?? 'unknown',
     scheduler: { class: scheduler.class, config: { ...scheduler.config } },

@@ -204,6 +204,9 @@ async function openEngine(
   const engine = await startEngine({
     model: config.model,
     modelsDir: config.modelsDir,
+    modelParts: config.modelParts,
+    weights: config.weights,
+    textEncoder3: config.textEncoder3,
     device: config.device,
     maxBatchRows: config.maxBatchRows,
     batchPolicy: config.batchPolicy,

@@ -24,6 +24,7 @@ function describeDifferences(before: Provenance, now: Provenance): string | null
     ['hash of the model', ({ model }) => model.content_hash],
     ['runtime', ({ runtime }) => runtime],
     ['provider', ({ provider }) => provider],
+    ['graphs', ({ graphs = {} }) => JSON.stringify(graphs)],
     ['platform', ({ platform }) => platform],
     ['processor', ({ processor }) => processor],
     ['scheduler', ({ scheduler }) => toSortedJson(scheduler)],

@@ -75,6 +75,16 @@ describe('the input of a job', () => {
     expect(inputOf({ output_format: 'png' }).output_quality).toBeUndefined()
   })
 
+  test('has complete skip-layer guidance where layers are named, for a model that can leave them out', () => {
+    const asked = { skip_guidance_layers: [0, 5], skip_layer_guidance_stop: 1 }
+    const defaults = { skip_layer_guidance_scale: 2.8, skip_layer_guidance_start: 0.01 }
+    expect(inputOf(asked)).toMatchObject({ ...asked, ...defaults })
+    expect(inputOf()).not.toHaveProperty('skip_layer_guidance_scale')
+    expect(fieldsOf({ skip_guidance_layers: [2, 6] })).toEqual(['skip_guidance_layers'])
+    const exported = { ...tinyScenes, limits: { ...tinyScenes.limits, layers: undefined } }
+    expect(fieldsOf({ skip_guidance_layers: [0] }, exported)).toEqual(['skip_guidance_layers'])
+  })
+
   test('goes up to the limits of the model and not beyond', () => {
     expect(inputOf({ width: 256, height: 16, clip_skip: 1, max_sequence_length: 512 })).toMatchObject({ width: 256, height: 16 })
     expect(fieldsOf({ width: 272 })).toEqual(['width'])

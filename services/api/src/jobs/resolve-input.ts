@@ -33,6 +33,10 @@ export function checkRequest(request: CreateJobRequest, { maxPromptLength }: { m
   if (seed !== undefined && seed > lastSeed) {
     errors.push({ field: 'seed', expected: `at most ${lastSeed}, so that every image has a seed`, received: String(seed) })
   }
+  if (request.skip_guidance_layers === undefined)
+    for (const field of ['skip_layer_guidance_scale', 'skip_layer_guidance_start', 'skip_layer_guidance_stop'] as const)
+      if (request[field] !== undefined)
+        errors.push({ field, expected: 'nothing without skip_guidance_layers', received: String(request[field]) })
   if (quality !== undefined && (request.output_format ?? 'png') === 'png') {
     errors.push({ field: 'output_quality', expected: 'nothing, as png has no quality', received: String(quality) })
   }
@@ -61,6 +65,12 @@ export function resolveInput(request: CreateJobRequest, model: ModelRecord): { i
   if (clipSkip !== undefined && clipSkip > limits.max_clip_skip) {
     errors.push({ field: 'clip_skip', expected: `0 to ${limits.max_clip_skip}`, received: String(clipSkip) })
   }
+  const { layers = 0 } = limits
+  const wrongLayer = request.skip_guidance_layers?.find((layer) => layer >= layers)
+  if (wrongLayer !== undefined) {
+    const expected = layers === 0 ? 'nothing, as this model’s graph cannot leave layers out' : `layers from 0 to ${layers - 1}`
+    errors.push({ field: 'skip_guidance_layers', expected, received: String(wrongLayer) })
+  }
   if (length > limits.max_sequence_length) {
     errors.push({ field: 'max_sequence_length', expected: `at most ${limits.max_sequence_length}`, received: String(length) })
   }
@@ -86,6 +96,11 @@ export function resolveInput(request: CreateJobRequest, model: ModelRecord): { i
     seed: request.seed ?? randomInt(2 ** 32),
     max_sequence_length: length,
     output_format: format,
+  }
+  if (input.skip_guidance_layers !== undefined) {
+    input.skip_layer_guidance_scale ??= 2.8
+    input.skip_layer_guidance_start ??= 0.01
+    input.skip_layer_guidance_stop ??= 0.2
   }
   if (format !== 'png') input.output_quality = request.output_quality ?? 90
   return { input }

@@ -189,17 +189,29 @@ class EngineHost {
 }
 
 async function load(options: EngineOptions, onStep: (step: EngineStep) => void): Promise<StableDiffusion3Pipeline> {
-  const { model, modelsDir, device, maxBatchRows, batchPolicy: policy, cacheDir, memoryLimitBytes } = options
+  const {
+    model,
+    modelsDir,
+    modelParts,
+    weights,
+    textEncoder3,
+    device,
+    maxBatchRows,
+    batchPolicy: policy,
+    cacheDir,
+    memoryLimitBytes,
+  } = options
   const batching = { maxBatchRows, policy, cacheDir, memoryLimitBytes, onStep }
-  const pipeline = await loadPipeline(model, { modelsDir, device: device as Device, batching })
+  const components = textEncoder3 === 'off' ? { textEncoder3: null, tokenizer3: null } : {}
+  const pipeline = await loadPipeline(model, { modelsDir, modelParts, weights, components, device: device as Device, batching })
   if (pipeline instanceof StableDiffusion3Pipeline) return pipeline
   await pipeline.close()
   throw new TypeError(`Expected a StableDiffusion3Pipeline, got ${pipeline.constructor.name}`)
 }
 
 async function toCapabilities(pipeline: StableDiffusion3Pipeline, { contentHash }: EngineOptions): Promise<EngineCapabilities> {
-  const { model, device, defaults, limits, scheduler } = pipeline
-  const { sizeMultiple, maxSide, maxSequenceLength, maxClipSkip } = limits
+  const { model, device, defaults, limits, origin, scheduler } = pipeline
+  const { sizeMultiple, maxSide, maxSequenceLength, maxClipSkip, layers = 0 } = limits
   return {
     modelId: model.id,
     contentHash: contentHash ?? (await pipeline.modelHash()),
@@ -207,11 +219,14 @@ async function toCapabilities(pipeline: StableDiffusion3Pipeline, { contentHash 
     runtime: `onnxruntime-node ${await runtimeVersion()}`,
     provider: device.provider,
     providerReason: device.reason,
+    graphs: origin.graphs,
+    weights: origin.weights,
+    weightsReason: origin.reason,
     // Through JSON: only what can be stored and compared.
     scheduler: { class: scheduler.constructor.name, config: JSON.parse(JSON.stringify(scheduler.config)) as Record<string, unknown> },
     defaults,
     // A model without CLIP encoders has no layers to skip.
-    limits: { sizeMultiple, maxSide, maxSequenceLength, maxClipSkip: Number.isFinite(maxClipSkip) ? maxClipSkip : 0 },
+    limits: { sizeMultiple, maxSide, maxSequenceLength, maxClipSkip: Number.isFinite(maxClipSkip) ? maxClipSkip : 0, layers },
     loadMs: performance.now(),
   }
 }

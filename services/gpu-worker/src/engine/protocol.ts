@@ -27,6 +27,10 @@ export interface EngineParams {
   readonly guidanceScale: number
   /** Part of the run in which guidance is on, fractions 0 to 1. */
   readonly guidanceInterval?: readonly [number, number]
+  readonly skipGuidanceLayers?: readonly number[] | undefined
+  readonly skipLayerGuidanceScale?: number | undefined
+  readonly skipLayerGuidanceStart?: number | undefined
+  readonly skipLayerGuidanceStop?: number | undefined
   /** Image i is drawn from seed + i and is the picture that this seed gives alone. */
   readonly numImagesPerPrompt: number
   readonly seed: number
@@ -49,6 +53,12 @@ export interface EngineOptions {
   /** Folder path, preset name, or a name under modelsDir. */
   readonly model: string
   readonly modelsDir: string
+  /** A diffusers folder for parts that the model lacks, named as models are; absent: none. */
+  readonly modelParts?: string | undefined
+  /** How weights are held on the CPU: 'packed', 'mapped' or 'auto'. Absent: 'auto'. */
+  readonly weights?: 'packed' | 'mapped' | 'auto'
+  /** 'off' leaves the T5 encoder out. Absent: 'auto', loaded where the model has one. */
+  readonly textEncoder3?: 'auto' | 'off'
   readonly device: string
   /** Most rows in one run of the transformer; absent: measured. */
   readonly maxBatchRows?: number | undefined
@@ -73,6 +83,11 @@ export interface EngineCapabilities {
   readonly provider: string
   /** Why this provider. */
   readonly providerReason: string
+  /** What runs each part: 'onnx', or as in 'easel float32 packed'. */
+  readonly graphs: Readonly<Record<string, string>>
+  /** How weights are held, and why. */
+  readonly weights: string
+  readonly weightsReason: string
   readonly scheduler: { readonly class: string; readonly config: Readonly<Record<string, unknown>> }
   readonly defaults: {
     readonly width: number
@@ -86,6 +101,8 @@ export interface EngineCapabilities {
     readonly maxSide: number
     readonly maxSequenceLength: number
     readonly maxClipSkip: number
+    /** Layers that can be left out; 0 where the graph cannot. */
+    readonly layers: number
   }
   /** Milliseconds from the start of the process to ready. */
   readonly loadMs: number
