@@ -57,11 +57,12 @@ function toStability(tensors: Tensors): Tensors {
     const fused = FUSED.exec(name)
     if (fused !== null) {
       const [, block, attention, query, kind] = fused as unknown as [string, string, string, string, string]
-      const [stream, others] = query === 'to_q' ? ['x_block', ['to_k', 'to_v']] : ['context_block', ['add_k_proj', 'add_v_proj']]
-      const parts = [query, ...(others as string[])].map((part) => tensors[`transformer_blocks.${block}.${attention}.${part}.${kind}`]!)
+      const stream = query === 'to_q' ? 'x_block' : 'context_block'
+      const others = query === 'to_q' ? ['to_k', 'to_v'] : ['add_k_proj', 'add_v_proj']
+      const parts = [query, ...others].map((part) => tensors[`transformer_blocks.${block}.${attention}.${part}.${kind}`]!)
       const shape = [tensor.shape[0]! * 3, ...tensor.shape.slice(1)]
       const data = Buffer.concat(parts.map(({ data }) => data))
-      written[`joint_blocks.${block}.${stream as string}.${attention}.qkv.${kind}`] = { dtype: tensor.dtype, shape, data }
+      written[`joint_blocks.${block}.${stream}.${attention}.qkv.${kind}`] = { dtype: tensor.dtype, shape, data }
     } else if (!/\.(to_[kv]|add_[kv]_proj)\./.test(name)) {
       const rule = STABILITY.find(([pattern]) => pattern.test(name))
       const half = tensor.data.length / 2
