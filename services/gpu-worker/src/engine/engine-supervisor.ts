@@ -142,8 +142,7 @@ export class EngineSupervisor implements Engine {
   }
 
   close(): Promise<void> {
-    this.#closed ??= this.#close()
-    return this.#closed
+    return (this.#closed ??= this.#close())
   }
 
   /** Rejects with `canceled` when the signal comes first, and with `closed` or `load_failed` when there will be no such process. */
@@ -211,10 +210,8 @@ export class EngineSupervisor implements Engine {
     switch (this.#state.name) {
       case 'starting':
       case 'serving':
-        if (this.#capabilities === undefined) {
-          this.#serving.reject(new EngineError('load_failed', `Expected the engine process to load the model, got ${how}`))
-          return
-        }
+        if (this.#capabilities === undefined)
+          return this.#serving.reject(new EngineError('load_failed', `Expected the engine process to load the model, got ${how}`))
         this.#emit({ type: 'died', pid: process.pid, how, about })
         if (this.#state.name === 'serving') this.#serving = newPromise()
         this.#pause()
