@@ -95,3 +95,32 @@ test('a job for a model without workers says so in its answer, until there is on
   await expect.poll(async () => (await read()).notice, { timeout: 20_000 }).toBeNull()
   await api.close()
 })
+
+test('headers lead through the path of PUBLIC_URL, and a model whose name is no URL is reached by those of its dialects', async () => {
+  const env = { QUEUE_PREFIX: '{path}', PUBLIC_URL: 'https://pictures.example/easel/', MODEL: 'models/été 1' }
+  const api = await startTestApi({ redis, env, model: { ...tinyScenes, id: 'été 1' } })
+  const base = 'https://pictures.example/easel'
+  const encoded = 'local/%C3%A9t%C3%A9%201'
+  for (const [path, body] of [
+    ['/v1/jobs', { prompt: 'a' }],
+    ['/v1/images/generations', stream],
+    [`/v1/models/${encoded}/predictions`, { input: { prompt: 'a' } }],
+    [`/fal/queue/${encoded}`, { prompt: 'a' }],
+  ] as const) {
+    const response = await api.post(path, body)
+    await response.body?.cancel()
+    expect([path, response.status < 300, response.headers.get('location')]).toEqual([
+      path,
+      true,
+      expect.stringMatching(/^\/easel\/v1\/jobs\//),
+    ])
+  }
+  expect((await api.get('/v1/jobs?limit=1')).headers.get('link')).toMatch(/^<\/easel\/v1\/jobs\?limit=1&cursor=/)
+
+  const status = (await (await api.post(`/fal/queue/${encoded}`, { prompt: 'a' })).json()) as Record<string, string>
+  expect(status['status_url']).toMatch(new RegExp(`^${base}/fal/queue/${encoded}/requests/`))
+  expect((await api.get((status['status_url'] ?? '').slice(base.length))).status).toBe(202)
+  const model = (await (await api.get(`/v1/models/${encoded}`)).json()) as { url: string; name: string }
+  expect(model).toMatchObject({ url: `${base}/v1/models/${encoded}`, name: 'été 1' })
+  await api.close()
+})

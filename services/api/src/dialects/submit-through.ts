@@ -7,6 +7,7 @@ import { ProblemError, createJobRequestSchema } from '@easel/contract'
 import type { CreateJobRequest } from '@easel/contract'
 import type { DialectName, JobRecord } from '@easel/job-store'
 import type { AppEnv } from '../app-deps.ts'
+import { toPublicPath } from '../jobs/public-path.ts'
 import { submitJob } from '../jobs/submit-job.ts'
 import type { SubmitNeeds } from '../jobs/submit-job.ts'
 import { toFieldErrors } from '../middleware/field-errors.ts'
@@ -34,7 +35,7 @@ export async function submitThrough(
     if (!parsed.success) throw refuseFields(toFieldErrors(parsed.error, request))
     const context = { owner, requestId, dialect, ...(idempotencyKey !== undefined && { idempotencyKey }) }
     const { record, replayed } = await submitJob(deps, parsed.data, context)
-    c.header('Location', `/v1/jobs/${record.id}`)
+    c.header('Location', toPublicPath(deps.config, `/v1/jobs/${record.id}`))
     if (replayed) c.header('Idempotency-Replayed', 'true')
     // A client may call a field anything; a header may not.
     const told = ignored.filter((field) => /^[\w.-]{1,64}$/.test(field)).slice(0, 20)

@@ -4,6 +4,7 @@ import { isJobId, jobListSchema, jobStatuses } from '@easel/contract'
 import type { Api, AppEnv } from '../app-deps.ts'
 import type { FindNeeds } from '../jobs/find-job.ts'
 import { listJobs } from '../jobs/list-jobs.ts'
+import { toPublicPath } from '../jobs/public-path.ts'
 import type { ToJobNeeds } from '../jobs/to-job.ts'
 import { describeProblems, refuseInvalid } from '../middleware/problem.ts'
 
@@ -33,7 +34,7 @@ export function jobListRoutes(deps: FindNeeds & ToJobNeeds) {
     const { items, next } = await listJobs(deps, c.var.owner, { limit, before: cursor, status }, (job) => job)
     if (next !== null) {
       const query = new URLSearchParams({ limit: String(limit), cursor: next, ...(status !== undefined && { status }) })
-      c.header('Link', `</v1/jobs?${query.toString()}>; rel="next"`)
+      c.header('Link', `<${toPublicPath(deps.config, '/v1/jobs')}?${query.toString()}>; rel="next"`)
     }
     return c.json({ jobs: items, next }, 200)
   })

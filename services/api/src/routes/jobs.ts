@@ -10,6 +10,7 @@ import { deleteJob } from '../jobs/delete-job.ts'
 import type { CancelNeeds } from '../jobs/cancel-job.ts'
 import { findJob } from '../jobs/find-job.ts'
 import { toJobEtag } from '../jobs/job-etag.ts'
+import { toPublicPath } from '../jobs/public-path.ts'
 import { replayJob } from '../jobs/replay-job.ts'
 import { submitJob } from '../jobs/submit-job.ts'
 import type { SubmitContext, SubmitNeeds, SubmittedJob } from '../jobs/submit-job.ts'
@@ -176,7 +177,7 @@ async function answerSubmit(
   c: Context<AppEnv>,
   { record: submitted, replayed }: SubmittedJob,
 ): Promise<{ job: Job; status: 200 | 202 }> {
-  c.header('Location', `/v1/jobs/${submitted.id}`)
+  c.header('Location', toPublicPath(deps.config, `/v1/jobs/${submitted.id}`))
   if (replayed) c.header('Idempotency-Replayed', 'true')
   const { record, waited } = await waitAsPreferred(deps, c, submitted)
   if (!isEnded(record.status)) c.header('Retry-After', String(pollSeconds))

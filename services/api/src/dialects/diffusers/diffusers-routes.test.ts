@@ -76,6 +76,20 @@ test('a job that takes longer than the wait is 504 and can be polled', async () 
   expect(poll.status).toBe(200)
 })
 
+test('one Idempotency-Key makes one job, and another body is refused', async () => {
+  const ask = (prompt: string): Promise<Response> => api.post(path, { prompt }, { 'Idempotency-Key': 'same' })
+  const [first, second] = [await ask('a'), await ask('a')]
+  expect([first.status, second.status, second.headers.get('idempotency-replayed')]).toEqual([504, 504, 'true'])
+  expect(second.headers.get('location')).toBe(first.headers.get('location'))
+  const other = await ask('b')
+  expect([other.status, ((await other.json()) as Problem).code]).toEqual([422, 'idempotency_mismatch'])
+})
+
+test('an answer does not grow with what is refused', async () => {
+  const response = await api.post(path, { prompt: 'a', model: 'm'.repeat(1_000_000) })
+  expect([response.status, (await response.text()).length < 2000]).toEqual([422, true])
+})
+
 test('status counts over everything that shares the queue', async () => {
   const read = async (): Promise<Record<string, unknown>> => (await (await api.get('/api/status')).json()) as Record<string, unknown>
   const before = await read()

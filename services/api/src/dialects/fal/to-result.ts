@@ -3,7 +3,7 @@ import { z } from '@hono/zod-openapi'
 import { isEnded } from '@easel/contract'
 import type { Job } from '@easel/contract'
 import type { StreamedJobEvent } from '@easel/job-store'
-import { toOwnedName } from '../model-name.ts'
+import { toOwnedPath } from '../model-name.ts'
 import { toProgressLine } from '../progress-line.ts'
 
 const logSchema = z.object({ message: z.string(), level: z.enum(['INFO', 'ERROR']), source: z.literal('USER'), timestamp: z.string() })
@@ -39,7 +39,7 @@ export type FalResult = z.infer<typeof falResultSchema>
 
 /** `logs` null: not asked for. */
 export function toStatus(job: Job, { publicUrl, logs }: { publicUrl: string; logs: FalLog[] | null }): FalStatus {
-  const url = `${publicUrl}/fal/queue/${toOwnedName(job.input.model)}/requests/${job.id}`
+  const url = `${publicUrl}/fal/queue/${toOwnedPath(job.input.model)}/requests/${job.id}`
   const urls = { request_id: job.id, response_url: url, status_url: `${url}/status`, cancel_url: `${url}/cancel` }
   if (job.status === 'queued') return { status: 'IN_QUEUE', ...urls, queue_position: Math.max(0, (job.queue_position ?? 1) - 1), logs }
   if (job.status === 'running') return { status: 'IN_PROGRESS', ...urls, logs }

@@ -22,7 +22,7 @@ import { parsePreferWait } from '../../middleware/prefer-wait.ts'
 import { refuseInvalid } from '../../middleware/problem.ts'
 import { createSecretReader } from '../../webhooks/secret-reader.ts'
 import { describeErrors, modelParams } from '../describe-routes.ts'
-import { toModelIdOf, toOwnedName } from '../model-name.ts'
+import { toModelIdOf, toOwnedPath } from '../model-name.ts'
 import { submitThrough } from '../submit-through.ts'
 import { replicateErrorSchema } from './errors.ts'
 import { predictionSchema, toPrediction } from './to-prediction.ts'
@@ -219,7 +219,7 @@ export function replicateRoutes(deps: ReplicateNeeds) {
     }
     const nothing = { github_url: null, paper_url: null, license_url: null, cover_image_url: null, default_example: null }
     const description = `Text to image on ${model.runtime}, ${model.provider}.`
-    const url = `${publicUrl()}/v1/models/${toOwnedName(model.id)}`
+    const url = `${publicUrl()}/v1/models/${toOwnedPath(model.id)}`
     return c.json({ url, owner, name, description, visibility: 'private' as const, run_count: 0, ...nothing, latest_version: latest }, 200)
   })
 
