@@ -21,3 +21,8 @@ export function calledUrl(): string | undefined {
 export function calledBy<Result>(url: string | undefined, act: () => Result): Result {
   return called.run(url, act)
 }
+
+/** A path of this api for a header: PUBLIC_URL may have a path of its own, which a proxy takes away before the request comes here. */
+export function toPublicPath(config: Pick<ApiConfig, 'publicUrl'>, path: string): string {
+  return new URL(toPublicUrl(config)).pathname.replace(/\/$/, '') + path
+}

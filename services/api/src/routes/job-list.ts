@@ -4,7 +4,7 @@ import { isJobId, jobListSchema, jobStatuses } from '@easel/contract'
 import type { Api, AppEnv } from '../app-deps.ts'
 import type { FindNeeds } from '../jobs/find-job.ts'
 import { listJobs } from '../jobs/list-jobs.ts'
-import { toPublicPath } from '../jobs/public-path.ts'
+import { toPublicPath } from '../public-url.ts'
 import type { ToJobNeeds } from '../jobs/to-job.ts'
 import { describeProblems, refuseInvalid } from '../middleware/problem.ts'
 
