@@ -8,6 +8,7 @@ import { RateLimiterMemory, RateLimiterRedis, RateLimiterRes } from 'rate-limite
 import { ProblemError } from '@easel/contract'
 import type { AppDeps, AppEnv } from '../app-deps.ts'
 import { clientOf } from './client-address.ts'
+import { pathJobId } from './path-job-id.ts'
 
 /** Wrong keys that one client may present in a minute before it hears 429. */
 const wrongKeysPerMinute = 20
@@ -27,7 +28,8 @@ export function createWrongKeyCounter({ config, redis }: Pick<AppDeps, 'config' 
     const client = clientOf(c, config.trustedProxies)
     try {
       await limiter.consume(client)
-      c.var.logger.warn({ client, path: c.req.path }, `wrong ${kind}`)
+      const { path } = c.req
+      c.var.logger.warn({ client, path, jobId: pathJobId(path) }, `wrong ${kind}`)
     } catch (error) {
       if (!(error instanceof RateLimiterRes)) throw error
       if (error.consumedPoints === wrongKeysPerMinute + 1) c.var.logger.warn({ client }, 'too many wrong keys; more are refused unread')
