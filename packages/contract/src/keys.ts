@@ -49,12 +49,32 @@ export interface Keys {
   ended: string
   /** Hash: counters over all replicas (total requests, jobs by outcome). */
   counters: string
+  /** Hash: the fair share of a model: its clock, and tag and weight of each owner. */
+  share: (modelId: string) => string
+  /** Number that changes with every change of a model's share. */
+  shareVersion: (modelId: string) => string
+  /** Sorted set by tag: owners with jobs of the model waiting. */
+  shareOwners: (modelId: string) => string
+  /** Sorted set: an owner's waiting jobs of the model, in the owner's order. */
+  shareLine: (modelId: string, owner: string) => string
+  /** Set: jobs of an owner that were chosen to run next and have not begun. */
+  shareChosen: (modelId: string, owner: string) => string
+  /** Hash: estimated milliseconds of the device of every job of the model that waits or runs. */
+  shareCosts: (modelId: string) => string
+  /** Hash: what an owner has used and has waiting. */
+  usage: (owner: string) => string
+  /** Hash: what an owner used on one day, counted from the epoch in UTC. */
+  usageOfDay: (owner: string, day: number | string) => string
+  /** Sorted set: owners by the milliseconds of the device that they have used. */
+  usageOwners: string
   /** String with expiry: the api replica that tells the metrics of the whole service. */
   metricsLock: string
   /** Pub/sub channel: the id of a job that has ended. It only wakes readers, like the next. */
   endsChannel: string
   /** Pub/sub channel of one job: its id at every new event but the last, for whoever follows it. */
   newsChannel: (id: string) => string
+  /** Pub/sub channel: the id of a model of which a job has come to wait. It only wakes workers. */
+  waitingChannel: string
   /** Pub/sub channel: the id of a running job whose cancel was requested. */
   cancelChannel: string
 }
@@ -77,9 +97,19 @@ export function createKeys(prefix: string = defaultQueuePrefix): Keys {
     index: (owner, status) => `${prefix}:index:${owner}${status === undefined ? '' : `:${status}`}`,
     ended: `${prefix}:ended`,
     counters: `${prefix}:counters`,
+    share: (modelId) => `${prefix}:share:${modelId}`,
+    shareVersion: (modelId) => `${prefix}:share:${modelId}:version`,
+    shareOwners: (modelId) => `${prefix}:share:${modelId}:owners`,
+    shareLine: (modelId, owner) => `${prefix}:share:${modelId}:line:${owner}`,
+    shareChosen: (modelId, owner) => `${prefix}:share:${modelId}:chosen:${owner}`,
+    shareCosts: (modelId) => `${prefix}:share:${modelId}:costs`,
+    usage: (owner) => `${prefix}:usage:${owner}`,
+    usageOfDay: (owner, day) => `${prefix}:usage:${owner}:${day}`,
+    usageOwners: `${prefix}:usage-owners`,
     metricsLock: `${prefix}:metrics-lock`,
     endsChannel: `${prefix}:ends`,
     newsChannel: (id) => `${prefix}:news:${id}`,
+    waitingChannel: `${prefix}:waiting`,
     cancelChannel: `${prefix}:cancel`,
   }
 }

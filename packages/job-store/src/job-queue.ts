@@ -7,7 +7,7 @@
  */
 import { FlowProducer, Queue } from 'bullmq'
 import type { JobsOptions, Telemetry } from 'bullmq'
-import { generateQueueName, webhookMessageId, webhookQueueName } from '@easel/contract'
+import { createKeys, generateQueueName, webhookMessageId, webhookQueueName } from '@easel/contract'
 import type { WebhookJobData } from '@easel/contract'
 import { webhookJobOptions } from './webhook-outbox.ts'
 import type { RedisConnection } from './redis.ts'
@@ -67,6 +67,7 @@ export function createJobQueues({ redis, prefix, onError, telemetry }: JobQueues
     flows ??= new FlowProducer(options).on('error', onError)
     return flows
   }
+  const { waitingChannel } = createKeys(prefix)
   return {
     of,
     async addWithWebhook(modelId, id, options) {
@@ -86,6 +87,7 @@ export function createJobQueues({ redis, prefix, onError, telemetry }: JobQueues
           },
         ],
       })
+      await redis.publish(waitingChannel, modelId)
     },
     async findMissing(modelIds, ids) {
       const pipeline = redis.pipeline()
@@ -101,6 +103,7 @@ export function createJobQueues({ redis, prefix, onError, telemetry }: JobQueues
     },
     async add(modelId, id, options) {
       await of(modelId).add('generate', { id }, { ...options, jobId: id })
+      await redis.publish(waitingChannel, modelId)
     },
     async remove(modelId, id) {
       try {

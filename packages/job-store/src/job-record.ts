@@ -29,6 +29,10 @@ export interface NewJobRecord {
   /** Instant (ms) after which it must not be started any more. */
   expiresAt?: number
   timeoutSeconds?: number
+  /** What it is estimated to cost: milliseconds of the device. Absent: it has no place in the fair share and waits in BullMQ's order. */
+  costMs?: number
+  /** Weight of its owner in the fair share. Default: 1. */
+  weight?: number
   /** Request id of the HTTP request that made it, for logs. */
   requestId?: string
   /** The dialect it was made through; absent: none. */
@@ -66,6 +70,10 @@ export interface JobEnd {
   error?: JobError
   timings?: Timings
   provenance?: Provenance
+  /** Milliseconds of the device that it took. Absent: the share of its estimated cost that its steps had come to. */
+  gpuMs?: number
+  /** Bytes of its pictures in the store. */
+  bytes?: number
 }
 
 /** What says how much work a job is, without its prompts. */
@@ -101,6 +109,9 @@ export function toHash(record: NewJobRecord): string[] {
     ['priority', record.priority],
     ['expires_at', record.expiresAt],
     ['timeout_seconds', record.timeoutSeconds],
+    ['model', record.input.model],
+    ['cost_ms', record.costMs === undefined ? undefined : Math.max(1, Math.round(record.costMs))],
+    ['weight', record.weight],
     ['request_id', record.requestId],
     ['dialect', record.dialect],
     ['public_url', record.publicUrl],
@@ -145,6 +156,10 @@ export function fromHash(hash: Record<string, string>): JobRecord | undefined {
   if (expiresAt !== undefined) record.expiresAt = expiresAt
   const timeoutSeconds = number('timeout_seconds')
   if (timeoutSeconds !== undefined) record.timeoutSeconds = timeoutSeconds
+  const costMs = number('cost_ms')
+  if (costMs !== undefined) record.costMs = costMs
+  const weight = number('weight')
+  if (weight !== undefined) record.weight = weight
   if (hash['request_id'] !== undefined) record.requestId = hash['request_id']
   if (hash['dialect'] !== undefined) record.dialect = hash['dialect'] as DialectName
   if (hash['public_url'] !== undefined) record.publicUrl = hash['public_url']

@@ -26,12 +26,15 @@ export interface CreateOptions {
   maxQueued?: number
   /** Most queued jobs of this owner; 0 = no limit. */
   maxQueuedOfOwner?: number
+  /** Most milliseconds of the device that queued jobs of this owner may cost together; 0 = no limit. A first job is always taken. */
+  maxQueuedMsOfOwner?: number
 }
 
 export type CreateResult =
   | { result: 'created' }
   | { result: 'exists'; jobId: string; fingerprint: string }
   | { result: 'queue_full' | 'owner_queue_full'; queued: number }
+  | { result: 'owner_work_full'; queuedMs: number }
 
 export type StartResult = { result: 'running' | 'ended' | 'canceled' | 'expired'; record: JobRecord } | { result: 'missing' }
 export type CancelResult = 'missing' | 'finished' | 'already_canceled' | 'canceled' | 'cancel_requested'
@@ -79,6 +82,10 @@ export interface JobStore {
   findDueToEnd(ids: readonly string[]): Promise<{ id: string; worker: string; reason: 'canceled' | 'timeout' }[]>
   /** Fails a queued job with `expired` when its `expiresAt` has passed; true when it did. */
   expire(id: string): Promise<boolean>
+  /** Of these ids of queued jobs, those that have no place in the fair share: an Easel made them that had no shares. */
+  findUnlisted(ids: readonly string[]): Promise<string[]>
+  /** Gives such a job its place. */
+  enlist(id: string, share: { costMs: number; weight: number }): Promise<void>
   /**
    * Takes every trace of the job out of Redis: record, indexes, events, checkpoint, webhook attempts, and the idempotency key that made it.
    * `keepAttempts`: the attempts stay, for a message that is still to be sent. Default: false.
@@ -119,10 +126,10 @@ export function createJobStore({ redis, prefix, now = Date.now }: JobStoreOption
   return {
     keys,
 
-    async create(record, { idempotency, maxQueued = 0, maxQueuedOfOwner = 0 } = {}) {
+    async create(record, { idempotency, maxQueued = 0, maxQueuedOfOwner = 0, maxQueuedMsOfOwner = 0 } = {}) {
       const idempotencyKey = idempotency === undefined ? '' : keys.idempotency(idempotency.key)
       const value = idempotency === undefined ? '' : JSON.stringify([record.id, idempotency.fingerprint])
-      const limits = [maxQueued, maxQueuedOfOwner]
+      const limits = [maxQueued, maxQueuedOfOwner, maxQueuedMsOfOwner, record.costMs ?? 0]
       const reply = await run(
         'easelCreate',
         record.id,
@@ -133,8 +140,9 @@ export function createJobStore({ redis, prefix, now = Date.now }: JobStoreOption
         record.owner,
         ...toHash(record),
       )
-      const [result, detail] = reply as ['created' | 'exists' | 'queue_full' | 'owner_queue_full', string]
+      const [result, detail] = reply as [CreateResult['result'], string]
       if (result === 'created') return { result }
+      if (result === 'owner_work_full') return { result, queuedMs: Number(detail) }
       if (result !== 'exists') return { result, queued: Number(detail) }
       const [jobId, fingerprint] = JSON.parse(detail) as [string, string]
       return { result, jobId, fingerprint }
@@ -188,9 +196,10 @@ export function createJobStore({ redis, prefix, now = Date.now }: JobStoreOption
       await run('easelPreview', id, step, image, dataUrl)
     },
 
-    async end(id, { status, output, error, timings, provenance }) {
-      const fields = Object.entries({ output, error, timings, provenance }).flatMap(([name, value]) =>
-        value === undefined ? [] : [name, JSON.stringify(value)],
+    async end(id, { status, output, error, timings, provenance, gpuMs, bytes }) {
+      const gpu_ms = gpuMs === undefined ? undefined : Math.round(gpuMs)
+      const fields = Object.entries({ output, error, timings, provenance, gpu_ms, bytes, pictures: output?.images.length }).flatMap(
+        ([name, value]) => (value === undefined ? [] : [name, JSON.stringify(value)]),
       )
       const [result, detail] = (await run('easelEnd', id, status, ...fields)) as ['claimed' | 'ended' | 'missing', EndStatus]
       return result === 'missing' ? { result } : { result, status: detail }
@@ -270,6 +279,15 @@ export function createJobStore({ redis, prefix, now = Date.now }: JobStoreOption
       const isExpired = (await run('easelExpire', id, expiredError)) === 1
       if (isExpired) await truncateInput(id)
       return isExpired
+    },
+
+    async findUnlisted(ids) {
+      const fields = await readFields(ids, 'cost_ms')
+      return ids.filter((_, i) => fields[i]?.[0] == null)
+    },
+
+    async enlist(id, { costMs, weight }) {
+      await run('easelEnlist', id, Math.max(1, Math.round(costMs)), weight)
     },
 
     async delete(id, { keepAttempts = false } = {}) {

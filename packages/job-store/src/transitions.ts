@@ -8,26 +8,20 @@
  *
  * All keys of one Easel share a hash tag, so the scripts may build further key names from the prefix.
  */
-import { createKeys, eventsRetentionSeconds } from '@easel/contract'
+import { eventsRetentionSeconds } from '@easel/contract'
+import { fairShareLua } from './fair-share.ts'
+import { names, toLua, variable } from './lua-names.ts'
 import type { RedisConnection } from './redis.ts'
-
-/** The names of `createKeys` as Lua expressions: what stands between two NULs is a variable of the script. */
-const names = createKeys('\0prefix\0')
-const toLua = (name: string): string =>
-  name
-    .split('\0')
-    .map((part, i) => (i % 2 === 0 ? `'${part}'` : part))
-    .join(' .. ')
 
 // KEYS[1] is the record; ARGV[1] the prefix, ARGV[2] the job id, ARGV[3] now in ms, ARGV[4] the id of this call. A call that is sent again
 // because its reply was lost has the same id, and what it finds done under that id it answers as it did the first time.
 const preamble = `
 local record, prefix, id, now, call = KEYS[1], ARGV[1], ARGV[2], ARGV[3], ARGV[4]
-local events = ${toLua(names.events('\0id\0'))}
+local events = ${toLua(names.events(variable('id')))}
 local counters = ${toLua(names.counters)}
 local function indexOf(owner, status)
-  if status then return ${toLua(names.index('\0owner\0', '\0status\0'))} end
-  return ${toLua(names.index('\0owner\0'))}
+  if status then return ${toLua(names.index(variable('owner'), variable('status')))} end
+  return ${toLua(names.index(variable('owner')))}
 end
 local function index(owner, status, add)
   for _, o in ipairs({'', owner}) do
@@ -39,22 +33,48 @@ local function add(...)
 end
 local function emit(...)
   local entry = add(...)
-  redis.call('PUBLISH', ${toLua(names.newsChannel('\0id\0'))}, id)
+  redis.call('PUBLISH', ${toLua(names.newsChannel(variable('id')))}, id)
   return entry
 end
+${fairShareLua}
 local function move(from, to)
   local owner = redis.call('HGET', record, 'owner')
   index(owner, from, false)
   index(owner, to, true)
   redis.call('HSET', record, 'status', to)
 end
+-- Milliseconds of the device: as the worker measured them, or as far as the job came.
+local function tookMs(from)
+  local measured, cost, step, total = unpack(redis.call('HMGET', record, 'gpu_ms', 'cost_ms', 'step', 'total'))
+  if from == 'queued' then return 0 end
+  if measured then return tonumber(measured) end
+  return math.floor((tonumber(cost) or 0) * (tonumber(step) or 0) / math.max(1, tonumber(total) or 1) + 0.5)
+end
+local function countUsage(took, sign)
+  local owner, pictures, bytes = unpack(redis.call('HMGET', record, 'owner', 'pictures', 'bytes'))
+  local usage = ${toLua(names.usage(variable('owner')))}
+  local counts = {gpu_ms = took, jobs = 1, pictures = tonumber(pictures) or 0, bytes = tonumber(bytes) or 0}
+  for name, count in pairs(counts) do
+    if count ~= 0 then redis.call('HINCRBY', usage, 'kept_' .. name, sign * count) end
+  end
+  if sign < 0 then return end
+  local day = math.floor(tonumber(now) / 86400000)
+  local today = ${toLua(names.usageOfDay(variable('owner'), variable('day')))}
+  for name, count in pairs(counts) do redis.call('HINCRBY', today, name, count) end
+  redis.call('EXPIRE', today, 172800)
+  redis.call('ZINCRBY', ${toLua(names.usageOwners)}, took, owner)
+end
 local function finish(from, to, errorJson)
+  local took = tookMs(from)
+  shareLeave(id, from, took)
+  redis.call('HSET', record, 'gpu_ms', took)
+  countUsage(took, 1)
   move(from, to)
   redis.call('HSET', record, 'completed_at', now, 'ended_by', call)
   if errorJson then redis.call('HSET', record, 'error', errorJson) end
   redis.call('ZADD', ${toLua(names.ended)}, now, id)
   redis.call('HINCRBY', counters, to, 1)
-  redis.call('DEL', ${toLua(names.checkpoint('\0id\0'))})
+  redis.call('DEL', ${toLua(names.checkpoint(variable('id')))})
   add('done', 'status', to)
   redis.call('EXPIRE', events, ${eventsRetentionSeconds})
   redis.call('PUBLISH', ${toLua(names.endsChannel)}, id)
@@ -64,7 +84,8 @@ local function isEndOfThisCall() return redis.call('HGET', record, 'ended_by') =
 `
 
 const scripts = {
-  // ARGV[5] idempotency key name or '', [6] its value, [7] its life in seconds, [8] most queued jobs of all, [9] of this owner (0 = no limit), [10] owner, [11…] fields
+  // ARGV[5] idempotency key name or '', [6] its value, [7] its life in seconds, [8] most queued jobs of all, [9] of this owner, [10] most
+  // queued milliseconds of this owner (0 = no limit), [11] cost of the job in milliseconds, [12] owner, [13…] fields
   easelCreate: `${preamble}
 if redis.call('EXISTS', record) == 1 then return {'created', ''} end
 if ARGV[5] ~= '' then
@@ -74,16 +95,23 @@ end
 local queued = redis.call('ZCARD', indexOf('', 'queued'))
 if tonumber(ARGV[8]) > 0 and queued >= tonumber(ARGV[8]) then return {'queue_full', tostring(queued)} end
 if tonumber(ARGV[9]) > 0 then
-  local own = redis.call('ZCARD', indexOf(ARGV[10], 'queued'))
+  local own = redis.call('ZCARD', indexOf(ARGV[12], 'queued'))
   if own >= tonumber(ARGV[9]) then return {'owner_queue_full', tostring(own)} end
 end
-redis.call('HSET', record, 'status', 'queued', unpack(ARGV, 11))
+if tonumber(ARGV[10]) > 0 then
+  local owner = ARGV[12]
+  local own = tonumber(redis.call('HGET', ${toLua(names.usage(variable('owner')))}, 'queued_ms') or 0)
+  -- A job that is larger than the limit may still be the only one.
+  if own > 0 and own + tonumber(ARGV[11]) > tonumber(ARGV[10]) then return {'owner_work_full', tostring(own)} end
+end
+redis.call('HSET', record, 'status', 'queued', unpack(ARGV, 13))
 if ARGV[5] ~= '' then
   redis.call('SET', ARGV[5], ARGV[6], 'EX', ARGV[7])
   redis.call('HSET', record, 'idempotency_key', ARGV[5])
 end
-index(ARGV[10], nil, true)
-index(ARGV[10], 'queued', true)
+index(ARGV[12], nil, true)
+index(ARGV[12], 'queued', true)
+shareJoin(id)
 redis.call('HINCRBY', counters, 'created', 1)
 emit('status', 'status', 'queued')
 return {'created', ''}`,
@@ -101,6 +129,7 @@ local function start()
   if status == 'queued' then
     local expires = redis.call('HGET', record, 'expires_at')
     if expires and tonumber(now) > tonumber(expires) then finish('queued', 'failed', ARGV[6]) return 'expired' end
+    shareStart(id)
     move('queued', 'running')
     redis.call('HSET', record, 'started_at', now)
     emit('status', 'status', 'running')
@@ -177,13 +206,24 @@ return 1`,
 if redis.call('EXISTS', record) == 1 then redis.call('HSET', record, 'input', ARGV[5], 'input_truncated', 1) end
 return 1`,
 
+  // ARGV[5] cost in milliseconds, [6] weight of its owner. For a queued job that an Easel made which had no shares.
+  easelEnlist: `${preamble}
+local status, cost = unpack(redis.call('HMGET', record, 'status', 'cost_ms'))
+if status ~= 'queued' or cost then return 0 end
+redis.call('HSET', record, 'model', cjson.decode(redis.call('HGET', record, 'input')).model, 'cost_ms', ARGV[5], 'weight', ARGV[6])
+shareJoin(id)
+return 1`,
+
   // ARGV[5] its owner until now, [6] its owner from now on.
   easelAdopt: `${preamble}
 local from, to = ARGV[5], ARGV[6]
 redis.call('ZREM', indexOf(from), id)
 local owner, status = unpack(redis.call('HMGET', record, 'owner', 'status'))
 if owner ~= from then return 0 end
+local waits = status == 'queued' and not redis.call('HGET', record, 'charged')
+if waits then shareLeave(id, 'queued', 0) end
 redis.call('HSET', record, 'owner', to)
+if waits then shareJoin(id) end
 redis.call('ZADD', indexOf(to), 0, id)
 if redis.call('ZREM', indexOf(from, status), id) == 1 then redis.call('ZADD', indexOf(to, status), 0, id) end
 return 1`,
@@ -193,6 +233,7 @@ return 1`,
 local owner = redis.call('HGET', record, 'owner')
 if owner then
   local status = redis.call('HGET', record, 'status')
+  if ended(status) then countUsage(tonumber(redis.call('HGET', record, 'gpu_ms')) or 0, -1) else shareLeave(id, status, tookMs(status)) end
   index(owner, status, false)
   index(owner, nil, false)
 end
@@ -201,8 +242,8 @@ redis.call('ZREM', ${toLua(names.ended)}, id)
 local key = redis.call('HGET', record, 'idempotency_key')
 local made = key and redis.call('GET', key)
 if made and string.find(made, id, 1, true) then redis.call('DEL', key) end
-redis.call('DEL', record, events, ${toLua(names.checkpoint('\0id\0'))})
-if ARGV[5] ~= 'keep' then redis.call('DEL', ${toLua(names.webhookAttempts('\0id\0'))}) end
+redis.call('DEL', record, events, ${toLua(names.checkpoint(variable('id')))})
+if ARGV[5] ~= 'keep' then redis.call('DEL', ${toLua(names.webhookAttempts(variable('id')))}) end
 return 1`,
 } as const
 

@@ -46,7 +46,20 @@ export const workerVariables = {
     .string()
     .optional()
     .describe("GPUs that NVIDIA's runtime may use, by index or UUID, separated by commas; the model runs on the first. Unset: all."),
-  WORKER_CONCURRENCY: count.max(1000).default(8).describe('Jobs that run in the engine at once, 1 to 1000.'),
+  WORKER_CONCURRENCY: count
+    .max(1000)
+    .default(8)
+    .describe(
+      'Jobs that run in the engine at once, 1 to 1000. As many again may run when each is of an API key with no other job there, so that nobody waits for the jobs of others to end.',
+    ),
+  MAX_RUNNING_JOBS_PER_KEY: z.coerce
+    .number()
+    .int()
+    .min(0)
+    .default(0)
+    .describe(
+      'Most jobs of one API key that run at once, on all workers together; the others wait. 0 = no limit. The same on all workers.',
+    ),
   MAX_BATCH_ROWS: count.optional().describe('Most rows in one run of the transformer. Unset: as many as measurements say pay off.'),
   BATCH_POLICY: z
     .enum(['srpt', 'fcfs'])
@@ -113,6 +126,7 @@ const workerConfigSchema = z
     device: variables.DEVICE,
     gpu: variables.CUDA_VISIBLE_DEVICES?.split(',')[0]?.trim(),
     concurrency: variables.WORKER_CONCURRENCY,
+    maxRunningJobsPerKey: variables.MAX_RUNNING_JOBS_PER_KEY,
     maxBatchRows: variables.MAX_BATCH_ROWS,
     batchPolicy: variables.BATCH_POLICY,
     maxPixels: variables.MAX_PIXELS,

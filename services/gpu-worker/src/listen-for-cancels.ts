@@ -7,7 +7,7 @@ import type { JobStore, RedisConnection } from '@easel/job-store'
 import type { ActiveJobs } from './active-jobs.ts'
 
 export interface ListenForCancelsOptions {
-  /** A connection for nothing else. */
+  /** A connection for pub/sub alone. */
   subscriber: RedisConnection
   prefix: string
   store: JobStore
@@ -19,7 +19,10 @@ export interface ListenForCancelsOptions {
 /** Resolves when no message will be missed. */
 export async function listenForCancels(options: ListenForCancelsOptions): Promise<void> {
   const { subscriber, prefix, store, active, onCancel, onError } = options
-  subscriber.on('message', (_, jobId) => onCancel(jobId))
+  const { cancelChannel } = createKeys(prefix)
+  subscriber.on('message', (channel, jobId) => {
+    if (channel === cancelChannel) onCancel(jobId)
+  })
   subscriber.on('ready', () => {
     for (const jobId of active.ids)
       store
@@ -27,5 +30,5 @@ export async function listenForCancels(options: ListenForCancelsOptions): Promis
         .then((requested) => requested && onCancel(jobId))
         .catch(onError)
   })
-  await subscriber.subscribe(createKeys(prefix).cancelChannel)
+  await subscriber.subscribe(cancelChannel)
 }

@@ -4,13 +4,14 @@
  * Invariant: every job that runs is in `active`, from before anything is done for it until its run is over. Log lines name job and request
  * by fields of events; what BullMQ says in text alone is logged as it is.
  */
-import { UnrecoverableError, Worker } from 'bullmq'
+import { UnrecoverableError } from 'bullmq'
 import type { Telemetry } from 'bullmq'
 import type { Logger } from 'pino'
 import { generateQueueName } from '@easel/contract'
-import { findRequestId } from '@easel/job-store'
-import type { GenerateJobData, JobStore, RedisConnection } from '@easel/job-store'
+import { createJobLines, findRequestId } from '@easel/job-store'
+import type { JobStore, RedisConnection } from '@easel/job-store'
 import type { ActiveJobs } from './active-jobs.ts'
+import { FairWorker } from './fair-worker.ts'
 import type { ProcessJob, StopReason } from './process-job.ts'
 import type { WorkerMetrics } from './worker-metrics.ts'
 
@@ -18,8 +19,10 @@ export interface QueueWorkerOptions {
   redis: RedisConnection
   prefix: string
   modelId: string
-  /** Jobs at once. */
+  /** Jobs of anyone at once; as many again may run, each of an owner of whom nothing else runs here. */
   concurrency: number
+  /** Most jobs of one owner at once on all workers; 0 = no limit. */
+  maxRunningOfOwner: number
   /** Milliseconds after which the jobs of a worker that died go to another one. */
   lockDurationMs: number
   processJob: ProcessJob
@@ -33,7 +36,7 @@ export interface QueueWorkerOptions {
 }
 
 export interface QueueWorker {
-  readonly bull: Worker<GenerateJobData, string>
+  readonly bull: FairWorker
   /** Aborts the signal of a job that runs here; of any other it is nothing. */
   stopJob(jobId: string, reason: StopReason): void
 }
@@ -43,8 +46,9 @@ const maxStalledCount = 1000
 
 /** It takes no job before `bull.run()`. */
 export function createQueueWorker(options: QueueWorkerOptions): QueueWorker {
-  const { redis, prefix, modelId, concurrency, lockDurationMs, processJob, active, telemetry } = options
-  const bull = new Worker<GenerateJobData, string>(
+  const { redis, prefix, modelId, concurrency, maxRunningOfOwner, lockDurationMs, processJob, active, store, telemetry } = options
+  const lines = createJobLines({ redis, prefix })
+  const bull = new FairWorker(
     generateQueueName(modelId),
     async (job, token, signal) => {
       active.begin(job.data.id)
@@ -57,11 +61,12 @@ export function createQueueWorker(options: QueueWorkerOptions): QueueWorker {
     {
       connection: redis,
       prefix,
-      concurrency,
+      places: concurrency,
+      choose: (running) => lines.choose(modelId, { running, places: concurrency, maxRunningOfOwner }),
+      readOwner: async (jobId) => (await store.get(jobId))?.owner,
       lockDuration: lockDurationMs,
       stalledInterval: lockDurationMs,
       maxStalledCount,
-      autorun: false,
       skipVersionCheck: true,
       telemetry,
     },

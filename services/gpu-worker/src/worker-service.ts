@@ -22,6 +22,7 @@ import type { WorkerConfig } from './config.ts'
 import { startEngine } from './engine/engine-supervisor.ts'
 import type { EngineSupervisor } from './engine/engine-supervisor.ts'
 import { listenForCancels } from './listen-for-cancels.ts'
+import { listenForJobs } from './listen-for-jobs.ts'
 import { logEngineEvent } from './log-engine-event.ts'
 import { createPresence } from './presence.ts'
 import { createProcessJob } from './process-job.ts'
@@ -113,6 +114,7 @@ async function assemble(options: WorkerServiceOptions, cleanups: Cleanups): Prom
     prefix,
     modelId: engine.capabilities.modelId,
     concurrency: config.concurrency,
+    maxRunningOfOwner: config.maxRunningJobsPerKey,
     lockDurationMs: config.jobLockDurationMs,
     processJob: createProcessJob({ store, outbox, engine, storage, ...about }),
     active,
@@ -124,12 +126,10 @@ async function assemble(options: WorkerServiceOptions, cleanups: Cleanups): Prom
   })
   const onCancel = (jobId: string): void => queue.stopJob(jobId, 'canceled')
   await listenForCancels({ subscriber, prefix, store, active, onCancel, onError })
+  await listenForJobs({ subscriber, prefix, modelId: engine.capabilities.modelId, onJob: () => queue.bull.wake() })
 
   // 5. Work, and the word that it does
-  // The connection that waits for jobs is one of its own and may be the only one that is down.
-  const blocking = await queue.bull.backend.blockingClient
-  if (blocking !== undefined) outage.watch(blocking)
-  const isReady = (): boolean => blocking?.status === 'ready' && engine.hasModel && queue.bull.isRunning()
+  const isReady = (): boolean => redis.status === 'ready' && engine.hasModel && queue.bull.isRunning()
   const presence = createPresence({
     registry: createModelRegistry({ redis, prefix, now }),
     engine,

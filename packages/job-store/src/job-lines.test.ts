@@ -1,0 +1,235 @@
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest'
+import { startRedis } from '../test/redis-server.ts'
+import { benchModel, openShareBench } from '../test/share-bench.ts'
+import type { ShareBench } from '../test/share-bench.ts'
+import { toOrder } from './job-lines.ts'
+import { toQueuePriority } from './queue-priority.ts'
+
+let server: Awaited<ReturnType<typeof startRedis>>
+let bench: ShareBench
+let prefixes = 0
+beforeAll(async () => {
+  server = await startRedis()
+})
+beforeEach(() => {
+  bench = openShareBench(server.url, `{test${prefixes++}}`)
+})
+afterEach(() => bench.close())
+afterAll(() => server.stop())
+
+/** Owners of the next jobs, which are taken and not ended. */
+async function takeOwners(count: number): Promise<string> {
+  let owners = ''
+  for (let i = 0; i < count; i++) owners += (await bench.take())?.owner ?? '-'
+  return owners
+}
+async function submitMany(owner: string, count: number, job: Parameters<ShareBench['submit']>[1] = {}): Promise<string[]> {
+  const ids: string[] = []
+  for (let i = 0; i < count; i++) ids.push(await bench.submit(owner, job))
+  return ids
+}
+
+describe('whose turn it is', () => {
+  test('goes by what jobs cost, not by how many there are', async () => {
+    await submitMany('a', 4, { costMs: 300 })
+    await submitMany('b', 8, { costMs: 100 })
+    expect(await takeOwners(8)).toBe('abbbabbb')
+  })
+
+  test('goes by weight', async () => {
+    await submitMany('a', 3, { weight: 1 })
+    await submitMany('b', 9, { weight: 3 })
+    expect(await takeOwners(8)).toBe('abbbabbb')
+  })
+
+  test('an owner who was away neither has saved up nor owes', async () => {
+    await submitMany('a', 6)
+    expect(await takeOwners(3)).toBe('aaa')
+    await submitMany('b', 4)
+    expect(await takeOwners(6)).toBe('bababa')
+  })
+
+  test('one who filled an idle machine owes nothing once it is idle again', async () => {
+    for (const id of await submitMany('a', 5, { costMs: 1000 })) {
+      await bench.take()
+      await bench.finish(id, 1000)
+    }
+    await submitMany('a', 2)
+    await submitMany('b', 2)
+    expect(await takeOwners(4)).toBe('abab')
+  })
+
+  test('what a job took is set against what it was thought to cost', async () => {
+    await submitMany('a', 3)
+    await submitMany('b', 9)
+    expect(await takeOwners(2)).toBe('ab')
+    const [first] = (await bench.store.list('a', { status: 'running', limit: 1 })).map(({ id }) => id)
+    // Three times as much: b goes first until it has had as much.
+    await bench.finish(first ?? '', 300)
+    expect(await takeOwners(4)).toBe('bbab')
+  })
+
+  test('a job that never ran costs nothing: canceled while it waited, or after it was chosen', async () => {
+    const [canceled, ...others] = await submitMany('a', 4)
+    await submitMany('b', 4)
+    await bench.store.requestCancel(canceled ?? '')
+    expect(await bench.lines.choose(benchModel, { running: new Map(), places: 9 })).toEqual({
+      result: 'chosen',
+      id: others[0],
+      owner: 'a',
+    })
+    await bench.store.requestCancel(others[0] ?? '')
+    await bench.queues.remove(benchModel, others[0] ?? '')
+    expect(await takeOwners(4)).toBe('abab')
+  })
+
+  test('a job that failed on the way has cost what it had come to', async () => {
+    const [first] = await submitMany('a', 5, { costMs: 400 })
+    await submitMany('b', 5, { costMs: 100 })
+    expect(await takeOwners(1)).toBe('a')
+    await bench.store.progress(first ?? '', 5, 10)
+    await bench.store.end(first ?? '', { status: 'failed' })
+    expect(await takeOwners(3)).toBe('bba')
+    expect(await bench.redis.hget(bench.store.keys.usage('a'), 'kept_gpu_ms')).toBe('200')
+  })
+
+  test('within an owner priority and age decide, and never jump another owner', async () => {
+    const [plain] = await submitMany('a', 1)
+    bench.now += 1000
+    const [urgent] = await submitMany('a', 1, { priority: 5 })
+    const [other] = await submitMany('b', 1)
+    const taken = [await bench.take(), await bench.take(), await bench.take()].map((job) => job?.id)
+    expect(taken).toEqual([urgent, other, plain])
+    const [old] = await submitMany('a', 1, { priority: -1 })
+    bench.now += 700_000
+    const [fresh] = await submitMany('a', 1)
+    expect([(await bench.take())?.id, (await bench.take())?.id]).toEqual([old, fresh])
+  })
+
+  test('a handed over job goes on before all others and is paid for once', async () => {
+    await submitMany('a', 2)
+    await submitMany('b', 3)
+    const first = await bench.take()
+    await bench.putBack(first as { id: string; token: string })
+    expect((await bench.take())?.id).toBe(first?.id)
+    expect(await takeOwners(3)).toBe('bab')
+  })
+
+  test('a job that BullMQ put back into its list of waiting ones goes first, if its owner has a place', async () => {
+    await submitMany('a', 2)
+    const stalled = await bench.take()
+    const queue = bench.queues.of(benchModel)
+    await bench.redis
+      .multi()
+      .lrem(queue.toKey('active'), 1, stalled?.id ?? '')
+      .rpush(queue.toKey('wait'), stalled?.id ?? '')
+      .exec()
+    await bench.redis.del(`${queue.toKey(stalled?.id ?? '')}:lock`)
+    await submitMany('b', 1)
+    expect((await bench.take({ places: 1, running: new Map([['a', 1]]) }))?.owner).toBe('b')
+    expect((await bench.take())?.id).toBe(stalled?.id)
+  })
+})
+
+describe('places of a worker', () => {
+  const running = (counts: Record<string, number>) => ({ running: new Map(Object.entries(counts)), places: 2 })
+
+  test('are for anyone, and beyond them open to owners with nothing running there', async () => {
+    await submitMany('a', 5)
+    expect((await bench.take(running({ a: 1 })))?.owner).toBe('a')
+    expect(await bench.lines.choose(benchModel, running({ a: 2 }))).toEqual({ result: 'blocked' })
+    await submitMany('b', 2)
+    expect((await bench.take(running({ a: 2 })))?.owner).toBe('b')
+    expect(await bench.lines.choose(benchModel, running({ a: 2, b: 1 }))).toEqual({ result: 'blocked' })
+    await submitMany('c', 1)
+    await submitMany('d', 1)
+    expect((await bench.take(running({ a: 2, b: 1 })))?.owner).toBe('c')
+    expect(await bench.lines.choose(benchModel, running({ a: 2, b: 1, c: 1 }))).toEqual({ result: 'blocked' })
+    expect((await bench.take(running({ a: 1 })))?.owner).toBe('d')
+  })
+
+  test('of an owner on all workers may be limited: its jobs wait and others go', async () => {
+    await submitMany('a', 4)
+    const limited = { maxRunningOfOwner: 2 }
+    const first = await bench.take(limited)
+    await bench.take(limited)
+    expect(await bench.lines.choose(benchModel, { running: new Map(), places: 9, ...limited })).toEqual({ result: 'blocked' })
+    await submitMany('b', 1)
+    expect((await bench.take(limited))?.owner).toBe('b')
+    await bench.finish(first?.id ?? '', 100)
+    expect((await bench.take(limited))?.owner).toBe('a')
+  })
+})
+
+test('the order that is told is the order in which jobs are taken', async () => {
+  let seed = 5
+  const random = (below: number): number => (seed = (seed * 48_271) % 2_147_483_647) % below
+  for (let i = 0; i < 60; i++) {
+    const job = { costMs: 10 + random(500), priority: random(5) - 2, weight: random(4) === 0 ? 2 : 1 }
+    await bench.submit(`owner${random(5)}`, job)
+    bench.now += random(400_000)
+  }
+  for (let i = 0; i < 5; i++) await bench.take()
+  const told = toOrder(await bench.lines.read(benchModel))
+  const taken: string[] = []
+  for (let job = await bench.take(); job !== undefined; job = await bench.take()) taken.push(job.id)
+  expect(told).toHaveLength(55)
+  expect(taken).toEqual(told)
+})
+
+test('jobs from before there were shares are taken in BullMQ’s order until they are enlisted', async () => {
+  const old = [bench.newRecord('a', { priority: 2 }), bench.newRecord('b'), bench.newRecord('a')].map(({ costMs: _, ...record }) => record)
+  for (const record of old) {
+    await bench.create(record)
+    await bench.queues.add(benchModel, record.id, { priority: toQueuePriority(record) })
+  }
+  const ids = old.map(({ id }) => id)
+  expect(await bench.store.findUnlisted(ids)).toEqual(ids)
+  expect((await bench.take())?.id).toBe(ids[0])
+  for (const id of ids) await bench.store.enlist(id, { costMs: 100, weight: 1 })
+  expect(await bench.store.findUnlisted(ids)).toEqual([ids[0]])
+  expect(toOrder(await bench.lines.read(benchModel))).toEqual([ids[2], ids[1]])
+  expect(await takeOwners(3)).toBe('ab-')
+})
+
+test('a job on its way into the queue does not hold up those behind it', async () => {
+  await bench.create(bench.newRecord('a'))
+  bench.now += 10
+  await submitMany('a', 1)
+  expect(await takeOwners(2)).toBe('a-')
+})
+
+test('an owner under a new name keeps the turn of its waiting jobs', async () => {
+  await submitMany('a', 3)
+  await submitMany('old', 3)
+  await bench.store.adopt('old', 'name')
+  expect((await bench.lines.read(benchModel)).lines.map(({ owner, jobs }) => [owner, jobs.length])).toEqual([
+    ['a', 3],
+    ['name', 3],
+  ])
+  expect(await takeOwners(3)).toBe('anamea')
+  expect(await bench.redis.hgetall(bench.store.keys.usage('old'))).toMatchObject({ queued_ms: '0' })
+})
+
+test('when all have ended nothing is left of the share, and what was used is counted', async () => {
+  await submitMany('a', 2)
+  const first = await bench.take()
+  expect(await bench.redis.hget(bench.store.keys.usage('a'), 'queued_ms')).toBe('100')
+  await bench.finish(first?.id ?? '', 140)
+  const [waiting] = (await bench.store.list('a', { status: 'queued', limit: 1 })).map(({ id }) => id)
+  await bench.store.delete(waiting ?? '')
+  await bench.queues.remove(benchModel, waiting ?? '')
+  const left = (await bench.redis.keys(`${bench.store.keys.share(benchModel)}*`)).filter((key) => !key.endsWith(':version'))
+  expect(left).toEqual([])
+  expect(await bench.redis.hgetall(bench.store.keys.usage('a'))).toEqual({ queued_ms: '0', kept_gpu_ms: '140', kept_jobs: '1' })
+  expect(await bench.redis.zscore(bench.store.keys.usageOwners, 'a')).toBe('140')
+})
+
+test('most queued work of an owner: refused beyond it, but a first job is always taken', async () => {
+  const limit = { maxQueuedMsOfOwner: 250 }
+  expect(await bench.create(bench.newRecord('a', { costMs: 300 }), limit)).toEqual({ result: 'created' })
+  expect(await bench.create(bench.newRecord('a', { costMs: 1 }), limit)).toEqual({ result: 'owner_work_full', queuedMs: 300 })
+  await submitMany('b', 2)
+  expect(await bench.create(bench.newRecord('b', { costMs: 51 }), limit)).toEqual({ result: 'owner_work_full', queuedMs: 200 })
+  expect(await bench.create(bench.newRecord('b', { costMs: 50 }), limit)).toEqual({ result: 'created' })
+})

@@ -1,0 +1,177 @@
+/**
+ * Which waiting job runs next, and where each of them stands. `fair-share.ts` says whose turn it is; this module makes BullMQ's queue agree:
+ * the job that was chosen is put in front of all others, so that whoever asks BullMQ for a job gets it. Everything that knows how BullMQ
+ * keeps waiting jobs (the list `wait`, the set `prioritized`, the field `priority`) is here and in `job-queue.ts`.
+ *
+ * Invariant: a job in front was chosen and paid for. Nobody has to take it who asked for it: a worker that ends before it does leaves it for
+ * the next. What BullMQ puts back (handed over, stalled, tried again) was paid for before and goes to the front too.
+ *
+ * Places: a worker has `places` for anyone, and as many again that are each open only to an owner of whom nothing runs there. Runs in the
+ * api, which reads, and in the worker's main process, which chooses.
+ */
+import { createKeys, generateQueueName } from '@easel/contract'
+import { fairShareLua } from './fair-share.ts'
+import { names, toLua, variable } from './lua-names.ts'
+import type { RedisConnection } from './redis.ts'
+
+export interface ChooseOptions {
+  /** Jobs that run on this worker now, by owner. */
+  running: ReadonlyMap<string, number>
+  /** Places of this worker for jobs of anyone, from 1. */
+  places: number
+  /** Most jobs of one owner that run at once on all workers; 0 = no limit. Default: 0. */
+  maxRunningOfOwner?: number
+}
+
+/**
+ * `chosen`: it is in front now. `unlisted`: jobs wait that have no place in the share; BullMQ's order holds. `blocked`: jobs wait, and none
+ * of them may run here now. `none`: none waits.
+ */
+export type Choice = { result: 'chosen'; id: string; owner: string } | { result: 'unlisted' | 'blocked' | 'none' }
+
+/** A model's waiting jobs as they stand. */
+export interface WaitingJobs {
+  /** Ids of jobs that were chosen, or put back, and are taken before all others. */
+  front: string[]
+  lines: { owner: string; tag: number; weight: number; jobs: { id: string; costMs: number }[] }[]
+}
+
+export interface JobLines {
+  choose(modelId: string, options: ChooseOptions): Promise<Choice>
+  read(modelId: string): Promise<WaitingJobs>
+  /** A text that is another after every change of what `read` gives, but for what BullMQ puts back. */
+  version(modelId: string): Promise<string>
+}
+
+/** Jobs of one owner that are looked at for one that BullMQ carries; those in front of it are on their way into the queue, or were lost. */
+const lookedAt = 50
+/** BullMQ scores a job with priority × 2^32 + a counter: what is in front has its highest priority, 1. */
+const firstScore = 2 ** 32
+
+const preamble = `
+local prefix, model, queue = ARGV[1], ARGV[2], ARGV[3]
+local wait, prioritized = queue .. 'wait', queue .. 'prioritized'
+${fairShareLua}
+local function toFront(id)
+  local lowest = redis.call('ZRANGE', prioritized, 0, 0, 'WITHSCORES')[2]
+  redis.call('HSET', queue .. id, 'priority', 1)
+  redis.call('ZADD', prioritized, math.min(tonumber(lowest or ${firstScore}), ${firstScore}) - 1, id)
+end
+local front = {prioritized, '-inf', '(${2 * firstScore}', 'BYSCORE'}
+`
+
+const scripts = {
+  // ARGV[4] places of the worker, [5] most running jobs of an owner, [6…] owner and number of its jobs that run on the worker, by turns.
+  easelChoose: `${preamble}
+local places, most = tonumber(ARGV[4]), tonumber(ARGV[5])
+local here, total = {}, 0
+for i = 6, #ARGV, 2 do
+  here[ARGV[i]] = tonumber(ARGV[i + 1])
+  total = total + here[ARGV[i]]
+end
+local function hasPlace(owner) return total < places or (total < 2 * places and not here[owner]) end
+local function mayRun(owner)
+  if most == 0 then return true end
+  local running = redis.call('ZCARD', ${toLua(names.index(variable('owner'), 'running'))})
+  return running + redis.call('SCARD', ${toLua(names.shareChosen(variable('model'), variable('owner')))}) < most
+end
+-- BullMQ takes from this list first, whoever may run: so nothing stays in it.
+for _, id in ipairs(redis.call('LRANGE', wait, 0, -1)) do
+  redis.call('LREM', wait, 1, id)
+  toFront(id)
+end
+local blocked = false
+for _, id in ipairs(redis.call('ZRANGE', unpack(front))) do
+  local owner = redis.call('HGET', ${toLua(names.job(variable('id')))}, 'owner') or ''
+  if hasPlace(owner) then
+    toFront(id)
+    return {'chosen', id, owner}
+  end
+  blocked = true
+end
+local owners = redis.call('ZRANGE', ${toLua(names.shareOwners(variable('model')))}, 0, -1)
+for _, owner in ipairs(owners) do
+  if hasPlace(owner) and mayRun(owner) then
+    for _, id in ipairs(redis.call('ZRANGE', ${toLua(names.shareLine(variable('model'), variable('owner')))}, 0, ${lookedAt - 1})) do
+      if redis.call('ZSCORE', prioritized, id) then
+        local job = shareJob(id)
+        shareTake(job)
+        redis.call('SADD', job.chosen, id)
+        toFront(id)
+        return {'chosen', id, owner}
+      end
+    end
+  else blocked = true end
+end
+if blocked then return {'blocked'} end
+return {redis.call('ZCARD', prioritized) > 0 and 'unlisted' or 'none'}`,
+
+  easelReadLines: `${preamble}
+local ids = redis.call('ZRANGE', unpack(front))
+local put = redis.call('LRANGE', wait, 0, -1)
+for i = 1, #put do table.insert(ids, i, put[#put + 1 - i]) end
+local lines = {}
+for _, owner in ipairs(redis.call('ZRANGE', ${toLua(names.shareOwners(variable('model')))}, 0, -1)) do
+  local share = ${toLua(names.share(variable('model')))}
+  local line = redis.call('ZRANGE', ${toLua(names.shareLine(variable('model'), variable('owner')))}, 0, -1)
+  local costs = {}
+  for from = 1, #line, 1000 do
+    local to = math.min(from + 999, #line)
+    for _, cost in ipairs(redis.call('HMGET', ${toLua(names.shareCosts(variable('model')))}, unpack(line, from, to))) do
+      costs[#costs + 1] = cost or '0'
+    end
+  end
+  local tag, weight = unpack(redis.call('HMGET', share, 'tag:' .. owner, 'weight:' .. owner))
+  lines[#lines + 1] = {owner, tag or '0', weight or '1', line, costs}
+end
+return {ids, lines}`,
+} as const
+
+type Scripts = Record<keyof typeof scripts, (key: string, ...args: (string | number)[]) => Promise<unknown>>
+
+export function createJobLines({ redis, prefix }: { redis: RedisConnection; prefix: string }): JobLines {
+  for (const [name, lua] of Object.entries(scripts)) redis.defineCommand(name, { numberOfKeys: 1, lua })
+  const keys = createKeys(prefix)
+  const run = (name: keyof typeof scripts, modelId: string, ...rest: (string | number)[]): Promise<unknown> =>
+    (redis as unknown as Scripts)[name](keys.share(modelId), prefix, modelId, `${prefix}:${generateQueueName(modelId)}:`, ...rest)
+  return {
+    async choose(modelId, { running, places, maxRunningOfOwner = 0 }) {
+      const reply = await run('easelChoose', modelId, places, maxRunningOfOwner, ...[...running].flat())
+      const [result, id = '', owner = ''] = reply as [Choice['result'], string?, string?]
+      return result === 'chosen' ? { result, id, owner } : { result }
+    },
+
+    async read(modelId) {
+      const [front, lines] = (await run('easelReadLines', modelId)) as [string[], [string, string, string, string[], string[]][]]
+      return {
+        front,
+        lines: lines.map(([owner, tag, weight, ids, costs]) => ({
+          owner,
+          tag: Number(tag),
+          weight: Number(weight),
+          jobs: ids.map((id, i) => ({ id, costMs: Number(costs[i]) })),
+        })),
+      }
+    },
+
+    async version(modelId) {
+      return (await redis.get(keys.shareVersion(modelId))) ?? ''
+    },
+  }
+}
+
+/** Ids in the order in which they will be taken, if none comes and the estimates are right. Pure. */
+export function toOrder({ front, lines }: WaitingJobs): string[] {
+  const order = [...front]
+  const heads = lines.flatMap(({ jobs, ...line }) => (jobs.length === 0 ? [] : [{ ...line, jobs, next: 0 }]))
+  while (heads.length > 0) {
+    let first = heads[0] as (typeof heads)[number]
+    // Redis sorts equal tags by name.
+    for (const head of heads) if (head.tag < first.tag || (head.tag === first.tag && head.owner < first.owner)) first = head
+    const job = first.jobs[first.next++] as (typeof first.jobs)[number]
+    order.push(job.id)
+    first.tag += job.costMs / first.weight
+    if (first.next === first.jobs.length) heads.splice(heads.indexOf(first), 1)
+  }
+  return order
+}

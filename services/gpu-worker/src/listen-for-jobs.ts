@@ -1,0 +1,23 @@
+/**
+ * Hears of jobs that have come to wait. A message that is lost costs a second: the worker looks by itself then. Runs in the worker's main
+ * process.
+ */
+import { createKeys } from '@easel/contract'
+import type { RedisConnection } from '@easel/job-store'
+
+export interface ListenForJobsOptions {
+  /** A connection for pub/sub alone. */
+  subscriber: RedisConnection
+  prefix: string
+  modelId: string
+  onJob: () => void
+}
+
+export async function listenForJobs({ subscriber, prefix, modelId, onJob }: ListenForJobsOptions): Promise<void> {
+  const { waitingChannel } = createKeys(prefix)
+  subscriber.on('message', (channel, about) => {
+    if (channel === waitingChannel && about === modelId) onJob()
+  })
+  subscriber.on('ready', onJob)
+  await subscriber.subscribe(waitingChannel)
+}
