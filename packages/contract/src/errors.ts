@@ -29,6 +29,7 @@ export const problemTable = {
   idempotency_mismatch: { status: 422, retryable: false, title: 'This Idempotency-Key was used with another request.' },
   rate_limited: { status: 429, retryable: true, title: 'Too many requests.' },
   queue_full: { status: 429, retryable: true, title: 'Too many jobs are waiting.' },
+  deadline_unreachable: { status: 429, retryable: true, title: 'The queue is too long for the job to end by its deadline.' },
   internal: { status: 500, retryable: true, title: 'Something went wrong in this server.' },
   queue_unavailable: { status: 503, retryable: true, title: 'The job queue cannot be reached.' },
   no_worker: { status: 503, retryable: true, title: 'No worker has announced a model yet.' },
@@ -46,7 +47,10 @@ export const jobErrorTable = {
   out_of_memory: { retryable: true, message: 'The job needs more memory than the device has free.' },
   storage_unavailable: { retryable: true, message: 'The images were made but could not be stored.' },
   timeout: { retryable: true, message: 'The job ran longer than its timeout.' },
-  expired: { retryable: true, message: 'The job was not started before its expires_in had passed.' },
+  expired: {
+    retryable: true,
+    message: 'The job was not started before its expires_in had passed, or while it could still have met its deadline.',
+  },
   internal: { retryable: true, message: 'The job failed for a reason inside the service.' },
 } as const satisfies Record<string, { retryable: boolean; message: string }>
 
@@ -84,15 +88,18 @@ export class ProblemError extends Error {
   readonly errors: readonly FieldError[] | undefined
   /** Seconds, sent as `Retry-After`. */
   readonly retryAfterSeconds: number | undefined
+  /** The limit that was reached, sent as `RateLimit` and `RateLimit-Policy`: its name and how much of it there is. */
+  readonly limit: { name: string; quota: number } | undefined
 
   constructor(
     code: ProblemCode,
     detail?: string,
-    options: { errors?: readonly FieldError[]; retryAfterSeconds?: number; cause?: unknown } = {},
+    options: { errors?: readonly FieldError[]; retryAfterSeconds?: number; limit?: { name: string; quota: number }; cause?: unknown } = {},
   ) {
     super(detail ?? problemTable[code].title, { cause: options.cause })
     this.code = code
     this.errors = options.errors
     this.retryAfterSeconds = options.retryAfterSeconds
+    this.limit = options.limit
   }
 }

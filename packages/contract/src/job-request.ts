@@ -164,12 +164,20 @@ export const deliveryFields = {
     .max(604_800)
     .optional()
     .meta({ description: 'Seconds: fail the job with `expired` if it was not started by then. Default: wait for ever.' }),
+  deadline: z
+    .union([z.number().gt(0).max(604_800), z.iso.datetime({ offset: true })], 'seconds above 0 up to 604800, or an instant')
+    .optional()
+    .meta({
+      description:
+        'Seconds from now, or an instant (ISO 8601), by which the job must have ended to be of use. Refused with `deadline_unreachable` when the queue says that it cannot; failed with `expired`, without being started, when it no longer can. It never goes before jobs of others for it. Default: none.',
+      examples: [60],
+    }),
   timeout: z
     .int()
     .min(1)
     .max(86_400)
     .optional()
-    .meta({ description: 'Seconds: stop the job with `timeout` when it runs longer. Default: none.' }),
+    .meta({ description: 'Seconds: stop the job with `timeout` when it runs longer. Default: the server’s `DEFAULT_TIMEOUT`, or none.' }),
 }
 
 export const createJobRequestSchema = z

@@ -1,4 +1,5 @@
 export * from './find-request-id.ts'
+export * from './job-cost.ts'
 export * from './job-lines.ts'
 export * from './job-queue.ts'
 export * from './job-record.ts'

@@ -163,13 +163,14 @@ export function createJobLines({ redis, prefix }: { redis: RedisConnection; pref
 /** Ids in the order in which they will be taken, if none comes and the estimates are right. Pure. */
 export function toOrder({ front, lines }: WaitingJobs): string[] {
   const order = [...front]
+  const inFront = new Set(front)
   const heads = lines.flatMap(({ jobs, ...line }) => (jobs.length === 0 ? [] : [{ ...line, jobs, next: 0 }]))
   while (heads.length > 0) {
     let first = heads[0] as (typeof heads)[number]
     // Redis sorts equal tags by name.
     for (const head of heads) if (head.tag < first.tag || (head.tag === first.tag && head.owner < first.owner)) first = head
     const job = first.jobs[first.next++] as (typeof first.jobs)[number]
-    order.push(job.id)
+    if (!inFront.has(job.id)) order.push(job.id)
     first.tag += job.costMs / first.weight
     if (first.next === first.jobs.length) heads.splice(heads.indexOf(first), 1)
   }

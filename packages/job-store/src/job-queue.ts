@@ -24,6 +24,14 @@ export const generateJobOptions: JobsOptions = {
   removeOnFail: { age: 3600, count: 1000 },
 }
 
+/** A look at the queue of a model. */
+export interface QueueLook {
+  /** Jobs that wait. */
+  length: number
+  /** Ids of the first in BullMQ's order; the oldest job is one of them. */
+  next: string[]
+}
+
 export interface JobQueues {
   /** The queue of a model, opened at first use. */
   of(modelId: string): Queue<GenerateJobData>
@@ -34,6 +42,8 @@ export interface JobQueues {
    * Of these ids, those that BullMQ does not carry: it has never heard of them or has already given them up. One round trip.
    */
   findMissing(modelIds: readonly string[], ids: readonly string[]): Promise<string[]>
+  /** The queues of these models, by id of the model. One round trip. */
+  look(modelIds: readonly string[]): Promise<Map<string, QueueLook>>
   /** Whether it was there to be removed; false when a worker has it already. */
   remove(modelId: string, id: string): Promise<boolean>
   close(): Promise<void>
@@ -100,6 +110,22 @@ export function createJobQueues({ redis, prefix, onError, telemetry }: JobQueues
         const ofId = replies.slice(i * modelIds.length, (i + 1) * modelIds.length)
         return !ofId.some(([addedAt, finishedAt]) => addedAt !== null && finishedAt === null)
       })
+    },
+    async look(modelIds) {
+      const pipeline = redis.pipeline()
+      for (const modelId of modelIds) {
+        const [wait, prioritized] = [of(modelId).toKey('wait'), of(modelId).toKey('prioritized')]
+        pipeline.llen(wait).zcard(prioritized).lrange(wait, -1, -1).zrange(prioritized, 0, '0')
+      }
+      const replies = ((await pipeline.exec()) ?? []).map(([error, reply]) => {
+        if (error !== null) throw error
+        return reply
+      })
+      const looks = modelIds.map((modelId, i): [string, QueueLook] => {
+        const [wait, prioritized, next, nextPrioritized] = replies.slice(4 * i) as [number, number, string[], string[]]
+        return [modelId, { length: wait + prioritized, next: [...next, ...nextPrioritized] }]
+      })
+      return new Map(looks)
     },
     async add(modelId, id, options) {
       await of(modelId).add('generate', { id }, { ...options, jobId: id })

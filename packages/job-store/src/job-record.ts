@@ -77,24 +77,33 @@ export interface JobEnd {
 }
 
 /** What says how much work a job is, without its prompts. */
-export type JobWork = Pick<JobRecord, 'id' | 'status' | 'progress' | 'worker'> & { input: WorkInput }
+export type JobWork = Pick<JobRecord, 'id' | 'owner' | 'status' | 'progress' | 'worker' | 'costMs' | 'weight'> & { input: WorkInput }
 
 export type WorkInput = Pick<JobInput, (typeof workFields)[number]>
 
-const workFields = ['model', 'num_inference_steps', 'num_images_per_prompt', 'width', 'height'] as const
+const workFields = [
+  'model',
+  'num_inference_steps',
+  'num_images_per_prompt',
+  'width',
+  'height',
+  'guidance_scale',
+  'guidance_interval',
+] as const
 
 function toWork(input: JobInput): WorkInput {
   return Object.fromEntries(workFields.map((field) => [field, input[field]])) as WorkInput
 }
 
 /** Fields of the hash that `toJobWork` reads, in this order. */
-export const jobWorkFields = ['id', 'status', 'step', 'total', 'work', 'worker'] as const
+export const jobWorkFields = ['id', 'status', 'step', 'total', 'work', 'worker', 'owner', 'cost_ms', 'weight'] as const
 
 /** Undefined also for a record that an earlier Easel wrote, which has no such field. */
-export function toJobWork([id, status, step, total, work, worker]: readonly (string | null)[]): JobWork | undefined {
-  if (id == null || work == null) return undefined
+export function toJobWork([id, status, step, total, work, worker, owner, costMs, weight]: readonly (string | null)[]): JobWork | undefined {
+  if (id == null || work == null || owner == null) return undefined
   const progress = { step: Number(step ?? 0), total: Number(total ?? 0) }
-  return { id, status: status as JobStatus, progress, worker: worker ?? undefined, input: JSON.parse(work) as WorkInput }
+  const share = { costMs: costMs == null ? undefined : Number(costMs), weight: Number(weight ?? 1) }
+  return { id, owner, status: status as JobStatus, progress, worker: worker ?? undefined, input: JSON.parse(work) as WorkInput, ...share }
 }
 
 export function toHash(record: NewJobRecord): string[] {

@@ -16,6 +16,8 @@ export interface ApiKeyRing {
   find(presented: string): ApiKey | undefined
   /** Whether the first is the second under the hash of one of its keys, as jobs were owned before names were owners. */
   isFormerly(recorded: string, owner: string): boolean
+  /** Weight of an owner in the fair share; 1 of one that has no key here. */
+  weightOf(owner: string): number
   /** How many owners the keys have. */
   countOwners(): number
   /** Reads the file again. Throws a `ConfigError`, and leaves the keys as they are, when it cannot be read or is wrong. */
@@ -35,6 +37,7 @@ export function createApiKeyRing(configured: readonly ApiKey[], file: string | u
       return keys.filter((key) => timingSafeEqual(key.hash, hash))[0]
     },
     isFormerly: (recorded, owner) => keys.some((key) => key.formerOwner === recorded && key.owner === owner),
+    weightOf: (owner) => keys.find((key) => key.owner === owner)?.weight ?? 1,
     countOwners: () => new Set(keys.map(({ owner }) => owner)).size,
     reload() {
       keys = readKeys(configured, file)

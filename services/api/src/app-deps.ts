@@ -10,6 +10,7 @@ import type { Storage } from '@easel/storage'
 import type { OutageLog, Tracing } from '@easel/process'
 import type { ApiKeyRing } from './api-key-ring.ts'
 import type { ApiConfig } from './config.ts'
+import type { QueueEstimator } from './jobs/queue-estimate.ts'
 import type { JobFollower } from './events/job-follower.ts'
 import type { ApiMetrics } from './metrics/api-metrics.ts'
 
@@ -24,6 +25,7 @@ export interface AppDeps {
   store: JobStore
   registry: ModelRegistry
   queues: JobQueues
+  estimator: QueueEstimator
   /** Webhook messages that wait to be sent. */
   outbox: WebhookOutbox
   storage: Storage

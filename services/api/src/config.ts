@@ -3,7 +3,7 @@
  * environment is; nothing is read on import. Documentation and `.env.example` are generated from the descriptions.
  */
 import { z } from 'zod'
-import { defaultModel, toModelId } from '@easel/contract'
+import { defaultModel, maxImagesPerPrompt, maxInferenceSteps, toModelId } from '@easel/contract'
 import { checkRedisVariables, redisVariables, toRedisLocation } from '@easel/job-store'
 import { processVariables, readVariables, toProcessConfig } from '@easel/process'
 import type { Environment } from '@easel/process'
@@ -101,6 +101,12 @@ export const apiVariables = {
     .describe('Proxies in front of the api that each add to X-Forwarded-For, or to Forwarded, 0 to 10; 0 = no such header is believed.'),
   MAX_QUEUED_JOBS: count.default(10_000).describe('Most jobs that may wait; 0 = no limit.'),
   MAX_QUEUED_JOBS_PER_KEY: count.default(0).describe('Most jobs that may wait of one API key; 0 = no limit.'),
+  MAX_QUEUED_GPU_SECONDS_PER_KEY: count
+    .default(0)
+    .describe('Most work that may wait of one API key, in estimated seconds of the device; 0 = no limit. A first job is always taken.'),
+  MAX_STEPS: count.min(1).max(maxInferenceSteps).default(maxInferenceSteps).describe('Most steps of a job, 1 to 200.'),
+  MAX_IMAGES_PER_JOB: count.min(1).max(maxImagesPerPrompt).default(maxImagesPerPrompt).describe('Most pictures of a job, 1 to 10.'),
+  DEFAULT_TIMEOUT: seconds.max(86_400).default(0).describe('Seconds that a job may run when its request does not say; 0 = no limit.'),
   CORS_ORIGINS: parsedBy(parseCorsOrigins, z.string().default('*')).describe(
     'Origins whose pages may call the api, such as https://app.example.com, separated by commas; * = all.',
   ),
@@ -153,6 +159,10 @@ const apiConfigSchema = z
     trustedProxies: variables.TRUSTED_PROXIES,
     maxQueuedJobs: variables.MAX_QUEUED_JOBS,
     maxQueuedJobsPerKey: variables.MAX_QUEUED_JOBS_PER_KEY,
+    maxQueuedMsPerKey: variables.MAX_QUEUED_GPU_SECONDS_PER_KEY * 1000,
+    maxSteps: variables.MAX_STEPS,
+    maxImagesPerJob: variables.MAX_IMAGES_PER_JOB,
+    defaultTimeoutSeconds: variables.DEFAULT_TIMEOUT === 0 ? undefined : variables.DEFAULT_TIMEOUT,
     corsOrigins: variables.CORS_ORIGINS,
     keepAliveTimeoutMs: variables.KEEP_ALIVE_TIMEOUT * 1000,
     preferWaitMaxSeconds: variables.PREFER_WAIT_MAX,

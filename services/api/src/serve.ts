@@ -7,6 +7,7 @@ import type { Server } from 'node:http'
 import { createAdaptorServer } from '@hono/node-server'
 import type { Logger } from 'pino'
 import {
+  createJobLines,
   createJobQueues,
   createJobStore,
   createModelRegistry,
@@ -25,6 +26,7 @@ import type { ApiConfig } from './config.ts'
 import { unwrapProxied } from './dialects/fal/unwrap-proxied.ts'
 import { createJobFollower } from './events/job-follower.ts'
 import { startAdopting } from './jobs/adopt-jobs.ts'
+import { createQueueEstimator } from './jobs/queue-estimate.ts'
 import { logTotals } from './log-totals.ts'
 import { createApiMetrics } from './metrics/api-metrics.ts'
 import { startMaintenance } from './maintenance/start-maintenance.ts'
@@ -129,12 +131,14 @@ function openDeps(
   for (const connection of [redis, subscriber]) outage.watch(connection)
   const metrics = createApiMetrics()
   const store = watchEnds(createJobStore({ redis, prefix, now }), metrics.countEnd)
+  const registry = createModelRegistry({ redis, prefix, now })
   return {
     config,
     redis,
     subscriber,
     store,
-    registry: createModelRegistry({ redis, prefix, now }),
+    registry,
+    estimator: createQueueEstimator({ lines: createJobLines({ redis, prefix }), registry, store }),
     queues: createJobQueues({ redis, prefix, onError, telemetry: tracing.telemetry }),
     outbox: createWebhookOutbox({ redis, prefix, onError, telemetry: tracing.telemetry }),
     storage: createStorage(config.storage),

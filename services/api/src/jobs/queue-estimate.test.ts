@@ -3,13 +3,12 @@ import { Worker } from 'bullmq'
 import { v7 as uuidv7 } from 'uuid'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { generateQueueName } from '@easel/contract'
-import type { Job } from '@easel/contract'
+import type { Job, JobInput } from '@easel/contract'
 import type { JobRecord } from '@easel/job-store'
 import { createRedis } from '@easel/job-store'
 import { startTestApi, tinyScenes } from '../../test/start-api.ts'
 import type { TestApi } from '../../test/start-api.ts'
 import { enqueueJob } from './enqueue-job.ts'
-import { estimateQueue } from './queue-estimate.ts'
 
 let api: TestApi
 beforeEach(async () => {
@@ -29,7 +28,9 @@ async function announceWorkers(count: number): Promise<void> {
   }
 }
 
-/** Takes jobs as a worker does, in BullMQ's order. */
+const toMade = (input: JobInput) => ({ id: uuidv7(), owner: 'public', createdAt: Date.now(), input, priority: 0 })
+
+/** Takes jobs in BullMQ's order, which is that of the share while there is one owner. */
 async function takeAll(count: number): Promise<string[]> {
   const taken: string[] = []
   const connection = createRedis({ url: api.redis.url, use: 'worker', onError: () => {} })
@@ -67,14 +68,14 @@ describe('queue position', () => {
     const [first, second] = [(await api.submit()).id, (await api.submit()).id]
     const queue = api.deps.queues.of('tiny-scenes')
     await api.deps.redis.multi().zrem(queue.toKey('prioritized'), second).rpush(queue.toKey('wait'), second).exec()
-    expect([await position(second), await position(first)]).toEqual([1, 2])
+    await expect.poll(async () => [await position(second), await position(first)]).toEqual([1, 2])
   })
 
   test('with 10,000 jobs waiting a read costs a handful of commands, and the place of the last is exact', async () => {
     const { deps } = api
     await announceWorkers(1)
     const { input } = (await api.deps.store.get((await api.submit()).id)) as JobRecord
-    const records = Array.from({ length: 9_999 }, () => ({ id: uuidv7(), owner: 'public', createdAt: Date.now(), input, priority: 0 }))
+    const records = Array.from({ length: 9_999 }, () => ({ ...toMade(input), costMs: 400, weight: 1 }))
     for (let i = 0; i < records.length; i += 500) {
       await Promise.all(
         records.slice(i, i + 500).map(async (record) => {
@@ -88,10 +89,10 @@ describe('queue position', () => {
     const last = (await deps.store.get(records.at(-1)?.id ?? '')) as JobRecord
     const commands = async (): Promise<number> => Number(/total_commands_processed:(\d+)/.exec(await deps.redis.info('stats'))?.[1])
     const before = await commands()
-    const { position: place, etaSeconds } = await estimateQueue(deps, last)
+    const { position: place, etaSeconds } = await deps.estimator.estimate(last)
     const spent = (await commands()) - before
     expect(spent).toBeLessThan(150)
-    const rank = await deps.redis.zrank(deps.queues.of('tiny-scenes').toKey('prioritized'), last.id)
+    const rank = await deps.redis.zrank(deps.store.keys.shareLine('tiny-scenes', 'public'), last.id)
     expect(place).toBe((rank ?? 0) + 1)
     expect(place).toBeGreaterThan(9_000)
     // Every job has 20 steps of 20 ms.
@@ -131,31 +132,133 @@ describe('estimated time', () => {
   })
 })
 
-describe('a full queue', () => {
-  test('tells when a place will come free, from what is running, or from where the caller’s own jobs stand', async () => {
-    const env = { API_KEYS: 'alice-secret,bob-bob-secret', MAX_QUEUED_JOBS: '3', MAX_QUEUED_JOBS_PER_KEY: '2', QUEUE_PREFIX: '{full}' }
-    const full = await startTestApi({ env, redis: api.redis, model: { ...tinyScenes, step_ms: 1000 } })
-    const post = (key: string): Promise<Response> => full.post('/v1/jobs', { prompt: 'p' }, { 'X-API-Key': key })
-    const worker = { id: 'w', model: 'tiny-scenes', concurrency: 1, active: 1, device: 'cpu', engine_memory_bytes: 1, ready: true }
-    await full.worker.registry.heartbeat(worker)
-    const { id } = (await (await post('bob-bob-secret')).json()) as Job
-    await full.worker.store.start(id, 'w')
-    await full.worker.store.progress(id, 15, 20)
-    await full.deps.queues.remove('tiny-scenes', id)
-    for (const key of ['bob-bob-secret', 'alice-secret']) expect((await post(key)).status).toBe(202)
-    expect((await post('alice-secret')).status).toBe(202)
+describe('with several owners', () => {
+  const keys = ['alice', 'bob'].map((name) => `${name}:${name}-secret`)
+  const asOwner = (name: string) => ({ 'X-API-Key': `${name}-secret` })
+  const worker = { id: 'w', model: 'tiny-scenes', concurrency: 1, active: 1, device: 'cpu', engine_memory_bytes: 1, ready: true }
+  const open = async (env: Record<string, string>): Promise<TestApi> => {
+    const shared = await startTestApi({
+      env: { API_KEYS: keys.join(','), QUEUE_PREFIX: '{shared}', ...env },
+      redis: api.redis,
+      model: { ...tinyScenes, step_ms: 1000 },
+    })
+    await shared.worker.registry.heartbeat(worker)
+    return shared
+  }
+  const submitTo = async (to: TestApi, name: string, body: object = {}): Promise<Job> => {
+    const response = await to.post('/v1/jobs', { prompt: 'p', ...body }, asOwner(name))
+    expect(response.status).toBe(202)
+    return (await response.json()) as Job
+  }
+  const startIn = async (to: TestApi, id: string, step: number): Promise<void> => {
+    await to.worker.store.start(id, 'w')
+    await to.worker.store.progress(id, step, 20)
+    await to.deps.queues.remove('tiny-scenes', id)
+  }
 
-    const ofAll = async (): Promise<string | null> => (await post('bob-bob-secret')).headers.get('Retry-After')
-    await expect.poll(ofAll, { timeout: 5000 }).toBe('5')
-    const refused = await post('bob-bob-secret')
-    expect(refused.status).toBe(429)
-    expect(await refused.json()).toMatchObject({ code: 'queue_full', retryable: true })
+  test('place and time are those of the share: by cost and weight, not by who came first', async () => {
+    const shared = await open({ API_KEYS: 'alice*3:alice-secret,bob:bob-secret' })
+    const readOf = async (name: string, id: string): Promise<Job> =>
+      (await (await shared.get(`/v1/jobs/${id}`, { headers: asOwner(name) })).json()) as Job
+    const bobs = [await submitTo(shared, 'bob'), await submitTo(shared, 'bob')].map(({ id }) => id)
+    const alices: string[] = []
+    for (let i = 0; i < 3; i++) alices.push((await submitTo(shared, 'alice')).id)
+    const place = async (name: string, id: string) => (await readOf(name, id)).queue_position
+    expect(await Promise.all([...alices.map((id) => place('alice', id)), ...bobs.map((id) => place('bob', id))])).toEqual([1, 3, 4, 2, 5])
+    // Alice's first takes 20 s of the device; meanwhile Bob gets a third of that. His second waits for all of hers.
+    expect((await readOf('alice', alices[0] ?? '')).eta_seconds).toBe(27)
+    expect((await readOf('bob', bobs[1] ?? '')).eta_seconds).toBe(100)
+    await shared.close()
+  })
+
+  test('a full queue tells when a place will come free, from what is running, and names the limit', async () => {
+    const full = await open({ MAX_QUEUED_JOBS: '3', MAX_QUEUED_JOBS_PER_KEY: '2', QUEUE_PREFIX: '{full}' })
+    await startIn(full, (await submitTo(full, 'bob')).id, 15)
+    await startIn(full, (await submitTo(full, 'alice')).id, 10)
+    for (const name of ['bob', 'alice', 'alice']) await submitTo(full, name)
+
+    const refusedAs = async (name: string) => {
+      const response = await full.post('/v1/jobs', { prompt: 'p' }, asOwner(name))
+      expect([response.status, ((await response.json()) as { code: string }).code]).toEqual([429, 'queue_full'])
+      return ['Retry-After', 'RateLimit', 'RateLimit-Policy'].map((header) => response.headers.get(header))
+    }
+    // Bob's running job has 5 s of the device to go, and Alice's gets as much beside it.
+    await expect.poll(() => refusedAs('bob')).toEqual(['10', '"queue";r=0;t=10', '"queue";q=3'])
     await full.close()
 
-    const own = await startTestApi({ env: { ...env, MAX_QUEUED_JOBS: '9' }, redis: api.redis, model: null })
-    // Of Alice's two jobs the first starts after what is running (5 steps) and Bob's (20).
-    const response = await own.post('/v1/jobs', { prompt: 'p' }, { 'X-API-Key': 'alice-secret' })
-    expect([response.status, response.headers.get('Retry-After')]).toEqual([429, '25'])
+    const own = await open({ MAX_QUEUED_JOBS: '9', MAX_QUEUED_JOBS_PER_KEY: '2', QUEUE_PREFIX: '{full}' })
+    const refused = await own.post('/v1/jobs', { prompt: 'p' }, asOwner('alice'))
+    expect([refused.status, refused.headers.get('Retry-After'), refused.headers.get('RateLimit-Policy')]).toEqual([
+      429,
+      '20',
+      '"queued-jobs";q=2',
+    ])
     await own.close()
   })
+
+  test('right after a burst that filled the queue it does not say that nothing runs', async () => {
+    const burst = await open({ MAX_QUEUED_JOBS: '2', QUEUE_PREFIX: '{burst}' })
+    // What is known of the running jobs is from before.
+    await submitTo(burst, 'bob')
+    const first = (await burst.worker.store.list('', { limit: 1 }))[0]
+    await startIn(burst, first?.id ?? '', 10)
+    for (let i = 0; i < 2; i++) await submitTo(burst, 'bob')
+    await sleep(110)
+    const refused = await burst.post('/v1/jobs', { prompt: 'p' }, asOwner('bob'))
+    expect([refused.status, refused.headers.get('Retry-After')]).toEqual([429, '10'])
+    await burst.close()
+  })
+
+  test('waiting work of an owner may be limited in seconds of the device', async () => {
+    const limited = await open({ MAX_QUEUED_GPU_SECONDS_PER_KEY: '50', QUEUE_PREFIX: '{work}' })
+    await submitTo(limited, 'alice', { num_inference_steps: 100 })
+    const refused = await limited.post('/v1/jobs', { prompt: 'p', num_inference_steps: 1 }, asOwner('alice'))
+    expect([refused.status, refused.headers.get('Retry-After'), refused.headers.get('RateLimit-Policy')]).toEqual([
+      429,
+      '51',
+      '"queued-gpu-seconds";q=50',
+    ])
+    expect(await refused.json()).toMatchObject({ code: 'queue_full', detail: expect.stringContaining('MAX_QUEUED_GPU_SECONDS_PER_KEY') })
+    for (let i = 0; i < 2; i++) await submitTo(limited, 'bob')
+    await limited.close()
+  })
+
+  test('a deadline is refused when the queue says that it cannot be met, and kept otherwise', async () => {
+    const dated = await open({ QUEUE_PREFIX: '{deadline}' })
+    const { id } = await submitTo(dated, 'alice', { deadline: 30 })
+    const made = await dated.worker.store.get(id)
+    // It takes 20 s, so it must have begun 10 s after it was made.
+    expect((made?.expiresAt ?? 0) - (made?.createdAt ?? 0)).toBe(10_000)
+    await submitTo(dated, 'alice', { deadline: new Date(Date.now() + 60_000).toISOString() })
+    const late = await dated.post('/v1/jobs', { prompt: 'p', deadline: 45 }, asOwner('alice'))
+    expect([late.status, late.headers.get('Retry-After')]).toEqual([429, '15'])
+    expect(await late.json()).toMatchObject({ code: 'deadline_unreachable', detail: expect.stringContaining('about 60 s') })
+    // Bob's share is his own: Alice's queue does not keep his from ending.
+    await submitTo(dated, 'bob', { deadline: 45 })
+    const past = await dated.post('/v1/jobs', { prompt: 'p', deadline: '2026-01-01T00:00:00Z' }, asOwner('bob'))
+    expect(past.status).toBe(429)
+    expect((await dated.post('/v1/jobs', { prompt: 'p', deadline: 'soon' }, asOwner('bob'))).status).toBe(422)
+    await dated.close()
+  })
+})
+
+test('steps and pictures have limits of the operator, and a job without a timeout gets the default one', async () => {
+  const env = { MAX_STEPS: '10', MAX_IMAGES_PER_JOB: '2', DEFAULT_TIMEOUT: '7', QUEUE_PREFIX: '{limits}' }
+  const limited = await startTestApi({ env, redis: api.redis })
+  for (const [field, value] of [
+    ['num_inference_steps', 11],
+    ['num_images_per_prompt', 3],
+    ['sigmas', Array.from({ length: 11 }, (_, i) => 1 - i / 20)],
+  ] as const) {
+    const refused = await limited.post('/v1/jobs', { prompt: 'p', [field]: value })
+    expect([refused.status, ((await refused.json()) as { errors: { field: string }[] }).errors.map((error) => error.field)]).toEqual([
+      422,
+      [field],
+    ])
+  }
+  const job = await limited.submit({ num_images_per_prompt: 2 })
+  expect(job.input.num_inference_steps).toBe(10)
+  expect((await limited.worker.store.get(job.id))?.timeoutSeconds).toBe(7)
+  expect((await limited.worker.store.get((await limited.submit({ timeout: 9 })).id))?.timeoutSeconds).toBe(9)
+  await limited.close()
 })

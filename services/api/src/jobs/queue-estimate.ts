@@ -1,15 +1,17 @@
 /**
- * How far a queued job is from its turn, and how long a queued or running one still takes.
+ * How far a queued job is from its turn, and how long a queued or running one still takes, as its owner will see it.
  *
- * The position is exact and costs one round trip however long the queue is. The time is an estimate: work (steps × images × pixels over
- * the pixels of a default image) ahead and own, times the model's measured step, shared by its live workers. The work of the front of the
- * queue and of the running jobs is read at most once a second by a process; beyond the front its mean stands for the rest.
- * Knows BullMQ's order: the `wait` list from its end, then the `prioritized` set by score. Runs in the api.
+ * The position is the job's place in the order of the fair share. The time follows from the share too: while the owner's own work is done,
+ * what is before the job and the job itself, every other owner gets as much of the device as its weight says, or as much as it has work for.
+ * Work is in milliseconds of the device (`toCostMs`), shared by the model's live workers.
+ *
+ * The waiting jobs of a model are read again when they have changed, but the more of them there are the more rarely: a queue of a thousand ten
+ * times a second by a process, one of ten thousand once. Running jobs are read once a second. Runs in the api.
  */
 import type { ModelRecord, WorkerHeartbeat } from '@easel/contract'
-import { isRedisUnavailable } from '@easel/job-store'
-import type { JobRecord, JobStore, JobWork, WorkInput } from '@easel/job-store'
-import type { AppDeps } from '../app-deps.ts'
+import { isRedisUnavailable, toCostMs, toOrder } from '@easel/job-store'
+import type { JobLines, JobRecord, JobStore, JobWork, ModelRegistry, WaitingJobs } from '@easel/job-store'
+import { toSharedMs } from './shared-time.ts'
 
 export interface QueueEstimate {
   /** 1 = next; null when not queued, or when a worker is just taking it. */
@@ -20,152 +22,217 @@ export interface QueueEstimate {
   workers?: number
 }
 
-export type EstimateNeeds = Pick<AppDeps, 'queues' | 'redis' | 'registry' | 'store'>
+/** A job that is not in the queue yet. */
+export type NewWork = Pick<JobRecord, 'owner' | 'input' | 'costMs' | 'weight'>
 
-/** Queued jobs whose own work is counted; those behind them count as the mean of these. */
-const frontLength = 100
-/** Running jobs that are looked at. */
+export interface QueueEstimator {
+  /** Unknown also when Redis cannot say: a job that was made or read must reach its client without an estimate. */
+  estimate(record: JobRecord): Promise<QueueEstimate>
+  /** Seconds until a job would have ended that came now, behind all others of its owner; null when unknown. */
+  secondsToEnd(work: NewWork): Promise<number | null>
+  /** Seconds until a place in the queue is likely to come free: of everyone's, or of one owner's. At least 1. */
+  secondsToFreePlace(modelId: string, owner?: string): Promise<number>
+  /** Seconds until so much of an owner's waiting work is likely to have begun. At least 1. */
+  secondsToBegin(modelId: string, owner: string, workMs: number): Promise<number>
+}
+
+/** Beyond every clock that may be ahead of this one, milliseconds. */
+const farMs = 86_400_000
+/** Running jobs that are looked at, the oldest. */
 const runningLength = 200
 const loadMaxAgeMs = 1000
+/** What is told to callers who are refused must not be from before the burst that filled the queue. */
+const freshLoadMaxAgeMs = 100
+/** A snapshot of the waiting jobs may be older by a millisecond for so many jobs, and a second at most. */
+const jobsPerMs = 10
 /** Seconds told to a refused caller when nothing is known, and the most that is ever told. */
 const unknownRetrySeconds = 30
 const maxRetrySeconds = 3600
 
 const unknown: QueueEstimate = { position: null, etaSeconds: null }
 
-/** Unknown also when Redis cannot say: a job that was made or read must reach its client without an estimate. */
-export async function estimateQueue(deps: EstimateNeeds, record: JobRecord): Promise<QueueEstimate> {
-  try {
-    return await estimate(deps, record)
-  } catch (error) {
-    if (isRedisUnavailable(error)) return unknown
-    throw error
-  }
-}
-
-async function estimate(deps: EstimateNeeds, record: JobRecord): Promise<QueueEstimate> {
-  if (record.status !== 'queued' && record.status !== 'running') return unknown
-  const load = await readLoad(deps, record.input.model)
-  if (record.status === 'running') return { position: null, etaSeconds: toSeconds(load, runningWork(load, record)) }
-  const position = await readPosition(deps, record)
-  const { workers } = load
-  if (position === null) return { position, etaSeconds: null, workers }
-  return { position, etaSeconds: toSeconds(load, workAhead(load, record, position) + workOf(record.input, load.model)), workers }
-}
-
-/** Seconds until a place in the queue is likely to come free: of everyone's, or of one owner's. At least 1. */
-export async function estimateFreePlace(deps: EstimateNeeds, modelId: string, owner?: string): Promise<number> {
-  const load = await readLoad(deps, modelId)
-  let seconds: number | null
-  if (owner === undefined) {
-    const ends = load.running.map((job) => runningWork(load, job))
-    seconds = toSeconds(load, ends.length === 0 ? 0 : Math.min(...ends))
-  } else {
-    const oldest = (await deps.store.list(owner, { status: 'queued', limit: frontLength })).findLast((job) => job.input.model === modelId)
-    const position = oldest === undefined ? null : await readPosition(deps, oldest)
-    seconds = oldest === undefined || position === null ? null : toSeconds(load, workAhead(load, oldest, position))
-  }
-  return Math.min(maxRetrySeconds, Math.max(1, seconds ?? unknownRetrySeconds))
-}
-
-async function readPosition({ queues, redis }: EstimateNeeds, { id, input }: JobRecord): Promise<number | null> {
-  const queue = queues.of(input.model)
-  const [wait, prioritized] = [queue.toKey('wait'), queue.toKey('prioritized')]
-  // In `wait` are only jobs that BullMQ puts back, at most the few that workers held.
-  const replies = await redis.multi().llen(wait).lpos(wait, id).zrank(prioritized, id).exec()
-  const [waiting, place, rank] = (replies ?? []).map(([error, reply]) => {
-    if (error !== null) throw error
-    return reply as number | null
-  })
-  if (typeof place === 'number') return (waiting ?? 0) - place
-  return typeof rank === 'number' ? (waiting ?? 0) + rank + 1 : null
-}
-
-/** What there is to do for one model. */
+/** What runs of one model, and on how many workers. */
 interface Load {
+  readAt: number
   model: ModelRecord | undefined
   workers: number
-  running: JobRecord[]
-  /** Work before each of the next jobs, by id, in the order in which they run. */
-  front: Map<string, number>
-  /** Mean work of a queued job; undefined when none was queued. */
-  meanWork: number | undefined
+  /** Jobs of anyone that all workers run at once. */
+  places: number
+  running: { id: string; owner: string; weight: number; leftMs: number }[]
 }
 
-const loads = new WeakMap<JobStore, Map<string, { readAt: number; load: Promise<Load> }>>()
-
-async function readLoad(deps: EstimateNeeds, modelId: string): Promise<Load> {
-  const ofModels = loads.get(deps.store) ?? new Map<string, { readAt: number; load: Promise<Load> }>()
-  loads.set(deps.store, ofModels)
-  let entry = ofModels.get(modelId)
-  if (entry === undefined || performance.now() - entry.readAt > loadMaxAgeMs) {
-    entry = { readAt: performance.now(), load: readLoadNow(deps, modelId) }
-    ofModels.set(modelId, entry)
-    // A failure is for those who wait for it now, not for those who come after.
-    entry.load.catch(() => ofModels.delete(modelId))
-  }
-  return await entry.load
+/** What waits of one model. */
+interface Queue {
+  readAt: number
+  version: string
+  /** Whether it was as this says a moment ago. */
+  isCurrent: boolean
+  waiting: WaitingJobs
+  positions: Map<string, number>
 }
 
-async function readLoadNow({ queues, redis, registry, store }: EstimateNeeds, modelId: string): Promise<Load> {
-  const queue = queues.of(modelId)
-  const [model, workers, running, waiting, prioritized] = await Promise.all([
-    registry.model(modelId),
-    registry.workers(),
-    store.list('', { status: 'running', limit: runningLength }),
-    redis.lrange(queue.toKey('wait'), -frontLength, -1),
-    redis.zrange(queue.toKey('prioritized'), 0, String(frontLength - 1)),
-  ])
-  const next = await store.getMany([...waiting.reverse(), ...prioritized].slice(0, frontLength))
-  const front = new Map<string, number>()
-  let work = 0
-  for (const { id, input } of next) {
-    front.set(id, work)
-    work += workOf(input, model)
+interface OwnerWork {
+  weight: number
+  runningMs: number
+  waitingMs: number
+}
+
+export function createQueueEstimator(deps: { lines: JobLines; registry: ModelRegistry; store: JobStore }): QueueEstimator {
+  const { lines, registry, store } = deps
+  const loads = new Map<string, { since: number; load: Promise<Load> }>()
+  const queues = new Map<string, Queue>()
+
+  const readLoadNow = async (modelId: string): Promise<Load> => {
+    const [model, heartbeats, running] = await Promise.all([
+      registry.model(modelId),
+      registry.workers(),
+      store.listCreatedBefore('running', Date.now() + farMs, { limit: runningLength }).then((ids) => store.getWorks(ids)),
+    ])
+    const workers = heartbeats.filter((worker) => serves(worker, modelId))
+    return {
+      readAt: performance.now(),
+      model,
+      workers: workers.length,
+      places: workers.reduce((sum, worker) => sum + worker.concurrency, 0),
+      running: running
+        .filter((job) => job.input.model === modelId)
+        .map((job) => ({ id: job.id, owner: job.owner, weight: job.weight ?? 1, leftMs: toLeftMs(job, model) })),
+    }
   }
+
+  const readLoad = async (modelId: string, maxAgeMs = loadMaxAgeMs): Promise<Load> => {
+    let entry = loads.get(modelId)
+    if (entry === undefined || performance.now() - entry.since > maxAgeMs) {
+      const made = { since: performance.now(), load: readLoadNow(modelId) }
+      entry = made
+      loads.set(modelId, made)
+      // A failure is for those who wait for it now, not for those who come after.
+      made.load.catch(() => loads.get(modelId) === made && loads.delete(modelId))
+    }
+    return await entry.load
+  }
+
+  const readQueue = async (modelId: string): Promise<Queue> => {
+    const known = queues.get(modelId)
+    const version = await lines.version(modelId)
+    const ageMs = performance.now() - (known?.readAt ?? Number.NEGATIVE_INFINITY)
+    // What BullMQ puts back changes no version.
+    if (known?.version === version && ageMs < loadMaxAgeMs) return known
+    if (known !== undefined && ageMs < toMaxAgeMs(known.positions.size)) return { ...known, isCurrent: false }
+    const readAt = performance.now()
+    const waiting = await lines.read(modelId)
+    const queue = { readAt, version, isCurrent: true, waiting, positions: new Map(toOrder(waiting).map((id, i) => [id, i + 1])) }
+    queues.set(modelId, queue)
+    return queue
+  }
+
+  const estimate = async (record: JobRecord): Promise<QueueEstimate> => {
+    if (record.status !== 'queued' && record.status !== 'running') return unknown
+    const modelId = record.input.model
+    const [load, queue] = await Promise.all([readLoad(modelId), readQueue(modelId)])
+    if (record.status === 'running') {
+      const own = toLeftMs(record, load.model)
+      // Jobs of one owner that run together share its part: until one ends, each of the others has got as much of it.
+      const beside = load.running.filter(({ id, owner }) => owner === record.owner && id !== record.id)
+      const ownMs = beside.reduce((sum, { leftMs }) => sum + Math.min(own, leftMs), own)
+      return { position: null, etaSeconds: toSeconds(load, shareOthers(load, queue, record.owner, ownMs)) }
+    }
+    const line = queue.waiting.lines.find(({ owner }) => owner === record.owner)
+    const index = line?.jobs.findIndex(({ id }) => id === record.id) ?? -1
+    const before = line === undefined ? [] : index < 0 ? line.jobs : line.jobs.slice(0, index)
+    // One that is not in a queue of a moment ago is just being taken; in one that has changed since it may have come, behind all others.
+    const position = queue.positions.get(record.id) ?? (queue.isCurrent ? null : queue.positions.size + 1)
+    const { workers } = load
+    if (position === null) return { position, etaSeconds: null, workers }
+    const ownMs = runningOf(load, record.owner) + sum(before.map(({ costMs }) => costMs)) + toWholeMs(record, load.model)
+    return { position, etaSeconds: toSeconds(load, shareOthers(load, queue, record.owner, ownMs)), workers }
+  }
+
+  const atLeastOne = (seconds: number | null): number => Math.min(maxRetrySeconds, Math.max(1, seconds ?? unknownRetrySeconds))
+
   return {
-    model,
-    workers: countWorkers(workers, modelId),
-    running: running.filter((job) => job.input.model === modelId),
-    front,
-    meanWork: next.length === 0 ? undefined : work / next.length,
+    async estimate(record) {
+      try {
+        return await estimate(record)
+      } catch (error) {
+        if (isRedisUnavailable(error)) return unknown
+        throw error
+      }
+    },
+
+    async secondsToEnd(work) {
+      const [load, queue] = await Promise.all([readLoad(work.input.model, freshLoadMaxAgeMs), readQueue(work.input.model)])
+      const own = queue.waiting.lines.find(({ owner }) => owner === work.owner)?.jobs ?? []
+      const ownMs = runningOf(load, work.owner) + sum(own.map(({ costMs }) => costMs)) + toWholeMs(work, load.model)
+      return toSeconds(load, shareOthers(load, queue, work.owner, ownMs, work.weight))
+    },
+
+    async secondsToFreePlace(modelId, owner) {
+      const [load, queue] = await Promise.all([readLoad(modelId, freshLoadMaxAgeMs), readQueue(modelId)])
+      const own = load.running.filter((job) => job.owner === owner)
+      const owners = new Set(load.running.map((job) => job.owner))
+      // Where a place is free a job is about to be taken; beyond them one is open to an owner of whom nothing runs.
+      const isOpen = queue.waiting.lines.some((line) => !owners.has(line.owner) && (owner ?? line.owner) === line.owner)
+      if (load.running.length < load.places || (isOpen && load.running.length < 2 * load.places)) return atLeastOne(toSeconds(load, 0))
+      // The one that is nearest to its end makes the place.
+      const ends = (own.length > 0 ? own : load.running).map((job) => shareOthers(load, queue, job.owner, job.leftMs))
+      return atLeastOne(toSeconds(load, Math.min(...ends)))
+    },
+
+    async secondsToBegin(modelId, owner, workMs) {
+      const [load, queue] = await Promise.all([readLoad(modelId, freshLoadMaxAgeMs), readQueue(modelId)])
+      return atLeastOne(toSeconds(load, shareOthers(load, queue, owner, workMs)))
+    },
   }
 }
 
 /**
- * Workers that serve the model now. One that lives but can take no jobs (its engine is loading the model again, it ends, it has lost the
- * connection that waits for jobs) serves nobody.
+ * Whether a worker serves the model now. One that lives but can take no jobs (its engine is loading the model again, it ends, it has lost its
+ * connection) serves nobody.
  */
-export function countWorkers(workers: readonly WorkerHeartbeat[], modelId: string): number {
-  return workers.filter((worker) => worker.model === modelId && worker.ready).length
+export function serves(worker: WorkerHeartbeat, modelId: string): boolean {
+  return worker.model === modelId && worker.ready
 }
 
-/** In steps of one image of the model's default size. */
-export function workOf(
-  { num_inference_steps: steps, num_images_per_prompt: images, width, height }: WorkInput,
-  model?: ModelRecord,
-): number {
-  const pixels = model === undefined ? 1 : (width * height) / (model.defaults.width * model.defaults.height)
-  return steps * images * pixels
+function toMaxAgeMs(jobs: number): number {
+  return Math.min(loadMaxAgeMs, jobs / jobsPerMs)
 }
 
-export function workLeft({ input, progress }: Pick<JobWork, 'input' | 'progress'>, model?: ModelRecord): number {
-  const left = progress.total > 0 ? Math.max(0, 1 - progress.step / progress.total) : 1
-  return workOf(input, model) * left
+function toWholeMs({ costMs, input }: Pick<JobWork, 'costMs' | 'input'>, model: ModelRecord | undefined): number {
+  return costMs ?? toCostMs(input, model)
 }
 
-function workAhead(load: Load, { id, input }: JobRecord, position: number): number {
-  const running = load.running.reduce((sum, job) => sum + workLeft(job, load.model), 0)
-  return running + (load.front.get(id) ?? (load.meanWork ?? workOf(input, load.model)) * (position - 1))
+/** Milliseconds of the device that a job has still to cost. */
+export function toLeftMs(job: JobWork, model: ModelRecord | undefined): number {
+  const { step, total } = job.progress
+  return toWholeMs(job, model) * (total > 0 ? Math.max(0, 1 - step / total) : 1)
 }
 
-/** Jobs that run together share the device: until one ends, each of the others has got as much of it. */
-function runningWork({ running, model }: Load, record: JobRecord): number {
-  const own = workLeft(record, model)
-  return running.reduce((sum, job) => sum + (job.id === record.id ? 0 : Math.min(own, workLeft(job, model))), own)
+function runningOf({ running }: Load, owner: string): number {
+  return sum(running.filter((job) => job.owner === owner).map(({ leftMs }) => leftMs))
 }
 
-function toSeconds({ model, workers }: Load, work: number): number | null {
+/** Time of one device until so much of an owner's work is done, with the work of the others beside it. */
+function shareOthers({ running }: Load, { waiting }: Queue, owner: string, ownMs: number, ownWeight?: number): number {
+  const works = new Map<string, OwnerWork>()
+  const of = (name: string, weight: number): OwnerWork => {
+    const work = works.get(name) ?? { weight, runningMs: 0, waitingMs: 0 }
+    works.set(name, work)
+    return work
+  }
+  for (const line of waiting.lines) of(line.owner, line.weight).waitingMs = sum(line.jobs.map(({ costMs }) => costMs))
+  for (const job of running) of(job.owner, job.weight).runningMs += job.leftMs
+  const weight = works.get(owner)?.weight ?? ownWeight ?? 1
+  works.delete(owner)
+  const others = [...works.values()].map((work) => ({ weight: work.weight, workMs: work.runningMs + work.waitingMs }))
+  return toSharedMs(ownMs, weight, others)
+}
+
+function toSeconds({ model, workers }: Load, workMs: number): number | null {
   if (model === undefined || model.step_ms === null || workers === 0) return null
-  return Math.ceil((work * model.step_ms) / 1000 / workers)
+  return Math.ceil(workMs / 1000 / workers)
+}
+
+function sum(values: readonly number[]): number {
+  return values.reduce((total, value) => total + value, 0)
 }

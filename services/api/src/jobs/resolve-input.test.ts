@@ -3,16 +3,18 @@ import type { CreateJobRequest, JobInput, ModelRecord } from '@easel/contract'
 import { tinyScenes } from '../../test/start-api.ts'
 import { checkRequest, resolveInput } from './resolve-input.ts'
 
+const limits = { maxPromptLength: 4000, maxSteps: 200, maxImagesPerJob: 10 }
+
 const request = (over: Partial<CreateJobRequest> = {}): CreateJobRequest => ({ prompt: 'a', ...over })
 
 function inputOf(over: Partial<CreateJobRequest> = {}, model: ModelRecord = tinyScenes): JobInput {
-  const resolved = resolveInput(request(over), model)
+  const resolved = resolveInput(request(over), model, limits)
   if ('errors' in resolved) throw new Error(JSON.stringify(resolved.errors))
   return resolved.input
 }
 
 function fieldsOf(over: Partial<CreateJobRequest>, model: ModelRecord = tinyScenes): string[] {
-  const resolved = resolveInput(request(over), model)
+  const resolved = resolveInput(request(over), model, limits)
   return 'errors' in resolved ? resolved.errors.map((error) => error.field) : []
 }
 
@@ -25,8 +27,8 @@ test('the prompts of a request together have at most twice as many characters as
     negative_prompt_2: '',
     negative_prompt_3: '',
   }
-  expect(checkRequest(six, { maxPromptLength: 5 })).toEqual([])
-  expect(checkRequest({ ...six, negative_prompt_3: 'ä' }, { maxPromptLength: 5 })).toEqual([
+  expect(checkRequest(six, { ...limits, maxPromptLength: 5 })).toEqual([])
+  expect(checkRequest({ ...six, negative_prompt_3: 'ä' }, { ...limits, maxPromptLength: 5 })).toEqual([
     { field: 'prompt', expected: 'at most 10 characters in all prompts together', received: '11 characters' },
   ])
 })
@@ -64,8 +66,8 @@ describe('the input of a job', () => {
 
   test('has as many steps as sigmas', () => {
     expect(inputOf({ sigmas: [1, 0.5, 0.2] })).toMatchObject({ num_inference_steps: 3, sigmas: [1, 0.5, 0.2] })
-    expect(checkRequest(request({ sigmas: [1, 0.5], num_inference_steps: 2 }), { maxPromptLength: 10 })).toEqual([])
-    const errors = checkRequest(request({ sigmas: [1, 0.5], num_inference_steps: 3 }), { maxPromptLength: 10 })
+    expect(checkRequest(request({ sigmas: [1, 0.5], num_inference_steps: 2 }), { ...limits, maxPromptLength: 10 })).toEqual([])
+    const errors = checkRequest(request({ sigmas: [1, 0.5], num_inference_steps: 3 }), { ...limits, maxPromptLength: 10 })
     expect(errors.map((error) => error.field)).toEqual(['num_inference_steps'])
   })
 
@@ -97,7 +99,7 @@ describe('the input of a job', () => {
   })
 
   test('counts the characters of a prompt, not its code units', () => {
-    const check = (prompt: string): number => checkRequest(request({ prompt }), { maxPromptLength: 3 }).length
+    const check = (prompt: string): number => checkRequest(request({ prompt }), { ...limits, maxPromptLength: 3 }).length
     expect([check('abc'), check('🎨🎨🎨'), check('abcd'), check('🎨🎨🎨🎨')]).toEqual([0, 0, 1, 1])
   })
 })

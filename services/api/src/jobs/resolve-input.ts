@@ -7,10 +7,27 @@ import { generationFields, maxSeed, promptFields } from '@easel/contract'
 import type { CreateJobRequest, FieldError, JobInput, ModelRecord } from '@easel/contract'
 import { describeValue } from '../middleware/field-errors.ts'
 
+/** What the operator allows. */
+export interface RequestLimits {
+  /** Characters of each prompt. */
+  maxPromptLength: number
+  maxSteps: number
+  maxImagesPerJob: number
+}
+
 /** What is wrong with a request whatever its model is, beyond what the schema of a single field can say. */
-export function checkRequest(request: CreateJobRequest, { maxPromptLength }: { maxPromptLength: number }): FieldError[] {
+export function checkRequest(request: CreateJobRequest, { maxPromptLength, maxSteps, maxImagesPerJob }: RequestLimits): FieldError[] {
   const errors: FieldError[] = []
   let sum = 0
+  const counts = [
+    ['num_inference_steps', request.num_inference_steps, maxSteps],
+    ['sigmas', request.sigmas?.length, maxSteps],
+    ['num_images_per_prompt', request.num_images_per_prompt, maxImagesPerJob],
+  ] as const
+  for (const [field, count, most] of counts) {
+    if (count !== undefined && count > most)
+      errors.push({ field, expected: `at most ${most}, the limit of this server`, received: String(count) })
+  }
   for (const field of promptFields) {
     const text = request[field]
     if (text === undefined) continue
@@ -44,7 +61,11 @@ export function checkRequest(request: CreateJobRequest, { maxPromptLength }: { m
 }
 
 /** The complete input of a job, or what the model does not take. */
-export function resolveInput(request: CreateJobRequest, model: ModelRecord): { input: JobInput } | { errors: FieldError[] } {
+export function resolveInput(
+  request: CreateJobRequest,
+  model: ModelRecord,
+  { maxSteps }: Pick<RequestLimits, 'maxSteps'>,
+): { input: JobInput } | { errors: FieldError[] } {
   const { defaults, limits } = model
   const [width, height] = [request.width ?? defaults.width, request.height ?? defaults.height]
   const errors: FieldError[] = []
@@ -90,7 +111,7 @@ export function resolveInput(request: CreateJobRequest, model: ModelRecord): { i
     negative_prompt: request.negative_prompt ?? '',
     width,
     height,
-    num_inference_steps: request.sigmas?.length ?? request.num_inference_steps ?? defaults.num_inference_steps,
+    num_inference_steps: request.sigmas?.length ?? request.num_inference_steps ?? Math.min(defaults.num_inference_steps, maxSteps),
     guidance_scale: request.guidance_scale ?? defaults.guidance_scale,
     num_images_per_prompt: request.num_images_per_prompt ?? 1,
     seed: request.seed ?? randomInt(2 ** 32),

@@ -5,7 +5,8 @@
 import { v7 as uuidv7 } from 'uuid'
 import { ProblemError, jobIdCreatedAt } from '@easel/contract'
 import type { CreateJobRequest, ReplayOf } from '@easel/contract'
-import type { DialectName, JobRecord, NewJobRecord } from '@easel/job-store'
+import { toCostMs } from '@easel/job-store'
+import type { CreateResult, DialectName, JobRecord, NewJobRecord } from '@easel/job-store'
 import type { AppDeps } from '../app-deps.ts'
 import { describeValue } from '../middleware/field-errors.ts'
 import { refuseFields } from '../middleware/problem.ts'
@@ -16,11 +17,9 @@ import { isPastRetention } from './find-job.ts'
 import type { FindNeeds } from './find-job.ts'
 import { findModel } from './find-model.ts'
 import { toIdempotency } from './idempotency.ts'
-import { estimateFreePlace } from './queue-estimate.ts'
-import type { EstimateNeeds } from './queue-estimate.ts'
 import { checkRequest, resolveInput } from './resolve-input.ts'
 
-export type SubmitNeeds = EstimateNeeds & FindNeeds & Pick<AppDeps, 'logger' | 'outbox'>
+export type SubmitNeeds = FindNeeds & Pick<AppDeps, 'apiKeys' | 'estimator' | 'logger' | 'outbox' | 'queues' | 'registry'>
 
 export interface SubmitContext {
   /** Whose job it is: hash of the API key, or `public`. */
@@ -44,7 +43,7 @@ export async function submitJob(deps: SubmitNeeds, request: CreateJobRequest, co
   const { config, logger, store } = deps
 
   // 1. What can be judged without a model, so that a bad request gets the same answer with or without workers.
-  const errors = checkRequest(request, { maxPromptLength: config.maxPromptLength })
+  const errors = checkRequest(request, config)
   let webhook: string | undefined
   if (request.webhook !== undefined) {
     const judged = judgeWebhookUrl(request.webhook, { allowInsecure: config.webhookAllowInsecure })
@@ -63,25 +62,26 @@ export async function submitJob(deps: SubmitNeeds, request: CreateJobRequest, co
 
   // 2. What the model takes, and every default.
   const model = await findModel(deps, request.model, { usualNames: context.dialect !== undefined })
-  const resolved = resolveInput(request, model)
+  const resolved = resolveInput(request, model, config)
   if ('errors' in resolved) throw refuseFields(resolved.errors)
   const record = toNewRecord({ ...request, webhook }, resolved.input, context)
+  record.costMs = toCostMs(record.input, model)
+  record.weight = deps.apiKeys.weightOf(owner)
+  record.timeoutSeconds ??= config.defaultTimeoutSeconds
+  if (request.deadline !== undefined) await keepDeadline(deps, record, request.deadline)
 
   // 3. The record first, then the queue: an id in the queue always has a record.
   const created = await store.create(record, {
     maxQueued: config.maxQueuedJobs,
     maxQueuedOfOwner: config.maxQueuedJobsPerKey,
+    maxQueuedMsOfOwner: config.maxQueuedMsPerKey,
     ...(idempotency !== undefined && { idempotency }),
   })
   if (created.result === 'exists') {
     if (created.fingerprint !== idempotency?.fingerprint) throw new ProblemError('idempotency_mismatch')
     return { record: await replay(deps, created.jobId), replayed: true }
   }
-  if (created.result === 'queue_full' || created.result === 'owner_queue_full') {
-    const own = created.result === 'owner_queue_full'
-    const retryAfterSeconds = await estimateFreePlace(deps, model.id, own ? owner : undefined)
-    throw new ProblemError('queue_full', `${created.queued} jobs${own ? ' of yours' : ''} are waiting already.`, { retryAfterSeconds })
-  }
+  if (created.result !== 'created') throw await toQueueFull(deps, record, created)
   try {
     await enqueueJob(deps, record)
   } catch (error) {
@@ -94,6 +94,41 @@ export async function submitJob(deps: SubmitNeeds, request: CreateJobRequest, co
   const line = { requestId: context.requestId, jobId: record.id, model: input.model, steps: input.num_inference_steps, ...prompts }
   logger.info(line, 'job queued')
   return { record: { ...record, ...freshState(input.num_inference_steps) }, replayed: false }
+}
+
+/** Names the limit that was reached, and says when there is likely to be room. */
+async function toQueueFull(
+  { config, estimator }: SubmitNeeds,
+  { costMs = 0, input, owner }: NewJobRecord,
+  full: Exclude<CreateResult, { result: 'created' | 'exists' }>,
+): Promise<ProblemError> {
+  if (full.result === 'owner_work_full') {
+    const [limit, waiting] = [config.maxQueuedMsPerKey / 1000, Math.ceil(full.queuedMs / 1000)]
+    const detail = `Jobs of yours of ${waiting} GPU-seconds are waiting already; with this one they would pass MAX_QUEUED_GPU_SECONDS_PER_KEY, ${limit}.`
+    const retryAfterSeconds = await estimator.secondsToBegin(input.model, owner, full.queuedMs + costMs - config.maxQueuedMsPerKey)
+    return new ProblemError('queue_full', detail, { retryAfterSeconds, limit: { name: 'queued-gpu-seconds', quota: limit } })
+  }
+  const own = full.result === 'owner_queue_full'
+  const detail = `${full.queued} jobs${own ? ' of yours' : ''} are waiting already.`
+  const limit = own ? { name: 'queued-jobs', quota: config.maxQueuedJobsPerKey } : { name: 'queue', quota: config.maxQueuedJobs }
+  const retryAfterSeconds = await estimator.secondsToFreePlace(input.model, own ? owner : undefined)
+  return new ProblemError('queue_full', detail, { retryAfterSeconds, limit })
+}
+
+/** Sets the last moment at which the job may begin, or refuses it when the queue says that it cannot end in time. `deadline`: as it came. */
+async function keepDeadline({ estimator }: SubmitNeeds, record: NewJobRecord, deadline: number | string): Promise<void> {
+  const { costMs = 0, createdAt } = record
+  const deadlineAt = typeof deadline === 'number' ? createdAt + deadline * 1000 : Date.parse(deadline)
+  const seconds = await estimator.secondsToEnd(record)
+  const leftSeconds = (deadlineAt - createdAt) / 1000
+  // Without a worker, or a measured step, nothing is known of the queue: the job may wait and see.
+  const neededSeconds = seconds ?? 0
+  if (neededSeconds > leftSeconds) {
+    const detail = `The job would end in about ${neededSeconds} s; its deadline is in ${Math.max(0, Math.floor(leftSeconds))} s.`
+    throw new ProblemError('deadline_unreachable', detail, { retryAfterSeconds: Math.max(1, Math.ceil(neededSeconds - leftSeconds)) })
+  }
+  const beginBy = deadlineAt - (seconds === null ? 0 : costMs)
+  record.expiresAt = Math.min(record.expiresAt ?? beginBy, beginBy)
 }
 
 /** The job that an earlier request with the same key made; one that never reached the queue, because Redis or the api went away, gets there now. */

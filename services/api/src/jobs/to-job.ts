@@ -4,16 +4,14 @@ import type { JobRecord } from '@easel/job-store'
 import type { AppDeps } from '../app-deps.ts'
 import { toPublicUrl } from '../public-url.ts'
 import { compareReplay } from './compare-replay.ts'
-import { estimateQueue } from './queue-estimate.ts'
-import type { EstimateNeeds } from './queue-estimate.ts'
 
 /** Life of a presigned URL in a job object: long enough to fetch it, short enough to be worthless in a log. */
 export const directUrlSeconds = 3600
 
-export type ToJobNeeds = EstimateNeeds & Pick<AppDeps, 'config' | 'storage'>
+export type ToJobNeeds = Pick<AppDeps, 'config' | 'estimator' | 'storage'>
 
 export async function toJob(deps: ToJobNeeds, record: JobRecord): Promise<Job> {
-  const { position, etaSeconds, workers } = await estimateQueue(deps, record)
+  const { position, etaSeconds, workers } = await deps.estimator.estimate(record)
   const images = record.output === undefined ? undefined : await Promise.all(record.output.images.map((image) => toImage(deps, image)))
   return {
     id: record.id,

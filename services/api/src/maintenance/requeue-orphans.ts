@@ -1,9 +1,10 @@
 /**
- * Puts jobs back into the queue that have a record and no end, but that BullMQ does not carry: the api ended between writing the record and
- * queueing it, Redis lost the last moments before a crash, or BullMQ gave the job up. The record decides what a worker then does. Runs in
- * the api.
+ * Puts jobs back into the queue that have a record and no end, but that BullMQ does not carry, and gives those a place in the fair share that
+ * an Easel made which had no shares. The first happens when the api ended between writing the record and queueing it, Redis lost the last
+ * moments before a crash, or BullMQ gave the job up. The record decides what a worker then does. Runs in the api.
  */
 import { isEnded } from '@easel/contract'
+import { toCostMs } from '@easel/job-store'
 import type { AppDeps } from '../app-deps.ts'
 import { enqueueJob } from '../jobs/enqueue-job.ts'
 
@@ -20,6 +21,7 @@ export async function requeueOrphans(deps: AppDeps): Promise<number> {
     let after: string | undefined
     for (;;) {
       const ids = await store.listCreatedBefore(status, now() - minAgeMs, { limit: pageSize, ...(after === undefined ? {} : { after }) })
+      if (status === 'queued') await enlistJobs(deps, ids)
       for (const id of await queues.findMissing(models, ids)) {
         const record = await store.get(id)
         // It may have ended since it was listed.
@@ -34,4 +36,10 @@ export async function requeueOrphans(deps: AppDeps): Promise<number> {
     }
   }
   return requeued
+}
+
+/** Of these queued jobs, those without a place in the fair share get one; each has waited since it was made. */
+async function enlistJobs({ apiKeys, registry, store }: AppDeps, ids: readonly string[]): Promise<void> {
+  for (const { id, input, owner } of await store.getMany(await store.findUnlisted(ids)))
+    await store.enlist(id, { costMs: toCostMs(input, await registry.model(input.model)), weight: apiKeys.weightOf(owner) })
 }

@@ -6,9 +6,10 @@
  */
 import { jobIdCreatedAt } from '@easel/contract'
 import type { JobStatus, ModelRecord } from '@easel/contract'
-import type { JobWork } from '@easel/job-store'
+import { toCostMs } from '@easel/job-store'
+import type { JobWork, QueueLook } from '@easel/job-store'
 import type { AppDeps } from '../app-deps.ts'
-import { countWorkers, workLeft, workOf } from '../jobs/queue-estimate.ts'
+import { serves, toLeftMs } from '../jobs/queue-estimate.ts'
 
 export interface ServiceState {
   /** Every model that has a record or jobs. */
@@ -36,7 +37,7 @@ const countedJobs = 1000
 const unknownStepMs = 1000
 
 export async function readServiceState(deps: StateNeeds): Promise<ServiceState> {
-  const { now, outbox, registry, store } = deps
+  const { now, outbox, queues, registry, store } = deps
   const read = async (status: JobStatus): Promise<JobWork[]> => {
     const ids = await store.listCreatedBefore(status, now() + 1, { limit: countedJobs })
     return (await store.getWorks(ids)).filter((job) => job.status === status)
@@ -58,13 +59,13 @@ export async function readServiceState(deps: StateNeeds): Promise<ServiceState> 
 
   const recordsById = new Map(records.map((record) => [record.id, record]))
   const ids = [...new Set([...recordsById.keys(), ...[...waiting, ...active].map(({ input }) => input.model)])]
-  const queues = queuedCount > countedJobs ? await readQueues(deps, ids) : new Map<string, QueueLook>()
+  const looks = queuedCount > countedJobs ? await queues.look(ids) : new Map<string, QueueLook>()
   const models = ids.map((id): [string, ModelState] => {
     const ofModel = ({ input }: JobWork): boolean => input.model === id
     const state = {
-      ...toWaiting(waiting.filter(ofModel), queues.get(id), recordsById.get(id), now()),
+      ...toWaiting(waiting.filter(ofModel), looks.get(id), recordsById.get(id), now()),
       active: Math.round(active.filter(ofModel).length * activeBeyond),
-      workers: countWorkers(heartbeats, id),
+      workers: heartbeats.filter((worker) => serves(worker, id)).length,
     }
     return [id, state]
   })
@@ -80,38 +81,13 @@ function toWaiting(
 ): Pick<ModelState, 'waiting' | 'oldestAgeSeconds' | 'gpuSecondsQueued'> {
   const waiting = Math.max(jobs.length, queue?.length ?? 0)
   // Whoever had made all steps has lost its pictures: what is left is never nothing.
-  const works = jobs.map((job) => Math.max(workLeft(job, model), workOf(job.input, model) / job.input.num_inference_steps))
+  const works = jobs.map((job) => Math.max(toLeftMs(job, model), toCostMs(job.input, model) / job.input.num_inference_steps))
   const counted = works.reduce((sum, work) => sum + work, 0)
-  const mean = jobs.length === 0 ? (model?.defaults.num_inference_steps ?? 1) : counted / jobs.length
+  const mean = jobs.length === 0 ? (model?.defaults.num_inference_steps ?? 1) * (model?.step_ms ?? unknownStepMs) : counted / jobs.length
   const madeAt = [...jobs.map(({ id }) => id), ...(queue?.next ?? [])].map(jobIdCreatedAt)
   return {
     waiting,
     oldestAgeSeconds: madeAt.length === 0 ? 0 : Math.max(0, now - Math.min(...madeAt)) / 1000,
-    gpuSecondsQueued: ((counted + mean * (waiting - jobs.length)) * (model?.step_ms ?? unknownStepMs)) / 1000,
+    gpuSecondsQueued: (counted + mean * (waiting - jobs.length)) / 1000,
   }
-}
-
-interface QueueLook {
-  length: number
-  /** Ids of the next jobs. */
-  next: string[]
-}
-
-/** What BullMQ says of each model's queue: the jobs of one model may all lie behind more jobs of another than are counted. */
-async function readQueues({ queues, redis }: StateNeeds, modelIds: readonly string[]): Promise<Map<string, QueueLook>> {
-  const pipeline = redis.pipeline()
-  for (const id of modelIds) {
-    const queue = queues.of(id)
-    const [wait, prioritized] = [queue.toKey('wait'), queue.toKey('prioritized')]
-    pipeline.llen(wait).zcard(prioritized).lrange(wait, -1, -1).zrange(prioritized, 0, '0')
-  }
-  const replies = ((await pipeline.exec()) ?? []).map(([error, reply]) => {
-    if (error !== null) throw error
-    return reply
-  })
-  const looks = modelIds.map((id, i): [string, QueueLook] => {
-    const [wait, prioritized, next, nextPrioritized] = replies.slice(4 * i) as [number, number, string[], string[]]
-    return [id, { length: wait + prioritized, next: [...next, ...nextPrioritized] }]
-  })
-  return new Map(looks)
 }

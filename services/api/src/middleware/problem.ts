@@ -37,8 +37,17 @@ export function sendProblem<Status extends ContentfulStatusCode = ProblemStatus>
     request_id: c.var.requestId,
   }
   if (error.errors !== undefined) problem.errors = [...error.errors]
-  if (error.retryAfterSeconds !== undefined) c.header('Retry-After', String(error.retryAfterSeconds))
+  setRetryHeaders(c, error)
   return c.json(problem, status, { 'Content-Type': problemType })
+}
+
+/** When a refused request is worth repeating, and by which limit it was refused; the same in every dialect. */
+export function setRetryHeaders(c: Context<AppEnv>, { limit, retryAfterSeconds }: ProblemError): void {
+  if (retryAfterSeconds === undefined) return
+  c.header('Retry-After', String(retryAfterSeconds))
+  if (limit === undefined) return
+  c.header('RateLimit-Policy', `"${limit.name}";q=${limit.quota}`)
+  c.header('RateLimit', `"${limit.name}";r=0;t=${retryAfterSeconds}`)
 }
 
 /** What of an error a client may be told. */

@@ -11,7 +11,6 @@ import { isEventId } from '../events/job-follower.ts'
 import { sendEvents } from '../events/send-events.ts'
 import { findJob } from '../jobs/find-job.ts'
 import type { FindNeeds } from '../jobs/find-job.ts'
-import { estimateQueue } from '../jobs/queue-estimate.ts'
 import { toJob } from '../jobs/to-job.ts'
 import type { ToJobNeeds } from '../jobs/to-job.ts'
 import { describeValue } from '../middleware/field-errors.ts'
@@ -89,7 +88,7 @@ async function tellQueue(deps: EventNeeds, id: string, { queueMs, signal, write 
       await sleep(queueMs, undefined, { signal })
       const record = await deps.store.get(id)
       if (record === undefined || isEnded(record.status)) return
-      const { position, etaSeconds } = await estimateQueue(deps, record)
+      const { position, etaSeconds } = await deps.estimator.estimate(record)
       const data = JSON.stringify({ queue_position: position, eta_seconds: etaSeconds })
       if (data !== last && !signal.aborted) await write(data)
       last = data

@@ -5,6 +5,7 @@ import type { ContentfulStatusCode } from 'hono/utils/http-status'
 import { problemTable } from '@easel/contract'
 import type { ProblemCode, ProblemError } from '@easel/contract'
 import type { AppEnv } from '../../app-deps.ts'
+import { setRetryHeaders } from '../../middleware/problem.ts'
 
 export function isFalPath(path: string): boolean {
   return path.startsWith('/fal/')
@@ -38,7 +39,7 @@ const places: Record<string, string> = {
 
 export function sendFalError(c: Context<AppEnv>, error: ProblemError): Response {
   const status = statuses[error.code] ?? problemTable[error.code].status
-  if (error.retryAfterSeconds !== undefined) c.header('Retry-After', String(error.retryAfterSeconds))
+  setRetryHeaders(c, error)
   const fields = status === 422 ? error.errors : undefined
   const detail = fields?.map(({ field, expected, received }) => {
     const loc = [places[field] ?? 'body', ...(field === '' ? [] : field.split('.'))]

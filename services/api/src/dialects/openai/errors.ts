@@ -6,6 +6,7 @@ import type { ContentfulStatusCode } from 'hono/utils/http-status'
 import { problemTable } from '@easel/contract'
 import type { JobError, ProblemCode, ProblemError } from '@easel/contract'
 import type { AppEnv } from '../../app-deps.ts'
+import { setRetryHeaders } from '../../middleware/problem.ts'
 import { suggestField, toFieldErrors } from '../../middleware/field-errors.ts'
 import { imagesRequestSchema } from './to-request.ts'
 
@@ -33,7 +34,7 @@ const codes: Partial<Record<ProblemCode, string>> = {
 }
 
 export function sendOpenAiError(c: Context<AppEnv>, error: ProblemError): Response {
-  if (error.retryAfterSeconds !== undefined) c.header('Retry-After', String(error.retryAfterSeconds))
+  setRetryHeaders(c, error)
   // The client repeats 409 and 5xx by itself, which would draw the picture once more beside the one that is still being drawn.
   if (error.code === 'wait_timeout' && c.req.header('idempotency-key') === undefined) c.header('X-Should-Retry', 'false')
   return send(c, toStatus(error), toOpenAiError(error))

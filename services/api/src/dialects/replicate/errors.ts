@@ -5,6 +5,7 @@ import type { ContentfulStatusCode } from 'hono/utils/http-status'
 import { problemTable } from '@easel/contract'
 import type { ProblemError } from '@easel/contract'
 import type { AppEnv } from '../../app-deps.ts'
+import { setRetryHeaders } from '../../middleware/problem.ts'
 
 export function isReplicatePath(path: string): boolean {
   return /^\/v1\/(?:predictions(?:\/|$)|models\/[^/]+\/|webhooks\/default\/)/.test(path)
@@ -16,7 +17,7 @@ export const replicateErrorSchema = z
 
 export function sendReplicateError(c: Context<AppEnv>, error: ProblemError): Response {
   const { status, title } = problemTable[error.code]
-  if (error.retryAfterSeconds !== undefined) c.header('Retry-After', String(error.retryAfterSeconds))
+  setRetryHeaders(c, error)
   const lines = error.code === 'invalid_request' ? error.errors : undefined
   const detail = lines?.map(({ field, expected, received }) => `- ${field}: expected ${expected}, got ${received}\n`).join('')
   const body = { title, detail: detail ?? error.message, status } satisfies z.infer<typeof replicateErrorSchema>
