@@ -81,6 +81,7 @@ export function createQueueEstimator(deps: { lines: JobLines; registry: ModelReg
   const { lines, registry, store } = deps
   const loads = new Map<string, { since: number; load: Promise<Load> }>()
   const queues = new Map<string, Queue>()
+  const readings = new Map<string, Promise<Queue>>()
 
   const readLoadNow = async (modelId: string): Promise<Load> => {
     const [model, heartbeats, running] = await Promise.all([
@@ -112,6 +113,14 @@ export function createQueueEstimator(deps: { lines: JobLines; registry: ModelReg
     return await entry.load
   }
 
+  const readQueueNow = async (modelId: string, version: string): Promise<Queue> => {
+    const readAt = performance.now()
+    const waiting = await lines.read(modelId)
+    const queue = { readAt, version, isCurrent: true, waiting, positions: new Map(toOrder(waiting).map((id, i) => [id, i + 1])) }
+    queues.set(modelId, queue)
+    return queue
+  }
+
   const readQueue = async (modelId: string): Promise<Queue> => {
     const known = queues.get(modelId)
     const version = await lines.version(modelId)
@@ -119,11 +128,10 @@ export function createQueueEstimator(deps: { lines: JobLines; registry: ModelReg
     // What BullMQ puts back changes no version.
     if (known?.version === version && ageMs < loadMaxAgeMs) return known
     if (known !== undefined && ageMs < toMaxAgeMs(known.positions.size)) return { ...known, isCurrent: false }
-    const readAt = performance.now()
-    const waiting = await lines.read(modelId)
-    const queue = { readAt, version, isCurrent: true, waiting, positions: new Map(toOrder(waiting).map((id, i) => [id, i + 1])) }
-    queues.set(modelId, queue)
-    return queue
+    // Those who ask at the same time share one reading.
+    const reading = readings.get(modelId) ?? readQueueNow(modelId, version).finally(() => readings.delete(modelId))
+    readings.set(modelId, reading)
+    return await reading
   }
 
   const estimate = async (record: JobRecord): Promise<QueueEstimate> => {
