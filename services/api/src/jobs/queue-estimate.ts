@@ -89,7 +89,7 @@ export function createQueueEstimator(deps: { lines: JobLines; registry: ModelReg
       registry.workers(),
       store.listCreatedBefore('running', Date.now() + farMs, { limit: runningLength }).then((ids) => store.getWorks(ids)),
     ])
-    const workers = heartbeats.filter((worker) => serves(worker, modelId))
+    const workers = findServing(heartbeats, modelId)
     return {
       readAt: performance.now(),
       model,
@@ -195,11 +195,15 @@ export function createQueueEstimator(deps: { lines: JobLines; registry: ModelReg
 }
 
 /**
- * Whether a worker serves the model now. One that lives but can take no jobs (its engine is loading the model again, it ends, it has lost its
+ * Workers that serve the model now. One that lives but can take no jobs (its engine is loading the model again, it ends, it has lost its
  * connection) serves nobody.
  */
-export function serves(worker: WorkerHeartbeat, modelId: string): boolean {
-  return worker.model === modelId && worker.ready
+export function countWorkers(workers: readonly WorkerHeartbeat[], modelId: string): number {
+  return findServing(workers, modelId).length
+}
+
+function findServing(workers: readonly WorkerHeartbeat[], modelId: string): WorkerHeartbeat[] {
+  return workers.filter((worker) => worker.model === modelId && worker.ready)
 }
 
 function toMaxAgeMs(jobs: number): number {

@@ -9,7 +9,7 @@ import type { JobStatus, ModelRecord } from '@easel/contract'
 import { toCostMs } from '@easel/job-store'
 import type { JobWork, QueueLook } from '@easel/job-store'
 import type { AppDeps } from '../app-deps.ts'
-import { serves, toLeftMs } from '../jobs/queue-estimate.ts'
+import { countWorkers, toLeftMs } from '../jobs/queue-estimate.ts'
 
 export interface ServiceState {
   /** Every model that has a record or jobs. */
@@ -65,7 +65,7 @@ export async function readServiceState(deps: StateNeeds): Promise<ServiceState> 
     const state = {
       ...toWaiting(waiting.filter(ofModel), looks.get(id), recordsById.get(id), now()),
       active: Math.round(active.filter(ofModel).length * activeBeyond),
-      workers: heartbeats.filter((worker) => serves(worker, id)).length,
+      workers: countWorkers(heartbeats, id),
     }
     return [id, state]
   })
