@@ -8,6 +8,7 @@ import type { JobRecord } from '@easel/job-store'
 import { createRedis } from '@easel/job-store'
 import { startTestApi, tinyScenes } from '../../test/start-api.ts'
 import type { TestApi } from '../../test/start-api.ts'
+import type { QueueEstimate } from './queue-estimate.ts'
 import { enqueueJob } from './enqueue-job.ts'
 
 let api: TestApi
@@ -84,23 +85,31 @@ describe('queue position', () => {
         }),
       )
     }
-    // What was read about the queue when the first job came is too old by then.
-    await sleep(1100)
     const last = (await deps.store.get(records.at(-1)?.id ?? '')) as JobRecord
     const commands = async (): Promise<number> => Number(/total_commands_processed:(\d+)/.exec(await deps.redis.info('stats'))?.[1])
-    const before = await commands()
-    const { position: place, etaSeconds } = await deps.estimator.estimate(last)
-    const spent = (await commands()) - before
-    expect(spent).toBeLessThan(150)
+    const estimateLast = async () => {
+      // What was read about the queue before is too old by then.
+      await sleep(1100)
+      const before = await commands()
+      const estimate = await deps.estimator.estimate(last)
+      return { ...estimate, spent: (await commands()) - before }
+    }
+    // Housekeeping looks at every job now and then, and its commands are counted too.
+    const looks = [await estimateLast(), await estimateLast(), await estimateLast()]
+    const { position: place, etaSeconds } = looks[2] as QueueEstimate
+    expect(Math.min(...looks.map(({ spent }) => spent))).toBeLessThan(150)
     const rank = await deps.redis.zrank(deps.store.keys.shareLine('tiny-scenes', 'public'), last.id)
     expect(place).toBe((rank ?? 0) + 1)
     expect(place).toBeGreaterThan(9_000)
     // Every job has 20 steps of 20 ms.
     expect(etaSeconds).toBe(Math.ceil((place ?? 0) * 0.4))
     // A page of these reads the front of the queue once.
-    const beforePage = await commands()
-    expect(await (await api.get('/v1/jobs?limit=100')).json()).toMatchObject({ jobs: { length: 100 } })
-    expect((await commands()) - beforePage).toBeLessThan(1000)
+    const readPage = async (): Promise<number> => {
+      const before = await commands()
+      expect(await (await api.get('/v1/jobs?limit=100')).json()).toMatchObject({ jobs: { length: 100 } })
+      return (await commands()) - before
+    }
+    expect(Math.min(await readPage(), await readPage(), await readPage())).toBeLessThan(1000)
     // The last to be submitted is told its place at once.
     expect((await api.submit()).queue_position).toBeGreaterThan(9_000)
   }, 60_000)
