@@ -23,7 +23,7 @@ export interface QueueEstimate {
 }
 
 /** A job that is not in the queue yet. */
-export type NewWork = Pick<JobRecord, 'owner' | 'input' | 'costMs' | 'weight'>
+type NewWork = Pick<JobRecord, 'owner' | 'input' | 'costMs' | 'weight'>
 
 export interface QueueEstimator {
   /** Unknown also when Redis cannot say: a job that was made or read must reach its client without an estimate. */
