@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest'
 import { MemoryAdmission } from './memory-admission.ts'
-import type { MemoryNeeds } from './memory-admission.ts'
+import type { MemoryNeeds, RunKind } from './memory-admission.ts'
 
 const needs = (rest: Partial<MemoryNeeds> = {}): MemoryNeeds => ({
   requestBytes: 100,
@@ -8,16 +8,17 @@ const needs = (rest: Partial<MemoryNeeds> = {}): MemoryNeeds => ({
   rowWork: 10,
   mostRows: () => Infinity,
   decodePixels: 0,
+  encodePixels: 0,
   ...rest,
 })
 
 /** A process of 1000 bytes and what its requests hold, whose runs of a size take ten times that size, and keep it. */
 function createMeasured(limitBytes: number | undefined) {
-  const process = { bytes: 1000, taken: { step: 0, decode: 0 } }
+  const process = { bytes: 1000, taken: { step: 0, decode: 0, encode: 0 } }
   const residentBytes = (): number => process.bytes + [...(memory?.admitted ?? [])].reduce((sum, { requestBytes }) => sum + requestBytes, 0)
   let memory: MemoryAdmission | undefined
   const created = (memory = new MemoryAdmission(limitBytes, residentBytes))
-  const run = (size: number, kind: 'step' | 'decode' = 'step', bytes = size * 10) =>
+  const run = (size: number, kind: RunKind = 'step', bytes = size * 10) =>
     created.measure(kind, size, async () => {
       process.bytes += Math.max(0, bytes - process.taken[kind])
       process.taken[kind] = Math.max(bytes, process.taken[kind])
@@ -49,12 +50,15 @@ describe('memory admission', () => {
     expect(memory.stats).toMatchObject({ admitted: 3, waiting: 1, estimatedBytes: 1900 })
   })
 
-  it('lets no burst in before a decoding has been measured where the requests decode', async () => {
+  it.each([
+    ['a decoding', 'decode', { decodePixels: 40 }],
+    ['an encoding', 'encode', { encodePixels: 40 }],
+  ] as const)('lets no burst in before %s has been measured where the requests have one', async (_, kind, pixels) => {
     const { memory, run } = createMeasured(1000 + 700 + 200 + 400)
-    const all = Array.from({ length: 8 }, () => memory.admit(needs({ decodePixels: 40, mostRows: () => 2 })))
+    const all = Array.from({ length: 8 }, () => memory.admit(needs({ ...pixels, mostRows: () => 2 })))
     await run(20)
     expect(memory.stats).toMatchObject({ admitted: 1, waiting: 7 })
-    await run(40, 'decode')
+    await run(40, kind)
     await Promise.all(all.slice(0, 7))
     expect(memory.stats).toMatchObject({ admitted: 7, waiting: 1, estimatedBytes: 1000 + 700 + 200 + 400 })
   })

@@ -24,6 +24,8 @@ export interface MemoryNeeds {
   readonly mostRows: () => number
   /** Its largest decoding: pixels of one picture; 0 for none. */
   readonly decodePixels: number
+  /** Its largest encoding of a picture: pixels of one; 0 for none. */
+  readonly encodePixels: number
 }
 
 export interface MemoryStats {
@@ -37,7 +39,9 @@ export interface MemoryStats {
   readonly waiting: number
 }
 
-export type RunKind = 'step' | 'decode'
+/** `encode`: of a picture. */
+export type RunKind = 'step' | 'decode' | 'encode'
+const RUN_KINDS = ['step', 'decode', 'encode'] as const satisfies readonly RunKind[]
 
 /** What the runtime has been seen to take for one kind of run. */
 interface Growth {
@@ -65,6 +69,7 @@ export class MemoryAdmission {
   readonly growth: Record<RunKind, Growth> = {
     step: { first: 0, firstBytes: 0, largest: 0, bytes: 0 },
     decode: { first: 0, firstBytes: 0, largest: 0, bytes: 0 },
+    encode: { first: 0, firstBytes: 0, largest: 0, bytes: 0 },
   }
   readonly admitted = new Set<MemoryNeeds>()
   readonly waiting: Waiting[] = []
@@ -123,8 +128,7 @@ export class MemoryAdmission {
     if (this.limitBytes === undefined || this.admitted.size === 0) return true
     const all = [...this.admitted, needs]
     const largest = largestRuns(all)
-    const { step, decode } = this.growth
-    if (largest.step > step.largest * FORESEEN || largest.decode > decode.largest * FORESEEN) return false
+    if (RUN_KINDS.some((kind) => largest[kind] > this.growth[kind].largest * FORESEEN)) return false
     return this.estimate(all) <= this.limitBytes
   }
 
@@ -132,12 +136,12 @@ export class MemoryAdmission {
     // Text encoders, caches and buffers show in nothing but the process itself. What it holds for its requests is counted with them.
     const idle = Math.max(this.learntBytes, this.residentBytes() - held(this.admitted))
     const largest = largestRuns(all)
-    return idle + held(all) + furtherBytes(this.growth.step, largest.step) + furtherBytes(this.growth.decode, largest.decode)
+    return RUN_KINDS.reduce((sum, kind) => sum + furtherBytes(this.growth[kind], largest[kind]), idle + held(all))
   }
 
   /** The process after loading and what the runtime has taken since. */
   get learntBytes(): number {
-    return this.baseBytes + this.growth.step.bytes + this.growth.decode.bytes
+    return RUN_KINDS.reduce((sum, kind) => sum + this.growth[kind].bytes, this.baseBytes)
   }
 
   wait(needs: MemoryNeeds, signal: AbortSignal | undefined): Promise<void> {
@@ -174,12 +178,13 @@ function held(all: Iterable<MemoryNeeds>): number {
   return bytes
 }
 
-/** Work of the largest step and decoding that these requests may bring. */
+/** Work of the largest run of each kind that these requests may bring. */
 function largestRuns(all: readonly MemoryNeeds[]): Record<RunKind, number> {
   const rows = all.reduce((sum, { stepRows }) => sum + stepRows, 0)
   return {
     step: Math.max(0, ...all.map(({ rowWork, mostRows }) => rowWork * Math.min(rows, mostRows()))),
     decode: Math.max(0, ...all.map(({ decodePixels }) => decodePixels)),
+    encode: Math.max(0, ...all.map(({ encodePixels }) => encodePixels)),
   }
 }
 

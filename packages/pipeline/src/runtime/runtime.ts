@@ -74,7 +74,7 @@ export class Runtime {
     await this.profileCache?.save()
   }
 
-  /** Runs `work`, the reading of a text or of a picture, in a turn of its own; leaves at once when `signal` aborts. */
+  /** Runs `work`, the reading of a text, in a turn of its own; leaves at once when `signal` aborts. */
   async encode<T>(work: () => Promise<T>, signal?: AbortSignal): Promise<T> {
     const startedAt = performance.now()
     try {
@@ -82,6 +82,11 @@ export class Runtime {
     } finally {
       this.counters.encodeMs += performance.now() - startedAt
     }
+  }
+
+  /** Runs `work`, the encoding of so many pixels, in a turn of its own; leaves at once when `signal` aborts. */
+  encodePicture<T>(pixels: number, work: () => Promise<T>, signal?: AbortSignal): Promise<T> {
+    return this.encode(() => this.memory.measure('encode', pixels, work), signal)
   }
 
   /** Runs `work`, the decoding of so many pixels, in a turn of its own; leaves at once when `signal` aborts. */

@@ -3,6 +3,7 @@
  *
  * Invariant: pure, but for the time of arrival; the result needs no more defaults. Knows nothing about tensors' content or models' graphs.
  */
+import type { Rgb8Image } from '../tensor/image-processor.ts'
 import { rowsOf } from '../tensor/rows.ts'
 import type { Tensor } from '../tensor/tensor.ts'
 import { checkParams, GenerateParamsError } from './generate-params.ts'
@@ -40,6 +41,19 @@ export interface GenerateCall extends GenerateDefaults, Pick<GenerateParams, Opt
   readonly embeddings: PromptEmbeddings | undefined
   readonly negativeEmbeddings: PromptEmbeddings | undefined
   readonly skipLayerGuidance: SkipLayerGuidance | undefined
+  /** Absent: the call starts from noise alone. */
+  readonly start?: StartPicture
+}
+
+/** What a call starts from besides noise. */
+export interface StartPicture {
+  /** Each RGB, a tensor (1, 3, height, width) of values from 0 to 1, or latents (1, latent_channels, height / 8, width / 8). */
+  readonly pictures: readonly (Rgb8Image | Tensor)[]
+  readonly areLatents: boolean
+  /** (masks, 1, height / 8, width / 8) of zeros and ones: ones are painted. Undefined: everything is. */
+  readonly mask: Tensor | undefined
+  /** Above 0 up to 1. */
+  readonly strength: number
 }
 
 interface SkipLayerGuidance {

@@ -280,7 +280,7 @@ function checkSkipLayers(skipped: readonly number[] | undefined, layers: number 
     throw new GenerateParamsError('skipGuidanceLayers', `a list of layers from 0 to ${layers - 1}`, show(skipped))
 }
 
-function show(value: unknown): string {
+export function show(value: unknown): string {
   if (typeof value === 'function' || typeof value === 'symbol') return typeof value
   if (typeof value === 'number' || typeof value === 'bigint') return String(value)
   if (typeof value === 'object' && value !== null && !Array.isArray(value)) return value.constructor?.name ?? 'an object'

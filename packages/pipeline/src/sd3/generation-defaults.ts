@@ -1,5 +1,6 @@
 /**
- * What a call uses for parameters it does not give: diffusers' values, then the preset's, then the model's generation_config.json.
+ * What a call uses for parameters it does not give: diffusers' values, then the preset's, then the model's generation_config.json. The steps
+ * alone differ in diffusers from one class of pipeline to another, and are left to it.
  *
  * Invariant: an unknown field in generation_config.json is an error, never ignored. Knows nothing about a call.
  */
@@ -20,17 +21,23 @@ const generationConfigSchema = z.strictObject({
   max_sequence_length: z.int().min(1).max(512).optional(),
 })
 
+/** What a model says of itself. */
+export interface ModelDefaults extends Omit<GenerateDefaults, 'numInferenceSteps'> {
+  /** Undefined: each class of pipeline has its own. */
+  readonly numInferenceSteps: number | undefined
+}
+
 /** Sizes are absent unless the model names them: their default follows from its architecture. */
 export async function readDefaults(
   source: ModelSource,
   preset: Preset | undefined,
-): Promise<Omit<GenerateDefaults, 'width' | 'height'> & Partial<GenerateDefaults>> {
+): Promise<Omit<ModelDefaults, 'width' | 'height'> & Partial<GenerateDefaults>> {
   const file = source.find('generation_config.json')
   const config = file === undefined ? {} : await readModelJson(file, generationConfigSchema)
   return {
     ...(config.width === undefined ? {} : { width: config.width }),
     ...(config.height === undefined ? {} : { height: config.height }),
-    numInferenceSteps: config.num_inference_steps ?? preset?.numInferenceSteps ?? 28,
+    numInferenceSteps: config.num_inference_steps ?? preset?.numInferenceSteps,
     guidanceScale: config.guidance_scale ?? preset?.guidanceScale ?? 7,
     maxSequenceLength: config.max_sequence_length ?? 256,
   }

@@ -1,9 +1,18 @@
 import { describe, expect, it } from 'vitest'
 import { Tensor } from '../tensor/tensor.ts'
-import { calculateShift, guide, guideAwayFrom, unscaleLatents } from './guidance.ts'
+import { calculateShift, guide, guideAwayFrom, scaleLatents, unscaleLatents } from './guidance.ts'
 
 const f32 = (...values: number[]) => new Tensor(Float32Array.from(values), [values.length])
 const f16 = (...values: number[]) => new Tensor(Float32Array.from(values, Math.f16round), [values.length], 'float16')
+
+/** float16 values, from base64. */
+const read = (base64: string): Tensor => {
+  const bytes = Buffer.from(base64, 'base64')
+  const values = Float32Array.from({ length: bytes.length / 2 }, (_, i) =>
+    new DataView(bytes.buffer).getFloat16(bytes.byteOffset + i * 2, true),
+  )
+  return new Tensor(values, [values.length], 'float16')
+}
 
 describe('guidance', () => {
   it('rounds each operator on its own in float32', () => {
@@ -49,13 +58,6 @@ it('latents are divided by the scale, not multiplied by its reciprocal', () => {
 
 it('float16 latents are divided in float32 and moved by a shift rounded to float16, with the bits of torch on a CPU', () => {
   // torch 2.13: x = torch.randn(65536, generator=torch.Generator().manual_seed(3)).half(); (x, x / 1.5305 + 0.0609), 64 values of each.
-  const read = (base64: string): Tensor => {
-    const bytes = Buffer.from(base64, 'base64')
-    const values = Float32Array.from({ length: bytes.length / 2 }, (_, i) =>
-      new DataView(bytes.buffer).getFloat16(bytes.byteOffset + i * 2, true),
-    )
-    return new Tensor(values, [values.length], 'float16')
-  }
   const latents = read(
     '6KzCNUK6lCxSOZe0ez5jvp2q5bT0Mx+zTjuKMpg4qTYvNHM7Hribvi88LThXscoqgziDQHo/yLz8O1k330CzsJ63sLSStZQ1vyhVrN028rpXtIgwJTB0Oau7FyxFOY46SbdtQAi2mbAvOafAEz3ys6o7KL2YvqI6s7o9uGs9gz0=',
   )
@@ -63,6 +65,22 @@ it('float16 latents are divided in float32 and moved by a shift rounded to float
     'jCG8NDS35C7uNwywejzbu/QmcrAlM2itQzk5Mvo2VDVrM1s5aLQTvPU5bjYoqh4u3jYjPiE9wrm1OcY1nD58qAC0LbBUsZ40cy1GJHY1Dbhyr+kwqDANOIa4ki7cN8U4k7MHPu+xOKjAN9a9Hjt8rn85QLoRvNI4yLeQtJE7sTs=',
   )
   expect(unscaleLatents(latents, 1.5305, 0.0609)).toEqual(expected)
+})
+
+it('float16 latents of the VAE are moved and multiplied with the bits of torch on a CPU, as float32 ones are', () => {
+  // torch 2.15: (x - 0.0609) * 1.5305 of 64 values of a sampled distribution.
+  const latents = read(
+    'OD8iONm+yr4SQOfMgCkMxCc2KLRtvdm5sKtNt3O4NbqYQdo8XbWyuwOw2LiuOjSxXbhUOulBO8AePRw4WTTCPgq01LnoPmowpD8sMYw7F8E0tAtAbTgGvku+qLJHuJG8iTpGOSw1cTvAK1QxiLz6vXy/BzuWQOKx9TvjOQ49ajw=',
+  )
+  const expected = read(
+    'V0GUOW3BYcELQofPCKdKxu0327dWwNm87bFVuo+7IL0wRA4/2bhCvpC0Fby9PHm1bbt4PG5EqcJ2P4s5KjX8QK231bwaQYsvqUHvMGc9+sPttwFCBzrLwADBl7ZLu1y/oTxTO2w2Uj2XkCwxTr/CwOrBAT3VQv61tz0iPF4/Yz4=',
+  )
+  expect(scaleLatents(latents, 1.5305, 0.0609)).toEqual(expected)
+  const [scale, shift] = [Math.fround(1.5305), Math.fround(0.0609)]
+  const values = Array.from({ length: 1000 }, (_, i) => Math.fround(Math.sin(i) * 3))
+  expect([...scaleLatents(f32(...values), 1.5305, 0.0609).data]).toEqual(
+    values.map((value) => Math.fround(Math.fround(value - shift) * scale)),
+  )
 })
 
 it('the shift of a dynamic schedule is linear between its two sizes', () => {

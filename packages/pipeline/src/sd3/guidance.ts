@@ -48,6 +48,19 @@ export function unscaleLatents(latents: Tensor, scale: number, shift: number): T
   )
 }
 
+/** (latents − shift) × scale: from the VAE's latents to the transformer's. */
+export function scaleLatents(latents: Tensor, scale: number, shift: number): Tensor {
+  const { data, dims, dtype } = latents
+  const isHalf = dtype === 'float16'
+  const round = isHalf ? (value: number): number => roundToFloat16(f32(value)) : f32
+  const [offset, factor] = [isHalf ? roundToFloat16(shift) : f32(shift), f32(scale)]
+  return new Tensor(
+    data.map((value) => round(round(value - offset) * factor)),
+    dims,
+    dtype,
+  )
+}
+
 /** The shift of a dynamic schedule for an image of `imageSeqLen` patches: a line through two known sizes. */
 export function calculateShift(imageSeqLen: number, baseSeqLen: number, maxSeqLen: number, baseShift: number, maxShift: number): number {
   const slope = (maxShift - baseShift) / (maxSeqLen - baseSeqLen)

@@ -22,14 +22,26 @@ export function memoryNeeds(model: ResidentModel, call: GenerateCall, latentDims
   // Its place in what a step is packed into: the prompt, the latents in, the prediction out.
   const packedBytes = promptBytes + channels * height * width * 4 * 2
   const { profile } = model.runtime.batcher
+  const { start } = call
+  const isPainting = start?.mask !== undefined
+  const encodedPixels = start === undefined || start.areLatents || (call.resume !== undefined && !isPainting) ? 0 : call.height * call.width
   const pixels = call.outputType === 'latent' ? 0 : call.height * call.width
   return {
-    // Of three channels: float pixels of the picture in work, bytes of all that are done.
-    requestBytes: rows * latentBytes + call.batch * prompts * promptBytes + stepRows * packedBytes + (rows + 4) * pixels * 3,
+    requestBytes:
+      rows * latentBytes +
+      call.batch * prompts * promptBytes +
+      stepRows * packedBytes +
+      // Of three channels: float pixels of the picture in work, bytes of all that are done.
+      (rows + 4) * pixels * 3 +
+      // Of three channels: bytes of the pictures that came, float pixels of the one that is encoded.
+      ((start?.pictures.length ?? 0) + 4) * encodedPixels * 3 +
+      // Latents and noise of the picture are kept for every step.
+      (isPainting ? rows * channels * height * width * 4 * 2 : 0),
     stepRows,
     rowWork: workOf(dims),
     // Two doublings beyond the knee are tried.
     mostRows: () => Math.min(profile.mostRows(size), profile.knee(size) * 4),
     decodePixels: pixels,
+    encodePixels: encodedPixels,
   }
 }

@@ -28,11 +28,12 @@ import type { Tokenizer } from '../tokenizers/tokenizer.ts'
 import { decodeLatents } from './decode-latents.ts'
 import { embedCached } from './embed-cached.ts'
 import { resolveCall } from './generate-call.ts'
-import type { GenerateDefaults } from './generate-call.ts'
+import type { GenerateCall, GenerateDefaults } from './generate-call.ts'
 import { checkParams } from './generate-params.ts'
 import type { GenerateParams, ParamLimits } from './generate-params.ts'
 import type { GenerateResult } from './generate-result.ts'
 import { readDefaults } from './generation-defaults.ts'
+import type { ModelDefaults } from './generation-defaults.ts'
 import { loadSd3Components } from './load-components.ts'
 import type { ComponentOverrides, LoadedComponents, Sd3Components } from './load-components.ts'
 import { hashModel, listFileSizes } from './model-hash.ts'
@@ -91,8 +92,8 @@ export class StableDiffusion3Pipeline implements ResidentModel {
   readonly origin: GraphOrigin
   /** What the model's hash is of. */
   readonly content: ModelContent
-  /** What a call uses for parameters it does not give. */
-  readonly defaults: GenerateDefaults
+  /** What the model says about parameters that a call does not give. */
+  readonly modelDefaults: ModelDefaults
   /** What all requests share on the device. */
   readonly runtime: Runtime
   /** What lives as long as the weights do; the same object in every view. */
@@ -108,7 +109,7 @@ export class StableDiffusion3Pipeline implements ResidentModel {
     loaded: LoadedComponents,
     model: ResolvedModel,
     device: ResolvedDevice,
-    { defaults, content }: { defaults: GenerateDefaults; content: ModelContent },
+    { defaults, content }: { defaults: ModelDefaults; content: ModelContent },
     batching: BatchingOptions = {},
   ) {
     const { components } = loaded
@@ -123,7 +124,7 @@ export class StableDiffusion3Pipeline implements ResidentModel {
     this.scheduler = components.scheduler
     this.model = model
     this.device = device
-    this.defaults = defaults
+    this.modelDefaults = defaults
     this.runtime = new Runtime(this.transformer, batching)
     this.origin = loaded.origin
     this.content = content
@@ -178,6 +179,26 @@ export class StableDiffusion3Pipeline implements ResidentModel {
     }
   }
 
+  /**
+   * A pipeline of this class over the parts of another: the same weights, device and runtime, so that rows of both share runs; a scheduler of
+   * its own. Closing either closes both.
+   */
+  static fromPipe<P extends StableDiffusion3Pipeline>(this: { readonly prototype: P }, pipe: StableDiffusion3Pipeline): P {
+    const made = Object.assign(Object.create(this.prototype) as P, pipe)
+    made.scheduler = copyScheduler(pipe.scheduler)
+    return made
+  }
+
+  /** Steps of a call where neither it nor the model says. */
+  get defaultSteps(): number {
+    return 28
+  }
+
+  /** What a call uses for parameters it does not give. */
+  get defaults(): GenerateDefaults {
+    return { ...this.modelDefaults, numInferenceSteps: this.modelDefaults.numInferenceSteps ?? this.defaultSteps }
+  }
+
   get components(): Sd3Components {
     const { transformer, vae, scheduler } = this
     const { textEncoder, textEncoder2, textEncoder3, tokenizer, tokenizer2, tokenizer3 } = this
@@ -198,16 +219,19 @@ export class StableDiffusion3Pipeline implements ResidentModel {
 
   /** Makes pictures. Throws GenerateParamsError for what cannot be run. */
   async generate(params: GenerateParams): Promise<GenerateResult> {
+    return await this.carryOut(() => resolveCall(params, this.defaults, this.limits))
+  }
+
+  /** `resolve`: checks the parameters. */
+  async carryOut(resolve: () => GenerateCall): Promise<GenerateResult> {
     if (this.life.closing !== undefined)
       throw new ClosedError(`Expected an open pipeline of ${this.model.folder}, got one that has been closed`)
-    return new Sd3Run(this, resolveCall(params, this.defaults, this.limits)).run()
+    return await new Sd3Run(this, resolve()).run()
   }
 
   /** A view whose parts may be replaced for one request, the scheduler a copy; weights and runtime are this pipeline's. */
   cloneForRequest(): this {
-    const view = Object.assign(Object.create(Object.getPrototypeOf(this) as object) as this, this)
-    view.scheduler = copyScheduler(this.scheduler)
-    return view
+    return (this.constructor as typeof StableDiffusion3Pipeline).fromPipe(this) as this
   }
 
   /** One picture for each row of latents, (rows, latent_channels, height / 8, width / 8). */

@@ -26,6 +26,11 @@ export function prepareLatents(
 ): Tensor {
   if (given === undefined) return randnTensor(dims, generator, dtype)
   expectDims('latents', given, dims)
-  if (given.dtype === dtype) return given
-  return new Tensor(dtype === 'float16' ? given.data.map(roundToFloat16) : given.data, dims, dtype)
+  return toDtype(given, dtype)
+}
+
+/** The same tensor where it has that dtype already. */
+export function toDtype(tensor: Tensor, dtype: TensorDtype): Tensor {
+  if (tensor.dtype === dtype) return tensor
+  return new Tensor(dtype === 'float16' ? tensor.data.map(roundToFloat16) : tensor.data, tensor.dims, dtype)
 }

@@ -1,6 +1,7 @@
 /**
  * One call on its way from prompt to picture, in diffusers' phases (pipeline_stable_diffusion_3.py@58eb52c): encode, prepare latents, denoise,
- * decode.
+ * decode. A call that starts from a picture differs in three places: its schedule begins later, its latents begin as that picture with
+ * noise, and with a mask each step is followed by putting back what is not painted.
  *
  * Owns all state of the call: its copy of the scheduler with the call's schedule, its generators, its latents. Invariant: one object carries
  * out one call, once, and changes nothing that another run can see; so any number of them go on at the same time.
@@ -25,10 +26,23 @@ import type { GenerateResult } from './generate-result.ts'
 import { calculateShift } from './guidance.ts'
 import { GuidancePlan } from './guidance-plan.ts'
 import { memoryNeeds } from './memory-needs.ts'
+import { encodePicture, keepUnpainted } from './picture-latents.ts'
+import type { PictureLatents } from './picture-latents.ts'
 import { predictNoise } from './predict-noise.ts'
 import { latentDimsOf, prepareLatents } from './prepare-latents.ts'
 import type { ResidentModel } from './resident-model.ts'
 import { resumeAt } from './resume-at.ts'
+
+/** What is put back after every step. */
+interface KeptPicture extends PictureLatents {
+  /** (masks, 1, height / 8, width / 8): zeros keep the picture. */
+  readonly mask: Tensor
+}
+
+interface StartLatents {
+  readonly latents: Tensor
+  readonly kept: KeptPicture | undefined
+}
 
 export class Sd3Run implements CallState {
   readonly model: ResidentModel
@@ -36,7 +50,9 @@ export class Sd3Run implements CallState {
   /** One for all pictures, or one for each. */
   readonly generator: Generator | readonly Generator[]
   readonly scheduler: Scheduler
-  /** One for each step, falling. */
+  /** Index of the run's first step in the scheduler's schedule: 0 but for a start from a picture. */
+  readonly begin: number
+  /** One for each step of the run, falling. */
   readonly timesteps: Float32Array
   readonly guidance: GuidancePlan
   _interrupt = false
@@ -47,7 +63,9 @@ export class Sd3Run implements CallState {
     this.call = call
     this.generator = call.generator ?? new Generator(call.seed ?? randomInt(2 ** 32))
     this.scheduler = copyScheduler(model.scheduler)
-    this.timesteps = this.setSchedule()
+    const [schedule, steps] = this.setSchedule()
+    this.begin = call.start === undefined ? 0 : firstStepOf(call.start.strength, steps) * this.scheduler.order
+    this.timesteps = schedule.subarray(this.begin)
     this.guidance = new GuidancePlan(call, this.timesteps.length)
   }
 
@@ -79,10 +97,10 @@ export class Sd3Run implements CallState {
     const encodedAt = performance.now()
 
     // 2. Latents
-    const latents = this.startLatents(texts)
+    const start = await this.startLatents(texts)
 
     // 3. Steps
-    const denoised = await this.denoise(latents, texts)
+    const denoised = await this.denoise(start, texts)
     const denoisedAt = performance.now()
 
     // 4. Pictures
@@ -97,8 +115,8 @@ export class Sd3Run implements CallState {
     }
   }
 
-  /** Sets the run's scheduler to the call's schedule and returns its timesteps. */
-  setSchedule(): Float32Array {
+  /** Sets the run's scheduler to the call's schedule and returns its timesteps and the number of steps. */
+  setSchedule(): [timesteps: Float32Array, steps: number] {
     const { call, scheduler, model } = this
     const config: Partial<FlowMatchEulerDiscreteConfig> = scheduler.config
     let { mu } = call
@@ -109,28 +127,45 @@ export class Sd3Run implements CallState {
       mu = calculateShift(patches, baseImageSeqLen, maxImageSeqLen, baseShift, maxShift)
     }
     const steps = call.sigmas === undefined ? call.numInferenceSteps : undefined
-    return retrieveTimesteps(scheduler, steps, { sigmas: call.sigmas, mu })[0]
+    const [timesteps, count] = retrieveTimesteps(scheduler, steps, { sigmas: call.sigmas, mu })
+    return [timesteps, count ?? timesteps.length]
   }
 
-  /** Noise, the latents given, or those after the last step of an earlier run: (pictures, in_channels, height / 8, width / 8). */
-  startLatents({ embeds }: TextRows): Tensor {
+  /** What the first step of this run takes: (pictures, in_channels, height / 8, width / 8). */
+  async startLatents({ embeds }: TextRows): Promise<StartLatents> {
     const { call, generator, model, scheduler } = this
+    const { start, resume, signal } = call
     const dims = latentDimsOf(call, model)
-    if (call.resume === undefined) return prepareLatents(call.latents, dims, generator, commonDtype(embeds))
-    return resumeAt(call.resume, {
-      generators: generator instanceof Generator ? [generator] : generator,
-      drawsNoise: (scheduler.config as Partial<FlowMatchEulerDiscreteConfig>).stochasticSampling === true,
-      steps: this.numTimesteps,
-      latentDims: dims,
-    })
+    const dtype = commonDtype(embeds)
+    let latents: Tensor | undefined
+    let kept: KeptPicture | undefined
+    // With a mask the picture is needed at every step, wherever the run begins.
+    if (start !== undefined && (start.mask !== undefined || (resume === undefined && call.latents === undefined))) {
+      const { mask, strength } = start
+      const picture = await encodePicture(model, start, { generator, dims, dtype, latents: call.latents, signal })
+      kept = mask && { mask, ...picture }
+      scheduler.setBeginIndex(this.begin)
+      // diffusers paints at full strength, or from given latents, as if there were no picture.
+      const isNoise = mask !== undefined && (strength === 1 || call.latents !== undefined)
+      latents = isNoise ? picture.noise : scheduler.scaleNoise(picture.imageLatents, [this.timesteps[0] as number], picture.noise)
+    }
+    if (resume !== undefined) {
+      latents = resumeAt(resume, {
+        generators: generator instanceof Generator ? [generator] : generator,
+        drawsNoise: (scheduler.config as Partial<FlowMatchEulerDiscreteConfig>).stochasticSampling === true,
+        steps: this.numTimesteps,
+        latentDims: dims,
+      })
+    }
+    return { latents: latents ?? prepareLatents(call.latents, dims, generator, dtype), kept }
   }
 
   /** The latents after the last step. */
-  async denoise(latents: Tensor, texts: TextRows): Promise<Tensor> {
+  async denoise({ latents, kept }: StartLatents, texts: TextRows): Promise<Tensor> {
     const { call, generator, guidance, model, scheduler, timesteps } = this
     const first = call.resume?.step ?? 0
     // Said outright, as a timestep does not tell its place where own sigmas repeat. After the last step there is nothing to begin.
-    if (first < timesteps.length) scheduler.setBeginIndex(first)
+    if (first < timesteps.length) scheduler.setBeginIndex(this.begin + first)
     const pictures = latents.dims[0] as number
     for (let step = first; step < timesteps.length; step++) {
       call.signal?.throwIfAborted()
@@ -144,9 +179,16 @@ export class Sd3Run implements CallState {
         signal: call.signal,
       })
       latents = scheduler.step(noise, timestep, latents, { generator }).prevSample
+      if (kept !== undefined) latents = keepUnpainted(latents, this.pictureAt(step + 1, kept), kept.mask)
       if (call.callbackOnStepEnd !== undefined) ({ latents, texts } = await this.showStep(step, timestep, latents, texts))
     }
     return latents
+  }
+
+  /** The picture with the noise it would have at the start of a step; after the last one, without any. */
+  pictureAt(step: number, { imageLatents, noise }: KeptPicture): Tensor {
+    const timestep = this.timesteps[step]
+    return timestep === undefined ? imageLatents : this.scheduler.scaleNoise(imageLatents, [timestep], noise)
   }
 
   /** Lets the callback see the step and takes over what it returns. */
@@ -170,6 +212,11 @@ export class Sd3Run implements CallState {
       },
     }
   }
+}
+
+/** How many steps of a schedule a strength leaves out; the last one is always run. */
+function firstStepOf(strength: number, steps: number): number {
+  return Math.min(Math.trunc(steps - Math.min(steps * strength, steps)), steps - 1)
 }
 
 /** A copy of what a step callback gave, in place of `parts` joined. */

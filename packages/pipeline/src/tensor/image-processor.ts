@@ -7,12 +7,22 @@
  * Source: diffusers src/diffusers/image_processor.py@58eb52c.
  */
 import { roundToFloat16 } from './float16.ts'
+import { concatRows } from './rows.ts'
 import { Tensor } from './tensor.ts'
 
 const CHANNELS = 3
 
 /** A picture of 8-bit RGB: rows from the top, three bytes a pixel. */
 export interface Rgb8Image {
+  readonly data: Uint8Array
+  /** In pixels. */
+  readonly width: number
+  /** In pixels. */
+  readonly height: number
+}
+
+/** A picture of 8-bit grey: rows from the top, a byte a pixel. */
+export interface Gray8Image {
   readonly data: Uint8Array
   /** In pixels. */
   readonly width: number
@@ -50,8 +60,16 @@ export class VaeImageProcessor {
     })
   }
 
-  /** (batch, 3, height, width) float32 in [-1, 1], a row for each picture; all pictures must have one size. */
-  preprocess(images: Rgb8Image | readonly Rgb8Image[]): Tensor {
+  /**
+   * (batch, 3, height, width) float32 in [-1, 1], a row for each picture; all pictures must have one size. A tensor holds values from 0 to 1
+   * in these dims.
+   */
+  preprocess(images: Rgb8Image | readonly Rgb8Image[] | Tensor): Tensor {
+    if (images instanceof Tensor)
+      return new Tensor(
+        images.data.map((value) => 2 * value - 1),
+        images.dims,
+      )
     const batch = 'data' in images ? [images] : images
     const [first] = batch
     if (first === undefined) throw new RangeError('Expected at least one image, got none')
@@ -70,6 +88,24 @@ export class VaeImageProcessor {
       }
     })
     return new Tensor(values, [batch.length, CHANNELS, height, width])
+  }
+
+  /**
+   * (batch, 1, height / scale, width / scale) of zeros and ones: one where the upper left pixel of a square of `scale` × `scale` is at least
+   * half white. Masks of one size, each bytes or a tensor (1, 1, height, width) of values from 0 to 1.
+   */
+  preprocessMask(masks: readonly (Gray8Image | Tensor)[], scale: number): Tensor {
+    const rows = masks.map((mask) => {
+      const [width, height] = mask instanceof Tensor ? [mask.dims[3]!, mask.dims[2]!] : [mask.width, mask.height]
+      const half = mask instanceof Tensor ? 0.5 : 255 / 2
+      const columns = width / scale
+      const cells = Float32Array.from({ length: columns * (height / scale) }, (_, cell) => {
+        const pixel = Math.floor(cell / columns) * scale * width + (cell % columns) * scale
+        return mask.data[pixel]! >= half ? 1 : 0
+      })
+      return new Tensor(cells, [1, 1, height / scale, columns])
+    })
+    return concatRows(rows)
   }
 }
 

@@ -1,0 +1,24 @@
+/**
+ * Stable Diffusion 3 inside a mask: the picture stays what it is where the mask is black and is painted where it is white.
+ *
+ * Everything but what a call takes is the text-to-image pipeline's. Runs in the engine process.
+ */
+import type { GenerateResult } from './generate-result.ts'
+import { StableDiffusion3Pipeline } from './pipeline.ts'
+import type { FromPretrainedOptions } from './pipeline.ts'
+import { resolveInpaint } from './picture-params.ts'
+import type { InpaintParams } from './picture-params.ts'
+
+export class StableDiffusion3InpaintPipeline extends StableDiffusion3Pipeline {
+  static override async fromPretrained(model: string, options?: FromPretrainedOptions): Promise<StableDiffusion3InpaintPipeline> {
+    return this.fromPipe(await StableDiffusion3Pipeline.fromPretrained(model, options))
+  }
+
+  override get defaultSteps(): number {
+    return 50
+  }
+
+  override async generate(params: InpaintParams): Promise<GenerateResult> {
+    return await this.carryOut(() => resolveInpaint(params, this))
+  }
+}
