@@ -113,6 +113,29 @@ describe('the api as a whole', () => {
     expectTypeOf((await problem.json()).code).toEqualTypeOf<Problem['code']>()
   })
 
+  test('describes what a generator and a receiver need: names of functions, the body of a webhook, events, and headers', async () => {
+    const text = await (await api.get('/openapi.json')).text()
+    const { paths, webhooks } = JSON.parse(text) as {
+      paths: Record<
+        string,
+        Record<
+          string,
+          { operationId: string; responses: Record<string, { headers?: object; content?: Record<string, { schema: object }> }> }
+        >
+      >
+      webhooks: Record<string, { post: { requestBody: { content: Record<string, { schema: object }> } } }>
+    }
+    const ids = Object.values(paths).flatMap((item) => Object.values(item).map(({ operationId }) => operationId))
+    expect(ids.filter((id) => !/^[a-z][A-Za-z0-9]{4,}$/.test(id))).toEqual([])
+    expect(ids).toContain('submitAJob')
+    expect(JSON.stringify(webhooks['job']?.post.requestBody.content['application/json']?.schema)).toContain('job.completed')
+    const events = paths['/v1/jobs/{id}/events']?.['get']?.responses['200']?.content?.['text/event-stream']?.schema
+    expect(JSON.stringify(events)).toContain('data_url')
+    expect(Object.keys(paths['/v1/jobs']?.['post']?.responses['202']?.headers ?? {})).toEqual(
+      expect.arrayContaining(['Location', 'Retry-After']),
+    )
+  })
+
   test('describes itself: every route that exists, with its problems', async () => {
     const document = (await (await api.get('/openapi.json')).json()) as OpenApiDocument
     expect([document.openapi, document.info.title]).toEqual(['3.1.0', 'Easel'])

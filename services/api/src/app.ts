@@ -5,6 +5,7 @@
 import { OpenAPIHono } from '@hono/zod-openapi'
 import { methodNotAllowed } from 'hono/method-not-allowed'
 import { requestId } from 'hono/request-id'
+import { webhookBodySchema } from '@easel/contract'
 import type { Api, AppDeps, AppEnv } from './app-deps.ts'
 import { describeApi } from './describe-api.ts'
 import { handleError, handleNotFound, sendMethodNotAllowed } from './dialects/dialect-errors.ts'
@@ -78,6 +79,16 @@ export function createApp(deps: AppDeps, { eventHeartbeatMs }: AppOptions = {}) 
 
   app.openAPIRegistry.registerComponent('securitySchemes', 'bearer', { type: 'http', scheme: 'bearer' })
   app.openAPIRegistry.registerComponent('securitySchemes', 'header', { type: 'apiKey', in: 'header', name: 'X-API-Key' })
+  app.openAPIRegistry.registerWebhook({
+    method: 'post',
+    path: 'job',
+    operationId: 'receiveWebhook',
+    summary: 'What the `webhook` of a job is told (Standard Webhooks)',
+    tags: ['Jobs'],
+    security: [],
+    request: { body: { required: true, content: { 'application/json': { schema: webhookBodySchema } } } },
+    responses: { 200: { description: 'Taken: any 2xx will do.' }, 410: { description: 'Send no more messages about this job.' } },
+  })
   // Keys may come and go while the server runs.
   const descriptions = new Map<boolean, string>()
   app.get('/openapi.json', (c) => {

@@ -35,7 +35,8 @@ export function describeApi(document: Document): Document {
     for (const method of methods) {
       const operation = item[method]
       if (operation === undefined) continue
-      operation.operationId ??= toOperationId(method, path)
+      operation.operationId ??= toOperationId(operation)
+      describeHeaders(operation)
       operation.tags ??= groups.filter((group) => group.path.test(path)).map(({ name }) => name)
       for (const tag of operation.tags) tagged.add(tag)
       const body = bodies[`${method} ${path}`]
@@ -48,9 +49,38 @@ export function describeApi(document: Document): Document {
   return { ...document, tags: [...own, ...dialects] }
 }
 
-/** `post /v1/jobs/{id}/cancel` → `post_v1_jobs_id_cancel`. */
-function toOperationId(method: string, path: string): string {
-  return [method, ...path.split(/[^A-Za-z0-9]+/).filter((part) => part !== '')].join('_')
+/** `Cancel a prediction (Replicate)` → `cancelAPredictionReplicate`: a name that a generator can give to a function. */
+function toOperationId({ summary = '' }: Operation): string {
+  const words = summary
+    .replaceAll(/[^A-Za-z0-9]+/g, ' ')
+    .trim()
+    .split(' ')
+  return words.map((word, i) => (i === 0 ? word.toLowerCase() : word.charAt(0).toUpperCase() + word.slice(1))).join('')
+}
+
+/** Headers of answers that routes do not name one by one. */
+function describeHeaders(operation: Operation): void {
+  for (const [status, response] of Object.entries(operation.responses ?? {})) {
+    if (typeof response !== 'object' || response === null || '$ref' in response) continue
+    const names = ['X-Request-Id', ...(headersOf[status] ?? [])]
+    const described = Object.fromEntries(names.map((name) => [name, { description: headers[name], schema: { type: 'string' } }]))
+    Object.assign(response, { headers: { ...described, ...(response as { headers?: object }).headers } })
+  }
+}
+
+const headers: Record<string, string> = {
+  'X-Request-Id': 'Id of the request, as in the log; the one that was sent if it is sane.',
+  'Retry-After': 'Seconds after which the same request is worth repeating.',
+  'WWW-Authenticate': 'How to send a key.',
+  Location: 'Where the job can be polled, or the picture fetched.',
+}
+const headersOf: Record<string, readonly string[]> = {
+  202: ['Location', 'Retry-After'],
+  302: ['Location'],
+  401: ['WWW-Authenticate'],
+  429: ['Retry-After'],
+  503: ['Retry-After'],
+  504: ['Location'],
 }
 
 function setExample(operation: Operation, example: unknown): void {

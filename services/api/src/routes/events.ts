@@ -4,7 +4,7 @@
  */
 import { setTimeout as sleep } from 'node:timers/promises'
 import { OpenAPIHono, createRoute, z } from '@hono/zod-openapi'
-import { isEnded } from '@easel/contract'
+import { isEnded, jobEventSchema } from '@easel/contract'
 import type { JobRecord, StreamedJobEvent } from '@easel/job-store'
 import type { Api, AppDeps, AppEnv } from '../app-deps.ts'
 import { isEventId } from '../events/job-follower.ts'
@@ -41,7 +41,7 @@ export function eventRoutes(deps: EventNeeds, { heartbeatMs = 15_000, queueMs = 
       headers: z.object({ 'last-event-id': z.string().optional().meta({ description: 'Id of the last event that was received.' }) }),
     },
     responses: {
-      200: { description: 'The stream of events.', content: { 'text/event-stream': { schema: z.string() } } },
+      200: { description: 'The stream of events.', content: { 'text/event-stream': { schema: jobEventSchema } } },
       204: { description: 'Nothing came after that event, and nothing will: do not connect again.' },
       ...describeProblems('unauthorized', 'rate_limited', 'not_found', 'expired', 'invalid_request', 'queue_unavailable'),
     },
