@@ -23,8 +23,10 @@ export const problemTable = {
   webhook_gone: { status: 409, retryable: false, title: 'The receiver of the job’s webhook wants no more: it answered 410.' },
   expired: { status: 410, retryable: false, title: 'The job and its images are past their retention time.' },
   body_too_large: { status: 413, retryable: false, title: 'The body is larger than this server accepts.' },
+  image_too_large: { status: 413, retryable: false, title: 'The picture has more bytes than this server accepts.' },
   unsupported_media_type: { status: 415, retryable: false, title: 'The body must be application/json.' },
   invalid_request: { status: 422, retryable: false, title: 'The request has fields that cannot be accepted.' },
+  invalid_image: { status: 422, retryable: false, title: 'A picture that came with the request cannot be used.' },
   model_not_found: { status: 422, retryable: false, title: 'No model of that name is served here.' },
   idempotency_mismatch: { status: 422, retryable: false, title: 'This Idempotency-Key was used with another request.' },
   rate_limited: { status: 429, retryable: true, title: 'Too many requests.' },
@@ -75,7 +77,7 @@ export const problemSchema = z
     code: z.enum(Object.keys(problemTable) as [ProblemCode, ...ProblemCode[]]),
     detail: z.string().optional(),
     retryable: z.boolean(),
-    errors: z.array(fieldErrorSchema).optional().describe('One entry for each refused field; with `invalid_request` only.'),
+    errors: z.array(fieldErrorSchema).optional().describe('One entry for each refused field; with codes that are about fields.'),
     request_id: z.string().optional(),
   })
   .meta({ id: 'Problem' })

@@ -3,6 +3,7 @@
  * defaults) is judged in the api against the model's record.
  */
 import { z } from 'zod'
+import { inputFits, inputPictureSchema } from './input-picture.ts'
 
 /** Largest seed: 2^53 - 1. As in torch the low 32 bits decide the picture. */
 export const maxSeed = Number.MAX_SAFE_INTEGER
@@ -29,16 +30,56 @@ export const generationFields = {
     .optional()
     .meta({ description: 'Negative prompt for the second text encoder. Default: `negative_prompt`.' }),
   negative_prompt_3: promptText.optional().meta({ description: 'Negative prompt for the third text encoder. Default: `negative_prompt`.' }),
+  image: z
+    .string()
+    .min(1)
+    .optional()
+    .meta({
+      description:
+        'A picture to begin with (image-to-image): an https:// URL, a data: URL, `upload:ID` from POST /v1/uploads, or `job:ID` for the one of an earlier job. PNG, JPEG, WebP, AVIF, or the first frame of a GIF.',
+      examples: ['https://example.com/red-boat.png'],
+    }),
+  mask: z
+    .string()
+    .min(1)
+    .optional()
+    .meta({
+      description:
+        'Which part of `image` is painted anew (inpainting): white is painted, black is kept. Given like `image`, and stretched to its size.',
+      examples: ['https://example.com/mask.png'],
+    }),
+  strength: z
+    .number()
+    .gt(0)
+    .max(1)
+    .optional()
+    .meta({
+      description:
+        'How far the picture may leave `image`: that part of the steps is run, at least one; above 0, up to 1. Only with `image`. Default 0.6.',
+      examples: [0.6],
+    }),
+  fit: z.enum(inputFits).optional().meta({
+    description:
+      'How `image` is brought to width × height: `cover` fills them and cuts off what is too much, `contain` shows all of it on black, `fill` stretches it. Only with `image`. Default cover.',
+  }),
   width: z
     .int()
     .min(1)
     .optional()
-    .meta({ description: 'Pixels. A multiple of the model’s `limits.size_multiple`. Default: the model’s.', examples: [128] }),
+    .meta({
+      description:
+        'Pixels. A multiple of the model’s `limits.size_multiple`. Default: that of `image`, scaled down to what the model draws; else the model’s.',
+      examples: [128],
+    }),
   height: z
     .int()
     .min(1)
     .optional()
-    .meta({ description: 'Pixels. A multiple of the model’s `limits.size_multiple`. Default: the model’s.', examples: [128] }),
+    .meta({
+      description:
+        'Pixels. A multiple of the model’s `limits.size_multiple`. Default: that of `image`, scaled down to what the model draws; else the model’s.',
+      examples: [128],
+    }),
   num_inference_steps: z
     .int()
     .min(1)
@@ -199,6 +240,8 @@ export const jobInputSchema = z
   .object({
     model: z.string(),
     ...generationFields,
+    image: inputPictureSchema.optional(),
+    mask: inputPictureSchema.optional(),
     // The api has judged prompts; a record is not judged again.
     prompt: z.string(),
     negative_prompt: z.string(),

@@ -43,6 +43,14 @@ export interface Keys {
   worker: (id: string) => string
   /** Sorted set by the instant (ms) at which the heartbeat runs out: worker ids. */
   workers: string
+  /** String of JSON: an uploaded picture and whose it is. */
+  upload: (id: string) => string
+  /** String of JSON with expiry: who may send the bytes of an upload that was only announced. */
+  uploadTicket: (ticket: string) => string
+  /** Set: who holds the input picture of that hash, `job:ID` or `upload:ID`; it stays stored as long as anyone does. */
+  input: (sha256: string) => string
+  /** Sorted set by the instant (ms) at which it is to be looked at again: holders of input pictures that may be gone, with the hash. */
+  inputHolds: string
   /** Sorted set in lexical order, which for job ids is order of creation: the jobs of one owner ('' = of everyone), all or of one status. */
   index: (owner: string, status?: string) => string
   /** Sorted set by end time (ms): ended jobs of all owners, for the retention sweep. */
@@ -94,6 +102,10 @@ export function createKeys(prefix: string = defaultQueuePrefix): Keys {
     modelsAnnounced: `${prefix}:models-announced`,
     worker: (id) => `${prefix}:worker:${id}`,
     workers: `${prefix}:workers`,
+    upload: (id) => `${prefix}:upload:${id}`,
+    uploadTicket: (ticket) => `${prefix}:upload-ticket:${ticket}`,
+    input: (sha256) => `${prefix}:input:${sha256}`,
+    inputHolds: `${prefix}:input-holds`,
     index: (owner, status) => `${prefix}:index:${owner}${status === undefined ? '' : `:${status}`}`,
     ended: `${prefix}:ended`,
     counters: `${prefix}:counters`,
@@ -135,6 +147,11 @@ export function imageKey(id: string, n: number, format: ImageFormat = 'png'): st
 
 export function imageFileName(id: string, n: number, format: ImageFormat = 'png'): string {
   return `${id}-${n}.${format === 'jpeg' ? 'jpg' : format}`
+}
+
+/** Object key of an input picture, by the hash of its bytes. */
+export function inputKey(sha256: string): string {
+  return `inputs/${sha256}`
 }
 
 /** Takes an image file name apart; undefined when it is not one. */

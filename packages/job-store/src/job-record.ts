@@ -1,4 +1,5 @@
 /** The record of a job as Redis keeps it: a hash of strings, one field each. Knows its encoding and nothing else. */
+import { countStepsRun } from '@easel/contract'
 import type {
   EndStatus,
   JobError,
@@ -81,6 +82,7 @@ export type JobWork = Pick<JobRecord, 'id' | 'owner' | 'status' | 'progress' | '
 
 export type WorkInput = Pick<JobInput, (typeof workFields)[number]>
 
+/** With an input picture only the last part of the steps is run. */
 const workFields = [
   'model',
   'num_inference_steps',
@@ -89,6 +91,8 @@ const workFields = [
   'height',
   'guidance_scale',
   'guidance_interval',
+  'image',
+  'strength',
 ] as const
 
 function toWork(input: JobInput): WorkInput {
@@ -125,7 +129,7 @@ export function toHash(record: NewJobRecord): string[] {
     ['dialect', record.dialect],
     ['public_url', record.publicUrl],
     ['replay_of', record.replayOf === undefined ? undefined : JSON.stringify(record.replayOf)],
-    ['total', record.input.num_inference_steps],
+    ['total', countStepsRun(record.input)],
     ['work', JSON.stringify(toWork(record.input))],
   ]
   return fields.flatMap(([name, value]) => (value === undefined ? [] : [name, String(value)]))

@@ -23,7 +23,7 @@ export function Picture({ job, image, n }: { job: Job; image: Image; n: number }
       <figcaption>
         <span class="facts">seed {image.seed}</span>
         <div class="actions">
-          <button type="button" aria-label={`Variation: ${title}`} onClick={() => void submitVariation(input, image.seed)}>
+          <button type="button" aria-label={`Variation: ${title}`} onClick={() => void submitVariation(job, image.seed)}>
             Variation
           </button>
           <a class="button" href={path} download aria-label={`Download: ${title}`}>

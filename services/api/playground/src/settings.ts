@@ -3,7 +3,7 @@
  * form only leaves out what was left empty. Runs in the browser.
  */
 import { effect, signal } from '@preact/signals'
-import type { CreateJobRequest, FieldError, JobInput } from '@easel/contract'
+import type { CreateJobRequest, FieldError, Job, JobInput } from '@easel/contract'
 import { ApiError } from './api.ts'
 import { submit } from './jobs.ts'
 
@@ -91,8 +91,9 @@ export async function submitSettings(): Promise<boolean> {
 }
 
 /** The same picture as one of a job, from a seed that the job has not used. */
-export async function submitVariation(input: JobInput, seed: number): Promise<boolean> {
-  return await submitRequest({ ...input, num_images_per_prompt: 1, seed: seed + input.num_images_per_prompt })
+export async function submitVariation({ id, input: { image, mask, ...input } }: Job, seed: number): Promise<boolean> {
+  const pictures = { ...(image && { image: `job:${id}` }), ...(mask && { mask: `job:${id}` }) }
+  return await submitRequest({ ...input, ...pictures, num_images_per_prompt: 1, seed: seed + input.num_images_per_prompt })
 }
 
 async function submitRequest(request: CreateJobRequest): Promise<boolean> {

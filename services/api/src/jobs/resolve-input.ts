@@ -3,9 +3,20 @@
  * twice makes the same bytes because nothing is left to decide. Pure; knows nothing about Redis or HTTP.
  */
 import { randomInt } from 'node:crypto'
-import { generationFields, maxSeed, promptFields } from '@easel/contract'
-import type { CreateJobRequest, FieldError, JobInput, ModelRecord } from '@easel/contract'
+import { defaultStrength, generationFields, maxSeed, promptFields } from '@easel/contract'
+import type { CreateJobRequest, FieldError, InputPicture, JobInput, ModelRecord } from '@easel/contract'
 import { describeValue } from '../middleware/field-errors.ts'
+
+/** Where an input picture comes from: a URL or `upload:ID` as a request says it, the bytes themselves, or what is stored already. */
+type PictureSource = string | Uint8Array | InputPicture
+
+type PictureField = 'image' | 'mask'
+
+/** What a job is to be, whichever way it was said. */
+export type SubmitRequest = Omit<CreateJobRequest, PictureField> & { [Field in PictureField]?: PictureSource | undefined }
+
+/** The pictures of a request, stored or about to be. */
+export type InputPictures = { [Field in PictureField]?: InputPicture }
 
 /** What the operator allows. */
 export interface RequestLimits {
@@ -16,7 +27,7 @@ export interface RequestLimits {
 }
 
 /** What is wrong with a request whatever its model is, beyond what the schema of a single field can say. */
-export function checkRequest(request: CreateJobRequest, { maxPromptLength, maxSteps, maxImagesPerJob }: RequestLimits): FieldError[] {
+export function checkRequest(request: SubmitRequest, { maxPromptLength, maxSteps, maxImagesPerJob }: RequestLimits): FieldError[] {
   const errors: FieldError[] = []
   let sum = 0
   const counts = [
@@ -54,20 +65,24 @@ export function checkRequest(request: CreateJobRequest, { maxPromptLength, maxSt
     for (const field of ['skip_layer_guidance_scale', 'skip_layer_guidance_start', 'skip_layer_guidance_stop'] as const)
       if (request[field] !== undefined)
         errors.push({ field, expected: 'nothing without skip_guidance_layers', received: String(request[field]) })
+  if (request.image === undefined)
+    for (const field of ['strength', 'fit'] as const)
+      if (request[field] !== undefined) errors.push({ field, expected: 'nothing without image', received: String(request[field]) })
   if (quality !== undefined && (request.output_format ?? 'png') === 'png') {
     errors.push({ field: 'output_quality', expected: 'nothing, as png has no quality', received: String(quality) })
   }
   return errors
 }
 
-/** The complete input of a job, or what the model does not take. */
+/** The complete input of a job, or what the model does not take. `pictures`: what `image` and `mask` of the request turned out to be. */
 export function resolveInput(
-  request: CreateJobRequest,
+  request: SubmitRequest,
   model: ModelRecord,
   { maxSteps }: Pick<RequestLimits, 'maxSteps'>,
+  pictures: InputPictures = {},
 ): { input: JobInput } | { errors: FieldError[] } {
   const { defaults, limits } = model
-  const [width, height] = [request.width ?? defaults.width, request.height ?? defaults.height]
+  const { width, height } = resolveSize(request, model, pictures.image)
   const errors: FieldError[] = []
   for (const [field, side] of [
     ['width', width],
@@ -99,7 +114,7 @@ export function resolveInput(
 
   const given = Object.fromEntries(
     Object.keys(generationFields).flatMap((field) => {
-      const value = request[field as keyof typeof generationFields]
+      const value = { ...request, ...pictures }[field as keyof typeof generationFields]
       return value === undefined ? [] : [[field, value]]
     }),
   )
@@ -123,6 +138,35 @@ export function resolveInput(
     input.skip_layer_guidance_start ??= 0.01
     input.skip_layer_guidance_stop ??= 0.2
   }
+  if (pictures.image !== undefined) {
+    input.strength ??= defaultStrength
+    input.fit ??= 'cover'
+  }
   if (format !== 'png') input.output_quality = request.output_quality ?? 90
   return { input }
+}
+
+/**
+ * Width and height of the pictures. A request with an input picture that names neither gets that picture's own size, scaled down to what
+ * the model draws by default; one that names one of them gets the other by the picture's ratio. Both rounded down to what the model takes.
+ */
+function resolveSize(
+  { width, height }: SubmitRequest,
+  { defaults, limits }: ModelRecord,
+  picture: InputPicture | undefined,
+): { width: number; height: number } {
+  if (picture === undefined) return { width: width ?? defaults.width, height: height ?? defaults.height }
+  const { size_multiple: multiple, max_side: maxSide } = limits
+  const toSide = (pixels: number): number => {
+    // A side that is whole but for the last bit of a division is whole.
+    const rounded = Math.floor(pixels / multiple + 1e-9) * multiple
+    return Math.max(multiple, Math.min(rounded, Math.floor(maxSide / multiple) * multiple))
+  }
+  const area = Math.min(defaults.width * defaults.height, limits.max_pixels)
+  const longest = Math.max(picture.width, picture.height)
+  const scale = Math.min(1, Math.sqrt(area / (picture.width * picture.height)), maxSide / longest)
+  return {
+    width: width ?? toSide(picture.width * (height === undefined ? scale : height / picture.height)),
+    height: height ?? toSide(picture.height * (width === undefined ? scale : width / picture.width)),
+  }
 }

@@ -3,8 +3,8 @@
  * was told of has a record and will be run.
  */
 import { v7 as uuidv7 } from 'uuid'
-import { ProblemError, jobIdCreatedAt } from '@easel/contract'
-import type { CreateJobRequest, ReplayOf } from '@easel/contract'
+import { ProblemError, countStepsRun, jobIdCreatedAt } from '@easel/contract'
+import type { ReplayOf } from '@easel/contract'
 import { toCostMs } from '@easel/job-store'
 import type { CreateResult, DialectName, JobRecord, NewJobRecord } from '@easel/job-store'
 import type { AppDeps } from '../app-deps.ts'
@@ -18,6 +18,7 @@ import type { FindNeeds } from './find-job.ts'
 import { findModel } from './find-model.ts'
 import { toIdempotency } from './idempotency.ts'
 import { checkRequest, resolveInput } from './resolve-input.ts'
+import type { SubmitRequest } from './resolve-input.ts'
 
 export type SubmitNeeds = FindNeeds & Pick<AppDeps, 'apiKeys' | 'estimator' | 'logger' | 'outbox' | 'queues' | 'registry'>
 
@@ -39,7 +40,7 @@ export interface SubmittedJob {
   replayed: boolean
 }
 
-export async function submitJob(deps: SubmitNeeds, request: CreateJobRequest, context: SubmitContext): Promise<SubmittedJob> {
+export async function submitJob(deps: SubmitNeeds, request: SubmitRequest, context: SubmitContext): Promise<SubmittedJob> {
   const { config, logger, store } = deps
 
   // 1. What can be judged without a model, so that a bad request gets the same answer with or without workers.
@@ -62,6 +63,10 @@ export async function submitJob(deps: SubmitNeeds, request: CreateJobRequest, co
 
   // 2. What the model takes, and every default.
   const model = await findModel(deps, request.model, { usualNames: context.dialect !== undefined })
+  if (request.image !== undefined && model.has_vae_encoder !== true) {
+    const expected = `nothing, as ${model.id} has no VAE encoder and takes no pictures`
+    throw refuseFields([{ field: 'image', expected, received: 'a picture' }])
+  }
   const resolved = resolveInput(request, model, config)
   if ('errors' in resolved) throw refuseFields(resolved.errors)
   const record = toNewRecord({ ...request, webhook }, resolved.input, context)
@@ -91,9 +96,9 @@ export async function submitJob(deps: SubmitNeeds, request: CreateJobRequest, co
   }
   const { input } = record
   const prompts = config.logPrompts ? { prompt: input.prompt, negative_prompt: input.negative_prompt } : {}
-  const line = { requestId: context.requestId, jobId: record.id, model: input.model, steps: input.num_inference_steps, ...prompts }
+  const line = { requestId: context.requestId, jobId: record.id, model: input.model, steps: countStepsRun(input), ...prompts }
   logger.info(line, 'job queued')
-  return { record: { ...record, ...freshState(input.num_inference_steps) }, replayed: false }
+  return { record: { ...record, ...freshState(countStepsRun(input)) }, replayed: false }
 }
 
 /** Names the limit that was reached, and says when there is likely to be room. */
@@ -143,7 +148,7 @@ async function replay(deps: SubmitNeeds, id: string): Promise<JobRecord> {
 }
 
 function toNewRecord(
-  request: Omit<CreateJobRequest, 'webhook'> & { webhook: string | undefined },
+  request: Omit<SubmitRequest, 'webhook'> & { webhook: string | undefined },
   input: NewJobRecord['input'],
   context: SubmitContext,
 ): NewJobRecord {

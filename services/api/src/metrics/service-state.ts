@@ -4,7 +4,7 @@
  * A job waits when no worker runs it: none has begun it, or the one that had is gone (it ended and handed the job over, or was killed). Such
  * a job stays `running` in its record until another worker takes it, so its worker's heartbeat decides. Runs in the api.
  */
-import { jobIdCreatedAt } from '@easel/contract'
+import { countStepsRun, jobIdCreatedAt } from '@easel/contract'
 import type { JobStatus, ModelRecord } from '@easel/contract'
 import { toCostMs } from '@easel/job-store'
 import type { JobWork, QueueLook } from '@easel/job-store'
@@ -81,7 +81,7 @@ function toWaiting(
 ): Pick<ModelState, 'waiting' | 'oldestAgeSeconds' | 'gpuSecondsQueued'> {
   const waiting = Math.max(jobs.length, queue?.length ?? 0)
   // Whoever had made all steps has lost its pictures: what is left is never nothing.
-  const works = jobs.map((job) => Math.max(toLeftMs(job, model), toCostMs(job.input, model) / job.input.num_inference_steps))
+  const works = jobs.map((job) => Math.max(toLeftMs(job, model), toCostMs(job.input, model) / countStepsRun(job.input)))
   const counted = works.reduce((sum, work) => sum + work, 0)
   const mean = jobs.length === 0 ? (model?.defaults.num_inference_steps ?? 1) * (model?.step_ms ?? unknownStepMs) : counted / jobs.length
   const madeAt = [...jobs.map(({ id }) => id), ...(queue?.next ?? [])].map(jobIdCreatedAt)

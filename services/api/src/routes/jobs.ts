@@ -45,6 +45,8 @@ const submitAnswers = {
 /** Why a job cannot be made, whatever says what it is to be. */
 const submitProblems = [
   'invalid_request',
+  'invalid_image',
+  'image_too_large',
   'model_not_found',
   'idempotency_mismatch',
   'queue_full',

@@ -1,0 +1,58 @@
+/**
+ * A picture that a job begins with, or its mask, as a record keeps it: stored under `inputs/{sha256}` before the job is queued, so that
+ * every run sees the same bytes. How its pixels become those of the job (orientation, colours, fit) is the business of the worker.
+ */
+import { z } from 'zod'
+
+/** Formats that are taken, by their content type. */
+export const inputContentTypes = ['image/png', 'image/jpeg', 'image/webp', 'image/avif', 'image/gif'] as const
+
+/** Shortest side of an input picture in pixels. */
+export const minInputSide = 16
+
+export const inputPictureSchema = z
+  .object({
+    sha256: z.string().describe('Of the file as it was given, in hex.'),
+    bytes: z.int().describe('Size of the file.'),
+    width: z.int().describe('Pixels, with the orientation that the file asks for.'),
+    height: z.int().describe('Pixels, with the orientation that the file asks for.'),
+    content_type: z.enum(inputContentTypes),
+  })
+  .meta({ id: 'InputPicture' })
+export type InputPicture = z.infer<typeof inputPictureSchema>
+
+export const uploadSchema = z
+  .object({
+    id: z.string().describe('`upload:` and this is what the fields `image` and `mask` take.'),
+    ...inputPictureSchema.shape,
+    expires_at: z
+      .string()
+      .nullable()
+      .describe('When it goes, unless a job that uses it is kept for longer; null when it is kept for ever.'),
+  })
+  .meta({ id: 'Upload' })
+export type Upload = z.infer<typeof uploadSchema>
+
+export const inputFits = ['cover', 'contain', 'fill'] as const
+export type InputFit = (typeof inputFits)[number]
+
+/** `strength` of a request with a picture that names none, as in diffusers. */
+export const defaultStrength = 0.6
+
+/**
+ * Steps that are really run: with an input picture only the last part of them, as in diffusers, and never none. `num_inference_steps` is
+ * the length of the whole schedule.
+ */
+export function countStepsRun({
+  num_inference_steps: steps,
+  image,
+  strength = 1,
+}: {
+  num_inference_steps: number
+  image?: unknown
+  strength?: number | undefined
+}): number {
+  if (image === undefined) return steps
+  const skipped = Math.trunc(Math.max(steps - Math.min(steps * strength, steps), 0))
+  return Math.max(1, steps - skipped)
+}
