@@ -93,6 +93,27 @@ easel
     process.exitCode = await remove(modelsDir, model)
   })
 
+const setup = easel.command('setup').description('put in place what the npm packages come without')
+setup
+  .command('cuda')
+  .description("fetch ONNX Runtime's CUDA provider, and say what else CUDA lacks on this machine")
+  .option('--force', 'fetch it again')
+  .option('--into <folder>', 'put it there instead of beside the runtime, as for an image')
+  .action(async ({ into, ...options }: { into?: string; force?: boolean }) => {
+    const { setupCuda } = await import('./commands/setup-cuda.ts')
+    process.exitCode = await setupCuda({ ...options, into: into === undefined ? undefined : resolve(here, into) })
+  })
+
+easel
+  .command('doctor')
+  .description('look at device, memory, Redis, storage and models, and say what mends what is wrong')
+  .option('--json', 'write what was found as JSON')
+  .action(async (options: { json?: boolean }) => {
+    const { doctor } = await import('./commands/doctor.ts')
+    // What has not answered yet is not waited for.
+    process.exit(await doctor(modelsDir, options))
+  })
+
 try {
   await easel.parseAsync()
 } catch (error) {

@@ -4,6 +4,7 @@
  * Invariant: an answer of the hub that comes back is one of success; everything else is a PullError. Knows the hub's status codes and
  * headers, and nothing about models.
  */
+import { setGlobalProxyFromEnv } from 'node:http'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { PullError } from './pull-error.ts'
 
@@ -24,6 +25,11 @@ export interface HubFetchOptions {
 const maxTries = 6
 const maxWaitMs = 60_000
 const retryableStatuses = new Set([408, 429, 500, 502, 503, 504])
+
+/** Lets every `fetch` of this process go through the proxy that HTTPS_PROXY, HTTP_PROXY and NO_PROXY name. */
+export function useProxy(env: Readonly<Record<string, string | undefined>>): void {
+  if (['https_proxy', 'http_proxy', 'HTTPS_PROXY', 'HTTP_PROXY'].some((variable) => env[variable])) setGlobalProxyFromEnv({ ...env })
+}
 
 export function createHubFetch(options: HubFetchOptions): typeof fetch {
   const { signal, onRetry, firstWaitMs = 500 } = options

@@ -1,3 +1,5 @@
+export { fetchFile } from './fetch-file.ts'
+export { useProxy } from './hub-fetch.ts'
 export type { ModelSource, SourceFile } from './model-source.ts'
 export { type ModelName, parseModelName } from './model-name.ts'
 export { type HubOptions, openHubRepository, readHubVariables } from './hub-source.ts'

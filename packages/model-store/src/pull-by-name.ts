@@ -1,5 +1,5 @@
 /** Pulls what a name means: a preset or repository from the hub, a folder or a file from this machine. Used by the command line and workers. */
-import { setGlobalProxyFromEnv } from 'node:http'
+import { useProxy } from './hub-fetch.ts'
 import { openHubRepository, readHubVariables } from './hub-source.ts'
 import { openLocalModel } from './local-source.ts'
 import { parseModelName } from './model-name.ts'
@@ -18,7 +18,7 @@ export async function pullByName(text: string, options: PullByNameOptions): Prom
   const name = parseModelName(text, workingDirectory)
   const pull = { ...rest, signal, onEvent, folder: name.folder }
   if (name.type === 'local') return await pullModel({ ...pull, openSource: () => openLocalModel(name.path) })
-  if (['https_proxy', 'http_proxy', 'HTTPS_PROXY', 'HTTP_PROXY'].some((variable) => env[variable])) setGlobalProxyFromEnv({ ...env })
+  useProxy(env)
   const hub = {
     ...(await readHubVariables(env)),
     signal,

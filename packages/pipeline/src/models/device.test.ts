@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest'
+import { reportCuda } from './cuda-provider.ts'
 import { DeviceError, probeProvider, resolveDevice } from './device.ts'
 import type { Device } from './device.ts'
 import { listBuiltProviders } from './onnx-runtime.ts'
@@ -24,6 +25,21 @@ describe('the device', () => {
     }
     expect(built).toContain('cpu')
   })
+
+  it.skipIf(process.platform !== 'linux' || process.arch !== 'x64')(
+    'cuda says which part of it is missing, and with which command it comes',
+    async () => {
+      const { problems } = reportCuda()
+      const failure = await resolveDevice('cuda').then(
+        () => '',
+        (reason: unknown) => String(reason),
+      )
+      // Whatever this machine lacks, the error says all of it; a machine that lacks nothing runs.
+      expect(problems.filter((problem) => !failure.includes(problem))).toEqual([])
+      expect(problems.every((problem) => /580|npx easel setup cuda|cuda-libraries-13-0/.test(problem))).toBe(true)
+      expect(failure === '').toBe(problems.length === 0)
+    },
+  )
 
   it('auto chooses one that works and tells why', async () => {
     const chosen = await resolveDevice('auto')

@@ -7,6 +7,7 @@
  */
 import { existsSync, readdirSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
+import { reportCuda } from './cuda-provider.ts'
 import { listBuiltProviders } from './onnx-runtime.ts'
 import type { ExecutionProvider } from './onnx-runtime.ts'
 import { OnnxSession } from './onnx-session.ts'
@@ -33,10 +34,8 @@ export class DeviceError extends Error {
 const AUTO_ORDER = ['cuda', 'coreml', 'dml', 'webgpu'] as const satisfies readonly ExecutionProvider[]
 
 const NEEDS: Record<Exclude<ExecutionProvider, 'cpu'>, string> = {
-  cuda:
-    'an NVIDIA GPU with its driver, the CUDA 12 runtime, cuBLAS and cuDNN 9 on LD_LIBRARY_PATH, and the CUDA libraries of onnxruntime-node ' +
-    '(linux x64; its install script fetches them: ONNXRUNTIME_NODE_INSTALL=true with install scripts allowed)',
-  tensorrt: 'everything cuda needs, and TensorRT 10 on LD_LIBRARY_PATH',
+  cuda: 'an NVIDIA GPU with a driver of branch 580 or newer, the libraries of CUDA 13 and cuDNN 9, and the CUDA provider of ONNX Runtime',
+  tensorrt: 'everything cuda needs, TensorRT 10 on LD_LIBRARY_PATH, and the TensorRT provider of ONNX Runtime',
   webgpu: 'a GPU with a Vulkan, Metal or Direct3D 12 driver',
   coreml: 'macOS on Apple silicon',
   dml: 'Windows with a Direct3D 12 GPU',
@@ -48,7 +47,8 @@ export async function resolveDevice(requested: Device = 'auto', deviceId?: numbe
   if (requested !== 'auto') {
     const failure = await probeProvider(requested, deviceId)
     if (failure === undefined) return { requested, provider: requested, reason: 'asked for; the probe graph ran on it' }
-    throw new DeviceError(`Expected device ${requested} to work, got: ${failure}. It needs ${NEEDS[requested]}.`)
+    const problems = requested === 'cuda' || requested === 'tensorrt' ? reportCuda().problems : []
+    throw new DeviceError([`Expected device ${requested} to work, got: ${failure}. It needs ${NEEDS[requested]}.`, ...problems].join(' '))
   }
   const tried: string[] = []
   for (const provider of AUTO_ORDER) {
