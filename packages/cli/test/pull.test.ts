@@ -103,5 +103,5 @@ test('a gated repository is told in one sentence, and with the right token it co
   expect(code).toBe(0)
   expect(JSON.parse(stdout)).toMatchObject({ model: 'painter/gated', path: join(folder, 'models/painter/gated'), was_there: false })
   const removed = await easel(['rm', 'painter/gated'], { cwd: folder, env }).ended
-  expect(removed.stdout).toMatch(/^Removed painter\/gated; 20 MB are free now\.$/m)
+  expect(removed.stdout).toMatch(/^Removed painter\/gated; 19 MB are free now\.$/m)
 })

@@ -20,7 +20,7 @@ afterEach(async () => {
   open = []
 })
 async function load(batching: BatchingOptions = {}) {
-  const pipe = await StableDiffusion3Pipeline.fromPretrained(model, { device: 'cpu', batching })
+  const pipe = await StableDiffusion3Pipeline.fromPretrained(model, { device: 'cpu', weights: 'packed', batching })
   open.push(pipe)
   return { pipe, scoped: new RequestScopedPipeline(pipe) }
 }

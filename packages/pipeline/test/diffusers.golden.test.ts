@@ -1,4 +1,5 @@
 import { readFileSync } from 'node:fs'
+import { fileURLToPath } from 'node:url'
 import { afterAll, describe, expect, it } from 'vitest'
 import { StableDiffusion3Pipeline } from '../src/sd3/pipeline.ts'
 import { KINDS, testModel } from './open-graph.ts'
@@ -13,6 +14,8 @@ interface Golden {
 
 const golden = (kind: string) =>
   (JSON.parse(readFileSync(new URL(`golden/diffusers/${kind}.json`, import.meta.url), 'utf8')) as { cases: Golden[] }).cases
+const demo = fileURLToPath(new URL('../../../models/tiny-scenes', import.meta.url))
+const folderOf = (kind: string) => (kind === 'tiny-scenes' ? demo : testModel(kind))
 const bytesOf = (base64: string) => Uint8Array.from(Buffer.from(base64, 'base64'))
 const toCamel = (name: string) => name.replaceAll(/_(\w)/g, (_, letter: string) => letter.toUpperCase())
 const toParams = ({ seed, call }: Golden) => ({
@@ -24,9 +27,9 @@ const report: string[] = []
 afterAll(() => void process.stdout.write(`${report.join('\n')}\n`))
 
 describe.each(['packed', 'mapped'] as const)('equal to diffusers with torch, %s weights', (weights) => {
-  describe.each(KINDS)('%s', (kind) => {
+  describe.each([...KINDS, 'tiny-scenes'])('%s', (kind) => {
     it.each(golden(kind))('seed $seed', async (expected) => {
-      const pipe = await StableDiffusion3Pipeline.fromPretrained(testModel(kind), { device: 'cpu', weights })
+      const pipe = await StableDiffusion3Pipeline.fromPretrained(folderOf(kind), { device: 'cpu', weights })
       const steps: number[] = []
       const { images } = await pipe.generate({
         ...toParams(expected),

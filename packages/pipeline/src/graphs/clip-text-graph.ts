@@ -39,10 +39,10 @@ export function buildClipTextGraph(config: ClipTextGraphConfig, checkpoint: Chec
 
   const ids = g.input('input_ids', 'int64', ['batch', 'tokens'])
   const norm = (x: string, name: string) => g.toCompute(g.layerNorm(x, dim, epsilon, name))
-  const places = g.stored(`${model}embeddings.position_embedding.weight`, [config.max_position_embeddings, dim])
+  const places = g.table(`${model}embeddings.position_embedding.weight`, [config.max_position_embeddings, dim])
   const first = g.node('Slice', [places.value, g.int64s(0), g.lengths(ids, 1, 2)])
   // Looked up as it is stored: the table is far larger than what is taken from it.
-  const table = g.stored(`${model}embeddings.token_embedding.weight`, [config.vocab_size, dim])
+  const table = g.table(`${model}embeddings.token_embedding.weight`, [config.vocab_size, dim])
   const words = g.node('Gather', [table.value, ids])
   let x = g.add(g.cast(words, table.type, 'float32'), g.cast(first, places.type, 'float32'))
   const state = (index: number) => g.output(`hidden_states.${index}`, x, 'float32', ['batch', 'tokens', dim])

@@ -7,6 +7,7 @@
 import type { Checkpoint } from './checkpoint.ts'
 import { GraphBuilder } from './graph-builder.ts'
 import type { ComputeType, WeightMode } from './graph-builder.ts'
+import type { ElementType } from './onnx-model.ts'
 import type { OperatorChoices } from './operator-choices.ts'
 
 export interface GraphOptions {
@@ -97,6 +98,12 @@ export class Layers extends GraphBuilder {
 
   float32Weight(name: string, dim: number): string {
     return this.weight(name, [dim], [dim], 'float32')
+  }
+
+  /** A table to look things up in, and the type they come in. `dims`: how the graph reads it, where that is not its shape. */
+  table(name: string, shape: readonly number[], dims = shape): { readonly value: string; readonly type: ElementType } {
+    if (this.operators.tables === 'stored') return this.stored(name, shape, dims)
+    return { value: this.weight(name, shape, dims, 'float32'), type: 'float32' }
   }
 
   /** Over the last axis, of length `dim`. `type`: of `x` and the result. */

@@ -159,7 +159,7 @@ function embedPatches(g: Layers, config: Sd3TransformerGraphConfig, latents: str
   // The middle of the table of places.
   const start = grid.map((length) => g.node('Div', [g.node('Sub', [g.int64s(max), length]), g.int64s(2)]))
   const end = start.map((first, axis) => g.add(first, grid[axis] as string))
-  const table = g.stored('pos_embed.pos_embed', [1, max * max, dim], [max, max, dim])
+  const table = g.table('pos_embed.pos_embed', [1, max * max, dim], [max, max, dim])
   const places = g.node('Slice', [table.value, g.join(start, 0), g.join(end, 0), g.int64s(0, 1)])
   return { tokens: g.add(tokens, g.cast(g.reshape(places, 1, -1, dim), table.type, 'float32')), grid }
 }

@@ -36,7 +36,7 @@ export function buildT5EncoderGraph(config: T5EncoderGraphConfig, checkpoint: Ch
   const ids = g.input('input_ids', 'int64', ['batch', 'tokens'])
   const norm = (x: string, name: string) => g.toCompute(g.rmsNorm(x, dim, config.layer_norm_epsilon, name, 'float32'))
 
-  const table = g.stored(checkpoint.has('shared.weight') ? 'shared.weight' : 'encoder.embed_tokens.weight', [config.vocab_size, dim])
+  const table = g.table(checkpoint.has('shared.weight') ? 'shared.weight' : 'encoder.embed_tokens.weight', [config.vocab_size, dim])
   let x = g.cast(g.node('Gather', [table.value, ids]), table.type, 'float32')
   const bias = positionBias(g, config, ids)
   for (let index = 0; index < config.num_layers; index++) {

@@ -10,7 +10,7 @@ import { loadPipeline, registerPipelineClass } from './load-pipeline.ts'
 import type { PipelineClass } from './load-pipeline.ts'
 import { StableDiffusion3Pipeline } from './pipeline.ts'
 
-const model = fileURLToPath(new URL('../../../../models/tiny-scenes', import.meta.url))
+const model = fileURLToPath(new URL('../../test/models/tiny-scenes-onnx', import.meta.url))
 const GRAPHS = ['text_encoder', 'text_encoder_2', 'text_encoder_3', 'transformer', 'vae_decoder', 'vae_encoder']
 
 /** A copy of the demo model whose small files can be damaged; the graphs are links. */

@@ -9,7 +9,7 @@ import { writeSingleFile } from '../../test/write-single-file.ts'
 import { StableDiffusion3Pipeline } from './pipeline.ts'
 import type { FromPretrainedOptions } from './pipeline.ts'
 
-const exported = fileURLToPath(new URL('../../../../models/tiny-scenes', import.meta.url))
+const exported = fileURLToPath(new URL('../../test/models/tiny-scenes-onnx', import.meta.url))
 const call = { prompt: 'a red boat', width: 32, height: 32, numInferenceSteps: 2, guidanceScale: 3, seed: 5 }
 const pictures = new Map<string, Promise<string>>()
 

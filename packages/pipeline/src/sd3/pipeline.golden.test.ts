@@ -10,7 +10,7 @@ import { StableDiffusion3Img2ImgPipeline } from './img2img-pipeline.ts'
 import { StableDiffusion3InpaintPipeline } from './inpaint-pipeline.ts'
 import { StableDiffusion3Pipeline } from './pipeline.ts'
 
-const model = fileURLToPath(new URL('../../../../models/tiny-scenes', import.meta.url))
+const model = fileURLToPath(new URL('../../test/models/tiny-scenes-onnx', import.meta.url))
 const folderOf = (name: string) => fileURLToPath(new URL(`../../test/golden/${name}/`, import.meta.url))
 
 /**

@@ -5,6 +5,7 @@
  * loaded. Runs in the engine process, once.
  */
 import { readdirSync, statSync } from 'node:fs'
+import { totalmem } from 'node:os'
 import { dirname, join } from 'node:path'
 import type { ComputeType, WeightMode } from '../graphs/graph-builder.ts'
 import { OPERATOR_CHOICES } from '../graphs/operator-choices.ts'
@@ -20,7 +21,7 @@ export interface GraphSettings {
   readonly dtype?: ComputeType | undefined
   /** 'auto': mapped where memory would not hold packed copies. Default 'auto'. */
   readonly weights?: WeightMode | 'auto' | undefined
-  /** Bytes the process may take. Default: what the system has left. */
+  /** Bytes the process may take. Default: what the machine has. */
   readonly memoryLimitBytes?: number | undefined
   readonly threads: number
 }
@@ -37,7 +38,7 @@ export interface GraphOrigin {
 const HALF_PROVIDERS: ReadonlySet<ExecutionProvider> = new Set(['cuda', 'tensorrt', 'dml'])
 /** Packed weights are float32 on the CPU. Copies made on the way and the steps' own memory come on top. */
 const PACKED_BYTES = 4
-const PACKED_SHARE = 1.25
+const PACKED_SHARE = 1.5
 
 export async function prepareGraphs(
   source: ModelSource,
@@ -77,8 +78,9 @@ function chooseWeights(found: ReadonlyMap<GraphName, FoundPart>, settings: Graph
   let bytes = 0
   for (const { graph } of found.values()) bytes += typeof graph === 'string' ? bytesOf(graph) : packedBytes(graph.tensors.values())
   const needed = Math.ceil((bytes * PACKED_SHARE) / 2 ** 20)
-  const there = Math.floor(Math.min(memoryLimitBytes, process.availableMemory()) / 2 ** 20)
-  const reason = `packed copies need ${needed} MiB, and ${there} MiB are there`
+  // What the machine has, not what is free now: the same worker must hold its weights the same way after every start.
+  const there = Math.floor(Math.min(memoryLimitBytes, process.constrainedMemory() || Infinity, totalmem()) / 2 ** 20)
+  const reason = `packed copies and what comes with them need ${needed} MiB, and ${there} MiB are there`
   return { weights: needed <= there ? 'packed' : 'mapped', reason }
 }
 
