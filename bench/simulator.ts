@@ -8,7 +8,7 @@
  * Invariant: pure. The same trace and the same device times give the same latencies; no clock, no randomness, no model. Decoding follows the
  * device's rule of turns: after a step one picture is decoded, if one waits. Encoding is cached and costs nothing on any side.
  */
-import { BatchProfile, selectBatch } from '@easel/pipeline'
+import { BatchProfile, selectBatch, ServedTimes } from '@easel/pipeline'
 import type { BatchPolicy, WaitingCall } from '@easel/pipeline'
 
 export interface DeviceTimes {
@@ -25,6 +25,10 @@ export interface TraceJob {
   readonly steps: number
   /** Rows in each step, 2 with guidance. */
   readonly rows: number
+  /** Whose it is. Default: one owner for all. */
+  readonly owner?: string
+  /** Share of the owner, above 0. Default: 1. */
+  readonly weight?: number
 }
 
 /** Milliseconds from arrival to picture, in the order of the trace. */
@@ -63,6 +67,8 @@ interface RunningJob extends WaitingCall {
   rows: number
   stepsLeft: number
   remainingMs: number
+  stepMs: number
+  servedMs: number
 }
 
 /** `maxInFlight`: requests that the engine holds at once; the others wait in order of arrival. Default: as many as come. */
@@ -74,6 +80,7 @@ export function simulateEngine(
 ): Latencies {
   const latencies: number[] = []
   const chooser = chooserOf(times)
+  const served = new ServedTimes()
   let waiting: RunningJob[] = []
   const undecoded: RunningJob[] = []
   let arrived = 0
@@ -84,7 +91,9 @@ export function simulateEngine(
     for (let job = trace[arrived]; job !== undefined && job.arrivesAt <= nowMs && !isFull(); job = trace[++arrived]) {
       const remainingMs = job.steps * job.rows * chooser.rowMs
       const { rows, steps: stepsLeft, arrivesAt: arrivedAtMs } = job
-      waiting.push({ order: arrived, shape: SHAPE, job, rows, stepsLeft, arrivedAtMs, remainingMs })
+      const { owner = '', weight = 1 } = job
+      const stepMs = rows * chooser.rowMs
+      waiting.push({ order: arrived, shape: SHAPE, job, rows, stepsLeft, arrivedAtMs, remainingMs, stepMs, owner, weight, servedMs: 0 })
     }
   }
 
@@ -92,13 +101,15 @@ export function simulateEngine(
     if (waiting.length + undecoded.length === 0) nowMs = Math.max(nowMs, trace[arrived]?.arrivesAt ?? nowMs)
     arrive()
     // 1. One step, for the rows whose turn it is
+    for (const call of waiting) call.servedMs = served.of(call.owner)
     const batch = selectBatch(waiting, policy, nowMs, (_, rows) => chooser.rowsFor(rows))
-    if (batch.length > 0) {
-      nowMs += stepMsOf(
-        times,
-        batch.reduce((sum, { rows }) => sum + rows, 0),
-      )
+    if (batch[0] !== undefined) {
+      const stepRows = batch.reduce((sum, { rows }) => sum + rows, 0)
+      const durationMs = stepMsOf(times, stepRows)
+      nowMs += durationMs
+      served.advance(batch[0].call.owner)
       for (const { call, rows } of batch) {
+        served.add(call.owner, call.weight, (durationMs * rows) / stepRows)
         call.rows -= rows
         if (call.rows > 0) continue
         call.rows = call.job.rows

@@ -25,7 +25,7 @@ function end(id: string, { params }: GenerateMessage, denoiseMs: number): void {
   const { width, height } = params
   for (let index = 0; index < params.numImagesPerPrompt; index++)
     send({ type: 'image', id, index, width, height, rgb: new Uint8Array(width * height * 3).fill(128) })
-  send({ type: 'done', id, timings: { encodeMs: 0, denoiseMs, decodeMs: 0 }, memoryBytes: process.memoryUsage.rss() })
+  send({ type: 'done', id, timings: { encodeMs: 0, denoiseMs, decodeMs: 0, deviceMs: denoiseMs }, memoryBytes: process.memoryUsage.rss() })
 }
 
 /** One step of all calls in flight at a time, each as long as the last, however many there are. */

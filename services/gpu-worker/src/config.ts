@@ -62,10 +62,10 @@ export const workerVariables = {
     ),
   MAX_BATCH_ROWS: count.optional().describe('Most rows in one run of the transformer. Unset: as many as measurements say pay off.'),
   BATCH_POLICY: z
-    .enum(['srpt', 'fcfs'])
-    .default('srpt')
+    .enum(['fair', 'srpt', 'fcfs'])
+    .default('fair')
     .describe(
-      'Whose rows go first when not all that wait go into one step. `srpt`: shortest remaining work, with ageing, so that nobody starves; `fcfs`: first come, first served.',
+      'Whose rows go first when not all that wait go into one step. `fair`: API keys by what they have had for their weight, and among the jobs of one as `srpt`; `srpt`: shortest remaining work, with ageing, so that nobody starves; `fcfs`: first come, first served.',
     ),
   MAX_PIXELS: count.optional().describe('Largest width × height of a picture. Default: what the model takes, at most 2097152 (2 × 1024²).'),
   PNG_COMPRESSION_LEVEL: z.coerce

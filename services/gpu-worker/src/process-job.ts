@@ -12,7 +12,7 @@ import { UnrecoverableError, WaitingError } from 'bullmq'
 import type { Job, Processor } from 'bullmq'
 import type { Logger } from 'pino'
 import { jobErrorTable } from '@easel/contract'
-import type { JobError, JobErrorCode, StoredImage, Timings } from '@easel/contract'
+import type { JobError, JobErrorCode, Timings } from '@easel/contract'
 import type { GenerateJobData, JobRecord, JobStore, WebhookOutbox } from '@easel/job-store'
 import { StorageError } from '@easel/storage'
 import type { Tracing } from '@easel/process'
@@ -87,7 +87,7 @@ async function processJob(deps: ProcessJobDeps, job: Job<GenerateJobData>, token
   const reporter = createProgressReporter(toSink(store, outbox, record), (error) => logger.warn({ err: error }, 'progress was not written'))
   // A second run adds nothing: the message is known by its id.
   await outbox.add(record, 'started').catch((error: unknown) => logger.warn({ err: error }, 'webhook message was not queued'))
-  let written: StoredImage[] = []
+  let isStoring = false
 
   try {
     // 2. Make the pictures
@@ -101,17 +101,25 @@ async function processJob(deps: ProcessJobDeps, job: Job<GenerateJobData>, token
 
     // 3. Store them
     const uploadAt = now()
-    written = await tracing.span('upload', {}, () => storeImages(deps, record, result.images, { signal, logger }))
+    isStoring = true
+    const { images, bytes } = await tracing.span('upload', {}, () => storeImages(deps, record, result.images, { signal, logger }))
     await reporter.finish()
 
     // 4. Claim the end
     metrics.observePhases(result.timings)
     metrics.observeUpload(now() - uploadAt)
     const timings = toTimings(record, result, { uploadMs: now() - uploadAt, now: now() })
-    const end = await store.end(id, { status: 'succeeded', output: { images: written }, timings, provenance: deps.provenance })
+    const end = await store.end(id, {
+      status: 'succeeded',
+      output: { images },
+      timings,
+      provenance: deps.provenance,
+      gpuMs: result.timings.deviceMs,
+      bytes,
+    })
     if (end.result !== 'claimed') logger.info({ end }, 'another run has ended the job')
     // Canceled or deleted meanwhile.
-    if (end.result === 'missing' || (end.result === 'claimed' && end.status === 'canceled')) await deleteImages(storage, written, logger)
+    if (end.result === 'missing' || (end.result === 'claimed' && end.status === 'canceled')) await deleteImages(storage, record, logger)
     logger.info({ status: end.result === 'missing' ? 'missing' : end.status, ...timings }, 'job ended')
     return end.result === 'missing' ? 'missing' : end.status
   } catch (error) {
@@ -125,6 +133,7 @@ async function processJob(deps: ProcessJobDeps, job: Job<GenerateJobData>, token
     }
     if (reason === 'canceled') {
       await store.end(id, { status: 'canceled' })
+      if (isStoring) await deleteImages(storage, record, logger)
       logger.info({ status: 'canceled' }, 'job ended')
       return 'canceled'
     }

@@ -85,14 +85,16 @@ async function runOnce(record: JobRecord, options: RunOptions, attempt: Attempt)
   if (signal.aborted) stop()
   else signal.addEventListener('abort', stop, { once: true })
   try {
-    return await engine.generate(callId, toEngineParams(record.input), {
+    const { images, timings } = await engine.generate(callId, toEngineParams(record.input), {
       ...attempt,
       about: record.id,
       signal: call.signal,
       onProgress: (step, total) => reporter.progress(step, total),
       previewEvery: record.previewEvery,
       onPreview: (step, image) => reporter.preview(image.index, step, () => encodePreview(image)),
+      owner: { name: record.owner, weight: record.weight ?? 1 },
     })
+    return { images, timings: { ...timings, deviceMs: timings.deviceMs * toWholeRun(record, attempt.resume) } }
   } catch (error) {
     const saved = await checkpoint
     if (saved !== undefined) await store.saveCheckpoint(record.id, encodeCheckpoint(saved), checkpointTtlSeconds)
@@ -100,6 +102,12 @@ async function runOnce(record: JobRecord, options: RunOptions, attempt: Attempt)
   } finally {
     signal.removeEventListener('abort', stop)
   }
+}
+
+/** All steps of the job over those that were made in this run: what another worker made before cost as much a step. */
+function toWholeRun({ input }: JobRecord, resume: Checkpoint | undefined): number {
+  const steps = input.num_inference_steps
+  return resume === undefined || resume.step >= steps ? 1 : steps / (steps - resume.step)
 }
 
 async function loadCheckpoint(store: JobStore, id: string, logger: Logger): Promise<Checkpoint | undefined> {

@@ -21,16 +21,23 @@ export interface ImageStore {
 
 const defaultQuality = 90
 
+export interface StoredImages {
+  images: StoredImage[]
+  /** Of all files together. */
+  bytes: number
+}
+
 /** Resolves when all files are there; rejects with the signal's reason or a StorageError. */
 export async function storeImages(
   { storage, provenance, uploadRetryMs }: ImageStore,
   { id, input }: JobRecord,
   images: readonly EngineImage[],
   { signal, logger }: { signal: AbortSignal; logger: Logger },
-): Promise<StoredImage[]> {
+): Promise<StoredImages> {
   const { output_format: format, output_quality: quality = defaultQuality } = input
   const { png_compression_level: pngCompressionLevel } = provenance.encoder
   const contentType = contentTypes[format]
+  let total = 0
   const store = async (image: EngineImage): Promise<StoredImage> => {
     const description = describeImage(input, image.index, provenance)
     const bytes = await encodeImage(image, { format, pngCompressionLevel, quality, description })
@@ -39,15 +46,17 @@ export async function storeImages(
       logger.warn({ err: error, key, attempt, delayMs }, 'upload will be tried again')
     await putWithRetry(storage, key, bytes, { contentType }, { signal, retryForMs: uploadRetryMs, onRetry })
     logger.info({ key, bytes: bytes.length }, 'image saved')
+    total += bytes.length
     const sha256 = createHash('sha256').update(bytes).digest('hex')
     const { width, height } = image
     return { key, width, height, seed: imageSeed(input.seed, image.index), sha256, content_type: contentType }
   }
-  return await Promise.all(images.map(store))
+  const stored = await Promise.all(images.map(store))
+  return { images: stored, bytes: total }
 }
 
 /** A cancel was accepted while the pictures were being stored: nobody will ask for them. What cannot be deleted is left to the sweep. */
-export async function deleteImages(storage: Storage, images: readonly StoredImage[], logger: Logger): Promise<void> {
-  for (const { key } of images)
-    await storage.delete(key).catch((error: unknown) => logger.warn({ err: error, key }, 'image was not deleted'))
+export async function deleteImages(storage: Storage, { id, input }: JobRecord, logger: Logger): Promise<void> {
+  const keys = Array.from({ length: input.num_images_per_prompt }, (_, n) => imageKey(id, n, input.output_format))
+  for (const [key, error] of await storage.deleteMany(keys)) logger.warn({ err: error, key }, 'image was not deleted')
 }

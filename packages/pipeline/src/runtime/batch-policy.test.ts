@@ -8,10 +8,14 @@ const call = (order: number, rest: Partial<WaitingCall> = {}): WaitingCall => ({
   shape: 'a',
   arrivedAtMs: 0,
   remainingMs: 100,
+  stepMs: 10,
+  owner: '',
+  weight: 1,
+  servedMs: 0,
   ...rest,
 })
 const orders = (calls: readonly WaitingCall[]) => calls.map(({ order }) => order)
-const { srpt, fcfs } = batchPolicies
+const { fair, srpt, fcfs } = batchPolicies
 
 describe('shortest remaining work first', () => {
   it('puts the request that is nearest to its end in front, whenever it came', () => {
@@ -43,6 +47,31 @@ it('first come first served looks at nothing but when a request came, whichever 
   const atLaterStep = call(9, { arrivedAtMs: 5 })
   expect(orders(fcfs([call(7, { arrivedAtMs: 8 }), atLaterStep, call(8, { arrivedAtMs: 5 })], 0))).toEqual([8, 9, 7])
   expect(orders(fcfs([call(3, { remainingMs: 1 }), call(1, { remainingMs: 900 }), call(2)], 1e9))).toEqual([1, 2, 3])
+})
+
+describe('fair shares', () => {
+  const of = (owner: string, count: number, rest: Partial<WaitingCall> = {}): WaitingCall[] =>
+    Array.from({ length: count }, (_, i) => call(i + (owner === 'a' ? 1 : 11), { owner, ...rest }))
+
+  it('takes turns among owners by what their calls cost, however many one has', () => {
+    expect(orders(fair([...of('a', 4), ...of('b', 2)], 0))).toEqual([1, 11, 2, 12, 3, 4])
+    expect(orders(fair([...of('a', 2, { stepMs: 30 }), ...of('b', 4)], 0))).toEqual([1, 11, 12, 13, 2, 14])
+  })
+
+  it('gives an owner of weight 3 three turns for one', () => {
+    expect(orders(fair([...of('a', 2), ...of('b', 4, { weight: 3 })], 0))).toEqual([1, 11, 12, 13, 2, 14])
+  })
+
+  it('begins with the owner that has had the least', () => {
+    expect(orders(fair([...of('a', 2, { servedMs: 15 }), ...of('b', 3)], 0))).toEqual([11, 12, 1, 13, 2])
+  })
+
+  it('is shortest remaining work within an owner, and with one owner nothing else', () => {
+    const calls = [call(1, { remainingMs: 500 }), call(2, { remainingMs: 40 }), call(3, { remainingMs: 90, arrivedAtMs: -9999 })]
+    expect(orders(fair(calls, 0))).toEqual(orders(srpt(calls, 0)))
+    const two = [...calls, call(4, { owner: 'b', remainingMs: 900 })]
+    expect(orders(fair(two, 0)).slice(0, 2)).toEqual([3, 4])
+  })
 })
 
 describe('a batch', () => {

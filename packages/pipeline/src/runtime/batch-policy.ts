@@ -18,6 +18,14 @@ export interface WaitingCall {
   readonly arrivedAtMs: number
   /** Device time until the request has done all its steps, milliseconds, estimated. */
   readonly remainingMs: number
+  /** Device time of the rows that wait for this step, milliseconds, estimated. */
+  readonly stepMs: number
+  /** Whose request it is. */
+  readonly owner: string
+  /** Share of the owner when several have rows waiting, above 0. */
+  readonly weight: number
+  /** Device time that the owner has had, over its weight, milliseconds: the same for all its calls. */
+  readonly servedMs: number
 }
 
 /** The waiting calls, the one to serve first in front. */
@@ -42,7 +50,26 @@ function byArrival(a: WaitingCall, b: WaitingCall): number {
   return a.arrivedAtMs - b.arrivedAtMs || a.order - b.order
 }
 
-export const batchPolicies = { srpt, fcfs } as const satisfies Record<string, BatchPolicy>
+/**
+ * Fair shares: the owner that has had the least for its weight goes first, as if each call it sends had run already; within an owner shortest
+ * remaining work with ageing. With one owner it is `srpt`.
+ */
+const fair: BatchPolicy = (waiting, nowMs) => {
+  const lines = [...Map.groupBy(srpt(waiting, nowMs), (call) => call.owner).values()].map((calls) => ({
+    calls,
+    next: 0,
+    servedMs: (calls[0] as (typeof calls)[number]).servedMs,
+  }))
+  return waiting.map(() => {
+    const left = lines.filter(({ calls, next }) => next < calls.length)
+    const first = left.reduce((best, line) => (line.servedMs < best.servedMs ? line : best))
+    const call = first.calls[first.next++] as (typeof first.calls)[number]
+    first.servedMs += call.stepMs / call.weight
+    return call
+  })
+}
+
+export const batchPolicies = { fair, srpt, fcfs } as const satisfies Record<string, BatchPolicy>
 export type BatchPolicyName = keyof typeof batchPolicies
 
 export interface BatchShare<Call extends WaitingCall> {

@@ -27,12 +27,16 @@ import { isOutOfMemory, OutOfMemoryError } from './out-of-memory.ts'
 import { RowBuffers } from './row-buffers.ts'
 import { workOf } from './row-size.ts'
 import { createStepCall, nextRows, settleCall } from './step-call.ts'
+import { ServedTimes } from './served-times.ts'
 import type { StepCall, StepContext, StepRow } from './step-call.ts'
 
 export interface StepBatcherOptions {
   /** Most rows in one run, from 1. Only a limit: how many are good is measured. Default none. */
   readonly maxBatchRows?: number | undefined
-  /** Who goes first: 'srpt', shortest remaining work with ageing, or 'fcfs', first come first served. Default 'srpt'. */
+  /**
+   * Who goes first: 'fair', owners by what they have had for their weight; 'srpt', shortest remaining work with ageing; 'fcfs', first come
+   * first served. Default 'fair'.
+   */
   readonly policy?: BatchPolicyName | undefined
 }
 
@@ -74,6 +78,7 @@ export class StepBatcher {
   readonly graph: StepGraph
   readonly policy: BatchPolicy
   readonly profile: BatchProfile
+  readonly served = new ServedTimes()
   readonly buffers = new Map<string, RowBuffers>()
   /** Wraps every run, for whoever measures its memory; `work`: of all its rows. */
   aroundRun: (work: number, run: () => Promise<void>) => Promise<void> = (_, run) => run()
@@ -91,7 +96,7 @@ export class StepBatcher {
     if (fixedRows !== undefined && fixedRows !== 1)
       throw new RangeError(`Expected a transformer whose batch axis is free or 1, got ${fixedRows}; export it without a fixed batch size`)
     this.graph = graph
-    this.policy = batchPolicies[options.policy ?? 'srpt']
+    this.policy = batchPolicies[options.policy ?? 'fair']
     this.profile = new BatchProfile({ maxRows: Math.min(options.maxBatchRows ?? Infinity, fixedRows ?? Infinity) })
   }
 
@@ -132,8 +137,12 @@ export class StepBatcher {
     for (const call of this.waiting) {
       if (!rowMs.has(call.size)) rowMs.set(call.size, this.profile.rowMs(call.size, workOf(call.dims)))
       call.remainingMs = (call.context?.remainingRows ?? call.rows) * (rowMs.get(call.size) as number)
+      call.stepMs = call.rows * (rowMs.get(call.size) as number)
+      call.servedMs = this.served.of(call.owner)
     }
-    return selectBatch(this.waiting, this.policy, performance.now(), ({ size }, rows) => this.profile.rowsFor(size, rows))
+    const batch = selectBatch(this.waiting, this.policy, performance.now(), ({ size }, rows) => this.profile.rowsFor(size, rows))
+    if (batch[0] !== undefined) this.served.advance(batch[0].call.owner)
+    return batch
   }
 
   /** Packs, runs and unpacks. What goes wrong is for the calls to know. */
@@ -159,6 +168,11 @@ export class StepBatcher {
     }
     const durationMs = performance.now() - startedAt
     this.profile.observe(size, rows.length, durationMs)
+    for (const { call, rows: count } of batch) {
+      const deviceMs = (durationMs * count) / rows.length
+      this.served.add(call.owner, call.weight, deviceMs)
+      call.context?.onServed?.(deviceMs)
+    }
     const waitMs = startedAt - Math.min(...batch.map(({ call }) => call.cameAtMs))
     const rowsLeft = this.waiting.reduce((sum, call) => sum + call.rows, 0)
     try {

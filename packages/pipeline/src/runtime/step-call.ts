@@ -33,6 +33,16 @@ export interface StepContext {
   readonly remainingRows: number
   /** Drops the call before the next step; it then rejects with the signal's reason. */
   readonly signal?: AbortSignal | undefined
+  /** Whose request it is. Default: one for all that do not say. */
+  readonly owner?: RowOwner | undefined
+  /** Told after every run of how much of its time the request's rows have had, by their number. Milliseconds. */
+  readonly onServed?: ((deviceMs: number) => void) | undefined
+}
+
+export interface RowOwner {
+  readonly name: string
+  /** Share of the device when several owners have rows waiting, above 0. */
+  readonly weight: number
 }
 
 export interface StepCall extends WaitingCall {
@@ -44,6 +54,8 @@ export interface StepCall extends WaitingCall {
   readonly cameAtMs: number
   readonly output: Tensor
   remainingMs: number
+  stepMs: number
+  servedMs: number
   /** A run of one of its rows alone has found no memory once. */
   foundNoMemory: boolean
   /** Rows waiting; those before them have run. */
@@ -80,6 +92,10 @@ export function createStepCall(
     order,
     arrivedAtMs: context?.arrivedAtMs ?? cameAtMs,
     remainingMs: 0,
+    stepMs: 0,
+    servedMs: 0,
+    owner: context?.owner?.name ?? '',
+    weight: context?.owner?.weight ?? 1,
     cameAtMs,
     output: new Tensor(new Float32Array(rows * first.hiddenStates.numel), [rows, channels, height, width], graph.dtype),
     foundNoMemory: false,

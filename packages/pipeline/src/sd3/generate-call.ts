@@ -22,7 +22,7 @@ export interface GenerateDefaults {
   readonly maxSequenceLength: number
 }
 
-type Optional = 'sigmas' | 'mu' | 'seed' | 'generator' | 'latents' | 'callbackOnStepEnd' | 'signal' | 'resume'
+type Optional = 'sigmas' | 'mu' | 'seed' | 'generator' | 'latents' | 'callbackOnStepEnd' | 'signal' | 'owner' | 'resume'
 
 /** Fields of the same name as parameters mean the same. */
 export interface GenerateCall extends GenerateDefaults, Pick<GenerateParams, Optional> {
@@ -92,6 +92,7 @@ export function resolveCall(params: GenerateParams, defaults: GenerateDefaults, 
     latents: params.latents,
     callbackOnStepEnd: params.callbackOnStepEnd,
     signal: params.signal,
+    owner: params.owner,
     resume: params.resume,
     arrivedAtMs: performance.now(),
     batch,

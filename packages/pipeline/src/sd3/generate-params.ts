@@ -5,6 +5,7 @@
  * expected and what came. Knows nothing about how a picture is made.
  */
 import { Generator } from '../tensor/random-normal.ts'
+import type { RowOwner } from '../runtime/step-call.ts'
 import type { GeneratorState } from '../tensor/random-normal.ts'
 import { equalDims, Tensor } from '../tensor/tensor.ts'
 
@@ -102,6 +103,8 @@ export interface GenerateParams {
   readonly callbackOnStepEndTensorInputs?: readonly (typeof STEP_TENSORS)[number][] | undefined
   /** Stops the call before its next step; it then throws the signal's reason. */
   readonly signal?: AbortSignal | undefined
+  /** Whose call it is, where the steps of several share the device. Default: one owner for all calls that do not say. */
+  readonly owner?: RowOwner | undefined
   /** Carries on from a stored step; the result has the bytes of the uninterrupted call. */
   readonly resume?: ResumePoint | undefined
   /** Layers to leave out in a third prediction, counted from 0; only for a transformer that takes a layer mask. Default none. */
@@ -169,6 +172,7 @@ const OTHERS: Record<Exclude<keyof GenerateParams, (typeof PROMPTS | typeof EMBE
   callbackOnStepEnd: true,
   callbackOnStepEndTensorInputs: true,
   signal: true,
+  owner: true,
   resume: true,
   skipGuidanceLayers: true,
   skipLayerGuidanceScale: true,

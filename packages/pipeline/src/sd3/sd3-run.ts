@@ -56,6 +56,8 @@ export class Sd3Run implements CallState {
   readonly timesteps: Float32Array
   readonly guidance: GuidancePlan
   _interrupt = false
+  /** Milliseconds of the device that its steps have taken. */
+  deviceMs = 0
 
   /** Throws for a schedule that cannot be. */
   constructor(model: ResidentModel, call: GenerateCall) {
@@ -111,7 +113,12 @@ export class Sd3Run implements CallState {
       images,
       latents: call.outputType === 'latent' ? denoised : undefined,
       seed: toSafeSeed(first.initialSeed),
-      timings: { encodeMs: encodedAt - startedAt, denoiseMs: denoisedAt - encodedAt, decodeMs: performance.now() - denoisedAt },
+      timings: {
+        encodeMs: encodedAt - startedAt,
+        denoiseMs: denoisedAt - encodedAt,
+        decodeMs: performance.now() - denoisedAt,
+        deviceMs: this.deviceMs,
+      },
     }
   }
 
@@ -177,6 +184,10 @@ export class Sd3Run implements CallState {
         arrivedAtMs: call.arrivedAtMs,
         remainingRows,
         signal: call.signal,
+        owner: call.owner,
+        onServed: (deviceMs) => {
+          this.deviceMs += deviceMs
+        },
       })
       latents = scheduler.step(noise, timestep, latents, { generator }).prevSample
       if (kept !== undefined) latents = keepUnpainted(latents, this.pictureAt(step + 1, kept), kept.mask)

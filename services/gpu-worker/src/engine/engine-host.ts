@@ -144,7 +144,7 @@ class EngineHost {
     await this.#pipeline.runtime.saveStepTimes()
   }
 
-  #toRequest({ id, params, resume, previewEvery = Infinity }: GenerateMessage, call: Call): GenerateParams {
+  #toRequest({ id, params, resume, owner, previewEvery = Infinity }: GenerateMessage, call: Call): GenerateParams {
     const { seed, ...rest } = params
     const { numImagesPerPrompt, width, height } = params
     const { defaults } = this.capabilities
@@ -154,6 +154,7 @@ class EngineHost {
       ...rest,
       generator: call.generators,
       signal: call.abort.signal,
+      owner,
       resume: resume === undefined ? undefined : toResumePoint(resume),
       callbackOnStepEnd: (_, index, __, { latents }) => {
         const step = index + 1

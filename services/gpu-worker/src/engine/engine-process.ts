@@ -112,14 +112,14 @@ export class EngineProcess {
   /** `id`: of no other call that is in it. Rejects with an EngineError. */
   async generate(id: string, params: EngineParams, options: EngineCallOptions): Promise<EngineResult> {
     if (this.#calls.has(id)) throw new EngineError('internal', `Expected an id that is not in the engine, got ${id}`)
-    const { signal, resume, previewEvery, about = id } = options
+    const { signal, resume, owner, previewEvery, about = id } = options
     const cancel = (): void => this.#send({ type: 'cancel', id })
     this.#callsGiven++
     try {
       return await new Promise<EngineResult>((resolve, reject) => {
         this.#calls.set(id, { about, options, images: [], numImages: params.numImagesPerPrompt, resolve, reject })
         signal?.addEventListener('abort', cancel, { once: true })
-        this.#send({ type: 'generate', id, params, resume, previewEvery })
+        this.#send({ type: 'generate', id, params, resume, owner, previewEvery })
       })
     } finally {
       signal?.removeEventListener('abort', cancel)

@@ -2,7 +2,16 @@
  * What the worker sees of the engine: calls go in, pictures come out. Runs in the worker's main process. Knows nothing about jobs,
  * Redis or how the engine keeps itself alive.
  */
-import type { Checkpoint, EngineCapabilities, EngineErrorCode, EngineImage, EngineParams, EngineStats, EngineTimings } from './protocol.ts'
+import type {
+  CallOwner,
+  Checkpoint,
+  EngineCapabilities,
+  EngineErrorCode,
+  EngineImage,
+  EngineParams,
+  EngineStats,
+  EngineTimings,
+} from './protocol.ts'
 
 export interface Engine {
   /** Of the model as it was loaded first; every restart loads the same. */
@@ -30,6 +39,8 @@ export interface EngineCallOptions {
   onPreview?: (step: number, image: EngineImage) => void
   /** Ends the call before its next step; it then rejects with `canceled`. */
   signal?: AbortSignal
+  /** Whose call it is. Default: one owner for all calls that do not say. */
+  owner?: CallOwner
   resume?: Checkpoint | undefined
   /** Run with no other call in the engine, so that a crash can be laid at its door. Default false. */
   exclusive?: boolean

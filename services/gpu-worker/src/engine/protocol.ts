@@ -62,8 +62,8 @@ export interface EngineOptions {
   readonly device: string
   /** Most rows in one run of the transformer; absent: measured. */
   readonly maxBatchRows?: number | undefined
-  /** Whose rows go first: 'srpt' or 'fcfs'. Absent: 'srpt'. */
-  readonly batchPolicy?: 'srpt' | 'fcfs'
+  /** Whose rows go first. Default: 'fair'. */
+  readonly batchPolicy?: 'fair' | 'srpt' | 'fcfs' | undefined
   /** Where measurements are kept between starts; absent: nowhere. */
   readonly cacheDir?: string | undefined
   /** Resident memory of the process past which further calls wait, bytes; absent: no limit. */
@@ -124,6 +124,8 @@ export interface EngineTimings {
   readonly encodeMs: number
   readonly denoiseMs: number
   readonly decodeMs: number
+  /** Of the device, for the steps: the call's part of every run by its rows. */
+  readonly deviceMs: number
 }
 
 /** One run of the transformer. */
@@ -137,12 +139,21 @@ export interface EngineStep {
 
 export type EngineErrorCode = 'engine_crashed' | 'engine_hung' | 'out_of_memory' | 'canceled' | 'closed' | 'load_failed' | 'internal'
 
+/** Whoever shares the device with other owners. */
+export interface CallOwner {
+  readonly name: string
+  /** Share of the device when several have calls running, above 0. */
+  readonly weight: number
+}
+
 export type ToEngine =
   | {
       readonly type: 'generate'
       readonly id: string
       readonly params: EngineParams
       readonly resume?: Checkpoint | undefined
+      /** Whose call it is; undefined: one owner for all of these. */
+      readonly owner?: CallOwner | undefined
       /** Send a preview every so many steps; undefined: none. */
       readonly previewEvery?: number | undefined
     }

@@ -1,0 +1,26 @@
+/**
+ * How much of the device each owner has had, for the policy `fair`: start-time fair queueing (Goyal, Vin, Cheng: SIGCOMM 1996) of rows among
+ * owners. In milliseconds of the device over the owner's weight.
+ *
+ * Invariant: nobody is behind the clock, which is the time of the owner that was served last: whoever had no rows waiting has saved nothing
+ * up. Knows nothing about rows or shapes. Runs in the engine process.
+ */
+
+export class ServedTimes {
+  readonly #times = new Map<string, number>()
+  #clockMs = 0
+
+  of(owner: string): number {
+    return Math.max(this.#times.get(owner) ?? 0, this.#clockMs)
+  }
+
+  /** The turn of an owner has come. */
+  advance(owner: string): void {
+    this.#clockMs = this.of(owner)
+    for (const [name, time] of this.#times) if (time <= this.#clockMs) this.#times.delete(name)
+  }
+
+  add(owner: string, weight: number, deviceMs: number): void {
+    this.#times.set(owner, this.of(owner) + deviceMs / weight)
+  }
+}
