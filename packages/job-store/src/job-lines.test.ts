@@ -131,6 +131,17 @@ describe('whose turn it is', () => {
   })
 })
 
+test('a job that was queued without a priority waits for its turn all the same', async () => {
+  const [first] = await submitMany('a', 1)
+  const record = bench.newRecord('a')
+  await bench.create(record)
+  await bench.queues.add(benchModel, record.id)
+  await submitMany('b', 1)
+  expect((await bench.take())?.id).toBe(first)
+  expect((await bench.take())?.owner).toBe('b')
+  expect((await bench.take())?.id).toBe(record.id)
+})
+
 describe('places of a worker', () => {
   const running = (counts: Record<string, number>) => ({ running: new Map(Object.entries(counts)), places: 2 })
 

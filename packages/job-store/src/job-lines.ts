@@ -12,6 +12,7 @@
 import { createKeys, generateQueueName } from '@easel/contract'
 import { fairShareLua } from './fair-share.ts'
 import { names, toLua, variable } from './lua-names.ts'
+import { maxQueuePriority } from './queue-priority.ts'
 import type { RedisConnection } from './redis.ts'
 
 export interface ChooseOptions {
@@ -78,7 +79,12 @@ end
 -- BullMQ takes from this list first, whoever may run: so nothing stays in it.
 for _, id in ipairs(redis.call('LRANGE', wait, 0, -1)) do
   redis.call('LREM', wait, 1, id)
-  toFront(id)
+  local job = shareJob(id)
+  -- What still has its turn to come was queued without a priority.
+  if job and redis.call('ZSCORE', job.line, id) then
+    redis.call('HSET', queue .. id, 'priority', ${maxQueuePriority})
+    redis.call('ZADD', prioritized, ${maxQueuePriority * 2 ** 32}, id)
+  else toFront(id) end
 end
 local blocked = false
 for _, id in ipairs(redis.call('ZRANGE', unpack(front))) do

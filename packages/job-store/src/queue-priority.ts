@@ -12,7 +12,7 @@ export const secondsPerPriorityLevel = 600
 /** Jobs made within the same so many seconds, with the same priority, go in the order they were queued. */
 const bucketSeconds = 300
 /** BullMQ takes 1 to 2^21 - 1: with these buckets enough until 2045, when all waiting jobs would become equal. */
-const maxQueuePriority = 2 ** 21 - 1
+export const maxQueuePriority = 2 ** 21 - 1
 const epochMs = Date.UTC(2026, 0, 1)
 
 /** BullMQ's priority of a job: lower goes first; never 0, which would go before every other. */
