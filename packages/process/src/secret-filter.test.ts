@@ -1,3 +1,6 @@
+import { mkdtempSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import { createSecretFilter } from './secret-filter.ts'
 
@@ -26,6 +29,13 @@ describe('secrets of the environment', () => {
     ['OTEL_EXPORTER_OTLP_HEADERS', 'x-tenant=a,authorization=Bearer abc', 'Bearer abc'],
   ])('are in no line: of %s=%s it is %s that is taken out', (name, value, secret) => {
     expect(logged({ [name]: value }, `before ${secret} after`)).toBe('before [secret] after')
+  })
+
+  test('are in no line: keys of the file that API_KEYS_FILE names', () => {
+    const file = join(mkdtempSync(join(tmpdir(), 'easel-keys-')), 'keys')
+    writeFileSync(file, '# of the operators\nalice:alice-secret\nbob*2:bobs-secret\n')
+    expect(logged({ API_KEYS_FILE: file }, 'alice-secret and bobs-secret')).toBe('[secret] and [secret]')
+    expect(logged({ API_KEYS_FILE: `${file}-of-yesterday` }, 'alice-secret')).toBe('alice-secret')
   })
 
   test('take the whole of one that has another in it', () => {

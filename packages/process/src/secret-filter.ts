@@ -3,6 +3,7 @@
  * with the arguments of a command that it does not know, and a library may write a URL with its password. Log lines are put together field
  * by field and name no secret; this is the second line of defence. Runs in both services.
  */
+import { readFileSync } from 'node:fs'
 import type { Environment } from './config.ts'
 
 /** The part of each variable that nobody may read. Both services know all of them, because one environment file often serves both. */
@@ -12,7 +13,8 @@ const secretsOf: Record<string, (value: string) => string[]> = {
   S3_SECRET_ACCESS_KEY: (value) => [value],
   AWS_SECRET_ACCESS_KEY: (value) => [value],
   AWS_SESSION_TOKEN: (value) => [value],
-  API_KEYS: (keys) => splitList(keys).map((entry) => entry.slice(entry.indexOf(':') + 1)),
+  API_KEYS: toKeys,
+  API_KEYS_FILE: (path) => toKeys(readText(path)),
   ADMIN_KEY: (value) => [value],
   HF_TOKEN: (value) => [value],
   WEBHOOK_SECRETS: splitList,
@@ -31,9 +33,23 @@ export function createSecretFilter(env: Environment): (line: string) => string {
   return (line) => written.reduce((text, secret) => text.replaceAll(secret, hidden), line)
 }
 
-/** The parts of a list written with commas. */
+/** The keys of entries such as `name:key`. */
+function toKeys(entries: string): string[] {
+  return splitList(entries).map((entry) => entry.slice(entry.indexOf(':') + 1))
+}
+
+/** A file as it is at the start. One that cannot be read holds no secret; whoever needs it says so. */
+function readText(path: string): string {
+  try {
+    return path === '' ? '' : readFileSync(path, 'utf8')
+  } catch {
+    return ''
+  }
+}
+
+/** The parts of a list written with commas or as lines. */
 function splitList(text: string): string[] {
-  return text.split(',').flatMap((part) => (part.trim() === '' ? [] : [part.trim()]))
+  return text.split(/[,\n]/).flatMap((part) => (part.trim() === '' ? [] : [part.trim()]))
 }
 
 /** The password of a URL as it is written there and as it is meant. */

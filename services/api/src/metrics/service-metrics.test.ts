@@ -41,7 +41,7 @@ async function state(model = 'tiny-scenes'): Promise<Record<'waiting' | 'active'
     active: metrics.get(`easel_queue_depth{state="active",model="${model}"}`),
     age: metrics.get(`easel_oldest_job_age_seconds{model="${model}"}`),
     work: metrics.get(`easel_gpu_seconds_queued{model="${model}"}`),
-    workers: metrics.get(`workers{model="${model}"}`),
+    workers: metrics.get(`easel_workers{model="${model}"}`),
   }
 }
 

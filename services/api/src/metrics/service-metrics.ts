@@ -70,7 +70,7 @@ async function renderState({ models, webhooksWaiting }: ServiceState): Promise<s
   })
   const age = ofModel('easel_oldest_job_age_seconds', 'Age of the job that waits longest; 0 when none waits.')
   const work = ofModel('easel_gpu_seconds_queued', 'Work of the waiting jobs, in seconds of one worker.')
-  const workers = ofModel('workers', 'Workers with a fresh heartbeat that can take jobs.')
+  const workers = ofModel('easel_workers', 'Workers with a fresh heartbeat that can take jobs.')
   for (const [model, state] of models) {
     depth.set({ state: 'waiting', model }, state.waiting)
     depth.set({ state: 'active', model }, state.active)

@@ -53,7 +53,7 @@ describe('GET /metrics', () => {
     expect(metrics.get('easel_queue_depth{state="active",model="tiny-scenes"}')).toBe(0)
     expect(metrics.get('easel_gpu_seconds_queued{model="tiny-scenes"}')).toBeCloseTo(0.02 * (20 + 1), 5)
     expect(metrics.get('easel_oldest_job_age_seconds{model="tiny-scenes"}')).toBeGreaterThan(0)
-    expect(metrics.get('workers{model="tiny-scenes"}')).toBe(0)
+    expect(metrics.get('easel_workers{model="tiny-scenes"}')).toBe(0)
 
     const other = await scrape(replica)
     expect(other.has(waiting)).toBe(false)
