@@ -13,7 +13,7 @@ import { parseAllDocuments } from 'yaml'
 import { z } from 'zod'
 import { apiVariables } from '../../services/api/src/config.ts'
 import { workerVariables } from '../../services/gpu-worker/src/config.ts'
-import { deniedRanges } from '../../services/api/src/webhooks/judge-webhook-url.ts'
+import { deniedRanges } from '../../services/api/src/outbound/judge-url.ts'
 
 const folder = join(import.meta.dirname, '../kubernetes')
 

@@ -1,6 +1,7 @@
 export * from './find-request-id.ts'
 export * from './job-cost.ts'
 export * from './job-lines.ts'
+export * from './input-store.ts'
 export * from './job-queue.ts'
 export * from './job-record.ts'
 export * from './job-store.ts'

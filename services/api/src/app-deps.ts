@@ -5,7 +5,7 @@
 import type { HttpBindings } from '@hono/node-server'
 import type { OpenAPIHono } from '@hono/zod-openapi'
 import type { Logger } from 'pino'
-import type { JobQueues, JobStore, ModelRegistry, RedisConnection, WebhookOutbox } from '@easel/job-store'
+import type { InputStore, JobQueues, JobStore, ModelRegistry, RedisConnection, WebhookOutbox } from '@easel/job-store'
 import type { Storage } from '@easel/storage'
 import type { OutageLog, Tracing } from '@easel/process'
 import type { ApiKeyRing } from './api-key-ring.ts'
@@ -24,6 +24,8 @@ export interface AppDeps {
   subscriber: RedisConnection
   store: JobStore
   registry: ModelRegistry
+  /** Who needs which input picture. */
+  inputs: InputStore
   queues: JobQueues
   estimator: QueueEstimator
   /** Webhook messages that wait to be sent. */

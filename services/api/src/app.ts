@@ -32,6 +32,7 @@ import { jobListRoutes } from './routes/job-list.ts'
 import { jobRoutes } from './routes/jobs.ts'
 import { pageRoutes } from './routes/pages.ts'
 import { metricsRoutes } from './routes/metrics.ts'
+import { uploadRoutes } from './routes/uploads.ts'
 import { webhookRoutes } from './routes/webhooks.ts'
 
 export interface AppOptions {
@@ -71,6 +72,7 @@ export function createApp(deps: AppDeps, { eventHeartbeatMs }: AppOptions = {}) 
     .route('/', jobListRoutes(deps))
     .route('/', eventRoutes(deps, { heartbeatMs: eventHeartbeatMs }))
     .route('/', webhookRoutes(deps))
+    .route('/', uploadRoutes(deps))
     .route('/', imageRoutes(deps))
     .route('/', diffusersRoutes(deps))
     .route('/', openAiRoutes(deps))

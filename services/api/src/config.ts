@@ -56,6 +56,15 @@ export const apiVariables = {
     .default(4000)
     .describe('Most characters of each prompt, 1 to 100000; all prompts of a request together may have twice as many.'),
   MAX_BODY_BYTES: count.min(1024).default(1_048_576).describe('Largest body of a request, in bytes, from 1024.'),
+  MAX_INPUT_BYTES: count.min(1024).default(20_971_520).describe('Largest file of an input picture, in bytes, from 1024.'),
+  MAX_INPUT_PIXELS: count
+    .min(256)
+    .default(50_000_000)
+    .describe('Most pixels of an input picture, width × height as its header says, from 256.'),
+  INPUT_ALLOW_INSECURE: z
+    .stringbool()
+    .default(false)
+    .describe('Let input pictures be fetched from http:// URLs and private addresses. For development only.'),
   RESULT_TTL: seconds.default(86_400).describe('Seconds that a job and its images are kept after its end; 0 = for ever.'),
   WEBHOOK_SECRETS: z
     .string()
@@ -148,6 +157,9 @@ const apiConfigSchema = z
     modelAliases: variables.MODEL_ALIASES,
     maxPromptLength: variables.MAX_PROMPT_LENGTH,
     maxBodyBytes: variables.MAX_BODY_BYTES,
+    maxInputBytes: variables.MAX_INPUT_BYTES,
+    maxInputPixels: variables.MAX_INPUT_PIXELS,
+    inputAllowInsecure: variables.INPUT_ALLOW_INSECURE,
     resultTtlSeconds: variables.RESULT_TTL,
     webhookSecrets: variables.WEBHOOK_SECRETS,
     webhookAllowInsecure: variables.WEBHOOK_ALLOW_INSECURE,

@@ -8,6 +8,7 @@ import { createAdaptorServer } from '@hono/node-server'
 import type { Logger } from 'pino'
 import {
   createJobLines,
+  createInputStore,
   createJobQueues,
   createJobStore,
   createModelRegistry,
@@ -141,6 +142,7 @@ function openDeps(
     estimator: createQueueEstimator({ lines: createJobLines({ redis, prefix }), registry, store }),
     queues: createJobQueues({ redis, prefix, onError, telemetry: tracing.telemetry }),
     outbox: createWebhookOutbox({ redis, prefix, onError, telemetry: tracing.telemetry }),
+    inputs: createInputStore({ redis, prefix, now }),
     storage: createStorage(config.storage),
     follower: createJobFollower({ store, subscriber, onError: (error, about) => outage.report(error, 'job follower', about) }),
     outage,

@@ -7,9 +7,10 @@ import { ProblemError, isEnded } from '@easel/contract'
 import type { AppDeps } from '../app-deps.ts'
 import { findJob } from './find-job.ts'
 import type { FindNeeds } from './find-job.ts'
+import { releaseInputs } from '../inputs/hold-inputs.ts'
 import { toImageKeys } from './image-keys.ts'
 
-export type DeleteNeeds = FindNeeds & Pick<AppDeps, 'outbox' | 'queues' | 'storage'>
+export type DeleteNeeds = FindNeeds & Pick<AppDeps, 'inputs' | 'logger' | 'outbox' | 'queues' | 'storage'>
 
 /** Throws `not_found` for a job that is not there, any more or at all, or is another owner's. */
 export async function deleteJob(deps: DeleteNeeds, id: string, owner: string): Promise<void> {
@@ -20,6 +21,7 @@ export async function deleteJob(deps: DeleteNeeds, id: string, owner: string): P
   if (!isEnded(record.status) && (await store.requestCancel(id)) === 'cancel_requested') await store.end(id, { status: 'canceled' })
   const [failure] = (await storage.deleteMany(toImageKeys(record))).values()
   if (failure !== undefined) throw failure
+  await releaseInputs(deps, record)
   await store.delete(id)
   // What is left of it in a queue finds no record and does nothing. A message that waits for the job takes it along.
   await outbox.remove(id)

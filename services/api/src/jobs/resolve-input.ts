@@ -8,9 +8,9 @@ import type { CreateJobRequest, FieldError, InputPicture, JobInput, ModelRecord 
 import { describeValue } from '../middleware/field-errors.ts'
 
 /** Where an input picture comes from: a URL or `upload:ID` as a request says it, the bytes themselves, or what is stored already. */
-type PictureSource = string | Uint8Array | InputPicture
+export type PictureSource = string | Uint8Array | InputPicture
 
-type PictureField = 'image' | 'mask'
+export type PictureField = 'image' | 'mask'
 
 /** What a job is to be, whichever way it was said. */
 export type SubmitRequest = Omit<CreateJobRequest, PictureField> & { [Field in PictureField]?: PictureSource | undefined }

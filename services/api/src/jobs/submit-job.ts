@@ -6,12 +6,16 @@ import { v7 as uuidv7 } from 'uuid'
 import { ProblemError, countStepsRun, jobIdCreatedAt } from '@easel/contract'
 import type { ReplayOf } from '@easel/contract'
 import { toCostMs } from '@easel/job-store'
-import type { CreateResult, DialectName, JobRecord, NewJobRecord } from '@easel/job-store'
+import type { CreateOptions, CreateResult, DialectName, JobRecord, NewJobRecord, RegisteredModel } from '@easel/job-store'
 import type { AppDeps } from '../app-deps.ts'
 import { describeValue } from '../middleware/field-errors.ts'
 import { refuseFields } from '../middleware/problem.ts'
+import { holdInput, releaseInputs } from '../inputs/hold-inputs.ts'
+import { withPlace } from '../inputs/picture-places.ts'
+import { takePictures } from '../inputs/take-picture.ts'
+import type { TakenPictures } from '../inputs/take-picture.ts'
 import { calledUrl } from '../public-url.ts'
-import { judgeWebhookUrl } from '../webhooks/judge-webhook-url.ts'
+import { judgeUrl } from '../outbound/judge-url.ts'
 import { enqueueJob } from './enqueue-job.ts'
 import { isPastRetention } from './find-job.ts'
 import type { FindNeeds } from './find-job.ts'
@@ -20,7 +24,8 @@ import { toIdempotency } from './idempotency.ts'
 import { checkRequest, resolveInput } from './resolve-input.ts'
 import type { SubmitRequest } from './resolve-input.ts'
 
-export type SubmitNeeds = FindNeeds & Pick<AppDeps, 'apiKeys' | 'estimator' | 'logger' | 'outbox' | 'queues' | 'registry'>
+export type SubmitNeeds = FindNeeds &
+  Pick<AppDeps, 'apiKeys' | 'estimator' | 'inputs' | 'logger' | 'outbox' | 'queues' | 'registry' | 'storage'>
 
 export interface SubmitContext {
   /** Whose job it is: hash of the API key, or `public`. */
@@ -41,47 +46,80 @@ export interface SubmittedJob {
 }
 
 export async function submitJob(deps: SubmitNeeds, request: SubmitRequest, context: SubmitContext): Promise<SubmittedJob> {
-  const { config, logger, store } = deps
+  const { config } = deps
 
   // 1. What can be judged without a model, so that a bad request gets the same answer with or without workers.
   const errors = checkRequest(request, config)
   let webhook: string | undefined
   if (request.webhook !== undefined) {
-    const judged = judgeWebhookUrl(request.webhook, { allowInsecure: config.webhookAllowInsecure })
+    const judged = judgeUrl(request.webhook, { allowInsecure: config.webhookAllowInsecure })
     if (judged.url === undefined) errors.push({ field: 'webhook', expected: judged.expected, received: describeValue(request.webhook) })
     webhook = judged.url
   }
   if (errors.length > 0) throw refuseFields(errors)
+  if (request.mask !== undefined && request.image === undefined) {
+    throw refuseFields([{ field: 'mask', expected: 'nothing without image', received: 'a picture' }], 'invalid_image')
+  }
 
-  const { owner, idempotencyKey, replayOf } = context
-  // A replay is another wish than the same request made anew.
-  const wish = replayOf === undefined ? request : { ...request, replayOf: replayOf.id }
-  const idempotency =
-    idempotencyKey === undefined
-      ? undefined
-      : toIdempotency(idempotencyKey, { owner, request: wish, resultTtlSeconds: config.resultTtlSeconds })
+  const { owner } = context
+  const identify = toIdentify(deps, request, context)
+  const identity = identify({})
 
-  // 2. What the model takes, and every default.
+  // 2. What the model takes, the pictures that go in, and every default.
   const model = await findModel(deps, request.model, { usualNames: context.dialect !== undefined })
-  if (request.image !== undefined && model.has_vae_encoder !== true) {
+  const wish: Wish = { request: { ...request, webhook }, model, pictures: {}, idempotency: identity }
+  if (request.image === undefined) return await enqueueNew(deps, wish, context)
+  if (model.has_vae_encoder !== true) {
     const expected = `nothing, as ${model.id} has no VAE encoder and takes no pictures`
     throw refuseFields([{ field: 'image', expected, received: 'a picture' }])
   }
-  const resolved = resolveInput(request, model, config)
+  return await withPlace(owner, async () => {
+    const pictures = await takePictures(deps, request, owner)
+    return await enqueueNew(deps, { ...wish, pictures, idempotency: identify(pictures) }, context)
+  })
+}
+
+/** A request that has been judged as far as it can be without the queue. */
+interface Wish {
+  request: Omit<SubmitRequest, 'webhook'> & { webhook: string | undefined }
+  model: RegisteredModel
+  pictures: TakenPictures
+  idempotency: CreateOptions['idempotency']
+}
+
+/** By what a repeated request is known: pictures count by their bytes, wherever they come from. Throws when the key is none. */
+function toIdentify({ config }: SubmitNeeds, request: SubmitRequest, { owner, idempotencyKey, replayOf }: SubmitContext) {
+  return (pictures: TakenPictures): Wish['idempotency'] => {
+    if (idempotencyKey === undefined) return undefined
+    const hashes = Object.fromEntries(Object.entries(pictures).map(([field, { picture }]) => [field, picture.sha256]))
+    // A replay is another wish than the same request made anew.
+    const asked = { ...request, ...hashes, ...(replayOf !== undefined && { replayOf: replayOf.id }) }
+    return toIdempotency(idempotencyKey, { owner, request: asked, resultTtlSeconds: config.resultTtlSeconds })
+  }
+}
+
+async function enqueueNew(deps: SubmitNeeds, wish: Wish, context: SubmitContext): Promise<SubmittedJob> {
+  const { config, logger, store } = deps
+  const { request, model, idempotency } = wish
+  const { owner } = context
+  const pictures = Object.fromEntries(Object.entries(wish.pictures).map(([field, { picture }]) => [field, picture]))
+  const resolved = resolveInput(request, model, config, pictures)
   if ('errors' in resolved) throw refuseFields(resolved.errors)
-  const record = toNewRecord({ ...request, webhook }, resolved.input, context)
+  const record = toNewRecord(request, resolved.input, context)
   record.costMs = toCostMs(record.input, model)
   record.weight = deps.apiKeys.weightOf(owner)
   record.timeoutSeconds ??= config.defaultTimeoutSeconds
   if (request.deadline !== undefined) await keepDeadline(deps, record, request.deadline)
 
-  // 3. The record first, then the queue: an id in the queue always has a record.
+  // 3. The pictures first, then the record, then the queue: an id in the queue always has a record, and that its pictures.
+  for (const taken of Object.values(wish.pictures)) await holdInput(deps, taken, `job:${record.id}`)
   const created = await store.create(record, {
     maxQueued: config.maxQueuedJobs,
     maxQueuedOfOwner: config.maxQueuedJobsPerKey,
     maxQueuedMsOfOwner: config.maxQueuedMsPerKey,
     ...(idempotency !== undefined && { idempotency }),
   })
+  if (created.result !== 'created') await releaseInputs(deps, record)
   if (created.result === 'exists') {
     if (created.fingerprint !== idempotency?.fingerprint) throw new ProblemError('idempotency_mismatch')
     return { record: await replay(deps, created.jobId), replayed: true }
@@ -147,11 +185,7 @@ async function replay(deps: SubmitNeeds, id: string): Promise<JobRecord> {
   return record
 }
 
-function toNewRecord(
-  request: Omit<SubmitRequest, 'webhook'> & { webhook: string | undefined },
-  input: NewJobRecord['input'],
-  context: SubmitContext,
-): NewJobRecord {
+function toNewRecord(request: Wish['request'], input: NewJobRecord['input'], context: SubmitContext): NewJobRecord {
   const id = uuidv7()
   const createdAt = jobIdCreatedAt(id)
   const record: NewJobRecord = { id, owner: context.owner, createdAt, input, priority: request.priority ?? 0, requestId: context.requestId }

@@ -288,7 +288,13 @@ test('the scheduler has every task done again and again, by one replica at a tim
   await expect.poll(async () => (await api.worker.store.get(second))?.status, { timeout: 10_000 }).toBe('failed')
   const queue = new Queue(maintenanceQueueName, { connection, prefix: api.deps.config.queuePrefix })
   const names = (await queue.getJobSchedulers()).map((scheduler) => scheduler.name)
-  expect(names.toSorted((a, b) => a.localeCompare(b))).toEqual(['end-abandoned', 'expire-queued', 'requeue-orphans', 'sweep-expired'])
+  expect(names.toSorted((a, b) => a.localeCompare(b))).toEqual([
+    'end-abandoned',
+    'expire-queued',
+    'requeue-orphans',
+    'sweep-expired',
+    'sweep-inputs',
+  ])
   await queue.close()
   await Promise.all(maintenance.map((one) => one.close()))
 })

@@ -15,12 +15,14 @@ import { endAbandoned } from './end-abandoned.ts'
 import { expireQueued } from './expire-queued.ts'
 import { requeueOrphans } from './requeue-orphans.ts'
 import { sweepExpired } from './sweep-expired.ts'
+import { sweepInputs } from './sweep-inputs.ts'
 
 const tasks = {
   'end-abandoned': { everyMs: 5_000, run: endAbandoned },
   'expire-queued': { everyMs: 5_000, run: expireQueued },
   'requeue-orphans': { everyMs: 15_000, run: requeueOrphans },
   'sweep-expired': { everyMs: 60_000, run: sweepExpired },
+  'sweep-inputs': { everyMs: 60_000, run: sweepInputs },
 } as const
 /** Milliseconds that a task under way has to end at `close()`. */
 const closeGraceMs = 3000
@@ -53,7 +55,7 @@ export function startMaintenance(deps: AppDeps, { connection, everyMs }: Mainten
       underWay.add(name)
       try {
         const done = await tasks[name as TaskName].run(deps)
-        if (done > 0) logger.info({ task: name, jobs: done }, 'maintenance')
+        if (done > 0) logger.info({ task: name, done }, 'maintenance')
         return done
       } finally {
         underWay.delete(name)

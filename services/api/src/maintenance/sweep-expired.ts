@@ -5,6 +5,7 @@
  */
 import type { AppDeps } from '../app-deps.ts'
 import { toImageKeys } from '../jobs/image-keys.ts'
+import { releaseInputs } from '../inputs/hold-inputs.ts'
 import { keepMessages } from '../webhooks/keep-messages.ts'
 
 const pageSize = 200
@@ -27,6 +28,7 @@ export async function sweepExpired(deps: AppDeps): Promise<number> {
           if (failure !== undefined) throw failure
         }
         const keepAttempts = record !== undefined && (await keepMessages(deps, record))
+        if (record !== undefined) await releaseInputs(deps, record)
         await store.delete(id, { keepAttempts })
         return true
       } catch (error) {

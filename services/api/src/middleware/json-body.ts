@@ -24,7 +24,8 @@ export function jsonBody(maxBytes: number): MiddlewareHandler<AppEnv> {
     if (encoding.trim().toLowerCase() !== 'identity') {
       throw new ProblemError('unsupported_media_type', `Expected a body without Content-Encoding, got ${encoding.slice(0, 100)}.`)
     }
-    const value = parseJson(decode(await readBody(c.req, maxBytes)))
+    const hint = `Expected at most ${maxBytes} bytes. Send a picture that is larger to POST /v1/uploads.`
+    const value = parseJson(decode(await readBody(c.req, maxBytes, new ProblemError('body_too_large', hint))))
     // The route's validator asks for both again, and knows fewer spellings of the type than RFC 9110 has.
     if (type !== jsonType) headers.set('Content-Type', jsonType)
     c.req.json = <T>() => Promise.resolve(value as T)
@@ -42,10 +43,9 @@ function isUtf8Json(type: string): boolean {
 }
 
 /** Beside its size only the client can be to blame for a failure: it has ended the connection before its body was complete. */
-async function readBody(request: HonoRequest, maxBytes: number): Promise<ArrayBuffer | Uint8Array> {
+export async function readBody(request: HonoRequest, maxBytes: number, tooLarge: ProblemError): Promise<ArrayBuffer | Uint8Array> {
   const { headers } = request.raw
   const length = headers.get('Content-Length')
-  const tooLarge = new ProblemError('body_too_large', `Expected at most ${maxBytes} bytes.`)
   try {
     // The server reads no more than was announced.
     if (length !== null && !headers.has('Transfer-Encoding')) {

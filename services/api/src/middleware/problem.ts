@@ -71,10 +71,13 @@ export function toProblemError(error: unknown, c: Context<AppEnv>): ProblemError
   return new ProblemError('internal', undefined, { cause: error })
 }
 
-/** A 422 that names every refused field. */
-export function refuseFields(errors: readonly FieldError[]): ProblemError {
+/** A problem that names every refused field. */
+export function refuseFields(
+  errors: readonly FieldError[],
+  code: 'invalid_request' | 'invalid_image' | 'image_too_large' = 'invalid_request',
+): ProblemError {
   const sentences = errors.map(({ field, expected, received }) => `${field === '' ? 'body' : field}: expected ${expected}, got ${received}`)
-  return new ProblemError('invalid_request', sentences.join('; '), { errors })
+  return new ProblemError(code, sentences.join('; '), { errors })
 }
 
 /** Hook of every route: what zod refuses becomes a 422. */

@@ -1,18 +1,11 @@
 /**
- * Makes one request to a receiver and says how it went. Redirects are not followed, the whole exchange has one deadline, and no more of the
- * answer is read than a limit.
- *
- * Invariant: unless insecure receivers are allowed, no byte is sent to an address that is not public. The address is judged after the name
- * was looked up and before the socket connects to that very address, so a name that changes its mind (DNS rebinding) gains nothing; no
- * connection is kept for a later request. Knows nothing about jobs or retries. Runs in the api.
+ * Makes one request to a receiver, by `guardedRequest`, and says how it went. Redirects are not followed, the whole exchange has one deadline,
+ * and no more of the answer is read than a limit. Knows nothing about jobs or retries. Runs in the api.
  */
-import { lookup as dnsLookup } from 'node:dns'
-import { request as httpRequest, Agent as HttpAgent } from 'node:http'
-import type { IncomingMessage, RequestOptions } from 'node:http'
-import { request as httpsRequest, Agent as HttpsAgent } from 'node:https'
+import type { IncomingMessage } from 'node:http'
 import type { LookupFunction } from 'node:net'
-import { RequestFilteringHttpAgent, RequestFilteringHttpsAgent } from 'request-filtering-agent'
-import { isPublicAddress, judgeWebhookUrl } from './judge-webhook-url.ts'
+import { describeFailure, guardedRequest } from '../outbound/guarded-request.ts'
+import { judgeUrl } from '../outbound/judge-url.ts'
 
 /** Bytes of an answer that are read, so that well-behaved receivers see it taken; what it says is of no interest. */
 const maxAnswerBytes = 64 * 1024
@@ -28,7 +21,7 @@ export interface PostOptions {
   /** Ends the request; `post` then rejects with its reason. */
   signal: AbortSignal
   /** Looks up names. Default: Node's. */
-  lookup?: LookupFunction
+  lookup?: LookupFunction | undefined
 }
 
 export interface PostResult {
@@ -42,7 +35,7 @@ export interface PostResult {
 
 export async function postMessage(options: PostOptions): Promise<PostResult> {
   const { allowInsecure, signal, timeoutMs } = options
-  const { url, expected } = judgeWebhookUrl(options.url, { allowInsecure })
+  const { url, expected } = judgeUrl(options.url, { allowInsecure })
   if (url === undefined) return { status: null, retryAfter: undefined, error: `expected ${expected}` }
   signal.throwIfAborted()
   const deadline = AbortSignal.timeout(timeoutMs)
@@ -58,41 +51,14 @@ export async function postMessage(options: PostOptions): Promise<PostResult> {
   }
 }
 
-async function exchange({ url, headers, body, allowInsecure, lookup = dnsLookup }: PostOptions, signal: AbortSignal): Promise<PostResult> {
-  const isHttps = url.startsWith('https:')
-  const [Plain, Filtering] = isHttps ? [HttpsAgent, RequestFilteringHttpsAgent] : [HttpAgent, RequestFilteringHttpAgent]
-  const agent = allowInsecure ? new Plain({ keepAlive: false }) : new Filtering({ keepAlive: false })
+async function exchange({ url, headers, body, allowInsecure, lookup }: PostOptions, signal: AbortSignal): Promise<PostResult> {
   const bytes = Buffer.from(body)
-  const requestOptions: RequestOptions = {
-    method: 'POST',
-    agent,
-    signal,
-    headers: { 'user-agent': 'Easel-Webhooks/1', 'content-type': 'application/json', 'content-length': bytes.length, ...headers },
-    lookup: allowInsecure ? lookup : lookupPublic(lookup),
-  }
-  try {
-    const answer = await new Promise<IncomingMessage>((resolve, reject) => {
-      const request = (isHttps ? httpsRequest : httpRequest)(url, requestOptions, resolve)
-      request.on('error', reject)
-      request.end(bytes)
-    })
+  const described = { 'user-agent': 'Easel-Webhooks/1', 'content-type': 'application/json', 'content-length': bytes.length, ...headers }
+  const options = { method: 'POST', headers: described, body: bytes, signal, allowInsecure, lookup }
+  return await guardedRequest(url, options, async (answer) => {
     await drain(answer)
     return { status: answer.statusCode ?? null, retryAfter: answer.headers['retry-after'], error: null }
-  } finally {
-    agent.destroy()
-  }
-}
-
-/** A lookup that fails when any address it found is not public: the rule for the text of a URL, and for what its name leads to, is one. */
-function lookupPublic(lookup: LookupFunction): LookupFunction {
-  return (name, options, done) => {
-    lookup(name, options, (error, found, family) => {
-      const addresses = typeof found === 'string' ? [found] : (found ?? []).map(({ address }) => address)
-      const isAllowed = error !== null || addresses.every(isPublicAddress)
-      if (isAllowed) done(error, found, family)
-      else done(new Error('address not allowed'), [])
-    })
-  }
+  })
 }
 
 /** Reads to the end or the limit. The status has come by then, so that a body that breaks off changes nothing. */
@@ -108,20 +74,4 @@ async function drain(answer: IncomingMessage): Promise<void> {
   } finally {
     answer.destroy()
   }
-}
-
-const failures: Record<string, string> = {
-  ECONNREFUSED: 'connection refused',
-  ECONNRESET: 'connection closed without an answer',
-  ENOTFOUND: 'host not found',
-  EAI_AGAIN: 'host could not be looked up',
-  EHOSTUNREACH: 'host not reachable',
-  ENETUNREACH: 'network not reachable',
-  ETIMEDOUT: 'connection timed out',
-}
-
-function describeFailure(error: unknown): string {
-  // What the filtering agent refuses is the only error here that carries no code.
-  if (!(error instanceof Error) || !('code' in error) || typeof error.code !== 'string') return 'address not allowed'
-  return failures[error.code] ?? `connection failed: ${error.code}`
 }

@@ -1,6 +1,7 @@
 /**
- * Says whether a URL may be a webhook, from its text alone: a request can be refused before anything is queued. Names are not looked up
- * here, as the answer may be another one later; `post-message.ts` judges the address at the moment of connecting. Pure. Runs in the api.
+ * Says whether a URL that came with a request may be called, from its text alone: a request can be refused before anything is queued. Names
+ * are not looked up here, as the answer may be another one later; `guarded-request.ts` judges the address at the moment of connecting.
+ * Pure. Runs in the api.
  */
 import { isIP } from 'node:net'
 import ipaddr from 'ipaddr.js'
@@ -19,7 +20,7 @@ export interface UrlRules {
 /** The URL as it was judged, which alone may be stored and called, or what was expected in its place. */
 export type JudgedUrl = { url: string; expected?: undefined } | { url?: undefined; expected: string }
 
-export function judgeWebhookUrl(text: string, { allowInsecure }: UrlRules): JudgedUrl {
+export function judgeUrl(text: string, { allowInsecure }: UrlRules): JudgedUrl {
   const url = URL.parse(text)
   if (url === null) return { expected: 'an absolute URL' }
   if (url.protocol !== 'https:' && !(allowInsecure && url.protocol === 'http:'))

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest'
-import { judgeWebhookUrl } from './judge-webhook-url.ts'
+import { judgeUrl } from './judge-url.ts'
 
 const secure = { allowInsecure: false }
 const insecure = { allowInsecure: true }
@@ -8,7 +8,7 @@ describe('a webhook URL', () => {
   test.each(['https://example.com/hook', 'https://example.com:8443/a?b=c', 'https://93.184.215.14/', 'https://[2606:4700::1111]/'])(
     'may be %s',
     (url) => {
-      expect(judgeWebhookUrl(url, secure)).toEqual({ url })
+      expect(judgeUrl(url, secure)).toEqual({ url })
     },
   )
 
@@ -25,7 +25,7 @@ describe('a webhook URL', () => {
     ['https://ex\u00ADample.com/', 'https://example.com/'],
     ['https://b\u00fccher.example.com/\u00e4', 'https://xn--bcher-kva.example.com/%C3%A4'],
   ])('is what was judged, however it was written: %j', (text, url) => {
-    expect(judgeWebhookUrl(text, secure)).toEqual({ url })
+    expect(judgeUrl(text, secure)).toEqual({ url })
   })
 
   test.each([
@@ -73,24 +73,24 @@ describe('a webhook URL', () => {
     'https://metadata.google.internal/',
     'https://printer.local/',
   ])('may not be %s, which has no public host', (url) => {
-    expect(judgeWebhookUrl(url, secure)).toEqual({ expected: 'a URL with a public host' })
-    expect(judgeWebhookUrl(url, insecure)).toHaveProperty('url')
+    expect(judgeUrl(url, secure)).toEqual({ expected: 'a URL with a public host' })
+    expect(judgeUrl(url, insecure)).toHaveProperty('url')
   })
 
   test.each(['https://user@example.com/', 'https://:pass@example.com/', 'https://user:pass@example.com/'])(
     'may never carry credentials: %s',
     (url) => {
-      expect(judgeWebhookUrl(url, secure)).toEqual({ expected: 'a URL without user name and password' })
-      expect(judgeWebhookUrl(url, insecure)).toEqual({ expected: 'a URL without user name and password' })
+      expect(judgeUrl(url, secure)).toEqual({ expected: 'a URL without user name and password' })
+      expect(judgeUrl(url, insecure)).toEqual({ expected: 'a URL without user name and password' })
     },
   )
 
   test('is https, or also http where that is allowed', () => {
-    expect(judgeWebhookUrl('http://example.com/', secure)).toEqual({ expected: 'an https:// URL' })
-    expect(judgeWebhookUrl('http://example.com/', insecure)).toEqual({ url: 'http://example.com/' })
+    expect(judgeUrl('http://example.com/', secure)).toEqual({ expected: 'an https:// URL' })
+    expect(judgeUrl('http://example.com/', insecure)).toEqual({ url: 'http://example.com/' })
     for (const url of ['ftp://example.com/', 'file:///etc/passwd', 'javascript:alert(1)', 'data:,x', 'redis://example.com']) {
-      expect(judgeWebhookUrl(url, secure)).toEqual({ expected: 'an https:// URL' })
-      expect(judgeWebhookUrl(url, insecure)).toEqual({ expected: 'an http:// or https:// URL' })
+      expect(judgeUrl(url, secure)).toEqual({ expected: 'an https:// URL' })
+      expect(judgeUrl(url, insecure)).toEqual({ expected: 'an http:// or https:// URL' })
     }
   })
 
@@ -105,6 +105,6 @@ describe('a webhook URL', () => {
     'https://a.example.com:x/',
     'https://a\u0000b.example.com/',
   ])('is an absolute URL, not %j', (url) => {
-    expect(judgeWebhookUrl(url, insecure)).toEqual({ expected: 'an absolute URL' })
+    expect(judgeUrl(url, insecure)).toEqual({ expected: 'an absolute URL' })
   })
 })

@@ -1,0 +1,121 @@
+/**
+ * Who needs which input picture, and the uploads, in Redis. The picture of a hash is stored once however many jobs and uploads hold it, and
+ * goes when nobody does.
+ *
+ * Invariant: a holder is written before the picture is, and nobody becomes a holder while the picture is being taken away, so that a
+ * picture that is held is stored. A holder that may never come to be (a job whose request broke off) or that ends by the clock (an upload)
+ * is looked at again at an instant of its own. Runs in the api. Knows nothing about object storage.
+ */
+import { createKeys } from '@easel/contract'
+import type { InputPicture } from '@easel/contract'
+import type { RedisConnection } from './redis.ts'
+
+/** A picture that an owner has sent ahead of the jobs that use it. */
+export interface UploadRecord extends InputPicture {
+  id: string
+  owner: string
+  /** Instant (ms) from which it is gone; absent: kept for ever. */
+  expiresAt?: number
+}
+
+export type InputHolder = `job:${string}` | `upload:${string}`
+
+/** A holder to be looked at: is the job there, has the upload ended? `leaving`: the picture itself, which nobody holds. */
+export interface DueHold {
+  sha256: string
+  holder: InputHolder | 'leaving'
+}
+
+export interface InputStore {
+  /** Begins to need the picture. `dueAt`: instant (ms) at which the holder is looked at again. False: it is being taken away; try again soon. */
+  hold(sha256: string, holder: InputHolder, dueAt: number): Promise<boolean>
+  /** Needs the picture no more. True: nobody does; the caller takes it out of the store, and says so with `forget`. May be repeated. */
+  release(sha256: string, holder: DueHold['holder']): Promise<boolean>
+  /** The picture has been taken out of the store. */
+  forget(sha256: string): Promise<void>
+  /** The holder is there to stay, and says itself when it goes. */
+  settle(sha256: string, holder: InputHolder): Promise<void>
+  listDue(instantMs: number, limit: number): Promise<DueHold[]>
+  putUpload(upload: UploadRecord): Promise<void>
+  getUpload(id: string): Promise<UploadRecord | undefined>
+  deleteUpload(id: string): Promise<void>
+  /** Lets whoever knows the ticket send the bytes of an upload in the name of its owner, once. */
+  putTicket(ticket: string, upload: Pick<UploadRecord, 'id' | 'owner'>, ttlSeconds: number): Promise<void>
+  takeTicket(ticket: string): Promise<Pick<UploadRecord, 'id' | 'owner'> | undefined>
+}
+
+/** After that time whoever was taking a picture away is thought dead. Milliseconds. */
+const leavingMs = 60_000
+
+// KEYS: who holds the picture, all holds by the instant at which to look at them. ARGV: hash, holder, now in ms, instant.
+const scripts = {
+  easelHoldInput: `
+local leaving = redis.call('ZSCORE', KEYS[1], 'leaving')
+if leaving and tonumber(leaving) + ${leavingMs} > tonumber(ARGV[3]) then return 0 end
+redis.call('ZREM', KEYS[1], 'leaving')
+redis.call('ZREM', KEYS[2], 'leaving ' .. ARGV[1])
+redis.call('ZADD', KEYS[1], 0, ARGV[2])
+redis.call('ZADD', KEYS[2], ARGV[4], ARGV[2] .. ' ' .. ARGV[1])
+return 1`,
+  easelReleaseInput: `
+redis.call('ZREM', KEYS[1], ARGV[2])
+redis.call('ZREM', KEYS[2], ARGV[2] .. ' ' .. ARGV[1])
+if redis.call('ZCARD', KEYS[1]) > (redis.call('ZSCORE', KEYS[1], 'leaving') and 1 or 0) then return 0 end
+redis.call('ZADD', KEYS[1], ARGV[3], 'leaving')
+redis.call('ZADD', KEYS[2], ARGV[3] + ${leavingMs}, 'leaving ' .. ARGV[1])
+return 1`,
+} as const
+
+type InputScripts = Record<keyof typeof scripts, (...args: (string | number)[]) => Promise<unknown>>
+
+export interface InputStoreOptions {
+  redis: RedisConnection
+  /** First part of every key. */
+  prefix: string
+  /** Clock, ms since the epoch. Default: Date.now. */
+  now?: () => number
+}
+
+export function createInputStore({ redis, prefix, now = Date.now }: InputStoreOptions): InputStore {
+  const keys = createKeys(prefix)
+  for (const [name, lua] of Object.entries(scripts)) redis.defineCommand(name, { numberOfKeys: 2, lua })
+  const run = redis as unknown as InputScripts
+  return {
+    async hold(sha256, holder, dueAt) {
+      return (await run.easelHoldInput(keys.input(sha256), keys.inputHolds, sha256, holder, now(), dueAt)) === 1
+    },
+    async release(sha256, holder) {
+      return (await run.easelReleaseInput(keys.input(sha256), keys.inputHolds, sha256, holder, now())) === 1
+    },
+    async forget(sha256) {
+      await redis.multi().zrem(keys.input(sha256), 'leaving').zrem(keys.inputHolds, `leaving ${sha256}`).exec()
+    },
+    async settle(sha256, holder) {
+      await redis.zrem(keys.inputHolds, `${holder} ${sha256}`)
+    },
+    async listDue(instantMs, limit) {
+      const members = await redis.zrange(keys.inputHolds, '-inf', String(instantMs), 'BYSCORE', 'LIMIT', 0, limit)
+      return members.map((member) => {
+        const [holder = '', sha256 = ''] = member.split(' ')
+        return { sha256, holder: holder as DueHold['holder'] }
+      })
+    },
+    async putUpload(upload) {
+      await redis.set(keys.upload(upload.id), JSON.stringify(upload))
+    },
+    async getUpload(id) {
+      const json = await redis.get(keys.upload(id))
+      return json === null ? undefined : (JSON.parse(json) as UploadRecord)
+    },
+    async deleteUpload(id) {
+      await redis.del(keys.upload(id))
+    },
+    async putTicket(ticket, { id, owner }, ttlSeconds) {
+      await redis.set(keys.uploadTicket(ticket), JSON.stringify({ id, owner }), 'EX', ttlSeconds)
+    },
+    async takeTicket(ticket) {
+      const json = await redis.getdel(keys.uploadTicket(ticket))
+      return json === null ? undefined : (JSON.parse(json) as Pick<UploadRecord, 'id' | 'owner'>)
+    },
+  }
+}

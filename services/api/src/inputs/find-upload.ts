@@ -1,0 +1,14 @@
+/** Reads an upload for whoever sent it. Runs in the api. */
+import type { UploadRecord } from '@easel/job-store'
+import type { AppDeps } from '../app-deps.ts'
+
+/** Undefined: there is none, it has expired, or it is another owner's. */
+export async function findUpload(
+  { apiKeys, inputs, now }: Pick<AppDeps, 'apiKeys' | 'inputs' | 'now'>,
+  id: string,
+  owner: string,
+): Promise<UploadRecord | undefined> {
+  const upload = /^[0-9a-f-]{36}$/.test(id) ? await inputs.getUpload(id) : undefined
+  if (upload === undefined || (upload.owner !== owner && !apiKeys.isFormerly(upload.owner, owner))) return undefined
+  return upload.expiresAt !== undefined && upload.expiresAt <= now() ? undefined : upload
+}

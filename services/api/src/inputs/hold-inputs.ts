@@ -1,0 +1,68 @@
+/**
+ * Stores the input pictures of a job before it is queued, and takes them away with the last job or upload that needs them. Runs in the api.
+ * Knows nothing about where pictures come from.
+ */
+import { setTimeout as sleep } from 'node:timers/promises'
+import { ProblemError, inputKey } from '@easel/contract'
+import type { InputPicture } from '@easel/contract'
+import type { DueHold, InputHolder, JobRecord } from '@easel/job-store'
+import { StorageError } from '@easel/storage'
+import type { AppDeps } from '../app-deps.ts'
+
+export type HoldNeeds = Pick<AppDeps, 'inputs' | 'logger' | 'now' | 'storage'>
+
+/** A picture with its bytes; without them it is stored already. */
+export interface TakenPicture {
+  picture: InputPicture
+  bytes?: Uint8Array
+}
+
+/** A request that has not made its job within that time never will. Milliseconds. */
+const unfinishedMs = 600_000
+const [holdTries, betweenTriesMs] = [100, 100]
+
+/** `dueAt`: instant (ms) at which the holder is looked at. Default: when a request that breaks off must have made its job. */
+export async function holdInput(
+  { inputs, now, storage }: HoldNeeds,
+  taken: TakenPicture,
+  holder: InputHolder,
+  dueAt?: number,
+): Promise<void> {
+  const { picture, bytes } = taken
+  const key = inputKey(picture.sha256)
+  // Another process may be taking the same picture away at this moment.
+  for (let tries = 1; !(await inputs.hold(picture.sha256, holder, dueAt ?? now() + unfinishedMs)); tries++) {
+    if (tries === holdTries) throw new ProblemError('storage_unavailable', undefined, { retryAfterSeconds: 5 })
+    await sleep(betweenTriesMs)
+  }
+  if ((await storage.stat(key)) !== undefined) return
+  if (bytes === undefined) throw new ProblemError('expired', 'The picture is past its retention time.')
+  await storage.put(key, bytes, { contentType: 'application/octet-stream' })
+}
+
+/** Lets go of the pictures of a job that is being taken away, or was not made. */
+export async function releaseInputs(
+  deps: Pick<AppDeps, 'inputs' | 'logger' | 'storage'>,
+  { id, input }: Pick<JobRecord, 'id' | 'input'>,
+): Promise<void> {
+  const hashes = new Set([input.image, input.mask].flatMap((picture) => picture?.sha256 ?? []))
+  for (const sha256 of hashes) await releaseInput(deps, sha256, `job:${id}`)
+}
+
+/** False: the store has not taken the picture away yet; the sweep tries again. */
+export async function releaseInput(
+  { inputs, logger, storage }: Pick<AppDeps, 'inputs' | 'logger' | 'storage'>,
+  sha256: string,
+  holder: DueHold['holder'],
+): Promise<boolean> {
+  if (!(await inputs.release(sha256, holder))) return true
+  try {
+    await storage.delete(inputKey(sha256))
+  } catch (error) {
+    if (!(error instanceof StorageError)) throw error
+    logger.warn({ err: error, sha256 }, 'an input picture that nobody needs could not be taken away; the sweep tries again')
+    return false
+  }
+  await inputs.forget(sha256)
+  return true
+}

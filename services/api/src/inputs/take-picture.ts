@@ -1,0 +1,125 @@
+/**
+ * From what a request says a picture is to what it is: found, within the limits, decoded once. Nothing of it is stored here. Runs in the api.
+ */
+import { createHash } from 'node:crypto'
+import { ProblemError, parseImageFileName } from '@easel/contract'
+import type { InputPicture } from '@easel/contract'
+import type { AppDeps } from '../app-deps.ts'
+import { findJob, isPastRetention } from '../jobs/find-job.ts'
+import type { FindNeeds } from '../jobs/find-job.ts'
+import type { PictureField, PictureSource, SubmitRequest } from '../jobs/resolve-input.ts'
+import { describeValue } from '../middleware/field-errors.ts'
+import { refuseFields } from '../middleware/problem.ts'
+import { toPublicUrl } from '../public-url.ts'
+import { PictureTooLarge, fetchPicture } from './fetch-picture.ts'
+import { findUpload } from './find-upload.ts'
+import type { TakenPicture } from './hold-inputs.ts'
+import { UnusablePicture, inspectPicture } from './inspect-picture.ts'
+
+export type TakeNeeds = FindNeeds & Pick<AppDeps, 'inputs' | 'storage'>
+
+/** The pictures of a request by their fields. */
+export type TakenPictures = { [Field in PictureField]?: TakenPicture }
+
+/** Throws `invalid_image` or `image_too_large`. */
+export async function takePictures(deps: TakeNeeds, { image, mask }: SubmitRequest, owner: string): Promise<TakenPictures> {
+  const taken: TakenPictures = {}
+  if (image !== undefined) taken.image = await takePicture(deps, image, { field: 'image', owner })
+  if (mask !== undefined) taken.mask = await takePicture(deps, mask, { field: 'mask', owner })
+  return taken
+}
+
+/** `field`: what the request calls it. Throws `invalid_image` or `image_too_large`. */
+async function takePicture(
+  deps: TakeNeeds,
+  source: PictureSource,
+  { field, owner }: { field: PictureField; owner: string },
+): Promise<TakenPicture> {
+  try {
+    const found = typeof source === 'string' ? await findSource(deps, source, field, owner) : source
+    return found instanceof Uint8Array ? await takeBytes(deps, found) : { picture: found }
+  } catch (error) {
+    throw toRefusal(error, field, deps.config)
+  }
+}
+
+/** Throws `UnusablePicture` or `PictureTooLarge`. */
+export async function takeBytes({ config }: Pick<AppDeps, 'config'>, bytes: Uint8Array): Promise<Required<TakenPicture>> {
+  if (bytes.byteLength > config.maxInputBytes) throw new PictureTooLarge()
+  const facts = await inspectPicture(bytes, { maxPixels: config.maxInputPixels })
+  const sha256 = createHash('sha256').update(bytes).digest('hex')
+  return { picture: { sha256, bytes: bytes.byteLength, ...facts }, bytes }
+}
+
+/** The problem that a client is told of; other errors as they are. */
+export function toRefusal(error: unknown, field: string, { maxInputBytes }: Pick<AppDeps['config'], 'maxInputBytes'>): unknown {
+  if (error instanceof UnusablePicture) {
+    return refuseFields([{ field, expected: error.expected, received: error.received }], 'invalid_image')
+  }
+  if (!(error instanceof PictureTooLarge)) return error
+  return refuseFields([{ field, expected: `a file of at most ${maxInputBytes} bytes`, received: 'a larger one' }], 'image_too_large')
+}
+
+async function findSource(deps: TakeNeeds, text: string, field: PictureField, owner: string): Promise<InputPicture | Uint8Array> {
+  const { config } = deps
+  if (text.startsWith('upload:')) return await findUploadOf(deps, text.slice('upload:'.length), owner)
+  if (text.startsWith('job:')) return await findInputOf(deps, text.slice('job:'.length), field, owner)
+  if (/^data:/i.test(text)) return await readDataUrl(text)
+  const path = toOwnPath(text, [toPublicUrl(config), config.publicUrl])
+  if (path === undefined) return await fetchPicture(text, { allowInsecure: config.inputAllowInsecure, maxBytes: config.maxInputBytes })
+  const [, folder = '', name = ''] = /^\/(images|v1\/uploads)\/([^/]+)$/.exec(path) ?? []
+  if (folder === 'images') return await readResult(deps, name)
+  if (folder === 'v1/uploads') return await findUploadOf(deps, name, owner)
+  throw new UnusablePicture('the URL of a picture', 'another one of this server')
+}
+
+async function findUploadOf(deps: TakeNeeds, id: string, owner: string): Promise<InputPicture> {
+  const upload = await findUpload(deps, id, owner)
+  if (upload === undefined) throw new UnusablePicture('an upload of yours that has not expired', describeValue(id))
+  const { sha256, bytes, width, height, content_type } = upload
+  return { sha256, bytes, width, height, content_type }
+}
+
+async function findInputOf(deps: TakeNeeds, id: string, field: PictureField, owner: string): Promise<InputPicture> {
+  try {
+    const picture = (await findJob(deps, id, owner)).input[field]
+    if (picture !== undefined) return picture
+  } catch (error) {
+    if (!(error instanceof ProblemError)) throw error
+  }
+  throw new UnusablePicture(`a job of yours with ${field === 'mask' ? 'a mask' : 'an image'}`, describeValue(id))
+}
+
+/** Node decodes it: at most what fits into a body. */
+async function readDataUrl(text: string): Promise<Uint8Array> {
+  try {
+    return new Uint8Array(await (await fetch(text)).arrayBuffer())
+  } catch {
+    throw new UnusablePicture('a data: URL', 'one that is broken')
+  }
+}
+
+/** A picture of a job, by its stable name: open to whoever knows it. */
+async function readResult(deps: TakeNeeds, file: string): Promise<Uint8Array> {
+  const { config, storage } = deps
+  const object = parseImageFileName(file) === undefined ? undefined : await storage.open(`images/${file}`)
+  if (object === undefined || isPastRetention(deps, object.lastModified.getTime())) {
+    await object?.body.cancel()
+    throw new UnusablePicture('a picture that is there', `${describeValue(file)}, which is not`)
+  }
+  if (object.size > config.maxInputBytes) {
+    await object.body.cancel()
+    throw new PictureTooLarge()
+  }
+  return new Uint8Array(await new Response(object.body).arrayBuffer())
+}
+
+/** The path below one of the URLs of this server; undefined: the URL is another's. */
+function toOwnPath(text: string, publicUrls: readonly string[]): string | undefined {
+  const url = URL.parse(text)
+  for (const own of publicUrls.map((publicUrl) => new URL(publicUrl))) {
+    const base = own.pathname.replace(/\/$/, '')
+    if (url?.origin === own.origin && url.pathname.startsWith(`${base}/`)) return url.pathname.slice(base.length)
+  }
+  return undefined
+}

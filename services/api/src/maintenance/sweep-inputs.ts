@@ -1,0 +1,30 @@
+/**
+ * Takes away input pictures that nobody needs: of uploads that have ended, of requests that broke off before their job was made, and what an
+ * earlier try has left. Holders that are there to stay are not looked at again. Runs in the api.
+ */
+import type { AppDeps } from '../app-deps.ts'
+import { releaseInput } from '../inputs/hold-inputs.ts'
+
+const pageSize = 200
+
+/** Returns how many holders it took away. */
+export async function sweepInputs(deps: Pick<AppDeps, 'inputs' | 'logger' | 'now' | 'storage' | 'store'>): Promise<number> {
+  const { inputs, now, store } = deps
+  let swept = 0
+  for (;;) {
+    const due = await inputs.listDue(now(), pageSize)
+    let failed = 0
+    for (const { sha256, holder } of due) {
+      const [kind, id = ''] = holder.split(':')
+      if (holder !== 'leaving' && kind === 'job' && (await store.get(id)) !== undefined) {
+        await inputs.settle(sha256, holder)
+        continue
+      }
+      if (kind === 'upload') await inputs.deleteUpload(id)
+      if (await releaseInput(deps, sha256, holder)) swept++
+      else failed++
+    }
+    // Those that failed are due again in a while, and not now.
+    if (due.length < pageSize || failed > 0) return swept
+  }
+}

@@ -1,0 +1,79 @@
+/**
+ * Makes one request to a URL that came from outside, for webhooks and input pictures alike.
+ *
+ * Invariant: unless insecure targets are allowed, no byte is sent to an address that is not public. The address is judged after the name
+ * was looked up and before the socket connects to that very address, so a name that changes its mind (DNS rebinding) gains nothing; no
+ * connection is kept for a later request, and redirects are not followed. The text of the URL is judged before, by `judgeUrl`. Runs in the
+ * api.
+ */
+import { lookup as dnsLookup } from 'node:dns'
+import { request as httpRequest, Agent as HttpAgent } from 'node:http'
+import type { IncomingMessage, OutgoingHttpHeaders } from 'node:http'
+import { request as httpsRequest, Agent as HttpsAgent } from 'node:https'
+import type { LookupFunction } from 'node:net'
+import { RequestFilteringHttpAgent, RequestFilteringHttpsAgent } from 'request-filtering-agent'
+import { isPublicAddress } from './judge-url.ts'
+
+export interface GuardedOptions {
+  /** Default: GET. */
+  method?: string
+  headers: OutgoingHttpHeaders
+  /** Default: none. */
+  body?: Uint8Array
+  signal: AbortSignal
+  /** Let private addresses pass. */
+  allowInsecure: boolean
+  /** Looks up names. Default: Node's. */
+  lookup?: LookupFunction | undefined
+}
+
+/** `use` reads of the answer what it wants; the connection ends with it. Rejects with the reason of `signal` or what `describeFailure` takes. */
+export async function guardedRequest<Result>(
+  url: string,
+  { method = 'GET', headers, body, signal, allowInsecure, lookup = dnsLookup }: GuardedOptions,
+  use: (answer: IncomingMessage) => Promise<Result>,
+): Promise<Result> {
+  const isHttps = url.startsWith('https:')
+  const [Plain, Filtering] = isHttps ? [HttpsAgent, RequestFilteringHttpsAgent] : [HttpAgent, RequestFilteringHttpAgent]
+  const agent = allowInsecure ? new Plain({ keepAlive: false }) : new Filtering({ keepAlive: false })
+  const options = { method, agent, signal, headers, lookup: allowInsecure ? lookup : lookupPublic(lookup) }
+  try {
+    const answer = await new Promise<IncomingMessage>((resolve, reject) => {
+      const request = (isHttps ? httpsRequest : httpRequest)(url, options, resolve)
+      request.on('error', reject)
+      request.end(body)
+    })
+    return await use(answer)
+  } finally {
+    agent.destroy()
+  }
+}
+
+/** A lookup that fails when any address it found is not public: the rule for the text of a URL, and for what its name leads to, is one. */
+function lookupPublic(lookup: LookupFunction): LookupFunction {
+  return (name, options, done) => {
+    lookup(name, options, (error, found, family) => {
+      const addresses = typeof found === 'string' ? [found] : (found ?? []).map(({ address }) => address)
+      const isAllowed = error !== null || addresses.every(isPublicAddress)
+      if (isAllowed) done(error, found, family)
+      else done(new Error('address not allowed'), [])
+    })
+  }
+}
+
+const failures: Record<string, string> = {
+  ECONNREFUSED: 'connection refused',
+  ECONNRESET: 'connection closed without an answer',
+  ENOTFOUND: 'host not found',
+  EAI_AGAIN: 'host could not be looked up',
+  EHOSTUNREACH: 'host not reachable',
+  ENETUNREACH: 'network not reachable',
+  ETIMEDOUT: 'connection timed out',
+}
+
+/** Never tells addresses, so that nobody maps a private network by it. */
+export function describeFailure(error: unknown): string {
+  // What the filtering agent refuses is the only error here that carries no code.
+  if (!(error instanceof Error) || !('code' in error) || typeof error.code !== 'string') return 'address not allowed'
+  return failures[error.code] ?? `connection failed: ${error.code}`
+}

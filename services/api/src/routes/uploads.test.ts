@@ -1,0 +1,411 @@
+import { once } from 'node:events'
+import { readdir, readFile } from 'node:fs/promises'
+import { createServer } from 'node:http'
+import type { ServerResponse } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import { join } from 'node:path'
+import { crc32, deflateSync } from 'node:zlib'
+import sharp from 'sharp'
+import type { Sharp } from 'sharp'
+import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
+import type { Capabilities, Job, Problem, Upload } from '@easel/contract'
+import { createRedis } from '@easel/job-store'
+import { startTestApi, tinyScenes } from '../../test/start-api.ts'
+import type { TestApi } from '../../test/start-api.ts'
+import { sweepExpired } from '../maintenance/sweep-expired.ts'
+import { sweepInputs } from '../maintenance/sweep-inputs.ts'
+
+const maxBytes = 200_000
+const maxPixels = 1_000_000
+let api: TestApi
+let clockOffset = 0
+/** Paths of a web server with pictures, and what it answers. */
+const pages = new Map<string, (response: ServerResponse) => void>()
+const web = createServer((request, response) => {
+  const page = pages.get(request.url ?? '')
+  if (page === undefined) response.writeHead(404).end('not here')
+  else page(response)
+})
+let webUrl: string
+
+beforeAll(async () => {
+  web.listen(0, '127.0.0.1')
+  await once(web, 'listening')
+  webUrl = `http://127.0.0.1:${(web.address() as AddressInfo).port}`
+  api = await startTestApi({
+    model: { ...tinyScenes, has_vae_encoder: true },
+    env: {
+      INPUT_ALLOW_INSECURE: 'true',
+      MAX_INPUT_BYTES: String(maxBytes),
+      MAX_INPUT_PIXELS: String(maxPixels),
+      API_KEYS: 'ann:key-of-ann,bob:key-of-bob',
+      RESULT_TTL: '3600',
+    },
+    now: () => Date.now() + clockOffset,
+  })
+})
+afterEach(() => {
+  clockOffset = 0
+})
+afterAll(async () => {
+  await api.close()
+  web.close()
+  web.closeAllConnections()
+})
+
+const ann = { Authorization: 'Bearer key-of-ann' }
+const bob = { Authorization: 'Bearer key-of-bob' }
+const stored = async (): Promise<string[]> => await readdir(join(api.storageDir, 'inputs')).catch(() => [])
+
+function paint(width: number, height: number, color = '#c03020'): Sharp {
+  return sharp({ create: { width, height, channels: 3, background: color } })
+}
+
+/** A picture that no other test has. */
+async function uniquePng(width = 64, height = 64): Promise<Buffer> {
+  const noise = { type: 'gaussian', mean: 128, sigma: 30 } as const
+  return await sharp({ create: { width, height, channels: 3, background: '#888', noise } })
+    .png()
+    .toBuffer()
+}
+
+async function send(body: Uint8Array<ArrayBuffer> | FormData, headers: Record<string, string> = {}): Promise<Response> {
+  return await api.get('/v1/uploads', { method: 'POST', body, headers: { ...ann, ...headers } })
+}
+
+async function upload(bytes: Buffer, headers: Record<string, string> = {}): Promise<Upload> {
+  const response = await send(new Uint8Array(bytes), headers)
+  expect(response.status).toBe(201)
+  return (await response.json()) as Upload
+}
+
+/** A job or why there is none. */
+type Answer = Omit<Job, 'status'> & Omit<Problem, 'status'>
+
+async function submit(body: object, headers: Record<string, string> = ann): Promise<{ status: number; job: Answer }> {
+  const response = await api.post('/v1/jobs', { prompt: 'a', ...body }, headers)
+  return { status: response.status, job: (await response.json()) as Answer }
+}
+
+/** A part of a PNG file. */
+function chunk(type: string, data: Buffer): Buffer {
+  const [length, sum] = [Buffer.alloc(4), Buffer.alloc(4)]
+  length.writeUInt32BE(data.length)
+  sum.writeUInt32BE(crc32(Buffer.concat([Buffer.from(type), data])))
+  return Buffer.concat([length, Buffer.from(type), data, sum])
+}
+
+/** A PNG file whose header promises that many pixels, and which has none. */
+async function bomb(side: number): Promise<Buffer> {
+  const real = await paint(16, 16).png().toBuffer()
+  const bytes = Buffer.from(real)
+  bytes.writeUInt32BE(side, 16)
+  bytes.writeUInt32BE(side, 20)
+  bytes.writeUInt32BE(crc32(bytes.subarray(12, 29)), 29)
+  return bytes
+}
+
+/** What each bad picture is answered with, however it comes. */
+const bad: [string, () => Promise<Buffer>, number, string, RegExp][] = [
+  ['1 × 1', async () => await paint(1, 1).png().toBuffer(), 422, 'invalid_image', /at least 16 pixels, got 1 × 1/],
+  ['a side of 15', async () => await paint(15, 200).png().toBuffer(), 422, 'invalid_image', /at least 16 pixels, got 15 × 200/],
+  [
+    'too many pixels',
+    async () => await paint(1001, 1000).webp().toBuffer(),
+    422,
+    'invalid_image',
+    /at most 1000000 pixels, got 1001 × 1000/,
+  ],
+  ['a decompression bomb', async () => await bomb(60_000), 422, 'invalid_image', /at most 1000000 pixels, got 60000 × 60000/],
+  ['a cut off PNG', async () => (await uniquePng()).subarray(0, 5000), 422, 'invalid_image', /damaged or cut off/],
+  [
+    'a cut off JPEG',
+    async () =>
+      cut(
+        await sharp(await uniquePng())
+          .jpeg()
+          .toBuffer(),
+      ),
+    422,
+    'invalid_image',
+    /damaged or cut off/,
+  ],
+  [
+    'a cut off WebP',
+    async () =>
+      cut(
+        await sharp(await uniquePng())
+          .webp()
+          .toBuffer(),
+      ),
+    422,
+    'invalid_image',
+    /./,
+  ],
+  [
+    'a cut off AVIF',
+    async () =>
+      cut(
+        await sharp(await uniquePng())
+          .avif()
+          .toBuffer(),
+      ),
+    422,
+    'invalid_image',
+    /./,
+  ],
+  [
+    'a cut off GIF',
+    async () =>
+      cut(
+        await sharp(await uniquePng())
+          .gif()
+          .toBuffer(),
+      ),
+    422,
+    'invalid_image',
+    /./,
+  ],
+  ['a PNG without pixels', async () => cut(await paint(64, 64).png().toBuffer(), 40), 422, 'invalid_image', /./],
+  ['a PNG of other bytes', async () => await broken(), 422, 'invalid_image', /damaged or cut off/],
+  ['SVG', async () => svg, 422, 'invalid_image', /PNG, JPEG, WebP, AVIF or GIF file, got something else/],
+  ['HTML', async () => Buffer.from('<!doctype html><h1>Not a picture'), 422, 'invalid_image', /got something else/],
+  ['TIFF', async () => await paint(64, 64).tiff().toBuffer(), 422, 'invalid_image', /got something else/],
+  ['nothing', async () => Buffer.alloc(0), 422, 'invalid_image', /got nothing/],
+  ['a PNG signature alone', async () => (await uniquePng()).subarray(0, 8), 422, 'invalid_image', /header cannot be read/],
+  [
+    'too many bytes',
+    async () => Buffer.concat([await uniquePng(), Buffer.alloc(maxBytes)]),
+    413,
+    'image_too_large',
+    /at most 200000 bytes/,
+  ],
+]
+const svg = Buffer.from('<svg xmlns="http://www.w3.org/2000/svg" width="99" height="99"><image href="file:///etc/passwd"/></svg>')
+
+function cut(bytes: Buffer, to = Math.floor(bytes.length / 2)): Buffer {
+  return bytes.subarray(0, to)
+}
+
+/** The header of a picture, and pixels that are none. */
+async function broken(): Promise<Buffer> {
+  const head = (await paint(64, 64).png().toBuffer()).subarray(0, 33)
+  return Buffer.concat([head, chunk('IDAT', deflateSync(Buffer.from('no pixels'))), chunk('IEND', Buffer.alloc(0))])
+}
+
+describe.each(bad)('a picture that cannot be used: %s', (name, make, status, code, detail) => {
+  test('is refused as an upload, as a data: URL and behind a URL, and nothing is stored of it', async () => {
+    const bytes = await make()
+    const before = await stored()
+    const response = await send(new Uint8Array(bytes), { 'Content-Type': 'image/png' })
+    const problem = (await response.json()) as Problem
+    expect([response.status, problem.code, problem.errors?.[0]?.field]).toEqual([status, code, 'file'])
+    expect(problem.detail).toMatch(detail)
+
+    const path = `/${name.replaceAll(/\W/g, '-')}.png`
+    pages.set(path, (answer) => answer.writeHead(200, { 'Content-Type': 'image/png' }).end(bytes))
+    const good = `data:image/png;base64,${(await paint(32, 32).png().toBuffer()).toString('base64')}`
+    for (const source of [`data:image/png;base64,${bytes.toString('base64')}`, webUrl + path]) {
+      for (const [field, pictures] of [
+        ['image', { image: source }],
+        ['mask', { image: good, mask: source }],
+      ] as const) {
+        const { status: refused, job } = await submit(pictures)
+        expect([field, refused, job.code, job.errors?.[0]?.field]).toEqual([field, status, code, field])
+      }
+    }
+    expect(await stored()).toEqual(before)
+  })
+})
+
+test.each([
+  ['upload:00000000-0000-4000-8000-000000000000', /an upload of yours that has not expired/],
+  ['upload:../x', /an upload of yours/],
+  ['job:00000000-0000-4000-8000-000000000000', /a job of yours with an image/],
+  ['data:image/png;base64,%%%', /got nothing|data: URL/],
+  ['ftp://example.com/a.png', /an http:\/\/ or https:\/\/ URL/],
+  ['picture.png', /an absolute URL/],
+  ['https://user:secret@example.com/a.png', /without user name/],
+  ['http://127.0.0.1:1/a.png', /can be fetched, got connection refused/],
+])('%s is refused with the field', async (image, detail) => {
+  const { status, job } = await submit({ image })
+  expect([status, job.code, job.errors?.[0]?.field]).toEqual([422, 'invalid_image', 'image'])
+  expect(job.detail).toMatch(detail)
+})
+
+test('what a URL leads to is refused when it is no picture, and redirects are followed as far as they are allowed', async () => {
+  const png = await uniquePng()
+  pages.set('/fine.png', (answer) => answer.writeHead(200).end(png))
+  pages.set('/moved', (answer) => answer.writeHead(302, { Location: '/fine.png' }).end())
+  pages.set('/round', (answer) => answer.writeHead(302, { Location: '/round' }).end())
+  pages.set('/away', (answer) => answer.writeHead(302, { Location: 'file:///etc/passwd' }).end())
+  expect((await submit({ image: `${webUrl}/moved` })).status).toBe(202)
+  for (const path of ['/gone', '/round', '/away']) {
+    const { status, job } = await submit({ image: webUrl + path })
+    expect([path, status, job.code]).toEqual([path, 422, 'invalid_image'])
+  }
+})
+
+test('mask without image, strength and fit without image, and a model without a VAE encoder are refused', async () => {
+  const image = `data:image/png;base64,${(await uniquePng()).toString('base64')}`
+  expect((await submit({ mask: image })).job).toMatchObject({ code: 'invalid_image', errors: [{ field: 'mask' }] })
+  expect((await submit({ strength: 0.5 })).job).toMatchObject({ code: 'invalid_request', errors: [{ field: 'strength' }] })
+  expect((await submit({ fit: 'fill' })).job).toMatchObject({ code: 'invalid_request', errors: [{ field: 'fit' }] })
+  for (const strength of [0, 1.1, '1']) expect((await submit({ image, strength })).job.errors?.[0]?.field).toBe('strength')
+  await api.worker.registry.announce({ ...tinyScenes, id: 'text-only' })
+  const { job } = await submit({ model: 'text-only', image })
+  const { models } = (await (await api.get('/v1/capabilities', { headers: ann })).json()) as Capabilities
+  expect(models.map(({ id, accepts }) => [id, accepts.image, accepts.mask])).toEqual([
+    ['text-only', false, false],
+    ['tiny-scenes', true, true],
+  ])
+  expect(job).toMatchObject({
+    code: 'invalid_request',
+    errors: [{ field: 'image', expected: expect.stringContaining('VAE encoder') as string }],
+  })
+})
+
+test('a data: URL beyond MAX_BODY_BYTES is refused with where to send it', async () => {
+  const { status, job } = await submit({ image: `data:image/png;base64,${'A'.repeat(1_100_000)}` })
+  expect([status, job.code]).toEqual([413, 'body_too_large'])
+  expect(job.detail).toContain('/v1/uploads')
+})
+
+test('every format is taken, and its orientation is that of the picture', async () => {
+  const wide = paint(96, 64)
+  const files: [string, Buffer][] = [
+    ['image/png', await wide.clone().png().toBuffer()],
+    ['image/png', await wide.clone().toColourspace('rgb16').png().toBuffer()],
+    ['image/png', await wide.clone().greyscale().png().toBuffer()],
+    ['image/png', await wide.clone().ensureAlpha(0.5).png({ progressive: true }).toBuffer()],
+    ['image/jpeg', await wide.clone().jpeg().toBuffer()],
+    ['image/jpeg', await wide.clone().toColourspace('cmyk').jpeg().toBuffer()],
+    ['image/webp', await wide.clone().webp({ lossless: true }).toBuffer()],
+    ['image/avif', await wide.clone().avif().toBuffer()],
+    ['image/gif', await wide.clone().gif().toBuffer()],
+  ]
+  for (const [contentType, bytes] of files) {
+    expect(await upload(bytes)).toMatchObject({ content_type: contentType, width: 96, height: 64, bytes: bytes.length })
+  }
+  const turned = await wide.clone().jpeg().withMetadata({ orientation: 6 }).toBuffer()
+  expect(await upload(turned)).toMatchObject({ width: 64, height: 96 })
+})
+
+test('an upload is answered with what it is, as a body or as the file of a form, and can be fetched by its owner alone', async () => {
+  const png = await uniquePng()
+  const first = await upload(png)
+  expect(first.sha256).toMatch(/^[0-9a-f]{64}$/)
+  expect(Date.parse(first.expires_at ?? '')).toBeGreaterThan(Date.now() + 3_500_000)
+  const form = new FormData()
+  form.append('file', new File([new Uint8Array(png)], 'a.png', { type: 'image/png' }))
+  const second = (await (await send(form)).json()) as Upload
+  expect(second).toMatchObject({ sha256: first.sha256, bytes: png.length, width: 64, height: 64 })
+  expect(second.id).not.toBe(first.id)
+  const twice = new FormData()
+  for (const name of ['a', 'b']) twice.append(name, new File([new Uint8Array(png)], name))
+  for (const body of [new FormData(), twice]) expect((await send(body)).status).toBe(422)
+
+  const own = await api.get(`/v1/uploads/${first.id}`, { headers: ann })
+  expect([own.status, own.headers.get('content-type'), own.headers.get('cache-control')]).toEqual([200, 'image/png', 'private, no-store'])
+  expect(Buffer.from(await own.arrayBuffer()).equals(png)).toBe(true)
+  expect((await api.get(`/v1/uploads/${first.id}`, { headers: bob })).status).toBe(404)
+  expect((await submit({ image: `upload:${first.id}` }, bob)).job.code).toBe('invalid_image')
+  expect((await submit({ image: `${api.url}/v1/uploads/${first.id}` }, bob)).job.code).toBe('invalid_image')
+})
+
+test('a job with a picture keeps its hash and size and never its bytes, and its size follows the picture', async () => {
+  const png = await uniquePng(320, 160)
+  const picture = await upload(png)
+  const dataUrl = `data:image/png;base64,${png.toString('base64')}`
+  const { status, job } = await submit({ image: dataUrl, mask: `upload:${picture.id}`, strength: 0.5, num_inference_steps: 10 })
+  expect(status).toBe(202)
+  const { id: _id, expires_at: _at, ...kept } = picture
+  expect(job.input).toMatchObject({ image: kept, mask: kept, strength: 0.5, fit: 'cover', width: 176, height: 80 })
+  // Half of the steps are run.
+  expect(job.progress).toEqual({ step: 0, total: 5 })
+  const redis = createRedis({ url: api.redis.url, use: 'worker', onError: () => {} })
+  const texts = [JSON.stringify(await redis.hgetall(`{easel}:job:${job.id}`)), JSON.stringify(job)]
+  redis.disconnect()
+  for (const text of texts) expect(text).not.toContain(png.toString('base64').slice(1000, 1100))
+  expect((await readFile(join(api.storageDir, 'inputs', picture.sha256))).equals(png)).toBe(true)
+
+  const sized = await submit({ image: dataUrl, width: 64, fit: 'contain' })
+  expect(sized.job.input).toMatchObject({ width: 64, height: 32, fit: 'contain', strength: 0.6 })
+  const again = await submit({ image: `job:${job.id}`, mask: `job:${job.id}`, width: 64, height: 64 })
+  expect(again.job.input).toMatchObject({ image: kept, mask: kept, width: 64, height: 64 })
+  expect((await submit({ image: `job:${job.id}` }, bob)).job.code).toBe('invalid_image')
+})
+
+test('a URL of this server is read from the store, whatever INPUT_ALLOW_INSECURE says', async () => {
+  const strict = await startTestApi({ redis: api.redis, model: { ...tinyScenes, has_vae_encoder: true } })
+  const png = await uniquePng()
+  const id = (await strict.submit()).id
+  await strict.worker.succeed(id)
+  await strict.deps.storage.put(`images/${id}-0.png`, png, { contentType: 'image/png' })
+  const own = await strict.post('/v1/jobs', { prompt: 'a', image: `${strict.url}/images/${id}-0.png` })
+  expect(own.status).toBe(202)
+  expect(((await own.json()) as Job).input.image?.bytes).toBe(png.length)
+  for (const image of [
+    `${strict.url}/images/${id}-1.png`,
+    `${strict.url}/livez`,
+    `${webUrl}/fine.png`,
+    'https://127.0.0.1/a.png',
+    'https://[::1]/a',
+  ]) {
+    const refused = await strict.post('/v1/jobs', { prompt: 'a', image })
+    expect([image, refused.status, ((await refused.json()) as Problem).code]).toEqual([image, 422, 'invalid_image'])
+  }
+  await strict.close()
+})
+
+test('an Idempotency-Key knows a picture by its bytes, not by where it comes from', async () => {
+  const [png, other] = [await uniquePng(), await uniquePng()]
+  pages.set('/moving.png', (answer) => answer.writeHead(200).end(png))
+  const headers = { ...ann, 'Idempotency-Key': 'same-picture' }
+  const first = await submit({ image: `${webUrl}/moving.png` }, headers)
+  const again = await submit({ image: `upload:${(await upload(png)).id}` }, headers)
+  expect([first.status, again.status, again.job.id]).toEqual([202, 202, first.job.id])
+  pages.set('/moving.png', (answer) => answer.writeHead(200).end(other))
+  expect((await submit({ image: `${webUrl}/moving.png` }, headers)).job.code).toBe('idempotency_mismatch')
+})
+
+test('a picture goes with the last job or upload that needs it, and not before', async () => {
+  const png = await uniquePng()
+  const { id, sha256 } = await upload(png)
+  const [first, second] = [await submit({ image: `upload:${id}` }), await submit({ image: `upload:${id}`, mask: `upload:${id}` })]
+  const remove = async (job: string): Promise<number> => (await api.get(`/v1/jobs/${job}`, { method: 'DELETE', headers: ann })).status
+  expect(await remove(first.job.id)).toBe(204)
+  expect(await stored()).toContain(sha256)
+  await api.worker.succeed(second.job.id)
+  clockOffset = 3_601_000
+  expect((await submit({ image: `upload:${id}` })).job.code).toBe('invalid_image')
+  await sweepInputs(api.deps)
+  // A job that was made just now still holds it.
+  expect(await stored()).toContain(sha256)
+  clockOffset = 7_202_000
+  await sweepExpired(api.deps)
+  expect(await stored()).not.toContain(sha256)
+  clockOffset = 0
+  expect((await submit({ image: `data:image/png;base64,${png.toString('base64')}` })).status).toBe(202)
+  expect(await stored()).toContain(sha256)
+})
+
+test('what a request that broke off has stored is swept, and a store that failed is asked again', async () => {
+  const { inputs, storage } = api.deps
+  const sha256 = 'a'.repeat(64)
+  const key = `inputs/${sha256}`
+  const holder = `job:${'0'.repeat(36)}` as const
+  expect(await inputs.hold(sha256, holder, Date.now() + 600_000)).toBe(true)
+  await storage.put(key, Buffer.from('x'), { contentType: 'application/octet-stream' })
+  await sweepInputs(api.deps)
+  expect(await storage.stat(key)).toBeDefined()
+  // Whoever was to take it away has died: nobody may hold it for a while, and then the sweep does it.
+  expect(await inputs.release(sha256, holder)).toBe(true)
+  expect(await inputs.hold(sha256, holder, Date.now())).toBe(false)
+  clockOffset = 61_000
+  await sweepInputs(api.deps)
+  expect(await storage.stat(key)).toBeUndefined()
+  expect(await inputs.hold(sha256, holder, Date.now())).toBe(true)
+  await inputs.release(sha256, holder)
+  await inputs.forget(sha256)
+})

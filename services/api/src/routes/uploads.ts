@@ -1,0 +1,81 @@
+/** POST /v1/uploads and GET /v1/uploads/{id}: pictures that are sent ahead of the jobs that begin with them. */
+import { OpenAPIHono, createRoute, z } from '@hono/zod-openapi'
+import { ProblemError, inputKey, uploadSchema } from '@easel/contract'
+import type { Api, AppDeps, AppEnv } from '../app-deps.ts'
+import { createUpload } from '../inputs/create-upload.ts'
+import type { UploadNeeds } from '../inputs/create-upload.ts'
+import { findUpload } from '../inputs/find-upload.ts'
+import { withPlace } from '../inputs/picture-places.ts'
+import { isForm, readFile, readForm } from '../inputs/read-picture-body.ts'
+import { describeProblems, refuseFields, refuseInvalid } from '../middleware/problem.ts'
+
+const binary = { schema: z.string().meta({ format: 'binary' }) }
+/** What an error calls the one file of a body. */
+const field = 'file'
+
+export function uploadRoutes(deps: UploadNeeds & Pick<AppDeps, 'apiKeys'>) {
+  const { config, storage } = deps
+  const app: Api = new OpenAPIHono<AppEnv>({ defaultHook: refuseInvalid })
+
+  const create = createRoute({
+    method: 'post',
+    path: '/v1/uploads',
+    summary: 'Send a picture for jobs to begin with',
+    description:
+      'The picture as the body, or as the one file of a form. Jobs take it as `upload:ID` in `image` or `mask`. Only its owner can use it. It is ' +
+      'kept as long as results are, and by jobs that use it as long as they are.',
+    responses: {
+      201: { description: 'The picture is kept.', content: { 'application/json': { schema: uploadSchema } } },
+      ...describeProblems(
+        'unauthorized',
+        'rate_limited',
+        'malformed_body',
+        'image_too_large',
+        'invalid_request',
+        'invalid_image',
+        'queue_unavailable',
+        'storage_unavailable',
+      ),
+    },
+  })
+  const withCreate = app.openapi(create, async (c) => {
+    const { owner } = c.var
+    const upload = await withPlace(owner, async () => {
+      const limits = { maxBytes: config.maxInputBytes, field }
+      if (!isForm(c.req)) return await createUpload(deps, await readFile(c.req, limits), { owner, field })
+      const form = await readForm(c.req, { ...limits, files: 1 })
+      const files = [...form.values()].filter((value) => typeof value !== 'string')
+      const [file] = files
+      if (file === undefined || files.length > 1) {
+        throw refuseFields([{ field, expected: 'a form with one file', received: `one with ${files.length}` }])
+      }
+      return await createUpload(deps, new Uint8Array(await file.arrayBuffer()), { owner, field })
+    })
+    c.header('Location', `/v1/uploads/${upload.id}`)
+    c.var.logger.info({ uploadId: upload.id, bytes: upload.bytes }, 'picture uploaded')
+    return c.json(upload, 201)
+  })
+
+  const get = createRoute({
+    method: 'get',
+    path: '/v1/uploads/{id}',
+    summary: 'Fetch an uploaded picture',
+    request: { params: z.object({ id: z.string().max(100).meta({ description: 'Id of the upload.' }) }) },
+    responses: {
+      200: { description: 'The picture as it was sent.', content: { 'image/*': binary } },
+      ...describeProblems('unauthorized', 'rate_limited', 'not_found', 'queue_unavailable', 'storage_unavailable'),
+    },
+  })
+  return withCreate.openapi(get, async (c) => {
+    const upload = await findUpload(deps, c.req.valid('param').id, c.var.owner)
+    const object = upload === undefined ? undefined : await storage.open(inputKey(upload.sha256))
+    if (upload === undefined || object === undefined) throw new ProblemError('not_found', 'There is no such upload.')
+    return c.body(object.body, 200, {
+      'Content-Type': upload.content_type,
+      'Content-Length': String(object.size),
+      'X-Content-Type-Options': 'nosniff',
+      'Content-Disposition': 'inline',
+      'Cache-Control': 'private, no-store',
+    })
+  })
+}
