@@ -1,7 +1,7 @@
 export { fetchFile } from './fetch-file.ts'
 export { useProxy } from './hub-fetch.ts'
 export type { ModelSource, SourceFile } from './model-source.ts'
-export { type ModelName, parseModelName } from './model-name.ts'
+export { isRepositoryName, type ModelName, parseModelName } from './model-name.ts'
 export { type HubOptions, openHubRepository, readHubVariables } from './hub-source.ts'
 export { openLocalModel } from './local-source.ts'
 export { PullError } from './pull-error.ts'

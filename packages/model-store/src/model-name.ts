@@ -17,6 +17,11 @@ export type ModelName =
 
 const repositoryPattern = /^(?<repository>[A-Za-z0-9][\w.-]*\/[A-Za-z0-9][\w.-]*)(?:@(?<revision>[\w.-]+))?$/
 
+/** Whether a name can only mean something on the hub: a preset, or `owner/name` that is no path. */
+export function isRepositoryName(text: string): boolean {
+  return repositoryPattern.test(text) && !text.endsWith('.safetensors')
+}
+
 /** `workingDirectory`: what a relative path is relative to. */
 export function parseModelName(text: string, workingDirectory: string): ModelName {
   const path = resolve(workingDirectory, text)

@@ -28,6 +28,19 @@ export const workerVariables = {
     .describe(
       'A model in diffusers’ layout, named as in MODEL, for parts that the model lacks: of a single .safetensors file the tokenizers, the scheduler and every config.json. Unset: they have to be beside it.',
     ),
+  AUTO_PULL: z
+    .stringbool()
+    .default(false)
+    .describe(
+      'Whether a preset or repository of the hub (`owner/name`) that is not in MODELS_DIR is fetched into it, as `easel pull` does.',
+    ),
+  HF_TOKEN: z.string().min(1).optional().describe('Token of the hub, for models that are gated or private.'),
+  HF_ENDPOINT: z
+    .url({ protocol: /^https?$/, error: 'Expected an http:// or https:// URL' })
+    .optional()
+    .describe('Another hub. Default: https://huggingface.co.'),
+  HTTPS_PROXY: z.string().min(1).optional().describe('Proxy that a model is fetched through. Unset: none.'),
+  NO_PROXY: z.string().min(1).optional().describe('Hosts that are reached without HTTPS_PROXY, separated by commas.'),
   WEIGHTS: z
     .enum(['auto', 'packed', 'mapped'])
     .default('auto')
@@ -121,6 +134,14 @@ const workerConfigSchema = z
     model: variables.MODEL ?? variables.MODEL_PATH ?? defaultModel,
     modelsDir: variables.MODELS_DIR,
     modelParts: variables.MODEL_PARTS,
+    autoPull: variables.AUTO_PULL,
+    /** What a pull reads of the environment. */
+    hub: {
+      HF_TOKEN: variables.HF_TOKEN,
+      HF_ENDPOINT: variables.HF_ENDPOINT,
+      HTTPS_PROXY: variables.HTTPS_PROXY,
+      NO_PROXY: variables.NO_PROXY,
+    },
     weights: variables.WEIGHTS,
     textEncoder3: variables.TEXT_ENCODER_3,
     device: variables.DEVICE,

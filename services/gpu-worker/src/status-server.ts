@@ -6,6 +6,7 @@ import { once } from 'node:events'
 import { createServer } from 'node:http'
 import { listen } from '@easel/process'
 import type { Registry } from 'prom-client'
+import type { PullProgress } from './ensure-model.ts'
 
 export interface StatusServer {
   readonly port: number
@@ -18,11 +19,19 @@ export interface StatusServerOptions {
   /** 0: a free one. */
   port: number
   isReady: () => boolean
+  /** How far a pull of the model is; undefined: none is under way. */
+  pulling?: () => PullProgress | undefined
   metrics: Registry
 }
 
 /** Throws a `ConfigError` when it cannot listen there. */
-export async function startStatusServer({ host, port, isReady, metrics }: StatusServerOptions): Promise<StatusServer> {
+export async function startStatusServer({
+  host,
+  port,
+  isReady,
+  pulling = () => undefined,
+  metrics,
+}: StatusServerOptions): Promise<StatusServer> {
   const server = createServer((request, response) => {
     if (request.url === '/metrics') {
       metrics.metrics().then(
@@ -32,8 +41,14 @@ export async function startStatusServer({ host, port, isReady, metrics }: Status
       return
     }
     const ready = isReady()
+    const pull = ready ? undefined : pulling()
+    const progress = pull === undefined ? {} : { pulling: { done_bytes: pull.doneBytes, total_bytes: pull.totalBytes } }
     const found =
-      request.url === '/livez' ? { status: 200, live: true } : request.url === '/readyz' ? { status: ready ? 200 : 503, ready } : undefined
+      request.url === '/livez'
+        ? { status: 200, live: true }
+        : request.url === '/readyz'
+          ? { status: ready ? 200 : 503, ready, ...progress }
+          : undefined
     const { status, ...body } = found ?? { status: 404 }
     response.writeHead(status, { 'content-type': 'application/json' }).end(JSON.stringify(body))
   })

@@ -21,6 +21,8 @@ import { ActiveJobs } from './active-jobs.ts'
 import type { WorkerConfig } from './config.ts'
 import { startEngine } from './engine/engine-supervisor.ts'
 import type { EngineSupervisor } from './engine/engine-supervisor.ts'
+import { ensureModel } from './ensure-model.ts'
+import type { PullProgress } from './ensure-model.ts'
 import { listenForCancels } from './listen-for-cancels.ts'
 import { listenForJobs } from './listen-for-jobs.ts'
 import { logEngineEvent } from './log-engine-event.ts'
@@ -29,6 +31,7 @@ import { createProcessJob } from './process-job.ts'
 import { createQueueWorker } from './queue-worker.ts'
 import type { QueueWorker } from './queue-worker.ts'
 import { startStatusServer } from './status-server.ts'
+import type { StatusServerOptions } from './status-server.ts'
 import { toProvenance } from './to-provenance.ts'
 import { createWorkerMetrics } from './worker-metrics.ts'
 import type { WorkerMetrics } from './worker-metrics.ts'
@@ -79,7 +82,8 @@ async function assemble(options: WorkerServiceOptions, cleanups: Cleanups): Prom
   // 1. What tells of this worker, before anything that may take long or fail, so that a worker that does not get that far is seen
   const metrics = createWorkerMetrics()
   let answersReady = (): boolean => false
-  await openStatusServer(config, metrics, () => answersReady(), cleanups)
+  let pull: PullProgress | undefined
+  await openStatusServer(config, metrics, { isReady: () => answersReady(), pulling: () => pull }, cleanups)
 
   // 2. Redis
   const outage = new OutageLog('Redis', logger)
@@ -97,6 +101,8 @@ async function assemble(options: WorkerServiceOptions, cleanups: Cleanups): Prom
   cleanups.add(() => storage.close())
   await untilWritable(storage, logger)
   const active = new ActiveJobs()
+  await ensureModel({ config, logger, onProgress: (progress) => (pull = progress) })
+  pull = undefined
   const engine = await openEngine(options, { active, metrics }, cleanups)
 
   // 4. Where jobs come from
@@ -185,13 +191,13 @@ async function drain(queue: QueueWorker, active: ActiveJobs, engine: EngineSuper
 async function openStatusServer(
   { metricsHost: host, metricsPort: port }: WorkerConfig,
   { registry }: WorkerMetrics,
-  isReady: () => boolean,
+  readiness: Pick<StatusServerOptions, 'isReady' | 'pulling'>,
   cleanups: Cleanups,
 ): Promise<void> {
   if (port === undefined) return
   // Of the process: a timer that fires a hundred times a second is nothing for a process that nobody looks at.
   collectDefaultMetrics({ register: registry })
-  const server = await startStatusServer({ host, port, isReady, metrics: registry })
+  const server = await startStatusServer({ host, port, ...readiness, metrics: registry })
   cleanups.add(() => server.close())
 }
 

@@ -70,9 +70,15 @@ describe('a model name', () => {
     ['stabilityai/stable-diffusion-3.5-large-turbo', 'stabilityai/stable-diffusion-3.5-large-turbo', 'stable-diffusion-3.5-large-turbo'],
   ])('of a preset that is not on disk, %s, says how to get it', (name, repository, folder) => {
     const attempt = () => resolveModel(name, { modelsDir })
-    expect(attempt).toThrow(`"hf download ${repository} --local-dir ${join(modelsDir, folder)}"`)
+    expect(attempt).toThrow(`in ${join(modelsDir, folder)}, got no model_index.json there`)
+    expect(attempt).toThrow(`"npx easel pull ${name}"`)
     expect(attempt).toThrow(`accept the licence at https://huggingface.co/${repository}`)
     expect(attempt).toThrow(/about \d+ GB/)
+  })
+
+  it('that could be a repository of the hub is refused with the command that fetches it', () => {
+    expect(() => resolveModel('owner/name', { modelsDir })).toThrow('"npx easel pull owner/name" fetches it')
+    expect(() => resolveModel('nothing', { modelsDir })).not.toThrow('easel pull')
   })
 
   it('that is unknown or empty is refused with what there is', () => {

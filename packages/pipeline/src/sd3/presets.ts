@@ -95,7 +95,7 @@ function resolveName(model: string, modelsDir: string): ResolvedModel {
     const path = resolve(modelsDir, preset.folder)
     const place = placeOf(path)
     if (place !== undefined) return { ...place, id: model, preset }
-    throw new ModelNotFoundError(`Expected model ${model} in ${path}, got no model_index.json there. ${howToGet(preset, path)}`)
+    throw new ModelNotFoundError(`Expected model ${model} in ${path}, got no model_index.json there. ${howToGet(model, preset)}`)
   }
   for (const path of [resolve(model), resolve(modelsDir, model), resolve(modelsDir, `${model}.safetensors`)]) {
     const place = placeOf(path)
@@ -106,7 +106,10 @@ function resolveName(model: string, modelsDir: string): ResolvedModel {
   }
   throw new ModelNotFoundError(
     `Expected model "${model}" to be a preset (${Object.keys(presets).join(', ')}), a folder with model_index.json, a .safetensors file, ` +
-      `or the name of one in ${resolve(modelsDir)} (${modelsIn(modelsDir).join(', ')}), got none of these`,
+      `or the name of one in ${resolve(modelsDir)} (${modelsIn(modelsDir).join(', ')}), got none of these` +
+      (/^[\w.-]+\/[\w.@-]+$/.test(model)
+        ? `. If it is a repository of the hub: "npx easel pull ${model}" fetches it; with AUTO_PULL=true a worker does.`
+        : ''),
   )
 }
 
@@ -126,10 +129,10 @@ function repositoryOf(folder: string): string | undefined {
   return /models--([^/]+)\/snapshots\/[^/]+$/.exec(folder)?.[1]?.replace('--', '/')
 }
 
-function howToGet(preset: Preset, folder: string): string {
+function howToGet(model: string, { repository, sizeGb }: Preset): string {
   return (
-    `To get it: accept the licence at https://huggingface.co/${preset.repository}, log in with "hf auth login", ` +
-    `then run "hf download ${preset.repository} --local-dir ${folder}" (about ${preset.sizeGb} GB). Nothing has to be converted.`
+    `To get it: accept the licence at https://huggingface.co/${repository}, log in with "hf auth login" or set HF_TOKEN, ` +
+    `then run "npx easel pull ${model}" (about ${sizeGb} GB); with AUTO_PULL=true a worker pulls it itself.`
   )
 }
 

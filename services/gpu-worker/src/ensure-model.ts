@@ -1,0 +1,58 @@
+/**
+ * Sees to it that the model is on disk before the engine looks for it: with AUTO_PULL a preset or repository of the hub that is not there is
+ * pulled.
+ *
+ * Invariant: workers that share a models directory pull a model once; what was fetched when this process is killed is kept for the next.
+ * Knows nothing about loading. Runs in the worker's main process.
+ */
+import type { Logger } from 'pino'
+import type { WorkerConfig } from './config.ts'
+
+/** How far a pull is. */
+export interface PullProgress {
+  doneBytes: number
+  totalBytes: number
+}
+
+export interface EnsureModelOptions {
+  config: Pick<WorkerConfig, 'model' | 'modelsDir' | 'modelParts' | 'autoPull' | 'hub'>
+  logger: Logger
+  onProgress: (progress: PullProgress) => void
+}
+
+/** Between two lines of the log about the same pull. */
+const logIntervalMs = 15_000
+
+export async function ensureModel({ config, logger, onProgress }: EnsureModelOptions): Promise<void> {
+  const { model, modelsDir, modelParts } = config
+  if (!config.autoPull) return
+  // Loaded for this alone: the main process has no other use for it.
+  const { ModelNotFoundError, resolveModel } = await import('@easel/pipeline')
+  const { isRepositoryName, pullByName } = await import('@easel/model-store')
+  try {
+    resolveModel(model, { modelsDir, modelParts })
+    return
+  } catch (error) {
+    // The engine says what is wrong with a name that no hub could know.
+    if (!(error instanceof ModelNotFoundError) || !isRepositoryName(model)) return
+  }
+  const startedAt = performance.now()
+  let saidAt = -Infinity
+  const { path, totalBytes } = await pullByName(model, {
+    env: config.hub,
+    modelsDir,
+    onlyIfMissing: true,
+    signal: new AbortController().signal,
+    onEvent(event) {
+      if (event.type === 'waiting') logger.info({ model }, 'another worker pulls the model; waiting for it')
+      if (event.type === 'retry') logger.warn({ model, reason: event.reason, waitMs: event.waitMs }, 'the pull tries again')
+      if (event.type !== 'progress') return
+      onProgress({ doneBytes: event.doneBytes, totalBytes: event.totalBytes })
+      if (performance.now() - saidAt < logIntervalMs) return
+      saidAt = performance.now()
+      const percent = Math.floor((100 * event.doneBytes) / Math.max(1, event.totalBytes))
+      logger.info({ model, percent, doneBytes: event.doneBytes, totalBytes: event.totalBytes }, 'pulling the model')
+    },
+  })
+  logger.info({ model, path, totalBytes, ms: Math.round(performance.now() - startedAt) }, 'the model is there')
+}
