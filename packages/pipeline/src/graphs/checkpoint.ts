@@ -9,6 +9,7 @@ import { existsSync, readdirSync } from 'node:fs'
 import { basename, dirname, join } from 'node:path'
 import { z } from 'zod'
 import { ModelFileError, readModelJson } from '../models/model-file.ts'
+import type { LinearShapes } from '../tensor/lora.ts'
 import { readSafetensorsHeader } from './safetensors.ts'
 import type { StoredTensor } from './safetensors.ts'
 
@@ -30,6 +31,14 @@ export class Checkpoint {
 
   has(name: string): boolean {
     return this.tensors.has(name)
+  }
+
+  /** Layers with a matrix, as far as names and shapes tell. */
+  get linears(): LinearShapes {
+    const linears = new Map<string, readonly [number, number]>()
+    for (const [name, { shape }] of this.tensors)
+      if (name.endsWith('.weight') && shape.length === 2) linears.set(name.slice(0, -'.weight'.length), shape as [number, number])
+    return linears
   }
 
   /** The tensor, which must have this shape. */

@@ -4,6 +4,7 @@
  * Invariant: a row of a batch comes out bit for bit as it would alone, on the CPU, whichever way the weights are held.
  * Knows nothing about which model it is.
  */
+import { LORA_GROUP } from '../tensor/lora.ts'
 import type { Checkpoint } from './checkpoint.ts'
 import { GraphBuilder } from './graph-builder.ts'
 import type { ComputeType, WeightMode } from './graph-builder.ts'
@@ -17,16 +18,20 @@ export interface GraphOptions {
   readonly weights: WeightMode
   /** Threads of a run, where it is on the CPU: with mapped weights the exactness of a row hangs on them. Default 1. */
   readonly threads?: number
+  /** Linear layers that take a low-rank addition as two inputs more, for each row its own or one for all. Default none. */
+  readonly loraLinears?: ReadonlySet<string>
 }
 
 export class Layers extends GraphBuilder {
   readonly operators: OperatorChoices
   readonly threads: number
+  readonly loraLinears: ReadonlySet<string>
 
-  constructor(checkpoint: Checkpoint, { operators, computeType, weights, threads = 1 }: GraphOptions) {
+  constructor(checkpoint: Checkpoint, { operators, computeType, weights, threads = 1, loraLinears = new Set() }: GraphOptions) {
     super(checkpoint, computeType, weights)
     this.operators = operators
     this.threads = threads
+    this.loraLinears = loraLinears
   }
 
   add(a: string, b: string): string {
@@ -55,12 +60,39 @@ export class Layers extends GraphBuilder {
   linear(x: string, name: string, from: number, to: number, bias = true, type = this.computeType): string {
     const rows = this.reshape(x, -1, from)
     const flat = this.gemm(rows, name, { from, to, bias, type, leastRows: this.leastRows(from, to) })
-    return this.node('Reshape', [flat, this.join([this.lengths(x, 0, 2), this.int64s(to)], 0)])
+    const y = this.node('Reshape', [flat, this.join([this.lengths(x, 0, 2), this.int64s(to)], 0)])
+    return this.loraLinears.has(name) ? this.add(y, this.lowRank(x, name, from, to)) : y
   }
 
   /** Linear on (batch, from). */
   rowLinear(x: string, name: string, from: number, to: number, bias = true): string {
-    return this.gemm(x, name, { from, to, bias, type: this.computeType, leastRows: Math.max(2, this.leastRows(from, to)) })
+    const y = this.gemm(x, name, { from, to, bias, type: this.computeType, leastRows: Math.max(2, this.leastRows(from, to)) })
+    if (!this.loraLinears.has(name)) return y
+    // Each vector as two tokens, for the same reason as in leastRows.
+    const token = this.node('Unsqueeze', [x, this.int64s(1)])
+    const twice = this.lowRank(this.join([token, token], 1), name, from, to)
+    return this.add(y, this.node('Squeeze', [this.node('Slice', [twice, this.int64s(0), this.int64s(1), this.int64s(1)]), this.int64s(1)]))
+  }
+
+  /** x · down · up on (batch, tokens, from), to (batch, tokens, to): the inputs are those of tensor/lora.ts, `sets` as many as rows, or one. */
+  lowRank(x: string, name: string, from: number, to: number): string {
+    const down = this.toCompute(this.input(`${name}.lora_down`, 'float32', ['sets', `groups of ${name}`, from, LORA_GROUP]))
+    const up = this.toCompute(this.input(`${name}.lora_up`, 'float32', ['sets', `rank of ${name}`, to]))
+    const groups = this.node('MatMul', [this.node('Unsqueeze', [x, this.int64s(1)]), down])
+    const tokens = this.node('Transpose', [groups], { perm: [0, 2, 1, 3] })
+    const low = this.node('Reshape', [tokens, this.join([this.lengths(x, 0, 2), this.lengths(up, 1, 2)], 0)])
+    // A rank may be anything, so only the width tells how it is summed up: see leastRows.
+    const least = this.leastRows(Infinity, to)
+    if (least === 0) return this.node('MatMul', [low, up])
+    const wide = this.node('MatMul', [this.padTokens(low, least), up])
+    return this.node('Slice', [wide, this.int64s(0), this.lengths(x, 1, 2), this.int64s(1)])
+  }
+
+  /** (batch, tokens, width) with zeros behind, so that there are at least `least` tokens. */
+  padTokens(x: string, least: number): string {
+    const missing = this.node('Max', [this.node('Sub', [this.int64s(least), this.lengths(x, 1, 2)]), this.int64s(0)])
+    const zeros = this.node('Expand', [this.scalar(0), this.join([this.lengths(x, 0, 1), missing, this.lengths(x, 2, 3)], 0)])
+    return this.join([x, zeros], 1)
   }
 
   /**

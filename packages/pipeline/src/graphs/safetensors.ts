@@ -38,8 +38,19 @@ const count = z.int().nonnegative()
 const entrySchema = z.object({ dtype: z.string(), shape: z.array(count).max(16), data_offsets: z.tuple([count, count]) })
 type Entry = z.infer<typeof entrySchema>
 
+export interface SafetensorsHeader {
+  /** By name, in the order of their data. */
+  readonly tensors: Map<string, StoredTensor>
+  /** What the writer says of the file; not checked. */
+  readonly metadata: Readonly<Record<string, unknown>>
+}
+
 /** The tensors of one file by name, in the order of their data. */
 export async function readSafetensorsHeader(path: string): Promise<Map<string, StoredTensor>> {
+  return (await readSafetensors(path)).tensors
+}
+
+export async function readSafetensors(path: string): Promise<SafetensorsHeader> {
   let handle: FileHandle | undefined
   try {
     const file = await realpath(path)
@@ -48,7 +59,7 @@ export async function readSafetensorsHeader(path: string): Promise<Map<string, S
     const { header, dataStart } = await readHeader(handle, path, size)
     const entries = parseEntries(path, header)
     assertLayout(path, entries, size - dataStart)
-    return new Map(
+    const tensors = new Map(
       entries.map(
         ([
           name,
@@ -60,6 +71,7 @@ export async function readSafetensorsHeader(path: string): Promise<Map<string, S
         ]) => [name, { file, dtype, shape, offset: dataStart + begin, length: end - begin }],
       ),
     )
+    return { tensors, metadata: toMetadata(header) }
   } catch (error) {
     if (error instanceof ModelFileError) throw error
     const missing = (error as NodeJS.ErrnoException).code === 'ENOENT'
@@ -103,6 +115,11 @@ function parseEntries(path: string, header: unknown): [string, Entry][] {
       throw new ModelFileError(path, `tensor ${name}`, expected, JSON.stringify(value).slice(0, 120))
     })
     .sort(([, a], [, b]) => a.data_offsets[0] - b.data_offsets[0] || a.data_offsets[1] - b.data_offsets[1])
+}
+
+function toMetadata(header: unknown): Readonly<Record<string, unknown>> {
+  const metadata = (header as { readonly __metadata__?: unknown }).__metadata__
+  return typeof metadata === 'object' && metadata !== null ? (metadata as Record<string, unknown>) : {}
 }
 
 /** Tensor follows tensor without gap or overlap, from the first byte to the last, each as long as its shape says. `size`: bytes of data. */

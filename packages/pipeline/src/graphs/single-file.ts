@@ -78,16 +78,19 @@ function withoutPrefix(tensors: ReadonlyMap<string, StoredTensor>, prefix: strin
 function toTransformer(tensors: ReadonlyMap<string, StoredTensor>): Map<string, StoredTensor> {
   const renamed = new Map<string, StoredTensor>()
   for (const [name, tensor] of tensors) {
-    const qkv = QKV.exec(name)
-    if (qkv === null) {
-      renamed.set(rename(name, TRANSFORMER), tensor)
-      continue
-    }
-    const [, block, stream, attention, kind] = qkv as unknown as [string, string, keyof typeof QKV_NAMES, string, string]
-    for (const [index, part] of QKV_NAMES[stream].entries())
-      renamed.set(`transformer_blocks.${block}.${attention}.${part}.${kind}`, third(tensor, index))
+    const names = toDiffusersNames(name)
+    if (names.length === 1) renamed.set(names[0] as string, tensor)
+    else for (const [index, part] of names.entries()) renamed.set(part, third(tensor, index))
   }
   return renamed
+}
+
+/** What diffusers calls a tensor of the transformer: one name, or those of the three equal parts it has there, from the top. */
+export function toDiffusersNames(name: string): string[] {
+  const qkv = QKV.exec(name)
+  if (qkv === null) return [rename(name, TRANSFORMER)]
+  const [, block, stream, attention, kind] = qkv as unknown as [string, string, keyof typeof QKV_NAMES, string, string]
+  return QKV_NAMES[stream].map((part) => `transformer_blocks.${block}.${attention}.${part}.${kind}`)
 }
 
 /** Rows of one of three equal parts. A count that three does not divide gives a shape that no graph asks for. */

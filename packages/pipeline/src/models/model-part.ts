@@ -1,4 +1,5 @@
 /** One graph of a model with the configuration that goes with it, before it is loaded. Types only. */
+import type { LoraTarget } from '../tensor/lora.ts'
 import type { WrittenGraph } from './onnx-session.ts'
 
 export interface ModelPart {
@@ -6,4 +7,11 @@ export interface ModelPart {
   readonly configFile: string
   /** An exported model.onnx by its path, or a graph written over a checkpoint. */
   readonly graph: string | WrittenGraph
+  /** How to write it again for low-rank additions; only for the transformer, over a checkpoint. */
+  readonly lora?: LoraGraphSource
+}
+
+/** A graph with inputs for the low-rank additions to some of its linear layers. */
+export interface LoraGraphSource extends LoraTarget {
+  write(linears: ReadonlySet<string>): Promise<WrittenGraph>
 }

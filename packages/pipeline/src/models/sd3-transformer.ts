@@ -5,8 +5,10 @@
  * Knows nothing about guidance, schedulers, who the rows belong to or when the device is free. Runs in the engine process.
  */
 import { z } from 'zod'
+import type { LoraTarget } from '../tensor/lora.ts'
 import type { PackedRows, RowDims } from '../tensor/packed-rows.ts'
 import type { TensorDtype } from '../tensor/tensor.ts'
+import { LoraGraph } from './lora-graph.ts'
 import { ModelFileError, readModelJson } from './model-file.ts'
 import type { ModelPart } from './model-part.ts'
 import { OnnxSession } from './onnx-session.ts'
@@ -39,13 +41,16 @@ const ROW_INPUTS = ['hidden_states', 'encoder_hidden_states', 'pooled_projection
 export class Sd3Transformer {
   readonly config: Sd3TransformerConfig
   readonly session: OnnxSession
+  /** For rows with low-rank additions; undefined for an exported graph, which takes none. */
+  readonly loraGraph: LoraGraph | undefined
 
-  constructor(config: Sd3TransformerConfig, session: OnnxSession) {
+  constructor(config: Sd3TransformerConfig, session: OnnxSession, loraGraph?: LoraGraph) {
     this.config = config
     this.session = session
+    this.loraGraph = loraGraph
   }
 
-  static async load({ configFile, graph }: ModelPart, options: OnnxSessionOptions = {}): Promise<Sd3Transformer> {
+  static async load({ configFile, graph, lora }: ModelPart, options: OnnxSessionOptions = {}): Promise<Sd3Transformer> {
     const config = await readModelJson(configFile, sd3TransformerConfigSchema)
     const timestep = typeof graph === 'string' ? 'timestep' : 'timestep_proj'
     const session = await OnnxSession.load(graph, {
@@ -56,7 +61,7 @@ export class Sd3Transformer {
     try {
       assertLikeConfig(configFile, config, session)
       assertOneDtype(session)
-      return new Sd3Transformer(config, session)
+      return new Sd3Transformer(config, session, lora && new LoraGraph(lora, options))
     } catch (error) {
       await session.release()
       throw error
@@ -88,6 +93,11 @@ export class Sd3Transformer {
     return typeof layers === 'number' ? layers : this.config.num_layers
   }
 
+  /** What a LoRA has to fit; undefined for an exported graph. */
+  get loraTarget(): LoraTarget | undefined {
+    return this.loraGraph?.source
+  }
+
   /** Runs at once and blocks the thread; the velocities lie in `packed.output`. `dims`: of one row. */
   async run(packed: PackedRows, { latents, embeds }: RowDims): Promise<void> {
     const { rows, layerMask } = packed
@@ -98,7 +108,11 @@ export class Sd3Transformer {
       pooled_projections: { data: packed.pooledProjections, dims: [rows, packed.pooledProjections.length / rows] },
     }
     if (layerMask !== undefined) feeds['layer_mask'] = { data: layerMask, dims: [rows, layerMask.length / rows] }
-    await this.session.runInto(feeds, { name: 'out_hidden_states', data: packed.output, dims: [rows, ...latents] })
+    const output = { name: 'out_hidden_states', data: packed.output, dims: [rows, ...latents] }
+    if (packed.loras === undefined) return this.session.runInto(feeds, output)
+    if (this.loraGraph === undefined) throw new Error(`Expected rows without a LoRA, as ${this.session.path} takes none`)
+    const lora = await this.loraGraph.prepare(packed.loras)
+    await lora.session.runInto({ ...feeds, ...lora.feeds }, output)
   }
 
   /** Exports take the timestep, our graphs its sinusoid. */
@@ -112,8 +126,8 @@ export class Sd3Transformer {
     return { timestep_proj: { data, dims: [rows, TIMESTEP_CHANNELS] } }
   }
 
-  release(): Promise<void> {
-    return this.session.release()
+  async release(): Promise<void> {
+    await Promise.all([this.session.release(), this.loraGraph?.release()])
   }
 }
 

@@ -6,6 +6,7 @@
  * Knows nothing about requests or when a step runs. Runs in the engine process.
  */
 import { fromFloat16Bits, toFloat16Bits } from '../tensor/float16.ts'
+import type { LoraLayers } from '../tensor/lora.ts'
 import type { PackedRows, RowValues } from '../tensor/packed-rows.ts'
 import type { TensorDtype } from '../tensor/tensor.ts'
 
@@ -21,6 +22,8 @@ export interface RowInput {
   readonly pooled: Float32Array
   /** (layers,) or undefined: all layers take part. */
   readonly layerMask: Float32Array | undefined
+  /** All rows of a step have one, or none has. */
+  readonly lora: LoraLayers | undefined
   /** Whether nobody writes to embeds and pooled any more, so that a copy of them stays good. */
   readonly keepsPrompt: boolean
 }
@@ -66,6 +69,7 @@ export class RowBuffers {
     if (rows.length > this.capacity) this.grow(rows.length, first)
     const places = this.assignPlaces(rows)
     const placed = new Map<Float32Array, number>()
+    const loras: LoraLayers[] = []
     for (const [index, row] of rows.entries()) {
       const place = places[index] as number
       const { length } = row.latents
@@ -75,6 +79,7 @@ export class RowBuffers {
       else this.latents.copyWithin(place * length, twin * length, (twin + 1) * length)
       placed.set(row.latents, place)
       this.timesteps[place] = row.timestep
+      if (row.lora !== undefined) loras[place] = row.lora
       if (this.layers !== undefined) this.writeLayerMask(row.layerMask, place, this.layers)
       if (isSamePrompt(this.places[place], row)) continue
       write(this.embeds, row.embeds, place)
@@ -90,6 +95,7 @@ export class RowBuffers {
       encoderHiddenStates: part(this.embeds, first.embeds.length),
       pooledProjections: part(this.pooled, first.pooled.length),
       layerMask: this.layers === undefined ? undefined : this.layerMasks.subarray(0, rows.length * this.layers),
+      loras: first.lora === undefined ? undefined : loras,
       output: part(this.output, first.latents.length),
     }
     return { packed, places }

@@ -4,6 +4,7 @@
  * Invariant: all rows of a call have the same dims. Knows nothing about who shares a step with them or when it runs. Runs in the engine
  * process.
  */
+import type { LoraLayers } from '../tensor/lora.ts'
 import type { RowDims } from '../tensor/packed-rows.ts'
 import { equalDims, Tensor } from '../tensor/tensor.ts'
 import type { WaitingCall } from './batch-policy.ts'
@@ -23,6 +24,8 @@ export interface StepRow {
   readonly pooledProjections: Tensor
   /** (layers,): 0 for each layer this row leaves out, else 1; only for a graph that takes a mask. Default: all layers take part. */
   readonly layerMask?: Float32Array | undefined
+  /** What the row adds to the model's layers, the same for all rows of a call; only for a graph that can. Default nothing. */
+  readonly lora?: LoraLayers | undefined
 }
 
 /** What the batcher may know of the request behind a call. With it, embeddings must not be written to while the request runs. */
@@ -81,7 +84,8 @@ export function createStepCall(
   const [, tokens = 0, tokenWidth = 0] = first.encoderHiddenStates.dims
   const cameAtMs = performance.now()
   const dims = { latents: [channels, height, width], embeds: [tokens, tokenWidth] }
-  const size = sizeOf(dims)
+  // Rows that add something run on a graph of their own, which takes longer.
+  const size = first.lora === undefined ? sizeOf(dims) : `${sizeOf(dims)}+lora`
   return {
     input,
     context,
@@ -112,6 +116,7 @@ function assertFits(row: StepRow, first: StepRow, layers: number | undefined): v
     if (!equalDims(dims, expected))
       throw new RangeError(`Expected ${name} of dims [${expected.join(', ')}], as in the first row, got [${dims.join(', ')}]`)
   }
+  if (row.lora !== first.lora) throw new RangeError('Expected the same lora in all rows of a call, got two')
   const masked = row.layerMask?.length
   if (masked === undefined || masked === layers) return
   throw new RangeError(`Expected layerMask of ${layers ?? 'no'} layers, as the graph has it, got one of ${masked}`)
@@ -128,6 +133,7 @@ export function nextRows({ input, context, output, rows }: StepCall, count: numb
       embeds: row.encoderHiddenStates.data,
       pooled: row.pooledProjections.data,
       layerMask: row.layerMask,
+      lora: row.lora,
       keepsPrompt: context !== undefined,
     },
     target: output.data.subarray((start + offset) * length, (start + offset + 1) * length),

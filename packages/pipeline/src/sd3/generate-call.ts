@@ -8,6 +8,7 @@ import { rowsOf } from '../tensor/rows.ts'
 import type { Tensor } from '../tensor/tensor.ts'
 import { checkParams, GenerateParamsError } from './generate-params.ts'
 import type { GenerateParams, ParamLimits } from './generate-params.ts'
+import type { LoraChoice } from './lora-store.ts'
 import type { PromptEmbeddings, PromptTexts } from './embed-prompts.ts'
 
 /** A model's own values for parameters a call does not give. */
@@ -41,6 +42,7 @@ export interface GenerateCall extends GenerateDefaults, Pick<GenerateParams, Opt
   readonly embeddings: PromptEmbeddings | undefined
   readonly negativeEmbeddings: PromptEmbeddings | undefined
   readonly skipLayerGuidance: SkipLayerGuidance | undefined
+  readonly loras: readonly LoraChoice[]
   /** Absent: the call starts from noise alone. */
   readonly start?: StartPicture
 }
@@ -100,6 +102,7 @@ export function resolveCall(params: GenerateParams, defaults: GenerateDefaults, 
     embeddings: pair(params.promptEmbeds, params.pooledPromptEmbeds),
     negativeEmbeddings: pair(params.negativePromptEmbeds, params.negativePooledPromptEmbeds),
     skipLayerGuidance: toSkipLayerGuidance(params, limits.layers),
+    loras: (params.loras ?? []).map(({ id, scale = 1 }) => ({ id, scale })),
   }
 }
 

@@ -4,7 +4,7 @@ import { Tensor } from '../tensor/tensor.ts'
 import { resolveCall } from './generate-call.ts'
 import { GenerateParamsError } from './generate-params.ts'
 
-const limits = { sizeMultiple: 16, maxSide: 256, maxSequenceLength: 512, maxClipSkip: 1, layers: undefined }
+const limits = { sizeMultiple: 16, maxSide: 256, maxSequenceLength: 512, maxClipSkip: 1, layers: undefined, takesLoras: true }
 const defaults = { width: 128, height: 128, numInferenceSteps: 20, guidanceScale: 4, maxSequenceLength: 20 }
 const resolve = (params: object) => resolveCall({ prompt: 'a', ...params }, defaults, limits)
 const tensor = (...dims: number[]) => new Tensor(new Float32Array(dims.reduce((a, b) => a * b)), dims)
@@ -27,6 +27,14 @@ const refused: [params: object, message: string][] = [
   [{ width: 272 }, 'Expected width to be an integer from 16 to 256, got 272'],
   [{ width: 0 }, 'Expected width to be an integer from 16 to 256, got 0'],
   [{ width: 64.5 }, 'got 64.5'],
+  [{ loras: { id: 'a' } }, 'Expected loras to be a list of at most 4 of { id, scale }, scales from -4 to 4, each id once, got Object'],
+  [{ loras: ['a'] }, 'got ["a"]'],
+  [{ loras: [null] }, 'got [null]'],
+  [{ loras: [{ scale: 1 }] }, 'got [{"scale":1}]'],
+  [{ loras: [{ id: 'a', scale: 4.5 }] }, 'got [{"id":"a","scale":4.5}]'],
+  [{ loras: [{ id: 'a', scale: Number.NaN }] }, 'scales from -4 to 4'],
+  [{ loras: [{ id: 'a', scale: null }] }, 'scales from -4 to 4'],
+  [{ loras: ['a', 'b', 'c', 'd', 'e'].map((id) => ({ id })) }, 'at most 4'],
   [{ numInferenceSteps: 0 }, 'Expected numInferenceSteps to be an integer from 1 to 2^53 - 1, got 0'],
   [{ numInferenceSteps: Number.NaN }, 'got NaN'],
   [{ numInferenceSteps: '4' }, 'got "4"'],

@@ -115,6 +115,8 @@ export interface GenerateParams {
   readonly skipLayerGuidanceStart?: number | undefined
   /** Share of the steps before which it ends, 0 to 1, without the step at the bound. Default 0.2. */
   readonly skipLayerGuidanceStop?: number | undefined
+  /** LoRAs of the LoRA folder to add to the transformer, each once, at most 4; `scale` −4 to 4, default 1. Default none. */
+  readonly loras?: readonly { readonly id: string; readonly scale?: number | undefined }[] | undefined
 }
 
 /** What of the model the parameters are checked against. */
@@ -127,6 +129,8 @@ export interface ParamLimits {
   readonly maxClipSkip: number
   /** Layers of the transformer that a row can leave out; undefined where it takes no layer mask. */
   readonly layers: number | undefined
+  /** Whether LoRAs can be added. */
+  readonly takesLoras: boolean
 }
 
 /** A parameter that cannot be used. */
@@ -150,6 +154,9 @@ const REFUSED: Readonly<Record<string, string>> = {
   ipAdapterImageEmbeds: 'absent, as image prompts are not supported',
   jointAttentionKwargs: 'absent, as a graph has no attention processors to pass them to',
 }
+
+const MAX_LORAS = 4
+const MAX_LORA_SCALE = 4
 
 const PROMPTS = ['prompt', 'prompt2', 'prompt3', 'negativePrompt', 'negativePrompt2', 'negativePrompt3'] as const
 const EMBEDS = ['promptEmbeds', 'pooledPromptEmbeds', 'negativePromptEmbeds', 'negativePooledPromptEmbeds'] as const
@@ -178,6 +185,7 @@ const OTHERS: Record<Exclude<keyof GenerateParams, (typeof PROMPTS | typeof EMBE
   skipLayerGuidanceScale: true,
   skipLayerGuidanceStart: true,
   skipLayerGuidanceStop: true,
+  loras: true,
 }
 const KNOWN = new Set<string>([...PROMPTS, ...EMBEDS, ...Object.keys(OTHERS)])
 
@@ -227,6 +235,7 @@ export function checkParams(params: GenerateParams, limits: ParamLimits): void {
   const stray = inputs?.find((name) => !STEP_TENSORS.includes(name))
   if (stray !== undefined) throw new GenerateParamsError('callbackOnStepEndTensorInputs', `among ${STEP_TENSORS.join(', ')}`, show(stray))
   checkSkipLayers(params.skipGuidanceLayers, limits.layers)
+  checkLoras(params.loras, limits.takesLoras)
 }
 
 function isInterval(value: unknown): boolean {
@@ -282,6 +291,23 @@ function checkSkipLayers(skipped: readonly number[] | undefined, layers: number 
   const isLayer = (layer: number): boolean => Number.isInteger(layer) && layer >= 0 && layer < layers
   if (!Array.isArray(skipped) || !skipped.every(isLayer))
     throw new GenerateParamsError('skipGuidanceLayers', `a list of layers from 0 to ${layers - 1}`, show(skipped))
+}
+
+function checkLoras(loras: unknown, takesLoras: boolean): void {
+  if (loras === undefined) return
+  if (!takesLoras)
+    throw new GenerateParamsError('loras', 'absent, as there is no LoRA folder, or the transformer is an exported graph', show(loras))
+  const all = Array.isArray(loras) ? (loras as { readonly id?: unknown; readonly scale?: unknown }[]) : []
+  const isChoice = ({ id, scale = 1 }: (typeof all)[number]): boolean =>
+    typeof id === 'string' && typeof scale === 'number' && Math.abs(scale) <= MAX_LORA_SCALE
+  const isList =
+    Array.isArray(loras) && all.length <= MAX_LORAS && all.every((one) => typeof one === 'object' && one !== null && isChoice(one))
+  if (!isList || new Set(all.map(({ id }) => id)).size < all.length)
+    throw new GenerateParamsError(
+      'loras',
+      `a list of at most ${MAX_LORAS} of { id, scale }, scales from -4 to 4, each id once`,
+      show(loras),
+    )
 }
 
 export function show(value: unknown): string {

@@ -1,6 +1,7 @@
 /** What a call gives back. Types only. */
 import type { Rgb8Image } from '../tensor/image-processor.ts'
 import type { Tensor } from '../tensor/tensor.ts'
+import type { UsedLora } from './lora-store.ts'
 
 export interface GenerateTimings {
   /** Milliseconds of text encoding. */
@@ -20,5 +21,7 @@ export interface GenerateResult {
   readonly latents: Tensor | undefined
   /** Seed of the (first) generator. Beyond 2^53 its low 32 bits, which draw the same. */
   readonly seed: number
+  /** As the call chose them. */
+  readonly loras: readonly UsedLora[]
   readonly timings: GenerateTimings
 }

@@ -36,6 +36,7 @@ import { readDefaults } from './generation-defaults.ts'
 import type { ModelDefaults } from './generation-defaults.ts'
 import { loadSd3Components } from './load-components.ts'
 import type { ComponentOverrides, LoadedComponents, Sd3Components } from './load-components.ts'
+import { LoraStore } from './lora-store.ts'
 import { hashModel, listFileSizes } from './model-hash.ts'
 import type { ModelContent } from './model-hash.ts'
 import { ModelSource } from './model-source.ts'
@@ -69,6 +70,8 @@ export interface FromPretrainedOptions {
   readonly modelsDir?: string
   /** A diffusers folder for parts that the model lacks, as a single file lacks tokenizers. Default none. */
   readonly modelParts?: string
+  /** Folder of LoRAs that calls may add to the transformer. Default none. */
+  readonly lorasDir?: string
 }
 
 export class StableDiffusion3Pipeline implements ResidentModel {
@@ -96,6 +99,8 @@ export class StableDiffusion3Pipeline implements ResidentModel {
   readonly modelDefaults: ModelDefaults
   /** What all requests share on the device. */
   readonly runtime: Runtime
+  /** What calls may add to the transformer; undefined without a folder, and for an exported graph. */
+  loras: LoraStore | undefined
   /** What lives as long as the weights do; the same object in every view. */
   readonly life: {
     readonly owned: LoadedComponents['owned']
@@ -162,6 +167,10 @@ export class StableDiffusion3Pipeline implements ResidentModel {
       const content = toContent(source, options)
       const defaults = { width: side, height: side, ...defaultsOfModel }
       const pipe = new StableDiffusion3Pipeline(loaded, resolved, device, { defaults, content }, batching)
+      if (options.lorasDir !== undefined && transformer.loraTarget !== undefined) {
+        pipe.loras = new LoraStore(options.lorasDir, transformer.loraTarget)
+        await pipe.loras.refresh()
+      }
       try {
         checkParams({ prompt: '', ...pipe.defaults }, pipe.limits)
       } catch (error) {
@@ -214,6 +223,7 @@ export class StableDiffusion3Pipeline implements ResidentModel {
       maxSequenceLength: 512,
       maxClipSkip: Math.min(this.textEncoder?.maxClipSkip ?? Infinity, this.textEncoder2?.maxClipSkip ?? Infinity),
       layers: this.transformer.layers,
+      takesLoras: this.loras !== undefined,
     }
   }
 

@@ -7,6 +7,7 @@
 import type { StepBatcher } from '../runtime/step-batcher.ts'
 import type { StepContext, StepRow } from '../runtime/step-call.ts'
 import { sliceRows, splitRows } from '../tensor/rows.ts'
+import type { LoraLayers } from '../tensor/lora.ts'
 import type { Tensor } from '../tensor/tensor.ts'
 import type { TextRows } from './encode-texts.ts'
 import type { GenerateCall } from './generate-call.ts'
@@ -20,13 +21,15 @@ export interface StepInput {
   readonly timestep: number
   readonly texts: TextRows
   readonly plan: StepPlan
+  /** What the call's LoRAs add to every row; undefined: none. */
+  readonly lora: LoraLayers | undefined
 }
 
 /** The velocity to step along: dims of latents. */
 export async function predictNoise(
   batcher: StepBatcher,
   call: Pick<GenerateCall, 'guidanceScale' | 'skipLayerGuidance'>,
-  { latents, timestep, texts, plan }: StepInput,
+  { latents, timestep, texts, plan, lora }: StepInput,
   context: StepContext,
 ): Promise<Tensor> {
   const hidden = splitRows(latents)
@@ -39,6 +42,7 @@ export async function predictNoise(
       encoderHiddenStates: texts.embeds[from + picture] as Tensor,
       pooledProjections: texts.pooled[from + picture] as Tensor,
       layerMask,
+      lora,
     }))
   // The prompt's texts come last.
   const prompt = texts.embeds.length - pictures

@@ -7,11 +7,13 @@
 import { readdirSync, statSync } from 'node:fs'
 import { totalmem } from 'node:os'
 import { dirname, join } from 'node:path'
+import type { Checkpoint } from '../graphs/checkpoint.ts'
 import type { ComputeType, WeightMode } from '../graphs/graph-builder.ts'
+import type { GraphOptions } from '../graphs/layers.ts'
 import { OPERATOR_CHOICES } from '../graphs/operator-choices.ts'
 import { writeGraph } from '../graphs/write-graph.ts'
 import type { GraphName } from '../graphs/write-graph.ts'
-import type { ModelPart } from '../models/model-part.ts'
+import type { LoraGraphSource, ModelPart } from '../models/model-part.ts'
 import type { ExecutionProvider } from '../models/onnx-runtime.ts'
 import type { FoundPart, ModelSource } from './model-source.ts'
 
@@ -65,10 +67,27 @@ export async function prepareGraphs(
     const held = isVae ? 'packed' : weights
     const options = { operators: OPERATOR_CHOICES[settings.provider], computeType, weights: held, threads: settings.threads }
     const bytes = await writeGraph(name, configFile, graph, options)
-    parts.set(name, { configFile, graph: { name: graph.source, bytes, weights: held } })
+    const part = { configFile, graph: { name: graph.source, bytes, weights: held } }
+    parts.set(name, name === 'transformer' ? { ...part, lora: loraGraphSource(part.configFile, graph, options, settings.provider) } : part)
     graphs[name] = `easel ${computeType} ${held}`
   }
   return { parts, origin: { weights, reason, graphs } }
+}
+
+/**
+ * On the CPU the second graph reads the weights where they lie: it is loaded while requests wait, and a second packed copy would take as much
+ * memory as the model.
+ */
+function loraGraphSource(configFile: string, checkpoint: Checkpoint, options: GraphOptions, provider: ExecutionProvider): LoraGraphSource {
+  const weights = provider === 'cpu' ? 'mapped' : 'packed'
+  return {
+    shapes: checkpoint.linears,
+    shiftFirst: checkpoint.shiftFirst,
+    async write(loraLinears) {
+      const bytes = await writeGraph('transformer', configFile, checkpoint, { ...options, weights, loraLinears })
+      return { name: checkpoint.source, bytes, weights }
+    },
+  }
 }
 
 function chooseWeights(found: ReadonlyMap<GraphName, FoundPart>, settings: GraphSettings): Pick<GraphOrigin, 'weights' | 'reason'> {

@@ -4,11 +4,14 @@ import type { VaeImageProcessor } from '../tensor/image-processor.ts'
 import type { GenerateDefaults } from './generate-call.ts'
 import type { ParamLimits } from './generate-params.ts'
 import type { Sd3Components } from './load-components.ts'
+import type { LoraStore } from './lora-store.ts'
 
 /** Nobody who is given one changes it, its scheduler included: a run works on a copy of that. */
 export interface ResidentModel extends Sd3Components {
   readonly imageProcessor: VaeImageProcessor
   readonly runtime: Runtime
+  /** Undefined where no LoRA can be added. */
+  readonly loras: LoraStore | undefined
   /** What a call uses for parameters it does not give. */
   readonly defaults: GenerateDefaults
   /** What calls are checked against. */

@@ -13,6 +13,7 @@ import { copyScheduler } from '../schedulers/copy-scheduler.ts'
 import { retrieveTimesteps } from '../schedulers/retrieve-timesteps.ts'
 import type { Scheduler } from '../schedulers/scheduler.ts'
 import { toSafeSeed } from '../tensor/image-seeds.ts'
+import type { LoraLayers } from '../tensor/lora.ts'
 import { Generator } from '../tensor/random-normal.ts'
 import { commonDtype, concatRows, splitRows } from '../tensor/rows.ts'
 import { Tensor } from '../tensor/tensor.ts'
@@ -58,6 +59,8 @@ export class Sd3Run implements CallState {
   _interrupt = false
   /** Milliseconds of the device that its steps have taken. */
   deviceMs = 0
+  /** What the call's LoRAs add to the model's layers. */
+  lora: LoraLayers | undefined
 
   /** Throws for a schedule that cannot be. */
   constructor(model: ResidentModel, call: GenerateCall) {
@@ -93,8 +96,10 @@ export class Sd3Run implements CallState {
 
   async generate(): Promise<GenerateResult> {
     const { call, model } = this
-    // 1. Texts
+    // 1. Texts, and what is added to the model
     const startedAt = performance.now()
+    const loras = await model.loras?.load(call.loras)
+    this.lora = loras?.layers
     const texts = await encodeTexts(model, call, this.guidance.isEverGuided)
     const encodedAt = performance.now()
 
@@ -113,6 +118,7 @@ export class Sd3Run implements CallState {
       images,
       latents: call.outputType === 'latent' ? denoised : undefined,
       seed: toSafeSeed(first.initialSeed),
+      loras: loras?.used ?? [],
       timings: {
         encodeMs: encodedAt - startedAt,
         denoiseMs: denoisedAt - encodedAt,
@@ -178,7 +184,7 @@ export class Sd3Run implements CallState {
       call.signal?.throwIfAborted()
       if (this._interrupt) break
       const timestep = timesteps[step] as number
-      const input = { latents, timestep, texts, plan: guidance.at(step) }
+      const input = { latents, timestep, texts, plan: guidance.at(step), lora: this.lora }
       const remainingRows = guidance.remainingRows(step, pictures)
       const noise = await predictNoise(model.runtime.batcher, call, input, {
         arrivedAtMs: call.arrivedAtMs,

@@ -3,6 +3,8 @@
  * what runs them agree here and know nothing else of each other.
  */
 
+import type { LoraLayers } from './lora.ts'
+
 /** float32 values, or the bits of float16 values. */
 export type RowValues = Float32Array | Uint16Array
 
@@ -18,6 +20,8 @@ export interface PackedRows {
   readonly pooledProjections: RowValues
   /** (rows, layers): 1 for a layer that takes part, 0 for one that is left out. Undefined for a graph that takes no mask. */
   readonly layerMask: Float32Array | undefined
+  /** What each row adds to the model's layers; undefined where none adds anything. */
+  readonly loras: readonly LoraLayers[] | undefined
   /** (rows, in_channels, height / 8, width / 8), written by the run. */
   readonly output: RowValues
 }

@@ -1,0 +1,195 @@
+/**
+ * A LoRA from its .safetensors file, checked against the model and laid out for its graph.
+ *
+ * Takes what diffusers, peft and kohya's scripts write. Invariant: a file is untrusted, and every tensor in it is used or refused: one that
+ * was left out without a word would give another picture than the one its maker saw. A LoRA of text encoders is refused, as embeddings are
+ * shared by requests. Knows nothing about requests and strengths.
+ */
+import { existsSync } from 'node:fs'
+import { open } from 'node:fs/promises'
+import type { FileHandle } from 'node:fs/promises'
+import { basename, dirname, join } from 'node:path'
+import { z } from 'zod'
+import { ModelFileError, readModelJson } from '../models/model-file.ts'
+import { fromFloat16Bits } from '../tensor/float16.ts'
+import { LORA_GROUP } from '../tensor/lora.ts'
+import type { LoraLayer, LoraLayers, LoraTarget } from '../tensor/lora.ts'
+import { LoraNames } from './lora-names.ts'
+import type { NamedLinears } from './lora-names.ts'
+import { readSafetensors } from './safetensors.ts'
+import type { StoredTensor } from './safetensors.ts'
+
+/** A module as it lies in the file: checked, not read. */
+export interface LoraModule extends NamedLinears {
+  /** (rank, from) */
+  readonly down: StoredTensor
+  /** (to of all linears, rank) */
+  readonly up: StoredTensor
+  readonly rank: number
+  readonly alpha: StoredTensor | number
+  /** Whether its strength is alpha by the root of the rank. */
+  readonly isRankStabilized: boolean
+}
+
+const MATRIX =
+  /^(.+?)[._](lora_A|lora_B|lora_down|lora_up|lora\.down|lora\.up|lora_linear_layer\.down|lora_linear_layer\.up)(?:\.[\w-]+)?\.weight$/
+const ALPHA = /^(.+?)\.alpha$/
+const TEXT_ENCODER = /^(?:base_model\.model\.)?(?:text_encoder|lora_te|text_model)/
+
+/** What peft says of an adapter, in its adapter_config.json or, by diffusers, in the file's own metadata. */
+const configSchema = z.looseObject({
+  lora_alpha: z.number().nullish(),
+  alpha_pattern: z.record(z.string(), z.number()).nullish(),
+  use_rslora: z.boolean().nullish(),
+  use_dora: z.boolean().nullish(),
+})
+type LoraConfig = z.infer<typeof configSchema>
+
+/** Checks the whole file and reads none of its weights. */
+export async function readLoraHeader(file: string, target: LoraTarget): Promise<LoraModule[]> {
+  const { tensors, metadata } = await readSafetensors(file)
+  const config = await readConfig(file, metadata)
+  if (config.use_dora === true) throw new ModelFileError(file, 'use_dora', 'false, as magnitudes are not supported', 'true')
+  const found = new Map<string, { down?: StoredTensor; up?: StoredTensor; alpha?: StoredTensor }>()
+  for (const [name, tensor] of tensors) {
+    if (TEXT_ENCODER.test(name))
+      throw new ModelFileError(
+        file,
+        `tensor ${name}`,
+        'of the transformer, as a LoRA of text encoders is not supported',
+        'one of a text encoder',
+      )
+    const matrix = MATRIX.exec(name)
+    const module = matrix?.[1] ?? ALPHA.exec(name)?.[1]
+    if (module === undefined)
+      throw new ModelFileError(file, `tensor ${name}`, 'lora_A, lora_B, lora_down, lora_up or alpha of a linear layer', 'something else')
+    const role = matrix === null ? 'alpha' : /A$|down$/.test(matrix[2] as string) ? 'down' : 'up'
+    found.set(module, { ...found.get(module), [role]: tensor })
+  }
+  if (found.size === 0) throw new ModelFileError(file, '', 'a LoRA', 'a file without tensors')
+  const names = new LoraNames(target.shapes)
+  const taken = new Set<string>()
+  return [...found].map(([module, { down, up, alpha }]) => {
+    const named = names.find(module)
+    if (named === undefined) throw new ModelFileError(file, `module ${module}`, 'a linear layer of this transformer', 'no such layer')
+    for (const linear of named.linears) {
+      if (taken.has(linear)) throw new ModelFileError(file, `module ${module}`, 'there once', `a second one for ${linear}`)
+      taken.add(linear)
+    }
+    if (down === undefined || up === undefined)
+      throw new ModelFileError(file, `module ${module}`, 'two matrices, down and up', down === undefined ? 'no down' : 'no up')
+    const [to = 0, from = 0] = target.shapes.get(named.linears[0] as string) ?? []
+    const rank = down.shape[0] ?? 0
+    expectFloats(file, `down of ${module}`, down, [Math.max(1, rank), from])
+    expectFloats(file, `up of ${module}`, up, [to * named.linears.length, rank])
+    if (alpha !== undefined && alpha.shape.reduce((product, length) => product * length, 1) !== 1)
+      throw new ModelFileError(file, `alpha of ${module}`, 'one value', `[${alpha.shape.join(', ')}]`)
+    if (alpha !== undefined) expectFloats(file, `alpha of ${module}`, alpha, alpha.shape)
+    const isRankStabilized = config.use_rslora === true
+    return { ...named, down, up, rank, alpha: alpha ?? configuredAlpha(config, module) ?? rank, isRankStabilized }
+  })
+}
+
+/** Reads the file; every factor but the request's is in what comes out. */
+export async function readLora(file: string, target: LoraTarget): Promise<LoraLayers> {
+  const layers = new Map<string, LoraLayer>()
+  const modules = await readLoraHeader(file, target)
+  const handle = await open(file)
+  try {
+    for (const { linears, isStability, down, up, rank, alpha, isRankStabilized } of modules) {
+      const [downValues, upValues] = [await readValues(handle, down), await readValues(handle, up)]
+      const strength = typeof alpha === 'number' ? alpha : ((await readValues(handle, alpha))[0] as number)
+      const factor = strength / (isRankStabilized ? Math.sqrt(rank) : rank)
+      for (const [index, name] of linears.entries()) {
+        const [to, from] = target.shapes.get(name) as readonly [number, number]
+        // Half a turn brings shift and scale from the order they were trained in to that of the checkpoint.
+        const turned = isStability !== target.shiftFirst && hasTwoOrders(name, to, from) ? to / 2 : 0
+        const rowOf = (row: number) => index * to + ((row + turned) % to)
+        layers.set(name, layOut(downValues, upValues, { rank, from, to, factor, rowOf }))
+      }
+    }
+  } finally {
+    await handle.close()
+  }
+  return layers
+}
+
+async function readValues(handle: FileHandle, { file, dtype, offset, length }: StoredTensor): Promise<Float32Array> {
+  const bytes = new Uint8Array(length)
+  const { bytesRead } = await handle.read(bytes, 0, length, offset)
+  if (bytesRead < length) throw new ModelFileError(file, '', `at least ${offset + length} bytes`, `${offset + bytesRead}`)
+  return toFloat32(bytes, dtype)
+}
+
+/** The norms whose scale and shift Stability keeps the other way round: the last ones, of two parts. */
+function hasTwoOrders(name: string, to: number, from: number): boolean {
+  return name === 'norm_out.linear' || (name.endsWith('.norm1_context.linear') && to === from * 2)
+}
+
+interface LayOutOptions {
+  readonly rank: number
+  readonly from: number
+  readonly to: number
+  readonly factor: number
+  /** Row of the stored matrix for a row of the layer. */
+  readonly rowOf: (row: number) => number
+}
+
+function layOut(down: Float32Array, up: Float32Array, { rank, from, to, factor, rowOf }: LayOutOptions): LoraLayer {
+  const groups = Math.ceil(rank / LORA_GROUP)
+  const laidDown = new Float32Array(groups * from * LORA_GROUP)
+  const laidUp = new Float32Array(groups * LORA_GROUP * to)
+  for (let at = 0; at < rank; at++) {
+    const column = Math.floor(at / LORA_GROUP) * from * LORA_GROUP + (at % LORA_GROUP)
+    for (let value = 0; value < from; value++) laidDown[column + value * LORA_GROUP] = down[at * from + value] as number
+  }
+  for (let row = 0; row < to; row++) {
+    const stored = rowOf(row) * rank
+    for (let at = 0; at < rank; at++) laidUp[at * to + row] = (up[stored + at] as number) * factor
+  }
+  return { groups, down: laidDown, up: laidUp }
+}
+
+function expectFloats(file: string, what: string, { dtype, shape }: StoredTensor, expected: readonly number[]): void {
+  const isSame = shape.length === expected.length && shape.every((length, axis) => length === expected[axis])
+  if (isSame && (dtype === 'F32' || dtype === 'F16' || dtype === 'BF16')) return
+  throw new ModelFileError(file, what, `[${expected.join(', ')}] of F32, F16 or BF16`, `[${shape.join(', ')}] of ${dtype}`)
+}
+
+/** `bytes` begin where their buffer does. */
+function toFloat32({ buffer }: Uint8Array<ArrayBuffer>, dtype: string): Float32Array {
+  if (dtype === 'F32') return new Float32Array(buffer)
+  const bits = new Uint16Array(buffer)
+  if (dtype === 'F16') return fromFloat16Bits(bits)
+  // The upper half of a float32.
+  return new Float32Array(Uint32Array.from(bits, (half) => half << 16).buffer)
+}
+
+async function readConfig(file: string, metadata: Readonly<Record<string, unknown>>): Promise<LoraConfig> {
+  const said = metadata['lora_adapter_metadata']
+  if (typeof said === 'string') {
+    const config: Record<string, unknown> = {}
+    for (const [name, value] of Object.entries(parseJson(file, said))) config[name.replace(/^transformer\./, '')] = value
+    const parsed = configSchema.safeParse(config)
+    if (!parsed.success) throw new ModelFileError(file, 'lora_adapter_metadata', "peft's settings of a LoRA", said.slice(0, 80))
+    return parsed.data
+  }
+  const beside = join(dirname(file), 'adapter_config.json')
+  return basename(file) === 'adapter_model.safetensors' && existsSync(beside) ? readModelJson(beside, configSchema) : {}
+}
+
+function parseJson(file: string, text: string): object {
+  try {
+    const value: unknown = JSON.parse(text)
+    if (typeof value === 'object' && value !== null) return value
+  } catch {
+    // Told below.
+  }
+  throw new ModelFileError(file, 'lora_adapter_metadata', 'a JSON object', text.slice(0, 80))
+}
+
+/** peft's patterns name modules by their ends. */
+function configuredAlpha({ lora_alpha: alpha, alpha_pattern: pattern }: LoraConfig, module: string): number | undefined {
+  const own = Object.entries(pattern ?? {}).find(([end]) => module === end || module.endsWith(`.${end}`))
+  return own?.[1] ?? alpha ?? undefined
+}

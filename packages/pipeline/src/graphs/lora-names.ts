@@ -1,0 +1,59 @@
+/**
+ * Which linear layers of a transformer a module of a LoRA file means, by any of the names that trainers give it.
+ *
+ * diffusers and peft name modules as the model does, kohya's scripts write underscores for dots, and some trainers keep Stability's names, by
+ * which the three products of an attention are one layer. Pure; knows nothing about files.
+ */
+import type { LinearShapes } from '../tensor/lora.ts'
+import { toDiffusersNames } from './single-file.ts'
+
+export interface NamedLinears {
+  /** One, or the three equal parts of one, from the top. */
+  readonly linears: readonly string[]
+  /** Whether it was Stability's name, by which the last norms have shift before scale. */
+  readonly isStability: boolean
+}
+
+const PREFIX =
+  /^(?:base_model[._]model[._])?(?:model[._]diffusion_model[._]|diffusion_model[._]|transformer\.|lora_transformer_|lora_unet_)?/
+const STREAMS = ['x_block', 'context_block']
+const LAYERS = ['attn.qkv', 'attn.proj', 'attn2.qkv', 'attn2.proj', 'mlp.fc1', 'mlp.fc2', 'adaLN_modulation.1']
+const OUTER = [
+  't_embedder.mlp.0',
+  't_embedder.mlp.2',
+  'y_embedder.mlp.0',
+  'y_embedder.mlp.2',
+  'final_layer.adaLN_modulation.1',
+  'final_layer.linear',
+]
+
+export class LoraNames {
+  readonly byName = new Map<string, NamedLinears>()
+
+  constructor(shapes: LinearShapes) {
+    const blocks = new Set<string>()
+    for (const name of shapes.keys()) {
+      this.byName.set(flatten(name), { linears: [name], isStability: false })
+      // diffusers' own early files leave the index of the output out.
+      if (name.endsWith('.to_out.0')) this.byName.set(flatten(name.slice(0, -2)), { linears: [name], isStability: false })
+      const block = /^transformer_blocks\.(\d+)\./.exec(name)?.[1]
+      if (block !== undefined) blocks.add(block)
+    }
+    const inner = [...blocks].flatMap((block) =>
+      STREAMS.flatMap((stream) => LAYERS.map((layer) => `joint_blocks.${block}.${stream}.${layer}`)),
+    )
+    for (const stability of [...inner, ...OUTER]) {
+      const linears = toDiffusersNames(`${stability}.weight`).map((name) => name.slice(0, -'.weight'.length))
+      if (linears.every((name) => shapes.has(name))) this.byName.set(flatten(stability), { linears, isStability: true })
+    }
+  }
+
+  /** `module`: the name of a tensor without what follows the layer's. */
+  find(module: string): NamedLinears | undefined {
+    return this.byName.get(flatten(module)) ?? this.byName.get(flatten(module.replace(PREFIX, '')))
+  }
+}
+
+function flatten(name: string): string {
+  return name.replace('.processor.', '.').replaceAll('.', '_')
+}

@@ -1,0 +1,176 @@
+/**
+ * The LoRAs of a folder that fit a model: found, checked, read when a call asks for them, and kept as long as memory for them lasts.
+ *
+ * A LoRA is NAME.safetensors, or a folder NAME with pytorch_lora_weights.safetensors or adapter_model.safetensors in it, as diffusers and peft
+ * save them; NAME is its id. Invariant: what is listed fits the model; a call gets the whole content of the files whose hashes it is told.
+ * Knows nothing about graphs. Runs in the engine process.
+ */
+import { createHash } from 'node:crypto'
+import { createReadStream } from 'node:fs'
+import { readdir, stat } from 'node:fs/promises'
+import { join } from 'node:path'
+import { pipeline } from 'node:stream/promises'
+import { LRUCache } from 'lru-cache'
+import { readLora, readLoraHeader } from '../graphs/lora-file.ts'
+import type { LoraLayer, LoraLayers, LoraTarget } from '../tensor/lora.ts'
+import { GenerateParamsError } from './generate-params.ts'
+
+/** One of the LoRAs of a call. */
+export interface LoraChoice {
+  /** A file of the LoRA folder, without its ending, or a folder in it. */
+  readonly id: string
+  /** How much of it, −4 to 4. */
+  readonly scale: number
+}
+
+/** One that a call used. */
+export interface UsedLora extends LoraChoice {
+  /** Of its file, hex. */
+  readonly sha256: string
+}
+
+interface KnownLora {
+  readonly file: string
+  /** Size and time of change: whether it is still the file that was looked at. */
+  readonly stamp: string
+  /** Undefined for a file that does not fit. */
+  readonly sha256: string | undefined
+}
+
+const IN_FOLDER = ['pytorch_lora_weights.safetensors', 'adapter_model.safetensors']
+const DEFAULT_CACHE_BYTES = 512 * 2 ** 20
+
+export class LoraStore {
+  readonly folder: string
+  readonly target: LoraTarget
+  known: ReadonlyMap<string, KnownLora> = new Map()
+  /** LoRAs, and what several or another scale make of them, by hash and scale. */
+  readonly loaded: LRUCache<string, LoraLayers, () => Promise<LoraLayers>>
+
+  /** `cacheBytes`: of LoRAs kept for calls to come. Default 512 MiB. */
+  constructor(folder: string, target: LoraTarget, cacheBytes = DEFAULT_CACHE_BYTES) {
+    this.folder = folder
+    this.target = target
+    this.loaded = new LRUCache({
+      maxSize: Math.max(1, cacheBytes),
+      sizeCalculation: bytesOf,
+      fetchMethod: (_key, _stale, { context }) => context(),
+    })
+  }
+
+  /** Those that fit, as the folder was when it was last looked at. */
+  get list(): { readonly id: string; readonly sha256: string }[] {
+    return [...this.known].flatMap(([id, { sha256 }]) => (sha256 === undefined ? [] : [{ id, sha256 }]))
+  }
+
+  /** Looks at the folder again. A file that does not fit is told once, as a warning. */
+  async refresh(): Promise<void> {
+    const known = new Map<string, KnownLora>()
+    for (const [id, file] of await this.findFiles()) {
+      const lora = await this.look(id, file)
+      if (lora !== undefined) known.set(id, lora)
+    }
+    this.known = known
+  }
+
+  /** What the choices add together, and what they were; undefined where they add nothing. */
+  async load(choices: readonly LoraChoice[]): Promise<{ layers: LoraLayers | undefined; used: UsedLora[] }> {
+    const used: UsedLora[] = []
+    const parts: { readonly layers: LoraLayers; readonly scale: number }[] = []
+    for (const { id, scale } of choices) {
+      const { file, sha256 } = await this.require(id)
+      used.push({ id, scale, sha256 })
+      if (scale !== 0) parts.push({ layers: await this.fetch(sha256, () => readLora(file, this.target)), scale })
+    }
+    if (parts.length === 0) return { layers: undefined, used }
+    if (parts.length === 1 && parts[0]?.scale === 1) return { layers: parts[0].layers, used }
+    const key = used.map(({ sha256, scale }) => `${sha256} ${scale}`).join()
+    // One object for all calls that ask for the same, so that their rows share its memory.
+    return { layers: await this.fetch(key, () => Promise.resolve(combine(parts))), used }
+  }
+
+  async fetch(key: string, make: () => Promise<LoraLayers>): Promise<LoraLayers> {
+    return (await this.loaded.fetch(key, { context: make })) ?? (await make())
+  }
+
+  async require(id: string): Promise<{ file: string; sha256: string }> {
+    const file = (await this.findFiles()).get(id)
+    const lora = file === undefined ? undefined : await this.look(id, file)
+    if (lora?.sha256 === undefined) {
+      const ids = this.list.map((known) => known.id)
+      throw new GenerateParamsError('loras', `among ${ids.length === 0 ? 'none, as no LoRA fits' : ids.join(', ')}`, JSON.stringify(id))
+    }
+    return { file: lora.file, sha256: lora.sha256 }
+  }
+
+  async findFiles(): Promise<Map<string, string>> {
+    const files = new Map<string, string>()
+    for (const name of (await readdir(this.folder)).sort()) {
+      if (name.startsWith('.')) continue
+      const path = join(this.folder, name)
+      if (name.endsWith('.safetensors')) files.set(name.slice(0, -'.safetensors'.length), path)
+      else {
+        const inside = new Set(await readdir(path).catch(() => []))
+        const found = IN_FOLDER.find((file) => inside.has(file))
+        if (found !== undefined) files.set(name, join(path, found))
+      }
+    }
+    return files
+  }
+
+  /** Undefined for a file that has just gone. */
+  async look(id: string, file: string): Promise<KnownLora | undefined> {
+    const found = await stat(file).catch(() => undefined)
+    if (found === undefined) return undefined
+    const stamp = `${file} ${found.size} ${found.mtimeMs} ${found.ino}`
+    const before = this.known.get(id)
+    if (before?.stamp === stamp) return before
+    let sha256: string | undefined
+    try {
+      await readLoraHeader(file, this.target)
+      const hash = createHash('sha256')
+      await pipeline(createReadStream(file), hash)
+      sha256 = hash.digest('hex')
+    } catch (error) {
+      process.emitWarning(`The LoRA ${id} is left out: ${error instanceof Error ? error.message : String(error)}`)
+    }
+    const lora = { file, stamp, sha256 }
+    this.known = new Map(this.known).set(id, lora)
+    return lora
+  }
+}
+
+/** Ranks one below the other, each up as strong as its scale. */
+function combine(parts: readonly { readonly layers: LoraLayers; readonly scale: number }[]): LoraLayers {
+  const combined = new Map<string, LoraLayer>()
+  for (const name of new Set(parts.flatMap(({ layers }) => [...layers.keys()]))) {
+    const own = parts.flatMap(({ layers, scale }) => {
+      const layer = layers.get(name)
+      return layer === undefined ? [] : [{ ...layer, up: scale === 1 ? layer.up : layer.up.map((value) => value * scale) }]
+    })
+    combined.set(name, {
+      groups: own.reduce((sum, { groups }) => sum + groups, 0),
+      down: join32(own.map(({ down }) => down)),
+      up: join32(own.map(({ up }) => up)),
+    })
+  }
+  return combined
+}
+
+function join32(arrays: readonly Float32Array[]): Float32Array {
+  const [only] = arrays
+  if (arrays.length === 1 && only !== undefined) return only
+  const joined = new Float32Array(arrays.reduce((sum, { length }) => sum + length, 0))
+  let end = 0
+  for (const values of arrays) {
+    joined.set(values, end)
+    end += values.length
+  }
+  return joined
+}
+
+function bytesOf(layers: LoraLayers): number {
+  let bytes = 1
+  for (const { down, up } of layers.values()) bytes += down.byteLength + up.byteLength
+  return bytes
+}
