@@ -23,7 +23,7 @@ export type { CallbackOnStepEnd, CallState, GenerateParams, ParamLimits, ResumeP
 export type { GenerateResult, GenerateTimings } from './sd3/generate-result.ts'
 export { StableDiffusion3Img2ImgPipeline } from './sd3/img2img-pipeline.ts'
 export { StableDiffusion3InpaintPipeline } from './sd3/inpaint-pipeline.ts'
-export type { LoraChoice, UsedLora } from './sd3/lora-store.ts'
+export type { LoraChoice, UsedLora } from './sd3/lora-choices.ts'
 export { loadPipeline, registerPipelineClass } from './sd3/load-pipeline.ts'
 export type { Pipeline, PipelineClass } from './sd3/load-pipeline.ts'
 export { ModelNotFoundError, presets, resolveModel } from './sd3/presets.ts'

@@ -8,7 +8,7 @@ import { rowsOf } from '../tensor/rows.ts'
 import type { Tensor } from '../tensor/tensor.ts'
 import { checkParams, GenerateParamsError } from './generate-params.ts'
 import type { GenerateParams, ParamLimits } from './generate-params.ts'
-import type { LoraChoice } from './lora-store.ts'
+import type { LoraChoice } from './lora-choices.ts'
 import type { PromptEmbeddings, PromptTexts } from './embed-prompts.ts'
 
 /** A model's own values for parameters a call does not give. */

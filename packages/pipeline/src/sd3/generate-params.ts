@@ -8,6 +8,7 @@ import { Generator } from '../tensor/random-normal.ts'
 import type { RowOwner } from '../runtime/step-call.ts'
 import type { GeneratorState } from '../tensor/random-normal.ts'
 import { equalDims, Tensor } from '../tensor/tensor.ts'
+import { expectedLoras } from './lora-choices.ts'
 
 /** Tensors a step callback may read and replace. With guidance on, the embeddings hold the negative rows first. */
 export interface StepTensors {
@@ -155,9 +156,6 @@ const REFUSED: Readonly<Record<string, string>> = {
   jointAttentionKwargs: 'absent, as a graph has no attention processors to pass them to',
 }
 
-const MAX_LORAS = 4
-const MAX_LORA_SCALE = 4
-
 const PROMPTS = ['prompt', 'prompt2', 'prompt3', 'negativePrompt', 'negativePrompt2', 'negativePrompt3'] as const
 const EMBEDS = ['promptEmbeds', 'pooledPromptEmbeds', 'negativePromptEmbeds', 'negativePooledPromptEmbeds'] as const
 /** A record, so that the compiler tells when a parameter is missing here. */
@@ -235,7 +233,8 @@ export function checkParams(params: GenerateParams, limits: ParamLimits): void {
   const stray = inputs?.find((name) => !STEP_TENSORS.includes(name))
   if (stray !== undefined) throw new GenerateParamsError('callbackOnStepEndTensorInputs', `among ${STEP_TENSORS.join(', ')}`, show(stray))
   checkSkipLayers(params.skipGuidanceLayers, limits.layers)
-  checkLoras(params.loras, limits.takesLoras)
+  const choices = expectedLoras(params.loras, limits.takesLoras)
+  if (choices !== undefined) throw new GenerateParamsError('loras', choices, show(params.loras))
 }
 
 function isInterval(value: unknown): boolean {
@@ -291,23 +290,6 @@ function checkSkipLayers(skipped: readonly number[] | undefined, layers: number 
   const isLayer = (layer: number): boolean => Number.isInteger(layer) && layer >= 0 && layer < layers
   if (!Array.isArray(skipped) || !skipped.every(isLayer))
     throw new GenerateParamsError('skipGuidanceLayers', `a list of layers from 0 to ${layers - 1}`, show(skipped))
-}
-
-function checkLoras(loras: unknown, takesLoras: boolean): void {
-  if (loras === undefined) return
-  if (!takesLoras)
-    throw new GenerateParamsError('loras', 'absent, as there is no LoRA folder, or the transformer is an exported graph', show(loras))
-  const all = Array.isArray(loras) ? (loras as { readonly id?: unknown; readonly scale?: unknown }[]) : []
-  const isChoice = ({ id, scale = 1 }: (typeof all)[number]): boolean =>
-    typeof id === 'string' && typeof scale === 'number' && Math.abs(scale) <= MAX_LORA_SCALE
-  const isList =
-    Array.isArray(loras) && all.length <= MAX_LORAS && all.every((one) => typeof one === 'object' && one !== null && isChoice(one))
-  if (!isList || new Set(all.map(({ id }) => id)).size < all.length)
-    throw new GenerateParamsError(
-      'loras',
-      `a list of at most ${MAX_LORAS} of { id, scale }, scales from -4 to 4, each id once`,
-      show(loras),
-    )
 }
 
 export function show(value: unknown): string {

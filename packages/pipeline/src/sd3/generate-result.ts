@@ -1,7 +1,7 @@
 /** What a call gives back. Types only. */
 import type { Rgb8Image } from '../tensor/image-processor.ts'
 import type { Tensor } from '../tensor/tensor.ts'
-import type { UsedLora } from './lora-store.ts'
+import type { UsedLora } from './lora-choices.ts'
 
 export interface GenerateTimings {
   /** Milliseconds of text encoding. */

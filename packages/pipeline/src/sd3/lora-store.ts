@@ -14,20 +14,7 @@ import { LRUCache } from 'lru-cache'
 import { readLora, readLoraHeader } from '../graphs/lora-file.ts'
 import type { LoraLayer, LoraLayers, LoraTarget } from '../tensor/lora.ts'
 import { GenerateParamsError } from './generate-params.ts'
-
-/** One of the LoRAs of a call. */
-export interface LoraChoice {
-  /** A file of the LoRA folder, without its ending, or a folder in it. */
-  readonly id: string
-  /** How much of it, −4 to 4. */
-  readonly scale: number
-}
-
-/** One that a call used. */
-export interface UsedLora extends LoraChoice {
-  /** Of its file, hex. */
-  readonly sha256: string
-}
+import type { LoraChoice, UsedLora } from './lora-choices.ts'
 
 interface KnownLora {
   readonly file: string

@@ -1,0 +1,34 @@
+/** The LoRAs that a call asks for, and what they have to look like. Pure; knows nothing about files. */
+
+/** One of the LoRAs of a call. */
+export interface LoraChoice {
+  /** A file of the LoRA folder, without its ending, or a folder in it. */
+  readonly id: string
+  /** How much of it, −4 to 4. */
+  readonly scale: number
+}
+
+/** One that a call used. */
+export interface UsedLora extends LoraChoice {
+  /** Of its file, hex. */
+  readonly sha256: string
+}
+
+const MAX_LORAS = 4
+const MAX_SCALE = 4
+
+/** What was expected in place of `loras`; undefined where nothing is wrong. */
+export function expectedLoras(loras: unknown, takesLoras: boolean): string | undefined {
+  if (loras === undefined) return undefined
+  if (!takesLoras) return 'absent, as there is no LoRA folder, or the transformer is an exported graph'
+  const all: readonly unknown[] = Array.isArray(loras) ? loras : []
+  const isUnique = new Set(all.map((one) => (one as Partial<LoraChoice> | null)?.id)).size === all.length
+  if (Array.isArray(loras) && all.length <= MAX_LORAS && all.every(isChoice) && isUnique) return undefined
+  return `a list of at most ${MAX_LORAS} of { id, scale }, scales from -${MAX_SCALE} to ${MAX_SCALE}, each id once`
+}
+
+function isChoice(value: unknown): boolean {
+  if (typeof value !== 'object' || value === null) return false
+  const { id, scale = 1 } = value as { readonly id?: unknown; readonly scale?: unknown }
+  return typeof id === 'string' && typeof scale === 'number' && Math.abs(scale) <= MAX_SCALE
+}
