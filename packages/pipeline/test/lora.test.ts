@@ -105,7 +105,7 @@ describe.skipIf(model === undefined)('LoRAs', () => {
     ])
     await vi.waitFor(() => expect(warnings.filter((text) => text.startsWith('The LoRA broken is left out: '))).toHaveLength(1))
     rmSync(folder, { recursive: true })
-    await expect(store.load([{ id: 'a', scale: 1 }])).rejects.toThrow()
+    await expect(store.load([{ id: 'a', scale: 1 }])).rejects.toThrow('ENOENT')
     process.off('warning', onWarning)
   })
 
