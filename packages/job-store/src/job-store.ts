@@ -4,9 +4,11 @@
  */
 import { randomUUID } from 'node:crypto'
 import { createKeys, jobErrorTable } from '@easel/contract'
-import type { EndStatus, JobEvent, JobInput, JobStatus, Keys } from '@easel/contract'
+import type { EndStatus, JobInput, JobStatus, Keys } from '@easel/contract'
 import { fromHash, jobWorkFields, toHash, toJobWork } from './job-record.ts'
 import type { JobEnd, JobRecord, JobWork, NewJobRecord } from './job-record.ts'
+import { toEvent, toPairs } from './streamed-event.ts'
+import type { StreamedJobEvent } from './streamed-event.ts'
 import { truncatePrompts } from './truncate-prompts.ts'
 import { defineTransitions } from './transitions.ts'
 import type { RedisConnection } from './redis.ts'
@@ -39,8 +41,6 @@ export type CreateResult =
 export type StartResult = { result: 'running' | 'ended' | 'canceled' | 'expired'; record: JobRecord } | { result: 'missing' }
 export type CancelResult = 'missing' | 'finished' | 'already_canceled' | 'canceled' | 'cancel_requested'
 export type EndResult = { result: 'claimed' | 'ended'; status: EndStatus } | { result: 'missing' }
-
-export type StreamedJobEvent = JobEvent & { /** Entry id of the Redis stream. */ id: string }
 
 export interface JobStore {
   readonly keys: Keys
@@ -183,7 +183,7 @@ export function createJobStore({ redis, prefix, now = Date.now }: JobStoreOption
 
     async start(id, workerId) {
       const [result, hash] = (await run('easelStart', id, workerId, expiredError)) as [StartResult['result'], string[]]
-      const record = fromHash(Object.fromEntries(pairsOf(hash)))
+      const record = fromHash(Object.fromEntries(toPairs(hash)))
       if (result === 'expired') await truncateInput(id)
       return result === 'missing' || record === undefined ? { result: 'missing' } : { result, record }
     },
@@ -307,16 +307,4 @@ export function createJobStore({ redis, prefix, now = Date.now }: JobStoreOption
       return Object.fromEntries(Object.entries(await redis.hgetall(keys.counters)).map(([name, value]) => [name, Number(value)]))
     },
   }
-}
-
-function toEvent(id: string, fields: string[]): StreamedJobEvent {
-  const numeric = new Set(['step', 'total', 'image'])
-  const event: Record<string, string | number> = { id }
-  for (const [name, value] of pairsOf(fields)) event[name] = numeric.has(name) ? Number(value) : value
-  return event as unknown as StreamedJobEvent
-}
-
-/** Name and value by turns, as Redis gives hashes inside other answers. */
-function pairsOf(list: readonly string[]): [string, string][] {
-  return Array.from({ length: list.length / 2 }, (_, i) => [list[2 * i] ?? '', list[2 * i + 1] ?? ''])
 }

@@ -50,14 +50,17 @@ local function tookMs(from)
   if measured then return tonumber(measured) end
   return math.floor((tonumber(cost) or 0) * (tonumber(step) or 0) / math.max(1, tonumber(total) or 1) + 0.5)
 end
-local function countUsage(took, sign)
+local function keepUsage(took, sign)
   local owner, pictures, bytes = unpack(redis.call('HMGET', record, 'owner', 'pictures', 'bytes'))
   local usage = ${toLua(names.usage(variable('owner')))}
   local counts = {gpu_ms = took, jobs = 1, pictures = tonumber(pictures) or 0, bytes = tonumber(bytes) or 0}
   for name, count in pairs(counts) do
     if count ~= 0 then redis.call('HINCRBY', usage, 'kept_' .. name, sign * count) end
   end
-  if sign < 0 then return end
+  return owner, counts
+end
+local function countUsage(took)
+  local owner, counts = keepUsage(took, 1)
   local day = math.floor(tonumber(now) / 86400000)
   local today = ${toLua(names.usageOfDay(variable('owner'), variable('day')))}
   for name, count in pairs(counts) do redis.call('HINCRBY', today, name, count) end
@@ -68,7 +71,7 @@ local function finish(from, to, errorJson)
   local took = tookMs(from)
   shareLeave(id, from, took)
   redis.call('HSET', record, 'gpu_ms', took)
-  countUsage(took, 1)
+  countUsage(took)
   move(from, to)
   redis.call('HSET', record, 'completed_at', now, 'ended_by', call)
   if errorJson then redis.call('HSET', record, 'error', errorJson) end
@@ -221,9 +224,12 @@ redis.call('ZREM', indexOf(from), id)
 local owner, status = unpack(redis.call('HMGET', record, 'owner', 'status'))
 if owner ~= from then return 0 end
 local waits = status == 'queued' and not redis.call('HGET', record, 'charged')
+local took = ended(status) and tonumber(redis.call('HGET', record, 'gpu_ms'))
 if waits then shareLeave(id, 'queued', 0) end
+if took then keepUsage(took, -1) end
 redis.call('HSET', record, 'owner', to)
 if waits then shareJoin(id) end
+if took then keepUsage(took, 1) end
 redis.call('ZADD', indexOf(to), 0, id)
 if redis.call('ZREM', indexOf(from, status), id) == 1 then redis.call('ZADD', indexOf(to, status), 0, id) end
 return 1`,
@@ -233,7 +239,7 @@ return 1`,
 local owner = redis.call('HGET', record, 'owner')
 if owner then
   local status = redis.call('HGET', record, 'status')
-  if ended(status) then countUsage(tonumber(redis.call('HGET', record, 'gpu_ms')) or 0, -1) else shareLeave(id, status, tookMs(status)) end
+  if ended(status) then keepUsage(tonumber(redis.call('HGET', record, 'gpu_ms')) or 0, -1) else shareLeave(id, status, tookMs(status)) end
   index(owner, status, false)
   index(owner, nil, false)
 end

@@ -5,7 +5,7 @@
 import type { HttpBindings } from '@hono/node-server'
 import type { OpenAPIHono } from '@hono/zod-openapi'
 import type { Logger } from 'pino'
-import type { InputStore, JobQueues, JobStore, ModelRegistry, RedisConnection, WebhookOutbox } from '@easel/job-store'
+import type { InputStore, JobQueues, JobStore, ModelRegistry, RedisConnection, Usage, WebhookOutbox } from '@easel/job-store'
 import type { Storage } from '@easel/storage'
 import type { OutageLog, Tracing } from '@easel/process'
 import type { ApiKeyRing } from './api-key-ring.ts'
@@ -28,6 +28,7 @@ export interface AppDeps {
   inputs: InputStore
   queues: JobQueues
   estimator: QueueEstimator
+  usage: Usage
   /** Webhook messages that wait to be sent. */
   outbox: WebhookOutbox
   storage: Storage

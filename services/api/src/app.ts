@@ -33,6 +33,7 @@ import { jobRoutes } from './routes/jobs.ts'
 import { pageRoutes } from './routes/pages.ts'
 import { metricsRoutes } from './routes/metrics.ts'
 import { uploadRoutes } from './routes/uploads.ts'
+import { usageRoutes } from './routes/usage.ts'
 import { webhookRoutes } from './routes/webhooks.ts'
 
 export interface AppOptions {
@@ -73,6 +74,7 @@ export function createApp(deps: AppDeps, { eventHeartbeatMs }: AppOptions = {}) 
     .route('/', eventRoutes(deps, { heartbeatMs: eventHeartbeatMs }))
     .route('/', webhookRoutes(deps))
     .route('/', uploadRoutes(deps))
+    .route('/', usageRoutes(deps))
     .route('/', imageRoutes(deps))
     .route('/', diffusersRoutes(deps))
     .route('/', openAiRoutes(deps))

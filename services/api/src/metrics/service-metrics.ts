@@ -6,7 +6,8 @@
  * in the api.
  */
 import { randomUUID } from 'node:crypto'
-import { Gauge, Registry } from 'prom-client'
+import { Counter, Gauge, Registry } from 'prom-client'
+import type { Usage } from '@easel/job-store'
 import type { AppDeps } from '../app-deps.ts'
 import { readServiceState } from './service-state.ts'
 import type { ServiceState, StateNeeds } from './service-state.ts'
@@ -23,13 +24,16 @@ if holder and holder ~= ARGV[1] then return 0 end
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 return 1`
 
+/** Owners that have lines of their own, those who have used most; the others are summed up. */
+const toldOwners = 20
+
 const releaseLock = `
 if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end
 return 0`
 
 /** Returns what gives the text in Prometheus' format, empty while another replica tells it. */
-export function createServiceMetrics(deps: StateNeeds & Pick<AppDeps, 'logger' | 'stopping'>): () => Promise<string> {
-  const { logger, now, redis, stopping, store } = deps
+export function createServiceMetrics(deps: StateNeeds & Pick<AppDeps, 'logger' | 'stopping' | 'usage'>): () => Promise<string> {
+  const { logger, now, redis, stopping, store, usage } = deps
   const replicaId = randomUUID()
   const lock = store.keys.metricsLock
   const release = (): void => {
@@ -40,7 +44,8 @@ export function createServiceMetrics(deps: StateNeeds & Pick<AppDeps, 'logger' |
   stopping.addEventListener('abort', release, { once: true })
   const read = async (): Promise<string> => {
     if ((await redis.eval(takeLock, 1, lock, replicaId, lockMs)) !== 1) return ''
-    return await renderState(await readServiceState(deps))
+    const [state, { owners, othersGpuMs }] = await Promise.all([readServiceState(deps), usage.readTop(toldOwners)])
+    return (await renderState(state)) + (await renderOwners(owners, othersGpuMs))
   }
   let latest: { text: Promise<string>; until: number } | undefined
   return async () => {
@@ -81,4 +86,27 @@ async function renderState({ models, webhooksWaiting }: ServiceState): Promise<s
   const webhooks = new Gauge({ name: 'easel_webhook_queue_depth', help: 'Webhook messages that wait to be sent.', registers })
   webhooks.set(webhooksWaiting)
   return await registry.metrics()
+}
+
+type TopOwners = Awaited<ReturnType<Usage['readTop']>>['owners']
+
+async function renderOwners(owners: TopOwners, othersGpuMs: number): Promise<string> {
+  const registry = new Registry()
+  const options = { labelNames: ['owner'] as const, registers: [registry] }
+  const used = new Counter({
+    name: 'easel_owner_gpu_seconds_total',
+    help: 'Time of the device that the jobs of an owner have had.',
+    ...options,
+  })
+  const queued = new Gauge({
+    name: 'easel_owner_gpu_seconds_queued',
+    help: 'Estimated time of the device of an owner’s waiting jobs.',
+    ...options,
+  })
+  for (const { owner, gpuMs, queuedMs } of owners) {
+    used.inc({ owner }, gpuMs / 1000)
+    queued.set({ owner }, queuedMs / 1000)
+  }
+  if (othersGpuMs > 0) used.inc({ owner: 'all others' }, othersGpuMs / 1000)
+  return `\n${await registry.metrics()}`
 }

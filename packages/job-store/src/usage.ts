@@ -1,0 +1,78 @@
+/**
+ * What owners have used of the device and keep in the stores. Counted by the transitions of jobs (`transitions.ts`), read here. Runs in the
+ * api.
+ */
+import { createKeys } from '@easel/contract'
+import type { RedisConnection } from './redis.ts'
+
+export interface UsageCounts {
+  /** Milliseconds of the device, of all steps. */
+  gpuMs: number
+  /** Jobs that ended. */
+  jobs: number
+  pictures: number
+  /** Bytes of pictures in the store. */
+  bytes: number
+}
+
+export interface OwnerUsage {
+  /** What ended since midnight UTC. */
+  today: UsageCounts
+  /** Of the jobs whose records are kept. */
+  kept: UsageCounts
+  /** Estimated milliseconds of the device of the jobs that wait. */
+  queuedMs: number
+}
+
+export interface Usage {
+  read(owner: string): Promise<OwnerUsage>
+  /** The owners who have used most, with what they have used and what waits of them, in milliseconds of the device; and the sum of all others. */
+  readTop(count: number): Promise<{ owners: { owner: string; gpuMs: number; queuedMs: number }[]; othersGpuMs: number }>
+}
+
+const dayMs = 86_400_000
+
+export function createUsage({
+  redis,
+  prefix,
+  now = Date.now,
+}: {
+  redis: RedisConnection
+  prefix: string
+  /** Clock, ms since the epoch. Default: Date.now. */
+  now?: () => number
+}): Usage {
+  const keys = createKeys(prefix)
+  return {
+    async read(owner) {
+      const [usage, today] = await Promise.all([
+        redis.hgetall(keys.usage(owner)),
+        redis.hgetall(keys.usageOfDay(owner, Math.floor(now() / dayMs))),
+      ])
+      return { today: toCounts(today, ''), kept: toCounts(usage, 'kept_'), queuedMs: Number(usage['queued_ms'] ?? 0) }
+    },
+
+    async readTop(count) {
+      const all = toPairs(await redis.zrange(keys.usageOwners, '+inf', '-inf', 'BYSCORE', 'REV', 'LIMIT', 0, mostOwners, 'WITHSCORES'))
+      const top = all.slice(0, count)
+      const queued = await Promise.all(top.map(([owner]) => redis.hget(keys.usage(owner), 'queued_ms')))
+      return {
+        owners: top.map(([owner, gpuMs], i) => ({ owner, gpuMs, queuedMs: Number(queued[i] ?? 0) })),
+        othersGpuMs: all.slice(count).reduce((sum, [, gpuMs]) => sum + gpuMs, 0),
+      }
+    },
+  }
+}
+
+/** Owners that are summed up at most; there are as many as API keys ever had names. */
+const mostOwners = 10_000
+
+function toCounts(hash: Record<string, string>, before: string): UsageCounts {
+  const count = (name: string): number => Math.max(0, Number(hash[before + name] ?? 0))
+  return { gpuMs: count('gpu_ms'), jobs: count('jobs'), pictures: count('pictures'), bytes: count('bytes') }
+}
+
+/** Member and score by turns. */
+function toPairs(list: readonly string[]): [string, number][] {
+  return Array.from({ length: list.length / 2 }, (_, i) => [list[2 * i] ?? '', Number(list[2 * i + 1])])
+}
