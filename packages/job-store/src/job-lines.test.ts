@@ -204,6 +204,16 @@ test('jobs from before there were shares are taken in BullMQ’s order until the
   expect(await takeOwners(3)).toBe('ab-')
 })
 
+test('a job that a worker took that knew no shares is forgotten by the share', async () => {
+  const [taken] = await submitMany('a', 1)
+  await bench.redis.hset(bench.store.keys.job(taken ?? ''), 'status', 'running')
+  await bench.queues.remove(benchModel, taken ?? '')
+  await submitMany('a', 1)
+  expect(await takeOwners(2)).toBe('a-')
+  expect(toOrder(await bench.lines.read(benchModel))).toEqual([])
+  expect(await bench.redis.hget(bench.store.keys.usage('a'), 'queued_ms')).toBe('0')
+})
+
 test('a job on its way into the queue does not hold up those behind it', async () => {
   await bench.create(bench.newRecord('a'))
   bench.now += 10

@@ -58,6 +58,10 @@ local function toFront(id)
   redis.call('HSET', queue .. id, 'priority', 1)
   redis.call('ZADD', prioritized, math.min(tonumber(lowest or ${firstScore}), ${firstScore}) - 1, id)
 end
+local function shareDrop(owner, id)
+  shareLeave(id, 'queued', 0)
+  redis.call('ZREM', ${toLua(names.shareLine(variable('model'), variable('owner')))}, id)
+end
 local front = {prioritized, '-inf', '(${2 * firstScore}', 'BYSCORE'}
 `
 
@@ -106,6 +110,8 @@ for _, owner in ipairs(owners) do
         toFront(id)
         return {'chosen', id, owner}
       end
+      -- A worker that knew no shares took it. What is queued and not there yet is on its way.
+      if redis.call('HGET', ${toLua(names.job(variable('id')))}, 'status') ~= 'queued' then shareDrop(owner, id) end
     end
   else blocked = true end
 end
