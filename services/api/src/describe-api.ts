@@ -13,7 +13,7 @@ const methods = ['get', 'post', 'put', 'delete'] as const
 const groups = [
   { name: 'Jobs', description: 'Make pictures, follow, list and cancel: the api’s own words.', path: /^\/v1\/jobs/ },
   { name: 'Pictures', description: 'The files: results, and pictures to begin with.', path: /^\/(images|v1\/uploads)(\/|$)/ },
-  { name: 'Service', description: 'What there is and whether it works.', path: /^\/(v1\/capabilities|livez|readyz|metrics)?$/ },
+  { name: 'Service', description: 'What there is and whether it works.', path: /^\/(v1\/capabilities|v1\/usage|livez|readyz|metrics)?$/ },
   { name: 'Diffusers example', description: 'The surface of diffusers’ example server.', path: /^\/api\// },
 ]
 
