@@ -3,9 +3,9 @@ import type { VNode } from 'preact'
 import { announcement } from './announce.ts'
 import { keyWanted } from './api.ts'
 import { JobCard } from './job-card.tsx'
-import { galleryProblem, jobs } from './jobs.ts'
+import { galleryState, jobs } from './jobs.ts'
 import { KeyForm } from './key-form.tsx'
-import { modelsProblem } from './models.ts'
+import { serviceProblem } from './models.ts'
 import { PromptForm } from './prompt-form.tsx'
 
 export function App(): VNode {
@@ -18,17 +18,20 @@ export function App(): VNode {
           <a href="docs">API reference</a>
         </nav>
       </header>
+      <p class="banner" role="status" hidden={serviceProblem.value === ''}>
+        {serviceProblem}
+      </p>
       <main class="page">
         <div class="side">
           {keyWanted.value && <KeyForm />}
-          {modelsProblem.value !== '' && <p class="notice">{modelsProblem}</p>}
           <PromptForm />
         </div>
         <section class="gallery" aria-labelledby="gallery-title">
           <h2 id="gallery-title">Pictures</h2>
-          {galleryProblem.value !== '' && <p class="notice">{galleryProblem}</p>}
           {jobs.value.length === 0 ? (
-            <p class="empty">Nothing here yet. The first picture is one prompt away.</p>
+            <p class="empty">
+              {galleryState.value === 'read' ? 'Nothing here yet. The first picture is one prompt away.' : 'Looking for pictures …'}
+            </p>
           ) : (
             <ul class="cards">
               {jobs.value.map((shown) => (

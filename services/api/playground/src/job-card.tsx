@@ -1,11 +1,13 @@
 /** One job of the gallery: how far it is, what it looks like by now, and its pictures. Runs in the browser. */
 import type { VNode } from 'preact'
 import type { Job } from '@easel/contract'
+import { link } from './api.ts'
 import { cancel, hasEnded, type ShownJob } from './jobs.ts'
+import { isWithoutWorker } from './models.ts'
 import { Picture } from './picture.tsx'
 
 export function JobCard({ shown }: { shown: ShownJob }): VNode {
-  const { job, previews, canceling } = shown
+  const { job, previews, canceling, problem } = shown
   const { input } = job
   const count = input.num_images_per_prompt
   return (
@@ -26,7 +28,7 @@ export function JobCard({ shown }: { shown: ShownJob }): VNode {
         {!hasEnded(job) && (
           <div class="under-way">
             <progress max={Math.max(1, job.progress.total)} value={job.progress.step} aria-label={`Progress: ${input.prompt}`} />
-            <p class="state">{canceling ? 'Canceling …' : toState(job)}</p>
+            <p class="state">{toState(job, canceling)}</p>
             <button type="button" disabled={canceling} aria-label={`Cancel: ${input.prompt}`} onClick={() => void cancel(job.id)}>
               Cancel
             </button>
@@ -34,6 +36,11 @@ export function JobCard({ shown }: { shown: ShownJob }): VNode {
         )}
         {job.status === 'canceled' && <p class="state">Canceled</p>}
         {job.error !== null && <p class="error">{job.error.message}</p>}
+        {problem !== '' && (
+          <p class="error" role="alert">
+            {problem}
+          </p>
+        )}
       </div>
     </li>
   )
@@ -55,7 +62,10 @@ function Growing({ job, preview, n }: { job: Job; preview: string | undefined; n
   )
 }
 
-function toState(job: Job): string {
+function toState(job: Job, canceling: boolean): string {
+  if (link.value !== 'ok') return 'Reconnecting …'
+  if (canceling) return 'Canceling …'
+  if (isWithoutWorker(job.input.model)) return job.status === 'queued' ? 'Waits for a worker' : 'Waits for a worker to go on'
   const { status, progress, queue_position: position, eta_seconds: eta } = job
   const time = eta === null ? '' : ` · about ${toDuration(eta)}`
   if (status === 'queued')

@@ -6,7 +6,7 @@
 import { signal } from '@preact/signals'
 import type { CreateJobRequest, Job, JobList } from '@easel/contract'
 import { announce } from './announce.ts'
-import { ApiError, requestJson } from './api.ts'
+import { ApiError, link, requestJson } from './api.ts'
 import { followJob, type FollowedEvent } from './follow-job.ts'
 
 export interface ShownJob {
@@ -15,14 +15,19 @@ export interface ShownJob {
   previews: readonly (string | undefined)[]
   /** A cancel was accepted and takes effect at the next step. */
   canceling: boolean
+  /** Why what was asked of this job was not done; empty when nothing went wrong. */
+  problem: string
 }
 
 const rememberedName = 'easel.jobs'
 /** Jobs asked of the list, and ids kept in this browser. */
 const galleryLength = 40
+/** Milliseconds until a list that was refused is asked for again. */
+const retryMs = 3000
 
 export const jobs = signal<readonly ShownJob[]>([])
-export const galleryProblem = signal('')
+/** `loading` until the list has been read once. */
+export const galleryState = signal<'loading' | 'read'>('loading')
 
 const followed = new Set<string>()
 
@@ -33,19 +38,26 @@ export async function loadGallery(): Promise<void> {
     for (const job of listed) show(job)
     const missing = remembered().filter((id) => !listed.some((job) => job.id === id))
     await Promise.all(missing.map(loadRemembered))
-    galleryProblem.value = ''
+    galleryState.value = 'read'
   } catch (error) {
+    // It is read again when the service is back, or a key was given.
     if (!(error instanceof ApiError)) throw error
-    galleryProblem.value = error.status === 401 ? '' : error.message
+    if (error.status !== 401 && link.value === 'ok') setTimeout(() => void loadGallery(), retryMs)
   }
 }
 
-export async function submit(body: CreateJobRequest): Promise<Job> {
+/** A request that got no answer may have been taken: sent again it is the same job. */
+let unanswered = { body: '', key: '' }
+
+export async function submit(request: CreateJobRequest): Promise<Job> {
+  const body = JSON.stringify(request)
+  if (unanswered.body !== body) unanswered = { body, key: toHex(crypto.getRandomValues(new Uint8Array(16))) }
   const job = await requestJson<Job>('v1/jobs', {
     method: 'POST',
-    headers: { 'Content-Type': 'application/json' },
-    body: JSON.stringify(body),
+    headers: { 'Content-Type': 'application/json', 'Idempotency-Key': unanswered.key },
+    body,
   })
+  unanswered = { body: '', key: '' }
   remember([job.id, ...remembered()])
   show(job)
   announce(`Queued: ${job.input.prompt}`)
@@ -53,15 +65,22 @@ export async function submit(body: CreateJobRequest): Promise<Job> {
 }
 
 export async function cancel(id: string): Promise<void> {
-  change(id, (shown) => ({ ...shown, canceling: true }))
+  change(id, (shown) => ({ ...shown, canceling: true, problem: '' }))
   try {
     const job = await requestJson<Job>(`v1/jobs/${id}/cancel`, { method: 'POST' })
     change(id, (shown) => ({ ...shown, job }))
   } catch (error) {
-    change(id, (shown) => ({ ...shown, canceling: false }))
-    // It ended meanwhile; its end arrives by itself.
-    if (!(error instanceof ApiError) || error.code !== 'job_finished') throw error
+    if (!(error instanceof ApiError)) throw error
+    // It may have ended meanwhile; its end arrives by itself.
+    const problem = error.code === 'job_finished' ? '' : `Not canceled: ${error.message}`
+    change(id, (shown) => ({ ...shown, canceling: false, problem }))
   }
+}
+
+/** Says at a job what was asked of it and not done. */
+export function showProblem(id: string, problem: string): void {
+  change(id, (shown) => ({ ...shown, problem }))
+  if (problem !== '') announce(problem)
 }
 
 export function hasEnded({ completed_at: completedAt }: Job): boolean {
@@ -71,7 +90,7 @@ export function hasEnded({ completed_at: completedAt }: Job): boolean {
 function show(job: Job): void {
   const others = jobs.value.filter((shown) => shown.job.id !== job.id)
   const known = jobs.value.find((shown) => shown.job.id === job.id)
-  const shown = { previews: [], canceling: false, ...known, job }
+  const shown = { previews: [], canceling: false, problem: '', ...known, job }
   // Ids sort by time of creation.
   jobs.value = [...others, shown].sort((a, b) => (a.job.id < b.job.id ? 1 : -1))
   if (!hasEnded(job)) void follow(job.id)
@@ -101,7 +120,7 @@ function applyEvent(shown: ShownJob, event: FollowedEvent): ShownJob {
   }
   if (event.type === 'preview') return { ...shown, previews: Object.assign([...previews], { [event.image]: event.data_url }) }
   announce(`${endWords[event.job.status] ?? event.job.status}: ${event.job.input.prompt}`)
-  return { ...shown, job: event.job, canceling: false }
+  return { ...shown, job: event.job, canceling: false, problem: '' }
 }
 
 const endWords: Partial<Record<Job['status'], string>> = { succeeded: 'Ready', failed: 'Failed', canceled: 'Canceled' }
@@ -118,6 +137,10 @@ async function loadRemembered(id: string): Promise<void> {
 function forget(id: string): void {
   remember(remembered().filter((other) => other !== id))
   jobs.value = jobs.value.filter(({ job }) => job.id !== id)
+}
+
+function toHex(bytes: Uint8Array): string {
+  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0')).join('')
 }
 
 function remembered(): string[] {

@@ -8,8 +8,9 @@ export function KeyForm(): VNode {
   const wrong = apiKey.value !== ''
   const submit = (event: SubmitEvent): void => {
     event.preventDefault()
-    const key = new FormData(event.currentTarget as HTMLFormElement).get('key')
-    setApiKey(typeof key === 'string' ? key.trim() : '')
+    const form = new FormData(event.currentTarget as HTMLFormElement)
+    const key = form.get('key')
+    setApiKey(typeof key === 'string' ? key.trim() : '', form.has('keep'))
     void loadModels()
     void loadGallery()
   }
@@ -32,9 +33,12 @@ export function KeyForm(): VNode {
           </p>
         )}
         <p id="key-hint" class="hint">
-          This server asks for one. It is kept until you close the tab.
+          This server asks for one. It is forgotten when you close the tab.
         </p>
       </div>
+      <label class="check">
+        <input type="checkbox" name="keep" /> Keep it in this browser
+      </label>
       <button type="submit">Use this key</button>
     </form>
   )

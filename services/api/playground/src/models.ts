@@ -1,25 +1,55 @@
-/** Owns the list of models with their defaults and limits, as the api told it. Runs in the browser. */
-import { signal } from '@preact/signals'
+/**
+ * Owns the list of models with their defaults, limits and workers. It is read again every few seconds, which also tells whether the service is there.
+ * Runs in the browser.
+ */
+import { computed, signal } from '@preact/signals'
 import type { Capabilities } from '@easel/contract'
-import { ApiError, requestJson } from './api.ts'
+import { ApiError, link, requestJson } from './api.ts'
 
 export type Model = Capabilities['models'][number]
 
 export const models = signal<readonly Model[]>([])
-/** Why there is no list; empty when there is one or a key is asked for. */
-export const modelsProblem = signal('')
+/** Whether the list has been read since the page was opened. */
+const read = signal(false)
 
-/** Milliseconds until the next try while there is no model. */
-const retryMs = 2000
+/** Milliseconds between readings, while all is well and while something is missing. */
+const calmMs = 5000
+const restlessMs = 2000
+
+/** What the service lacks, and what happens meanwhile; empty when it lacks nothing. */
+export const serviceProblem = computed(() => {
+  if (link.value === 'away') return 'The server does not answer. What it has begun goes on; this page connects again by itself.'
+  if (link.value === 'queue')
+    return 'The queue does not answer. Nothing can be submitted or canceled until it is back; this page connects again by itself.'
+  if (!read.value) return ''
+  if (models.value.length === 0) return 'No worker has started yet. Pictures can be made as soon as one has.'
+  if (models.value.every(({ workers }) => workers === 0))
+    return 'No worker is running now. Jobs are taken and wait; they begin by themselves when a worker starts.'
+  return ''
+})
+
+/** The model that a request without one means, else the first. */
+export const defaultModel = computed(() => models.value.find((model) => model.default) ?? models.value[0])
+
+/** Whether jobs of this model wait for a worker. */
+export function isWithoutWorker(modelId: string): boolean {
+  return models.value.some(({ id, workers }) => id === modelId && workers === 0)
+}
 
 export async function loadModels(): Promise<void> {
   try {
     models.value = (await requestJson<Capabilities>('v1/capabilities')).models
-    modelsProblem.value = models.value.length === 0 ? 'No worker has started yet. Pictures can be made as soon as one has.' : ''
+    read.value = true
   } catch (error) {
+    // What is wrong is in `link`, or the key is asked for.
     if (!(error instanceof ApiError)) throw error
-    if (error.status === 401) return
-    modelsProblem.value = error.message
   }
-  if (models.value.length === 0) setTimeout(() => void loadModels(), retryMs)
+}
+
+/** Reads the list for as long as the page is open. */
+export async function watchModels(): Promise<never> {
+  for (;;) {
+    await loadModels()
+    await new Promise((resolve) => setTimeout(resolve, serviceProblem.value === '' ? calmMs : restlessMs))
+  }
 }

@@ -3,17 +3,19 @@ import type { VNode } from 'preact'
 import { useRef } from 'preact/hooks'
 import { models } from './models.ts'
 import { SeedField } from './seed-field.tsx'
-import { fields, formProblem, fieldErrors, set, settings, submitSettings } from './settings.ts'
+import { scrollToCard } from './scroll-to-card.ts'
+import { chosenModel, fields, formProblem, fieldErrors, set, settings, submitSettings, submitting } from './settings.ts'
 import { describedBy, FieldProblem, TextField } from './text-field.tsx'
 
 export function PromptForm(): VNode {
   const form = useRef<HTMLFormElement>(null)
-  const model = models.value.find(({ id }) => id === settings.value.model) ?? models.value[0]
+  const model = chosenModel.value
   const { defaults, limits } = model ?? {}
   const size = { step: limits?.size_multiple ?? 1, min: limits?.size_multiple, max: limits?.max_side, inputMode: 'numeric' as const }
 
   const submit = async (): Promise<void> => {
-    if (await submitSettings()) return
+    const job = await submitSettings()
+    if (job !== undefined) return scrollToCard(job.id)
     const wrong = fields.find((field) => fieldErrors.value.some((error) => error.field === field))
     if (wrong !== undefined) form.current?.querySelector<HTMLElement>(`#${wrong}`)?.focus()
   }
@@ -45,7 +47,7 @@ export function PromptForm(): VNode {
           >
             {models.value.map(({ id, workers }) => (
               <option key={id} value={id}>
-                {workers === 0 ? `${id} (no worker now)` : id}
+                {workers === 0 ? `${id} (no worker: jobs wait)` : id}
               </option>
             ))}
           </select>
@@ -88,8 +90,8 @@ export function PromptForm(): VNode {
           {formProblem}
         </p>
       )}
-      <button type="submit" class="primary">
-        Make {settings.value.num_images_per_prompt === '1' ? 'a picture' : 'pictures'}
+      <button type="submit" class="primary" aria-disabled={submitting.value} aria-busy={submitting.value}>
+        {submitting.value ? 'Sending …' : settings.value.num_images_per_prompt === '1' ? 'Make a picture' : 'Make pictures'}
       </button>
     </form>
   )

@@ -21,6 +21,7 @@ import { isPastRetention } from './find-job.ts'
 import type { FindNeeds } from './find-job.ts'
 import { findModel } from './find-model.ts'
 import { toIdempotency } from './idempotency.ts'
+import { judgeByModel } from './judge-by-model.ts'
 import { checkRequest, resolveInput } from './resolve-input.ts'
 import type { SubmitRequest } from './resolve-input.ts'
 
@@ -56,7 +57,8 @@ export async function submitJob(deps: SubmitNeeds, request: SubmitRequest, conte
     if (judged.url === undefined) errors.push({ field: 'webhook', expected: judged.expected, received: describeValue(request.webhook) })
     webhook = judged.url
   }
-  if (errors.length > 0) throw refuseFields(errors)
+  const usualNames = context.dialect !== undefined
+  if (errors.length > 0) throw refuseFields([...errors, ...(await judgeByModel(deps, request, { usualNames }))])
   if (request.mask !== undefined && request.image === undefined) {
     throw refuseFields([{ field: 'mask', expected: 'nothing without image', received: 'a picture' }], 'invalid_image')
   }
@@ -66,7 +68,7 @@ export async function submitJob(deps: SubmitNeeds, request: SubmitRequest, conte
   const identity = identify({})
 
   // 2. What the model takes, the pictures that go in, and every default.
-  const model = await findModel(deps, request.model, { usualNames: context.dialect !== undefined })
+  const model = await findModel(deps, request.model, { usualNames })
   const wish: Wish = { request: { ...request, webhook }, model, pictures: {}, idempotency: identity }
   if (request.image === undefined) return await enqueueNew(deps, wish, context)
   if (model.has_vae_encoder !== true) {

@@ -142,6 +142,21 @@ describe('a field that cannot be accepted', () => {
     expect(limits.errors?.map((error) => error.field).sort()).toEqual(['clip_skip', 'width'])
   })
 
+  test.for([
+    [
+      'a field of the wrong kind beside one that the model does not take',
+      { prompt: ' ', width: 100, steps: 4 },
+      ['prompt', 'steps', 'width'],
+    ],
+    ['a prompt that is too long beside it', { prompt: 'x'.repeat(101), height: 100 }, ['height', 'prompt']],
+    ['no prompt', { clip_skip: 9 }, ['clip_skip', 'prompt']],
+    ['what is judged only with a wrong field', { prompt: 'a', output_format: 'gif', output_quality: 80 }, ['output_format']],
+    ['a model that is none', { prompt: 'a', model: 7, width: 100 }, ['model']],
+  ] as const)('however far the judging of each goes: %s', async ([, body, fields]) => {
+    const told = await problem(await api.post('/v1/jobs', body))
+    expect(told.errors?.map((error) => error.field).sort()).toEqual(fields)
+  })
+
   test('what came is shortened', async () => {
     const body = await problem(await api.post('/v1/jobs', { prompt: 'a', width: 'x'.repeat(10_000), ['y'.repeat(10_000)]: 1 }))
     expect(JSON.stringify(body).length).toBeLessThan(2000)

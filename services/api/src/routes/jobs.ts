@@ -11,6 +11,7 @@ import type { CancelNeeds } from '../jobs/cancel-job.ts'
 import { findJob } from '../jobs/find-job.ts'
 import { toJobEtag } from '../jobs/job-etag.ts'
 import { toPublicPath } from '../public-url.ts'
+import { refuseEveryField } from '../jobs/judge-by-model.ts'
 import { replayJob } from '../jobs/replay-job.ts'
 import { submitJob } from '../jobs/submit-job.ts'
 import type { SubmitContext, SubmitNeeds, SubmittedJob } from '../jobs/submit-job.ts'
@@ -74,11 +75,15 @@ export function jobRoutes(deps: JobRouteNeeds) {
       ...describeProblems('unauthorized', 'rate_limited', 'malformed_body', 'body_too_large', 'unsupported_media_type', ...submitProblems),
     },
   })
-  const withCreate = app.openapi(create, async (c) => {
-    const submitted = await submitJob(deps, c.req.valid('json'), toSubmitContext(c))
-    const { job, status } = await answerSubmit(deps, c, submitted)
-    return c.json(job, status)
-  })
+  const withCreate = app.openapi(
+    create,
+    async (c) => {
+      const submitted = await submitJob(deps, c.req.valid('json'), toSubmitContext(c))
+      const { job, status } = await answerSubmit(deps, c, submitted)
+      return c.json(job, status)
+    },
+    (parsed) => (parsed.success ? undefined : refuseEveryField(deps, parsed.error, (parsed as { data?: unknown }).data)),
+  )
 
   const get = createRoute({
     method: 'get',

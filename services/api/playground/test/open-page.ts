@@ -1,0 +1,39 @@
+/** A page in a real browser for tests: it notes what a page of ours must never do, and looks for what hinders people. */
+import { readFile } from 'node:fs/promises'
+import { createRequire } from 'node:module'
+import type { Browser, BrowserContext, Page } from 'playwright-core'
+
+const axe = await readFile(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8')
+
+export interface OpenedPage {
+  context: BrowserContext
+  page: Page
+  /** Errors nobody caught, breaches of the page's policy, and requests to other servers. */
+  complaints: string[]
+}
+
+export async function openPage(browser: Browser, url: string, options: Parameters<Browser['newContext']>[0] = {}): Promise<OpenedPage> {
+  const context = await browser.newContext({ permissions: ['clipboard-read', 'clipboard-write'], ...options })
+  const page = await context.newPage()
+  const complaints: string[] = []
+  page.on('pageerror', (error) => complaints.push(error.message))
+  page.on('console', (message) => {
+    if (message.text().includes('Content Security Policy')) complaints.push(message.text())
+  })
+  page.on('request', (request) => {
+    if (!request.url().startsWith(url) && !/^(?:data|blob):/.test(request.url())) complaints.push(`asked ${request.url()}`)
+  })
+  await page.goto(url)
+  return { context, page, complaints }
+}
+
+/** What axe has against the page as it is now, and whether it can be scrolled sideways. */
+export async function findHindrances(page: Page): Promise<string[]> {
+  await page.evaluate(axe)
+  return await page.evaluate(async () => {
+    const { axe } = globalThis as unknown as { axe: { run(): Promise<{ violations: { id: string; nodes: { html: string }[] }[] }> } }
+    const violations = (await axe.run()).violations.map(({ id, nodes }) => `${id}: ${nodes.map(({ html }) => html).join(' ')}`)
+    const { scrollWidth, clientWidth } = document.documentElement
+    return scrollWidth > clientWidth ? [...violations, `wider than the window: ${scrollWidth} over ${clientWidth}`] : violations
+  })
+}

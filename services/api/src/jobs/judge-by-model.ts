@@ -1,0 +1,49 @@
+/**
+ * Finds everything that is wrong with a request at once: beside a field of the wrong kind, the others are judged by what their model takes.
+ * Whoever mends a form sees all of it in one round. Runs in the api.
+ */
+import type { z } from '@hono/zod-openapi'
+import { createJobRequestSchema } from '@easel/contract'
+import type { FieldError } from '@easel/contract'
+import { toFieldErrors } from '../middleware/field-errors.ts'
+import { refuseFields } from '../middleware/problem.ts'
+import { lookUpModel } from './find-model.ts'
+import type { FindModelOptions, ModelNeeds } from './find-model.ts'
+import { checkRequest, resolveInput } from './resolve-input.ts'
+import type { SubmitRequest } from './resolve-input.ts'
+
+/** Fields that can be judged only together with another. */
+const judgedWith: Record<string, string> = {
+  mask: 'image',
+  strength: 'image',
+  fit: 'image',
+  output_quality: 'output_format',
+  skip_layer_guidance_scale: 'skip_guidance_layers',
+  skip_layer_guidance_start: 'skip_guidance_layers',
+  skip_layer_guidance_stop: 'skip_guidance_layers',
+}
+
+/** What the model of a request, which is refused already, does not take of it; nothing when the model is not known or cannot be looked up. */
+export async function judgeByModel(deps: ModelNeeds, request: SubmitRequest, options?: FindModelOptions): Promise<FieldError[]> {
+  const model = await lookUpModel(deps, request.model ?? deps.config.defaultModel, options).catch(() => undefined)
+  if (model === undefined) return []
+  const resolved = resolveInput(request, model, deps.config)
+  return 'errors' in resolved ? resolved.errors : []
+}
+
+/** Refuses a body with what zod has against it, and with what is wrong with the fields that zod takes. `body`: what was parsed. */
+export async function refuseEveryField(deps: ModelNeeds, error: z.core.$ZodError, body: unknown): Promise<never> {
+  const { shape } = createJobRequestSchema
+  const errors = toFieldErrors(error, body, Object.keys(shape))
+  const wrong = new Set(errors.map(({ field }) => field.split('.')[0]))
+  const fields = Object.entries(typeof body === 'object' && body !== null ? body : {})
+  const rest = fields.filter(([field]) => Object.hasOwn(shape, field) && !wrong.has(field))
+  // Any prompt will do to judge the rest.
+  const parsed = createJobRequestSchema.safeParse({ prompt: 'a', ...Object.fromEntries(rest) })
+  if (parsed.success) {
+    const byModel = wrong.has('model') ? [] : await judgeByModel(deps, parsed.data)
+    const more = [...checkRequest(parsed.data, deps.config), ...byModel]
+    errors.push(...more.filter(({ field }) => !wrong.has(field) && !wrong.has(judgedWith[field] ?? '')))
+  }
+  throw refuseFields(errors)
+}
