@@ -90,7 +90,7 @@ export async function loadSd3Components(
     ['transformer', overrides.transformer, true],
   ] as const
   const names = wanted.flatMap(([name, given, listed]) => (given === undefined && listed !== undefined ? [name] : []))
-  const { parts, origin } = await prepareGraphs(source, names, settings)
+  const { parts, origin } = await prepareGraphs(source, names, settings, session)
 
   const owned: { release(): Promise<void> }[] = []
   async function load<Part extends { release(): Promise<void> }>(

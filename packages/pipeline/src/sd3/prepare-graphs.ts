@@ -11,10 +11,13 @@ import type { Checkpoint } from '../graphs/checkpoint.ts'
 import type { ComputeType, WeightMode } from '../graphs/graph-builder.ts'
 import type { GraphOptions } from '../graphs/layers.ts'
 import { OPERATOR_CHOICES } from '../graphs/operator-choices.ts'
+import type { OperatorChoices } from '../graphs/operator-choices.ts'
 import { writeGraph } from '../graphs/write-graph.ts'
 import type { GraphName } from '../graphs/write-graph.ts'
+import { checkOperators } from '../models/check-operators.ts'
 import type { LoraGraphSource, ModelPart } from '../models/model-part.ts'
 import type { ExecutionProvider } from '../models/onnx-runtime.ts'
+import type { OnnxSessionOptions } from '../models/onnx-session.ts'
 import type { FoundPart, ModelSource } from './model-source.ts'
 
 export interface GraphSettings {
@@ -46,6 +49,7 @@ export async function prepareGraphs(
   source: ModelSource,
   names: readonly GraphName[],
   settings: GraphSettings,
+  session: OnnxSessionOptions = {},
 ): Promise<{ parts: Map<GraphName, ModelPart>; origin: GraphOrigin }> {
   const found = new Map<GraphName, FoundPart>()
   for (const name of names) found.set(name, await source.requirePart(name))
@@ -54,6 +58,7 @@ export async function prepareGraphs(
 
   const { weights, reason } = chooseWeights(found, settings)
   const parts = new Map<GraphName, ModelPart>()
+  const operators = new Map<ComputeType, OperatorChoices>()
   const graphs: Partial<Record<GraphName, string>> = {}
   for (const [name, { configFile, graph }] of found) {
     if (typeof graph === 'string') {
@@ -65,7 +70,9 @@ export async function prepareGraphs(
     // In float16 the VAE of Stable Diffusion 3 overflows. It is small, and its convolutions gain most from being packed.
     const computeType = isVae ? 'float32' : (settings.dtype ?? (HALF_PROVIDERS.has(settings.provider) ? 'float16' : 'float32'))
     const held = isVae ? 'packed' : weights
-    const options = { operators: OPERATOR_CHOICES[settings.provider], computeType, weights: held, threads: settings.threads }
+    const checked = operators.get(computeType) ?? (await checkOperators(OPERATOR_CHOICES[settings.provider], computeType, session))
+    operators.set(computeType, checked)
+    const options = { operators: checked, computeType, weights: held, threads: settings.threads }
     const bytes = await writeGraph(name, configFile, graph, options)
     const part = { configFile, graph: { name: graph.source, bytes, weights: held } }
     parts.set(name, name === 'transformer' ? { ...part, lora: loraGraphSource(part.configFile, graph, options, settings.provider) } : part)

@@ -1,0 +1,36 @@
+import { existsSync } from 'node:fs'
+import { afterEach, expect, it, vi } from 'vitest'
+import { OPERATOR_CHOICES, PLAIN } from '../graphs/operator-choices.ts'
+import { checkOperators } from './check-operators.ts'
+
+const icd = '/usr/lib/chromium/vk_swiftshader_icd.json'
+const warnings = vi.spyOn(process, 'emitWarning').mockImplementation(() => undefined)
+afterEach(() => void warnings.mockClear())
+
+it.each(['float32', 'float16'] as const)('on the CPU every operator of the table is right in %s, and none is warned of', async (type) => {
+  expect(await checkOperators(OPERATOR_CHOICES.cpu, type, {})).toEqual(OPERATOR_CHOICES.cpu)
+  expect(warnings).not.toHaveBeenCalled()
+})
+
+it('plain operators are not run', async () => {
+  expect(await checkOperators(PLAIN, 'float32', { provider: 'dml' })).toEqual(PLAIN)
+})
+
+it('an operator that the provider cannot run is replaced by plain ones, with a warning that says why', async () => {
+  const choices = { ...OPERATOR_CHOICES.cpu, gelu: 'NoSuchGelu' as 'FastGelu' }
+  expect(await checkOperators(choices, 'float32', {})).toEqual({ ...OPERATOR_CHOICES.cpu, gelu: 'plain' })
+  expect(warnings.mock.calls).toEqual([[expect.stringMatching(/^NoSuchGelu on cpu fails: .*; plain operators are used in its place$/)]])
+})
+
+it.runIf(existsSync(icd))(
+  'WebGPU in software: attention that is wrong from 64 tokens on is found, the rest of its table is right',
+  async () => {
+    vi.stubEnv('VK_DRIVER_FILES', icd)
+    vi.stubEnv('XDG_RUNTIME_DIR', '/tmp')
+    expect(await checkOperators(OPERATOR_CHOICES.webgpu, 'float32', { provider: 'webgpu' })).toEqual(OPERATOR_CHOICES.webgpu)
+    expect(warnings).not.toHaveBeenCalled()
+    const fused = { ...OPERATOR_CHOICES.webgpu, attention: OPERATOR_CHOICES.cpu.attention }
+    expect(await checkOperators(fused, 'float32', { provider: 'webgpu' })).toEqual(OPERATOR_CHOICES.webgpu)
+    expect(warnings.mock.calls).toEqual([[expect.stringMatching(/^MultiHeadAttention on webgpu is 0\.\d+ off at \d+ tokens; plain/)]])
+  },
+)

@@ -1,0 +1,75 @@
+/**
+ * Which of the operators that a graph would use give the right numbers here.
+ *
+ * Invariant: an operator that comes out as chosen has been run on the provider, alone, and agreed with ONNX's plain operators on the CPU; for
+ * one that failed or was off, 'plain' comes out and a warning says so. Lengths lie on both sides of where kernels change their way: a smaller
+ * one passes where a longer one is wrong. Runs in the engine process, once, before a model is loaded.
+ */
+import type { ComputeType } from '../graphs/graph-builder.ts'
+import { encodeOnnxModel } from '../graphs/onnx-model.ts'
+import { buildOperatorCheckGraph, CHECK_WIDTH, CHECKED_OPERATORS } from '../graphs/operator-check-graph.ts'
+import { PLAIN } from '../graphs/operator-choices.ts'
+import type { OperatorChoices } from '../graphs/operator-choices.ts'
+import { Generator, randn } from '../tensor/random-normal.ts'
+import { OnnxSession } from './onnx-session.ts'
+import type { Feed, OnnxSessionOptions } from './onnx-session.ts'
+
+const TOKENS = [63, 64, 100, 333]
+/** Largest difference of values around 1. What is wrong is wrong by far more. */
+const LIMIT: Readonly<Record<ComputeType, number>> = { float32: 1e-3, float16: 5e-2 }
+
+export async function checkOperators(
+  choices: OperatorChoices,
+  computeType: ComputeType,
+  session: OnnxSessionOptions,
+): Promise<OperatorChoices> {
+  const checked = { ...choices }
+  for (const operator of CHECKED_OPERATORS) {
+    const name = choices[operator]
+    if (name === 'plain') continue
+    const fault = await findFault(operator, choices, computeType, session)
+    if (fault === undefined) continue
+    checked[operator] = 'plain'
+    process.emitWarning(`${name} on ${session.provider ?? 'cpu'} ${fault}; plain operators are used in its place`)
+  }
+  return checked
+}
+
+/** What is wrong with an operator; undefined when nothing is. */
+async function findFault(
+  operator: (typeof CHECKED_OPERATORS)[number],
+  choices: OperatorChoices,
+  computeType: ComputeType,
+  session: OnnxSessionOptions,
+): Promise<string | undefined> {
+  const open = (operators: OperatorChoices, type: ComputeType, options: OnnxSessionOptions) => {
+    const bytes = encodeOnnxModel(buildOperatorCheckGraph(operator, { operators, computeType: type, weights: 'packed' }))
+    return OnnxSession.load({ name: `the self-test of ${operator}`, bytes, weights: 'packed' }, options)
+  }
+  const sessions: OnnxSession[] = []
+  try {
+    sessions.push(await open(PLAIN, 'float32', { intraOpNumThreads: session.intraOpNumThreads }))
+    sessions.push(await open({ ...PLAIN, [operator]: choices[operator] }, computeType, session))
+    const [right, tried] = sessions as [OnnxSession, OnnxSession]
+    for (const tokens of TOKENS) {
+      const x = randn([1, tokens, CHECK_WIDTH], new Generator(tokens))
+      const off = largestDifference(await runCheck(right, x), await runCheck(tried, x))
+      if (!(off <= LIMIT[computeType])) return `is ${off.toPrecision(2)} off at ${tokens} tokens`
+    }
+    return undefined
+  } catch (error) {
+    return `fails: ${(error as Error).message.split('\n')[0]}`
+  } finally {
+    await Promise.all(sessions.map((each) => each.release()))
+  }
+}
+
+async function runCheck(session: OnnxSession, x: Feed): Promise<Float32Array> {
+  const { y } = await session.run({ x }, ['y'])
+  return (y as NonNullable<typeof y>).data
+}
+
+/** NaN where a value is. */
+function largestDifference(a: Float32Array, b: Float32Array): number {
+  return a.reduce((largest, value, index) => Math.max(largest, Math.abs(value - (b[index] as number))), 0)
+}
