@@ -16,6 +16,7 @@ import { row as eventLoop } from './13-event-loop.ts'
 import { row as httpThroughput } from './14-http-throughput.ts'
 import { row as progressAndUpload } from './15-progress-and-upload.ts'
 import { row as float16Overhead } from './16-float16-overhead.ts'
+import { row as inputPicture } from './17-input-picture.ts'
 
 export const rows: readonly Row[] = [
   batchingGain,
@@ -34,4 +35,5 @@ export const rows: readonly Row[] = [
   httpThroughput,
   progressAndUpload,
   float16Overhead,
+  inputPicture,
 ]

@@ -107,6 +107,7 @@ send({
     provider: 'none',
     runtime: 'none',
     providerReason: 'no model is run',
+    hasVaeEncoder: false,
     graphs: {},
     weights: 'none',
     weightsReason: 'no model is run',

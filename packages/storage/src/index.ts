@@ -1,5 +1,5 @@
 export { createStorage, type StorageOptions } from './create-storage.ts'
-export { putWithRetry, type RetryOptions, type UploadRetry } from './put-with-retry.ts'
+export { putWithRetry, readWithRetry, type RetryOptions, type UploadRetry } from './with-retry.ts'
 export type { ListedObject, PutOptions, SignedUrl, Storage, StoredObject, UrlOptions } from './storage.ts'
 export { StorageError, type StorageErrorCode } from './storage-error.ts'
 export { checkStorageVariables, storageVariables, toStorageOptions } from './storage-variables.ts'

@@ -8,7 +8,7 @@ import { startForwarder } from '../test/forwarder.ts'
 import { closeConnections, connectTo } from '../test/s3-connection.ts'
 import { startS3Server } from '../test/s3-server.ts'
 import { mountTmpfs, NO_TMPFS } from '../test/tmpfs.ts'
-import { putWithRetry, type UploadRetry } from './put-with-retry.ts'
+import { putWithRetry, type UploadRetry } from './with-retry.ts'
 
 const PNG = { contentType: 'image/png' }
 

@@ -7,7 +7,7 @@ import { startForwarder, startHttpServer } from '../test/forwarder.ts'
 import { closeConnections, connectPlainly, connectTo, toBucketName } from '../test/s3-connection.ts'
 import { findFreePort, type S3Server } from '../test/server-under-test.ts'
 import { describeStorage } from '../test/conformance.ts'
-import { putWithRetry, type UploadRetry } from './put-with-retry.ts'
+import { putWithRetry, type UploadRetry } from './with-retry.ts'
 import type { Storage } from './storage.ts'
 
 const PNG = { contentType: 'image/png' }

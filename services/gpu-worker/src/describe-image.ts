@@ -33,6 +33,10 @@ function toParameters(input: JobInput, index: number, { model, scheduler }: Prov
     ['Model', model.id],
     // There 1 is the last layer.
     ['Clip skip', input.clip_skip === undefined || input.clip_skip === 0 ? undefined : input.clip_skip + 1],
+    ['Denoising strength', input.strength],
+    ['Init image hash', input.image?.sha256.slice(0, 10)],
+    ['Mask hash', input.mask?.sha256.slice(0, 10)],
+    ['Fit', input.fit],
     ['Max sequence length', input.max_sequence_length],
     ['Guidance interval', input.guidance_interval?.join(', ')],
     ['Skip guidance layers', input.skip_guidance_layers?.join(', ')],

@@ -8,7 +8,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { webhookQueueName } from '@easel/contract'
 import type { JobInput, WebhookJobData } from '@easel/contract'
 import { captureLog } from '../test/log-capture.ts'
-import { endlessInput, longInput, openWorkerBench, toPixels } from '../test/worker-bench.ts'
+import { endlessInput, longInput, openWorkerBench, pictures, toPixels } from '../test/worker-bench.ts'
 import type { WorkerBench } from '../test/worker-bench.ts'
 
 const golden = new URL('../../../packages/pipeline/test/golden/pipeline/', import.meta.url)
@@ -102,6 +102,49 @@ describe('a job', () => {
     const record = await bench.untilEnded(await bench.submit({ width: 65 }))
     expect(record).toMatchObject({ status: 'failed', runs: 1, error: { code: 'internal' } })
     expect((await bench.untilEnded(await bench.submit())).status).toBe('succeeded')
+  })
+
+  describe('that begins with a picture', () => {
+    const full = { width: 128, height: 128, num_inference_steps: 20, fit: 'cover' } as const
+    const worst = (a: Buffer, b: Buffer): number => a.reduce((max, value, at) => Math.max(max, Math.abs(value - (b[at] ?? 0))), 0)
+    const readPicture = (name: string): Promise<Buffer> => readFile(new URL(name, pictures))
+
+    test('becomes the picture that diffusers makes of it, and counts the steps that are run', async () => {
+      const image = await bench.storeInput(await readPicture('pipeline/boat.png'))
+      const id = await bench.submit({ ...full, prompt: 'a blue boat on the sea', image, strength: 0.6 })
+      const record = await bench.untilEnded(id)
+      expect(record).toMatchObject({ status: 'succeeded', progress: { step: 12, total: 12 } })
+      expect(worst(await bench.pixels(record), await toPixels(await readPicture('img2img/i2i-blue-boat.png')))).toBeLessThanOrEqual(1)
+    })
+
+    test('and a mask becomes the one that diffusers makes of both', async () => {
+      const image = await bench.storeInput(await readPicture('pipeline/boat.png'))
+      const mask = await bench.storeInput(await readPicture('img2img/inputs/mask-disc-128.png'))
+      const input = { ...full, prompt: 'a yellow star', image, mask, strength: 0.9, num_inference_steps: 12, seed: 11 }
+      const record = await bench.untilEnded(await bench.submit(input))
+      expect(worst(await bench.pixels(record), await toPixels(await readPicture('img2img/inpaint-disc.png')))).toBeLessThanOrEqual(1)
+    })
+
+    test('of another size has it fitted, and several pictures of it are those of their seeds', async () => {
+      const image = await bench.storeInput(await readPicture('pipeline/wide.png'))
+      const input = { image, strength: 0.5, fit: 'contain' } as const
+      const [many, ...alone] = await Promise.all([
+        bench.submit({ ...input, seed: 7, num_images_per_prompt: 2 }),
+        ...[7, 8].map((seed) => bench.submit({ ...input, seed })),
+      ])
+      const record = await bench.untilEnded(many)
+      expect(record.output?.images).toHaveLength(2)
+      for (const [n, id] of alone.entries())
+        expect((await bench.untilEnded(id)).output?.images[0]?.sha256).toBe(record.output?.images[n]?.sha256)
+    })
+
+    test('that is gone from the store fails, and the worker goes on', async () => {
+      const image = await bench.storeInput(await readPicture('pipeline/boat.png'))
+      const gone = { ...image, sha256: '0'.repeat(64) }
+      const record = await bench.untilEnded(await bench.submit({ ...full, image: gone, strength: 0.6 }))
+      expect(record).toMatchObject({ status: 'failed', error: { code: 'internal' } })
+      expect((await bench.untilEnded(await bench.submit())).status).toBe('succeeded')
+    })
   })
 
   test('of n images has the pictures of seeds seed to seed + n - 1', async () => {

@@ -21,6 +21,7 @@ import type { Engine, EngineResult } from './engine/engine.ts'
 import type { EngineTimings } from './engine/protocol.ts'
 import { createProgressReporter } from './progress-reporter.ts'
 import type { ProgressSink } from './progress-reporter.ts'
+import { loadStart } from './load-start.ts'
 import { runInEngine } from './run-in-engine.ts'
 import { deleteImages, storeImages } from './store-images.ts'
 import type { ImageStore } from './store-images.ts'
@@ -91,10 +92,11 @@ async function processJob(deps: ProcessJobDeps, job: Job<GenerateJobData>, token
 
   try {
     // 2. Make the pictures
+    const start = await loadStart(deps, input, { signal, logger })
     const result = await tracing.span('generate', { attributes: { 'easel.job_id': id, 'easel.worker': workerId } }, async () => {
       const beganAt = now()
       const isHandOver = (): boolean => toStopReason(stopped) === 'hand_over'
-      const made = await runInEngine(record, { engine, store, callId: `${id}/${token}`, signal, isHandOver, reporter, logger })
+      const made = await runInEngine(record, { engine, store, callId: `${id}/${token}`, start, signal, isHandOver, reporter, logger })
       recordPhases(tracing, made.timings, beganAt, now())
       return made
     })

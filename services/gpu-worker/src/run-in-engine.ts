@@ -16,7 +16,7 @@ import { decodeCheckpoint, encodeCheckpoint } from './checkpoint.ts'
 import { encodePreview } from './encode-image.ts'
 import { EngineError } from './engine/engine.ts'
 import type { Engine, EngineResult } from './engine/engine.ts'
-import type { Checkpoint } from './engine/protocol.ts'
+import type { Checkpoint, StartFromPicture } from './engine/protocol.ts'
 import type { ProgressReporter } from './progress-reporter.ts'
 import { toEngineParams } from './to-engine-params.ts'
 
@@ -25,6 +25,8 @@ export interface RunOptions {
   store: JobStore
   /** Id of the call, that of no other run of the job. */
   callId: string
+  /** The pictures that the job begins with; undefined for noise. */
+  start: StartFromPicture | undefined
   /** Aborted by anything that ends the run. */
   signal: AbortSignal
   /** Whether what ended the run is a hand-over. */
@@ -74,7 +76,7 @@ interface Attempt {
 }
 
 async function runOnce(record: JobRecord, options: RunOptions, attempt: Attempt): Promise<EngineResult> {
-  const { engine, store, callId, signal, isHandOver, reporter } = options
+  const { engine, store, callId, signal, isHandOver, reporter, start } = options
   let checkpoint: Promise<Checkpoint | undefined> | undefined
   const call = new AbortController()
   const stop = (): void => {
@@ -85,7 +87,7 @@ async function runOnce(record: JobRecord, options: RunOptions, attempt: Attempt)
   if (signal.aborted) stop()
   else signal.addEventListener('abort', stop, { once: true })
   try {
-    const { images, timings } = await engine.generate(callId, toEngineParams(record.input), {
+    const { images, timings } = await engine.generate(callId, toEngineParams(record.input, start), {
       ...attempt,
       about: record.id,
       signal: call.signal,

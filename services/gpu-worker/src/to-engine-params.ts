@@ -1,8 +1,9 @@
 /** A job's input in the engine's words. Pure. */
 import type { JobInput } from '@easel/contract'
-import type { EngineParams } from './engine/protocol.ts'
+import type { EngineParams, StartFromPicture } from './engine/protocol.ts'
 
-export function toEngineParams(input: JobInput): EngineParams {
+/** `start`: the pictures of the input, of its size. */
+export function toEngineParams(input: JobInput, start?: StartFromPicture): EngineParams {
   const optional = {
     prompt2: input.prompt_2,
     prompt3: input.prompt_3,
@@ -15,6 +16,7 @@ export function toEngineParams(input: JobInput): EngineParams {
     skipLayerGuidanceStart: input.skip_layer_guidance_start,
     skipLayerGuidanceStop: input.skip_layer_guidance_stop,
     clipSkip: input.clip_skip,
+    start,
   }
   return {
     ...(Object.fromEntries(Object.entries(optional).filter(([, value]) => value !== undefined)) as Partial<typeof optional> as object),

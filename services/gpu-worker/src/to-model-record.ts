@@ -5,7 +5,7 @@ import type { EngineCapabilities } from './engine/protocol.ts'
 const defaultMaxPixels = 2 * 1024 * 1024
 
 export function toModelRecord(
-  { modelId, contentHash, runtime, provider, scheduler, defaults, limits }: EngineCapabilities,
+  { modelId, contentHash, runtime, provider, scheduler, defaults, limits, hasVaeEncoder }: EngineCapabilities,
   { maxPixels, stepMs, now }: { maxPixels: number | undefined; stepMs: number | null; now: number },
 ): ModelRecord {
   const largest = limits.maxSide ** 2
@@ -36,6 +36,7 @@ export function toModelRecord(
       max_clip_skip: limits.maxClipSkip,
       layers: limits.layers,
     },
+    has_vae_encoder: hasVaeEncoder,
     step_ms: stepMs,
     updated_at: new Date(now).toISOString(),
   }

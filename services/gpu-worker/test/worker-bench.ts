@@ -2,15 +2,16 @@
  * Everything a test of the worker needs, real: a Redis server, a store in a temporary folder, the queue, and workers on tiny-scenes.
  * Whatever was started is ended by `close`.
  */
-import { mkdtemp, readFile, rm } from 'node:fs/promises'
+import { createHash } from 'node:crypto'
+import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import pino from 'pino'
 import sharp from 'sharp'
-import { isEnded } from '@easel/contract'
-import type { JobInput } from '@easel/contract'
+import { inputKey, isEnded } from '@easel/contract'
+import type { InputPicture, JobInput } from '@easel/contract'
 import { createJobQueues, createJobStore, createModelRegistry, createRedis } from '@easel/job-store'
 import type { JobRecord, NewJobRecord } from '@easel/job-store'
 import { startRedis } from '@easel/job-store/test/redis-server'
@@ -73,6 +74,16 @@ export async function openWorkerBench(redisOptions: RedisOptions = {}) {
       return id
     },
 
+    /** Puts a picture where the api would. */
+    async storeInput(file: Buffer): Promise<InputPicture> {
+      const sha256 = createHash('sha256').update(file).digest('hex')
+      const { width, height } = (await sharp(file).metadata()).autoOrient
+      const path = join(dir, inputKey(sha256))
+      await mkdir(dirname(path), { recursive: true })
+      await writeFile(path, file)
+      return { sha256, bytes: file.length, width, height, content_type: 'image/png' }
+    },
+
     async untilEnded(id: string): Promise<JobRecord> {
       return await this.until(id, (job) => isEnded(job.status))
     },
@@ -120,6 +131,9 @@ export const longInput = { num_inference_steps: 120, width: 128, height: 128 } a
 
 /** A run of half a minute: for what must come before its end on any machine. */
 export const endlessInput = { num_inference_steps: 200, width: 256, height: 256, num_images_per_prompt: 4 } as const
+
+/** Pictures and masks that jobs begin with in tests, and what diffusers makes of them. */
+export const pictures = new URL('../../../packages/pipeline/test/golden/', import.meta.url)
 
 export async function toPixels(file: Buffer): Promise<Buffer> {
   return await sharp(file).removeAlpha().raw().toBuffer()

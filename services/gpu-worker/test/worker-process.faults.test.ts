@@ -1,10 +1,12 @@
 /** The worker as the process it is in production, told to go or killed in the middle of a job. */
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
+import { readFile } from 'node:fs/promises'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
-import { atStep, longInput, openWorkerBench, sha } from './worker-bench.ts'
+import type { JobInput } from '@easel/contract'
+import { atStep, longInput, openWorkerBench, pictures, sha } from './worker-bench.ts'
 import type { WorkerBench } from './worker-bench.ts'
 
 let bench: WorkerBench
@@ -22,9 +24,9 @@ function startMain(env: Record<string, string> = {}) {
   return { process: child, ended: once(child, 'exit'), log: () => log }
 }
 
-/** The hash of the picture of `longInput` that nothing disturbed. Needs a worker. */
-async function undisturbed(): Promise<string | undefined> {
-  return sha(await bench.untilEnded(await bench.submit(longInput)))
+/** The hash of the picture that nothing disturbed, by default of `longInput`. Needs a worker. */
+async function undisturbed(input: Partial<JobInput> = longInput): Promise<string | undefined> {
+  return sha(await bench.untilEnded(await bench.submit(input)))
 }
 
 function isAlive(pid: number): boolean {
@@ -69,4 +71,26 @@ describe('a worker process', () => {
     expect(record).toMatchObject({ status: 'succeeded', runs: 2, strikes: 0 })
     expect(sha(record)).toBe(await undisturbed())
   })
+  test.each(['a picture', 'a mask'] as const)(
+    'killed or told to go in the middle of a job with %s leaves it to the next, with the same bytes',
+    async (kind) => {
+      const image = await bench.storeInput(await readFile(new URL('pipeline/boat.png', pictures)))
+      const mask = await bench.storeInput(await readFile(new URL('img2img/inputs/mask-disc-128.png', pictures)))
+      const input = { ...longInput, image, ...(kind === 'a mask' ? { mask } : {}), strength: 0.9, fit: 'cover' } as const
+      const killed = startMain()
+      const id = await bench.submit(input)
+      await bench.until(id, atStep(3))
+      killed.process.kill('SIGKILL')
+      await killed.ended
+      const patient = startMain({ SHUTDOWN_GRACE: '0' })
+      await bench.until(id, ({ runs }) => runs === 2)
+      await bench.until(id, atStep(10))
+      patient.process.kill('SIGTERM')
+      expect(await patient.ended).toEqual([0, null])
+      await bench.startWorker()
+      const record = await bench.untilEnded(id)
+      expect(record).toMatchObject({ status: 'succeeded', runs: 3, progress: { total: 108 } })
+      expect(sha(record)).toBe(await undisturbed(input))
+    },
+  )
 })

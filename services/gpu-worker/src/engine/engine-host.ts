@@ -14,6 +14,8 @@ import {
   readPreviewProjection,
   RequestScopedPipeline,
   runtimeVersion,
+  StableDiffusion3Img2ImgPipeline,
+  StableDiffusion3InpaintPipeline,
   StableDiffusion3Pipeline,
   Tensor,
 } from '@easel/pipeline'
@@ -26,6 +28,7 @@ import type {
   EngineStats,
   EngineStep,
   FromEngine,
+  StartFromPicture,
   ToEngine,
 } from './protocol.ts'
 import { StepClock } from './step-clock.ts'
@@ -84,6 +87,8 @@ class EngineHost {
   readonly capabilities: EngineCapabilities
   readonly #pipeline: StableDiffusion3Pipeline
   readonly #scoped: RequestScopedPipeline<StableDiffusion3Pipeline>
+  readonly #scopedImg2Img: RequestScopedPipeline<StableDiffusion3Img2ImgPipeline>
+  readonly #scopedInpaint: RequestScopedPipeline<StableDiffusion3InpaintPipeline>
   readonly #send: (message: FromEngine) => void
   readonly #calls = new Map<string, Call>()
   readonly #clock = new StepClock()
@@ -94,6 +99,8 @@ class EngineHost {
   constructor(pipeline: StableDiffusion3Pipeline, capabilities: EngineCapabilities, send: (message: FromEngine) => void) {
     this.#pipeline = pipeline
     this.#scoped = new RequestScopedPipeline(pipeline)
+    this.#scopedImg2Img = new RequestScopedPipeline(StableDiffusion3Img2ImgPipeline.fromPipe(pipeline))
+    this.#scopedInpaint = new RequestScopedPipeline(StableDiffusion3InpaintPipeline.fromPipe(pipeline))
     this.capabilities = capabilities
     this.#send = send
   }
@@ -109,7 +116,7 @@ class EngineHost {
     }
     // Everything that the parameters can make fail is inside: what escaped would end the process, and the calls of others with it.
     try {
-      const { images, timings }: GenerateResult = await this.#scoped.generate(this.#toRequest(message, call))
+      const { images, timings } = await this.#run(this.#toRequest(message, call), message.params.start)
       images.forEach(({ data, width, height }, index) => this.#send({ type: 'image', id, index, width, height, rgb: data }))
       this.#send({ type: 'done', id, timings, memoryBytes: process.memoryUsage.rss() })
     } catch (error) {
@@ -144,11 +151,18 @@ class EngineHost {
     await this.#pipeline.runtime.saveStepTimes()
   }
 
+  /** All kinds of calls share runs of the transformer. */
+  #run(request: GenerateParams, start: StartFromPicture | undefined): Promise<GenerateResult> {
+    if (start === undefined) return this.#scoped.generate(request)
+    const { image, mask: maskImage, strength } = start
+    if (maskImage === undefined) return this.#scopedImg2Img.generate({ ...request, image, strength })
+    return this.#scopedInpaint.generate({ ...request, image, maskImage, strength })
+  }
+
   #toRequest({ id, params, resume, owner, previewEvery = Infinity }: GenerateMessage, call: Call): GenerateParams {
-    const { seed, ...rest } = params
+    const { seed, start: _, ...rest } = params
     const { numImagesPerPrompt, width, height } = params
     const { defaults } = this.capabilities
-    const total = params.sigmas?.length ?? params.numInferenceSteps
     call.generators = imageGenerators(seed, numImagesPerPrompt)
     return {
       ...rest,
@@ -156,7 +170,7 @@ class EngineHost {
       signal: call.abort.signal,
       owner,
       resume: resume === undefined ? undefined : toResumePoint(resume),
-      callbackOnStepEnd: (_, index, __, { latents }) => {
+      callbackOnStepEnd: ({ numTimesteps: total }, index, __, { latents }) => {
         const step = index + 1
         call.step = step
         call.latents = latents
@@ -228,6 +242,7 @@ async function toCapabilities(pipeline: StableDiffusion3Pipeline, { contentHash 
     defaults,
     // A model without CLIP encoders has no layers to skip.
     limits: { sizeMultiple, maxSide, maxSequenceLength, maxClipSkip: Number.isFinite(maxClipSkip) ? maxClipSkip : 0, layers },
+    hasVaeEncoder: pipeline.vae.encoder !== undefined,
     loadMs: performance.now(),
   }
 }

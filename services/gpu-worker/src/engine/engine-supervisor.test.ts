@@ -231,6 +231,17 @@ test('an engine whose model is gone tries again after pauses that grow, and serv
   }
 })
 
+test('an engine that is closed as its next process becomes ready ends', async () => {
+  const entry = fileURLToPath(new URL('../../test/late-engine.ts', import.meta.url))
+  const events: string[] = []
+  const engine = await startEngine({ ...settings, entry, onEvent: ({ type }) => events.push(type) })
+  const first = engine.pid
+  await expect(engine.generate('a', params)).rejects.toMatchObject({ code: 'engine_crashed' })
+  await expect.poll(() => engine.pid !== undefined && engine.pid !== first).toBe(true)
+  await engine.close()
+  expect(events).toEqual(['ready', 'died', 'ended'])
+})
+
 test('an engine that is told to stop writes down what it has learnt', async () => {
   const cacheDir = await mkdtemp(join(tmpdir(), 'easel-cache-'))
   const engine = await startEngine({ ...settings, cacheDir })

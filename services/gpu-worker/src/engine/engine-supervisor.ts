@@ -168,8 +168,10 @@ export class EngineSupervisor implements Engine {
     this.#enter({ name: 'starting', process: this.#spawn() })
   }
 
-  /** Starting → serving. */
+  /** Starting → serving, unless it is closing. */
   #serve(process: EngineProcess, capabilities: EngineCapabilities, memoryBytes: number): void {
+    // It was told to stop while it loaded, and its end follows.
+    if (this.#state.name === 'closing') return
     this.#enter({ name: 'serving', process })
     this.#failures = 0
     this.#capabilities = capabilities

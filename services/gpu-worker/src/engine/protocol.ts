@@ -36,6 +36,27 @@ export interface EngineParams {
   readonly seed: number
   readonly clipSkip?: number
   readonly maxSequenceLength: number
+  /** Absent: the call starts from noise alone. */
+  readonly start?: StartFromPicture
+}
+
+/** Both of the call's width × height. */
+export interface StartFromPicture {
+  /** RGB. */
+  readonly image: InputPixels
+  /** Grey: painted from 128 up. Absent: everything is. */
+  readonly mask?: InputPixels
+  /** Part of the steps that are run, above 0, up to 1. */
+  readonly strength: number
+}
+
+/** 8-bit pixels, rows from the top, one or three bytes each. */
+export interface InputPixels {
+  readonly data: Uint8Array
+  /** Pixels. */
+  readonly width: number
+  /** Pixels. */
+  readonly height: number
 }
 
 /** Where an interrupted call goes on. Plain data. */
@@ -104,6 +125,8 @@ export interface EngineCapabilities {
     /** Layers that can be left out; 0 where the graph cannot. */
     readonly layers: number
   }
+  /** Whether calls may start from a picture. */
+  readonly hasVaeEncoder: boolean
   /** Milliseconds from the start of the process to ready. */
   readonly loadMs: number
 }

@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { expect, onTestFinished, test } from 'vitest'
 import { createLocalStorage } from './local-storage.ts'
-import { putWithRetry, type RetryOptions, type UploadRetry } from './put-with-retry.ts'
+import { putWithRetry, type RetryOptions, type UploadRetry } from './with-retry.ts'
 import type { Storage } from './storage.ts'
 import { StorageError } from './storage-error.ts'
 

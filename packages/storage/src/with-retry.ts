@@ -1,9 +1,11 @@
 /**
- * Owns the retry policy of uploads: how long a finished picture waits for a store that is down, slow or full before its job fails.
+ * Owns the retry policy of jobs: how long a finished picture, or a job that begins with one, waits for a store that is down, slow or full
+ * before the job fails.
  *
  * Invariant: after a retryable error it goes on for at least `retryForMs`, then throws the store's last error unchanged; any other error
  * is thrown at once. The caller keeps its job lock meanwhile. Runs in the worker's main process.
  */
+import { buffer } from 'node:stream/consumers'
 import { setTimeout as delay } from 'node:timers/promises'
 import type { PutOptions, Storage } from './storage.ts'
 import { StorageError } from './storage-error.ts'
@@ -36,7 +38,7 @@ export interface UploadRetry {
   delayMs: number
 }
 
-/** `storage.put` with waits of 0.5 s doubling to 10 s, each shortened by up to half so that many workers do not come back as one. */
+/** `storage.put`, tried again. */
 export async function putWithRetry(
   storage: Storage,
   key: string,
@@ -44,6 +46,23 @@ export async function putWithRetry(
   options: Omit<PutOptions, 'signal'>,
   retry: RetryOptions = {},
 ): Promise<void> {
+  await withRetry(key, () => storage.put(key, bytes, { ...options, signal: retry.signal }), retry)
+}
+
+/** All bytes of an object, or undefined when there is none; what fails, at its opening or in its middle, is tried again. */
+export async function readWithRetry(storage: Storage, key: string, retry: RetryOptions = {}): Promise<Buffer | undefined> {
+  return await withRetry(
+    key,
+    async () => {
+      const object = await storage.open(key)
+      return object === undefined ? undefined : await buffer(object.body)
+    },
+    retry,
+  )
+}
+
+/** Waits of 0.5 s doubling to 10 s, each shortened by up to half so that many workers do not come back as one. */
+async function withRetry<T>(key: string, attemptOnce: () => Promise<T>, retry: RetryOptions): Promise<T> {
   const {
     signal,
     retryForMs = DEFAULT_RETRY_FOR_MS,
@@ -57,7 +76,7 @@ export async function putWithRetry(
     signal?.throwIfAborted()
     const attemptedAtMs = now()
     try {
-      return await storage.put(key, bytes, { ...options, signal })
+      return await attemptOnce()
     } catch (error) {
       signal?.throwIfAborted()
       if (!(error instanceof StorageError) || !error.retryable) throw error

@@ -1,0 +1,67 @@
+/**
+ * Row 17: what an input picture costs.
+ *
+ * Left: time of 16 image-to-image requests, eight in flight, of 20 steps at strength 0.6: 12 steps are run, after the picture went through
+ * the VAE encoder. Right: text to image of 12 steps. All end as pictures. Control: the same with a mask as well; encoding alone, in steps of
+ * the left side.
+ */
+import { RequestScopedPipeline, StableDiffusion3Img2ImgPipeline, StableDiffusion3InpaintPipeline } from '@easel/pipeline'
+import { median, runRounds, toMeasured } from '../harness/rounds.ts'
+import type { Row } from '../harness/row.ts'
+import { openModel } from '../load/bench-model.ts'
+import { timeSteadily } from '../load/closed-loop.ts'
+import { runSteadily, toRequest } from '../load/in-flight.ts'
+
+const inFlight = 8
+const requests = 16
+const side = 128
+const steps = 20
+const strength = 0.6
+const stepsRun = 12
+
+export const row: Row = {
+  id: 17,
+  claims: [{ name: 'time of image to image at strength 0.6, 8 in flight / of text to image with as many steps run', target: '<= 1.10' }],
+  controls: 'Control: inpainting / text to image; ms of one encoding, and of one run of the transformer.',
+  async run({ pairs }) {
+    const pipeline = await openModel()
+    const text = new RequestScopedPipeline(pipeline)
+    const img2img = new RequestScopedPipeline(StableDiffusion3Img2ImgPipeline.fromPipe(pipeline))
+    const inpaint = new RequestScopedPipeline(StableDiffusion3InpaintPipeline.fromPipe(pipeline))
+    const image = { data: Uint8Array.from({ length: side * side * 3 }, (_, i) => (i * 7) % 256), width: side, height: side }
+    const maskImage = {
+      data: Uint8Array.from({ length: side * side }, (_, i) => (i % side < side / 2 ? 0 : 255)),
+      width: side,
+      height: side,
+    }
+    const request = (n: number) => ({ ...toRequest(n), outputType: 'rgb8' as const, numInferenceSteps: steps })
+    try {
+      await runSteadily(pipeline, inFlight, { measureMs: 2500 })
+      const rounds = await runRounds(pairs, {
+        image: () => timeSteadily(inFlight, requests, (n) => img2img.generate({ ...request(n), image, strength })),
+        text: () => timeSteadily(inFlight, requests, (n) => text.generate({ ...request(n), numInferenceSteps: stepsRun })),
+        mask: () => timeSteadily(inFlight, requests, (n) => inpaint.generate({ ...request(n), image, maskImage, strength })),
+        encoding: async () => {
+          const before = pipeline.engineStats().encodeMs
+          await img2img.generate({ ...request(0), image, strength: 0.01 })
+          return pipeline.engineStats().encodeMs - before
+        },
+        step: async () => {
+          await img2img.generate({ ...request(0), image, strength: 0.01 })
+          return pipeline.engineStats().lastStep?.runMs ?? 0
+        },
+      })
+      const middle = (of: (round: (typeof rounds)[number]) => number): string => median(rounds.map(of)).toFixed(2)
+      return {
+        measured: [toMeasured(rounds.map((round) => round.image / round.text))],
+        controls: {
+          mask: middle((round) => round.mask / round.text),
+          'encoding, ms': middle((round) => round.encoding),
+          'one step of two rows, ms': middle((round) => round.step),
+        },
+      }
+    } finally {
+      await pipeline.close()
+    }
+  },
+}

@@ -1,0 +1,48 @@
+/**
+ * A picture file to the pixels that a run starts from, and a mask file to where it paints.
+ *
+ * Invariant: the same bytes and sizes give the same pixels on every run. Orientation is applied, colours become 8-bit sRGB, and what is
+ * transparent lies on white; a mask is grey on black, so that what it does not cover is kept. Decoding and resizing run in libvips' threads.
+ * Knows nothing about where files come from; they have been judged before. Runs in the worker's main process.
+ */
+import sharp, { type Sharp } from 'sharp'
+import type { InputFit } from '@easel/contract'
+import type { InputPixels } from './engine/protocol.ts'
+
+export interface Frame {
+  /** Pixels of the result. */
+  readonly width: number
+  /** Pixels of the result. */
+  readonly height: number
+  /** `cover` fills the frame and cuts off at both sides, `contain` shows all of it on black, `fill` stretches it. */
+  readonly fit: InputFit
+}
+
+/** Bytes of RGB. */
+export async function fitPicture(file: Uint8Array, frame: Frame): Promise<InputPixels> {
+  return await toPixels(fitInto(decode(file, '#fff').toColourspace('srgb'), frame), 3)
+}
+
+/** Bytes of grey. The mask is stretched to the size of its picture first, so that it lies on it wherever that goes; padding is black. */
+export async function fitMask(file: Uint8Array, picture: { width: number; height: number }, frame: Frame): Promise<InputPixels> {
+  const grey = decode(file, '#000').toColourspace('b-w')
+  const stretched = await toPixels(fitInto(grey, { ...picture, fit: 'fill' }), 1)
+  const { data, width, height } = stretched
+  return await toPixels(fitInto(sharp(data, { raw: { width, height, channels: 1 } }).toColourspace('b-w'), frame), 1)
+}
+
+/** `background`: of what is transparent. */
+function decode(file: Uint8Array, background: string): Sharp {
+  // The size was judged when the file came in; only the first frame of an animation is read.
+  return sharp(file, { limitInputPixels: false }).autoOrient().flatten({ background })
+}
+
+function fitInto(image: Sharp, { width, height, fit }: Frame): Sharp {
+  return image.resize(width, height, { fit, background: '#000' })
+}
+
+async function toPixels(image: Sharp, channels: 1 | 3): Promise<InputPixels> {
+  const { data, info } = await image.raw({ depth: 'uchar' }).toBuffer({ resolveWithObject: true })
+  if (info.channels !== channels) throw new Error(`Expected pixels of ${channels} channels, got ${info.channels}`)
+  return { data, width: info.width, height: info.height }
+}
