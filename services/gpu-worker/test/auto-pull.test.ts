@@ -21,14 +21,21 @@ afterEach(async () => {
   await hub?.close()
 })
 
-test('two workers on one folder pull once, and then draw', async () => {
-  hub.fault = (path) => (path.startsWith('/blobs/') ? { bytesPerSecond: 3_000_000 } : undefined)
+test('a worker that pulls tells how far it is, one beside it waits for that, and both draw', async () => {
+  hub.fault = (path) => (path.startsWith('/blobs/') ? { bytesPerSecond: 6_000_000 } : undefined)
+  const port = await findFreePort()
   const log = captureLog()
-  const start = async () => await bench.startWorker({ env, logger: log.logger })
-  const workers = await Promise.all([start(), start()])
+  const ask = async (): Promise<{ ready?: boolean; pulling?: { done_bytes: number; total_bytes: number } }> => {
+    const response = await fetch(`http://127.0.0.1:${port}/readyz`).catch(() => undefined)
+    return (await response?.json()) ?? {}
+  }
+  const first = bench.startWorker({ env: { ...env, METRICS_HOST: '127.0.0.1', METRICS_PORT: String(port) }, logger: log.logger })
+  await expect.poll(async () => (await ask()).pulling?.done_bytes ?? 0, { timeout: 60_000, interval: 20 }).toBeGreaterThan(0)
+  const workers = await Promise.all([first, bench.startWorker({ env, logger: log.logger })])
+  expect(workers.every((worker) => worker.isReady())).toBe(true)
+  expect(await ask()).toEqual({ ready: true })
   expect(log.saying('pulling the model').length).toBeGreaterThan(0)
   expect(log.saying('another worker pulls the model; waiting for it')).toHaveLength(1)
-  expect(workers.every((worker) => worker.isReady())).toBe(true)
 
   const files = await readRepository(join(env['MODELS_DIR'] ?? '', 'painter/tiny-scenes'))
   const bytes = Object.values(files).reduce((sum, { length }) => sum + length, 0)
@@ -37,19 +44,6 @@ test('two workers on one folder pull once, and then draw', async () => {
   const record = await bench.untilEnded(await bench.submit())
   expect(record.status).toBe('succeeded')
   expect(sha(record)).toBeDefined()
-})
-
-test('/readyz tells how far the pull is', async () => {
-  hub.fault = (path) => (path.startsWith('/blobs/') ? { bytesPerSecond: 3_000_000 } : undefined)
-  const port = await findFreePort()
-  const starting = bench.startWorker({ env: { ...env, METRICS_HOST: '127.0.0.1', METRICS_PORT: String(port) } })
-  const ask = async (): Promise<{ ready?: boolean; pulling?: { done_bytes: number; total_bytes: number } }> => {
-    const response = await fetch(`http://127.0.0.1:${port}/readyz`).catch(() => undefined)
-    return (await response?.json()) ?? {}
-  }
-  await expect.poll(async () => (await ask()).pulling?.done_bytes ?? 0, { timeout: 60_000, interval: 20 }).toBeGreaterThan(0)
-  await starting
-  expect(await ask()).toEqual({ ready: true })
 })
 
 test('without AUTO_PULL a worker says the command, and with it what a gated repository asks for', async () => {

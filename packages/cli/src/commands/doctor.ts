@@ -1,5 +1,6 @@
 /** `easel doctor`: looks at what Easel needs on this machine and says what mends what is wrong. Ends with 1 when something is. */
 import { setTimeout as sleep } from 'node:timers/promises'
+import { defaultModel } from '@easel/contract'
 import { examineDevice, examineMemory } from '../doctor/examine-device.ts'
 import { examineModels } from '../doctor/examine-models.ts'
 import { examineRedis } from '../doctor/examine-redis.ts'
@@ -12,7 +13,8 @@ const marks = { ok: { sign: '✓', colour: 'green' }, warn: { sign: '!', colour:
 
 export async function doctor(modelsDir: string, { json = false }: { json?: boolean }): Promise<number> {
   const { env } = process
-  const { findings: models, modelBytes } = await examineModels(modelsDir, env['MODEL'] || env['MODEL_PATH'] || 'tiny-scenes')
+  const model = env['MODEL'] || env['MODEL_PATH'] || defaultModel
+  const { findings: models, modelBytes } = await examineModels(modelsDir, model, env['MODEL_PARTS'] || undefined)
   const findings: Finding[] = [
     { subject: 'node', state: 'ok', says: process.version },
     ...(await examineDevice(env['DEVICE'] || 'auto')),

@@ -5,7 +5,7 @@ import { writeFile } from 'node:fs/promises'
 import { extname, resolve } from 'node:path'
 import sharp from 'sharp'
 import { Generator, StableDiffusion3Pipeline } from '@easel/pipeline'
-import type { Device, GenerateParams } from '@easel/pipeline'
+import type { Device, FromPretrainedOptions, GenerateParams } from '@easel/pipeline'
 import { createProgressLines } from '../terminal/progress-lines.ts'
 import { toDuration } from '../terminal/say.ts'
 import { toHalfBlocks, toRows } from '../terminal/terminal-picture.ts'
@@ -36,7 +36,8 @@ export async function draw(prompt: string, options: DrawOptions): Promise<number
   const loadedAt = performance.now()
   console.error(`Loading ${model} …`)
   const path = resolve(here, model)
-  const pipeline = await StableDiffusion3Pipeline.fromPretrained(existsSync(path) ? path : model, { device, modelsDir })
+  const loading: FromPretrainedOptions = { device, modelsDir, ...readLoadingVariables(process.env) }
+  const pipeline = await StableDiffusion3Pipeline.fromPretrained(existsSync(path) ? path : model, loading)
   try {
     const { provider } = pipeline.device
     console.error(`${pipeline.model.id} on ${provider}, loaded in ${toDuration((performance.now() - loadedAt) / 1000)}`)
@@ -77,6 +78,15 @@ export async function draw(prompt: string, options: DrawOptions): Promise<number
     return 0
   } finally {
     await pipeline.close()
+  }
+}
+
+/** How the model is loaded, by the variables that a worker reads too. */
+function readLoadingVariables(env: NodeJS.ProcessEnv): FromPretrainedOptions {
+  return {
+    modelParts: env['MODEL_PARTS'] || undefined,
+    weights: (env['WEIGHTS'] || undefined) as FromPretrainedOptions['weights'],
+    components: env['TEXT_ENCODER_3'] === 'off' ? { textEncoder3: null, tokenizer3: null } : {},
   }
 }
 

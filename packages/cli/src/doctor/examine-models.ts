@@ -6,8 +6,12 @@ import { type Finding, toFailure } from './finding.ts'
 
 const subject = 'models'
 
-/** `model`: the value of MODEL. Tells the size of that one, where it is there. */
-export async function examineModels(modelsDir: string, model: string): Promise<{ findings: Finding[]; modelBytes: number | undefined }> {
+/** `model`, `modelParts`: the values of MODEL and MODEL_PARTS. Tells the size of that model, where it is there. */
+export async function examineModels(
+  modelsDir: string,
+  model: string,
+  modelParts: string | undefined,
+): Promise<{ findings: Finding[]; modelBytes: number | undefined }> {
   const stored = await listModels(modelsDir)
   const findings = stored.map(({ name, bytes, dtype, state, problem }): Finding => {
     if (problem === undefined) return { subject, state: 'ok', says: `${name}: ${dtype}, ${toSize(bytes)}` }
@@ -15,8 +19,8 @@ export async function examineModels(modelsDir: string, model: string): Promise<{
     return { subject, state: 'warn', says: `${name} is not whole: ${problem}`, mend }
   })
   try {
-    const { folder } = resolveModel(model, { modelsDir })
-    return { findings, modelBytes: stored.find(({ path }) => path === folder)?.bytes }
+    const { folder, file } = resolveModel(model, { modelsDir, modelParts })
+    return { findings, modelBytes: stored.find(({ path }) => path === (file ?? folder))?.bytes }
   } catch (error) {
     return { findings: [...findings, toFailure('MODEL', error)], modelBytes: undefined }
   }
