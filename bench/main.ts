@@ -7,12 +7,14 @@
  *   npm run bench -- soak 5        kills at random for 5 minutes, every job accounted for
  *   npm run bench -- scaling       throughput of 1, 2 and 3 workers
  *   npm run bench -- memory MODEL  memory of a worker's engine by size and requests in flight; default tiny-scenes
+ *   npm run bench -- real-size     a model of real size, from its start to a picture; 32 GB on disk
  *
  * Ends with 0 when everything was measured: a missed target is a result. A row that could not be measured ends it with 1.
  */
 import { describeHardware, describeLoad, readCommit, toJsonLine, toReported, toTableLines } from './harness/report.ts'
 import type { ReportedRow } from './harness/report.ts'
 import type { Row } from './harness/row.ts'
+import { runRealSize } from './real-size/real-size.ts'
 import { rows as allRows } from './rows/rows.ts'
 import { runMemory } from './memory.ts'
 import { runScaling } from './scaling.ts'
@@ -29,6 +31,7 @@ for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => pr
 const words = process.argv.slice(2)
 const command = words[0] ?? 'all'
 if (command === 'soak') process.exitCode = await runSoak(Number(words[1] ?? 5))
+else if (command === 'real-size') process.exitCode = await runRealSize(words[1])
 else if (command === 'memory') process.exitCode = await runMemory(words[1])
 else if (command === 'scaling') process.exitCode = await runScaling(QUICK_PAIRS)
 else {
@@ -46,7 +49,9 @@ function chooseRows(words: readonly string[], quick: boolean): readonly Row[] {
   const unknown = ids.find((id) => !allRows.some((row) => String(row.id) === id))
   if (first === 'row' && ids.length > 0 && unknown === undefined) return allRows.filter((row) => ids.includes(String(row.id)))
   const known = allRows.map(({ id }) => id).join(', ')
-  throw new Error(`Expected nothing, quick, row and numbers of ${known}, soak MINUTES, scaling, or memory MODEL, got "${words.join(' ')}"`)
+  throw new Error(
+    `Expected nothing, quick, row and numbers of ${known}, soak MINUTES, scaling, memory MODEL, or real-size FOLDER, got "${words.join(' ')}"`,
+  )
 }
 
 async function runRows(rows: readonly Row[], pairs: number): Promise<number> {

@@ -3,6 +3,7 @@
  * event loop between two runs: nothing in this process can be faster.
  */
 import type { StableDiffusion3Pipeline } from '@easel/pipeline'
+import { TIMESTEP_CHANNELS } from '../../packages/pipeline/src/models/timestep-proj.ts'
 import { runRequests } from './in-flight.ts'
 
 type Session = StableDiffusion3Pipeline['transformer']['session']
@@ -69,22 +70,35 @@ export class RawSession {
     const { transformer, vae } = this.pipeline
     const { runtime, native } = transformer.session
     if (native === undefined) throw new Error('Expected an open pipeline, got a closed one')
-    const { in_channels, joint_attention_dim, pooled_projection_dim } = transformer.config
-    const make = (...dims: number[]): OrtTensor => new runtime.Tensor('float32', filled(dims), dims)
-    const latent = this.side / vae.scale
-    const run = {
-      native,
-      feeds: {
-        hidden_states: make(rows, in_channels, latent, latent),
-        timestep: make(rows),
-        encoder_hidden_states: make(rows, this.tokens, joint_attention_dim),
-        pooled_projections: make(rows, pooled_projection_dim),
-      },
-      outputs: { out_hidden_states: make(rows, in_channels, latent, latent) },
-    }
+    const feeds = transformerFeeds(transformer, { rows, latentSide: this.side / vae.scale, tokens: this.tokens })
+    const { dims } = feeds['hidden_states'] as OrtTensor
+    const run = { native, feeds, outputs: { out_hidden_states: new runtime.Tensor('float32', filled(dims), dims) } }
     this.prepared.set(rows, run)
     return run
   }
+}
+
+/** All that the graph takes, whether it was exported or is our own. */
+export function transformerFeeds(
+  { config, session, layers = 0 }: StableDiffusion3Pipeline['transformer'],
+  { rows, latentSide, tokens }: { readonly rows: number; readonly latentSide: number; readonly tokens: number },
+): Record<string, OrtTensor> {
+  const dims: Readonly<Record<string, readonly number[]>> = {
+    hidden_states: [rows, config.in_channels, latentSide, latentSide],
+    encoder_hidden_states: [rows, tokens, config.joint_attention_dim],
+    pooled_projections: [rows, config.pooled_projection_dim],
+    timestep: [rows],
+    timestep_proj: [rows, TIMESTEP_CHANNELS],
+    layer_mask: [rows, layers],
+  }
+  const feeds: Record<string, OrtTensor> = {}
+  for (const name of session.inputs.keys()) {
+    const own = dims[name]
+    if (own === undefined) throw new Error(`Expected a transformer that takes ${Object.keys(dims).join(', ')}, got one that takes ${name}`)
+    const data = name === 'layer_mask' ? new Float32Array(rows * layers).fill(1) : filled(own)
+    feeds[name] = new session.runtime.Tensor('float32', data, own)
+  }
+  return feeds
 }
 
 /** Not zeros: some kernels are faster with them. */

@@ -28,14 +28,19 @@ export interface WorkerOptions {
   readonly nullStepMs?: number
   /** Jobs at once. Default 8. */
   readonly concurrency?: number
+  /** Where it keeps measurements. Default: nowhere. */
+  readonly cacheDir?: string
 }
 
 export interface BenchWorker {
+  readonly pid: number
   readLoopDelay(): Promise<LoopDelay>
 }
 
 export interface Stack {
   readonly redisUrl: string
+  /** Of the api. */
+  readonly url: string
   /** One for each of the options given. */
   readonly workers: readonly BenchWorker[]
   /** POST /v1/jobs and wait for the end in the same request; rejects unless the job succeeded. */
@@ -76,8 +81,14 @@ export async function openStack(workers: readonly WorkerOptions[], folder = tmpd
   }
   try {
     children.push(spawn(process.execPath, [apiEntry], { env: { ...env, LOG_LEVEL: 'error' }, stdio: ['ignore', 'ignore', 'inherit'] }))
-    const forked = workers.map(({ model = modelName, nullStepMs, concurrency = 8 }) => {
-      const own = { ...env, LOG_LEVEL: 'error', MODEL: model, WORKER_CONCURRENCY: String(concurrency) }
+    const forked = workers.map(({ model = modelName, nullStepMs, concurrency = 8, cacheDir }) => {
+      const own = {
+        ...env,
+        LOG_LEVEL: 'error',
+        MODEL: model,
+        WORKER_CONCURRENCY: String(concurrency),
+        ...(cacheDir && { CACHE_DIR: cacheDir }),
+      }
       const engine = nullStepMs === undefined ? {} : { ENGINE_ENTRY: nullEngineEntry, NULL_STEP_MS: String(nullStepMs) }
       return fork(workerEntry, { execArgv: [], env: { ...own, ...engine } })
     })
@@ -87,7 +98,9 @@ export async function openStack(workers: readonly WorkerOptions[], folder = tmpd
     const client = openHttpClient(url)
     return {
       redisUrl: redis.url,
+      url,
       workers: forked.map((child) => ({
+        pid: child.pid as number,
         async readLoopDelay() {
           const answer = nextMessage(child)
           child.send('loop delay')

@@ -107,7 +107,7 @@ export const workerVariables = {
   ENGINE_MEMORY_LIMIT: count
     .optional()
     .describe(
-      'Resident memory of the engine process in MiB. Jobs that would pass it wait; a process found past it is replaced between jobs, unless the one before needed as much. Unset: no limit.',
+      'Memory of the engine process in MiB, without files that are only mapped, as weights may be. Jobs that would pass it wait; a process found past it is replaced between jobs, unless the one before needed as much. Unset: no limit.',
     ),
   METRICS_PORT: z.coerce
     .number()

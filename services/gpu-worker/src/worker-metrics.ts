@@ -54,7 +54,7 @@ export function createWorkerMetrics(): WorkerMetrics {
   const upload = histogram('easel_upload_duration_seconds', 'File encoding and upload of a job’s pictures.', workBuckets)
   const rows = histogram('easel_batch_rows', 'Rows in a run of the transformer.', rowBuckets)
   const gain = gauge('easel_batching_gain', 'Device time that the rows would have taken one by one, over what they took.')
-  const memory = gauge('easel_engine_memory_bytes', 'Resident memory of the engine process.')
+  const memory = gauge('easel_engine_memory_bytes', 'Memory of the engine process, without files that are only mapped.')
   const memoryWaiting = gauge('easel_engine_memory_waiting', 'Jobs in the engine that wait for memory before they begin.')
   const stalls = counter('easel_job_stalls_total', 'Jobs found abandoned by a worker and put back.')
   const lostLocks = counter('easel_job_lock_losses_total', 'Runs of jobs in which this worker lost the lock.')

@@ -12,6 +12,7 @@
  * Sees the memory of this process, not a GPU's: there the limit is for the host, and the device's own errors shrink the batch.
  * Knows nothing about models. Runs in the engine process.
  */
+import { ownMemoryBytes } from './own-memory.ts'
 
 export interface MemoryNeeds {
   /** Bytes the request itself holds. */
@@ -33,7 +34,7 @@ export interface MemoryStats {
   readonly estimatedBytes: number
   /** Undefined: no limit. */
   readonly limitBytes: number | undefined
-  /** Resident memory of the process, bytes. */
+  /** Memory that is the process's own, bytes. */
   readonly residentBytes: number
   readonly admitted: number
   readonly waiting: number
@@ -74,8 +75,8 @@ export class MemoryAdmission {
   readonly admitted = new Set<MemoryNeeds>()
   readonly waiting: Waiting[] = []
 
-  /** `residentBytes`: reads the memory of the process. */
-  constructor(limitBytes?: number, residentBytes: () => number = () => process.memoryUsage.rss()) {
+  /** `residentBytes`: reads the process's own memory. */
+  constructor(limitBytes?: number, residentBytes: () => number = ownMemoryBytes) {
     if (limitBytes !== undefined && !(limitBytes > 0)) throw new RangeError(`Expected memoryLimitBytes above 0, got ${limitBytes}`)
     this.limitBytes = limitBytes
     this.residentBytes = residentBytes

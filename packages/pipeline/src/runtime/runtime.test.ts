@@ -98,3 +98,15 @@ it('work that is canceled while it waits leaves at once and is not done', async 
   await runtime.decode(1, async () => undefined)
   expect(done).toBe(0)
 })
+
+it('tells of every encoding and decoding that has been done, and of none that failed', async () => {
+  let units = 0
+  const { graph } = (await startProcess(Infinity)).runtime.batcher
+  const runtime = new Runtime(graph, { onUnit: () => units++ })
+  await runtime.encode(() => Promise.resolve())
+  await runtime.decode(64, () => Promise.resolve())
+  expect(units).toBe(2)
+  await expect(runtime.encode(() => Promise.reject(new Error('unreadable')))).rejects.toThrow('unreadable')
+  await runtime.batcher.forward([row()])
+  expect(units).toBe(2)
+})

@@ -29,6 +29,8 @@ export interface BatchingOptions extends StepBatcherOptions {
   readonly memoryLimitBytes?: number | undefined
   /** Bytes of prompt embeddings kept for prompts that come again, from 0. Default 256 MiB, and no more than a tenth of what a limit leaves. */
   readonly promptCacheBytes?: number | undefined
+  /** Called after every encoding and every decoding. Default: nobody. */
+  readonly onUnit?: (() => void) | undefined
   /** Called after every run of the transformer. Default: nobody. */
   readonly onStep?: ((step: StepRecord) => void) | undefined
 }
@@ -40,6 +42,7 @@ export class Runtime {
   readonly promptCache: PromptCache
   readonly memory: MemoryAdmission
   readonly counters: RuntimeCounters
+  readonly onUnit: () => void
   /** Undefined unless step times are kept. */
   profileCache: ProfileCache | undefined
 
@@ -49,6 +52,7 @@ export class Runtime {
     this.memory = new MemoryAdmission(options.memoryLimitBytes)
     this.promptCache = new PromptCache(options.promptCacheBytes ?? defaultCacheBytes(this.memory))
     this.counters = new RuntimeCounters(this.batcher)
+    this.onUnit = options.onUnit ?? (() => {})
     this.batcher.aroundRun = (work, run) => this.memory.measure('step', work, run)
     this.batcher.onOutOfMemory = () => {
       this.counters.shortages++
@@ -101,7 +105,12 @@ export class Runtime {
 
   /** One unit of work. When memory runs out, gives back what can be spared and tries once more. `name`: for the error. */
   async inTurn<T>(kind: Exclude<DeviceWork, 'step'>, name: string, work: () => Promise<T>, signal: AbortSignal | undefined): Promise<T> {
-    const attempt = (): Promise<T> => untilAborted(deviceQueue.run(kind, work, signal), signal)
+    const unit = async (): Promise<T> => {
+      const result = await work()
+      this.onUnit()
+      return result
+    }
+    const attempt = (): Promise<T> => untilAborted(deviceQueue.run(kind, unit, signal), signal)
     try {
       return await attempt()
     } catch (error) {

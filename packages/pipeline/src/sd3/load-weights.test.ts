@@ -45,6 +45,17 @@ async function messageOfLoading(model = folder, options: FromPretrainedOptions =
 }
 
 describe('weights in a folder', () => {
+  it('are read by no run before somebody asks, where they are mapped', async () => {
+    const encodings = async (weights: 'packed' | 'mapped'): Promise<number> => {
+      const pipe = await StableDiffusion3Pipeline.fromPretrained(folder, { device: 'cpu', weights })
+      await pipe.warmUp()
+      const { misses } = pipe.engineStats().promptCache
+      await pipe.close()
+      return misses
+    }
+    expect([await encodings('packed'), await encodings('mapped')]).toEqual([1, 0])
+  })
+
   it('may be links into the cache of Hugging Face, whose snapshot has the name of its repository', async () => {
     const cache = join(root, 'models--some--model')
     const snapshot = join(cache, 'snapshots', 'abc')

@@ -2,14 +2,13 @@
  * One hash for what a model folder computes, so that two workers can tell whether they have the same model.
  *
  * Invariant: depends on the names and bytes of graphs, weights, configurations and vocabularies, and on nothing else: not on where the
- * folder is, the order of its entries, or a changed README. Reads every weight, which takes seconds per gigabyte; a result kept on disk is
+ * folder is, the order of its entries, or a changed README. Reads every weight; a result kept on disk is
  * taken for files of the same names, sizes and times of change.
  */
 import { createHash } from 'node:crypto'
-import { createReadStream } from 'node:fs'
 import { mkdir, readdir, readFile, realpath, rename, stat, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
-import { pipeline } from 'node:stream/promises'
+import { hashFiles } from './hash-files.ts'
 
 const CONTENT = /(\.onnx|[._]data|\.safetensors|\.json|\.txt|\.model)$/
 
@@ -19,11 +18,11 @@ const CONTENT = /(\.onnx|[._]data|\.safetensors|\.json|\.txt|\.model)$/
  */
 export async function hashModel(content: ModelContent, cacheDir?: string): Promise<string> {
   const names = await listFiles(content)
-  if (cacheDir === undefined) return await hashFiles(names, content.marks)
+  if (cacheDir === undefined) return await hashContent(names, content.marks)
   const kept = join(cacheDir, `model-hash-${await fingerprint(names, content.marks)}`)
   const found = await readFile(kept, 'utf8').catch(() => '')
   if (/^[0-9a-f]{64}$/.test(found)) return found
-  const hash = await hashFiles(names, content.marks)
+  const hash = await hashContent(names, content.marks)
   await keep(kept, hash).catch(() => {
     // A folder that cannot be written only means to read the weights again.
   })
@@ -66,13 +65,11 @@ async function listFiles({ roots }: ModelContent): Promise<Map<string, string>> 
   return files
 }
 
-async function hashFiles(names: ReadonlyMap<string, string>, marks: readonly string[]): Promise<string> {
+async function hashContent(files: ReadonlyMap<string, string>, marks: readonly string[]): Promise<string> {
+  const names = [...files.keys()].sort()
+  const hashes = await hashFiles(names.map((name) => files.get(name) as string))
   const total = createHash('sha256')
-  for (const name of [...names.keys()].sort()) {
-    const hash = createHash('sha256')
-    await pipeline(createReadStream(names.get(name) as string), hash)
-    total.update(`${name} ${hash.digest('hex')}\n`)
-  }
+  for (const [index, name] of names.entries()) total.update(`${name} ${hashes[index]}\n`)
   for (const mark of marks) total.update(`${mark}\n`)
   return total.digest('hex')
 }

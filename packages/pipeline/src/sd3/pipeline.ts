@@ -255,9 +255,12 @@ export class StableDiffusion3Pipeline implements ResidentModel {
     return this.life.hash
   }
 
-  /** Reads the negative prompt of all requests that name none, so that the first one finds it too. Nothing where there is no text encoder. */
+  /**
+   * Reads the negative prompt of all requests that name none, so that the first one finds it too. Nothing where there is no text encoder, and
+   * nothing over mapped weights: running a real model's encoders would read gigabytes of them before anybody asks.
+   */
   async warmUp(): Promise<void> {
-    if (this.textEncoder === undefined || this.textEncoder2 === undefined) return
+    if (this.textEncoder === undefined || this.textEncoder2 === undefined || this.origin.weights === 'mapped') return
     const { maxSequenceLength } = this.defaults
     await embedCached(this, { prompt: [''], prompt2: [''], prompt3: [''] }, { clipSkip: 0, maxSequenceLength })
   }

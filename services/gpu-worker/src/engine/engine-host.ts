@@ -10,6 +10,7 @@ import {
   imageGenerators,
   isOutOfMemory,
   loadPipeline,
+  ownMemoryBytes,
   projectPreview,
   readPreviewProjection,
   RequestScopedPipeline,
@@ -53,7 +54,10 @@ export async function runEngineHost(channel: NodeJS.Process): Promise<void> {
   const options = JSON.parse(channel.argv[2] ?? '{}') as EngineOptions
   let host: EngineHost
   try {
-    const pipeline = await load(options, ({ rows, durationMs, waitMs }) => send({ type: 'step', rows, durationMs, waitMs }))
+    const pipeline = await load(options, {
+      onStep: ({ rows, durationMs, waitMs }) => send({ type: 'step', rows, durationMs, waitMs }),
+      onUnit: () => send({ type: 'unit' }),
+    })
     await pipeline.warmUp()
     host = new EngineHost(pipeline, await toCapabilities(pipeline, options), send)
     await host.readProjection()
@@ -80,7 +84,7 @@ export async function runEngineHost(channel: NodeJS.Process): Promise<void> {
         void Promise.race([host.saveStepTimes(), sleep(saveLimitMs)]).then(() => channel.exit(0))
     }
   })
-  send({ type: 'ready', capabilities: host.capabilities, memoryBytes: process.memoryUsage.rss() })
+  send({ type: 'ready', capabilities: host.capabilities, memoryBytes: ownMemoryBytes() })
 }
 
 class EngineHost {
@@ -118,10 +122,10 @@ class EngineHost {
     try {
       const { images, timings } = await this.#run(this.#toRequest(message, call), message.params.start)
       images.forEach(({ data, width, height }, index) => this.#send({ type: 'image', id, index, width, height, rgb: data }))
-      this.#send({ type: 'done', id, timings, memoryBytes: process.memoryUsage.rss() })
+      this.#send({ type: 'done', id, timings, memoryBytes: ownMemoryBytes() })
     } catch (error) {
       const code = call.abort.signal.aborted ? 'canceled' : toErrorCode(error)
-      this.#send({ type: 'error', id, code, message: messageOf(error), memoryBytes: process.memoryUsage.rss() })
+      this.#send({ type: 'error', id, code, message: messageOf(error), memoryBytes: ownMemoryBytes() })
     } finally {
       this.#clock.leave()
       this.#calls.delete(id)
@@ -144,7 +148,7 @@ class EngineHost {
 
   stats(): EngineStats {
     const pipeline = this.#pipeline.engineStats()
-    return { memoryBytes: process.memoryUsage.rss(), active: this.#calls.size, stepMs: this.#clock.stepMs, pipeline }
+    return { memoryBytes: ownMemoryBytes(), active: this.#calls.size, stepMs: this.#clock.stepMs, pipeline }
   }
 
   async saveStepTimes(): Promise<void> {
@@ -203,7 +207,10 @@ class EngineHost {
   }
 }
 
-async function load(options: EngineOptions, onStep: (step: EngineStep) => void): Promise<StableDiffusion3Pipeline> {
+async function load(
+  options: EngineOptions,
+  watch: { onStep: (step: EngineStep) => void; onUnit: () => void },
+): Promise<StableDiffusion3Pipeline> {
   const {
     model,
     modelsDir,
@@ -216,7 +223,7 @@ async function load(options: EngineOptions, onStep: (step: EngineStep) => void):
     cacheDir,
     memoryLimitBytes,
   } = options
-  const batching = { maxBatchRows, policy, cacheDir, memoryLimitBytes, onStep }
+  const batching = { maxBatchRows, policy, cacheDir, memoryLimitBytes, ...watch }
   const components = textEncoder3 === 'off' ? { textEncoder3: null, tokenizer3: null } : {}
   const pipeline = await loadPipeline(model, { modelsDir, modelParts, weights, components, device: device as Device, batching })
   if (pipeline instanceof StableDiffusion3Pipeline) return pipeline

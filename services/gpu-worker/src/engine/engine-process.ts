@@ -4,7 +4,7 @@
  * Invariants: a call that was given to it settles exactly once; when the process dies, every call in it rejects with `engine_crashed`, or
  * with `engine_hung` when it was killed because it showed no sign of work, or with `closed` when it had been told to stop.
  *
- * Silence: the process owes a sign of work (a step, an image, an end) while a call is in it. One native run blocks it, so the limit is for
+ * Silence: the process owes a sign of work (a step, a text, an image, an end) while a call is in it. One native run blocks it, so the limit is for
  * the longest run there is. It is counted in ticks of a timer and not read from a clock: after this process itself was stopped or the
  * machine slept, messages that lie in the channel are read before many ticks have gone by.
  *
@@ -41,7 +41,7 @@ export interface EngineProcessOptions {
   onLoadFailed: (message: string) => void
   /** Every run of the transformer. */
   onStep: (step: EngineStep) => void
-  /** A call has ended, well or not, while the process had so much resident memory. */
+  /** A call has ended, well or not, while the process had so much memory. */
   onCallEnd: (memoryBytes: number) => void
   /** It shows no sign of work and is killed; `about`: the calls in it. */
   onHung: (about: string[]) => void
@@ -175,6 +175,9 @@ export class EngineProcess {
         return
       case 'load_failed':
         this.#options.onLoadFailed(message.message)
+        return
+      case 'unit':
+        this.#silentTicks = 0
         return
       case 'step':
         this.#silentTicks = 0

@@ -257,3 +257,15 @@ test('an engine that is told to stop writes down what it has learnt', async () =
     await rm(cacheDir, { recursive: true })
   }
 })
+
+test('an engine that reads texts for longer than a run may take is at work, not hung', async () => {
+  const entry = fileURLToPath(new URL('../../test/slow-texts-engine.ts', import.meta.url))
+  const events: EngineEvent[] = []
+  const engine = await startEngine({ ...settings, entry, stepTimeoutMs: 5000, onEvent: (event) => events.push(event) })
+  try {
+    expect((await engine.generate('a', { ...params, numInferenceSteps: 1 })).images).toHaveLength(1)
+    expect(events.map(({ type }) => type)).toEqual(['ready'])
+  } finally {
+    await engine.close()
+  }
+})

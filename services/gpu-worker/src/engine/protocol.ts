@@ -3,7 +3,7 @@
  * channel. Types only.
  *
  *   parent ─► child   generate, cancel, checkpoint, stats, stop
- *   child ─► parent   ready or load_failed once; step after every run of the transformer; for each generate: progress and preview 0…n
+ *   child ─► parent   ready or load_failed once; step after every run of the transformer, unit after every other run; for each generate: progress and preview 0…n
  *                     times, then image n times and done, or error; checkpoint and stats as answers
  *
  * Messages of one direction arrive in the order they were sent: a checkpoint asked for before a cancel is answered before the call ends.
@@ -132,7 +132,7 @@ export interface EngineCapabilities {
 }
 
 export interface EngineStats {
-  /** Resident memory of the engine process. */
+  /** The engine process's own memory: what is resident, without files that are only mapped. */
   readonly memoryBytes: number
   /** Calls that are running. */
   readonly active: number
@@ -186,10 +186,12 @@ export type ToEngine =
   | { readonly type: 'stop' }
 
 export type FromEngine =
-  /** memoryBytes here and below: resident memory of the engine process. */
+  /** memoryBytes here and below: the engine process's own memory. */
   | { readonly type: 'ready'; readonly capabilities: EngineCapabilities; readonly memoryBytes: number }
   | { readonly type: 'load_failed'; readonly message: string }
   | ({ readonly type: 'step' } & EngineStep)
+  /** A text was read or a picture decoded. */
+  | { readonly type: 'unit' }
   | { readonly type: 'progress'; readonly id: string; readonly step: number; readonly total: number }
   | ({ readonly type: 'preview'; readonly id: string; readonly step: number } & EngineImage)
   | ({ readonly type: 'image'; readonly id: string } & EngineImage)

@@ -1,0 +1,91 @@
+/**
+ * A process that runs one transformer alone and prints what it took, as one line of JSON: `node forward.ts '{"folder": …}'`. In a process of its
+ * own so that what it takes is its own.
+ */
+import { once } from 'node:events'
+import { join } from 'node:path'
+import { Worker } from 'node:worker_threads'
+import { findWeights, readCheckpoint } from '../../packages/pipeline/src/graphs/checkpoint.ts'
+import type { WeightMode } from '../../packages/pipeline/src/graphs/graph-builder.ts'
+import { OPERATOR_CHOICES, PLAIN } from '../../packages/pipeline/src/graphs/operator-choices.ts'
+import { writeGraph } from '../../packages/pipeline/src/graphs/write-graph.ts'
+import { defaultCpuThreads } from '../../packages/pipeline/src/models/cpu-threads.ts'
+import { Sd3Transformer } from '../../packages/pipeline/src/models/sd3-transformer.ts'
+import { transformerFeeds } from '../load/raw-session.ts'
+
+export interface ForwardRequest {
+  /** Of the model; its transformer is run. */
+  readonly folder: string
+  readonly weights: WeightMode
+  readonly operators: 'chosen' | 'plain'
+  /** Pixels. */
+  readonly side: number
+  readonly rows: number
+  readonly tokens: number
+  /** Runs that count; one before them does not. */
+  readonly runs: number
+}
+
+export interface ForwardReport {
+  /** Milliseconds to write the graph, headers of the weights read, and to load it. */
+  readonly writeMs: number
+  readonly loadMs: number
+  /** Milliseconds of each run, and processor time of each on all threads. */
+  readonly runMs: readonly number[]
+  readonly cpuMs: readonly number[]
+  /** MiB at most: memory of its own, and pages of the file. */
+  readonly ownMib: number
+  readonly mappedMib: number
+  /** Whether every value that came out is a number. */
+  readonly finite: boolean
+}
+
+const LATENT_SCALE = 8
+const SAMPLE_MS = 20
+
+const request = JSON.parse(process.argv[2] ?? '') as ForwardRequest
+console.log(JSON.stringify(await runForward(request)))
+process.exit(0)
+
+async function runForward({ folder, weights, operators, side, rows, tokens, runs }: ForwardRequest): Promise<ForwardReport> {
+  const configFile = join(folder, 'transformer', 'config.json')
+  const threads = defaultCpuThreads()
+  const begun = performance.now()
+  const checkpoint = await readCheckpoint(findWeights(join(folder, 'transformer')) ?? '')
+  const choices = operators === 'plain' ? PLAIN : OPERATOR_CHOICES.cpu
+  const bytes = await writeGraph('transformer', configFile, checkpoint, { operators: choices, computeType: 'float32', weights, threads })
+  const written = performance.now()
+  const graph = { name: checkpoint.source, bytes, weights }
+  const transformer = await Sd3Transformer.load({ configFile, graph }, { intraOpNumThreads: threads })
+  const loaded = performance.now()
+  const feeds = transformerFeeds(transformer, { rows, latentSide: side / LATENT_SCALE, tokens })
+  const { native } = transformer.session
+  if (native === undefined) throw new Error('Expected an open session, got a closed one')
+  const watch = watchMemory()
+  const runMs: number[] = []
+  const cpuMs: number[] = []
+  let finite = true
+  for (let run = -1; run < runs; run++) {
+    const cpu = process.cpuUsage()
+    const startedAt = performance.now()
+    const { out_hidden_states: out } = await native.run(feeds)
+    const used = process.cpuUsage(cpu)
+    if (run >= 0) {
+      runMs.push(performance.now() - startedAt)
+      cpuMs.push((used.user + used.system) / 1000)
+    }
+    finite &&= out?.data instanceof Float32Array && out.data.every((value) => Number.isFinite(value))
+  }
+  const { ownMib, mappedMib } = await watch()
+  return { writeMs: written - begun, loadMs: loaded - written, runMs, cpuMs, ownMib, mappedMib, finite }
+}
+
+/** A run blocks this thread, so another one looks. */
+function watchMemory(): () => Promise<{ readonly ownMib: number; readonly mappedMib: number }> {
+  const thread = new Worker(new URL('memory-watch.ts', import.meta.url), { workerData: SAMPLE_MS })
+  return async () => {
+    const answer = once(thread, 'message')
+    thread.postMessage('end')
+    return (await answer)[0] as { ownMib: number; mappedMib: number }
+  }
+}

@@ -1,0 +1,178 @@
+/**
+ * `npm run bench -- real-size [FOLDER]`: a model of Stable Diffusion 3.5 medium's exact shapes, with random weights, on this machine without a GPU:
+ * from its start to a picture through HTTP, with progress, cancel, the memory it takes, two workers at once, and beside it torch's own
+ * transformer on the same weights; then 3.5 large's transformer. The models, 16 GB each, are written to the folder at the first run and stay
+ * there.
+ *
+ * Prints what it finds as a table and last as one line of JSON; ends with 1 when a job did not end as it should. Linux only.
+ */
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { Job } from '@easel/contract'
+import { median } from '../harness/rounds.ts'
+import { describeHardware, describeLoad, readCommit } from '../harness/report.ts'
+import { openStack } from '../stack/open-stack.ts'
+import type { BenchWorker, Stack } from '../stack/open-stack.ts'
+import { childrenOf, readMemory, readProportionalMib } from './process-memory.ts'
+import { prepareRandomModel } from './random-model.ts'
+import { runForward, runTorch } from './run-forward.ts'
+
+const POLL_MS = 100
+/** Memory that torch has taken at most, as a share of its weights. */
+const TORCH_SHARE = 1.5
+/** 77 of CLIP and 256 of T5. */
+const TOKENS = 333
+const request = {
+  prompt: 'a red boat on the sea',
+  num_inference_steps: 4,
+  width: 512,
+  height: 512,
+  guidance_scale: 4.5,
+  max_sequence_length: 256,
+  seed: 1,
+}
+/** What `npm run bench -- real-size` prints: one line for each, with its target where it has one. */
+type Findings = Record<string, number | string>
+
+export async function runRealSize(folder = join(tmpdir(), 'easel-real-size')): Promise<number> {
+  console.log(`Easel at real size, commit ${readCommit()}, ${describeHardware()}, ${describeLoad()}; models in ${folder}`)
+  const findings: Findings = {}
+  const note = (name: string, value: number | string): void => {
+    findings[name] = typeof value === 'number' ? Number(value.toPrecision(4)) : value
+    console.log(`${name}: ${findings[name]}`)
+  }
+  const model = await prepareRandomModel(folder, 'sd35-medium')
+  const cacheDir = await mkdtemp(join(tmpdir(), 'easel-real-size-cache-'))
+  try {
+    await measureService(model, cacheDir, note)
+  } finally {
+    await rm(cacheDir, { recursive: true })
+  }
+  await measureForward('3.5 medium, 2 rows, 512 px', { folder: model, side: 512, rows: 2 }, note)
+  const large = await prepareRandomModel(folder, 'sd35-large-transformer')
+  await measureForward('3.5 large, 1 row, 256 px', { folder: large, side: 256, rows: 1 }, note)
+  console.log(describeLoad())
+  console.log(JSON.stringify({ commit: readCommit(), hardware: describeHardware(), findings }))
+  return 0
+}
+
+async function measureService(model: string, cacheDir: string, note: (name: string, value: number | string) => void): Promise<void> {
+  const worker = { model, cacheDir, concurrency: 1 }
+  const start = async (name: string, workers: number): Promise<Stack> => {
+    const startedAt = performance.now()
+    const stack = await openStack(Array.from({ length: workers }, () => worker))
+    note(`${name}, s from nothing to ready`, (performance.now() - startedAt) / 1000)
+    return stack
+  }
+
+  // 1. Once without what is kept, once with it
+  await (await start('first start, the model is hashed', 1)).close()
+  const one = await start('later start', 1)
+  try {
+    // 2. A picture
+    const memory = watchEngine(one.workers[0] as BenchWorker)
+    const { job, seen } = await follow(one, await submit(one))
+    if (job.status !== 'succeeded') throw new Error(`Expected a picture, got ${JSON.stringify(job)}`)
+    const { encode_ms = 0, denoise_ms = 0, decode_ms = 0, total_ms = 0 } = job.timings ?? {}
+    note('a picture of 4 steps at 512 px: s in all', (total_ms ?? 0) / 1000)
+    note('s of texts', (encode_ms ?? 0) / 1000)
+    note('s a step', (denoise_ms ?? 0) / 4000)
+    note('s of decoding', (decode_ms ?? 0) / 1000)
+    note('steps seen by polling', seen.join(', '))
+    for (const [phase, mib] of Object.entries(memory())) note(`engine's own memory at most, ${phase}, MiB`, mib)
+    note('mapped beside it, MiB', readMemory(engineOf(one.workers[0] as BenchWorker)).mappedMib)
+  } finally {
+    await one.close()
+  }
+
+  // 3. Two workers share the weights, and their jobs are canceled in the middle
+  const two = await start('two workers', 2)
+  try {
+    const ids = await Promise.all([submit(two), submit(two)])
+    await Promise.all(ids.map((id) => follow(two, id, ({ progress }) => (progress?.step ?? 0) > 0)))
+    const engines = two.workers.map(engineOf)
+    note('proportional memory (PSS) of two engines, MiB', engines.map((pid) => readProportionalMib(pid).toFixed(0)).join(', '))
+    note('their resident memory, MiB', engines.map((pid) => toResident(pid).toFixed(0)).join(', '))
+    const canceledAt = performance.now()
+    for (const id of ids) await ask(two, 'POST', `/v1/jobs/${id}/cancel`)
+    for (const { job } of await Promise.all(ids.map((id) => follow(two, id))))
+      if (job.status !== 'canceled') throw new Error(`Expected a canceled job, got ${job.status}`)
+    note('s from cancel to canceled, two steps at once', (performance.now() - canceledAt) / 1000)
+  } finally {
+    await two.close()
+  }
+}
+
+async function submit(stack: Stack): Promise<string> {
+  return (await ask(stack, 'POST', '/v1/jobs', request)).id
+}
+
+async function ask(stack: Stack, method: 'GET' | 'POST', path: string, body?: unknown): Promise<Job> {
+  const json = body === undefined ? {} : { body: JSON.stringify(body), headers: { 'content-type': 'application/json' } }
+  const response = await fetch(`${stack.url}${path}`, { method, ...json })
+  if (!response.ok) throw new Error(`Expected ${method} ${path} to be answered, got ${response.status}: ${await response.text()}`)
+  return (await response.json()) as Job
+}
+
+/** Polls until the job has ended, or until `isEnough`. `seen`: the steps that polling saw. */
+async function follow(stack: Stack, id: string, isEnough: (job: Job) => boolean = () => false): Promise<{ job: Job; seen: number[] }> {
+  const seen: number[] = []
+  for (;;) {
+    const job = await ask(stack, 'GET', `/v1/jobs/${id}`)
+    const step = job.progress?.step
+    if (step !== undefined && step !== seen.at(-1)) seen.push(step)
+    if (job.status !== 'queued' && job.status !== 'running') return { job, seen }
+    if (isEnough(job)) return { job, seen }
+    await sleep(POLL_MS)
+  }
+}
+
+function engineOf({ pid }: BenchWorker): number {
+  const [engine, ...others] = childrenOf(pid)
+  if (engine === undefined || others.length > 0) throw new Error(`Expected a worker with one engine process, got ${1 + others.length}`)
+  return engine
+}
+
+function toResident(pid: number): number {
+  const { ownMib, mappedMib } = readMemory(pid)
+  return ownMib + mappedMib
+}
+
+/** The most of the engine's own memory since it was asked the first time, MiB. */
+function watchEngine(worker: BenchWorker): () => Record<string, number> {
+  const pid = engineOf(worker)
+  const most = { loaded: readMemory(pid).ownMib, 'at work': 0 }
+  const timer = setInterval(() => (most['at work'] = Math.max(most['at work'], readMemory(pid).ownMib)), POLL_MS)
+  return () => {
+    clearInterval(timer)
+    return most
+  }
+}
+
+async function measureForward(
+  name: string,
+  { folder, side, rows }: { folder: string; side: number; rows: number },
+  note: (name: string, value: number | string) => void,
+): Promise<void> {
+  const own = await runForward({ folder, weights: 'mapped', operators: 'chosen', side, rows, tokens: TOKENS, runs: 2 })
+  if (!own.finite) throw new Error(`Expected numbers of ${folder}, got others`)
+  note(`${name}: s to write the graph`, own.writeMs / 1000)
+  note(`${name}: s to load`, own.loadMs / 1000)
+  note(`${name}: s a run`, median(own.runMs) / 1000)
+  note(`${name}: own memory, MiB`, own.ownMib)
+  note(`${name}: mapped, MiB`, own.mappedMib)
+  // All of it in float32, and a shard of what is read beside it.
+  const torchMib = own.mappedMib * 2 * TORCH_SHARE
+  const thereMib = process.availableMemory() / 2 ** 20
+  if (torchMib > thereMib)
+    return note(`${name}: torch float32`, `not run: it needs some ${Math.round(torchMib)} MiB, ${Math.round(thereMib)} are there`)
+  const torch = await runTorch({ folder, side, rows, tokens: TOKENS, runs: 2 })
+  if (torch === undefined) return console.log('no Python with torch and diffusers: nothing to compare with (PYTHON names another one)')
+  note(`${name}: torch float32, s a run`, median(torch.runMs) / 1000)
+  note(`${name}: torch float32, MiB`, torch.residentMib)
+  note(`${name}: time of a run / torch, target <= 0.60`, median(own.runMs) / median(torch.runMs))
+  note(`${name}: processor time of a run / torch`, median(own.cpuMs) / median(torch.cpuMs))
+  note(`${name}: all memory / torch, target <= 0.35`, (own.ownMib + own.mappedMib) / torch.residentMib)
+}

@@ -1,0 +1,15 @@
+import { existsSync } from 'node:fs'
+import { expect, test } from 'vitest'
+import { ownMemoryBytes } from './own-memory.ts'
+
+const MIB = 2 ** 20
+
+test.runIf(existsSync('/proc/self/status'))('what the process has written counts, pages of the files it maps do not', () => {
+  const before = ownMemoryBytes()
+  const taken = Buffer.alloc(256 * MIB, 1)
+  const after = ownMemoryBytes()
+  expect(after - before).toBeGreaterThan(128 * MIB)
+  // Node.js itself is a file that is mapped.
+  expect(process.memoryUsage.rss() - after).toBeGreaterThan(10 * MIB)
+  expect(taken[0]).toBe(1)
+})
