@@ -261,6 +261,17 @@ test('a disk without room for the whole is told before the first byte, and one t
   expect(bytes).toBeLessThan(big.length)
 })
 
+test('a model of which a file is missing or cut is mended by another pull, without the rest of it', async () => {
+  const hub = await startHub()
+  const { path } = await pull(hub)
+  await rm(join(path, 'scheduler/scheduler_config.json'))
+  await writeFile(join(path, 'vae/diffusion_pytorch_model.safetensors'), 'cut')
+  hub.requests.length = 0
+  expect(await pull(hub)).toMatchObject({ wasThere: false })
+  await expectWhole({ path, totalBytes: 0, wasThere: false })
+  expect(hub.requests.some((request) => request.path === bigPath)).toBe(false)
+})
+
 test('a folder that was not pulled is never replaced', async () => {
   const hub = await startHub()
   await mkdir(join(modelsDir, 'owner/model'), { recursive: true })

@@ -91,49 +91,59 @@ async function becomeOnlyPuller(staging: string, { signal, onEvent }: PullOption
 }
 
 async function pullAlone(staging: string, options: PullOptions): Promise<PulledModel> {
-  const { modelsDir, folder, onlyIfMissing = false, concurrency = 4, silenceMs, variant, signal, onEvent } = options
+  const { modelsDir, folder, onlyIfMissing = false, onEvent } = options
   const path = join(modelsDir, folder)
-  if (onlyIfMissing && existsSync(path)) {
-    await rm(staging, { recursive: true, force: true })
-    return { path, totalBytes: 0, wasThere: true }
-  }
-  await mkdir(staging, { recursive: true })
-
-  // 1. What there is to fetch, and what is there of it.
-  const source = await options.openSource()
-  const files = await chooseFiles(source, folder, variant)
-  const totalBytes = files.reduce((sum, { size }) => sum + size, 0)
-  const published = await readPullRecord(path)
-  if (published !== undefined && files.every((file) => isKnown(published, file))) {
+  const wasThere = async (totalBytes: number): Promise<PulledModel> => {
     await rm(staging, { recursive: true, force: true })
     return { path, totalBytes, wasThere: true }
   }
+  if (onlyIfMissing && existsSync(path)) return await wasThere(0)
+  await mkdir(staging, { recursive: true })
+
+  const source = await options.openSource()
+  const files = await chooseFiles(source, folder, options.variant)
+  const totalBytes = files.reduce((sum, { size }) => sum + size, 0)
+  const published = await readPullRecord(path)
   if (published === undefined && existsSync(path))
     throw new PullError(
       `There is already something at ${path} that was not pulled: give it another name, or remove it with "easel rm ${folder}".`,
     )
-  const earlier = await readPullRecord(staging)
+  const present = published === undefined ? new Set<string>() : await findPresent(path, published, files)
+  if (files.every((file) => present.has(file.path))) return await wasThere(totalBytes)
+  // What did not change since is taken from the version that is there.
+  for (const unchanged of present) await linkFile(join(path, unchanged), join(staging, unchanged))
+
   const record: PullRecord = { origin: source.origin, pulled_at: new Date().toISOString(), files: {} }
   const missing: SourceFile[] = []
-  let doneBytes = 0
+  const earlier = await readPullRecord(staging)
+  const staged = earlier === undefined ? new Set<string>() : await findPresent(staging, earlier, files)
   for (const file of files) {
-    const target = join(staging, file.path)
-    const known = earlier !== undefined && isKnown(earlier, file) && existsSync(target) ? earlier.files[file.path] : undefined
-    const unchanged = published !== undefined && isKnown(published, file) ? published.files[file.path] : undefined
-    if (known === undefined && unchanged !== undefined) await linkFile(join(path, file.path), target)
-    const present = known ?? unchanged
-    if (present === undefined) missing.push(file)
-    else {
-      record.files[file.path] = present
-      doneBytes += file.size
-    }
+    const known = present.has(file.path) ? published?.files[file.path] : staged.has(file.path) ? earlier?.files[file.path] : undefined
+    if (known === undefined) missing.push(file)
+    else record.files[file.path] = known
   }
   await assertRoom(staging, missing, source)
   onEvent({ type: 'planned', files: files.length, totalBytes })
+  await fetchMissing(staging, { source, missing, record, totalBytes }, options)
+  await publish(staging, path, record)
+  return { path, totalBytes, wasThere: false }
+}
 
-  // 2. Fetch the rest; the first failure ends all.
+interface PullPlan {
+  source: ModelSource
+  missing: readonly SourceFile[]
+  /** Gets an entry for each file as it comes. */
+  record: PullRecord
+  totalBytes: number
+}
+
+/** Fetches several files at a time; the first failure ends all. */
+async function fetchMissing(staging: string, { source, missing, record, totalBytes }: PullPlan, options: PullOptions): Promise<void> {
+  const { concurrency = 4, silenceMs, signal, onEvent } = options
   const failed = new AbortController()
   const limit = pLimit(concurrency)
+  let doneBytes = totalBytes - missing.reduce((sum, { size }) => sum + size, 0)
+  let writing = Promise.resolve()
   const fetchOne = async (file: SourceFile): Promise<void> => {
     try {
       const sha256 = await fetchFile(source, file, join(staging, file.path), {
@@ -150,16 +160,17 @@ async function pullAlone(staging: string, options: PullOptions): Promise<PulledM
       throw error
     }
   }
-  let writing = Promise.resolve()
   // Small files first: a wrong one is found before gigabytes are fetched.
   const inOrder = missing.toSorted((a, b) => a.size - b.size)
   const ended = await Promise.allSettled(inOrder.map(async (file) => await limit(fetchOne, file)))
   signal.throwIfAborted()
   if (ended.some(({ status }) => status === 'rejected')) throw failed.signal.reason
+}
 
-  // 3. Give it its name.
-  await publish(staging, path, record)
-  return { path, totalBytes, wasThere: false }
+/** Paths of the files that are in the folder as the record says, and are still what the source has. */
+async function findPresent(folder: string, record: PullRecord, files: readonly SourceFile[]): Promise<Set<string>> {
+  const sizes = await Promise.all(files.map(async ({ path }) => (await stat(join(folder, path)).catch(() => undefined))?.size))
+  return new Set(files.flatMap((file, index) => (isKnown(record, file) && sizes[index] === file.size ? [file.path] : [])))
 }
 
 async function linkFile(from: string, to: string): Promise<void> {

@@ -31,7 +31,11 @@ function parsedBy<T>(parse: (text: string) => T, text: z.ZodDefault<z.ZodString>
 const httpUrl = z.url({ protocol: /^https?$/, error: 'Expected an http:// or https:// URL' })
 
 export const apiVariables = {
-  HOST: z.string().min(1).default('0.0.0.0').describe('Address the api listens on.'),
+  HOST: z
+    .string()
+    .min(1)
+    .default('0.0.0.0')
+    .describe('Address the api listens on. `npm start` and `easel api` listen on 127.0.0.1 unless this, API_KEYS or API_KEYS_FILE is set.'),
   PORT: z.coerce.number().int().min(1).max(65_535).default(8500).describe('TCP port the api listens on, 1 to 65535.'),
   PUBLIC_URL: httpUrl
     .optional()
