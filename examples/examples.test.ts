@@ -52,6 +52,8 @@ const picture = /http:\/\/localhost:\d+\/images\/[0-9a-f-]{36}-0\.png/
 const said: Record<string, RegExp[]> = {
   'submit-and-poll.ts': [/succeeded, step 20 of 20/, picture],
   'wait.ts': [picture],
+  'image-to-image.ts': [/a red boat on the sea: 20 steps, http/, /a blue boat on the sea: 12 steps, http/],
+  'inpaint.ts': [/a green tree in a meadow: http/, /a yellow star: http/],
   'follow-events.ts': [/step \d+ of 20/, /preview of step \d+: data:image\/jpeg;base64,/, picture],
   'webhook-receiver.ts': [/forged message: 401/, /job\.started: running/, /job\.completed: succeeded/, picture],
   'idempotent-retry.ts': [/first: {2}([0-9a-f-]{36}), replayed: false\nsecond: \1, replayed: true/],

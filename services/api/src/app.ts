@@ -11,7 +11,9 @@ import { describeApi } from './describe-api.ts'
 import { handleError, handleNotFound, sendMethodNotAllowed } from './dialects/dialect-errors.ts'
 import { diffusersRoutes } from './dialects/diffusers/diffusers-routes.ts'
 import { falRoutes } from './dialects/fal/fal-routes.ts'
+import { falStorageRoutes } from './dialects/fal/storage-routes.ts'
 import { openAiRoutes } from './dialects/openai/openai-routes.ts'
+import { replicateFileRoutes } from './dialects/replicate/file-routes.ts'
 import { replicateRoutes } from './dialects/replicate/replicate-routes.ts'
 import { apiKeys } from './middleware/api-keys.ts'
 import { corsWhereAsked } from './middleware/cors-where-asked.ts'
@@ -79,6 +81,8 @@ export function createApp(deps: AppDeps, { eventHeartbeatMs }: AppOptions = {}) 
     .route('/', diffusersRoutes(deps))
     .route('/', openAiRoutes(deps))
     .route('/', replicateRoutes(deps))
+    .route('/', replicateFileRoutes(deps))
+    .route('/', falStorageRoutes(deps))
     .route('/', falRoutes(deps))
 
   app.openAPIRegistry.registerComponent('securitySchemes', 'bearer', { type: 'http', scheme: 'bearer' })

@@ -27,6 +27,7 @@ const bodies: Record<string, unknown> = {
   'post /v1/models/{owner}/{name}/predictions': { input },
   'post /fal/queue/{owner}/{name}': input,
   'post /fal/run/{owner}/{name}': input,
+  'post /fal/rest/storage/upload/initiate': { content_type: 'image/png', file_name: 'boat.png' },
 }
 
 export function describeApi(document: Document): Document {

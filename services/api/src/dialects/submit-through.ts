@@ -4,14 +4,15 @@
  */
 import type { Context } from 'hono'
 import { ProblemError, createJobRequestSchema } from '@easel/contract'
-import type { CreateJobRequest } from '@easel/contract'
 import type { DialectName, JobRecord } from '@easel/job-store'
 import type { AppEnv } from '../app-deps.ts'
 import { toPublicPath } from '../public-url.ts'
 import { submitJob } from '../jobs/submit-job.ts'
+import type { SubmitRequest } from '../jobs/resolve-input.ts'
 import type { SubmitNeeds } from '../jobs/submit-job.ts'
 import { toFieldErrors } from '../middleware/field-errors.ts'
 import { refuseFields } from '../middleware/problem.ts'
+import type { RefusalCode } from '../middleware/problem.ts'
 
 export interface SubmitThroughOptions {
   /** Whose shape the webhook messages have. Default: this service's own. */
@@ -25,16 +26,20 @@ export interface SubmitThroughOptions {
 export async function submitThrough(
   deps: SubmitNeeds,
   c: Context<AppEnv>,
-  request: CreateJobRequest,
+  request: SubmitRequest,
   { dialect, ignored = [], rename = (field) => field }: SubmitThroughOptions = {},
 ): Promise<JobRecord> {
   const { owner, requestId } = c.var
   const idempotencyKey = c.req.header('idempotency-key')
   try {
-    const parsed = createJobRequestSchema.safeParse(request)
-    if (!parsed.success) throw refuseFields(toFieldErrors(parsed.error, request))
+    // Pictures that came with the request itself are no text to be judged.
+    const { image, mask, ...rest } = request
+    const said = { ...rest, ...(typeof image === 'string' && { image }), ...(typeof mask === 'string' && { mask }) }
+    const parsed = createJobRequestSchema.safeParse(said)
+    if (!parsed.success) throw refuseFields(toFieldErrors(parsed.error, said))
+    const judged: SubmitRequest = { ...parsed.data, image, mask }
     const context = { owner, requestId, dialect, ...(idempotencyKey !== undefined && { idempotencyKey }) }
-    const { record, replayed } = await submitJob(deps, parsed.data, context)
+    const { record, replayed } = await submitJob(deps, judged, context)
     c.header('Location', toPublicPath(deps.config, `/v1/jobs/${record.id}`))
     if (replayed) c.header('Idempotency-Replayed', 'true')
     // A client may call a field anything; a header may not.
@@ -44,6 +49,7 @@ export async function submitThrough(
   } catch (error) {
     if (!(error instanceof ProblemError) || error.errors === undefined) throw error
     const errors = error.errors.map((one) => ({ ...one, field: rename(one.field) }))
-    throw error.code === 'invalid_request' ? refuseFields(errors) : new ProblemError(error.code, error.message, { errors, cause: error })
+    if (error.code === 'model_not_found') throw new ProblemError(error.code, error.message, { errors, cause: error })
+    throw refuseFields(errors, error.code as RefusalCode)
   }
 }

@@ -12,7 +12,8 @@ import { publicOwner } from '../parse-api-keys.ts'
 import type { CountWrongKey } from './wrong-keys.ts'
 
 const openPaths = new Set(['/', '/docs', '/openapi.json', '/livez', '/readyz', '/metrics', '/favicon.ico', '/admin/queues'])
-const openFolders = ['/images/', '/playground/', '/docs/', '/admin/queues/']
+// Who sends a file to fal's storage shows the ticket in its URL.
+const openFolders = ['/images/', '/fal/storage/', '/playground/', '/docs/', '/admin/queues/']
 
 /** Whether a path needs no API key: it is served to everyone, or asks for a key of its own. */
 export function isOpenPath(path: string): boolean {

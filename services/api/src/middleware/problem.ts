@@ -71,11 +71,11 @@ export function toProblemError(error: unknown, c: Context<AppEnv>): ProblemError
   return new ProblemError('internal', undefined, { cause: error })
 }
 
+/** Codes of problems that are about fields. */
+export type RefusalCode = 'invalid_request' | 'invalid_image' | 'image_too_large'
+
 /** A problem that names every refused field. */
-export function refuseFields(
-  errors: readonly FieldError[],
-  code: 'invalid_request' | 'invalid_image' | 'image_too_large' = 'invalid_request',
-): ProblemError {
+export function refuseFields(errors: readonly FieldError[], code: RefusalCode = 'invalid_request'): ProblemError {
   const sentences = errors.map(({ field, expected, received }) => `${field === '' ? 'body' : field}: expected ${expected}, got ${received}`)
   return new ProblemError(code, sentences.join('; '), { errors })
 }

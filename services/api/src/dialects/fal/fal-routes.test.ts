@@ -125,17 +125,20 @@ test('a waiting request that takes too long is 504, and its job goes on', async 
   expect([poll.status, ((await poll.json()) as FalStatus).status]).toEqual([202, 'IN_QUEUE'])
 })
 
-test('the proxy turns the two hosts into own paths and leaves everything else alone', async () => {
+test('the proxy turns the three hosts into own paths and leaves everything else alone', async () => {
   const to = (target?: string, url = 'http://here/fal/proxy'): string => {
     return unwrapProxied(new Request(url, { headers: target === undefined ? {} : { 'x-fal-target-url': target } })).url
   }
   expect(to('https://queue.fal.run/a/b?fal_webhook=https%3A%2F%2Fx')).toBe('http://here/fal/queue/a/b?fal_webhook=https%3A%2F%2Fx')
   expect(to('https://queue.fal.run/a/b/requests/1/status')).toBe('http://here/fal/queue/a/b/requests/1/status')
+  expect(to('https://rest.fal.ai/storage/upload/initiate?storage_type=x')).toBe(
+    'http://here/fal/rest/storage/upload/initiate?storage_type=x',
+  )
   expect(to('https://fal.run/a/b/')).toBe('http://here/fal/run/a/b')
   expect(to('https://queue.fal.run/../../v1/jobs')).toBe('http://here/fal/queue/v1/jobs')
   expect(to('https://queue.fal.run/%2e%2e/%2e%2e/v1/jobs')).toBe('http://here/fal/queue/v1/jobs')
   const others = [
-    'https://rest.fal.ai/storage',
+    'https://rest.alpha.fal.ai/storage',
     'https://example.com/a/b',
     'http://queue.fal.run/a/b',
     'https://queue.fal.run.example.com/a',

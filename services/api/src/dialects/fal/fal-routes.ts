@@ -248,7 +248,7 @@ export function falRoutes(deps: FalNeeds) {
 
   // Reached by what could not be unwrapped only.
   app.all(proxyPath, (c) => {
-    const detail = 'Expected an https URL of queue.fal.run or fal.run in x-fal-target-url; nothing else is offered here.'
+    const detail = 'Expected an https URL of queue.fal.run, fal.run or rest.fal.ai in x-fal-target-url; nothing else is offered here.'
     return c.json({ detail }, 412)
   })
   return withRun

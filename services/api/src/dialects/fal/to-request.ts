@@ -20,17 +20,7 @@ type NamedSize = keyof typeof namedSizes
 const side = z.int().min(1)
 
 /** Pictures and the like that go in: a picture made without them would be another. */
-const refused = [
-  'image_url',
-  'image_urls',
-  'mask_url',
-  'mask_image_url',
-  'control_image_url',
-  'controlnets',
-  'ip_adapters',
-  'loras',
-  'embeddings',
-]
+const refused = ['image', 'mask', 'image_urls', 'control_image_url', 'controlnets', 'ip_adapters', 'loras', 'embeddings']
 
 export const falInputSchema = z
   .looseObject({
@@ -46,7 +36,12 @@ export const falInputSchema = z
     }),
     num_images: z.int().min(1).max(maxImagesPerPrompt).nullish().meta({ description: 'Pictures, 1 to 10. Default 1.' }),
     sync_mode: z.literal(false).nullish().meta({ description: 'Pictures come as URLs: `true` is refused.' }),
-    ...ownFields(['prompt', 'width', 'height', 'num_images_per_prompt']),
+    image_url: generationFields.image.nullable().meta({
+      description: 'A picture to begin with: an https:// or data: URL, or one of this server’s own.',
+    }),
+    mask_url: generationFields.mask.nullable().meta({ description: 'What of `image_url` is painted anew: white is painted.' }),
+    mask_image_url: generationFields.mask.nullable().meta({ description: 'The same as `mask_url`.' }),
+    ...ownFields(['prompt', 'width', 'height', 'num_images_per_prompt', 'image', 'mask']),
   })
   .meta({ id: 'FalInput' })
 
@@ -63,17 +58,20 @@ export interface FalOptions {
 }
 
 export function toRequest(body: z.infer<typeof falInputSchema>, options: FalOptions): { request: CreateJobRequest; ignored: string[] } {
-  const { image_size: size, aspect_ratio: ratio, num_images: images, sync_mode: _sync, ...rest } = dropNulls(body)
+  const { image_size: size, aspect_ratio: ratio, num_images: images, sync_mode: _sync, ...others } = dropNulls(body)
+  const { image_url: image, mask_url: mask, mask_image_url: sameMask, ...rest } = others
   const errors: FieldError[] = refused
     .filter((field) => rest[field] !== undefined && !isEmptyList(rest[field]))
-    .map((field) => ({ field, expected: 'nothing: pictures are made from text alone here', received: describeValue(rest[field]) }))
+    .map((field) => ({ field, expected: 'nothing: such a thing cannot go in here', received: describeValue(rest[field]) }))
   if (ratio !== undefined && size !== undefined) {
     errors.push({ field: 'aspect_ratio', expected: 'nothing beside image_size', received: describeValue(ratio) })
   }
   if (errors.length > 0) throw refuseFields(errors)
 
-  const [own, others] = [Object.entries(rest).filter(isOwn), Object.entries(rest).filter((entry) => !isOwn(entry))]
+  const [own, unknown] = [Object.entries(rest).filter(isOwn), Object.entries(rest).filter((entry) => !isOwn(entry))]
   const request: CreateJobRequest = { ...Object.fromEntries(own), prompt: body.prompt, model: options.model, num_images_per_prompt: images }
+  if (image !== undefined) request.image = image
+  if ((mask ?? sameMask) !== undefined) request.mask = mask ?? sameMask
   if (size !== undefined) {
     const [width, height] = typeof size === 'string' ? namedSizes[size] : [size.width, size.height]
     Object.assign(request, { width, height })
@@ -82,7 +80,7 @@ export function toRequest(body: z.infer<typeof falInputSchema>, options: FalOpti
   if (options.webhook !== undefined) request.webhook = options.webhook
   if (options.priority !== undefined) request.priority = parsePriority(options.priority)
   if (options.startTimeout !== undefined) request.expires_in = parseTimeout(options.startTimeout)
-  return { request, ignored: others.map(([field]) => field) }
+  return { request, ignored: unknown.map(([field]) => field) }
 }
 
 function isOwn([field]: [string, unknown]): boolean {
@@ -95,6 +93,8 @@ function isEmptyList(value: unknown): boolean {
 
 const names: Record<string, string> = {
   num_images_per_prompt: 'num_images',
+  image: 'image_url',
+  mask: 'mask_url',
   width: 'image_size',
   height: 'image_size',
   webhook: 'fal_webhook',

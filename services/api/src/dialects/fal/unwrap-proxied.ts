@@ -10,6 +10,7 @@ export const proxyPath = '/fal/proxy'
 const folders = new Map([
   ['queue.fal.run', '/fal/queue'],
   ['fal.run', '/fal/run'],
+  ['rest.fal.ai', '/fal/rest'],
 ])
 
 /** What the client sends, and a browser before it. */

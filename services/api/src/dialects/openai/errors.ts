@@ -26,7 +26,7 @@ export const openAiErrorSchema = z
   .meta({ id: 'OpenAiError' })
 export type OpenAiError = z.infer<typeof openAiErrorSchema>
 
-const statuses: Partial<Record<ProblemCode, number>> = { invalid_request: 400, model_not_found: 404 }
+const statuses: Partial<Record<ProblemCode, number>> = { invalid_request: 400, invalid_image: 400, model_not_found: 404 }
 const codes: Partial<Record<ProblemCode, string>> = {
   invalid_request: 'invalid_value',
   unauthorized: 'invalid_api_key',
@@ -64,10 +64,13 @@ export function sendJobFailure(c: Context<AppEnv>, error: JobError | undefined):
 
 /** Hook of the routes: what zod refuses. */
 export const refuseParameters: Hook<unknown, AppEnv, string, unknown> = (result, c) => {
-  if (result.success) return undefined
-  const { data } = result as { data?: unknown }
-  const [first] = toFieldErrors(result.error, data)
-  const [issue] = result.error.issues
+  return result.success ? undefined : sendRefusal(c, result.error, (result as { data?: unknown }).data)
+}
+
+/** `data`: what was judged. */
+export function sendRefusal(c: Context<AppEnv>, error: z.core.$ZodError, data: unknown): Response {
+  const [first] = toFieldErrors(error, data)
+  const [issue] = error.issues
   const { field: param = '', expected = '', received = '' } = first ?? {}
   if (issue?.code === 'unrecognized_keys') {
     const meant = suggestField(param, Object.keys(imagesRequestSchema.shape))

@@ -68,7 +68,7 @@ test('other errors have the shape too, those from before a route included', asyn
   expect(await errorOf(await send({ headers: json, body: '{' }))).toMatchObject({ status: 400, code: 'malformed_body' })
   expect(await errorOf(await send({ body: 'a' }))).toMatchObject({ status: 415, code: 'unsupported_media_type' })
   expect(await errorOf(await send({ headers: json, body: '[]' }))).toMatchObject({ status: 400, param: null })
-  expect(await errorOf(await send({}, '/v1/images/edits'))).toMatchObject({ status: 404, code: 'not_found' })
+  expect(await errorOf(await send({}, '/v1/images/variations'))).toMatchObject({ status: 404, code: 'not_found' })
   expect(await errorOf(await api.get(path))).toMatchObject({ status: 405, code: 'method_not_allowed' })
   expect(await errorOf(await api.post(path, { prompt: 'a', model: 'x' }))).toMatchObject({ status: 404, param: 'model' })
 })

@@ -1,21 +1,25 @@
 /**
- * OpenAI's images: POST /v1/images/generations, GET /v1/models. One request makes pictures and answers with them, at once or as a stream.
+ * OpenAI's images: POST /v1/images/generations and /v1/images/edits, GET /v1/models. One request makes pictures and answers with them, at once or as a stream.
  * Base URL for its clients: `PUBLIC_URL/v1`.
  */
 import { OpenAPIHono, createRoute, z } from '@hono/zod-openapi'
+import type { Context } from 'hono'
 import { ProblemError } from '@easel/contract'
 import type { RegisteredModel } from '@easel/job-store'
 import type { Api, AppDeps, AppEnv } from '../../app-deps.ts'
 import { listModels, lookUpModel } from '../../jobs/find-model.ts'
+import type { SubmitRequest } from '../../jobs/resolve-input.ts'
 import type { SubmitNeeds } from '../../jobs/submit-job.ts'
 import { jsonBody } from '../../middleware/json-body.ts'
 import { submitThrough } from '../submit-through.ts'
 import { waitForResult } from '../wait-for-result.ts'
 import type { WaitForResultNeeds } from '../wait-for-result.ts'
-import { openAiErrorSchema, refuseParameters, sendJobFailure } from './errors.ts'
+import { openAiErrorSchema, refuseParameters, sendJobFailure, sendRefusal } from './errors.ts'
+import { readEdit } from './read-edit.ts'
 import { streamImages } from './stream-images.ts'
 import { imagesResponseSchema, toImagesResponse, toUnixTime } from './to-images-response.ts'
-import { imagesRequestSchema, toParameter, toRequest } from './to-request.ts'
+import { editRequestSchema, imagesRequestSchema, toParameter, toRequest } from './to-request.ts'
+import type { ImagesRequest } from './to-request.ts'
 
 const modelSchema = z
   .object({ id: z.string(), object: z.literal('model'), created: z.int(), owned_by: z.string() })
@@ -23,12 +27,48 @@ const modelSchema = z
 const errorContent = { 'application/json': { schema: openAiErrorSchema } }
 const unauthorized = { description: 'An API key is required, and this is not one.', content: errorContent }
 const tags = ['OpenAI']
+const idempotencyHeaders = z.object({
+  'idempotency-key': z.string().optional().meta({ description: 'The same key and body give the same pictures.' }),
+})
+const responses = {
+  200: {
+    description: 'The pictures. With `stream`: events `image_generation.partial_image` and `image_generation.completed`, or `error`.',
+    content: { 'application/json': { schema: imagesResponseSchema }, 'text/event-stream': { schema: z.string() } },
+  },
+  400: { description: 'A parameter is refused.', content: errorContent },
+  401: unauthorized,
+  404: { description: 'No model of that name is served here.', content: errorContent },
+  409: { description: 'The job was canceled.', content: errorContent },
+  429: { description: 'Too many requests, or too many jobs are waiting.', content: errorContent },
+  500: { description: 'The job failed.', content: errorContent },
+  503: { description: 'No worker, queue or image store can be reached.', content: errorContent },
+  504: { description: 'The job did not end in time and goes on; `Location` is where to poll it.', content: errorContent },
+}
 
 type OpenAiNeeds = SubmitNeeds & WaitForResultNeeds & Pick<AppDeps, 'storage'>
 
 export function openAiRoutes(deps: OpenAiNeeds) {
   const { config } = deps
   const app: Api = new OpenAPIHono<AppEnv>({ defaultHook: refuseParameters })
+
+  /** Answers with the pictures that a request asks for. `pictures`: those that came with it. */
+  async function make(
+    c: Context<AppEnv>,
+    body: ImagesRequest,
+    { pictures, ignored: others = [] }: { pictures?: Pick<SubmitRequest, 'image' | 'mask'>; ignored?: string[] } = {},
+  ) {
+    const partialImages = body.stream === true ? (body.partial_images ?? 0) : 0
+    const model = partialImages > 0 ? await lookUpModel(deps, body.model ?? config.defaultModel, { usualNames: true }) : undefined
+    const isEdit = pictures !== undefined
+    const { request, ignored } = toRequest(body, { defaultSteps: model?.defaults.num_inference_steps ?? 1, isEdit })
+    const options = { dialect: 'openai', ignored: [...ignored, ...others], rename: toParameter } as const
+    const record = await submitThrough(deps, c, { ...request, ...pictures }, options)
+    if (body.stream === true) return streamImages(deps, c, record, { partialImages, kind: isEdit ? 'image_edit' : 'image_generation' })
+
+    const ended = await waitForResult(deps, c, record)
+    if (ended.status !== 'succeeded') return sendJobFailure(c, ended.error)
+    return c.json(await toImagesResponse(deps, ended, body.response_format ?? undefined), 200)
+  }
 
   const generate = createRoute({
     method: 'post',
@@ -37,37 +77,36 @@ export function openAiRoutes(deps: OpenAiNeeds) {
     summary: 'Make pictures and wait for them (OpenAI)',
     middleware: jsonBody(config.maxBodyBytes),
     request: {
-      headers: z.object({
-        'idempotency-key': z.string().optional().meta({ description: 'The same key and body give the same pictures.' }),
-      }),
+      headers: idempotencyHeaders,
       body: { required: true, content: { 'application/json': { schema: imagesRequestSchema } } },
     },
-    responses: {
-      200: {
-        description: 'The pictures. With `stream`: events `image_generation.partial_image` and `image_generation.completed`, or `error`.',
-        content: { 'application/json': { schema: imagesResponseSchema }, 'text/event-stream': { schema: z.string() } },
-      },
-      400: { description: 'A parameter is refused.', content: errorContent },
-      401: unauthorized,
-      404: { description: 'No model of that name is served here.', content: errorContent },
-      409: { description: 'The job was canceled.', content: errorContent },
-      429: { description: 'Too many requests, or too many jobs are waiting.', content: errorContent },
-      500: { description: 'The job failed.', content: errorContent },
-      503: { description: 'No worker, queue or image store can be reached.', content: errorContent },
-      504: { description: 'The job did not end in time and goes on; `Location` is where to poll it.', content: errorContent },
-    },
+    responses,
   })
   const withGenerate = app.openapi(generate, async (c) => {
-    const body = c.req.valid('json')
-    const partialImages = body.stream === true ? (body.partial_images ?? 0) : 0
-    const model = partialImages > 0 ? await lookUpModel(deps, body.model ?? config.defaultModel, { usualNames: true }) : undefined
-    const { request, ignored } = toRequest(body, { defaultSteps: model?.defaults.num_inference_steps ?? 1 })
-    const record = await submitThrough(deps, c, request, { dialect: 'openai', ignored, rename: toParameter })
-    if (body.stream === true) return streamImages(deps, c, record, partialImages)
+    return await make(c, c.req.valid('json'))
+  })
 
-    const ended = await waitForResult(deps, c, record)
-    if (ended.status !== 'succeeded') return sendJobFailure(c, ended.error)
-    return c.json(await toImagesResponse(deps, ended, body.response_format ?? undefined), 200)
+  const edit = createRoute({
+    method: 'post',
+    path: '/v1/images/edits',
+    tags,
+    summary: 'Make pictures out of one and wait for them (OpenAI)',
+    description:
+      'A form: `image` (one file), `mask` (a file that is transparent where is painted anew; default: the transparency of `image`), and the ' +
+      'fields of POST /v1/images/generations as text. With `stream` the events are `image_edit.partial_image` and `image_edit.completed`.',
+    request: { headers: idempotencyHeaders },
+    responses: {
+      ...responses,
+      413: { description: 'A picture has more bytes than this server accepts.', content: errorContent },
+      415: { description: 'The body is no form.', content: errorContent },
+    },
+  })
+  const withEdit = withGenerate.openapi(edit, async (c) => {
+    const { fields, image, mask } = await readEdit(deps, c)
+    const parsed = editRequestSchema.safeParse(fields)
+    if (!parsed.success) return sendRefusal(c, parsed.error, fields)
+    const { input_fidelity: fidelity, ...body } = parsed.data
+    return await make(c, body, { pictures: { image, mask }, ignored: fidelity == null ? [] : ['input_fidelity'] })
   })
 
   const list = createRoute({
@@ -84,7 +123,7 @@ export function openAiRoutes(deps: OpenAiNeeds) {
       503: { description: 'Redis cannot be reached.', content: errorContent },
     },
   })
-  const withList = withGenerate.openapi(list, async (c) =>
+  const withList = withEdit.openapi(list, async (c) =>
     c.json({ object: 'list' as const, data: (await listModels(deps)).map(toModel) }, 200),
   )
 

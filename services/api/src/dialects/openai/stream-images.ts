@@ -1,4 +1,4 @@
-/** The stream of POST /v1/images/generations: previews while a job runs, each picture at its end, or one error. */
+/** The stream of POST /v1/images/generations and /v1/images/edits: previews while a job runs, each picture at its end, or one error. */
 import type { Context } from 'hono'
 import { isEnded } from '@easel/contract'
 import type { JobRecord } from '@easel/job-store'
@@ -14,8 +14,14 @@ import { readBase64, toSize, toUnixTime, usage } from './to-images-response.ts'
 
 type StreamNeeds = WaitForResultNeeds & Pick<AppDeps, 'storage'>
 
-/** `partialImages`: most previews of each picture. */
-export function streamImages(deps: StreamNeeds, c: Context<AppEnv>, record: JobRecord, partialImages: number): Response {
+export interface StreamOptions {
+  /** Most previews of each picture. */
+  partialImages: number
+  /** What the types of events begin with. */
+  kind: 'image_generation' | 'image_edit'
+}
+
+export function streamImages(deps: StreamNeeds, c: Context<AppEnv>, record: JobRecord, { partialImages, kind }: StreamOptions): Response {
   return sendEvents(deps, c, { jobId: record.id }, async (sink) => {
     const write = async (type: string, body: object): Promise<void> => {
       await sink.stream.writeSSE({ event: type, data: JSON.stringify({ type, ...body }) })
@@ -24,7 +30,7 @@ export function streamImages(deps: StreamNeeds, c: Context<AppEnv>, record: JobR
     try {
       await writePreviews(deps, { sink, id: record.id, partialImages }, async (partial) => {
         const created = toUnixTime(deps.now())
-        await write('image_generation.partial_image', { ...partial, ...common, created_at: created, output_format: 'jpeg' })
+        await write(`${kind}.partial_image`, { ...partial, ...common, created_at: created, output_format: 'jpeg' })
       })
       if (sink.left.aborted) return await cancelAbandoned(deps, c, record.id)
 
@@ -33,7 +39,7 @@ export function streamImages(deps: StreamNeeds, c: Context<AppEnv>, record: JobR
       if (ended.status !== 'succeeded') return await write('error', { error: toJobFailure(ended.error) })
       for (const image of ended.output?.images ?? []) {
         const body = { b64_json: await readBase64(deps, image), ...common, output_format: record.input.output_format, usage }
-        await write('image_generation.completed', { ...body, created_at: toUnixTime(ended.completedAt ?? ended.createdAt) })
+        await write(`${kind}.completed`, { ...body, created_at: toUnixTime(ended.completedAt ?? ended.createdAt) })
       }
     } catch (error) {
       await write('error', { error: toOpenAiError(toProblemError(error, c)) })

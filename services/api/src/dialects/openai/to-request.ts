@@ -1,6 +1,6 @@
 /** What OpenAI's image endpoint takes, and what a job makes of it. Pure. */
 import { z } from '@hono/zod-openapi'
-import { generationFields, maxImagesPerPrompt } from '@easel/contract'
+import { countStepsRun, defaultStrength, generationFields, maxImagesPerPrompt } from '@easel/contract'
 import type { CreateJobRequest } from '@easel/contract'
 import { describeValue } from '../../middleware/field-errors.ts'
 import { refuseFields } from '../../middleware/problem.ts'
@@ -50,10 +50,18 @@ export const imagesRequestSchema = z
   .meta({ id: 'OpenAiImagesRequest' })
 export type ImagesRequest = z.infer<typeof imagesRequestSchema>
 
-/** `defaultSteps`: of the model, for placing previews. */
+const word = { description: 'Without effect.' }
+
+/** The text of a form for POST /v1/images/edits. */
+export const editRequestSchema = imagesRequestSchema
+  .omit({ image: true, mask: true })
+  .extend({ input_fidelity: z.enum(['high', 'low']).nullish().meta(word) })
+  .meta({ id: 'OpenAiEditRequest' })
+
+/** `defaultSteps`: of the model, for placing previews. `isEdit`: a picture goes in. */
 export function toRequest(
   body: ImagesRequest,
-  { defaultSteps }: { defaultSteps: number },
+  { defaultSteps, isEdit = false }: { defaultSteps: number; isEdit?: boolean },
 ): { request: CreateJobRequest; ignored: string[] } {
   const { n, size, response_format: _as, background: _kind, stream = false, partial_images: previews = 0, ...rest } = dropNulls(body)
   const { output_format: format = 'png', output_compression: compression = 100, ...asked } = rest
@@ -69,7 +77,9 @@ export function toRequest(
   if (format !== 'png') request.output_quality = Math.max(1, compression)
   if (stream && previews > 0) {
     // Spread over the run, the last of them before its end.
-    const steps = same.sigmas?.length ?? same.num_inference_steps ?? defaultSteps
+    const { strength = defaultStrength } = same
+    const image = isEdit || same.image !== undefined ? true : undefined
+    const steps = countStepsRun({ num_inference_steps: same.sigmas?.length ?? same.num_inference_steps ?? defaultSteps, image, strength })
     request.preview_every = Math.max(1, Math.floor(steps / (previews + 1)))
   }
   return { request, ignored: Object.keys(asked).filter((field) => Object.hasOwn(ignoredFields, field)) }

@@ -8,7 +8,7 @@ import type { AppEnv } from '../../app-deps.ts'
 import { setRetryHeaders } from '../../middleware/problem.ts'
 
 export function isReplicatePath(path: string): boolean {
-  return /^\/v1\/(?:predictions(?:\/|$)|models\/[^/]+\/|webhooks\/default\/)/.test(path)
+  return /^\/v1\/(?:predictions(?:\/|$)|files(?:\/|$)|models\/[^/]+\/|webhooks\/default\/)/.test(path)
 }
 
 export const replicateErrorSchema = z
@@ -18,7 +18,7 @@ export const replicateErrorSchema = z
 export function sendReplicateError(c: Context<AppEnv>, error: ProblemError): Response {
   const { status, title } = problemTable[error.code]
   setRetryHeaders(c, error)
-  const lines = error.code === 'invalid_request' ? error.errors : undefined
+  const lines = error.code === 'invalid_request' || error.code === 'invalid_image' ? error.errors : undefined
   const detail = lines?.map(({ field, expected, received }) => `- ${field}: expected ${expected}, got ${received}\n`).join('')
   const body = { title, detail: detail ?? error.message, status } satisfies z.infer<typeof replicateErrorSchema>
   return c.json(body, status as ContentfulStatusCode)

@@ -13,10 +13,11 @@ const words = {
   cfg: 'guidance_scale',
   guidance: 'guidance_scale',
   num_outputs: 'num_images_per_prompt',
+  prompt_strength: 'strength',
 } as const satisfies Record<string, keyof typeof generationFields>
 
 /** Pictures and the like that go in: a picture made without them would be another. */
-const refused = ['image', 'mask', 'image_prompt', 'control_image', 'input_image', 'lora_weights', 'extra_lora', 'hf_lora']
+const refused = ['image_prompt', 'control_image', 'input_image', 'lora_weights', 'extra_lora', 'hf_lora']
 
 /**
  * The input of every model here: the fields of a job that say what picture to make, and what the usual models there call them. Others are
@@ -29,6 +30,7 @@ export const predictionInputSchema = z
     cfg: generationFields.guidance_scale.meta({ description: 'The same as `guidance_scale`.' }),
     guidance: generationFields.guidance_scale.meta({ description: 'The same as `guidance_scale`.' }),
     num_outputs: generationFields.num_images_per_prompt.meta({ description: 'The same as `num_images_per_prompt`.' }),
+    prompt_strength: generationFields.strength.meta({ description: 'The same as `strength`; without `image` it has no effect.' }),
     aspect_ratio: z
       .union([z.literal('custom'), z.string().regex(ratioPattern)], { error: 'a ratio such as 16:9, or custom' })
       .optional()
@@ -120,8 +122,10 @@ function toFields(input: z.infer<typeof predictionInputSchema>, record: ModelRec
     if (value === null || value === undefined) continue
     const own = Object.hasOwn(words, field) ? words[field as keyof typeof words] : field
     if (own !== field && rest[own] !== undefined && rest[own] !== value) refuse(field, `the same as ${own}, or nothing`)
-    if (Object.hasOwn(generationFields, own)) Object.assign(fields, { [own]: value })
-    else if (refused.includes(field)) refuse(field, 'nothing: pictures are made from text alone here')
+    // Clients send the default along.
+    if (field === 'prompt_strength' && input.image === undefined) ignored.push(field)
+    else if (Object.hasOwn(generationFields, own)) Object.assign(fields, { [own]: value })
+    else if (refused.includes(field)) refuse(field, 'nothing: such a picture cannot go in here')
     else ignored.push(field)
   }
   if (ratio !== undefined && ratio !== 'custom') {

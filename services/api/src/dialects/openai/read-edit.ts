@@ -1,0 +1,75 @@
+/**
+ * Reads the form of POST /v1/images/edits: its text as the values that the schema of a JSON body knows, its files as the picture and the mask
+ * of a job. A mask there is transparent where is painted anew; ours is white there. Runs in the api.
+ */
+import type { Context } from 'hono'
+import { ProblemError } from '@easel/contract'
+import type { AppDeps, AppEnv } from '../../app-deps.ts'
+import { toMaskOfAlpha } from '../../inputs/mask-of-alpha.ts'
+import { withPlace } from '../../inputs/picture-places.ts'
+import { isForm, readForm } from '../../inputs/read-picture-body.ts'
+import { takeBytes, toRefusal } from '../../inputs/take-picture.ts'
+import { refuseFields } from '../../middleware/problem.ts'
+import { editRequestSchema } from './to-request.ts'
+
+export interface EditForm {
+  /** Not judged yet. */
+  fields: Record<string, unknown>
+  image: Uint8Array
+  mask: Uint8Array | undefined
+}
+
+export async function readEdit({ config }: Pick<AppDeps, 'config'>, c: Context<AppEnv>): Promise<EditForm> {
+  if (!isForm(c.req)) throw new ProblemError('unsupported_media_type', 'Expected multipart/form-data.')
+  return await withPlace(c.var.owner, async () => {
+    const form = await readForm(c.req, { maxBytes: config.maxInputBytes, files: 2, field: 'image' })
+    const [images, masks] = [filesOf(form, 'image'), filesOf(form, 'mask')]
+    const [image] = images
+    if (image === undefined || images.length > 1) {
+      const received = images.length === 0 ? 'none' : `${images.length}`
+      throw refuseFields([{ field: 'image', expected: 'one picture, as a file', received }], 'invalid_image')
+    }
+    if (masks.length > 1) throw refuseFields([{ field: 'mask', expected: 'one mask', received: `${masks.length}` }], 'invalid_image')
+    const read = async (file: File, field: string): Promise<Uint8Array> => {
+      try {
+        return (await takeBytes({ config }, new Uint8Array(await file.arrayBuffer()))).bytes
+      } catch (error) {
+        throw toRefusal(error, field, config)
+      }
+    }
+    const bytes = await read(image, 'image')
+    const [maskFile] = masks
+    const mask = await toMaskOfAlpha(maskFile === undefined ? bytes : await read(maskFile, 'mask'))
+    if (maskFile !== undefined && mask === undefined) {
+      const expected = 'a picture that is transparent where is painted anew'
+      throw refuseFields([{ field: 'mask', expected, received: 'one that is opaque' }], 'invalid_image')
+    }
+    return { fields: readText(form), image: bytes, mask }
+  })
+}
+
+/** Clients that send lists give each entry the name of the list and `[]`. */
+function filesOf(form: FormData, name: string): File[] {
+  return [...form.getAll(name), ...form.getAll(`${name}[]`)].filter((value) => typeof value !== 'string')
+}
+
+function readText(form: FormData): Record<string, unknown> {
+  const fields: Record<string, unknown> = {}
+  for (const [name, value] of form) {
+    if (typeof value !== 'string') continue
+    if (name.endsWith('[]')) fields[name.slice(0, -2)] = form.getAll(name).map((entry) => toValue(name.slice(0, -2), String(entry)))
+    else fields[name] = toValue(name, value)
+  }
+  return fields
+}
+
+/** Text where the schema takes text, else what the text means in JSON. */
+function toValue(name: string, text: string): unknown {
+  const { shape } = editRequestSchema
+  if (!Object.hasOwn(shape, name) || shape[name as keyof typeof shape].safeParse(text).success) return text
+  try {
+    return JSON.parse(text)
+  } catch {
+    return text
+  }
+}

@@ -1,0 +1,86 @@
+/** Replicate's files: its client sends those that are given as inputs ahead, and names their URLs. What is sent is an upload like any other. */
+import { OpenAPIHono, createRoute, z } from '@hono/zod-openapi'
+import { ProblemError } from '@easel/contract'
+import type { UploadRecord } from '@easel/job-store'
+import type { Api, AppDeps, AppEnv } from '../../app-deps.ts'
+import { createUpload } from '../../inputs/create-upload.ts'
+import type { UploadNeeds } from '../../inputs/create-upload.ts'
+import { findUpload } from '../../inputs/find-upload.ts'
+import { withPlace } from '../../inputs/picture-places.ts'
+import { isForm, readForm } from '../../inputs/read-picture-body.ts'
+import { refuseFields, refuseInvalid } from '../../middleware/problem.ts'
+import { toPublicUrl } from '../../public-url.ts'
+import { describeErrors } from '../describe-routes.ts'
+import { replicateErrorSchema } from './errors.ts'
+
+const fileSchema = z
+  .object({
+    id: z.string(),
+    name: z.string(),
+    content_type: z.string(),
+    size: z.int(),
+    etag: z.string(),
+    checksums: z.object({ sha256: z.string() }),
+    metadata: z.object({}),
+    expires_at: z.string().nullable(),
+    urls: z.object({ get: z.string().describe('What inputs name; the picture for its owner.') }),
+  })
+  .meta({ id: 'ReplicateFile' })
+const errorContent = { 'application/json': { schema: replicateErrorSchema } }
+const content = { 'application/json': { schema: fileSchema } }
+const tags = ['Replicate']
+const { refusals, absences } = describeErrors(replicateErrorSchema)
+const field = 'content'
+
+export function replicateFileRoutes(deps: UploadNeeds & Pick<AppDeps, 'apiKeys'>) {
+  const { config } = deps
+  const app: Api = new OpenAPIHono<AppEnv>({ defaultHook: refuseInvalid })
+
+  const create = createRoute({
+    method: 'post',
+    path: '/v1/files',
+    tags,
+    summary: 'Send a file (Replicate)',
+    description: 'A form with the file as `content`.',
+    responses: {
+      201: { description: 'The file is kept as long as results are.', content },
+      415: { description: 'The body is no form.', content: errorContent },
+      ...refusals,
+    },
+  })
+  const withCreate = app.openapi(create, async (c) => {
+    if (!isForm(c.req)) throw new ProblemError('unsupported_media_type', 'Expected multipart/form-data.')
+    const { owner } = c.var
+    const upload = await withPlace(owner, async () => {
+      const form = await readForm(c.req, { maxBytes: config.maxInputBytes, files: 1, field })
+      const file = form.get(field)
+      if (file === null || typeof file === 'string') throw refuseFields([{ field, expected: 'a file', received: 'none' }])
+      return await createUpload(deps, new Uint8Array(await file.arrayBuffer()), { owner, field })
+    })
+    return c.json(toFile(upload, upload.expires_at, toPublicUrl(config)), 201)
+  })
+
+  const get = createRoute({
+    method: 'get',
+    path: '/v1/files/{id}',
+    tags,
+    summary: 'Read what is known of a file (Replicate)',
+    request: { params: z.object({ id: z.string().max(100) }) },
+    responses: { 200: { description: 'The file, without its bytes.', content }, ...absences },
+  })
+  return withCreate.openapi(get, async (c) => {
+    const upload = await findUpload(deps, c.req.valid('param').id, c.var.owner)
+    if (upload === undefined) throw new ProblemError('not_found', 'There is no such file.')
+    const expiresAt = upload.expiresAt === undefined ? null : new Date(upload.expiresAt).toISOString()
+    return c.json(toFile(upload, expiresAt, toPublicUrl(config)), 200)
+  })
+}
+
+function toFile(
+  { id, bytes, content_type, sha256 }: Omit<UploadRecord, 'owner' | 'expiresAt'>,
+  expires_at: string | null,
+  publicUrl: string,
+): z.infer<typeof fileSchema> {
+  const urls = { get: `${publicUrl}/v1/uploads/${id}` }
+  return { id, name: id, content_type, size: bytes, etag: sha256, checksums: { sha256 }, metadata: {}, expires_at, urls }
+}
