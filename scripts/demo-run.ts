@@ -10,7 +10,7 @@ import { tmpdir } from 'node:os'
 import { basename, join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import sharp from 'sharp'
-import type { Job } from '../packages/contract/src/index.ts'
+import type { CreateJobRequest, Job } from '../packages/contract/src/index.ts'
 import { createProgressLines } from '../packages/cli/src/terminal/progress-lines.ts'
 import {
   endServices,
@@ -30,6 +30,10 @@ const REQUESTS = [
   { prompt: 'a purple flower and a pink balloon in a meadow', seed: 3, num_images_per_prompt: 2 },
   { prompt: 'a black rocket above a white ball at sunset', seed: 5 },
 ]
+/** Drawn anew from the first of these: the whole of it, and a disc in the middle. */
+const AGAIN = { prompt: 'a blue boat on the sea', strength: 0.6, seed: 42 }
+const PART = { prompt: 'a star at night', strength: 0.9, seed: 42 }
+const DISC = '<svg width="128" height="128"><rect width="128" height="128"/><circle cx="64" cy="64" r="36" fill="#fff"/></svg>'
 const OUTPUT = 'demo-output'
 const START_LIMIT_MS = 120_000
 const JOBS_LIMIT_MS = 300_000
@@ -54,8 +58,16 @@ async function main(): Promise<number> {
     console.log('Starting Redis, the api and one worker …')
     await Promise.race([untilReady(services, url, toLimit(START_LIMIT_MS)), ended])
     console.log(`Ready after ${toSeconds(performance.now() - startedAt)}. ${REQUESTS.length} prompts at once to ${url}/v1/jobs:\n`)
-    const pictures = await Promise.race([runJobs(url, toLimit(JOBS_LIMIT_MS)), ended])
-    if (process.stdout.isTTY && process.stdout.getColorDepth() === 24) await draw(pictures)
+    const made = await Promise.race([runJobs(url, REQUESTS, toLimit(JOBS_LIMIT_MS)), ended])
+    console.log(`\nThe first of them as the beginning of two more: all of it drawn anew, and a disc in the middle.\n`)
+    const image = made[0]?.url ?? ''
+    const mask = `data:image/png;base64,${(await sharp(Buffer.from(DISC)).png().toBuffer()).toString('base64')}`
+    const again = [
+      { ...AGAIN, image },
+      { ...PART, image, mask },
+    ]
+    made.push(...(await Promise.race([runJobs(url, again, toLimit(JOBS_LIMIT_MS)), ended])))
+    if (process.stdout.isTTY && process.stdout.getColorDepth() === 24) await draw(made.map(({ png }) => png))
     console.log(`\nThe pictures stay in ${OUTPUT}/; the service of this demo ends now. For one that stays: npm start`)
     return 0
   } catch (error) {
@@ -113,13 +125,13 @@ async function startEasel(cleanups: (() => Promise<unknown>)[]): Promise<{ url: 
 }
 
 /** Submits everything, follows it to the end, saves the pictures and says where they are. */
-async function runJobs(url: string, signal: AbortSignal): Promise<Buffer[]> {
+async function runJobs(url: string, requests: readonly CreateJobRequest[], signal: AbortSignal): Promise<{ url: string; png: Buffer }[]> {
   const lines = createProgressLines(
-    REQUESTS.map(({ prompt }) => prompt),
+    requests.map(({ prompt }) => prompt),
     process.stdout,
   )
   const jobs = await Promise.all(
-    REQUESTS.map(async (request, index) => {
+    requests.map(async (request, index) => {
       const headers = { 'content-type': 'application/json' }
       let job = await requestJob(`${url}/v1/jobs`, { method: 'POST', headers, body: JSON.stringify(request), signal })
       while (job.completed_at === null) {
@@ -132,11 +144,11 @@ async function runJobs(url: string, signal: AbortSignal): Promise<Buffer[]> {
     }),
   )
 
-  const pictures: Buffer[] = []
+  const pictures: { url: string; png: Buffer }[] = []
   for (const job of jobs) {
     const { output, error, timings, input } = job
     if (output === null || timings === null) throw new Error(`"${input.prompt}" ended ${job.status}: ${error?.message}`)
-    const steps = `${input.num_inference_steps} steps in ${timings.denoise_ms.toFixed(0)} ms`
+    const steps = `${job.progress.total} steps in ${timings.denoise_ms.toFixed(0)} ms`
     console.log(`\n${input.prompt}\n  ${toSeconds(timings.total_ms)} (waited ${timings.queue_ms.toFixed(0)} ms, ${steps})`)
     for (const [index, image] of output.images.entries()) {
       const png = Buffer.from(await (await expectOk(await fetch(image.url, { signal }))).arrayBuffer())
@@ -144,7 +156,7 @@ async function runJobs(url: string, signal: AbortSignal): Promise<Buffer[]> {
       const file = join(OUTPUT, `${input.prompt.replaceAll(/\W+/g, '-')}${suffix}.png`)
       await writeFile(file, png)
       console.log(`  ${file}  (${image.width} × ${image.height}, seed ${image.seed})`)
-      pictures.push(png)
+      pictures.push({ url: image.url, png })
     }
   }
   return pictures
