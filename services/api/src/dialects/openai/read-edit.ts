@@ -57,8 +57,9 @@ function readText(form: FormData): Record<string, unknown> {
   const fields: Record<string, unknown> = {}
   for (const [name, value] of form) {
     if (typeof value !== 'string') continue
-    if (name.endsWith('[]')) fields[name.slice(0, -2)] = form.getAll(name).map((entry) => toValue(name.slice(0, -2), String(entry)))
-    else fields[name] = toValue(name, value)
+    const list = /^(.+)\[\]$/.exec(name)?.[1]
+    if (list === undefined) fields[name] = toValue(name, value)
+    else fields[list] = [...((fields[list] as unknown[] | undefined) ?? []), toValue(list, value)]
   }
   return fields
 }
