@@ -58,6 +58,7 @@ const said: Record<string, RegExp[]> = {
   'webhook-receiver.ts': [/forged message: 401/, /job\.started: running/, /job\.completed: succeeded/, picture],
   'idempotent-retry.ts': [/first: {2}([0-9a-f-]{36}), replayed: false\nsecond: \1, replayed: true/],
   'cancel.ts': [/cancel: 20[02]\ncanceled/],
+  'library-image-to-image.ts': [/image-to-image: .*library-image-to-image\.png/, /inpainting: .*library-inpainting\.png/],
   'library-in-process.ts': [/a red boat on the sea \(seed 42\): .*library-0\.png/, /cat at night \(seed 43\)/],
   'seed-client.ts': [/-0\.png: \d{4,} bytes/, /-1\.png: \d{4,} bytes/, /current_model: 'tiny-scenes'/],
   'openai-client.ts': [picture],
