@@ -48,6 +48,8 @@ describe.each([
     ['sd3-medium-kind', 8, 8],
     ['sd35-large-kind', 10, 6],
     ['sd35-medium-kind', 16, 12],
+    // A single token.
+    ['sd35-medium-kind', 2, 2],
   ] as const)('in the transformer of %s at %i × %i, whatever layers the others skip', async (kind, height, width) => {
     const { config, session } = await openGraph(kind, 'transformer', options)
     const noise = (seed: number, ...dims: number[]): Feed => randn(dims, new Generator(seed))
@@ -67,9 +69,14 @@ describe.each([
     await session.release()
   })
 
-  it.each(['text_encoder', 'text_encoder_2', 'text_encoder_3'] as const)('in %s', async (part) => {
+  it.each([
+    ['text_encoder', 20],
+    ['text_encoder_2', 20],
+    ['text_encoder_3', 20],
+    ['text_encoder_3', 1],
+  ] as const)('in %s with %i tokens', async (part, tokens) => {
     const { session } = await openGraph('sd35-large-kind', part, options)
-    const ids = { data: Int32Array.from({ length: ROWS * 20 }, (_, at) => (at * 37) % 150), dims: [ROWS, 20] }
+    const ids = { data: Int32Array.from({ length: ROWS * tokens }, (_, at) => (at * 37) % 150), dims: [ROWS, tokens] }
     const output = part === 'text_encoder_3' ? 'last_hidden_state' : 'text_embeds'
     const run = async (rows: readonly number[]) => (await session.run({ input_ids: take(ids, rows) }, [output]))[output]!.data
     expect(await differingRows(run)).toEqual([])

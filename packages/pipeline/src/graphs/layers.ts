@@ -97,12 +97,27 @@ export class Layers extends GraphBuilder {
 
   /**
    * Rows there have to be for each to come out as among many, where the runtime does not lay the matrix out beforehand (its sgemm.cpp). A
-   * single row takes another path: so vectors are computed in twos, and whoever has a single token feeds it twice. Else the sum over `from`
+   * single row takes another path: so vectors are computed in twos, and a single token is (see atLeastTwo). Else the sum over `from`
    * is taken in pieces of 128, or of more where a thread has 64 columns or fewer; threads share columns unless there are as many rows.
    */
   leastRows(from: number, to: number): number {
     const widthIsSafe = to >= this.threads * 80
     return from <= 128 || widthIsSafe ? 0 : to
+  }
+
+  /**
+   * The batch, or where mapped weights would meet a single row of tokens, that row twice. `x`: of `rank` axes; `rows`: how many its smallest
+   * product has, a vector of one. `firstOf` takes the second away.
+   */
+  atLeastTwo(x: string, rank: number, rows: string): string {
+    if (this.weights === 'packed') return x
+    const times = this.add(this.int64s(1), this.cast(this.node('Equal', [rows, this.int64s(1)]), 'bool', 'int64'))
+    return this.node('Tile', [x, this.join([times, this.int64s(...Array<number>(rank - 1).fill(1))], 0)])
+  }
+
+  /** As many of the first rows of `x` as `batch` has. */
+  firstOf(x: string, batch: string): string {
+    return this.weights === 'packed' ? x : this.node('Slice', [x, this.int64s(0), this.lengths(batch, 0, 1)])
   }
 
   gemm(x: string, name: string, { from, to, bias, type, leastRows }: GemmOptions): string {

@@ -39,11 +39,15 @@ export function buildSd3TransformerGraph(config: Sd3TransformerGraphConfig, chec
   const headDim = config.attention_head_dim
   const dim = heads * headDim
 
-  const latents = g.input('hidden_states', 'float32', ['batch', channels, 'height', 'width'])
-  const prompt = g.input('encoder_hidden_states', 'float32', ['batch', 'tokens', textDim])
+  const givenLatents = g.input('hidden_states', 'float32', ['batch', channels, 'height', 'width'])
+  const givenPrompt = g.input('encoder_hidden_states', 'float32', ['batch', 'tokens', textDim])
   const pooled = g.input('pooled_projections', 'float32', ['batch', pooledDim])
   const timestep = g.input('timestep_proj', 'float32', ['batch', TIMESTEP_CHANNELS])
   const mask = g.node('Unsqueeze', [g.input('layer_mask', 'float32', ['batch', layers]), g.int64s(2)])
+  const patches = g.node('Div', [g.mul(g.lengths(givenLatents, 2, 3), g.lengths(givenLatents, 3, 4)), g.int64s(config.patch_size ** 2)])
+  const rows = g.mul(g.lengths(givenLatents, 0, 1), g.node('Min', [patches, g.lengths(givenPrompt, 1, 2)]))
+  const latents = g.atLeastTwo(givenLatents, 4, rows)
+  const prompt = g.atLeastTwo(givenPrompt, 3, rows)
   /** Of each layer, (batch, 1, 1): 1 where the row goes through it, 0 where it passes by. */
   const kept = g.split('Split', [mask], layers, { axis: 1, num_outputs: layers })
 
@@ -133,12 +137,8 @@ export function buildSd3TransformerGraph(config: Sd3TransformerGraphConfig, chec
   const outChannels = config.out_channels ?? channels
   const patchValues = config.patch_size ** 2 * outChannels
   const out = g.linear(modulate(normalize(state.image), scale, shift), 'proj_out', dim, patchValues)
-  g.output('out_hidden_states', joinPatches(g, config.patch_size, outChannels, g.toFloat32(out), grid), 'float32', [
-    'batch',
-    outChannels,
-    'height',
-    'width',
-  ])
+  const velocity = g.firstOf(joinPatches(g, config.patch_size, outChannels, g.toFloat32(out), grid), givenLatents)
+  g.output('out_hidden_states', velocity, 'float32', ['batch', outChannels, 'height', 'width'])
   return g.graph
 }
 

@@ -33,7 +33,8 @@ export function buildT5EncoderGraph(config: T5EncoderGraphConfig, checkpoint: Ch
   const g = new Layers(checkpoint, options)
   const { d_model: dim, d_ff: inner, d_kv: headDim, num_heads: heads } = config
   const width = heads * headDim
-  const ids = g.input('input_ids', 'int64', ['batch', 'tokens'])
+  const given = g.input('input_ids', 'int64', ['batch', 'tokens'])
+  const ids = g.atLeastTwo(given, 2, g.mul(g.lengths(given, 0, 1), g.lengths(given, 1, 2)))
   const norm = (x: string, name: string) => g.toCompute(g.rmsNorm(x, dim, config.layer_norm_epsilon, name, 'float32'))
 
   const table = g.table(checkpoint.has('shared.weight') ? 'shared.weight' : 'encoder.embed_tokens.weight', [config.vocab_size, dim])
@@ -54,7 +55,7 @@ export function buildT5EncoderGraph(config: T5EncoderGraphConfig, checkpoint: Ch
     })
   }
   const last = g.rmsNorm(x, dim, config.layer_norm_epsilon, 'encoder.final_layer_norm', 'float32')
-  g.output('last_hidden_state', last, 'float32', ['batch', 'tokens', dim])
+  g.output('last_hidden_state', g.firstOf(last, given), 'float32', ['batch', 'tokens', dim])
   return g.graph
 }
 
