@@ -17,6 +17,7 @@ import { row as httpThroughput } from './14-http-throughput.ts'
 import { row as progressAndUpload } from './15-progress-and-upload.ts'
 import { row as float16Overhead } from './16-float16-overhead.ts'
 import { row as inputPicture } from './17-input-picture.ts'
+import { row as fairShare } from './18-fair-share.ts'
 
 export const rows: readonly Row[] = [
   batchingGain,
@@ -36,4 +37,5 @@ export const rows: readonly Row[] = [
   progressAndUpload,
   float16Overhead,
   inputPicture,
+  fairShare,
 ]

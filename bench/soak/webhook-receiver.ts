@@ -1,4 +1,4 @@
-/** A receiver of webhooks that checks signatures, refuses one message in five at first, and remembers which ids it got for which job. */
+/** A receiver of webhooks that checks signatures, refuses one message in five at first, and remembers what each told that was taken. */
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { once } from 'node:events'
@@ -7,8 +7,8 @@ import { webhookBodySchema } from '@easel/contract'
 
 export interface WebhookReceiver {
   readonly url: string
-  /** By job: the ids of messages of its end that were taken. */
-  readonly completed: ReadonlyMap<string, ReadonlySet<string>>
+  /** By job: the status that each message of its end told, one for every delivery that was taken. */
+  readonly completed: ReadonlyMap<string, readonly string[]>
   /** Messages whose signature or body was wrong. */
   readonly wrong: readonly string[]
   close(): Promise<void>
@@ -16,7 +16,7 @@ export interface WebhookReceiver {
 
 export async function startWebhookReceiver(secret: string): Promise<WebhookReceiver> {
   const webhook = new Webhook(secret)
-  const completed = new Map<string, Set<string>>()
+  const completed = new Map<string, string[]>()
   const wrong: string[] = []
   let received = 0
   const server = createServer((request, response) => {
@@ -27,8 +27,7 @@ export async function startWebhookReceiver(secret: string): Promise<WebhookRecei
         const body = webhookBodySchema.parse(webhook.verify(text, request.headers as Record<string, string>))
         if (++received % 5 === 0) return 500
         if (body.type === 'job.completed') {
-          const ids = completed.get(body.data.id) ?? new Set()
-          completed.set(body.data.id, ids.add(messageId))
+          completed.set(body.data.id, [...(completed.get(body.data.id) ?? []), body.data.status])
         }
         return 204
       } catch (error) {

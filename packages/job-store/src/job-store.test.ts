@@ -204,6 +204,16 @@ describe('job store', () => {
     expect(await redis.ttl(store.keys.events(id))).toBeGreaterThan(3000)
   })
 
+  test('the stream of a job that tells much is cut at its beginning', async () => {
+    const id = await created()
+    await store.start(id, 'w')
+    for (let step = 1; step <= 1500; step++) await store.progress(id, step, 1500)
+    const entries = await redis.xlen(store.keys.events(id))
+    expect(entries).toBeGreaterThanOrEqual(1000)
+    expect(entries).toBeLessThan(1200)
+    expect((await store.readEvents(id, '0')).at(-1)).toMatchObject({ type: 'progress', step: 1500 })
+  })
+
   test('a deleted job leaves no key and no index entry behind', async () => {
     const before = await redis.keys('*')
     const id = await created({ owner: 'gone' })

@@ -1,5 +1,5 @@
 /** What a worker does when processes under it or beside it die, hang or are told to go. Everything is real. */
-import { writeFile } from 'node:fs/promises'
+import { readdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
@@ -111,6 +111,35 @@ describe('a timeout', () => {
     expect(record).toMatchObject({ status: 'failed', error: { code: 'timeout' } })
     expect(record.progress.step).toBeLessThan(200)
   })
+})
+
+test('the timeout counts from the first start, whichever worker made it', async () => {
+  const id = await bench.submit(endlessInput, { timeoutSeconds: 20 })
+  // Handed over by a worker that began it half a minute ago.
+  await bench.store.start(id, 'earlier')
+  await bench.redis.hset(bench.store.keys.job(id), 'started_at', Date.now() - 30_000)
+  await bench.startWorker()
+  const record = await bench.untilEnded(id)
+  expect(record).toMatchObject({ status: 'failed', error: { code: 'timeout' }, worker: expect.not.stringContaining('earlier') as string })
+  expect((record.completedAt ?? 0) - record.createdAt).toBeLessThan(20_000)
+})
+
+test('a cancel that lands while pictures are being stored leaves none of them', async () => {
+  await bench.startWorker()
+  const folder = join(bench.dir, 'images')
+  const files = async (id: string): Promise<string[]> => (await readdir(folder).catch(() => [])).filter((name) => name.startsWith(id))
+  for (;;) {
+    const id = await bench.submit({ num_inference_steps: 1, num_images_per_prompt: 10, width: 128, height: 128 })
+    while ((await files(id)).length === 0) await sleep(1)
+    const accepted = await bench.store.requestCancel(id)
+    await bench.redis.publish(bench.store.keys.cancelChannel, id)
+    const { status } = await bench.untilEnded(id)
+    // Sometimes the last picture is there before the cancel.
+    if (accepted !== 'cancel_requested') continue
+    expect(status).toBe('canceled')
+    await expect.poll(() => files(id)).toEqual([])
+    break
+  }
 })
 
 describe('a store that fails', () => {

@@ -1,0 +1,114 @@
+/**
+ * The same engine, jobs and queue under two ways to take jobs: the fair share as a worker takes them, and BullMQ's own loop with rows first come,
+ * first served. Records, queue and engine processes are real; pictures are made and dropped.
+ */
+import { Worker } from 'bullmq'
+import { v7 as uuidv7 } from 'uuid'
+import type { JobInput } from '@easel/contract'
+import { generateQueueName } from '@easel/contract'
+import { createJobLines, createJobQueues, createJobStore, createRedis, toCostMs, toQueuePriority } from '@easel/job-store'
+import type { GenerateJobData } from '@easel/job-store'
+import { startRedis } from '@easel/job-store/test/redis-server'
+import { startEngine } from '../../services/gpu-worker/src/engine/engine-supervisor.ts'
+import { FairWorker } from '../../services/gpu-worker/src/fair-worker.ts'
+import { toEngineParams } from '../../services/gpu-worker/src/to-engine-params.ts'
+import { modelName, modelsDir } from '../load/bench-model.ts'
+
+type TakingJobs = 'fair' | 'firstCome'
+
+export interface FairQueue {
+  /** Queues the jobs, whose owners take turns, and takes them all. Milliseconds until the last has ended. */
+  run(how: TakingJobs, inputs: readonly JobInput[], owners: number): Promise<number>
+  /** Milliseconds of the device from the submit of a job to its end, while another owner's jobs fill every place and more wait. */
+  runBeside(attack: readonly JobInput[], input: JobInput): Promise<number>
+  close(): Promise<void>
+}
+
+const places = 8
+
+export async function openFairQueue(): Promise<FairQueue> {
+  const server = await startRedis()
+  const redis = createRedis({ url: server.url, use: 'worker', onError: () => {} })
+  let deviceMs = 0
+  const open = async (how: TakingJobs) => {
+    const prefix = `{${how}}`
+    const engine = await startEngine({
+      model: modelName,
+      modelsDir,
+      device: 'cpu',
+      stepTimeoutMs: 60_000,
+      batchPolicy: how === 'fair' ? 'fair' : 'fcfs',
+      onStep: ({ durationMs }) => {
+        deviceMs += durationMs
+      },
+    })
+    const store = createJobStore({ redis, prefix })
+    const queues = createJobQueues({ redis, prefix, onError: () => {} })
+    const lines = createJobLines({ redis, prefix })
+    const ends = new Map<string, () => void>()
+    const process = async ({ data: { id } }: { data: GenerateJobData }, _token?: string, signal?: AbortSignal): Promise<string> => {
+      const started = await store.start(id, 'bench')
+      if (started.result !== 'running') return started.result
+      const { input, owner, weight = 1 } = started.record
+      const { timings } = await engine.generate(id, toEngineParams(input), { owner: { name: owner, weight }, signal })
+      await store.end(id, { status: 'succeeded', output: { images: [] }, gpuMs: timings.deviceMs })
+      ends.get(id)?.()
+      return 'succeeded'
+    }
+    const [name, options] = [generateQueueName(modelName), { connection: redis, prefix, skipVersionCheck: true }]
+    const fair = {
+      places,
+      choose: (running: ReadonlyMap<string, number>) => lines.choose(modelName, { running, places }),
+      readOwner: async (id: string) => (await store.get(id))?.owner,
+    }
+    const worker =
+      how === 'fair'
+        ? new FairWorker(name, process, { ...options, ...fair })
+        : new Worker<GenerateJobData, string>(name, process, { ...options, concurrency: places, autorun: false })
+    worker.on('error', () => {})
+    void worker.run()
+    /** Resolves when the job has ended. */
+    const submit = async (input: JobInput, owner: string): Promise<{ id: string; ended: Promise<void> }> => {
+      const share = how === 'fair' ? { costMs: toCostMs(input), weight: 1 } : {}
+      const record = { id: uuidv7(), owner, createdAt: Date.now(), input, priority: 0, ...share }
+      const ended = new Promise<void>((resolve) => void ends.set(record.id, resolve))
+      await store.create(record)
+      await queues.add(modelName, record.id, { priority: toQueuePriority(record) })
+      if (worker instanceof FairWorker) worker.wake()
+      return { id: record.id, ended }
+    }
+    return {
+      store,
+      submit,
+      async close() {
+        await worker.close(true)
+        await engine.close()
+        await queues.close()
+      },
+    }
+  }
+  const sides = { fair: await open('fair'), firstCome: await open('firstCome') }
+  return {
+    async run(how, inputs, owners) {
+      const startedAt = performance.now()
+      const submitted = await Promise.all(inputs.map((input, i) => sides[how].submit(input, `owner${i % owners}`)))
+      await Promise.all(submitted.map(({ ended }) => ended))
+      return performance.now() - startedAt
+    },
+    async runBeside(attack, input) {
+      const { store, submit } = sides.fair
+      for (const one of attack) await submit(one, 'greedy')
+      while ((await store.count('greedy', 'running')) < places) await new Promise((resolve) => setTimeout(resolve, 20))
+      const before = deviceMs
+      await (
+        await submit(input, 'modest')
+      ).ended
+      return deviceMs - before
+    },
+    async close() {
+      await Promise.all([sides.fair.close(), sides.firstCome.close()])
+      redis.disconnect()
+      await server.stop()
+    },
+  }
+}
