@@ -32,7 +32,7 @@ const REQUESTS = [
 ]
 /** Drawn anew from the first of these: the whole of it, and a disc in the middle. */
 const AGAIN = { prompt: 'a blue boat on the sea', strength: 0.6, seed: 42 }
-const PART = { prompt: 'a star at night', strength: 0.9, seed: 42 }
+const PART = { prompt: 'a yellow star', strength: 0.9, seed: 42 }
 const DISC = '<svg width="128" height="128"><rect width="128" height="128"/><circle cx="64" cy="64" r="36" fill="#fff"/></svg>'
 const OUTPUT = 'demo-output'
 const START_LIMIT_MS = 120_000

@@ -1,43 +1,26 @@
-import { once } from 'node:events'
 import { readdir, readFile } from 'node:fs/promises'
-import { createServer } from 'node:http'
-import type { ServerResponse } from 'node:http'
-import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
-import { crc32, deflateSync } from 'node:zlib'
-import sharp from 'sharp'
-import type { Sharp } from 'sharp'
-import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
+import { afterAll, afterEach, beforeAll, expect, test } from 'vitest'
 import type { Capabilities, Job, Problem, Upload } from '@easel/contract'
 import { createRedis } from '@easel/job-store'
+import { paint, startPictureServer, uniquePng } from '../../test/pictures.ts'
+import type { PictureServer } from '../../test/pictures.ts'
 import { startTestApi, tinyScenes } from '../../test/start-api.ts'
 import type { TestApi } from '../../test/start-api.ts'
 import { sweepExpired } from '../maintenance/sweep-expired.ts'
 import { sweepInputs } from '../maintenance/sweep-inputs.ts'
 
-const maxBytes = 200_000
-const maxPixels = 1_000_000
 let api: TestApi
 let clockOffset = 0
-/** Paths of a web server with pictures, and what it answers. */
-const pages = new Map<string, (response: ServerResponse) => void>()
-const web = createServer((request, response) => {
-  const page = pages.get(request.url ?? '')
-  if (page === undefined) response.writeHead(404).end('not here')
-  else page(response)
-})
-let webUrl: string
+let web: PictureServer
 
 beforeAll(async () => {
-  web.listen(0, '127.0.0.1')
-  await once(web, 'listening')
-  webUrl = `http://127.0.0.1:${(web.address() as AddressInfo).port}`
+  web = await startPictureServer()
   api = await startTestApi({
     model: { ...tinyScenes, has_vae_encoder: true },
     env: {
       INPUT_ALLOW_INSECURE: 'true',
-      MAX_INPUT_BYTES: String(maxBytes),
-      MAX_INPUT_PIXELS: String(maxPixels),
+      MAX_INPUT_BYTES: '200000',
       API_KEYS: 'ann:key-of-ann,bob:key-of-bob',
       RESULT_TTL: '3600',
     },
@@ -50,24 +33,11 @@ afterEach(() => {
 afterAll(async () => {
   await api.close()
   web.close()
-  web.closeAllConnections()
 })
 
 const ann = { Authorization: 'Bearer key-of-ann' }
 const bob = { Authorization: 'Bearer key-of-bob' }
 const stored = async (): Promise<string[]> => await readdir(join(api.storageDir, 'inputs')).catch(() => [])
-
-function paint(width: number, height: number, color = '#c03020'): Sharp {
-  return sharp({ create: { width, height, channels: 3, background: color } })
-}
-
-/** A picture that no other test has. */
-async function uniquePng(width = 64, height = 64): Promise<Buffer> {
-  const noise = { type: 'gaussian', mean: 128, sigma: 30 } as const
-  return await sharp({ create: { width, height, channels: 3, background: '#888', noise } })
-    .png()
-    .toBuffer()
-}
 
 async function send(body: Uint8Array<ArrayBuffer> | FormData, headers: Record<string, string> = {}): Promise<Response> {
   return await api.get('/v1/uploads', { method: 'POST', body, headers: { ...ann, ...headers } })
@@ -87,137 +57,6 @@ async function submit(body: object, headers: Record<string, string> = ann): Prom
   return { status: response.status, job: (await response.json()) as Answer }
 }
 
-/** A part of a PNG file. */
-function chunk(type: string, data: Buffer): Buffer {
-  const [length, sum] = [Buffer.alloc(4), Buffer.alloc(4)]
-  length.writeUInt32BE(data.length)
-  sum.writeUInt32BE(crc32(Buffer.concat([Buffer.from(type), data])))
-  return Buffer.concat([length, Buffer.from(type), data, sum])
-}
-
-/** A PNG file whose header promises that many pixels, and which has none. */
-async function bomb(side: number): Promise<Buffer> {
-  const real = await paint(16, 16).png().toBuffer()
-  const bytes = Buffer.from(real)
-  bytes.writeUInt32BE(side, 16)
-  bytes.writeUInt32BE(side, 20)
-  bytes.writeUInt32BE(crc32(bytes.subarray(12, 29)), 29)
-  return bytes
-}
-
-/** What each bad picture is answered with, however it comes. */
-const bad: [string, () => Promise<Buffer>, number, string, RegExp][] = [
-  ['1 × 1', async () => await paint(1, 1).png().toBuffer(), 422, 'invalid_image', /at least 16 pixels, got 1 × 1/],
-  ['a side of 15', async () => await paint(15, 200).png().toBuffer(), 422, 'invalid_image', /at least 16 pixels, got 15 × 200/],
-  [
-    'too many pixels',
-    async () => await paint(1001, 1000).webp().toBuffer(),
-    422,
-    'invalid_image',
-    /at most 1000000 pixels, got 1001 × 1000/,
-  ],
-  ['a decompression bomb', async () => await bomb(60_000), 422, 'invalid_image', /at most 1000000 pixels, got 60000 × 60000/],
-  ['a cut off PNG', async () => (await uniquePng()).subarray(0, 5000), 422, 'invalid_image', /damaged or cut off/],
-  [
-    'a cut off JPEG',
-    async () =>
-      cut(
-        await sharp(await uniquePng())
-          .jpeg()
-          .toBuffer(),
-      ),
-    422,
-    'invalid_image',
-    /damaged or cut off/,
-  ],
-  [
-    'a cut off WebP',
-    async () =>
-      cut(
-        await sharp(await uniquePng())
-          .webp()
-          .toBuffer(),
-      ),
-    422,
-    'invalid_image',
-    /./,
-  ],
-  [
-    'a cut off AVIF',
-    async () =>
-      cut(
-        await sharp(await uniquePng())
-          .avif()
-          .toBuffer(),
-      ),
-    422,
-    'invalid_image',
-    /./,
-  ],
-  [
-    'a cut off GIF',
-    async () =>
-      cut(
-        await sharp(await uniquePng())
-          .gif()
-          .toBuffer(),
-      ),
-    422,
-    'invalid_image',
-    /./,
-  ],
-  ['a PNG without pixels', async () => cut(await paint(64, 64).png().toBuffer(), 40), 422, 'invalid_image', /./],
-  ['a PNG of other bytes', async () => await broken(), 422, 'invalid_image', /damaged or cut off/],
-  ['SVG', async () => svg, 422, 'invalid_image', /PNG, JPEG, WebP, AVIF or GIF file, got something else/],
-  ['HTML', async () => Buffer.from('<!doctype html><h1>Not a picture'), 422, 'invalid_image', /got something else/],
-  ['TIFF', async () => await paint(64, 64).tiff().toBuffer(), 422, 'invalid_image', /got something else/],
-  ['nothing', async () => Buffer.alloc(0), 422, 'invalid_image', /got nothing/],
-  ['a PNG signature alone', async () => (await uniquePng()).subarray(0, 8), 422, 'invalid_image', /header cannot be read/],
-  [
-    'too many bytes',
-    async () => Buffer.concat([await uniquePng(), Buffer.alloc(maxBytes)]),
-    413,
-    'image_too_large',
-    /at most 200000 bytes/,
-  ],
-]
-const svg = Buffer.from('<svg xmlns="http://www.w3.org/2000/svg" width="99" height="99"><image href="file:///etc/passwd"/></svg>')
-
-function cut(bytes: Buffer, to = Math.floor(bytes.length / 2)): Buffer {
-  return bytes.subarray(0, to)
-}
-
-/** The header of a picture, and pixels that are none. */
-async function broken(): Promise<Buffer> {
-  const head = (await paint(64, 64).png().toBuffer()).subarray(0, 33)
-  return Buffer.concat([head, chunk('IDAT', deflateSync(Buffer.from('no pixels'))), chunk('IEND', Buffer.alloc(0))])
-}
-
-describe.each(bad)('a picture that cannot be used: %s', (name, make, status, code, detail) => {
-  test('is refused as an upload, as a data: URL and behind a URL, and nothing is stored of it', async () => {
-    const bytes = await make()
-    const before = await stored()
-    const response = await send(new Uint8Array(bytes), { 'Content-Type': 'image/png' })
-    const problem = (await response.json()) as Problem
-    expect([response.status, problem.code, problem.errors?.[0]?.field]).toEqual([status, code, 'file'])
-    expect(problem.detail).toMatch(detail)
-
-    const path = `/${name.replaceAll(/\W/g, '-')}.png`
-    pages.set(path, (answer) => answer.writeHead(200, { 'Content-Type': 'image/png' }).end(bytes))
-    const good = `data:image/png;base64,${(await paint(32, 32).png().toBuffer()).toString('base64')}`
-    for (const source of [`data:image/png;base64,${bytes.toString('base64')}`, webUrl + path]) {
-      for (const [field, pictures] of [
-        ['image', { image: source }],
-        ['mask', { image: good, mask: source }],
-      ] as const) {
-        const { status: refused, job } = await submit(pictures)
-        expect([field, refused, job.code, job.errors?.[0]?.field]).toEqual([field, status, code, field])
-      }
-    }
-    expect(await stored()).toEqual(before)
-  })
-})
-
 test.each([
   ['upload:00000000-0000-4000-8000-000000000000', /an upload of yours that has not expired/],
   ['upload:../x', /an upload of yours/],
@@ -235,13 +74,13 @@ test.each([
 
 test('what a URL leads to is refused when it is no picture, and redirects are followed as far as they are allowed', async () => {
   const png = await uniquePng()
-  pages.set('/fine.png', (answer) => answer.writeHead(200).end(png))
-  pages.set('/moved', (answer) => answer.writeHead(302, { Location: '/fine.png' }).end())
-  pages.set('/round', (answer) => answer.writeHead(302, { Location: '/round' }).end())
-  pages.set('/away', (answer) => answer.writeHead(302, { Location: 'file:///etc/passwd' }).end())
-  expect((await submit({ image: `${webUrl}/moved` })).status).toBe(202)
+  web.pages.set('/fine.png', (answer) => answer.writeHead(200).end(png))
+  web.pages.set('/moved', (answer) => answer.writeHead(302, { Location: '/fine.png' }).end())
+  web.pages.set('/round', (answer) => answer.writeHead(302, { Location: '/round' }).end())
+  web.pages.set('/away', (answer) => answer.writeHead(302, { Location: 'file:///etc/passwd' }).end())
+  expect((await submit({ image: `${web.url}/moved` })).status).toBe(202)
   for (const path of ['/gone', '/round', '/away']) {
-    const { status, job } = await submit({ image: webUrl + path })
+    const { status, job } = await submit({ image: web.url + path })
     expect([path, status, job.code]).toEqual([path, 422, 'invalid_image'])
   }
 })
@@ -348,7 +187,7 @@ test('a URL of this server is read from the store, whatever INPUT_ALLOW_INSECURE
   for (const image of [
     `${strict.url}/images/${id}-1.png`,
     `${strict.url}/livez`,
-    `${webUrl}/fine.png`,
+    `${web.url}/fine.png`,
     'https://127.0.0.1/a.png',
     'https://[::1]/a',
   ]) {
@@ -360,13 +199,13 @@ test('a URL of this server is read from the store, whatever INPUT_ALLOW_INSECURE
 
 test('an Idempotency-Key knows a picture by its bytes, not by where it comes from', async () => {
   const [png, other] = [await uniquePng(), await uniquePng()]
-  pages.set('/moving.png', (answer) => answer.writeHead(200).end(png))
+  web.pages.set('/moving.png', (answer) => answer.writeHead(200).end(png))
   const headers = { ...ann, 'Idempotency-Key': 'same-picture' }
-  const first = await submit({ image: `${webUrl}/moving.png` }, headers)
+  const first = await submit({ image: `${web.url}/moving.png` }, headers)
   const again = await submit({ image: `upload:${(await upload(png)).id}` }, headers)
   expect([first.status, again.status, again.job.id]).toEqual([202, 202, first.job.id])
-  pages.set('/moving.png', (answer) => answer.writeHead(200).end(other))
-  expect((await submit({ image: `${webUrl}/moving.png` }, headers)).job.code).toBe('idempotency_mismatch')
+  web.pages.set('/moving.png', (answer) => answer.writeHead(200).end(other))
+  expect((await submit({ image: `${web.url}/moving.png` }, headers)).job.code).toBe('idempotency_mismatch')
 })
 
 test('a picture goes with the last job or upload that needs it, and not before', async () => {
