@@ -25,7 +25,13 @@ function end(id: string, { params }: GenerateMessage, denoiseMs: number): void {
   const { width, height } = params
   for (let index = 0; index < params.numImagesPerPrompt; index++)
     send({ type: 'image', id, index, width, height, rgb: new Uint8Array(width * height * 3).fill(128) })
-  send({ type: 'done', id, timings: { encodeMs: 0, denoiseMs, decodeMs: 0, deviceMs: denoiseMs }, memoryBytes: process.memoryUsage.rss() })
+  send({
+    type: 'done',
+    id,
+    loras: [],
+    timings: { encodeMs: 0, denoiseMs, decodeMs: 0, deviceMs: denoiseMs },
+    memoryBytes: process.memoryUsage.rss(),
+  })
 }
 
 /** One step of all calls in flight at a time, each as long as the last, however many there are. */
@@ -53,6 +59,7 @@ function toStats(): EngineStats {
   return {
     memoryBytes,
     active: calls.size,
+    loras: [],
     stepMs: stepMs === 0 ? null : stepMs,
     pipeline: {
       steps: 0,
@@ -114,6 +121,7 @@ send({
     scheduler: { class: 'NullScheduler', config: {} },
     defaults: { width: 64, height: 64, numInferenceSteps: 4, guidanceScale: 4, maxSequenceLength: 20 },
     limits: { sizeMultiple: 16, maxSide: 256, maxSequenceLength: 512, layers: 0, maxClipSkip: 1 },
+    loras: [],
     loadMs: performance.now(),
   },
   memoryBytes: process.memoryUsage.rss(),

@@ -28,6 +28,7 @@ export const problemTable = {
   invalid_request: { status: 422, retryable: false, title: 'The request has fields that cannot be accepted.' },
   invalid_image: { status: 422, retryable: false, title: 'A picture that came with the request cannot be used.' },
   model_not_found: { status: 422, retryable: false, title: 'No model of that name is served here.' },
+  lora_not_found: { status: 422, retryable: false, title: 'The model has no LoRA of that name.' },
   idempotency_mismatch: { status: 422, retryable: false, title: 'This Idempotency-Key was used with another request.' },
   rate_limited: { status: 429, retryable: true, title: 'Too many requests.' },
   queue_full: { status: 429, retryable: true, title: 'Too many jobs are waiting.' },

@@ -22,6 +22,10 @@ export const provenanceSchema = z.object({
     .describe(
       'What drew, by part of the model: `onnx` for a graph that was exported, else Easel’s own with the precision it computed in and how its weights were held, as in `easel float32 packed`.',
     ),
+  loras: z
+    .array(z.object({ id: z.string(), sha256: z.string().describe('Of its file, in hex.') }))
+    .optional()
+    .describe('LoRAs that were added to the model; how much of each is in the parameters. Absent: none.'),
   platform: z.string().describe('Operating system and processor architecture of the worker, such as `linux-x64`.'),
   processor: z.string().describe('Model of the worker’s processor; kernels differ between processors, and their last bits with them.'),
   scheduler: z.object({

@@ -137,6 +137,21 @@ export const generationFields = {
     .max(1)
     .optional()
     .meta({ description: 'Fraction of the run before which it ends. Only with `skip_guidance_layers`. Default 0.2.', examples: [0.2] }),
+  loras: z
+    .array(
+      z.strictObject({
+        id: z.string().min(1).max(200).meta({ description: 'One of the model’s `loras`.' }),
+        scale: z.number().min(-4).max(4).optional().meta({ description: 'How much of it, -4 to 4. Default 1.' }),
+      }),
+    )
+    .min(1)
+    .max(4)
+    .refine((loras) => new Set(loras.map(({ id }) => id)).size === loras.length, 'a list with each id once')
+    .optional()
+    .meta({
+      description: 'LoRAs to add to the model for this job, at most 4, each once: those of `loras` in GET /v1/capabilities. Default: none.',
+      examples: [[{ id: 'watercolour', scale: 0.8 }]],
+    }),
   num_images_per_prompt: z
     .int()
     .min(1)

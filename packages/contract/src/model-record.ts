@@ -34,6 +34,7 @@ export const modelRecordSchema = z.object({
   scheduler: z.object({ class: z.string(), config: z.record(z.string(), z.unknown()) }),
   defaults: modelDefaultsSchema,
   limits: modelLimitsSchema,
+  loras: z.array(z.string()).optional().describe('LoRAs that a job may name. Absent: none.'),
   has_vae_encoder: z.boolean().optional().describe('Whether it can begin with a picture. Absent: it cannot.'),
   step_ms: z.number().nullable().describe('Measured milliseconds of one denoising step of one default-sized image; null before the first.'),
   updated_at: z.string(),
@@ -83,8 +84,9 @@ export const capabilitiesSchema = z
         defaults: modelDefaultsSchema,
         limits: modelLimitsSchema,
         accepts: z
-          .object({ image: z.boolean(), mask: z.boolean(), skip_guidance_layers: z.boolean() })
+          .object({ image: z.boolean(), mask: z.boolean(), loras: z.boolean(), skip_guidance_layers: z.boolean() })
           .describe('Fields that not every model takes, and whether this one does.'),
+        loras: z.array(z.string()).describe('Ids of the LoRAs that a job may add to it.'),
         workers: z.int().describe('Workers that can take jobs now.'),
       }),
     ),

@@ -28,6 +28,7 @@ export const tinyScenes: ModelRecord = {
   scheduler: { class: 'FlowMatchEulerDiscreteScheduler', config: { shift: 3 } },
   defaults: { width: 128, height: 128, num_inference_steps: 20, guidance_scale: 4, max_sequence_length: 20 },
   limits: { size_multiple: 16, max_side: 256, max_pixels: 65_536, max_sequence_length: 512, max_clip_skip: 1, layers: 6 },
+  loras: ['tint', 'wobble'],
   step_ms: 20,
   updated_at: '2026-01-01T00:00:00.000Z',
 }

@@ -41,6 +41,13 @@ export const workerVariables = {
     .describe('Another hub. Default: https://huggingface.co.'),
   HTTPS_PROXY: z.string().min(1).optional().describe('Proxy that a model is fetched through. Unset: none.'),
   NO_PROXY: z.string().min(1).optional().describe('Hosts that are reached without HTTPS_PROXY, separated by commas.'),
+  LORAS_DIR: z
+    .string()
+    .min(1)
+    .optional()
+    .describe(
+      'Folder of LoRAs that jobs may add to the model by name: NAME.safetensors, or a folder NAME as diffusers and peft save one. Looked through again every few seconds; all workers of a model need the same. Unset: none.',
+    ),
   WEIGHTS: z
     .enum(['auto', 'packed', 'mapped'])
     .default('auto')
@@ -134,6 +141,7 @@ const workerConfigSchema = z
     model: variables.MODEL ?? variables.MODEL_PATH ?? defaultModel,
     modelsDir: variables.MODELS_DIR,
     modelParts: variables.MODEL_PARTS,
+    lorasDir: variables.LORAS_DIR,
     autoPull: variables.AUTO_PULL,
     /** What a pull reads of the environment. */
     hub: {

@@ -43,6 +43,7 @@ function toParameters(input: JobInput, index: number, { model, scheduler }: Prov
     ['Skip layer guidance scale', input.skip_layer_guidance_scale],
     ['Skip layer guidance start', input.skip_layer_guidance_start],
     ['Skip layer guidance stop', input.skip_layer_guidance_stop],
+    ['LoRAs', input.loras?.map(({ id, scale = 1 }) => `${id} ${scale}`).join(', ')],
     ['Sigmas', input.sigmas?.join(', ')],
   ]
   if (prompts) {

@@ -68,7 +68,9 @@ export function createPresence(options: PresenceOptions): Presence {
 
   const beat = async (): Promise<void> => {
     const { provider, modelId } = engine.capabilities
-    await registry.announce(toModelRecord(engine.capabilities, { maxPixels, stepMs: stats?.stepMs ?? measuredStepMs, now: now() }))
+    await registry.announce(
+      toModelRecord(engine.capabilities, { maxPixels, stepMs: stats?.stepMs ?? measuredStepMs, loras: stats?.loras, now: now() }),
+    )
     await registry.heartbeat({
       id: workerId,
       model: modelId,

@@ -12,7 +12,7 @@ import { UnrecoverableError, WaitingError } from 'bullmq'
 import type { Job, Processor } from 'bullmq'
 import type { Logger } from 'pino'
 import { jobErrorTable } from '@easel/contract'
-import type { JobError, JobErrorCode, Timings } from '@easel/contract'
+import type { JobError, JobErrorCode, Provenance, Timings } from '@easel/contract'
 import type { GenerateJobData, JobRecord, JobStore, WebhookOutbox } from '@easel/job-store'
 import { StorageError } from '@easel/storage'
 import type { Tracing } from '@easel/process'
@@ -115,7 +115,7 @@ async function processJob(deps: ProcessJobDeps, job: Job<GenerateJobData>, token
       status: 'succeeded',
       output: { images },
       timings,
-      provenance: deps.provenance,
+      provenance: withLoras(deps.provenance, result),
       gpuMs: result.timings.deviceMs,
       bytes,
     })
@@ -144,6 +144,10 @@ async function processJob(deps: ProcessJobDeps, job: Job<GenerateJobData>, token
     logger.error({ status: end.result === 'missing' ? 'missing' : end.status, code: failure.code, err: error }, 'job ended')
     throw new UnrecoverableError(`${failure.code}: ${failure.message}`)
   }
+}
+
+function withLoras(provenance: Provenance, { loras }: EngineResult): Provenance {
+  return loras.length === 0 ? provenance : { ...provenance, loras: loras.map(({ id, sha256 }) => ({ id, sha256 })) }
 }
 
 /** The engine counts from a clock of its own: encoding came first, decoding last, the steps before it. */

@@ -87,7 +87,7 @@ async function runOnce(record: JobRecord, options: RunOptions, attempt: Attempt)
   if (signal.aborted) stop()
   else signal.addEventListener('abort', stop, { once: true })
   try {
-    const { images, timings } = await engine.generate(callId, toEngineParams(record.input, start), {
+    const { images, loras, timings } = await engine.generate(callId, toEngineParams(record.input, start), {
       ...attempt,
       about: record.id,
       signal: call.signal,
@@ -96,7 +96,7 @@ async function runOnce(record: JobRecord, options: RunOptions, attempt: Attempt)
       onPreview: (step, image) => reporter.preview(image.index, step, () => encodePreview(image)),
       owner: { name: record.owner, weight: record.weight ?? 1 },
     })
-    return { images, timings: { ...timings, deviceMs: timings.deviceMs * toWholeRun(record, attempt.resume) } }
+    return { images, loras, timings: { ...timings, deviceMs: timings.deviceMs * toWholeRun(record, attempt.resume) } }
   } catch (error) {
     const saved = await checkpoint
     if (saved !== undefined) await store.saveCheckpoint(record.id, encodeCheckpoint(saved), checkpointTtlSeconds)

@@ -15,6 +15,7 @@ export function toEngineParams(input: JobInput, start?: StartFromPicture): Engin
     skipLayerGuidanceScale: input.skip_layer_guidance_scale,
     skipLayerGuidanceStart: input.skip_layer_guidance_start,
     skipLayerGuidanceStop: input.skip_layer_guidance_stop,
+    loras: input.loras,
     clipSkip: input.clip_skip,
     start,
   }

@@ -5,8 +5,13 @@ import type { EngineCapabilities } from './engine/protocol.ts'
 const defaultMaxPixels = 2 * 1024 * 1024
 
 export function toModelRecord(
-  { modelId, contentHash, runtime, provider, scheduler, defaults, limits, hasVaeEncoder }: EngineCapabilities,
-  { maxPixels, stepMs, now }: { maxPixels: number | undefined; stepMs: number | null; now: number },
+  { modelId, contentHash, runtime, provider, scheduler, defaults, limits, hasVaeEncoder, ...capabilities }: EngineCapabilities,
+  {
+    maxPixels,
+    stepMs,
+    loras = capabilities.loras,
+    now,
+  }: { maxPixels: number | undefined; stepMs: number | null; loras?: readonly string[] | undefined; now: number },
 ): ModelRecord {
   const largest = limits.maxSide ** 2
   const allowed = Math.min(maxPixels ?? defaultMaxPixels, largest)
@@ -37,6 +42,7 @@ export function toModelRecord(
       layers: limits.layers,
     },
     has_vae_encoder: hasVaeEncoder,
+    loras: [...loras],
     step_ms: stepMs,
     updated_at: new Date(now).toISOString(),
   }

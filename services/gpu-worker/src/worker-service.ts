@@ -211,6 +211,7 @@ async function openEngine(
     model: config.model,
     modelsDir: config.modelsDir,
     modelParts: config.modelParts,
+    lorasDir: config.lorasDir,
     weights: config.weights,
     textEncoder3: config.textEncoder3,
     device: config.device,

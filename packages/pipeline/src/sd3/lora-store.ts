@@ -12,6 +12,7 @@ import { join } from 'node:path'
 import { pipeline } from 'node:stream/promises'
 import { LRUCache } from 'lru-cache'
 import { readLora, readLoraHeader } from '../graphs/lora-file.ts'
+import { ModelFileError } from '../models/model-file.ts'
 import type { LoraLayer, LoraLayers, LoraTarget } from '../tensor/lora.ts'
 import { GenerateParamsError } from './generate-params.ts'
 import type { LoraChoice, UsedLora } from './lora-choices.ts'
@@ -20,8 +21,9 @@ interface KnownLora {
   readonly file: string
   /** Size and time of change: whether it is still the file that was looked at. */
   readonly stamp: string
-  /** Undefined for a file that does not fit. */
-  readonly sha256: string | undefined
+  readonly fits: boolean
+  /** Of a file that was asked for: reading it takes seconds per gigabyte. */
+  sha256?: Promise<string>
 }
 
 const IN_FOLDER = ['pytorch_lora_weights.safetensors', 'adapter_model.safetensors']
@@ -45,9 +47,9 @@ export class LoraStore {
     })
   }
 
-  /** Those that fit, as the folder was when it was last looked at. */
-  get list(): { readonly id: string; readonly sha256: string }[] {
-    return [...this.known].flatMap(([id, { sha256 }]) => (sha256 === undefined ? [] : [{ id, sha256 }]))
+  /** Ids of those that fit, as the folder was when it was last looked at. */
+  get ids(): string[] {
+    return [...this.known].flatMap(([id, { fits }]) => (fits ? [id] : []))
   }
 
   /** Looks at the folder again. A file that does not fit is told once, as a warning. */
@@ -83,16 +85,22 @@ export class LoraStore {
   async require(id: string): Promise<{ file: string; sha256: string }> {
     const file = (await this.findFiles()).get(id)
     const lora = file === undefined ? undefined : await this.look(id, file)
-    if (lora?.sha256 === undefined) {
-      const ids = this.list.map((known) => known.id)
+    if (lora?.fits !== true) {
+      const { ids } = this
       throw new GenerateParamsError('loras', `among ${ids.length === 0 ? 'none, as no LoRA fits' : ids.join(', ')}`, JSON.stringify(id))
     }
-    return { file: lora.file, sha256: lora.sha256 }
+    lora.sha256 ??= hashFile(lora.file)
+    return { file: lora.file, sha256: await lora.sha256 }
   }
 
   async findFiles(): Promise<Map<string, string>> {
     const files = new Map<string, string>()
-    for (const name of (await readdir(this.folder)).sort()) {
+    const names = await readdir(this.folder).catch((error: unknown) => {
+      throw new ModelFileError(this.folder, '', 'a folder of LoRAs', (error as NodeJS.ErrnoException).code ?? String(error), {
+        cause: error,
+      })
+    })
+    for (const name of names.sort()) {
       if (name.startsWith('.')) continue
       const path = join(this.folder, name)
       if (name.endsWith('.safetensors')) files.set(name.slice(0, -'.safetensors'.length), path)
@@ -112,19 +120,23 @@ export class LoraStore {
     const stamp = `${file} ${found.size} ${found.mtimeMs} ${found.ino}`
     const before = this.known.get(id)
     if (before?.stamp === stamp) return before
-    let sha256: string | undefined
+    let fits = true
     try {
       await readLoraHeader(file, this.target)
-      const hash = createHash('sha256')
-      await pipeline(createReadStream(file), hash)
-      sha256 = hash.digest('hex')
     } catch (error) {
+      fits = false
       process.emitWarning(`The LoRA ${id} is left out: ${error instanceof Error ? error.message : String(error)}`)
     }
-    const lora = { file, stamp, sha256 }
+    const lora: KnownLora = { file, stamp, fits }
     this.known = new Map(this.known).set(id, lora)
     return lora
   }
+}
+
+async function hashFile(file: string): Promise<string> {
+  const hash = createHash('sha256')
+  await pipeline(createReadStream(file), hash)
+  return hash.digest('hex')
 }
 
 /** Ranks one below the other, each up as strong as its scale. */

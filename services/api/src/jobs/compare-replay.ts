@@ -25,6 +25,7 @@ function describeDifferences(before: Provenance, now: Provenance): string | null
     ['runtime', ({ runtime }) => runtime],
     ['provider', ({ provider }) => provider],
     ['graphs', ({ graphs = {} }) => JSON.stringify(graphs)],
+    ['LoRAs', ({ loras = [] }) => JSON.stringify(loras)],
     ['platform', ({ platform }) => platform],
     ['processor', ({ processor }) => processor],
     ['scheduler', ({ scheduler }) => toSortedJson(scheduler)],

@@ -77,6 +77,13 @@ describe('the input of a job', () => {
     expect(inputOf({ output_format: 'png' }).output_quality).toBeUndefined()
   })
 
+  test('has the scale of each LoRA', () => {
+    expect(inputOf({ loras: [{ id: 'tint' }, { id: 'wobble', scale: 0 }] }).loras).toEqual([
+      { id: 'tint', scale: 1 },
+      { id: 'wobble', scale: 0 },
+    ])
+  })
+
   test('has complete skip-layer guidance where layers are named, for a model that can leave them out', () => {
     const asked = { skip_guidance_layers: [0, 5], skip_layer_guidance_stop: 1 }
     const defaults = { skip_layer_guidance_scale: 2.8, skip_layer_guidance_start: 0.01 }

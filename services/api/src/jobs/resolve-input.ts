@@ -138,6 +138,7 @@ export function resolveInput(
     input.skip_layer_guidance_start ??= 0.01
     input.skip_layer_guidance_stop ??= 0.2
   }
+  if (input.loras !== undefined) input.loras = input.loras.map(({ id, scale = 1 }) => ({ id, scale }))
   if (pictures.image !== undefined) {
     input.strength ??= defaultStrength
     input.fit ??= 'cover'

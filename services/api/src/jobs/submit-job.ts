@@ -4,7 +4,7 @@
  */
 import { v7 as uuidv7 } from 'uuid'
 import { ProblemError, countStepsRun, jobIdCreatedAt } from '@easel/contract'
-import type { ReplayOf } from '@easel/contract'
+import type { ModelRecord, ReplayOf } from '@easel/contract'
 import { toCostMs } from '@easel/job-store'
 import type { CreateOptions, CreateResult, DialectName, JobRecord, NewJobRecord, RegisteredModel } from '@easel/job-store'
 import type { AppDeps } from '../app-deps.ts'
@@ -69,6 +69,7 @@ export async function submitJob(deps: SubmitNeeds, request: SubmitRequest, conte
 
   // 2. What the model takes, the pictures that go in, and every default.
   const model = await findModel(deps, request.model, { usualNames })
+  refuseUnknownLoras(request, model)
   const wish: Wish = { request: { ...request, webhook }, model, pictures: {}, idempotency: identity }
   if (request.image === undefined) return await enqueueNew(deps, wish, context)
   if (model.has_vae_encoder !== true) {
@@ -220,4 +221,12 @@ function freshState(steps: number): Omit<JobRecord, keyof NewJobRecord> {
     timings: undefined,
     provenance: undefined,
   }
+}
+
+function refuseUnknownLoras({ loras = [] }: SubmitRequest, { id, loras: known = [] }: ModelRecord): void {
+  const unknown = loras.find((lora) => !known.includes(lora.id))
+  if (unknown === undefined) return
+  const expected = known.length === 0 ? `nothing, as ${id} has no LoRAs` : `among ${known.slice(0, 20).join(', ')}`
+  const received = describeValue(unknown.id)
+  throw new ProblemError('lora_not_found', `${id} has no LoRA ${received}.`, { errors: [{ field: 'loras', expected, received }] })
 }

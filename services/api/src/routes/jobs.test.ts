@@ -89,6 +89,13 @@ const refused: Record<string, unknown[]> = {
   skip_layer_guidance_scale: [...notNumbers, 100.5, 2],
   skip_layer_guidance_start: [...notNumbers, 1.1, 0.5],
   skip_layer_guidance_stop: [...notNumbers, 1.1, 0.5],
+  // The model of these tests has tint and wobble.
+  loras: [
+    ...['tint', 1, true, {}, null, [], ['tint'], [{}], [{ id: 1 }], [{ id: '' }], [{ id: 'tint', weight: 1 }], [{ id: 'none' }]],
+    ...[...notNumbers.filter((value) => value !== -1), 4.1, -4.1].map((scale) => [{ id: 'tint', scale }]),
+    [{ id: 'tint' }, { id: 'tint' }],
+    ['a', 'b', 'c', 'd', 'e'].map((id) => ({ id })),
+  ],
   num_images_per_prompt: [...notIntegers, 0, 11],
   seed: ['1', true, [], {}, null, 1.5, -1, huge, 2 ** 53],
   clip_skip: [...notIntegers, 2],
@@ -109,12 +116,18 @@ describe('a field that cannot be accepted', () => {
       const response = await api.post('/v1/jobs', { prompt: 'a red boat', [field]: value })
       const body = await problem(response)
       expect([response.status, field, value]).toEqual([422, field, value])
-      expect(['invalid_request', 'model_not_found']).toContain(body.code)
+      expect(['invalid_request', 'model_not_found', 'lora_not_found']).toContain(body.code)
       expect(body.errors?.every((error) => error.field.split('.')[0] === field)).toBe(true)
       expect(body.errors?.length).toBeGreaterThan(0)
       for (const error of body.errors ?? [])
         expect([error.expected, error.received].every((text) => text.length > 0 && text.length < 200)).toBe(true)
     }
+  })
+
+  test('a LoRA that the model does not have is refused by its own code', async () => {
+    const body = await problem(await api.post('/v1/jobs', { prompt: 'a', loras: [{ id: 'tint' }, { id: '../tint' }] }))
+    expect(body).toMatchObject({ status: 422, code: 'lora_not_found' })
+    expect(body.errors).toEqual([{ field: 'loras', expected: 'among tint, wobble', received: '"../tint"' }])
   })
 
   test('a number beyond what a double holds is refused', async () => {

@@ -49,6 +49,7 @@ const submitProblems = [
   'invalid_image',
   'image_too_large',
   'model_not_found',
+  'lora_not_found',
   'idempotency_mismatch',
   'queue_full',
   'queue_unavailable',

@@ -120,9 +120,9 @@ class EngineHost {
     }
     // Everything that the parameters can make fail is inside: what escaped would end the process, and the calls of others with it.
     try {
-      const { images, timings } = await this.#run(this.#toRequest(message, call), message.params.start)
+      const { images, loras, timings } = await this.#run(this.#toRequest(message, call), message.params.start)
       images.forEach(({ data, width, height }, index) => this.#send({ type: 'image', id, index, width, height, rgb: data }))
-      this.#send({ type: 'done', id, timings, memoryBytes: ownMemoryBytes() })
+      this.#send({ type: 'done', id, loras, timings, memoryBytes: ownMemoryBytes() })
     } catch (error) {
       const code = call.abort.signal.aborted ? 'canceled' : toErrorCode(error)
       this.#send({ type: 'error', id, code, message: messageOf(error), memoryBytes: ownMemoryBytes() })
@@ -148,7 +148,16 @@ class EngineHost {
 
   stats(): EngineStats {
     const pipeline = this.#pipeline.engineStats()
-    return { memoryBytes: ownMemoryBytes(), active: this.#calls.size, stepMs: this.#clock.stepMs, pipeline }
+    const { loras } = this.#pipeline
+    // What came to the folder meanwhile is told the next time.
+    loras?.refresh().catch((error: unknown) => process.emitWarning(messageOf(error)))
+    return {
+      memoryBytes: ownMemoryBytes(),
+      active: this.#calls.size,
+      stepMs: this.#clock.stepMs,
+      loras: loras?.ids ?? [],
+      pipeline,
+    }
   }
 
   async saveStepTimes(): Promise<void> {
@@ -217,6 +226,7 @@ async function load(
     modelParts,
     weights,
     textEncoder3,
+    lorasDir,
     device,
     maxBatchRows,
     batchPolicy: policy,
@@ -225,7 +235,7 @@ async function load(
   } = options
   const batching = { maxBatchRows, policy, cacheDir, memoryLimitBytes, ...watch }
   const components = textEncoder3 === 'off' ? { textEncoder3: null, tokenizer3: null } : {}
-  const pipeline = await loadPipeline(model, { modelsDir, modelParts, weights, components, device: device as Device, batching })
+  const pipeline = await loadPipeline(model, { modelsDir, modelParts, lorasDir, weights, components, device: device as Device, batching })
   if (pipeline instanceof StableDiffusion3Pipeline) return pipeline
   await pipeline.close()
   throw new TypeError(`Expected a StableDiffusion3Pipeline, got ${pipeline.constructor.name}`)
@@ -250,6 +260,7 @@ async function toCapabilities(pipeline: StableDiffusion3Pipeline, { contentHash 
     // A model without CLIP encoders has no layers to skip.
     limits: { sizeMultiple, maxSide, maxSequenceLength, maxClipSkip: Number.isFinite(maxClipSkip) ? maxClipSkip : 0, layers },
     hasVaeEncoder: pipeline.vae.encoder !== undefined,
+    loras: pipeline.loras?.ids ?? [],
     loadMs: performance.now(),
   }
 }

@@ -207,7 +207,7 @@ export class EngineProcess {
         call.images[message.index] = toImage(message)
         return
       case 'done':
-        call.resolve({ images: call.images, timings: message.timings })
+        call.resolve({ images: call.images, loras: message.loras, timings: message.timings })
         break
       case 'error':
         call.reject(this.#toError(message.code, message.message))

@@ -2,6 +2,7 @@
  * What the worker sees of the engine: calls go in, pictures come out. Runs in the worker's main process. Knows nothing about jobs,
  * Redis or how the engine keeps itself alive.
  */
+import type { UsedLora } from '@easel/pipeline'
 import type {
   CallOwner,
   Checkpoint,
@@ -51,6 +52,7 @@ export interface EngineCallOptions {
 export interface EngineResult {
   /** In order of their index. */
   readonly images: readonly EngineImage[]
+  readonly loras: readonly UsedLora[]
   readonly timings: EngineTimings
 }
 

@@ -8,7 +8,7 @@
  *
  * Messages of one direction arrive in the order they were sent: a checkpoint asked for before a cancel is answered before the call ends.
  */
-import type { EngineStats as PipelineStats, GeneratorState, TensorDtype } from '@easel/pipeline'
+import type { EngineStats as PipelineStats, GeneratorState, TensorDtype, UsedLora } from '@easel/pipeline'
 
 /** What picture to make. Everything is decided, so that every run of the same parameters makes the same bytes. */
 export interface EngineParams {
@@ -31,6 +31,7 @@ export interface EngineParams {
   readonly skipLayerGuidanceScale?: number | undefined
   readonly skipLayerGuidanceStart?: number | undefined
   readonly skipLayerGuidanceStop?: number | undefined
+  readonly loras?: readonly { readonly id: string; readonly scale?: number | undefined }[] | undefined
   /** Image i is drawn from seed + i and is the picture that this seed gives alone. */
   readonly numImagesPerPrompt: number
   readonly seed: number
@@ -80,6 +81,8 @@ export interface EngineOptions {
   readonly weights?: 'packed' | 'mapped' | 'auto'
   /** 'off' leaves the T5 encoder out. Absent: 'auto', loaded where the model has one. */
   readonly textEncoder3?: 'auto' | 'off'
+  /** Folder of LoRAs; absent: none. */
+  readonly lorasDir?: string | undefined
   readonly device: string
   /** Most rows in one run of the transformer; absent: measured. */
   readonly maxBatchRows?: number | undefined
@@ -127,6 +130,8 @@ export interface EngineCapabilities {
   }
   /** Whether calls may start from a picture. */
   readonly hasVaeEncoder: boolean
+  /** LoRAs that calls may name, when it was loaded. */
+  readonly loras: readonly string[]
   /** Milliseconds from the start of the process to ready. */
   readonly loadMs: number
 }
@@ -138,6 +143,8 @@ export interface EngineStats {
   readonly active: number
   /** Measured milliseconds that one step of one default-sized image costs; null before the first. */
   readonly stepMs: number | null
+  /** LoRAs that calls may name now. */
+  readonly loras: readonly string[]
   /** The pipeline's own counts: runs, rows, waits, measured times, prompt cache, memory admission. */
   readonly pipeline: PipelineStats
 }
@@ -195,7 +202,13 @@ export type FromEngine =
   | { readonly type: 'progress'; readonly id: string; readonly step: number; readonly total: number }
   | ({ readonly type: 'preview'; readonly id: string; readonly step: number } & EngineImage)
   | ({ readonly type: 'image'; readonly id: string } & EngineImage)
-  | { readonly type: 'done'; readonly id: string; readonly timings: EngineTimings; readonly memoryBytes: number }
+  | {
+      readonly type: 'done'
+      readonly id: string
+      readonly loras: readonly UsedLora[]
+      readonly timings: EngineTimings
+      readonly memoryBytes: number
+    }
   | {
       readonly type: 'error'
       readonly id: string

@@ -84,6 +84,7 @@ export function diffusersRoutes(deps: DiffusersNeeds) {
         'unsupported_media_type',
         'invalid_request',
         'model_not_found',
+        'lora_not_found',
         'idempotency_mismatch',
         'queue_full',
         'internal',

@@ -97,6 +97,14 @@ test('an aspect ratio means a size that the model takes; what would make another
   }
 })
 
+test('loras are those of the model, by their id in path', async () => {
+  const { request_id: id } = await submit({ loras: [{ path: 'tint' }, { path: 'wobble', scale: -0.5, transformer: null }] })
+  expect((await api.worker.store.get(id))?.input.loras).toEqual([
+    { id: 'tint', scale: 1 },
+    { id: 'wobble', scale: -0.5 },
+  ])
+})
+
 test('tells how many are before a request, and refuses one too many', async () => {
   const [first, second] = [await submit(), await submit()]
   expect((second.queue_position ?? 0) - (first.queue_position ?? 0)).toBe(1)

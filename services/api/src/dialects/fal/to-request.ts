@@ -20,7 +20,7 @@ type NamedSize = keyof typeof namedSizes
 const side = z.int().min(1)
 
 /** Pictures and the like that go in: a picture made without them would be another. */
-const refused = ['image', 'mask', 'image_urls', 'control_image_url', 'controlnets', 'ip_adapters', 'loras', 'embeddings']
+const refused = ['image', 'mask', 'image_urls', 'control_image_url', 'controlnets', 'ip_adapters', 'embeddings']
 
 export const falInputSchema = z
   .looseObject({
@@ -35,13 +35,18 @@ export const falInputSchema = z
       description: 'Instead of `image_size`: a size of that ratio with about the pixels of the model’s default.',
     }),
     num_images: z.int().min(1).max(maxImagesPerPrompt).nullish().meta({ description: 'Pictures, 1 to 10. Default 1.' }),
+    loras: z
+      .array(z.looseObject({ path: z.string().min(1).max(200), scale: z.number().min(-4).max(4).nullish() }))
+      .max(4)
+      .nullish()
+      .meta({ description: '`path` is the id of a LoRA of the model, `scale` -4 to 4. Default: none.' }),
     sync_mode: z.literal(false).nullish().meta({ description: 'Pictures come as URLs: `true` is refused.' }),
     image_url: generationFields.image.nullable().meta({
       description: 'A picture to begin with: an https:// or data: URL, or one of this server’s own.',
     }),
     mask_url: generationFields.mask.nullable().meta({ description: 'What of `image_url` is painted anew: white is painted.' }),
     mask_image_url: generationFields.mask.nullable().meta({ description: 'The same as `mask_url`.' }),
-    ...ownFields(['prompt', 'width', 'height', 'num_images_per_prompt', 'image', 'mask']),
+    ...ownFields(['prompt', 'width', 'height', 'num_images_per_prompt', 'image', 'mask', 'loras']),
   })
   .meta({ id: 'FalInput' })
 
@@ -58,7 +63,7 @@ export interface FalOptions {
 }
 
 export function toRequest(body: z.infer<typeof falInputSchema>, options: FalOptions): { request: CreateJobRequest; ignored: string[] } {
-  const { image_size: size, aspect_ratio: ratio, num_images: images, sync_mode: _sync, ...others } = dropNulls(body)
+  const { image_size: size, aspect_ratio: ratio, num_images: images, loras = [], sync_mode: _sync, ...others } = dropNulls(body)
   const { image_url: image, mask_url: mask, mask_image_url: sameMask, ...rest } = others
   const errors: FieldError[] = refused
     .filter((field) => rest[field] !== undefined && !isEmptyList(rest[field]))
@@ -72,6 +77,7 @@ export function toRequest(body: z.infer<typeof falInputSchema>, options: FalOpti
   const request: CreateJobRequest = { ...Object.fromEntries(own), prompt: body.prompt, model: options.model, num_images_per_prompt: images }
   if (image !== undefined) request.image = image
   if ((mask ?? sameMask) !== undefined) request.mask = mask ?? sameMask
+  if (loras.length > 0) request.loras = loras.map(({ path, scale }) => ({ id: path, scale: scale ?? 1 }))
   if (size !== undefined) {
     const [width, height] = typeof size === 'string' ? namedSizes[size] : [size.width, size.height]
     Object.assign(request, { width, height })
