@@ -1,46 +1,100 @@
 /**
- * Takes docs/playground.png: the playground with finished pictures and one that is growing, in a real browser on a real service.
- * `node scripts/screenshot.ts [light|dark] [width] [file]`.
+ * Takes pictures of the playground in a real browser on a real service: docs/playground.png, or, given a folder, every state of the page
+ * at the width of a desktop, a tablet and a phone, and in the dark, to be looked at. `node scripts/screenshot.ts [folder]`.
  */
+import { mkdirSync } from 'node:fs'
+import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
+import type { Page } from 'playwright-core'
 import sharp from 'sharp'
 import { findChromium, launchChromium } from './find-chromium.ts'
 import { ensurePlayground } from '../packages/cli/src/setup/ensure-playground.ts'
 import { startEasel } from './start-easel.ts'
 
-const [scheme = 'light', width = '1360', file = 'docs/playground.png'] = process.argv.slice(2)
+const folder = process.argv[2]
 const requests = [
   { prompt: 'a big green cat at night', seed: 7 },
   { prompt: 'a red boat on the sea', seed: 42 },
-  { prompt: 'a purple flower and a pink balloon in a meadow', seed: 3, num_images_per_prompt: 2 },
+  { prompt: 'a purple flower and a pink balloon in a meadow', seed: 3, num_images_per_prompt: 4 },
   { prompt: 'a black rocket above a white ball at sunset', seed: 5 },
+  { prompt: 'a blue umbrella in the snow', seed: 11 },
+  { prompt: 'a red house and a green tree on the grass', seed: 8, width: 192, height: 128 },
+  { prompt: 'an orange fish on a teal background', seed: 2, num_images_per_prompt: 2 },
 ]
+const sights = [
+  { name: 'desktop', colorScheme: 'light', viewport: { width: 1400, height: 900 } },
+  { name: 'dark', colorScheme: 'dark', viewport: { width: 1400, height: 900 } },
+  { name: 'tablet', colorScheme: 'light', viewport: { width: 900, height: 1100 } },
+  { name: 'phone', colorScheme: 'light', viewport: { width: 375, height: 800 } },
+] as const
 
 const executable = findChromium()
 if (executable === undefined) throw new Error('Expected a Chromium (CHROMIUM=/path/to/it), got none')
 ensurePlayground()
 const easel = await startEasel()
 const browser = await launchChromium(executable)
+
+const post = async (path: string, body: unknown, prefer = 'wait=60'): Promise<{ id: string }> => {
+  const headers = { 'content-type': 'application/json', prefer }
+  return (await (await fetch(easel.url + path, { method: 'POST', headers, body: JSON.stringify(body) })).json()) as { id: string }
+}
+
+/** Each leaves the page as it should be seen. */
+const states: Record<string, (page: Page) => Promise<void>> = {
+  gallery: async () => {},
+  growing: async (page) => {
+    await page.getByLabel('Prompt', { exact: true }).fill('a yellow sun above a blue house')
+    await page.getByText('Advanced settings').click()
+    await page.getByLabel('Steps').fill('60')
+    await page.getByText('Advanced settings').click()
+    await page.getByRole('button', { name: 'Make a picture' }).click()
+    while (Number(await page.getByRole('progressbar').first().getAttribute('value')) < 45) await sleep(20)
+  },
+  lightbox: async (page) => {
+    await page.getByRole('button', { name: 'Open: a red boat on the sea' }).click()
+    await page.getByRole('button', { name: '☆ Favourite' }).click()
+  },
+  errors: async (page) => {
+    await page.getByText('Advanced settings').click()
+    await page.getByLabel('Prompt', { exact: true }).fill(' ')
+    await page.getByText('Custom').click()
+    await page.getByLabel('Width').fill('100')
+    await page.getByLabel('Steps').fill('0')
+    await page.getByRole('button', { name: 'Make a picture' }).click()
+    await page.locator('#width-error').waitFor()
+  },
+  selecting: async (page) => {
+    await page.getByRole('button', { name: 'Select', exact: true }).click()
+    await page.getByLabel('Select: a red boat on the sea').check()
+    await page.getByRole('button', { name: 'Delete 1 selected' }).click()
+  },
+  away: async (page) => {
+    await page.context().setOffline(true)
+    await page.getByText('The server does not answer.').waitFor()
+  },
+}
+
 try {
-  for (const request of requests) {
-    const headers = { 'content-type': 'application/json', prefer: 'wait=60' }
-    await fetch(`${easel.url}/v1/jobs`, { method: 'POST', headers, body: JSON.stringify(request) })
+  for (const request of requests) await post('/v1/jobs', request)
+  const canceled = await post('/v1/jobs', { prompt: 'a gray mushroom in the desert', num_inference_steps: 200 }, 'wait=0')
+  await post(`/v1/jobs/${canceled.id}/cancel`, {})
+  if (folder !== undefined) mkdirSync(folder, { recursive: true })
+  for (const { name, ...options } of folder === undefined ? sights.slice(0, 1) : sights) {
+    for (const [state, reach] of Object.entries(states)) {
+      if (folder === undefined && state !== 'growing') continue
+      const context = await browser.newContext(options)
+      const page = await context.newPage()
+      await page.goto(easel.url)
+      await page.locator('.tile img').first().waitFor()
+      await reach(page)
+      const file = folder === undefined ? 'docs/playground.png' : join(folder, `${name}-${state}.png`)
+      // A palette is enough for a page of few colours and small scenes, and a third of the size.
+      const taken = await page.screenshot({ fullPage: folder !== undefined && state !== 'lightbox' })
+      await sharp(taken).png({ palette: true, quality: 95 }).toFile(file)
+      console.log(file)
+      await context.close()
+    }
   }
-  const context = await browser.newContext({
-    viewport: { width: Number(width), height: 900 },
-    colorScheme: scheme === 'dark' ? 'dark' : 'light',
-  })
-  const page = await context.newPage()
-  await page.goto(easel.url, { waitUntil: 'networkidle' })
-  await page.getByLabel('Prompt', { exact: true }).fill('a yellow sun above a blue house')
-  await page.getByLabel('Steps').fill('60')
-  await page.getByRole('button', { name: 'Make a picture' }).click()
-  while (Number(await page.getByRole('progressbar').getAttribute('value')) < 45) await sleep(20)
-  // A palette is enough for a page of few colours and small scenes, and a third of the size.
-  await sharp(await page.screenshot())
-    .png({ palette: true, quality: 95 })
-    .toFile(file)
-  console.log(file)
 } finally {
   await browser.close()
   await easel.stop()

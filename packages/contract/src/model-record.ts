@@ -36,6 +36,7 @@ export const modelRecordSchema = z.object({
   limits: modelLimitsSchema,
   loras: z.array(z.string()).optional().describe('LoRAs that a job may name. Absent: none.'),
   has_vae_encoder: z.boolean().optional().describe('Whether it can begin with a picture. Absent: it cannot.'),
+  examples: z.array(z.string()).optional().describe('Prompts that show what the model is good at. Absent: it names none.'),
   step_ms: z.number().nullable().describe('Measured milliseconds of one denoising step of one default-sized image; null before the first.'),
   updated_at: z.string(),
 })
@@ -87,6 +88,7 @@ export const capabilitiesSchema = z
           .object({ image: z.boolean(), mask: z.boolean(), loras: z.boolean(), skip_guidance_layers: z.boolean() })
           .describe('Fields that not every model takes, and whether this one does.'),
         loras: z.array(z.string()).describe('Ids of the LoRAs that a job may add to it.'),
+        examples: z.array(z.string()).optional().describe('Prompts that show what the model is good at. Absent: it names none.'),
         workers: z.int().describe('Workers that can take jobs now.'),
       }),
     ),

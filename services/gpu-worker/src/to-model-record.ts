@@ -5,7 +5,18 @@ import type { EngineCapabilities } from './engine/protocol.ts'
 const defaultMaxPixels = 2 * 1024 * 1024
 
 export function toModelRecord(
-  { modelId, contentHash, runtime, provider, scheduler, defaults, limits, hasVaeEncoder, ...capabilities }: EngineCapabilities,
+  {
+    modelId,
+    contentHash,
+    runtime,
+    provider,
+    scheduler,
+    defaults,
+    examples = [],
+    limits,
+    hasVaeEncoder,
+    ...capabilities
+  }: EngineCapabilities,
   {
     maxPixels,
     stepMs,
@@ -43,6 +54,7 @@ export function toModelRecord(
     },
     has_vae_encoder: hasVaeEncoder,
     loras: [...loras],
+    ...(examples.length === 0 ? {} : { examples: [...examples] }),
     step_ms: stepMs,
     updated_at: new Date(now).toISOString(),
   }

@@ -19,12 +19,16 @@ const generationConfigSchema = z.strictObject({
   guidance_scale: z.number().nonnegative().optional(),
   /** T5 tokens. */
   max_sequence_length: z.int().min(1).max(512).optional(),
+  /** Prompts that show what the model is good at. */
+  examples: z.array(z.string().min(1).max(200)).max(12).optional(),
 })
 
 /** What a model says of itself. */
 export interface ModelDefaults extends Omit<GenerateDefaults, 'numInferenceSteps'> {
   /** Undefined: each class of pipeline has its own. */
   readonly numInferenceSteps: number | undefined
+  /** Prompts that show what the model is good at. */
+  readonly examples?: readonly string[]
 }
 
 /** Sizes are absent unless the model names them: their default follows from its architecture. */
@@ -40,5 +44,6 @@ export async function readDefaults(
     numInferenceSteps: config.num_inference_steps ?? preset?.numInferenceSteps,
     guidanceScale: config.guidance_scale ?? preset?.guidanceScale ?? 7,
     maxSequenceLength: config.max_sequence_length ?? 256,
+    ...(config.examples === undefined ? {} : { examples: config.examples }),
   }
 }

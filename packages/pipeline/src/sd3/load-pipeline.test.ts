@@ -71,6 +71,7 @@ const damaged: [file: string, change: Record<string, unknown>, expected: RegExp]
   ['tokenizer/tokenizer_config.json', { model_max_length: -1 }, /expected model_max_length to be number to be >0, got -1/],
   ['generation_config.json', { width: 100 }, /Expected width to be divisible by 16, got 100/],
   ['generation_config.json', { height: 512 }, /Expected height to be an integer from 16 to 256, got 512/],
+  ['generation_config.json', { examples: 'a boat' }, /expected examples to be array/],
   ['generation_config.json', { steps: 20 }, /expected known fields only, got steps/],
   ['generation_config.json', { max_sequence_length: 1000 }, /expected max_sequence_length to be number to be <=512, got 1000/],
 ]

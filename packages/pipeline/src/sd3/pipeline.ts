@@ -205,7 +205,13 @@ export class StableDiffusion3Pipeline implements ResidentModel {
 
   /** What a call uses for parameters it does not give. */
   get defaults(): GenerateDefaults {
-    return { ...this.modelDefaults, numInferenceSteps: this.modelDefaults.numInferenceSteps ?? this.defaultSteps }
+    const { examples: _examples, ...defaults } = this.modelDefaults
+    return { ...defaults, numInferenceSteps: defaults.numInferenceSteps ?? this.defaultSteps }
+  }
+
+  /** Prompts that show what the model is good at; empty when it names none. */
+  get examples(): readonly string[] {
+    return this.modelDefaults.examples ?? []
   }
 
   get components(): Sd3Components {

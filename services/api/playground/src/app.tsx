@@ -2,9 +2,9 @@
 import type { VNode } from 'preact'
 import { announcement } from './announce.ts'
 import { keyWanted } from './api.ts'
-import { JobCard } from './job-card.tsx'
-import { galleryState, jobs } from './jobs.ts'
+import { Gallery } from './gallery.tsx'
 import { KeyForm } from './key-form.tsx'
+import { Lightbox } from './lightbox.tsx'
 import { serviceProblem } from './models.ts'
 import { PromptForm } from './prompt-form.tsx'
 
@@ -26,21 +26,9 @@ export function App(): VNode {
           {keyWanted.value && <KeyForm />}
           <PromptForm />
         </div>
-        <section class="gallery" aria-labelledby="gallery-title">
-          <h2 id="gallery-title">Pictures</h2>
-          {jobs.value.length === 0 ? (
-            <p class="empty">
-              {galleryState.value === 'read' ? 'Nothing here yet. The first picture is one prompt away.' : 'Looking for pictures …'}
-            </p>
-          ) : (
-            <ul class="cards">
-              {jobs.value.map((shown) => (
-                <JobCard key={shown.job.id} shown={shown} />
-              ))}
-            </ul>
-          )}
-        </section>
+        <Gallery />
       </main>
+      <Lightbox />
       <div role="status" class="visually-hidden">
         {announcement}
       </div>

@@ -1,48 +1,102 @@
-/** One job of the gallery: how far it is, what it looks like by now, and its pictures. Runs in the browser. */
+/** One job of the gallery: a square of its pictures, grown or growing, and a line about it. Runs in the browser. */
 import type { VNode } from 'preact'
 import type { Job } from '@easel/contract'
 import { link } from './api.ts'
-import { cancel, hasEnded, type ShownJob } from './jobs.ts'
+import { isFavourite } from './favourites.ts'
+import { open, selected, toggleSelected, toPath, toTitle } from './shown-pictures.ts'
+import { cancel, hasEnded, remove, type ShownJob } from './jobs.ts'
 import { isWithoutWorker } from './models.ts'
-import { Picture } from './picture.tsx'
+import { retry } from './settings.ts'
 
 export function JobCard({ shown }: { shown: ShownJob }): VNode {
-  const { job, previews, canceling, problem } = shown
+  const { job, problem } = shown
   const { input } = job
-  const count = input.num_images_per_prompt
+  const isChosen = selected.value?.has(job.id) === true
   return (
-    <li class={`card ${job.status}${count > 1 ? ' many' : ''}`} data-job={job.id} data-status={job.status}>
-      <div class="pictures">
-        {job.output === null
-          ? (job.status === 'queued' || job.status === 'running') &&
-            Array.from({ length: count }, (_, n) => <Growing key={n} job={job} preview={previews[n]} n={n} />)
-          : job.output.images.map((image, n) => <Picture key={n} job={job} image={image} n={n} />)}
-      </div>
+    <li class={`card${isChosen ? ' chosen' : ''}`} data-job={job.id} data-status={job.status}>
+      <Square shown={shown} />
       <div class="about">
-        <h3>{input.prompt}</h3>
-        <p class="facts">
-          {input.width} × {input.height} · {input.num_inference_steps} steps · guidance {input.guidance_scale}
-          {job.timings !== null && ` · ${(job.timings.total_ms / 1000).toFixed(1)} s`}
-        </p>
-        {input.negative_prompt !== '' && <p class="facts">without: {input.negative_prompt}</p>}
-        {!hasEnded(job) && (
-          <div class="under-way">
-            <progress max={Math.max(1, job.progress.total)} value={job.progress.step} aria-label={`Progress: ${input.prompt}`} />
-            <p class="state">{toState(job, canceling)}</p>
-            <button type="button" disabled={canceling} aria-label={`Cancel: ${input.prompt}`} onClick={() => void cancel(job.id)}>
-              Cancel
-            </button>
-          </div>
+        <h3 title={input.prompt}>{input.prompt}</h3>
+        {hasEnded(job) ? (
+          <p class="facts">
+            {input.width} × {input.height} · {input.num_inference_steps} steps
+            {job.timings !== null && ` · ${(job.timings.total_ms / 1000).toFixed(1)} s`}
+          </p>
+        ) : (
+          <UnderWay shown={shown} />
         )}
-        {job.status === 'canceled' && <p class="state">Canceled</p>}
-        {job.error !== null && <p class="error">{job.error.message}</p>}
         {problem !== '' && (
           <p class="error" role="alert">
             {problem}
           </p>
         )}
       </div>
+      {selected.value !== undefined && (
+        <label class="choose">
+          <input type="checkbox" checked={isChosen} onChange={() => toggleSelected(job.id)} />
+          <span class="visually-hidden">Select: {input.prompt}</span>
+        </label>
+      )}
     </li>
+  )
+}
+
+/** All pictures of a job in one square, so that cards are alike however many there are. */
+function Square({ shown }: { shown: ShownJob }): VNode {
+  const { job, previews } = shown
+  const count = job.input.num_images_per_prompt
+  const columns = `square columns-${Math.ceil(Math.sqrt(count))}`
+  if (job.output !== null) {
+    return (
+      <div class={columns}>
+        {job.output.images.map((image, n) => (
+          <button key={n} type="button" class="tile" aria-label={`Open: ${toTitle({ shown, n })}`} onClick={() => open(job.id, n)}>
+            <img
+              src={toPath(image.url)}
+              width={image.width}
+              height={image.height}
+              loading="lazy"
+              decoding="async"
+              alt={toTitle({ shown, n })}
+            />
+            {isFavourite(job.id, n) && (
+              <span class="badge" aria-hidden="true">
+                ★
+              </span>
+            )}
+          </button>
+        ))}
+      </div>
+    )
+  }
+  if (hasEnded(job)) return <Ending job={job} />
+  return (
+    <div class={columns}>
+      {Array.from({ length: count }, (_, n) => (
+        <Growing key={n} job={job} preview={previews[n]} n={n} />
+      ))}
+    </div>
+  )
+}
+
+/** Why there is no picture, and what can be done about it. */
+function Ending({ job }: { job: Job }): VNode {
+  const { prompt } = job.input
+  return (
+    <div class="square ending">
+      <p>
+        <strong>{job.status === 'canceled' ? 'Canceled' : 'Failed'}</strong>
+        {job.error !== null && <span class="error">{job.error.message}</span>}
+      </p>
+      <div class="actions">
+        <button type="button" aria-label={`Retry: ${prompt}`} onClick={() => void retry(job)}>
+          Retry
+        </button>
+        <button type="button" aria-label={`Dismiss: ${prompt}`} onClick={() => void remove(job.id)}>
+          Dismiss
+        </button>
+      </div>
+    </div>
   )
 }
 
@@ -52,12 +106,23 @@ function Growing({ job, preview, n }: { job: Job; preview: string | undefined; n
   const done = progress.total === 0 ? 0 : progress.step / progress.total
   const quarter = Math.min(4, Math.floor(done * 4) + 1)
   return (
-    <div class={`frame growing quarter-${quarter}`}>
-      {preview === undefined ? (
-        <svg viewBox={`0 0 ${input.width} ${input.height}`} aria-hidden="true" />
-      ) : (
+    <div class={`tile growing quarter-${quarter}`}>
+      {preview !== undefined && (
         <img src={preview} width={input.width} height={input.height} alt={`Preview of picture ${n + 1}: ${input.prompt}`} />
       )}
+    </div>
+  )
+}
+
+function UnderWay({ shown: { job, canceling } }: { shown: ShownJob }): VNode {
+  const { prompt } = job.input
+  return (
+    <div class="under-way">
+      <progress max={Math.max(1, job.progress.total)} value={job.progress.step} aria-label={`Progress: ${prompt}`} />
+      <p class="state">{toState(job, canceling)}</p>
+      <button type="button" disabled={canceling} aria-label={`Cancel: ${prompt}`} onClick={() => void cancel(job.id)}>
+        Cancel
+      </button>
     </div>
   )
 }

@@ -6,7 +6,8 @@
 import { signal } from '@preact/signals'
 import type { CreateJobRequest, Job, JobList } from '@easel/contract'
 import { announce } from './announce.ts'
-import { ApiError, link, requestJson } from './api.ts'
+import { ApiError, link, request, requestJson } from './api.ts'
+import { dropFavourites } from './favourites.ts'
 import { followJob, type FollowedEvent } from './follow-job.ts'
 
 export interface ShownJob {
@@ -29,13 +30,18 @@ export const jobs = signal<readonly ShownJob[]>([])
 /** `loading` until the list has been read once. */
 export const galleryState = signal<'loading' | 'read'>('loading')
 
+/** Where the next older page begins; null when there is none. */
+export const olderCursor = signal<string | null>(null)
+
 const followed = new Set<string>()
 
 /** Reads the gallery; what this browser made comes along even when others have made many since. */
 export async function loadGallery(): Promise<void> {
   try {
-    const { jobs: listed } = await requestJson<JobList>(`v1/jobs?limit=${galleryLength}`)
+    const { jobs: listed, next } = await requestJson<JobList>(`v1/jobs?limit=${galleryLength}`)
     for (const job of listed) show(job)
+    // Older pages that were shown already stay.
+    if (galleryState.value === 'loading') olderCursor.value = next
     const missing = remembered().filter((id) => !listed.some((job) => job.id === id))
     await Promise.all(missing.map(loadRemembered))
     galleryState.value = 'read'
@@ -46,11 +52,36 @@ export async function loadGallery(): Promise<void> {
   }
 }
 
+export async function loadOlder(): Promise<void> {
+  try {
+    const { jobs: listed, next } = await requestJson<JobList>(`v1/jobs?limit=${galleryLength}&cursor=${olderCursor.value}`)
+    for (const job of listed) show(job)
+    olderCursor.value = next
+  } catch (error) {
+    if (!(error instanceof ApiError)) throw error
+    announce(error.message)
+  }
+}
+
+/** Deletes a job with its pictures. */
+export async function remove(id: string): Promise<void> {
+  showProblem(id, '')
+  try {
+    await request(`v1/jobs/${id}`, { method: 'DELETE' })
+    forget(id)
+    announce('Deleted')
+  } catch (error) {
+    if (!(error instanceof ApiError)) throw error
+    if (error.status === 404) forget(id)
+    else showProblem(id, `Not deleted: ${error.message}`)
+  }
+}
+
 /** A request that got no answer may have been taken: sent again it is the same job. */
 let unanswered = { body: '', key: '' }
 
-export async function submit(request: CreateJobRequest): Promise<Job> {
-  const body = JSON.stringify(request)
+export async function submit(wish: CreateJobRequest): Promise<Job> {
+  const body = JSON.stringify(wish)
   if (unanswered.body !== body) unanswered = { body, key: toHex(crypto.getRandomValues(new Uint8Array(16))) }
   const job = await requestJson<Job>('v1/jobs', {
     method: 'POST',
@@ -137,6 +168,7 @@ async function loadRemembered(id: string): Promise<void> {
 function forget(id: string): void {
   remember(remembered().filter((other) => other !== id))
   jobs.value = jobs.value.filter(({ job }) => job.id !== id)
+  dropFavourites(id)
 }
 
 function toHex(bytes: Uint8Array): string {

@@ -1,17 +1,16 @@
 /** The form: what to draw, with which model and settings. Limits and defaults shown are the chosen model's. Runs in the browser. */
 import type { VNode } from 'preact'
 import { useRef } from 'preact/hooks'
-import { models } from './models.ts'
-import { SeedField } from './seed-field.tsx'
+import { AdvancedFields } from './advanced-fields.tsx'
+import { models, type Model } from './models.ts'
 import { scrollToCard } from './scroll-to-card.ts'
 import { chosenModel, fields, formProblem, fieldErrors, set, settings, submitSettings, submitting } from './settings.ts'
+import { SizeField } from './size-field.tsx'
 import { describedBy, FieldProblem, TextField } from './text-field.tsx'
 
 export function PromptForm(): VNode {
   const form = useRef<HTMLFormElement>(null)
   const model = chosenModel.value
-  const { defaults, limits } = model ?? {}
-  const size = { step: limits?.size_multiple ?? 1, min: limits?.size_multiple, max: limits?.max_side, inputMode: 'numeric' as const }
 
   const submit = async (): Promise<void> => {
     const job = await submitSettings()
@@ -34,8 +33,8 @@ export function PromptForm(): VNode {
         void submit()
       }}
     >
-      <TextField field="prompt" label="Prompt" rows={3} placeholder="a red boat on the sea" />
-      <TextField field="negative_prompt" label="Negative prompt" hint="what must not be there" />
+      <TextField field="prompt" label="Prompt" rows={3} placeholder={model?.examples?.[0] ?? 'a red boat on the sea'} />
+      <Examples model={model} />
       {models.value.length > 0 && (
         <div class="field">
           <label for="model">Model</label>
@@ -54,37 +53,9 @@ export function PromptForm(): VNode {
           <FieldProblem field="model" />
         </div>
       )}
-      <div class="row">
-        <TextField field="width" label="Width" hint="px" placeholder={text(defaults?.width)} {...size} />
-        <TextField field="height" label="Height" hint="px" placeholder={text(defaults?.height)} {...size} />
-      </div>
-      {limits !== undefined && (
-        <p class="hint limits">
-          Multiples of {limits.size_multiple}, a side up to {limits.max_side}, at most {limits.max_pixels.toLocaleString('en')} pixels.
-        </p>
-      )}
-      <div class="row">
-        <TextField
-          field="num_inference_steps"
-          label="Steps"
-          placeholder={text(defaults?.num_inference_steps)}
-          step={1}
-          min={1}
-          max={200}
-          inputMode="numeric"
-        />
-        <TextField
-          field="guidance_scale"
-          label="Guidance"
-          placeholder={text(defaults?.guidance_scale)}
-          step={0.5}
-          min={0}
-          max={100}
-          inputMode="decimal"
-        />
-        <TextField field="num_images_per_prompt" label="Pictures" placeholder="1" step={1} min={1} max={10} inputMode="numeric" />
-      </div>
-      <SeedField />
+      <SizeField model={model} />
+      <TextField field="num_images_per_prompt" label="Pictures" placeholder="1" step={1} min={1} max={10} inputMode="numeric" />
+      <AdvancedFields model={model} />
       {formProblem.value !== '' && (
         <p class="error" role="alert">
           {formProblem}
@@ -97,6 +68,16 @@ export function PromptForm(): VNode {
   )
 }
 
-function text(value: number | undefined): string | undefined {
-  return value === undefined ? undefined : String(value)
+/** Prompts that the model is good at, each a press away. */
+function Examples({ model }: { model: Model | undefined }): VNode | null {
+  if (model?.examples === undefined || settings.value.prompt.trim() !== '') return null
+  return (
+    <div class="examples" role="group" aria-label="Examples">
+      {model.examples.map((prompt) => (
+        <button key={prompt} type="button" onClick={() => set({ prompt })}>
+          {prompt}
+        </button>
+      ))}
+    </div>
+  )
 }

@@ -3,9 +3,9 @@
  * form only leaves out what was left empty. Runs in the browser.
  */
 import { computed, effect, signal } from '@preact/signals'
-import type { CreateJobRequest, FieldError, Job, JobInput } from '@easel/contract'
+import type { CreateJobRequest, FieldError, Job } from '@easel/contract'
 import { ApiError } from './api.ts'
-import { showProblem, submit } from './jobs.ts'
+import { remove, showProblem, submit } from './jobs.ts'
 import { defaultModel, models } from './models.ts'
 
 /** Named as in the api, so that an error finds its field. Numbers are texts: what was typed is what is judged. */
@@ -19,11 +19,21 @@ export interface Settings {
   guidance_scale: string
   num_images_per_prompt: string
   seed: string
+  /** Numbers with commas between. */
+  skip_guidance_layers: string
+  skip_layer_guidance_scale: string
+  skip_layer_guidance_start: string
+  skip_layer_guidance_stop: string
   /** Whether `seed` is used; else the api draws one. */
   seedFixed: boolean
+  /** Whether the size is said in pixels. */
+  sizeOpen: boolean
+  advancedOpen: boolean
+  /** What else a job was made with whose settings were taken over; there is no field for it. */
+  also: Partial<CreateJobRequest>
 }
 
-export type Field = Exclude<keyof Settings, 'seedFixed'>
+export type Field = Exclude<keyof Settings, 'seedFixed' | 'sizeOpen' | 'advancedOpen' | 'also'>
 export const fields: readonly Field[] = [
   'model',
   'prompt',
@@ -34,9 +44,14 @@ export const fields: readonly Field[] = [
   'guidance_scale',
   'num_images_per_prompt',
   'seed',
+  'skip_guidance_layers',
+  'skip_layer_guidance_scale',
+  'skip_layer_guidance_start',
+  'skip_layer_guidance_stop',
 ]
 
 const numberFields = ['width', 'height', 'num_inference_steps', 'guidance_scale', 'num_images_per_prompt'] as const
+const skipFields = ['skip_layer_guidance_scale', 'skip_layer_guidance_start', 'skip_layer_guidance_stop'] as const
 const settingsName = 'easel.settings'
 /** Previews of one run, about. */
 const previewsPerJob = 10
@@ -52,15 +67,20 @@ const empty: Settings = {
   guidance_scale: '',
   num_images_per_prompt: '1',
   seed: '',
+  skip_guidance_layers: '',
+  skip_layer_guidance_scale: '',
+  skip_layer_guidance_start: '',
+  skip_layer_guidance_stop: '',
   seedFixed: false,
+  sizeOpen: false,
+  advancedOpen: false,
+  also: {},
 }
 
 export const settings = signal<Settings>(stored())
 export const fieldErrors = signal<readonly FieldError[]>([])
 /** What is wrong beyond a single field of the form. */
 export const formProblem = signal('')
-/** Seed of the job submitted last from this page; undefined before the first. */
-export const lastSeed = signal<number | undefined>(undefined)
 
 /** Whether a request of the form is on its way. */
 export const submitting = signal(false)
@@ -74,21 +94,34 @@ export function set(change: Partial<Settings>): void {
   fieldErrors.value = fieldErrors.value.filter(({ field }) => !(field in change))
 }
 
-/** Puts the settings of a job into the form, with the seed of one of its pictures. */
-export function reuse(input: JobInput, seed: number): void {
-  settings.value = {
-    model: input.model,
-    prompt: input.prompt,
-    negative_prompt: input.negative_prompt,
-    width: String(input.width),
-    height: String(input.height),
-    num_inference_steps: String(input.num_inference_steps),
-    guidance_scale: String(input.guidance_scale),
-    num_images_per_prompt: '1',
-    seed: String(seed),
-    seedFixed: true,
+/** Puts every setting of a job into the form; what has no field there goes along in `also`. */
+export function reuse(job: Job): void {
+  const request = toSameRequest(job)
+  const texts = Object.fromEntries(
+    fields.map((field) => [
+      field,
+      request[field] === undefined ? '' : Array.isArray(request[field]) ? request[field].join(', ') : String(request[field]),
+    ]),
+  )
+  const usual: Partial<CreateJobRequest> = {
+    output_format: 'png',
+    max_sequence_length: models.value.find(({ id }) => id === job.input.model)?.defaults.max_sequence_length,
   }
+  const also = Object.entries(request).filter(
+    ([field, value]) => !fields.includes(field as Field) && value !== usual[field as keyof CreateJobRequest],
+  )
+  const { advancedOpen } = settings.value
+  settings.value = { ...empty, ...texts, seedFixed: true, advancedOpen, also: Object.fromEntries(also) }
   fieldErrors.value = []
+}
+
+export function clearAlso(): void {
+  set({ also: {} })
+}
+
+/** Submits the same job once more and takes the old one away. What goes wrong is said at the old one. */
+export async function retry(job: Job): Promise<void> {
+  if ((await submitFrom(job.id, toSameRequest(job))) !== undefined) await remove(job.id)
 }
 
 /** Submits what stands in the form, one request at a time. The job, or undefined when it was not taken; why is said at the form. */
@@ -98,14 +131,14 @@ export async function submitSettings(): Promise<Job | undefined> {
   fieldErrors.value = []
   formProblem.value = ''
   try {
-    const job = await submit(withPreviews(toRequest(settings.value, chosenModel.value?.id)))
-    lastSeed.value = job.input.seed
-    return job
+    return await submit(withPreviews(toRequest(settings.value, chosenModel.value?.id)))
   } catch (error) {
     if (!(error instanceof ApiError)) throw error
-    fieldErrors.value = error.errors
-    const known = error.errors.filter(({ field }) => fields.includes(field as Field))
+    // What is wrong with an entry of a list is wrong with its field.
+    fieldErrors.value = error.errors.map((wrong) => ({ ...wrong, field: wrong.field.split('.')[0] ?? '' }))
+    const known = fieldErrors.value.filter(({ field }) => fields.includes(field as Field))
     const told = error.status === 401 || (known.length > 0 && known.length === error.errors.length)
+    if (fieldErrors.value.some(({ field }) => field === 'width' || field === 'height')) set({ sizeOpen: true })
     if (!told) formProblem.value = error.message
     return undefined
   } finally {
@@ -141,16 +174,20 @@ function withPreviews(request: CreateJobRequest): CreateJobRequest {
 
 /** A text that is no number goes to the api as it is: it says best what it expects. */
 function toRequest(from: Settings, model: string | undefined): CreateJobRequest {
-  const numbers = Object.fromEntries(
-    numberFields.filter((field) => from[field].trim() !== '').map((field) => [field, toNumber(from[field])]),
-  )
+  const layers = from.skip_guidance_layers.trim()
   return {
+    ...from.also,
     prompt: from.prompt,
     ...(from.negative_prompt.trim() !== '' && { negative_prompt: from.negative_prompt }),
     ...(model !== undefined && { model }),
-    ...numbers,
+    ...toNumbers(from, numberFields),
     ...(from.seedFixed && from.seed.trim() !== '' && { seed: toNumber(from.seed) }),
+    ...(layers !== '' && { skip_guidance_layers: layers.split(/[\s,]+/).map(toNumber), ...toNumbers(from, skipFields) }),
   }
+}
+
+function toNumbers(from: Settings, names: readonly Field[]): Record<string, number> {
+  return Object.fromEntries(names.filter((name) => from[name].trim() !== '').map((name) => [name, toNumber(from[name])]))
 }
 
 function toNumber(text: string): number {

@@ -162,8 +162,12 @@ describe.skipIf(executable === undefined)('the playground while something is awa
   test('all that is wrong is said in one round, each at its field', async () => {
     await open()
     await opened.page.getByLabel('Prompt').first().fill(' ')
+    await opened.page.getByText('Custom').click()
     await opened.page.getByLabel('Width').fill('100')
+    await opened.page.getByText('Advanced settings').click()
     await opened.page.getByLabel('Steps').fill('0')
+    // What is wrong is unfolded.
+    await opened.page.getByText('Advanced settings').click()
     await make().click()
     for (const field of ['prompt', 'width', 'num_inference_steps']) await opened.page.locator(`#${field}-error`).waitFor()
     expect(

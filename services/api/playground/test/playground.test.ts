@@ -35,7 +35,14 @@ describe.skipIf(executable === undefined)('the playground in a browser', () => {
     ;({ context, page, complaints } = await openPage(browser, url, options))
   }
 
+  async function unfold(): Promise<void> {
+    const folded = page.locator('.advanced:not([open]) > summary')
+    if ((await folded.count()) > 0) await folded.click()
+    await page.getByText('Custom').click()
+  }
+
   async function fill(fields: Record<string, string>): Promise<void> {
+    await unfold()
     for (const [label, text] of Object.entries(fields)) await page.getByLabel(label).first().fill(text)
   }
 
@@ -43,14 +50,16 @@ describe.skipIf(executable === undefined)('the playground in a browser', () => {
   const card = (prompt: string) => page.locator('.card', { has: page.getByRole('heading', { name: prompt, exact: true }) })
 
   async function makePicture(prompt: string, seed: string): Promise<void> {
+    await unfold()
     await page.getByLabel('Fixed', { exact: true }).check()
     await fill({ Prompt: prompt, Steps: '4', 'Fixed seed': seed })
     await make()
-    await card(prompt).locator('figure img').first().waitFor()
+    await card(prompt).locator('button.tile img').first().waitFor()
   }
 
   test('a job that was submitted shows previews, then its picture, and nothing is asked of another server', async () => {
     await open()
+    await page.getByRole('group', { name: 'Examples' }).getByRole('button', { name: 'a red boat on the sea' }).waitFor()
     // The worker learns how to draw previews while its first job with any runs: enough steps for both.
     await fill({ Prompt: 'a red boat on the sea', Steps: '120' })
     await make()
@@ -61,7 +70,7 @@ describe.skipIf(executable === undefined)('the playground in a browser', () => {
     await expect.poll(async () => (await preview.getAttribute('src', { timeout: 500 }).catch(() => 'gone')) !== first).toBe(true)
     expect(first).toMatch(/^data:image\/jpeg;base64,/)
 
-    const picture = boat.locator('figure img')
+    const picture = boat.locator('button.tile img')
     await picture.waitFor()
     await expect.poll(async () => await picture.evaluate((image: HTMLImageElement) => image.naturalWidth)).toBe(128)
     await expect.poll(async () => await page.getByRole('status').textContent()).toBe('Ready: a red boat on the sea')
@@ -78,10 +87,10 @@ describe.skipIf(executable === undefined)('the playground in a browser', () => {
     await card('a yellow sun above a blue house').waitFor()
     await page.getByRole('button', { name: 'Cancel: a big green cat at night' }).click()
     await card('a big green cat at night').getByText('Canceled', { exact: true }).waitFor()
-    await card('a yellow sun above a blue house').locator('figure img').waitFor()
+    await card('a yellow sun above a blue house').locator('button.tile img').waitFor()
 
     await page.reload()
-    await card('a yellow sun above a blue house').locator('figure img').waitFor()
+    await card('a yellow sun above a blue house').locator('button.tile img').waitFor()
     await card('a big green cat at night').getByText('Canceled', { exact: true }).waitFor()
     expect(await page.getByLabel('Prompt').first().inputValue()).toBe('a yellow sun above a blue house')
     expect(complaints).toEqual([])
@@ -94,7 +103,7 @@ describe.skipIf(executable === undefined)('the playground in a browser', () => {
     await card('a white rocket in the sky').getByRole('progressbar').waitFor()
     await page.reload()
     await card('a white rocket in the sky').getByRole('progressbar').waitFor()
-    await expect.poll(async () => await card('a white rocket in the sky').locator('figure img').count(), { timeout: 60_000 }).toBe(1)
+    await expect.poll(async () => await card('a white rocket in the sky').locator('button.tile img').count(), { timeout: 60_000 }).toBe(1)
   })
 
   test('what the api refuses is told at its field, which gets the focus', async () => {
@@ -117,25 +126,27 @@ describe.skipIf(executable === undefined)('the playground in a browser', () => {
   test('a picture can be copied as curl and TypeScript, downloaded, and varied with the next seed', async () => {
     await open()
     await makePicture('a pink balloon on a meadow', '41')
-    const balloon = card('a pink balloon on a meadow').first()
-    await balloon.getByLabel('More: a pink balloon on a meadow').click()
+    await page.getByRole('button', { name: 'Open: a pink balloon on a meadow' }).first().click()
+    const large = page.getByRole('dialog')
     for (const [name, expected] of [
       ['Copy as curl', `curl -s '${easel.url}/v1/jobs'`],
       ['Copy as curl', '"seed": 41'],
       ['Copy as TypeScript', '"seed": 41'],
       ['Copy link', `${easel.url}/images/`],
     ] as const) {
-      await balloon.getByRole('button', { name }).click()
+      await large.getByRole('button', { name }).click()
       expect(await page.evaluate(async () => await navigator.clipboard.readText())).toContain(expected)
-      await balloon.getByRole('button', { name }).waitFor()
+      await large.getByRole('button', { name }).waitFor()
     }
-    await page.keyboard.press('Escape')
-    const [download] = await Promise.all([page.waitForEvent('download'), balloon.getByRole('link', { name: /^Download/ }).click()])
+    const [download] = await Promise.all([page.waitForEvent('download'), large.getByRole('link', { name: 'Download' }).click()])
     expect((await readFile(await download.path())).subarray(1, 4).toString()).toBe('PNG')
 
-    await balloon.getByRole('button', { name: /^Variation/ }).click()
+    await large.getByRole('button', { name: 'Variation' }).click()
     await expect.poll(async () => await card('a pink balloon on a meadow').count()).toBe(2)
-    await page.getByText('seed 42', { exact: true }).first().waitFor()
+    await large.waitFor({ state: 'hidden' })
+    await page.getByRole('button', { name: 'Open: a pink balloon on a meadow' }).nth(1).waitFor()
+    await page.getByRole('button', { name: 'Open: a pink balloon on a meadow' }).first().click()
+    await large.getByText('42', { exact: true }).waitFor()
     expect(complaints).toEqual([])
   })
 
@@ -144,7 +155,7 @@ describe.skipIf(executable === undefined)('the playground in a browser', () => {
     await page.getByLabel('Prompt').first().focus()
     await page.keyboard.type('a black star')
     await page.keyboard.press('Control+Enter')
-    await expect.poll(async () => await card('a black star').locator('figure img').count(), { timeout: 60_000 }).toBe(1)
+    await expect.poll(async () => await card('a black star').locator('button.tile img').count(), { timeout: 60_000 }).toBe(1)
   })
 
   test.each([
@@ -157,7 +168,11 @@ describe.skipIf(executable === undefined)('the playground in a browser', () => {
     await fill({ Width: '100' })
     await make()
     await page.locator('#width-error').waitFor()
-    await page.getByLabel('More: a green tree').first().click()
+    expect(await findHindrances(page)).toEqual([])
+    await page.getByRole('button', { name: 'Select', exact: true }).click()
+    expect(await findHindrances(page)).toEqual([])
+    await page.getByRole('button', { name: 'Done' }).click()
+    await page.getByRole('button', { name: 'Open: a green tree' }).first().click()
     expect(await findHindrances(page)).toEqual([])
   })
 

@@ -22,9 +22,9 @@ export function capabilitiesRoutes(deps: ModelNeeds) {
   })
   return app.openapi(route, async (c) => {
     const models = await listModels(deps)
-    const listed = models.map(({ id, defaults, limits, has_vae_encoder: image = false, loras = [], workers, isDefault }) => {
+    const listed = models.map(({ id, defaults, limits, has_vae_encoder: image = false, loras = [], examples, workers, isDefault }) => {
       const accepts = { image, mask: image, loras: loras.length > 0, skip_guidance_layers: (limits.layers ?? 0) > 0 }
-      return { id, default: isDefault, defaults, limits, accepts, loras, workers }
+      return { id, default: isDefault, defaults, limits, accepts, loras, ...(examples && { examples }), workers }
     })
     return c.json({ models: listed }, 200)
   })

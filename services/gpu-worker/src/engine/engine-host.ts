@@ -242,7 +242,7 @@ async function load(
 }
 
 async function toCapabilities(pipeline: StableDiffusion3Pipeline, { contentHash }: EngineOptions): Promise<EngineCapabilities> {
-  const { model, device, defaults, limits, origin, scheduler } = pipeline
+  const { model, device, defaults, examples, limits, origin, scheduler } = pipeline
   const { sizeMultiple, maxSide, maxSequenceLength, maxClipSkip, layers = 0 } = limits
   return {
     modelId: model.id,
@@ -257,6 +257,7 @@ async function toCapabilities(pipeline: StableDiffusion3Pipeline, { contentHash 
     // Through JSON: only what can be stored and compared.
     scheduler: { class: scheduler.constructor.name, config: JSON.parse(JSON.stringify(scheduler.config)) as Record<string, unknown> },
     defaults,
+    examples,
     // A model without CLIP encoders has no layers to skip.
     limits: { sizeMultiple, maxSide, maxSequenceLength, maxClipSkip: Number.isFinite(maxClipSkip) ? maxClipSkip : 0, layers },
     hasVaeEncoder: pipeline.vae.encoder !== undefined,

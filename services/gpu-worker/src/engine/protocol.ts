@@ -120,6 +120,8 @@ export interface EngineCapabilities {
     readonly guidanceScale: number
     readonly maxSequenceLength: number
   }
+  /** Prompts that show what the model is good at. */
+  readonly examples?: readonly string[]
   readonly limits: {
     readonly sizeMultiple: number
     readonly maxSide: number

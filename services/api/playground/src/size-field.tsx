@@ -1,0 +1,70 @@
+/** Chooses the size: a preset, shown by its shape, or any other in pixels. Runs in the browser. */
+import type { VNode } from 'preact'
+import type { Model } from './models.ts'
+import { set, settings } from './settings.ts'
+import { toSizePresets } from './size-presets.ts'
+import { TextField } from './text-field.tsx'
+
+export function SizeField({ model }: { model: Model | undefined }): VNode {
+  const { width, height, sizeOpen } = settings.value
+  const { defaults, limits } = model ?? {}
+  const presets = model === undefined ? [] : toSizePresets(model)
+  const now = { width: Number(width) || defaults?.width, height: Number(height) || defaults?.height }
+  const side = { step: limits?.size_multiple ?? 1, min: limits?.size_multiple, max: limits?.max_side, inputMode: 'numeric' as const }
+  return (
+    <fieldset class="size">
+      <legend>Size</legend>
+      <div class="presets">
+        {presets.map((preset) => (
+          <label key={preset.name} title={`${preset.width} × ${preset.height}`}>
+            <input
+              type="radio"
+              name="size"
+              checked={!sizeOpen && preset.width === now.width && preset.height === now.height}
+              onChange={() => set({ width: String(preset.width), height: String(preset.height), sizeOpen: false })}
+            />
+            <Shape width={preset.width} height={preset.height} />
+            {preset.name}
+          </label>
+        ))}
+        <label>
+          <input type="radio" name="size" checked={sizeOpen} onChange={() => set({ sizeOpen: true })} />
+          <span class="shape" aria-hidden="true">
+            …
+          </span>
+          Custom
+        </label>
+      </div>
+      {sizeOpen ? (
+        <>
+          <div class="row">
+            <TextField field="width" label="Width" hint="px" placeholder={defaults && String(defaults.width)} {...side} />
+            <TextField field="height" label="Height" hint="px" placeholder={defaults && String(defaults.height)} {...side} />
+          </div>
+          {limits !== undefined && (
+            <p class="hint">
+              Multiples of {limits.size_multiple}, a side up to {limits.max_side}, at most {limits.max_pixels.toLocaleString('en')} pixels.
+            </p>
+          )}
+        </>
+      ) : (
+        now.width !== undefined && (
+          <p class="hint">
+            {now.width} × {now.height} pixels
+          </p>
+        )
+      )}
+    </fieldset>
+  )
+}
+
+/** A rectangle of that ratio. */
+function Shape({ width, height }: { width: number; height: number }): VNode {
+  const scale = 20 / Math.max(width, height)
+  const [w, h] = [width * scale, height * scale]
+  return (
+    <svg class="shape" viewBox="0 0 24 24" aria-hidden="true">
+      <rect x={12 - w / 2} y={12 - h / 2} width={w} height={h} rx="2" />
+    </svg>
+  )
+}

@@ -1,0 +1,165 @@
+/** The gallery with many jobs of every end: layout, lightbox, favourites, older pages, and taking things away. The worker is played. */
+import type { Browser, Locator } from 'playwright-core'
+import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from 'vitest'
+import type { Job } from '@easel/contract'
+import { ensurePlayground } from '../../../../packages/cli/src/setup/ensure-playground.ts'
+import { findChromium, launchChromium } from '../../../../scripts/find-chromium.ts'
+import { startTestApi, tinyScenes, type TestApi } from '../../test/start-api.ts'
+import { findHindrances, openPage, type OpenedPage } from './open-page.ts'
+
+const executable = findChromium()
+
+vi.setConfig({ testTimeout: 90_000, hookTimeout: 90_000 })
+
+const longPrompt = 'a very long prompt about a boat on the sea '.repeat(20).trim()
+
+describe.skipIf(executable === undefined)('the gallery', () => {
+  let api: TestApi
+  let browser: Browser
+  let opened: OpenedPage
+
+  beforeAll(async () => {
+    ensurePlayground()
+    api = await startTestApi({ model: { ...tinyScenes, examples: ['a red boat on the sea', 'a big green cat at night'] } })
+    browser = await launchChromium(executable ?? '')
+  })
+  afterAll(async () => {
+    await browser.close()
+    await api.close()
+  })
+  afterEach(async () => {
+    await opened.context.close()
+    for (const { id } of await listed()) await api.get(`/v1/jobs/${id}`, { method: 'DELETE' })
+  })
+
+  const listed = async (): Promise<Job[]> => ((await (await api.get('/v1/jobs?limit=100')).json()) as { jobs: Job[] }).jobs
+  const card = (id: string): Locator => opened.page.locator(`[data-job="${id}"]`)
+  const dialog = (): Locator => opened.page.getByRole('dialog')
+  const openGallery = async (options: Parameters<typeof openPage>[2] = {}): Promise<void> => {
+    opened = await openPage(browser, api.url, { reducedMotion: 'reduce', ...options })
+    await opened.page.locator('.card').first().waitFor()
+  }
+
+  /** A job with real pictures, one after the other. */
+  async function make(body: Record<string, unknown>): Promise<string> {
+    const { id } = await api.submit(body)
+    await api.worker.succeed(id)
+    return id
+  }
+  async function makeEveryKind(): Promise<void> {
+    await make({ prompt: longPrompt, num_images_per_prompt: 3 })
+    await make({ prompt: 'ten at once', num_images_per_prompt: 10 })
+    const canceled = await api.submit({ prompt: 'not wanted' })
+    await api.post(`/v1/jobs/${canceled.id}/cancel`)
+    const failed = await api.submit({ prompt: 'went wrong' })
+    await api.worker.store.start(failed.id, 'w1')
+    const error = { code: 'engine_crashed', message: 'The engine crashed three times on this job.', retryable: false } as const
+    await api.worker.store.end(failed.id, { status: 'failed', error })
+    await api.submit({ prompt: 'waits', num_images_per_prompt: 4 })
+  }
+
+  test('is not wider than any window from 320 to 1400 pixels, and all cards of a row are alike', async () => {
+    await makeEveryKind()
+    await openGallery()
+    for (const width of [320, 375, 640, 861, 900, 1036, 1400]) {
+      await opened.page.setViewportSize({ width, height: 800 })
+      const { over, rows } = await opened.page.evaluate(() => {
+        const { scrollWidth, clientWidth } = document.documentElement
+        const boxes = [...document.querySelectorAll('.card')].map((element) => element.getBoundingClientRect())
+        const heights = Map.groupBy(boxes, ({ top }) => Math.round(top))
+        return {
+          over: scrollWidth - clientWidth,
+          rows: [...heights.values()].map((row) => new Set(row.map(({ height }) => Math.round(height))).size),
+        }
+      })
+      expect([width, over, rows.every((kinds) => kinds === 1)]).toEqual([width, 0, true])
+    }
+    expect(await findHindrances(opened.page)).toEqual([])
+  })
+
+  test('a picture opens large; arrows lead to its neighbours, Escape back, and a favourite is kept in the browser', async () => {
+    const first = await make({ prompt: 'the older', seed: 5 })
+    await make({ prompt: 'the newer', seed: 9, num_images_per_prompt: 2 })
+    await openGallery()
+    await opened.page.getByRole('button', { name: 'Open: the newer (2)' }).click()
+    await dialog().getByText('10', { exact: true }).waitFor()
+    expect(await findHindrances(opened.page)).toEqual([])
+    await opened.page.keyboard.press('ArrowRight')
+    await dialog().getByRole('heading', { name: 'the older' }).waitFor()
+    await opened.page.keyboard.press('ArrowRight')
+    await dialog().getByRole('button', { name: '☆ Favourite' }).click()
+    await opened.page.keyboard.press('ArrowLeft')
+    await dialog().getByRole('heading', { name: 'the newer' }).waitFor()
+    await opened.page.keyboard.press('Escape')
+    await dialog().waitFor({ state: 'hidden' })
+    await opened.page.reload()
+    await opened.page.getByRole('button', { name: '★ Favourites' }).click()
+    await expect.poll(async () => await opened.page.locator('.card').count()).toBe(1)
+    expect(await card(first).count()).toBe(1)
+  })
+
+  test('a job that ended badly is tried again or dismissed, and what was selected is deleted at the second press', async () => {
+    await makeEveryKind()
+    await openGallery()
+    await opened.page.getByRole('button', { name: 'Dismiss: not wanted' }).click()
+    await opened.page.locator('.card', { hasText: 'not wanted' }).waitFor({ state: 'detached' })
+    await opened.page.getByRole('button', { name: 'Retry: went wrong' }).click()
+    await opened.page.locator('.card[data-status=queued]', { hasText: 'went wrong' }).waitFor()
+    await opened.page.locator('.card[data-status=failed]').waitFor({ state: 'detached' })
+    await opened.page.getByRole('button', { name: 'Select', exact: true }).click()
+    await opened.page.getByLabel('Select: ten at once').check()
+    await opened.page.getByRole('button', { name: 'Delete 1 selected' }).click()
+    expect(await opened.page.locator('.card', { hasText: 'ten at once' }).count()).toBe(1)
+    await opened.page.getByRole('button', { name: 'Delete 1 for good?' }).click()
+    await opened.page.locator('.card', { hasText: 'ten at once' }).waitFor({ state: 'detached' })
+    const prompts = (await listed()).map(({ input }) => input.prompt)
+    expect(prompts.toSorted()).toEqual([longPrompt, 'waits', 'went wrong'].toSorted())
+  })
+
+  test('“Same again” asks for the whole job once more, also for what the form has no field for', async () => {
+    const body = {
+      prompt: 'all of it',
+      negative_prompt: 'a box',
+      seed: 3,
+      num_inference_steps: 9,
+      guidance_scale: 2,
+      width: 96,
+      height: 160,
+    }
+    const id = await make({ ...body, num_images_per_prompt: 2, clip_skip: 1, output_format: 'webp', skip_guidance_layers: [2, 3] })
+    await openGallery()
+    await opened.page.getByRole('button', { name: 'Open: all of it (1)' }).click()
+    await dialog().getByRole('button', { name: 'Same again' }).click()
+    await opened.page.getByRole('button', { name: 'Make pictures' }).click()
+    await expect.poll(async () => (await listed()).length).toBe(2)
+    const [again, before] = await listed()
+    expect(before?.id).toBe(id)
+    expect(again?.input).toEqual(before?.input)
+  })
+
+  test('older pictures are a press away', async () => {
+    const ids: string[] = []
+    for (let n = 0; n < 45; n++) ids.push((await api.submit({ prompt: `number ${n}` })).id)
+    for (const id of ids) await api.post(`/v1/jobs/${id}/cancel`)
+    await openGallery()
+    await expect.poll(async () => await opened.page.locator('.card').count()).toBe(40)
+    await opened.page.getByRole('button', { name: 'Show older pictures' }).click()
+    await expect.poll(async () => await opened.page.locator('.card').count()).toBe(45)
+    expect(await opened.page.getByRole('button', { name: 'Show older pictures' }).count()).toBe(0)
+  })
+
+  test('in the first minute: an example of the model, a size by its shape', async () => {
+    await make({ prompt: 'something' })
+    await openGallery()
+    const { page } = opened
+    await page.getByRole('button', { name: 'a big green cat at night' }).click()
+    expect(await page.getByLabel('Prompt').first().inputValue()).toBe('a big green cat at night')
+    await page.getByText('Landscape').click()
+    const [request] = await Promise.all([
+      page.waitForRequest((asked) => asked.method() === 'POST'),
+      page.getByRole('button', { name: 'Make a picture' }).click(),
+    ])
+    expect(request.postDataJSON()).toMatchObject({ prompt: 'a big green cat at night', width: 160, height: 112 })
+    expect(await page.getByLabel('Steps').isVisible()).toBe(false)
+  })
+})
