@@ -16,7 +16,7 @@ export const shownJobs = computed(() =>
 )
 
 /** Every finished picture, in the order of the gallery. */
-export const pictures = computed<readonly ShownPicture[]>(() =>
+const pictures = computed<readonly ShownPicture[]>(() =>
   shownJobs.value.flatMap((shown) => (shown.job.output?.images ?? []).map((image, n) => ({ shown, image, n }))),
 )
 
