@@ -42,11 +42,21 @@ class ShapeRecorder extends Checkpoint {
 /** The model in `folder`, written there unless it is there already. Returns its folder. */
 export async function prepareRandomModel(folder: string, kind: ModelKind): Promise<string> {
   const model = join(folder, kind)
-  if (existsSync(model)) return model
+  if (!existsSync(model)) await writeModel(model, kind, new RandomValues())
+  return model
+}
+
+/** The same without values, for what reads headers only: files of full length that take no room on the disk. */
+export async function prepareShapes(folder: string, kind: ModelKind): Promise<string> {
+  const model = join(folder, `${kind}-shapes`)
+  await writeModel(model, kind)
+  return model
+}
+
+async function writeModel(model: string, kind: ModelKind, values?: RandomValues): Promise<void> {
   // Under its own name only when it is whole.
   const draft = `${model}.draft`
   await rm(draft, { recursive: true, force: true })
-  const values = new RandomValues()
   for (const [part, config] of Object.entries(configs[kind])) {
     const configFile = join(draft, part)
     await mkdir(dirname(configFile), { recursive: true })
@@ -60,7 +70,6 @@ export async function prepareRandomModel(folder: string, kind: ModelKind): Promi
   }
   if (kind === 'sd35-medium') await copyTokenizers(draft)
   await rename(draft, model)
-  return model
 }
 
 /** By the part's folder: whose tensors its file holds. */
@@ -72,7 +81,7 @@ const weightsOf: Readonly<Record<string, { readonly file: string; readonly graph
   text_encoder_3: { file: 'model.safetensors', graphs: ['text_encoder_3'] },
 }
 
-async function writeSafetensors(path: string, shapes: ReadonlyMap<string, readonly number[]>, values: RandomValues): Promise<void> {
+async function writeSafetensors(path: string, shapes: ReadonlyMap<string, readonly number[]>, values?: RandomValues): Promise<void> {
   const header: Record<string, unknown> = {}
   let end = 0
   for (const [name, shape] of shapes) {
@@ -87,6 +96,7 @@ async function writeSafetensors(path: string, shapes: ReadonlyMap<string, readon
   const file = await open(path, 'w')
   try {
     await file.writev([prefix, text])
+    if (values === undefined) return await file.truncate(prefix.length + text.length + end)
     let at = 0
     for (const [name, shape] of shapes) {
       at = (at + 7919) % TILE_VALUES

@@ -18,6 +18,7 @@ import { row as progressAndUpload } from './15-progress-and-upload.ts'
 import { row as float16Overhead } from './16-float16-overhead.ts'
 import { row as inputPicture } from './17-input-picture.ts'
 import { row as fairShare } from './18-fair-share.ts'
+import { row as ownGraph } from './19-own-graph.ts'
 
 export const rows: readonly Row[] = [
   batchingGain,
@@ -38,4 +39,5 @@ export const rows: readonly Row[] = [
   float16Overhead,
   inputPicture,
   fairShare,
+  ownGraph,
 ]
