@@ -65,7 +65,8 @@ function toVariableTable(variables: Variable[]): string {
     ({ name, default: value, meanings }) =>
       `| \`${name}\` | ${value === '' ? '' : `\`${value}\``} | ${[...meanings.keys()].join(', ')} | ${toDescription(meanings).replaceAll('|', '\\|')} |`,
   )
-  const intro = 'A variable set to nothing counts as unset. All problems are told at once, by name, and the service ends with 1.'
+  const intro =
+    'For whoever sets Easel up: every setting of the api and of the workers. A variable set to nothing counts as unset. All problems are told at once, by name, and the service ends with 1.'
   return `# Variables\n\n${intro} Written by \`npm run docs\`.\n\n| name | default | read by | meaning |\n|---|---|---|---|\n${rows.join('\n')}\n`
 }
 
@@ -76,7 +77,7 @@ function toErrorTables(): string {
   const ends = Object.entries(jobErrorTable).map(([code, row]) => `| \`${code}\` | ${row.retryable ? 'yes' : 'no'} | ${row.message} |`)
   return `# Errors
 
-Written by \`npm run docs\` from \`packages/contract/src/errors.ts\`.
+For whoever calls Easel and has to decide what to do about a refusal or a job that failed. Written by \`npm run docs\` from \`packages/contract/src/errors.ts\`.
 
 ## Answers
 

@@ -116,11 +116,11 @@ describe('docker-compose.yml', () => {
     expect(read('.dockerignore').split('\n')).toContain('**/.env*')
   })
 
-  it('takes the override files that docs/operations.md shows: services it has, or ones that extend them', () => {
+  it('takes the override files that docs/deploy.md shows: services it has, or ones that extend them', () => {
     const overrideSchema = z.strictObject({
       services: z.record(z.string(), z.looseObject({ extends: z.looseObject({ service: z.string() }).optional() })),
     })
-    const shown = [...read('docs/operations.md').matchAll(/^```yaml\n(.*?)^```/gms)].map((match) => match[1] ?? '')
+    const shown = [...read('docs/deploy.md').matchAll(/^```yaml\n(.*?)^```/gms)].map((match) => match[1] ?? '')
     const overrides = shown.map((text) => overrideSchema.parse(parse(text)).services)
     expect(overrides.flatMap(Object.keys)).toEqual(['api', 'gpu-worker', 'gpu-worker-large'])
     for (const [name, { extends: base }] of overrides.flatMap(Object.entries))

@@ -121,8 +121,8 @@ describe.skipIf(!installed)('what Prometheus sees', () => {
     const own = data.filter((name) => !/^(nodejs|process|scrape)_|^(up|ALERTS|ALERTS_FOR_STATE)$/.test(name))
     const names = [...new Set(own.map((name) => name.replace(/_(bucket|sum|count)$/, '')))]
     expect(names.length).toBeGreaterThan(20)
-    const operations = read('../docs/operations.md')
-    expect(names.filter((name) => !operations.includes(`\`${name}`))).toEqual([])
+    const page = read('../docs/watch.md')
+    expect(names.filter((name) => !page.includes(`\`${name}`))).toEqual([])
     expect(names.filter((name) => !dashboardQueries.some((expr) => expr.includes(name)))).toEqual([])
   })
 
