@@ -511,7 +511,7 @@ describe('a pipeline', () => {
   })
 
   it('tells what its model takes', () => {
-    expect(pipe.limits).toEqual({ sizeMultiple: 16, maxSide: 256, maxSequenceLength: 512, maxClipSkip: 1, layers: 6 })
+    expect(pipe.limits).toEqual({ sizeMultiple: 16, maxSide: 256, maxSequenceLength: 512, maxClipSkip: 1, layers: 6, takesLoras: false })
     expect(pipe.device).toEqual({ requested: 'cpu', provider: 'cpu', reason: 'asked for' })
     expect(pipe.model.id).toBe('tiny-scenes')
   })
