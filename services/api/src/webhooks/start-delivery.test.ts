@@ -414,7 +414,7 @@ test('receivers that never answer hold up neither other receivers nor pictures',
   const id = await submit(alive.url)
   startWorker()
   await eventually(() => attempts(id)).toHaveLength(1)
-  expect(dead.delivered).toHaveLength(2)
+  await eventually(() => dead.delivered).toHaveLength(2)
 })
 
 test('an owner whose receivers never answer, however many there are, does not keep another owner waiting', async () => {
