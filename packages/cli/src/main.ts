@@ -96,12 +96,14 @@ easel
 const setup = easel.command('setup').description('put in place what the npm packages come without')
 setup
   .command('cuda')
-  .description("fetch ONNX Runtime's CUDA provider, and say what else CUDA lacks on this machine")
+  .description("fetch ONNX Runtime's CUDA provider with pip, and say what else CUDA lacks on this machine")
   .option('--force', 'fetch it again')
+  .option('--wheel <file>', 'the wheel of onnxruntime-gpu, where it was fetched by other means')
   .option('--into <folder>', 'put it there instead of beside the runtime, as for an image')
-  .action(async ({ into, ...options }: { into?: string; force?: boolean }) => {
+  .action(async ({ into, wheel, force }: { into?: string; wheel?: string; force?: boolean }) => {
     const { setupCuda } = await import('./commands/setup-cuda.ts')
-    process.exitCode = await setupCuda({ ...options, into: into === undefined ? undefined : resolve(here, into) })
+    const absolute = (path?: string): string | undefined => (path === undefined ? undefined : resolve(here, path))
+    process.exitCode = await setupCuda({ force, into: absolute(into), wheel: absolute(wheel) })
   })
 
 easel

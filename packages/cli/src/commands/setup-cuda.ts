@@ -1,14 +1,20 @@
 /** `easel setup cuda`: ONNX Runtime's CUDA provider where the runtime looks for it, and what else CUDA lacks here. */
 import { existsSync } from 'node:fs'
+import { mkdir, mkdtemp, rm } from 'node:fs/promises'
 import { join } from 'node:path'
-import { useProxy } from '@easel/model-store'
 import { cudaProviderFiles, reportCuda, runtimeVersion } from '@easel/pipeline'
-import { cudaWheel, installCudaProvider } from '../setup/install-cuda-provider.ts'
-import { toSize } from '../terminal/say.ts'
-import { TransferLine } from '../terminal/transfer-line.ts'
+import { cudaWheel, downloadWheel, installCudaProvider } from '../setup/install-cuda-provider.ts'
 
-/** `into`: another folder for the provider, as an image is built; then nothing is said about this machine. */
-export async function setupCuda({ into, force = false }: { into?: string; force?: boolean }): Promise<number> {
+export interface SetupCudaOptions {
+  /** Another folder for the provider, as an image is built; then nothing is said about this machine. Default: where the runtime looks for it. */
+  into?: string | undefined
+  /** The wheel's file, where it was fetched by other means. Default: pip fetches it. */
+  wheel?: string | undefined
+  /** Take the wheel again though the provider is there. Default false. */
+  force?: boolean
+}
+
+export async function setupCuda({ into, wheel, force = false }: SetupCudaOptions): Promise<number> {
   const version = await runtimeVersion()
   if (version !== cudaWheel.version)
     throw new Error(`Expected ONNX Runtime ${cudaWheel.version}, whose CUDA provider is known here, got ${version}.`)
@@ -16,7 +22,7 @@ export async function setupCuda({ into, force = false }: { into?: string; force?
   if (folder === undefined) throw new Error(reportCuda().problems.join(' '))
   const isThere = cudaProviderFiles.every((name) => existsSync(join(folder, name)))
   if (isThere && !force) console.log(`The CUDA provider is in ${folder} already.`)
-  else await fetchProvider(folder)
+  else await takeProvider(folder, wheel)
   if (into !== undefined) return 0
 
   const { problems, driverVersion } = reportCuda()
@@ -25,18 +31,14 @@ export async function setupCuda({ into, force = false }: { into?: string; force?
   return problems.length === 0 ? 0 : 1
 }
 
-async function fetchProvider(folder: string): Promise<void> {
-  useProxy(process.env)
-  const line = new TransferLine(process.stderr)
-  line.say(`Fetching the CUDA provider of ONNX Runtime ${cudaWheel.version} (${toSize(cudaWheel.size)}) …`)
-  await installCudaProvider({
-    wheel: cudaWheel,
-    files: cudaProviderFiles,
-    folder,
-    signal: new AbortController().signal,
-    onProgress: (doneBytes, totalBytes) => line.update(doneBytes, totalBytes),
-    onRetry: (reason) => line.say(`${reason}; trying again …`),
-  })
-  line.end()
+async function takeProvider(folder: string, wheel: string | undefined): Promise<void> {
+  await mkdir(folder, { recursive: true })
+  const work = await mkdtemp(join(folder, '.wheel-'))
+  try {
+    if (wheel === undefined) console.error(`Fetching the CUDA provider of ONNX Runtime ${cudaWheel.version} (247 MB) with pip …`)
+    await installCudaProvider(wheel ?? downloadWheel(cudaWheel, work), cudaWheel, cudaProviderFiles, folder)
+  } finally {
+    await rm(work, { recursive: true, force: true })
+  }
   console.log(`The CUDA provider is in ${folder} now.`)
 }

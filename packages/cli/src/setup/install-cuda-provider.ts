@@ -5,69 +5,51 @@
  * Invariant: nothing is unpacked of a file whose sha256 is not the one written here; a library appears under its name when it is whole.
  * Knows nothing about drivers or CUDA's own libraries. Used by `easel setup cuda` and while the CUDA image is built.
  */
-import { createWriteStream } from 'node:fs'
-import { mkdir, mkdtemp, rename, rm } from 'node:fs/promises'
+import { spawnSync } from 'node:child_process'
+import { createHash } from 'node:crypto'
+import { createReadStream, createWriteStream } from 'node:fs'
+import { mkdtemp, rename, rm } from 'node:fs/promises'
 import { basename, join } from 'node:path'
 import { pipeline } from 'node:stream/promises'
 import { openPromise } from 'yauzl'
-import { fetchFile, type ModelSource } from '@easel/model-store'
 
 export interface Wheel {
   /** Of ONNX Runtime; the npm package must have the same. */
   version: string
-  url: string
+  /** File name. */
+  name: string
   sha256: string
-  /** Bytes. */
-  size: number
 }
 
 export const cudaWheel: Wheel = {
   version: '1.30.0',
-  url: 'https://files.pythonhosted.org/packages/31/ae/cfec0c21d039e4125fdc333e2e2032ed0a49eb50f9dd70b7f3819b339018/onnxruntime_gpu-1.30.0-cp313-cp313-manylinux_2_28_x86_64.whl',
+  name: 'onnxruntime_gpu-1.30.0-cp313-cp313-manylinux_2_28_x86_64.whl',
   sha256: '9aba23f903f434cc55d851aeb801afee19e287c202f4ab8f59d02f04caa90aed',
-  size: 246_688_669,
 }
 
-export interface InstallCudaOptions {
-  wheel: Wheel
-  /** Libraries to take, by file name. */
-  files: readonly string[]
-  /** Where they go. */
-  folder: string
-  signal: AbortSignal
-  onProgress: (doneBytes: number, totalBytes: number) => void
-  onRetry: (reason: string, waitMs: number) => void
+/** Has pip fetch the wheel into a folder, from the index that pip is set up with, and returns its path. pip shows its progress itself. */
+export function downloadWheel(wheel: Wheel, folder: string): string {
+  // The wheel's Python need not be this machine's: only the libraries in it are of use.
+  const target = ['--platform', 'manylinux_2_28_x86_64', '--implementation', 'cp', '--python-version', '313', '--abi', 'cp313']
+  const what = ['--no-deps', '--only-binary=:all:', `onnxruntime-gpu==${wheel.version}`, '--dest', folder]
+  const { status, error } = spawnSync('python3', ['-m', 'pip', 'download', ...target, ...what], { stdio: ['ignore', 2, 'inherit'] })
+  if (status === 0) return join(folder, wheel.name)
+  const reason = error === undefined ? 'see the lines above' : error.message
+  throw new Error(`Expected pip to fetch ${wheel.name} (${reason}). Fetch it elsewhere and name it: npx easel setup cuda --wheel FILE`)
 }
 
-export async function installCudaProvider({ wheel, files, folder, signal, onProgress, onRetry }: InstallCudaOptions): Promise<void> {
-  await mkdir(folder, { recursive: true })
-  const work = join(folder, '.cuda-provider')
-  const file = { path: basename(new URL(wheel.url).pathname), size: wheel.size, sha256: wheel.sha256 }
-  const download = join(work, file.path)
-  let doneBytes = 0
-  const onBytes = (count: number): void => onProgress((doneBytes += count), wheel.size)
-  await fetchFile(toSource(wheel), file, download, { signal, onBytes, onRetry })
-  const unpacked = await mkdtemp(join(work, 'unpacked-'))
-  await unpack(download, files, unpacked)
-  for (const name of files) await rename(join(unpacked, name), join(folder, name))
-  await rm(work, { recursive: true, force: true })
-}
-
-function toSource(wheel: Wheel): ModelSource {
-  const refused = async (): Promise<never> => {
-    throw new Error('a wheel is one file')
-  }
-  return {
-    name: `onnxruntime-gpu ${wheel.version}`,
-    origin: wheel.url,
-    list: refused,
-    read: refused,
-    findLocalCopy: async () => undefined,
-    async open(_, offset, signal) {
-      const response = await fetch(wheel.url, { headers: { range: `bytes=${offset}-` }, signal })
-      if (!response.ok || response.body === null) throw new Error(`${new URL(wheel.url).host} answers ${response.status}`)
-      return { offset: response.status === 206 ? offset : 0, bytes: response.body }
-    },
+/** `archive`: the wheel's file. `files`: libraries to take, by file name. `folder`: where they go; it has to be there. */
+export async function installCudaProvider(archive: string, wheel: Wheel, files: readonly string[], folder: string): Promise<void> {
+  const hash = createHash('sha256')
+  await pipeline(createReadStream(archive), hash)
+  const found = hash.digest('hex')
+  if (found !== wheel.sha256) throw new Error(`Expected ${basename(archive)} to have the sha256 ${wheel.sha256}, got ${found}`)
+  const unpacked = await mkdtemp(join(folder, '.cuda-provider-'))
+  try {
+    await unpack(archive, files, unpacked)
+    for (const name of files) await rename(join(unpacked, name), join(folder, name))
+  } finally {
+    await rm(unpacked, { recursive: true, force: true })
   }
 }
 

@@ -66,7 +66,7 @@ describe('an api with keys', () => {
     const open = Object.entries(description.paths).filter(([, methods]) =>
       Object.values(methods).every(({ security }) => security !== undefined),
     )
-    expect(open.map(([path]) => path).toSorted()).toEqual(['/', '/images/{file}', '/livez', '/readyz'])
+    expect(open.map(([path]) => path).toSorted()).toEqual(['/', '/fal/storage/{ticket}', '/images/{file}', '/livez', '/readyz'])
   })
 
   test('the jobs of one key do not exist for another', async () => {
