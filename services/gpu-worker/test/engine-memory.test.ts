@@ -67,7 +67,7 @@ describe('memory that only a new process gives back', () => {
 
 describe('an engine that grew past its limit', () => {
   test('is replaced when the jobs in it have ended, and no job is lost', async () => {
-    const worker = await bench.startWorker({ engineEntry, env: { ENGINE_MEMORY_LIMIT: '700', WORKER_CONCURRENCY: '2' } })
+    const worker = await bench.startWorker({ engineEntry, env: { ENGINE_MEMORY_LIMIT: '500', WORKER_CONCURRENCY: '2' } })
     const first = worker.enginePid
     const long = await bench.submit(longInput)
     await bench.until(long, (record) => record.progress.step > 0)

@@ -81,7 +81,7 @@ test('a worker that cannot load its model leaves nothing behind on its port', as
 
 test('a worker tells engines that died and engines that were replaced because of their memory', async () => {
   const engineEntry = fileURLToPath(new URL('memory-engine.ts', import.meta.url))
-  const worker = await startWorker({ engineEntry, env: { ENGINE_MEMORY_LIMIT: '700' } })
+  const worker = await startWorker({ engineEntry, env: { ENGINE_MEMORY_LIMIT: '500' } })
   await bench.untilEnded(await bench.submit({ prompt: 'a leak' }))
   await scraped('easel_engine_recycles_total').toBe(1)
   await bench.untilEnded(await bench.submit())
