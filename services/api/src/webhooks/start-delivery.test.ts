@@ -415,6 +415,7 @@ test('receivers that never answer hold up neither other receivers nor pictures',
   startWorker()
   await eventually(() => attempts(id)).toHaveLength(1)
   await eventually(() => dead.delivered).toHaveLength(2)
+  expect(alive.delivered).toHaveLength(1)
 })
 
 test('an owner whose receivers never answer, however many there are, does not keep another owner waiting', async () => {
