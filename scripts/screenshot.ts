@@ -54,6 +54,18 @@ const states: Record<string, (page: Page) => Promise<void>> = {
     await page.getByRole('button', { name: 'Open: a red boat on the sea' }).click()
     await page.getByRole('button', { name: '☆ Favourite' }).click()
   },
+  painting: async (page) => {
+    await page.getByRole('button', { name: 'Use as input: a red boat on the sea' }).click()
+    await page.getByLabel('Prompt', { exact: true }).fill('a blue boat on the sea')
+    await page.getByRole('button', { name: 'Paint a mask' }).click()
+    const mask = page.getByRole('application', { name: /^Mask/ })
+    await mask.scrollIntoViewIfNeeded()
+    const { x, y, width } = (await mask.boundingBox())!
+    await page.mouse.move(x + width * 0.3, y + width * 0.6)
+    await page.mouse.down()
+    await page.mouse.move(x + width * 0.7, y + width * 0.6, { steps: 5 })
+    await page.mouse.up()
+  },
   errors: async (page) => {
     await page.getByText('Advanced settings').click()
     await page.getByLabel('Prompt', { exact: true }).fill(' ')

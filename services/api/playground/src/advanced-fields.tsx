@@ -2,14 +2,15 @@
 import type { VNode } from 'preact'
 import type { Model } from './models.ts'
 import { SeedField } from './seed-field.tsx'
-import { clearAlso, fieldErrors, set, settings } from './settings.ts'
+import { clearAlso, fieldErrors, set, settings, unshownAlso } from './settings.ts'
 import { TextField } from './text-field.tsx'
 
 const ownFields = ['negative_prompt', 'num_inference_steps', 'guidance_scale', 'seed']
 
 export function AdvancedFields({ model }: { model: Model | undefined }): VNode {
   const { defaults, accepts } = model ?? {}
-  const { advancedOpen, also } = settings.value
+  const { advancedOpen } = settings.value
+  const also = unshownAlso()
   // What is wrong must be seen.
   const wrong = fieldErrors.value.some(({ field }) => ownFields.includes(field) || field.startsWith('skip_'))
   return (
@@ -39,9 +40,9 @@ export function AdvancedFields({ model }: { model: Model | undefined }): VNode {
         </div>
         <SeedField />
         {accepts?.skip_guidance_layers === true && <SkipLayerFields />}
-        {Object.keys(also).length > 0 && (
+        {also.length > 0 && (
           <p class="hint also">
-            As in the job it came from: {Object.keys(also).join(', ')}.{' '}
+            As in the job it came from: {also.join(', ')}.{' '}
             <button type="button" onClick={clearAlso}>
               Leave out
             </button>

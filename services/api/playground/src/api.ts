@@ -10,6 +10,8 @@ import type { FieldError, Problem } from '@easel/contract'
 const keyName = 'easel.key'
 /** Milliseconds after which a question that is not answered counts as lost. */
 const answerLimitMs = 20_000
+/** The same while a picture is sent, perhaps from a phone. */
+const uploadLimitMs = 300_000
 
 export const apiKey = signal(sessionStorage.getItem(keyName) ?? localStorage.getItem(keyName) ?? '')
 /** Whether the last answer was that a key is missing or wrong. */
@@ -45,7 +47,7 @@ export async function request(path: string, init: RequestInit = {}): Promise<Res
   const headers = new Headers(init.headers)
   if (apiKey.value !== '') headers.set('Authorization', `Bearer ${apiKey.value}`)
   const given = new AbortController()
-  const timer = setTimeout(() => given.abort(), answerLimitMs)
+  const timer = setTimeout(() => given.abort(), init.body instanceof Blob ? uploadLimitMs : answerLimitMs)
   let response: Response
   try {
     response = await fetch(path, { ...init, headers, signal: given.signal })

@@ -7,10 +7,13 @@ import { open, selected, toggleSelected, toPath, toTitle } from './shown-picture
 import { cancel, hasEnded, remove, type ShownJob } from './jobs.ts'
 import { isWithoutWorker } from './models.ts'
 import { retry } from './settings.ts'
+import { UseAsInput } from './use-as-input.tsx'
 
 export function JobCard({ shown }: { shown: ShownJob }): VNode {
   const { job, problem } = shown
   const { input } = job
+  /** The picture of a job that has just one; those of others are used from their large view. */
+  const only = job.output?.images.length === 1 ? job.output.images[0] : undefined
   const isChosen = selected.value?.has(job.id) === true
   return (
     <li class={`card${isChosen ? ' chosen' : ''}`} data-job={job.id} data-status={job.status}>
@@ -24,6 +27,11 @@ export function JobCard({ shown }: { shown: ShownJob }): VNode {
           </p>
         ) : (
           <UnderWay shown={shown} />
+        )}
+        {only !== undefined && (
+          <div class="actions">
+            <UseAsInput picture={{ shown, image: only, n: 0 }} />
+          </div>
         )}
         {problem !== '' && (
           <p class="error" role="alert">

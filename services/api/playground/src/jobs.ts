@@ -9,6 +9,7 @@ import { announce } from './announce.ts'
 import { ApiError, link, request, requestJson } from './api.ts'
 import { dropFavourites } from './favourites.ts'
 import { followJob, type FollowedEvent } from './follow-job.ts'
+import { rememberInput } from './job-inputs.ts'
 
 export interface ShownJob {
   job: Job
@@ -90,6 +91,7 @@ export async function submit(wish: CreateJobRequest): Promise<Job> {
   })
   unanswered = { body: '', key: '' }
   remember([job.id, ...remembered()])
+  rememberInput(job.id, wish.image)
   show(job)
   announce(`Queued: ${job.input.prompt}`)
   return job

@@ -3,6 +3,7 @@ import type { VNode } from 'preact'
 import { useEffect, useRef } from 'preact/hooks'
 import { close, opened, openNext, toPath, toTitle } from './shown-pictures.ts'
 import { PictureActions } from './picture-actions.tsx'
+import { HoldBefore } from './hold-before.tsx'
 
 /** Pixels that a finger must move sideways to mean the next picture. */
 const swipePixels = 50
@@ -34,6 +35,7 @@ function OpenLightbox(): VNode | null {
     <dialog ref={dialog} class="lightbox" aria-label={toTitle(picture)} onClose={close} onKeyDown={turnByKey}>
       <div class="stage" onPointerDown={(event) => (swipe.current = event.clientX)} onPointerUp={turnBySwipe}>
         <img src={toPath(image.url)} width={image.width} height={image.height} alt={toTitle(picture)} draggable={false} />
+        {input.image !== undefined && <HoldBefore key={shown.job.id} jobId={shown.job.id} />}
         <button type="button" class="turn before" aria-label="Previous picture" onClick={() => openNext(-1)}>
           ‹
         </button>
@@ -50,6 +52,7 @@ function OpenLightbox(): VNode | null {
           {input.negative_prompt !== '' && <Fact name="Without" value={input.negative_prompt} />}
           <Fact name="Seed" value={String(image.seed)} />
           <Fact name="Size" value={`${image.width} × ${image.height}`} />
+          {input.strength !== undefined && <Fact name="Strength" value={String(input.strength)} />}
           <Fact name="Steps" value={String(input.num_inference_steps)} />
           <Fact name="Guidance" value={String(input.guidance_scale)} />
           <Fact name="Model" value={input.model} />

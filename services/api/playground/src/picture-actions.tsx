@@ -9,9 +9,11 @@ import { isFavourite, toggleFavourite } from './favourites.ts'
 import { close, toPath, type ShownPicture } from './shown-pictures.ts'
 import { remove } from './jobs.ts'
 import { scrollToCard } from './scroll-to-card.ts'
-import { reuse, submitVariation } from './settings.ts'
+import { reuse, submitVariation, toSameRequest } from './settings.ts'
+import { UseAsInput } from './use-as-input.tsx'
 
-export function PictureActions({ picture: { shown, image, n } }: { picture: ShownPicture }): VNode {
+export function PictureActions({ picture }: { picture: ShownPicture }): VNode {
+  const { shown, image, n } = picture
   const { job } = shown
   const { id, input } = job
   const count = input.num_images_per_prompt
@@ -41,12 +43,13 @@ export function PictureActions({ picture: { shown, image, n } }: { picture: Show
       <button type="button" onClick={again}>
         Same again
       </button>
+      <UseAsInput picture={picture} />
       <a class="button" href={toPath(image.url)} download>
         Download
       </a>
       <Copy label="Copy link" text={() => image.url} />
-      <Copy label="Copy as curl" text={() => toCurl(input, code())} />
-      <Copy label="Copy as TypeScript" text={() => toTypeScript(input, code())} />
+      <Copy label="Copy as curl" text={() => toCurl(toSameRequest(job), code())} />
+      <Copy label="Copy as TypeScript" text={() => toTypeScript(toSameRequest(job), code())} />
       <ConfirmButton
         label={count === 1 ? 'Delete' : `Delete all ${count}`}
         question={count === 1 ? 'Delete for good?' : `Delete all ${count} for good?`}

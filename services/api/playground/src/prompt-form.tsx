@@ -3,6 +3,7 @@ import type { VNode } from 'preact'
 import { useRef } from 'preact/hooks'
 import { AdvancedFields } from './advanced-fields.tsx'
 import { models, type Model } from './models.ts'
+import { PictureField } from './picture-field.tsx'
 import { scrollToCard } from './scroll-to-card.ts'
 import { chosenModel, fields, formProblem, fieldErrors, set, settings, submitSettings, submitting } from './settings.ts'
 import { SizeField } from './size-field.tsx'
@@ -53,6 +54,7 @@ export function PromptForm(): VNode {
           <FieldProblem field="model" />
         </div>
       )}
+      <PictureField />
       <SizeField model={model} />
       <TextField field="num_images_per_prompt" label="Pictures" placeholder="1" step={1} min={1} max={10} inputMode="numeric" />
       <AdvancedFields model={model} />

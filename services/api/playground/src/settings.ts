@@ -6,7 +6,8 @@ import { computed, effect, signal } from '@preact/signals'
 import type { CreateJobRequest, FieldError, Job } from '@easel/contract'
 import { ApiError } from './api.ts'
 import { remove, showProblem, submit } from './jobs.ts'
-import { defaultModel, models } from './models.ts'
+import { clearMask, uploadMask } from './mask.ts'
+import { defaultModel, models, type Model } from './models.ts'
 
 /** Named as in the api, so that an error finds its field. Numbers are texts: what was typed is what is judged. */
 export interface Settings {
@@ -24,12 +25,14 @@ export interface Settings {
   skip_layer_guidance_scale: string
   skip_layer_guidance_start: string
   skip_layer_guidance_stop: string
+  /** Sent with a picture alone. */
+  strength: string
   /** Whether `seed` is used; else the api draws one. */
   seedFixed: boolean
   /** Whether the size is said in pixels. */
   sizeOpen: boolean
   advancedOpen: boolean
-  /** What else a job was made with whose settings were taken over; there is no field for it. */
+  /** The picture to begin with, and what else a job was made with whose settings were taken over: it goes along as it is. */
   also: Partial<CreateJobRequest>
 }
 
@@ -48,6 +51,7 @@ export const fields: readonly Field[] = [
   'skip_layer_guidance_scale',
   'skip_layer_guidance_start',
   'skip_layer_guidance_stop',
+  'strength',
 ]
 
 const numberFields = ['width', 'height', 'num_inference_steps', 'guidance_scale', 'num_images_per_prompt'] as const
@@ -71,6 +75,7 @@ const empty: Settings = {
   skip_layer_guidance_scale: '',
   skip_layer_guidance_start: '',
   skip_layer_guidance_stop: '',
+  strength: '',
   seedFixed: false,
   sizeOpen: false,
   advancedOpen: false,
@@ -112,11 +117,25 @@ export function reuse(job: Job): void {
   )
   const { advancedOpen } = settings.value
   settings.value = { ...empty, ...texts, seedFixed: true, advancedOpen, also: Object.fromEntries(also) }
+  clearMask()
   fieldErrors.value = []
 }
 
+/** What goes along that the form shows nowhere else. */
+export function unshownAlso(): string[] {
+  return Object.keys(settings.value.also).filter((field) => field !== 'image' && field !== 'mask')
+}
+
 export function clearAlso(): void {
-  set({ also: {} })
+  const { image, mask } = settings.value.also
+  set({ also: { ...(image && { image }), ...(mask && { mask }) } })
+}
+
+/** Begins with another picture, at its own size, or with none. What belonged to the one before is dropped. */
+export function setInputPicture(image: string | undefined): void {
+  const { image: _image, mask: _mask, fit: _fit, ...others } = settings.value.also
+  clearMask()
+  set({ width: '', height: '', sizeOpen: false, also: { ...others, ...(image !== undefined && { image }) } })
 }
 
 /** Submits the same job once more and takes the old one away. What goes wrong is said at the old one. */
@@ -131,7 +150,8 @@ export async function submitSettings(): Promise<Job | undefined> {
   fieldErrors.value = []
   formProblem.value = ''
   try {
-    return await submit(withPreviews(toRequest(settings.value, chosenModel.value?.id)))
+    const mask = chosenModel.value?.accepts.mask === true && settings.value.also.image !== undefined ? await uploadMask() : undefined
+    return await submit(withPreviews({ ...toRequest(settings.value, chosenModel.value), ...(mask !== undefined && { mask }) }))
   } catch (error) {
     if (!(error instanceof ApiError)) throw error
     // What is wrong with an entry of a list is wrong with its field.
@@ -153,7 +173,7 @@ export async function submitVariation(job: Job, seed: number): Promise<Job | und
 }
 
 /** The whole input of a job as a request; its pictures are those of that job. */
-function toSameRequest({ id, input: { image, mask, ...input } }: Job): CreateJobRequest {
+export function toSameRequest({ id, input: { image, mask, ...input } }: Job): CreateJobRequest {
   return { ...input, ...(image && { image: `job:${id}` }), ...(mask && { mask: `job:${id}` }) }
 }
 
@@ -173,13 +193,16 @@ function withPreviews(request: CreateJobRequest): CreateJobRequest {
 }
 
 /** A text that is no number goes to the api as it is: it says best what it expects. */
-function toRequest(from: Settings, model: string | undefined): CreateJobRequest {
+function toRequest(from: Settings, model: Model | undefined): CreateJobRequest {
+  const { image, mask, fit, ...also } = from.also
+  const isTaken = image !== undefined && model?.accepts.image === true
   const layers = from.skip_guidance_layers.trim()
   return {
-    ...from.also,
+    ...also,
+    ...(isTaken && { image, ...(mask && { mask }), ...(fit && { fit }), ...toNumbers(from, ['strength']) }),
     prompt: from.prompt,
     ...(from.negative_prompt.trim() !== '' && { negative_prompt: from.negative_prompt }),
-    ...(model !== undefined && { model }),
+    ...(model !== undefined && { model: model.id }),
     ...toNumbers(from, numberFields),
     ...(from.seedFixed && from.seed.trim() !== '' && { seed: toNumber(from.seed) }),
     ...(layers !== '' && { skip_guidance_layers: layers.split(/[\s,]+/).map(toNumber), ...toNumbers(from, skipFields) }),

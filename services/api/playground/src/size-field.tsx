@@ -6,15 +6,31 @@ import { toSizePresets } from './size-presets.ts'
 import { TextField } from './text-field.tsx'
 
 export function SizeField({ model }: { model: Model | undefined }): VNode {
-  const { width, height, sizeOpen } = settings.value
+  const { width, height, sizeOpen, also } = settings.value
   const { defaults, limits } = model ?? {}
   const presets = model === undefined ? [] : toSizePresets(model)
-  const now = { width: Number(width) || defaults?.width, height: Number(height) || defaults?.height }
+  const isOfPicture = also.image !== undefined && model?.accepts.image === true
+  const usual = isOfPicture ? undefined : defaults
+  const now = { width: Number(width) || usual?.width, height: Number(height) || usual?.height }
   const side = { step: limits?.size_multiple ?? 1, min: limits?.size_multiple, max: limits?.max_side, inputMode: 'numeric' as const }
   return (
     <fieldset class="size">
       <legend>Size</legend>
       <div class="presets">
+        {isOfPicture && (
+          <label title="The size of the picture to begin with">
+            <input
+              type="radio"
+              name="size"
+              checked={!sizeOpen && width === '' && height === ''}
+              onChange={() => set({ width: '', height: '', sizeOpen: false })}
+            />
+            <span class="shape" aria-hidden="true">
+              =
+            </span>
+            Its own
+          </label>
+        )}
         {presets.map((preset) => (
           <label key={preset.name} title={`${preset.width} × ${preset.height}`}>
             <input
@@ -38,8 +54,8 @@ export function SizeField({ model }: { model: Model | undefined }): VNode {
       {sizeOpen ? (
         <>
           <div class="row">
-            <TextField field="width" label="Width" hint="px" placeholder={defaults && String(defaults.width)} {...side} />
-            <TextField field="height" label="Height" hint="px" placeholder={defaults && String(defaults.height)} {...side} />
+            <TextField field="width" label="Width" hint="px" placeholder={usual && String(usual.width)} {...side} />
+            <TextField field="height" label="Height" hint="px" placeholder={usual && String(usual.height)} {...side} />
           </div>
           {limits !== undefined && (
             <p class="hint">

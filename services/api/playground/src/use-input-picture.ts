@@ -1,0 +1,35 @@
+/** Gives a component the picture that a reference means, as something an `<img>` can show. Runs in the browser. */
+import { useEffect, useState } from 'preact/hooks'
+import { ApiError, request } from './api.ts'
+import { findInput } from './job-inputs.ts'
+import { toPath } from './shown-pictures.ts'
+
+const uploadPrefix = 'upload:'
+
+/** Undefined while it is loaded, and when it is not known here or is gone. */
+export function useInputPicture(reference: string | undefined): string | undefined {
+  const [picture, setPicture] = useState<{ reference: string; url: string }>()
+  const input = reference === undefined ? undefined : findInput(reference)
+  useEffect(() => {
+    if (!input?.startsWith(uploadPrefix)) return undefined
+    let url = ''
+    let wanted = true
+    // Uploads are their owner's alone: an `<img>` could not send the key.
+    const load = async (): Promise<void> => {
+      const blob = await (await request(`v1/uploads/${input.slice(uploadPrefix.length)}`)).blob()
+      if (!wanted) return
+      url = URL.createObjectURL(blob)
+      setPicture({ reference: input, url })
+    }
+    load().catch((error: unknown) => {
+      if (!(error instanceof ApiError)) throw error
+    })
+    return () => {
+      wanted = false
+      URL.revokeObjectURL(url)
+    }
+  }, [input])
+  if (input === undefined) return undefined
+  if (!input.startsWith(uploadPrefix)) return toPath(input)
+  return picture?.reference === input ? picture.url : undefined
+}
