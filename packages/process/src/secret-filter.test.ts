@@ -25,6 +25,7 @@ describe('secrets of the environment', () => {
     ['API_KEYS', 'alice:alice-secret, other-secret', 'other-secret'],
     ['ADMIN_KEY', 'key-of-the-operator', 'key-of-the-operator'],
     ['HF_TOKEN', 'hf_token-of-a-hub', 'hf_token-of-a-hub'],
+    ['HTTPS_PROXY', 'http://user:pass-word-1@proxy:3128', 'pass-word-1'],
     ['WEBHOOK_SECRETS', 'whsec_first, whsec_second', 'whsec_second'],
     ['OTEL_EXPORTER_OTLP_HEADERS', 'x-tenant=a,authorization=Bearer abc', 'Bearer abc'],
   ])('are in no line: of %s=%s it is %s that is taken out', (name, value, secret) => {

@@ -17,6 +17,7 @@ const secretsOf: Record<string, (value: string) => string[]> = {
   API_KEYS_FILE: (path) => toKeys(readText(path)),
   ADMIN_KEY: (value) => [value],
   HF_TOKEN: (value) => [value],
+  HTTPS_PROXY: toPasswords,
   WEBHOOK_SECRETS: splitList,
   OTEL_EXPORTER_OTLP_HEADERS: (headers) => splitList(headers).map((header) => header.slice(header.indexOf('=') + 1)),
 }
