@@ -7,7 +7,7 @@ export { ownMemoryBytes } from './runtime/own-memory.ts'
 export { isOutOfMemory, OutOfMemoryError } from './runtime/out-of-memory.ts'
 export type { PromptCacheStats } from './runtime/prompt-cache.ts'
 export type { BatchingOptions } from './runtime/runtime.ts'
-/** As `engineStats()` gives it. */
+/** What `engineStats()` returns. */
 export type { RuntimeStats as EngineStats } from './runtime/runtime-stats.ts'
 export type { StepBatcherOptions, StepRecord } from './runtime/step-batcher.ts'
 export { ServedTimes } from './runtime/served-times.ts'

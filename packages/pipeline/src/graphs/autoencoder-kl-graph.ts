@@ -1,7 +1,7 @@
 /**
  * AutoencoderKL as two graphs, decoder and encoder.
  *
- * After diffusers' autoencoder_kl.py and vae.py@58eb52c. Inputs and outputs have the names of an optimum export.
+ * Follows diffusers' autoencoder_kl.py and vae.py@58eb52c. Inputs and outputs have the names that an optimum export gives them.
  */
 import { z } from 'zod'
 import { ModelFileError } from '../models/model-file.ts'
@@ -66,7 +66,7 @@ export function buildVaeEncoderGraph(config: AutoencoderKlGraphConfig, checkpoin
     const block = `encoder.down_blocks.${index}`
     x = g.within(block, () => {
       const y = g.resnets(x, block, from, to, config.layers_per_block)
-      // Half the size; diffusers pads on the right and below only.
+      // Halves the size; diffusers pads on the right and at the bottom only.
       const half = { stride: 2, pads: [0, 0, 1, 1] }
       return index < channels.length - 1 ? g.conv(y, `${block}.downsamplers.0.conv`, to, to, half) : y
     })
@@ -93,7 +93,7 @@ class VaeLayers extends Layers {
       throw new ModelFileError(checkpoint.source, 'block_out_channels of its config.json', `multiples of ${this.groups} groups`, `${odd}`)
   }
 
-  /** `kernel`: side, default 3. `pads`: above, left, below, right; default: so that the size stays. */
+  /** `kernel`: side in pixels, default 3. `pads`: above, left, below, right; by default the picture keeps its size. */
   conv(
     x: string,
     name: string,
@@ -105,7 +105,7 @@ class VaeLayers extends Layers {
     return this.node('Conv', [x, ...weights], { kernel_shape: [kernel, kernel], strides: [stride, stride], pads })
   }
 
-  /** By InstanceNormalization over the groups: as fast as any on a CPU, and every provider has it. */
+  /** Built on InstanceNormalization over the groups: no operator is faster on a CPU, and every provider has it. */
   groupNorm(x: string, name: string, channels: number): string {
     const { groups } = this
     const ones = this.toCompute(this.float32s(`ones ${groups}`, new Float32Array(groups).fill(1)))
@@ -136,7 +136,7 @@ class VaeLayers extends Layers {
     })
   }
 
-  /** Attention of one head between all pixels. */
+  /** Attention with one head, between all pixels. */
   pixelAttention(x: string, name: string, channels: number): string {
     const normed = this.groupNorm(x, `${name}.group_norm`, channels)
     const pixels = this.node('Transpose', [this.reshape(normed, 0, channels, -1)], { perm: [0, 2, 1] })
@@ -146,7 +146,7 @@ class VaeLayers extends Layers {
     return this.add(x, this.node('Reshape', [out, this.node('Shape', [x])]))
   }
 
-  /** Twice the size, each pixel four times. */
+  /** Doubles the size: each pixel becomes four. */
   double(x: string): string {
     const scales = this.float32s('scales', Float32Array.of(1, 1, 2, 2))
     const nearest = { mode: 'nearest', coordinate_transformation_mode: 'asymmetric', nearest_mode: 'floor' }

@@ -1,8 +1,8 @@
 /**
  * The stored tensors of one part of a model, from one .safetensors file or from the shards that an index names.
  *
- * Invariant: a tensor that a graph asks for is there with the expected shape and a dtype that graphs compute with, or one error names
- * file, tensor, expected and found. Tensors nobody asks for are never looked at.
+ * Invariant: a tensor that a graph asks for exists, has the expected shape and a dtype that graphs can compute with; otherwise one error
+ * names the file, the tensor, what was expected and what was found. Tensors that nobody asks for are never looked at.
  * Knows nothing about what the tensors mean.
  */
 import { existsSync, readdirSync } from 'node:fs'
@@ -13,11 +13,11 @@ import type { LinearShapes } from '../tensor/lora.ts'
 import { readSafetensorsHeader } from './safetensors.ts'
 import type { StoredTensor } from './safetensors.ts'
 
-/** Names of weight files, without variant and ending: of diffusers' parts, and of transformers'. */
+/** Names of weight files without variant and ending: diffusers' parts have the first, transformers' parts the second. */
 const STEMS = ['diffusion_pytorch_model', 'model'] as const
 
 export class Checkpoint {
-  /** The file that errors name: the weights, or the index of the shards. */
+  /** The file named in errors: the weights, or the index of the shards. */
   readonly source: string
   readonly tensors: ReadonlyMap<string, StoredTensor>
   /** Whether norm_out and the last norm1_context keep shift before scale, as Stability's single files do. Default false. */
@@ -33,7 +33,7 @@ export class Checkpoint {
     return this.tensors.has(name)
   }
 
-  /** Layers with a matrix, as far as names and shapes tell. */
+  /** The layers that have a matrix, as far as names and shapes tell. */
   get linears(): LinearShapes {
     const linears = new Map<string, readonly [number, number]>()
     for (const [name, { shape }] of this.tensors)
@@ -41,7 +41,7 @@ export class Checkpoint {
     return linears
   }
 
-  /** The tensor, which must have this shape. */
+  /** Returns the tensor, which must have this shape. */
   tensor(name: string, shape: readonly number[]): StoredTensor & { readonly dtype: 'F32' | 'F16' | 'BF16' } {
     const expected = `[${shape.join(', ')}] of F32, F16 or BF16`
     const tensor = this.tensors.get(name)

@@ -1,8 +1,8 @@
 /**
  * CLIPTextModelWithProjection as a graph: both CLIP text encoders of Stable Diffusion 3.
  *
- * After transformers' modeling_clip.py, version 5. Outputs as an export of optimum has them: the pooled vector, and the hidden state after
- * each layer before the final norm.
+ * Follows transformers' modeling_clip.py, version 5. The outputs are those of an optimum export: the pooled vector, and the hidden state
+ * after each layer, before the final norm.
  */
 import { z } from 'zod'
 import { ModelFileError } from '../models/model-file.ts'
@@ -27,7 +27,7 @@ export const clipTextGraphConfigSchema = z.looseObject({
 })
 export type ClipTextGraphConfig = z.infer<typeof clipTextGraphConfigSchema>
 
-/** Configurations from before transformers 4.31 name this end of text; their models look at the highest id instead. */
+/** Configurations written before transformers 4.31 give this as the end of text; their models look for the highest id instead. */
 const LEGACY_EOS = 2
 
 export function buildClipTextGraph(config: ClipTextGraphConfig, checkpoint: Checkpoint, options: GraphOptions): OnnxGraph {
@@ -41,7 +41,7 @@ export function buildClipTextGraph(config: ClipTextGraphConfig, checkpoint: Chec
   const norm = (x: string, name: string) => g.toCompute(g.layerNorm(x, dim, epsilon, name))
   const places = g.table(`${model}embeddings.position_embedding.weight`, [config.max_position_embeddings, dim])
   const first = g.node('Slice', [places.value, g.int64s(0), g.lengths(ids, 1, 2)])
-  // Looked up as it is stored: the table is far larger than what is taken from it.
+  // Looked up in the type it is stored in: the table is far larger than what is taken from it.
   const table = g.table(`${model}embeddings.token_embedding.weight`, [config.vocab_size, dim])
   const words = g.node('Gather', [table.value, ids])
   let x = g.add(g.cast(words, table.type, 'float32'), g.cast(first, places.type, 'float32'))

@@ -20,7 +20,7 @@ const batches = [
   Array.from({ length: ROWS }, (_, row) => ROWS - 1 - row),
 ]
 
-/** The rows of each batch that are not bit for bit what the row gives alone. */
+/** The rows of each batch that differ in any bit from what the row gives alone. */
 async function differingRows(run: (rows: readonly number[]) => Promise<Float32Array>): Promise<string[]> {
   const alone: Uint8Array[] = []
   const bytes = (values: Float32Array) => new Uint8Array(values.slice().buffer)

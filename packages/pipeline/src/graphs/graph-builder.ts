@@ -1,8 +1,8 @@
 /**
- * Writes one graph, node by node; values are their names.
+ * Writes one graph, node by node. A value is represented by its name.
  *
- * Owns the names, the constants and how a stored weight comes into the graph: as bytes that stay where they are in the checkpoint's file,
- * with a Cast behind them where they are stored in another type than the graph computes in.
+ * Owns the names, the constants, and the way a stored weight enters the graph: its bytes stay where they are in the checkpoint's file, and a
+ * Cast follows where they are stored in another type than the graph computes in.
  * Knows nothing about models.
  */
 import { toFloat16Bits } from '../tensor/float16.ts'
@@ -14,9 +14,9 @@ import type { Attribute, ElementType, GraphEdge, GraphInitializer, GraphNode, On
 export type ComputeType = 'float32' | 'float16'
 
 /**
- * How the runtime holds the weights. 'packed': a private copy, cast and laid out for its kernels when the graph is loaded, which is
- * fastest. 'mapped': where they lie in the file, shared by all processes; a weight stored in another type is cast in every run, when its
- * turn comes.
+ * How the runtime holds the weights. 'packed': as a private copy, cast and laid out for its kernels when the graph is loaded; the fastest
+ * way. 'mapped': where they lie in the file, shared by all processes; a weight stored in another type is cast during every run, just before
+ * it is needed.
  */
 export type WeightMode = 'packed' | 'mapped'
 
@@ -31,7 +31,7 @@ export class GraphBuilder {
   readonly initializers = new Map<string, GraphInitializer>()
   readonly inputs: GraphEdge[] = []
   readonly outputs: GraphEdge[] = []
-  /** Weights that are in the graph in its own type, by name. */
+  /** Weights that have entered the graph in its own type, by name. */
   readonly ready = new Map<string, string>()
   scope = ''
 
@@ -79,7 +79,7 @@ export class GraphBuilder {
     return this.split(operator, inputs, 1, attributes)[0] as string
   }
 
-  /** A constant vector; the same one is kept once. */
+  /** A constant vector. Equal vectors are stored once. */
   int64s(...values: readonly number[]): string {
     return this.constant(`int64[${values.join()}]`, 'int64', [values.length], BigInt64Array.from(values, BigInt))
   }
@@ -110,7 +110,7 @@ export class GraphBuilder {
     return from === to ? value : this.node('Cast', [value], { to: ELEMENT_TYPE[to] })
   }
 
-  /** From the type of inputs, outputs and sums, float32, to the type the graph computes in. */
+  /** Casts from float32, the type of inputs, outputs and sums, to the type the graph computes in. */
   toCompute(value: string): string {
     return this.cast(value, 'float32', this.computeType)
   }
@@ -119,7 +119,7 @@ export class GraphBuilder {
     return this.cast(value, this.computeType, 'float32')
   }
 
-  /** The weight as it is stored. `dims`: how the graph reads it, where that is not its shape. */
+  /** The weight as it is stored. `dims`: the shape in which the graph reads it, where that differs from its own. */
   stored(name: string, shape: readonly number[], dims = shape): { readonly value: string; readonly type: ElementType } {
     const { dtype, file, offset, length } = this.checkpoint.tensor(name, shape)
     const type = STORED_TYPE[dtype]
@@ -140,8 +140,8 @@ export class GraphBuilder {
   }
 
   /**
-   * The matrix of a linear layer, in the given type. Mapped, its Cast waits for `input`: the runtime would otherwise cast
-   * most of the model's weights before it begins, and hold them all.
+   * The matrix of a linear layer, in the given type. Where weights are mapped, its Cast depends on `input`: otherwise the runtime would cast
+   * most of the model's weights before it begins, and hold all of them.
    */
   matrix(name: string, shape: readonly number[], input: string, type: ComputeType): string {
     if (this.weights === 'packed') return this.weight(name, shape, shape, type)

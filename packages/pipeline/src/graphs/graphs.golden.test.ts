@@ -7,7 +7,7 @@ import { Generator, randn } from '../tensor/random-normal.ts'
 import type { GraphOptions } from './layers.ts'
 import { OPERATOR_CHOICES, PLAIN } from './operator-choices.ts'
 
-/** What torch makes of the same weights and inputs, float32, as base64: tools/make_graph_goldens.py. */
+/** What torch computes from the same weights and inputs: float32 as base64, made by tools/make_graph_goldens.py. */
 interface Golden {
   transformer: string
   transformer_skipping_1: string
@@ -33,7 +33,7 @@ const ids = (...rows: number[][]): Feed => ({ data: Int32Array.from(rows.flat())
 const clipIds = ids([0, 5, 9, 33, 1, ...Array<number>(15).fill(1)], [0, 77, 1, ...Array<number>(17).fill(1)])
 const t5Ids = ids([5, 9, 33, 1, ...Array<number>(146).fill(0)])
 
-/** Largest difference, as a share of the largest value that was expected. */
+/** The largest difference as a share of the largest expected value. */
 function difference(found: Float32Array | undefined, expected: string): number {
   const values = new Float32Array(Uint8Array.from(Buffer.from(expected, 'base64')).buffer)
   if (found?.length !== values.length) return Infinity

@@ -1,5 +1,5 @@
 /**
- * The layers models are made of, in the operators that the provider runs best.
+ * The layers that models are made of, written in the operators that the provider runs best.
  *
  * Invariant: a row of a batch comes out bit for bit as it would alone, on the CPU, whichever way the weights are held.
  * Knows nothing about which model it is.
@@ -13,12 +13,12 @@ import type { OperatorChoices } from './operator-choices.ts'
 
 export interface GraphOptions {
   readonly operators: OperatorChoices
-  /** Inputs, outputs and sums along the model stay float32 in either. */
+  /** Inputs, outputs and the sums that run through the model are float32 in either case. */
   readonly computeType: ComputeType
   readonly weights: WeightMode
-  /** Threads of a run, where it is on the CPU: with mapped weights the exactness of a row hangs on them. Default 1. */
+  /** Threads of a run on the CPU. With mapped weights a row is exact only for this number. Default 1. */
   readonly threads?: number
-  /** Linear layers that take a low-rank addition as two inputs more, for each row its own or one for all. Default none. */
+  /** Linear layers that take a low-rank addition through two further inputs, one for each row or one for all. Default none. */
   readonly loraLinears?: ReadonlySet<string>
 }
 
@@ -42,12 +42,12 @@ export class Layers extends GraphBuilder {
     return this.node('Mul', [a, b])
   }
 
-  /** 0 keeps the length of an axis, -1 takes what is left. */
+  /** 0 keeps the length of an axis, -1 infers it from the rest. */
   reshape(value: string, ...dims: readonly number[]): string {
     return this.node('Reshape', [value, this.int64s(...dims)])
   }
 
-  /** Lengths of the axes from `start` to before `end`, as a vector. */
+  /** The lengths of the axes from `start` up to but without `end`, as a vector. */
   lengths(value: string, start: number, end: number): string {
     return this.node('Shape', [value], { start, end })
   }
@@ -56,7 +56,7 @@ export class Layers extends GraphBuilder {
     return this.node('Concat', values, { axis })
   }
 
-  /** torch's Linear on (batch, tokens, from), to (batch, tokens, to). Its matrix is stored as (to, from). `type`: of `x` and the result. */
+  /** torch's Linear from (batch, tokens, from) to (batch, tokens, to); its matrix is stored as (to, from). `x` and the result have `type`. */
   linear(x: string, name: string, from: number, to: number, bias = true, type = this.computeType): string {
     const rows = this.reshape(x, -1, from)
     const flat = this.gemm(rows, name, { from, to, bias, type, leastRows: this.leastRows(from, to) })
@@ -74,21 +74,21 @@ export class Layers extends GraphBuilder {
     return this.add(y, this.node('Squeeze', [this.node('Slice', [twice, this.int64s(0), this.int64s(1), this.int64s(1)]), this.int64s(1)]))
   }
 
-  /** x · down · up on (batch, tokens, from), to (batch, tokens, to): the inputs are those of tensor/lora.ts, `sets` as many as rows, or one. */
+  /** x · down · up, from (batch, tokens, from) to (batch, tokens, to). Inputs as in tensor/lora.ts; `sets` is the number of rows, or one. */
   lowRank(x: string, name: string, from: number, to: number): string {
     const down = this.toCompute(this.input(`${name}.lora_down`, 'float32', ['sets', `groups of ${name}`, from, LORA_GROUP]))
     const up = this.toCompute(this.input(`${name}.lora_up`, 'float32', ['sets', `rank of ${name}`, to]))
     const groups = this.node('MatMul', [this.node('Unsqueeze', [x, this.int64s(1)]), down])
     const tokens = this.node('Transpose', [groups], { perm: [0, 2, 1, 3] })
     const low = this.node('Reshape', [tokens, this.join([this.lengths(x, 0, 2), this.lengths(up, 1, 2)], 0)])
-    // A rank may be anything, so only the width tells how it is summed up: see leastRows.
+    // Any rank may come, so only the width decides the order of the sum: see leastRows.
     const least = this.leastRows(Infinity, to)
     if (least === 0) return this.node('MatMul', [low, up])
     const wide = this.node('MatMul', [this.padTokens(low, least), up])
     return this.node('Slice', [wide, this.int64s(0), this.lengths(x, 1, 2), this.int64s(1)])
   }
 
-  /** (batch, tokens, width) with zeros behind, so that there are at least `least` tokens. */
+  /** (batch, tokens, width), padded with zeros at the end to at least `least` tokens. */
   padTokens(x: string, least: number): string {
     const missing = this.node('Max', [this.node('Sub', [this.int64s(least), this.lengths(x, 1, 2)]), this.int64s(0)])
     const zeros = this.node('Expand', [this.scalar(0), this.join([this.lengths(x, 0, 1), missing, this.lengths(x, 2, 3)], 0)])
@@ -96,9 +96,10 @@ export class Layers extends GraphBuilder {
   }
 
   /**
-   * Rows there have to be for each to come out as among many, where the runtime does not lay the matrix out beforehand (its sgemm.cpp). A
-   * single row takes another path: so vectors are computed in twos, and a single token is (see atLeastTwo). Else the sum over `from`
-   * is taken in pieces of 128, or of more where a thread has 64 columns or fewer; threads share columns unless there are as many rows.
+   * How many rows a product needs so that each comes out as it does among many, where the runtime does not lay the matrix out beforehand (its
+   * sgemm.cpp). A single row takes another path, so vectors and single tokens are computed in twos (see atLeastTwo). Otherwise the sum over
+   * `from` is taken in pieces of 128, or of more where a thread has 64 columns or fewer; threads divide the columns among themselves unless
+   * there are as many rows as threads.
    */
   leastRows(from: number, to: number): number {
     const widthIsSafe = to >= this.threads * 80
@@ -106,8 +107,8 @@ export class Layers extends GraphBuilder {
   }
 
   /**
-   * The batch, or where mapped weights would meet a single row of tokens, that row twice. `x`: of `rank` axes; `rows`: how many its smallest
-   * product has, a vector of one. `firstOf` takes the second away.
+   * The batch itself, or, where mapped weights would meet a single row of tokens, that row twice. `x` has `rank` axes; `rows` is a vector of
+   * one value, the number of rows in its smallest product. `firstOf` removes the second copy.
    */
   atLeastTwo(x: string, rank: number, rows: string): string {
     if (this.weights === 'packed') return x
@@ -115,7 +116,7 @@ export class Layers extends GraphBuilder {
     return this.node('Tile', [x, this.join([times, this.int64s(...Array<number>(rank - 1).fill(1))], 0)])
   }
 
-  /** As many of the first rows of `x` as `batch` has. */
+  /** The first rows of `x`, as many as `batch` has. */
   firstOf(x: string, batch: string): string {
     return this.weights === 'packed' ? x : this.node('Slice', [x, this.int64s(0), this.lengths(batch, 0, 1)])
   }
@@ -128,14 +129,14 @@ export class Layers extends GraphBuilder {
     return padded ? this.node('Slice', [rows, this.int64s(0), this.lengths(x, 0, 1)]) : rows
   }
 
-  /** (rows, width) with zeros below, so that there are at least `least` rows. */
+  /** (rows, width), padded with rows of zeros to at least `least` rows. */
   padRows(x: string, width: number, least: number, type: ComputeType): string {
     const missing = this.node('Max', [this.node('Sub', [this.int64s(least), this.lengths(x, 0, 1)]), this.int64s(0)])
     const zeros = this.node('Expand', [this.scalar(0, type), this.join([missing, this.int64s(width)], 0)])
     return this.join([x, zeros], 0)
   }
 
-  /** Without weights of its own unless `name` is given. In float32: `x` too. */
+  /** Has no weights of its own unless `name` is given. `x` and the result are float32. */
   layerNorm(x: string, dim: number, epsilon: number, name?: string): string {
     const scale =
       name === undefined ? this.float32s(`ones ${dim}`, new Float32Array(dim).fill(1)) : this.float32Weight(`${name}.weight`, dim)
@@ -147,13 +148,13 @@ export class Layers extends GraphBuilder {
     return this.weight(name, [dim], [dim], 'float32')
   }
 
-  /** A table to look things up in, and the type they come in. `dims`: how the graph reads it, where that is not its shape. */
+  /** A lookup table, and the type of its values. `dims`: the shape in which the graph reads it, where that differs from its own. */
   table(name: string, shape: readonly number[], dims = shape): { readonly value: string; readonly type: ElementType } {
     if (this.operators.tables === 'stored') return this.stored(name, shape, dims)
     return { value: this.weight(name, shape, dims, 'float32'), type: 'float32' }
   }
 
-  /** Over the last axis, of length `dim`. `type`: of `x` and the result. */
+  /** Over the last axis, which has length `dim`. `x` and the result have `type`. */
   rmsNorm(x: string, dim: number, epsilon: number, name: string, type: ComputeType = this.computeType): string {
     const weight = this.weight(`${name}.weight`, [dim], [dim], type)
     if (this.operators.rmsNorm !== 'plain') return this.node(this.operators.rmsNorm, [x, weight], { axis: -1, epsilon: { float: epsilon } })
@@ -168,13 +169,13 @@ export class Layers extends GraphBuilder {
     return this.mul(x, this.node('Sigmoid', [x]))
   }
 
-  /** x × sigmoid(1.702 x), as CLIP-L has it. */
+  /** x × sigmoid(1.702 x), as in CLIP-L. */
   quickGelu(x: string): string {
     if (this.operators.silu !== 'plain') return this.node('QuickGelu', [x], { alpha: { float: 1.702 } })
     return this.mul(x, this.node('Sigmoid', [this.mul(x, this.scalar(1.702))]))
   }
 
-  /** The tanh approximation. */
+  /** GELU by its tanh approximation. */
   fastGelu(x: string): string {
     if (this.operators.gelu !== 'plain') return this.node(this.operators.gelu, [x])
     const cube = this.mul(x, this.mul(x, x))
@@ -182,15 +183,15 @@ export class Layers extends GraphBuilder {
     return this.mul(this.mul(x, this.scalar(0.5)), this.add(this.scalar(1), this.node('Tanh', [inner])))
   }
 
-  /** The exact one. */
+  /** The exact GELU. */
   gelu(x: string): string {
     const erf = this.node('Erf', [this.mul(x, this.scalar(Math.SQRT1_2))])
     return this.mul(this.mul(x, this.scalar(0.5)), this.add(this.scalar(1), erf))
   }
 
   /**
-   * Attention of `heads` heads of `headDim` values: q, k, v and the result are (batch, tokens, heads × headDim). `scale`: of the scores;
-   * `bias`: (1, heads, tokens, tokens), added to them; `causal`: a token sees only those before it and itself.
+   * Attention with `heads` heads of `headDim` values: q, k, v and the result are (batch, tokens, heads × headDim). The scores are multiplied
+   * by `scale`, and `bias`, (1, heads, tokens, tokens), is added to them. `causal`: a token sees only itself and the tokens before it.
    */
   attention(
     [q, k, v]: readonly [string, string, string],
@@ -201,7 +202,7 @@ export class Layers extends GraphBuilder {
       return this.node(this.operators.attention, bias === undefined ? [q, k, v] : [q, k, v, '', '', bias], attributes)
     }
     const split = (x: string, perm: number[]) => this.node('Transpose', [this.reshape(x, 0, -1, heads, headDim)], { perm })
-    // Half of the scale on each side: the products stay small.
+    // The root of the scale goes to each side, so that the products stay small.
     const root = this.scalar(Math.sqrt(scale))
     let scores = this.node('MatMul', [this.mul(split(q, [0, 2, 1, 3]), root), this.mul(split(k, [0, 2, 3, 1]), root)])
     if (bias !== undefined) scores = this.add(scores, bias)

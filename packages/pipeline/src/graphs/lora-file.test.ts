@@ -30,7 +30,7 @@ const read = async (tensors: Record<string, WrittenTensor>, metadata: Record<str
   return readLora(file, to)
 }
 
-/** down and up of `module`, to be given any names. */
+/** The matrices down and up of `module`, to be stored under any names. */
 function pair(module: string, rank: number, seed = 1): [WrittenTensor, WrittenTensor] {
   const [to, from] = shapeOf(module)
   return [random(seed, rank, from), random(seed + 100, to, rank)]

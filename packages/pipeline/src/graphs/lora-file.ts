@@ -1,9 +1,9 @@
 /**
  * A LoRA from its .safetensors file, checked against the model and laid out for its graph.
  *
- * Takes what diffusers, peft and kohya's scripts write. Invariant: a file is untrusted, and every tensor in it is used or refused: one that
- * was left out without a word would give another picture than the one its maker saw. A LoRA of text encoders is refused, as embeddings are
- * shared by requests. Knows nothing about requests and strengths.
+ * Accepts what diffusers, peft and kohya's scripts write. Invariant: a file is untrusted, and every tensor in it is either used or refused,
+ * because leaving one out silently would give another picture than the one its maker saw. A LoRA for text encoders is refused, because
+ * requests share embeddings. Knows nothing about requests or strengths.
  */
 import { existsSync } from 'node:fs'
 import { open } from 'node:fs/promises'
@@ -19,7 +19,7 @@ import type { NamedLinears } from './lora-names.ts'
 import { readSafetensors } from './safetensors.ts'
 import type { StoredTensor } from './safetensors.ts'
 
-/** A module as it lies in the file: checked, not read. */
+/** A module as the file holds it: checked, but not read. */
 export interface LoraModule extends NamedLinears {
   /** (rank, from) */
   readonly down: StoredTensor
@@ -27,7 +27,7 @@ export interface LoraModule extends NamedLinears {
   readonly up: StoredTensor
   readonly rank: number
   readonly alpha: StoredTensor | number
-  /** Whether its strength is alpha by the root of the rank. */
+  /** Whether its strength is alpha over the root of the rank, instead of over the rank. */
   readonly isRankStabilized: boolean
 }
 
@@ -36,7 +36,7 @@ const MATRIX =
 const ALPHA = /^(.+?)\.alpha$/
 const TEXT_ENCODER = /^(?:base_model\.model\.)?(?:text_encoder|lora_te|text_model)/
 
-/** What peft says of an adapter, in its adapter_config.json or, by diffusers, in the file's own metadata. */
+/** What peft says about an adapter: in its adapter_config.json or, where diffusers wrote it, in the file's own metadata. */
 const configSchema = z.looseObject({
   lora_alpha: z.number().nullish(),
   alpha_pattern: z.record(z.string(), z.number()).nullish(),
@@ -45,7 +45,7 @@ const configSchema = z.looseObject({
 })
 type LoraConfig = z.infer<typeof configSchema>
 
-/** Checks the whole file and reads none of its weights. */
+/** Checks the whole file without reading any weights. */
 export async function readLoraHeader(file: string, target: LoraTarget): Promise<LoraModule[]> {
   const { tensors, metadata } = await readSafetensors(file)
   const config = await readConfig(file, metadata)
@@ -90,7 +90,7 @@ export async function readLoraHeader(file: string, target: LoraTarget): Promise<
   })
 }
 
-/** Reads the file; every factor but the request's is in what comes out. */
+/** Reads the file. Every factor except the request's own is applied to the result. */
 export async function readLora(file: string, target: LoraTarget): Promise<LoraLayers> {
   const layers = new Map<string, LoraLayer>()
   const modules = await readLoraHeader(file, target)
@@ -121,7 +121,7 @@ async function readValues(handle: FileHandle, { file, dtype, offset, length }: S
   return toFloat32(bytes, dtype)
 }
 
-/** The norms whose scale and shift Stability keeps the other way round: the last ones, of two parts. */
+/** The norms whose scale and shift Stability stores the other way round: the last ones, which have two parts. */
 function hasTwoOrders(name: string, to: number, from: number): boolean {
   return name === 'norm_out.linear' || (name.endsWith('.norm1_context.linear') && to === from * 2)
 }
@@ -131,7 +131,7 @@ interface LayOutOptions {
   readonly from: number
   readonly to: number
   readonly factor: number
-  /** Row of the stored matrix for a row of the layer. */
+  /** The row of the stored matrix that belongs to a row of the layer. */
   readonly rowOf: (row: number) => number
 }
 
@@ -156,12 +156,12 @@ function expectFloats(file: string, what: string, { dtype, shape }: StoredTensor
   throw new ModelFileError(file, what, `[${expected.join(', ')}] of F32, F16 or BF16`, `[${shape.join(', ')}] of ${dtype}`)
 }
 
-/** `bytes` begin where their buffer does. */
+/** `bytes` must begin at the start of their buffer. */
 function toFloat32({ buffer }: Uint8Array<ArrayBuffer>, dtype: string): Float32Array {
   if (dtype === 'F32') return new Float32Array(buffer)
   const bits = new Uint16Array(buffer)
   if (dtype === 'F16') return fromFloat16Bits(bits)
-  // The upper half of a float32.
+  // bfloat16 is the upper half of a float32.
   return new Float32Array(Uint32Array.from(bits, (half) => half << 16).buffer)
 }
 
@@ -183,7 +183,7 @@ function parseJson(file: string, text: string): object {
     const value: unknown = JSON.parse(text)
     if (typeof value === 'object' && value !== null) return value
   } catch {
-    // Told below.
+    // Reported below.
   }
   throw new ModelFileError(file, 'lora_adapter_metadata', 'a JSON object', text.slice(0, 80))
 }

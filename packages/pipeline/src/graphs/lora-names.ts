@@ -1,16 +1,16 @@
 /**
- * Which linear layers of a transformer a module of a LoRA file means, by any of the names that trainers give it.
+ * Which linear layers of a transformer a module of a LoRA file means, under any of the names that trainers give it.
  *
- * diffusers and peft name modules as the model does, kohya's scripts write underscores for dots, and some trainers keep Stability's names, by
- * which the three products of an attention are one layer. Pure; knows nothing about files.
+ * diffusers and peft name modules as the model does, kohya's scripts write underscores for dots, and some trainers keep Stability's names,
+ * in which the three products of an attention are one layer. Pure; knows nothing about files.
  */
 import type { LinearShapes } from '../tensor/lora.ts'
 import { toDiffusersNames } from './single-file.ts'
 
 export interface NamedLinears {
-  /** One, or the three equal parts of one, from the top. */
+  /** One layer, or three that are equal parts of the stored matrix, from the top. */
   readonly linears: readonly string[]
-  /** Whether it was Stability's name, by which the last norms have shift before scale. */
+  /** Whether the name was Stability's, in whose files the last norms have shift before scale. */
   readonly isStability: boolean
 }
 
@@ -34,7 +34,7 @@ export class LoraNames {
     const blocks = new Set<string>()
     for (const name of shapes.keys()) {
       this.byName.set(flatten(name), { linears: [name], isStability: false })
-      // diffusers' own early files leave the index of the output out.
+      // Early files of diffusers omit the index of the output layer.
       if (name.endsWith('.to_out.0')) this.byName.set(flatten(name.slice(0, -2)), { linears: [name], isStability: false })
       const block = /^transformer_blocks\.(\d+)\./.exec(name)?.[1]
       if (block !== undefined) blocks.add(block)
@@ -48,7 +48,7 @@ export class LoraNames {
     }
   }
 
-  /** `module`: the name of a tensor without what follows the layer's. */
+  /** `module`: a tensor's name up to the end of the layer's name. */
   find(module: string): NamedLinears | undefined {
     return this.byName.get(flatten(module)) ?? this.byName.get(flatten(module.replace(PREFIX, '')))
   }

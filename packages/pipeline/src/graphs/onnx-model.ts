@@ -1,7 +1,7 @@
 /**
- * A graph as the bytes of an ONNX ModelProto (onnx.proto3 of ONNX 1.17; the numbers are its field numbers).
+ * Writes a graph as the bytes of an ONNX ModelProto (onnx.proto3 of ONNX 1.17; the numbers are its field numbers).
  *
- * Owns the file format and nothing else: what a graph computes is the builder's business.
+ * Owns the file format and nothing else: the builder decides what a graph computes.
  */
 import { PbfWriter } from 'pbf'
 
@@ -10,12 +10,12 @@ export type ElementType = 'float32' | 'float16' | 'bfloat16' | 'int32' | 'int64'
 /** TensorProto.DataType. */
 export const ELEMENT_TYPE: Readonly<Record<ElementType, number>> = { float32: 1, int32: 6, int64: 7, bool: 9, float16: 10, bfloat16: 16 }
 
-/** Whole numbers are ints; a float attribute is written as { float }. */
+/** A plain number is an int; a float attribute is written as { float }. */
 export type Attribute = number | string | readonly number[] | { readonly float: number }
 
 export interface GraphNode {
   readonly operator: string
-  /** Empty for ONNX's own operators. */
+  /** The operator's domain; empty for ONNX's own operators. */
   readonly domain: string
   readonly name: string
   /** An empty name leaves an optional input out. */
@@ -24,7 +24,7 @@ export interface GraphNode {
   readonly attributes: Readonly<Record<string, Attribute>>
 }
 
-/** A constant: bytes of its own, or bytes of a file. */
+/** A constant: either bytes of its own or bytes in a file. */
 export interface GraphInitializer {
   readonly name: string
   readonly type: ElementType
@@ -35,7 +35,7 @@ export interface GraphInitializer {
 export interface GraphEdge {
   readonly name: string
   readonly type: ElementType
-  /** A name for an axis of any length. */
+  /** A string names an axis of any length. */
   readonly dims: readonly (number | string)[]
 }
 
@@ -52,8 +52,8 @@ const EXTERNAL = 1
 const ATTRIBUTE_TYPE = { float: 1, int: 2, string: 3, ints: 7 } as const
 
 /**
- * Files of weights are named by their path without the leading slash: the runtime is told to look for them from the root of the file
- * system, as it refuses absolute paths, links, and anything outside the folder it starts from.
+ * Weight files are named by their path without the leading slash, and the runtime is told to resolve them from the root of the file system:
+ * it refuses absolute paths, links, and anything outside the folder it starts from.
  */
 export function encodeOnnxModel(graph: OnnxGraph): Uint8Array {
   const pbf = new PbfWriter()

@@ -1,5 +1,5 @@
 /**
- * Graphs of one kind of operator alone, to find out whether a provider computes it right. No weights, no model: x in, y out.
+ * Graphs with a single kind of operator, to find out whether a provider computes it correctly. No weights, no model: x in, y out.
  */
 import { Checkpoint } from './checkpoint.ts'
 import { Layers } from './layers.ts'
@@ -10,18 +10,18 @@ import type { OperatorChoices } from './operator-choices.ts'
 const HEADS = 2
 const HEAD_DIM = 64
 const DIM = HEADS * HEAD_DIM
-/** Values of a token of x: one query, one key and one value. */
+/** How many values a token of x has: those of one query, one key and one value. */
 export const CHECK_WIDTH = 3 * DIM
 
 type CheckedOperator = Exclude<keyof OperatorChoices, 'tables'>
 
-/** What each choice is used for in the graphs of models. `x`: (batch, tokens, CHECK_WIDTH) in the compute type. */
+/** How the graphs of models use each choice. `x`: (batch, tokens, CHECK_WIDTH) in the compute type. */
 const USES: Readonly<Record<CheckedOperator, (g: Layers, x: string) => string>> = {
   attention: (g, x) => {
     const [q, k, v] = g.split('Split', [x], 3, { axis: 2, num_outputs: 3 }) as [string, string, string]
     const free = g.attention([q, k, v], { heads: HEADS, headDim: HEAD_DIM })
     const causal = g.attention([q, k, v], { heads: HEADS, headDim: HEAD_DIM, causal: true })
-    // A bias for each pair of tokens, as T5 has it: (1, heads, tokens, tokens).
+    // A bias for each pair of tokens, as in T5: (1, heads, tokens, tokens).
     const row = g.reshape(g.node('Slice', [x, g.int64s(0), g.int64s(HEADS), g.int64s(2)]), 1, -1, HEADS)
     const heads = g.node('Unsqueeze', [g.node('Transpose', [row], { perm: [0, 2, 1] }), g.int64s(3)])
     const bias = g.add(heads, g.node('Transpose', [heads], { perm: [0, 1, 3, 2] }))

@@ -1,8 +1,8 @@
 /**
- * Where the tensors of a .safetensors file lie: its header, read and checked. The weights themselves are not read.
+ * Where the tensors of a .safetensors file lie: reads and checks its header. The weights themselves are not read.
  *
- * Invariant: a file is untrusted. Every tensor that comes out lies inside its file, has as many bytes as its dtype and shape need, and
- * shares none of them with another; a file of which this does not hold is refused as a whole.
+ * Invariant: a file is untrusted. Every tensor returned lies inside its file, has exactly the bytes that its dtype and shape need, and shares
+ * none of them with another tensor; a file that breaks this rule is refused as a whole.
  * Knows nothing about models. The format: https://huggingface.co/docs/safetensors (8 bytes length, a JSON header, the data).
  */
 import { open, realpath } from 'node:fs/promises'
@@ -10,24 +10,24 @@ import type { FileHandle } from 'node:fs/promises'
 import { z } from 'zod'
 import { ModelFileError } from '../models/model-file.ts'
 
-/** One tensor, or a part of one that lies in one piece. */
+/** One tensor, or a contiguous part of one. */
 export interface StoredTensor {
   /** Absolute path of the file, links resolved. */
   readonly file: string
-  /** As in the header: F32, F16, BF16 and others. */
+  /** As written in the header: F32, F16, BF16 and others. */
   readonly dtype: string
   readonly shape: readonly number[]
-  /** Bytes from the start of the file. */
+  /** Offset in bytes from the start of the file. */
   readonly offset: number
   /** Bytes. */
   readonly length: number
 }
 
 const PREFIX_BYTES = 8
-/** What the format's own implementation allows. */
+/** The limit that the format's own implementation sets. */
 const MAX_HEADER_BYTES = 100_000_000
 
-/** Bits of one value. A dtype that is not here may be in a file, and no graph can use it. */
+/** Bits of one value. A file may contain dtypes that are not listed here, but no graph can use them. */
 const DTYPE_BITS = new Map(
   Object.entries({ BOOL: 8, U8: 8, I8: 8, F8_E4M3: 8, F8_E5M2: 8, I16: 16, U16: 16, F16: 16, BF16: 16, I32: 32, U32: 32, F32: 32 }).concat(
     Object.entries({ I64: 64, U64: 64, F64: 64 }),
@@ -41,7 +41,7 @@ type Entry = z.infer<typeof entrySchema>
 export interface SafetensorsHeader {
   /** By name, in the order of their data. */
   readonly tensors: Map<string, StoredTensor>
-  /** What the writer says of the file; not checked. */
+  /** What the writer says about the file; not checked. */
   readonly metadata: Readonly<Record<string, unknown>>
 }
 
@@ -122,7 +122,7 @@ function toMetadata(header: unknown): Readonly<Record<string, unknown>> {
   return typeof metadata === 'object' && metadata !== null ? (metadata as Record<string, unknown>) : {}
 }
 
-/** Tensor follows tensor without gap or overlap, from the first byte to the last, each as long as its shape says. `size`: bytes of data. */
+/** Tensors must follow one another without gap or overlap, from the first byte to the last. `size`: length of the data in bytes. */
 function assertLayout(path: string, entries: readonly [string, Entry][], size: number): void {
   let end = 0
   for (const [name, { dtype, shape, data_offsets: offsets }] of entries) {

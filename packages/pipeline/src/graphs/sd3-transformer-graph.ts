@@ -1,8 +1,8 @@
 /**
- * SD3Transformer2DModel as a graph: Stable Diffusion 3, 3.5 medium (dual attention) and 3.5 large (normed queries and keys).
+ * SD3Transformer2DModel as a graph: Stable Diffusion 3, 3.5 medium (dual attention) and 3.5 large (normalised queries and keys).
  *
- * After diffusers' transformer_sd3.py and attention.py@58eb52c. Beside diffusers' inputs it takes the sinusoid of the timestep, which the
- * caller computes, as Sin and Cos differ between providers, and a mask of layers per row, for skip-layer guidance.
+ * Follows diffusers' transformer_sd3.py and attention.py@58eb52c, with two changes to the inputs. The graph takes the timestep's sinusoid,
+ * computed by the caller because Sin and Cos differ between providers, and a mask of layers for each row, for skip-layer guidance.
  */
 import { z } from 'zod'
 import { TIMESTEP_CHANNELS } from '../models/timestep-proj.ts'
@@ -29,7 +29,7 @@ export const sd3TransformerGraphConfigSchema = z.looseObject({
 })
 export type Sd3TransformerGraphConfig = z.infer<typeof sd3TransformerGraphConfigSchema>
 
-/** Epsilon of every norm in this model. */
+/** The epsilon of every norm in this model. */
 const EPSILON = 1e-6
 
 export function buildSd3TransformerGraph(config: Sd3TransformerGraphConfig, checkpoint: Checkpoint, options: GraphOptions): OnnxGraph {
@@ -48,7 +48,7 @@ export function buildSd3TransformerGraph(config: Sd3TransformerGraphConfig, chec
   const rows = g.mul(g.lengths(givenLatents, 0, 1), g.node('Min', [patches, g.lengths(givenPrompt, 1, 2)]))
   const latents = g.atLeastTwo(givenLatents, 4, rows)
   const prompt = g.atLeastTwo(givenPrompt, 3, rows)
-  /** Of each layer, (batch, 1, 1): 1 where the row goes through it, 0 where it passes by. */
+  /** For each layer, (batch, 1, 1): 1 where the row goes through the layer, 0 where it bypasses it. */
   const kept = g.split('Split', [mask], layers, { axis: 1, num_outputs: layers })
 
   const mlp = (x: string, name: string, from: number) =>
@@ -67,11 +67,11 @@ export function buildSd3TransformerGraph(config: Sd3TransformerGraphConfig, chec
     return checkpoint.shiftFirst ? ([pair[1], pair[0]] as const) : pair
   }
   const normalize = (x: string) => g.layerNorm(x, dim, EPSILON)
-  /** Not fused into the norm: that would make a row depend on the rows beside it. */
+  /** Not fused into the norm, because that would make a row depend on the rows beside it. */
   const modulate = (normed: string, scale: string, shift: string) =>
     g.toCompute(g.add(g.mul(normed, g.add(scale, g.scalar(1, 'float32'))), shift))
 
-  /** Queries or keys; normed, where the model does that, head by head. */
+  /** Queries or keys, normalised head by head where the model does that. */
   const project = (x: string, name: string, norm: string) => {
     const projected = g.linear(x, name, dim, dim)
     if (config.qk_norm == null) return projected
@@ -80,7 +80,7 @@ export function buildSd3TransformerGraph(config: Sd3TransformerGraphConfig, chec
   const feedForward = (x: string, name: string) =>
     g.linear(g.fastGelu(g.linear(x, `${name}.net.0.proj`, dim, dim * 4)), `${name}.net.2`, dim * 4, dim)
 
-  /** One JointTransformerBlock; the text ends with the last one. */
+  /** One JointTransformerBlock. The last one has no output for the text. */
   function block(index: number, image: string, text: string): { image: string; text: string } {
     const name = `transformer_blocks.${index}`
     const last = index === layers - 1
@@ -142,10 +142,10 @@ export function buildSd3TransformerGraph(config: Sd3TransformerGraphConfig, chec
   return g.graph
 }
 
-/** shift, scale and gate of the attention, the same of the feed-forward, and with dual attention of the second attention. */
+/** Shift, scale and gate for the attention, then for the feed-forward and, with dual attention, for the second attention. */
 type Modulation = [string, string, string, string, string, string, string, string, string]
 
-/** Patches of the latents with their places, (batch, height × width in patches, dim) float32, and [height, width] in patches. */
+/** The latents' patches with their positions, (batch, height × width in patches, dim) float32, and [height, width] in patches. */
 function embedPatches(g: Layers, config: Sd3TransformerGraphConfig, latents: string): { tokens: string; grid: [string, string] } {
   const { patch_size: patch, pos_embed_max_size: max, in_channels: channels } = config
   const dim = config.num_attention_heads * config.attention_head_dim
@@ -156,7 +156,7 @@ function embedPatches(g: Layers, config: Sd3TransformerGraphConfig, latents: str
 
   const size = g.split('Split', [g.lengths(latents, 2, 4)], 2, { axis: 0, num_outputs: 2 })
   const grid = size.map((length) => g.node('Div', [length, g.int64s(patch)])) as [string, string]
-  // The middle of the table of places.
+  // The middle of the table of positions.
   const start = grid.map((length) => g.node('Div', [g.node('Sub', [g.int64s(max), length]), g.int64s(2)]))
   const end = start.map((first, axis) => g.add(first, grid[axis] as string))
   const table = g.table('pos_embed.pos_embed', [1, max * max, dim], [max, max, dim])

@@ -1,15 +1,15 @@
 /**
- * The parts of a model in one file, by Stability's names, seen as the parts diffusers would have saved: views into the same file, nothing is
- * rewritten.
+ * The parts of a model in one file, under Stability's names, presented as the parts that diffusers would have saved. They are views into the
+ * same file; nothing is rewritten.
  *
- * After diffusers' single_file_utils.py, version 0.42. Knows nothing about configurations: what a part has to hold is checked by its graph.
+ * Follows diffusers' single_file_utils.py, version 0.42. Knows nothing about configurations: a part's graph checks what the part must hold.
  */
 import { Checkpoint } from './checkpoint.ts'
 import type { StoredTensor } from './safetensors.ts'
 
 export type SingleFilePart = 'transformer' | 'vae' | 'text_encoder' | 'text_encoder_2' | 'text_encoder_3'
 
-/** Prefix of each part's names. Files of a transformer alone have none. */
+/** The prefix of each part's names. A file that holds a transformer alone has none. */
 const PREFIXES: Readonly<Record<SingleFilePart, string>> = {
   transformer: 'model.diffusion_model.',
   vae: 'first_stage_model.',
@@ -42,7 +42,7 @@ const TRANSFORMER: Rules = [
   [/^joint_blocks\.(\d+)\.context_block\.mlp\.fc2\./, 'transformer_blocks.$1.ff_context.net.2.'],
 ]
 
-/** The three products of an attention lie one below the other. */
+/** The three products of an attention are stacked in one matrix. */
 const QKV = /^joint_blocks\.(\d+)\.(x_block|context_block)\.(attn2?)\.qkv\.(weight|bias)$/
 const QKV_NAMES = { x_block: ['to_q', 'to_k', 'to_v'], context_block: ['add_q_proj', 'add_k_proj', 'add_v_proj'] } as const
 
@@ -59,7 +59,7 @@ const VAE: Rules = [
   [/\.(down|up)\.(\d+)\.(downsample|upsample)\.conv\./, '.$1_blocks.$2.$3rs.0.conv.'],
 ]
 
-/** A part that the file holds, or undefined. `file`: all tensors of the file. */
+/** The part, or undefined where the file does not hold it. `file`: all tensors of the file. */
 export function singleFilePart(file: Checkpoint, part: SingleFilePart): Checkpoint | undefined {
   const own = withoutPrefix(file.tensors, PREFIXES[part])
   if (part === 'transformer') {
@@ -85,7 +85,7 @@ function toTransformer(tensors: ReadonlyMap<string, StoredTensor>): Map<string, 
   return renamed
 }
 
-/** What diffusers calls a tensor of the transformer: one name, or those of the three equal parts it has there, from the top. */
+/** What diffusers calls a tensor of the transformer: one name, or three where diffusers has its three equal parts, from the top. */
 export function toDiffusersNames(name: string): string[] {
   const qkv = QKV.exec(name)
   if (qkv === null) return [rename(name, TRANSFORMER)]
@@ -93,7 +93,7 @@ export function toDiffusersNames(name: string): string[] {
   return QKV_NAMES[stream].map((part) => `transformer_blocks.${block}.${attention}.${part}.${kind}`)
 }
 
-/** Rows of one of three equal parts. A count that three does not divide gives a shape that no graph asks for. */
+/** The number of rows in one of three equal parts. A number that three does not divide gives a shape that no graph asks for. */
 function third(tensor: StoredTensor, index: number): StoredTensor {
   const [rows = 0, ...dims] = tensor.shape
   const length = tensor.length / 3

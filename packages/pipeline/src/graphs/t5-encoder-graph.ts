@@ -1,8 +1,8 @@
 /**
  * T5EncoderModel as a graph, in its gated form: the third text encoder of Stable Diffusion 3.
  *
- * After transformers' modeling_t5.py, version 5. The sums along the layers and the last product of each feed-forward are float32 in every
- * graph: in float16 they overflow, and transformers keeps them wide for the same reason.
+ * Follows transformers' modeling_t5.py, version 5. The sums that run through the layers and the last product of each feed-forward are
+ * float32 in every graph: in float16 they overflow, and transformers keeps them in float32 for the same reason.
  */
 import { z } from 'zod'
 import type { Checkpoint } from './checkpoint.ts'
@@ -26,7 +26,7 @@ export const t5EncoderGraphConfigSchema = z.looseObject({
 })
 export type T5EncoderGraphConfig = z.infer<typeof t5EncoderGraphConfigSchema>
 
-/** Longest prompt, in tokens. */
+/** The longest prompt, in tokens. */
 const MAX_TOKENS = 512
 
 export function buildT5EncoderGraph(config: T5EncoderGraphConfig, checkpoint: Checkpoint, options: GraphOptions): OnnxGraph {
@@ -59,7 +59,7 @@ export function buildT5EncoderGraph(config: T5EncoderGraphConfig, checkpoint: Ch
   return g.graph
 }
 
-/** What attention adds for the distance of two tokens, (1, heads, tokens, tokens); all layers share it. */
+/** What attention adds for the distance between two tokens, (1, heads, tokens, tokens); all layers share it. */
 function positionBias(g: Layers, config: T5EncoderGraphConfig, ids: string): string {
   const distances = Array.from({ length: 2 * MAX_TOKENS - 1 }, (_, index) => toBucket(index - (MAX_TOKENS - 1), config))
   const tokens = g.tokenRange(g.lengths(ids, 1, 2))
@@ -72,7 +72,7 @@ function positionBias(g: Layers, config: T5EncoderGraphConfig, ids: string): str
 }
 
 /**
- * T5Attention._relative_position_bucket, both directions: a bucket for each small distance, and for larger ones buckets of growing width.
+ * T5Attention._relative_position_bucket in both directions: one bucket for each small distance, and buckets of growing width beyond.
  * In float32, as torch computes it.
  */
 function toBucket(distance: number, config: T5EncoderGraphConfig): number {

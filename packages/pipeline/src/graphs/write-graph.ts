@@ -1,7 +1,7 @@
 /**
- * The graph of any part of a model, from its configuration and its checkpoint. The one list of what we write graphs for.
+ * Writes the graph of any part of a model from its configuration and its checkpoint. The only list of the kinds we write graphs for.
  *
- * Invariant: a part that comes out has been checked whole: configuration, and every tensor the graph uses. Nothing is loaded for that.
+ * Invariant: a part that is returned has been checked completely, its configuration and every tensor the graph uses, without loading it.
  */
 import type { z } from 'zod'
 import { readModelJson } from '../models/model-file.ts'
@@ -35,7 +35,7 @@ const WRITERS = {
 
 export type GraphName = keyof typeof WRITERS
 
-/** Bytes of an ONNX model. */
+/** The bytes of an ONNX model. */
 export async function writeGraph(name: GraphName, configFile: string, checkpoint: Checkpoint, options: GraphOptions): Promise<Uint8Array> {
   return encodeOnnxModel(await WRITERS[name](configFile, checkpoint, options))
 }

@@ -1,8 +1,8 @@
 /**
  * The image autoencoder, from `vae_decoder/` and, where shipped, `vae_encoder/`.
  *
- * Owns the two graphs and the numbers that go with them. Latents here are the VAE's own: scaling and shifting for the
- * transformer is the pipeline's arithmetic. Knows nothing about prompts or pixels of 8 bits. Runs in the engine process.
+ * Owns the two graphs and the numbers that belong to them. Latents here are the VAE's own: the pipeline scales and shifts them for the
+ * transformer. Knows nothing about prompts or 8-bit pixels. Runs in the engine process.
  */
 import { z } from 'zod'
 import { concatRows, rowsOf, sliceRows } from '../tensor/rows.ts'
@@ -20,13 +20,13 @@ const autoencoderConfigSchema = z.looseObject({
     .number()
     .nullish()
     .transform((value) => value ?? 0),
-  /** One per resolution; each but the first halves the sides. */
+  /** One per resolution; each except the first halves the sides. */
   block_out_channels: z.array(z.int().positive()).min(1),
   latent_channels: z.int().positive(),
 })
 export type AutoencoderKlConfig = z.infer<typeof autoencoderConfigSchema>
 
-/** Distribution of the latents of an image. */
+/** The distribution of an image's latents. */
 export interface LatentDistribution {
   /** (batch, latent_channels, height / 8, width / 8) */
   readonly mean: Tensor
@@ -37,7 +37,7 @@ export interface LatentDistribution {
 export class AutoencoderKL {
   readonly config: AutoencoderKlConfig
   readonly decoder: OnnxSession
-  /** Undefined when the model ships no vae_encoder/. */
+  /** Undefined when the model has no encoder. */
   readonly encoder: OnnxSession | undefined
 
   constructor(config: AutoencoderKlConfig, decoder: OnnxSession, encoder?: OnnxSession) {
@@ -46,7 +46,7 @@ export class AutoencoderKL {
     this.encoder = encoder
   }
 
-  /** `encoder`: undefined for a model that comes without. */
+  /** `encoder`: undefined for a model that comes without one. */
   static async load(
     { configFile, graph }: ModelPart,
     encoder: ModelPart['graph'] | undefined,
@@ -66,7 +66,7 @@ export class AutoencoderKL {
     }
   }
 
-  /** Image side per latent side, 8 for every Stable Diffusion. */
+  /** Image pixels per latent pixel along a side; 8 in every Stable Diffusion. */
   get scale(): number {
     return 2 ** (this.config.block_out_channels.length - 1)
   }
@@ -84,7 +84,7 @@ export class AutoencoderKL {
     if (this.encoder === undefined) throw new Error('Expected a model with vae_encoder/, got one without')
     const output = await this.encoder.run({ sample: images }, ['latent_parameters'])
     const parameters = output['latent_parameters'] as Tensor
-    // Each row holds the means of all channels, then their logarithms: as rows of one channel group, every other one is a mean.
+    // Each row holds the means of all channels, then the logarithms of their variances: cut in halves, every other half is a mean.
     const [batch, channels, ...sides] = parameters.dims as [number, number, number, number]
     const halves = new Tensor(parameters.data, [batch * 2, channels / 2, ...sides], parameters.dtype)
     const pick = (offset: number) =>

@@ -1,9 +1,9 @@
 /**
- * Which of the operators that a graph would use give the right numbers here.
+ * Finds out which of the operators that a graph would use give the right numbers here.
  *
- * Invariant: an operator that comes out as chosen has been run on the provider, alone, and agreed with ONNX's plain operators on the CPU; for
- * one that failed or was off, 'plain' comes out and a warning says so. Lengths lie on both sides of where kernels change their way: a smaller
- * one passes where a longer one is wrong. Runs in the engine process, once, before a model is loaded.
+ * Invariant: an operator that keeps its place has been run on the provider by itself and agreed with ONNX's plain operators on the CPU. One
+ * that failed or was off is replaced by 'plain', and a warning says so. The lengths tried lie on both sides of the points where kernels
+ * switch methods, because a short input may pass where a longer one is wrong. Runs in the engine process, once, before a model is loaded.
  */
 import type { ComputeType } from '../graphs/graph-builder.ts'
 import { encodeOnnxModel } from '../graphs/onnx-model.ts'
@@ -15,7 +15,7 @@ import { OnnxSession } from './onnx-session.ts'
 import type { Feed, OnnxSessionOptions } from './onnx-session.ts'
 
 const TOKENS = [63, 64, 100, 333]
-/** Largest difference of values around 1. What is wrong is wrong by far more. */
+/** The largest difference allowed between values around 1. A wrong operator is off by far more. */
 const LIMIT: Readonly<Record<ComputeType, number>> = { float32: 1e-3, float16: 5e-2 }
 
 export async function checkOperators(
@@ -35,7 +35,7 @@ export async function checkOperators(
   return checked
 }
 
-/** What is wrong with an operator; undefined when nothing is. */
+/** Says what is wrong with an operator; undefined when nothing is. */
 async function findFault(
   operator: (typeof CHECKED_OPERATORS)[number],
   choices: OperatorChoices,
@@ -69,7 +69,7 @@ async function runCheck(session: OnnxSession, x: Feed): Promise<Float32Array> {
   return (y as NonNullable<typeof y>).data
 }
 
-/** NaN where a value is. */
+/** The largest difference; NaN where a value is NaN. */
 function largestDifference(a: Float32Array, b: Float32Array): number {
   return a.reduce((largest, value, index) => Math.max(largest, Math.abs(value - (b[index] as number))), 0)
 }

@@ -1,7 +1,7 @@
 /**
  * A CLIP text encoder with projection, from `text_encoder/` or `text_encoder_2/`.
  *
- * Invariant: ids in, one pooled vector and one hidden state per row out; layers are counted from the end as diffusers does.
+ * Invariant: takes ids and gives one pooled vector and one hidden state per row; layers are counted from the end, as in diffusers.
  * Knows nothing about prompts or padding. Runs in the engine process.
  */
 import { z } from 'zod'
@@ -15,7 +15,7 @@ import { toTokenFeed } from './token-feed.ts'
 const count = z.int().positive()
 
 const clipTextConfigSchema = z.looseObject({
-  /** Transformer layers; the graph gives one hidden state more. */
+  /** Transformer layers; the graph gives one more hidden state than there are layers. */
   num_hidden_layers: count,
   /** Width of a hidden state. */
   hidden_size: count,
@@ -29,7 +29,7 @@ export type ClipTextConfig = z.infer<typeof clipTextConfigSchema>
 export interface ClipTextOutput {
   /** (batch, projection_dim) */
   readonly pooled: Tensor
-  /** (batch, sequence, hidden_size), the layer before the last unless clipSkip says an earlier one. */
+  /** (batch, sequence, hidden_size) from the layer before the last, or from an earlier one as clipSkip says. */
   readonly hiddenStates: Tensor
 }
 

@@ -1,4 +1,4 @@
-/** A call to a session or pipeline that has been closed. */
+/** A closed session or pipeline was called. */
 export class ClosedError extends Error {
   override readonly name = 'ClosedError'
 }

@@ -3,8 +3,8 @@ import { readdirSync, readFileSync } from 'node:fs'
 import { availableParallelism } from 'node:os'
 
 /**
- * One for each physical core, and no more than Node.js says that this process may use: the cores it is bound to, and a quota where Node.js
- * sees it. ONNX Runtime's own choice binds each thread to a core, where it waits whenever another process runs there.
+ * One thread for each physical core, but no more than Node.js says this process may use: the cores it is bound to, and a quota where Node.js
+ * sees one. ONNX Runtime's own default binds each thread to a core, where it has to wait whenever another process runs there.
  */
 export function defaultCpuThreads(): number {
   return Math.max(1, Math.min(physicalCores(), availableParallelism()))

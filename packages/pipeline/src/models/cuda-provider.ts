@@ -1,7 +1,7 @@
 /**
  * What CUDA lacks on this machine: ONNX Runtime's provider library, the driver, and the libraries of CUDA 13 and cuDNN 9.
  *
- * Invariant: only looks; every problem is a sentence that says what mends it. The runtime itself says no more than that a library could not
+ * Invariant: changes nothing; every problem is a sentence that says how to solve it. The runtime itself only says that a library could not
  * be loaded. Knows nothing about models. Runs where a device is chosen, and in `easel doctor`.
  */
 import { spawnSync } from 'node:child_process'
@@ -10,18 +10,18 @@ import { createRequire } from 'node:module'
 import { dirname, join } from 'node:path'
 
 export interface CudaReport {
-  /** Folder in which ONNX Runtime looks for its provider libraries; undefined where it has none for CUDA. */
+  /** The folder in which ONNX Runtime looks for its provider libraries; undefined where it has none for CUDA. */
   readonly providerFolder: string | undefined
-  /** As nvidia-smi tells it; undefined where there is no driver. */
+  /** The version that nvidia-smi reports; undefined where there is no driver. */
   readonly driverVersion: string | undefined
-  /** Sentences; empty where nothing is missing. */
+  /** One sentence for each problem; empty where nothing is missing. */
   readonly problems: readonly string[]
 }
 
 export const cudaProviderFiles = ['libonnxruntime_providers_cuda.so', 'libonnxruntime_providers_shared.so'] as const
 /** Major version of the oldest driver that runs CUDA 13. */
 const minDriverMajor = 580
-/** Loaded by name when the first convolution runs, so that the provider library does not list it. */
+/** Loaded by name when the first convolution runs, so the provider library does not list it. */
 const cudnn = 'libcudnn.so.9'
 
 export function reportCuda(): CudaReport {
@@ -60,7 +60,7 @@ function readDriverVersion(): string | undefined {
   return status === 0 ? stdout.trim().split('\n')[0]?.trim() || undefined : undefined
 }
 
-/** What the dynamic linker does not find of what the library was linked against; the driver's own is told by its version. */
+/** The libraries the provider was linked against that the dynamic linker cannot find. The driver's own are judged by its version. */
 function findMissing(library: string): string[] {
   const { stdout } = spawnSync('ldd', [library], { encoding: 'utf8', timeout: 10_000 })
   const names = [...(stdout ?? '').matchAll(/^\s*(\S+) => not found$/gm)].map(([, name]) => name ?? '')

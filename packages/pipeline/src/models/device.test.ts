@@ -34,7 +34,7 @@ describe('the device', () => {
         () => '',
         (reason: unknown) => String(reason),
       )
-      // Whatever this machine lacks, the error says all of it; a machine that lacks nothing runs.
+      // The error names everything this machine lacks; on a machine that lacks nothing the model runs.
       expect(problems.filter((problem) => !failure.includes(problem))).toEqual([])
       expect(problems.every((problem) => /580|npx easel setup cuda|cuda-libraries-13-0/.test(problem))).toBe(true)
       expect(failure === '').toBe(problems.length === 0)

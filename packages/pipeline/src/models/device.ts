@@ -15,13 +15,13 @@ import { OnnxSession } from './onnx-session.ts'
 export const DEVICES = ['auto', 'cpu', 'cuda', 'tensorrt', 'webgpu', 'coreml', 'dml'] as const
 export type Device = (typeof DEVICES)[number]
 
-/** The outcome of the choice, for logs and capabilities. */
+/** The choice that was made, for logs and capabilities. */
 export interface ResolvedDevice {
   /** What was asked for. */
   readonly requested: Device
   /** What runs. */
   readonly provider: ExecutionProvider
-  /** Why this one, and why not the ones before it. */
+  /** Why this one was chosen and those before it were not. */
   readonly reason: string
 }
 
@@ -30,7 +30,7 @@ export class DeviceError extends Error {
   override readonly name = 'DeviceError'
 }
 
-/** Order in which 'auto' tries. TensorRT is left out: its first run builds engines for minutes. */
+/** The order in which 'auto' tries providers. TensorRT is left out because its first run builds engines for minutes. */
 const AUTO_ORDER = ['cuda', 'coreml', 'dml', 'webgpu'] as const satisfies readonly ExecutionProvider[]
 
 const NEEDS: Record<Exclude<ExecutionProvider, 'cpu'>, string> = {
@@ -76,14 +76,14 @@ export async function probeProvider(provider: ExecutionProvider, deviceId?: numb
   }
 }
 
-/** On Linux a software rasteriser offers WebGPU too, far slower than the CPU provider; hardware shows as a device node. */
+/** On Linux a software rasteriser also offers WebGPU, far slower than the CPU provider. Real hardware has a device node. */
 function hasGpuNode(): boolean {
   if (process.platform !== 'linux') return true
   if (existsSync('/dev/nvidia0') || existsSync('/dev/dxg')) return true
   return existsSync('/dev/dri') && readdirSync('/dev/dri').some((name) => name.startsWith('renderD'))
 }
 
-/** What the runtime said; the layers above it only add the path of the probe graph. */
+/** The runtime's own message; the layers above it only add the path of the probe graph. */
 function firstLine(error: unknown): string {
   const root = error instanceof Error && error.cause instanceof Error ? error.cause : error
   return (root instanceof Error ? root.message : String(root)).split('\n')[0]?.trim() ?? 'an error without a message'

@@ -1,11 +1,11 @@
-/** What the GPUs of this machine are, to tell one machine's measurements from another's. Knows nothing about what runs on them. */
+/** The names of this machine's GPUs, to tell its measurements from those of another. Knows nothing about what runs on them. */
 import { execFile } from 'node:child_process'
 import { promisify } from 'node:util'
 import type { ExecutionProvider } from './onnx-runtime.ts'
 
 const TIMEOUT_MS = 5000
 
-/** Names of all GPUs that NVIDIA's driver sees, in its order; empty for another provider and where there is no answer. */
+/** All GPUs that NVIDIA's driver sees, in its order; empty for another provider, and where the driver gives no answer. */
 export async function readGpuNames(provider: ExecutionProvider): Promise<string[]> {
   if (provider !== 'cuda' && provider !== 'tensorrt') return []
   try {

@@ -19,7 +19,7 @@ function randomLora(shapes: LinearShapes, rank: number, seed: number, only = /./
     const groups = Math.ceil(rank / LORA_GROUP)
     const fill = (length: number, size: number) => randn([length], generator).data.map((value) => value * size)
     const up = fill(groups * LORA_GROUP * to, 0.05)
-    // What lies beyond the rank is zero.
+    // Values beyond the rank are zero.
     up.fill(0, rank * to)
     layers.set(name, { groups, down: fill(groups * from * LORA_GROUP, 1 / Math.sqrt(from)), up })
   }

@@ -1,6 +1,6 @@
 /**
- * The transformer's second graph, for rows with low-rank additions: the same weights, and two inputs more for each linear layer that any
- * LoRA so far has changed. It is written and loaded when the first such row comes, and again when one changes other layers.
+ * The transformer's second graph, for rows with low-rank additions: the same weights, and two further inputs for each linear layer that any
+ * LoRA has changed so far. It is written and loaded when the first such row comes, and again when a LoRA changes other layers.
  *
  * Invariant: a row comes out the same whatever the rows beside it add. Rows that add nothing never come here.
  * Knows nothing about files and strengths. Runs in the engine process.
@@ -16,9 +16,9 @@ export class LoraGraph {
   readonly source: LoraGraphSource
   readonly options: OnnxSessionOptions
   session: OnnxSession | undefined
-  /** Layers the session has inputs for. */
+  /** The layers for which the session has inputs. */
   linears: ReadonlySet<string> = new Set()
-  /** Of the latest step: rows mostly stay together from step to step. */
+  /** Those of the latest step, because rows mostly stay together from step to step. */
   latest: { readonly rows: readonly LoraLayers[]; readonly feeds: Readonly<Record<string, Feed>> } | undefined
   isReleased = false
 
@@ -27,7 +27,7 @@ export class LoraGraph {
     this.options = options
   }
 
-  /** What runs these rows, and its inputs for what each adds. Loading blocks the thread. */
+  /** The session that runs these rows, and its inputs for what each row adds. Loading blocks the thread. */
   async prepare(rows: readonly LoraLayers[]): Promise<{ session: OnnxSession; feeds: Readonly<Record<string, Feed>> }> {
     const session = await this.sessionFor(rows)
     const { latest } = this
@@ -41,7 +41,7 @@ export class LoraGraph {
     if (this.session !== undefined && !missing) return this.session
     const linears = new Set([...this.linears, ...rows.flatMap((row) => [...row.keys()])])
     const graph = await this.source.write(linears)
-    // The one before first: on a GPU each has the weights once.
+    // The previous session is released first: on a GPU each holds the weights once.
     await this.session?.release()
     this.session = undefined
     const session = await OnnxSession.load(graph, {
@@ -64,7 +64,7 @@ export class LoraGraph {
     for (const name of this.linears) {
       const [to, from] = this.source.shapes.get(name) as readonly [number, number]
       const layers = rows.map((row) => row.get(name))
-      // Rows that all add the same show its memory; else each row gets a copy, filled up with zeros to the highest rank.
+      // Rows that all add the same thing share its memory; otherwise each row gets a copy, padded with zeros to the highest rank.
       const distinct = new Set(layers).size === 1 ? layers.slice(0, 1) : layers
       const groups = distinct.reduce((most, layer) => Math.max(most, layer?.groups ?? 0), 1)
       const [down, up] = inputsOf(name) as [string, string]
@@ -86,7 +86,7 @@ function inputsOf(linear: string): string[] {
   return [`${linear}.lora_down`, `${linear}.lora_up`]
 }
 
-/** `length`: of each layer's part, the groups that it lacks included. */
+/** `length`: of each layer's part, including the groups that it lacks. */
 function toFeedData(layers: readonly (LoraLayer | undefined)[], part: 'down' | 'up', length: number): Float32Array {
   const [only] = layers
   if (layers.length === 1 && only?.[part].length === length) return only[part]

@@ -1,17 +1,17 @@
 /**
- * Reading a model folder's JSON files: every one is validated before anything uses it.
+ * Reads the JSON files of a model folder and validates each before anything uses it.
  *
- * Invariant: what comes out has the shape of the schema; anything else is a ModelFileError that names file, field, expected and found.
- * Knows nothing about which files a model has. Runs wherever a model is loaded.
+ * Invariant: what is returned fits the schema; anything else is a ModelFileError that names the file, the field, what was expected and what
+ * was found. Knows nothing about which files a model has. Runs wherever a model is loaded.
  */
 import { readFile } from 'node:fs/promises'
 import type { z } from 'zod'
 
-/** A file of a model folder that is missing or not what it has to be. */
+/** A file of a model folder is missing or invalid. */
 export class ModelFileError extends Error {
   override readonly name = 'ModelFileError'
   readonly file: string
-  /** Dotted path of the field; empty when it is the file itself. */
+  /** Dotted path of the field; empty when the file itself is meant. */
   readonly field: string
 
   constructor(file: string, field: string, expected: string, got: string, options?: ErrorOptions) {
@@ -21,7 +21,7 @@ export class ModelFileError extends Error {
   }
 }
 
-/** Content of a JSON file, as the schema gives it. */
+/** The content of a JSON file, as the schema returns it. */
 export async function readModelJson<Schema extends z.ZodType>(file: string, schema: Schema): Promise<z.output<Schema>> {
   let text: string
   try {

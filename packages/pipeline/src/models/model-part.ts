@@ -1,13 +1,13 @@
-/** One graph of a model with the configuration that goes with it, before it is loaded. Types only. */
+/** One graph of a model and its configuration, before it is loaded. Types only. */
 import type { LoraTarget } from '../tensor/lora.ts'
 import type { WrittenGraph } from './onnx-session.ts'
 
 export interface ModelPart {
   /** Its config.json. */
   readonly configFile: string
-  /** An exported model.onnx by its path, or a graph written over a checkpoint. */
+  /** The path of an exported model.onnx, or a graph written over a checkpoint. */
   readonly graph: string | WrittenGraph
-  /** How to write it again for low-rank additions; only for the transformer, over a checkpoint. */
+  /** Writes it again for low-rank additions; only for a transformer over a checkpoint. */
   readonly lora?: LoraGraphSource
 }
 

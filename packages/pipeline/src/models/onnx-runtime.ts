@@ -1,5 +1,5 @@
 /**
- * ONNX Runtime itself: loaded once a process, when the first graph needs it. With onnx-session.ts the only module that imports
+ * ONNX Runtime itself, loaded once per process when the first graph needs it. Only this module and onnx-session.ts import
  * onnxruntime-node. Runs in the engine process.
  */
 import type * as Ort from 'onnxruntime-node'
@@ -16,7 +16,7 @@ let runtime: Promise<OnnxRuntime> | undefined
 export function loadRuntime(): Promise<OnnxRuntime> {
   runtime ??= (async () => {
     const ort = await import('onnxruntime-node')
-    // Its errors are thrown too; on stderr they would only frighten whoever lets 'auto' try the providers.
+    // Its errors are also thrown; on stderr they would only alarm people whose worker lets 'auto' try the providers.
     ort.env.logLevel = 'fatal'
     const hidden = Object.getOwnPropertyDescriptor(globalThis, 'Float16Array')
     try {
@@ -40,13 +40,13 @@ function assertFloat16Bits(data: unknown): asserts data is Uint16Array {
   )
 }
 
-/** Version of the installed ONNX Runtime. */
+/** The version of the installed ONNX Runtime. */
 export async function runtimeVersion(): Promise<string> {
   const { versions } = (await loadRuntime()).env
   return versions.node ?? versions.common
 }
 
-/** Providers the installed ONNX Runtime was built with. Says nothing about whether the hardware or its libraries are there. */
+/** The providers that the installed ONNX Runtime was built with, whether or not the hardware and its libraries are there. */
 export async function listBuiltProviders(): Promise<string[]> {
   return (await loadRuntime()).listSupportedBackends().map((backend) => backend.name)
 }

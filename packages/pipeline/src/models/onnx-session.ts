@@ -3,7 +3,7 @@
  *
  * Owns the native session and every conversion at its edge: feeds are cast to the type and rank the graph declares (exports
  * differ: int32 or int64 ids, float16 floats, a scalar timestep), outputs come back as Tensors.
- * Invariant: after release() nothing runs; what was asked for before is waited for.
+ * Invariant: after release() nothing runs; it waits for runs that were asked for before.
  * Knows nothing about what a graph computes, and does not wait for the device: whoever runs a graph holds the turn. The native run blocks the
  * thread it is on, so this runs in the engine process.
  */
@@ -16,7 +16,7 @@ import { ClosedError } from './closed-error.ts'
 import { loadRuntime } from './onnx-runtime.ts'
 import type { ExecutionProvider, OnnxRuntime } from './onnx-runtime.ts'
 
-/** What goes in: floats or token ids with their shape. A Tensor is a Feed. */
+/** An input: floats or token ids with their shape. A Tensor is a Feed. */
 export interface Feed {
   /** A Uint16Array holds float16 bits, for inputs of that type. */
   readonly data: Float32Array | Int32Array | Uint16Array
@@ -28,15 +28,15 @@ export interface OnnxSessionOptions {
   readonly provider?: ExecutionProvider | undefined
   /** Index of the GPU, from 0, for providers that know several. Default 0. */
   readonly deviceId?: number | undefined
-  /** Threads of one run on the CPU, from 1. Default: ONNX Runtime's choice, the number of physical cores. */
+  /** Threads of one run on the CPU, from 1. Default: ONNX Runtime's own, the number of physical cores. */
   readonly intraOpNumThreads?: number | undefined
-  /** Inputs the caller is going to feed; a graph without one of them is refused. Default none. */
+  /** Inputs that the caller will feed; a graph that lacks one of them is refused. Default none. */
   readonly inputs?: readonly string[] | undefined
-  /** Outputs the caller is going to fetch; a graph without one of them is refused. Default none. */
+  /** Outputs that the caller will fetch; a graph that lacks one of them is refused. Default none. */
   readonly outputs?: readonly string[] | undefined
 }
 
-/** A graph of our own, whose weights lie in the checkpoint's files. */
+/** A graph that we wrote, whose weights lie in the checkpoint's files. */
 export interface WrittenGraph {
   /** The checkpoint, for errors. */
   readonly name: string
@@ -52,19 +52,19 @@ interface GraphValue {
   readonly shape: readonly (number | string)[]
 }
 
-/** Types that Node can make a tensor of and that a model of ours has a use for. */
+/** The types that can be a tensor in Node and that our models use. */
 const INPUT_TYPES = ['float32', 'float16', 'int64', 'int32']
 const OUTPUT_TYPES = ['float32', 'float16']
 
 export class OnnxSession {
-  /** File the graph came from. */
+  /** The file the graph came from. */
   readonly path: string
   readonly inputs: ReadonlyMap<string, GraphValue>
   readonly outputs: ReadonlyMap<string, GraphValue>
   /** Undefined once released. */
   native: InferenceSession | undefined
   readonly runtime: OnnxRuntime
-  /** Runs that were asked for and have not ended. */
+  /** Runs that were asked for and have not finished. */
   readonly running = new Set<Promise<unknown>>()
 
   constructor(path: string, native: InferenceSession, runtime: OnnxRuntime) {
@@ -76,8 +76,8 @@ export class OnnxSession {
   }
 
   /**
-   * Opens an exported graph by its path, as buffers end at 2 GB and `model.onnx_data` beside the file is found by path only; a written one
-   * from its bytes, which hold no weights.
+   * Opens an exported graph by its path, because a buffer is limited to 2 GB and a `model.onnx_data` beside the file is only found by path. A
+   * written graph is opened from its bytes, which hold no weights.
    */
   static async load(graph: string | WrittenGraph, options: OnnxSessionOptions = {}): Promise<OnnxSession> {
     const ort = await loadRuntime()
@@ -102,7 +102,7 @@ export class OnnxSession {
     return session
   }
 
-  /** Precision of one float input. */
+  /** The precision of a float input. */
   inputDtype(name: string): TensorDtype {
     return this.inputs.get(name)?.type === 'float16' ? 'float16' : 'float32'
   }
@@ -124,7 +124,7 @@ export class OnnxSession {
     }
     const results = await this.track(this.runNative(native, feeds, outputNames, buffers))
     const outputs: Record<string, Tensor> = {}
-    // A given buffer is filled in place and what the runtime returns for it is one more copy: read the buffer.
+    // The runtime fills the given buffer in place and returns another copy of it: read the buffer.
     for (const name of outputNames) outputs[name] = this.toTensor(name, buffers[name] ?? results[name])
     return outputs
   }
@@ -172,7 +172,7 @@ export class OnnxSession {
     }
   }
 
-  /** Frees the weights. Waits for runs that have begun; twice is harmless; later runs fail with ClosedError. */
+  /** Frees the weights after the runs that have begun. Calling it twice is harmless; later runs fail with ClosedError. */
   async release(): Promise<void> {
     const native = this.native
     if (native === undefined) return
@@ -205,7 +205,7 @@ export class OnnxSession {
     }
   }
 
-  /** The feed's dims in the rank the graph declares: [n] of one value becomes a scalar, a scalar becomes [1]. */
+  /** The feed's dims in the rank that the graph declares: [1] becomes a scalar where one is declared, and a scalar becomes [1]. */
   toRank(input: GraphValue, feed: Feed): readonly number[] {
     const rank = input.shape.length
     if (feed.dims.length === rank) return feed.dims
@@ -245,9 +245,9 @@ function toSessionOptions(options: OnnxSessionOptions, written?: WrittenGraph): 
     executionProviders: chain.map((name) =>
       name === 'cpu' || options.deviceId === undefined ? name : { name, deviceId: options.deviceId },
     ),
-    // Errors only: the warnings about nodes left on the CPU are expected and many.
+    // Errors only: many warnings about nodes that stay on the CPU are expected.
     logSeverityLevel: 3,
-    // Every session has threads of its own. Between two runs they would go on spinning and take the cores from the next session.
+    // Every session has its own threads. Between two runs they would keep spinning and take the cores away from the next session.
     extra: {
       session: {
         force_spinning_stop: '1',
@@ -272,7 +272,7 @@ function graphValues(metadata: readonly InferenceSession.ValueMetadata[]): Map<s
   )
 }
 
-/** Refuses a graph without a value that is going to be used, or with one of a type that would fail at every run. */
+/** Refuses a graph that lacks a value we will use, or declares one with a type that would fail in every run. */
 function assertValues(
   path: string,
   kind: string,

@@ -1,7 +1,7 @@
 /**
  * The denoising transformer of Stable Diffusion 3, from `transformer/`.
  *
- * Owns its graph: packed rows of any timesteps in, the predicted velocity of each row out, as it would be alone.
+ * Owns its graph: takes packed rows with any timesteps and gives each row's predicted velocity, as it would be if the row ran alone.
  * Knows nothing about guidance, schedulers, who the rows belong to or when the device is free. Runs in the engine process.
  */
 import { z } from 'zod'
@@ -22,7 +22,7 @@ const sd3TransformerConfigSchema = z.looseObject({
   in_channels: count,
   /** Side of a patch in latent pixels; latent sides are multiples of it. */
   patch_size: count,
-  /** Native latent side; the default image side is this times the VAE's scale. */
+  /** The latent side the model was trained for; the default image side is this times the VAE's scale. */
   sample_size: count,
   /** Longest side in patches. */
   pos_embed_max_size: count,
@@ -30,12 +30,12 @@ const sd3TransformerConfigSchema = z.looseObject({
   joint_attention_dim: count,
   /** Width of the pooled text vector. */
   pooled_projection_dim: count,
-  /** Blocks; only looked at for a graph with a layer mask of free length. */
+  /** Number of blocks; needed only for a graph whose layer mask has no fixed length. */
   num_layers: count.optional(),
 })
 export type Sd3TransformerConfig = z.infer<typeof sd3TransformerConfigSchema>
 
-/** What a step's rows are made of and what comes out: one precision for all. The timestep may have another. */
+/** The inputs and the output of a step's rows, which share one precision. The timestep may have another. */
 const ROW_INPUTS = ['hidden_states', 'encoder_hidden_states', 'pooled_projections'] as const
 
 export class Sd3Transformer {
@@ -79,13 +79,13 @@ export class Sd3Transformer {
     return shape !== undefined && (shape.length === 0 || shape[0] === 1)
   }
 
-  /** Length of the batch axis where the export fixes it. */
+  /** The length of the batch axis, where the export fixes it. */
   get fixedRows(): number | undefined {
     const rows = this.session.inputs.get('hidden_states')?.shape[0]
     return typeof rows === 'number' ? rows : undefined
   }
 
-  /** Layers that can be left out row by row; undefined for a graph without a layer_mask. */
+  /** The number of layers that can be skipped row by row; undefined for a graph without a layer_mask. */
   get layers(): number | undefined {
     const mask = this.session.inputs.get('layer_mask')
     if (mask === undefined) return undefined
@@ -93,7 +93,7 @@ export class Sd3Transformer {
     return typeof layers === 'number' ? layers : this.config.num_layers
   }
 
-  /** What a LoRA has to fit; undefined for an exported graph. */
+  /** What a LoRA must fit; undefined for an exported graph. */
   get loraTarget(): LoraTarget | undefined {
     return this.loraGraph?.source
   }

@@ -1,7 +1,7 @@
 /**
  * A T5 encoder, from `text_encoder_3/`.
  *
- * Invariant: ids in, one hidden state per token out, no attention mask (as Stable Diffusion 3 was trained).
+ * Invariant: takes ids and gives one hidden state per token, without an attention mask, as Stable Diffusion 3 was trained.
  * Knows nothing about prompts or padding. Runs in the engine process.
  */
 import { z } from 'zod'

@@ -3,11 +3,11 @@
  * with the cosines first, in float32 as torch computes it on x86.
  */
 
-/** Values of one sinusoid. */
+/** The number of values in one sinusoid. */
 export const TIMESTEP_CHANNELS = 256
 
 const HALF = TIMESTEP_CHANNELS / 2
-/** Here torch's exp is one unit in the last place above the nearest float32. */
+/** The indices at which torch's exp is one unit in the last place above the nearest float32. */
 const ROUNDED_UP = [12, 106]
 
 const frequencies = Float32Array.from({ length: HALF }, (_, index) =>
@@ -16,7 +16,7 @@ const frequencies = Float32Array.from({ length: HALF }, (_, index) =>
 const bits = new Uint32Array(frequencies.buffer)
 for (const index of ROUNDED_UP) bits[index] = (bits[index] as number) + 1
 
-/** Writes the sinusoid of `timestep`, 0 to 1000, to `target`, of TIMESTEP_CHANNELS values. */
+/** Writes the sinusoid of `timestep`, 0 to 1000, to `target`, which holds TIMESTEP_CHANNELS values. */
 export function writeTimestepProj(timestep: number, target: Float32Array): void {
   for (const [index, frequency] of frequencies.entries()) {
     const angle = Math.fround(Math.fround(timestep) * frequency)

@@ -1,4 +1,4 @@
-/** Rows of token ids as one feed; which integer type the graph wants is the session's business. Knows nothing about tokenizers. */
+/** Rows of token ids as one feed; the session converts them to the graph's integer type. Knows nothing about tokenizers. */
 import type { Feed } from './onnx-session.ts'
 
 /** (rows, length); all rows must have one length. */

@@ -16,7 +16,7 @@ describe('the preview projection', () => {
       const { vae, imageProcessor } = pipeline
       const fitted = await fitPreviewProjection({ vae, imageProcessor, generate: (request) => scoped.generate(request) })
       const shipped = await readPreviewProjection(folder, 16)
-      // Six digits are kept; a level more or less of some pixel on another processor moves the weights a little.
+      // Six digits are kept. On another processor a pixel may differ by one level, which moves the weights a little.
       const distance = fitted.flatMap((weights, colour) =>
         weights.map((weight, term) => Math.abs(weight - (shipped?.[colour]?.[term] ?? NaN))),
       )

@@ -1,8 +1,8 @@
 /**
  * Small pictures of unfinished latents without the VAE: each RGB value is a weighted sum of the latent channels at its place.
  *
- * The weights ship with the model (`preview_projection.json`), or are fitted for the loaded model, once, by least squares over what its own
- * decoder makes of a few small pictures of its own.
+ * The weights come with the model (`preview_projection.json`). Otherwise they are fitted once for the loaded model, by least squares over
+ * what its own decoder makes of a few small pictures that it has drawn.
  * Invariant: nothing here changes a call. Runs in the engine process.
  */
 import { readFile } from 'node:fs/promises'
@@ -17,7 +17,7 @@ import { Tensor } from '../tensor/tensor.ts'
 export type PreviewProjection = readonly (readonly number[])[]
 
 export interface PreviewImage {
-  /** Which image of the call, from 0. */
+  /** Index of the picture in the call, from 0. */
   readonly index: number
   /** Pixels. */
   readonly width: number
@@ -29,7 +29,7 @@ export interface PreviewImage {
 
 export const previewProjectionFile = 'preview_projection.json'
 
-/** The weights that ship with a model of so many latent channels; undefined when none do. */
+/** The weights that come with a model that has so many latent channels; undefined when it has none. */
 export async function readPreviewProjection(folder: string, channels: number): Promise<PreviewProjection | undefined> {
   const path = join(folder, previewProjectionFile)
   const text = await readFile(path, 'utf8').catch((error: NodeJS.ErrnoException) => {
@@ -47,7 +47,7 @@ export async function readPreviewProjection(folder: string, channels: number): P
 
 /** Scenes that differ in colour, so that the fit sees the channels move. */
 const scenes = ['a red flower in a green field', 'a blue sea and a white sky', 'a black night, a yellow moon', 'a portrait photograph']
-/** Enough for colours; details do not matter. */
+/** Enough steps for colours; details do not matter. */
 const steps = 8
 /** In latent pixels: small, because the decoder works the same at every size. */
 const side = 16
@@ -68,7 +68,7 @@ export async function fitPreviewProjection(source: ProjectionSource): Promise<Pr
   // Normal equations: (terms, terms) and (terms, 3).
   const gram = Array.from({ length: terms }, () => new Float64Array(terms))
   const moments = Array.from({ length: terms }, () => new Float64Array(3))
-  // A trace of ridge: channels that never move get no weight instead of any.
+  // A little ridge regularisation: channels that never vary get no weight instead of an arbitrary one.
   gram.forEach((row, i) => (row[i] = 1e-3))
   for (let sample = 0; sample < scenes.length; sample++) {
     const one = sliceRow(latents, sample)
@@ -98,12 +98,12 @@ export async function fitPreviewProjection(source: ProjectionSource): Promise<Pr
   )
 }
 
-/** One small picture for each row of latents (rows, channels, h, w): h × w pixels. Plain loops: every step waits for it. */
+/** One small picture for each row of latents (rows, channels, h, w), h × w pixels. Plain loops, because every step waits for it. */
 export function projectPreview(projection: PreviewProjection, { data, dims }: Tensor): PreviewImage[] {
   const [rows, channels, height, width] = dims as [number, number, number, number]
   const plane = height * width
   return Array.from({ length: rows }, (_, index) => {
-    // Rounds and clamps when it is written to.
+    // Rounds and clamps what is written to it.
     const rgb = new Uint8ClampedArray(plane * 3)
     for (const [colour, weights] of projection.entries()) {
       const values = new Float64Array(plane).fill(weights[channels]!)
@@ -145,7 +145,7 @@ function shrink(rgb: Uint8Array, width: number, scale: number): Float64Array {
   return means
 }
 
-/** x of A x = b for a symmetric positive A, by Gauss elimination with pivots. Leaves its arguments alone. */
+/** Solves A x = b for a symmetric positive A, by Gaussian elimination with pivoting. Leaves its arguments unchanged. */
 function solve(a: readonly Float64Array[], b: readonly number[]): number[] {
   const rows = a.map((row, i) => [...row, b[i]!])
   const n = rows.length

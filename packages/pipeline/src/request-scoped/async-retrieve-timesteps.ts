@@ -10,7 +10,7 @@ export interface ReturnScheduler extends ScheduleOptions {
   returnScheduler: true
 }
 
-/** As `retrieveTimesteps`; with `returnScheduler: true` on a copy, of the wrapper's class where the scheduler is wrapped. */
+/** Like `retrieveTimesteps`; with `returnScheduler: true` it works on a copy, of the wrapper's class where the scheduler is wrapped. */
 export function asyncRetrieveTimesteps<T extends SchedulerLike>(
   scheduler: T,
   numInferenceSteps: number | undefined,

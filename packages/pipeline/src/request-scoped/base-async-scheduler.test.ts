@@ -8,7 +8,7 @@ import { asyncRetrieveTimesteps } from './async-retrieve-timesteps.ts'
 const flow = (): FlowMatchEulerDiscreteScheduler =>
   FlowMatchEulerDiscreteScheduler.fromConfig({ _class_name: 'FlowMatchEulerDiscreteScheduler', shift: 3 })
 
-/** Knows steps only: no place for a schedule of one's own. */
+/** Takes a number of steps only, no schedule of the caller's own. */
 class StepsOnly {
   timesteps: number[] = []
   setTimesteps(steps: number | undefined): void {

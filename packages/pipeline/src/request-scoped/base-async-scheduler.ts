@@ -1,7 +1,7 @@
 /**
- * A scheduler that hands out copies of itself: a transparent proxy round any scheduler, so that a request works on its own copy while
- * everything else sees the scheduler it knows. Reads fall through to the inner scheduler, its methods run with it as `this`, writes go to it
- * where it has the name. A copy that cannot be made is an error that names the class; nothing is ever shared instead.
+ * A scheduler that hands out copies of itself: a transparent proxy around any scheduler, so that a request works on its own copy while
+ * everything else sees the scheduler it knows. Reads fall through to the inner scheduler, its methods run with it as `this`, and writes go
+ * to it where it has the name. A copy that cannot be made is an error that names the class; nothing is ever shared instead.
  * Knows nothing about pipelines.
  */
 import { inspect } from 'node:util'
@@ -10,7 +10,7 @@ import { bindMethod } from './bind-method.ts'
 import { explainMissingPrivateMember } from './private-members.ts'
 import { retrieveTimesteps, type ScheduleOptions, type SchedulerLike } from '../schedulers/retrieve-timesteps.ts'
 
-/** What subclasses and readers may count on besides the inner scheduler's own members. */
+/** The members that subclasses and readers may rely on besides the inner scheduler's own. */
 export class BaseAsyncScheduler<T extends SchedulerLike = SchedulerLike> {
   /** The scheduler this one stands for; never itself a BaseAsyncScheduler. */
   scheduler: T
@@ -24,8 +24,8 @@ export class BaseAsyncScheduler<T extends SchedulerLike = SchedulerLike> {
   }
 
   /**
-   * A copy for one request, in a wrapper of the same class. With `numInferenceSteps`, `timesteps` or `sigmas` it comes configured;
-   * without, it has the state of this one and whoever runs it configures it.
+   * A copy for one request, in a wrapper of the same class. With `numInferenceSteps`, `timesteps` or `sigmas` the copy is configured already;
+   * without them it has the state of this scheduler, and whoever runs it configures it.
    */
   cloneForRequest(numInferenceSteps?: number, options: ScheduleOptions = {}): this {
     const copy = copyScheduler(this.scheduler, numInferenceSteps, options)
@@ -39,7 +39,7 @@ export class BaseAsyncScheduler<T extends SchedulerLike = SchedulerLike> {
     const wrapper = new Wrapper(copy)
     for (const key of Reflect.ownKeys(this)) {
       const state: unknown = Reflect.get(this, key)
-      // The new wrapper's own functions are tied to it, those of this one are not.
+      // The new wrapper's own functions are bound to the new wrapper; those of this one must not replace them.
       if (key === 'scheduler' || (typeof state === 'function' && Object.hasOwn(wrapper, key))) continue
       Object.defineProperty(wrapper, key, { value: deepCopy(state), writable: true, configurable: true, enumerable: true })
     }
@@ -76,7 +76,7 @@ export function innerScheduler<T extends SchedulerLike>(scheduler: T | BaseAsync
   return scheduler instanceof BaseAsyncScheduler ? scheduler.scheduler : scheduler
 }
 
-/** A copy of a bare scheduler: by its own `cloneForRequest`, else by its `clone`, else a deep copy. */
+/** A copy of a bare scheduler, made by its own `cloneForRequest`, else by its `clone`, else as a deep copy. */
 export function copyScheduler<T extends SchedulerLike>(scheduler: T, numInferenceSteps?: number, options: ScheduleOptions = {}): T {
   const own = scheduler as { cloneForRequest?: (steps?: number, options?: ScheduleOptions) => unknown }
   const copy =

@@ -1,26 +1,26 @@
 /**
  * Copies of mutable state. `cloneMutable` copies containers to full depth and leaves class instances shared (a model, a session);
- * `deepCopy` copies class instances too (a scheduler). Both keep types, cycles and shared references. What cannot be copied is either
- * shared on purpose or an error that names its class. `#private` members cannot be seen from here: a copy lacks them, so the first method
- * that needs one fails on the copy (see private-members.ts). Knows nothing about pipelines.
+ * `deepCopy` also copies class instances (a scheduler). Both preserve types, cycles and shared references. What cannot be copied is either
+ * shared on purpose or is an error that names its class. `#private` members cannot be seen from here: a copy lacks them, so the first
+ * method that needs one fails on the copy (see private-members.ts). Knows nothing about pipelines.
  */
 import { types } from 'node:util'
 
 export interface CloneOptions {
-  /** Tensors and typed arrays with more elements than this stay shared. Elements, 0 or more. */
+  /** Tensors and typed arrays with more elements than this stay shared. Number of elements, 0 or more. */
   tensorNumelThreshold: number
-  /** Copies already made, by original: seed it to put other objects in the place of known ones. */
+  /** Copies already made, by original. Put an entry in beforehand to have another object take the place of a known one. */
   seen: Map<unknown, unknown>
   /**
-   * Chooses what stands for a class instance, function or plain object found inside a container; `name` is its key there. A plain object
-   * for which it returns that same object is copied all the same. Default: instances and functions stay shared, plain objects are copied.
+   * Chooses what replaces a class instance, function or plain object found inside a container; `name` is its key there. If it returns a plain
+   * object itself, that object is copied as usual. Default: instances and functions stay shared, plain objects are copied.
    */
   instance?: (value: object, name: string) => unknown
 }
 
 type Kind = 'primitive' | 'container' | 'tensor' | 'generator' | 'instance'
 
-/** What a value is to the copier. Subclasses of Array, Map and Set count as containers. */
+/** How the copier classifies a value. Subclasses of Array, Map and Set count as containers. */
 export function kindOf(value: unknown): Kind {
   if (value === null || (typeof value !== 'object' && typeof value !== 'function')) return 'primitive'
   if (typeof value === 'function') return 'instance'
@@ -49,7 +49,7 @@ export function cloneMutable(value: unknown, options: CloneOptions): unknown {
   })
 }
 
-/** A copy that shares nothing mutable with the original but functions. Throws, naming the class, where that is impossible. */
+/** A copy that shares nothing mutable with the original except functions. Throws an error naming the class where that is impossible. */
 export function deepCopy<T>(value: T): T {
   const options: CloneOptions = { tensorNumelThreshold: Number.POSITIVE_INFINITY, seen: new Map() }
   const visit = (child: unknown): unknown => {
@@ -66,21 +66,21 @@ export function isPlainObject(value: unknown): value is object {
   return prototype === Object.prototype || prototype === null
 }
 
-/** Name of an object's class, for messages. */
+/** The name of an object's class, for messages. */
 export function classNameOf(value: unknown): string {
   if (value === null || value === undefined) return String(value)
   const owner: unknown = (value as { constructor?: unknown }).constructor
   return typeof owner === 'function' && owner.name !== '' ? owner.name : typeof value
 }
 
-/** A class has a `prototype` that cannot be replaced; other functions have a replaceable one, or none. */
+/** A class has a `prototype` that cannot be replaced; other functions have one that can be, or none. */
 export function isClass(value: unknown): boolean {
   return typeof value === 'function' && Object.getOwnPropertyDescriptor(value, 'prototype')?.writable === false
 }
 
 /**
- * Key of an own property that holds a function, of those that `isExempt` does not excuse. An arrow field or a bound method acts on the
- * object that it was made for even when a copy of that object holds it, and nothing tells such a function from a harmless one.
+ * The key of an own property that holds a function, unless `isExempt` excuses it. An arrow field or a bound method acts on the object it was
+ * made for even when a copy of that object holds it, and nothing distinguishes such a function from a harmless one.
  */
 export function ownFunctionOf(
   value: object,
@@ -116,13 +116,13 @@ function copyTensorOrGenerator(value: object, kind: Kind, { tensorNumelThreshold
 
 function copyContainer(value: object, options: CloneOptions, visit: Visit): object {
   if (types.isTypedArray(value)) {
-    // Not value.slice(): a Buffer's slice shares its memory.
+    // Not value.slice(), because a Buffer's slice shares its memory.
     return value.length > options.tensorNumelThreshold ? value : Uint8Array.prototype.slice.call(value)
   }
   if (value instanceof DataView) return new DataView(value.buffer.slice(value.byteOffset, value.byteOffset + value.byteLength))
   if (types.isAnyArrayBuffer(value)) return value.byteLength > options.tensorNumelThreshold ? value : value.slice(0)
   const made = emptyLike(value)
-  // Registered before its children, so that a cycle ends here.
+  // Registered before its children are copied, so that a cycle ends here.
   options.seen.set(value, made)
   if (types.isMap(value)) for (const [key, entry] of value) (made as Map<unknown, unknown>).set(visit(key, ''), visit(entry, String(key)))
   if (types.isSet(value)) for (const entry of value) (made as Set<unknown>).add(visit(entry, ''))

@@ -3,7 +3,7 @@ import { setImmediate as turn } from 'node:timers/promises'
 import { describe, expect, it } from 'vitest'
 import { RequestScopedPipeline } from './request-scoped-pipeline.ts'
 
-/** Counts how many of its calls run at the same time. */
+/** Counts how many of its calls run at once. */
 class Turns {
   now = 0
   most = 0
@@ -16,7 +16,7 @@ class Turns {
 
 type Callable = Record<string, (...args: unknown[]) => Promise<unknown>>
 
-/** Holds components and does with them what the test says. */
+/** Holds components and uses them as the test says. */
 class Pipeline {
   async generate(params: { use: (view: never) => unknown }): Promise<unknown> {
     return await params.use(this as never)
@@ -25,11 +25,11 @@ class Pipeline {
 
 const withComponents = <T extends object>(components: T): Pipeline & T => Object.assign(new Pipeline(), components)
 
-/** A tokenizer, or what is called a VAE, of which one method takes a turn. */
+/** A tokenizer, or something named as a VAE, with one method that takes turns. */
 const withMethod = (method: string, turns: Turns): Callable =>
   Object.assign(Object.create({ encode: () => 0, [method]: turns.take }) as Callable, { vocabSize: 1 } as object)
 
-/** Lets five requests call the same thing twice each, all at once. */
+/** Five requests at once, each calling the same thing twice. */
 async function useAtOnce<P extends Pipeline>(scoped: RequestScopedPipeline<P>, use: (view: P) => Promise<unknown>): Promise<void> {
   const params = { use: (view: P) => Promise.all([use(view), use(view)]) } as unknown as Parameters<P['generate']>[0]
   await Promise.all(Array.from({ length: 5 }, () => scoped.generate(...([params] as unknown as Parameters<P['generate']>))))

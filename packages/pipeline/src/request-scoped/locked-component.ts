@@ -2,13 +2,13 @@
  * Components whose calls wait for their turn: tokenizers (one lock for all of a pipeline), the VAE and the image processor (one lock each).
  * A locked component is a proxy. The methods in its list, and the call of the component itself, run under the lock and therefore return
  * promises; every other member reads and writes through. The lock covers one call, never a generation, and is released when a call throws.
- * A call made from inside a call under the same lock goes straight through instead of waiting for itself. Nothing is locked twice.
+ * A call made from inside a call under the same lock goes straight through, since it would otherwise wait for itself. Nothing is locked twice.
  */
 import { AsyncLocalStorage } from 'node:async_hooks'
 import { Mutex } from 'async-mutex'
 import { bindMethod } from './bind-method.ts'
 
-/** Any mutex: runs `fn` alone and settles as it does. `Mutex` and `Semaphore` of the async-mutex package fit. */
+/** Any mutex: runs `fn` alone and settles as `fn` does. `Mutex` and `Semaphore` of the async-mutex package fit. */
 export interface Lock {
   runExclusive<T>(fn: () => Promise<T> | T): Promise<T>
 }
@@ -23,7 +23,7 @@ const vaeMethods = new Set<PropertyKey>(['encode', 'decode', 'forward'])
 const imageProcessorMethods = new Set<PropertyKey>(['preprocess', 'postprocess'])
 const currentTurn = new AsyncLocalStorage<Turn | undefined>()
 const locked = new WeakSet<object>()
-/** Lock of each object that has one by default, so that two wrappers round one pipeline wait for each other. */
+/** The default lock of each object, so that two wrappers around one pipeline wait for each other. */
 const defaultLocks = new WeakMap<object, Lock>()
 
 export function defaultLockOf(owner: object): Lock {
@@ -36,7 +36,7 @@ export function isLocked(component: object): boolean {
   return locked.has(component)
 }
 
-/** The methods to serialise on a component that a pipeline holds under `name`; undefined for all but a VAE and an image processor. */
+/** The methods to serialise on a component that a pipeline holds as `name`; undefined for anything but a VAE and an image processor. */
 export function serialisedMethods(component: object, name: string): ReadonlySet<PropertyKey> | undefined {
   const methods = /^vae(?:En|De)?(?:coder)?$/i.test(name) ? vaeMethods : /imageProcessor$/i.test(name) ? imageProcessorMethods : undefined
   return methods !== undefined && [...methods].some((method) => typeof Reflect.get(component, method) === 'function') ? methods : undefined
@@ -46,7 +46,7 @@ export function lockComponent<T extends object>(component: T, lock: Lock, method
   if (locked.has(component)) return component
   const callable = typeof component === 'function'
   const lockedMethods = new Map<unknown, unknown>()
-  // The proxy's own target is a stand-in: a frozen component would otherwise forbid that its methods read as anything but themselves.
+  // The proxy's target is a stand-in, because a frozen component would forbid its methods to be read as anything but themselves.
   const standIn: object = callable ? () => {} : {}
   const proxy = new Proxy(standIn, {
     get(_, key) {
@@ -77,7 +77,7 @@ export function lockComponent<T extends object>(component: T, lock: Lock, method
 async function takeTurn<T>(lock: Lock, call: () => Promise<T> | T): Promise<T> {
   const outer = currentTurn.getStore()
   for (let turn = outer; turn !== undefined; turn = turn.outer) {
-    // A turn that is over may still be seen by work its call has left running; such work waits like any other.
+    // Work that a call has left running may still see its turn after the turn is over; such work waits like any other.
     if (turn.lock === lock && !turn.over) return await call()
   }
   return await lock.runExclusive(async () => {

@@ -1,5 +1,5 @@
 /**
- * Runs a call inside a pipeline's `modelCpuOffloadContext`: entered before, left after the call, whether it returns, throws or is aborted.
+ * Runs a call inside a pipeline's `modelCpuOffloadContext`, which is entered before the call and left after it, however the call ends.
  * A context is an object with `enter()` and `exit()`, or a disposable (`Symbol.asyncDispose`, `Symbol.dispose`), or a function that returns
  * either; all may be asynchronous. Knows nothing about what the call does.
  */

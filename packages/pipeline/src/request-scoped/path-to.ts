@@ -1,10 +1,10 @@
 /**
- * Finds out whether an object reaches others: through its own properties and those of every object among them, and through the entries of
- * arrays, maps and sets. Closures and `#private` members cannot be looked into. Knows nothing about pipelines.
+ * Finds out whether an object can reach others: through its own properties, those of every object among them, and the entries of arrays,
+ * maps and sets. It cannot look into closures and `#private` members. Knows nothing about pipelines.
  */
 import { types } from 'node:util'
 
-/** Names of the properties that lead from `start` to the first of `targets` that is found, such as `.parts.owner`; undefined for none. */
+/** The properties that lead from `start` to the first of `targets` it finds, such as `.parts.owner`; undefined when it finds none. */
 export function pathTo(start: object, targets: ReadonlySet<unknown>, skipped: ReadonlySet<unknown>): string | undefined {
   const visited = new Set<unknown>(skipped)
   const pending: { value: object; path: string }[] = [{ value: start, path: '' }]

@@ -36,7 +36,7 @@ class FakeTokenizer {
   }
 }
 
-/** A pipeline class this library has never seen: it tells a test what its view looked like. */
+/** A pipeline class that this library does not know; it tells a test what its view looked like. */
 class Pipeline {
   scheduler: unknown = new Scheduler()
   transformer = new Weights()
@@ -48,7 +48,7 @@ class Pipeline {
   }
 }
 
-/** What `read` sees on the view of one call. */
+/** Returns what `read` sees on the view of one call. */
 async function onView<P extends Pipeline, T>(scoped: RequestScopedPipeline<P>, read: (view: P) => T): Promise<T> {
   const params = { look: read } as unknown as Parameters<P['generate']>[0]
   return (await scoped.generate(...([params] as unknown as Parameters<P['generate']>))) as T

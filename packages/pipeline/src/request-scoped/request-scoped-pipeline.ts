@@ -1,8 +1,8 @@
 /**
- * Many requests at once on one resident pipeline: every `generate` runs on a view of its own, with the weights shared and the scheduler
- * and other mutable state separate. A class that offers `cloneForRequest()` makes its views itself and nothing else of it is looked at; any
- * other is copied from outside. Invariant: after any number of calls, failed ones included, the base pipeline holds the same objects as
- * before. A view that cannot be made safely is an error, never a fallback to shared state.
+ * Runs many requests at once on one resident pipeline: every `generate` works on a view of its own, which shares the weights and keeps the
+ * scheduler and other mutable state separate. A class that offers `cloneForRequest()` makes its views itself, and nothing else about it is
+ * inspected; any other class is copied from outside. Invariant: after any number of calls, including failed ones, the base pipeline holds
+ * the same objects as before. A view that cannot be made safely is an error, never a fallback to shared state.
  * Works for any object with `generate(params)`; knows nothing about the model inside. Runs wherever the pipeline runs.
  */
 import { BaseAsyncScheduler } from './base-async-scheduler.ts'
@@ -15,7 +15,7 @@ import { assertNothingTied, createRequestView, type ViewSettings } from './reque
 import type { ScheduleOptions, SchedulerLike } from '../schedulers/retrieve-timesteps.ts'
 import { offeredCopy } from './shallow-view.ts'
 
-/** What a pipeline has to offer. Calls of its tokenizers, VAE and image processor return promises on a view: it awaits them. */
+/** What a pipeline must offer. On a view its tokenizers, VAE and image processor return promises, which it has to await. */
 export interface GeneratingPipeline {
   // `never` accepts a method with parameters of any type; the caller's own types come back through GenerateParams.
   generate(...params: never[]): unknown
@@ -26,24 +26,25 @@ export interface RequestScopedLogger {
   warn(message: string): void
 }
 
-/** All but the logger say how to copy a pipeline from outside: for a class that offers `cloneForRequest()` they have no effect. */
+/** All except the logger say how to copy a pipeline from outside; they have no effect on a class that offers `cloneForRequest()`. */
 export interface RequestScopedPipelineOptions {
-  /** Attributes copied for every request, class instances too; ones the pipeline lacks are skipped. Default: `defaultMutableAttrs`. */
+  /** Attributes copied for every request, including class instances; missing ones are skipped. Default: `defaultMutableAttrs`. */
   mutableAttrs?: Iterable<string>
   /**
-   * Attributes that requests may share with the base as they are: never copied, replaced or refused. The only way to keep an arrow field or
-   * a bound method, which always runs on the base; name only what uses nothing of a request. Not together with `mutableAttrs`. Default none.
+   * Attributes that requests share with the base as they are; they are never copied, replaced or refused. This is the only way to keep an
+   * arrow field or a bound method. Such a function always runs on the base, so name only those that use nothing of a request. An attribute
+   * may not be in `mutableAttrs` too. Default none.
    */
   sharedAttrs?: Iterable<string>
-  /** Whether to look, at every call, for further attributes that hold mutable state, and copy those. Default true. */
+  /** Whether to look for further attributes that hold mutable state at every call, and to copy them. Default true. */
   autoDetectMutables?: boolean
-  /** Tensors and typed arrays with more elements stay shared with the base. Elements, 0 or more. Default 1_000_000. */
+  /** Tensors and typed arrays with more elements than this stay shared with the base. Number of elements, 0 or more. Default 1_000_000. */
   tensorNumelThreshold?: number
-  /** Mutex under which all tokenizers of the pipeline take turns; may serve several pipelines. Default: one for each base pipeline. */
+  /** The mutex under which all tokenizers of the pipeline take turns; several pipelines may share it. Default: one per base pipeline. */
   tokenizerLock?: Lock
   /** Whether the constructor wraps the base's own scheduler. Each request gets a wrapped copy in any case. Default true. */
   wrapScheduler?: boolean
-  /** Told why an attribute was skipped (debug) and when only a deep copy was possible (warn, once). Default: nobody. */
+  /** Receives why an attribute was skipped (debug) and when only a deep copy was possible (warn, once). Default none. */
   logger?: RequestScopedLogger
 }
 
@@ -57,7 +58,7 @@ export const defaultMutableAttrs: readonly string[] = [
   'latents',
 ]
 
-/** Its meaning is the device, which all requests share. */
+/** A generator belongs to the device, which all requests share. */
 const alwaysShared = 'modelCpuOffloadContext'
 
 export class RequestScopedPipeline<P extends GeneratingPipeline> {
@@ -100,7 +101,7 @@ export class RequestScopedPipeline<P extends GeneratingPipeline> {
     if (options.wrapScheduler ?? true) this.#wrapBaseScheduler()
   }
 
-  /** The base's own parts, as they are now; undefined where it has none. */
+  /** The base's own components as they are now; undefined where it has none. */
   get unet(): unknown {
     return Reflect.get(this.#base, 'unet')
   }
@@ -142,7 +143,7 @@ export class RequestScopedPipeline<P extends GeneratingPipeline> {
     this.#settings.debug(`scheduler of the base is left as it is: ${reason}`)
   }
 
-  /** A copy of the base's scheduler with the request's schedule; without one where only the pipeline can know the shift. */
+  /** A copy of the base's scheduler with the request's schedule, or without one where only the pipeline can know the shift. */
   #requestScheduler(params: unknown): BaseAsyncScheduler | undefined {
     const base = (Reflect.get(this.#base, 'scheduler') ?? undefined) as SchedulerLike | undefined
     if (base === undefined) return undefined
@@ -171,7 +172,7 @@ export class RequestScopedPipeline<P extends GeneratingPipeline> {
   }
 }
 
-/** A second scheduler, under whatever name, is as mutable as the first. */
+/** A second scheduler, whatever its name, is as mutable as the first. */
 function isScheduler(component: object): component is SchedulerLike {
   const { setTimesteps, step } = component as { setTimesteps?: unknown; step?: unknown }
   return typeof setTimesteps === 'function' && typeof step === 'function'

@@ -1,8 +1,8 @@
 /**
- * The light view of a pipeline that one request runs on, made from outside. Weights stay shared; the scheduler and the mutable attributes
- * are the view's own; tokenizers, VAE and image processor take turns. Invariant: making and using a view never changes the base, and where
- * a piece of state cannot be separated the view is refused. Everything happens in one synchronous go, so a view never sees half of
- * another request's change.
+ * The light view of a pipeline on which one request runs, made from outside. Weights stay shared; the scheduler and the mutable attributes
+ * belong to the view; tokenizers, VAE and image processor take turns. Invariant: making and using a view never changes the base, and where
+ * a piece of state cannot be separated the view is refused. A view is made synchronously, so it never sees half of another request's
+ * change.
  */
 import { type BaseAsyncScheduler, innerScheduler } from './base-async-scheduler.ts'
 import { classNameOf, cloneMutable, type CloneOptions, isPlainObject, kindOf, ownFunctionOf } from './clone-mutable.ts'
@@ -11,15 +11,15 @@ import type { SchedulerLike } from '../schedulers/retrieve-timesteps.ts'
 import { shallowView } from './shallow-view.ts'
 
 export interface ViewSettings {
-  /** Attributes copied for every request whatever they are. */
+  /** Attributes that are copied for every request, whatever they hold. */
   mutableAttrs: readonly string[]
   /** Attributes that every view shares with the base, functions included. */
   sharedAttrs: ReadonlySet<string>
   /** Whether every other attribute that holds mutable state is copied too. */
   autoDetectMutables: boolean
-  /** Tensors and typed arrays with more elements stay shared. Elements. */
+  /** Tensors and typed arrays with more elements than this stay shared. */
   tensorNumelThreshold: number
-  /** The version of a component that a view shows in place of the base's; the component itself where they are the same. */
+  /** What a view shows in place of a component of the base; the component itself where nothing changes. */
   component: (component: object, name: string) => object
   debug: (message: string) => void
   warn: (message: string) => void
@@ -32,7 +32,7 @@ interface Attribute {
 }
 
 export function createRequestView<T extends object>(base: T, scheduler: BaseAsyncScheduler | undefined, settings: ViewSettings): T {
-  // 1) The copy, and what stands where on it: filled first with everything the base shows under any name.
+  // 1) The copy, and the map of replacements: first everything the base shows under any name.
   const view = shallowView(base, settings.warn)
   const replaced = new Map<unknown, unknown>([[base, view]])
   const replace = (value: object, name: string): unknown => {
@@ -56,7 +56,7 @@ export function createRequestView<T extends object>(base: T, scheduler: BaseAsyn
 
   const unshareable = new Set(replaced.keys())
 
-  // 2) Mutable state of its own, and the view's components in every field.
+  // 2) The view's own mutable state, and the view's components in every field.
   const cloning: CloneOptions = { tensorNumelThreshold: settings.tensorNumelThreshold, seen: replaced, instance: replace }
   for (const { key, name, descriptor } of attributes) {
     if (name === 'components' || (name === 'scheduler' && scheduler !== undefined) || settings.sharedAttrs.has(name)) continue
@@ -72,11 +72,11 @@ export function createRequestView<T extends object>(base: T, scheduler: BaseAsyn
   }
   if (settings.mutableAttrs.includes('components')) settings.debug('components is never copied as state: the view shows its own entries')
 
-  // 3) The two attributes with a meaning of their own.
+  // 3) The two attributes that have a meaning of their own.
   scopeComponents(base, view, cloning)
   if (scheduler !== undefined) setScheduler(base, view, scheduler)
 
-  // 4) What no copy can separate.
+  // 4) Refuse what no copy can separate.
   assertNothingTied(base, settings)
   assertNothingHeld(view, attributes, unshareable, new Set(replaced.values()), settings)
   return view
@@ -97,7 +97,7 @@ export function assertNothingTied(base: object, { sharedAttrs, component }: View
   )
 }
 
-/** Refuses a view with an object that leads back to the base, or round a component of the view to the base's. */
+/** Refuses a view that holds an object leading back to the base, or past one of the view's components to the base's. */
 function assertNothingHeld(
   view: object,
   attributes: readonly Attribute[],
@@ -148,7 +148,7 @@ function scopeAccessor(
   settings: ViewSettings,
 ): void {
   const value = tryRead(base, key, name, settings)
-  // Fields behind an accessor are already the view's own, and then so is what it returns.
+  // The fields behind an accessor are already the view's own, so what it returns is too.
   if (!isObject(value) || tryRead(view, key, name, settings) !== value) return
   const component = cloning.seen.get(value)
   if (component !== undefined && kindOf(component) === 'instance') {
@@ -171,7 +171,7 @@ function scopeAccessor(
   }
 }
 
-/** Shows the view's components in a copy of whatever holds the base's: a plain object, a map, or an instance of a class. */
+/** Puts the view's components into a copy of whatever holds the base's: a plain object, a map, or an instance of a class. */
 function scopeComponents(base: object, view: object, cloning: CloneOptions): void {
   const attribute = attributesOf(base).find(({ key }) => key === 'components')
   if (attribute === undefined) return
@@ -213,7 +213,7 @@ function setScheduler(base: object, view: object, scheduler: BaseAsyncScheduler)
     throw new Error(`Expected ${classNameOf(base)}.scheduler to be settable, got another one back`)
 }
 
-/** Every attribute an object answers to, its own first, then those of its classes. */
+/** Every attribute that an object has: its own first, then those of its classes. */
 function attributesOf(object: object): Attribute[] {
   const found = new Map<PropertyKey, Attribute>()
   for (let level: object | null = object; level !== null && level !== Object.prototype; level = Object.getPrototypeOf(level)) {

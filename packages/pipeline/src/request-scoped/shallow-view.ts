@@ -1,14 +1,14 @@
 /**
- * A shallow copy of a pipeline: same class, same components, fields of its own. The class makes it itself where it offers `clone()`;
+ * A shallow copy of a pipeline: the same class and components, with its own fields. A class that offers `clone()` makes the copy itself;
  * otherwise the fields are copied from outside. Knows nothing about which fields hold a request's state.
  */
 import { types } from 'node:util'
 import { classNameOf, deepCopy, isPlainObject, kindOf } from './clone-mutable.ts'
 
-/** What a pipeline may offer in place of being copied from outside. */
+/** The method a pipeline may offer so that it is not copied from outside. */
 type CopyMethod = 'cloneForRequest' | 'clone'
 
-/** What `pipeline` returns from its own copy method, refused unless it is another pipeline; undefined where it has no such method. */
+/** What the pipeline's own copy method returns, refused unless it is another pipeline; undefined where there is no such method. */
 export function offeredCopy<T extends object>(pipeline: T, method: CopyMethod): T | undefined {
   const offered: unknown = Reflect.get(pipeline, method)
   if (typeof offered !== 'function') return undefined
@@ -42,7 +42,7 @@ export function shallowView<T extends object>(pipeline: T, warn: (message: strin
 
 function copyFields<T extends object>(pipeline: T): T {
   if (types.isProxy(pipeline)) throw new TypeError('it is a Proxy')
-  // The contents of an Array, a Map or a Date are not fields.
+  // The contents of an Array, a Map or a Date are not fields and would not be copied.
   if (kindOf(pipeline) === 'container' && !isPlainObject(pipeline)) throw new TypeError('it extends a built-in class')
   const descriptors = Object.getOwnPropertyDescriptors(pipeline) as Record<PropertyKey, PropertyDescriptor>
   for (const key of Reflect.ownKeys(descriptors)) {

@@ -8,36 +8,36 @@
 
 /** Rows of one request that wait for one step. */
 export interface WaitingCall {
-  /** Rows that still have to run for this step, from 1. */
+  /** Number of rows that still have to run for this step, from 1. */
   readonly rows: number
   /** Calls of equal shape may share a step: latent sides, text length. */
   readonly shape: string
-  /** Order in which the calls came, unique; breaks ties between requests that came together. */
+  /** The order in which calls came, unique; it breaks ties between requests that came together. */
   readonly order: number
-  /** When the request came to the engine, milliseconds on the clock of `nowMs`. */
+  /** When the request came to the engine, in milliseconds on the clock of `nowMs`. */
   readonly arrivedAtMs: number
-  /** Device time until the request has done all its steps, milliseconds, estimated. */
+  /** Estimated device time until the request has finished all its steps, in milliseconds. */
   readonly remainingMs: number
-  /** Device time of the rows that wait for this step, milliseconds, estimated. */
+  /** Estimated device time of the rows that wait for this step, in milliseconds. */
   readonly stepMs: number
   /** Whose request it is. */
   readonly owner: string
   /** Share of the owner when several have rows waiting, above 0. */
   readonly weight: number
-  /** Device time that the owner has had, over its weight, milliseconds: the same for all its calls. */
+  /** Device time that the owner has had, divided by its weight, in milliseconds; the same for all its calls. */
   readonly servedMs: number
 }
 
-/** The waiting calls, the one to serve first in front. */
+/** Sorts the waiting calls, the one to serve first at the front. */
 export type BatchPolicy = <Call extends WaitingCall>(waiting: readonly Call[], nowMs: number) => Call[]
 
 /**
- * What a millisecond of age is worth in milliseconds of remaining work. A request of remaining work R goes before every newcomer once it is
- * older than R / 0.1: nobody starves, and until then short ones pass.
+ * What a millisecond of age is worth in milliseconds of remaining work. A request with remaining work R goes before every newcomer once it
+ * is older than R / 0.1. So nobody starves, and until then short requests go first.
  */
 export const AGEING = 0.1
 
-/** Shortest remaining work first, less what age has earned: the least mean latency a machine can give, and an end to waiting for all. */
+/** Shortest remaining work first, minus what age has earned: close to the least mean latency possible, and nobody waits forever. */
 const srpt: BatchPolicy = (waiting, nowMs) => {
   const rank = (call: WaitingCall) => call.remainingMs - AGEING * (nowMs - call.arrivedAtMs)
   return [...waiting].sort((a, b) => rank(a) - rank(b) || byArrival(a, b))
@@ -51,8 +51,8 @@ function byArrival(a: WaitingCall, b: WaitingCall): number {
 }
 
 /**
- * Fair shares: the owner that has had the least for its weight goes first, as if each call it sends had run already; within an owner shortest
- * remaining work with ageing. With one owner it is `srpt`.
+ * Fair shares: the owner that has had the least for its weight goes first, counting each call it sends as if it had already run. Within an
+ * owner, shortest remaining work with ageing. With a single owner this is `srpt`.
  */
 const fair: BatchPolicy = (waiting, nowMs) => {
   const lines = [...Map.groupBy(srpt(waiting, nowMs), (call) => call.owner).values()].map((calls) => ({
@@ -74,11 +74,11 @@ export type BatchPolicyName = keyof typeof batchPolicies
 
 export interface BatchShare<Call extends WaitingCall> {
   readonly call: Call
-  /** How many of its waiting rows go along, from 1. */
+  /** How many of its waiting rows take part, from 1. */
   readonly rows: number
 }
 
-/** `rowsFor`: the most rows a step of this call's shape should have, given how many wait. Empty when nothing waits. */
+/** `rowsFor`: the most rows that a step of this call's shape should have, given how many wait. Returns an empty list when nothing waits. */
 export function selectBatch<Call extends WaitingCall>(
   waiting: readonly Call[],
   policy: BatchPolicy,

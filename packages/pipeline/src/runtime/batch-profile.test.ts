@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest'
 import { BatchProfile } from './batch-profile.ts'
 
-/** Runs steps with `waiting` rows waiting and the given cost of a step; returns the rows of each. */
+/** Runs steps while `waiting` rows wait and a step has the given cost; returns the number of rows of each. */
 function run(profile: BatchProfile, steps: number, waiting: number, costMs: (rows: number) => number, shape = 'a'): number[] {
   return Array.from({ length: steps }, () => {
     const rows = profile.rowsFor(shape, waiting)
@@ -11,7 +11,7 @@ function run(profile: BatchProfile, steps: number, waiting: number, costMs: (row
 }
 
 const last = (rows: readonly number[]) => rows.at(-1)
-/** A fixed part and a part for each row: a row of sixteen costs a third of a row alone. */
+/** A fixed part plus a part for each row, so that a row among sixteen costs a third of a row alone. */
 const sharing = (rows: number) => 10 + rows * 5
 const computeBound = (rows: number) => rows * 15
 const kneeAtFour = (rows: number) => 10 + rows * 5 + Math.max(0, rows - 4) * 6

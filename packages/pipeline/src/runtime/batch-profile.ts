@@ -1,71 +1,71 @@
 /**
- * What a step of so many rows costs here, learnt from the steps themselves, and how many rows a step should therefore have.
+ * What a step with a given number of rows costs on this machine, learnt from the steps themselves, and how many rows a step should have.
  *
- * For each size of rows the profile keeps the latest times at each number of rows. It tries 1, 2, 4, 8 … rows as often as it needs to know
- * them, as soon as that many wait, and stops going up where a row gets hardly cheaper. The choice is the knee: the fewest rows at
- * which a row costs no more than 5 % above the cheapest. Where batching does not pay that is 1, and the policy decides who goes first.
- * From time to time it looks again at the sizes next to the knee, because the load of a machine changes. Where memory has run out, steps of
- * that size stay at half the rows, and go up again by doublings as long as it does not. Where something else than a step found no memory,
- * steps of every size stay below a limit of work (work-limit.ts).
+ * For each size of row the profile keeps the latest times at each number of rows. It tries 1, 2, 4, 8 … rows as soon as that many wait, as
+ * often as it takes to know their cost, and stops going up where a row hardly gets cheaper. It then chooses the knee: the fewest rows at
+ * which a row costs at most 5 % more than the cheapest. Where batching does not pay, the knee is 1 and the policy decides who goes first.
+ * From time to time the numbers of rows next to the knee are measured again, because the load of a machine changes. Where memory has run
+ * out, steps of that size stay at half the rows and grow again by doublings as long as it does not run out. Where something other than a
+ * step found no memory, steps of every size stay below a limit of work (work-limit.ts).
  *
- * What is not known yet: a size nobody has measured begins with one row, and each doubling is entered only after five steps at the one
- * before. Until then its cost is taken from another size, in proportion to the work; on a device that has measured nothing it is the work
- * itself, which orders requests of different sizes as well as anything can.
- * Invariant: no number of rows is ever assumed to be good; every one comes from a measurement on this machine, now or cached.
+ * A size that nobody has measured begins with one row, and each doubling is tried only after five steps at the number before. Until then
+ * its cost is derived from another size, in proportion to the work. On a device that has measured nothing, the cost is the work itself,
+ * which is enough to put requests of different sizes in order.
+ * Invariant: no number of rows is ever assumed to be good; each comes from a measurement on this machine, a new one or a cached one.
  * Knows nothing about rows' content, policies or files. Runs in the engine process.
  */
 
 import { WorkLimit } from './work-limit.ts'
 
-/** Milliseconds a step takes, by number of rows. */
+/** How long a step takes, in milliseconds, by number of rows. */
 export type StepTimes = Record<number, number>
 
 export interface BatchProfileOptions {
-  /** Upper limit of rows in a step, from 1; what is chosen stays below it where fewer are as good. Default none. */
+  /** Upper limit of rows in a step, from 1. Fewer are chosen where fewer are as good. Default none. */
   readonly maxRows?: number | undefined
 }
 
 interface Sample {
-  /** Latest step times, milliseconds, oldest first. */
+  /** The latest step times in milliseconds, oldest first. */
   readonly timesMs: number[]
-  /** Steps of the size when it was last measured. */
+  /** How many steps of this size there had been when it was last measured. */
   measuredAtStep: number
 }
 
 interface SizeProfile {
   readonly samples: Map<number, Sample>
   steps: number
-  /** Row counts whose first step is over: the first one also pays for ONNX Runtime's planning. */
+  /** Numbers of rows whose first step is over. The first step is not measured, since ONNX Runtime plans during it. */
   readonly planned: Set<number>
-  /** Work of a row, in the caller's unit; undefined until one has been asked for. */
+  /** The work of a row, in the caller's unit; undefined until a cost has been asked for. */
   work: number | undefined
-  /** Rows that were left when memory ran out, and the steps before that; undefined when it never has. */
+  /** The limit set when memory ran out, and the number of steps before that; undefined when it never has. */
   shortage: { readonly rows: number; readonly atStep: number } | undefined
 }
 
-/** Measurements kept of one number of rows; their lower quartile counts. */
+/** How many measurements of one number of rows are kept; their lower quartile counts. */
 const KEPT = 9
-/** Measurements after which a number of rows is known. */
+/** After so many measurements the cost of a number of rows is known. */
 const ENOUGH = 4
-/** A row that costs up to this much more than the cheapest is as good. */
+/** A row that costs up to this factor of the cheapest is as good. */
 const TOLERANCE = 1.05
 /**
- * A doubling has to make a row cheaper by this factor. The search ends after two that do not, as cost goes in steps on some devices, and at
- * one that makes a row dearer: more rows would only take more memory.
+ * A doubling must make a row cheaper by this factor. The search ends after two that do not, because on some devices the cost changes in
+ * steps. It also ends at one that makes a row more expensive, since more rows would only take more memory.
  */
 const GAIN = 1.03
-/** Steps without a shortage after which twice the rows are tried again. */
+/** After so many steps without a shortage of memory, twice the rows are tried again. */
 const RECOVERY_STEPS = 400
-/** Sizes whose times are kept; the longest unused goes first. */
+/** How many sizes have their times kept; the one unused for longest is dropped first. */
 const KEPT_SIZES = 64
-/** Steps after which a number of rows is measured again: next to the knee, and farther away. */
+/** After so many steps a number of rows is measured again: next to the knee, and farther away from it. */
 const STALE_STEPS = { near: 50, far: 400 }
 
 export class BatchProfile {
-  /** Most rows a step may have, set by the user. */
+  /** The most rows that a step may have, as set by the user. */
   readonly maxRows: number
   readonly sizes = new Map<string, SizeProfile>()
-  /** For steps of all sizes. */
+  /** Holds for steps of all sizes. */
   readonly workLimit = new WorkLimit()
 
   constructor({ maxRows = Infinity }: BatchProfileOptions = {}) {
@@ -79,7 +79,10 @@ export class BatchProfile {
     return this.toMeasure(size, most) ?? this.upToKnee(size, most)
   }
 
-  /** The knee, or all where little more than that waits and costs no more a row: what is left over would make a small, dear step. */
+  /**
+   * The knee, or all waiting rows where they are only a few more and cost no more each: the few left over would make another step, in which
+   * a row is expensive.
+   */
   upToKnee(size: string, most: number): number {
     const knee = this.knee(size)
     if (most <= knee || most >= knee * 2) return Math.min(most, knee)
@@ -88,10 +91,10 @@ export class BatchProfile {
     return isAsGood ? most : knee
   }
 
-  /** Takes in the time of a step. */
+  /** Records the time of a step. */
   observe(size: string, rows: number, ms: number): void {
     const profile = this.profileOf(size)
-    // Set again at the end, so that the first is the longest unused.
+    // Inserted again at the end, so that the first entry is the one unused for longest.
     this.sizes.delete(size)
     this.sizes.set(size, profile)
     profile.steps++
@@ -107,18 +110,18 @@ export class BatchProfile {
     sample.measuredAtStep = profile.steps
   }
 
-  /** Something else than a step found no memory. */
+  /** Something other than a step found no memory. */
   observeUnitShortage(): void {
     this.workLimit.observeShortage()
   }
 
-  /** Memory ran out in a step of so many rows. */
+  /** Memory ran out in a step with this many rows. */
   observeShortage(size: string, rows: number): void {
     const profile = this.profileOf(size)
     profile.shortage = { rows: Math.ceil(rows / 2), atStep: profile.steps }
   }
 
-  /** Most rows that a step of this size may have. */
+  /** The most rows that a step of this size may have. */
   mostRows(size: string): number {
     const { shortage, steps, work } = this.profileOf(size)
     const withinWork = work === undefined ? Infinity : Math.max(1, Math.floor(this.workLimit.work / work))
@@ -126,7 +129,7 @@ export class BatchProfile {
     return shortage === undefined ? most : Math.min(most, shortage.rows * 2 ** Math.floor((steps - shortage.atStep) / RECOVERY_STEPS))
   }
 
-  /** Rows beyond which a row gets no cheaper, as far as is known: the limit as long as the most rows tried are the cheapest. */
+  /** The number of rows beyond which a row gets no cheaper, as far as is known; the limit while the largest number tried is the cheapest. */
   knee(size: string): number {
     const known = this.knownCosts(size)
     const cheapest = Math.min(...known.map(({ rowMs }) => rowMs))
@@ -135,8 +138,8 @@ export class BatchProfile {
   }
 
   /**
-   * Device milliseconds of one row at the knee. `work`: of a row, in any unit, the same for all sizes; it stands in for a size that is not
-   * measured yet, scaled by one that is.
+   * Device time of one row at the knee, in milliseconds. `work`: the work of a row in any unit, the same for all sizes. For a size that has not
+   * been measured, the cost of another is scaled by it.
    */
   rowMs(size: string, work: number): number {
     this.profileOf(size).work = work
@@ -149,13 +152,13 @@ export class BatchProfile {
     return work
   }
 
-  /** Milliseconds of a step of exactly so many rows; undefined while not known. */
+  /** The time of a step with exactly this many rows, in milliseconds; undefined while it is not known. */
   stepMs(size: string, rows: number): number | undefined {
     const timesMs = this.profileOf(size).samples.get(rows)?.timesMs ?? []
     return timesMs.length < ENOUGH ? undefined : typical(timesMs)
   }
 
-  /** Everything known, for a file or a status page. */
+  /** Everything that is known, for a file or a status page. */
   toTimes(): Record<string, StepTimes> {
     const entries = [...this.sizes].map(([size, { samples }]): [string, StepTimes] => [
       size,
@@ -166,7 +169,7 @@ export class BatchProfile {
     return Object.fromEntries(entries.filter(([, times]) => Object.keys(times).length > 0))
   }
 
-  /** Takes in what an earlier process has measured; measurements of this one count for more. */
+  /** Adopts what an earlier process has measured; this process's own measurements take precedence. */
   restore(times: Readonly<Record<string, StepTimes>>): void {
     for (const [size, known] of Object.entries(times)) {
       const profile = this.profileOf(size)
@@ -186,7 +189,7 @@ export class BatchProfile {
     return profile
   }
 
-  /** A number of rows, at most `most`, whose cost is worth a step; undefined when all is known. */
+  /** A number of rows, at most `most`, whose cost is worth measuring; undefined when all costs are known. */
   toMeasure(size: string, most: number): number | undefined {
     const profile = this.profileOf(size)
     const knee = this.knee(size)
@@ -211,7 +214,7 @@ export class BatchProfile {
     return costs.length === 0 ? undefined : Math.min(...costs)
   }
 
-  /** Cost of a row by number of rows, fewest rows first. */
+  /** The cost of a row by number of rows, fewest rows first. */
   knownCosts(size: string): { rows: number; rowMs: number }[] {
     const most = this.mostRows(size)
     return [...this.profileOf(size).samples]
@@ -221,7 +224,7 @@ export class BatchProfile {
   }
 }
 
-/** The lower quartile: other work on the machine only ever makes a step longer. */
+/** The lower quartile, because other work on the machine can only make a step longer. */
 function typical(timesMs: readonly number[]): number {
   const sorted = [...timesMs].sort((a, b) => a - b)
   return sorted[Math.floor(sorted.length / 4)] as number

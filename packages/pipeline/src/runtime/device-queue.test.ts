@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest'
 import { DeviceQueue } from './device-queue.ts'
 import type { DeviceWork } from './device-queue.ts'
 
-/** Asks for all of it at once; returns the order in which it ran. */
+/** Asks for all turns at once and returns the order in which they came. */
 async function orderOf(queue: DeviceQueue, work: readonly [DeviceWork, string][]): Promise<string[]> {
   const ran: string[] = []
   await Promise.all(work.map(([kind, name]) => queue.run(kind, async () => void ran.push(name))))

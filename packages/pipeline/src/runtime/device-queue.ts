@@ -1,15 +1,15 @@
 /**
  * Whose turn it is on the device: one native run at a time, for all sessions of this process.
  *
- * Two kinds of work wait here. A step moves many requests on at once; a unit (a decoding, an encoding) serves one request. They take turns:
- * with both waiting, a step follows a unit and a unit follows a step, so the steps of all others wait for at most one unit. Of the units,
- * decodings go first: a finished picture waits for one step and for the pictures that were finished before it, and never for requests that
- * have just come. Otherwise first come first served.
- * Invariant: before every run the event loop turns once, so messages get in and every request has asked for its next step by then; what
- * was aborted by the time of its turn is not run. Knows nothing about what the work is. Runs in the engine process.
+ * Two kinds of work wait here. A step advances many requests at once; a unit (a decoding or an encoding) serves one request. While both
+ * wait they alternate, so the steps of all other requests wait for at most one unit. Among units, decodings go first: a finished picture
+ * waits for one step and for the pictures that were finished before it, and never for requests that have just arrived. Otherwise work is
+ * served in the order it came.
+ * Invariant: the event loop turns once before every run, so messages get in and every request has asked for its next step by then. Work
+ * that was aborted before its turn is not run. Knows nothing about what the work is. Runs in the engine process.
  */
 
-/** `encode`: of a text or a picture. */
+/** `encode` is the encoding of a text or a picture. */
 export type DeviceWork = 'step' | 'decode' | 'encode'
 
 export class DeviceQueue {
@@ -17,7 +17,7 @@ export class DeviceQueue {
   lastWasStep = false
   working = false
 
-  /** Runs `work` when its turn comes and settles as it does; rejects with the signal's reason instead when that has aborted by then. */
+  /** Runs `work` in its turn and settles as it does. Rejects with the signal's reason instead if the signal has aborted by then. */
   run<T>(kind: DeviceWork, work: () => Promise<T>, signal?: AbortSignal): Promise<T> {
     return new Promise((resolve, reject) => {
       this.waiting[kind].push(async () => {
@@ -50,7 +50,7 @@ export class DeviceQueue {
   }
 }
 
-/** The runtime blocks the thread it runs on, so all models of a process share one queue, whatever device they are on. */
+/** ONNX Runtime blocks the thread it runs on, so all models of a process share one queue, whatever device they use. */
 export const deviceQueue = new DeviceQueue()
 
 function eventLoopTurn(): Promise<void> {

@@ -12,7 +12,7 @@ const needs = (rest: Partial<MemoryNeeds> = {}): MemoryNeeds => ({
   ...rest,
 })
 
-/** A process of 1000 bytes and what its requests hold, whose runs of a size take ten times that size, and keep it. */
+/** A process of 1000 bytes plus what its requests hold. A run takes ten times its size in memory and keeps it. */
 function createMeasured(limitBytes: number | undefined) {
   const process = { bytes: 1000, taken: { step: 0, decode: 0, encode: 0 } }
   const residentBytes = (): number => process.bytes + [...(memory?.admitted ?? [])].reduce((sum, { requestBytes }) => sum + requestBytes, 0)
@@ -65,7 +65,7 @@ describe('memory admission', () => {
 
   it('foresees nothing from a small run: a larger picture waits to be alone, more rows come at most two times a time', async () => {
     const { memory, run } = createMeasured(1e9)
-    // In memory that the process had anyway: nothing shows.
+    // It ran in memory that the process already had, so nothing shows.
     await run(10, 'step', 0)
     await run(10, 'decode', 0)
     const giveBack = await memory.admit(needs({ stepRows: 1 }))
@@ -89,7 +89,7 @@ describe('memory admission', () => {
     const { memory, run } = createMeasured(1e9)
     await run(10, 'step', 5000)
     await run(20, 'step', 5100)
-    // A second run of the same size takes more once: the runtime has planned it.
+    // The second run of the same size takes more once, because the runtime has planned it by then.
     await run(20, 'step', 5200)
     await memory.admit(needs({ stepRows: 2 }))
     await memory.admit(needs({ stepRows: 2 }))

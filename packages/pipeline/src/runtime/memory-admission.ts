@@ -1,60 +1,60 @@
 /**
- * How many requests may hold memory at once: a request whose needs would pass the limit waits before it takes any.
+ * How many requests may hold memory at once: a request that would exceed the limit waits before it takes any.
  *
  * The estimate is the process as it is, plus what each admitted request holds itself (latents, embeddings, pixels), plus what a run larger
- * than all before would take. The last is learnt from the runs: the runtime keeps what it has once taken, so how the process has grown from
- * the first run to the largest says what a unit of work costs. Only up to twice the largest is worked out from that; a request
- * that may bring a larger run waits until there has been one of half its work, or until it is alone. So the first request runs alone up to
- * its first decoding, and a burst comes in by doublings.
+ * than any before would take. The last part is learnt from the runs: the runtime keeps the memory it has once taken, so the growth of the
+ * process from the first run to the largest shows what a unit of work costs. That is extrapolated only up to twice the largest run. A
+ * request that may bring a larger one waits until a run of half its work has happened, or until it is alone. So the first request runs alone
+ * up to its first decoding, and a burst is let in by doublings.
  *
  * Invariant: one request is always admitted, whatever the estimate. First come, first served. Without a limit nothing waits.
- * The limit is passed by a request that alone needs more, and by what an estimate was too low.
- * Sees the memory of this process, not a GPU's: there the limit is for the host, and the device's own errors shrink the batch.
+ * The limit can be exceeded by a request that needs more on its own, and by the error of an estimate that was too low.
+ * Sees the memory of this process, not a GPU's: on a GPU the limit is for the host, and the device's own errors shrink the batch.
  * Knows nothing about models. Runs in the engine process.
  */
 import { ownMemoryBytes } from './own-memory.ts'
 
 export interface MemoryNeeds {
-  /** Bytes the request itself holds. */
+  /** The bytes that the request itself holds. */
   readonly requestBytes: number
-  /** Rows it has in a step. */
+  /** The number of its rows in a step. */
   readonly stepRows: number
-  /** Work of one of them, in the unit `measure` is given. */
+  /** The work of one row, in the unit that `measure` gets. */
   readonly rowWork: number
-  /** Most rows a step of its size has as far as is known now, whoever takes part; Infinity while it is not. */
+  /** The most rows that a step of its size has, as far as is known now and whoever takes part; Infinity while it is not known. */
   readonly mostRows: () => number
-  /** Its largest decoding: pixels of one picture; 0 for none. */
+  /** Its largest decoding, in pixels of one picture; 0 for none. */
   readonly decodePixels: number
-  /** Its largest encoding of a picture: pixels of one; 0 for none. */
+  /** Its largest encoding of a picture, in pixels; 0 for none. */
   readonly encodePixels: number
 }
 
 export interface MemoryStats {
-  /** What is thought to be needed by all that is admitted, bytes. */
+  /** The estimated need of all admitted requests, in bytes. */
   readonly estimatedBytes: number
-  /** Undefined: no limit. */
+  /** In bytes; undefined for no limit. */
   readonly limitBytes: number | undefined
-  /** Memory that is the process's own, bytes. */
+  /** The process's own memory, in bytes. */
   readonly residentBytes: number
   readonly admitted: number
   readonly waiting: number
 }
 
-/** `encode`: of a picture. */
+/** `encode` is the encoding of a picture. */
 export type RunKind = 'step' | 'decode' | 'encode'
 const RUN_KINDS = ['step', 'decode', 'encode'] as const satisfies readonly RunKind[]
 
-/** What the runtime has been seen to take for one kind of run. */
+/** What the runtime has been observed to take for one kind of run. */
 interface Growth {
-  /** Work of the first run, 0 before it, and bytes taken until a larger one came: in part what any run takes, whatever its work. */
+  /** The work of the first run, 0 before it, and the bytes taken until a larger one came. Part of those any run takes, whatever its work. */
   first: number
   firstBytes: number
-  /** Work of the largest run, and all bytes taken. */
+  /** The work of the largest run, and all bytes taken. */
   largest: number
   bytes: number
 }
 
-/** How much larger than the largest so far a run may be for its needs to be worked out rather than tried out alone. */
+/** A run's needs are extrapolated up to this factor of the largest run so far; a larger run has to be tried alone. */
 const FORESEEN = 2
 
 interface Waiting {
@@ -65,7 +65,7 @@ interface Waiting {
 export class MemoryAdmission {
   readonly limitBytes: number | undefined
   readonly residentBytes: () => number
-  /** Bytes of the process when it had run nothing. */
+  /** The size of the process in bytes before it had run anything. */
   readonly baseBytes: number
   readonly growth: Record<RunKind, Growth> = {
     step: { first: 0, firstBytes: 0, largest: 0, bytes: 0 },
@@ -75,7 +75,7 @@ export class MemoryAdmission {
   readonly admitted = new Set<MemoryNeeds>()
   readonly waiting: Waiting[] = []
 
-  /** `residentBytes`: reads the process's own memory. */
+  /** `residentBytes` reads the process's own memory. */
   constructor(limitBytes?: number, residentBytes: () => number = ownMemoryBytes) {
     if (limitBytes !== undefined && !(limitBytes > 0)) throw new RangeError(`Expected memoryLimitBytes above 0, got ${limitBytes}`)
     this.limitBytes = limitBytes
@@ -83,9 +83,9 @@ export class MemoryAdmission {
     this.baseBytes = residentBytes()
   }
 
-  /** Waits until the request fits and returns what gives its share back. Rejects with the signal's reason when that comes first. */
+  /** Waits until the request fits and returns a function that gives its share back. Rejects with the signal's reason if it aborts first. */
   async admit(needs: MemoryNeeds, signal?: AbortSignal): Promise<() => void> {
-    // A copy, so that equal needs of two requests count twice.
+    // A copy, so that the equal needs of two requests count twice.
     const own = { ...needs }
     if (this.waiting.length > 0 || !this.fits(own)) await this.wait(own, signal)
     this.admitted.add(own)
@@ -94,7 +94,7 @@ export class MemoryAdmission {
     }
   }
 
-  /** Runs it and learns by how much the process has grown. `work`: rows × work of a row, or pixels. */
+  /** Runs `run` and learns by how much the process has grown. `work`: rows × the work of a row, or pixels. */
   async measure<T>(kind: RunKind, work: number, run: () => Promise<T>): Promise<T> {
     const before = this.residentBytes()
     const result = await run()
@@ -102,10 +102,10 @@ export class MemoryAdmission {
     return result
   }
 
-  /** Runs of the same work count too: a second one may take as much again, because from then on ONNX Runtime plans its memory. */
+  /** Runs of equal work count too: the second may take as much again, because from then on ONNX Runtime plans its memory. */
   learn(growth: Growth, work: number, before: number): void {
     const now = this.residentBytes()
-    // No more than is not explained yet: what another run or a request took meanwhile is not this run's.
+    // At most the growth that is not explained yet: what another run or a request took meanwhile does not belong to this run.
     const grown = Math.max(0, Math.min(now - before, now - this.learntBytes - held(this.admitted)))
     const isLarger = work > growth.largest
     growth.bytes += grown
@@ -134,13 +134,13 @@ export class MemoryAdmission {
   }
 
   estimate(all: readonly MemoryNeeds[]): number {
-    // Text encoders, caches and buffers show in nothing but the process itself. What it holds for its requests is counted with them.
+    // Text encoders, caches and buffers show only in the size of the process. What it holds for requests is counted with the requests.
     const idle = Math.max(this.learntBytes, this.residentBytes() - held(this.admitted))
     const largest = largestRuns(all)
     return RUN_KINDS.reduce((sum, kind) => sum + furtherBytes(this.growth[kind], largest[kind]), idle + held(all))
   }
 
-  /** The process after loading and what the runtime has taken since. */
+  /** The process as it was after loading, plus what the runtime has taken since. */
   get learntBytes(): number {
     return RUN_KINDS.reduce((sum, kind) => sum + this.growth[kind].bytes, this.baseBytes)
   }
@@ -179,7 +179,7 @@ function held(all: Iterable<MemoryNeeds>): number {
   return bytes
 }
 
-/** Work of the largest run of each kind that these requests may bring. */
+/** The work of the largest run of each kind that these requests may bring. */
 function largestRuns(all: readonly MemoryNeeds[]): Record<RunKind, number> {
   const rows = all.reduce((sum, { stepRows }) => sum + stepRows, 0)
   return {
@@ -189,7 +189,7 @@ function largestRuns(all: readonly MemoryNeeds[]): Record<RunKind, number> {
   }
 }
 
-/** What a run of so much work would take beyond what has been taken. */
+/** What a run with this much work would take beyond what has been taken already. */
 function furtherBytes({ first, firstBytes, largest, bytes }: Growth, work: number): number {
   if (work <= largest || largest === 0) return 0
   const perUnit = largest > first ? (bytes - firstBytes) / (largest - first) : bytes / largest

@@ -5,7 +5,7 @@
  * Knows nothing about what needed the memory.
  */
 
-/** The device or the process has too little memory even for the smallest piece of work. */
+/** The device or the process has too little memory, even for the smallest piece of work. */
 export class OutOfMemoryError extends Error {
   override readonly name = 'OutOfMemoryError'
   readonly code = 'out_of_memory'
@@ -16,7 +16,7 @@ export class OutOfMemoryError extends Error {
   }
 }
 
-/** One for each way a provider says it; each has a line in the test. cuDNN 9 names host and device, cuDNN 8 and cuBLAS say ALLOC_FAILED. */
+/** One pattern for each sentence of a provider, each with a line in the test. cuDNN 9 names host and device; cuDNN 8, cuBLAS: ALLOC_FAILED. */
 const SENTENCES = [
   /out[ _]of[ _](?:device_|host_)?memory/i,
   /outofmemory/i,

@@ -9,7 +9,7 @@ test.runIf(existsSync('/proc/self/status'))('what the process has written counts
   const taken = Buffer.alloc(256 * MIB, 1)
   const after = ownMemoryBytes()
   expect(after - before).toBeGreaterThan(128 * MIB)
-  // Node.js itself is a file that is mapped.
+  // Node.js itself is a mapped file.
   expect(process.memoryUsage.rss() - after).toBeGreaterThan(10 * MIB)
   expect(taken[0]).toBe(1)
 })

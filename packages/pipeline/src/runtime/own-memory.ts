@@ -1,10 +1,10 @@
 /**
- * How much memory this process takes from the machine: what is resident and its own. Pages of files that are only mapped, as weights may be,
- * are not counted: all processes share them, and the system takes them back when it is short.
+ * How much memory this process takes from the machine: the resident pages that are its own. Pages of mapped files, such as weights, are not
+ * counted, because all processes share them and the system reclaims them when memory is short.
  */
 import { readFileSync } from 'node:fs'
 
-/** Bytes. Where the system does not tell the two apart, as anywhere but on Linux, all that is resident. */
+/** In bytes. Where the system does not tell the two apart, which only Linux does, all resident memory. */
 export function ownMemoryBytes(): number {
   const anonymousKib = /^RssAnon:\s+(\d+) kB$/m.exec(readStatus())?.[1]
   return anonymousKib === undefined ? process.memoryUsage.rss() : Number(anonymousKib) * 1024

@@ -1,8 +1,8 @@
 /**
- * Keeps a batch profile on disk, so that a process starts with what the one before it has measured and learnt.
+ * Keeps a batch profile on disk, so that a process starts with what the previous one has measured and learnt.
  *
- * One JSON file for each kind of model, device and processor: times of another machine say nothing here.
- * Invariant: never in the way. A folder that cannot be written, a damaged file or one of another version only means to measure again.
+ * There is one JSON file for each combination of model, device and processor, because the times of another machine say nothing here.
+ * Invariant: never gets in the way. A folder that cannot be written, a damaged file or another version only means measuring again.
  * Knows nothing about how the times are used. Runs in the engine process.
  */
 import { createHash } from 'node:crypto'
@@ -14,13 +14,13 @@ import type { BatchProfile } from './batch-profile.ts'
 
 const fileSchema = z.object({
   version: z.literal(1),
-  /** What a step takes in milliseconds, by size and rows. */
+  /** How long a step takes, in milliseconds, by size and number of rows. */
   stepMs: z.record(z.string(), z.record(z.string().regex(/^[1-9]\d*$/), z.number().positive())),
-  /** What the last shortage of memory outside a step has taught. */
+  /** What was learnt from the last shortage of memory outside a step. */
   workLimit: z.object({ work: z.number().positive(), shortages: z.int().positive() }).optional(),
 })
 
-/** Milliseconds between looks at whether there is something new to keep. */
+/** How often to check whether there is something new to save, in milliseconds. */
 const SAVE_INTERVAL_MS = 20_000
 
 export class ProfileCache {
@@ -35,7 +35,7 @@ export class ProfileCache {
     this.timer = setInterval(() => void this.save(), SAVE_INTERVAL_MS).unref()
   }
 
-  /** `identity`: everything but this machine's processor that the times depend on: the model's files, device, threads. */
+  /** `identity`: everything the times depend on except this machine's processor: the model's files, the device, the threads. */
   static async open(cacheDir: string, identity: readonly unknown[], profile: BatchProfile): Promise<ProfileCache> {
     const machine = [cpus()[0]?.model, availableParallelism()]
     const name = createHash('sha256')
@@ -48,7 +48,7 @@ export class ProfileCache {
       profile.restore(stepMs)
       if (workLimit !== undefined) profile.workLimit.restore(workLimit)
     } catch {
-      // Nothing to start from.
+      // There is nothing to start from.
     }
     return new ProfileCache(file, profile)
   }

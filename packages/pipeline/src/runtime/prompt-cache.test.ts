@@ -3,7 +3,7 @@ import { Tensor } from '../tensor/tensor.ts'
 import { PromptCache } from './prompt-cache.ts'
 import type { CachedPrompt } from './prompt-cache.ts'
 
-/** 400 bytes and its key. */
+/** An entry takes 400 bytes and its key. */
 const prompt = (): CachedPrompt => ({
   embeds: new Tensor(new Float32Array(90), [1, 9, 10]),
   pooled: new Tensor(new Float32Array(10), [1, 10]),
@@ -46,14 +46,14 @@ describe('the prompt cache', () => {
     const third = cache.get('a', encoders, false, encode)
     aborts[1].abort(new Error('second'))
     await expect(both[1]).rejects.toThrow('second')
-    // Somebody still waits.
+    // Another request still waits.
     expect((await third).pooled.numel).toBe(10)
     expect(begun).toBe(1)
 
     const alone = new AbortController()
     const left = cache.get('b', encoders, false, encode, alone.signal)
     alone.abort(new Error('gone'))
-    // Who comes in the same moment is served by an encoding of its own.
+    // A request that comes at the same moment is served by an encoding of its own.
     const next = cache.get('b', encoders, false, encode)
     await expect(left).rejects.toThrow('gone')
     expect((await next).pooled.numel).toBe(10)

@@ -1,16 +1,16 @@
 /**
- * Prompt embeddings by the content they come from: a prompt that was read once is not read again.
+ * Prompt embeddings by the content they come from: a prompt that has been encoded once is not encoded again.
  *
  * Invariant: an entry is what the encoders gave for exactly these texts and settings; other encoders empty the cache. Requests that ask for
- * the same prompt at the same time share one encoding. What is pinned (the empty negative prompt, which nearly every request needs) is kept
- * whatever else comes; the rest is dropped, longest unused first, beyond a number of bytes. Entries are shared: nobody may write to them.
+ * the same prompt at the same time share one encoding. Pinned entries (the empty negative prompt, which nearly every request needs) are
+ * always kept; beyond a number of bytes the others are dropped, least recently used first. Entries are shared, so nobody may write to them.
  * Knows nothing about tokenizers and encoders. Runs in the engine process.
  */
 import { LRUCache } from 'lru-cache'
 import type { Tensor } from '../tensor/tensor.ts'
 import { untilAborted } from './until-aborted.ts'
 
-/** One prompt's embeddings. */
+/** The embeddings of one prompt. */
 export interface CachedPrompt {
   /** (1, tokens, joint_attention_dim) */
   readonly embeds: Tensor
@@ -25,11 +25,11 @@ export interface PromptCacheStats {
   readonly bytes: number
 }
 
-/** One that is under way. */
+/** An encoding that is under way. */
 interface Encoding {
   readonly prompt: Promise<CachedPrompt>
   readonly abort: AbortController
-  /** Requests that wait for it. */
+  /** The number of requests that wait for it. */
   waiting: number
 }
 
@@ -37,22 +37,22 @@ export class PromptCache {
   readonly entries: LRUCache<string, CachedPrompt>
   readonly pinned = new Map<string, CachedPrompt>()
   readonly encoding = new Map<string, Encoding>()
-  /** What made the entries. */
+  /** The encoders that made the entries. */
   encoders: readonly unknown[] = []
   hits = 0
   misses = 0
 
-  /** `maxBytes`: for everything but what is pinned; 0 keeps nothing else. */
+  /** `maxBytes`: limit for everything that is not pinned; with 0 nothing else is kept. */
   constructor(maxBytes: number) {
     if (!Number.isSafeInteger(maxBytes) || maxBytes < 0)
       throw new RangeError(`Expected promptCacheBytes to be an integer from 0 up, got ${maxBytes}`)
-    // The class takes no limit of 0: one byte holds nothing either.
+    // The class does not accept a limit of 0, and one byte holds nothing either.
     this.entries = new LRUCache({ maxSize: Math.max(1, maxBytes), sizeCalculation: (prompt, key) => bytesOf(prompt) + key.length * 2 })
   }
 
   /**
-   * The embeddings for `key`, made by `encode` unless they are there or on their way. `encoders`: everything else they depend on. Rejects as
-   * soon as `signal` aborts; the one given to `encode` aborts when nobody waits for the encoding any more.
+   * The embeddings for `key`, made by `encode` unless they exist or are being made. `encoders`: everything else they depend on. Rejects as soon
+   * as `signal` aborts; the signal passed to `encode` aborts when nobody waits for the encoding any more.
    */
   async get(
     key: string,
@@ -108,7 +108,7 @@ export class PromptCache {
     if (this.encoding.get(key) === encoding) this.encoding.delete(key)
   }
 
-  /** Gives memory back: everything but what is pinned. */
+  /** Gives memory back by dropping everything that is not pinned. */
   clear(): void {
     this.entries.clear()
   }

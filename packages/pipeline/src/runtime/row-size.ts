@@ -10,7 +10,7 @@ export interface RowSides {
   readonly embeds: readonly number[]
 }
 
-/** The latent sides and the text tokens, as in "16x16+40". Height comes first: 8x16 is not 16x8. */
+/** Latent sides and text tokens, as in "16x16+40". Height comes first, so 8x16 is not 16x8. */
 export function sizeOf({ latents, embeds }: RowSides): string {
   return `${latents[1]}x${latents[2]}+${embeds[0]}`
 }

@@ -1,5 +1,5 @@
 /**
- * What the runtime has done, in numbers: counted from the steps as they happen, read by whoever reports them.
+ * What the runtime has done, in numbers: counted as steps happen, read by whoever reports them.
  *
  * Invariant: counting costs a few additions a step and keeps nothing that grows. Knows nothing about requests or metrics formats.
  * Runs in the engine process.
@@ -10,31 +10,31 @@ import type { PromptCacheStats } from './prompt-cache.ts'
 import type { StepBatcher, StepRecord } from './step-batcher.ts'
 
 export interface RuntimeStats {
-  /** Runs of the transformer so far, and their rows. */
+  /** Number of transformer runs so far, and of their rows. */
   readonly steps: number
   readonly rows: number
-  /** Milliseconds they took, and how much of it inside ONNX Runtime. */
+  /** How many milliseconds they took, and how many of these were inside ONNX Runtime. */
   readonly stepMs: number
   readonly runMs: number
-  /** Milliseconds calls have waited for their step, summed over steps by the one that waited longest. */
+  /** For each step the longest wait of any of its calls, summed over all steps, in milliseconds. */
   readonly waitMs: number
   /** The latest run; undefined before the first. */
   readonly lastStep: StepRecord | undefined
-  /** Calls and rows that wait now. */
+  /** The calls and rows that are waiting now. */
   readonly waitingCalls: number
   readonly waitingRows: number
-  /** Device time the rows would have taken one by one, over what they took; 1 until single rows have been measured. */
+  /** The device time that the rows would have taken one by one, divided by what they took; 1 until single rows have been measured. */
   readonly batchingGain: number
-  /** Milliseconds of a step, by size ("latent sides + tokens") and rows. */
+  /** The time of a step in milliseconds, by size ("latent sides + tokens") and number of rows. */
   readonly stepTimes: Record<string, StepTimes>
-  /** Rows a step has at most, by size: the measured knee; absent while more rows still made it cheaper. */
+  /** The most rows that a step has, by size: the measured knee. Absent while more rows still made a row cheaper. */
   readonly knees: Record<string, number>
-  /** Milliseconds in text encoding and in decoding so far, waiting included. */
+  /** Milliseconds spent in text encoding and in decoding so far, including the wait for a turn. */
   readonly encodeMs: number
   readonly decodeMs: number
   readonly promptCache: PromptCacheStats
   readonly memory: MemoryStats
-  /** How often memory has run out. */
+  /** How many times memory has run out. */
   readonly shortages: number
 }
 
@@ -49,7 +49,7 @@ export class RuntimeCounters {
   decodeMs = 0
   shortages = 0
   lastStep: StepRecord | undefined
-  /** Milliseconds of steps whose size has been measured with one row, and what their rows would have taken alone. */
+  /** Total time of the steps whose size has been measured with one row, and what their rows would have taken alone, in milliseconds. */
   comparedMs = 0
   aloneMs = 0
 

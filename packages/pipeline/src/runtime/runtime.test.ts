@@ -1,4 +1,4 @@
-/** What the requests on one device share, on a graph of one line: what a shortage of memory teaches, and turns. */
+/** What requests share on one device, tested on a one-line graph: turns, and what is learnt from a shortage of memory. */
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -16,7 +16,7 @@ beforeEach(async () => {
 })
 afterEach(() => rm(cacheDir, { recursive: true }))
 
-/** A process whose memory for steps is never given back: after a step of more than `room` rows nothing else finds any. */
+/** A process that never gives back the memory of its steps: after a step with more than `room` rows nothing else finds any. */
 async function startProcess(room: number) {
   let largest = 0
   const graph: StepGraph = {
@@ -43,7 +43,7 @@ const row = (): StepRow => ({
   pooledProjections: new Tensor(new Float32Array(2), [1, 2]),
 })
 
-/** Sixteen jobs: a step of all their rows, then a picture for each. Returns how many got theirs. */
+/** Runs sixteen jobs: a step with all their rows, then a picture for each. Returns how many got their picture. */
 async function wave({ runtime, work }: Awaited<ReturnType<typeof startProcess>>): Promise<number> {
   await Promise.all(Array.from({ length: 16 }, () => runtime.batcher.forward([row()])))
   const pictures = await Promise.allSettled(Array.from({ length: 16 }, () => runtime.decode(64, work)))
@@ -56,10 +56,10 @@ describe('a shortage of memory outside a step', () => {
     for (let done = 0; done < 3 && processes < 8;) {
       const process = await startProcess(4)
       processes++
-      // As the worker does it: a process that has found no memory is replaced, and its jobs come again.
+      // As in the worker, a process that has found no memory is replaced, and its jobs run again.
       while (done < 3 && (await wave(process)) === 16) done++
     }
-    // Sixteen rows, eight, and four, which fit.
+    // Steps of sixteen rows, then eight, then four, which fit.
     expect(processes).toBe(3)
   })
 

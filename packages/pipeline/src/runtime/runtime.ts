@@ -1,10 +1,10 @@
 /**
- * What the requests on one resident model share on its device besides the weights: turns, the step batcher, the prompt cache, the admission
- * to memory, the counters, and the step times kept on disk.
+ * What the requests on one resident model share on its device besides the weights: turns, the step batcher, the prompt cache, admission to
+ * memory, the counters, and the step times kept on disk.
  *
  * Whoever runs a graph comes here for a turn: rows of steps through `batcher`, everything else through `encode` and `decode`.
- * Invariant: one for each pipeline, shared by all its request views; nothing in here decides what a picture looks like. When memory runs
- * out, whatever it ran out in, later steps take fewer rows.
+ * Invariant: each pipeline has one, shared by all its request views; nothing in here decides what a picture looks like. Whenever memory
+ * runs out, later steps take fewer rows.
  * Knows nothing about prompts, schedules or models. Runs in the engine process.
  */
 import { deviceQueue } from './device-queue.ts'
@@ -21,17 +21,17 @@ import { untilAborted } from './until-aborted.ts'
 
 export interface BatchingOptions extends StepBatcherOptions {
   /**
-   * Folder in which measured step times and the lesson of the last shortage of memory outlive the process; made when absent, ignored when it
-   * cannot be written. Default: none are kept.
+   * The folder in which measured step times, and what the last shortage of memory taught, outlive the process. It is created when absent and
+   * ignored when it cannot be written. Default: nothing is kept.
    */
   readonly cacheDir?: string | undefined
-  /** Resident bytes of the process beyond which further requests wait before they take memory. Default: no limit. */
+  /** When the process takes more resident bytes than this, further requests wait before they take memory. Default: no limit. */
   readonly memoryLimitBytes?: number | undefined
-  /** Bytes of prompt embeddings kept for prompts that come again, from 0. Default 256 MiB, and no more than a tenth of what a limit leaves. */
+  /** How many bytes of embeddings to keep for prompts that come again, from 0. Default 256 MiB, at most a tenth of what a limit leaves. */
   readonly promptCacheBytes?: number | undefined
-  /** Called after every encoding and every decoding. Default: nobody. */
+  /** Called after every encoding and every decoding. Default none. */
   readonly onUnit?: (() => void) | undefined
-  /** Called after every run of the transformer. Default: nobody. */
+  /** Called after every run of the transformer. Default none. */
   readonly onStep?: ((step: StepRecord) => void) | undefined
 }
 
@@ -43,10 +43,10 @@ export class Runtime {
   readonly memory: MemoryAdmission
   readonly counters: RuntimeCounters
   readonly onUnit: () => void
-  /** Undefined unless step times are kept. */
+  /** Undefined unless step times are kept on disk. */
   profileCache: ProfileCache | undefined
 
-  /** `graph`: what runs the rows of steps. */
+  /** `graph` runs the rows of steps. */
   constructor(graph: StepGraph, options: BatchingOptions = {}) {
     this.batcher = new StepBatcher(graph, options)
     this.memory = new MemoryAdmission(options.memoryLimitBytes)
@@ -68,17 +68,17 @@ export class Runtime {
     return this.counters.toStats(this.promptCache.stats, this.memory.stats)
   }
 
-  /** Starts from the step times in `cacheDir` and keeps them there. `identity`: everything they depend on but this machine's processor. */
+  /** Starts from the step times in `cacheDir` and keeps them there. `identity`: everything they depend on except this machine's processor. */
   async keepStepTimes(cacheDir: string, identity: readonly unknown[]): Promise<void> {
     this.profileCache = await ProfileCache.open(cacheDir, identity, this.batcher.profile)
   }
 
-  /** Writes the step times that are known by now, if they are kept. */
+  /** Saves the step times known by now, where they are kept. */
   async saveStepTimes(): Promise<void> {
     await this.profileCache?.save()
   }
 
-  /** Runs `work`, the reading of a text, in a turn of its own; leaves at once when `signal` aborts. */
+  /** Runs `work`, the encoding of a text, in its own turn; rejects at once when `signal` aborts. */
   async encode<T>(work: () => Promise<T>, signal?: AbortSignal): Promise<T> {
     const startedAt = performance.now()
     try {
@@ -88,12 +88,12 @@ export class Runtime {
     }
   }
 
-  /** Runs `work`, the encoding of so many pixels, in a turn of its own; leaves at once when `signal` aborts. */
+  /** Runs `work`, the encoding of this many pixels, in its own turn; rejects at once when `signal` aborts. */
   encodePicture<T>(pixels: number, work: () => Promise<T>, signal?: AbortSignal): Promise<T> {
     return this.encode(() => this.memory.measure('encode', pixels, work), signal)
   }
 
-  /** Runs `work`, the decoding of so many pixels, in a turn of its own; leaves at once when `signal` aborts. */
+  /** Runs `work`, the decoding of this many pixels, in its own turn; rejects at once when `signal` aborts. */
   async decode<T>(pixels: number, work: () => Promise<T>, signal?: AbortSignal): Promise<T> {
     const startedAt = performance.now()
     try {
@@ -103,7 +103,7 @@ export class Runtime {
     }
   }
 
-  /** One unit of work. When memory runs out, gives back what can be spared and tries once more. `name`: for the error. */
+  /** Runs one unit of work. When memory runs out, gives back what can be spared and tries once more. `name` is used in the error. */
   async inTurn<T>(kind: Exclude<DeviceWork, 'step'>, name: string, work: () => Promise<T>, signal: AbortSignal | undefined): Promise<T> {
     const unit = async (): Promise<T> => {
       const result = await work()
@@ -125,8 +125,8 @@ export class Runtime {
   }
 
   /**
-   * A unit found no memory. ONNX Runtime keeps what steps have taken, so smaller steps are the only thing that leaves room for it, and often
-   * only in the process that follows this one: what was learnt is on disk before the request fails.
+   * Called when a unit found no memory. ONNX Runtime keeps what steps have taken, so only smaller steps leave room for the unit, and often
+   * only in the process that follows this one. What was learnt is therefore on disk before the request fails.
    */
   async learnFromShortage(): Promise<void> {
     this.counters.shortages++
@@ -141,7 +141,7 @@ export class Runtime {
   }
 }
 
-/** A cache must not take the memory that requests wait for. */
+/** The cache must not take the memory that requests wait for. */
 function defaultCacheBytes({ limitBytes = Infinity, baseBytes }: MemoryAdmission): number {
   return Math.min(DEFAULT_PROMPT_CACHE_BYTES, Math.max(0, Math.floor((limitBytes - baseBytes) / 10)))
 }

@@ -1,8 +1,8 @@
 /**
  * How much of the device each owner has had, for the policy `fair`: start-time fair queueing (Goyal, Vin, Cheng: SIGCOMM 1996) of rows among
- * owners. In milliseconds of the device over the owner's weight.
+ * owners. The unit is milliseconds of device time divided by the owner's weight.
  *
- * Invariant: nobody is behind the clock, which is the time of the owner that was served last: whoever had no rows waiting has saved nothing
+ * Invariant: nobody is behind the clock, which is the time of the owner served last, so an owner that had no rows waiting has saved nothing
  * up. Knows nothing about rows or shapes. Runs in the engine process.
  */
 
@@ -14,7 +14,7 @@ export class ServedTimes {
     return Math.max(this.#times.get(owner) ?? 0, this.#clockMs)
   }
 
-  /** The turn of an owner has come. */
+  /** Call when an owner's turn has come. */
   advance(owner: string): void {
     this.#clockMs = this.of(owner)
     for (const [name, time] of this.#times) if (time <= this.#clockMs) this.#times.delete(name)

@@ -1,5 +1,5 @@
 /**
- * What a run asks of the batcher at one step: its rows, and how far they have come.
+ * What a run asks of the batcher for one step: its rows, and how many of them have run.
  *
  * Invariant: all rows of a call have the same dims. Knows nothing about who shares a step with them or when it runs. Runs in the engine
  * process.
@@ -12,7 +12,7 @@ import type { RowInput } from './row-buffers.ts'
 import { sizeOf } from './row-size.ts'
 import type { StepGraph } from './step-batcher.ts'
 
-/** One row of a call. Rows may show the same memory: latents with and without guidance, a prompt of several pictures or requests. */
+/** One row of a call. Rows may share memory: the latents of a guided pair, or a prompt that several pictures or requests use. */
 export interface StepRow {
   /** (1, in_channels, height / 8, width / 8) */
   readonly hiddenStates: Tensor
@@ -22,34 +22,34 @@ export interface StepRow {
   readonly encoderHiddenStates: Tensor
   /** (1, pooled_projection_dim) */
   readonly pooledProjections: Tensor
-  /** (layers,): 0 for each layer this row leaves out, else 1; only for a graph that takes a mask. Default: all layers take part. */
+  /** (layers,): 0 for each layer that this row skips, else 1; only for a graph that takes a mask. Default: no layer is skipped. */
   readonly layerMask?: Float32Array | undefined
-  /** What the row adds to the model's layers, the same for all rows of a call; only for a graph that can. Default nothing. */
+  /** What the row adds to the model's layers, the same for all rows of a call; only for a graph that supports it. Default nothing. */
   readonly lora?: LoraLayers | undefined
 }
 
-/** What the batcher may know of the request behind a call. With it, embeddings must not be written to while the request runs. */
+/** What the batcher may know about the request behind a call. When it is given, nobody may write to embeddings while the request runs. */
 export interface StepContext {
-  /** When the request came, on the clock of performance.now(). */
+  /** When the request arrived, on the clock of performance.now(). */
   readonly arrivedAtMs: number
-  /** Rows the request still has to run, those of this call included. */
+  /** How many rows the request still has to run, including those of this call. */
   readonly remainingRows: number
-  /** Drops the call before the next step; it then rejects with the signal's reason. */
+  /** When it aborts, the call is dropped before the next step and rejects with the signal's reason. */
   readonly signal?: AbortSignal | undefined
-  /** Whose request it is. Default: one for all that do not say. */
+  /** Whose request it is. Default: one owner for all requests that do not say. */
   readonly owner?: RowOwner | undefined
-  /** Told after every run of how much of its time the request's rows have had, by their number. Milliseconds. */
+  /** Called after every run with the request's part of its time, in proportion to its rows, in milliseconds. */
   readonly onServed?: ((deviceMs: number) => void) | undefined
 }
 
 export interface RowOwner {
   readonly name: string
-  /** Share of the device when several owners have rows waiting, above 0. */
+  /** The owner's share of the device when several owners have rows waiting, above 0. */
   readonly weight: number
 }
 
 export interface StepCall extends WaitingCall {
-  /** Key of its step times and its buffers. */
+  /** The key of its step times and its buffers. */
   readonly size: string
   readonly input: readonly StepRow[]
   readonly context: StepContext | undefined
@@ -59,16 +59,16 @@ export interface StepCall extends WaitingCall {
   remainingMs: number
   stepMs: number
   servedMs: number
-  /** A run of one of its rows alone has found no memory once. */
+  /** Whether a run of one of its rows alone has already found no memory once. */
   foundNoMemory: boolean
-  /** Rows waiting; those before them have run. */
+  /** The rows that wait; those before them have run. */
   rows: number
   settled: boolean
   resolve(output: Tensor): void
   reject(reason: unknown): void
 }
 
-/** `order`: how many calls came before this one. */
+/** `order`: the number of calls that came before this one. */
 export function createStepCall(
   graph: StepGraph,
   input: readonly StepRow[],
@@ -84,7 +84,7 @@ export function createStepCall(
   const [, tokens = 0, tokenWidth = 0] = first.encoderHiddenStates.dims
   const cameAtMs = performance.now()
   const dims = { latents: [channels, height, width], embeds: [tokens, tokenWidth] }
-  // Rows that add something run on a graph of their own, which takes longer.
+  // Rows with additions run on a graph of their own, which takes longer.
   const size = first.lora === undefined ? sizeOf(dims) : `${sizeOf(dims)}+lora`
   return {
     input,
@@ -122,7 +122,7 @@ function assertFits(row: StepRow, first: StepRow, layers: number | undefined): v
   throw new RangeError(`Expected layerMask of ${layers ?? 'no'} layers, as the graph has it, got one of ${masked}`)
 }
 
-/** The next `count` rows of a call: what goes in, and where the result belongs. */
+/** The next `count` rows of a call: their inputs, and where the result belongs. */
 export function nextRows({ input, context, output, rows }: StepCall, count: number): { input: RowInput; target: Float32Array }[] {
   const length = output.numel / input.length
   const start = input.length - rows
@@ -140,7 +140,7 @@ export function nextRows({ input, context, output, rows }: StepCall, count: numb
   }))
 }
 
-/** Marks the call as done with; its promise then settles as it is told. */
+/** Marks the call as finished, before its promise is settled. */
 export function settleCall(call: StepCall, how: 'resolve' | 'reject', value?: unknown): void {
   call.settled = true
   if (how === 'resolve') call.resolve(call.output)

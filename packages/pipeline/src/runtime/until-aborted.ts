@@ -1,6 +1,6 @@
 /**
- * Settles as the work does, or rejects with the signal's reason as soon as that aborts; what comes of the work afterwards is nobody's
- * business. The work itself has to see to it that it ends.
+ * Settles as the work does, or rejects with the signal's reason as soon as the signal aborts. In that case the result of the work is
+ * ignored; the work itself must make sure that it ends.
  */
 export async function untilAborted<T>(work: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
   if (signal === undefined) return await work

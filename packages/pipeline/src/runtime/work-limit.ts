@@ -1,33 +1,33 @@
 /**
- * How much work a step may take after something else than a step has found no memory.
+ * How much work a step may take after something other than a step has found no memory.
  *
- * ONNX Runtime keeps the memory that its largest run took. When a decoding then finds none, nothing but smaller steps leaves room for it, often
- * only from the next process on. So each shortage halves the work of the largest step so far. The limit goes up again by doublings, after
+ * ONNX Runtime keeps the memory that its largest run took. When a decoding then finds none, only smaller steps leave room for it, often only
+ * from the next process on. So each shortage limits steps to half the work of the largest step so far. The limit doubles again later, after
  * twice as many steps each time, because the shortage may have had another cause.
  * Invariant: shortages that follow within those steps are the same shortage and teach nothing more. Pure; knows nothing about rows or files.
  */
 
-/** What outlives a process. */
+/** What outlives the process. */
 export interface WorkLesson {
-  /** Most work of a step. */
+  /** The most work that a step may have. */
   readonly work: number
-  /** Shortages so far. */
+  /** The number of shortages so far. */
   readonly shortages: number
 }
 
-/** Steps without a shortage after which the limit doubles for the first time. */
+/** The number of steps without a shortage after which the limit doubles for the first time. */
 const RECOVERY_STEPS = 400
 
 export class WorkLimit {
-  /** Work of the largest step of this process. */
+  /** The work of this process's largest step. */
   largest = 0
   steps = 0
   lesson: WorkLesson | undefined
-  /** Steps when the lesson came, and whether it was in this process. */
+  /** How many steps there had been when the shortage came, and whether it came in this process. */
   atStep = 0
   isFresh = false
 
-  /** Most work of a step now. */
+  /** The most work that a step may have now. */
   get work(): number {
     if (this.lesson === undefined) return Infinity
     const { work, shortages } = this.lesson
@@ -46,7 +46,7 @@ export class WorkLimit {
     this.isFresh = true
   }
 
-  /** Starts from what an earlier process has learnt. */
+  /** Starts from what an earlier process learnt. */
   restore(lesson: WorkLesson): void {
     this.lesson = lesson
     this.atStep = this.steps
