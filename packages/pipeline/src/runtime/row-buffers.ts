@@ -1,5 +1,5 @@
 /**
- * The memory a step runs in, for rows of one size: inputs and output of the graph, laid out row after row and used again by every step.
+ * The memory in which steps run, for rows of one size: the graph's inputs and output, laid out row after row and reused by every step.
  *
  * Invariant: prompt embeddings stay where they are from step to step. A row keeps its place while its request is in the step, and is
  * copied again only when another row has taken the place. Nothing here keeps a request's own memory alive. Values are stored in the graph's precision: Float32Array, or float16 bits.
@@ -24,11 +24,11 @@ export interface RowInput {
   readonly layerMask: Float32Array | undefined
   /** All rows of a step have one, or none has. */
   readonly lora: LoraLayers | undefined
-  /** Whether nobody writes to embeds and pooled any more, so that a copy of them stays good. */
+  /** Whether nobody will write to embeds and pooled again, so that a copy of them stays valid. */
   readonly keepsPrompt: boolean
 }
 
-/** Which memory a row's prompt lay in when it was copied. Held weakly: what a finished request had is not kept alive by its copy. */
+/** The memory that a row's prompt was copied from. Held weakly, so that the copy does not keep a finished request's memory alive. */
 interface PlacedPrompt {
   readonly embeds: View
   readonly pooled: View
@@ -42,9 +42,9 @@ interface View {
 
 export class RowBuffers {
   readonly dtype: TensorDtype
-  /** Values of a row's layer mask; undefined: the graph takes none. */
+  /** The number of values in a row's layer mask; undefined when the graph takes none. */
   readonly layers: number | undefined
-  /** Rows there is room for. */
+  /** The number of rows there is room for. */
   capacity = 0
   latents: RowValues = new Float32Array(0)
   timesteps = new Float32Array(0)
@@ -52,9 +52,9 @@ export class RowBuffers {
   embeds: RowValues = new Float32Array(0)
   pooled: RowValues = new Float32Array(0)
   output: RowValues = new Float32Array(0)
-  /** Whose embeddings lie in each place. */
+  /** Whose embeddings are in each place. */
   places: (PlacedPrompt | undefined)[] = []
-  /** Prompt rows copied so far, for telemetry and tests. */
+  /** The number of prompt rows copied so far, for telemetry and tests. */
   copiedPrompts = 0
 
   constructor(dtype: TensorDtype, layers?: number) {
@@ -62,7 +62,7 @@ export class RowBuffers {
     this.layers = layers
   }
 
-  /** Lays out the rows; `places[i]` of the result is where row i lies. */
+  /** Lays out the rows; row i goes to the place `places[i]` of the result. */
   pack(rows: readonly RowInput[]): { packed: PackedRows; places: number[] } {
     const first = rows[0]
     if (first === undefined) throw new RangeError('Expected at least one row to pack, got none')
@@ -108,7 +108,7 @@ export class RowBuffers {
     else target.set(row)
   }
 
-  /** Rows that are in place stay; the others take what is free. */
+  /** Rows that are in place stay there; the others take free places. */
   assignPlaces(rows: readonly RowInput[]): number[] {
     const free = new Set(rows.keys())
     const places = rows.map((row) => {
@@ -155,7 +155,7 @@ function toView({ buffer, byteOffset, length }: Float32Array): View {
   return { buffer: new WeakRef(buffer), byteOffset, length }
 }
 
-/** Whether the values lie where the copied ones did, in memory that has been there ever since. */
+/** Whether the values are in the same memory as those that were copied, and that memory has existed ever since. */
 function showsSame({ buffer, byteOffset, length }: View, values: Float32Array): boolean {
   return byteOffset === values.byteOffset && length === values.length && buffer.deref() === values.buffer
 }

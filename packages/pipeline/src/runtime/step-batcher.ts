@@ -31,47 +31,47 @@ import { ServedTimes } from './served-times.ts'
 import type { StepCall, StepContext, StepRow } from './step-call.ts'
 
 export interface StepBatcherOptions {
-  /** Most rows in one run, from 1. Only a limit: how many are good is measured. Default none. */
+  /** The most rows in one run, from 1. This is only a limit; the best number is measured. Default none. */
   readonly maxBatchRows?: number | undefined
   /**
-   * Who goes first: 'fair', owners by what they have had for their weight; 'srpt', shortest remaining work with ageing; 'fcfs', first come
+   * Who goes first. 'fair': the owner that has had the least for its weight; 'srpt': shortest remaining work with ageing; 'fcfs': first come,
    * first served. Default 'fair'.
    */
   readonly policy?: BatchPolicyName | undefined
 }
 
-/** A graph that runs packed rows. It does not know whose they are, and it does not wait for the device: the batcher holds the turn. */
+/** A graph that runs packed rows. It does not know whose rows they are and does not wait for the device, as the batcher holds the turn. */
 export interface StepGraph {
-  /** Precision of its inputs and output. */
+  /** The precision of its inputs and output. */
   readonly dtype: TensorDtype
   /** True for an export with one timestep for the whole batch: only rows of one timestep fit together. */
   readonly takesOneTimestep: boolean
-  /** Length of the batch axis where the export fixes it: 1, as nothing else serves any number of rows. */
+  /** The length of the batch axis where the export fixes it. It must be 1, because no other length serves any number of rows. */
   readonly fixedRows: number | undefined
-  /** Layers that its mask has one value for; undefined for a graph that takes no mask. */
+  /** The number of layers in its mask; undefined for a graph that takes no mask. */
   readonly layers: number | undefined
   /** Runs at once; the result lies in `packed.output`. `dims`: of one row. */
   run(packed: PackedRows, dims: RowDims): Promise<void>
 }
 
-/** One run of the graph, for whoever watches. */
+/** One run of the graph, as observers see it. */
 export interface StepRecord {
   /** 'latent sides + tokens', as in "16x16+40". */
   readonly size: string
   readonly rows: number
-  /** Calls that took part. */
+  /** The number of calls that took part. */
   readonly calls: number
   /** Milliseconds from packing to the last row handed out. */
   readonly durationMs: number
-  /** Milliseconds of these inside ONNX Runtime. */
+  /** How many of these milliseconds were inside ONNX Runtime. */
   readonly runMs: number
-  /** Longest wait of a call in this step since it came, milliseconds. */
+  /** The longest wait of a call in this step since it was made, in milliseconds. */
   readonly waitMs: number
-  /** Rows that stayed waiting. */
+  /** The number of rows left waiting. */
   readonly rowsLeft: number
 }
 
-/** Sizes whose buffers are kept; the longest unused goes first. */
+/** How many sizes have their buffers kept; the one unused for longest is dropped first. */
 const KEPT_SIZES = 8
 
 export class StepBatcher {
@@ -80,14 +80,14 @@ export class StepBatcher {
   readonly profile: BatchProfile
   readonly served = new ServedTimes()
   readonly buffers = new Map<string, RowBuffers>()
-  /** Wraps every run, for whoever measures its memory; `work`: of all its rows. */
+  /** Wraps every run so that its memory can be measured; `work` is that of all its rows. */
   aroundRun: (work: number, run: () => Promise<void>) => Promise<void> = (_, run) => run()
   /** Called after every run. */
   onStep: ((record: StepRecord) => void) | undefined
   /** Called when memory has run out in a step, before the rows are tried again. */
   onOutOfMemory: (() => void) | undefined
   waiting: StepCall[] = []
-  /** A turn has been asked for and not begun. */
+  /** Whether a turn has been asked for and has not begun. */
   scheduled = false
   calls = 0
 
@@ -132,7 +132,7 @@ export class StepBatcher {
   }
 
   chooseRows(): BatchShare<StepCall>[] {
-    // Worked out anew for every step, because what a row costs is still being learnt.
+    // Computed anew for every step, because the cost of a row is still being learnt.
     const rowMs = new Map<string, number>()
     for (const call of this.waiting) {
       if (!rowMs.has(call.size)) rowMs.set(call.size, this.profile.rowMs(call.size, workOf(call.dims)))
@@ -145,7 +145,7 @@ export class StepBatcher {
     return batch
   }
 
-  /** Packs, runs and unpacks. What goes wrong is for the calls to know. */
+  /** Packs, runs and unpacks. An error goes to the calls that took part. */
   async runRows(batch: readonly BatchShare<StepCall>[]): Promise<void> {
     const startedAt = performance.now()
     const { size, dims } = (batch[0] as BatchShare<StepCall>).call
@@ -178,14 +178,14 @@ export class StepBatcher {
     try {
       this.onStep?.({ size, rows: rows.length, calls: batch.length, durationMs, runMs, waitMs, rowsLeft })
     } catch (error) {
-      // A listener must not stop the work.
+      // An error in a listener must not stop the work.
       process.emitWarning(error instanceof Error ? error : String(error))
     }
   }
 
   /**
-   * Out of memory: a step of many rows is tried again with fewer, which also holds for the steps that follow; a single row is tried once
-   * more, as memory has been given back. Anything else is the end of the calls.
+   * When memory runs out, a step with many rows is tried again with fewer, and so are the steps that follow. A single row is tried once more,
+   * because memory has been given back meanwhile. Any other error ends the calls.
    */
   recover(batch: readonly BatchShare<StepCall>[], rows: number, error: unknown): void {
     let reason = error
@@ -203,14 +203,14 @@ export class StepBatcher {
     for (const { call } of batch) settleCall(call, 'reject', reason)
   }
 
-  /** Gives back the memory between two steps; the next one makes its own. */
+  /** Gives the memory back between two steps; the next step allocates its own. */
   dropBuffers(): void {
     this.buffers.clear()
   }
 
   buffersFor(size: string): RowBuffers {
     const buffers = this.buffers.get(size) ?? new RowBuffers(this.graph.dtype, this.graph.layers)
-    // Set again at the end, so that the first is the longest unused.
+    // Inserted again at the end, so that the first entry is the one unused for longest.
     this.buffers.delete(size)
     this.buffers.set(size, buffers)
     for (const oldest of this.buffers.keys()) if (this.buffers.size > KEPT_SIZES) this.buffers.delete(oldest)

@@ -1,7 +1,7 @@
-/** A scheduler for one run. Knows nothing about who wrapped it or why. */
+/** A copy of a scheduler for one run. Knows nothing about who wrapped it or why. */
 import type { Scheduler } from './scheduler.ts'
 
-/** Shares nothing mutable with `scheduler`. A wrapper makes a copy that is wrapped too. */
+/** Shares nothing mutable with `scheduler`. The copy of a wrapped scheduler is wrapped too. */
 export function copyScheduler(scheduler: Scheduler): Scheduler {
   const copy = scheduler.cloneForRequest?.() ?? scheduler.clone?.()
   if (copy !== undefined && copy !== scheduler) return copy

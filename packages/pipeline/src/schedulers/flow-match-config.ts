@@ -1,7 +1,7 @@
 /**
  * Configuration of FlowMatchEulerDiscreteScheduler: which fields there are, their ranges and defaults.
  *
- * Invariant: what comes out is complete and valid; a field that we do not know is an error, never ignored.
+ * Invariant: the result is complete and valid; an unknown field is an error, never ignored.
  * Knows nothing about files or schedules. Runs in any process that uses the library.
  */
 import * as z from 'zod'
@@ -20,23 +20,23 @@ const flag = z
 
 const schema = z
   .strictObject({
-    /** Noise levels of the training. Default 1000. */
+    /** The number of noise levels in training. Default 1000. */
     numTrainTimesteps: count.default(1000),
-    /** Weight of the noisy end of a fixed schedule, above 0; 1 leaves it alone. Default 1. */
+    /** The weight of the noisy end of a fixed schedule, above 0; 1 leaves the schedule unchanged. Default 1. */
     shift: positive.default(1),
     /** Shift by `mu`, given with each request, instead of by `shift`. Default false. */
     useDynamicShifting: flag,
-    /** mu of an image of baseImageSeqLen tokens. Default 0.5. */
+    /** The mu of an image with baseImageSeqLen tokens. Default 0.5. */
     baseShift: finite.default(0.5),
-    /** mu of an image of maxImageSeqLen tokens. Default 1.15. */
+    /** The mu of an image with maxImageSeqLen tokens. Default 1.15. */
     maxShift: finite.default(1.15),
     /** In latent patches. Default 256. */
     baseImageSeqLen: count.default(256),
     /** In latent patches. Default 4096. */
     maxImageSeqLen: count.default(4096),
-    /** Walk from the picture to the noise: sigma becomes 1 - sigma. Default false. */
+    /** Go from the picture to the noise: sigma becomes 1 - sigma. Default false. */
     invertSigmas: flag,
-    /** Stretch the schedule so that its last level is this, from 0 to below 1; null or 0 is off. Default null. */
+    /** Stretch the schedule so that it ends at this level, from 0 to below 1; null or 0 turns it off. Default null. */
     shiftTerminal: z
       .number('null or a number from 0 to below 1')
       .min(0, 'null or a number from 0 to below 1')
@@ -49,7 +49,7 @@ const schema = z
     useExponentialSigmas: flag,
     /** Space the levels by a beta distribution, Lee et al. (2024). Default false. */
     useBetaSigmas: flag,
-    /** How dynamic shifting weighs mu: by e^mu or by mu itself. Default 'exponential'. */
+    /** Whether dynamic shifting uses e^mu or mu itself. Default 'exponential'. */
     timeShiftType: z.enum(['exponential', 'linear'], "'exponential' or 'linear'").default('exponential'),
     /** Draw fresh noise at every step, from the step's generator. Default false. */
     stochasticSampling: flag,
@@ -63,7 +63,7 @@ export function parseFlowMatchConfig(config: unknown): FlowMatchEulerDiscreteCon
   return parse(config, (field) => field)
 }
 
-/** Completes and checks the content of a scheduler_config.json: snake_case, with diffusers' own `_…` fields. */
+/** Completes and checks the content of a scheduler_config.json, in snake_case and with diffusers' own `_…` fields. */
 export function parseFlowMatchConfigJson(json: unknown): FlowMatchEulerDiscreteConfig {
   if (typeof json !== 'object' || json === null || Array.isArray(json))
     throw new TypeError(`Expected scheduler config to be an object, got ${show(json)}`)

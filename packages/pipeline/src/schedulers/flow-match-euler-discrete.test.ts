@@ -45,7 +45,7 @@ function configure({ config, call }: Golden): FlowMatchEulerDiscreteScheduler {
   return scheduler
 }
 
-/** The sample after every step, on the inputs the references were made with. */
+/** The sample after every step, from the inputs that the references were made with. */
 function walk(scheduler: FlowMatchEulerDiscreteScheduler): Tensor[] {
   const generator = new Generator(11)
   let sample = latents(7)
@@ -190,7 +190,7 @@ test('a float16 step rounds the level difference and the product to float16, and
   const { prevSample } = scheduler.step(output, 1000, sample)
   expect(prevSample.dtype).toBe('float16')
   expect(prevSample.data).toEqual(expected)
-  // The rule matters: without the rounding of the difference some values come out otherwise.
+  // The rule matters: some values differ when the difference is not rounded.
   const unrounded = Math.fround(scheduler.sigmas[1]! - scheduler.sigmas[0]!)
   expect(sample.data.map((x, i) => roundToFloat16(x + unrounded * output.data[i]!))).not.toEqual(expected)
 })

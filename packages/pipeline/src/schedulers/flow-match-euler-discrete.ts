@@ -25,9 +25,9 @@ export class FlowMatchEulerDiscreteScheduler implements Scheduler {
   readonly config: FlowMatchEulerDiscreteConfig
   readonly accepts: readonly CustomSchedule[] = ['sigmas', 'timesteps']
   readonly order = 1
-  /** Shift that setTimesteps applies without dynamic shifting; starts as config.shift. */
+  /** The shift that setTimesteps applies without dynamic shifting; initially config.shift. */
   shift: number
-  /** Highest and lowest level of the training schedule; what computed schedules span. */
+  /** The highest and lowest level of the training schedule, between which computed schedules run. */
   readonly sigmaMax: number
   readonly sigmaMin: number
   timesteps: Float32Array
@@ -36,7 +36,7 @@ export class FlowMatchEulerDiscreteScheduler implements Scheduler {
   stepIndex: number | undefined
   beginIndex: number | undefined
 
-  /** Before setTimesteps the schedule is the training one: numTrainTimesteps levels. */
+  /** Before setTimesteps the schedule is that of the training, with numTrainTimesteps levels. */
   constructor(config: Partial<FlowMatchEulerDiscreteConfig> = {}) {
     this.config = parseFlowMatchConfig(config)
     const { numTrainTimesteps, shift, useDynamicShifting } = this.config
@@ -55,14 +55,14 @@ export class FlowMatchEulerDiscreteScheduler implements Scheduler {
     return new FlowMatchEulerDiscreteScheduler(parseFlowMatchConfigJson(json))
   }
 
-  /** `numInferenceSteps` may be undefined when sigmas or timesteps are given; their length counts then. */
+  /** `numInferenceSteps` may be undefined when sigmas or timesteps are given, whose length then decides. */
   setTimesteps(numInferenceSteps: number | undefined, options: SetTimestepsOptions = {}): void {
     const { numTrainTimesteps, useDynamicShifting, shiftTerminal, invertSigmas, timeShiftType } = this.config
     const steps = countSteps(numInferenceSteps, options)
     const { mu } = options
     if (mu !== undefined && !Number.isFinite(mu)) throw new RangeError(`Expected mu to be a finite number, got ${mu}`)
 
-    // 1) Levels to start from. Computed ones are double precision, given ones float32, and stay so until step 5.
+    // 1) Levels to start from. Computed levels are doubles and given ones float32, up to step 5.
     const given = options.sigmas ?? options.timesteps
     const round: Rounding = given === undefined ? exact : f32
     let levels: number[]
@@ -74,7 +74,7 @@ export class FlowMatchEulerDiscreteScheduler implements Scheduler {
         (t) => t / numTrainTimesteps,
       )
 
-    // 2) Shift. For computed levels this is the second time: sigmaMin was shifted by the constructor.
+    // 2) Shift. For computed levels this is the second shift, because the constructor has shifted sigmaMin already.
     if (useDynamicShifting) {
       if (mu === undefined) throw new TypeError('Expected mu to be a number with useDynamicShifting, got undefined')
       const weight = timeShiftType === 'exponential' ? Math.exp(mu) : mu
@@ -86,11 +86,11 @@ export class FlowMatchEulerDiscreteScheduler implements Scheduler {
     // 3) Stretch.
     if (shiftTerminal !== null && shiftTerminal > 0) levels = stretchToTerminal(levels, shiftTerminal, round)
 
-    // 4) Space anew between the two ends.
+    // 4) Space the levels anew between the two ends.
     const spacing = this.spacing()
     if (spacing !== undefined) levels = Array.from(spacing(levels[0]!, levels.at(-1)!, steps))
 
-    // 5) To float32, with the level where the last step ends.
+    // 5) Convert to float32 and append the level at which the last step ends.
     let sigmas = Float32Array.from(levels)
     if (invertSigmas) sigmas = sigmas.map((sigma) => 1 - sigma)
     const notFinite = sigmas.findIndex((sigma) => !Number.isFinite(sigma))
@@ -102,14 +102,14 @@ export class FlowMatchEulerDiscreteScheduler implements Scheduler {
     this.beginIndex = undefined
   }
 
-  /** Says where the walk begins, for schedules entered in the middle or with a timestep that occurs twice. */
+  /** Says where the run begins, for schedules entered in the middle or with a timestep that occurs twice. */
   setBeginIndex(beginIndex = 0): void {
     if (!Number.isInteger(beginIndex) || beginIndex < 0 || beginIndex >= this.timesteps.length)
       throw new RangeError(`Expected beginIndex from 0 to ${this.timesteps.length - 1}, got ${beginIndex}`)
     this.beginIndex = beginIndex
   }
 
-  /** Index of a timestep in the schedule; the second one where it occurs more than once, so that no level is skipped. */
+  /** The index of a timestep in the schedule; where it occurs more than once the second index, so that no level is skipped. */
   indexForTimestep(timestep: number, scheduleTimesteps: Float32Array = this.timesteps): number {
     const wanted = f32(timestep)
     const first = scheduleTimesteps.indexOf(wanted)
@@ -136,7 +136,7 @@ export class FlowMatchEulerDiscreteScheduler implements Scheduler {
     return { prevSample: new Tensor(values, sample.dims, modelOutput.dtype) }
   }
 
-  /** sigma * noise + (1 - sigma) * sample, each operation in their dtype. sample and noise: equal dims and dtype. */
+  /** sigma * noise + (1 - sigma) * sample, each operation rounded to their dtype. sample and noise: equal dims and dtype. */
   scaleNoise(sample: Tensor, timesteps: readonly number[], noise: Tensor): Tensor {
     assertSameDims('noise', noise, sample)
     if (noise.dtype !== sample.dtype) throw new TypeError(`Expected noise of ${sample.dtype}, got ${noise.dtype}`)
@@ -177,7 +177,7 @@ export class FlowMatchEulerDiscreteScheduler implements Scheduler {
 
 // In both kinds of step torch rounds a scalar to the model output's dtype before it multiplies; the sample side is always float32.
 
-/** A step of `dt` in sigma: sample + dt × output, in the output's dtype. */
+/** A step by `dt` in sigma: sample + dt × output, in the output's dtype. */
 function stepStraight(output: Tensor, sample: Tensor, dt: number): Float32Array {
   if (output.dtype === 'float16') return addScaledFloat16(sample.data, output.data, roundToFloat16(dt))
   const values = new Float32Array(sample.numel)
@@ -198,7 +198,7 @@ function stepWithNoise(output: Tensor, sample: Tensor, sigma: number, sigmaNext:
   })
 }
 
-/** Number of steps asked for. The ways to say it must agree. */
+/** The number of steps asked for. The ways to give it must agree. */
 function countSteps(numInferenceSteps: number | undefined, { sigmas, timesteps }: SetTimestepsOptions): number {
   if (sigmas !== undefined && timesteps !== undefined) throw new TypeError('Expected sigmas or timesteps, got both')
   const steps = numInferenceSteps ?? sigmas?.length ?? timesteps?.length

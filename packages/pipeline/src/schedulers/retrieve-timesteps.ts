@@ -1,16 +1,16 @@
 /**
- * Configures a scheduler for a run and reads the schedule back: which of steps, timesteps or sigmas decide, and whether this scheduler
- * takes them. Works with any scheduler that has `setTimesteps` and `timesteps`. Knows nothing about pipelines.
+ * Configures a scheduler for a run and reads the schedule back. Decides which of steps, timesteps and sigmas counts, and whether this
+ * scheduler accepts it. Works with any scheduler that has `setTimesteps` and `timesteps`. Knows nothing about pipelines.
  */
 
-/** A schedule of the caller's own, in place of a number of steps. */
+/** The caller's own schedule, in place of a number of steps. */
 export type CustomSchedule = 'timesteps' | 'sigmas'
 
 /** The part of a scheduler that scheduling needs; diffusers' names. */
 export interface SchedulerLike {
   /**
-   * What `setTimesteps` takes in place of a number of steps. Nobody can ask a function which options it reads, so a scheduler that does not
-   * say is taken to take neither. Default none.
+   * What `setTimesteps` accepts in place of a number of steps. A function cannot be asked which options it reads, so a scheduler that does
+   * not say is assumed to accept none. Default none.
    */
   readonly accepts?: readonly CustomSchedule[]
   timesteps: ArrayLike<number>
@@ -18,7 +18,7 @@ export interface SchedulerLike {
 }
 
 export interface ScheduleOptions {
-  /** Where the schedule will be used; handed to the scheduler. Default none. */
+  /** Where the schedule will be used; passed on to the scheduler. Default none. */
   device?: string | undefined
   /** Own timesteps, highest first, in place of a number of steps. Not together with `sigmas`. Default none. */
   timesteps?: ArrayLike<number> | undefined
@@ -48,7 +48,7 @@ export function retrieveTimesteps<T extends SchedulerLike>(
     return [scheduler.timesteps, numInferenceSteps]
   }
   if (scheduler.accepts?.includes(name) !== true) {
-    // A wrapper is named by the scheduler that it stands for.
+    // For a wrapper, the error names the scheduler inside it.
     const { scheduler: inner = scheduler } = scheduler as { scheduler?: SchedulerLike }
     throw new TypeError(
       `Expected a scheduler that takes custom ${name}, got ${inner.constructor.name}, whose \`accepts\` is ${JSON.stringify(scheduler.accepts)}`,

@@ -8,16 +8,16 @@ import type { Generator } from '../tensor/random-normal.ts'
 import type { Tensor } from '../tensor/tensor.ts'
 import type { CustomSchedule } from './retrieve-timesteps.ts'
 
-/** Validated configuration in camelCase. Which fields exist beside this one depends on the scheduler class. */
+/** Validated configuration in camelCase. Which other fields exist depends on the scheduler class. */
 export interface SchedulerConfig {
-  /** Number of noise levels the model was trained with; timesteps run from this value down to 0. */
+  /** The number of noise levels that the model was trained with; timesteps run from this value down to 0. */
   readonly numTrainTimesteps: number
 }
 
 export interface SetTimestepsOptions {
-  /** Accepted for likeness with diffusers and ignored: schedules are computed on the CPU. Default none. */
+  /** Accepted because diffusers has it, and ignored: schedules are computed on the CPU. Default none. */
   readonly device?: string
-  /** Noise levels to use instead of the computed ones, falling within (0, 1], before shifting. Default: computed. */
+  /** Noise levels to use instead of the computed ones: decreasing, within (0, 1], before shifting. Default: computed. */
   readonly sigmas?: readonly number[]
   /** Shift of the schedule for this image size; required by schedulers with dynamic shifting, ignored by others. Default none. */
   readonly mu?: number
@@ -44,30 +44,30 @@ export interface StepOutput {
 export interface Scheduler {
   /** Read-only configuration; shared between clones. */
   readonly config: SchedulerConfig
-  /** Which schedules of the caller's own setTimesteps takes in place of a number of steps. Default none. */
+  /** Which kinds of the caller's own schedule setTimesteps accepts in place of a number of steps. Default none. */
   readonly accepts?: readonly CustomSchedule[]
   /** Model calls per step; 1 for Euler. */
   readonly order: number
-  /** Values given to the model, one per step; (steps,) float32. */
+  /** The values given to the model, one per step; (steps,) float32. */
   timesteps: Float32Array
-  /** Noise levels, one more than steps: the last is where the walk ends; (steps + 1,) float32. */
+  /** Noise levels, one more than there are steps: the last one is the level at which the run ends; (steps + 1,) float32. */
   sigmas: Float32Array
-  /** Steps of the current schedule; undefined before setTimesteps. */
+  /** The number of steps in the current schedule; undefined before setTimesteps. */
   numInferenceSteps: number | undefined
-  /** Index of the next step; undefined before the first one. */
+  /** The index of the next step; undefined before the first one. */
   stepIndex: number | undefined
-  /** Index of the first step when it is not found from the timestep; undefined unless setBeginIndex was called. */
+  /** The index of the first step, where it is not looked up from the timestep; undefined unless setBeginIndex was called. */
   beginIndex: number | undefined
 
-  /** Computes the schedule of a request and forgets the walk of the last one. */
+  /** Computes the schedule of a request and forgets the progress of the last one. */
   setTimesteps(numInferenceSteps: number | undefined, options?: SetTimestepsOptions): void
   setBeginIndex(beginIndex?: number): void
-  /** One step down. Never changes its tensors; moves stepIndex on by one. */
+  /** Takes one step towards the picture. Never changes the tensors it is given; increments stepIndex. */
   step(modelOutput: Tensor, timestep: number, sample: Tensor, options?: StepOptions): StepOutput
-  /** The sample with noise of the given timesteps' levels, one timestep for all rows or one per row. */
+  /** The sample with the noise that belongs to the given timesteps: one for all rows, or one per row. */
   scaleNoise(sample: Tensor, timesteps: readonly number[], noise: Tensor): Tensor
-  /** A scheduler of the same config and state that shares nothing mutable with this one: every run works on one. */
+  /** A scheduler with the same config and state that shares nothing mutable with this one. Every run works on such a copy. */
   clone?(): Scheduler
-  /** The same from a wrapper round a scheduler, wrapped too; asked before `clone`. */
+  /** As `clone`, for a wrapper around a scheduler, whose copy is wrapped too. Used in preference to `clone`. */
   cloneForRequest?(): Scheduler
 }

@@ -1,21 +1,21 @@
 /**
  * Ways to space noise levels between a highest and a lowest one, in double precision.
  *
- * Invariant: `steps` values, the first is sigmaMax and the last sigmaMin, but for the rounding of the arithmetic.
+ * Invariant: there are `steps` values, of which the first is sigmaMax and the last sigmaMin, up to rounding.
  * Knows nothing about shifting or samples. Runs in the engine process.
  *
  * Source of the formulas: diffusers scheduling_flow_match_euler_discrete.py@58eb52c.
  */
 
-/** Exponent that Karras et al., "Elucidating the design space of diffusion-based generative models" (2022), settled on. */
+/** The exponent chosen by Karras et al., "Elucidating the design space of diffusion-based generative models" (2022). */
 const KARRAS_RHO = 7
-/** Both shape parameters of the distribution in Lee et al., "Beta sampling is all you need" (2024). */
+/** Both shape parameters of the beta distribution in Lee et al., "Beta sampling is all you need" (2024). */
 const BETA_SHAPE = 0.6
 
 /** `steps` values from `first` to `last`, computed in numpy.linspace's order of operations. */
 export function linspace(first: number, last: number, steps: number): Float64Array {
   const stride = (last - first) / (steps - 1)
-  // One value has no stride: it is the first.
+  // A single value has no stride: it is the first.
   return Float64Array.from({ length: steps }, (_, i) => (i === 0 ? first : i === steps - 1 ? last : i * stride + first))
 }
 
@@ -33,7 +33,7 @@ export function betaSigmas(sigmaMax: number, sigmaMin: number, steps: number): F
   return linspace(0, 1, steps).map((ramp) => sigmaMin + symmetricBetaQuantile(1 - ramp, BETA_SHAPE) * (sigmaMax - sigmaMin))
 }
 
-/** Where the Beta(shape, shape) distribution reaches the probability, 0 to 1. Within 1e-12. */
+/** The point, 0 to 1, at which the Beta(shape, shape) distribution reaches the probability; accurate to 1e-12. */
 export function symmetricBetaQuantile(probability: number, shape: number): number {
   // The density is symmetric about 0.5: solve in the lower half, where the series below converges fast.
   if (probability > 0.5) return 1 - symmetricBetaQuantile(1 - probability, shape)
@@ -49,7 +49,7 @@ export function symmetricBetaQuantile(probability: number, shape: number): numbe
   }
 }
 
-/** Integral of (t (1 - t))^(shape - 1) from 0 to x <= 0.5: the binomial series of (1 - t)^(shape - 1), term by term. */
+/** The integral of (t (1 - t))^(shape - 1) from 0 to x <= 0.5, term by term over the binomial series of (1 - t)^(shape - 1). */
 function incompleteBeta(x: number, shape: number): number {
   let coefficient = 1
   let sum = 0

@@ -1,4 +1,4 @@
-/** Latents to pictures, by way of the VAE. Knows nothing about prompts or steps. Runs in the engine process. */
+/** Turns latents into pictures with the VAE. Knows nothing about prompts or steps. Runs in the engine process. */
 import type { Rgb8Image } from '../tensor/image-processor.ts'
 import { rowsOf, sliceRows } from '../tensor/rows.ts'
 import type { Tensor } from '../tensor/tensor.ts'
@@ -6,8 +6,8 @@ import { unscaleLatents } from './guidance.ts'
 import type { ResidentModel } from './resident-model.ts'
 
 /**
- * One picture for each row of `latents`, (rows, latent_channels, height / 8, width / 8), one row at a time: the VAE needs far more memory than
- * the steps do, and messages get in between.
+ * One picture for each row of `latents`, (rows, latent_channels, height / 8, width / 8). Rows are decoded one at a time because the VAE needs
+ * far more memory than the steps do, and so that messages can arrive between them.
  */
 export async function decodeLatents(
   { vae, runtime, imageProcessor }: Pick<ResidentModel, 'vae' | 'runtime' | 'imageProcessor'>,

@@ -1,5 +1,5 @@
 /**
- * Prompts to what the transformer reads: one token sequence and one pooled vector for each prompt.
+ * Turns prompts into what the transformer reads: one token sequence and one pooled vector for each prompt.
  *
  * Invariant: equal to diffusers' encode_prompt (pipeline_stable_diffusion_3.py@58eb52c), one encoder after the other, no attention
  * masks. Knows nothing about guidance or how often a row is repeated. Runs in the engine process.
@@ -10,7 +10,7 @@ import { commonDtype, rowsOf } from '../tensor/rows.ts'
 import { Tensor } from '../tensor/tensor.ts'
 import type { Tokenizer } from '../tokenizers/tokenizer.ts'
 
-/** The parts that read text; each may be missing from a model. */
+/** The parts that encode text. A model may lack any of them. */
 export interface TextComponents {
   readonly tokenizer: Tokenizer | undefined
   readonly tokenizer2: Tokenizer | undefined
@@ -28,11 +28,11 @@ export interface PromptTexts {
 
 export interface EmbedOptions {
   readonly clipSkip: number
-  /** Tokens of the T5 part. */
+  /** The number of tokens in the T5 part. */
   readonly maxSequenceLength: number
-  /** Width of a token where there is no T5 encoder: the transformer's joint_attention_dim. */
+  /** The width of a token where there is no T5 encoder, which is the transformer's joint_attention_dim. */
   readonly jointAttentionDim: number
-  /** Runs one encoder when the device is free. */
+  /** Runs one encoder when its turn on the device comes. */
   readonly inTurn: <T>(encode: () => Promise<T>) => Promise<T>
 }
 
@@ -43,11 +43,11 @@ export interface PromptEmbeddings {
   readonly pooled: Tensor
 }
 
-/** Length of CLIP's rows when no tokenizer says so. */
+/** The length of CLIP's rows when no tokenizer gives it. */
 const CLIP_LENGTH = 77
 
 export async function embedPrompts(parts: TextComponents, texts: PromptTexts, options: EmbedOptions): Promise<PromptEmbeddings> {
-  // Both CLIP encoders get rows of the first tokenizer's length, as in diffusers.
+  // Both CLIP encoders get rows of the length that the first tokenizer gives, as in diffusers.
   const clipLength = parts.tokenizer?.modelMaxLength ?? parts.textEncoder?.config.max_position_embeddings ?? CLIP_LENGTH
   const first = await embedClip('text_encoder', parts.tokenizer, parts.textEncoder, texts.prompt, clipLength, options)
   const second = await embedClip('text_encoder_2', parts.tokenizer2, parts.textEncoder2, texts.prompt2, clipLength, options)
@@ -74,7 +74,7 @@ async function embedT5(parts: TextComponents, prompts: readonly string[], option
   const { tokenizer3, textEncoder3 } = parts
   if (textEncoder3 === undefined) {
     const dims = [prompts.length, options.maxSequenceLength, options.jointAttentionDim]
-    // Zeros are float16 because they fit either.
+    // The zeros are float16 because they fit either precision.
     return new Tensor(new Float32Array(dims.reduce((product, dim) => product * dim)), dims, 'float16')
   }
   if (tokenizer3 === undefined) throw new Error('Expected a model with tokenizer_3 for its text_encoder_3, got none')
@@ -83,7 +83,7 @@ async function embedT5(parts: TextComponents, prompts: readonly string[], option
   return options.inTurn(() => textEncoder3.forward(ids))
 }
 
-/** Joins along the last axis; the axes before it agree. */
+/** Joins along the last axis; all other axes must agree. */
 function concatWidth(a: Tensor, b: Tensor): Tensor {
   const [widthA, widthB] = [a.dims.at(-1) as number, b.dims.at(-1) as number]
   const vectors = a.numel / widthA
@@ -95,7 +95,7 @@ function concatWidth(a: Tensor, b: Tensor): Tensor {
   return new Tensor(data, [...a.dims.slice(0, -1), widthA + widthB], commonDtype([a, b]))
 }
 
-/** CLIP's tokens, widened with zeros to T5's width, and T5's tokens after them. */
+/** CLIP's tokens, padded with zeros to T5's width, followed by T5's tokens. */
 function joinTokens(clip: Tensor, t5: Tensor): Tensor {
   const [, clipTokens, clipWidth] = clip.dims as [number, number, number]
   const [, t5Tokens, width] = t5.dims as [number, number, number]

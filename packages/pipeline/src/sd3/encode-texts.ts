@@ -1,7 +1,7 @@
 /**
- * The texts of a call as rows for the transformer: each prompt once for each of its pictures, with guidance the negative ones too.
+ * The texts of a call as rows for the transformer: each prompt once for each of its pictures and, with guidance, the negative prompts too.
  *
- * Invariant: nobody writes to the rows; they are the prompt cache's own or copies of what the caller gave. Runs in the engine process.
+ * Invariant: nobody writes to the rows, which belong to the prompt cache or are copies of what the caller gave. Runs in the engine process.
  */
 import { splitRows } from '../tensor/rows.ts'
 import type { Tensor } from '../tensor/tensor.ts'
@@ -11,7 +11,7 @@ import type { GenerateCall } from './generate-call.ts'
 import { expectDims } from './generate-params.ts'
 import type { ResidentModel } from './resident-model.ts'
 
-/** With negative rows, these come first. */
+/** Negative rows, where there are any, come first. */
 export interface TextRows {
   /** Each (1, tokens, joint_attention_dim) */
   readonly embeds: readonly Tensor[]
@@ -40,7 +40,7 @@ export async function encodeTexts(model: ResidentModel, call: GenerateCall, with
   }
 }
 
-/** The batcher tells rows apart by their memory, and callers may write to theirs. */
+/** Copies what the caller gave: the batcher tells rows apart by their memory, and callers may write to theirs. */
 function copyOf(given: PromptEmbeddings | undefined): PromptEmbeddings | undefined {
   return given && { embeds: given.embeds.clone(), pooled: given.pooled.clone() }
 }

@@ -1,4 +1,4 @@
-/** The pipeline on a float16 model: every step and every pixel has the bits of torch and diffusers (tools/make_float16_model.py). */
+/** The pipeline on a float16 model: every step and every pixel equal those of torch and diffusers, to the bit (tools/make_float16_model.py). */
 import { readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { afterAll, beforeAll, expect, it } from 'vitest'

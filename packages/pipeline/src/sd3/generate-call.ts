@@ -1,7 +1,7 @@
 /**
- * A call with everything decided: checked parameters, the model's defaults, prompts as lists of one length.
+ * A call with everything decided: checked parameters, the model's defaults filled in, prompts as lists of equal length.
  *
- * Invariant: pure, but for the time of arrival; the result needs no more defaults. Knows nothing about tensors' content or models' graphs.
+ * Invariant: pure except for the time of arrival; the result needs no further defaults. Knows nothing about tensor contents or graphs.
  */
 import type { Rgb8Image } from '../tensor/image-processor.ts'
 import { rowsOf } from '../tensor/rows.ts'
@@ -11,7 +11,7 @@ import type { GenerateParams, ParamLimits } from './generate-params.ts'
 import type { LoraChoice } from './lora-choices.ts'
 import type { PromptEmbeddings, PromptTexts } from './embed-prompts.ts'
 
-/** A model's own values for parameters a call does not give. */
+/** The model's own values for parameters that a call does not give. */
 export interface GenerateDefaults {
   /** Pixels. */
   readonly width: number
@@ -25,44 +25,44 @@ export interface GenerateDefaults {
 
 type Optional = 'sigmas' | 'mu' | 'seed' | 'generator' | 'latents' | 'callbackOnStepEnd' | 'signal' | 'owner' | 'resume'
 
-/** Fields of the same name as parameters mean the same. */
+/** Fields that have the name of a parameter mean the same. */
 export interface GenerateCall extends GenerateDefaults, Pick<GenerateParams, Optional> {
   readonly numImagesPerPrompt: number
   readonly guidanceInterval: readonly [start: number, stop: number]
   readonly clipSkip: number
   readonly outputType: 'rgb8' | 'latent'
   readonly callbackOnStepEndTensorInputs: NonNullable<GenerateParams['callbackOnStepEndTensorInputs']>
-  /** When it came, on the clock of performance.now(). */
+  /** When the call arrived, on the clock of performance.now(). */
   readonly arrivedAtMs: number
-  /** Prompts of the call. */
+  /** The number of prompts. */
   readonly batch: number
   readonly texts: PromptTexts
   readonly negativeTexts: PromptTexts
-  /** Given in place of texts. */
+  /** Embeddings given in place of texts. */
   readonly embeddings: PromptEmbeddings | undefined
   readonly negativeEmbeddings: PromptEmbeddings | undefined
   readonly skipLayerGuidance: SkipLayerGuidance | undefined
   readonly loras: readonly LoraChoice[]
-  /** Absent: the call starts from noise alone. */
+  /** Absent when the call starts from noise alone. */
   readonly start?: StartPicture
 }
 
-/** What a call starts from besides noise. */
+/** What a call starts from in addition to noise. */
 export interface StartPicture {
-  /** Each RGB, a tensor (1, 3, height, width) of values from 0 to 1, or latents (1, latent_channels, height / 8, width / 8). */
+  /** Each is RGB, a tensor (1, 3, height, width) with values from 0 to 1, or latents (1, latent_channels, height / 8, width / 8). */
   readonly pictures: readonly (Rgb8Image | Tensor)[]
   readonly areLatents: boolean
-  /** (masks, 1, height / 8, width / 8) of zeros and ones: ones are painted. Undefined: everything is. */
+  /** (masks, 1, height / 8, width / 8) of zeros and ones, where ones are painted. Undefined when everything is. */
   readonly mask: Tensor | undefined
   /** Above 0 up to 1. */
   readonly strength: number
 }
 
 interface SkipLayerGuidance {
-  /** (layers,): 0 for each layer that is left out, else 1. */
+  /** (layers,): 0 for each layer that is skipped, else 1. */
   readonly layerMask: Float32Array
   readonly scale: number
-  /** Shares of the steps, both left out themselves. */
+  /** Fractions of the steps; neither bound itself is included. */
   readonly start: number
   readonly stop: number
 }
@@ -117,7 +117,7 @@ function toSkipLayerGuidance(params: GenerateParams, layers = 0): SkipLayerGuida
   }
 }
 
-/** Prompts in the lists the encoders read. An empty text falls back as an absent one does. */
+/** The prompts in the lists that the encoders read. An empty text falls back to its default, as an absent one does. */
 function toTexts(params: GenerateParams, batch: number): { texts: PromptTexts; negativeTexts: PromptTexts } {
   const prompt = toList(
     'prompt',
@@ -125,7 +125,7 @@ function toTexts(params: GenerateParams, batch: number): { texts: PromptTexts; n
     Array.from({ length: batch }, () => ''),
     batch,
   )
-  // One negative prompt serves all prompts; the positive ones have no such rule.
+  // One negative prompt serves all prompts. There is no such rule for positive prompts.
   const negative = toList(
     'negativePrompt',
     spread(params.negativePrompt, batch),

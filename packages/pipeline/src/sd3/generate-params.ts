@@ -1,8 +1,8 @@
 /**
- * The parameters of a call, with diffusers' names in camelCase, and the check they pass before any work is done.
+ * The parameters of a call, with diffusers' names in camelCase, and the check they must pass before any work is done.
  *
- * Invariant: what passes `checkParams` can run to the end as far as parameters decide; every refusal names the parameter, what was
- * expected and what came. Knows nothing about how a picture is made.
+ * Invariant: as far as parameters decide, a call that passes `checkParams` can run to the end; every refusal names the parameter, what was
+ * expected and what was given. Knows nothing about how a picture is made.
  */
 import { Generator } from '../tensor/random-normal.ts'
 import type { RowOwner } from '../runtime/step-call.ts'
@@ -10,7 +10,7 @@ import type { GeneratorState } from '../tensor/random-normal.ts'
 import { equalDims, Tensor } from '../tensor/tensor.ts'
 import { expectedLoras } from './lora-choices.ts'
 
-/** Tensors a step callback may read and replace. With guidance on, the embeddings hold the negative rows first. */
+/** The tensors that a step callback may read and replace. With guidance, the negative rows come first in the embeddings. */
 export interface StepTensors {
   /** (rows, channels, height / 8, width / 8) after the step */
   readonly latents?: Tensor
@@ -25,7 +25,7 @@ const STEP_TENSORS = ['latents', 'promptEmbeds', 'pooledPromptEmbeds'] as const
 export interface CallState {
   readonly numTimesteps: number
   readonly guidanceScale: number
-  /** Set to true to leave out the steps that remain; the picture is decoded as it stands. */
+  /** Set to true to skip the remaining steps; the picture is then decoded as it is. */
   _interrupt: boolean
 }
 
@@ -36,13 +36,13 @@ export type CallbackOnStepEnd = (
   tensors: StepTensors,
 ) => StepTensors | undefined | void | Promise<StepTensors | undefined | void>
 
-/** Where an earlier run of the same call stopped. */
+/** The point at which an earlier run of the same call stopped. */
 export interface ResumePoint {
-  /** Steps that are done, 0 to the number of steps. */
+  /** How many steps were done, from 0 to the number of steps. */
   readonly step: number
-  /** Latents after them. */
+  /** The latents after these steps. */
   readonly latents: Tensor
-  /** State of each generator after them; needed only by schedulers that draw noise at every step. */
+  /** The state of each generator after these steps; needed only by schedulers that draw noise at every step. */
   readonly generatorState?: GeneratorState | readonly GeneratorState[]
 }
 
@@ -53,7 +53,7 @@ export interface GenerateParams {
   readonly prompt2?: string | readonly string[] | undefined
   /** Text for T5. Default, also for '': prompt. */
   readonly prompt3?: string | readonly string[] | undefined
-  /** What to steer away from; one for all prompts, or one each. Used only with guidanceScale above 1. Default ''. */
+  /** What to steer away from: one text for all prompts, or one for each. Used only with guidanceScale above 1. Default ''. */
   readonly negativePrompt?: string | readonly string[] | undefined
   /** Default, also for '': negativePrompt. */
   readonly negativePrompt2?: string | readonly string[] | undefined
@@ -61,74 +61,74 @@ export interface GenerateParams {
   readonly negativePrompt3?: string | readonly string[] | undefined
   /** Pixels, a multiple of VAE scale × patch (16). Default: the model's, sample_size × 8. */
   readonly height?: number | undefined
-  /** Pixels, as height. */
+  /** Pixels, with the same rules as height. */
   readonly width?: number | undefined
   /** Steps, from 1. Ignored when sigmas is given. Default: the model's, else 28. */
   readonly numInferenceSteps?: number | undefined
-  /** Noise levels of the steps, falling, in (0, 1]. Default: the scheduler's. */
+  /** The noise levels of the steps, decreasing, in (0, 1]. Default: the scheduler's. */
   readonly sigmas?: readonly number[] | undefined
   /** Weight of the prompt against the negative prompt; up to 1 means off. Default: the model's, else 7. */
   readonly guidanceScale?: number | undefined
   /**
-   * Share of the run in which guidance is on, [start, stop] with 0 ≤ start ≤ stop ≤ 1: step i of n, counted from 0, is guided when
-   * start ≤ i / n < stop. The other steps run the prompt's rows only, without the negative ones. Default [0, 1], the whole run.
+   * The part of the run in which guidance is on, [start, stop] with 0 ≤ start ≤ stop ≤ 1: step i of n, counted from 0, is guided when
+   * start ≤ i / n < stop. The other steps run only the prompt's rows, without the negative ones. Default [0, 1], the whole run.
    */
   readonly guidanceInterval?: readonly [start: number, stop: number] | undefined
   /** Pictures per prompt, from 1. Default 1. */
   readonly numImagesPerPrompt?: number | undefined
   /** Safe integer; only the low 32 bits decide. Not together with generator. Default: drawn from 0 to 2^32 − 1. */
   readonly seed?: number | undefined
-  /** One for all rows, or one per row. Not together with seed. Default: made from seed. */
+  /** One generator for all rows, or one per row. Not together with seed. Default: made from seed. */
   readonly generator?: Generator | readonly Generator[] | undefined
   /** Noise to start from, (rows, channels, height / 8, width / 8). Default: drawn from the generator. */
   readonly latents?: Tensor | undefined
-  /** Instead of prompt: (prompts, tokens, width). Comes with pooledPromptEmbeds. */
+  /** Replaces prompt: (prompts, tokens, width). Requires pooledPromptEmbeds. */
   readonly promptEmbeds?: Tensor | undefined
-  /** Instead of negativePrompt: dims of promptEmbeds. Comes with negativePooledPromptEmbeds. */
+  /** Replaces negativePrompt: the same dims as promptEmbeds. Requires negativePooledPromptEmbeds. */
   readonly negativePromptEmbeds?: Tensor | undefined
   /** (prompts, width) */
   readonly pooledPromptEmbeds?: Tensor | undefined
   /** (prompts, width) */
   readonly negativePooledPromptEmbeds?: Tensor | undefined
-  /** CLIP layers to skip at the end, from 0; the negative prompt never skips. Default 0. */
+  /** How many CLIP layers to skip at the end, from 0; none are skipped for the negative prompt. Default 0. */
   readonly clipSkip?: number | undefined
-  /** Tokens of a T5 prompt, 1 to 512. Default: the model's, else 256. */
+  /** The length of a T5 prompt in tokens, 1 to 512. Default: the model's, else 256. */
   readonly maxSequenceLength?: number | undefined
-  /** Shift of a schedule with dynamic shifting; other schedules ignore it. Default: from the image size. */
+  /** The shift of a schedule with dynamic shifting; other schedules ignore it. Default: from the image size. */
   readonly mu?: number | undefined
   /** 'rgb8': pictures; 'latent': the latents before the VAE. Default 'rgb8'. */
   readonly outputType?: 'rgb8' | 'latent' | undefined
-  /** Called after every step, with the tensors named below; what it returns replaces them. */
+  /** Called after every step with the tensors named below; the tensors that it returns replace them. */
   readonly callbackOnStepEnd?: CallbackOnStepEnd | undefined
   /** Default ['latents']. */
   readonly callbackOnStepEndTensorInputs?: readonly (typeof STEP_TENSORS)[number][] | undefined
-  /** Stops the call before its next step; it then throws the signal's reason. */
+  /** Stops the call before its next step; the call then throws the signal's reason. */
   readonly signal?: AbortSignal | undefined
-  /** Whose call it is, where the steps of several share the device. Default: one owner for all calls that do not say. */
+  /** Whose call it is, for sharing the device between owners. Default: one owner for all calls that do not say. */
   readonly owner?: RowOwner | undefined
-  /** Carries on from a stored step; the result has the bytes of the uninterrupted call. */
+  /** Continues from a stored step; the result has the same bytes as that of an uninterrupted call. */
   readonly resume?: ResumePoint | undefined
-  /** Layers to leave out in a third prediction, counted from 0; only for a transformer that takes a layer mask. Default none. */
+  /** The layers to skip in a third prediction, counted from 0; only for a transformer that takes a layer mask. Default none. */
   readonly skipGuidanceLayers?: readonly number[] | undefined
-  /** Weight of that prediction. Default 2.8. */
+  /** The weight of that prediction. Default 2.8. */
   readonly skipLayerGuidanceScale?: number | undefined
-  /** Share of the steps after which it begins, 0 to 1, without the step at the bound. Default 0.01. */
+  /** The fraction of the steps after which it begins, 0 to 1, excluding a step exactly at the bound. Default 0.01. */
   readonly skipLayerGuidanceStart?: number | undefined
-  /** Share of the steps before which it ends, 0 to 1, without the step at the bound. Default 0.2. */
+  /** The fraction of the steps before which it ends, 0 to 1, excluding a step exactly at the bound. Default 0.2. */
   readonly skipLayerGuidanceStop?: number | undefined
-  /** LoRAs of the LoRA folder to add to the transformer, each once, at most 4; `scale` −4 to 4, default 1. Default none. */
+  /** LoRAs from the LoRA folder to add to the transformer: at most 4, each once; `scale` −4 to 4, default 1. Default none. */
   readonly loras?: readonly { readonly id: string; readonly scale?: number | undefined }[] | undefined
 }
 
-/** What of the model the parameters are checked against. */
+/** What the parameters are checked against. */
 export interface ParamLimits {
-  /** Sides are multiples of this many pixels. */
+  /** Sides must be multiples of this many pixels. */
   readonly sizeMultiple: number
-  /** Longest side in pixels. */
+  /** The longest side allowed, in pixels. */
   readonly maxSide: number
   readonly maxSequenceLength: number
   readonly maxClipSkip: number
-  /** Layers of the transformer that a row can leave out; undefined where it takes no layer mask. */
+  /** The number of transformer layers that a row can skip; undefined where the graph takes no layer mask. */
   readonly layers: number | undefined
   /** Whether LoRAs can be added. */
   readonly takesLoras: boolean
@@ -158,7 +158,7 @@ const REFUSED: Readonly<Record<string, string>> = {
 
 const PROMPTS = ['prompt', 'prompt2', 'prompt3', 'negativePrompt', 'negativePrompt2', 'negativePrompt3'] as const
 const EMBEDS = ['promptEmbeds', 'pooledPromptEmbeds', 'negativePromptEmbeds', 'negativePooledPromptEmbeds'] as const
-/** A record, so that the compiler tells when a parameter is missing here. */
+/** A record, so that the compiler reports a parameter that is missing here. */
 const OTHERS: Record<Exclude<keyof GenerateParams, (typeof PROMPTS | typeof EMBEDS)[number]>, true> = {
   height: true,
   width: true,

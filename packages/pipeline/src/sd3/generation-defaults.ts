@@ -1,6 +1,6 @@
 /**
- * What a call uses for parameters it does not give: diffusers' values, then the preset's, then the model's generation_config.json. The steps
- * alone differ in diffusers from one class of pipeline to another, and are left to it.
+ * What a call uses for parameters that it does not give: diffusers' values, overridden by the preset's, overridden by the model's
+ * generation_config.json. Only the number of steps differs between diffusers' pipeline classes, so it is left to the class.
  *
  * Invariant: an unknown field in generation_config.json is an error, never ignored. Knows nothing about a call.
  */
@@ -19,19 +19,19 @@ const generationConfigSchema = z.strictObject({
   guidance_scale: z.number().nonnegative().optional(),
   /** T5 tokens. */
   max_sequence_length: z.int().min(1).max(512).optional(),
-  /** Prompts that show what the model is good at. */
+  /** Example prompts that show what the model is good at. */
   examples: z.array(z.string().min(1).max(200)).max(12).optional(),
 })
 
-/** What a model says of itself. */
+/** What a model says about itself. */
 export interface ModelDefaults extends Omit<GenerateDefaults, 'numInferenceSteps'> {
-  /** Undefined: each class of pipeline has its own. */
+  /** Undefined where the pipeline class decides. */
   readonly numInferenceSteps: number | undefined
-  /** Prompts that show what the model is good at. */
+  /** Example prompts that show what the model is good at. */
   readonly examples?: readonly string[]
 }
 
-/** Sizes are absent unless the model names them: their default follows from its architecture. */
+/** Sizes are absent unless the model gives them; otherwise their default follows from its architecture. */
 export async function readDefaults(
   source: ModelSource,
   preset: Preset | undefined,

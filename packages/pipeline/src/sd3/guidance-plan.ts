@@ -1,16 +1,16 @@
 /**
- * Which rows each step of a run has: the prompt's always, the negative prompt's while guidance is on, and the prompt's with some layers left
- * out while skip-layer guidance is.
+ * Which rows each step of a run has: always the prompt's, the negative prompt's while guidance is on, and the prompt's with some layers
+ * skipped while skip-layer guidance is on.
  *
  * Pure; knows nothing about tensors.
  */
 import type { GenerateCall } from './generate-call.ts'
 
-/** Rows of a step, for each picture: 1 to 3. */
+/** The number of rows in a step for each picture, 1 to 3. */
 export interface StepPlan {
   /** Whether the negative rows run too. */
   readonly isGuided: boolean
-  /** Whether the rows that leave layers out run too: only where guidance is on. */
+  /** Whether the rows that skip layers run too; only while guidance is on. */
   readonly skipsLayers: boolean
 }
 
@@ -34,12 +34,12 @@ export class GuidancePlan {
     const share = step / this.steps
     const isGuided = this.call.guidanceScale > 1 && start <= share && share < stop
     const skip = this.call.skipLayerGuidance
-    // Both bounds are left out, as in diffusers.
+    // Neither bound is included, as in diffusers.
     const skipsLayers = isGuided && skip !== undefined && step > this.steps * skip.start && step < this.steps * skip.stop
     return { isGuided, skipsLayers }
   }
 
-  /** Rows for the transformer from this step to the last. */
+  /** The number of rows for the transformer from this step to the last. */
   remainingRows(step: number, pictures: number): number {
     let rows = 0
     for (let at = step; at < this.steps; at++) {

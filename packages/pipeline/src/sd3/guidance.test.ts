@@ -5,7 +5,7 @@ import { calculateShift, guide, guideAwayFrom, scaleLatents, unscaleLatents } fr
 const f32 = (...values: number[]) => new Tensor(Float32Array.from(values), [values.length])
 const f16 = (...values: number[]) => new Tensor(Float32Array.from(values, Math.f16round), [values.length], 'float16')
 
-/** float16 values, from base64. */
+/** Reads float16 values from base64. */
 const read = (base64: string): Tensor => {
   const bytes = Buffer.from(base64, 'base64')
   const values = Float32Array.from({ length: bytes.length / 2 }, (_, i) =>
@@ -16,7 +16,7 @@ const read = (base64: string): Tensor => {
 
 describe('guidance', () => {
   it('rounds each operator on its own in float32', () => {
-    // cond − uncond = 0.1f − 0.3f, times 7, plus 0.3f: a fused or double computation ends one unit elsewhere.
+    // cond − uncond = 0.1f − 0.3f, times 7, plus 0.3f: a fused or a double computation differs by one unit.
     const [u, c] = [Math.fround(0.3), Math.fround(0.1)]
     const expected = Math.fround(u + Math.fround(7 * Math.fround(c - u)))
     expect(guide(f32(0.3), f32(0.1), 7).data[0]).toBe(expected)
@@ -30,7 +30,7 @@ describe('guidance', () => {
     const scale = Math.fround(4.7)
     const each = u.map((base, i) => Math.fround(base + Math.fround(scale * Math.fround(c[i]! - base))))
     expect([...data]).toEqual(each)
-    // Without any one of the roundings some value is another.
+    // If any one of the roundings is left out, some value differs.
     expect(u.map((base, i) => Math.fround(base + Math.fround(scale * (c[i]! - base))))).not.toEqual(each)
     expect(u.map((base, i) => Math.fround(base + scale * Math.fround(c[i]! - base)))).not.toEqual(each)
   })

@@ -1,8 +1,8 @@
 /**
- * The arithmetic between model calls: guidance and the scale of latents, rounded as torch does on a CPU.
+ * The arithmetic between model calls: guidance and the scaling of latents, rounded as torch rounds on a CPU.
  *
- * Invariant: every operator rounds on its own in the tensors' dtype; a plain number is float32, but as the second term of a float16 sum it
- * is float16. (A fused multiply-add or a multiplication by the reciprocal gives other pictures.) Pure; knows nothing about models.
+ * Invariant: every operator rounds by itself in the tensors' dtype. A plain number is float32, except as the second term of a float16 sum,
+ * where it is float16. (A fused multiply-add or a multiplication by the reciprocal gives other pictures.) Pure; knows nothing about models.
  */
 import { divideAndAddFloat16, mixFloat16, roundToFloat16 } from '../tensor/float16.ts'
 import { Tensor } from '../tensor/tensor.ts'
@@ -10,8 +10,8 @@ import { Tensor } from '../tensor/tensor.ts'
 const f32 = Math.fround
 
 /**
- * uncond + scale × (cond − uncond), written over `uncond`: megabytes of new memory for each picture at each step keep the garbage collector
- * at work between two runs. A plain loop, because a callback for each value is slow.
+ * uncond + scale × (cond − uncond), written over `uncond`, because megabytes of new memory for each picture at each step would keep the
+ * garbage collector busy between two runs. A plain loop, because a callback for each value is slow.
  */
 export function guide(uncond: Tensor, cond: Tensor, scale: number): Tensor {
   const { data } = uncond

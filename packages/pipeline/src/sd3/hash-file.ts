@@ -1,14 +1,14 @@
-/** The sha256 of a file, read in the calling thread. As the entry of a worker thread it answers each path with the file's hash. */
+/** The sha256 of a file, read in the calling thread. As the entry point of a worker thread it answers each path with the file's hash. */
 import { createHash } from 'node:crypto'
 import { closeSync, openSync, readSync } from 'node:fs'
 import { parentPort, workerData } from 'node:worker_threads'
 
-/** Far fewer calls than a stream's chunks need: half of its processor time. */
+/** Needs far fewer calls than the chunks of a stream, and half the processor time. */
 const CHUNK_BYTES = 2 ** 20
-/** What a thread that is to answer paths is started with. */
+/** The data with which a thread that answers paths is started. */
 export const HASH_FILES = 'hash files'
 
-/** Hex. */
+/** The hash in hex. */
 export function hashFile(path: string): string {
   const file = openSync(path, 'r')
   try {

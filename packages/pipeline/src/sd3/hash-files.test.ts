@@ -23,7 +23,7 @@ test.each([
   const contents = ['', 'a', 'x'.repeat(2 ** 20 + 1), 'last']
   const paths = contents.map((_, index) => join(folder, `${index}`))
   for (const [index, content] of contents.entries()) await writeFile(paths[index] as string, content)
-  // Zeros after its first byte, which take no room on the disk.
+  // Zeros after its first byte, which take no space on disk.
   if (bytes > 0) await truncate(paths[1] as string, bytes)
   const zeros = new Uint8Array(Math.max(0, bytes - 1))
   expect(await hashFiles(paths)).toEqual([sha256(''), sha256('a', zeros), sha256(contents[2] as string), sha256('last')])
@@ -33,6 +33,6 @@ test.each([0, 130 * 2 ** 20])('a file that cannot be read is an error, beside %i
   const large = join(folder, 'large')
   await writeFile(large, 'a')
   if (bytes > 0) await truncate(large, bytes)
-  // A folder can be found and opened, and not read.
+  // A folder can be found and opened, but not read.
   await expect(hashFiles([large, folder])).rejects.toThrow('EISDIR')
 })

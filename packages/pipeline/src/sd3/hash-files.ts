@@ -1,5 +1,5 @@
 /**
- * The sha256 of each of many files, on as many threads as the processor has, the largest file first. Knows nothing about models.
+ * The sha256 of each of many files, on as many threads as the processor has and the largest file first. Knows nothing about models.
  */
 import { once } from 'node:events'
 import { stat } from 'node:fs/promises'
@@ -7,10 +7,10 @@ import { availableParallelism } from 'node:os'
 import { Worker } from 'node:worker_threads'
 import { HASH_FILES, hashFile } from './hash-file.ts'
 
-/** Below it a thread costs more than it saves. */
+/** For fewer bytes a thread costs more than it saves. */
 const THREAD_BYTES = 2 ** 27
 
-/** Hex, in the order of `paths`. */
+/** The hashes in hex, in the order of `paths`. */
 export async function hashFiles(paths: readonly string[]): Promise<string[]> {
   const files = await Promise.all(paths.map(async (path, index) => ({ path, index, bytes: (await stat(path)).size })))
   const total = files.reduce((sum, { bytes }) => sum + bytes, 0)

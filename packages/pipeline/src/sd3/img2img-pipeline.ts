@@ -1,7 +1,7 @@
 /**
- * Stable Diffusion 3 from a picture and a prompt to another picture: over the parts of a loaded pipeline, or loaded itself.
+ * Stable Diffusion 3 from a picture and a prompt to another picture. Uses the parts of a loaded pipeline, or loads its own.
  *
- * Everything but what a call takes is the text-to-image pipeline's. Runs in the engine process.
+ * Everything except the parameters of a call comes from the text-to-image pipeline. Runs in the engine process.
  */
 import type { GenerateResult } from './generate-result.ts'
 import { StableDiffusion3Pipeline } from './pipeline.ts'

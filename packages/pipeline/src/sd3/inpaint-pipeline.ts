@@ -1,7 +1,7 @@
 /**
- * Stable Diffusion 3 inside a mask: the picture stays what it is where the mask is black and is painted where it is white.
+ * Stable Diffusion 3 inside a mask: the picture is kept where the mask is black and painted where it is white.
  *
- * Everything but what a call takes is the text-to-image pipeline's. Runs in the engine process.
+ * Everything except the parameters of a call comes from the text-to-image pipeline. Runs in the engine process.
  */
 import type { GenerateResult } from './generate-result.ts'
 import { StableDiffusion3Pipeline } from './pipeline.ts'

@@ -1,8 +1,8 @@
 /**
- * The parts of a Stable Diffusion 3 model, loaded and checked against each other.
+ * Loads the parts of a Stable Diffusion 3 model and checks them against each other.
  *
- * Invariant: either everything model_index.json names is there and fits together, or one error names the file and the field and nothing
- * stays loaded. Class names of tokenizers are not checked: they change with the exporter's version.
+ * Invariant: either everything that model_index.json names exists and fits together, or one error names the file and the field, and nothing
+ * stays loaded. Class names of tokenizers are not checked, because they change with the exporter's version.
  * Knows nothing about how the parts are used. Loading blocks its thread; runs in the engine process, once.
  */
 import { dirname, join } from 'node:path'
@@ -30,17 +30,17 @@ export interface Sd3Components extends TextComponents {
   readonly scheduler: Scheduler
 }
 
-/** Parts to use instead of the folder's; null leaves an optional one out. */
+/** Parts to use instead of the folder's; null omits an optional part. */
 export type ComponentOverrides = { readonly [Name in keyof Sd3Components]?: Sd3Components[Name] | null }
 
 export interface LoadedComponents {
   readonly components: Sd3Components
-  /** What was loaded here and has to be released; parts that were given belong to whoever made them. */
+  /** The parts that were loaded here and must be released. Parts that were given belong to whoever made them. */
   readonly owned: readonly { release(): Promise<void> }[]
   readonly origin: GraphOrigin
 }
 
-/** A part by its library and class, or nulls where the model has none. */
+/** A part's library and class, or nulls where the model does not have it. */
 const part = (...classes: readonly string[]) =>
   z
     .tuple([z.string().nullable(), classes.length === 0 ? z.string().nullable() : z.enum(classes).nullable()])
@@ -73,7 +73,7 @@ export async function loadSd3Components(
     if (index[name] === undefined && overrides[name] == null)
       throw new ModelFileError(indexFile, name, 'a [library, class] pair', 'nothing')
 
-  // Small files first: a wrong one is found before gigabytes are read.
+  // Small files come first, so that a wrong one is found before gigabytes are read.
   const tokenizer = async (given: Tokenizer | null | undefined, name: TokenizerName) =>
     given === undefined && index[name] !== undefined ? loadTokenizer(source.require(name)) : (given ?? undefined)
   const small = {
@@ -135,7 +135,7 @@ async function loadScheduler(folder: string): Promise<Scheduler> {
   }
 }
 
-/** Widths and channels that two parts share. */
+/** The widths and channels in which two parts must agree. */
 function assertFit(configOf: (name: GraphName) => string, parts: Sd3Components): void {
   const { transformer, vae, textEncoder, textEncoder2, textEncoder3 } = parts
   const vaeFile = configOf('vae_decoder')
@@ -175,7 +175,7 @@ function expectSame(file: string, field: string, found: number, meaning: string,
   if (found !== expected) throw new ModelFileError(file, field, `${expected}, ${meaning}`, `${found}`)
 }
 
-/** A model whose texts cannot be read would fail every request. A CLIP encoder that was left out on purpose is the caller's business. */
+/** A model that cannot encode text would fail every request. Omitting a CLIP encoder on purpose is up to the caller. */
 function assertReadsTexts(indexFile: string, parts: Sd3Components, overrides: ComponentOverrides): void {
   const readers = [
     ['text_encoder', parts.textEncoder, overrides.textEncoder, 'tokenizer', parts.tokenizer],

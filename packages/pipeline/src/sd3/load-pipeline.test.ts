@@ -13,7 +13,7 @@ import { StableDiffusion3Pipeline } from './pipeline.ts'
 const model = fileURLToPath(new URL('../../test/models/tiny-scenes-onnx', import.meta.url))
 const GRAPHS = ['text_encoder', 'text_encoder_2', 'text_encoder_3', 'transformer', 'vae_decoder', 'vae_encoder']
 
-/** A copy of the demo model whose small files can be damaged; the graphs are links. */
+/** A copy of the demo model whose small files a test may damage; the graphs are links. */
 let folder: string
 beforeEach(async () => {
   folder = await mkdtemp(join(tmpdir(), 'easel-model-'))

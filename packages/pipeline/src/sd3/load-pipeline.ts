@@ -1,8 +1,8 @@
 /**
- * A pipeline by the class its model_index.json names.
+ * Loads a pipeline of the class that its model_index.json names.
  *
- * Owns the registry of pipeline classes. Invariant: only registered classes are ever made; an unknown one is an error that lists those
- * there are. Knows nothing about any class's components. Runs in the engine process.
+ * Owns the registry of pipeline classes. Invariant: only registered classes are created; an unknown one is an error that lists the known
+ * ones. Knows nothing about any class's components. Runs in the engine process.
  */
 import { z } from 'zod'
 import { ModelFileError, readModelJson } from '../models/model-file.ts'
@@ -13,13 +13,13 @@ import type { FromPretrainedOptions } from './pipeline.ts'
 
 /** What every pipeline has. */
 export interface Pipeline {
-  /** Makes pictures; parameters and result are the class's own. */
+  /** Makes pictures. Parameters and result depend on the class. */
   generate(params: object): Promise<unknown>
   close(): Promise<void>
 }
 
 export interface PipelineClass<Made extends Pipeline = Pipeline> {
-  /** `model`: as in resolveModel. */
+  /** `model` as in resolveModel. */
   fromPretrained(model: string, options?: FromPretrainedOptions): Promise<Made>
 }
 

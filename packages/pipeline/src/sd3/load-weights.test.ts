@@ -29,7 +29,7 @@ async function draw(model: string, options: FromPretrainedOptions = {}): Promise
   await pipe.close()
   return createHash('sha256').update(images[0]!.data).digest('hex')
 }
-/** What the model draws where nothing has been moved. */
+/** What the model draws when nothing has been moved. */
 function drawPlain(kind: string): Promise<string> {
   const picture = pictures.get(kind) ?? draw(testModel(kind))
   pictures.set(kind, picture)
@@ -132,7 +132,7 @@ describe('a folder of both', () => {
   it('runs an exported graph where there is one, and ours for the rest', async () => {
     const kind = join(root, 'mixed')
     await cp(testModel('sd3-medium-kind'), kind, { recursive: true })
-    // The same architecture at another size: text encoders and tokenizers of the exported model.
+    // The same architecture at another size, with the text encoders and tokenizers of the exported model.
     for (const part of ['text_encoder', 'text_encoder_2', 'text_encoder_3', 'transformer', 'vae_decoder', 'vae_encoder', 'scheduler'])
       await cp(join(exported, part), join(kind, part), { recursive: true, force: true })
     const pipe = await StableDiffusion3Pipeline.fromPretrained(kind, { device: 'cpu' })
@@ -197,7 +197,7 @@ describe('a single file', () => {
       expect(await draw(file, { modelParts: parts })).toBe(await drawPlain(kind))
       expect(await draw(file, { modelParts: parts, weights: 'mapped' })).toBe(await draw(testModel(kind), { weights: 'mapped' }))
 
-      // What is beside the file is found without being named; the hash is of the file and of what was taken.
+      // Parts beside the file are found without being named; the hash covers the file and the parts that were used.
       await rename(file, join(parts, 'merged.safetensors'))
       expect(await draw(join(parts, 'merged.safetensors'))).toBe(await drawPlain(kind))
       await writeFile(join(parts, 'unrelated.safetensors'), 'another model')

@@ -1,23 +1,23 @@
-/** The LoRAs that a call asks for, and what they have to look like. Pure; knows nothing about files. */
+/** The LoRAs that a call asks for, and the check of them. Pure; knows nothing about files. */
 
 /** One of the LoRAs of a call. */
 export interface LoraChoice {
-  /** A file of the LoRA folder, without its ending, or a folder in it. */
+  /** The name of a file in the LoRA folder, without its ending, or of a folder in it. */
   readonly id: string
-  /** How much of it, −4 to 4. */
+  /** Its strength, −4 to 4. */
   readonly scale: number
 }
 
-/** One that a call used. */
+/** A LoRA that a call used. */
 export interface UsedLora extends LoraChoice {
-  /** Of its file, hex. */
+  /** The hash of its file, in hex. */
   readonly sha256: string
 }
 
 const MAX_LORAS = 4
 const MAX_SCALE = 4
 
-/** What was expected in place of `loras`; undefined where nothing is wrong. */
+/** What was expected in place of `loras`; undefined when nothing is wrong. */
 export function expectedLoras(loras: unknown, takesLoras: boolean): string | undefined {
   if (loras === undefined) return undefined
   if (!takesLoras) return 'absent, as there is no LoRA folder, or the transformer is an exported graph'

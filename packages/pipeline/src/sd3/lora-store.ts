@@ -1,8 +1,8 @@
 /**
- * The LoRAs of a folder that fit a model: found, checked, read when a call asks for them, and kept as long as memory for them lasts.
+ * The LoRAs in a folder that fit a model: finds and checks them, reads them when a call asks for them, and keeps as many as memory allows.
  *
- * A LoRA is NAME.safetensors, or a folder NAME with pytorch_lora_weights.safetensors or adapter_model.safetensors in it, as diffusers and peft
- * save them; NAME is its id. Invariant: what is listed fits the model; a call gets the whole content of the files whose hashes it is told.
+ * A LoRA is NAME.safetensors, or a folder NAME with pytorch_lora_weights.safetensors or adapter_model.safetensors in it, as diffusers and
+ * peft save them; NAME is its id. Invariant: every LoRA listed fits the model; a call gets the content that belongs to the hashes it is told.
  * Knows nothing about graphs. Runs in the engine process.
  */
 import { createHash } from 'node:crypto'
@@ -19,10 +19,10 @@ import type { LoraChoice, UsedLora } from './lora-choices.ts'
 
 interface KnownLora {
   readonly file: string
-  /** Size and time of change: whether it is still the file that was looked at. */
+  /** Size and time of change, which tell whether it is still the same file. */
   readonly stamp: string
   readonly fits: boolean
-  /** Of a file that was asked for: reading it takes seconds per gigabyte. */
+  /** Known once the file has been asked for, because reading it takes seconds per gigabyte. */
   sha256?: Promise<string>
 }
 
@@ -33,10 +33,10 @@ export class LoraStore {
   readonly folder: string
   readonly target: LoraTarget
   known: ReadonlyMap<string, KnownLora> = new Map()
-  /** LoRAs, and what several or another scale make of them, by hash and scale. */
+  /** LoRAs, and combinations of them with their scales applied, by hash and scale. */
   readonly loaded: LRUCache<string, LoraLayers, () => Promise<LoraLayers>>
 
-  /** `cacheBytes`: of LoRAs kept for calls to come. Default 512 MiB. */
+  /** `cacheBytes`: how many bytes of LoRAs to keep for later calls. Default 512 MiB. */
   constructor(folder: string, target: LoraTarget, cacheBytes = DEFAULT_CACHE_BYTES) {
     this.folder = folder
     this.target = target
@@ -47,12 +47,12 @@ export class LoraStore {
     })
   }
 
-  /** Ids of those that fit, as the folder was when it was last looked at. */
+  /** The ids of those that fit, as of the last look at the folder. */
   get ids(): string[] {
     return [...this.known].flatMap(([id, { fits }]) => (fits ? [id] : []))
   }
 
-  /** Looks at the folder again. A file that does not fit is told once, as a warning. */
+  /** Looks at the folder again. A file that does not fit is reported once, as a warning. */
   async refresh(): Promise<void> {
     const known = new Map<string, KnownLora>()
     for (const [id, file] of await this.findFiles()) {
@@ -62,7 +62,7 @@ export class LoraStore {
     this.known = known
   }
 
-  /** What the choices add together, and what they were; undefined where they add nothing. */
+  /** What the choices add together, and what was chosen; undefined when they add nothing. */
   async load(choices: readonly LoraChoice[]): Promise<{ layers: LoraLayers | undefined; used: UsedLora[] }> {
     const used: UsedLora[] = []
     const parts: { readonly layers: LoraLayers; readonly scale: number }[] = []
@@ -74,7 +74,7 @@ export class LoraStore {
     if (parts.length === 0) return { layers: undefined, used }
     if (parts.length === 1 && parts[0]?.scale === 1) return { layers: parts[0].layers, used }
     const key = used.map(({ sha256, scale }) => `${sha256} ${scale}`).join()
-    // One object for all calls that ask for the same, so that their rows share its memory.
+    // All calls that ask for the same get one object, so that their rows share its memory.
     return { layers: await this.fetch(key, () => Promise.resolve(combine(parts))), used }
   }
 
@@ -113,7 +113,7 @@ export class LoraStore {
     return files
   }
 
-  /** Undefined for a file that has just gone. */
+  /** Undefined for a file that has just been removed. */
   async look(id: string, file: string): Promise<KnownLora | undefined> {
     const found = await stat(file).catch(() => undefined)
     if (found === undefined) return undefined
@@ -139,7 +139,7 @@ async function hashFile(file: string): Promise<string> {
   return hash.digest('hex')
 }
 
-/** Ranks one below the other, each up as strong as its scale. */
+/** Stacks the ranks of all LoRAs and multiplies each `up` by its scale. */
 function combine(parts: readonly { readonly layers: LoraLayers; readonly scale: number }[]): LoraLayers {
   const combined = new Map<string, LoraLayer>()
   for (const name of new Set(parts.flatMap(({ layers }) => [...layers.keys()]))) {

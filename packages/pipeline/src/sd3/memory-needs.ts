@@ -1,10 +1,10 @@
-/** What a call will hold in memory, from its sizes alone. Pure; knows nothing about limits or who else is there. */
+/** What a call will hold in memory, computed from its sizes alone. Pure; knows nothing about limits or other calls. */
 import type { MemoryNeeds } from '../runtime/memory-admission.ts'
 import { sizeOf, workOf } from '../runtime/row-size.ts'
 import type { GenerateCall } from './generate-call.ts'
 import type { ResidentModel } from './resident-model.ts'
 
-/** Copies of its latents that a request holds at the peak of a step: its own, the prediction of the guidance pair, the guided one, the next. */
+/** How many copies of its latents a request holds at the peak of a step: its own, the guidance pair's, the guided prediction, the next. */
 const LATENT_COPIES = 5
 
 /** `latentDims`: (rows, channels, height / 8, width / 8) */
@@ -19,7 +19,7 @@ export function memoryNeeds(model: ResidentModel, call: GenerateCall, latentDims
   const stepRows = rows * (call.skipLayerGuidance === undefined ? prompts : prompts + 1)
   const latentBytes = channels * height * width * 4 * LATENT_COPIES
   const promptBytes = tokens * transformer.config.joint_attention_dim * 4
-  // Its place in what a step is packed into: the prompt, the latents in, the prediction out.
+  // Its place in the packed step: the prompt, the latents and the prediction.
   const packedBytes = promptBytes + channels * height * width * 4 * 2
   const { profile } = model.runtime.batcher
   const { start } = call
@@ -31,15 +31,15 @@ export function memoryNeeds(model: ResidentModel, call: GenerateCall, latentDims
       rows * latentBytes +
       call.batch * prompts * promptBytes +
       stepRows * packedBytes +
-      // Of three channels: float pixels of the picture in work, bytes of all that are done.
+      // With three channels: float pixels of the picture being decoded, bytes of all finished ones.
       (rows + 4) * pixels * 3 +
-      // Of three channels: bytes of the pictures that came, float pixels of the one that is encoded.
+      // With three channels: bytes of the input pictures, float pixels of the one being encoded.
       ((start?.pictures.length ?? 0) + 4) * encodedPixels * 3 +
-      // Latents and noise of the picture are kept for every step.
+      // The picture's latents and noise are kept for all steps.
       (isPainting ? rows * channels * height * width * 4 * 2 : 0),
     stepRows,
     rowWork: workOf(dims),
-    // Two doublings beyond the knee are tried.
+    // Two doublings beyond the knee may be tried.
     mostRows: () => Math.min(profile.mostRows(size), profile.knee(size) * 4),
     decodePixels: pixels,
     encodePixels: encodedPixels,

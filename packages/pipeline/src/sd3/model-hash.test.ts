@@ -26,7 +26,7 @@ test('a hash that is kept is taken again, without reading, until a file changes'
   await writeFile(join(cache, name), 'f'.repeat(64))
   expect(await hashModel(content(model), cache)).toBe('f'.repeat(64))
 
-  // Same size, another time.
+  // The same size, but another time.
   await writeFile(join(model, 'model.onnx'), 'WEIGHTS')
   await utimes(join(model, 'model.onnx'), 1, 1)
   const second = await hashModel(content(model), cache)
@@ -61,7 +61,7 @@ test('weights behind a linked folder count as if they lay in the model', async (
   expect(await hashModel(content(model))).toBe(plain)
   await writeFile(join(elsewhere, 'model.onnx'), 'others')
   expect(await hashModel(content(model))).not.toBe(plain)
-  // A link back to the model itself ends.
+  // A link back to the model itself does not lead to an endless walk.
   await symlink(model, join(elsewhere, 'again'))
   expect(await hashModel(content(model))).toMatch(/^[0-9a-f]{64}$/)
 })

@@ -1,9 +1,9 @@
 /**
- * One hash for what a model folder computes, so that two workers can tell whether they have the same model.
+ * One hash for what a model folder computes, by which two workers can tell whether they have the same model.
  *
- * Invariant: depends on the names and bytes of graphs, weights, configurations and vocabularies, and on nothing else: not on where the
- * folder is, the order of its entries, or a changed README. Reads every weight; a result kept on disk is
- * taken for files of the same names, sizes and times of change.
+ * Invariant: depends on the names and bytes of graphs, weights, configurations and vocabularies and on nothing else, such as the folder's
+ * place, the order of its entries, or a README. Reads every weight, unless a result kept on disk belongs to files with the same names, sizes
+ * and times of change.
  */
 import { createHash } from 'node:crypto'
 import { mkdir, readdir, readFile, realpath, rename, stat, writeFile } from 'node:fs/promises'
@@ -24,29 +24,29 @@ export async function hashModel(content: ModelContent, cacheDir?: string): Promi
   if (/^[0-9a-f]{64}$/.test(found)) return found
   const hash = await hashContent(names, content.marks)
   await keep(kept, hash).catch(() => {
-    // A folder that cannot be written only means to read the weights again.
+    // A folder that cannot be written only means reading the weights again.
   })
   return hash
 }
 
 export interface ModelContent {
-  /** Files and folders, by their name in the model; '' is the model's own folder. */
+  /** Files and folders by their name in the model; '' is the model's own folder. */
   readonly roots: ReadonlyMap<string, string>
-  /** Choices that make another model of the same files, as in 'without text_encoder_3'. */
+  /** Choices that make a different model out of the same files, such as 'without text_encoder_3'. */
   readonly marks: readonly string[]
 }
 
-/** Bytes of each of these files, by name. Reads none of them. */
+/** The size of each of these files in bytes, by name. Reads none of them. */
 export async function listFileSizes(content: ModelContent): Promise<Record<string, number>> {
   const sizes: Record<string, number> = {}
   for (const [name, file] of await listFiles(content)) sizes[name] = (await stat(file)).size
   return sizes
 }
 
-/** The files that decide a picture, by their name in the model. What a link points to counts: weights are often links into a cache. */
+/** The files that decide a picture, by their name in the model. Links are followed, because weights are often links into a cache. */
 async function listFiles({ roots }: ModelContent): Promise<Map<string, string>> {
   const files = new Map<string, string>()
-  /** `above`: real paths of the folders on the way, so that a link to one of them ends there. */
+  /** `above`: the real paths of the folders above, so that a link to one of them is not followed again. */
   const walk = async (at: string, prefix: string, above: readonly string[]): Promise<void> => {
     const real = await realpath(at)
     if (above.includes(real)) return
@@ -74,7 +74,7 @@ async function hashContent(files: ReadonlyMap<string, string>, marks: readonly s
   return total.digest('hex')
 }
 
-/** Of everything that is known of the files without reading them. */
+/** A hash of everything that is known about the files without reading them. */
 async function fingerprint(names: ReadonlyMap<string, string>, marks: readonly string[]): Promise<string> {
   const lines = [...names].map(async ([name, file]) => {
     const { size, mtimeMs, ino } = await stat(file)

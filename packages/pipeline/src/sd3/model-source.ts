@@ -1,8 +1,8 @@
 /**
- * Where the parts of a model lie: in its folder, in its single file, or in a second folder that has what those lack.
+ * Where the parts of a model lie: in its folder, in its single file, or in a second folder that has what the first lacks.
  *
- * Invariant: a part comes from the first place that has it, and within a folder an exported graph goes before weights. Nothing but headers
- * is read here. Knows nothing about what is inside a part. Runs in the engine process, once.
+ * Invariant: a part comes from the first place that has it, and within a folder an exported graph takes precedence over weights. Only headers
+ * are read here. Knows nothing about what is inside a part. Runs in the engine process, once.
  */
 import { existsSync, readdirSync } from 'node:fs'
 import { dirname, join } from 'node:path'
@@ -13,21 +13,21 @@ import type { GraphName } from '../graphs/write-graph.ts'
 import { ModelFileError } from '../models/model-file.ts'
 import type { ResolvedModel } from './presets.ts'
 
-/** A part as it was found. */
+/** A part, as found. */
 export interface FoundPart {
   readonly configFile: string
-  /** An exported model.onnx, or weights to write a graph over. */
+  /** An exported model.onnx, or weights over which to write a graph. */
   readonly graph: string | Checkpoint
 }
 
 export class ModelSource {
-  /** In the order in which they are looked through. */
+  /** In the order in which they are searched. */
   readonly folders: readonly string[]
-  /** All tensors of a model that is one file. */
+  /** All tensors of a model that is a single file. */
   readonly file: Checkpoint | undefined
-  /** Of weight files, as in findWeights. */
+  /** The variant of weight files, as in findWeights. */
   readonly variant: string | undefined
-  /** What the model was made of: files, and folders of small files, by their name in it. */
+  /** The files, and folders of small files, that the model was made of, by their name in it. */
   readonly taken = new Map<string, string>()
 
   private constructor(folders: readonly string[], file: Checkpoint | undefined, variant: string | undefined) {
@@ -41,14 +41,14 @@ export class ModelSource {
     return new ModelSource(folders, file === undefined ? undefined : await readCheckpoint(file), variant)
   }
 
-  /** Path of a file or subfolder in the first folder that has it. */
+  /** The path of a file or subfolder in the first folder that has it. */
   find(name: string): string | undefined {
     const found = this.folders.map((folder) => join(folder, name)).find((path) => existsSync(path))
     if (found !== undefined) this.taken.set(name, found)
     return found
   }
 
-  /** The same, and an error that says where it was looked for. */
+  /** The same, but throws an error that says where it was searched for. */
   require(name: string): string {
     const found = this.find(name)
     if (found !== undefined) return found

@@ -1,9 +1,9 @@
 /**
- * A picture on its way into a run: through the VAE encoder to latents, mixed with noise at the start, and with a mask put back after every
- * step wherever nothing is painted.
+ * A picture on its way into a run: encoded to latents by the VAE, mixed with noise at the start and, with a mask, restored after every step
+ * wherever nothing is painted.
  *
- * Invariant: draws from the generator in diffusers' order, a sample of the encoder's distribution first and the noise after it; every
- * operator rounds on its own in the tensors' dtype (pipeline_stable_diffusion_3_img2img.py and …_inpaint.py@58eb52c).
+ * Invariant: draws from the generator in diffusers' order, first a sample of the encoder's distribution and then the noise; every operator
+ * rounds by itself in the tensors' dtype (pipeline_stable_diffusion_3_img2img.py and …_inpaint.py@58eb52c).
  * Knows nothing about prompts or schedules. Runs in the engine process.
  */
 import type { LatentDistribution } from '../models/autoencoder-kl.ts'
@@ -25,30 +25,30 @@ export interface PictureRun {
   /** (rows, in_channels, height / 8, width / 8) of the run's latents. */
   readonly dims: readonly number[]
   readonly dtype: TensorDtype
-  /** In place of the noise that is drawn. */
+  /** Noise to use in place of drawn noise. */
   readonly latents: Tensor | undefined
   readonly signal: AbortSignal | undefined
 }
 
-/** Both of the run's dims and dtype. */
+/** Both have the run's dims and dtype. */
 export interface PictureLatents {
   readonly imageLatents: Tensor
   readonly noise: Tensor
 }
 
-/** One turn on the device for each picture. */
+/** Each picture takes one turn on the device. */
 export async function encodePicture(model: ResidentModel, start: StartPicture, run: PictureRun): Promise<PictureLatents> {
   const { generator, dims, dtype } = run
   const rows = dims[0] as number
   const encoded = start.areLatents ? concatRows(start.pictures as Tensor[]) : await sampleLatents(model, start, run)
   const imageLatents = tileRows(toDtype(encoded, dtype), rows)
   const noise = prepareLatents(run.latents, dims, generator, dtype)
-  // diffusers draws a sample of the masked picture too. Only other kinds of model use it; noise that is drawn at later steps comes after it.
+  // diffusers also draws a sample of the masked picture. Only other kinds of model use it, but noise drawn at later steps comes after it.
   if (start.mask !== undefined && !start.areLatents) randnTensor(samplesDims(generator, start.pictures.length, dims), generator)
   return { imageLatents, noise }
 }
 
-/** Latents of the pictures as the transformer knows them: a row for each picture, or for each generator where there are several. */
+/** The pictures' latents, scaled for the transformer: a row for each picture, or for each generator where there are several. */
 async function sampleLatents(
   { runtime, vae, imageProcessor }: ResidentModel,
   { pictures }: StartPicture,
@@ -68,7 +68,7 @@ async function sampleLatents(
   return scaleLatents(sampled, vae.config.scaling_factor, vae.config.shift_factor)
 }
 
-/** Of the noise for samples: one generator draws for each picture once, several draw a row each. */
+/** The dims of the noise for samples: one generator draws once for each picture, several draw a row each. */
 function samplesDims(generator: Generator | readonly Generator[], pictures: number, [rows, ...tail]: readonly number[]): number[] {
   return [Array.isArray(generator) && generator.length > 1 ? (rows as number) : pictures, ...tail]
 }
@@ -84,7 +84,7 @@ function sample({ mean, logvar }: LatentDistribution, noise: Tensor): Tensor {
   return new Tensor(data, mean.dims, mean.dtype)
 }
 
-/** `latents` where the mask is one, `kept` where it is zero. All of them (rows, channels, height, width), the mask of one channel. */
+/** `latents` where the mask is one, `kept` where it is zero. All are (rows, channels, height, width); the mask has one channel. */
 export function keepUnpainted(latents: Tensor, kept: Tensor, mask: Tensor): Tensor {
   const [rows, channels, height, width] = latents.dims as [number, number, number, number]
   const plane = height * width
@@ -96,14 +96,14 @@ export function keepUnpainted(latents: Tensor, kept: Tensor, mask: Tensor): Tens
       const maskFrom = (row % masks) * plane
       for (let pixel = 0; pixel < plane; pixel++) {
         const share = mask.data[maskFrom + pixel] as number
-        // A sum and no choice: torch's gives 0 where a choice would keep −0.
+        // A sum instead of a selection, because torch's sum gives 0 where a selection would keep −0.
         data[from + pixel] = (1 - share) * (kept.data[from + pixel] as number) + share * (latents.data[from + pixel] as number)
       }
     }
   return new Tensor(data, latents.dims, latents.dtype)
 }
 
-/** All rows in turn, as often as it takes: a, b, a, b. */
+/** Repeats all rows in turn up to the number of rows wanted: a, b, a, b. */
 function tileRows(tensor: Tensor, rows: number): Tensor {
   const own = splitRows(tensor)
   if (own.length === rows) return tensor

@@ -1,8 +1,8 @@
 /**
  * The parameters of a call that starts from a picture, with diffusers' names in camelCase, and their check.
  *
- * Invariant: what passes can run to the end as far as parameters decide; pictures are not resized here, they are exactly as large as the
- * call's. Pixels stay as they were given until the run encodes them, as calls may wait long for memory. Knows nothing about steps.
+ * Invariant: as far as parameters decide, a call that passes can run to the end. Pictures are not resized here; they must have exactly the
+ * call's size. Pixels stay as they were given until the run encodes them, because calls may wait long for memory. Knows nothing about steps.
  */
 import type { Gray8Image, Rgb8Image } from '../tensor/image-processor.ts'
 import { splitRows } from '../tensor/rows.ts'
@@ -15,17 +15,17 @@ import type { ResidentModel } from './resident-model.ts'
 
 export interface Img2ImgParams extends GenerateParams {
   /**
-   * Picture to start from: RGB, or a tensor (pictures, 3, height, width) of values from 0 to 1, or latents (pictures, latent_channels,
-   * height / 8, width / 8), which are not encoded again. One for all rows, or several: row i starts from picture i modulo their number.
-   * `width` and `height` default to its own.
+   * The picture to start from: RGB, a tensor (pictures, 3, height, width) with values from 0 to 1, or latents (pictures, latent_channels,
+   * height / 8, width / 8), which are not encoded again. Either one for all rows or several: row i starts from picture i modulo their number.
+   * `width` and `height` default to the picture's own.
    */
   readonly image: Rgb8Image | readonly Rgb8Image[] | Tensor
-  /** How much of the way is walked: above 0, which keeps the picture, up to 1, which forgets it. At least one step is run. Default 0.6. */
+  /** How far to move away from the picture: above 0, which would keep it, up to 1, which ignores it. At least one step runs. Default 0.6. */
   readonly strength?: number | undefined
 }
 
 export interface InpaintParams extends Img2ImgParams {
-  /** Where to paint: of the size of the picture, from 128 (of 255) or 0.5 up. A tensor is (masks, 1, height, width) of values from 0 to 1. */
+  /** Where to paint: values from 128 (of 255) or 0.5 up. It has the picture's size; a tensor is (masks, 1, height, width), values 0 to 1. */
   readonly maskImage: Gray8Image | readonly Gray8Image[] | Tensor
 }
 
@@ -38,7 +38,7 @@ export function resolveImg2Img(params: Img2ImgParams, model: ResidentModel): Gen
   return resolve(rest, { image, strength }, model)
 }
 
-/** As resolveImg2Img. */
+/** Like resolveImg2Img, with a mask. */
 export function resolveInpaint(params: InpaintParams, model: ResidentModel): GenerateCall {
   checkIsObject(params)
   const { image, strength, maskImage, ...rest } = params
@@ -77,7 +77,7 @@ function checkIsObject(params: unknown): void {
   if (typeof params !== 'object' || params === null) throw new GenerateParamsError('params', 'an object with a prompt', show(params))
 }
 
-/** The pictures one by one, checked to be of one size. `channels`: 3, 1 or those of latents. */
+/** The pictures one by one, which must all have one size. `channels`: 3, 1 or the number of latent channels. */
 function toList(name: string, given: unknown, channels: number): (Rgb8Image | Tensor)[] {
   if (given instanceof Tensor) {
     if (given.dims.length !== 4 || given.dims[1] !== channels || given.numel === 0)
@@ -106,7 +106,7 @@ function isPicture(value: unknown): value is Rgb8Image {
   return data instanceof Uint8Array && Number.isInteger(width) && Number.isInteger(height)
 }
 
-/** Width and height. */
+/** The width and height in pixels. */
 function sidesOf(picture: Rgb8Image | Tensor): [number, number] {
   return picture instanceof Tensor ? [picture.dims[3] as number, picture.dims[2] as number] : [picture.width, picture.height]
 }

@@ -12,20 +12,20 @@ import { StableDiffusion3InpaintPipeline } from './inpaint-pipeline.ts'
 import { StableDiffusion3Pipeline } from './pipeline.ts'
 
 const exported = fileURLToPath(new URL('../../test/models/tiny-scenes-onnx', import.meta.url))
-/** The same weights in safetensors, under graphs of our own. */
+/** The same weights in safetensors, with graphs of our own. */
 const demo = fileURLToPath(new URL('../../../../models/tiny-scenes', import.meta.url))
 const folderOf = (name: string) => fileURLToPath(new URL(`../../test/golden/${name}/`, import.meta.url))
 
 /**
- * What Python's ORTStableDiffusion3Pipeline, …Img2ImgPipeline and …InpaintPipeline made of the same folder with onnxruntime 1.30. Pictures of
- * inpainting were decoded with the shift of the latents, which diffusers forgets there.
+ * What Python's ORTStableDiffusion3Pipeline, …Img2ImgPipeline and …InpaintPipeline made of the same folder with onnxruntime 1.30. The
+ * inpainted pictures were decoded with the shift of the latents, which diffusers omits there.
  */
 interface Golden {
   name: string
-  /** Of the files that belong to it. */
+  /** The name that its files begin with. */
   folder: string
   kind?: 'img2img' | 'inpaint'
-  /** Files of the picture to start from and of the mask. */
+  /** The files of the picture to start from and of the mask. */
   image?: string
   mask?: string
   seed: number
@@ -42,8 +42,8 @@ const cases = ['pipeline', 'img2img'].flatMap((name) => {
 })
 
 /**
- * What the graphs alone give where the goldens were seen exact: hashes of one encoding of each kind, one step and one decoding, with none of
- * our own arithmetic in them. Another CPU's kernels round differently.
+ * What the graphs alone give on the machine where the goldens are exact: hashes of one encoding of each kind, one step and one decoding,
+ * without any of our own arithmetic. Another CPU's kernels round differently.
  */
 const GOLDEN_KERNELS = '7295e64cca9e0cc19ed6c1a73ee3c830cb7629d9cbb7079cf6e83b0a2820d44a'
 
@@ -100,7 +100,7 @@ async function generate({ text, img2img, inpaint }: Pipes, params: GenerateParam
   return await inpaint.generate({ ...picture, maskImage: await readPixels(`${folderOf('img2img')}inputs/${mask}`, 1) })
 }
 
-/** By how many levels the pictures differ from those of the golden at most. */
+/** The largest difference between the pictures and those of the golden, in levels. */
 async function levelsApart(images: readonly Rgb8Image[], { folder, name }: Golden): Promise<number> {
   const apart = images.map(async (image, index) => {
     const png = `${folder}${name}${images.length > 1 ? `-${index}` : ''}.png`

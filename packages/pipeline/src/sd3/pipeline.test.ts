@@ -31,7 +31,7 @@ afterAll(() => pipe.close())
 
 const bytes = async (params: GenerateParams) => (await pipe.generate(params)).images.map((image) => image.data)
 
-/** The embeddings the pipeline itself makes, without guidance. */
+/** The embeddings that the pipeline itself makes, without guidance. */
 async function embeddingsOf(prompt: string) {
   const { embeds, pooled } = await encodeTexts(pipe, resolveCall({ prompt }, pipe.defaults, pipe.limits), false)
   return { embeds: concatRows(embeds), pooled: concatRows(pooled) }
@@ -121,7 +121,7 @@ describe('a call', () => {
     write(catRow)
     expect(await first).toEqual(await bytes({ ...boat, guidanceScale: 1 }))
     expect(await bytes(call)).toEqual(await bytes({ ...boat, guidanceScale: 1, prompt: 'a big green cat at night' }))
-    // In a step callback too: the same tensor, written to between two steps.
+    // The same holds in a step callback: one tensor, written to between two steps.
     const switching = (fresh: boolean) =>
       bytes({
         ...boat,
@@ -339,7 +339,7 @@ describe('skip-layer guidance', () => {
   afterAll(() => exported.close())
   const bytes = async (params: GenerateParams) => (await exported.generate(params)).images.map((image) => image.data)
 
-  /** An exported transformer, which takes no mask, with a mask added: what it leaves layers out of comes out as zeros. */
+  /** An exported transformer, which takes no mask, with a mask added: rows that skip layers come out as zeros. */
   class Masking extends Sd3Transformer {
     readonly masks: number[][][] = []
     zeroes = true
@@ -369,7 +369,7 @@ describe('skip-layer guidance', () => {
     const { transformer, masking } = await createMasking()
     const params = { ...boat, numInferenceSteps: 10, skipGuidanceLayers: [2, 1] }
     const { images } = await masking.generate({ ...params, skipLayerGuidanceStop: 0.35 })
-    // Steps above 0.1 and below 3.5 of ten; negative, positive and skipping rows together.
+    // Steps above 0.1 and below 3.5 of ten, with negative, positive and skipping rows together.
     const [all, skipping] = [
       [1, 1, 1],
       [1, 0, 0],
@@ -379,7 +379,7 @@ describe('skip-layer guidance', () => {
       expect(masks.toSorted((a, b) => a.join().localeCompare(b.join()))).toEqual(step >= 1 && step <= 3 ? [skipping, all, all] : [all, all])
     expect(masking.engineStats().rows).toBe(10 * 2 + 3)
     expect(images.map(({ data }) => data)).not.toEqual(await bytes({ ...boat, numInferenceSteps: 10 }))
-    // Against the same prediction there is nothing to steer away from.
+    // When both predictions are equal, there is nothing to steer away from.
     transformer.zeroes = false
     expect((await masking.generate(params)).images.map(({ data }) => data)).toEqual(await bytes({ ...boat, numInferenceSteps: 10 }))
   })
@@ -412,7 +412,7 @@ describe('a pipeline', () => {
     const { images } = await small.generate(boat)
     expect(images[0]?.data).not.toEqual((await bytes(boat))[0])
     const [embeds] = (await encodeTexts(small, resolveCall({ prompt: boat.prompt }, small.defaults, small.limits), false)).embeds
-    // 20 tokens of CLIP, then 20 of T5, 128 wide.
+    // 20 CLIP tokens, then 20 T5 tokens, each 128 wide.
     expect(embeds?.dims).toEqual([1, 40, 128])
     expect(embeds?.data.subarray(20 * 128).every((value) => value === 0)).toBe(true)
     expect(embeds?.data.subarray(0, 20 * 128).some((value) => value !== 0)).toBe(true)

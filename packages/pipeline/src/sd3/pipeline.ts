@@ -1,7 +1,7 @@
 /**
- * Stable Diffusion 3: what is loaded, what it takes, and `generate`, which makes one run (sd3-run.ts).
+ * Stable Diffusion 3: what is loaded, which parameters it takes, and `generate`, which makes one run (sd3-run.ts).
  *
- * Invariant: nothing here changes while a call goes on, so one object may carry out any number of calls at the same time.
+ * Invariant: nothing here changes during a call, so one object may carry out any number of calls at the same time.
  * Knows nothing about jobs, queues or files of pictures. Runs in the engine process.
  */
 import { join } from 'node:path'
@@ -52,25 +52,25 @@ export interface FromPretrainedOptions {
   /** Index of the GPU, from 0. Default 0. */
   readonly deviceId?: number
   /**
-   * Precision of the transformer and the text encoders. Graphs that were exported in another one are refused. Default: that of an export;
-   * over weights float16 on GPUs, else float32.
+   * Precision of the transformer and the text encoders. Graphs exported in another precision are refused. Default: the precision of an
+   * export; for weights float16 on GPUs, else float32.
    */
   readonly dtype?: TensorDtype
-  /** Which of several sets of weight files, as in diffusers: 'fp16'. Default: the files without a variant, else the only variant. */
+  /** Which of several sets of weight files to use, for example 'fp16' as in diffusers. Default: files without a variant, else the only one. */
   readonly variant?: string
-  /** How weights are held on the CPU. Default 'auto': 'packed', or 'mapped' where memory would not hold packed copies. */
+  /** How weights are held on the CPU. Default 'auto': 'packed', or 'mapped' where packed copies would not fit into memory. */
   readonly weights?: WeightMode | 'auto'
-  /** Parts to use instead of the folder's; null leaves an optional one out. They stay open when the pipeline is closed. Default none. */
+  /** Parts to use instead of the folder's; null omits an optional one. They stay open when the pipeline is closed. Default none. */
   readonly components?: ComponentOverrides
   /** Threads of one run on the CPU, from 1. Default: one for each physical core that the process may use. */
   readonly intraOpNumThreads?: number
-  /** How requests share the model. Default: see each field. */
+  /** How requests share the model. Each field has its own default. */
   readonly batching?: BatchingOptions
-  /** Folder in which preset names and bare names are looked up. Default 'models'. */
+  /** The folder in which preset names and bare names are looked up. Default 'models'. */
   readonly modelsDir?: string
-  /** A diffusers folder for parts that the model lacks, as a single file lacks tokenizers. Default none. */
+  /** A diffusers folder for parts that the model lacks; a single file, for example, has no tokenizers. Default none. */
   readonly modelParts?: string
-  /** Folder of LoRAs that calls may add to the transformer. Default none. */
+  /** The folder of LoRAs that calls may add to the transformer. Default none. */
   readonly lorasDir?: string
 }
 
@@ -83,7 +83,7 @@ export class StableDiffusion3Pipeline implements ResidentModel {
   tokenizer: Tokenizer | undefined
   tokenizer2: Tokenizer | undefined
   tokenizer3: Tokenizer | undefined
-  /** Every run works on a copy. */
+  /** Every run works on a copy of it. */
   scheduler: Scheduler
   imageProcessor = new VaeImageProcessor()
 
@@ -91,20 +91,20 @@ export class StableDiffusion3Pipeline implements ResidentModel {
   readonly model: ResolvedModel
   /** Where it runs, and why there. */
   readonly device: ResolvedDevice
-  /** Whose graphs draw, in which precision, and how their weights are held. */
+  /** Which graphs draw, in which precision, and how their weights are held. */
   readonly origin: GraphOrigin
-  /** What the model's hash is of. */
+  /** What the model's hash covers. */
   readonly content: ModelContent
-  /** What the model says about parameters that a call does not give. */
+  /** The model's own values for parameters that a call does not give. */
   readonly modelDefaults: ModelDefaults
   /** What all requests share on the device. */
   readonly runtime: Runtime
-  /** What calls may add to the transformer; undefined without a folder, and for an exported graph. */
+  /** The LoRAs that calls may add to the transformer; undefined without a folder, and for an exported graph. */
   loras: LoraStore | undefined
-  /** What lives as long as the weights do; the same object in every view. */
+  /** What lives as long as the weights; the same object in every view. */
   readonly life: {
     readonly owned: LoadedComponents['owned']
-    /** Folder for what outlives the process. */
+    /** The folder for what outlives the process. */
     readonly cacheDir: string | undefined
     hash?: Promise<string>
     closing?: Promise<void>
@@ -177,7 +177,7 @@ export class StableDiffusion3Pipeline implements ResidentModel {
         throw new Error(`${join(resolved.folder, 'generation_config.json')}: ${(error as Error).message}`, { cause: error })
       }
       if (batching?.cacheDir !== undefined) {
-        // What a step costs follows from the graphs and the weights' sizes; hashing the weights would take minutes.
+        // The cost of a step depends on the graphs and the sizes of the weights; hashing the weights would take minutes.
         const [files, gpus, version] = [await listFileSizes(content), await readGpuNames(device.provider), await runtimeVersion()]
         await pipe.runtime.keepStepTimes(batching.cacheDir, [files, device.provider, deviceId, intraOpNumThreads, gpus, version])
       }
@@ -189,8 +189,8 @@ export class StableDiffusion3Pipeline implements ResidentModel {
   }
 
   /**
-   * A pipeline of this class over the parts of another: the same weights, device and runtime, so that rows of both share runs; a scheduler of
-   * its own. Closing either closes both.
+   * A pipeline of this class over the parts of another. It has the same weights, device and runtime, so rows of both share runs, and its own
+   * scheduler. Closing either closes both.
    */
   static fromPipe<P extends StableDiffusion3Pipeline>(this: { readonly prototype: P }, pipe: StableDiffusion3Pipeline): P {
     const made = Object.assign(Object.create(this.prototype) as P, pipe)
@@ -198,18 +198,18 @@ export class StableDiffusion3Pipeline implements ResidentModel {
     return made
   }
 
-  /** Steps of a call where neither it nor the model says. */
+  /** The number of steps where neither the call nor the model gives one. */
   get defaultSteps(): number {
     return 28
   }
 
-  /** What a call uses for parameters it does not give. */
+  /** What a call uses for parameters that it does not give. */
   get defaults(): GenerateDefaults {
     const { examples: _examples, ...defaults } = this.modelDefaults
     return { ...defaults, numInferenceSteps: defaults.numInferenceSteps ?? this.defaultSteps }
   }
 
-  /** Prompts that show what the model is good at; empty when it names none. */
+  /** Example prompts that show what the model is good at; empty when the model names none. */
   get examples(): readonly string[] {
     return this.modelDefaults.examples ?? []
   }
@@ -238,14 +238,14 @@ export class StableDiffusion3Pipeline implements ResidentModel {
     return await this.carryOut(() => resolveCall(params, this.defaults, this.limits))
   }
 
-  /** `resolve`: checks the parameters. */
+  /** `resolve` checks the parameters and fills in defaults. */
   async carryOut(resolve: () => GenerateCall): Promise<GenerateResult> {
     if (this.life.closing !== undefined)
       throw new ClosedError(`Expected an open pipeline of ${this.model.folder}, got one that has been closed`)
     return await new Sd3Run(this, resolve()).run()
   }
 
-  /** A view whose parts may be replaced for one request, the scheduler a copy; weights and runtime are this pipeline's. */
+  /** A view for one request, whose parts may be replaced. Its scheduler is a copy; weights and runtime are this pipeline's. */
   cloneForRequest(): this {
     return (this.constructor as typeof StableDiffusion3Pipeline).fromPipe(this) as this
   }
@@ -255,15 +255,15 @@ export class StableDiffusion3Pipeline implements ResidentModel {
     return decodeLatents(this, latents, signal)
   }
 
-  /** Hash of everything in the model that decides a picture. Reads all weights, once. */
+  /** The hash of everything in the model that decides a picture. Reads all weights, once. */
   modelHash(): Promise<string> {
     this.life.hash ??= hashModel(this.content, this.life.cacheDir)
     return this.life.hash
   }
 
   /**
-   * Reads the negative prompt of all requests that name none, so that the first one finds it too. Nothing where there is no text encoder, and
-   * nothing over mapped weights: running a real model's encoders would read gigabytes of them before anybody asks.
+   * Encodes the empty negative prompt, so that even the first request finds it in the cache. Does nothing where there is no text encoder, or
+   * where weights are mapped: running a real model's encoders would read gigabytes of weights before anybody asks.
    */
   async warmUp(): Promise<void> {
     if (this.textEncoder === undefined || this.textEncoder2 === undefined || this.origin.weights === 'mapped') return
@@ -271,12 +271,12 @@ export class StableDiffusion3Pipeline implements ResidentModel {
     await embedCached(this, { prompt: [''], prompt2: [''], prompt3: [''] }, { clipSkip: 0, maxSequenceLength })
   }
 
-  /** What the runtime has done so far and what it is at. */
+  /** What the runtime has done so far and is doing now. */
   engineStats(): RuntimeStats {
     return this.runtime.stats
   }
 
-  /** Releases the sessions this pipeline loaded, after their current runs. Twice is harmless; later calls fail with ClosedError. */
+  /** Releases the sessions that this pipeline loaded, after their current runs. May be called twice; later calls fail with ClosedError. */
   close(): Promise<void> {
     this.life.closing ??= this.release()
     return this.life.closing
@@ -288,7 +288,7 @@ export class StableDiffusion3Pipeline implements ResidentModel {
   }
 }
 
-/** A model in a folder of its own is the whole folder; of one that is put together from several places only what was taken counts. */
+/** For a model in its own folder the whole folder counts; for one put together from several places only the files that were used. */
 function toContent(source: ModelSource, { variant, components }: FromPretrainedOptions): ModelContent {
   const [folder = '', ...others] = source.folders
   const whole = source.file === undefined && others.length === 0

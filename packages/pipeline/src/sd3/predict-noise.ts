@@ -1,7 +1,7 @@
 /**
- * One step's prediction for a run: its rows in one call of the batcher, and guidance worked out from what comes back.
+ * The prediction of one step for a run: puts its rows into one call of the batcher and computes guidance from the result.
  *
- * Invariant: all rows of a step, also those that leave layers out, go through one call, so they are admitted and counted alike.
+ * Invariant: all rows of a step, including those that skip layers, go through one call, so they are admitted and counted alike.
  * Knows nothing about schedules. Runs in the engine process.
  */
 import type { StepBatcher } from '../runtime/step-batcher.ts'
@@ -21,11 +21,11 @@ export interface StepInput {
   readonly timestep: number
   readonly texts: TextRows
   readonly plan: StepPlan
-  /** What the call's LoRAs add to every row; undefined: none. */
+  /** What the call's LoRAs add to every row; undefined without LoRAs. */
   readonly lora: LoraLayers | undefined
 }
 
-/** The velocity to step along: dims of latents. */
+/** The velocity to step along, with the dims of the latents. */
 export async function predictNoise(
   batcher: StepBatcher,
   call: Pick<GenerateCall, 'guidanceScale' | 'skipLayerGuidance'>,
@@ -34,7 +34,7 @@ export async function predictNoise(
 ): Promise<Tensor> {
   const hidden = splitRows(latents)
   const pictures = hidden.length
-  /** Rows whose texts begin at `from`. */
+  /** Rows whose texts begin at index `from`. */
   const rowsFrom = (from: number, layerMask?: Float32Array): StepRow[] =>
     hidden.map((hiddenStates, picture) => ({
       hiddenStates,
@@ -44,7 +44,7 @@ export async function predictNoise(
       layerMask,
       lora,
     }))
-  // The prompt's texts come last.
+  // The texts of the prompt come last.
   const prompt = texts.embeds.length - pictures
   const rows = plan.isGuided ? [...rowsFrom(0), ...rowsFrom(prompt)] : rowsFrom(prompt)
   const skip = plan.skipsLayers ? call.skipLayerGuidance : undefined

@@ -1,7 +1,7 @@
 /**
- * The graphs of a model, ready to load: exported ones by their path, the others written over their weights.
+ * Prepares the graphs of a model for loading: exported ones by their path, the others written over their weights.
  *
- * Owns what each graph computes in and how the runtime holds its weights. Invariant: all parts have been found and checked when anything is
+ * Decides the precision of each graph and how the runtime holds its weights. Invariant: all parts have been found and checked before any is
  * loaded. Runs in the engine process, once.
  */
 import { readdirSync, statSync } from 'node:fs'
@@ -22,11 +22,11 @@ import type { FoundPart, ModelSource } from './model-source.ts'
 
 export interface GraphSettings {
   readonly provider: ExecutionProvider
-  /** Of the transformer and the text encoders. Default: float16 on GPUs that are known to have it, else float32. */
+  /** Precision of the transformer and the text encoders. Default: float16 on GPUs that are known to have it, else float32. */
   readonly dtype?: ComputeType | undefined
-  /** 'auto': mapped where memory would not hold packed copies. Default 'auto'. */
+  /** 'auto' maps weights where packed copies would not fit into memory. Default 'auto'. */
   readonly weights?: WeightMode | 'auto' | undefined
-  /** Bytes the process may take. Default: what the machine has. */
+  /** How many bytes the process may take. Default: all that the machine has. */
   readonly memoryLimitBytes?: number | undefined
   readonly threads: number
 }
@@ -36,12 +36,12 @@ export interface GraphOrigin {
   readonly weights: WeightMode
   /** Why the weights are held like this. */
   readonly reason: string
-  /** Of each graph: 'onnx' for an exported one, else as in 'easel float32 mapped'. */
+  /** For each graph 'onnx' if it was exported, otherwise a description such as 'easel float32 mapped'. */
   readonly graphs: Readonly<Partial<Record<GraphName, string>>>
 }
 
 const HALF_PROVIDERS: ReadonlySet<ExecutionProvider> = new Set(['cuda', 'tensorrt', 'dml'])
-/** Packed weights are float32 on the CPU. Copies made on the way and the steps' own memory come on top. */
+/** Packed weights are float32 on the CPU. Temporary copies and the memory of the steps come on top. */
 const PACKED_BYTES = 4
 const PACKED_SHARE = 1.5
 
@@ -67,7 +67,7 @@ export async function prepareGraphs(
       continue
     }
     const isVae = name === 'vae_decoder' || name === 'vae_encoder'
-    // In float16 the VAE of Stable Diffusion 3 overflows. It is small, and its convolutions gain most from being packed.
+    // The VAE of Stable Diffusion 3 overflows in float16. It is small, and its convolutions gain most from being packed.
     const computeType = isVae ? 'float32' : (settings.dtype ?? (HALF_PROVIDERS.has(settings.provider) ? 'float16' : 'float32'))
     const held = isVae ? 'packed' : weights
     const checked = operators.get(computeType) ?? (await checkOperators(OPERATOR_CHOICES[settings.provider], computeType, session))
@@ -82,8 +82,8 @@ export async function prepareGraphs(
 }
 
 /**
- * On the CPU the second graph reads the weights where they lie: it is loaded while requests wait, and a second packed copy would take as much
- * memory as the model.
+ * On the CPU the second graph reads the weights where they lie, because it is loaded while requests wait and a second packed copy would take
+ * as much memory as the model.
  */
 function loraGraphSource(configFile: string, checkpoint: Checkpoint, options: GraphOptions, provider: ExecutionProvider): LoraGraphSource {
   const weights = provider === 'cpu' ? 'mapped' : 'packed'
@@ -104,7 +104,7 @@ function chooseWeights(found: ReadonlyMap<GraphName, FoundPart>, settings: Graph
   let bytes = 0
   for (const { graph } of found.values()) bytes += typeof graph === 'string' ? bytesOf(graph) : packedBytes(graph.tensors.values())
   const needed = Math.ceil((bytes * PACKED_SHARE) / 2 ** 20)
-  // What the machine has, not what is free now: the same worker must hold its weights the same way after every start.
+  // All memory of the machine, not what is free now, so that a worker holds its weights in the same way after every start.
   const there = Math.floor(Math.min(memoryLimitBytes, process.constrainedMemory() || Infinity, totalmem()) / 2 ** 20)
   const reason = `packed copies and what comes with them need ${needed} MiB, and ${there} MiB are there`
   return { weights: needed <= there ? 'packed' : 'mapped', reason }
@@ -116,7 +116,7 @@ function packedBytes(tensors: Iterable<{ readonly shape: readonly number[] }>): 
   return values * PACKED_BYTES
 }
 
-/** Of an exported graph with the data beside it. */
+/** The size in bytes of an exported graph together with the data beside it. */
 function bytesOf(graph: string): number {
   const folder = dirname(graph)
   return readdirSync(folder).reduce((sum, name) => sum + (statSync(join(folder, name), { throwIfNoEntry: false })?.size ?? 0), 0)

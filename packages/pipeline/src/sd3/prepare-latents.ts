@@ -1,5 +1,5 @@
 /**
- * What a run starts from: the noise its seed gives, latents it was given, or those of an earlier run that stopped.
+ * What a run starts from: noise drawn from its seed, latents that it was given, or the latents of an earlier run that stopped.
  *
  * Invariant: the same generators give the same latents, on every machine. Knows nothing about prompts. Runs in the engine process.
  */
@@ -17,7 +17,7 @@ export function latentDimsOf(call: GenerateCall, { transformer, vae }: Pick<Sd3C
   return [call.batch * call.numImagesPerPrompt, transformer.config.in_channels, call.height / vae.scale, call.width / vae.scale]
 }
 
-/** The latents given, or noise: `dims` in `dtype`. */
+/** The given latents, or noise: `dims` in `dtype`. */
 export function prepareLatents(
   given: Tensor | undefined,
   dims: readonly number[],
@@ -29,7 +29,7 @@ export function prepareLatents(
   return toDtype(given, dtype)
 }
 
-/** The same tensor where it has that dtype already. */
+/** Returns the same tensor when it already has that dtype. */
 export function toDtype(tensor: Tensor, dtype: TensorDtype): Tensor {
   if (tensor.dtype === dtype) return tensor
   return new Tensor(dtype === 'float16' ? tensor.data.map(roundToFloat16) : tensor.data, tensor.dims, dtype)

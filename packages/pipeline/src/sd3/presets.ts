@@ -1,24 +1,24 @@
 /**
- * Names of models: the presets with their recommended settings, and where a name is on disk.
+ * Names of models: the presets with their recommended settings, and where to find a name on disk.
  *
- * Invariant: never downloads; a model that is not there is an error that says how to get it.
- * Knows nothing about what is inside a folder except that model_index.json makes it a model.
+ * Invariant: never downloads anything; for a model that is not on disk the error says how to get it.
+ * Knows nothing about what is inside a folder except that a model_index.json makes it a model.
  */
 import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs'
 import { basename, dirname, join, resolve } from 'node:path'
 
 export interface Preset {
-  /** Folder under the models directory. */
+  /** The folder under the models directory. */
   readonly folder: string
-  /** Where it comes from, in diffusers layout. */
+  /** The repository it comes from, in diffusers layout. */
   readonly repository: string
   readonly numInferenceSteps: number
   readonly guidanceScale: number
-  /** What the parts that are loaded take on disk, approximate, in GB (10^9 bytes). */
+  /** The approximate size on disk of the parts that are loaded, in GB (10^9 bytes). */
   readonly sizeGb: number
 }
 
-/** Steps and guidance are those of the model cards. */
+/** Steps and guidance are taken from the model cards. */
 export const presets = {
   'stabilityai/stable-diffusion-3-medium': {
     folder: 'stable-diffusion-3-medium',
@@ -53,19 +53,19 @@ export const presets = {
 export type PresetName = keyof typeof presets
 
 export interface ResolvedModel {
-  /** Preset name; of a folder in Hugging Face's cache the repository's name; else the name of the folder, or of the file without its ending. */
+  /** The preset's name, for a folder in Hugging Face's cache the repository's, else that of the folder or of the file without its ending. */
   readonly id: string
-  /** Absolute path; of a model that is one file, the folder it is in. */
+  /** The absolute path; for a model that is a single file, the folder that contains it. */
   readonly folder: string
-  /** The file of a model that is one .safetensors file. */
+  /** The file, for a model that is a single .safetensors file. */
   readonly file?: string | undefined
   /** A diffusers folder with the parts that the model lacks. */
   readonly parts?: string | undefined
-  /** Recommended settings; undefined for a folder that is no preset. */
+  /** The recommended settings; undefined for a folder that is not a preset. */
   readonly preset: Preset | undefined
 }
 
-/** No model of that name is on disk. */
+/** There is no model of that name on disk. */
 export class ModelNotFoundError extends Error {
   override readonly name = 'ModelNotFoundError'
 }
@@ -73,7 +73,7 @@ export class ModelNotFoundError extends Error {
 export interface ResolveModelOptions {
   /** Default 'models'. */
   readonly modelsDir?: string | undefined
-  /** A diffusers folder, named as models are, for the parts that the model lacks. Default none. */
+  /** A diffusers folder for the parts that the model lacks, given in the same way as a model. Default none. */
   readonly modelParts?: string | undefined
 }
 

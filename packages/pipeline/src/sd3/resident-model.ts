@@ -1,4 +1,4 @@
-/** What is loaded once and shared by every run: the parts of a model, and what its runs share on the device. Types only. */
+/** What is loaded once and shared by all runs: the parts of a model, and what its runs share on the device. Types only. */
 import type { Runtime } from '../runtime/runtime.ts'
 import type { VaeImageProcessor } from '../tensor/image-processor.ts'
 import type { GenerateDefaults } from './generate-call.ts'
@@ -6,13 +6,13 @@ import type { ParamLimits } from './generate-params.ts'
 import type { Sd3Components } from './load-components.ts'
 import type { LoraStore } from './lora-store.ts'
 
-/** Nobody who is given one changes it, its scheduler included: a run works on a copy of that. */
+/** Nobody changes it, including its scheduler, of which each run makes a copy. */
 export interface ResidentModel extends Sd3Components {
   readonly imageProcessor: VaeImageProcessor
   readonly runtime: Runtime
-  /** Undefined where no LoRA can be added. */
+  /** Undefined where LoRAs cannot be added. */
   readonly loras: LoraStore | undefined
-  /** What a call uses for parameters it does not give. */
+  /** What a call uses for parameters that it does not give. */
   readonly defaults: GenerateDefaults
   /** What calls are checked against. */
   readonly limits: ParamLimits

@@ -1,21 +1,21 @@
-/** Going on where an earlier run of the same call stopped. Knows nothing about why it stopped. */
+/** Continues where an earlier run of the same call stopped. Knows nothing about why it stopped. */
 import type { Generator, GeneratorState } from '../tensor/random-normal.ts'
 import type { Tensor } from '../tensor/tensor.ts'
 import { expectDims, GenerateParamsError } from './generate-params.ts'
 import type { ResumePoint } from './generate-params.ts'
 
-/** What the point has to fit to. */
+/** What the point must fit. */
 export interface ResumedRun {
   readonly generators: readonly Generator[]
   /** Whether the scheduler draws noise at every step. */
   readonly drawsNoise: boolean
-  /** Steps of the whole call. */
+  /** The number of steps of the whole call. */
   readonly steps: number
   /** (rows, channels, height / 8, width / 8) */
   readonly latentDims: readonly number[]
 }
 
-/** Puts the generators where the earlier run stopped and returns its latents. */
+/** Sets the generators to where the earlier run stopped and returns its latents. */
 export function resumeAt(
   { step, latents, generatorState }: ResumePoint,
   { generators, drawsNoise, steps, latentDims }: ResumedRun,

@@ -1,10 +1,10 @@
 /**
  * One call on its way from prompt to picture, in diffusers' phases (pipeline_stable_diffusion_3.py@58eb52c): encode, prepare latents, denoise,
- * decode. A call that starts from a picture differs in three places: its schedule begins later, its latents begin as that picture with
- * noise, and with a mask each step is followed by putting back what is not painted.
+ * decode. A call that starts from a picture differs in three places: its schedule begins later, its latents begin as that picture plus
+ * noise, and with a mask everything that is not painted is restored after each step.
  *
  * Owns all state of the call: its copy of the scheduler with the call's schedule, its generators, its latents. Invariant: one object carries
- * out one call, once, and changes nothing that another run can see; so any number of them go on at the same time.
+ * out one call, once, and changes nothing that another run can see, so any number of runs go on at the same time.
  * Knows nothing about jobs, queues or who else shares its steps. Runs in the engine process.
  */
 import { randomInt } from 'node:crypto'
@@ -34,9 +34,9 @@ import { latentDimsOf, prepareLatents } from './prepare-latents.ts'
 import type { ResidentModel } from './resident-model.ts'
 import { resumeAt } from './resume-at.ts'
 
-/** What is put back after every step. */
+/** What is restored after every step. */
 interface KeptPicture extends PictureLatents {
-  /** (masks, 1, height / 8, width / 8): zeros keep the picture. */
+  /** (masks, 1, height / 8, width / 8), where zeros keep the picture. */
   readonly mask: Tensor
 }
 
@@ -48,21 +48,21 @@ interface StartLatents {
 export class Sd3Run implements CallState {
   readonly model: ResidentModel
   readonly call: GenerateCall
-  /** One for all pictures, or one for each. */
+  /** One generator for all pictures, or one for each. */
   readonly generator: Generator | readonly Generator[]
   readonly scheduler: Scheduler
-  /** Index of the run's first step in the scheduler's schedule: 0 but for a start from a picture. */
+  /** The index of the run's first step in the scheduler's schedule: 0, except when starting from a picture. */
   readonly begin: number
-  /** One for each step of the run, falling. */
+  /** One for each step of the run, decreasing. */
   readonly timesteps: Float32Array
   readonly guidance: GuidancePlan
   _interrupt = false
-  /** Milliseconds of the device that its steps have taken. */
+  /** The device time that its steps have taken, in milliseconds. */
   deviceMs = 0
   /** What the call's LoRAs add to the model's layers. */
   lora: LoraLayers | undefined
 
-  /** Throws for a schedule that cannot be. */
+  /** Throws for an impossible schedule. */
   constructor(model: ResidentModel, call: GenerateCall) {
     this.model = model
     this.call = call
@@ -82,7 +82,7 @@ export class Sd3Run implements CallState {
     return this.call.guidanceScale
   }
 
-  /** Waits until there is memory for the call, and carries it out. */
+  /** Waits until there is memory for the call, then carries it out. */
   async run(): Promise<GenerateResult> {
     const { call, model } = this
     call.signal?.throwIfAborted()
@@ -96,7 +96,7 @@ export class Sd3Run implements CallState {
 
   async generate(): Promise<GenerateResult> {
     const { call, model } = this
-    // 1. Texts, and what is added to the model
+    // 1. Texts and LoRAs
     const startedAt = performance.now()
     const loras = await model.loras?.load(call.loras)
     this.lora = loras?.layers
@@ -144,7 +144,7 @@ export class Sd3Run implements CallState {
     return [timesteps, count ?? timesteps.length]
   }
 
-  /** What the first step of this run takes: (pictures, in_channels, height / 8, width / 8). */
+  /** The latents for the first step of this run: (pictures, in_channels, height / 8, width / 8). */
   async startLatents({ embeds }: TextRows): Promise<StartLatents> {
     const { call, generator, model, scheduler } = this
     const { start, resume, signal } = call
@@ -152,13 +152,13 @@ export class Sd3Run implements CallState {
     const dtype = commonDtype(embeds)
     let latents: Tensor | undefined
     let kept: KeptPicture | undefined
-    // With a mask the picture is needed at every step, wherever the run begins.
+    // With a mask the picture is needed at every step, wherever the run begins, so it is prepared even when resuming.
     if (start !== undefined && (start.mask !== undefined || (resume === undefined && call.latents === undefined))) {
       const { mask, strength } = start
       const picture = await encodePicture(model, start, { generator, dims, dtype, latents: call.latents, signal })
       kept = mask && { mask, ...picture }
       scheduler.setBeginIndex(this.begin)
-      // diffusers paints at full strength, or from given latents, as if there were no picture.
+      // At full strength, or from given latents, diffusers paints as if there were no picture.
       const isNoise = mask !== undefined && (strength === 1 || call.latents !== undefined)
       latents = isNoise ? picture.noise : scheduler.scaleNoise(picture.imageLatents, [this.timesteps[0] as number], picture.noise)
     }
@@ -177,7 +177,7 @@ export class Sd3Run implements CallState {
   async denoise({ latents, kept }: StartLatents, texts: TextRows): Promise<Tensor> {
     const { call, generator, guidance, model, scheduler, timesteps } = this
     const first = call.resume?.step ?? 0
-    // Said outright, as a timestep does not tell its place where own sigmas repeat. After the last step there is nothing to begin.
+    // Set explicitly, because a timestep does not tell its place when the caller's sigmas repeat. After the last step nothing begins.
     if (first < timesteps.length) scheduler.setBeginIndex(this.begin + first)
     const pictures = latents.dims[0] as number
     for (let step = first; step < timesteps.length; step++) {
@@ -202,18 +202,18 @@ export class Sd3Run implements CallState {
     return latents
   }
 
-  /** The picture with the noise it would have at the start of a step; after the last one, without any. */
+  /** The picture with the noise that it would have at the start of a step; after the last step without noise. */
   pictureAt(step: number, { imageLatents, noise }: KeptPicture): Tensor {
     const timestep = this.timesteps[step]
     return timestep === undefined ? imageLatents : this.scheduler.scaleNoise(imageLatents, [timestep], noise)
   }
 
-  /** Lets the callback see the step and takes over what it returns. */
+  /** Calls the step callback and uses what it returns. */
   async showStep(step: number, timestep: number, latents: Tensor, texts: TextRows): Promise<{ latents: Tensor; texts: TextRows }> {
     const { callbackOnStepEnd, callbackOnStepEndTensorInputs } = this.call
     const show = {
       latents: () => latents,
-      // Copies: the rows may be the prompt cache's own.
+      // The callback gets copies, because the rows may belong to the prompt cache.
       promptEmbeds: () => concatRows(texts.embeds),
       pooledPromptEmbeds: () => concatRows(texts.pooled),
     }
@@ -231,12 +231,12 @@ export class Sd3Run implements CallState {
   }
 }
 
-/** How many steps of a schedule a strength leaves out; the last one is always run. */
+/** How many steps of a schedule a strength skips; the last one always runs. */
 function firstStepOf(strength: number, steps: number): number {
   return Math.min(Math.trunc(steps - Math.min(steps * strength, steps)), steps - 1)
 }
 
-/** A copy of what a step callback gave, in place of `parts` joined. */
+/** A copy of what a step callback returned in place of the joined `parts`. */
 function replacement(name: string, replaced: unknown, parts: readonly Tensor[]): Tensor {
   if (!(replaced instanceof Tensor)) throw new TypeError(`Expected ${name} of callbackOnStepEnd to be a Tensor, got ${typeof replaced}`)
   const [rows, ...tail] = (parts[0] as Tensor).dims as [number, ...number[]]

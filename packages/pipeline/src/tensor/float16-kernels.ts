@@ -1,7 +1,7 @@
 /**
- * float16 arithmetic on four values at a time, in the buffers of one WebAssembly module. Invariant: a kernel either gives the bits that
- * single operators rounded to float16 give, or it flags that a value was none of its business (too large for float16, not a number, or, in
- * packing, not a float16 value), and then its whole result counts for nothing. Knows nothing about tensors.
+ * float16 arithmetic on four values at a time, in the buffers of one WebAssembly module. Invariant: a kernel either gives the same bits as
+ * single operators rounded to float16, or it flags a value that it does not handle (too large for float16, not a number, or, when packing,
+ * not a float16 value), in which case its whole result must be discarded. Knows nothing about tensors.
  */
 import { add, addBits, and, assemble, bits, bufferBytes, divide, factor, flag, get, isAbove, largerBits, load } from './simd-module.ts'
 import { loadHalves, multiply, or, set, shiftLeft, shiftRight, store, storeHalves, subtract } from './simd-module.ts'
@@ -23,7 +23,7 @@ const smallestNormal = constant(bits(0x38800000))
 const toShift = constant(bits(0x06c00000))
 const [first, second] = [get(firstConstant), get(firstConstant + 1)]
 
-/** Bits of a float32 that float16 has no room for. */
+/** The bits of a float32 that float16 has no room for. */
 const droppedBits = 13
 /** 2^112 and 2^-112: between the exponents of float16 and float32, subnormal values included. */
 const [up, down] = [bits(0x77800000), bits(0x07800000)]
@@ -33,11 +33,11 @@ function round(name: number, value: Code): Code {
   const size = and(get(name), withoutSign)
   const shift = addBits(largerBits(and(get(name), exponent), smallestNormal), toShift)
   const rounded = subtract(add(get(name), get(name + 1)), get(name + 1))
-  // The sign is that of the value, a rounded zero's too.
+  // The result has the sign of the value, even when it is a rounded zero.
   return [...set(name, value), ...flag(isAbove(size, largest)), ...set(name + 1, shift), ...or(rounded, and(get(name), sign))]
 }
 
-/** What the kernels do to buffer 0; see float16.ts for the formulas. */
+/** What the kernels compute in buffer 0; see float16.ts for the formulas. */
 const bodies = {
   mix: [...set(0, load(0)), ...store(0, round(1, add(get(0), round(1, multiply(first, round(1, subtract(load(1), get(0))))))))],
   addScaled: store(0, round(0, add(load(0), round(0, multiply(first, load(1)))))),
@@ -78,12 +78,12 @@ export interface Float16Kernels {
 const chunk = bufferBytes / Float32Array.BYTES_PER_ELEMENT
 let ready: Float16Kernels | undefined
 
-/** Calls `run` for one piece after the other of `length` values, each no longer than a buffer. */
+/** Calls `run` for one piece of `length` values after another, each no longer than a buffer. */
 export function forChunks(length: number, run: (start: number, end: number, kernels: Float16Kernels) => void): void {
   ready ??= loadKernels()
   for (let start = 0; start < length; start += chunk) {
     const end = Math.min(start + chunk, length)
-    // A kernel works on groups of four: what an earlier call left behind the end must not raise a flag.
+    // A kernel works on groups of four, so what an earlier call left beyond the end must not raise a flag.
     for (const buffer of ready.floats) buffer.fill(0, end - start, Math.min(end - start + 3, chunk))
     run(start, end, ready)
   }

@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest'
 import { addScaledFloat16, divideAndAddFloat16, fromFloat16Bits, mixFloat16, roundToFloat16, toFloat16Bits } from './float16.ts'
 
-/** Value of a float16 bit pattern by the definition of the format. */
+/** The value of a float16 bit pattern, by the definition of the format. */
 function widen(bits: number): number {
   const sign = bits & 0x8000 ? -1 : 1
   const exponent = (bits >> 10) & 0x1f
@@ -30,7 +30,7 @@ test('a value half way between two neighbours goes to the even one', () => {
   expect(middles.map((middle) => roundToFloat16(-middle))).toEqual(Float32Array.from(even, (bits) => -widen(bits)))
 })
 
-/** Doubles of every kind, the same at each run: any bits, near float16's range, ties and their neighbours. */
+/** Doubles of every kind, the same in each run: any bits, values near float16's range, ties and their neighbours. */
 function* doubles(): Generator<number> {
   const words = new Uint32Array(2)
   const double = new Float64Array(words.buffer)
@@ -40,7 +40,7 @@ function* doubles(): Generator<number> {
     words[0] = next()
     words[1] = next()
     yield double[0]!
-    // An exponent from 2^-27 to 2^17 and few bits set: half of these are ties, or one last bit beside them.
+    // An exponent from 2^-27 to 2^17 and few bits set: half of these are ties or one last bit away from a tie.
     words[0] = [0, 0, 1, 0xffffffff][i % 4]!
     words[1] = ((next() & 0x80000000) | ((1023 - 27 + ((next() >>> 8) % 45)) << 20) | (next() & 0xffe00)) >>> 0
     yield double[0]!
@@ -76,9 +76,9 @@ test('packing and widening write into what they are given, and nowhere else', ()
 describe('operators on many values round as each alone does', () => {
   const f16 = (value: number): number => Math.f16round(Math.fround(value))
   const numbers = fromFloat16Bits(allBits).filter((value) => !Number.isNaN(value))
-  /** Long enough for several pieces and a ragged end: every float16 value, beside another in `other`. */
+  /** Long enough for several pieces and an incomplete group at the end: every float16 value, paired with another in `other`. */
   const shuffled = (step: number): Float32Array => numbers.map((_, i) => numbers[(i * step + 17) % numbers.length]!)
-  /** What a step computes with: none is large, many are subnormal or zero. */
+  /** Values as in a step: none is large, many are subnormal or zero. */
   const small = (seed: number): Float32Array => numbers.map((_, i) => f16(Math.sin(i * seed) * 2 ** -((i * seed) % 26)))
   const cases: [string, Float32Array, Float32Array][] = [
     ['values of a usual size', small(3), small(7)],

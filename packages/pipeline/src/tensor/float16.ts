@@ -1,19 +1,19 @@
 /**
  * IEEE 754 half precision: rounding to it (to nearest, ties to even) and packing in 16 bits.
  *
- * Invariant: needs no `Float16Array` global, which the engine process deletes for ONNX Runtime's sake. Every value is the one that
- * `Math.f16round` gives, at a small part of its cost: the thread that feeds the device does all of this between two runs.
+ * Invariant: needs no `Float16Array` global, which the engine process hides from ONNX Runtime. Every value equals what `Math.f16round`
+ * gives, at a small part of its cost, because the thread that feeds the device does all of this between two runs.
  * Knows nothing about tensors. Runs in any process that uses the library.
  */
 import { forChunks } from './float16-kernels.ts'
 
-/** Smallest number that float16 holds with all of its 11 bits. */
+/** The smallest number that float16 represents with all of its 11 bits. */
 const smallestNormal = 2 ** -14
 /** From here up the nearest float16 is Infinity. */
 const overflow = 65520
-/** Takes a double apart into its first 11 bits and the rest (Veltkamp 1968). */
+/** Splits a double into its first 11 bits and the rest (Veltkamp 1968). */
 const splitter = 2 ** 42 + 1
-/** A double this large has room for multiples of 2^-24, the smallest step of float16, and for nothing below. */
+/** A double of this size can hold multiples of 2^-24, the smallest step of float16, and nothing smaller. */
 const subnormalShift = 1.5 * 2 ** 28
 
 /** The float16 value nearest to `x`; beyond 65504 (65520 and up) Infinity. */
@@ -31,7 +31,7 @@ export function roundToFloat16(x: number): number {
   return x * Infinity
 }
 
-/** Packs values to float16 bit patterns, rounding those that float16 cannot represent. Into `bits`, where given, of the same length. */
+/** Packs values into float16 bit patterns, rounding those that float16 cannot represent. Writes to `bits`, of the same length, if given. */
 export function toFloat16Bits(values: Float32Array, bits: Uint16Array = new Uint16Array(values.length)): Uint16Array {
   forChunks(values.length, (start, end, { floats, halves, kernels }) => {
     floats[0].set(values.subarray(start, end))
@@ -41,7 +41,7 @@ export function toFloat16Bits(values: Float32Array, bits: Uint16Array = new Uint
   return bits
 }
 
-/** Widens float16 bit patterns; exact for every pattern. Into `values`, where given, of the same length. */
+/** Widens float16 bit patterns; exact for every pattern. Writes to `values`, of the same length, if given. */
 export function fromFloat16Bits(bits: Uint16Array, values: Float32Array = new Float32Array(bits.length)): Float32Array {
   forChunks(bits.length, (start, end, { floats, halves, kernels }) => {
     halves.set(bits.subarray(start, end))
@@ -106,5 +106,5 @@ function packRounded(values: Float32Array, bits: Uint16Array, start: number, end
   for (let i = start; i < end; i++) view.setFloat16(i * 2, values[i]!, LITTLE_ENDIAN)
 }
 
-// Uint16Array has the byte order of the machine, DataView the one it is told: they must agree.
+// Uint16Array uses the machine's byte order and DataView the one it is given; they must agree.
 const LITTLE_ENDIAN = new Uint8Array(new Uint16Array([1]).buffer)[0] === 1

@@ -1,8 +1,8 @@
 /**
- * Between pictures of 8-bit RGB and the VAE's tensors in [-1, 1].
+ * Converts between 8-bit RGB pictures and the VAE's tensors in [-1, 1].
  *
- * Invariant: rounds exactly as diffusers' VaeImageProcessor does (each operation in the tensor's dtype, half to even at the
- * end). Knows nothing about file formats: encoding PNG is the caller's work. Runs in the engine process.
+ * Invariant: rounds exactly as diffusers' VaeImageProcessor does (each operation in the tensor's dtype, half to even at the end). Knows
+ * nothing about file formats: encoding PNG is up to the caller. Runs in the engine process.
  *
  * Source: diffusers src/diffusers/image_processor.py@58eb52c.
  */
@@ -12,7 +12,7 @@ import { Tensor } from './tensor.ts'
 
 const CHANNELS = 3
 
-/** A picture of 8-bit RGB: rows from the top, three bytes a pixel. */
+/** An 8-bit RGB picture: rows from the top, three bytes per pixel. */
 export interface Rgb8Image {
   readonly data: Uint8Array
   /** In pixels. */
@@ -21,7 +21,7 @@ export interface Rgb8Image {
   readonly height: number
 }
 
-/** A picture of 8-bit grey: rows from the top, a byte a pixel. */
+/** An 8-bit grey picture: rows from the top, one byte per pixel. */
 export interface Gray8Image {
   readonly data: Uint8Array
   /** In pixels. */
@@ -31,12 +31,12 @@ export interface Gray8Image {
 }
 
 export interface PostprocessOptions {
-  /** Form of the result. Default and only value: 'rgb8'. */
+  /** The form of the result. Default and only value: 'rgb8'. */
   readonly outputType?: 'rgb8'
 }
 
 export class VaeImageProcessor {
-  /** One picture for each row of `sample`: (batch, 3, height, width) in [-1, 1], values outside are clamped. */
+  /** One picture for each row of `sample`: (batch, 3, height, width) in [-1, 1]; values outside are clamped. */
   postprocess(sample: Tensor, { outputType = 'rgb8' }: PostprocessOptions = {}): Rgb8Image[] {
     if (outputType !== 'rgb8') throw new TypeError(`Expected outputType 'rgb8', got '${String(outputType)}'`)
     const [batch, channels, height, width] = sample.dims
@@ -50,7 +50,7 @@ export class VaeImageProcessor {
         const plane = (row * CHANNELS + channel) * pixels
         for (let pixel = 0; pixel < pixels; pixel++) {
           const value = sample.data[plane + pixel]!
-          // Not a number would come out as a black picture, the usual sign of a VAE that overflows in float16.
+          // NaN would come out as a black picture; it is the usual sign of a VAE that overflows in float16.
           if (Number.isNaN(value)) throw new RangeError(`Expected sample of numbers, got NaN in row ${row}`)
           const unit = Math.min(Math.max(round(round(value * 0.5) + 0.5), 0), 1)
           data[pixel * CHANNELS + channel] = roundHalfToEven(Math.fround(unit * 255))
@@ -61,8 +61,8 @@ export class VaeImageProcessor {
   }
 
   /**
-   * (batch, 3, height, width) float32 in [-1, 1], a row for each picture; all pictures must have one size. A tensor holds values from 0 to 1
-   * in these dims.
+   * (batch, 3, height, width) float32 in [-1, 1], a row for each picture; all pictures must have the same size. A tensor has these dims too,
+   * with values from 0 to 1.
    */
   preprocess(images: Rgb8Image | readonly Rgb8Image[] | Tensor): Tensor {
     if (images instanceof Tensor)
@@ -92,7 +92,7 @@ export class VaeImageProcessor {
 
   /**
    * (batch, 1, height / scale, width / scale) of zeros and ones: one where the upper left pixel of a square of `scale` × `scale` is at least
-   * half white. Masks of one size, each bytes or a tensor (1, 1, height, width) of values from 0 to 1.
+   * half white. All masks have one size; each is bytes or a tensor (1, 1, height, width) with values from 0 to 1.
    */
   preprocessMask(masks: readonly (Gray8Image | Tensor)[], scale: number): Tensor {
     const rows = masks.map((mask) => {
@@ -109,7 +109,7 @@ export class VaeImageProcessor {
   }
 }
 
-/** Of a number from 0 up. */
+/** Rounds a number from 0 up, halves to even. */
 function roundHalfToEven(x: number): number {
   const down = Math.floor(x)
   const rest = x - down

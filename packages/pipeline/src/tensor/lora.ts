@@ -1,11 +1,11 @@
 /**
- * Low-rank additions to linear layers, as a graph reads them: to what a layer makes of x comes x · down · up. Types only, and the one number
- * that whoever lays them out and whoever writes the graph agree on.
+ * Low-rank additions to linear layers, as a graph reads them: x · down · up is added to what a layer makes of x. Contains types, and the one
+ * number on which the code that lays them out and the code that writes the graph agree.
  */
 
 /**
- * Ranks are filled up with zeros to a multiple of this. A product of that many columns is summed up in the same order whatever stands beside
- * it, so a row comes out the same whichever ranks the others in its step have.
+ * Ranks are padded with zeros to a multiple of this. A product with that many columns is always summed in the same order, so a row comes out
+ * the same whatever ranks the other rows in its step have.
  */
 export const LORA_GROUP = 16
 
@@ -13,19 +13,19 @@ export interface LoraLayer {
   readonly groups: number
   /** (groups, from, LORA_GROUP) */
   readonly down: Float32Array
-  /** (groups × LORA_GROUP, to), with every factor in it. */
+  /** (groups × LORA_GROUP, to), with all factors applied. */
   readonly up: Float32Array
 }
 
-/** By the linear layer's name in the model. What a request adds is one object: whoever has the same one shares its memory in a step. */
+/** By the linear layer's name in the model. Requests that add the same thing have the same object and share its memory in a step. */
 export type LoraLayers = ReadonlyMap<string, LoraLayer>
 
-/** The linear layers of a model: [to, from] of each by name. */
+/** The linear layers of a model: their [to, from] by name. */
 export type LinearShapes = ReadonlyMap<string, readonly [to: number, from: number]>
 
-/** What a LoRA can be for. */
+/** What a LoRA is checked against. */
 export interface LoraTarget {
   readonly shapes: LinearShapes
-  /** Whether the model's last norms have shift before scale, as Stability's single files do. */
+  /** Whether the model's last norms have shift before scale, as in Stability's single files. */
   readonly shiftFirst: boolean
 }

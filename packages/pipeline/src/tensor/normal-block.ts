@@ -19,7 +19,7 @@ const HALF = 8
 const TWO_PI = f32(2 * Math.PI)
 const FOUR_OVER_PI = f32(1.27323954473516)
 const SQRT_HALF = f32(Math.SQRT1_2)
-/** ln 2 in two parts, and pi / 4 in three: products with small integers stay exact in the long first part. */
+/** ln 2 in two parts and pi / 4 in three, so that products with small integers are exact in the first part. */
 const LN2_LOW = f32(-2.1219444e-4)
 const LN2_HIGH = f32(0.693359375)
 const QUARTER_PI_1 = f32(-0.78515625)
@@ -49,7 +49,7 @@ export function fillNormalBlock(values: Float32Array, start: number): void {
     const radius = f32(Math.sqrt(f32(-2 * log(f32(1 - values[i]!)))))
     const angle = f32(TWO_PI * values[i + HALF]!)
 
-    // Octant of the angle, and the angle within it.
+    // The octant of the angle, and the angle within it.
     const octant = (Math.trunc(f32(angle * FOUR_OVER_PI)) + 1) & ~1
     const x = fma(octant, QUARTER_PI_3, fma(octant, QUARTER_PI_2, fma(octant, QUARTER_PI_1, angle)))
     const z = f32(x * x)
@@ -65,7 +65,7 @@ export function fillNormalBlock(values: Float32Array, start: number): void {
   }
 }
 
-/** Natural logarithm of a float32 in (0, 1]. */
+/** The natural logarithm of a float32 in (0, 1]. */
 function log(value: number): number {
   floatView[0] = value
   const bits = bitsView[0]!

@@ -1,11 +1,11 @@
 /**
- * Rows of a denoising step laid out one after another, as a transformer's graph reads and writes them. Types only: what packs the rows and
- * what runs them agree here and know nothing else of each other.
+ * The rows of a denoising step laid out one after another, as a transformer's graph reads and writes them. Types only: the code that packs
+ * the rows and the code that runs them agree on these and know nothing else about each other.
  */
 
 import type { LoraLayers } from './lora.ts'
 
-/** float32 values, or the bits of float16 values. */
+/** Values as float32, or the bits of float16 values. */
 export type RowValues = Float32Array | Uint16Array
 
 export interface PackedRows {
@@ -18,15 +18,15 @@ export interface PackedRows {
   readonly encoderHiddenStates: RowValues
   /** (rows, pooled_projection_dim) */
   readonly pooledProjections: RowValues
-  /** (rows, layers): 1 for a layer that takes part, 0 for one that is left out. Undefined for a graph that takes no mask. */
+  /** (rows, layers): 1 for a layer that takes part, 0 for one that is skipped. Undefined for a graph that takes no mask. */
   readonly layerMask: Float32Array | undefined
-  /** What each row adds to the model's layers; undefined where none adds anything. */
+  /** What each row adds to the model's layers; undefined when no row adds anything. */
   readonly loras: readonly LoraLayers[] | undefined
   /** (rows, in_channels, height / 8, width / 8), written by the run. */
   readonly output: RowValues
 }
 
-/** Dims of one row. */
+/** The dims of one row. */
 export interface RowDims {
   /** [in_channels, height / 8, width / 8] */
   readonly latents: readonly number[]

@@ -1,5 +1,5 @@
 /**
- * Normally distributed random tensors, bit for bit those of `torch.randn` with a CPU generator on x86-64.
+ * Normally distributed random tensors, equal to those of `torch.randn` with a CPU generator on x86-64, to the bit.
  *
  * Owns the generator state and both of torch's ways from integers to normals: blocks of 16 in float32 from 16 values up,
  * single doubles with a cached second value below. Invariant: the same seed and the same sequence of calls give the same
@@ -17,22 +17,22 @@ import type { TensorDtype } from './tensor.ts'
 
 const STATE_WORDS = 624
 const MIDDLE_WORD = 397
-/** What torch seeds a generator with when nobody does. */
+/** The seed that torch gives a generator by default. */
 const DEFAULT_SEED = 67280421310721n
 const MIN_SEED = -(2n ** 63n)
 const MAX_SEED = 2n ** 64n - 1n
-/** Values that one block transforms together; smaller requests take the one-by-one path. */
+/** How many values one block transforms together; smaller requests take the one-by-one path. */
 const BLOCK = 16
 
-/** Everything that decides the following draws; plain data, safe to structured-clone. */
+/** Everything that determines the following draws; plain data that can be structured-cloned. */
 export interface GeneratorState {
   /** The seed as torch reports it, 0 to 2^64 - 1. */
   readonly seed: bigint
   /** The 624 words of the Mersenne Twister. */
   readonly words: Uint32Array
-  /** Index of the next word to hand out, 0 to 624; 624 means that a new round is due. */
+  /** The index of the next word to return, 0 to 624; 624 means that a new round is due. */
   readonly position: number
-  /** Second value of the last one-by-one draw, handed out by the next one-by-one draw. */
+  /** The second value of the last one-by-one draw, which the next one-by-one draw returns. */
   readonly cachedNormal: number | undefined
 }
 
@@ -43,17 +43,17 @@ export class Generator {
   private position = STATE_WORDS
   private cachedNormal: number | undefined
 
-  /** `seed`: integer from -2^63 to 2^64 - 1, negative ones taken modulo 2^64; only the low 32 bits decide. Default: torch's own. */
+  /** `seed`: an integer from -2^63 to 2^64 - 1, negative ones modulo 2^64; only the low 32 bits matter. Default: torch's own. */
   constructor(seed: number | bigint = DEFAULT_SEED) {
     this.manualSeed(seed)
   }
 
-  /** The seed last set, 0 to 2^64 - 1. */
+  /** The last seed that was set, 0 to 2^64 - 1. */
   get initialSeed(): bigint {
     return this.seed
   }
 
-  /** Starts the stream of `seed` from its beginning and drops the cached value. */
+  /** Restarts the stream of `seed` from its beginning and drops the cached value. */
   manualSeed(seed: number | bigint): this {
     if (typeof seed === 'number' && !Number.isSafeInteger(seed))
       throw new RangeError(`Expected seed to be a safe integer or a bigint, got ${seed}`)
@@ -142,7 +142,7 @@ export function randn(dims: readonly number[], generator: Generator): Tensor {
     const ragged = values.length % BLOCK
     for (let start = 0; start < values.length - ragged; start += BLOCK) fillNormalBlock(values, start)
     if (ragged > 0) {
-      // torch draws the last 16 values anew, over the end of what the full blocks have written.
+      // torch draws the last 16 values again and overwrites the end of what the full blocks have written.
       const tail = values.subarray(values.length - BLOCK)
       fillUniform24(tail, generator)
       fillNormalBlock(tail, 0)
@@ -152,8 +152,8 @@ export function randn(dims: readonly number[], generator: Generator): Tensor {
 }
 
 /**
- * Noise as diffusers draws it: one generator draws the whole tensor, an array of them draws one row each.
- * float16 values are the float32 ones rounded. dims dtype.
+ * Noise as diffusers draws it: one generator draws the whole tensor, each of several draws one row. float16 values are rounded float32 ones.
+ * Returns a tensor with `dims` and `dtype`.
  */
 export function randnTensor(dims: readonly number[], generator: Generator | readonly Generator[], dtype: TensorDtype = 'float32'): Tensor {
   const { data } = generator instanceof Generator ? randn(dims, generator) : randnRows(dims, generator)
@@ -162,7 +162,7 @@ export function randnTensor(dims: readonly number[], generator: Generator | read
 
 function randnRows(dims: readonly number[], generators: readonly Generator[]): Tensor {
   const [first, ...others] = generators
-  // A single generator draws all rows, also when it comes in an array.
+  // A single generator draws all rows, even when it comes in an array.
   if (first !== undefined && others.length === 0) return randn(dims, first)
   if (generators.length !== dims[0])
     throw new RangeError(`Expected one generator for each of the ${dims[0]} rows, got ${generators.length}`)
@@ -173,7 +173,7 @@ function randnRows(dims: readonly number[], generators: readonly Generator[]): T
   return new Tensor(values, dims)
 }
 
-/** Uniform in [0, 1) with 24 bits, one draw a value. */
+/** Uniform in [0, 1) with 24 bits, one draw per value. */
 function fillUniform24(values: Float32Array, generator: Generator): void {
   for (let i = 0; i < values.length; i++) values[i] = (generator.nextUint32() & 0xffffff) * 2 ** -24
 }

@@ -1,12 +1,12 @@
 /**
- * Tensors as stacks of rows along the first axis: joining, cutting and splitting them.
+ * Tensors as stacks of rows along the first axis: joins, slices and splits them.
  *
- * Invariant: as in torch, joining copies and cutting does not. Knows nothing about what a row means.
+ * Invariant: as in torch, joining copies and slicing does not. Knows nothing about what a row means.
  */
 import { Tensor } from './tensor.ts'
 import type { TensorDtype } from './tensor.ts'
 
-/** A copy of the rows of all tensors, in order. Dims after the first must agree; one float32 part makes the result float32, as in torch. */
+/** Copies the rows of all tensors in order. All dims except the first must agree; one float32 part makes the result float32, as in torch. */
 export function concatRows(parts: readonly Tensor[]): Tensor {
   const first = parts[0]
   if (first === undefined) throw new RangeError('Expected at least one tensor to concatenate, got none')
@@ -27,18 +27,18 @@ export function concatRows(parts: readonly Tensor[]): Tensor {
   return new Tensor(data, [rows, ...first.dims.slice(1)], commonDtype(parts))
 }
 
-/** Of an operation on all of them: float16 only where all are. */
+/** The dtype of an operation on all of them: float16 only when all are float16. */
 export function commonDtype(parts: readonly Tensor[]): TensorDtype {
   return parts.every(({ dtype }) => dtype === 'float16') ? 'float16' : 'float32'
 }
 
-/** Rows `from` up to but without `to`, in the tensor's own memory. */
+/** The rows from `from` up to but excluding `to`, in the tensor's own memory. */
 export function sliceRows(tensor: Tensor, from: number, to: number): Tensor {
   const length = tensor.numel / rowsOf(tensor)
   return new Tensor(tensor.data.subarray(from * length, to * length), [to - from, ...tensor.dims.slice(1)], tensor.dtype)
 }
 
-/** The rows one by one, each `count` times side by side: a, a, b, b. In the tensor's own memory. */
+/** The rows one by one, each `count` times in a row: a, a, b, b. In the tensor's own memory. */
 export function splitRows(tensor: Tensor, count = 1): Tensor[] {
   const rows = rowsOf(tensor)
   return Array.from({ length: rows * count }, (_, index) => {
@@ -47,7 +47,7 @@ export function splitRows(tensor: Tensor, count = 1): Tensor[] {
   })
 }
 
-/** Length of the first axis. */
+/** The length of the first axis. */
 export function rowsOf(tensor: Tensor): number {
   const rows = tensor.dims[0]
   if (rows === undefined) throw new RangeError('Expected a tensor with rows, got a scalar')

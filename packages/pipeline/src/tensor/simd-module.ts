@@ -1,17 +1,17 @@
 /**
  * Assembles WebAssembly modules for loops over four floats at a time, which JavaScript itself cannot express. A kernel is one function: it
- * runs `setup` once and `body` for each group of four, and returns whether any bit of `flags` is set in the end. Owns the encoding of the
- * few instructions that kernels here need and nothing else (WebAssembly core specification 2.0, chapter 5). Knows nothing about what is
+ * runs `setup` once and `body` for each group of four, and returns whether any bit of `flags` is set at the end. Owns the encoding of the
+ * few instructions that our kernels need and nothing else (WebAssembly core specification 2.0, chapter 5). Knows nothing about what is
  * computed.
  */
 
-/** TypeScript knows this global only together with those of a browser. */
+/** TypeScript declares this global only together with those of a browser. */
 declare const WebAssembly: {
   Module: new (bytes: Uint8Array) => object
   Instance: new (module: object) => { exports: { memory: { buffer: ArrayBuffer } } }
 }
 
-/** Instructions that leave one vector of four 32-bit lanes, or none. */
+/** Instructions that leave one vector of four 32-bit lanes on the stack, or nothing. */
 export type Code = readonly number[]
 
 const SIMD = 0xfd
@@ -19,7 +19,7 @@ const I32 = 0x7f
 const F32 = 0x7d
 const V128 = 0x7b
 
-/** Bytes of each of the buffers; together with the code that walks them they fit a processor's first cache. */
+/** The size of each buffer in bytes. All buffers together fit into a processor's first-level cache. */
 export const bufferBytes = 16384
 const alignment = 2
 
@@ -42,7 +42,7 @@ export const and = binary(0x4e)
 export const or = binary(0x50)
 export const addBits = binary(0xae)
 export const largerBits = binary(0xb9)
-/** All ones where `a` is above `b`, both as signed integers; zero elsewhere. */
+/** All ones where `a` is greater than `b`, both as signed integers; zero elsewhere. */
 export const isAbove = binary(0x3b)
 export const shiftLeft = shift(0xab)
 export const shiftRight = shift(0xad)
@@ -58,38 +58,38 @@ const firstValue = 5
 
 /** Factor `index` (0 or 1) of the call, in each lane. */
 export const factor = (index: 0 | 1): Code => [0x20, 1 + index, ...simd(0x13)]
-/** Four floats of buffer `index` at the current place. */
+/** Four floats of buffer `index` at the current position. */
 export const load = (index: number): Code => [0x20, 3, ...simd(0x00), alignment, ...unsigned(index * bufferBytes)]
 export const store = (index: number, value: Code): Code => [0x20, 3, ...value, ...simd(0x0b), alignment, ...unsigned(index * bufferBytes)]
-/** Four 16-bit integers of buffer `index`, widened with zeros; the place of 16-bit buffers is half that of the others. */
+/** Four 16-bit integers of buffer `index`, zero-extended; the position in 16-bit buffers is half that in the others. */
 export const loadHalves = (index: number): Code => [0x20, 3, 0x41, 1, 0x76, ...simd(0x04), 1, ...unsigned(index * bufferBytes)]
 /** Stores the low 16 bits of each lane; lanes must be below 2^16. */
 export const storeHalves = (index: number, value: Code): Code => {
   const narrowed = [...value, ...value, ...simd(0x86)]
   return [0x20, 3, 0x41, 1, 0x76, ...narrowed, ...simd(0x5b), 1, ...unsigned(index * bufferBytes), 0]
 }
-/** Keeps a value under a number from 0 up, so that it can be read more than once. */
+/** Stores a value under a number from 0 up, so that it can be read more than once. */
 export const set = (name: number, value: Code): Code => [...value, 0x21, firstValue + name]
 export const get = (name: number): Code => [0x20, firstValue + name]
-/** Adds bits to those that decide what the kernel returns. */
+/** Adds bits to the flags that decide what the kernel returns. */
 export const flag = (value: Code): Code => [0x20, 4, ...value, ...simd(0x50), 0x21, 4]
 
-/** Runs over `values` floats, rounded up to a multiple of four; true where a bit was flagged. */
+/** Runs over `values` floats, rounded up to a multiple of four; returns true if any bit was flagged. */
 export type Kernel = (values: number, first: number, second: number) => boolean
 
 export interface SimdModule<Name extends string> {
   readonly kernels: Readonly<Record<Name, Kernel>>
-  /** Where buffers lie: buffer i starts at i × bufferBytes. */
+  /** The memory of the buffers: buffer i starts at i × bufferBytes. */
   readonly memory: ArrayBuffer
 }
 
 export interface KernelSource<Name extends string> {
-  /** Runs once a call: what `set` keeps here stays for the whole loop. */
+  /** Runs once per call; what `set` stores here stays for the whole loop. */
   readonly setup: Code
   readonly bodies: Readonly<Record<Name, Code>>
   /** How many buffers the bodies use. */
   readonly buffers: number
-  /** How many numbers `set` uses. */
+  /** How many different numbers `set` uses. */
   readonly values: number
 }
 

@@ -1,15 +1,15 @@
 /**
- * A dense row-major array of floats with its shape: what travels between the models, the scheduler and the image processor.
+ * A dense row-major array of floats with its shape, as passed between the models, the scheduler and the image processor.
  *
  * Invariant: `data.length` is the product of `dims`; a float16 tensor holds only values that float16 can represent.
- * Knows nothing about ONNX Runtime, devices or models; who computes with a float16 tensor rounds after each operation.
+ * Knows nothing about ONNX Runtime, devices or models. Code that computes with a float16 tensor rounds after each operation.
  * Runs in the engine process, or in any process that uses the library.
  */
 
 export type TensorDtype = 'float32' | 'float16'
 
 export class Tensor {
-  /** Row-major values. Always a Float32Array: float16 values are stored widened, and packed to 16 bits only at the session. */
+  /** Row-major values, always in a Float32Array: float16 values are stored widened and are packed into 16 bits only by the session. */
   readonly data: Float32Array
   /** Length of each axis; `[]` is a scalar. */
   readonly dims: readonly number[]
@@ -24,7 +24,7 @@ export class Tensor {
     this.dtype = dtype
   }
 
-  /** Number of values. */
+  /** The number of values. */
   get numel(): number {
     return this.data.length
   }
@@ -40,7 +40,7 @@ export function equalDims(a: readonly number[], b: readonly number[]): boolean {
   return a.length === b.length && a.every((length, axis) => length === b[axis])
 }
 
-/** Number of values of a tensor with these dims. Refuses dims that no tensor can have. */
+/** The number of values in a tensor with these dims. Refuses dims that no tensor can have. */
 export function numelOf(dims: readonly number[]): number {
   let numel = 1
   for (const dim of dims) {

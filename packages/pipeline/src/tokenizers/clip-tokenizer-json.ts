@@ -1,15 +1,15 @@
 /**
- * CLIP's `vocab.json` and `merges.txt` as the text of a tokenizer.json.
+ * Turns CLIP's `vocab.json` and `merges.txt` into the text of a tokenizer.json.
  *
- * The JSON form is the only way in: the binding's builders take patterns literally, and CLIP's splitting needs a regular expression.
+ * The JSON form is the only way, because the binding's builders take patterns literally and CLIP's splitting needs a regular expression.
  * Equal to transformers 5 (models/clip/tokenization_clip.py). Pure; knows nothing about files.
  */
-/** What tokenizer_config.json says about special tokens; absent ones are CLIP's own. */
+/** What tokenizer_config.json says about special tokens; where one is absent, CLIP's own is used. */
 export interface ClipSpecialTokens {
   readonly bos_token?: string | null | undefined
   readonly eos_token?: string | null | undefined
   readonly pad_token?: string | null | undefined
-  /** By id. */
+  /** Added tokens, by id. */
   readonly added_tokens_decoder?: Readonly<Record<string, { readonly content: string }>> | null | undefined
 }
 
@@ -65,7 +65,7 @@ export function toClipTokenizerJson(
   }
 }
 
-/** Tokens matched before the text is split. Folders of older exporters do not list them: then those of the configuration. */
+/** The tokens that are matched before the text is split. Older exporters do not list them; then those of the configuration are used. */
 function addedTokens(
   vocab: Readonly<Record<string, number>>,
   config: ClipSpecialTokens,

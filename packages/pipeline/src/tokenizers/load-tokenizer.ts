@@ -1,8 +1,8 @@
 /**
  * Makes a Tokenizer from a model's tokenizer folder: `tokenizer.json`, or CLIP's `vocab.json` with `merges.txt`.
  *
- * Invariant: the class name in tokenizer_config.json is never looked at, because it changes with the exporter's version; which files
- * are there decides. Knows nothing about what the ids are for.
+ * Invariant: the files that exist decide; the class name in tokenizer_config.json is ignored, because it changes with the exporter's version.
+ * Knows nothing about what the ids are for.
  */
 import { existsSync } from 'node:fs'
 import { readFile } from 'node:fs/promises'
@@ -32,7 +32,7 @@ const specialTokens = { pad_token: tokenSchema, bos_token: tokenSchema, eos_toke
 
 const tokenizerConfigSchema = z.looseObject({
   ...specialTokens,
-  /** Special tokens included. Exporters write 1e30 for "no limit". */
+  /** Includes special tokens. Exporters write 1e30 for "no limit". */
   model_max_length: z.number().positive().nullish(),
   added_tokens_decoder: z.record(z.string().regex(/^\d+$/), addedTokenSchema).nullish(),
 })

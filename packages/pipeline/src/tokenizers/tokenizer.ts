@@ -1,30 +1,30 @@
 /**
  * Text to token ids and back, with the special tokens, truncation and padding of a model's tokenizer.
  *
- * Invariant: never changed after it was made. The native tokenizer's setters also change encodes that are already queued, so its own
- * truncation and padding stay off and both happen here, with the length each call wants.
+ * Invariant: never changes after it has been made. The native tokenizer's setters would also affect encodings that are already queued, so its
+ * own truncation and padding stay off and both happen here, with the length that each call wants.
  * Knows nothing about prompts or models. The native part runs on libuv's threads, in whatever process holds the pipeline.
  */
 import type { Tokenizer as NativeTokenizer } from 'tokenizers'
 
 export interface TokenizerOptions {
-  /** Longest row the model takes, special tokens included; undefined when its configuration names none. */
+  /** The longest row that the model takes, including special tokens; undefined when its configuration gives none. */
   readonly modelMaxLength: number | undefined
-  /** Token that fills a row up to its length; undefined: the tokenizer cannot pad. */
+  /** The token that fills a row up to its length; undefined when the tokenizer cannot pad. */
   readonly padToken: string | undefined
   readonly bosToken: string | undefined
   readonly eosToken: string | undefined
   readonly unkToken: string | undefined
-  /** What ends a word inside the vocabulary ("</w>" in CLIP) and is a space to a reader. Default none. */
+  /** The mark that ends a word in the vocabulary ("</w>" in CLIP) and is a space to a reader. Default none. */
   readonly endOfWordSuffix?: string | undefined
 }
 
 export interface EncodeOptions {
-  /** Length of a row in tokens, special tokens included, at least their number. Default modelMaxLength. */
+  /** The length of a row in tokens, including special tokens and at least their number. Default modelMaxLength. */
   readonly maxLength?: number
-  /** 'maxLength' fills every row up to maxLength with the pad token; false leaves it as long as it is. Default false. */
+  /** 'maxLength' fills every row up to maxLength with the pad token; false leaves rows as they are. Default false. */
   readonly padding?: 'maxLength' | false
-  /** Whether to cut a row that is longer than maxLength; special tokens are kept. Default false. */
+  /** Whether to truncate a row that is longer than maxLength, keeping the special tokens. Default false. */
   readonly truncation?: boolean
   /** Whether to put the special tokens around the text. Default true. */
   readonly addSpecialTokens?: boolean
@@ -44,9 +44,9 @@ export class Tokenizer {
   readonly unkToken: string | undefined
   readonly endOfWordSuffix: string | undefined
   readonly padTokenId: number | undefined
-  /** Number of tokens, added ones included. */
+  /** The number of tokens, including added ones. */
   readonly vocabSize: number
-  /** Special tokens before and after every text. */
+  /** The number of special tokens around every text. */
   readonly prefixIds: readonly number[]
   readonly suffixIds: readonly number[]
 
@@ -66,7 +66,7 @@ export class Tokenizer {
 
   /** Makes a tokenizer from the text of a tokenizer.json whose truncation and padding are null. */
   static async create(native: NativeTokenizer, options: TokenizerOptions): Promise<Tokenizer> {
-    // Which special tokens go where is the post-processor's knowledge; encoding one word with and without them shows it.
+    // Only the post-processor knows which special tokens go where; encoding one word with and without them shows it.
     const bare = (await native.encode('a', null, { addSpecialTokens: false })).getIds()
     const dressed = (await native.encode('a', null, { addSpecialTokens: true })).getIds()
     const start = dressed.findIndex((_, index) => bare.every((id, offset) => dressed[index + offset] === id))
@@ -83,7 +83,7 @@ export class Tokenizer {
     return encodings.map((encoding) => this.toRow(encoding.getIds(), options))
   }
 
-  /** The pieces a text is cut into, without special tokens around them. */
+  /** The tokens of a text, without special tokens around them. */
   async tokenize(text: string): Promise<string[]> {
     return (await this.native.encode(text, null, { addSpecialTokens: false })).getTokens()
   }
