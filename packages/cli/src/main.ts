@@ -7,7 +7,8 @@
 import { existsSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { Command, InvalidArgumentError } from 'commander'
+import { Command, InvalidArgumentError, Option } from 'commander'
+import { inputFits } from '@easel/contract'
 import type { DrawOptions } from './commands/draw.ts'
 import type { ServiceName } from './services/service-process.ts'
 
@@ -56,9 +57,15 @@ easel
   .option('--steps <count>', 'denoising steps (default: what the model recommends)', toInteger)
   .option('--guidance <scale>', 'weight of the prompt (default: what the model recommends)', toNumber)
   .option('--negative <prompt>', 'what the picture is to keep away from')
+  .option('--image <file|url>', 'picture to begin with; without --size the result has its size, scaled down to what the model draws')
+  .option('--mask <file|url>', 'paint only what is white in it; with --image')
+  .option('--strength <share>', 'how far the result may leave the image, above 0 up to 1 (default: 0.6)', toStrength)
+  .addOption(new Option('--fit <fit>', 'how the image fills another --size (default: cover)').choices(inputFits))
   .option('--device <device>', 'auto, cpu, cuda, tensorrt, webgpu, coreml or dml', process.env['DEVICE'] || 'auto')
   .option('--json', 'write files and seeds as JSON')
-  .action(async (prompt: string, options: Omit<DrawOptions, 'here' | 'modelsDir'>) => {
+  .action(async (prompt: string, options: Omit<DrawOptions, 'here' | 'modelsDir'>, command: Command) => {
+    for (const name of ['mask', 'strength', 'fit'] as const)
+      if (options.image === undefined && options[name] !== undefined) command.error(`error: --${name} is of use only with --image`)
     const { draw } = await import('./commands/draw.ts')
     process.exitCode = await draw(prompt, { ...options, here, modelsDir })
   })
@@ -131,6 +138,12 @@ function toInteger(text: string): number {
 function toNumber(text: string): number {
   if (text.trim() === '' || !Number.isFinite(Number(text))) throw new InvalidArgumentError('Expected a number.')
   return Number(text)
+}
+
+function toStrength(text: string): number {
+  const strength = toNumber(text)
+  if (!(strength > 0 && strength <= 1)) throw new InvalidArgumentError('Expected a number above 0, up to 1.')
+  return strength
 }
 
 function toPixels(text: string): { width: number; height: number } {

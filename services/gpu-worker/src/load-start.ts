@@ -5,10 +5,10 @@
 import type { Logger } from 'pino'
 import { inputKey } from '@easel/contract'
 import type { InputPicture, JobInput } from '@easel/contract'
+import { fitMask, fitPicture } from '@easel/input-pictures'
 import { readWithRetry } from '@easel/storage'
 import type { Storage } from '@easel/storage'
 import type { StartFromPicture } from './engine/protocol.ts'
-import { fitMask, fitPicture } from './fit-picture.ts'
 
 export interface InputStore {
   storage: Storage

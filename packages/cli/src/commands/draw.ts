@@ -1,14 +1,24 @@
-/** `easel draw PROMPT`: pictures in this process, without Redis or a service. */
+/** `easel draw PROMPT`: pictures in this process, from noise or from a picture, without Redis or a service. */
 import { randomInt } from 'node:crypto'
 import { existsSync } from 'node:fs'
 import { writeFile } from 'node:fs/promises'
 import { extname, resolve } from 'node:path'
 import sharp from 'sharp'
-import { Generator, StableDiffusion3Pipeline } from '@easel/pipeline'
-import type { Device, FromPretrainedOptions, GenerateParams } from '@easel/pipeline'
+import { countStepsRun, defaultStrength } from '@easel/contract'
+import type { InputFit } from '@easel/contract'
+import {
+  imageGenerators,
+  imageSeed,
+  StableDiffusion3Img2ImgPipeline,
+  StableDiffusion3InpaintPipeline,
+  StableDiffusion3Pipeline,
+} from '@easel/pipeline'
+import type { Device, FromPretrainedOptions, GenerateParams, GenerateResult } from '@easel/pipeline'
 import { createProgressLines } from '../terminal/progress-lines.ts'
 import { toDuration } from '../terminal/say.ts'
 import { toHalfBlocks, toRows } from '../terminal/terminal-picture.ts'
+import { readPictures } from './read-pictures.ts'
+import type { DrawnPictures } from './read-pictures.ts'
 
 export interface DrawOptions {
   /** Folder that paths on the command line are relative to. */
@@ -23,6 +33,14 @@ export interface DrawOptions {
   steps?: number
   guidance?: number
   negative?: string
+  /** File or URL of a picture to begin with. Default: noise alone. */
+  image?: string
+  /** File or URL; what is white in it is painted anew. Only with `image`. Default: everything. */
+  mask?: string
+  /** How far the result may leave `image`: above 0, up to 1. Default 0.6. */
+  strength?: number
+  /** How `image` fills another size. Default `cover`. */
+  fit?: InputFit
   json?: boolean
 }
 
@@ -33,6 +51,8 @@ const formats = ['.png', '.jpg', '.jpeg', '.webp']
 export async function draw(prompt: string, options: DrawOptions): Promise<number> {
   const { here, modelsDir, output, model, device, n, json = false } = options
   if (!formats.includes(extname(output).toLowerCase())) throw new Error(`Expected a file that ends in ${formats.join(', ')}, got ${output}`)
+  const { image, mask, fit = 'cover', strength = defaultStrength, size } = options
+  const toPictures = image === undefined ? undefined : await readPictures({ here, image, mask, fit, size })
   const loadedAt = performance.now()
   console.error(`Loading ${model} …`)
   const path = resolve(here, model)
@@ -42,21 +62,27 @@ export async function draw(prompt: string, options: DrawOptions): Promise<number
     const { provider } = pipeline.device
     console.error(`${pipeline.model.id} on ${provider}, loaded in ${toDuration((performance.now() - loadedAt) / 1000)}`)
     const lines = createProgressLines([prompt], process.stderr)
-    const total = options.steps ?? pipeline.defaults.numInferenceSteps
+    const { defaults, limits } = pipeline
+    const steps = options.steps ?? defaults.numInferenceSteps
+    const total = countStepsRun({ num_inference_steps: steps, image, strength })
     lines.update(0, { status: 'encoding', progress: { step: 0, total } })
     const seed = options.seed ?? randomInt(2 ** 32)
+    const pictures = await toPictures?.({
+      multiple: limits.sizeMultiple,
+      maxSide: limits.maxSide,
+      maxArea: defaults.width * defaults.height,
+    })
     const params: GenerateParams = {
       prompt,
       negativePrompt: options.negative,
-      // Each picture has a seed of its own, as those of a service have.
-      generator: Array.from({ length: n }, (_, index) => new Generator(seed + index)),
-      ...options.size,
-      numInferenceSteps: options.steps,
+      generator: imageGenerators(seed, n),
+      ...size,
+      numInferenceSteps: steps,
       guidanceScale: options.guidance,
       numImagesPerPrompt: n,
       callbackOnStepEnd: (_, step) => lines.update(0, { status: 'drawing', progress: { step: step + 1, total } }),
     }
-    const { images } = await pipeline.generate(params)
+    const { images } = await generate(pipeline, params, pictures, strength)
     lines.update(0, { status: 'done', progress: { step: total, total } })
     const written = await Promise.all(
       images.map(async ({ data, width, height }, index) => {
@@ -67,7 +93,7 @@ export async function draw(prompt: string, options: DrawOptions): Promise<number
             .toFormat(toFormat(output))
             .toBuffer(),
         )
-        return { file, width, height, seed: seed + index }
+        return { file, width, height, seed: imageSeed(seed, index) }
       }),
     )
     if (json) console.log(JSON.stringify(written))
@@ -79,6 +105,18 @@ export async function draw(prompt: string, options: DrawOptions): Promise<number
   } finally {
     await pipeline.close()
   }
+}
+
+async function generate(
+  pipeline: StableDiffusion3Pipeline,
+  params: GenerateParams,
+  pictures: DrawnPictures | undefined,
+  strength: number,
+): Promise<GenerateResult> {
+  if (pictures === undefined) return await pipeline.generate(params)
+  const { image, mask: maskImage } = pictures
+  if (maskImage === undefined) return await StableDiffusion3Img2ImgPipeline.fromPipe(pipeline).generate({ ...params, image, strength })
+  return await StableDiffusion3InpaintPipeline.fromPipe(pipeline).generate({ ...params, image, maskImage, strength })
 }
 
 /** How the model is loaded, by the variables that a worker reads too. */

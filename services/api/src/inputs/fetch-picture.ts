@@ -7,7 +7,7 @@ import type { IncomingMessage } from 'node:http'
 import type { LookupFunction } from 'node:net'
 import { describeFailure, guardedRequest } from '../outbound/guarded-request.ts'
 import { judgeUrl } from '../outbound/judge-url.ts'
-import { UnusablePicture } from './inspect-picture.ts'
+import { UnusablePicture } from '@easel/input-pictures'
 
 export interface FetchOptions {
   /** Let http:// and private addresses pass. */

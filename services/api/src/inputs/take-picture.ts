@@ -14,7 +14,7 @@ import { toPublicUrl } from '../public-url.ts'
 import { PictureTooLarge, fetchPicture } from './fetch-picture.ts'
 import { findUpload } from './find-upload.ts'
 import type { TakenPicture } from './hold-inputs.ts'
-import { UnusablePicture, inspectPicture } from './inspect-picture.ts'
+import { UnusablePicture, inspectPicture } from '@easel/input-pictures'
 
 export type TakeNeeds = FindNeeds & Pick<AppDeps, 'inputs' | 'storage'>
 

@@ -5,6 +5,7 @@
 import { randomInt } from 'node:crypto'
 import { defaultStrength, generationFields, maxSeed, promptFields } from '@easel/contract'
 import type { CreateJobRequest, FieldError, InputPicture, JobInput, ModelRecord } from '@easel/contract'
+import { sizeForPicture } from '@easel/input-pictures'
 import { describeValue } from '../middleware/field-errors.ts'
 
 /** Where an input picture comes from: a URL or `upload:ID` as a request says it, the bytes themselves, or what is stored already. */
@@ -147,10 +148,7 @@ export function resolveInput(
   return { input }
 }
 
-/**
- * Width and height of the pictures. A request with an input picture that names neither gets that picture's own size, scaled down to what
- * the model draws by default; one that names one of them gets the other by the picture's ratio. Both rounded down to what the model takes.
- */
+/** Width and height of the pictures: as asked, else by the input picture, else the model's default. */
 function resolveSize(
   { width, height }: SubmitRequest,
   { defaults, limits }: ModelRecord,
@@ -158,16 +156,6 @@ function resolveSize(
 ): { width: number; height: number } {
   if (picture === undefined) return { width: width ?? defaults.width, height: height ?? defaults.height }
   const { size_multiple: multiple, max_side: maxSide } = limits
-  const toSide = (pixels: number): number => {
-    // A side that is whole but for the last bit of a division is whole.
-    const rounded = Math.floor(pixels / multiple + 1e-9) * multiple
-    return Math.max(multiple, Math.min(rounded, Math.floor(maxSide / multiple) * multiple))
-  }
-  const area = Math.min(defaults.width * defaults.height, limits.max_pixels)
-  const longest = Math.max(picture.width, picture.height)
-  const scale = Math.min(1, Math.sqrt(area / (picture.width * picture.height)), maxSide / longest)
-  return {
-    width: width ?? toSide(picture.width * (height === undefined ? scale : height / picture.height)),
-    height: height ?? toSide(picture.height * (width === undefined ? scale : width / picture.width)),
-  }
+  const maxArea = Math.min(defaults.width * defaults.height, limits.max_pixels)
+  return sizeForPicture(picture, { width, height }, { multiple, maxSide, maxArea })
 }

@@ -8,6 +8,7 @@
  *
  * Messages of one direction arrive in the order they were sent: a checkpoint asked for before a cancel is answered before the call ends.
  */
+import type { InputPixels } from '@easel/input-pictures'
 import type { EngineStats as PipelineStats, GeneratorState, TensorDtype, UsedLora } from '@easel/pipeline'
 
 /** What picture to make. Everything is decided, so that every run of the same parameters makes the same bytes. */
@@ -49,15 +50,6 @@ export interface StartFromPicture {
   readonly mask?: InputPixels
   /** Part of the steps that are run, above 0, up to 1. */
   readonly strength: number
-}
-
-/** 8-bit pixels, rows from the top, one or three bytes each. */
-export interface InputPixels {
-  readonly data: Uint8Array
-  /** Pixels. */
-  readonly width: number
-  /** Pixels. */
-  readonly height: number
 }
 
 /** Where an interrupted call goes on. Plain data. */

@@ -4,7 +4,7 @@
  * large as that.
  *
  * Decoding runs in threads of libvips and never in the event loop, two pictures at a time of the four threads that Node has for this and
- * for files; rows stream through, so that a picture is not held whole. Runs in the api.
+ * for files; rows stream through, so that a picture is not held whole. Runs in the api and in the command line.
  */
 import pLimit from 'p-limit'
 import sharp from 'sharp'

@@ -3,11 +3,19 @@
  *
  * Invariant: the same bytes and sizes give the same pixels on every run. Orientation is applied, colours become 8-bit sRGB, and what is
  * transparent lies on white; a mask is grey on black, so that what it does not cover is kept. Decoding and resizing run in libvips' threads.
- * Knows nothing about where files come from; they have been judged before. Runs in the worker's main process.
+ * Knows nothing about where files come from; they have been inspected before. Runs in the worker's main process and in the command line.
  */
 import sharp, { type Sharp } from 'sharp'
 import type { InputFit } from '@easel/contract'
-import type { InputPixels } from './engine/protocol.ts'
+
+/** 8-bit pixels, rows from the top, one or three bytes each. */
+export interface InputPixels {
+  readonly data: Uint8Array
+  /** Pixels. */
+  readonly width: number
+  /** Pixels. */
+  readonly height: number
+}
 
 export interface Frame {
   /** Pixels of the result. */
