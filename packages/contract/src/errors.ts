@@ -1,13 +1,13 @@
 /**
- * The one table of error codes. An HTTP error is an RFC 9457 problem made from a row of `problemTable`; a failed job carries a code of
- * `jobErrorTable`. Nobody compares messages. Knows nothing about Hono or BullMQ.
+ * The only tables of error codes. An HTTP error is an RFC 9457 problem made from a row of `problemTable`; a failed job carries a code from
+ * `jobErrorTable`. Code never compares messages. Knows nothing about Hono or BullMQ.
  */
 import { z } from 'zod'
 
 export interface ProblemRow {
   /** HTTP status. */
   status: number
-  /** Whether the same request may succeed later without being changed. */
+  /** Whether the same request may succeed later, unchanged. */
   retryable: boolean
   /** RFC 9457 `title`: one sentence, the same for every occurrence. */
   title: string
@@ -91,7 +91,7 @@ export class ProblemError extends Error {
   readonly errors: readonly FieldError[] | undefined
   /** Seconds, sent as `Retry-After`. */
   readonly retryAfterSeconds: number | undefined
-  /** The limit that was reached, sent as `RateLimit` and `RateLimit-Policy`: its name and how much of it there is. */
+  /** The limit that was reached, sent as `RateLimit` and `RateLimit-Policy`: its name and its size. */
   readonly limit: { name: string; quota: number } | undefined
 
   constructor(

@@ -1,13 +1,13 @@
 /**
- * A picture that a job begins with, or its mask, as a record keeps it: stored under `inputs/{sha256}` before the job is queued, so that
- * every run sees the same bytes. How its pixels become those of the job (orientation, colours, fit) is the business of the worker.
+ * A picture that a job begins with, or its mask, as the record keeps it. It is stored under `inputs/{sha256}` before the job is queued, so
+ * that every run sees the same bytes. The worker turns its pixels into those of the job (orientation, colours, fit).
  */
 import { z } from 'zod'
 
-/** Formats that are taken, by their content type. */
+/** The accepted formats, by their content type. */
 export const inputContentTypes = ['image/png', 'image/jpeg', 'image/webp', 'image/avif', 'image/gif'] as const
 
-/** Shortest side of an input picture in pixels. */
+/** The shortest side that an input picture may have, in pixels. */
 export const minInputSide = 16
 
 export const inputPictureSchema = z
@@ -36,12 +36,12 @@ export type Upload = z.infer<typeof uploadSchema>
 export const inputFits = ['cover', 'contain', 'fill'] as const
 export type InputFit = (typeof inputFits)[number]
 
-/** `strength` of a request with a picture that names none, as in diffusers. */
+/** The `strength` of a request that has a picture and gives none, as in diffusers. */
 export const defaultStrength = 0.6
 
 /**
- * Steps that are really run: with an input picture only the last part of them, as in diffusers, and never none. `num_inference_steps` is
- * the length of the whole schedule.
+ * How many steps really run. With an input picture that is only the last part of the schedule, as in diffusers, and at least one step.
+ * `num_inference_steps` is the length of the whole schedule.
  */
 export function countStepsRun({
   num_inference_steps: steps,

@@ -1,4 +1,4 @@
-/** What the event stream of a job carries. The Redis stream's entry id is the SSE id, so that any api replica can resume. */
+/** The events in a job's stream. The SSE id is the entry id of the Redis stream, so that any api replica can resume. */
 import { z } from 'zod'
 import { jobStatuses, progressSchema } from './job.ts'
 
@@ -15,7 +15,7 @@ export const jobEventSchema = z.discriminatedUnion('type', [
 ])
 export type JobEvent = z.infer<typeof jobEventSchema>
 
-/** At most this many progress events and record updates a second go out for one job. */
+/** At most this many progress events and record updates are written per second for one job. */
 export const maxProgressPerSecond = 10
-/** Seconds that a job's event stream outlives the job. */
+/** How many seconds a job's event stream outlives the job. */
 export const eventsRetentionSeconds = 3600

@@ -1,6 +1,6 @@
 /**
- * What it takes to make a job's pictures again: parts, parameters and the hash of every file. The worker writes what it was made with
- * (`provenance`) when the job succeeds; the rest of the receipt is the job's input and output.
+ * Everything needed to make a job's pictures again: parts, parameters and the hash of every file. The worker records what the job was made
+ * with (`provenance`) when it succeeds; the rest of the receipt is the job's input and output.
  */
 import { z } from 'zod'
 import { jobInputSchema } from './job-request.ts'
@@ -8,7 +8,7 @@ import { jobInputSchema } from './job-request.ts'
 export const imageMetadataLevels = ['full', 'no-prompts', 'none'] as const
 export type ImageMetadataLevel = (typeof imageMetadataLevels)[number]
 
-/** What made the files of a job, apart from its parameters. */
+/** What the files of a job were made with, apart from its parameters. */
 export const provenanceSchema = z.object({
   model: z.object({
     id: z.string().describe('Name of the model.'),
@@ -54,11 +54,11 @@ export const receiptSchema = z
   .meta({ id: 'Receipt' })
 export type Receipt = z.infer<typeof receiptSchema>
 
-/** What a new job remembers of the job it repeats; it may outlive that job. */
+/** What a new job remembers about the job that it repeats, which it may outlive. */
 export interface ReplayOf {
   id: string
   provenance: Provenance
-  /** Of the files, in hex, in order. */
+  /** The hashes of the files in order, in hex. */
   sha256: readonly string[]
 }
 

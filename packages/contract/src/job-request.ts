@@ -1,11 +1,11 @@
 /**
- * What POST /v1/jobs takes, as far as it can be judged without knowing the model. What depends on a model (its sizes, lengths and
- * defaults) is judged in the api against the model's record.
+ * What POST /v1/jobs accepts, as far as this can be checked without knowing the model. What depends on a model (sizes, lengths, defaults) is
+ * checked in the api against the model's record.
  */
 import { z } from 'zod'
 import { inputFits, inputPictureSchema } from './input-picture.ts'
 
-/** Largest seed: 2^53 - 1. As in torch the low 32 bits decide the picture. */
+/** The largest seed, 2^53 - 1. As in torch, the low 32 bits decide the picture. */
 export const maxSeed = Number.MAX_SAFE_INTEGER
 export const maxImagesPerPrompt = 10
 export const maxInferenceSteps = 200
@@ -15,7 +15,7 @@ const prompt = promptText.refine((text) => text.trim() !== '', 'text that is not
 
 export const webhookEventNames = ['queued', 'started', 'progress', 'completed'] as const
 
-/** Fields that say what picture to make. Snake case, diffusers' words. */
+/** The fields that say which picture to make, in snake case and with diffusers' words. */
 export const generationFields = {
   prompt: prompt.meta({
     description: 'What the picture shows. At most MAX_PROMPT_LENGTH characters; the text encoders read the first tokens only.',
@@ -185,10 +185,10 @@ export const generationFields = {
   output_quality: z.int().min(1).max(100).optional().meta({ description: 'Quality of jpeg and webp, 1 to 100; not for png. Default 90.' }),
 }
 
-/** Of these, the prompts. */
+/** Those of them that are prompts. */
 export const promptFields = ['prompt', 'prompt_2', 'prompt_3', 'negative_prompt', 'negative_prompt_2', 'negative_prompt_3'] as const
 
-/** Fields that say how the job is run and followed. */
+/** The fields that say how the job is run and followed. */
 export const deliveryFields = {
   webhook: z
     .string()
@@ -250,14 +250,14 @@ export const createJobRequestSchema = z
   .meta({ id: 'CreateJob' })
 export type CreateJobRequest = z.infer<typeof createJobRequestSchema>
 
-/** What the engine needs, every default and the seed decided: a second run of the same input makes the same bytes. */
+/** What the engine needs, with all defaults and the seed decided, so that a second run of the same input makes the same bytes. */
 export const jobInputSchema = z
   .object({
     model: z.string(),
     ...generationFields,
     image: inputPictureSchema.optional(),
     mask: inputPictureSchema.optional(),
-    // The api has judged prompts; a record is not judged again.
+    // The api has already checked prompts; a record is not checked again.
     prompt: z.string(),
     negative_prompt: z.string(),
     width: z.int(),

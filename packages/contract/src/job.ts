@@ -37,7 +37,7 @@ export const timingsSchema = z.object({
 })
 export type Timings = z.infer<typeof timingsSchema>
 
-/** A stored image, as the record keeps it. */
+/** A stored image, as the record describes it. */
 export const storedImageSchema = z.object({
   key: z.string().describe('Object key in the store.'),
   width: z.int(),

@@ -1,13 +1,13 @@
 /**
- * Names in Redis, and job ids. The prefix is a hash tag, so that in a Redis Cluster all keys of one Easel lie in one slot and a script
- * may touch several of them.
+ * Names in Redis, and job ids. The prefix is a hash tag, so that in a Redis Cluster all keys of one Easel are in the same slot and a script
+ * may use several of them.
  */
 
 export const defaultQueuePrefix = '{easel}'
 
 /**
- * Queue that carries the jobs of one model; no two models share one. BullMQ refuses `:` in queue names, and model ids may hold `/` or
- * anything else that a folder may be called: such a character is written as its code point in hex between two `~`.
+ * The queue that carries the jobs of one model; no two models share a queue. BullMQ refuses `:` in queue names, and a model id may contain
+ * `/` or any other character of a folder's name. Such a character is written as its code point in hex between two `~`.
  */
 export function generateQueueName(modelId: string): string {
   return `generate-${modelId.replaceAll(/[^A-Za-z0-9._-]/gu, (character) => `~${character.codePointAt(0)?.toString(16)}~`)}`
@@ -19,21 +19,21 @@ export const maintenanceQueueName = 'maintenance'
 export interface Keys {
   /** Hash: the record of a job. */
   job: (id: string) => string
-  /** Bytes: where an interrupted job goes on. */
+  /** Bytes: where an interrupted job continues. */
   checkpoint: (id: string) => string
-  /** Stream: what happened to a job, for followers. */
+  /** Stream: the events of a job, for followers. */
   events: (id: string) => string
   /** List of JSON: attempts to deliver the webhook messages of a job, oldest first. */
   webhookAttempts: (id: string) => string
-  /** String with expiry: a message of the job was sent again a moment ago. */
+  /** String with expiry: a message of the job was redelivered a moment ago. */
   webhookRedelivery: (id: string) => string
-  /** String: the signing secret of webhooks that was made here because none was configured. */
+  /** String: the signing secret for webhooks that was generated because none was configured. */
   webhookSecret: string
-  /** String: the job that an idempotency key made. */
+  /** String: the job that was made with an idempotency key. */
   idempotency: (hash: string) => string
-  /** Hash: what a model is and takes; no expiry. */
+  /** Hash: what a model is and accepts; no expiry. */
   model: (id: string) => string
-  /** Set: ids of all models that ever had a record. */
+  /** Set: the ids of all models that ever had a record. */
   models: string
   /** Hash: the instant (ms) at which each model was first announced, by id. */
   modelsCreated: string
@@ -41,49 +41,49 @@ export interface Keys {
   modelsAnnounced: string
   /** String with expiry: a worker's heartbeat. */
   worker: (id: string) => string
-  /** Sorted set by the instant (ms) at which the heartbeat runs out: worker ids. */
+  /** Sorted set by the instant (ms) at which the heartbeat expires: worker ids. */
   workers: string
-  /** String of JSON: an uploaded picture and whose it is. */
+  /** JSON string: an uploaded picture and its owner. */
   upload: (id: string) => string
-  /** String of JSON with expiry: who may send the bytes of an upload that was only announced. */
+  /** JSON string with expiry: who may send the bytes of an upload that has only been announced. */
   uploadTicket: (ticket: string) => string
-  /** Set: who holds the input picture of that hash, `job:ID` or `upload:ID`; it stays stored as long as anyone does. */
+  /** Set: the holders of the input picture with that hash, `job:ID` or `upload:ID`. The picture is stored as long as it has a holder. */
   input: (sha256: string) => string
-  /** Sorted set by the instant (ms) at which it is to be looked at again: holders of input pictures that may be gone, with the hash. */
+  /** Sorted set by the instant (ms) of the next check: holders of input pictures that may no longer exist, with the hash. */
   inputHolds: string
-  /** Sorted set in lexical order, which for job ids is order of creation: the jobs of one owner ('' = of everyone), all or of one status. */
+  /** Sorted set in lexical order, which for job ids is the order of creation: one owner's jobs ('' = everyone's), all or with one status. */
   index: (owner: string, status?: string) => string
-  /** Sorted set by end time (ms): ended jobs of all owners, for the retention sweep. */
+  /** Sorted set by end time (ms): the ended jobs of all owners, for the retention sweep. */
   ended: string
   /** Hash: counters over all replicas (total requests, jobs by outcome). */
   counters: string
-  /** Hash: the fair share of a model: its clock, and tag and weight of each owner. */
+  /** Hash: the fair share of a model, with its clock and the tag and weight of each owner. */
   share: (modelId: string) => string
-  /** Number that changes with every change of a model's share. */
+  /** Number: changes with every change of a model's share. */
   shareVersion: (modelId: string) => string
-  /** Sorted set by tag: owners with jobs of the model waiting. */
+  /** Sorted set by tag: the owners who have jobs of the model waiting. */
   shareOwners: (modelId: string) => string
   /** Sorted set: an owner's waiting jobs of the model, in the owner's order. */
   shareLine: (modelId: string, owner: string) => string
-  /** Set: jobs of an owner that were chosen to run next and have not begun. */
+  /** Set: an owner's jobs that were chosen to run next and have not begun. */
   shareChosen: (modelId: string, owner: string) => string
-  /** Hash: estimated milliseconds of the device of every job of the model that waits or runs. */
+  /** Hash: the estimated device time, in milliseconds, of every job of the model that waits or runs. */
   shareCosts: (modelId: string) => string
   /** Hash: what an owner has used and has waiting. */
   usage: (owner: string) => string
   /** Hash: what an owner used on one day, counted from the epoch in UTC. */
   usageOfDay: (owner: string, day: number | string) => string
-  /** Sorted set: owners by the milliseconds of the device that they have used. */
+  /** Sorted set: owners by the device time that they have used, in milliseconds. */
   usageOwners: string
-  /** String with expiry: the api replica that tells the metrics of the whole service. */
+  /** String with expiry: the api replica that reports the metrics of the whole service. */
   metricsLock: string
-  /** Pub/sub channel: the id of a job that has ended. It only wakes readers, like the next. */
+  /** Pub/sub channel: the id of a job that has ended. Like the next channel, it only wakes readers. */
   endsChannel: string
-  /** Pub/sub channel of one job: its id at every new event but the last, for whoever follows it. */
+  /** Pub/sub channel of one job: its id at every new event except the last, for its followers. */
   newsChannel: (id: string) => string
-  /** Pub/sub channel: the id of a model of which a job has come to wait. It only wakes workers. */
+  /** Pub/sub channel: the id of a model for which a new job waits. It only wakes workers. */
   waitingChannel: string
-  /** Pub/sub channel: the id of a running job whose cancel was requested. */
+  /** Pub/sub channel: the id of a running job whose cancellation was requested. */
   cancelChannel: string
 }
 
@@ -133,7 +133,7 @@ export function isJobId(text: string): boolean {
   return uuid7.test(text)
 }
 
-/** The instant a job id was made, in ms since the epoch: its first 48 bits. */
+/** The instant at which a job id was made, in ms since the epoch: its first 48 bits. */
 export function jobIdCreatedAt(id: string): number {
   return Number.parseInt(id.slice(0, 8) + id.slice(9, 13), 16)
 }
@@ -154,7 +154,7 @@ export function inputKey(sha256: string): string {
   return `inputs/${sha256}`
 }
 
-/** Takes an image file name apart; undefined when it is not one. */
+/** Parses the name of an image file; undefined when it is not one. */
 export function parseImageFileName(name: string): { id: string; n: number; format: ImageFormat } | undefined {
   const match = /^([0-9a-f-]{36})-(0|[1-9][0-9]?)\.(png|jpg|webp)$/.exec(name)
   if (match?.[1] === undefined || !isJobId(match[1])) return undefined

@@ -1,6 +1,6 @@
-/** What the variable MODEL means as a model id: the same rule in the api, which names its default model by it, and in the worker. */
+/** Which model id the variable MODEL means. The api names its default model by the same rule as the worker. */
 
-/** Models known by a name of their own instead of their folder's. */
+/** Models that have a name of their own instead of their folder's. */
 export const modelPresetNames = [
   'stabilityai/stable-diffusion-3-medium',
   'stabilityai/stable-diffusion-3.5-large',
@@ -10,7 +10,7 @@ export const modelPresetNames = [
 
 export const defaultModel = 'tiny-scenes'
 
-/** The id of the model at `model`: the preset of that name or folder, else the base name of the folder. */
+/** The id of the model at `model`: the preset with that name or folder, otherwise the folder's base name. */
 export function toModelId(model: string): string {
   const path = model.replace(/[/\\]+$/, '')
   const name = path.split(/[/\\]/).at(-1) ?? path

@@ -1,6 +1,6 @@
 /**
- * What a worker announces about its model. Written without expiry: limits stay known while no worker runs, so that jobs are accepted
- * while workers are scaled to zero or restarting. Liveness is a separate heartbeat key.
+ * What a worker announces about its model. It is written without expiry: limits stay known while no worker runs, so that jobs are accepted
+ * while workers are scaled to zero or restarting. Liveness is told by a separate heartbeat key.
  */
 import { z } from 'zod'
 
@@ -42,7 +42,7 @@ export const modelRecordSchema = z.object({
 })
 export type ModelRecord = z.infer<typeof modelRecordSchema>
 
-/** How an engine is doing. */
+/** The state of an engine. */
 export const engineTelemetrySchema = z.object({
   steps: z.int().describe('Runs of the transformer since the engine process began.'),
   rows: z.int().describe('Rows in them: two for a picture with guidance.'),
@@ -58,7 +58,7 @@ export const engineTelemetrySchema = z.object({
 })
 export type EngineTelemetry = z.infer<typeof engineTelemetrySchema>
 
-/** What a worker says with every heartbeat. */
+/** What a worker reports with every heartbeat. */
 export const workerHeartbeatSchema = z.object({
   id: z.string(),
   model: z.string(),
@@ -72,7 +72,7 @@ export const workerHeartbeatSchema = z.object({
 })
 export type WorkerHeartbeat = z.infer<typeof workerHeartbeatSchema>
 
-/** Seconds between heartbeats, and the life of the key. */
+/** The seconds between heartbeats, and the lifetime of the key. */
 export const heartbeatSeconds = 5
 export const heartbeatTtlSeconds = 20
 

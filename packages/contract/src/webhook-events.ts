@@ -1,4 +1,4 @@
-/** Webhook messages (Standard Webhooks): type names, message ids and the body's shape. */
+/** Webhook messages (Standard Webhooks): event types, message ids and the shape of the body. */
 import { z } from 'zod'
 import { jobSchema } from './job.ts'
 import { webhookEventNames } from './job-request.ts'
@@ -7,14 +7,14 @@ export type WebhookEventName = (typeof webhookEventNames)[number]
 export type WebhookType = `job.${WebhookEventName}`
 
 /**
- * `webhook-id`: one per message, the same over all attempts, without dots. A job has many progress messages, and receivers drop an id they
- * have seen: theirs end with the step.
+ * The `webhook-id`: one for each message, the same for all attempts, without dots. Receivers drop an id that they have seen, so the ids of a
+ * job's many progress messages end with the step.
  */
 export function webhookMessageId(jobId: string, event: WebhookEventName, step?: number): string {
   return `msg_${jobId}_${event}${step === undefined ? '' : `_${step}`}`
 }
 
-/** Longest body in bytes; a job with long prompts is shortened to fit. */
+/** The longest body in bytes; a job with long prompts is shortened to fit. */
 export const maxWebhookBodyBytes = 20_000
 
 export const webhookBodySchema = z.object({
@@ -24,25 +24,25 @@ export const webhookBodySchema = z.object({
 })
 export type WebhookBody = z.infer<typeof webhookBodySchema>
 
-/** A message by itself, for when the record that it tells of is gone. */
+/** A complete message, for when the record that it is about no longer exists. */
 export interface KeptWebhookMessage {
   /** `webhook-id`. */
   id: string
   body: string
   url: string
-  /** Owner of the job. */
+  /** The owner of the job. */
   owner: string
-  /** Request id of the HTTP request that made the job, for logs. */
+  /** The request id of the HTTP request that made the job, for logs. */
   requestId?: string
 }
 
-/** What the delivery job in the webhooks queue carries. The record has the URL, and what the message says, as long as there is one. */
+/** What the delivery job in the webhooks queue carries. The URL and the message's content come from the record as long as it exists. */
 export interface WebhookJobData {
   jobId: string
   event: WebhookEventName
-  /** Asked for by a client: sent at once. */
+  /** Whether a client asked for it; it is then sent at once. */
   redelivered?: boolean
-  /** Absent: the record is still there. */
+  /** Absent while the record exists. */
   kept?: KeptWebhookMessage
 }
 
@@ -60,5 +60,5 @@ export const webhookAttemptSchema = z
   .meta({ id: 'WebhookAttempt' })
 export type WebhookAttempt = z.infer<typeof webhookAttemptSchema>
 
-/** How many attempts of a job are remembered; older ones are forgotten first. */
+/** How many attempts are remembered for a job; the oldest are dropped first. */
 export const maxWebhookAttempts = 100

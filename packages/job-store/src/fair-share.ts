@@ -1,35 +1,35 @@
 /**
  * Fair share: how the device's time is divided among owners. Start-time fair queueing (Goyal, Vin, Cheng: "Start-time Fair Queuing", SIGCOMM
- * 1996), for several jobs in service at once (SFQ(D): Jin, Chase, Kaur, SIGMETRICS 2004), with jobs in place of packets and milliseconds of
- * the device in place of bytes.
+ * 1996), extended to several jobs in service at once (SFQ(D): Jin, Chase, Kaur, SIGMETRICS 2004). Packets are jobs, and bytes are
+ * milliseconds of device time.
  *
- * Each owner has a tag, in milliseconds of the device over the owner's weight. Of the owners whose jobs wait, the one with the smallest tag
- * goes next, and the estimated cost of its job is added to its tag when the job is chosen. The clock is the tag at which the last job was
- * chosen. Nobody's tag is behind the clock when the owner comes back: an owner who was away has saved nothing up and owes nothing.
+ * Each owner has a tag: device time in milliseconds, divided by the owner's weight. Among the owners whose jobs wait, the one with the
+ * smallest tag goes next, and the estimated cost of its job is added to its tag when the job is chosen. The clock is the tag at which the
+ * last job was chosen. When an owner comes back, its tag is not behind the clock: whoever was away has saved nothing up and owes nothing.
  *
  *   join      a job waits          tag = max(tag, clock), if no other job of the owner waits
  *   take      it is chosen         clock = max(clock, tag); tag += cost / weight
- *   leave     it ended             tag += (what it took - cost) / weight; before it ran it took nothing
- *   idle      nothing waits or runs: all tags and the clock begin anew, and whoever filled an idle machine owes nothing
+ *   leave     it has ended         tag += (what it took - cost) / weight; a job that never ran took nothing
+ *   idle      nothing waits or runs: all tags and the clock start again, and whoever filled an idle machine owes nothing
  *
- * Tags belong to owners, not to waiting jobs. So a correction or a refund moves all of the owner's waiting jobs without touching one, and
- * which job an owner sends next is the owner's own order alone: priority and age (`secondsPerPriorityLevel`).
+ * Tags belong to owners, not to waiting jobs. So a correction or a refund moves all of an owner's waiting jobs without touching any of them,
+ * and the order among an owner's own jobs depends only on priority and age (`secondsPerPriorityLevel`).
  *
- * While all of n owners have jobs waiting, two of them with weights v and w get times of the device that differ, over any span, by at most
- * L/v + L/w for every unit of weight, L being what the largest job of either costs. An owner of weight w waits, from one of its jobs to the
- * next, for at most the sum over the other owners of (c · v / w + L), where c is the cost of its own job, v the weight and L the largest job
- * of the other, and for the D jobs that run.
+ * While two owners with weights v and w both have jobs waiting, their device times per unit of weight differ, over any span, by at most
+ * L/v + L/w, where L is the cost of the largest job of either. From one of its jobs to the next, an owner of weight w waits at most for the
+ * sum over the other owners of (c · v / w + L), where c is the cost of its own job, v the other's weight and L the other's largest job, and
+ * for the D jobs that are running.
  *
- * Lives in Redis, as functions for the scripts of `transitions.ts` and `job-lines.ts`: one step with what they do. For each model: a hash of
- * clock, tags and weights, the owners with waiting jobs by tag, a line of waiting jobs for each owner, and the cost of every job that waits
- * or runs. Knows nothing about BullMQ.
+ * It lives in Redis, as functions that the scripts of `transitions.ts` and `job-lines.ts` call within the same atomic step. For each model
+ * there are a hash with clock, tags and weights, the owners with waiting jobs by tag, a line of waiting jobs for each owner, and the cost of
+ * every job that waits or runs. Knows nothing about BullMQ.
  */
 import { names, toLua, variable } from './lua-names.ts'
 import { secondsPerPriorityLevel } from './queue-priority.ts'
 
 const [model, owner] = [variable('job.model'), variable('job.owner')]
 
-/** Needs `prefix`, the first part of every name. */
+/** The script must define `prefix`, the first part of every name. */
 export const fairShareLua = `
 -- What the share knows of a job; nil of one that has no cost, because an Easel made it that had no shares.
 local function shareJob(id)

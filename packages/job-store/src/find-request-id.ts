@@ -1,7 +1,7 @@
-/** For log lines about a job whose record is not at hand: the id of the HTTP request that made it. Costs a read, so not for what happens often. */
+/** The id of the HTTP request that made a job, for log lines when its record is not at hand. It costs a read: not for frequent events. */
 import type { JobStore } from './job-store.ts'
 
-/** Undefined also when the record cannot be read: a line must not be lost for it. */
+/** Also undefined when the record cannot be read, because the log line must not be lost for that. */
 export async function findRequestId(store: Pick<JobStore, 'get'>, jobId: string): Promise<string | undefined> {
   try {
     return (await store.get(jobId))?.requestId

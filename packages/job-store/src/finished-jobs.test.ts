@@ -24,7 +24,7 @@ afterAll(async () => {
   await server.stop()
 })
 
-/** Lets BullMQ finish what `add` adds, and tells which of two is left when the first finished more than an hour before the second. */
+/** Lets BullMQ finish two jobs made by `add` and says which are left when the first finished more than an hour before the second. */
 async function leftOf(
   queueName: string,
   outcome: 'completed' | 'failed',
@@ -42,7 +42,7 @@ async function leftOf(
   const stateOf = async (id: string): Promise<string> => await queue.getJobState(toQueueId(id))
   await add(old)
   await expect.poll(() => stateOf(old), { timeout: 20_000 }).toBe(outcome)
-  // As if it had been an hour and a second ago.
+  // Makes it look as if that was an hour and a second ago.
   await redis.zadd(queue.toKey(outcome), Date.now() - 3_601_000, toQueueId(old))
   await add(recent)
   await expect.poll(() => stateOf(recent), { timeout: 20_000 }).toBe(outcome)

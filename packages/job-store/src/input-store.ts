@@ -1,53 +1,53 @@
 /**
- * Who needs which input picture, and the uploads, in Redis. The picture of a hash is stored once however many jobs and uploads hold it, and
- * goes when nobody does.
+ * Who needs which input picture, and the uploads, in Redis. A picture is stored once per hash however many jobs and uploads hold it, and is
+ * removed when nobody holds it any more.
  *
- * Invariant: a holder is written before the picture is, and nobody becomes a holder while the picture is being taken away, so that a
- * picture that is held is stored. A holder that may never come to be (a job whose request broke off) or that ends by the clock (an upload)
- * is looked at again at an instant of its own. Runs in the api. Knows nothing about object storage.
+ * Invariant: a holder is written before the picture, and nobody becomes a holder while the picture is being removed, so a picture that has a
+ * holder is stored. A holder that may never come into being (a job whose request was interrupted) or that expires (an upload) has an instant
+ * at which it is checked again. Runs in the api. Knows nothing about object storage.
  */
 import { createKeys } from '@easel/contract'
 import type { InputPicture } from '@easel/contract'
 import type { RedisConnection } from './redis.ts'
 
-/** A picture that an owner has sent ahead of the jobs that use it. */
+/** A picture that an owner has uploaded for later jobs. */
 export interface UploadRecord extends InputPicture {
   id: string
   owner: string
-  /** Instant (ms) from which it is gone; absent: kept for ever. */
+  /** The instant (ms) at which it expires; absent when it is kept for ever. */
   expiresAt?: number
 }
 
 export type InputHolder = `job:${string}` | `upload:${string}`
 
-/** A holder to be looked at: is the job there, has the upload ended? `leaving`: the picture itself, which nobody holds. */
+/** A holder to check: does the job exist, has the upload expired? `leaving`: the picture itself, which nobody holds. */
 export interface DueHold {
   sha256: string
   holder: InputHolder | 'leaving'
 }
 
 export interface InputStore {
-  /** Begins to need the picture. `dueAt`: instant (ms) at which the holder is looked at again. False: it is being taken away; try again soon. */
+  /** Adds a holder. `dueAt`: the instant (ms) at which it is checked again. Returns false while the picture is being removed: try again. */
   hold(sha256: string, holder: InputHolder, dueAt: number): Promise<boolean>
-  /** Needs the picture no more. True: nobody does; the caller takes it out of the store, and says so with `forget`. May be repeated. */
+  /** Removes a holder. True when it was the last: the caller deletes the picture and then calls `forget`. May be repeated. */
   release(sha256: string, holder: DueHold['holder']): Promise<boolean>
-  /** The picture has been taken out of the store. */
+  /** Call when the picture has been deleted from the store. */
   forget(sha256: string): Promise<void>
-  /** The holder is there to stay, and says itself when it goes. */
+  /** The holder stays until it is released; it is not checked again. */
   settle(sha256: string, holder: InputHolder): Promise<void>
   listDue(instantMs: number, limit: number): Promise<DueHold[]>
   putUpload(upload: UploadRecord): Promise<void>
   getUpload(id: string): Promise<UploadRecord | undefined>
   deleteUpload(id: string): Promise<void>
-  /** Lets whoever knows the ticket send the bytes of an upload in the name of its owner, once. */
+  /** Lets whoever knows the ticket send the bytes of an upload for its owner, once. */
   putTicket(ticket: string, upload: Pick<UploadRecord, 'id' | 'owner'>, ttlSeconds: number): Promise<void>
   takeTicket(ticket: string): Promise<Pick<UploadRecord, 'id' | 'owner'> | undefined>
 }
 
-/** After that time whoever was taking a picture away is thought dead. Milliseconds. */
+/** After this many milliseconds a process that was removing a picture is assumed to be dead. */
 const leavingMs = 60_000
 
-// KEYS: who holds the picture, all holds by the instant at which to look at them. ARGV: hash, holder, now in ms, instant.
+// KEYS: the picture's holders, all holders by the instant of their next check. ARGV: hash, holder, now in ms, instant.
 const scripts = {
   easelHoldInput: `
 local leaving = redis.call('ZSCORE', KEYS[1], 'leaving')
@@ -70,7 +70,7 @@ type InputScripts = Record<keyof typeof scripts, (...args: (string | number)[]) 
 
 export interface InputStoreOptions {
   redis: RedisConnection
-  /** First part of every key. */
+  /** The first part of every key. */
   prefix: string
   /** Clock, ms since the epoch. Default: Date.now. */
   now?: () => number

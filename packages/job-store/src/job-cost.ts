@@ -1,12 +1,12 @@
-/** What a job will cost, before it runs: the currency of the fair share, of limits and of estimated times. Pure. */
+/** What a job will cost, before it runs. The fair share, limits and estimated times are computed in this currency. Pure. */
 import { countStepsRun } from '@easel/contract'
 import type { ModelRecord } from '@easel/contract'
 import type { WorkInput } from './job-record.ts'
 
-/** A step of a default-sized picture costs this where none was measured, so that a job is never free. Milliseconds. */
+/** What a step of a default-sized picture is assumed to cost where none has been measured, so that no job is free. In milliseconds. */
 const unknownStepMs = 1000
 
-/** Estimated milliseconds of the device: steps that are run × pictures × size over the model's default size, with guidance or without, in measured steps. */
+/** The estimated device time in milliseconds, from the steps that run, pictures, size (relative to the default), guidance and measured times. */
 export function toCostMs(input: WorkInput, model?: Pick<ModelRecord, 'defaults' | 'step_ms'>): number {
   const { num_images_per_prompt: images, width, height, guidance_scale: guidance } = input
   const pixels = model === undefined ? 1 : (width * height) / (model.defaults.width * model.defaults.height)

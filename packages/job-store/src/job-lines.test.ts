@@ -17,7 +17,7 @@ beforeEach(() => {
 afterEach(() => bench.close())
 afterAll(() => server.stop())
 
-/** Owners of the next jobs, which are taken and not ended. */
+/** The owners of the next jobs, which are taken but not ended. */
 async function takeOwners(count: number): Promise<string> {
   let owners = ''
   for (let i = 0; i < count; i++) owners += (await bench.take())?.owner ?? '-'
@@ -64,7 +64,7 @@ describe('whose turn it is', () => {
     await submitMany('b', 9)
     expect(await takeOwners(2)).toBe('ab')
     const [first] = (await bench.store.list('a', { status: 'running', limit: 1 })).map(({ id }) => id)
-    // Three times as much: b goes first until it has had as much.
+    // Three times as much, so b goes first until it has had as much.
     await bench.finish(first ?? '', 300)
     expect(await takeOwners(4)).toBe('bbab')
   })

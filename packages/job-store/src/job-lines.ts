@@ -1,13 +1,13 @@
 /**
- * Which waiting job runs next, and where each of them stands. `fair-share.ts` says whose turn it is; this module makes BullMQ's queue agree:
- * the job that was chosen is put in front of all others, so that whoever asks BullMQ for a job gets it. Everything that knows how BullMQ
- * keeps waiting jobs (the list `wait`, the set `prioritized`, the field `priority`) is here and in `job-queue.ts`.
+ * Which waiting job runs next, and at which position each of them is. `fair-share.ts` says whose turn it is. This module makes BullMQ's queue
+ * agree: it puts the chosen job in front of all others, so that whoever asks BullMQ for a job gets that one. Everything that knows how
+ * BullMQ keeps waiting jobs (the list `wait`, the set `prioritized`, the field `priority`) is here and in `job-queue.ts`.
  *
- * Invariant: a job in front was chosen and paid for. Nobody has to take it who asked for it: a worker that ends before it does leaves it for
- * the next. What BullMQ puts back (handed over, stalled, tried again) was paid for before and goes to the front too.
+ * Invariant: a job in front has been chosen and paid for. It does not matter who takes it: a worker that ends before it can take the job
+ * leaves it for the next. Jobs that BullMQ puts back (handed over, stalled, retried) were paid for earlier and go to the front too.
  *
- * Places: a worker has `places` for anyone, and as many again that are each open only to an owner of whom nothing runs there. Runs in the
- * api, which reads, and in the worker's main process, which chooses.
+ * Places: a worker has `places` for anyone and as many again, each of which is open only to an owner who has nothing running there. Runs in
+ * the api, which reads, and in the worker's main process, which chooses.
  */
 import { createKeys, generateQueueName } from '@easel/contract'
 import { fairShareLua } from './fair-share.ts'
@@ -16,23 +16,23 @@ import { maxQueuePriority } from './queue-priority.ts'
 import type { RedisConnection } from './redis.ts'
 
 export interface ChooseOptions {
-  /** Jobs that run on this worker now, by owner. */
+  /** The number of jobs that run on this worker now, by owner. */
   running: ReadonlyMap<string, number>
-  /** Places of this worker for jobs of anyone, from 1. */
+  /** The number of this worker's places for anyone's jobs, from 1. */
   places: number
-  /** Most jobs of one owner that run at once on all workers; 0 = no limit. Default: 0. */
+  /** The most jobs of one owner that run at once on all workers together; 0 = no limit. Default 0. */
   maxRunningOfOwner?: number
 }
 
 /**
- * `chosen`: it is in front now. `unlisted`: jobs wait that have no place in the share; BullMQ's order holds. `blocked`: jobs wait, and none
- * of them may run here now. `none`: none waits.
+ * `chosen`: a job is in front now. `unlisted`: jobs wait that have no place in the share, and BullMQ's order holds. `blocked`: jobs wait, but
+ * none of them may run here now. `none`: no job waits.
  */
 export type Choice = { result: 'chosen'; id: string; owner: string } | { result: 'unlisted' | 'blocked' | 'none' }
 
-/** A model's waiting jobs as they stand. */
+/** The waiting jobs of a model, as they are now. */
 export interface WaitingJobs {
-  /** Ids of jobs that were chosen, or put back, and are taken before all others. */
+  /** The ids of jobs that were chosen or put back; they are taken before all others. */
   front: string[]
   lines: { owner: string; tag: number; weight: number; jobs: { id: string; costMs: number }[] }[]
 }
@@ -40,13 +40,13 @@ export interface WaitingJobs {
 export interface JobLines {
   choose(modelId: string, options: ChooseOptions): Promise<Choice>
   read(modelId: string): Promise<WaitingJobs>
-  /** A text that is another after every change of what `read` gives, but for what BullMQ puts back. */
+  /** A text that changes whenever the result of `read` does, except for jobs that BullMQ puts back. */
   version(modelId: string): Promise<string>
 }
 
-/** Jobs of one owner that are looked at for one that BullMQ carries; those in front of it are on their way into the queue, or were lost. */
+/** How many jobs of an owner are examined to find one that BullMQ carries. Those before it are on their way into the queue, or were lost. */
 const lookedAt = 50
-/** BullMQ scores a job with priority × 2^32 + a counter: what is in front has its highest priority, 1. */
+/** BullMQ scores a job with priority × 2^32 + a counter. A job in front has the highest priority, 1. */
 const firstScore = 2 ** 32
 
 const preamble = `
@@ -66,7 +66,7 @@ local front = {prioritized, '-inf', '(${2 * firstScore}', 'BYSCORE'}
 `
 
 const scripts = {
-  // ARGV[4] places of the worker, [5] most running jobs of an owner, [6…] owner and number of its jobs that run on the worker, by turns.
+  // ARGV[4] the worker's places, [5] most running jobs of an owner, [6…] in turn an owner and the number of its jobs that run on the worker.
   easelChoose: `${preamble}
 local places, most = tonumber(ARGV[4]), tonumber(ARGV[5])
 local here, total = {}, 0
@@ -172,14 +172,14 @@ export function createJobLines({ redis, prefix }: { redis: RedisConnection; pref
   }
 }
 
-/** Ids in the order in which they will be taken, if none comes and the estimates are right. Pure. */
+/** The ids in the order in which they will be taken, if no other job comes and the estimates are right. Pure. */
 export function toOrder({ front, lines }: WaitingJobs): string[] {
   const order = [...front]
   const inFront = new Set(front)
   const heads = lines.flatMap(({ jobs, ...line }) => (jobs.length === 0 ? [] : [{ ...line, jobs, next: 0 }]))
   while (heads.length > 0) {
     let first = heads[0] as (typeof heads)[number]
-    // Redis sorts equal tags by name.
+    // Redis orders equal tags by name.
     for (const head of heads) if (head.tag < first.tag || (head.tag === first.tag && head.owner < first.owner)) first = head
     const job = first.jobs[first.next++] as (typeof first.jobs)[number]
     if (!inFront.has(job.id)) order.push(job.id)

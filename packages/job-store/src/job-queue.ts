@@ -1,9 +1,9 @@
 /**
- * Puts job ids into BullMQ, and takes them out again. One queue a model. Adding the same id twice does nothing, so that a submit may be
- * repeated. Runs in the api.
+ * Puts job ids into BullMQ and removes them. Each model has a queue. Adding the same id twice does nothing, so a submit may be repeated.
+ * Runs in the api.
  *
- * A job whose webhook wants to hear of the end goes in as a flow: the message is the parent, the generation job its child. Redis releases
- * the parent in the script that ends or removes the child, whatever the end is: nothing can fall between the two.
+ * A job whose webhook wants to know about its end is added as a flow: the message is the parent, the generation job its child. Redis releases
+ * the parent in the same script that ends or removes the child, whatever the end is, so that nothing can be lost between the two.
  */
 import { FlowProducer, Queue } from 'bullmq'
 import type { JobsOptions, Telemetry } from 'bullmq'
@@ -16,7 +16,7 @@ export interface GenerateJobData {
   id: string
 }
 
-/** Options every generation job is added with. The record decides how often a job may run, not BullMQ's attempts. */
+/** The options of every generation job. The record decides how often a job may run, not BullMQ's attempts. */
 export const generateJobOptions: JobsOptions = {
   attempts: 10,
   backoff: { type: 'fixed', delay: 1000 },
@@ -24,27 +24,27 @@ export const generateJobOptions: JobsOptions = {
   removeOnFail: { age: 3600, count: 1000 },
 }
 
-/** A look at the queue of a model. */
+/** A snapshot of a model's queue. */
 export interface QueueLook {
-  /** Jobs that wait. */
+  /** The number of jobs that wait. */
   length: number
-  /** Ids of the first in BullMQ's order; the oldest job is one of them. */
+  /** The ids of the first ones in BullMQ's order; the oldest job is among them. */
   next: string[]
 }
 
 export interface JobQueues {
-  /** The queue of a model, opened at first use. */
+  /** The queue of a model, opened on first use. */
   of(modelId: string): Queue<GenerateJobData>
   add(modelId: string, id: string, options?: JobsOptions): Promise<void>
-  /** As `add`, together with the webhook message of the job's end. */
+  /** Like `add`, together with the webhook message about the job's end. */
   addWithWebhook(modelId: string, id: string, options?: JobsOptions): Promise<void>
   /**
-   * Of these ids, those that BullMQ does not carry: it has never heard of them or has already given them up. One round trip.
+   * Returns those of the ids that BullMQ does not carry, because it never got them or has already given them up. One round trip.
    */
   findMissing(modelIds: readonly string[], ids: readonly string[]): Promise<string[]>
-  /** The queues of these models, by id of the model. One round trip. */
+  /** The queues of these models, by model id. One round trip. */
   look(modelIds: readonly string[]): Promise<Map<string, QueueLook>>
-  /** Whether it was there to be removed; false when a worker has it already. */
+  /** Whether it could be removed; false when a worker has it already. */
   remove(modelId: string, id: string): Promise<boolean>
   close(): Promise<void>
 }
@@ -52,9 +52,9 @@ export interface JobQueues {
 export interface JobQueuesOptions {
   redis: RedisConnection
   prefix: string
-  /** Told of every connection error. */
+  /** Called on every connection error. */
   onError: (error: Error) => void
-  /** Makes jobs carry the trace they were added in. Default: none. */
+  /** Makes jobs carry the trace in which they were added. Default none. */
   telemetry?: Telemetry | undefined
 }
 
@@ -92,7 +92,7 @@ export function createJobQueues({ redis, prefix, onError, telemetry }: JobQueues
             name: 'generate',
             queueName: generateQueueName(modelId),
             data: { id } satisfies GenerateJobData,
-            // Without this option the message would wait for ever when the generation job fails.
+            // Without this option the message would wait forever when the generation job fails.
             opts: { ...generateJobOptions, ...options, jobId: id, ignoreDependencyOnFailure: true },
           },
         ],
@@ -135,7 +135,7 @@ export function createJobQueues({ redis, prefix, onError, telemetry }: JobQueues
       try {
         return (await of(modelId).remove(id)) === 1
       } catch {
-        // Locked by a worker: it reads the record before it does anything.
+        // A worker has locked it, and reads the record before it does anything.
         return false
       }
     },

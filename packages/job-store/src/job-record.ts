@@ -1,4 +1,4 @@
-/** The record of a job as Redis keeps it: a hash of strings, one field each. Knows its encoding and nothing else. */
+/** The record of a job as stored in Redis: a hash with one string per field. Knows its encoding and nothing else. */
 import { countStepsRun } from '@easel/contract'
 import type {
   EndStatus,
@@ -13,13 +13,13 @@ import type {
   WebhookEventName,
 } from '@easel/contract'
 
-/** Another service's wire format that a job may be made through. Its webhook messages have that service's shape. */
+/** Another service's wire format through which a job may be made. Its webhook messages then have that service's shape. */
 export type DialectName = 'openai' | 'replicate' | 'fal'
 
-/** What is decided when a job is made. */
+/** What is decided when a job is created. */
 export interface NewJobRecord {
   id: string
-  /** Who may see it: hash of the API key, or `public`. */
+  /** Who may see it: the name of the API key, its hash where it has no name, or `public`. */
   owner: string
   createdAt: number
   input: JobInput
@@ -27,41 +27,41 @@ export interface NewJobRecord {
   webhookEventsFilter?: readonly WebhookEventName[]
   previewEvery?: number
   priority: number
-  /** Instant (ms) after which it must not be started any more. */
+  /** The instant (ms) after which it must not be started. */
   expiresAt?: number
   timeoutSeconds?: number
-  /** What it is estimated to cost: milliseconds of the device. Absent: it has no place in the fair share and waits in BullMQ's order. */
+  /** Its estimated cost in milliseconds of device time. Absent when it has no place in the fair share and waits in BullMQ's order. */
   costMs?: number
-  /** Weight of its owner in the fair share. Default: 1. */
+  /** The weight of its owner in the fair share. Default 1. */
   weight?: number
-  /** Request id of the HTTP request that made it, for logs. */
+  /** The request id of the HTTP request that made it, for logs. */
   requestId?: string
-  /** The dialect it was made through; absent: none. */
+  /** The dialect through which it was made; absent for none. */
   dialect?: DialectName
-  /** What the request that made it called the server, without a slash at the end; absent: PUBLIC_URL decides. */
+  /** The server's origin as the request that made it gave it, without a trailing slash; absent when PUBLIC_URL decides. */
   publicUrl?: string
-  /** The job that it repeats; absent: none. */
+  /** The job that it repeats; absent for none. */
   replayOf?: ReplayOf
 }
 
 export interface JobRecord extends NewJobRecord {
   status: JobStatus
-  /** Whether prompts were cut, because the job ended before it was started. */
+  /** Whether its prompts were cut because it ended before it was started. */
   inputTruncated: boolean
   startedAt: number | undefined
   completedAt: number | undefined
   cancelRequestedAt: number | undefined
   progress: Progress
-  /** Id of the worker that started it last. */
+  /** The id of the worker that started it last. */
   worker: string | undefined
-  /** How often a processor has started it. */
+  /** How many times a processor has started it. */
   runs: number
-  /** How often the engine crashed with this job alone in it. */
+  /** How many times the engine crashed while running only this job. */
   strikes: number
   output: { images: StoredImage[] } | undefined
   error: JobError | undefined
   timings: Timings | undefined
-  /** What made the pictures; with every success. */
+  /** What the pictures were made with; present after every success. */
   provenance: Provenance | undefined
 }
 
@@ -71,18 +71,18 @@ export interface JobEnd {
   error?: JobError
   timings?: Timings
   provenance?: Provenance
-  /** Milliseconds of the device that it took. Absent: the share of its estimated cost that its steps had come to. */
+  /** The device time that it took, in milliseconds. Absent: the part of its estimated cost that belongs to the steps it had run. */
   gpuMs?: number
-  /** Bytes of its pictures in the store. */
+  /** The size of its stored pictures in bytes. */
   bytes?: number
 }
 
-/** What says how much work a job is, without its prompts. */
+/** What determines how much work a job is, without its prompts. */
 export type JobWork = Pick<JobRecord, 'id' | 'owner' | 'status' | 'progress' | 'worker' | 'costMs' | 'weight'> & { input: WorkInput }
 
 export type WorkInput = Pick<JobInput, (typeof workFields)[number]>
 
-/** With an input picture only the last part of the steps is run. */
+/** With an input picture only the last part of the steps runs. */
 const workFields = [
   'model',
   'num_inference_steps',
@@ -99,10 +99,10 @@ function toWork(input: JobInput): WorkInput {
   return Object.fromEntries(workFields.map((field) => [field, input[field]])) as WorkInput
 }
 
-/** Fields of the hash that `toJobWork` reads, in this order. */
+/** The fields of the hash that `toJobWork` reads, in this order. */
 export const jobWorkFields = ['id', 'status', 'step', 'total', 'work', 'worker', 'owner', 'cost_ms', 'weight'] as const
 
-/** Undefined also for a record that an earlier Easel wrote, which has no such field. */
+/** Also undefined for a record written by an earlier Easel, which has no such field. */
 export function toJobWork([id, status, step, total, work, worker, owner, costMs, weight]: readonly (string | null)[]): JobWork | undefined {
   if (id == null || work == null || owner == null) return undefined
   const progress = { step: Number(step ?? 0), total: Number(total ?? 0) }

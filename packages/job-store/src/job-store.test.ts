@@ -196,7 +196,7 @@ describe('job store', () => {
     const events = await store.readEvents(id, '0')
     expect(events.map((event) => event.type)).toEqual(['status', 'status', 'progress', 'preview', 'progress', 'done'])
     expect(events[3]).toMatchObject({ data_url: 'data:2', step: 2 })
-    // Success means all steps; nobody else had told the last.
+    // Success implies all steps; the last one had not been reported.
     expect(events[4]).toMatchObject({ step: 4, total: 4 })
     expect((await store.get(id))?.progress).toEqual({ step: 4, total: 4 })
     expect(await store.readEvents(id, events[2]?.id ?? '')).toEqual(events.slice(3))
@@ -220,7 +220,7 @@ describe('job store', () => {
     await store.start(id, 'w')
     await store.end(id, { status: 'failed' })
     await store.delete(id)
-    // What its owner used is counted on, without a word of the job.
+    // What its owner used still counts, without any trace of the job.
     const left = (await redis.keys('*')).filter((key) => !/:usage/.test(key))
     expect(left.filter((key) => key.includes(id) || key.includes('gone'))).toEqual([])
     expect(left.length).toBe(before.filter((key) => !/:usage/.test(key)).length)

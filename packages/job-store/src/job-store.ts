@@ -1,5 +1,5 @@
 /**
- * The job record in Redis: made by the api, started and ended by workers, canceled by the api. The record is the truth about a job;
+ * The job record in Redis: created by the api, started and ended by workers, canceled by the api. The record is the truth about a job;
  * BullMQ only carries its id. Runs in the api and in the worker's main process. Knows nothing about HTTP, models or object storage.
  */
 import { randomUUID } from 'node:crypto'
@@ -15,20 +15,20 @@ import type { RedisConnection } from './redis.ts'
 
 export interface JobStoreOptions {
   redis: RedisConnection
-  /** Key prefix; a hash tag such as `{easel}` where Redis is a cluster. */
+  /** The key prefix; a hash tag such as `{easel}` where Redis is a cluster. */
   prefix: string
   /** Clock, ms since the epoch. Default: Date.now. */
   now?: () => number
 }
 
 export interface CreateOptions {
-  /** Key under which the same request is recognised, and a fingerprint of the request. */
+  /** The key by which a repeated request is recognised, and a fingerprint of the request. */
   idempotency?: { key: string; fingerprint: string; ttlSeconds: number }
-  /** Most queued jobs of everyone; 0 = no limit. */
+  /** The most queued jobs of all owners together; 0 = no limit. */
   maxQueued?: number
-  /** Most queued jobs of this owner; 0 = no limit. */
+  /** The most queued jobs of this owner; 0 = no limit. */
   maxQueuedOfOwner?: number
-  /** Most milliseconds of the device that queued jobs of this owner may cost together; 0 = no limit. A first job is always taken. */
+  /** The most device time, in milliseconds, that this owner's queued jobs may cost together; 0 = no limit. The first is always accepted. */
   maxQueuedMsOfOwner?: number
 }
 
@@ -44,61 +44,61 @@ export type EndResult = { result: 'claimed' | 'ended'; status: EndStatus } | { r
 
 export interface JobStore {
   readonly keys: Keys
-  /** Writes a new record as `queued`, unless its idempotency key is taken or a limit is reached. One atomic step. */
+  /** Writes a new record as `queued`, unless its idempotency key is in use or a limit is reached. One atomic step. */
   create(record: NewJobRecord, options?: CreateOptions): Promise<CreateResult>
   get(id: string): Promise<JobRecord | undefined>
   getMany(ids: readonly string[]): Promise<JobRecord[]>
-  /** How much work these jobs are and how far they are, without their prompts; those that are gone are left out. */
+  /** How much work these jobs are and how far they have come, without their prompts. Jobs that no longer exist are left out. */
   getWorks(ids: readonly string[]): Promise<JobWork[]>
-  /** Who is told of the job by webhook, without the rest of the record; undefined: nobody, or there is no such record. */
+  /** The webhook of the job, without the rest of the record; undefined when it has none or there is no record. */
   getWebhook(id: string): Promise<{ owner: string; url: string } | undefined>
-  /** A processor begins to run the job. Any result but `running` means: do nothing more, return. The record is as it is then. */
+  /** A processor begins to run the job. If the result is not `running`, it must do nothing more. The record is as it is after this call. */
   start(id: string, workerId: string): Promise<StartResult>
   /** Ignored unless the job is running. */
   progress(id: string, step: number, total: number): Promise<void>
   /** Ignored unless the job is running. */
   preview(id: string, preview: { step: number; image: number; dataUrl: string }): Promise<void>
-  /** Claims the end. The first claim wins; after an accepted cancel every end is `canceled`. A success tells the last step if nobody has. */
+  /** Claims the end. The first claim wins; after an accepted cancel every end is `canceled`. A success reports the last step if nobody has. */
   end(id: string, end: JobEnd): Promise<EndResult>
   requestCancel(id: string): Promise<CancelResult>
   isCancelRequested(id: string): Promise<boolean>
-  /** Counts a crash of the engine with this job alone in it; returns how many there were. */
+  /** Counts a crash of the engine that was running only this job; returns how many there have been. */
   addStrike(id: string): Promise<number>
-  /** Keeps where an interrupted job goes on, until it ends or so many seconds have passed. */
+  /** Keeps the point at which an interrupted job continues, until the job ends or this many seconds have passed. */
   saveCheckpoint(id: string, bytes: Buffer, ttlSeconds: number): Promise<void>
   loadCheckpoint(id: string): Promise<Buffer | undefined>
   /** Newest first, before the cursor (a job id). `owner` '' = everyone's. */
   list(owner: string, options: { status?: JobStatus; before?: string; limit: number }): Promise<JobRecord[]>
   count(owner: string, status: JobStatus): Promise<number>
-  /** Gives all jobs of one owner to another; returns how many there were. May be repeated. */
+  /** Gives all jobs of one owner to another and returns how many there were. May be repeated. */
   adopt(from: string, to: string): Promise<number>
-  /** Ids of jobs that ended before the instant (ms), oldest first. */
+  /** The ids of jobs that ended before the instant (ms), oldest first. */
   listEndedBefore(instantMs: number, limit: number): Promise<string[]>
-  /** Ids of jobs of one status that were made before the instant (ms), oldest first, after a cursor (a job id). */
+  /** The ids of jobs with one status that were created before the instant (ms), oldest first, after a cursor (a job id). */
   listCreatedBefore(status: JobStatus, instantMs: number, options: { after?: string; limit: number }): Promise<string[]>
-  /** Of these ids, those whose `expiresAt` has passed. */
+  /** Those of the ids whose `expiresAt` has passed. */
   findOverdue(ids: readonly string[]): Promise<string[]>
-  /** Of these ids of running jobs, those whose cancel was requested or whose timeout has passed since their first start. */
+  /** Those of the running jobs whose cancel was requested, or whose timeout has passed since their first start. */
   findDueToEnd(ids: readonly string[]): Promise<{ id: string; worker: string; reason: 'canceled' | 'timeout' }[]>
   /** Fails a queued job with `expired` when its `expiresAt` has passed; true when it did. */
   expire(id: string): Promise<boolean>
-  /** Of these ids of queued jobs, those that have no place in the fair share: an Easel made them that had no shares. */
+  /** Those of the queued jobs that have no place in the fair share, because an Easel without shares made them. */
   findUnlisted(ids: readonly string[]): Promise<string[]>
   /** Gives such a job its place. */
   enlist(id: string, share: { costMs: number; weight: number }): Promise<void>
   /**
-   * Takes every trace of the job out of Redis: record, indexes, events, checkpoint, webhook attempts, and the idempotency key that made it.
-   * `keepAttempts`: the attempts stay, for a message that is still to be sent. Default: false.
+   * Removes every trace of the job from Redis: record, indexes, events, checkpoint, webhook attempts, and the idempotency key that made it.
+   * `keepAttempts`: keep the attempts for a message that is still to be sent. Default false.
    */
   delete(id: string, options?: { keepAttempts?: boolean }): Promise<void>
-  /** Events after the entry id (`0` = from the beginning). */
+  /** The events after the entry id (`0` = from the beginning). */
   readEvents(id: string, after: string): Promise<StreamedJobEvent[]>
-  /** Adds to a counter over all replicas. */
+  /** Adds to a counter that all replicas share. */
   increment(counter: string, by?: number): Promise<void>
   counters(): Promise<Record<string, number>>
 }
 
-/** Jobs that change their owner in one round trip. */
+/** How many jobs change their owner in one round trip. */
 const adoptedAtOnce = 200
 
 export function createJobStore({ redis, prefix, now = Date.now }: JobStoreOptions): JobStore {
@@ -115,7 +115,7 @@ export function createJobStore({ redis, prefix, now = Date.now }: JobStoreOption
       return reply as (string | null)[]
     })
   }
-  /** What never ran needs no prompts to be made again. */
+  /** A job that never ran does not need its prompts for being repeated. */
   const truncateInput = async (id: string): Promise<void> => {
     const input = await redis.hget(keys.job(id), 'input')
     const short = input === null ? undefined : truncatePrompts(JSON.parse(input) as JobInput)
@@ -160,7 +160,7 @@ export function createJobStore({ redis, prefix, now = Date.now }: JobStoreOption
         if (error !== null) throw error
         return toJobWork(reply as (string | null)[])
       })
-      // Written by an earlier Easel, or gone.
+      // It was written by an earlier Easel, or no longer exists.
       const others = new Map((await this.getMany(ids.filter((_, i) => works[i] === undefined))).map((record) => [record.id, record]))
       return ids.flatMap((id, i) => works[i] ?? others.get(id) ?? [])
     },
@@ -252,7 +252,7 @@ export function createJobStore({ redis, prefix, now = Date.now }: JobStoreOption
     },
 
     async listCreatedBefore(status, instantMs, { after, limit }) {
-      // A job id begins with the instant it was made, so the order of ids is the order of making.
+      // A job id begins with the instant of its creation, so ids sort in order of creation.
       const hex = Math.max(0, instantMs).toString(16).padStart(12, '0')
       const until = `(${hex.slice(0, 8)}-${hex.slice(8)}`
       return await redis.zrange(keys.index('', status), after === undefined ? '-' : `(${after}`, until, 'BYLEX', 'LIMIT', 0, limit)

@@ -1,4 +1,4 @@
-/** A reply of Redis may get lost after the command was carried out; ioredis then sends it again. The caller must not notice. */
+/** A reply from Redis may be lost after the command was carried out; ioredis then sends the command again. The caller must not notice. */
 import { v7 as uuidv7 } from 'uuid'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { startLossyConnection } from '../test/lossy-connection.ts'
@@ -45,7 +45,7 @@ async function started(over: Partial<NewJobRecord> = {}): Promise<string> {
   return id
 }
 
-/** What the call answers when its first reply is lost. Called once before, so that Redis knows the script. */
+/** What the call returns when its first reply is lost. It has been called once before, so that Redis knows the script. */
 async function resent<T>(call: () => Promise<T>): Promise<T> {
   const before = lossy.lost
   lossy.loseNextReply()
@@ -61,7 +61,7 @@ describe('a call whose reply was lost answers as if it had not been', () => {
     expect(await resent(() => store.create(plain))).toEqual({ result: 'created' })
     const idempotency = { key: 'k', fingerprint: 'f', ttlSeconds: 60 }
     expect(await resent(() => store.create(keyed, { idempotency }))).toEqual({ result: 'created' })
-    // Where it made the queue full, it is in the queue all the same.
+    // Even if the job filled the queue, it is in the queue.
     const last = newJob({ owner: 'limited' })
     expect(await resent(() => store.create(last, { maxQueuedOfOwner: 1 }))).toEqual({ result: 'created' })
     expect(await store.count('limited', 'queued')).toBe(1)

@@ -1,7 +1,7 @@
-/** The names in Redis that `createKeys` gives, as Lua expressions: so a name stands in one place for TypeScript and for scripts. */
+/** The names in Redis that `createKeys` gives, as Lua expressions, so that TypeScript and scripts take each name from one place. */
 import { createKeys } from '@easel/contract'
 
-/** Names whose parts between two NULs are variables of the script; the prefix is `prefix`. */
+/** Names in which parts between two NULs are variables of the script; the prefix is the variable `prefix`. */
 export const names = createKeys('\0prefix\0')
 
 /** A Lua variable as a part of a name: `names.job(variable('id'))`. */

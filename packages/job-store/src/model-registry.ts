@@ -9,24 +9,24 @@ import type { RedisConnection } from './redis.ts'
 
 const modelMaxAgeMs = 1000
 
-/** A model as the registry gives it. */
+/** A model as the registry returns it. */
 export interface RegisteredModel extends ModelRecord {
-  /** Instant of its first announcement; the heartbeats that follow do not move it. */
+  /** The instant of its first announcement; later heartbeats do not move it. */
   created_at: string
-  /** Instant of its latest announcement: a worker repeats it as long as it lives. */
+  /** The instant of its latest announcement, which a worker repeats as long as it lives. */
   announced_at: string
 }
 
 export interface ModelRegistry {
   announce(model: ModelRecord): Promise<void>
   heartbeat(worker: WorkerHeartbeat): Promise<void>
-  /** At once, when a worker ends in order. */
+  /** Removes the heartbeat at once, when a worker shuts down in order. */
   removeWorker(workerId: string): Promise<void>
-  /** At most a second old: it is asked for with every job and hardly ever changes. */
+  /** May be up to a second old, because it is needed for every job and hardly ever changes. */
   model(id: string): Promise<RegisteredModel | undefined>
   /** Every model ever announced, by id. */
   models(): Promise<RegisteredModel[]>
-  /** Workers whose heartbeat has not run out. */
+  /** The workers whose heartbeat has not expired. */
   workers(): Promise<WorkerHeartbeat[]>
 }
 
@@ -55,7 +55,7 @@ export function createModelRegistry({
     return texts.flatMap((text, i) => {
       if (text === null) return []
       const model = JSON.parse(text) as ModelRecord
-      // Announced by a worker from before these were written down.
+      // It was announced by a worker of an earlier version that did not record this.
       const toInstant = (ms: string | null | undefined): string => (ms == null ? model.updated_at : new Date(Number(ms)).toISOString())
       return [{ ...model, created_at: toInstant(created[i]), announced_at: toInstant(announced[i]) }]
     })

@@ -1,22 +1,22 @@
 /**
- * Tells whether a Redis that answers can keep what Easel writes to it: one that evicts loses jobs that were accepted, one that is a
- * read-only replica takes none, and an old one does not know the commands. Runs in the api and in the worker's main process.
+ * Finds out whether a Redis that answers can keep what Easel writes to it. One that evicts keys loses accepted jobs, a read-only replica
+ * accepts none, and an old version does not know the commands. Runs in the api and in the worker's main process.
  */
 import { Cluster } from 'ioredis'
 import type { Redis } from 'ioredis'
 import { type RedisConnection, waitUntilReady } from './redis.ts'
 
-/** First version that has every command used here and by BullMQ. */
+/** The first version that has every command used here and by BullMQ. */
 const oldestVersion = [6, 2]
-/** How long a start waits for Redis to answer; when it does not, the service starts and waits for it. */
+/** How long a start waits for Redis to answer. If Redis does not, the service starts anyway and waits for it. */
 const patienceMs = 2000
 
 export interface RedisFaultOptions {
-  /** Whether a Redis that evicts keys is taken all the same. */
+  /** Whether a Redis that evicts keys is accepted anyway. */
   allowEvicting: boolean
 }
 
-/** What is wrong with the server, in a sentence that says what to change; undefined when nothing is. Of a cluster, every master is asked. */
+/** What is wrong with the server, in a sentence that says what to change; undefined when nothing is. In a cluster every master is asked. */
 export async function findRedisFault(redis: RedisConnection, options: RedisFaultOptions): Promise<string | undefined> {
   const nodes: Redis[] = redis instanceof Cluster ? redis.nodes('master') : [redis]
   const faults = await Promise.all(nodes.map(async (node) => judgeInfo(await node.info(), options)))

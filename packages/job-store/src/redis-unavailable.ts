@@ -1,13 +1,13 @@
 /**
- * Tells an outage of Redis from every other error: what a caller may try again later, unchanged.
+ * Distinguishes an outage of Redis, after which a caller may try again unchanged, from every other error.
  *
- * Invariant: only what ioredis itself says about a command counts. A socket's own error, such as ECONNRESET, could be anybody's: ioredis
- * never hands one to a command, and the connections of clients and of the object store have the same codes.
+ * Invariant: only what ioredis itself says about a command counts. A socket error such as ECONNRESET could come from any connection: ioredis
+ * never passes one to a command, and the connections of clients and of the object store have the same codes.
  */
 
-/** First words of the server's refusals that mean "not now": starting, failing over, out of memory, disk trouble. */
+/** The first words of the server's refusals that mean "not now": starting, failing over, out of memory, disk trouble. */
 const refusals = /^(LOADING|BUSY|OOM|MISCONF|READONLY|MASTERDOWN|CLUSTERDOWN|TRYAGAIN|NOREPLICAS) /
-/** ioredis gives these no code; from `Cluster` on, those of a Redis Cluster whose nodes are away or fail over. */
+/** ioredis gives these no code. Those from `Cluster` on come from a Redis Cluster whose nodes are away or failing over. */
 const clientMessages = new RegExp(
   [
     "^(Connection is closed|Command timed out|Stream isn't writeable|Connection is in closing|connect ETIMEDOUT",
@@ -15,7 +15,7 @@ const clientMessages = new RegExp(
   ].join('|'),
 )
 
-/** Whether the error of a Redis command, or of something built on one, says that Redis cannot serve at the moment. */
+/** Whether the error of a Redis command, or of something built on one, means that Redis cannot serve at the moment. */
 export function isRedisUnavailable(error: unknown): boolean {
   if (!(error instanceof Error)) return false
   if (error.name === 'MaxRetriesPerRequestError') return true

@@ -3,7 +3,7 @@ import { describe, expect, test } from 'vitest'
 import { z } from 'zod'
 import { checkRedisVariables, redisVariables, toRedisLocation } from './redis-variables.ts'
 
-// As a service does it, with a variable of its own.
+// As in a service, which adds a variable of its own.
 const schema = z.object({ PORT: z.coerce.number().default(8500), ...redisVariables }).superRefine(checkRedisVariables, { when: () => true })
 const read = (env: Record<string, string>) => toRedisLocation(schema.parse(env))
 const someFile = fileURLToPath(import.meta.url)

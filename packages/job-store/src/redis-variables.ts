@@ -1,8 +1,8 @@
 /**
- * Owns the environment variables that say where Redis is: their names, meaning, ranges and defaults. The api and the worker spread them
- * into their own schemas, so both reach the same one; reference documentation is generated from the descriptions.
+ * Owns the environment variables that say where Redis is: their names, meaning, ranges and defaults. The api and the worker include them in
+ * their own schemas, so both reach the same server; the reference documentation is generated from the descriptions.
  *
- * Invariant: does not look at the environment itself. A variable set to nothing must have been dropped before.
+ * Invariant: does not read the environment itself. A variable set to an empty text must have been dropped before.
  */
 import { accessSync, constants } from 'node:fs'
 import { z } from 'zod'
@@ -49,15 +49,15 @@ const redisSchema = z.object(redisVariables)
 type RedisVariables = z.output<typeof redisSchema>
 
 /**
- * Reports what is wrong between variables, under their names: `schema.superRefine(checkRedisVariables, { when: () => true })`. With that
- * `when` it runs beside other variables' problems, so that all are told at once; it is silent while a variable of Redis itself is invalid.
+ * Reports conflicts between variables, under their names: `schema.superRefine(checkRedisVariables, { when: () => true })`. With that `when` it
+ * runs even if other variables have problems, so that all are reported at once; it is silent while a variable of Redis itself is invalid.
  */
 export function checkRedisVariables(values: RedisVariables, context: z.RefinementCtx): void {
   if (context.issues.some((issue) => String(issue.path?.[0]) in redisVariables)) return
   for (const [name, message] of findProblems(values)) context.addIssue({ code: 'custom', path: [name], message })
 }
 
-/** Where `createRedis` connects to, from variables that `checkRedisVariables` found no fault with. */
+/** Where `createRedis` connects to, from variables that passed `checkRedisVariables`. */
 export function toRedisLocation(values: RedisVariables): RedisLocation {
   const { REDIS_SENTINELS: sentinels, REDIS_SENTINEL_PASSWORD: password, REDIS_TLS_CA: tlsCaFile } = values
   return {
@@ -91,7 +91,7 @@ function findProblems(values: RedisVariables): [name: keyof RedisVariables, mess
     if (values.REDIS_SENTINELS !== undefined) {
       problems.push(['REDIS_SENTINELS', 'Expected nothing because a Redis Cluster fails over by itself, got Sentinels'])
     }
-    // The server's own rule: what is between the first `{` and the next `}`, unless that is nothing.
+    // The server's own rule: the text between the first `{` and the next `}`, unless it is empty.
     if (!/^[^{]*\{[^}]+\}/.test(values.QUEUE_PREFIX)) {
       const got = values.QUEUE_PREFIX
       problems.push(['QUEUE_PREFIX', `Expected a hash tag such as {easel} because Redis is a cluster, got ${got}`])

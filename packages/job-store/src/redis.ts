@@ -1,39 +1,39 @@
 /**
- * Makes Redis connections with the settings each use needs: to one server, to a Redis Cluster, or to the master that Sentinels name. Every
- * connection has an error listener: without one, ioredis ends the process. Runs in the api and in the worker's main process.
+ * Makes Redis connections with the settings that each use needs: to one server, to a Redis Cluster, or to the master that Sentinels name.
+ * Every connection has an error listener, because ioredis ends the process without one. Runs in the api and in the worker's main process.
  */
 import { readFileSync } from 'node:fs'
 import { Cluster, Redis } from 'ioredis'
 import type { RedisOptions as IoredisOptions } from 'ioredis'
 
-/** A connection to one server or to a cluster; commands, scripts, transactions and pub/sub are the same on both. */
+/** A connection to one server or to a cluster; commands, scripts, transactions and pub/sub work the same on both. */
 export type RedisConnection = Redis | Cluster
 
 export interface RedisLocation {
-  /** `redis://` or `rediss://` URL; of a cluster one or more of its nodes, separated by commas. */
+  /** A `redis://` or `rediss://` URL; for a cluster those of one or more nodes, separated by commas. */
   url: string
   /** Whether the URLs are nodes of a Redis Cluster. Default: false. */
   cluster?: boolean
-  /** Sentinels to ask for the master; the URL's credentials, database and TLS hold, its host and port do not. Default: none. */
+  /** The Sentinels to ask for the master. The URL's credentials, database and TLS apply, its host and port do not. Default none. */
   sentinel?: {
-    /** `host:port` of each. */
+    /** `host:port` for each. */
     addresses: string[]
-    /** Name of the master. */
+    /** The name of the master. */
     master: string
-    /** Of the Sentinels themselves. Default: none. */
+    /** The password of the Sentinels themselves. Default none. */
     password?: string
   }
-  /** PEM file with the certificates that the server's must be signed by; used with `rediss://`. Default: those that Node.js trusts. */
+  /** A PEM file with the certificates that must have signed the server's; used with `rediss://`. Default: those that Node.js trusts. */
   tlsCaFile?: string
 }
 
 export interface RedisOptions extends RedisLocation {
   /**
-   * `request`: commands fail within a few seconds while Redis is away, so that HTTP callers get their 503.
-   * `worker`: commands wait for Redis to come back, for ever; BullMQ's workers and subscriptions need this.
+   * `request`: commands fail within a few seconds while Redis is away, so that HTTP callers get a 503.
+   * `worker`: commands wait without limit for Redis to come back, as BullMQ's workers and subscriptions require.
    */
   use: 'request' | 'worker'
-  /** Told of every connection error; ioredis reconnects by itself. */
+  /** Called on every connection error; ioredis reconnects by itself. */
   onError: (error: Error) => void
 }
 
@@ -53,7 +53,7 @@ function connectServer(location: RedisLocation, use: RedisOptions['use']): Redis
     ...(use === 'request' ? { enableOfflineQueue: false } : {}),
     connectTimeout: 2000,
     retryStrategy: retryDelayMs,
-    // A master that has become a replica: connect again, to the new master, and send the command there.
+    // The master has become a replica: connect again, to the new master, and send the command there.
     reconnectOnError: (error) => (error.message.startsWith('READONLY') ? 2 : false),
   }
   if (sentinel === undefined) return new Redis(url, options)
@@ -81,7 +81,7 @@ function connectCluster(location: RedisLocation, use: RedisOptions['use']): Clus
       maxRedirections: use === 'request' ? 16 : Number.POSITIVE_INFINITY,
       enableOfflineQueue: use === 'worker',
       slotsRefreshTimeout: 2000,
-      // Names are kept as they are: certificates are made out to names, not to addresses.
+      // Names are not resolved, because certificates are issued to names, not to addresses.
       dnsLookup: (address, callback) => callback(null, address),
       redisOptions: { ...commandOptions(use), ...tlsOptions(location), ...credentialsOf(urls[0] ?? ''), connectTimeout: 2000 },
     },
@@ -105,18 +105,18 @@ function credentialsOf(url: string): { username?: string; password?: string } {
   }
 }
 
-/** `host:port` taken apart; an IPv6 address stands in brackets. */
+/** Splits `host:port`; an IPv6 address is in brackets. */
 function toAddress(text: string): { host: string; port: number } {
   const [, host = '', port = '6379'] = /^(.*?)(?::([0-9]+))?$/.exec(text) ?? []
   return { host: host.replace(/^\[|\]$/g, ''), port: Number(port) }
 }
 
-/** The parts of a list written with commas. */
+/** The items of a comma-separated list. */
 export function splitList(text: string): string[] {
   return text.split(',').flatMap((part) => (part.trim() === '' ? [] : [part.trim()]))
 }
 
-/** Resolves at the first `ready`, or rejects when there is none within the time. */
+/** Resolves at the first `ready`, or rejects when it does not come in time. */
 export async function waitUntilReady(redis: RedisConnection, timeoutMs: number): Promise<void> {
   if (redis.status === 'ready') return
   await new Promise<void>((resolve, reject) => {

@@ -1,4 +1,4 @@
-/** An event of a job as its stream in Redis keeps it. Knows its encoding and nothing else. */
+/** An event of a job as stored in its Redis stream. Knows its encoding and nothing else. */
 import type { JobEvent } from '@easel/contract'
 
 export type StreamedJobEvent = JobEvent & { /** Entry id of the Redis stream. */ id: string }
@@ -11,7 +11,7 @@ export function toEvent(id: string, fields: readonly string[]): StreamedJobEvent
   return event as unknown as StreamedJobEvent
 }
 
-/** Name and value by turns, as Redis gives hashes inside other answers. */
+/** Names and values in turn, which is how Redis returns hashes inside other replies. */
 export function toPairs(list: readonly string[]): [string, string][] {
   return Array.from({ length: list.length / 2 }, (_, i) => [list[2 * i] ?? '', list[2 * i + 1] ?? ''])
 }

@@ -1,6 +1,6 @@
 /**
- * The job state machine, as Lua scripts: each transition reads and writes the record, its indexes and its event stream in one step, so
- * that two processes can never both end a job, and no follower sees an end that the record does not have.
+ * The job state machine as Lua scripts. Each transition reads and writes the record, its indexes and its event stream in one step, so that
+ * two processes can never both end a job, and no follower sees an end that the record does not have.
  *
  *   create ─► queued ─ start ─► running ─ end ─► succeeded | failed | canceled
  *               │                 └─ requestCancel: marks it; whatever end comes next is `canceled`
@@ -14,7 +14,7 @@ import { names, toLua, variable } from './lua-names.ts'
 import type { RedisConnection } from './redis.ts'
 
 // KEYS[1] is the record; ARGV[1] the prefix, ARGV[2] the job id, ARGV[3] now in ms, ARGV[4] the id of this call. A call that is sent again
-// because its reply was lost has the same id, and what it finds done under that id it answers as it did the first time.
+// because its reply was lost has the same id. If its work was already done under that id, it returns the same answer as the first time.
 const preamble = `
 local record, prefix, id, now, call = KEYS[1], ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local events = ${toLua(names.events(variable('id')))}
@@ -119,7 +119,7 @@ redis.call('HINCRBY', counters, 'created', 1)
 emit('status', 'status', 'queued')
 return {'created', ''}`,
 
-  // ARGV[5] worker id, [6] the error of an expired job, JSON. Answers with what came of it and the record as it is then.
+  // ARGV[5] worker id, [6] the error of an expired job, JSON. Returns the outcome and the record as it is afterwards.
   easelStart: `${preamble}
 local function start()
   local status = redis.call('HGET', record, 'status')
@@ -144,7 +144,7 @@ local function start()
 end
 return {start(), redis.call('HGETALL', record)}`,
 
-  // Returns how many strikes there are now.
+  // Returns the number of strikes so far.
   easelAddStrike: `${preamble}
 if redis.call('HGET', record, 'struck_by') == call then return tonumber(redis.call('HGET', record, 'strikes')) end
 redis.call('HSET', record, 'struck_by', call)
@@ -166,7 +166,7 @@ if before then redis.call('XDEL', events, before) end
 redis.call('HSET', record, field, emit('preview', 'step', ARGV[5], 'image', ARGV[6], 'data_url', ARGV[7]))
 return 1`,
 
-  // ARGV[5] status, [6…] fields of the end. Who succeeds has made all steps, whether the last were told or not.
+  // ARGV[5] status, [6…] fields of the end. A job that succeeds has run all its steps, whether the last ones were reported or not.
   easelEnd: `${preamble}
 local status = redis.call('HGET', record, 'status')
 if not status then return {'missing', ''} end
@@ -209,7 +209,7 @@ return 1`,
 if redis.call('EXISTS', record) == 1 then redis.call('HSET', record, 'input', ARGV[5], 'input_truncated', 1) end
 return 1`,
 
-  // ARGV[5] cost in milliseconds, [6] weight of its owner. For a queued job that an Easel made which had no shares.
+  // ARGV[5] cost in milliseconds, [6] weight of its owner. For a queued job that an Easel without shares made.
   easelEnlist: `${preamble}
 local status, cost = unpack(redis.call('HMGET', record, 'status', 'cost_ms'))
 if status ~= 'queued' or cost then return 0 end
@@ -217,7 +217,7 @@ redis.call('HSET', record, 'model', cjson.decode(redis.call('HGET', record, 'inp
 shareJoin(id)
 return 1`,
 
-  // ARGV[5] its owner until now, [6] its owner from now on.
+  // ARGV[5] its present owner, [6] its new owner.
   easelAdopt: `${preamble}
 local from, to = ARGV[5], ARGV[6]
 redis.call('ZREM', indexOf(from), id)
@@ -234,7 +234,8 @@ redis.call('ZADD', indexOf(to), 0, id)
 if redis.call('ZREM', indexOf(from, status), id) == 1 then redis.call('ZADD', indexOf(to, status), 0, id) end
 return 1`,
 
-  // ARGV[5] 'keep': the attempts to deliver webhooks stay. Takes every trace of a job away. An idempotency key may have run out and belong to another job by now.
+  // Removes every trace of a job. With ARGV[5] 'keep' the attempts to deliver webhooks stay. The job's idempotency key may have expired and
+// belong to another job by now.
   easelDelete: `${preamble}
 local owner = redis.call('HGET', record, 'owner')
 if owner then
@@ -256,7 +257,7 @@ return 1`,
 type ScriptName = keyof typeof scripts
 export type Transitions = Record<ScriptName, (...args: (string | number)[]) => Promise<unknown>>
 
-/** Teaches a connection the scripts above; ioredis then sends their hashes. */
+/** Defines the scripts above on a connection; ioredis then sends their hashes. */
 export function defineTransitions(redis: RedisConnection): Transitions {
   for (const [name, lua] of Object.entries(scripts)) redis.defineCommand(name, { numberOfKeys: 1, lua })
   return redis as unknown as Transitions

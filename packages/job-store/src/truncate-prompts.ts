@@ -1,8 +1,8 @@
-/** Makes what is kept of a job small when it will never be made: its prompts are cut, everything else stays. Pure. */
+/** Shortens the input kept for a job that will never run: cuts its prompts and keeps everything else. Pure. */
 import { promptFields } from '@easel/contract'
 import type { JobInput } from '@easel/contract'
 
-/** Characters that are left of each prompt. */
+/** How many characters of each prompt are kept. */
 const keptCharacters = 200
 
 /** Undefined when there is nothing to cut. */
@@ -10,7 +10,7 @@ export function truncatePrompts(input: JobInput): JobInput | undefined {
   const short = { ...input }
   let isCut = false
   for (const field of promptFields) {
-    // Whole characters: half of a surrogate pair is no text.
+    // Cuts at whole characters, because half of a surrogate pair is not valid text.
     const characters = Array.from(input[field] ?? '')
     if (characters.length <= keptCharacters) continue
     short[field] = characters.slice(0, keptCharacters).join('')

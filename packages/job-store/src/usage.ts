@@ -1,14 +1,14 @@
 /**
- * What owners have used of the device and keep in the stores. Counted by the transitions of jobs (`transitions.ts`), read here. Runs in the
- * api.
+ * How much of the device owners have used and how much they keep stored. The transitions of jobs (`transitions.ts`) count it; this module
+ * reads it. Runs in the api.
  */
 import { createKeys } from '@easel/contract'
 import type { RedisConnection } from './redis.ts'
 
 export interface UsageCounts {
-  /** Milliseconds of the device, of all steps. */
+  /** The device time of all steps, in milliseconds. */
   gpuMs: number
-  /** Jobs that ended. */
+  /** The number of jobs that ended. */
   jobs: number
   pictures: number
   /** Bytes of pictures in the store. */
@@ -16,17 +16,17 @@ export interface UsageCounts {
 }
 
 export interface OwnerUsage {
-  /** What ended since midnight UTC. */
+  /** The jobs that have ended since midnight UTC. */
   today: UsageCounts
-  /** Of the jobs whose records are kept. */
+  /** The jobs whose records are kept. */
   kept: UsageCounts
-  /** Estimated milliseconds of the device of the jobs that wait. */
+  /** The estimated device time of the jobs that wait, in milliseconds. */
   queuedMs: number
 }
 
 export interface Usage {
   read(owner: string): Promise<OwnerUsage>
-  /** The owners who have used most, with what they have used and what waits of them, in milliseconds of the device; and the sum of all others. */
+  /** The owners who have used most: the device time used and waiting, in milliseconds, for each of them and summed for all others. */
   readTop(count: number): Promise<{ owners: { owner: string; gpuMs: number; queuedMs: number }[]; othersGpuMs: number }>
 }
 
@@ -64,7 +64,7 @@ export function createUsage({
   }
 }
 
-/** Owners that are summed up at most; there are as many as API keys ever had names. */
+/** How many owners are summed at most; there are as many as API keys ever had names. */
 const mostOwners = 10_000
 
 function toCounts(hash: Record<string, string>, before: string): UsageCounts {
@@ -72,7 +72,7 @@ function toCounts(hash: Record<string, string>, before: string): UsageCounts {
   return { gpuMs: count('gpu_ms'), jobs: count('jobs'), pictures: count('pictures'), bytes: count('bytes') }
 }
 
-/** Member and score by turns. */
+/** Members and scores in turn. */
 function toPairs(list: readonly string[]): [string, number][] {
   return Array.from({ length: list.length / 2 }, (_, i) => [list[2 * i] ?? '', Number(list[2 * i + 1])])
 }

@@ -1,8 +1,8 @@
-/** A job store that tells which ends were claimed through it: by this process, and by no other. Runs in the api and in the worker. */
+/** A job store that reports which ends were claimed through it, and so by this process. Runs in the api and in the worker. */
 import type { EndStatus, JobErrorCode } from '@easel/contract'
 import type { JobStore } from './job-store.ts'
 
-/** `code`: of a failure. */
+/** `code`: the error code of a failure. */
 export type OnEnd = (status: EndStatus, code?: JobErrorCode) => void
 
 export function watchEnds(store: JobStore, onEnd: OnEnd): JobStore {

@@ -94,7 +94,7 @@ describe('message of the end', () => {
   test('is queued for a job that was lost before it was in a queue, once it is put there again', async () => {
     const id = uuidv7()
     await queues.addWithWebhook('lost', id, { priority: 5 })
-    // A Redis that lost what was last written to it: the child is gone, the message still waits for it.
+    // As when Redis lost its latest writes: the child is gone, and the message still waits for it.
     await redis.del(queues.of('lost').toKey(id))
     await redis.zrem(queues.of('lost').toKey('prioritized'), id)
     expect(await queues.findMissing(['ok', 'lost'], [id])).toEqual([id])

@@ -1,9 +1,9 @@
 /**
  * The webhook messages that wait to be sent: jobs in BullMQ's queue `webhooks`, which the api delivers. Whoever makes a transition adds its
- * message: the api `queued`, the worker `started` and `progress`. The message of the end is not added here but is the parent of the
+ * message: the api `queued`, the worker `started` and `progress`. The message about the end is not added here. It is the parent of the
  * generation job in a BullMQ flow (`job-queue.ts`), so that Redis itself queues it in the step that ends the generation job.
  *
- * Invariant: one message a job and event waits at a time; adding it again does nothing. Knows nothing about HTTP or signatures. Runs in
+ * Invariant: for each job and event at most one message waits; adding it again does nothing. Knows nothing about HTTP or signatures. Runs in
  * the api and in the worker's main process.
  */
 import { Queue } from 'bullmq'
@@ -13,12 +13,13 @@ import type { KeptWebhookMessage, WebhookEventName, WebhookJobData } from '@ease
 import type { NewJobRecord } from './job-record.ts'
 import type { RedisConnection } from './redis.ts'
 
-/** Milliseconds between two progress messages of a job, at least. */
+/** The least time between two progress messages of a job, in milliseconds. */
 const progressIntervalMs = 3000
 
 /**
- * Options of every message. How often it is tried and when again is decided by the delivering side (`backoff: custom`), which knows the
- * table; BullMQ's own limit is only out of the way. A sent message is remembered for an hour, so that it is not added twice.
+ * The options of every message. The delivering side, which knows the table of delays, decides how often and when it is tried again
+ * (`backoff: custom`); BullMQ's own limit is set so high that it never applies. A sent message is remembered for an hour, so that it is not
+ * added twice.
  */
 export const webhookJobOptions: JobsOptions = {
   attempts: 1000,
@@ -29,31 +30,31 @@ export const webhookJobOptions: JobsOptions = {
 
 type WebhookWish = Pick<NewJobRecord, 'id' | 'webhook' | 'webhookEventsFilter'>
 
-/** Whether the job's webhook is to be told of the event. Without a filter it is told of the end only. */
+/** Whether the job's webhook wants the event. Without a filter it only wants the end. */
 export function wantsWebhook(record: WebhookWish, event: WebhookEventName): boolean {
   return record.webhook !== undefined && (record.webhookEventsFilter ?? ['completed']).includes(event)
 }
 
 export interface WebhookOutbox {
   /**
-   * Adds the message of an event, if the job's webhook wants it. `progress` may be called at every step: the message waits a few seconds,
-   * is one for all steps meanwhile, and tells the step of the moment it is sent. `completed` is only for a job that has ended without ever
-   * being in its queue.
+   * Adds the message about an event, if the job's webhook wants it. `progress` may be called at every step: the message waits a few seconds,
+   * stands for all steps meanwhile, and reports the step that is current when it is sent. `completed` is only for a job that has ended
+   * without ever being in its queue.
    */
   add(record: WebhookWish, event: WebhookEventName): Promise<void>
-  /** Sends a message again, or at once when it waits for its next attempt; `not_due` when its event has not happened. */
+  /** Sends a message again, or immediately when it waits for its next attempt; `not_due` when its event has not happened. */
   redeliver(jobId: string, event: WebhookEventName): Promise<'added' | 'not_due'>
-  /** Whether the message of the job's end is there and no longer waits for the generation job: it must then not get another one as child. */
+  /** Whether the message about the job's end exists and no longer waits for the generation job; it must then not get another child. */
   isReleased(jobId: string): Promise<boolean>
-  /** Of these events, those whose message is there and has been neither delivered nor given up. */
+  /** Those of the events whose message exists and has been neither delivered nor given up. */
   findUnsent(jobId: string, events: readonly WebhookEventName[]): Promise<WebhookEventName[]>
-  /** Gives a message what it needs to be sent without its record. Nothing happens when the message is not there. */
+  /** Gives a message what it needs to be sent without its record. Does nothing when the message does not exist. */
   keep(jobId: string, event: WebhookEventName, kept: KeptWebhookMessage): Promise<void>
-  /** Owner of the job by what its messages keep, sent ones included for an hour; undefined: none keeps anything. */
+  /** The owner of the job, from its messages, including those sent within the last hour; undefined when none knows it. */
   findKeptOwner(jobId: string): Promise<string | undefined>
-  /** Takes all messages of a job away; one that is being sent at this moment finds nothing to send again. */
+  /** Removes all messages of a job; one that is being sent at this moment will find nothing to send again. */
   remove(jobId: string): Promise<void>
-  /** Messages that wait, are being sent, or wait for their next attempt. */
+  /** The number of messages that wait, are being sent, or wait for their next attempt. */
   count(): Promise<number>
   close(): Promise<void>
 }
@@ -61,9 +62,9 @@ export interface WebhookOutbox {
 export interface WebhookOutboxOptions {
   redis: RedisConnection
   prefix: string
-  /** Told of every connection error. */
+  /** Called on every connection error. */
   onError: (error: Error) => void
-  /** Makes messages carry the trace they were added in. Default: none. */
+  /** Makes messages carry the trace in which they were added. Default none. */
   telemetry?: Telemetry | undefined
 }
 
@@ -90,9 +91,9 @@ export function createWebhookOutbox({ redis, prefix, onError, telemetry }: Webho
       if (state === 'waiting-children') return 'not_due'
       if (state === 'completed' || state === 'failed') await job?.remove()
       if (state === 'delayed') await job?.updateData({ jobId, event, redelivered: true })
-      // Between the look and this it may have begun by itself, which is as good.
+      // It may have begun by itself in the meantime, which is just as good.
       if (state === 'delayed') await job?.promote().catch(() => {})
-      // Ignored when it waits or is being sent at this moment.
+      // This is ignored when the message waits or is being sent at this moment.
       else await queue.add(event, { jobId, event, redelivered: true }, { jobId: id })
       return 'added'
     },
@@ -109,7 +110,7 @@ export function createWebhookOutbox({ redis, prefix, onError, telemetry }: Webho
 
     async keep(jobId, event, kept) {
       const message = await queue.getJob(webhookMessageId(jobId, event))
-      // It may be delivered and forgotten between the look and this.
+      // It may have been delivered and forgotten in the meantime.
       await message?.updateData({ ...message.data, kept }).catch(() => {})
     },
 
@@ -119,7 +120,7 @@ export function createWebhookOutbox({ redis, prefix, onError, telemetry }: Webho
     },
 
     async remove(jobId) {
-      // One that is being sent is locked.
+      // A message that is being sent is locked.
       for (const event of webhookEventNames) await queue.remove(webhookMessageId(jobId, event)).catch(() => 0)
     },
 

@@ -1,13 +1,13 @@
-/** A port in front of a Redis server on which a test can lose a reply: the command is carried out and the connection breaks before its answer. */
+/** A port in front of a Redis server that can lose a reply: the command is carried out, and the connection breaks before the answer. */
 import { once } from 'node:events'
 import { type AddressInfo, connect, createServer, type Socket } from 'node:net'
 
 export interface LossyConnection {
   /** `redis://127.0.0.1:PORT` */
   readonly url: string
-  /** The next reply of the server does not arrive. */
+  /** Loses the next reply of the server. */
   loseNextReply(): void
-  /** Replies lost so far. */
+  /** The number of replies lost so far. */
   readonly lost: number
   close(): Promise<void>
 }

@@ -1,5 +1,5 @@
 /**
- * Owns a real Redis Cluster on this machine: three masters that share the slots, and one replica of the master that holds the slot asked for.
+ * Owns a real Redis Cluster on this machine: three masters that share the slots, and one replica of the master that holds a given slot.
  * The services connect as a user with the rights in docs/redis.md.
  *
  * Invariant: every server of it is gone when its starter has called `stop()` or has exited. Knows nothing about jobs. Runs in test processes.
@@ -23,12 +23,12 @@ export interface RedisCluster {
   readonly holder: RedisServer
   /** Resolves when every slot is served and all nodes know it. */
   untilWhole(): Promise<void>
-  /** Port of the node that is master of the slot, as the other nodes see it. */
+  /** The port of the node that the other nodes see as master of the slot. */
   findHolder(): Promise<number>
   stop(): Promise<void>
 }
 
-/** `key`: some key with the hash tag whose slot the replicated master holds. Data are flushed to disk at every write. */
+/** `key`: any key with the hash tag whose slot the replicated master holds. Data is flushed to disk at every write. */
 export async function startRedisCluster(key: string): Promise<RedisCluster> {
   const servers: RedisServer[] = []
   const stop = async (): Promise<void> => {
@@ -85,7 +85,7 @@ export async function startRedisCluster(key: string): Promise<RedisCluster> {
 
 function startNode(bus: number): Promise<RedisServer> {
   const timeout = ['--cluster-node-timeout', '1500', '--cluster-replica-validity-factor', '0']
-  // A node without a replica may be gone: the slots of the others are still served.
+  // A node without a replica may be gone; the slots of the others are still served.
   const cluster = ['--cluster-enabled', 'yes', '--cluster-port', String(bus), '--cluster-require-full-coverage', 'no', ...timeout]
   const user = ['--user', 'easel', 'on', `>${password}`, ...clusterAclRules.split(' ')]
   return startRedis({ appendonly: true, args: [...cluster, ...user, '--repl-diskless-sync-delay', '0'] })
@@ -102,7 +102,7 @@ export async function askOnce<T>(port: number, [command, ...words]: (string | nu
   }
 }
 
-/** Looks again until it is so; a server that does not answer is one where it is not so yet. */
+/** Checks again until the condition holds; it does not hold yet while a server does not answer. */
 export async function until(condition: () => Promise<boolean>): Promise<void> {
   for (;;) {
     if (await condition().catch(() => false)) return

@@ -18,7 +18,7 @@ export interface SentinelGroup {
   readonly variables: Record<string, string>
   readonly master: RedisServer
   readonly replica: RedisServer
-  /** Port of the master, as the Sentinel says. */
+  /** The port of the master, as the Sentinel reports it. */
   findMaster(): Promise<number>
   stop(): Promise<void>
 }

@@ -1,5 +1,5 @@
 /**
- * Owns one real Redis server of a test: on a free port, with what tests do to servers (crash, freeze, start again).
+ * Owns one real Redis server for a test, on a free port, with everything that tests do to servers: crash, freeze, start again.
  *
  * Invariant: every server started here is gone when its starter has called `stop()` or has ended. Knows nothing about queues, jobs or clients.
  */
@@ -11,7 +11,7 @@ import { findFreePort, isPortTaken, startRedisProcess, type RedisProcess, type R
 
 export { findFreePort, findRedisServer } from '@easel/redis-server'
 
-/** A port that was free a moment ago can be taken by another process before the server binds it. */
+/** Another process may take a free port before the server binds it, so several are tried. */
 const PORT_ATTEMPTS = 5
 
 export interface RedisOptions extends Omit<RedisProcessOptions, 'port' | 'dir' | 'image'> {
@@ -25,13 +25,13 @@ export interface RedisServer {
   /** `redis://127.0.0.1:PORT`; the same after `restart()`. */
   readonly url: string
   readonly port: number
-  /** Shuts down in order and deletes the temporary folder. May be called twice. */
+  /** Shuts down cleanly and deletes the temporary folder. May be called twice. */
   stop(): Promise<void>
   /** Ends the process at once, as a crash would. The data folder stays for `restart()`. */
   kill(): Promise<void>
-  /** Starts again on the same port and data folder; a server that still runs is shut down in order first. */
+  /** Starts again on the same port and data folder; a server that still runs is first shut down cleanly. */
   restart(): Promise<void>
-  /** Freezes the server: connections stay open and nothing answers. */
+  /** Freezes the server: connections stay open, but nothing answers. */
   pause(): void
   /** Ends `pause()`. */
   resume(): void
@@ -61,7 +61,7 @@ export async function startRedis(options: RedisOptions = {}): Promise<RedisServe
   }
 
   const stop = async () => {
-    // A frozen server would never hear of its end.
+    // A frozen server would never notice the signal.
     running.signal('SIGCONT')
     await running.stop()
   }

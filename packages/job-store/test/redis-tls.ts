@@ -1,5 +1,5 @@
 /**
- * Owns a real Redis server that takes TLS connections only and knows one user, who may do what Easel needs and nothing more.
+ * Owns a real Redis server that accepts only TLS connections and has one user, who may do what Easel needs and nothing else.
  *
  * Invariant: the server and its certificates are gone when `stop()` has been called. Runs in test processes.
  */
@@ -14,18 +14,18 @@ export interface TlsServer {
   /** What the services need to reach it. */
   readonly variables: Record<string, string>
   readonly port: number
-  /** File with the certificate of the authority. */
+  /** The file with the authority's certificate. */
   readonly caFile: string
   readonly password: string
   stop(): Promise<void>
 }
 
-/** Why it cannot be started here; undefined when it can. */
+/** Why it cannot be started on this machine; undefined when it can. */
 export function whyNoTls(): string | undefined {
   const binary = findRedisServer()
   if (binary === undefined) return 'no redis-server or valkey-server'
   if (spawnSync('openssl', ['version']).status !== 0) return 'no openssl'
-  // A server built without TLS does not know the option, and ends; one with TLS ends for want of a certificate.
+  // A server built without TLS exits because it does not know the option; one with TLS exits because it has no certificate.
   const { stdout } = spawnSync(binary, ['--port', '0', '--tls-port', '1'], { encoding: 'utf8', timeout: 5000 })
   return /tls-cert-file|Failed to configure TLS/.test(stdout) ? undefined : `${binary} is built without TLS`
 }

@@ -1,4 +1,4 @@
-/** Plays owners, queue and workers of a fair share on a real Redis: records, BullMQ's queue and lines, without engine or api. */
+/** Simulates the owners, queue and workers of a fair share on a real Redis: records, BullMQ's queue and lines, without engine or api. */
 import { Worker } from 'bullmq'
 import { v7 as uuidv7 } from 'uuid'
 import { generateQueueName } from '@easel/contract'
@@ -20,17 +20,17 @@ export interface ShareBench {
   readonly store: JobStore
   readonly lines: JobLines
   readonly queues: JobQueues
-  /** Clock, ms; moves only when it is set. */
+  /** The clock in ms; it moves only when it is set. */
   now: number
-  /** Writes a record and queues its id; gives the id. */
+  /** Writes a record, queues its id and returns the id. */
   submit(owner: string, job?: Partial<NewJobRecord>, options?: CreateOptions): Promise<string>
   create(record: NewJobRecord, options?: CreateOptions): Promise<CreateResult>
   newRecord(owner: string, job?: Partial<NewJobRecord>): NewJobRecord
   /** Chooses, takes the job from BullMQ and starts it, as a worker does; undefined when none may run. */
   take(options?: Partial<ChooseOptions>): Promise<{ id: string; owner: string; token: string } | undefined>
-  /** Gives a job that was taken back to BullMQ. */
+  /** Returns a taken job to BullMQ. */
   putBack(taken: { id: string; token: string }): Promise<void>
-  /** Ends a job that was taken. */
+  /** Ends a taken job. */
   finish(id: string, gpuMs?: number): Promise<void>
   close(): Promise<void>
 }
