@@ -235,7 +235,7 @@ if redis.call('ZREM', indexOf(from, status), id) == 1 then redis.call('ZADD', in
 return 1`,
 
   // Removes every trace of a job. With ARGV[5] 'keep' the attempts to deliver webhooks stay. The job's idempotency key may have expired and
-// belong to another job by now.
+  // belong to another job by now.
   easelDelete: `${preamble}
 local owner = redis.call('HGET', record, 'owner')
 if owner then
