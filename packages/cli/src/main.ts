@@ -1,7 +1,7 @@
 /**
- * Entry of the command line on Node 24: the commands with their arguments. What each does is in a module of its own, loaded when it runs.
+ * The entry of the command line on Node 24: the commands and their arguments. Each command has a module of its own, loaded when it runs.
  *
- * Exit codes: 0 done; 1 it could not be done, and a sentence on stderr says why; 2 the command line is wrong; 130 ended by Ctrl-C.
+ * Exit codes: 0 done; 1 failed, and a sentence on stderr says why; 2 the command line is wrong; 130 ended by Ctrl-C.
  * Results go to stdout, progress and problems to stderr.
  */
 import { existsSync } from 'node:fs'
@@ -15,7 +15,7 @@ import type { ServiceName } from './services/service-process.ts'
 const ROOT = fileURLToPath(new URL('../../../', import.meta.url))
 const wrongCommandLine = 2
 
-/** Paths on the command line are meant from where it was given; everything else is relative to the project's folder. */
+/** Paths on the command line are relative to the folder in which it was typed; everything else is relative to the project's folder. */
 const here = process.cwd()
 process.chdir(ROOT)
 if (existsSync('.env')) process.loadEnvFile('.env')
@@ -119,7 +119,7 @@ easel
   .option('--json', 'write what was found as JSON')
   .action(async (options: { json?: boolean }) => {
     const { doctor } = await import('./commands/doctor.ts')
-    // What has not answered yet is not waited for.
+    // Does not wait for what has not answered yet.
     process.exit(await doctor(modelsDir, options))
   })
 

@@ -1,4 +1,4 @@
-/** What commands say and how they end. */
+/** What commands print and how they exit. */
 import { mkdtemp, readFile, rm } from 'node:fs/promises'
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'

@@ -1,4 +1,4 @@
-/** What `easel doctor` finds on machines that lack something. */
+/** What `easel doctor` reports on machines that lack something. */
 import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'

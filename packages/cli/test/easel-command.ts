@@ -1,4 +1,4 @@
-/** The command line as it is typed, in a process of its own. */
+/** Runs the command line as a user types it, in a process of its own. */
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { fileURLToPath } from 'node:url'

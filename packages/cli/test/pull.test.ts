@@ -26,7 +26,7 @@ afterAll(async () => {
   await rm(folder, { recursive: true, force: true })
 })
 
-/** Bytes that pulls have put on the disk. */
+/** How many bytes pulls have written to disk. */
 async function pulledBytes(): Promise<number> {
   const pulls = join(folder, 'models/.pulls/painter--scenes')
   const names = await readdir(pulls, { recursive: true }).catch(() => [])

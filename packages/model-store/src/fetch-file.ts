@@ -1,7 +1,7 @@
 /**
- * Fetches one file: goes on where an earlier try broke off, checks what came, and only then gives the file its name.
+ * Fetches one file: continues where an earlier attempt stopped, checks the content, and only then gives the file its name.
  *
- * Invariant: a file under its own name is whole and has the hash that its source tells. Knows nothing about the other files of a model.
+ * Invariant: a file under its own name is complete and has the hash that its source gives. Knows nothing about a model's other files.
  */
 import { constants } from 'node:fs'
 import { copyFile, link, mkdir, rename, rm } from 'node:fs/promises'
@@ -14,14 +14,14 @@ import { isOfDisk, PullError } from './pull-error.ts'
 
 export interface FetchFileOptions {
   signal: AbortSignal
-  /** Told of bytes that are there: positive as they come, negative when they are thrown away. */
+  /** Called with a number of bytes: positive when they arrive, negative when they are discarded. */
   onBytes: (count: number) => void
   onRetry: (reason: string, waitMs: number) => void
-  /** Longest silence of a connection before another is made, in milliseconds. Default: 30 000. */
+  /** How long a connection may be silent before a new one is made, in milliseconds. Default 30 000. */
   silenceMs?: number
 }
 
-/** Tries in a row that bring not one byte. */
+/** How many attempts in a row may bring no byte at all. */
 const maxIdleTries = 6
 const firstWaitMs = 500
 const maxWaitMs = 15_000
@@ -48,7 +48,7 @@ export async function fetchFile(source: ModelSource, file: SourceFile, target: s
         return digests.sha256
       }
       onBytes(-partial.bytes)
-      // A copy of this machine may be a link, which is not to be written into.
+      // A copy from this machine may be a link, which must not be written to.
       await partial.close()
       await rm(partialPath)
       if (++wrong === 2) throw new PullError(toMismatch(source, file, digests))
@@ -109,7 +109,7 @@ async function takeLocalCopy(source: ModelSource, file: SourceFile, partialPath:
     if (local.isConstant) await link(local.path, partialPath)
     else throw new Error('it may be written into')
   } catch {
-    // Another disk, or a file that stays its owner's: blocks are shared where the file system can.
+    // The file is on another disk, or stays its owner's. Blocks are shared where the file system supports it.
     await copyFile(local.path, partialPath, constants.COPYFILE_FICLONE)
   }
   return true

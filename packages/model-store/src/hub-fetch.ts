@@ -1,8 +1,8 @@
 /**
- * A `fetch` for the hub: tries again what may work later, and turns refusals into sentences.
+ * A `fetch` for the hub that retries what may work later and turns refusals into sentences.
  *
- * Invariant: an answer of the hub that comes back is one of success; everything else is a PullError. Knows the hub's status codes and
- * headers, and nothing about models.
+ * Invariant: only successful answers are returned; everything else is a PullError. Knows the hub's status codes and headers, and nothing
+ * about models.
  */
 import { setGlobalProxyFromEnv } from 'node:http'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -16,9 +16,9 @@ export interface HubFetchOptions {
   hubUrl: string
   hasToken: boolean
   signal: AbortSignal
-  /** Told before each further try. */
+  /** Called before each further attempt. */
   onRetry: (reason: string, waitMs: number) => void
-  /** Wait before the second try, which doubles with each further one. Milliseconds. Default: 500. */
+  /** The wait before the second attempt in milliseconds, which doubles for each further one. Default 500. */
   firstWaitMs?: number
 }
 
@@ -26,7 +26,7 @@ const maxTries = 6
 const maxWaitMs = 60_000
 const retryableStatuses = new Set([408, 429, 500, 502, 503, 504])
 
-/** Lets every `fetch` of this process go through the proxy that HTTPS_PROXY, HTTP_PROXY and NO_PROXY name. */
+/** Sends every `fetch` of this process through the proxy given by HTTPS_PROXY, HTTP_PROXY and NO_PROXY. */
 export function useProxy(env: Readonly<Record<string, string | undefined>>): void {
   if (['https_proxy', 'http_proxy', 'HTTPS_PROXY', 'HTTP_PROXY'].some((variable) => env[variable])) setGlobalProxyFromEnv({ ...env })
 }
@@ -40,11 +40,11 @@ export function createHubFetch(options: HubFetchOptions): typeof fetch {
       try {
         const signals = init?.signal ? [signal, init.signal] : [signal]
         const response = await fetch(input, { ...init, signal: AbortSignal.any(signals) })
-        // The hub's own client reads from a missing file that it is missing.
+        // The hub's own client expects this answer for a file that does not exist.
         if (response.ok || response.headers.get('x-error-code') === 'EntryNotFound') return response
         if (!retryableStatuses.has(response.status)) {
           if (isOfHub(response, options)) throw new PullError(await toSentence(response, options))
-          // An address of the hub's storage is good for an hour or so; whoever asks for another gets a fresh one.
+          // An address in the hub's storage is valid for about an hour; asking again gives a fresh one.
           return response
         }
         await response.body?.cancel()
@@ -69,7 +69,7 @@ function isOfHub(response: Response, { hubUrl }: HubFetchOptions): boolean {
   return new URL(response.url).origin === new URL(hubUrl).origin
 }
 
-/** Milliseconds; the header holds seconds or a date. */
+/** In milliseconds; the header contains seconds or a date. */
 function readRetryAfter(header: string | null): number | undefined {
   if (header === null) return undefined
   const seconds = Number(header)
@@ -105,7 +105,7 @@ async function readError(response: Response): Promise<string> {
   }
 }
 
-/** fetch hides what went wrong in its cause. */
+/** fetch keeps the actual error in its cause. */
 export function toReason(error: unknown): string {
   const root = error instanceof Error && error.cause instanceof Error ? error.cause : error
   if (!(root instanceof Error)) return String(root)

@@ -2,7 +2,7 @@
  * A repository of the Hugging Face hub as a source of files. Listing, file information and the hub's storage protocol (Xet) are those of
  * `@huggingface/hub`; ranges of plain downloads are asked for here.
  *
- * Invariant: everything is read at one commit, the one that the revision meant when it was opened. Knows nothing about which files matter.
+ * Invariant: everything is read at one commit, to which the revision pointed when it was opened. Knows nothing about which files matter.
  */
 import { existsSync } from 'node:fs'
 import { readFile, realpath } from 'node:fs/promises'
@@ -18,11 +18,11 @@ export interface HubOptions {
   hubUrl?: string
   /** Default: HF_TOKEN, else the file that `hf auth login` writes. */
   token?: string
-  /** Folder of the hub's own cache, whose files are used instead of fetched again. Default: where Hugging Face's tools keep it. */
+  /** The folder of the hub's own cache, whose files are used instead of being fetched again. Default: where Hugging Face's tools keep it. */
   cacheDir?: string
   signal: AbortSignal
   onRetry: (reason: string, waitMs: number) => void
-  /** As in `createHubFetch`. */
+  /** See `createHubFetch`. */
   firstWaitMs?: number
 }
 
@@ -99,7 +99,7 @@ export async function openHubRepository(repository: string, revision: string, op
   }
 }
 
-/** Names come from the repository and become paths of this machine. */
+/** Names come from the repository and become paths on this machine, so they must be checked. */
 function assertInside(path: string, repository: string): void {
   if (path.startsWith('/') || path.includes('\\') || path.split('/').some((part) => ['', '.', '..'].includes(part)))
     throw new PullError(`${repository} has a file named ${JSON.stringify(path)}, which would leave the model's folder.`)

@@ -1,10 +1,10 @@
-/** A folder or a single file of this machine as a source of files. Knows nothing about which files matter. */
+/** A folder or a single file on this machine as a source of files. Knows nothing about which files matter. */
 import { createReadStream } from 'node:fs'
 import { readdir, readFile, realpath, stat } from 'node:fs/promises'
 import { dirname, join, relative, sep } from 'node:path'
 import type { ModelSource, SourceFile } from './model-source.ts'
 
-/** `path`: absolute. A file is a folder with that one file in it. */
+/** `path` is absolute. A file is treated as a folder that contains only that file. */
 export async function openLocalModel(path: string): Promise<ModelSource> {
   const isFile = (await stat(path)).isFile()
   const root = isFile ? dirname(path) : path
@@ -27,7 +27,7 @@ export function toSourcePath(root: string, file: string): string {
   return relative(root, file).split(sep).join('/')
 }
 
-/** Files of a folder and those below it, links followed: the hub's cache is made of links. */
+/** The files in a folder and below it. Links are followed, because the hub's cache consists of links. */
 export async function listFolder(folder: string): Promise<string[]> {
   const entries = await readdir(folder, { withFileTypes: true })
   const lists = await Promise.all(

@@ -1,7 +1,7 @@
 /**
- * What somebody who pulls a model may write: a preset, a repository of the hub (`owner/name`, `owner/name@revision`), or a path.
+ * What a user who pulls a model may write: a preset, a repository of the hub (`owner/name`, `owner/name@revision`), or a path.
  *
- * Invariant: the folder a name is pulled into is the one in which `MODEL` of the same name is looked for.
+ * Invariant: the folder into which a name is pulled is the one in which a `MODEL` with the same name is looked for.
  */
 import { existsSync } from 'node:fs'
 import { basename, resolve } from 'node:path'
@@ -17,12 +17,12 @@ export type ModelName =
 
 const repositoryPattern = /^(?<repository>[A-Za-z0-9][\w.-]*\/[A-Za-z0-9][\w.-]*)(?:@(?<revision>[\w.-]+))?$/
 
-/** Whether a name can only mean something on the hub: a preset, or `owner/name` that is no path. */
+/** Whether a name can only mean something on the hub: a preset, or an `owner/name` that is not a path. */
 export function isRepositoryName(text: string): boolean {
   return repositoryPattern.test(text) && !text.endsWith('.safetensors')
 }
 
-/** `workingDirectory`: what a relative path is relative to. */
+/** `workingDirectory`: the folder to which a relative path is relative. */
 export function parseModelName(text: string, workingDirectory: string): ModelName {
   const path = resolve(workingDirectory, text)
   if (/^(\.{0,2}\/|~)/.test(text) || text.endsWith('.safetensors')) {

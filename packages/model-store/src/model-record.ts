@@ -1,4 +1,4 @@
-/** The record beside a pulled model: where it is from, and what each of its files must be. */
+/** The record beside a pulled model: where it came from, and what each of its files must be. */
 import { readFile, rename, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { z } from 'zod'

@@ -1,8 +1,8 @@
 /**
- * A file that grows until it is whole: its bytes on disk and the hashes of them.
+ * A file that grows until it is complete: its bytes on disk and their hashes.
  *
- * Invariant: the hashes are those of what is in the file, also of what an earlier process has left there. Knows nothing about where bytes
- * come from.
+ * Invariant: the hashes cover everything in the file, including what an earlier process has left there. Knows nothing about where bytes come
+ * from.
  */
 import { createHash } from 'node:crypto'
 import type { Hash } from 'node:crypto'
@@ -24,7 +24,7 @@ export class PartialFile {
     ;[this.#sha256, this.#gitOid] = startHashes(size)
   }
 
-  /** `path`: what is there already is kept, unless it is longer than the file. */
+  /** `path`: existing content is kept, unless it is longer than the file should be. */
   static async open(path: string, { size }: SourceFile, signal: AbortSignal): Promise<PartialFile> {
     const handle = await open(path, 'a')
     const file = new PartialFile(handle, size)
@@ -39,7 +39,7 @@ export class PartialFile {
     }
   }
 
-  /** Bytes that are there. */
+  /** The number of bytes so far. */
   get bytes(): number {
     return this.#bytes
   }
@@ -49,14 +49,14 @@ export class PartialFile {
     this.#count(chunk)
   }
 
-  /** Throws everything away. */
+  /** Discards everything. */
   async restart(): Promise<void> {
     await this.#handle.truncate(0)
     this.#bytes = 0
     ;[this.#sha256, this.#gitOid] = startHashes(this.#size)
   }
 
-  /** On disk for good, whatever happens to the machine next. */
+  /** Flushes the file to disk, so that it survives a crash of the machine. */
   async flush(): Promise<void> {
     await this.#handle.sync()
   }
@@ -76,7 +76,7 @@ export class PartialFile {
   }
 }
 
-/** Git's id of a content begins with its length. */
+/** Git hashes the length before the content. */
 function startHashes(size: number): [Hash, Hash] {
   return [createHash('sha256'), createHash('sha1').update(`blob ${size}\0`)]
 }

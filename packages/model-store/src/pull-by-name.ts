@@ -1,4 +1,4 @@
-/** Pulls what a name means: a preset or repository from the hub, a folder or a file from this machine. Used by the command line and workers. */
+/** Pulls what a name means: a preset or repository from the hub, or a folder or file on this machine. For the command line and workers. */
 import { useProxy } from './hub-fetch.ts'
 import { openHubRepository, readHubVariables } from './hub-source.ts'
 import { openLocalModel } from './local-source.ts'
@@ -7,9 +7,9 @@ import { pullModel } from './pull-model.ts'
 import type { PulledModel, PullOptions } from './pull-model.ts'
 
 export interface PullByNameOptions extends Omit<PullOptions, 'openSource' | 'folder'> {
-  /** Variables that say where the hub is, who asks, and through which proxy. */
+  /** The variables that say where the hub is, who is asking, and through which proxy. */
   env: Readonly<Record<string, string | undefined>>
-  /** What a relative path is relative to. Default: the working directory. */
+  /** The folder to which a relative path is relative. Default: the working directory. */
   workingDirectory?: string
 }
 

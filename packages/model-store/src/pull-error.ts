@@ -1,6 +1,6 @@
-/** What a pull says to whoever asked for it. */
+/** What a pull tells its user. */
 
-/** A model that cannot be fetched, with a sentence that says why and what mends it. */
+/** A model cannot be fetched; the message says why and how to solve it. */
 export class PullError extends Error {
   override readonly name = 'PullError'
 }
@@ -13,12 +13,12 @@ const diskProblems: Record<string, string> = {
   EROFS: 'it is read-only',
 }
 
-/** Whether the file system refused: no further try on the network helps. */
+/** Whether the file system refused, so that another attempt on the network would not help. */
 export function isOfDisk(error: unknown): error is NodeJS.ErrnoException {
   return Object.hasOwn(diskProblems, (error as NodeJS.ErrnoException | undefined)?.code ?? '')
 }
 
-/** `folder`: where the pull writes. */
+/** `folder`: the folder to which the pull writes. */
 export function toDiskError(error: NodeJS.ErrnoException, folder: string): PullError {
   const problem = diskProblems[error.code ?? ''] ?? error.message
   return new PullError(

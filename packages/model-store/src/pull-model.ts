@@ -1,8 +1,8 @@
 /**
  * Pulls a model into the models directory.
  *
- * Invariant: the model appears under its name when it is whole and checked, and not before; until then it grows in `.pulls/`, where a later
- * pull goes on, whatever ended this one. One process pulls a model at a time, on however many machines share the directory.
+ * Invariant: the model appears under its name only when it is complete and checked. Until then it grows in `.pulls/`, where a later pull
+ * continues, whatever ended this one. Only one process pulls a model at a time, on however many machines share the directory.
  */
 import { existsSync } from 'node:fs'
 import { link, mkdir, rename, rm, stat, statfs } from 'node:fs/promises'
@@ -19,7 +19,7 @@ import { isOfDisk, PullError, toDiskError } from './pull-error.ts'
 import { describeUnknownLayout, selectFiles } from './select-files.ts'
 
 export type PullEvent =
-  /** Another process pulls the same model; this one waits for it. */
+  /** Called when another process pulls the same model and this one waits for it. */
   | { type: 'waiting' }
   | { type: 'planned'; files: number; totalBytes: number }
   | { type: 'progress'; doneBytes: number; totalBytes: number }
@@ -28,27 +28,27 @@ export type PullEvent =
 export interface PullOptions {
   /** Opened once this process is the one that pulls. */
   openSource: () => Promise<ModelSource>
-  /** Where models are. */
+  /** The directory of models. */
   modelsDir: string
-  /** Name of the model's folder (or file) under `modelsDir`; may have a `/` in it. */
+  /** The name of the model's folder (or file) under `modelsDir`; may contain a `/`. */
   folder: string
-  /** Whether a model that is there already is enough, whatever its source says by now. Default: false. */
+  /** Whether an existing model is good enough, whatever its source has by now. Default false. */
   onlyIfMissing?: boolean
-  /** Precision variant of the weights, as `fp16`. Default: the one without a name. */
+  /** The precision variant of the weights, such as `fp16`. Default: the one without a name. */
   variant?: string
-  /** Files fetched at once. Default: 4. */
+  /** How many files to fetch at once. Default 4. */
   concurrency?: number
-  /** Longest silence of a connection before another is made, in milliseconds. Default: 30 000. */
+  /** How long a connection may be silent before a new one is made, in milliseconds. Default 30 000. */
   silenceMs?: number
   signal: AbortSignal
   onEvent: (event: PullEvent) => void
 }
 
 export interface PulledModel {
-  /** Absolute path of the model. */
+  /** The absolute path of the model. */
   path: string
   totalBytes: number
-  /** Whether everything was there already. */
+  /** Whether everything existed already. */
   wasThere: boolean
 }
 
@@ -76,7 +76,7 @@ export function toStagingFolder(modelsDir: string, folder: string): string {
   return join(modelsDir, pullsFolder, folder.replaceAll('/', '--'))
 }
 
-/** Waits while another process pulls the same model. One that was killed counts as gone after `stale`. */
+/** Waits while another process pulls the same model. A killed process counts as gone after `stale`. */
 async function becomeOnlyPuller(staging: string, { signal, onEvent }: PullOptions, onCompromised: (error: Error) => void) {
   for (let waited = false; ; waited = true) {
     try {
@@ -110,7 +110,7 @@ async function pullAlone(staging: string, options: PullOptions): Promise<PulledM
     )
   const present = published === undefined ? new Set<string>() : await findPresent(path, published, files)
   if (files.every((file) => present.has(file.path))) return await wasThere(totalBytes)
-  // What did not change since is taken from the version that is there.
+  // Unchanged files are taken from the existing version.
   for (const unchanged of present) await linkFile(join(path, unchanged), join(staging, unchanged))
 
   const record: PullRecord = { origin: source.origin, pulled_at: new Date().toISOString(), files: {} }
@@ -137,7 +137,7 @@ interface PullPlan {
   totalBytes: number
 }
 
-/** Fetches several files at a time; the first failure ends all. */
+/** Fetches several files at a time; the first failure ends them all. */
 async function fetchMissing(staging: string, { source, missing, record, totalBytes }: PullPlan, options: PullOptions): Promise<void> {
   const { concurrency = 4, silenceMs, signal, onEvent } = options
   const failed = new AbortController()
@@ -160,14 +160,14 @@ async function fetchMissing(staging: string, { source, missing, record, totalByt
       throw error
     }
   }
-  // Small files first: a wrong one is found before gigabytes are fetched.
+  // Small files come first, so that a wrong one is found before gigabytes are fetched.
   const inOrder = missing.toSorted((a, b) => a.size - b.size)
   const ended = await Promise.allSettled(inOrder.map(async (file) => await limit(fetchOne, file)))
   signal.throwIfAborted()
   if (ended.some(({ status }) => status === 'rejected')) throw failed.signal.reason
 }
 
-/** Paths of the files that are in the folder as the record says, and are still what the source has. */
+/** The paths of the files that are in the folder as recorded and are still what the source has. */
 async function findPresent(folder: string, record: PullRecord, files: readonly SourceFile[]): Promise<Set<string>> {
   const sizes = await Promise.all(files.map(async ({ path }) => (await stat(join(folder, path)).catch(() => undefined))?.size))
   return new Set(files.flatMap((file, index) => (isKnown(record, file) && sizes[index] === file.size ? [file.path] : [])))
@@ -196,7 +196,7 @@ function isKnown(record: PullRecord, file: SourceFile): boolean {
   return file.gitOid !== undefined && known.git_oid === file.gitOid
 }
 
-/** Before the first byte: a disk that fills up in an hour would do so for everybody. */
+/** Checked before the first byte, because a disk that fills up later would affect everything on it. */
 async function assertRoom(staging: string, missing: readonly SourceFile[], source: ModelSource): Promise<void> {
   let neededBytes = 0
   for (const file of missing) {
@@ -217,7 +217,7 @@ function toGigabytes(bytes: number): string {
   return bytes < 1e8 ? `${(bytes / 1e6).toFixed(1)} MB` : `${(bytes / 1e9).toFixed(1)} GB`
 }
 
-/** The model under its name from one moment to the next, whether there was one or not. */
+/** Puts the model under its name atomically, whether or not there was one. */
 async function publish(staging: string, path: string, record: PullRecord): Promise<void> {
   await mkdir(dirname(path), { recursive: true })
   if (path.endsWith('.safetensors')) {
@@ -225,7 +225,7 @@ async function publish(staging: string, path: string, record: PullRecord): Promi
     await rm(staging, { recursive: true, force: true })
     return
   }
-  // What an earlier pull of other files has left.
+  // Removes what an earlier pull of other files has left.
   for (const left of await listFolder(staging)) if (record.files[toSourcePath(staging, left)] === undefined) await rm(left)
   await writePullRecord(staging, record)
   const old = `${staging}.old`

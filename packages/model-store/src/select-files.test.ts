@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest'
 import { describeUnknownLayout, selectFiles } from './select-files.ts'
 
-/** As the repository of Stable Diffusion 3.5 medium is laid out, with everything that is in it twice. */
+/** The layout of Stable Diffusion 3.5 medium's repository, including everything that it contains twice. */
 const index = JSON.stringify({
   _class_name: 'StableDiffusion3Pipeline',
   _diffusers_version: '0.31.0',

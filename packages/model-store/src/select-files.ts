@@ -1,8 +1,8 @@
 /**
- * Which files of a repository or folder the pipeline reads: of each part its configuration and one set of weights.
+ * Which files of a repository or folder the pipeline reads: for each part its configuration and one set of weights.
  *
- * Invariant: what is selected is a whole model, or an error says what is missing or what this layout is. Repositories hold the same weights
- * several times (single files at the root, other precisions, ONNX beside safetensors); exactly one copy of each part is taken.
+ * Invariant: the selection is a complete model, or an error says what is missing or which layout this is. Repositories contain the same
+ * weights several times (single files at the root, other precisions, ONNX beside safetensors); exactly one copy of each part is selected.
  * Knows nothing about where files come from.
  */
 import { z } from 'zod'
@@ -59,7 +59,7 @@ export function selectFiles(paths: readonly string[], modelIndex: string, name: 
       )
     } else if (Object.hasOwn(weightFolders, part)) {
       const folders = (weightFolders[part] ?? []).filter((folder) => filesIn(folder).length > 0)
-      // Safetensors and their ONNX twin are the same part twice.
+      // Safetensors and their ONNX twin are the same part.
       const own =
         folders.includes(part) && selectWeights(filesIn(part), variant).length > 0 ? [part] : folders.filter((folder) => folder !== part)
       const found = own.length > 0 ? own : folders
@@ -75,7 +75,7 @@ export function selectFiles(paths: readonly string[], modelIndex: string, name: 
   return paths.filter((path) => selected.has(path))
 }
 
-/** Why a repository or folder without model_index.json is no model for Easel. */
+/** Says why a repository or folder without model_index.json is not a model for Easel. */
 export function describeUnknownLayout(paths: readonly string[]): string {
   if (paths.some((path) => path.endsWith('.mxr'))) return 'it holds graphs compiled for AMD GPUs (.mxr), which nothing else runs'
   if (paths.some((path) => /\.(plan|engine)$/.test(path) || /^ONNX\/.*transformer\//.test(path)))
@@ -102,7 +102,7 @@ function parseModelIndex(text: string, name: string): Record<string, unknown> {
   return index.data
 }
 
-/** One set of weights of a folder: whole, of one variant. Empty where there is none. */
+/** One complete set of weights in a folder, all of one variant. Empty where there is none. */
 function selectWeights(files: readonly string[], wanted: string | undefined): string[] {
   const variantOf = (file: string): string | undefined => {
     const match = weightFile.exec(file) ?? indexFile.exec(file)
@@ -113,7 +113,7 @@ function selectWeights(files: readonly string[], wanted: string | undefined): st
   const variant = [wanted, '', 'fp16', ...variants].find((candidate) => candidate !== undefined && variants.includes(candidate))
   if (variant === undefined) return files.some((file) => file === 'model.onnx') ? files.filter((file) => onnxFile.test(file)) : []
   const ofVariant = files.filter((file) => variantOf(file) === variant)
-  // A folder may hold one file and the same in shards.
+  // A folder may contain the weights both as one file and in shards.
   const whole = ofVariant.filter((file) => weightFile.exec(file)?.groups?.['shards'] === undefined && weightFile.test(file))
   return whole.length > 0 ? whole : ofVariant
 }

@@ -11,7 +11,7 @@ beforeEach(async () => {
   onTestFinished(() => rm(modelsDir, { recursive: true, force: true }))
 })
 
-/** A header alone, as long as it says: enough to be listed. */
+/** Only a header of the stated length, which is enough to be listed. */
 function safetensors(dtype: string): Buffer {
   const header = Buffer.from(
     JSON.stringify({ a: { dtype, shape: [4, 4], data_offsets: [0, 0] }, b: { dtype: 'F32', shape: [2], data_offsets: [0, 0] } }),

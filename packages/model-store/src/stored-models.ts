@@ -1,5 +1,5 @@
 /**
- * The models of the models directory: what is there, where it is from, whether it is whole; and how one is removed.
+ * The models in the models directory: which there are, where they came from, whether they are complete, and how to remove one.
  *
  * Invariant: only what lies in that directory is ever removed, and never the model that comes with Easel. Knows nothing about loading.
  */
@@ -15,23 +15,23 @@ import { pullsFolder, toStagingFolder } from './pull-model.ts'
 import { selectFiles } from './select-files.ts'
 
 export interface StoredModel {
-  /** As `MODEL` takes it: path under the models directory. */
+  /** The value for `MODEL`: the path under the models directory. */
   name: string
   /** Absolute. */
   path: string
   bytes: number
-  /** Of the transformer's weights: `float32`, `float16`, `bfloat16`, `onnx`, or `unknown`. */
+  /** The dtype of the transformer's weights: `float32`, `float16`, `bfloat16`, `onnx`, or `unknown`. */
   dtype: string
-  /** Address and version, or path, that it was pulled from; undefined where it was not pulled. */
+  /** The address and version, or the path, from which it was pulled; undefined where it was not pulled. */
   origin: string | undefined
-  /** `partial`: a pull has begun and can go on. */
+  /** `partial`: a pull has begun and can be continued. */
   state: 'whole' | 'incomplete' | 'partial'
-  /** What is wrong with one that is not whole. */
+  /** What is wrong with a model that is not complete. */
   problem: string | undefined
 }
 
 const dtypes: Record<string, string> = { F32: 'float32', F16: 'float16', BF16: 'bfloat16', F8_E4M3: 'float8', F8_E5M2: 'float8' }
-/** Longest header of a safetensors file that is read for its type. */
+/** The longest header of a safetensors file that is read to find its dtype. */
 const maxHeaderBytes = 100_000_000
 
 /** Sorted by name. */
@@ -41,7 +41,7 @@ export async function listModels(modelsDir: string): Promise<StoredModel[]> {
   return [...models, ...partial].sort((a, b) => a.name.localeCompare(b.name))
 }
 
-/** Removes the model, or what a pull has left of it. `name`: as in `listModels`, or as it was pulled. Returns the bytes that are free now. */
+/** Removes the model, or what a pull has left of it. `name` as in `listModels`, or as it was pulled. Returns the number of bytes freed. */
 export async function removeModel(modelsDir: string, name: string): Promise<number> {
   const folder = toFolder(name)
   const path = resolve(modelsDir, folder)
@@ -59,7 +59,7 @@ export async function removeModel(modelsDir: string, name: string): Promise<numb
     bytes += await sizeOf(target)
     await rm(target, { recursive: true, force: true })
   }
-  // The folder of its owner, when it was the last.
+  // Also removes the owner's folder if this was its last model.
   if (dirname(path) !== resolve(modelsDir)) await rmdir(dirname(path)).catch(() => {})
   return bytes
 }
@@ -118,7 +118,7 @@ async function describePartial(path: string): Promise<StoredModel> {
   return { name, path, bytes: await sizeOf(path), dtype: 'unknown', origin: record?.origin, state: 'partial', problem }
 }
 
-/** What is missing, by the record of the pull, else by what its own index names. */
+/** What is missing according to the record of the pull, or else to the model's own index. */
 async function findProblem(folder: string): Promise<string | undefined> {
   const record = await readPullRecord(folder)
   for (const [path, { size }] of Object.entries(record?.files ?? {})) {
@@ -152,7 +152,7 @@ async function readFolderDtype(folder: string): Promise<string> {
   return weights === undefined ? 'unknown' : await readDtype(join(folder, 'transformer', weights))
 }
 
-/** The type that most elements of a safetensors file have, from its header. */
+/** The dtype of most elements in a safetensors file, from its header. */
 async function readDtype(path: string): Promise<string> {
   const file = await open(path)
   try {

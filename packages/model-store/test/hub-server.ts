@@ -2,7 +2,7 @@
  * A hub of our own for tests: the part of the Hugging Face hub's HTTP api that a pull uses, on two ports of this machine, one for the api
  * and one for large files, as the real one has two hosts.
  *
- * Invariant: what it serves is what the test gave it, except where the test asked for a fault. It writes down every request.
+ * Invariant: it serves what the test gave it, except where the test asked for a fault. It records every request.
  */
 import { createHash } from 'node:crypto'
 import { once } from 'node:events'
@@ -13,32 +13,32 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { listFolder, toSourcePath } from '../src/local-source.ts'
 
 export interface HubRepository {
-  /** Content by path. */
+  /** The content of files, by path. */
   files: Record<string, Buffer>
-  /** Commit that every revision below means. */
+  /** The commit to which every revision below points. */
   sha?: string
-  /** Names of revisions besides the commit. Default: main. */
+  /** The names of revisions besides the commit. Default: main. */
   revisions?: string[]
-  /** Only whoever has this token may read; the account behind any other has not accepted the terms. */
+  /** Only this token may read; the account of any other has not accepted the terms. */
   gatedFor?: string
-  /** Large files come by the hub's own storage protocol (Xet) to clients that know it. */
+  /** Whether clients that support it get large files by the hub's own storage protocol (Xet). */
   xet?: boolean
-  /** Name that the repository has now; requests are sent on to it. */
+  /** The repository's new name, to which requests are redirected. */
   movedTo?: string
 }
 
-/** What goes wrong with the next answers for a path; undefined: nothing. */
+/** What goes wrong with the next answers for a path; undefined for nothing. */
 export interface HubFault {
   /** Answer with this status. */
   status?: number
   headers?: Record<string, string>
-  /** End the connection after so many bytes of the body. */
+  /** End the connection after this many bytes of the body. */
   cutAfter?: number
-  /** Bytes a second. */
+  /** Bytes per second. */
   bytesPerSecond?: number
   /** Send other bytes of the same length. */
   corrupt?: boolean
-  /** Send the whole file, whatever range was asked for. */
+  /** Send the complete file, whatever range was asked for. */
   ignoreRange?: boolean
 }
 
@@ -46,21 +46,21 @@ export interface HubRequest {
   path: string
   range: string | undefined
   authorization: string | undefined
-  /** Bytes of the body that were sent. */
+  /** How many bytes of the body were sent. */
   sentBytes: number
 }
 
 export interface HubServer {
   url: string
   requests: HubRequest[]
-  /** Asked for each request, in turn. */
+  /** Consulted for each request, in order. */
   fault: (path: string) => HubFault | undefined
   close(): Promise<void>
 }
 
-/** From so many bytes on a file is in large file storage. */
+/** Files of at least this many bytes are in large file storage. */
 const largeFileBytes = 10_000
-/** Entries of a page of a listing: few, so that a test turns pages. */
+/** The number of entries on a page of a listing: small, so that tests have several pages. */
 const pageSize = 5
 const chunkBytes = 16_384
 
@@ -188,7 +188,7 @@ export async function startHubServer(repositories: Record<string, HubRepository>
   return hub
 }
 
-/** Files of a folder, as a repository has them. */
+/** The files in a folder, as a repository has them. */
 export async function readRepository(folder: string): Promise<Record<string, Buffer>> {
   const paths = await listFolder(folder)
   return Object.fromEntries(paths.map((path) => [toSourcePath(folder, path), readFileSync(path)]))
@@ -200,7 +200,7 @@ export function sha256(content: Buffer): string {
 
 const xorbChunkBytes = 65_536
 
-/** Chunks as Xet stores them, uncompressed: a version, two lengths of three bytes, and the scheme of compression between them. */
+/** Chunks as Xet stores them, uncompressed: a version and two lengths of three bytes with the compression scheme between them. */
 function toXorb(content: Buffer): Buffer {
   const parts: Buffer[] = []
   for (let start = 0; start < content.length; start += xorbChunkBytes) {
@@ -213,7 +213,7 @@ function toXorb(content: Buffer): Buffer {
   return Buffer.concat(parts)
 }
 
-/** Which chunks of a xorb make the bytes that were asked for. */
+/** Which chunks of a xorb contain the requested bytes. */
 function reconstruct(content: Buffer, hash: string, range: string, storageUrl: string) {
   const [, first = '0', last = ''] = /^bytes=(\d+)-(\d*)$/.exec(range) ?? []
   const start = Math.floor(Number(first) / xorbChunkBytes)

@@ -1,14 +1,14 @@
 /**
- * How a service reads its environment and tells its operator what is wrong with it, and the variables that every service has.
+ * How a service reads its environment and tells the operator what is wrong with it, and the variables that every service has.
  *
- * Each service spreads `processVariables` into its own schema and `toProcessConfig` into what it makes of them, so that a config is spelt
- * one way everywhere: camelCase, with units in the names. Nothing is read on import.
+ * Each service includes `processVariables` in its own schema and the result of `toProcessConfig` in its config, so that a config is spelt
+ * the same everywhere: camelCase, with units in the names. Nothing is read on import.
  */
 import { z } from 'zod'
 
 export type Environment = Readonly<Record<string, string | undefined>>
 
-/** What ends a start and is the operator's to mend: the variables that are wrong, one a line, each with its name. */
+/** Ends a start and is for the operator to solve: lists the variables that are wrong by name, one per line. */
 export class ConfigError extends Error {
   override readonly name = 'ConfigError'
 }
@@ -63,17 +63,17 @@ export function toProcessConfig(variables: z.output<typeof processSchema>): Proc
   }
 }
 
-/** The environment of this process; a function, so that only `config.ts` files know where it is. */
+/** The environment of this process. A function, so that only `config.ts` files know where it is. */
 export function readEnvironment(): Environment {
   return process.env
 }
 
-/** Throws a `ConfigError` that names every variable that is wrong. A variable set to nothing is unset. */
+/** Throws a `ConfigError` that names every wrong variable. A variable set to an empty text counts as unset. */
 export function readVariables<Schema extends z.ZodType>(schema: Schema, env: Environment = readEnvironment()): z.output<Schema> {
   const set = Object.fromEntries(Object.entries(env).filter(([, value]) => value !== undefined && value.trim() !== ''))
   const result = schema.safeParse(set)
   const problems = (result.error?.issues ?? []).map((issue) => toProblem(issue, set))
-  // Not a check of the schema, because zod skips checks of the whole while certain variables are wrong.
+  // Not part of the schema, because zod skips checks of the whole object while certain variables are wrong.
   const { MODEL, MODEL_PATH } = set
   if (MODEL !== undefined && MODEL_PATH !== undefined && MODEL !== MODEL_PATH)
     problems.push(`MODEL_PATH: Expected the same as MODEL (${MODEL}), got ${MODEL_PATH}`)
@@ -81,7 +81,7 @@ export function readVariables<Schema extends z.ZodType>(schema: Schema, env: Env
   throw new ConfigError(problems.join('\n'))
 }
 
-/** `NAME: what was expected, what came`. A number that is none is told as it was written, because zod has only NaN left of it. */
+/** `NAME: what was expected, what was given`. An invalid number is quoted as it was written, because zod only has NaN. */
 function toProblem({ path, message }: z.core.$ZodIssue, env: Environment): string {
   const name = path.join('.')
   return `${name}: ${message.replace('received NaN', () => `received "${env[name]}"`)}`

@@ -1,6 +1,6 @@
 /**
- * The log of a process: one JSON object a line, or lines that people read where the output is a terminal. Secrets of the environment and
- * what errors of libraries carry along stay out of it. Runs in both services.
+ * The log of a process: one JSON object per line, or readable lines where the output is a terminal. Secrets of the environment, and private
+ * data that errors of libraries carry, stay out of it. Runs in both services.
  */
 import { pino, stdSerializers, stdTimeFunctions } from 'pino'
 import type { DestinationStream, Logger, LoggerOptions } from 'pino'
@@ -12,9 +12,9 @@ import { createSecretFilter } from './secret-filter.ts'
 export interface LoggerSettings {
   /** Told in every line. */
   service: string
-  /** Least severe lines written. */
+  /** The lowest level that is written. */
   level: ProcessConfig['logLevel']
-  /** Its secrets are taken out of every line. Default: this process's. */
+  /** The environment whose secrets are removed from every line. Default: this process's. */
   env?: Environment
   /** Where lines go. Default: stdout. */
   output?: { write(text: string): unknown; isTTY?: boolean }
@@ -31,7 +31,7 @@ export async function createLogger({ service, level, env = readEnvironment(), ou
   return pino(options, output.isTTY === true ? await toReadableLines(output) : toDestination(output))
 }
 
-/** Stdout is written to at once, so that no line is lost when the process ends. */
+/** Stdout is written synchronously, so that no line is lost when the process ends. */
 function toDestination(output: NonNullable<LoggerSettings['output']>): DestinationStream {
   return output === process.stdout ? pino.destination({ dest: 1, sync: true }) : output
 }

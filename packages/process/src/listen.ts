@@ -1,19 +1,19 @@
-/** Listening on a port that the operator chose: what is wrong with the choice is told by the names of its variables. */
+/** Listens on a port that the operator chose. An error about the choice names its variables. */
 import { once } from 'node:events'
 import type { Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { ConfigError } from './config.ts'
 
 export interface ListenOptions {
-  /** Undefined: all addresses of the machine. */
+  /** Undefined for all addresses of the machine. */
   host: string | undefined
   /** 0: a free one. */
   port: number
-  /** Names of the variables that `host` and `port` come from. */
+  /** The names of the variables from which `host` and `port` come. */
   variables: { host: string; port: string }
 }
 
-/** Resolves to the port. Throws a `ConfigError` when the system refuses host or port. */
+/** Resolves to the port. Throws a `ConfigError` when the system refuses the host or the port. */
 export async function listen(server: Server, { host, port, variables }: ListenOptions): Promise<number> {
   server.listen(port, host)
   try {

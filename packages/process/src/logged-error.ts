@@ -1,15 +1,15 @@
 /**
- * What of an error may stand in a log. ioredis hangs the command that was refused on its errors, and what it was sent is in there: passwords,
- * prompts, the URLs of webhooks. So a few fields are taken by name, and nothing else that an error may carry. Runs in both services.
+ * The parts of an error that may be logged. ioredis attaches the refused command to its errors, with its arguments: passwords, prompts, the
+ * URLs of webhooks. So only a few fields are taken, by name, and nothing else that an error may carry. Runs in both services.
  */
 
-/** As pino's own serializer gives it, with the causes in message and stack. */
+/** As given by pino's own serializer, with the causes in message and stack. */
 interface SerializedError {
   type: string
   message: string
   stack: string
   code?: string | number
-  /** Of a Redis Cluster without a node that answers: what the last one said. */
+  /** What the last node said, for a Redis Cluster in which no node answers. */
   lastNodeError?: SerializedError
 }
 

@@ -1,10 +1,10 @@
 /**
- * Tells an outage of something that several connections of a process share: one line when it goes, one when all of it is back. What fails
- * meanwhile is said at debug level only. Knows nothing about what the connections lead to.
+ * Logs an outage of something that several connections of a process use: one line when it begins, one when all connections are back. What
+ * fails in between is logged at debug level only. Knows nothing about where the connections lead.
  */
 import type { Logger } from 'pino'
 
-/** The part of a connection that is looked at, as ioredis has it. */
+/** The part of a connection that matters here, as in ioredis. */
 interface WatchedConnection {
   /** `ready` while commands are answered. */
   readonly status: string
@@ -16,11 +16,11 @@ export class OutageLog {
   readonly #name: string
   readonly #logger: Logger
   readonly #watched = new Set<WatchedConnection>()
-  /** Connections that have failed and not come back. Empty: there is no outage. */
+  /** The connections that have failed and not come back. There is no outage when it is empty. */
   readonly #away = new Set<WatchedConnection>()
   #sinceMs = 0
 
-  /** `name`: of what goes away, the first word of its lines. */
+  /** `name`: the name of what may go away, with which its log lines begin. */
   constructor(name: string, logger: Logger) {
     this.#name = name
     this.#logger = logger
@@ -32,7 +32,7 @@ export class OutageLog {
     connection.on('ready', () => this.#recover(connection))
   }
 
-  /** Something failed, perhaps because of an outage: a warning, unless a connection is down and says it for all. */
+  /** Logs a failure that an outage may have caused: as a warning, unless a connection is down and its line stands for all. */
   report(error: unknown, message: string, fields: object = {}): void {
     const isDown = [...this.#watched].some(({ status }) => status !== 'ready')
     this.#logger[isDown ? 'debug' : 'warn']({ err: error, ...fields }, message)
@@ -53,7 +53,7 @@ export class OutageLog {
   }
 }
 
-/** A socket that tried several addresses has no message of its own. */
+/** The error of a socket that tried several addresses has no message of its own. */
 function toReason({ message, code }: NodeJS.ErrnoException): string {
   return message === '' ? (code ?? 'no connection') : message
 }

@@ -1,8 +1,9 @@
 /**
  * The life of a service's process: configuration, log, traces, signals, exit code.
  *
- * What ends a start is told once, as a sentence on stderr or to the process that started it, and the process ends with 1. The first SIGTERM or SIGINT ends it in order, and
- * within its grace and a few seconds whatever is away; the second ends it at once. Knows nothing about what the service does.
+ * What prevents a start is told once, as a sentence on stderr or to the process that started it, and the process exits with 1. The first
+ * SIGTERM or SIGINT shuts the service down cleanly, within its grace and a few seconds even if Redis or the store is away; the second ends
+ * it at once. Knows nothing about what the service does.
  */
 import type { Logger } from 'pino'
 import { ConfigError, readEnvironment } from './config.ts'
@@ -13,7 +14,7 @@ import { noTracing } from './tracing.ts'
 import type { Tracing } from './tracing.ts'
 
 interface ServiceDefinition<Config extends ProcessConfig> {
-  /** In log lines and sentences; in traces with `easel-` before it. */
+  /** Used in log lines and sentences, and with the prefix `easel-` in traces. */
   name: string
   /** Throws a `ConfigError`. */
   readConfig: () => Config
@@ -27,14 +28,14 @@ interface ServiceContext<Config> {
 }
 
 interface Closable {
-  /** Ends what is under way within the grace, then lets go of everything. */
+  /** Finishes what is under way within the grace, then releases everything. */
   close(): Promise<void>
 }
 
-/** What a service says to whoever has started it with a channel, as `easel start` does; that one tells its user. */
+/** What a service tells a process that has started it with a channel, such as `easel start`, which tells its user. */
 export type StartMessage = { type: 'ready' } | { type: 'cannot_start'; sentence: string }
 
-/** What letting go may take after the grace. Milliseconds. */
+/** How long releasing everything may take after the grace, in milliseconds. */
 const lettingGoMs = 4000
 
 export async function runService<Config extends ProcessConfig>(definition: ServiceDefinition<Config>): Promise<void> {
@@ -70,12 +71,12 @@ export async function runService<Config extends ProcessConfig>(definition: Servi
 async function tellStarter(message: StartMessage): Promise<void> {
   await new Promise<void>((resolve) => {
     if (process.send === undefined) resolve()
-    // A starter that is gone hears nothing, and that is no error here.
+    // The starter may no longer exist, which is not an error here.
     else process.send(message, () => resolve())
   })
 }
 
-/** Gives the function that says what there is to close. Before that there is nothing to bring to an end, and a signal ends the process. */
+/** Returns the function that registers what to close. Before it is called there is nothing to close, and a signal ends the process. */
 function endOnSignals(name: string, logger: Logger, { shutdownGraceMs }: ProcessConfig): (service: Closable, tracing: Tracing) => void {
   let close: (() => Promise<void>) | undefined
   let stopping = false

@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import { createSecretFilter } from './secret-filter.ts'
 
-/** The text as it stands in a line that a service with this environment has written. */
+/** The text as it appears in a line written by a service with this environment. */
 function logged(env: Record<string, string>, text: string): string {
   const line = createSecretFilter(env)(JSON.stringify({ err: { message: text } }))
   return (JSON.parse(line) as { err: { message: string } }).err.message

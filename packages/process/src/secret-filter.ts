@@ -1,12 +1,12 @@
 /**
- * Takes the secrets of the environment out of what is logged, however they got there: a server may quote what it was sent, as Redis does
- * with the arguments of a command that it does not know, and a library may write a URL with its password. Log lines are put together field
- * by field and name no secret; this is the second line of defence. Runs in both services.
+ * Removes the secrets of the environment from the log, however they got there: a server may quote what it was sent, as Redis does with the
+ * arguments of an unknown command, and a library may print a URL with its password. Log lines are built field by field and contain no
+ * secrets anyway; this is the second line of defence. Runs in both services.
  */
 import { readFileSync } from 'node:fs'
 import type { Environment } from './config.ts'
 
-/** The part of each variable that nobody may read. Both services know all of them, because one environment file often serves both. */
+/** The secret part of each variable. Both services know all of them, because they often share one environment file. */
 const secretsOf: Record<string, (value: string) => string[]> = {
   REDIS_URL: (urls) => splitList(urls).flatMap(toPasswords),
   REDIS_SENTINEL_PASSWORD: (value) => [value],
@@ -21,14 +21,14 @@ const secretsOf: Record<string, (value: string) => string[]> = {
   WEBHOOK_SECRETS: splitList,
   OTEL_EXPORTER_OTLP_HEADERS: (headers) => splitList(headers).map((header) => header.slice(header.indexOf('=') + 1)),
 }
-/** Shorter ones would be found in words and numbers that have nothing to do with them. */
+/** Shorter secrets would match words and numbers that have nothing to do with them. */
 const minLength = 8
 const hidden = '[secret]'
 
-/** Gives a line without the secrets of this environment, as they are and as JSON writes them. */
+/** Returns a line without the secrets of this environment, both as they are and as JSON writes them. */
 export function createSecretFilter(env: Environment): (line: string) => string {
   const found = Object.entries(secretsOf).flatMap(([name, toSecrets]) => toSecrets(env[name]?.trim() ?? ''))
-  // The longest first: one may be part of another.
+  // The longest come first, because one may be part of another.
   const secrets = [...new Set(found)].filter(({ length }) => length >= minLength).toSorted((a, b) => b.length - a.length)
   const written = secrets.flatMap((secret) => [JSON.stringify(secret).slice(1, -1), secret])
   return (line) => written.reduce((text, secret) => text.replaceAll(secret, hidden), line)
@@ -39,7 +39,7 @@ function toKeys(entries: string): string[] {
   return splitList(entries).map((entry) => entry.slice(entry.indexOf(':') + 1))
 }
 
-/** A file as it is at the start. One that cannot be read holds no secret; whoever needs it says so. */
+/** The content of a file at the start. If it cannot be read it contributes no secret; the code that needs it reports the problem. */
 function readText(path: string): string {
   try {
     return path === '' ? '' : readFileSync(path, 'utf8')
@@ -48,12 +48,12 @@ function readText(path: string): string {
   }
 }
 
-/** The parts of a list written with commas or as lines. */
+/** The items of a list separated by commas or line breaks. */
 function splitList(text: string): string[] {
   return text.split(/[,\n]/).flatMap((part) => (part.trim() === '' ? [] : [part.trim()]))
 }
 
-/** The password of a URL as it is written there and as it is meant. */
+/** The password of a URL, both as written and decoded. */
 function toPasswords(url: string): string[] {
   const password = /^[^/]*\/\/[^:/?#]*:([^/?#]*)@/.exec(url)?.[1] ?? ''
   return [password, URL.parse(url)?.password ?? '', decode(password)]

@@ -1,7 +1,7 @@
-/** Waiting with an end. */
+/** Waiting with a time limit. */
 import { setTimeout as sleep } from 'node:timers/promises'
 
-/** Waits until `work` has ended, well or not, but no longer than so many milliseconds. Resolves to whether it ended. */
+/** Waits until `work` has settled, but no longer than this many milliseconds. Resolves to whether it has settled. */
 export async function settle(work: Promise<unknown>, mostMs: number): Promise<boolean> {
   const timer = new AbortController()
   const ended = work.then(

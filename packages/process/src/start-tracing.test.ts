@@ -5,7 +5,7 @@ import { noTracing } from './tracing.ts'
 import { startTracing } from './start-tracing.ts'
 
 test('what a span wraps comes out of it, result or error, whether there is tracing or not', async () => {
-  // Nobody listens there: spans that cannot be sent are in nobody's way, at the end either.
+  // Nobody listens there. Spans that cannot be sent must not get in the way, not even at the end.
   const tracing = startTracing({ endpoint: 'http://127.0.0.1:9', service: 'test' })
   for (const each of [tracing, noTracing]) {
     expect(

@@ -1,5 +1,5 @@
 /**
- * Tracing by OpenTelemetry: spans leave over OTLP/HTTP in batches. Registers itself as this process' tracing, so it is started once.
+ * Tracing with OpenTelemetry: spans are sent over OTLP/HTTP in batches. Registers itself as this process's tracing, so it is started once.
  *
  * A trace begins with a request or with a job, never with the housekeeping of a queue, which would bury the others.
  */
@@ -15,9 +15,9 @@ import { BullMQOtel } from 'bullmq-otel'
 import type { Tracing } from './tracing.ts'
 
 export interface TracingOptions {
-  /** Base URL of an OTLP/HTTP receiver, such as http://localhost:4318. */
+  /** The base URL of an OTLP/HTTP receiver, such as http://localhost:4318. */
   endpoint: string
-  /** Name of the service in the traces. */
+  /** The name of the service in the traces. */
   service: string
 }
 

@@ -14,20 +14,20 @@ export interface SpanOptions {
   headers?: Readonly<Record<string, string>>
 }
 
-/** A span that is open. */
+/** An open span. */
 export interface OpenSpan {
   rename(name: string): void
   set(attributes: Attributes): void
 }
 
 export interface Tracing {
-  /** For BullMQ's option of this name: carries the trace from who adds a job to who processes it. */
+  /** For BullMQ's option of this name: carries the trace from the process that adds a job to the one that processes it. */
   readonly telemetry: Telemetry | undefined
-  /** Does the work inside a span, child of the one around it. What the work throws marks the span as failed. */
+  /** Does the work inside a span, which is a child of the current one. An error marks the span as failed. */
   span<T>(name: string, options: SpanOptions, work: (span: OpenSpan) => Promise<T>): Promise<T>
-  /** A span that is over already, ms since the epoch; child of the one around the call. */
+  /** Records a span that is over already, in ms since the epoch, as a child of the current one. */
   record(name: string, startedAt: number, endedAt: number): void
-  /** Sends what is left. Takes a few seconds at most. */
+  /** Sends what is left, within a few seconds at most. */
   close(): Promise<void>
 }
 

@@ -3,7 +3,7 @@ import { spawnSync } from 'node:child_process'
 import { accessSync, constants } from 'node:fs'
 import { delimiter, join } from 'node:path'
 
-/** Where distributions put the server when PATH of a plain user does not name the folder. */
+/** Where distributions put the server, in case a plain user's PATH does not contain the folder. */
 const SYSTEM_FOLDERS = ['/usr/bin', '/usr/sbin', '/usr/local/bin', '/opt/homebrew/bin']
 
 /** The path of a Redis-compatible server binary on this machine, or undefined. */

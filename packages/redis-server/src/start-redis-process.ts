@@ -1,8 +1,8 @@
 /**
  * Owns one real Redis server as a child process: runs the system's own binary (or a container where there is none) on a port of 127.0.0.1.
  *
- * Invariant: the server ends when the process that started it ends, however that ends, SIGKILL included; it never touches a server that
- * was already running. Knows nothing about queues, jobs or clients. Runs in `easel start`, in the demo and in test processes.
+ * Invariant: the server ends when the process that started it ends in any way, including SIGKILL. It never touches a server that was already
+ * running. Knows nothing about queues, jobs or clients. Runs in `easel start`, in the demo and in test processes.
  */
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
 import { mkdir } from 'node:fs/promises'
@@ -12,38 +12,38 @@ import { findDocker, findRedisServer } from './find-redis-server.ts'
 export interface RedisProcessOptions {
   /** TCP port on 127.0.0.1, 1–65535. */
   port: number
-  /** Folder for the data; it is made if it is missing, and never deleted. */
+  /** The folder for the data. It is created if missing, and never deleted. */
   dir: string
   /** Write every change to an append-only file, so that a crash loses at most the last second. Default: false. */
   appendonly?: boolean
-  /** Further server options, as on its command line: `['--maxclients', '20']`. Default: none. */
+  /** Further server options, as on its command line, such as `['--maxclients', '20']`. Default none. */
   args?: string[]
   /**
-   * Run in a process group of its own, out of reach of a terminal's Ctrl-C, for a starter that ends its processes in order.
-   * Default: false.
+   * Whether to run in its own process group, which Ctrl-C in a terminal does not reach, for a starter that ends its processes in order.
+   * Default false.
    */
   detached?: boolean
-  /** Image of the container where no binary is found. Default: valkey/valkey:8.1.3. */
+  /** The image of the container, used where no binary is found. Default: valkey/valkey:8.1.3. */
   image?: string
 }
 
 export interface RedisProcess {
   /** Resolves when the server has ended. */
   readonly ended: Promise<void>
-  /** Sends the server a signal; nothing happens once it has ended. */
+  /** Sends the server a signal; does nothing once it has ended. */
   signal(name: NodeJS.Signals): void
-  /** Shuts down in order. May be called twice. */
+  /** Shuts down cleanly. May be called twice. */
   stop(): Promise<void>
 }
 
 /**
- * A shell that becomes the server, after it has left a second one behind that waits for the end of file descriptor 3. That is a pipe whose
- * other end only the starter holds: it closes when the starter is gone. A line on it says that the server has ended by itself. A frozen
- * server hears its signal once it is thawed.
+ * A shell that becomes the server after starting a second shell, which waits for the end of file descriptor 3. That is a pipe whose other
+ * end only the starter holds, so it closes when the starter is gone. A line on it says that the server has ended by itself. A frozen server
+ * gets its signal when it is thawed.
  */
 const LIFELINE = '(read -r _ <&3 || { kill -TERM $$; kill -CONT $$; }) >/dev/null 2>&1 & exec "$@" 3<&-'
 
-/** Whether an error of `startRedisProcess` says that somebody else listens on the port. */
+/** Whether an error of `startRedisProcess` means that another process listens on the port. */
 export function isPortTaken(error: unknown): boolean {
   return /already (in use|allocated)/.test(String(error))
 }
@@ -69,7 +69,7 @@ async function runContainer(docker: string, options: RedisProcessOptions): Promi
   const name = `easel-redis-${process.pid}-${port}`
   const user = process.getuid === undefined ? [] : ['--user', `${process.getuid()}:${process.getgid?.()}`]
   const container = ['run', '--rm', '--name', name, ...user, '--publish', `127.0.0.1:${port}:6379`, '--volume', `${dir}:/data`, image]
-  // The image may hold either server; both answer to the old name.
+  // The image may contain either server; both have the old name too.
   const server = ['redis-server', '--protected-mode', 'no', '--dir', '/data', ...toServerArgs(options)]
   const child = spawnOnLifeline([docker, ...container, ...server], true)
   return await untilReady(child, (signal) => void spawnSync(docker, ['kill', '--signal', signal, name], { stdio: 'ignore' }))
@@ -86,7 +86,7 @@ function toServerArgs({ appendonly = false, args = [] }: RedisProcessOptions): s
 async function untilReady(child: ChildProcess, send: (signal: NodeJS.Signals) => void): Promise<RedisProcess> {
   let hasEnded = false
   const lifeline = child.stdio[3] as Writable | undefined
-  // The shell may be gone before the line is written.
+  // The shell may have ended before the line is written.
   lifeline?.on('error', () => {})
   const ended = new Promise<void>((resolve) => {
     const finish = () => {

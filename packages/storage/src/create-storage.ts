@@ -1,5 +1,5 @@
 /**
- * Owns the choice between the drivers. Does no I/O: `check()` of what it returns does.
+ * Owns the choice between the drivers. Does no I/O; `check()` on the result does.
  */
 import { createLocalStorage, type LocalStorageOptions } from './local-storage.ts'
 import { createS3Storage, type S3StorageOptions } from './s3-storage.ts'

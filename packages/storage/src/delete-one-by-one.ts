@@ -1,7 +1,7 @@
-/** Removes many objects with a call for each, some at a time: for a store that has no call for many. Knows no store. */
+/** Removes many objects with one call each, several at a time, for stores that have no call for many. Knows nothing about any store. */
 import { StorageError } from './storage-error.ts'
 
-/** Calls under way at once. */
+/** How many calls are under way at once. */
 const WIDTH = 32
 
 /** Resolves with the error of each key that `remove` rejected with a `StorageError`; rejects with any other error. */

@@ -83,7 +83,7 @@ describe('a local folder', () => {
     expect(await readFile(join(folder, 'images/a.png'), 'utf8')).toBe('old')
     expect(await readdir(join(folder, 'images'))).toEqual(['a.png'])
 
-    // Another program takes what is left.
+    // Another program uses up the remaining space.
     await expect(writeFile(join(folder, 'filler'), Buffer.alloc(2 * 1024 * 1024))).rejects.toThrow('ENOSPC')
     await expect(storage.check()).rejects.toMatchObject(full)
     await rm(join(folder, 'filler'))

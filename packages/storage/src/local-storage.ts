@@ -1,8 +1,8 @@
 /**
  * Owns a folder of objects: key `images/a.png` is the file `DIR/images/a.png`, so the folder can be copied, mounted or served as it is.
  *
- * Invariant: a file under its final name is complete. Bytes go to a temporary file in the same folder, are flushed, and then renamed;
- * a reader that has the old file open keeps reading the old bytes. The content type is the one of the file's extension.
+ * Invariant: a file under its final name is complete. Bytes are written to a temporary file in the same folder and flushed, and the file is
+ * then renamed; a reader that has the old file open keeps reading the old bytes. The extension of the file gives its content type.
  * Knows nothing about URLs: the api serves these objects itself. Several processes may share the folder.
  */
 import { randomUUID } from 'node:crypto'
@@ -17,14 +17,14 @@ import type { ListedObject, PutOptions, Storage, StoredObject } from './storage.
 import { StorageError, type StorageErrorCode } from './storage-error.ts'
 
 export interface LocalStorageOptions {
-  /** The folder, absolute or relative to the working directory; made if missing. On one file system. */
+  /** The folder, absolute or relative to the working directory; created if missing. It must lie on one file system. */
   dir: string
 }
 
 const TEMPORARY_PREFIX = '.writing-'
-/** A temporary file this old belongs to no write that still runs: its process was killed. */
+/** A temporary file of this age belongs to no write that is still running: its process was killed. */
 const ABANDONED_AFTER_MS = 3_600_000
-/** What a write in `check` needs at least; an empty file fits on a full disk. */
+/** How many bytes `check` writes, because an empty file would fit on a full disk. */
 const PROBE_BYTES = 4096
 
 const CODES: Record<string, StorageErrorCode> = {
@@ -33,21 +33,21 @@ const CODES: Record<string, StorageErrorCode> = {
   EACCES: 'denied',
   EPERM: 'denied',
   EROFS: 'denied',
-  // A file stands where the folder should be, or the other way round.
+  // There is a file where the folder should be, or the other way round.
   ENOTDIR: 'denied',
   EEXIST: 'denied',
   EISDIR: 'denied',
   ENOTEMPTY: 'denied',
   ENAMETOOLONG: 'invalid_key',
 }
-/** The object is not there: no such file, a file where the key has a folder, or a folder under the key's name. */
+/** The object does not exist: there is no such file, a file where the key has a folder, or a folder with the key's name. */
 const ABSENT = new Set(['ENOENT', 'ENOTDIR', 'EISDIR'])
 
 const CANNOT_FLUSH = new Set(['EINVAL', 'ENOTSUP', 'ENOSYS'])
 
 export function createLocalStorage(options: LocalStorageOptions): Storage {
   const root = resolve(options.dir)
-  /** Where something was written, kept open to be flushed. The keys of a service have one folder or two. */
+  /** The folders that were written to, kept open for flushing. The keys of a service have one folder or two. */
   const folders = new Map<string, Promise<FileHandle>>()
 
   const toPath = (key: string): string => {
@@ -170,7 +170,7 @@ async function writeAtomically(folders: Folders, path: string, bytes: Uint8Array
   await flushFolder(folders, folder)
 }
 
-/** The new name is durable only when the folder is flushed as well; some network and desktop file systems cannot, and need not. */
+/** The new name is durable only when the folder is flushed too. Some network and desktop file systems cannot do that and need not. */
 async function flushFolder(folders: Folders, folder: string): Promise<void> {
   const opening = folders.get(folder) ?? open(folder, 'r')
   folders.set(folder, opening)
@@ -183,7 +183,7 @@ async function flushFolder(folders: Folders, folder: string): Promise<void> {
   }
 }
 
-/** Of a folder that is gone, so that the one that takes its place is flushed, or that cannot be opened. */
+/** Drops the handle of a folder that no longer exists or cannot be opened, so that the folder that takes its place is flushed. */
 async function closeFolder(folders: Folders, folder: string): Promise<void> {
   const opened = folders.get(folder)
   folders.delete(folder)
@@ -193,7 +193,7 @@ async function closeFolder(folders: Folders, folder: string): Promise<void> {
   )
 }
 
-/** Objects under `folder` (empty, or ending in a slash). Removes on its way what killed writers left behind. */
+/** The objects under `folder` (empty, or ending in a slash). Also removes what killed writers have left behind. */
 async function* walk(root: string, folder: string, prefix: string): AsyncGenerator<ListedObject> {
   try {
     for await (const entry of await opendir(join(root, folder))) {

@@ -1,14 +1,14 @@
 /**
- * Owns what an object key is: the one rule both drivers apply before any I/O, and the content type a key's extension stands for.
+ * Owns what an object key is: the rule that both drivers apply before any I/O, and the content type that a key's extension stands for.
  *
  * Invariant: a key that passes names the same object on every driver and can never leave the store's folder or prefix. Names that begin
- * with a dot are the drivers' own (temporary files, probes, and the bookkeeping of some S3 servers).
+ * with a dot are reserved for the drivers (temporary files, probes, and the bookkeeping of some S3 servers).
  */
 import { StorageError } from './storage-error.ts'
 
-/** S3's limit for a key; with a prefix before it the server may refuse a key earlier. */
+/** S3's limit for a key; with a prefix the server may refuse a shorter key. */
 const MAX_KEY_BYTES = 1024
-/** Limit of common file systems for one name, and so of S3 servers that keep objects as files. */
+/** The limit of common file systems for a name, and so of S3 servers that keep objects as files. */
 const MAX_SEGMENT_BYTES = 255
 
 const CONTENT_TYPES = new Map([
@@ -31,18 +31,18 @@ export function assertKeyPrefix(prefix: string): void {
   assertObjectKey(`${prefix}x`)
 }
 
-/** True for what `list` may report: everything that `put` could have written. */
+/** Whether `list` may report the key: true for everything that `put` could have written. */
 export function isObjectKey(key: string): boolean {
   return findProblem(key) === undefined
 }
 
-/** The content type an object has wherever it is stored: by the key's extension, `application/octet-stream` without a known one. */
+/** The content type of an object wherever it is stored: from the key's extension, or `application/octet-stream` if that is unknown. */
 export function toContentType(key: string): string {
   const extension = /\.([^./]+)$/.exec(key)?.[1]?.toLowerCase() ?? ''
   return CONTENT_TYPES.get(extension) ?? 'application/octet-stream'
 }
 
-/** A folder keeps no content type beside the name, so a type that the name does not tell would be lost there. */
+/** A folder keeps no content type besides the name, so a type that does not follow from the name would be lost there. */
 export function assertContentType(key: string, contentType: string): void {
   const expected = toContentType(key)
   if (contentType !== expected) throw new TypeError(`Expected contentType to be ${expected} for key ${key}, got ${contentType}`)

@@ -1,16 +1,15 @@
 /**
- * Owns how an S3 server's answer becomes a `StorageError`: the table of names and statuses, gathered from AWS, MinIO, RustFS, R2 and
- * versitygw.
+ * Turns an S3 server's answer into a `StorageError`, by a table of names and statuses gathered from AWS, MinIO, RustFS, R2 and versitygw.
  *
- * Invariant: whatever the SDK throws, the result tells whether trying again can help. A status alone is not trusted where servers differ:
- * versitygw answers 404 to a wrong access key.
+ * Invariant: whatever the SDK throws, the result says whether trying again can help. A status alone is not trusted where servers differ:
+ * versitygw answers a wrong access key with 404.
  */
 import { StorageError, type StorageErrorCode } from './storage-error.ts'
 
 const CODES_BY_NAME: Record<string, StorageErrorCode> = {
   InvalidAccessKeyId: 'denied',
   SignatureDoesNotMatch: 'denied',
-  // versitygw's word, with status 404.
+  // The name that versitygw uses, with status 404.
   XAdminUserNotFound: 'denied',
   AccessDenied: 'denied',
   ExpiredToken: 'denied',
@@ -24,12 +23,12 @@ const CODES_BY_NAME: Record<string, StorageErrorCode> = {
   RequestTimeTooSkewed: 'unavailable',
 }
 
-/** Statuses below 500 after which the same request may succeed. 404 is a bucket that `check` has yet to make. */
+/** Statuses below 500 after which the same request may succeed. 404 is for a bucket that `check` has not created yet. */
 const RETRYABLE_STATUSES = new Set([404, 408, 409, 423, 425, 429])
 const NOT_IMPLEMENTED = 501
 const INSUFFICIENT_STORAGE = 507
 
-/** The server's own word for what went wrong (`NoSuchKey`), or the name of a client-side error (`TimeoutError`). */
+/** The server's own name for the error (`NoSuchKey`), or the name of a client-side error (`TimeoutError`). */
 export function nameOf(error: unknown): string {
   return error instanceof Error ? error.name : ''
 }
@@ -55,7 +54,7 @@ function codeOfStatus(status: number | undefined): StorageErrorCode {
   if (status === undefined) return 'unavailable'
   if (status === INSUFFICIENT_STORAGE) return 'no_space'
   if (status === NOT_IMPLEMENTED) return 'denied'
-  // A 2xx that the SDK could not read was cut short.
+  // A 2xx answer that the SDK could not read was cut short.
   if (status >= 500 || status < 300 || RETRYABLE_STATUSES.has(status)) return 'unavailable'
   return 'denied'
 }

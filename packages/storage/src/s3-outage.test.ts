@@ -34,7 +34,7 @@ await describeWithS3Server('an S3 server in trouble', (server) => {
 
     test('that is killed in the middle of one large upload gets the whole object', async () => {
       let held = false
-      // The forwarder tells when the body is under way, which is the moment to pull the plug.
+      // The forwarder reports when the body is under way, which is the moment to break the connection.
       const bytes = randomBytes(32 * 1024 * 1024)
       const underWay = Promise.withResolvers<void>()
       const endpoint = await startForwarder(server, (_chunk, total) => {

@@ -1,9 +1,9 @@
 /**
  * Owns a bucket of objects on any S3-compatible server: key `images/a.png` is the object `PREFIX/images/a.png`.
  *
- * Invariant: every object is one PutObject of bytes in memory, which S3 servers publish as a whole. Objects are written and read through
- * `endpoint`; links are signed for `publicEndpoint`, because the Host header is part of the signature.
- * Calls are tried twice here; waiting for a server that is down is `putWithRetry`'s work.
+ * Invariant: every object is written by one PutObject of bytes in memory, which S3 servers publish atomically. Objects are written and read
+ * through `endpoint`; links are signed for `publicEndpoint`, because the Host header is part of the signature.
+ * Calls are tried twice here; `putWithRetry` waits for a server that is down.
  */
 import {
   CreateBucketCommand,
@@ -30,40 +30,40 @@ import type { ListedObject, ObjectStat, PutOptions, Storage, StoredObject } from
 
 export interface S3StorageOptions {
   bucket: string
-  /** URL that this process reaches the server at. Default: AWS, by region. */
+  /** The URL at which this process reaches the server. Default: AWS, by region. */
   endpoint?: string | undefined
-  /** URL that clients reach the server at, put into links. Default: `endpoint`. */
+  /** The URL at which clients reach the server, used in links. Default: `endpoint`. */
   publicEndpoint?: string | undefined
-  /** Region that requests are signed for. Default: `us-east-1`, which most servers other than AWS expect. */
+  /** The region for which requests are signed. Default: `us-east-1`, which most servers other than AWS expect. */
   region?: string | undefined
   /** Default: the AWS SDK's chain (AWS_* variables, profile, container or instance role). */
   credentials?: { accessKeyId: string; secretAccessKey: string } | undefined
-  /** Put before every key, with or without slashes around it. Default: none. */
+  /** The prefix of every key, with or without slashes around it. Default none. */
   prefix?: string | undefined
-  /** Bucket in the path (`host/bucket/key`) and not in the host name. Default: true, which every server understands. */
+  /** Whether the bucket is in the path (`host/bucket/key`) instead of the host name. Default true, which every server understands. */
   forcePathStyle?: boolean | undefined
-  /** Encryption asked for with each object. Default: the bucket's own. */
+  /** The encryption requested for each object. Default: the bucket's own. */
   serverSideEncryption?: ServerSideEncryption | undefined
-  /** Key for `aws:kms` and `aws:kms:dsse`. Default: the account's. */
+  /** The key for `aws:kms` and `aws:kms:dsse`. Default: the account's. */
   kmsKeyId?: string | undefined
-  /** Canned access list of each object, such as `public-read`. Default: none sent; many buckets refuse any. */
+  /** The canned access list of each object, such as `public-read`. Default: none is sent, because many buckets refuse any. */
   acl?: ObjectCannedACL | undefined
-  /** Longest wait for an answer, and for the next bytes of one, in ms, from 1. Default: 30 000. */
+  /** The longest wait for an answer, and for the next bytes of one, in ms, from 1. Default 30 000. */
   requestTimeoutMs?: number | undefined
 }
 
 const DEFAULT_REGION = 'us-east-1'
 const DEFAULT_REQUEST_TIMEOUT_MS = 30_000
 const CONNECTION_TIMEOUT_MS = 5_000
-/** One quick second try hides a connection that the server had just closed. */
+/** A quick second attempt hides a connection that the server had just closed. */
 const MAX_ATTEMPTS = 2
-/** Limit of the signature scheme: a week. */
+/** The limit of the signature scheme, a week. */
 const MAX_EXPIRY_SECONDS = 604_800
-/** The bucket is there: another process made it first, or it is ours already. A foreign one fails the write that follows. */
+/** The bucket exists: another process made it first, or it is ours already. If it is somebody else's, the write that follows fails. */
 const BUCKET_EXISTS = new Set(['BucketAlreadyOwnedByYou', 'BucketAlreadyExists', 'OperationAborted'])
-/** Most keys in one call, by the protocol. */
+/** The most keys in one call, as the protocol allows. */
 const MAX_KEYS_PER_DELETE = 1000
-/** Answers of servers that have no call for many objects, or want another checksum than the SDK sends. */
+/** The answers of servers that have no call for many objects, or expect another checksum than the SDK sends. */
 const NO_DELETE_OF_MANY = new Set(['NotImplemented', 'MethodNotAllowed', 'MissingContentMD5', 'InvalidRequest', 'MalformedXML'])
 const PROBE_NAME = '.probe'
 
@@ -158,7 +158,7 @@ export function createS3Storage(options: S3StorageOptions): Storage {
       } catch (error) {
         if (statusOf(error) !== 404) throw toStorageError(error, `look at ${key} in bucket ${bucket}`)
       }
-      // An answer to HEAD has no text, and servers say 404 to more than a missing object: the answer to GET tells which it is.
+      // An answer to HEAD has no body, and servers use 404 for more than a missing object. The answer to GET tells which it is.
       const object = await read(key)
       await object?.body.cancel()
       return object
@@ -169,7 +169,7 @@ export function createS3Storage(options: S3StorageOptions): Storage {
       if (!Number.isInteger(expiresInSeconds) || expiresInSeconds < 1 || expiresInSeconds > MAX_EXPIRY_SECONDS) {
         throw new RangeError(`Expected expiresInSeconds to be an integer from 1 to ${MAX_EXPIRY_SECONDS}, got ${expiresInSeconds}`)
       }
-      // The signature holds whole seconds; counting from them keeps expiresAt from promising a part of a second too much.
+      // The signature contains whole seconds; counting from them keeps expiresAt from promising a fraction of a second too much.
       const signingDate = new Date(Math.floor(Date.now() / 1000) * 1000)
       try {
         const url = await getSignedUrl(publicClient, new GetObjectCommand(location), { expiresIn: expiresInSeconds, signingDate })
@@ -230,7 +230,7 @@ function toClientConfig(options: S3StorageOptions, endpoint: string | undefined)
     requestHandler: {
       connectionTimeout: Math.min(CONNECTION_TIMEOUT_MS, timeoutMs),
       requestTimeout: timeoutMs,
-      // Without it the SDK only logs a warning and waits on.
+      // Without it the SDK only logs a warning and keeps waiting.
       throwOnRequestTimeout: true,
       socketTimeout: timeoutMs,
     },

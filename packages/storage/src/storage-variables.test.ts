@@ -3,7 +3,7 @@ import { z } from 'zod'
 import { createStorage } from './create-storage.ts'
 import { checkStorageVariables, storageVariables, toStorageOptions } from './storage-variables.ts'
 
-// As a service does it, with a variable of its own.
+// As in a service, which adds a variable of its own.
 const schema = z
   .object({ PORT: z.coerce.number().default(8500), ...storageVariables })
   .superRefine(checkStorageVariables, { when: () => true })

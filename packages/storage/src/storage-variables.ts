@@ -1,8 +1,8 @@
 /**
  * Owns the environment variables that choose and configure the store: their names, meaning, ranges and defaults. The api and the worker
- * spread them into their own schemas, so both read the same store; reference documentation is generated from the descriptions.
+ * include them in their own schemas, so both use the same store; the reference documentation is generated from the descriptions.
  *
- * Invariant: does not look at the environment itself. A variable set to nothing must have been dropped before (as `S3_BUCKET=` in an env
+ * Invariant: does not read the environment itself. A variable set to an empty text must have been dropped before (`S3_BUCKET=` in an env
  * file means unset).
  */
 import { ObjectCannedACL, ServerSideEncryption } from '@aws-sdk/client-s3'
@@ -74,7 +74,7 @@ export const storageVariables = {
     .describe('Longest wait for an answer of the S3 server, in milliseconds. Failed uploads are tried again for two minutes.'),
 }
 
-/** Slashes around a prefix are people's habit and mean nothing. */
+/** Slashes around a prefix are a habit and mean nothing. */
 function isKeyPrefix(prefix: string): boolean {
   const trimmed = prefix.replace(/^\/+|\/+$/g, '')
   return trimmed === '' || isObjectKey(trimmed)
@@ -84,15 +84,15 @@ const storageSchema = z.object(storageVariables)
 type StorageVariables = z.output<typeof storageSchema>
 
 /**
- * Reports what is wrong between variables, under their names: `schema.superRefine(checkStorageVariables, { when: () => true })`. With that
- * `when` it runs beside other variables' problems, so that all are told at once; it is silent while a storage variable itself is invalid.
+ * Reports conflicts between variables, under their names: `schema.superRefine(checkStorageVariables, { when: () => true })`. With that `when`
+ * it runs even if other variables have problems, so that all are reported at once; it is silent while a storage variable is itself invalid.
  */
 export function checkStorageVariables(values: StorageVariables, context: z.RefinementCtx): void {
   if (context.issues.some((issue) => String(issue.path?.[0]) in storageVariables)) return
   for (const [name, message] of findProblems(values)) context.addIssue({ code: 'custom', path: [name], message })
 }
 
-/** The drivers' options from variables that `checkStorageVariables` found no fault with. */
+/** The drivers' options, from variables that passed `checkStorageVariables`. */
 export function toStorageOptions(values: StorageVariables): StorageOptions {
   const [problem] = findProblems(values)
   if (problem !== undefined) throw new TypeError(`${problem[0]}: ${problem[1]}`)

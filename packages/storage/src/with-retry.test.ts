@@ -96,7 +96,7 @@ test('outlasts a real folder that is unusable for a while', async () => {
   const folder = await createFolder()
   const path = join(folder, 'store')
   const storage = createLocalStorage({ dir: path })
-  // The local driver calls a file in the folder's place a refusal; seen from the upload it ends at once.
+  // The local driver treats a file in place of the folder as a refusal, so the upload ends at once.
   await writeFile(path, '')
   await expect(putWithRetry(storage, 'a.png', BYTES, PNG)).rejects.toMatchObject({ code: 'denied' })
   await rm(path)
@@ -110,7 +110,7 @@ async function createFolder(): Promise<string> {
   return folder
 }
 
-/** A real folder in front of which `fail` may put an error; `attempts` counts the calls. */
+/** A real folder, except that `fail` may make calls fail; `attempts` counts the calls. */
 async function createFailing(fail: (attempt: number) => Error | undefined) {
   const folder = await createFolder()
   const local = createLocalStorage({ dir: folder })

@@ -2,8 +2,8 @@
  * Owns the retry policy of jobs: how long a finished picture, or a job that begins with one, waits for a store that is down, slow or full
  * before the job fails.
  *
- * Invariant: after a retryable error it goes on for at least `retryForMs`, then throws the store's last error unchanged; any other error
- * is thrown at once. The caller keeps its job lock meanwhile. Runs in the worker's main process.
+ * Invariant: after a retryable error it continues for at least `retryForMs` and then throws the store's last error unchanged; any other
+ * error is thrown at once. The caller keeps its job lock in the meantime. Runs in the worker's main process.
  */
 import { buffer } from 'node:stream/consumers'
 import { setTimeout as delay } from 'node:timers/promises'
@@ -17,13 +17,13 @@ const DEFAULT_RETRY_FOR_MS = 120_000
 export interface RetryOptions {
   /** Ends the attempt or the wait; the promise then rejects with the signal's reason. Default: none. */
   signal?: AbortSignal | undefined
-  /** No attempt begun later than this after the first is followed by another, in ms, 0 and up; 0 tries once. Default: 120 000. */
+  /** An attempt that begins later than this after the first one is the last, in ms, from 0; 0 tries once. Default 120 000. */
   retryForMs?: number
-  /** Called before each wait, to log and count. Default: nothing. */
+  /** Called before each wait, for logs and counters. Default none. */
   onRetry?: (retry: UploadRetry) => void
-  /** Waits for so many ms, rejecting when the signal aborts. Default: a timer. */
+  /** Waits this many ms, rejecting when the signal aborts. Default: a timer. */
   sleep?: (ms: number, signal?: AbortSignal) => Promise<void>
-  /** A clock that never goes back, in ms. Default: `performance.now`. */
+  /** A monotonic clock in ms. Default: `performance.now`. */
   now?: () => number
   /** Uniform in [0, 1). Default: `Math.random`. */
   random?: () => number
@@ -49,7 +49,7 @@ export async function putWithRetry(
   await withRetry(key, () => storage.put(key, bytes, { ...options, signal: retry.signal }), retry)
 }
 
-/** All bytes of an object, or undefined when there is none; what fails, at its opening or in its middle, is tried again. */
+/** All bytes of an object, or undefined when there is none; retries failures both on opening and in the middle. */
 export async function readWithRetry(storage: Storage, key: string, retry: RetryOptions = {}): Promise<Buffer | undefined> {
   return await withRetry(
     key,
@@ -61,7 +61,7 @@ export async function readWithRetry(storage: Storage, key: string, retry: RetryO
   )
 }
 
-/** Waits of 0.5 s doubling to 10 s, each shortened by up to half so that many workers do not come back as one. */
+/** Waits of 0.5 s doubling to 10 s, each shortened by up to half so that many workers do not return at the same moment. */
 async function withRetry<T>(key: string, attemptOnce: () => Promise<T>, retry: RetryOptions): Promise<T> {
   const {
     signal,

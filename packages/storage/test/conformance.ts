@@ -1,7 +1,7 @@
 /**
- * Owns what every driver must do, as tests to run against each: `describeStorage('local', …)`, `describeStorage('s3', …)`.
+ * Owns what every driver must do, as tests that run against each: `describeStorage('local', …)`, `describeStorage('s3', …)`.
  *
- * Knows no driver; what only one can do (signed links, full disks, servers that go away) is in that driver's own test file.
+ * Knows nothing about any driver; what only one can do (signed links, full disks, lost servers) is in that driver's own test file.
  */
 import { randomBytes } from 'node:crypto'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
@@ -33,7 +33,7 @@ const BAD_KEYS = [
   `${'a/'.repeat(600)}a.png`,
 ]
 
-/** `create` makes a storage over an empty store; it is called once, and the storage is closed at the end. */
+/** `create` makes a storage on an empty store; it is called once, and the storage is closed at the end. */
 export function describeStorage(name: string, create: () => Promise<Storage>): void {
   describe(`${name} as a storage`, () => {
     let storage: Storage
@@ -56,7 +56,7 @@ export function describeStorage(name: string, create: () => Promise<Storage>): v
       expect(object.size).toBe(10_000)
       const { contentType, size, lastModified } = object
       expect(await storage.stat('basic/a.png')).toEqual({ contentType, size, lastModified })
-      // File systems and servers keep whole seconds or tick a little behind.
+      // File systems and servers may keep whole seconds or have a clock that is slightly behind.
       expect(object.lastModified.getTime()).toBeGreaterThan(before - 2000)
       expect(object.lastModified.getTime()).toBeLessThan(Date.now() + 2000)
       expect(Buffer.compare(await readAll(object), bytes)).toBe(0)

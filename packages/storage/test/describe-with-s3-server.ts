@@ -3,8 +3,8 @@ import { afterAll, expect, test } from 'vitest'
 import { type S3Server, startS3Server } from './s3-server.ts'
 
 /**
- * Starts a server, defines the tests over it, and stops it after them; without a server one skipped test says why. To be awaited at the
- * top of a test file: whether there is a server decides which tests there are.
+ * Starts a server, defines the tests that use it, and stops it after them; without a server one skipped test says why. Must be awaited at
+ * the top of a test file, because whether there is a server decides which tests exist.
  */
 export async function describeWithS3Server(name: string, defineTests: (server: S3Server) => void): Promise<void> {
   const server = await startS3Server()
@@ -15,7 +15,7 @@ export async function describeWithS3Server(name: string, defineTests: (server: S
     })
     return
   }
-  // Hooks run last to first: what the tests open is closed before the server goes.
+  // Hooks run in reverse order, so what the tests open is closed before the server ends.
   afterAll(() => server.stop())
   defineTests(server)
 }

@@ -1,4 +1,4 @@
-/** Owns what tests put in front of an S3 server, or in its place: a forwarder of bytes and a plain HTTP server, each until its test ends. */
+/** Owns what tests put before or in place of an S3 server: a forwarder of bytes and a plain HTTP server, each until its test ends. */
 import { once } from 'node:events'
 import { createServer as createHttpServer, type RequestListener } from 'node:http'
 import { type AddressInfo, connect, createServer as createTcpServer, type Server as TcpServer, type Socket } from 'node:net'
@@ -6,8 +6,8 @@ import { onTestFinished } from 'vitest'
 import type { S3Server } from './server-under-test.ts'
 
 /**
- * A port that passes every byte on to the server. `onRequestBytes` sees them with the count so far on that connection; `hold` keeps the
- * connection where it is until the server ends it, `delayMs` passes the bytes on that many milliseconds later.
+ * A port that passes every byte on to the server. `onRequestBytes` sees the bytes and the count so far on that connection. `hold` stops
+ * passing bytes on until the server ends the connection; `delayMs` passes them on that many milliseconds later.
  */
 export async function startForwarder(
   server: S3Server,

@@ -15,7 +15,7 @@ export function toBucketName(): string {
   return `easel-test-${randomUUID()}`
 }
 
-/** A storage over a bucket of its own unless told otherwise. */
+/** A storage on a bucket of its own, unless told otherwise. */
 export function connectTo(server: S3Server, options: Partial<S3StorageOptions> = {}): Storage {
   const { endpoint, accessKeyId, secretAccessKey } = server
   const storage = createS3Storage({ endpoint, bucket: toBucketName(), credentials: { accessKeyId, secretAccessKey }, ...options })

@@ -1,7 +1,7 @@
 /**
- * Owns an S3 server in a container: the image that `S3_IMAGE` names, on a fixed free port, so that it survives a restart.
+ * Owns an S3 server in a container: runs the image that `S3_IMAGE` names on a free port that stays the same over restarts.
  *
- * Knows RustFS, MinIO and whatever takes RustFS's variables; each gets the variables of both, and MinIO its command.
+ * Knows RustFS, MinIO and any server that takes RustFS's variables; each gets the variables of both, and MinIO also its command.
  */
 import { spawnSync } from 'node:child_process'
 import { findFreePort, type NoS3Server, type S3Server, waitForAnswer } from './server-under-test.ts'
@@ -14,7 +14,7 @@ const SECRET_ACCESS_KEY = 'easel-test-secret'
 export async function startS3Container(): Promise<S3Server | NoS3Server> {
   const image = process.env['S3_IMAGE']
   if (image === undefined || image === '') return { skipped: 'S3_IMAGE names no container image' }
-  // The reaper is one more image to pull; what is started here is removed below.
+  // The reaper would be another image to pull; the container started here is removed below.
   process.env['TESTCONTAINERS_RYUK_DISABLED'] ??= 'true'
   const { GenericContainer, getContainerRuntimeClient, ImageName } = await import('testcontainers')
   let runtime: Awaited<ReturnType<typeof getContainerRuntimeClient>>

@@ -1,11 +1,11 @@
 /**
- * Owns the choice of a real S3 server for tests: one that is given, else a container, else versitygw as a process.
+ * Owns the choice of a real S3 server for tests: a given server, else a container, else versitygw as a process.
  *
- * In this order: `S3_TEST_ENDPOINT` (with `S3_TEST_ACCESS_KEY_ID`, `S3_TEST_SECRET_ACCESS_KEY`); the image named by `S3_IMAGE`, when it is
- * there or pulls within 60 s; versitygw in the project's `.bin`, built there by `go install` when Go is there. Otherwise the answer says
- * why tests must be skipped, and so does a warning.
- * Invariant: a server started here is gone when its starter has called `stop()` or has exited; it begins empty and has no bucket.
- * Runs in test processes. Building takes up to two minutes once: give the hook that starts a server `S3_SERVER_START_TIMEOUT_MS`.
+ * In this order: `S3_TEST_ENDPOINT` (with `S3_TEST_ACCESS_KEY_ID`, `S3_TEST_SECRET_ACCESS_KEY`); the image named by `S3_IMAGE`, if it exists
+ * or can be pulled within 60 s; versitygw in the project's `.bin`, built there by `go install` if Go is installed. Otherwise the result and
+ * a warning say why tests must be skipped.
+ * Invariant: a server started here is gone when its starter has called `stop()` or has exited; it begins empty, without a bucket.
+ * Runs in test processes. The first build takes up to two minutes: give the hook that starts a server `S3_SERVER_START_TIMEOUT_MS`.
  */
 import { startS3Container } from './s3-container.ts'
 import type { NoS3Server, S3Server, S3ServerOptions } from './server-under-test.ts'
@@ -13,7 +13,7 @@ import { startVersitygw } from './versitygw.ts'
 
 export type { NoS3Server, S3Server, S3ServerOptions }
 
-/** Enough to pull an image in vain and then to build versitygw on a slow machine, in ms. */
+/** Enough time to try to pull an image and then to build versitygw on a slow machine, in ms. */
 export const S3_SERVER_START_TIMEOUT_MS = 360_000
 
 export async function startS3Server(options: S3ServerOptions = {}): Promise<S3Server | NoS3Server> {
@@ -26,7 +26,7 @@ export async function startS3Server(options: S3ServerOptions = {}): Promise<S3Se
     reasons.push(server.skipped)
   }
   const skipped = `No S3 server for the tests: ${reasons.join('; ')}`
-  // oxlint-disable-next-line no-console -- a skipped test must be seen in the output, whatever reporter runs
+  // oxlint-disable-next-line no-console -- a skipped test must show in the output, whatever the reporter
   console.warn(`\n*** SKIPPED *** ${skipped}\n`)
   return { skipped }
 }

@@ -1,5 +1,5 @@
 /**
- * Owns what every way to start an S3 server for tests has in common: the handle that tests get, a free port, and the wait for an answer.
+ * Owns what all ways to start an S3 server for tests have in common: the handle that tests get, a free port, and the wait for an answer.
  */
 import { once } from 'node:events'
 import { type AddressInfo, createServer } from 'node:net'
@@ -17,22 +17,22 @@ export interface S3Server {
   readonly endpoint: string
   readonly accessKeyId: string
   readonly secretAccessKey: string
-  /** What answers: `given`, `container` or `process`. A given server is nobody's to stop: `kill`, `restart`, `pause`, `resume` throw. */
+  /** What runs: `given`, `container` or `process`. A given server cannot be stopped: `kill`, `restart`, `pause`, `resume` throw. */
   readonly source: 'given' | 'container' | 'process'
-  /** Ends the server and deletes its data. May be called twice. A given server just stays. */
+  /** Ends the server and deletes its data. May be called twice. A given server keeps running. */
   stop(): Promise<void>
-  /** Ends the server at once, as a crash would; connections are refused until `restart()`. */
+  /** Ends the server immediately, as in a crash; connections are refused until `restart()`. */
   kill(): Promise<void>
   /** Starts again on the same port and data; resolves when it answers. */
   restart(): Promise<void>
-  /** Freezes the server: connections stay open and nothing answers. */
+  /** Freezes the server: connections stay open, but nothing answers. */
   pause(): Promise<void>
   /** Ends `pause()`. */
   resume(): Promise<void>
 }
 
 export interface NoS3Server {
-  /** Why there is none, and what would help. */
+  /** Why there is no server, and what would help. */
   skipped: string
 }
 
@@ -46,7 +46,10 @@ export async function findFreePort(): Promise<number> {
   return port
 }
 
-/** Resolves when something speaks HTTP at `endpoint`: an S3 server answers 403 to a request without a signature. Throws when `hasEnded` says that waiting is in vain. */
+/**
+ * Resolves when something speaks HTTP at `endpoint`; an S3 server answers a request without a signature with 403. Throws when `hasEnded` says
+ * that it makes no sense to wait.
+ */
 export async function waitForAnswer(endpoint: string, hasEnded: () => string | undefined): Promise<void> {
   const deadline = performance.now() + ANSWER_TIMEOUT_MS
   for (;;) {

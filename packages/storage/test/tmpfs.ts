@@ -1,4 +1,4 @@
-/** Owns small file systems in memory, for tests of full and read-only disks. */
+/** Owns small in-memory file systems, for tests of full and read-only disks. */
 import { execFile } from 'node:child_process'
 import { mkdtemp, rmdir } from 'node:fs/promises'
 import { tmpdir } from 'node:os'

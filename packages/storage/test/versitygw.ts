@@ -1,5 +1,5 @@
 /**
- * Owns versitygw, an S3 server over a folder, as a process: finds or builds the binary, runs it on a free port and ends it.
+ * Owns a process of versitygw, an S3 server on a folder: finds or builds the binary, runs it on a free port and ends it.
  *
  * The folder must be on a file system with user extended attributes, where versitygw keeps content types.
  */
@@ -17,7 +17,7 @@ const MODULE = 'github.com/versity/versitygw/cmd/versitygw@v1.8.0'
 const BIN = resolve(import.meta.dirname, '../../../.bin')
 const BINARY = join(BIN, 'versitygw')
 const BUILD_TIMEOUT_MS = 280_000
-/** A port that was free a moment ago can be taken by another process before the server binds it. */
+/** Another process may take a free port before the server binds it, so several are tried. */
 const PORT_ATTEMPTS = 3
 const ACCESS_KEY_ID = 'easel-test'
 const SECRET_ACCESS_KEY = 'easel-test-secret'
@@ -108,7 +108,7 @@ async function end(child: ChildProcess): Promise<void> {
   await closed
 }
 
-/** Test files run in processes of their own at the same time: the first one builds, the others wait for it. */
+/** Test files run at the same time in processes of their own: the first one builds, the others wait for it. */
 async function buildOnce(): Promise<void> {
   if (isExecutable(BINARY)) return
   await mkdir(BIN, { recursive: true })
@@ -120,7 +120,7 @@ async function buildOnce(): Promise<void> {
     } catch {
       await delay(500)
       if (isExecutable(BINARY)) return
-      // Its builder was killed.
+      // The process that was building it has been killed.
       if ((await ageMs(lock)) > BUILD_TIMEOUT_MS) await rm(lock, { force: true })
     }
   }

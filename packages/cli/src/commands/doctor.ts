@@ -1,4 +1,4 @@
-/** `easel doctor`: looks at what Easel needs on this machine and says what mends what is wrong. Ends with 1 when something is. */
+/** `easel doctor`: examines what Easel needs on this machine and says how to solve each problem. Exits with 1 when there is one. */
 import { setTimeout as sleep } from 'node:timers/promises'
 import { defaultModel } from '@easel/contract'
 import { examineDevice, examineMemory } from '../doctor/examine-device.ts'
@@ -28,7 +28,7 @@ export async function doctor(modelsDir: string, { json = false }: { json?: boole
   return findings.some(({ state }) => state === 'bad') ? 1 : 0
 }
 
-/** A server that accepts and never answers is a finding too. */
+/** A server that accepts a connection and never answers is also a problem to report. */
 async function within(subject: string, examination: Promise<Finding[]>): Promise<Finding[]> {
   const late = sleep(limitMs, undefined, { ref: false }).then((): Finding[] => [
     { subject, state: 'bad', says: `it has not answered within ${limitMs / 1000} s` },

@@ -1,4 +1,4 @@
-/** `easel models`: what is in the models directory; `easel rm MODEL`: removes one of them. */
+/** `easel models` lists the models directory; `easel rm MODEL` removes a model from it. */
 import { listModels, removeModel } from '@easel/model-store'
 import { paint, toSize, toTable } from '../terminal/say.ts'
 

@@ -1,4 +1,4 @@
-/** `easel pull MODEL`: fetches a model into the models directory. */
+/** `easel pull MODEL` fetches a model into the models directory. */
 import { parseModelName, pullByName } from '@easel/model-store'
 import type { PullEvent } from '@easel/model-store'
 import { toSize } from '../terminal/say.ts'
@@ -12,7 +12,7 @@ export interface PullCommandOptions {
   json?: boolean
 }
 
-/** Exit code of a command that Ctrl-C has ended. */
+/** The exit code of a command that was ended by Ctrl-C. */
 const interrupted = 130
 
 export async function pull(model: string, { here, modelsDir, variant, json = false }: PullCommandOptions): Promise<number> {
@@ -51,7 +51,7 @@ export async function pull(model: string, { here, modelsDir, variant, json = fal
   }
 }
 
-/** What MODEL is set to for it: a preset keeps its name, everything else has that of its folder. */
+/** The value of MODEL for it: a preset's name, otherwise the name of its folder. */
 function toModelVariable(model: string, here: string): string {
   const name = parseModelName(model, here)
   return name.type === 'repository' ? model : name.folder

@@ -1,4 +1,4 @@
-/** `easel setup cuda`: ONNX Runtime's CUDA provider where the runtime looks for it, and what else CUDA lacks here. */
+/** `easel setup cuda` puts ONNX Runtime's CUDA provider where the runtime looks for it, and says what else CUDA lacks on this machine. */
 import { existsSync } from 'node:fs'
 import { mkdir, mkdtemp, rm } from 'node:fs/promises'
 import { join } from 'node:path'
@@ -6,11 +6,11 @@ import { cudaProviderFiles, reportCuda, runtimeVersion } from '@easel/pipeline'
 import { cudaWheel, downloadWheel, installCudaProvider } from '../setup/install-cuda-provider.ts'
 
 export interface SetupCudaOptions {
-  /** Another folder for the provider, as an image is built; then nothing is said about this machine. Default: where the runtime looks for it. */
+  /** Another folder for the provider, for building an image; nothing is then said about this machine. Default: where the runtime looks. */
   into?: string | undefined
-  /** The wheel's file, where it was fetched by other means. Default: pip fetches it. */
+  /** The wheel, if it was fetched by other means. Default: pip fetches it. */
   wheel?: string | undefined
-  /** Take the wheel again though the provider is there. Default false. */
+  /** Fetch the wheel again even if the provider exists. Default false. */
   force?: boolean
 }
 

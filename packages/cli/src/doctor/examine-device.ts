@@ -1,4 +1,4 @@
-/** The device that a worker started here would run on, CUDA where there is an NVIDIA GPU, and memory against what the model takes. */
+/** Examines the device on which a worker would run here, CUDA where there is an NVIDIA GPU, and whether the model fits into memory. */
 import { spawnSync } from 'node:child_process'
 import { freemem, totalmem } from 'node:os'
 import { type Device, reportCuda, resolveDevice } from '@easel/pipeline'
@@ -25,16 +25,16 @@ export async function examineDevice(requested: string): Promise<Finding[]> {
   return findings
 }
 
-/** Name, memory and driver of each GPU, as nvidia-smi tells them. */
+/** The name, memory and driver of each GPU, as nvidia-smi reports them. */
 function readGpus(): string[] {
   const query = ['--query-gpu=name,memory.total,driver_version', '--format=csv,noheader']
   const { status, stdout } = spawnSync('nvidia-smi', query, { encoding: 'utf8', timeout: 10_000 })
   return status === 0 ? stdout.trim().split('\n') : []
 }
 
-/** `modelBytes`: size of the model's files; undefined where it is not there. */
+/** `modelBytes`: the size of the model's files; undefined where there is no model. */
 export function examineMemory(modelBytes: number | undefined): Finding {
-  // Of a container the limit, which the system's own count does not know.
+  // In a container its limit counts, which the system's own figure does not reflect.
   const constrained = process.constrainedMemory()
   const total = constrained > 0 && constrained < totalmem() ? constrained : totalmem()
   const says = `${toSize(total)}, of which ${toSize(Math.min(freemem(), total))} are free`

@@ -1,4 +1,4 @@
-/** The models that are here, and the one that a worker started here would serve. */
+/** Examines the models on this machine and the one that a worker would serve here. */
 import { listModels } from '@easel/model-store'
 import { resolveModel } from '@easel/pipeline'
 import { toSize } from '../terminal/say.ts'
@@ -6,7 +6,7 @@ import { type Finding, toFailure } from './finding.ts'
 
 const subject = 'models'
 
-/** `model`, `modelParts`: the values of MODEL and MODEL_PARTS. Tells the size of that model, where it is there. */
+/** `model`, `modelParts`: the values of MODEL and MODEL_PARTS. Also returns the size of that model, if it exists. */
 export async function examineModels(
   modelsDir: string,
   model: string,

@@ -1,4 +1,4 @@
-/** Redis as the services would use it: that it answers, may be written to, keeps what it has, and survives its own end. */
+/** Examines Redis as the services would use it: whether it answers, accepts writes, evicts nothing, and keeps its data over a restart. */
 import { Cluster } from 'ioredis'
 import { z } from 'zod'
 import { checkRedisVariables, createRedis, findRedisFault, redisVariables, toRedisLocation, waitUntilReady } from '@easel/job-store'

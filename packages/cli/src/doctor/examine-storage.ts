@@ -1,4 +1,4 @@
-/** The store of pictures as the services would use it: an object written and removed again. */
+/** Examines the store of pictures as the services would use it, by writing an object and removing it again. */
 import { z } from 'zod'
 import { readVariables } from '@easel/process'
 import { checkStorageVariables, createStorage, storageVariables, toStorageOptions } from '@easel/storage'

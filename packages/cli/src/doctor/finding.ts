@@ -1,15 +1,15 @@
-/** What an examination of this machine finds: one sentence each, and another that says what mends it where something is wrong. */
+/** What an examination of this machine finds: a sentence and, where something is wrong, another one that says how to solve it. */
 export interface Finding {
-  /** What was looked at, in a word or two. */
+  /** What was examined, in a word or two. */
   subject: string
-  /** `bad`: Easel does not work, or not as it was told to; `warn`: it works, and could do better. */
+  /** `bad`: Easel does not work, or not as configured; `warn`: it works but could do better. */
   state: 'ok' | 'warn' | 'bad'
   says: string
-  /** What mends it; undefined where nothing has to be mended. */
+  /** How to solve the problem; undefined where there is none. */
   mend?: string
 }
 
-/** A finding of an examination that failed itself. */
+/** The finding of an examination that itself failed. */
 export function toFailure(subject: string, error: unknown): Finding {
   return { subject, state: 'bad', says: error instanceof Error ? error.message : String(error) }
 }

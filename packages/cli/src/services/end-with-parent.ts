@@ -1,16 +1,16 @@
 /**
- * Ends a process whose starter has gone, however that went: a wrapper that is killed with SIGKILL can tell nobody.
+ * Ends a process whose starter no longer exists, however the starter ended: a wrapper that is killed with SIGKILL can tell nobody.
  *
- * Invariant: the process gets the same SIGTERM that an orderly end begins with, and SIGKILL when that has not ended it in time. Loaded by
- * `node --import` it does so for the starter that EASEL_PARENT_PID names, and takes that variable away from the processes further down.
+ * Invariant: the process gets the same SIGTERM as in a clean shutdown, and SIGKILL when that has not ended it in time. Loaded by
+ * `node --import` it watches the starter that EASEL_PARENT_PID names, and hides that variable from processes further down.
  * Knows nothing about what runs in the process.
  */
 
 const POLL_MS = 500
-/** Longer than any service takes to hand over after its own SHUTDOWN_GRACE. */
+/** Longer than any service needs to hand over after its own SHUTDOWN_GRACE. */
 export const HAND_OVER_MS = 15_000
 
-/** Process id of the starter that this process was told to end with; undefined when nobody said so. */
+/** The process id of the starter with which this process is to end; undefined when none was given. */
 export const starterPid = takeStarterPid()
 if (starterPid !== undefined) endWithParent(starterPid)
 
@@ -20,7 +20,7 @@ function takeStarterPid(): number | undefined {
   return text === undefined ? undefined : Number(text)
 }
 
-/** `pid`: process id of the starter. A process whose starter is gone gets another parent from the system. */
+/** `pid`: the process id of the starter. When the starter is gone, the system gives its processes another parent. */
 export function endWithParent(pid: number): void {
   const timer = setInterval(() => {
     if (process.ppid === pid) return

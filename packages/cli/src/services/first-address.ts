@@ -1,15 +1,15 @@
 /**
- * Where the api of `easel start` and `easel api` listens when nobody has said so: on this machine only while it asks for no key.
+ * Where the api of `easel start` and `easel api` listens by default: on this machine only, as long as it asks for no key.
  *
- * Invariant: what the environment says is never changed. Containers start the service itself and are not concerned.
+ * Invariant: what the environment says is never changed. Containers start the service directly and are not affected.
  */
 
 export interface FirstAddress {
   /** Variables to add to the environment. */
   env: Record<string, string>
-  /** Base URL for whoever sits at this machine. */
+  /** The base URL for users of this machine. */
   url: string
-  /** Whether only this machine reaches the api, because that is the default here. */
+  /** Whether only this machine can reach the api, because that is the default. */
   isLocalOnly: boolean
 }
 
@@ -20,7 +20,7 @@ export function chooseFirstAddress(variables: Readonly<Record<string, string | u
   const env: Record<string, string> = {}
   if (isLocalOnly) {
     env['HOST'] = '127.0.0.1'
-    // A page of any origin runs on this machine too, in the browser of whoever visits it.
+    // A page of any origin also runs on this machine, in the browser of whoever visits it.
     if (!isSet('CORS_ORIGINS')) env['CORS_ORIGINS'] = `http://localhost:${port},http://127.0.0.1:${port}`
   }
   const host = isSet('HOST') ? (variables['HOST'] ?? '') : '0.0.0.0'

@@ -1,9 +1,9 @@
 /**
- * Owns the processes of our services while a script runs them: start, wait until jobs are taken, drain, end.
+ * Owns the processes of our services while a script runs them: starts them, waits until they take jobs, drains and ends them.
  *
- * Invariant: no service outlives the script that started it, however that ends. Each runs in a process group of its own: a terminal's
- * Ctrl-C reaches the script only, which sends each service exactly one SIGTERM (they would take a second one as "at once"). Knows nothing
- * about jobs.
+ * Invariant: no service outlives the script that started it, however the script ends. Each runs in its own process group, so that Ctrl-C in a
+ * terminal reaches only the script, which sends each service exactly one SIGTERM (a second one would mean "at once"). Knows nothing about
+ * jobs.
  */
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
@@ -18,17 +18,17 @@ export interface ServiceProcess {
   readonly name: ServiceName
   /** Resolves when the service says that it is ready: the api listens, the worker takes jobs. */
   readonly ready: Promise<void>
-  /** Resolves when the process is gone, with a sentence about it: the service's own where it could not start. */
+  /** Resolves when the process has ended, with a sentence about it: the service's own where it could not start. */
   readonly ended: Promise<string>
-  /** Asks for an orderly end. */
+  /** Asks for a clean shutdown. */
   drain(): void
-  /** Ends the process and its children now. */
+  /** Ends the process and its children immediately. */
   kill(): void
 }
 
 const ROOT = fileURLToPath(new URL('../../../../', import.meta.url))
 
-/** Command line and variables of a service; it ends when process `starterPid` is gone, unless that is undefined. */
+/** The command line and variables of a service, which ends when the process `starterPid` has ended, unless that is undefined. */
 export function toServiceCommand(name: ServiceName, env: NodeJS.ProcessEnv, starterPid: number | undefined) {
   const entry = `services/${name}/src/main.ts`
   if (starterPid === undefined) return { args: [entry], env }
@@ -36,7 +36,7 @@ export function toServiceCommand(name: ServiceName, env: NodeJS.ProcessEnv, star
   return { args: ['--import', preload, entry], env: { ...env, EASEL_PARENT_PID: String(starterPid) } }
 }
 
-/** `logFile`: where stdout and stderr go; undefined: to those of this process. */
+/** `logFile`: where stdout and stderr go; if undefined, to those of this process. */
 export function startService(name: ServiceName, variables: NodeJS.ProcessEnv, logFile?: string): ServiceProcess {
   const output = logFile === undefined ? 'inherit' : openSync(logFile, 'w')
   const { args, env } = toServiceCommand(name, variables, process.pid)
@@ -45,7 +45,7 @@ export function startService(name: ServiceName, variables: NodeJS.ProcessEnv, lo
     try {
       if (child.pid !== undefined) process.kill(-child.pid, 'SIGKILL')
     } catch {
-      // The group is gone already.
+      // The process group no longer exists.
     }
   }
   process.once('exit', kill)
@@ -56,7 +56,7 @@ export function startService(name: ServiceName, variables: NodeJS.ProcessEnv, lo
       else sentence = message.sentence
     })
   })
-  // Not `exit`: a message that the process left in the channel comes before `close`.
+  // Not `exit`, because a last message from the process may still be in the channel; it arrives before `close`.
   const ended = once(child, 'close').then(
     ([code, signal]) => {
       process.off('exit', kill)
@@ -72,7 +72,7 @@ export async function failWhenOneEnds(services: ServiceProcess[]): Promise<never
   throw new Error(await Promise.race(services.map(async (service) => await service.ended)))
 }
 
-/** Drains all services at once; one that is still there after `limitMs` is killed. */
+/** Drains all services at once and kills those that still run after `limitMs`. */
 export async function endServices(services: ServiceProcess[], limitMs: number): Promise<void> {
   const ended = new AbortController()
   for (const service of services) service.drain()
@@ -82,7 +82,7 @@ export async function endServices(services: ServiceProcess[], limitMs: number): 
   await all
 }
 
-/** Resolves when all services have said that they are ready and the api at `url` takes jobs. A service that has not is asked nothing. */
+/** Resolves when all services have reported that they are ready and the api at `url` takes jobs. Asks nothing of them before that. */
 export async function untilReady(services: ServiceProcess[], url: string, signal: AbortSignal): Promise<void> {
   signal.throwIfAborted()
   const ready = Promise.all(services.map(async (service) => await service.ready))

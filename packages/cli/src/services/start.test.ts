@@ -1,4 +1,4 @@
-/** `npm start`, `npm run start:api` and `npm run start:worker` as they are typed, and what is left of them when they are ended. */
+/** `npm start`, `npm run start:api` and `npm run start:worker` as a user types them, and what is left when they end. */
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { networkInterfaces, tmpdir } from 'node:os'
@@ -8,7 +8,7 @@ import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vit
 import { findFreePort, startRedisProcess } from '@easel/redis-server'
 
 const root = fileURLToPath(new URL('../../../../', import.meta.url))
-/** Data of all starts of this file, one after the other, as of somebody who starts Easel every morning. */
+/** The data of all starts in this file, which follow one another as if somebody started Easel every morning. */
 let data: string
 let port: number
 beforeAll(async () => {
@@ -71,7 +71,7 @@ async function expectGone(pids: number[]): Promise<void> {
   await expect.poll(left, { timeout: 45_000 }).toEqual([])
 }
 
-/** Those of this machine by which others reach it. */
+/** The addresses of this machine by which others reach it. */
 function otherAddresses(): string[] {
   return Object.values(networkInterfaces())
     .flat()

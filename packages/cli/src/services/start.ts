@@ -1,9 +1,9 @@
 /**
- * Owns `easel start`, `easel api` and `easel worker`: Redis, the services, and their orderly end.
+ * Owns `easel start`, `easel api` and `easel worker`: Redis, the services, and their clean shutdown.
  *
- * Invariant: when it ends, everything it started has ended, Redis last. The first Ctrl-C lets running jobs finish, the second ends at
- * once. One service on somebody else's Redis needs nobody beside it: this process becomes that service. Configuration is the environment
- * and `.env`; what a variable means is the services' business.
+ * Invariant: when it ends, everything it started has ended, Redis last. The first Ctrl-C lets running jobs finish, the second ends
+ * everything at once. A single service with an external Redis needs no supervisor: this process becomes that service. Configuration is the
+ * environment and `.env`; the services define what each variable means.
  */
 import { once } from 'node:events'
 import { join } from 'node:path'
@@ -23,11 +23,11 @@ import {
 import { onStopSignals } from './stop-signals.ts'
 
 /**
- * Runs from the project's folder. Resolves with the exit code, when everything has ended.
- * `data`: folder of what outlives a start: the embedded Redis and, unless STORAGE_DIR says otherwise, the pictures.
+ * Runs from the project's folder. Resolves with the exit code when everything has ended.
+ * `data`: the folder for what outlives a start: the embedded Redis's data and, unless STORAGE_DIR says otherwise, the pictures.
  */
 export async function start(names: ServiceName[], { data }: { data: string }): Promise<number> {
-  // npm passes signals on, but it can tell nobody when it is killed itself.
+  // npm passes signals on, but cannot do so when it is killed itself.
   const starter = starterPid ?? (process.env['npm_lifecycle_event'] === undefined ? undefined : process.ppid)
   if (names.includes('api')) buildPages()
   const address = chooseFirstAddress(process.env)
@@ -43,7 +43,7 @@ export async function start(names: ServiceName[], { data }: { data: string }): P
   return await supervise(names, { redisUrl, address, data })
 }
 
-/** Never returns: the program takes this process over, its id and its terminal. */
+/** Never returns: the program takes over this process with its id and its terminal. */
 function become(program: string, args: string[], env: NodeJS.ProcessEnv): never {
   const defined = Object.entries(env).filter((entry): entry is [string, string] => entry[1] !== undefined)
   process.execve?.(program, [program, ...args], Object.fromEntries(defined))
@@ -51,7 +51,7 @@ function become(program: string, args: string[], env: NodeJS.ProcessEnv): never 
 }
 
 interface SupervisedStart {
-  /** Somebody else's Redis; undefined: the embedded one. */
+  /** The URL of an external Redis; undefined for the embedded one. */
   redisUrl: string | undefined
   address: FirstAddress
   data: string
@@ -81,12 +81,12 @@ async function supervise(names: ServiceName[], { redisUrl, address, data }: Supe
   stopping.abort()
   await endServices(services, shutdownGraceMs() + HAND_OVER_MS)
   await redis?.stop()
-  // Last, where whoever has started it looks.
+  // Printed last, where the user looks.
   if (failure !== undefined) console.error(failure)
   return failure === undefined ? 0 : 1
 }
 
-/** The api works without its pages, so a checkout that cannot be written to is no reason not to start. */
+/** The api works without its pages, so it starts even if the checkout cannot be written to. */
 function buildPages(): void {
   try {
     ensurePlayground()

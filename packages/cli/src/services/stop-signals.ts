@@ -1,10 +1,10 @@
 /**
- * Owns what Ctrl-C means to a script that runs services: the first signal asks for an orderly end, the second ends at once.
+ * Owns what Ctrl-C means to a script that runs services: the first signal asks for a clean shutdown, the second ends everything at once.
  *
  * Knows nothing about what is stopped.
  */
 
-/** A terminal signals the whole process group and npm passes the signal on as well: one Ctrl-C arrives several times within this time. */
+/** A terminal signals the whole process group and npm passes the signal on too, so one Ctrl-C may arrive several times within this time. */
 const SAME_KEYSTROKE_MS = 500
 
 export function onStopSignals(first: (signal: NodeJS.Signals) => void, second: (signal: NodeJS.Signals) => void): void {

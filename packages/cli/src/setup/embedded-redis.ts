@@ -1,8 +1,8 @@
 /**
- * Owns the Redis of `npm start` where no REDIS_URL names another: one server a checkout, whose jobs survive a restart (data/redis).
+ * Owns the Redis of `npm start` where no REDIS_URL names another: one server per checkout, whose jobs survive a restart (data/redis).
  *
- * Invariant: one data folder has one server. Its port, remembered beside the data, is the lock: whoever binds it is the owner, anyone
- * else (`npm run start:worker` in a second terminal) uses the same server. Knows nothing about queues.
+ * Invariant: one data folder has one server. Its port, which is remembered beside the data, is the lock: the process that binds it is the
+ * owner, and any other (`npm run start:worker` in a second terminal) uses the same server. Knows nothing about queues.
  */
 import { Redis } from 'ioredis'
 import { randomUUID } from 'node:crypto'
@@ -11,7 +11,7 @@ import { join, resolve } from 'node:path'
 import { findFreePort, isPortTaken, startRedisProcess } from '@easel/redis-server'
 import { ensureRedisServer } from './ensure-redis.ts'
 
-/** Where the Redis container has its data, whatever the folder is called outside. */
+/** Where the Redis container keeps its data, whatever the folder is called outside. */
 const CONTAINER_DIR = '/data'
 
 export async function openEmbeddedRedis(folder: string): Promise<{ url: string; stop(): Promise<void> }> {
@@ -33,7 +33,7 @@ export async function openEmbeddedRedis(folder: string): Promise<{ url: string; 
   }
 }
 
-/** Two first starts at the same moment agree on one port: a link is made whole or, when the name is taken, not at all. */
+/** Two first starts at the same moment agree on one port, because a link is created atomically or, if the name exists, not at all. */
 async function rememberedPort(file: string): Promise<number> {
   const draft = `${file}-${randomUUID()}`
   try {

@@ -1,5 +1,5 @@
 /**
- * Owns the built pages of the api (playground and reference): builds them when they are missing or older than what they are made of.
+ * Owns the built pages of the api (playground and reference): builds them when they are missing or older than their sources.
  *
  * Invariant: once the stamp in dist/ equals the hash of the sources and the lock file, nothing is built. Knows nothing about what is on the
  * pages. Runs in the scripts that serve or test them.

@@ -1,5 +1,5 @@
 /**
- * Owns the one system program we need and npm does not carry: a Redis-compatible server.
+ * Owns the one system program that we need and npm does not provide: a Redis-compatible server.
  *
  * Invariant: nothing is installed when a server or Docker is already there. Knows nothing about running the server. Runs in the demo, start
  * and test scripts.
@@ -8,7 +8,7 @@ import { findDocker, findRedisServer } from '@easel/redis-server'
 import { aptScript, installProgram } from './install-program.ts'
 import type { Program } from './install-program.ts'
 
-/** Both of the later two carry Valkey, older releases only Redis. */
+/** Newer releases of both have Valkey, older ones only Redis. */
 const redisServer: Program = {
   name: 'a Redis server',
   scripts: {

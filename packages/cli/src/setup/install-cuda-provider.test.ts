@@ -14,7 +14,7 @@ beforeEach(async () => {
   onTestFinished(() => rm(folder, { recursive: true, force: true }))
 })
 
-/** A wheel with these libraries, beside the folder that they go to. */
+/** A wheel with these libraries, beside the folder for which they are meant. */
 async function writeWheel(names: readonly string[]): Promise<{ archive: string; wheel: Wheel }> {
   const zip = new ZipFile()
   for (const name of names) zip.addBuffer(Buffer.from(`library ${name}`), `onnxruntime/capi/${name}`)

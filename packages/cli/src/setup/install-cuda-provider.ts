@@ -1,8 +1,8 @@
 /**
- * Puts ONNX Runtime's CUDA provider beside the runtime of the npm package, which comes without it. It is taken from the wheel of the same
- * version that PyPI has: built from the same commit, and known to be for CUDA 13.
+ * Puts ONNX Runtime's CUDA provider beside the runtime of the npm package, which comes without it. It is taken from PyPI's wheel of the same
+ * version, which was built from the same commit and is known to be for CUDA 13.
  *
- * Invariant: nothing is unpacked of a file whose sha256 is not the one written here; a library appears under its name when it is whole.
+ * Invariant: nothing is unpacked from a file with another sha256 than the one written here; a library gets its name when it is complete.
  * Knows nothing about drivers or CUDA's own libraries. Used by `easel setup cuda` and while the CUDA image is built.
  */
 import { spawnSync } from 'node:child_process'
@@ -14,7 +14,7 @@ import { pipeline } from 'node:stream/promises'
 import { openPromise } from 'yauzl'
 
 export interface Wheel {
-  /** Of ONNX Runtime; the npm package must have the same. */
+  /** The version of ONNX Runtime; the npm package must have the same. */
   version: string
   /** File name. */
   name: string
@@ -27,9 +27,9 @@ export const cudaWheel: Wheel = {
   sha256: '9aba23f903f434cc55d851aeb801afee19e287c202f4ab8f59d02f04caa90aed',
 }
 
-/** Has pip fetch the wheel into a folder, from the index that pip is set up with, and returns its path. pip shows its progress itself. */
+/** Lets pip fetch the wheel into a folder, from the index configured for pip, and returns its path. pip shows its progress itself. */
 export function downloadWheel(wheel: Wheel, folder: string): string {
-  // The wheel's Python need not be this machine's: only the libraries in it are of use.
+  // The wheel's Python version need not be this machine's, because only the libraries in it are used.
   const target = ['--platform', 'manylinux_2_28_x86_64', '--implementation', 'cp', '--python-version', '313', '--abi', 'cp313']
   const what = ['--no-deps', '--only-binary=:all:', `onnxruntime-gpu==${wheel.version}`, '--dest', folder]
   const { status, error } = spawnSync('python3', ['-m', 'pip', 'download', ...target, ...what], { stdio: ['ignore', 2, 'inherit'] })
@@ -38,7 +38,7 @@ export function downloadWheel(wheel: Wheel, folder: string): string {
   throw new Error(`Expected pip to fetch ${wheel.name} (${reason}). Fetch it elsewhere and name it: npx easel setup cuda --wheel FILE`)
 }
 
-/** `archive`: the wheel's file. `files`: libraries to take, by file name. `folder`: where they go; it has to be there. */
+/** `archive`: the wheel. `files`: the file names of the libraries to take. `folder`: where they go; it must exist. */
 export async function installCudaProvider(archive: string, wheel: Wheel, files: readonly string[], folder: string): Promise<void> {
   const hash = createHash('sha256')
   await pipeline(createReadStream(archive), hash)

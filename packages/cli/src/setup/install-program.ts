@@ -1,14 +1,14 @@
 /**
- * Installs a system program with the system's package manager, where this user may: as root, or by sudo without a password.
+ * Installs a system program with the system's package manager, if this user may: as root, or by sudo without a password.
  *
- * Invariant: an installation starts no system service. Knows nothing about what is installed or what is done without it.
+ * Invariant: an installation starts no system service. Knows nothing about what is installed or what happens without it.
  */
 import { spawnSync } from 'node:child_process'
 
 export interface Program {
-  /** As it is called in a sentence, with its article. */
+  /** How sentences call it, with its article. */
   name: string
-  /** Shell scripts that install it, by package manager. */
+  /** The shell scripts that install it, by package manager. */
   scripts: Partial<Record<(typeof packageManagers)[number], string>>
 }
 
@@ -16,7 +16,7 @@ export interface Program {
 const packageManagers = ['apt-get', 'dnf', 'apk'] as const
 const installTimeoutMs = 300_000
 
-/** Returns why it was not installed, as the end of a sentence; undefined when it was. */
+/** Returns why it was not installed, in words that end a sentence; undefined when it was. */
 export function installProgram({ name, scripts }: Program): string | undefined {
   const known = packageManagers.filter((command) => scripts[command] !== undefined)
   const manager = known.find((command) => succeeds('sh', ['-c', `command -v ${command}`]))
@@ -38,8 +38,8 @@ export function installProgram({ name, scripts }: Program): string | undefined {
 }
 
 /**
- * Debian's and Ubuntu's packages of servers start a service of the package's name when they are installed, and at every boot.
- * `policy-rc.d` is their way of saying no to the first; the administrator's own is left alone.
+ * Debian's and Ubuntu's server packages start a service with the package's name when they are installed, and at every boot.
+ * `policy-rc.d` is their way to prevent the first; the administrator's own is left alone.
  */
 export function aptScript(...packages: string[]): string {
   return `

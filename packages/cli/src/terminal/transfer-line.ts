@@ -1,5 +1,5 @@
 /**
- * The progress of a transfer: one line with a bar, rate and time left, redrawn in place on a terminal; elsewhere a plain line at each tenth.
+ * The progress of a transfer. On a terminal it is one line with a bar, rate and time left, redrawn in place; elsewhere a line at each tenth.
  *
  * Knows nothing about what is transferred.
  */
@@ -8,13 +8,13 @@ import { toDuration, toSize } from './say.ts'
 
 const barWidth = 24
 const redrawMs = 100
-/** The rate is that of the last few seconds. */
+/** The rate is measured over the last few seconds. */
 const rateWindowMs = 5000
 
 export class TransferLine {
   readonly #out: WriteStream
   readonly #now: () => number
-  /** Bytes that were there at a moment, the oldest first. */
+  /** How many bytes there were at certain moments, oldest first. */
   readonly #samples: { atMs: number; bytes: number }[] = []
   #drawnAtMs = -Infinity
   #tenths = -1
@@ -41,13 +41,13 @@ export class TransferLine {
     }
   }
 
-  /** A line of its own; the bar goes on below it. */
+  /** Prints a separate line; the bar continues below it. */
   say(text: string): void {
     this.#out.write(`${this.#isDrawn ? '\u001B[2K\r' : ''}${text}\n`)
     this.#isDrawn = false
   }
 
-  /** Leaves the bar as it is and goes to the next line. */
+  /** Leaves the bar as it is and moves to the next line. */
   end(): void {
     if (this.#isDrawn) this.#out.write('\n')
     this.#isDrawn = false
