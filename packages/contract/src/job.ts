@@ -40,6 +40,7 @@ export type Timings = z.infer<typeof timingsSchema>
 /** A stored image, as the record describes it. */
 export const storedImageSchema = z.object({
   key: z.string().describe('Object key in the store.'),
+  thumbnail_key: z.string().optional().describe('Object key of the small copy; absent in records of an Easel that made none.'),
   width: z.int(),
   height: z.int(),
   seed: z.int(),
@@ -50,6 +51,12 @@ export type StoredImage = z.infer<typeof storedImageSchema>
 
 export const imageSchema = z.object({
   url: z.string().describe('Stable for the life of the result.'),
+  thumbnail_url: z
+    .string()
+    .optional()
+    .describe(
+      'A WebP of the picture whose longer side is at most 384 pixels, stable like `url`. Absent for jobs of an Easel that made none.',
+    ),
   direct_url: z.string().optional().describe('Presigned URL of the object store, made anew at each read; with S3 storage only.'),
   direct_url_expires_at: z.string().optional(),
   width: z.int(),

@@ -137,26 +137,3 @@ export function isJobId(text: string): boolean {
 export function jobIdCreatedAt(id: string): number {
   return Number.parseInt(id.slice(0, 8) + id.slice(9, 13), 16)
 }
-
-export type ImageFormat = 'png' | 'jpeg' | 'webp'
-
-/** Object key, and path under PUBLIC_URL, of image n (from 0) of a job. The same for every run of the job, so that a rerun overwrites. */
-export function imageKey(id: string, n: number, format: ImageFormat = 'png'): string {
-  return `images/${imageFileName(id, n, format)}`
-}
-
-export function imageFileName(id: string, n: number, format: ImageFormat = 'png'): string {
-  return `${id}-${n}.${format === 'jpeg' ? 'jpg' : format}`
-}
-
-/** Object key of an input picture, by the hash of its bytes. */
-export function inputKey(sha256: string): string {
-  return `inputs/${sha256}`
-}
-
-/** Parses the name of an image file; undefined when it is not one. */
-export function parseImageFileName(name: string): { id: string; n: number; format: ImageFormat } | undefined {
-  const match = /^([0-9a-f-]{36})-(0|[1-9][0-9]?)\.(png|jpg|webp)$/.exec(name)
-  if (match?.[1] === undefined || !isJobId(match[1])) return undefined
-  return { id: match[1], n: Number(match[2]), format: match[3] === 'jpg' ? 'jpeg' : (match[3] as ImageFormat) }
-}

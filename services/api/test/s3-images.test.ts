@@ -40,6 +40,17 @@ describe('with pictures in S3', () => {
     expect(new URL(redirect.headers.get('location') ?? '').searchParams.has('X-Amz-Signature')).toBe(true)
     expect(await (await fetch(image?.url ?? '')).text()).toBe(`picture 0 of ${id}`)
 
+    const small = await fetch(image?.thumbnail_url ?? '', { redirect: 'manual' })
+    expect([small.status, new URL(small.headers.get('location') ?? '').pathname]).toEqual([302, `/easel-api/images/${id}-0.thumb.webp`])
+    const followed = await fetch(image?.thumbnail_url ?? '')
+    expect([followed.headers.get('content-type'), await followed.text()]).toEqual(['image/webp', `thumbnail 0 of ${id}`])
+
+    const { id: deleted } = await api.submit()
+    await api.worker.succeed(deleted)
+    expect((await api.get(`/v1/jobs/${deleted}`, { method: 'DELETE' })).status).toBe(204)
+    const left = await Array.fromAsync(api.deps.storage.list('images/'))
+    expect(left.map(({ key }) => key)).toEqual([`images/${id}-0.png`, `images/${id}-0.thumb.webp`])
+
     expect((await api.get(`/images/${id}-1.png`)).status).toBe(404)
     await server.kill()
     const lost = await api.get(`/images/${id}-0.png`)

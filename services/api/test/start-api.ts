@@ -8,7 +8,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { pino } from 'pino'
 import { vi } from 'vitest'
-import { imageKey } from '@easel/contract'
+import { imageKey, thumbnailKey } from '@easel/contract'
 import type { Job, ModelRecord, Provenance, StoredImage } from '@easel/contract'
 import { createJobStore, createModelRegistry, createRedis, waitUntilReady } from '@easel/job-store'
 import type { JobStore, ModelRegistry } from '@easel/job-store'
@@ -81,7 +81,7 @@ export interface TestApi {
 interface TestWorker {
   readonly store: JobStore
   readonly registry: ModelRegistry
-  /** Stores a picture for each image of the job and ends it as succeeded, starting it if it was not. */
+  /** Stores a picture and a thumbnail for each image of the job and ends it as succeeded, starting it if it was not. */
   succeed(id: string, made?: Provenance): Promise<void>
 }
 
@@ -160,11 +160,12 @@ function createTestWorker(store: JobStore, { config, storage }: AppDeps, connect
       const contentType = `image/${format}`
       const images: StoredImage[] = []
       for (let n = 0; n < count; n++) {
-        const key = imageKey(id, n, format)
+        const [key, small] = [imageKey(id, n, format), thumbnailKey(id, n)]
         const bytes = Buffer.from(`picture ${n} of ${id}`)
         await storage.put(key, bytes, { contentType })
+        await storage.put(small, Buffer.from(`thumbnail ${n} of ${id}`), { contentType: 'image/webp' })
         const sha256 = createHash('sha256').update(bytes).digest('hex')
-        images.push({ key, width, height, seed: seed + n, sha256, content_type: contentType })
+        images.push({ key, thumbnail_key: small, width, height, seed: seed + n, sha256, content_type: contentType })
       }
       const timings = { queue_ms: 1, encode_ms: 2, denoise_ms: 3, decode_ms: 4, upload_ms: 5, total_ms: 15 }
       await store.end(id, { status: 'succeeded', output: { images }, timings, provenance: made })

@@ -42,6 +42,17 @@ function fitXmp({ parameters, toXmp }: ImageDescription, format: ImageFormat): s
   return format === 'jpeg' && Buffer.byteLength(xmp) > maxJpegXmpBytes ? toXmp() : xmp
 }
 
+/** Longest side in pixels: wide enough for a picture of a gallery on a screen of double density. */
+const thumbnailSide = 384
+const thumbnailQuality = 80
+
+/** The picture made small, as WebP; one that is small already keeps its size. Says how it came to be made, but not with which prompt. */
+export async function encodeThumbnail(image: EngineImage, description?: ImageDescription): Promise<Buffer> {
+  const small = toSharp(image).resize(thumbnailSide, thumbnailSide, { fit: 'inside', withoutEnlargement: true })
+  const described = description === undefined ? small : small.withXmp(description.toXmp())
+  return await described.webp({ quality: thumbnailQuality }).toBuffer()
+}
+
 /** A small JPEG as a data: URL. */
 export async function encodePreview(image: EngineImage): Promise<string> {
   const bytes = await toSharp(image).jpeg({ quality: 70 }).toBuffer()

@@ -1,13 +1,16 @@
-/** From pixels to stored files: encoding, upload, and taking back what nobody asks for any more. Runs in the worker's main process. */
+/**
+ * From pixels to stored files: pictures and their thumbnails are encoded and uploaded, and taken back when nobody asks for them any more.
+ * Encoding runs on libvips' threads, so neither the event loop nor the device waits for it. Runs in the worker's main process.
+ */
 import { createHash } from 'node:crypto'
 import type { Logger } from 'pino'
-import { imageKey } from '@easel/contract'
+import { imageKey, thumbnailKey, toImageKeys } from '@easel/contract'
 import type { Provenance, StoredImage } from '@easel/contract'
 import type { JobRecord } from '@easel/job-store'
 import { putWithRetry } from '@easel/storage'
 import type { Storage } from '@easel/storage'
 import { describeImage } from './describe-image.ts'
-import { contentTypes, encodeImage } from './encode-image.ts'
+import { contentTypes, encodeImage, encodeThumbnail } from './encode-image.ts'
 import type { EngineImage } from './engine/protocol.ts'
 import { imageSeed } from './to-engine-params.ts'
 
@@ -27,7 +30,10 @@ export interface StoredImages {
   bytes: number
 }
 
-/** Resolves when all files are there; rejects with the signal's reason or a StorageError. */
+/**
+ * Resolves when all files are there; rejects with the signal's reason or a StorageError, once no write is under way any more, so that a
+ * deletion after it finds everything.
+ */
 export async function storeImages(
   { storage, provenance, uploadRetryMs }: ImageStore,
   { id, input }: JobRecord,
@@ -38,25 +44,36 @@ export async function storeImages(
   const { png_compression_level: pngCompressionLevel } = provenance.encoder
   const contentType = contentTypes[format]
   let total = 0
-  const store = async (image: EngineImage): Promise<StoredImage> => {
-    const description = describeImage(input, image.index, provenance)
-    const bytes = await encodeImage(image, { format, pngCompressionLevel, quality, description })
-    const key = imageKey(id, image.index, format)
+  const put = async (key: string, bytes: Buffer, type: string): Promise<void> => {
     const onRetry = ({ error, attempt, delayMs }: { error: unknown; attempt: number; delayMs: number }): void =>
       logger.warn({ err: error, key, attempt, delayMs }, 'upload will be tried again')
-    await putWithRetry(storage, key, bytes, { contentType }, { signal, retryForMs: uploadRetryMs, onRetry })
+    await putWithRetry(storage, key, bytes, { contentType: type }, { signal, retryForMs: uploadRetryMs, onRetry })
     logger.info({ key, bytes: bytes.length }, 'image saved')
     total += bytes.length
-    const sha256 = createHash('sha256').update(bytes).digest('hex')
-    const { width, height } = image
-    return { key, width, height, seed: imageSeed(input.seed, image.index), sha256, content_type: contentType }
   }
-  const stored = await Promise.all(images.map(store))
+  const store = async (image: EngineImage): Promise<StoredImage> => {
+    const { index, width, height } = image
+    const description = describeImage(input, index, provenance)
+    const [bytes, thumbnail] = await Promise.all([
+      encodeImage(image, { format, pngCompressionLevel, quality, description }),
+      encodeThumbnail(image, description),
+    ])
+    const [key, small] = [imageKey(id, index, format), thumbnailKey(id, index)]
+    await whenAllEnded([put(key, bytes, contentType), put(small, thumbnail, contentTypes.webp)])
+    const sha256 = createHash('sha256').update(bytes).digest('hex')
+    return { key, thumbnail_key: small, width, height, seed: imageSeed(input.seed, index), sha256, content_type: contentType }
+  }
+  const stored = await whenAllEnded(images.map(store))
   return { images: stored, bytes: total }
 }
 
+/** As `Promise.all`, but a rejection waits until the others have ended too. */
+async function whenAllEnded<T>(promises: readonly Promise<T>[]): Promise<T[]> {
+  await Promise.allSettled(promises)
+  return await Promise.all(promises)
+}
+
 /** A cancel was accepted while the pictures were being stored: nobody will ask for them. What cannot be deleted is left to the sweep. */
-export async function deleteImages(storage: Storage, { id, input }: JobRecord, logger: Logger): Promise<void> {
-  const keys = Array.from({ length: input.num_images_per_prompt }, (_, n) => imageKey(id, n, input.output_format))
-  for (const [key, error] of await storage.deleteMany(keys)) logger.warn({ err: error, key }, 'image was not deleted')
+export async function deleteImages(storage: Storage, record: JobRecord, logger: Logger): Promise<void> {
+  for (const [key, error] of await storage.deleteMany(toImageKeys(record))) logger.warn({ err: error, key }, 'image was not deleted')
 }

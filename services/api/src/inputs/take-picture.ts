@@ -102,7 +102,8 @@ async function readDataUrl(text: string): Promise<Uint8Array> {
 /** A picture of a job, by its stable name: open to whoever knows it. */
 async function readResult(deps: TakeNeeds, file: string): Promise<Uint8Array> {
   const { config, storage } = deps
-  const object = parseImageFileName(file) === undefined ? undefined : await storage.open(`images/${file}`)
+  const name = parseImageFileName(file)
+  const object = name === undefined ? undefined : await storage.open(name.key)
   if (object === undefined || isPastRetention(deps, object.lastModified.getTime())) {
     await object?.body.cancel()
     throw new UnusablePicture('a picture that is there', `${describeValue(file)}, which is not`)

@@ -3,12 +3,11 @@
  * first, so that whoever follows it hears of an end and its worker stops. The pictures go first: when their store does not answer,
  * the job is still there to be deleted again. Runs in the api.
  */
-import { ProblemError, isEnded } from '@easel/contract'
+import { ProblemError, isEnded, toImageKeys } from '@easel/contract'
 import type { AppDeps } from '../app-deps.ts'
 import { findJob } from './find-job.ts'
 import type { FindNeeds } from './find-job.ts'
 import { releaseInputs } from '../inputs/hold-inputs.ts'
-import { toImageKeys } from './image-keys.ts'
 
 export type DeleteNeeds = FindNeeds & Pick<AppDeps, 'inputs' | 'logger' | 'outbox' | 'queues' | 'storage'>
 

@@ -33,11 +33,12 @@ export async function toJob(deps: ToJobNeeds, record: JobRecord): Promise<Job> {
   }
 }
 
-async function toImage({ config, storage }: ToJobNeeds, { key, ...rest }: StoredImage): Promise<Image> {
-  const url = toImageUrl(toPublicUrl(config), key)
+async function toImage({ config, storage }: ToJobNeeds, { key, thumbnail_key: small, ...rest }: StoredImage): Promise<Image> {
+  const publicUrl = toPublicUrl(config)
+  const urls = { url: toImageUrl(publicUrl, key), ...(small !== undefined && { thumbnail_url: toImageUrl(publicUrl, small) }) }
   const direct = await storage.url(key, { expiresInSeconds: directUrlSeconds })
-  if (direct === undefined) return { url, ...rest }
-  return { url, direct_url: direct.url, direct_url_expires_at: direct.expiresAt.toISOString(), ...rest }
+  if (direct === undefined) return { ...urls, ...rest }
+  return { ...urls, direct_url: direct.url, direct_url_expires_at: direct.expiresAt.toISOString(), ...rest }
 }
 
 function toReceipt({ input, output, provenance }: JobRecord): Receipt | null {

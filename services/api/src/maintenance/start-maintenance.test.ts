@@ -70,19 +70,19 @@ async function createOrphan(over: Partial<NewJobRecord> = {}): Promise<string> {
 const stateOf = async (id: string): Promise<string | undefined> => (await api.deps.queues.of('tiny-scenes').getJob(id))?.getState()
 
 describe('retention', () => {
-  test('takes pictures and every trace in Redis away once the time is over, and the job answers 410', async () => {
+  test('takes pictures, thumbnails and every trace in Redis away once the time is over, and the job answers 410', async () => {
     const job = await api.submit({ webhook: hook, num_images_per_prompt: 2 })
     await api.worker.succeed(job.id)
     await api.deps.queues.remove('tiny-scenes', job.id)
     await expect.poll(() => toldOf(job.id)).toEqual(['succeeded'])
     const folder = join(api.storageDir, 'images')
     const files = async (): Promise<string[]> => (await readdir(folder)).filter((name) => name.startsWith(job.id))
-    expect(await files()).toHaveLength(2)
+    expect(await files()).toHaveLength(4)
 
     clockOffset = 3_590_000
     await sweepExpired(api.deps)
     expect((await api.get(`/v1/jobs/${job.id}`)).status).toBe(200)
-    expect(await files()).toHaveLength(2)
+    expect(await files()).toHaveLength(4)
 
     clockOffset = 3_610_000
     expect(await sweepExpired(api.deps)).toBe(1)
@@ -104,10 +104,11 @@ describe('retention', () => {
     const canceled = await api.submit()
     await api.worker.store.start(canceled.id, 'w')
     await api.deps.storage.put(`images/${canceled.id}-0.png`, Buffer.from('half'), { contentType: 'image/png' })
+    await api.deps.storage.put(`images/${canceled.id}-0.thumb.webp`, Buffer.from('half'), { contentType: 'image/webp' })
     await api.worker.store.end(canceled.id, { status: 'canceled' })
     clockOffset = 3_610_000
     expect(await sweepExpired(api.deps)).toBe(2)
-    expect(await api.deps.storage.open(`images/${canceled.id}-0.png`)).toBeUndefined()
+    for (const name of ['0.png', '0.thumb.webp']) expect(await api.deps.storage.open(`images/${canceled.id}-${name}`)).toBeUndefined()
     expect((await api.worker.store.get(waiting.id))?.status).toBe('queued')
   })
 

@@ -3,8 +3,8 @@
  * wait and the attempts made so far. In that order, so that a store that does not answer leaves the record, and the next sweep tries again.
  * Runs in the api.
  */
+import { toImageKeys } from '@easel/contract'
 import type { AppDeps } from '../app-deps.ts'
-import { toImageKeys } from '../jobs/image-keys.ts'
 import { releaseInputs } from '../inputs/hold-inputs.ts'
 import { keepMessages } from '../webhooks/keep-messages.ts'
 

@@ -46,14 +46,14 @@ async function traces(id: string): Promise<string[]> {
 }
 
 describe('DELETE /v1/jobs/{id}', () => {
-  test('takes away a job that succeeded, its pictures, its messages and every trace of it; then there is none', async () => {
+  test('takes away a job that succeeded, its pictures and thumbnails, its messages and every trace of it; then there is none', async () => {
     // Nobody listens there, so that the message waits.
     const id = await submit({ num_images_per_prompt: 2, webhook: 'http://127.0.0.1:9/', webhook_events_filter: ['queued', 'completed'] })
     await api.worker.succeed(id)
     await expect
       .poll(async () => (await api.get(`/v1/jobs/${id}/webhooks`, { headers: alice })).text(), { timeout: 20_000 })
       .toContain('refused')
-    expect((await pictures()).length).toBe(2)
+    expect((await pictures()).length).toBe(4)
     expect((await traces(id)).length).toBeGreaterThan(4)
     expect(await remove(id)).toBe(204)
     expect(await pictures()).toEqual([])

@@ -3,7 +3,7 @@ import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { v7 as uuidv7 } from 'uuid'
 import { afterAll, beforeAll, expect, test } from 'vitest'
-import type { Problem } from '@easel/contract'
+import type { Job, Problem } from '@easel/contract'
 import { startTestApi } from '../../test/start-api.ts'
 import type { TestApi } from '../../test/start-api.ts'
 
@@ -37,6 +37,35 @@ test('other formats have their own extension and type', async () => {
   const id = await picture({ output_format: 'jpeg' })
   expect((await api.get(`/images/${id}-0.jpg`)).headers.get('content-type')).toBe('image/jpeg')
   expect((await api.get(`/images/${id}-0.png`)).status).toBe(404)
+})
+
+test('the job names a thumbnail beside each picture, which is sent and kept like the picture', async () => {
+  const { id } = await api.submit({ num_images_per_prompt: 2 })
+  await api.worker.succeed(id)
+  const { output } = (await (await api.get(`/v1/jobs/${id}`)).json()) as Job
+  expect(output?.images.map((image) => image.thumbnail_url)).toEqual([0, 1].map((n) => `${api.url}/images/${id}-${n}.thumb.webp`))
+  expect(output?.images[0]).not.toHaveProperty('thumbnail_key')
+  const response = await fetch(output?.images[1]?.thumbnail_url ?? '')
+  expect([response.status, response.headers.get('content-type')]).toEqual([200, 'image/webp'])
+  expect(response.headers.get('cache-control')).toContain('immutable')
+  expect(await response.text()).toBe(`thumbnail 1 of ${id}`)
+  const etag = response.headers.get('etag') ?? ''
+  expect(etag).not.toBe((await api.get(`/images/${id}-1.png`)).headers.get('etag'))
+  expect((await api.get(`/images/${id}-1.thumb.webp`, { headers: { 'If-None-Match': etag } })).status).toBe(304)
+  nowMs = Date.now() + 61_000
+  expect((await api.get(`/images/${id}-1.thumb.webp`)).status).toBe(410)
+  nowMs = undefined
+})
+
+test('a job of an Easel that made no thumbnails has its pictures and names none', async () => {
+  const { id } = await api.submit()
+  await api.worker.store.start(id, 'w')
+  const image = { key: `images/${id}-0.png`, width: 128, height: 128, seed: 1, sha256: '0'.repeat(64), content_type: 'image/png' }
+  await api.worker.store.end(id, { status: 'succeeded', output: { images: [image] } })
+  const { output } = (await (await api.get(`/v1/jobs/${id}`)).json()) as Job
+  expect(output?.images[0]?.url).toBe(`${api.url}/images/${id}-0.png`)
+  expect(output?.images[0]).not.toHaveProperty('thumbnail_url')
+  expect((await api.get(`/images/${id}-0.thumb.webp`)).status).toBe(404)
 })
 
 test('a client that has the picture is told so', async () => {

@@ -1,9 +1,9 @@
 /**
- * GET /images/{file}: a stored picture by its stable name, streamed from the local folder or redirected to a freshly signed URL of the
+ * GET /images/{file}: a stored picture, or its thumbnail, by its stable name, streamed from the local folder or redirected to a freshly signed URL of the
  * object store. Needs no key: whoever knows the name may see it. Asks the store only, so pictures load while Redis is away.
  */
 import { OpenAPIHono, createRoute, z } from '@hono/zod-openapi'
-import { ProblemError, imageKey, jobIdCreatedAt, parseImageFileName } from '@easel/contract'
+import { ProblemError, jobIdCreatedAt, parseImageFileName } from '@easel/contract'
 import type { Api, AppDeps, AppEnv } from '../app-deps.ts'
 import { isPastRetention } from '../jobs/find-job.ts'
 import { directUrlSeconds } from '../jobs/to-job.ts'
@@ -20,9 +20,11 @@ export function imageRoutes(deps: Pick<AppDeps, 'config' | 'now' | 'storage'>) {
   const route = createRoute({
     method: 'get',
     path: '/images/{file}',
-    summary: 'Fetch a picture',
+    summary: 'Fetch a picture or its thumbnail',
     security: [],
-    request: { params: z.object({ file: z.string().meta({ description: 'Name of the picture: job id, number and extension.' }) }) },
+    request: {
+      params: z.object({ file: z.string().meta({ description: 'The end of a `url` or `thumbnail_url`: job id, number and extension.' }) }),
+    },
     responses: {
       200: { description: 'The picture.', content: { 'image/png': binary, 'image/jpeg': binary, 'image/webp': binary } },
       302: { description: 'With S3 storage: where the picture can be fetched for a while.' },
@@ -35,10 +37,10 @@ export function imageRoutes(deps: Pick<AppDeps, 'config' | 'now' | 'storage'>) {
     const name = parseImageFileName(file)
     if (name === undefined) throw new ProblemError('not_found', 'Image not found')
 
-    const key = imageKey(name.id, name.n, name.format)
+    const { id, key } = name
     const found = await storage.stat(key)
     // The sweep removes pictures some time after their retention; clients see them go on time.
-    if (isPastRetention(deps, found?.lastModified.getTime() ?? jobIdCreatedAt(name.id))) throw new ProblemError('expired')
+    if (isPastRetention(deps, found?.lastModified.getTime() ?? jobIdCreatedAt(id))) throw new ProblemError('expired')
     if (found === undefined) throw new ProblemError('not_found', 'Image not found')
 
     const direct = await storage.url(key, { expiresInSeconds: directUrlSeconds })
