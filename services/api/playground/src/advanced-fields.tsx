@@ -1,8 +1,9 @@
 /** The settings most people leave alone, folded away until they are wanted; what was chosen of them is remembered. Runs in the browser. */
 import type { VNode } from 'preact'
+import { LoraFields } from './lora-fields.tsx'
 import type { Model } from './models.ts'
 import { SeedField } from './seed-field.tsx'
-import { clearAlso, fieldErrors, set, settings, unshownAlso } from './settings.ts'
+import { clearAlso, fieldErrors, isOfLoras, set, settings, unshownAlso } from './settings.ts'
 import { TextField } from './text-field.tsx'
 
 const ownFields = ['negative_prompt', 'num_inference_steps', 'guidance_scale', 'seed']
@@ -12,7 +13,7 @@ export function AdvancedFields({ model }: { model: Model | undefined }): VNode {
   const { advancedOpen } = settings.value
   const also = unshownAlso()
   // What is wrong must be seen.
-  const wrong = fieldErrors.value.some(({ field }) => ownFields.includes(field) || field.startsWith('skip_'))
+  const wrong = fieldErrors.value.some(({ field }) => ownFields.includes(field) || field.startsWith('skip_') || isOfLoras(field))
   return (
     <details class="advanced" open={advancedOpen || wrong} onToggle={(event) => set({ advancedOpen: event.currentTarget.open })}>
       <summary>Advanced settings</summary>
@@ -39,6 +40,7 @@ export function AdvancedFields({ model }: { model: Model | undefined }): VNode {
           />
         </div>
         <SeedField />
+        <LoraFields model={model} />
         {accepts?.skip_guidance_layers === true && <SkipLayerFields />}
         {also.length > 0 && (
           <p class="hint also">

@@ -3,7 +3,7 @@ import type { VNode } from 'preact'
 import type { Job } from '@easel/contract'
 import { link } from './api.ts'
 import { isFavourite } from './favourites.ts'
-import { open, selected, toggleSelected, toPath, toTitle } from './shown-pictures.ts'
+import { open, selected, toggleSelected, toThumbnailPath, toTitle } from './shown-pictures.ts'
 import { cancel, hasEnded, remove, type ShownJob } from './jobs.ts'
 import { isWithoutWorker } from './models.ts'
 import { retry } from './settings.ts'
@@ -60,7 +60,7 @@ function Square({ shown }: { shown: ShownJob }): VNode {
         {job.output.images.map((image, n) => (
           <button key={n} type="button" class="tile" aria-label={`Open: ${toTitle({ shown, n })}`} onClick={() => open(job.id, n)}>
             <img
-              src={toPath(image.url)}
+              src={toThumbnailPath(image)}
               width={image.width}
               height={image.height}
               loading="lazy"

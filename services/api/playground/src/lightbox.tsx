@@ -1,7 +1,7 @@
 /** One picture, large, with all that is known of it and can be done with it. Arrow keys and swipes lead to its neighbours. Runs in the browser. */
 import type { VNode } from 'preact'
 import { useEffect, useRef } from 'preact/hooks'
-import { close, opened, openNext, toPath, toTitle } from './shown-pictures.ts'
+import { close, opened, openNext, toPath, toThumbnailPath, toTitle } from './shown-pictures.ts'
 import { PictureActions } from './picture-actions.tsx'
 import { HoldBefore } from './hold-before.tsx'
 
@@ -34,7 +34,16 @@ function OpenLightbox(): VNode | null {
   return (
     <dialog ref={dialog} class="lightbox" aria-label={toTitle(picture)} onClose={close} onKeyDown={turnByKey}>
       <div class="stage" onPointerDown={(event) => (swipe.current = event.clientX)} onPointerUp={turnBySwipe}>
-        <img src={toPath(image.url)} width={image.width} height={image.height} alt={toTitle(picture)} draggable={false} />
+        {/* The thumbnail, which is there already, stands in until the picture is. */}
+        <img
+          key={image.url}
+          src={toPath(image.url)}
+          style={{ backgroundImage: `url("${toThumbnailPath(image)}")` }}
+          width={image.width}
+          height={image.height}
+          alt={toTitle(picture)}
+          draggable={false}
+        />
         {input.image !== undefined && <HoldBefore key={shown.job.id} jobId={shown.job.id} />}
         <button type="button" class="turn before" aria-label="Previous picture" onClick={() => openNext(-1)}>
           ‹

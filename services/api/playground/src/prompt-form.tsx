@@ -1,23 +1,22 @@
 /** The form: what to draw, with which model and settings. Limits and defaults shown are the chosen model's. Runs in the browser. */
 import type { VNode } from 'preact'
-import { useRef } from 'preact/hooks'
 import { AdvancedFields } from './advanced-fields.tsx'
 import { models, type Model } from './models.ts'
 import { PictureField } from './picture-field.tsx'
 import { scrollToCard } from './scroll-to-card.ts'
-import { chosenModel, fields, formProblem, fieldErrors, set, settings, submitSettings, submitting } from './settings.ts'
+import { chosenModel, fields, formProblem, fieldErrors, isOfLoras, set, settings, submitSettings, submitting } from './settings.ts'
 import { SizeField } from './size-field.tsx'
 import { describedBy, FieldProblem, TextField } from './text-field.tsx'
 
 export function PromptForm(): VNode {
-  const form = useRef<HTMLFormElement>(null)
   const model = chosenModel.value
 
   const submit = async (): Promise<void> => {
     const job = await submitSettings()
     if (job !== undefined) return scrollToCard(job.id)
-    const wrong = fields.find((field) => fieldErrors.value.some((error) => error.field === field))
-    if (wrong !== undefined) form.current?.querySelector<HTMLElement>(`#${wrong}`)?.focus()
+    const wrong = fieldErrors.value.map(({ field }) => field)
+    const first = fields.find((field) => wrong.includes(field)) ?? wrong.find(isOfLoras)
+    if (first !== undefined) document.getElementById(first)?.focus()
   }
   const submitByKeyboard = (event: KeyboardEvent): void => {
     if (event.key === 'Enter' && (event.ctrlKey || event.metaKey)) void submit()
@@ -25,7 +24,6 @@ export function PromptForm(): VNode {
 
   return (
     <form
-      ref={form}
       class="panel"
       noValidate
       onKeyDown={submitByKeyboard}

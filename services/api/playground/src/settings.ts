@@ -9,6 +9,12 @@ import { remove, showProblem, submit } from './jobs.ts'
 import { clearMask, uploadMask } from './mask.ts'
 import { defaultModel, models, type Model } from './models.ts'
 
+export interface ChosenLora {
+  id: string
+  /** As typed; empty: the api's default. */
+  scale: string
+}
+
 /** Named as in the api, so that an error finds its field. Numbers are texts: what was typed is what is judged. */
 export interface Settings {
   model: string
@@ -27,6 +33,7 @@ export interface Settings {
   skip_layer_guidance_stop: string
   /** Sent with a picture alone. */
   strength: string
+  loras: readonly ChosenLora[]
   /** Whether `seed` is used; else the api draws one. */
   seedFixed: boolean
   /** Whether the size is said in pixels. */
@@ -36,7 +43,7 @@ export interface Settings {
   also: Partial<CreateJobRequest>
 }
 
-export type Field = Exclude<keyof Settings, 'seedFixed' | 'sizeOpen' | 'advancedOpen' | 'also'>
+export type Field = Exclude<keyof Settings, 'loras' | 'seedFixed' | 'sizeOpen' | 'advancedOpen' | 'also'>
 export const fields: readonly Field[] = [
   'model',
   'prompt',
@@ -76,6 +83,7 @@ const empty: Settings = {
   skip_layer_guidance_start: '',
   skip_layer_guidance_stop: '',
   strength: '',
+  loras: [],
   seedFixed: false,
   sizeOpen: false,
   advancedOpen: false,
@@ -96,7 +104,7 @@ effect(() => localStorage.setItem(settingsName, JSON.stringify(settings.value)))
 
 export function set(change: Partial<Settings>): void {
   settings.value = { ...settings.value, ...change }
-  fieldErrors.value = fieldErrors.value.filter(({ field }) => !(field in change))
+  fieldErrors.value = fieldErrors.value.filter(({ field }) => !(toListField(field) in change))
 }
 
 /** Puts every setting of a job into the form; what has no field there goes along in `also`. */
@@ -113,10 +121,11 @@ export function reuse(job: Job): void {
     max_sequence_length: models.value.find(({ id }) => id === job.input.model)?.defaults.max_sequence_length,
   }
   const also = Object.entries(request).filter(
-    ([field, value]) => !fields.includes(field as Field) && value !== usual[field as keyof CreateJobRequest],
+    ([field, value]) => field !== 'loras' && !fields.includes(field as Field) && value !== usual[field as keyof CreateJobRequest],
   )
+  const loras = (request.loras ?? []).map(({ id, scale }) => ({ id, scale: scale === undefined ? '' : String(scale) }))
   const { advancedOpen } = settings.value
-  settings.value = { ...empty, ...texts, seedFixed: true, advancedOpen, also: Object.fromEntries(also) }
+  settings.value = { ...empty, ...texts, loras, seedFixed: true, advancedOpen, also: Object.fromEntries(also) }
   clearMask()
   fieldErrors.value = []
 }
@@ -154,9 +163,9 @@ export async function submitSettings(): Promise<Job | undefined> {
     return await submit(withPreviews({ ...toRequest(settings.value, chosenModel.value), ...(mask !== undefined && { mask }) }))
   } catch (error) {
     if (!(error instanceof ApiError)) throw error
-    // What is wrong with an entry of a list is wrong with its field.
-    fieldErrors.value = error.errors.map((wrong) => ({ ...wrong, field: wrong.field.split('.')[0] ?? '' }))
-    const known = fieldErrors.value.filter(({ field }) => fields.includes(field as Field))
+    // What is wrong with an entry of a list is wrong with its field, where the entries have none of their own.
+    fieldErrors.value = error.errors.map((wrong) => (isOfLoras(wrong.field) ? wrong : { ...wrong, field: toListField(wrong.field) }))
+    const known = fieldErrors.value.filter(({ field }) => fields.includes(field as Field) || isOfLoras(field))
     const told = error.status === 401 || (known.length > 0 && known.length === error.errors.length)
     if (fieldErrors.value.some(({ field }) => field === 'width' || field === 'height')) set({ sizeOpen: true })
     if (!told) formProblem.value = error.message
@@ -205,8 +214,20 @@ function toRequest(from: Settings, model: Model | undefined): CreateJobRequest {
     ...(model !== undefined && { model: model.id }),
     ...toNumbers(from, numberFields),
     ...(from.seedFixed && from.seed.trim() !== '' && { seed: toNumber(from.seed) }),
+    ...(from.loras.length > 0 && {
+      loras: from.loras.map(({ id, scale }) => ({ id, ...(scale.trim() !== '' && { scale: toNumber(scale) }) })),
+    }),
     ...(layers !== '' && { skip_guidance_layers: layers.split(/[\s,]+/).map(toNumber), ...toNumbers(from, skipFields) }),
   }
+}
+
+/** `loras`, of `loras.0.scale`. */
+function toListField(field: string): string {
+  return field.split('.')[0] ?? ''
+}
+
+export function isOfLoras(field: string): boolean {
+  return toListField(field) === 'loras'
 }
 
 function toNumbers(from: Settings, names: readonly Field[]): Record<string, number> {

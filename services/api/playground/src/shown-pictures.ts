@@ -53,6 +53,11 @@ export function toPath(url: string): string {
   return `images/${url.slice(url.lastIndexOf('/') + 1)}`
 }
 
+/** The small file of a picture; the picture itself where there is none, which jobs have that an earlier Easel made. */
+export function toThumbnailPath({ url, thumbnail_url: small = url }: Image): string {
+  return toPath(small)
+}
+
 /** What a picture is called: its prompt, with its number where its job has several. */
 export function toTitle({ shown: { job }, n }: Pick<ShownPicture, 'shown' | 'n'>): string {
   return job.input.num_images_per_prompt === 1 ? job.input.prompt : `${job.input.prompt} (${n + 1})`

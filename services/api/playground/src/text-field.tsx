@@ -24,8 +24,8 @@ interface TextFieldProps extends FieldProps {
   disabled?: boolean
 }
 
-/** Messages of the api about one field of the form. */
-export function FieldProblem({ field }: { field: Field }): VNode | null {
+/** Messages of the api about one field of the form, or of one entry of a list. */
+export function FieldProblem({ field }: { field: string }): VNode | null {
   const errors = fieldErrors.value.filter((error) => error.field === field)
   if (errors.length === 0) return null
   return (
@@ -35,7 +35,7 @@ export function FieldProblem({ field }: { field: Field }): VNode | null {
   )
 }
 
-export function describedBy(field: Field): { 'aria-invalid': boolean; 'aria-describedby'?: string } {
+export function describedBy(field: string): { 'aria-invalid': boolean; 'aria-describedby'?: string } {
   const invalid = fieldErrors.value.some((error) => error.field === field)
   return { 'aria-invalid': invalid, ...(invalid && { 'aria-describedby': `${field}-error` }) }
 }

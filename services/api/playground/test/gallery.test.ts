@@ -98,6 +98,61 @@ describe.skipIf(executable === undefined)('the gallery', () => {
     expect(await card(first).count()).toBe(1)
   })
 
+  test('the gallery loads thumbnails as they come into view, and the picture itself when it is opened', async () => {
+    const old = await api.submit({ prompt: 'of before' })
+    await api.worker.store.start(old.id, 'w1')
+    const stored = { key: `images/${old.id}-0.png`, width: 128, height: 128, seed: 1, sha256: '0'.repeat(64), content_type: 'image/png' }
+    await api.deps.storage.put(stored.key, Buffer.from('a picture'), { contentType: 'image/png' })
+    await api.worker.store.end(old.id, { status: 'succeeded', output: { images: [stored] } })
+    const id = await make({ prompt: 'new', num_images_per_prompt: 2 })
+    await openGallery()
+    const [small, large] = [`images/${id}-1.thumb.webp`, `images/${id}-1.png`]
+    const tiles = opened.page.locator('button.tile img')
+    expect(await tiles.evaluateAll((images) => images.map((image) => image.getAttribute('src')))).toEqual([
+      `images/${id}-0.thumb.webp`,
+      small,
+      // It has no thumbnail.
+      stored.key,
+    ])
+    expect(await tiles.first().getAttribute('loading')).toBe('lazy')
+    const loaded = async (): Promise<string[]> =>
+      await opened.page.evaluate(() => performance.getEntriesByType('resource').map(({ name }) => name.slice(name.indexOf('images/'))))
+    await expect.poll(loaded).toContain(small)
+    expect(await loaded()).not.toContain(large)
+    await opened.page.getByRole('button', { name: 'Open: new (2)' }).click()
+    await expect.poll(loaded).toContain(large)
+    expect(await dialog().getByRole('link', { name: 'Download' }).getAttribute('href')).toBe(large)
+    expect(opened.complaints).toEqual([])
+  })
+
+  test('a swipe leads to the next picture and the one before; a short or upright one stays', async () => {
+    await make({ prompt: 'the older' })
+    await make({ prompt: 'the newer' })
+    await openGallery({ viewport: { width: 360, height: 740 }, hasTouch: true, isMobile: true })
+    await opened.page.getByRole('button', { name: 'Open: the newer' }).tap()
+    const title = dialog().getByRole('heading')
+    const { x, y, width, height } = (await opened.page.locator('.stage').boundingBox())!
+    const finger = await opened.context.newCDPSession(opened.page)
+    const swipe = async (right: number, down = 0): Promise<void> => {
+      const at = (part: number) => [{ x: x + width / 2 + right * part, y: y + height / 2 + down * part }]
+      await finger.send('Input.dispatchTouchEvent', { type: 'touchStart', touchPoints: at(0) })
+      for (const part of [0.25, 0.5, 0.75, 1]) await finger.send('Input.dispatchTouchEvent', { type: 'touchMove', touchPoints: at(part) })
+      await finger.send('Input.dispatchTouchEvent', { type: 'touchEnd', touchPoints: [] })
+    }
+    expect(await title.textContent()).toBe('the newer')
+    await swipe(-30)
+    await swipe(-20, 120)
+    expect(await title.textContent()).toBe('the newer')
+    await swipe(-120)
+    await expect.poll(async () => await title.textContent()).toBe('the older')
+    // There is none after it.
+    await swipe(-120)
+    expect(await title.textContent()).toBe('the older')
+    await swipe(120)
+    await expect.poll(async () => await title.textContent()).toBe('the newer')
+    expect(await findHindrances(opened.page)).toEqual([])
+  })
+
   test('a job that ended badly is tried again or dismissed, and what was selected is deleted at the second press', async () => {
     await makeEveryKind()
     await openGallery()

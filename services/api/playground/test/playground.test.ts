@@ -176,17 +176,43 @@ describe.skipIf(executable === undefined)('the playground in a browser', () => {
     expect(await findHindrances(page)).toEqual([])
   })
 
-  test('asks for an API key when the api does, and goes on with it', async () => {
+  test('asks for an API key when the api does, and keeps it for the browser only if that is wanted', async () => {
     const keyed = await startEasel({ env: { API_KEYS: 'me:correct-horse' } })
+    const field = () => page.getByLabel('API key')
+    const give = async (key: string): Promise<void> => {
+      await field().fill(key)
+      await page.getByRole('button', { name: 'Use this key' }).click()
+    }
+    /** What the browser has on its disk of it, for every tab. */
+    const kept = async (): Promise<boolean> => await page.evaluate(() => JSON.stringify({ ...localStorage }).includes('correct-horse'))
+    const openTab = async (): Promise<void> => {
+      await page.close()
+      page = await context.newPage()
+      await page.goto(keyed.url)
+    }
     try {
       await open(keyed.url)
-      await page.getByLabel('API key').fill('wrong-key-1')
-      await page.getByRole('button', { name: 'Use this key' }).click()
+      await field().waitFor()
+      expect(await findHindrances(page)).toEqual([])
+      await give('wrong-key-1')
       await page.getByText('The server does not know this key.').waitFor()
-      await page.getByLabel('API key').fill('correct-horse')
-      await page.getByRole('button', { name: 'Use this key' }).click()
+      expect(await findHindrances(page)).toEqual([])
+      await give('correct-horse')
       await makePicture('a red ball', '3')
-      expect(await page.getByLabel('API key').count()).toBe(0)
+      expect(await field().count()).toBe(0)
+
+      // A reload is the same tab; another tab has to be told.
+      await page.reload()
+      await card('a red ball').waitFor()
+      expect(await kept()).toBe(false)
+      await openTab()
+      await page.getByLabel('Keep it in this browser').check()
+      await give('correct-horse')
+      await card('a red ball').waitFor()
+      expect(await kept()).toBe(true)
+      await openTab()
+      await card('a red ball').waitFor()
+      expect(await field().count()).toBe(0)
     } finally {
       await keyed.stop()
     }
