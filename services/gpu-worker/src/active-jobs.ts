@@ -1,10 +1,10 @@
 /**
- * The jobs that run in this worker, and what is known of the requests that made them, for log lines. Runs in the worker's main process.
+ * The jobs that run in this worker, and what is known about the requests that made them, for log lines. Runs in the worker's main process.
  */
 import type { JobRecord } from '@easel/job-store'
 
 export class ActiveJobs {
-  /** Request id by job id; undefined until the record has been read. */
+  /** Request ids by job id; undefined until the record has been read. */
   readonly #requestIds = new Map<string, string | undefined>()
 
   get count(): number {
@@ -35,7 +35,7 @@ export class ActiveJobs {
     return this.#requestIds.get(jobId)
   }
 
-  /** Fields of a line about several jobs; of each job in turn, `requestIds` has the request that made it. */
+  /** The fields of a log line about several jobs; `requestIds` has the request that made each job, in the same order. */
   toFields(jobIds: readonly string[]): { jobIds: readonly string[]; requestIds: (string | null)[] } {
     return { jobIds, requestIds: jobIds.map((jobId) => this.#requestIds.get(jobId) ?? null) }
   }

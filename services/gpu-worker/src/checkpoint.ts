@@ -1,4 +1,4 @@
-/** Checkpoints as bytes. A checkpoint of another version of the format is no checkpoint: the job then begins anew, to the same bytes. */
+/** Checkpoints as bytes. One in another version of the format is ignored: the job then starts again and gives the same bytes. */
 import { deserialize, serialize } from 'node:v8'
 import type { Checkpoint } from './engine/protocol.ts'
 

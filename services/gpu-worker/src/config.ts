@@ -1,6 +1,6 @@
 /**
- * Owns the environment variables of the worker: their names, meaning, ranges and defaults. The one place of this service that knows what an
- * environment is; nothing is read on import. Documentation and `.env.example` are generated from the descriptions.
+ * Owns the environment variables of the worker: their names, meaning, ranges and defaults. Only this file of the service reads an
+ * environment, and not on import. Documentation and `.env.example` are generated from the descriptions.
  */
 import { z } from 'zod'
 import { defaultModel, imageMetadataLevels } from '@easel/contract'
@@ -143,7 +143,7 @@ const workerConfigSchema = z
     modelParts: variables.MODEL_PARTS,
     lorasDir: variables.LORAS_DIR,
     autoPull: variables.AUTO_PULL,
-    /** What a pull reads of the environment. */
+    /** The variables that a pull reads. */
     hub: {
       HF_TOKEN: variables.HF_TOKEN,
       HF_ENDPOINT: variables.HF_ENDPOINT,
@@ -172,7 +172,7 @@ const workerConfigSchema = z
 
 export type WorkerConfig = z.output<typeof workerConfigSchema>
 
-/** Throws a `ConfigError` that names every variable that is wrong. Default: this process's environment. */
+/** Throws a `ConfigError` that names every wrong variable. Default: this process's environment. */
 export function readConfig(env?: Environment): WorkerConfig {
   return readVariables(workerConfigSchema, env)
 }

@@ -1,25 +1,25 @@
 /**
- * What a picture says about how it was made: a text in the form that image tools read (AUTOMATIC1111's), and XMP that marks it as made by a
- * trained model. Holds nothing that differs between two runs of the same input: no time, no job, no host. Pure; knows nothing about files.
+ * What a picture says about how it was made: a text in the format that image tools read (AUTOMATIC1111's), and XMP that marks it as made by a
+ * trained model. Contains nothing that differs between two runs of the same input: no time, job or host. Pure; knows nothing about files.
  */
 import type { JobInput, Provenance } from '@easel/contract'
 import { imageSeed } from './to-engine-params.ts'
 
 export interface ImageDescription {
-  /** Prompt, negative prompt and settings, the settings in the last line. */
+  /** The prompt, the negative prompt and, in the last line, the settings. */
   parameters: string
-  /** An XMP packet; with `text` also what that is, for formats without a place of their own for it. */
+  /** An XMP packet. With `text` it also contains the text, for formats that have no other place for it. */
   toXmp: (text?: string) => string
 }
 
-/** Of image `index` of a job; undefined when pictures are to say nothing. */
+/** The description of image `index` of a job; undefined when pictures are to say nothing. */
 export function describeImage(input: JobInput, index: number, made: Provenance): ImageDescription | undefined {
   const { metadata } = made.encoder
   if (metadata === 'none') return undefined
   return { parameters: toParameters(input, index, made, metadata === 'full'), toXmp }
 }
 
-/** Names under which image tools know a scheduler. */
+/** The names that image tools use for schedulers. */
 const samplers: Readonly<Record<string, string>> = { FlowMatchEulerDiscreteScheduler: 'Euler' }
 
 function toParameters(input: JobInput, index: number, { model, scheduler }: Provenance, prompts: boolean): string {
@@ -31,7 +31,7 @@ function toParameters(input: JobInput, index: number, { model, scheduler }: Prov
     ['Size', `${input.width}x${input.height}`],
     ['Model hash', model.content_hash.slice(0, 10)],
     ['Model', model.id],
-    // There 1 is the last layer.
+    // In that format 1 is the last layer.
     ['Clip skip', input.clip_skip === undefined || input.clip_skip === 0 ? undefined : input.clip_skip + 1],
     ['Denoising strength', input.strength],
     ['Init image hash', input.image?.sha256.slice(0, 10)],
@@ -55,7 +55,7 @@ function toParameters(input: JobInput, index: number, { model, scheduler }: Prov
   return [input.prompt, ...(input.negative_prompt === '' ? [] : [`Negative prompt: ${input.negative_prompt}`]), line].join('\n')
 }
 
-/** A value that would be taken for more than one is written as a JSON string. */
+/** A value that could be read as several is written as a JSON string. */
 function quote(value: string): string {
   return /[,:\n"]/.test(value) || value.trim() !== value ? JSON.stringify(value) : value
 }
@@ -89,7 +89,7 @@ function escapeXml(text: string): string {
       .replaceAll('<', '&lt;')
       .replaceAll('>', '&gt;')
       .replaceAll('\r', '&#13;')
-      // XML has no way to write these.
+      // XML cannot represent these.
       // oxlint-disable-next-line no-control-regex
       .replaceAll(/[\0-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]/g, '\ufffd')
   )

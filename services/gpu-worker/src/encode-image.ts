@@ -1,4 +1,4 @@
-/** Pixels to files. The settings are fixed, so that the same pixels give the same bytes on every run. Runs in the worker's main process. */
+/** Encodes pixels as files. The settings are fixed, so the same pixels give the same bytes in every run. Runs in the worker's main process. */
 import sharp, { type Sharp } from 'sharp'
 import type { ImageFormat } from '@easel/contract'
 import type { ImageDescription } from './describe-image.ts'
@@ -11,16 +11,16 @@ export interface EncodeOptions {
   pngCompressionLevel: number
   /** 1 to 100, for jpeg and webp. */
   quality: number
-  /** What the file says about how it was made. Default: nothing. */
+  /** What the file says about how it was made. Default nothing. */
   description?: ImageDescription | undefined
 }
 
 export const contentTypes = { png: 'image/png', jpeg: 'image/jpeg', webp: 'image/webp' } as const satisfies Record<ImageFormat, string>
 
-// No picture comes twice.
+// No picture is encoded twice, so a cache would be useless.
 sharp.cache(false)
 
-/** libvips leaves longer XMP out of a JPEG, whose segments end at 64 KiB. */
+/** libvips omits longer XMP from a JPEG, whose segments are limited to 64 KiB. */
 const maxJpegXmpBytes = 60_000
 
 export async function encodeImage(image: EngineImage, options: EncodeOptions): Promise<Buffer> {
@@ -36,7 +36,7 @@ export async function encodeImage(image: EngineImage, options: EncodeOptions): P
   return await (format === 'jpeg' ? described.jpeg({ quality }) : described.webp({ quality })).toBuffer()
 }
 
-/** A description that is too long for a JPEG keeps the mark and leaves the text out. */
+/** A description that is too long for a JPEG keeps the mark and omits the text. */
 function fitXmp({ parameters, toXmp }: ImageDescription, format: ImageFormat): string {
   const xmp = toXmp(parameters)
   return format === 'jpeg' && Buffer.byteLength(xmp) > maxJpegXmpBytes ? toXmp() : xmp

@@ -1,14 +1,13 @@
 /**
- * Sees to it that the model is on disk before the engine looks for it: with AUTO_PULL a preset or repository of the hub that is not there is
- * pulled.
+ * Makes sure that the model is on disk before the engine looks for it: with AUTO_PULL, a missing preset or hub repository is pulled.
  *
- * Invariant: workers that share a models directory pull a model once; what was fetched when this process is killed is kept for the next.
+ * Invariant: workers that share a models directory pull a model once; if this process is killed, what it has fetched is kept for the next.
  * Knows nothing about loading. Runs in the worker's main process.
  */
 import type { Logger } from 'pino'
 import type { WorkerConfig } from './config.ts'
 
-/** How far a pull is. */
+/** The progress of a pull. */
 export interface PullProgress {
   doneBytes: number
   totalBytes: number
@@ -20,20 +19,20 @@ export interface EnsureModelOptions {
   onProgress: (progress: PullProgress) => void
 }
 
-/** Between two lines of the log about the same pull. */
+/** The time between two log lines about the same pull. */
 const logIntervalMs = 15_000
 
 export async function ensureModel({ config, logger, onProgress }: EnsureModelOptions): Promise<void> {
   const { model, modelsDir, modelParts } = config
   if (!config.autoPull) return
-  // Loaded for this alone: the main process has no other use for it.
+  // Loaded only here, because the main process has no other use for it.
   const { ModelNotFoundError, resolveModel } = await import('@easel/pipeline')
   const { isRepositoryName, pullByName } = await import('@easel/model-store')
   try {
     resolveModel(model, { modelsDir, modelParts })
     return
   } catch (error) {
-    // The engine says what is wrong with a name that no hub could know.
+    // For a name that no hub could know the engine says what is wrong.
     if (!(error instanceof ModelNotFoundError) || !isRepositoryName(model)) return
   }
   const startedAt = performance.now()

@@ -1,9 +1,9 @@
 /**
- * Takes jobs from BullMQ's queue in the order of the fair share. BullMQ's own loop takes whatever is in front, as soon as it may run one
- * more; this one looks first whether a job may run here, by whose turn it is and which places are open to whom (`job-lines.ts`), and takes
- * one only then. Everything else is BullMQ's: locks and their renewal, stalled jobs, cancel signals, ends.
+ * Takes jobs from BullMQ's queue in the order of the fair share. BullMQ's own loop takes whatever is in front as soon as another job may run.
+ * This one first finds out whether a job may run here, from whose turn it is and which places are open to whom (`job-lines.ts`), and takes
+ * one only then. BullMQ does everything else: locks and their renewal, stalled jobs, cancel signals, ends.
  *
- * Invariant: at most `places` jobs of one owner run here. When two workers choose at the same time, each may get the other's job; one that
+ * Invariant: at most `places` jobs of one owner run here. When two workers choose at the same time, each may get the other's job; a job that
  * has no place here goes back to the front of the queue. Runs in the worker's main process.
  */
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -12,22 +12,22 @@ import type { Job, Processor, WorkerOptions } from 'bullmq'
 import type { Choice, GenerateJobData } from '@easel/job-store'
 
 export interface FairWorkerOptions extends WorkerOptions {
-  /** Places for jobs of anyone, from 1. As many again are each open to an owner of whom nothing runs here. */
+  /** The number of places for anyone's jobs, from 1. As many again are each open to an owner who has nothing running here. */
   places: number
-  /** Puts the job that may run here next in front of the queue. `running`: number of jobs that run here, by owner. */
+  /** Puts the next job that may run here in front of the queue. `running`: the number of jobs that run here, by owner. */
   choose: (running: ReadonlyMap<string, number>) => Promise<Choice>
-  /** Owner of a job that another worker had chosen. */
+  /** The owner of a job that another worker had chosen. */
   readOwner: (jobId: string) => Promise<string | undefined>
 }
 
-/** Longest wait for word of a job that may run here, milliseconds: messages may be lost, and retries come without one. */
+/** The longest wait for a message about a new job, in milliseconds, because messages may be lost and retries come without one. */
 const pollMs = 1000
 
 export class FairWorker extends Worker<GenerateJobData, string> {
   readonly #choose: FairWorkerOptions['choose']
   readonly #readOwner: FairWorkerOptions['readOwner']
   readonly #places: number
-  /** Owners of the jobs that run here, by job. */
+  /** The owners of the jobs that run here, by job id. */
   readonly #owners = new Map<string, string>()
   #taken = 0
   #isAwake = false
@@ -43,7 +43,7 @@ export class FairWorker extends Worker<GenerateJobData, string> {
     this.on('stalled', () => this.wake())
   }
 
-  /** A job may have come that can run here: looks at once. */
+  /** Call when a job may have come that can run here; it looks immediately. */
   wake(): void {
     this.#isAwake = true
     this.#wakeUp()
@@ -88,7 +88,7 @@ export class FairWorker extends Worker<GenerateJobData, string> {
     const choice = await this.#choose(this.#countOwners())
     if (choice.result === 'blocked') return undefined
     const token = `${this.id}:${this.#taken++}`
-    // Also when none waits: jobs whose retry is due are put into the queue by this.
+    // Also done when none waits, because this puts jobs whose retry is due into the queue.
     const job = await this.moveToActive(token)
     if (job?.id === undefined) return undefined
     const owner = choice.result === 'chosen' && choice.id === job.id ? choice.owner : ((await this.#readOwner(job.id)) ?? '')
@@ -102,7 +102,7 @@ export class FairWorker extends Worker<GenerateJobData, string> {
 
   async #process(job: Job<GenerateJobData, string>): Promise<void> {
     try {
-      // Never with the next job in the same script: that would be any.
+      // Never fetches the next job in the same script, because that could be any job.
       await this.processJob(job, job.token ?? '', () => false)
     } catch (error) {
       this.emit('error', error as Error)
@@ -123,7 +123,7 @@ export class FairWorker extends Worker<GenerateJobData, string> {
     return size < this.#places || (size < 2 * this.#places && !this.#countOwners().has(owner))
   }
 
-  /** Until something may have changed. */
+  /** Waits until something may have changed. */
   async #nap(): Promise<void> {
     if (this.#isAwake) return
     const timer = new AbortController()

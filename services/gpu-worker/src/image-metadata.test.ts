@@ -1,4 +1,4 @@
-/** Reads files back with ExifReader, which shares no code with what writes them, and with sharp. */
+/** Reads files back with ExifReader, which shares no code with the writer, and with sharp. */
 import { crc32 } from 'node:zlib'
 import { load } from 'exifreader'
 import sharp from 'sharp'
@@ -51,7 +51,7 @@ function fileOf(more: Partial<JobInput> = {}, { metadata = 'full', index = 0, ..
 }
 
 interface Read {
-  /** The text that tells how the picture was made. */
+  /** The text that says how the picture was made. */
   parameters: string | undefined
   sourceType: string | undefined
 }

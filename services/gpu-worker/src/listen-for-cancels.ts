@@ -1,6 +1,6 @@
 /**
- * Hears of cancels of jobs that run here. They arrive as messages; one that was published while the connection was away is found in the
- * record. Runs in the worker's main process.
+ * Learns when jobs that run here are canceled. Cancels arrive as messages; one that was published while the connection was down is found in
+ * the record. Runs in the worker's main process.
  */
 import { createKeys } from '@easel/contract'
 import type { JobStore, RedisConnection } from '@easel/job-store'
@@ -16,7 +16,7 @@ export interface ListenForCancelsOptions {
   onError: (error: Error) => void
 }
 
-/** Resolves when no message will be missed. */
+/** Resolves when no further message will be missed. */
 export async function listenForCancels(options: ListenForCancelsOptions): Promise<void> {
   const { subscriber, prefix, store, active, onCancel, onError } = options
   const { cancelChannel } = createKeys(prefix)

@@ -1,6 +1,5 @@
 /**
- * Hears of jobs that have come to wait. A message that is lost costs a second: the worker looks by itself then. Runs in the worker's main
- * process.
+ * Learns when a new job waits. A lost message costs a second, after which the worker looks by itself. Runs in the worker's main process.
  */
 import { createKeys } from '@easel/contract'
 import type { RedisConnection } from '@easel/job-store'

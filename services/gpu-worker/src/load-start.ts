@@ -1,6 +1,6 @@
 /**
- * The pictures that a job begins with: read from the store, where the api put them before the job was queued, and brought to the size of the
- * job. Runs in the worker's main process.
+ * Loads the pictures that a job begins with from the store, where the api put them before the job was queued, and brings them to the job's
+ * size. Runs in the worker's main process.
  */
 import type { Logger } from 'pino'
 import { inputKey } from '@easel/contract'
@@ -12,11 +12,11 @@ import type { StartFromPicture } from './engine/protocol.ts'
 
 export interface InputStore {
   storage: Storage
-  /** How long reads are tried again, in ms. */
+  /** How long reads are retried, in ms. */
   uploadRetryMs: number
 }
 
-/** Undefined for a job that begins with noise alone. Rejects with the signal's reason or a StorageError. */
+/** Undefined for a job that begins from noise alone. Rejects with the signal's reason or a StorageError. */
 export async function loadStart(
   store: InputStore,
   { image, mask, strength, fit, width, height }: JobInput,

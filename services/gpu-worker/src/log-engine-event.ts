@@ -1,4 +1,4 @@
-/** What happens to the engine process, as log lines. Runs in the worker's main process. */
+/** Logs what happens to the engine process. Runs in the worker's main process. */
 import type { Logger } from 'pino'
 import type { ActiveJobs } from './active-jobs.ts'
 import type { EngineEvent } from './engine/engine-supervisor.ts'

@@ -1,4 +1,4 @@
-/** Entry of the worker's main process. */
+/** The entry of the worker's main process. */
 import { runService } from '@easel/process'
 import { readConfig } from './config.ts'
 import { startWorkerService } from './worker-service.ts'

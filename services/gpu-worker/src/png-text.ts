@@ -1,6 +1,7 @@
 /**
- * Text chunks in a PNG file, before the pixels. ASCII text goes into tEXt, any other into iTXt (tEXt is Latin-1, but some readers take it for
- * UTF-8), never compressed: that is what readers look for. sharp reads such chunks and does not write them, and stores XMP compressed, which is not its standard place. Pure.
+ * Text chunks in a PNG file, before the pixels. ASCII text goes into tEXt and any other into iTXt (tEXt is Latin-1, but some readers take it
+ * for UTF-8), never compressed, as readers expect. sharp reads such chunks but does not write them, and it stores XMP compressed, against the
+ * standard. Pure.
  */
 import { crc32 } from 'node:zlib'
 
@@ -8,12 +9,12 @@ export interface PngText {
   /** 1 to 79 characters of printable ASCII. */
   keyword: string
   text: string
-  /** Write iTXt whatever the text is. Default false. */
+  /** Whether to write iTXt whatever the text is. Default false. */
   international?: boolean
 }
 
 const signature = Buffer.from([0x89, 0x50, 0x4e, 0x47, 0x0d, 0x0a, 0x1a, 0x0a])
-/** Signature, and the IHDR chunk, which must be the first. */
+/** The signature and the IHDR chunk, which must come first. */
 const headerLength = signature.length + 25
 /** Printable ASCII and the line feed. */
 const ascii = /^[\n\x20-\x7e]*$/
@@ -31,7 +32,7 @@ function toChunk({ keyword, text, international = false }: PngText): Buffer {
   return frame('iTXt', Buffer.concat([Buffer.from(keyword, 'latin1'), Buffer.alloc(5), Buffer.from(whole, 'utf8')]))
 }
 
-/** Length, type, data, checksum of type and data. */
+/** The length, the type, the data, and a checksum of type and data. */
 function frame(type: string, data: Buffer): Buffer {
   const typed = Buffer.concat([Buffer.from(type, 'latin1'), data])
   const chunk = Buffer.alloc(typed.length + 8)

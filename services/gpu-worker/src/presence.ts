@@ -1,8 +1,8 @@
 /**
- * Tells the registry what this worker serves and that it lives. Runs in the worker's main process.
+ * Tells the registry what this worker serves and that it is alive. Runs in the worker's main process.
  *
- * Invariant: while it runs, the model's record and a fresh heartbeat are in Redis, also after Redis came back empty; after `close` no
- * heartbeat of this worker is left. A registry that cannot be written is told in the log and tried again at the next beat.
+ * Invariant: while it runs, the model's record and a fresh heartbeat are in Redis, even after Redis came back empty; after `close` no
+ * heartbeat of this worker is left. If the registry cannot be written, that is logged and tried again at the next beat.
  */
 import { heartbeatSeconds } from '@easel/contract'
 import type { EngineTelemetry } from '@easel/contract'
@@ -19,13 +19,13 @@ export interface PresenceOptions {
   engine: Engine
   workerId: string
   concurrency: number
-  /** Operator's limit of width × height; undefined: the model's. */
+  /** The operator's limit for width × height; undefined for the model's. */
   maxPixels: number | undefined
-  /** GPU whose memory is told, by index or UUID; undefined: the first. */
+  /** The GPU whose memory is reported, by index or UUID; undefined for the first. */
   gpu: string | undefined
-  /** Told of what the engine says of itself, every few seconds. */
+  /** Called every few seconds with what the engine says about itself. */
   onStats: (stats: EngineStats) => void
-  /** Jobs running now. */
+  /** The number of jobs running now. */
   active: () => number
   isReady: () => boolean
   logger: Logger
@@ -33,9 +33,9 @@ export interface PresenceOptions {
 }
 
 export interface Presence {
-  /** Announces the model and begins to beat. */
+  /** Announces the model and starts the heartbeat. */
   begin(): Promise<void>
-  /** Writes record and heartbeat now. */
+  /** Writes the record and the heartbeat now. */
   announce: () => void
   close(): Promise<void>
 }
@@ -44,13 +44,13 @@ export function createPresence(options: PresenceOptions): Presence {
   const { registry, engine, workerId, concurrency, maxPixels, gpu, onStats, active, isReady, logger, now } = options
   let stats: EngineStats | undefined
   let gpuMemory: GpuMemory | undefined
-  // What a step took before this process has made one: estimates go on where its predecessor left off.
+  // Until this process has made a step, estimates use what its predecessor measured.
   let measuredStepMs: number | null = null
   let asking = false
   let timer: NodeJS.Timeout | undefined
   let beating: Promise<void> = Promise.resolve()
 
-  // The engine answers between two native runs; a beat does not wait for it.
+  // The engine answers between two native runs; the heartbeat does not wait for it.
   const ask = async (): Promise<void> => {
     if (asking) return
     asking = true
@@ -60,7 +60,7 @@ export function createPresence(options: PresenceOptions): Presence {
       onStats(fresh)
       stats = fresh
     } catch {
-      // It died; the next one will be asked.
+      // It has died; the next one will be asked.
     } finally {
       asking = false
     }

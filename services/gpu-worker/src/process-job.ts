@@ -1,12 +1,12 @@
 /**
- * The spine: one job from the queue to its stored pictures. Runs in the worker's main process.
+ * Takes one job from the queue to its stored pictures. Runs in the worker's main process.
  *
- * Invariants: nothing is done for a job whose record is not running, or asks for another model than is here; the end is claimed in the
- * record exactly once, before BullMQ is told; an object exists before the record names it. A job may run twice, even at the same time: both
- * runs write the same bytes under the same keys, and the first claim wins.
+ * Invariants: nothing is done for a job whose record is not running, or that asks for another model than this worker's. The end is claimed in
+ * the record exactly once, before BullMQ is told. An object exists before the record names it. A job may run twice, even at the same time:
+ * both runs write the same bytes under the same keys, and the first claim wins.
  *
- * The signal that comes with a job is aborted with one of two reasons: `canceled`, or `hand_over` when this worker must end: then the
- * latents are stored and the job goes back to the queue, for another worker to go on from the same step to the same bytes.
+ * The signal that comes with a job is aborted for one of two reasons: `canceled`, or `hand_over` when this worker must end. In that case the
+ * latents are stored and the job goes back to the queue, so that another worker can continue from the same step to the same bytes.
  */
 import { UnrecoverableError, WaitingError } from 'bullmq'
 import type { Job, Processor } from 'bullmq'
@@ -29,22 +29,22 @@ import type { WorkerMetrics } from './worker-metrics.ts'
 
 export interface ProcessJobDeps extends ImageStore {
   store: JobStore
-  /** Webhook messages of what happens here; the one of the end is queued by Redis itself. */
+  /** The webhook messages about what happens here; Redis itself queues the one about the end. */
   outbox: WebhookOutbox
   engine: Engine
   logger: Logger
   metrics: WorkerMetrics
   tracing: Tracing
   workerId: string
-  /** Whether the log may say what pictures are to show. */
+  /** Whether prompts may appear in the log. */
   logPrompts: boolean
-  /** Told of every job that has a record, before anything is done for it. Default: nobody is told. */
+  /** Called for every job that has a record, before anything is done for it. Default none. */
   onRecord?: (record: JobRecord) => void
   /** ms since the epoch. */
   now: () => number
 }
 
-/** Why a running job is told to stop. */
+/** Why a running job must stop. */
 export type StopReason = 'canceled' | 'hand_over'
 
 export type ProcessJob = Processor<GenerateJobData, string>
@@ -58,7 +58,7 @@ async function processJob(deps: ProcessJobDeps, job: Job<GenerateJobData>, token
   const { store, outbox, engine, storage, metrics, tracing, workerId, now } = deps
   const { id } = job.data
 
-  // 1. Start, unless it has ended, was canceled or came too late
+  // 1. Start, unless the job has ended, was canceled or came too late
   const started = await store.start(id, workerId)
   if (started.result !== 'missing') deps.onRecord?.(started.record)
   const requestId = started.result === 'missing' ? undefined : started.record.requestId
@@ -74,7 +74,7 @@ async function processJob(deps: ProcessJobDeps, job: Job<GenerateJobData>, token
   const { record } = started
   const { input, runs, strikes } = record
   const { id: served } = deps.provenance.model
-  // BullMQ is not to try it again here: housekeeping puts a job without an end into the queue of its model.
+  // BullMQ must not retry it here: housekeeping puts a job that has not ended into the queue of its model.
   if (input.model !== served) {
     logger.error({ model: input.model, served }, 'job is of another model and is not run here')
     throw new UnrecoverableError(`Expected a job of the model ${served}, got one of ${input.model}`)
@@ -86,7 +86,7 @@ async function processJob(deps: ProcessJobDeps, job: Job<GenerateJobData>, token
   const expiry = toTimeoutSignal(record, now())
   const signal = expiry === undefined ? stopped : AbortSignal.any([stopped, expiry])
   const reporter = createProgressReporter(toSink(store, outbox, record), (error) => logger.warn({ err: error }, 'progress was not written'))
-  // A second run adds nothing: the message is known by its id.
+  // A second run adds nothing, because the message is known by its id.
   await outbox.add(record, 'started').catch((error: unknown) => logger.warn({ err: error }, 'webhook message was not queued'))
   let isStoring = false
 
@@ -120,7 +120,7 @@ async function processJob(deps: ProcessJobDeps, job: Job<GenerateJobData>, token
       bytes,
     })
     if (end.result !== 'claimed') logger.info({ end }, 'another run has ended the job')
-    // Canceled or deleted meanwhile.
+    // It has been canceled or deleted meanwhile.
     if (end.result === 'missing' || (end.result === 'claimed' && end.status === 'canceled')) await deleteImages(storage, record, logger)
     logger.info({ status: end.result === 'missing' ? 'missing' : end.status, ...timings }, 'job ended')
     return end.result === 'missing' ? 'missing' : end.status
@@ -150,14 +150,14 @@ function withLoras(provenance: Provenance, { loras }: EngineResult): Provenance 
   return loras.length === 0 ? provenance : { ...provenance, loras: loras.map(({ id, sha256 }) => ({ id, sha256 })) }
 }
 
-/** The engine counts from a clock of its own: encoding came first, decoding last, the steps before it. */
+/** Spans of the phases, placed by their durations, since the engine has a clock of its own: decoding last, before it the steps, first encoding. */
 function recordPhases(tracing: Tracing, { encodeMs, denoiseMs, decodeMs }: EngineTimings, beganAt: number, endedAt: number): void {
   tracing.record('encode', beganAt, beganAt + encodeMs)
   tracing.record('denoise', endedAt - decodeMs - denoiseMs, endedAt - decodeMs)
   tracing.record('decode', endedAt - decodeMs, endedAt)
 }
 
-/** The timeout counts from the first start, whichever worker made it. */
+/** The timeout counts from the first start, on whichever worker. */
 function toTimeoutSignal({ timeoutSeconds, startedAt }: JobRecord, now: number): AbortSignal | undefined {
   if (timeoutSeconds === undefined) return undefined
   return AbortSignal.timeout(Math.max(0, (startedAt ?? now) + timeoutSeconds * 1000 - now))
@@ -189,7 +189,7 @@ function toSink(store: JobStore, outbox: WebhookOutbox, record: JobRecord): Prog
 }
 
 function toTimings(record: JobRecord, { timings }: EngineResult, { uploadMs, now }: { uploadMs: number; now: number }): Timings {
-  // Clocks of two machines may disagree by more than a wait takes.
+  // The clocks of two machines may differ by more than a wait takes.
   const since = (from: number, to: number): number => Math.max(0, to - from)
   return {
     queue_ms: since(record.createdAt, record.startedAt ?? now),

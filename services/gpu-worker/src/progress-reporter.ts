@@ -1,19 +1,19 @@
 /**
- * Carries a job's progress and previews to its record, at most `maxProgressPerSecond` entries a second.
+ * Writes a job's progress and previews to its record, at most `maxProgressPerSecond` entries per second.
  *
- * Invariant: the newest of everything always arrives, late or at `flush`; what it overtook is dropped. One write is under way at a time, so
- * order holds and a slow Redis holds up nothing but this. A write that fails is told and forgotten: progress is not worth a job.
+ * Invariant: the newest of each kind always arrives, at the latest at `flush`; older ones are dropped. Only one write is under way at a time,
+ * which keeps the order, and a slow Redis delays nothing but this. A failed write is logged and ignored, because progress is not worth a job.
  */
 import { setTimeout as sleep } from 'node:timers/promises'
 import { maxProgressPerSecond } from '@easel/contract'
 
 export interface ProgressReporter {
   progress(step: number, total: number): void
-  /** `toDataUrl` is called when the preview is really sent. */
+  /** `toDataUrl` is called only when the preview is really sent. */
   preview(image: number, step: number, toDataUrl: () => Promise<string>): void
-  /** Resolves when the newest of everything has been written. */
+  /** Resolves when the newest of each kind has been written. */
   flush(): Promise<void>
-  /** As `flush`, for a job that succeeds: its progress is told by its end. */
+  /** Like `flush`, for a job that succeeds: its end reports the progress. */
   finish(): Promise<void>
 }
 
@@ -22,15 +22,15 @@ export interface ProgressSink {
   preview(preview: { step: number; image: number; dataUrl: string }): Promise<void>
 }
 
-/** Milliseconds. All jobs of a worker write in the same moment: what Redis and the api then do at once costs them less than bit by bit. */
+/** In milliseconds. All jobs of a worker write at the same moment, because handling them together costs Redis and the api less. */
 function untilTick(): number {
   const tick = 1000 / maxProgressPerSecond
-  // A timer may fire a little early, and must not find the same tick still ahead.
+  // A timer may fire slightly early and must not find the same tick still ahead.
   return Math.ceil(tick - (performance.now() % tick)) + 2
 }
 
 export function createProgressReporter(sink: ProgressSink, onError: (error: unknown) => void): ProgressReporter {
-  // The newest of each kind: progress, and one preview an image.
+  // The newest of each kind: progress, and one preview per image.
   const waiting = new Map<string, () => Promise<void>>()
   let draining: Promise<void> | undefined
   let hurry = new AbortController()

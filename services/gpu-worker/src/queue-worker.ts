@@ -1,5 +1,5 @@
 /**
- * Takes jobs from the queue of a model and tells what happens to them there. Runs in the worker's main process.
+ * Takes jobs from the queue of a model and logs what happens to them there. Runs in the worker's main process.
  *
  * Invariant: every job that runs is in `active`, from before anything is done for it until its run is over. Log lines name job and request
  * by fields of events; what BullMQ says in text alone is logged as it is.
@@ -19,32 +19,32 @@ export interface QueueWorkerOptions {
   redis: RedisConnection
   prefix: string
   modelId: string
-  /** Jobs of anyone at once; as many again may run, each of an owner of whom nothing else runs here. */
+  /** How many of anyone's jobs run at once; as many again may run, each of an owner who has nothing else running here. */
   concurrency: number
-  /** Most jobs of one owner at once on all workers; 0 = no limit. */
+  /** The most jobs of one owner at once on all workers together; 0 = no limit. */
   maxRunningOfOwner: number
-  /** Milliseconds after which the jobs of a worker that died go to another one. */
+  /** After this many milliseconds the jobs of a dead worker go to another one. */
   lockDurationMs: number
   processJob: ProcessJob
   active: ActiveJobs
   store: JobStore
   metrics: WorkerMetrics
   telemetry: Telemetry | undefined
-  /** Told of what BullMQ says of its connections and commands. */
+  /** Called with the errors of BullMQ's connections and commands. */
   onError: (error: Error) => void
   logger: Logger
 }
 
 export interface QueueWorker {
   readonly bull: FairWorker
-  /** Aborts the signal of a job that runs here; of any other it is nothing. */
+  /** Aborts the signal of a job that runs here; does nothing for any other job. */
   stopJob(jobId: string, reason: StopReason): void
 }
 
-/** A job may be found stalled again and again without being to blame; strikes are counted elsewhere. */
+/** A job may be found stalled many times through no fault of its own; strikes are counted elsewhere. */
 const maxStalledCount = 1000
 
-/** It takes no job before `bull.run()`. */
+/** Takes no job before `bull.run()`. */
 export function createQueueWorker(options: QueueWorkerOptions): QueueWorker {
   const { redis, prefix, modelId, concurrency, maxRunningOfOwner, lockDurationMs, processJob, active, store, telemetry } = options
   const lines = createJobLines({ redis, prefix })
@@ -76,10 +76,10 @@ export function createQueueWorker(options: QueueWorkerOptions): QueueWorker {
   return { bull, stopJob: (jobId, reason) => void bull.cancelJob(jobId, reason) }
 }
 
-/** Of these two BullMQ has just heard from Redis, so that a read is no wait. */
+/** BullMQ has just heard from Redis when it emits these two events, so a read does not have to wait. */
 function tellRuns(bull: QueueWorker['bull'], { store, metrics, logger }: QueueWorkerOptions): void {
   bull.on('failed', (job, error) => {
-    // An end that the record knows has been told with it.
+    // An end that is in the record has been logged with it.
     if (error instanceof UnrecoverableError) return
     const jobId = job?.data.id
     void findRequestId(store, jobId ?? '').then((requestId) => logger.error({ jobId, requestId, err: error }, 'run broke off'))
@@ -92,14 +92,14 @@ function tellRuns(bull: QueueWorker['bull'], { store, metrics, logger }: QueueWo
 }
 
 function tellLocks(bull: QueueWorker['bull'], { active, metrics, onError, logger }: QueueWorkerOptions): void {
-  /** Of the active jobs, those whose lock is lost. */
+  /** Those of the active jobs whose lock is lost. */
   let lockless = new Set<string>()
-  /** BullMQ tells a lock that was not renewed twice: by an event with the job's id, then, at once, by an error that has it in its text. */
+  /** BullMQ reports a lock that was not renewed twice: by an event with the job's id, and right after by an error with the id in its text. */
   let repeated = 0
   bull.on('lockRenewalFailed', (jobIds) => {
     repeated = jobIds.length
     queueMicrotask(() => (repeated = 0))
-    // Told again at every renewal until the run is over.
+    // It is reported again at every renewal until the run is over.
     lockless = new Set([...lockless].filter((jobId) => active.has(jobId)))
     const lost = jobIds.filter((jobId) => active.has(jobId) && !lockless.has(jobId))
     for (const jobId of lost) lockless.add(jobId)

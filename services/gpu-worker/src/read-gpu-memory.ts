@@ -1,6 +1,6 @@
 /**
- * Memory of an NVIDIA GPU as `nvidia-smi` tells it: what is in use on the device, whoever uses it, and with it what the driver keeps for
- * itself. Undefined where there is no such program or no answer. Runs in the worker's main process.
+ * The memory of an NVIDIA GPU as reported by `nvidia-smi`: what all processes use on the device, plus what the driver keeps for itself.
+ * Undefined where the program does not exist or does not answer. Runs in the worker's main process.
  */
 import { execFile } from 'node:child_process'
 import { promisify } from 'node:util'
@@ -11,7 +11,7 @@ const mebibytesPerGigabyte = 1024
 
 export type GpuMemory = NonNullable<WorkerHeartbeat['gpu']>
 
-/** `gpu`: index or UUID. Default: the first one there is. */
+/** `gpu`: index or UUID. Default: the first GPU. */
 export async function readGpuMemory(gpu?: string): Promise<GpuMemory | undefined> {
   const query = ['--query-gpu=memory.used,memory.reserved', '--format=csv,noheader,nounits']
   try {
@@ -24,7 +24,7 @@ export async function readGpuMemory(gpu?: string): Promise<GpuMemory | undefined
   }
 }
 
-/** Lines `used, reserved` in MiB, one a GPU; old drivers do not tell what they reserve. */
+/** Lines `used, reserved` in MiB, one per GPU; old drivers do not report what they reserve. */
 export function parseGpuMemory(text: string): GpuMemory | undefined {
   const [used = Number.NaN, reserved = Number.NaN] = (text.split('\n')[0] ?? '').split(',').map((part) => Number.parseFloat(part))
   if (!Number.isFinite(used)) return undefined

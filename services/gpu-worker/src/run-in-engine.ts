@@ -1,14 +1,14 @@
 /**
- * One job in the engine, however often it takes. Runs in the worker's main process.
+ * Runs one job in the engine, as many times as it takes. Runs in the worker's main process.
  *
- * Suspects: when the engine process dies, every job in it is tried again at once inside this same call, alone in the engine. Only a death
- * with the job alone is a strike; three strikes and the job fails. Strikes live in the record, so they follow the job to other workers.
+ * Suspects: when the engine process dies, every job in it is retried at once within this same call, alone in the engine. Only a death while
+ * the job was alone is a strike; after three strikes the job fails. Strikes are kept in the record, so they follow the job to other workers.
  *
- * Memory: a job for which it ran out is tried again, alone in a process that was started after the one it ran out in. Jobs that found none
- * in one process thus share the next: what only a new process gives back is given back once. A job for which it runs out in a process that
- * has run nothing else fails.
+ * Memory: a job that ran out of memory is retried alone in a process started after the one in which that happened. Jobs that found no memory
+ * in one process therefore share the next one, so memory that only a new process gives back is given back once. A job that runs out of
+ * memory in a process that has run nothing else fails.
  *
- * Hand-over: when this worker must end, the job's latents are stored before the call rejects, for another worker to go on from.
+ * Hand-over: when this worker must end, the job's latents are stored before the call rejects, so that another worker can continue from them.
  */
 import type { Logger } from 'pino'
 import type { JobRecord, JobStore } from '@easel/job-store'
@@ -23,26 +23,26 @@ import { toEngineParams } from './to-engine-params.ts'
 export interface RunOptions {
   engine: Engine
   store: JobStore
-  /** Id of the call, that of no other run of the job. */
+  /** The id of the call, which differs from that of any other run of the job. */
   callId: string
-  /** The pictures that the job begins with; undefined for noise. */
+  /** The pictures with which the job begins; undefined for noise. */
   start: StartFromPicture | undefined
-  /** Aborted by anything that ends the run. */
+  /** Aborted by whatever ends the run. */
   signal: AbortSignal
-  /** Whether what ended the run is a hand-over. */
+  /** Whether the run ended because of a hand-over. */
   isHandOver: () => boolean
   reporter: ProgressReporter
   logger: Logger
 }
 
 const maxStrikes = 3
-/** A job that was handed over and not picked up for so long begins anew. */
+/** A job that was handed over and not picked up for this long starts again from the beginning. */
 const checkpointTtlSeconds = 86_400
 
 /** Resolves to the pictures; rejects when the signal aborts, or when the job is to blame for what happened to the engine. */
 export async function runInEngine(record: JobRecord, options: RunOptions): Promise<EngineResult> {
   const { store, logger, signal } = options
-  // What has begun for the first time was not handed over by anyone.
+  // A job that starts for the first time cannot have been handed over.
   let resume = record.runs === 1 ? undefined : await loadCheckpoint(store, record.id, logger)
   let exclusive = record.strikes > 0
   let newerThan: number | undefined
@@ -62,7 +62,7 @@ export async function runInEngine(record: JobRecord, options: RunOptions): Promi
         logger.warn({ code, alone, strikes }, 'the engine died under the job')
         if (alone && strikes >= maxStrikes) throw error
         exclusive = true
-        // Where it went on from may be what kills the engine.
+        // The checkpoint itself may be what kills the engine.
         resume = undefined
       } else throw error
     }
@@ -80,7 +80,7 @@ async function runOnce(record: JobRecord, options: RunOptions, attempt: Attempt)
   let checkpoint: Promise<Checkpoint | undefined> | undefined
   const call = new AbortController()
   const stop = (): void => {
-    // Asked for before the cancel that follows on the same channel, so no step is lost.
+    // Requested before the cancel that follows on the same channel, so no step is lost.
     if (isHandOver()) checkpoint = engine.checkpoint(callId).catch(() => undefined)
     call.abort()
   }
@@ -106,7 +106,7 @@ async function runOnce(record: JobRecord, options: RunOptions, attempt: Attempt)
   }
 }
 
-/** All steps of the job over those that were made in this run: what another worker made before cost as much a step. */
+/** All steps of the job divided by those made in this run; steps made earlier by another worker are assumed to have cost the same. */
 function toWholeRun({ input }: JobRecord, resume: Checkpoint | undefined): number {
   const steps = input.num_inference_steps
   return resume === undefined || resume.step >= steps ? 1 : steps / (steps - resume.step)

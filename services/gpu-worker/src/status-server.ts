@@ -1,6 +1,6 @@
 /**
- * GET /livez, /readyz and /metrics on a port of the worker's own, for whoever starts, stops and watches it. Live: the process answers,
- * from its first moment on. Ready: it can take jobs. Knows nothing else; runs in the worker's main process.
+ * GET /livez, /readyz and /metrics on the worker's own port, for whoever starts, stops and monitors it. Live: the process answers, from its
+ * first moment on. Ready: it can take jobs. Knows nothing else; runs in the worker's main process.
  */
 import { once } from 'node:events'
 import { createServer } from 'node:http'
@@ -14,12 +14,12 @@ export interface StatusServer {
 }
 
 export interface StatusServerOptions {
-  /** Address to listen on; undefined: all there are. */
+  /** The address to listen on; undefined for all addresses. */
   host: string | undefined
   /** 0: a free one. */
   port: number
   isReady: () => boolean
-  /** How far a pull of the model is; undefined: none is under way. */
+  /** The progress of pulling the model; undefined when no pull is under way. */
   pulling?: () => PullProgress | undefined
   metrics: Registry
 }

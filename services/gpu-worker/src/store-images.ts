@@ -18,7 +18,7 @@ export interface ImageStore {
   storage: Storage
   /** What pictures are made with here: written into files, and how files are encoded. */
   provenance: Provenance
-  /** How long uploads are tried again, in ms. */
+  /** How long uploads are retried, in ms. */
   uploadRetryMs: number
 }
 

@@ -1,4 +1,4 @@
-/** A job's input in the engine's words. Pure. */
+/** Translates a job's input into the engine's parameters. Pure. */
 import type { JobInput } from '@easel/contract'
 import type { EngineParams, StartFromPicture } from './engine/protocol.ts'
 

@@ -1,4 +1,4 @@
-/** What the worker announces about its model, from what the engine says and the operator allows. Pure. */
+/** What the worker announces about its model, from what the engine reports and the operator allows. Pure. */
 import type { ModelRecord } from '@easel/contract'
 import type { EngineCapabilities } from './engine/protocol.ts'
 

@@ -1,4 +1,4 @@
-/** What a worker makes pictures with, for their receipts: from what the engine says and the operator set. Runs in the worker's main process. */
+/** What a worker makes pictures with, for their receipts, from the engine's report and the operator's settings. Runs in the worker's main process. */
 import { cpus } from 'node:os'
 import sharp from 'sharp'
 import type { ImageMetadataLevel, Provenance } from '@easel/contract'

@@ -1,6 +1,6 @@
 /**
- * What this worker counts, in Prometheus' terms. One registry for each worker, so that two in one process do not mix. Whoever sees something
- * happen says so here; what the engine process counts itself is taken over from its stats, whose counts begin anew with every process.
+ * The metrics of this worker, for Prometheus. Each worker has its own registry, so that two in one process do not mix. Code that sees something
+ * happen reports it here. What the engine process counts itself is taken from its stats, whose counts restart with every process.
  * Runs in the worker's main process.
  */
 import { Counter, Gauge, Histogram, Registry } from 'prom-client'
@@ -11,7 +11,7 @@ import type { EngineStats, EngineStep, EngineTimings } from './engine/protocol.t
 export interface WorkerMetrics {
   readonly registry: Registry
   countEnd: OnEnd
-  /** A job was started for the first time after so many ms. */
+  /** A job was started for the first time, this many ms after it was submitted. */
   observeWait(ms: number): void
   observeStep(step: EngineStep): void
   observePhases(timings: EngineTimings): void
@@ -19,9 +19,9 @@ export interface WorkerMetrics {
   observeUpload(ms: number): void
   countStall(): void
   countLostLocks(jobs: number): void
-  /** Takes over what the engine counts. */
+  /** Adds what the engine has counted. */
   takeStats(stats: EngineStats): void
-  /** From now on its restarts and recycles are told. */
+  /** From now on reports this engine's restarts and recycles. */
   follow(engine: Pick<Engine, 'restarts' | 'recycles'>): void
 }
 
@@ -42,7 +42,7 @@ export function createWorkerMetrics(): WorkerMetrics {
     labelNames: ['status', 'code'],
     registers,
   })
-  // A series that appears with its first event has no rate for it.
+  // If a series only appeared with its first event, there would be no rate for that event.
   for (const status of ['succeeded', 'canceled']) ends.inc({ status, code: '' }, 0)
   for (const code of ['engine_crashed', 'engine_hung', 'out_of_memory', 'storage_unavailable', 'timeout', 'expired', 'internal'])
     ends.inc({ status: 'failed', code }, 0)

@@ -1,8 +1,8 @@
 /**
- * One worker: connects Redis, store, engine and queue, and takes them apart again in the right order.
+ * One worker: connects Redis, store, engine and queue, and shuts them down again in the right order.
  *
- * Invariant: jobs are taken only while the engine has a model and the store can be written; after `close` nothing of it is left: no process,
- * connection or timer. `close` ends within its grace and a few seconds, whatever is away. Runs in the worker's main process.
+ * Invariant: jobs are taken only while the engine has a model and the store can be written to. After `close` no process, connection or timer
+ * is left. `close` ends within its grace and a few seconds, even if Redis or the store is away. Runs in the worker's main process.
  */
 import { randomBytes } from 'node:crypto'
 import { mkdtemp, rm } from 'node:fs/promises'
@@ -38,30 +38,30 @@ import type { WorkerMetrics } from './worker-metrics.ts'
 
 export interface WorkerService {
   readonly id: string
-  /** Of the engine process that runs now. */
+  /** The process id of the running engine process. */
   readonly enginePid: number | undefined
-  /** Whether it can take jobs: the engine has its model, and the connection that waits for jobs is up. */
+  /** Whether it can take jobs, because the engine has its model and the connection that waits for jobs is up. */
   isReady(): boolean
-  /** Takes no more jobs, waits the grace for running ones, hands over what is left, and ends. */
+  /** Takes no more jobs, waits for running ones within the grace, hands over the rest, and ends. */
   close(graceMs?: number): Promise<void>
 }
 
 export interface WorkerServiceOptions {
   config: WorkerConfig
   logger: Logger
-  /** Module of the engine process. Default: the real one. */
+  /** The module of the engine process. Default: the real one. */
   engineEntry?: string
-  /** How long uploads are tried again, in ms. Default: 120 000. */
+  /** How long uploads are retried, in ms. Default 120 000. */
   uploadRetryMs?: number
-  /** Where spans go; its owner ends it. Default: nowhere. */
+  /** Where spans go; its owner closes it. Default nowhere. */
   tracing?: Tracing
   now?: () => number
 }
 
 const storageRetryMs = 2000
-/** How long the engine may take to hand out checkpoints: a step or two. Then its jobs go back as they came. */
+/** How long the engine may take to provide checkpoints, enough for a step or two. After that its jobs go back without them. */
 const handOverLimitMs = 2500
-/** What jobs may take to go back when their engine is gone, and what each part may take to let go of Redis. */
+/** How long jobs may take to go back when their engine is gone, and how long each part may take to release Redis. */
 const lettingGoMs = 300
 
 export async function startWorkerService(options: WorkerServiceOptions): Promise<WorkerService> {
@@ -79,7 +79,7 @@ async function assemble(options: WorkerServiceOptions, cleanups: Cleanups): Prom
   const { queuePrefix: prefix } = config
   const id = `${hostname()}-${process.pid}-${randomBytes(3).toString('hex')}`
 
-  // 1. What tells of this worker, before anything that may take long or fail, so that a worker that does not get that far is seen
+  // 1. Status and metrics, before anything that may take long or fail, so that a worker that does not get that far can be seen
   const metrics = createWorkerMetrics()
   let answersReady = (): boolean => false
   let pull: PullProgress | undefined
@@ -96,7 +96,7 @@ async function assemble(options: WorkerServiceOptions, cleanups: Cleanups): Prom
   const redis = connect()
   await refuseFaultyRedis(redis, { allowEvicting: config.allowEvictingRedis })
 
-  // 3. What it makes pictures with
+  // 3. Engine and store
   const storage = createStorage(config.storage)
   cleanups.add(() => storage.close())
   await untilWritable(storage, logger)
@@ -105,7 +105,7 @@ async function assemble(options: WorkerServiceOptions, cleanups: Cleanups): Prom
   pull = undefined
   const engine = await openEngine(options, { active, metrics }, cleanups)
 
-  // 4. Where jobs come from
+  // 4. Queue
   const subscriber = connect()
   const onError = (error: Error): void => outage.report(error, 'queue')
   const store = watchEnds(createJobStore({ redis, prefix, now }), (status, code) => metrics.countEnd(status, code))
@@ -134,7 +134,7 @@ async function assemble(options: WorkerServiceOptions, cleanups: Cleanups): Prom
   await listenForCancels({ subscriber, prefix, store, active, onCancel, onError })
   await listenForJobs({ subscriber, prefix, modelId: engine.capabilities.modelId, onJob: () => queue.bull.wake() })
 
-  // 5. Work, and the word that it does
+  // 5. Start work and announce it
   const isReady = (): boolean => redis.status === 'ready' && engine.hasModel && queue.bull.isRunning()
   const presence = createPresence({
     registry: createModelRegistry({ redis, prefix, now }),
@@ -152,9 +152,9 @@ async function assemble(options: WorkerServiceOptions, cleanups: Cleanups): Prom
   queue.bull.run().catch((error: unknown) => logger.error({ err: error }, 'queue'))
   cleanups.add(() => settle(presence.close(), lettingGoMs))
   await presence.begin()
-  // Whoever waits for it to be ready finds it in the list of workers.
+  // Anyone who waits for it to be ready will find it in the list of workers.
   answersReady = isReady
-  // Again after every reconnect: Redis may have come back empty.
+  // Repeated after every reconnect, because Redis may have come back empty.
   redis.on('ready', presence.announce)
   logTotals({ config, logger, store, active, engine, onError }, cleanups)
   logger.info({ worker: id, concurrency: config.concurrency }, 'ready')
@@ -173,9 +173,9 @@ async function assemble(options: WorkerServiceOptions, cleanups: Cleanups): Prom
   }
 }
 
-/** Ends the jobs that run, and with them the queue's worker. */
+/** Ends the running jobs, and then the queue's worker. */
 async function drain(queue: QueueWorker, active: ActiveJobs, engine: EngineSupervisor, graceMs: number): Promise<void> {
-  // Takes no more jobs and waits for those it has.
+  // Takes no more jobs and waits for the running ones.
   const idle = queue.bull.pause().catch(() => {})
   if (!(await settle(idle, graceMs))) {
     for (const jobId of active.ids) queue.stopJob(jobId, 'hand_over')
@@ -184,7 +184,7 @@ async function drain(queue: QueueWorker, active: ActiveJobs, engine: EngineSuper
       await settle(idle, lettingGoMs)
     }
   }
-  // BullMQ would wait for a Redis that is away.
+  // BullMQ would wait for a Redis that is down.
   await queue.bull.close(true)
 }
 
@@ -195,7 +195,7 @@ async function openStatusServer(
   cleanups: Cleanups,
 ): Promise<void> {
   if (port === undefined) return
-  // Of the process: a timer that fires a hundred times a second is nothing for a process that nobody looks at.
+  // Only started on request, because its timer fires a hundred times a second.
   collectDefaultMetrics({ register: registry })
   const server = await startStatusServer({ host, port, ...readiness, metrics: registry })
   cleanups.add(() => server.close())
@@ -229,7 +229,7 @@ async function openEngine(
   return engine
 }
 
-/** What one engine process has learnt is the next one's too, though nothing is kept beyond this worker. Undefined where nothing can be written. */
+/** A folder in which engine processes pass on what they learn, within the life of this worker. Undefined where nothing can be written. */
 async function makeCacheDir(cleanups: Cleanups): Promise<string | undefined> {
   try {
     const dir = await mkdtemp(join(tmpdir(), 'easel-worker-'))
@@ -240,7 +240,7 @@ async function makeCacheDir(cleanups: Cleanups): Promise<string | undefined> {
   }
 }
 
-/** A store that is down may come up after us; one that refuses us will not change its mind. */
+/** Waits for a store that is down, which may come up later; one that refuses access will not change. */
 async function untilWritable(storage: Storage, logger: Logger): Promise<void> {
   for (;;) {
     try {
@@ -270,7 +270,7 @@ function logTotals({ config, logger, store, active, engine, onError }: Totals, c
   cleanups.add(() => clearInterval(timer))
 }
 
-/** What is to be let go of, the last first. */
+/** What must be released, in reverse order. */
 class Cleanups {
   readonly #all: (() => unknown)[] = []
 

@@ -1,4 +1,4 @@
-/** A worker whose model is not there yet, and a hub that has it. */
+/** A worker whose model is not on disk yet, and a hub that has it. */
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterEach, beforeEach, expect, test } from 'vitest'

@@ -1,6 +1,6 @@
 /**
- * The real engine process with a device that keeps what its steps take, as a GPU's arena does: once a step has had more than four rows, no
- * decoding finds room any more, whatever is given back, until there is another process.
+ * The real engine process with a device that keeps the memory of its steps, as a GPU's arena does: once a step has had more than four rows, no
+ * decoding finds memory any more, whatever is given back, until there is another process.
  */
 import { StableDiffusion3Pipeline } from '@easel/pipeline'
 import type { FromEngine } from '../src/engine/protocol.ts'

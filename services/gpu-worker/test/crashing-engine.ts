@@ -1,4 +1,4 @@
-/** The real engine process, except that a prompt with the word `crash` ends it as a native fault would, and one with the word `hang` stops it. */
+/** The real engine process, except that the word `crash` in a prompt ends it like a native fault, and the word `hang` stops it. */
 import type { ToEngine } from '../src/engine/protocol.ts'
 
 process.on('message', (message: ToEngine) => {

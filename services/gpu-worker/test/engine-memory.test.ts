@@ -1,4 +1,4 @@
-/** What becomes of jobs when memory runs out, or the engine process grows past its limit. */
+/** What happens to jobs when memory runs out, or the engine process grows past its limit. */
 import { fileURLToPath } from 'node:url'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { captureLog } from './log-capture.ts'
@@ -59,7 +59,7 @@ describe('memory that only a new process gives back', () => {
       for (const id of ids) expect(await bench.untilEnded(id)).toMatchObject({ status: 'succeeded', runs: 1, strikes: 0 })
       processes.push(log.saying('engine is ready').length)
     }
-    // The first had up to 32 rows; each new one takes half of what the one before took, down to four.
+    // The first step had up to 32 rows; each new one has half as many as the one before, down to four.
     expect(processes[2]).toBeLessThanOrEqual(5)
     expect(processes[2]).toBe(processes[1])
   })

@@ -1,4 +1,4 @@
-/** The fair share with a real Redis and a real engine: who fills every place does not keep anybody else waiting. */
+/** The fair share with a real Redis and a real engine: an owner who fills all places does not keep others waiting. */
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import type { JobInput } from '@easel/contract'
 import { toCostMs } from '@easel/job-store'
@@ -30,14 +30,14 @@ test('an owner whose jobs fill every place and wait by the hundred: another oneâ
   const beside = await bench.until(many[0] ?? '', (record) => record.progress.step > first.progress.step)
   const ended = await bench.untilEnded(id)
   expect([begun.status, ended.status]).toEqual(['running', 'succeeded'])
-  // All of it went by while the greedy owner's first jobs ran: no place had to come free.
+  // All of it happened while the greedy owner's first jobs ran: no place had to become free.
   const after = await bench.store.get(many[0] ?? '')
   expect(after?.status).toBe('running')
   expect(after?.progress.step).toBeGreaterThanOrEqual(beside.progress.step)
 
-  // The place that was open to a newcomer is none for the greedy owner.
+  // The place that was open to a newcomer is not open to the greedy owner.
   expect(await running('greedy')).toBe(2)
-  // What its steps took was measured and set against its estimate.
+  // The time of its steps was measured and its estimate corrected.
   expect(Number(await bench.redis.hget(bench.store.keys.usage('modest'), 'kept_gpu_ms'))).toBeGreaterThan(0)
   for (const other of many) await bench.store.requestCancel(other)
   await expect.poll(() => running('greedy')).toBe(0)

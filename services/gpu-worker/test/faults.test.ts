@@ -104,7 +104,7 @@ describe('a cancel', () => {
     await bench.redis.call('CLIENT', 'KILL', 'TYPE', 'pubsub')
     const record = await bench.untilEnded(id)
     expect(record.status).toBe('canceled')
-    // A run that went on to its end would be canceled too, when it claims the end.
+    // A run that continued to its end would be canceled too, when it claims the end.
     expect(record.progress.step).toBeLessThan(endlessInput.num_inference_steps)
   })
 })
@@ -121,7 +121,7 @@ describe('a timeout', () => {
 
 test('the timeout counts from the first start, whichever worker made it', async () => {
   const id = await bench.submit(endlessInput, { timeoutSeconds: 20 })
-  // Handed over by a worker that began it half a minute ago.
+  // It was handed over by a worker that began it half a minute ago.
   await bench.store.start(id, 'earlier')
   await bench.redis.hset(bench.store.keys.job(id), 'started_at', Date.now() - 30_000)
   await bench.startWorker()
@@ -140,7 +140,7 @@ test('a cancel that lands while pictures are being stored leaves none of them, a
     const accepted = await bench.store.requestCancel(id)
     await bench.redis.publish(bench.store.keys.cancelChannel, id)
     const { status } = await bench.untilEnded(id)
-    // Sometimes the last picture is there before the cancel.
+    // Sometimes the last picture is finished before the cancel.
     if (accepted !== 'cancel_requested') continue
     expect(status).toBe('canceled')
     await expect.poll(() => files(id)).toEqual([])
@@ -151,7 +151,7 @@ test('a cancel that lands while pictures are being stored leaves none of them, a
 describe('a store that fails', () => {
   test('for good makes the job fail with storage_unavailable, never succeed', async () => {
     await bench.startWorker({ uploadRetryMs: 300 })
-    // A file where the folder of pictures should be: no write can succeed.
+    // There is a file where the folder of pictures should be, so no write can succeed.
     await writeFile(join(bench.dir, 'images'), '')
     const id = await bench.submit()
     expect(await bench.untilEnded(id)).toMatchObject({ status: 'failed', output: undefined, error: { code: 'storage_unavailable' } })
@@ -207,7 +207,7 @@ describe('two runs of one job', () => {
     const first = await bench.startWorker({ env: { JOB_LOCK_DURATION: '1' } })
     const id = await bench.submit(longInput)
     await bench.until(id, atStep(2))
-    // As after a lost lock: the queue gives the job out again while the first run, held up, is not over.
+    // As after a lost lock: the queue hands out the job again while the first, delayed run is not over.
     process.kill(first.enginePid as number, 'SIGSTOP')
     await bench.redis.del(`{test}:generate-tiny-scenes:${id}:lock`)
     await bench.startWorker()

@@ -1,4 +1,4 @@
-/** The real engine process, except that it does not begin to load its model before there is a file `open` in its CACHE_DIR. */
+/** The real engine process, except that it loads its model only once there is a file `open` in its CACHE_DIR. */
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'

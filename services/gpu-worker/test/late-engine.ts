@@ -1,4 +1,4 @@
-/** An engine process without a model. The first is ready at once and dies at its first call; one that follows is ready as it is told to stop. */
+/** An engine process without a model. The first is ready at once and dies at its first call; later ones become ready when told to stop. */
 import type { EngineOptions, FromEngine, ToEngine } from '../src/engine/protocol.ts'
 
 const { contentHash } = JSON.parse(process.argv[2] ?? '{}') as EngineOptions

@@ -1,5 +1,5 @@
 /**
- * The real engine process with memory faults that words of a prompt call up: `leak` takes 600 MiB that nobody gives back, `fragmented` finds
+ * The real engine process with memory faults that words in a prompt trigger: `leak` takes 600 MiB and never gives it back, `fragmented` finds
  * no memory in a process that has run another call, `insatiable` never finds any.
  */
 import { isOutOfMemory } from '@easel/pipeline'
@@ -20,7 +20,7 @@ process.on('message', (message: ToEngine) => {
   calls++
 })
 
-// The real host runs the call; what it says of the end is what it would say had an allocation failed.
+// The real host runs the call and then reports the end as if an allocation had failed.
 const send = process.send?.bind(process) as (message: FromEngine, callback: () => void) => boolean
 process.send = ((message: FromEngine, callback: () => void) => {
   if (!('id' in message) || message.id === undefined || !failing.has(message.id)) return send(message, callback)

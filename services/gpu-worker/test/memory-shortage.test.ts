@@ -1,6 +1,6 @@
 /**
- * A real shortage: the operating system refuses the engine process further memory (`RLIMIT_DATA`), so the runtime's own allocations fail. Linux
- * only. What a worker does about it is in engine-memory.test.ts, with failures at chosen moments.
+ * A real shortage of memory: the operating system refuses the engine process more (`RLIMIT_DATA`), so the runtime's own allocations fail.
+ * Linux only. engine-memory.test.ts tests how a worker reacts, with failures at chosen moments.
  */
 import { execFileSync, spawnSync } from 'node:child_process'
 import { readFileSync } from 'node:fs'
@@ -13,7 +13,7 @@ import { openWorkerBench, modelsDir } from './worker-bench.ts'
 
 const canLimit = platform() === 'linux' && spawnSync('prlimit', ['--version']).status === 0
 
-/** From now on the process gets so much more, and no more. MiB. */
+/** From now on the process can get only this many MiB more. */
 function limitMemory(pid: number | undefined, headroomMib: number): void {
   const status = readFileSync(`/proc/${pid}/status`, 'utf8')
   const bytes = Number(/^VmData:\s+(\d+) kB$/m.exec(status)?.[1]) * 1024
@@ -45,7 +45,7 @@ describe.runIf(canLimit)('an engine that gets no more memory', () => {
     const plenty = await start()
     const expected = await Promise.all(seeds.map((seed) => paint(plenty, seed)))
     let shortages = 0
-    // How much a run takes differs by machine: less and less room, in a fresh process each time, until it is too little.
+    // How much a run takes differs between machines, so each fresh process gets less memory until it is too little.
     for (const headroomMib of [60, 40, 20]) {
       if (shortages > 0) break
       const scarce = await start()

@@ -1,4 +1,4 @@
-/** Jobs that kill or hang the engine every time they run. Everything is real but the crash on a word. */
+/** Jobs that kill or hang the engine every time they run. Everything is real except that a word triggers the crash. */
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { atStep, crashingEntry, longInput, openWorkerBench } from './worker-bench.ts'
 import type { WorkerBench } from './worker-bench.ts'

@@ -1,4 +1,4 @@
-/** The real engine process, except that each text encoder holds its thread up for two seconds, as those of a real model do on a CPU. */
+/** The real engine process, except that each text encoder blocks its thread for two seconds, as those of a real model do on a CPU. */
 import { ClipTextEncoder } from '../../../packages/pipeline/src/models/clip-text-encoder.ts'
 import { T5TextEncoder } from '../../../packages/pipeline/src/models/t5-text-encoder.ts'
 

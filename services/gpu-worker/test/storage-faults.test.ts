@@ -30,7 +30,7 @@ function toEnv({ accessKeyId, secretAccessKey }: S3Server, endpoint: string): Re
   }
 }
 
-/** The picture was made once: no step was told of a second time. */
+/** Checks that the picture was made once: no step was reported a second time. */
 async function expectOneGeneration(record: JobRecord): Promise<void> {
   expect(record).toMatchObject({ status: 'succeeded', runs: 1, strikes: 0 })
   const events = await bench.store.readEvents(record.id, '0')

@@ -1,6 +1,6 @@
 /**
- * Everything a test of the worker needs, real: a Redis server, a store in a temporary folder, the queue, and workers on tiny-scenes.
- * Whatever was started is ended by `close`.
+ * Everything that a test of the worker needs, and all of it real: a Redis server, a store in a temporary folder, the queue, and workers on
+ * tiny-scenes. `close` ends everything that was started.
  */
 import { createHash } from 'node:crypto'
 import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
@@ -57,7 +57,7 @@ export async function openWorkerBench(redisOptions: RedisOptions = {}) {
     registry,
     queues,
     dir,
-    /** Variables of a worker on this bench. */
+    /** The variables of a worker on this bench. */
     env,
 
     async startWorker({ env: more = {}, ...options }: StartOptions = {}): Promise<WorkerService> {
@@ -74,7 +74,7 @@ export async function openWorkerBench(redisOptions: RedisOptions = {}) {
       return id
     },
 
-    /** Puts a picture where the api would. */
+    /** Stores a picture where the api would. */
     async storeInput(file: Buffer): Promise<InputPicture> {
       const sha256 = createHash('sha256').update(file).digest('hex')
       const { width, height } = (await sharp(file).metadata()).autoOrient
@@ -131,24 +131,24 @@ const smallInput: JobInput = {
   output_format: 'png',
 }
 
-/** A run of about a second: time to do something to it. */
+/** A run of about a second, long enough to do something to it. */
 export const longInput = { num_inference_steps: 120, width: 128, height: 128 } as const
 
-/** A run of half a minute: for what must come before its end on any machine. */
+/** A run of half a minute, for things that must happen before its end on any machine. */
 export const endlessInput = { num_inference_steps: 200, width: 256, height: 256, num_images_per_prompt: 4 } as const
 
-/** Pictures and masks that jobs begin with in tests, and what diffusers makes of them. */
+/** Pictures and masks with which jobs begin in tests, and what diffusers makes of them. */
 export const pictures = new URL('../../../packages/pipeline/test/golden/', import.meta.url)
 
 export async function toPixels(file: Buffer): Promise<Buffer> {
   return await sharp(file).removeAlpha().raw().toBuffer()
 }
 
-/** For `until`: the job has made so many steps. */
+/** For `until`: the job has made this many steps. */
 export const atStep =
   (step: number) =>
   (record: JobRecord): boolean =>
     record.progress.step >= step
 
-/** Hash of the first picture. */
+/** The hash of the first picture. */
 export const sha = (record: JobRecord): string | undefined => record.output?.images[0]?.sha256

@@ -1,4 +1,4 @@
-/** The worker as the process it is in production, told to go or killed in the middle of a job. */
+/** The worker as a process, as in production, told to stop or killed in the middle of a job. */
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { readFile } from 'node:fs/promises'
@@ -15,7 +15,7 @@ beforeEach(async () => {
 })
 afterEach(async () => bench?.close())
 
-/** The worker as it is started in production: a process of its own. */
+/** Starts the worker as in production, in a process of its own. */
 function startMain(env: Record<string, string> = {}) {
   const main = fileURLToPath(new URL('../src/main.ts', import.meta.url))
   const child = spawn(process.execPath, [main], { env: { ...process.env, ...bench.env, ...env }, stdio: ['ignore', 'pipe', 'inherit'] })
@@ -24,7 +24,7 @@ function startMain(env: Record<string, string> = {}) {
   return { process: child, ended: once(child, 'exit'), log: () => log }
 }
 
-/** The hash of the picture that nothing disturbed, by default of `longInput`. Needs a worker. */
+/** The hash of an undisturbed picture, by default of `longInput`. Needs a worker. */
 async function undisturbed(input: Partial<JobInput> = longInput): Promise<string | undefined> {
   return sha(await bench.untilEnded(await bench.submit(input)))
 }

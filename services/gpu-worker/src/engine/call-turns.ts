@@ -1,8 +1,8 @@
 /**
- * Who may be in the engine together: any number of ordinary calls, or one exclusive call and nothing else.
+ * Which calls may be in the engine together: any number of ordinary calls, or one exclusive call and nothing else.
  *
- * Invariant: an exclusive call that waits goes before ordinary ones that wait, so that suspects of a crash are tried at once and one at a
- * time. A turn is given back exactly once. Knows nothing about what a call does.
+ * Invariant: a waiting exclusive call goes before waiting ordinary ones, so that suspects of a crash are tried at once and one at a time. A
+ * turn is given back exactly once. Knows nothing about what a call does.
  */
 interface Waiting {
   exclusive: boolean
@@ -14,7 +14,7 @@ export class CallTurns {
   #exclusive = false
   readonly #waiting: Waiting[] = []
 
-  /** Resolves when it is this call's turn, to the function that ends the turn. Rejects with the signal's reason if that comes first. */
+  /** Resolves when it is this call's turn, to a function that ends the turn. Rejects with the signal's reason if the signal aborts first. */
   async take(exclusive: boolean, signal?: AbortSignal): Promise<() => void> {
     signal?.throwIfAborted()
     if (this.#mayBegin(exclusive) && !this.#waiting.some((other) => other.exclusive)) return this.#begin(exclusive)

@@ -34,12 +34,12 @@ import type {
 } from './protocol.ts'
 import { StepClock } from './step-clock.ts'
 
-/** Milliseconds that an engine told to stop may take to write down its step times. */
+/** How many milliseconds a stopping engine may take to save its step times. */
 const saveLimitMs = 500
 
 type GenerateMessage = Extract<ToEngine, { type: 'generate' }>
 
-/** A call that runs, as far as it has come. */
+/** A running call and its progress. */
 interface Call {
   readonly abort: AbortController
   generators: readonly Generator[]
@@ -47,9 +47,9 @@ interface Call {
   latents: Tensor | undefined
 }
 
-/** Loads the model that the process was started for, then serves its parent until that is gone or says `stop`. */
+/** Loads the model for which the process was started, then serves its parent until the parent is gone or says `stop`. */
 export async function runEngineHost(channel: NodeJS.Process): Promise<void> {
-  // A parent that is gone closes the channel, and that ends this process; what could not be sent any more is nobody's.
+  // When the parent is gone the channel closes, which ends this process. Nobody needs what could not be sent.
   const send = (message: FromEngine): void => void channel.send?.(message, () => {})
   const options = JSON.parse(channel.argv[2] ?? '{}') as EngineOptions
   let host: EngineHost
@@ -80,7 +80,7 @@ export async function runEngineHost(channel: NodeJS.Process): Promise<void> {
         send({ type: 'stats', stats: host.stats() })
         break
       case 'stop':
-        // What was learnt is worth a moment.
+        // Saving what was learnt is worth a moment.
         void Promise.race([host.saveStepTimes(), sleep(saveLimitMs)]).then(() => channel.exit(0))
     }
   })
@@ -96,7 +96,7 @@ class EngineHost {
   readonly #send: (message: FromEngine) => void
   readonly #calls = new Map<string, Call>()
   readonly #clock = new StepClock()
-  /** Shipped with the model, or fitted when the first preview is asked for; until then, and where that fails, there are no previews. */
+  /** Comes with the model, or is fitted when the first preview is asked for. Until then, and if that fails, there are no previews. */
   #projection: PreviewProjection | undefined
   #isFitted = false
 
@@ -118,7 +118,7 @@ class EngineHost {
       this.#isFitted = true
       void this.#fitProjection()
     }
-    // Everything that the parameters can make fail is inside: what escaped would end the process, and the calls of others with it.
+    // Everything that parameters can cause to fail is inside, because an error that escaped would end the process and the calls of others.
     try {
       const { images, loras, timings } = await this.#run(this.#toRequest(message, call), message.params.start)
       images.forEach(({ data, width, height }, index) => this.#send({ type: 'image', id, index, width, height, rgb: data }))
@@ -136,7 +136,7 @@ class EngineHost {
     this.#calls.get(id)?.abort.abort()
   }
 
-  /** Undefined when the call is not here or has not begun its steps. */
+  /** Undefined when the call is unknown or has not begun its steps. */
   checkpoint(id: string): Checkpoint | undefined {
     const call = this.#calls.get(id)
     if (call?.latents === undefined) return undefined
@@ -149,7 +149,7 @@ class EngineHost {
   stats(): EngineStats {
     const pipeline = this.#pipeline.engineStats()
     const { loras } = this.#pipeline
-    // What came to the folder meanwhile is told the next time.
+    // Files added meanwhile are reported the next time.
     loras?.refresh().catch((error: unknown) => process.emitWarning(messageOf(error)))
     return {
       memoryBytes: ownMemoryBytes(),
@@ -164,7 +164,7 @@ class EngineHost {
     await this.#pipeline.runtime.saveStepTimes()
   }
 
-  /** All kinds of calls share runs of the transformer. */
+  /** Calls of all kinds share runs of the transformer. */
   #run(request: GenerateParams, start: StartFromPicture | undefined): Promise<GenerateResult> {
     if (start === undefined) return this.#scoped.generate(request)
     const { image, mask: maskImage, strength } = start
@@ -196,7 +196,7 @@ class EngineHost {
     }
   }
 
-  /** Takes the projection that ships with the model, if one does. */
+  /** Uses the projection that comes with the model, if there is one. */
   async readProjection(): Promise<void> {
     const { model, vae } = this.#pipeline
     try {
@@ -254,7 +254,7 @@ async function toCapabilities(pipeline: StableDiffusion3Pipeline, { contentHash 
     graphs: origin.graphs,
     weights: origin.weights,
     weightsReason: origin.reason,
-    // Through JSON: only what can be stored and compared.
+    // Goes through JSON to keep only what can be stored and compared.
     scheduler: { class: scheduler.constructor.name, config: JSON.parse(JSON.stringify(scheduler.config)) as Record<string, unknown> },
     defaults,
     examples,

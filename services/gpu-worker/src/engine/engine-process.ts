@@ -1,12 +1,13 @@
 /**
- * One engine process as its parent sees it: started, spoken to, told to stop or killed. Runs in the worker's main process.
+ * One engine process as its parent sees it: starts it, exchanges messages with it, tells it to stop or kills it. Runs in the worker's main
+ * process.
  *
- * Invariants: a call that was given to it settles exactly once; when the process dies, every call in it rejects with `engine_crashed`, or
+ * Invariants: a call that was given to it settles exactly once. When the process dies, every call in it rejects with `engine_crashed`, or
  * with `engine_hung` when it was killed because it showed no sign of work, or with `closed` when it had been told to stop.
  *
- * Silence: the process owes a sign of work (a step, a text, an image, an end) while a call is in it. One native run blocks it, so the limit is for
- * the longest run there is. It is counted in ticks of a timer and not read from a clock: after this process itself was stopped or the
- * machine slept, messages that lie in the channel are read before many ticks have gone by.
+ * Silence: while a call is in it, the process must show signs of work (a step, a text, an image, an end). A native run blocks it, so the
+ * limit allows for the longest run. Silence is counted in ticks of a timer instead of clock time: if this process was itself stopped or the
+ * machine slept, messages waiting in the channel are read before many ticks have passed.
  *
  * Knows nothing about what came before this process or will come after it.
  */
@@ -28,24 +29,24 @@ import type {
 } from './protocol.ts'
 
 export interface EngineProcessOptions {
-  /** Which process of the engine this is, from 1. */
+  /** The number of this process of the engine, from 1. */
   number: number
-  /** Module that the process runs. */
+  /** The module that the process runs. */
   entry: string
   engine: EngineOptions
-  /** Longest silence, for each image of the largest call, before it counts as hung. Milliseconds. */
+  /** The longest silence before it counts as hung, in milliseconds for each image of the largest call. */
   stepTimeoutMs: number
-  /** The model is loaded. */
+  /** Called when the model is loaded. */
   onReady: (ready: { capabilities: EngineCapabilities; memoryBytes: number }) => void
-  /** The model cannot be loaded; the end of the process follows. */
+  /** Called when the model cannot be loaded; the process then ends. */
   onLoadFailed: (message: string) => void
-  /** Every run of the transformer. */
+  /** Called for every run of the transformer. */
   onStep: (step: EngineStep) => void
-  /** A call has ended, well or not, while the process had so much memory. */
+  /** Called when a call has ended, well or not, with the memory of the process at that moment. */
   onCallEnd: (memoryBytes: number) => void
-  /** It shows no sign of work and is killed; `about`: the calls in it. */
+  /** Called when it shows no sign of work and is killed; `about` describes the calls in it. */
   onHung: (about: string[]) => void
-  /** Before its calls reject, so that whoever tries again at once finds things as they are then. */
+  /** Called before its calls reject, so that whoever retries immediately finds the new state. */
   onExit: (how: string, about: string[]) => void
 }
 
@@ -61,9 +62,9 @@ interface Call extends Answer<EngineResult> {
   readonly numImages: number
 }
 
-/** Ticks of the timer in the longest silence. */
+/** How many ticks of the timer make the longest silence. */
 const TICKS = 10
-/** What a process that was told to stop may take before it is killed. Milliseconds. */
+/** How many milliseconds a process that was told to stop may take before it is killed. */
 const STOP_LIMIT_MS = 1000
 
 export class EngineProcess {
@@ -89,7 +90,7 @@ export class EngineProcess {
       stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
     })
     this.#child.on('message', (message) => this.#receive(message as FromEngine))
-    // Told by `exit` as well.
+    // `exit` reports this too.
     this.#child.on('error', () => {})
     this.#exited = new Promise((resolve) => {
       this.#child.once('exit', (code, signal) => {
@@ -104,12 +105,12 @@ export class EngineProcess {
     return this.#child.pid
   }
 
-  /** Whether it has been given a call. */
+  /** Whether it has been given a call yet. */
   get isUsed(): boolean {
     return this.#callsGiven > 0
   }
 
-  /** `id`: of no other call that is in it. Rejects with an EngineError. */
+  /** `id` must differ from those of all other calls in it. Rejects with an EngineError. */
   async generate(id: string, params: EngineParams, options: EngineCallOptions): Promise<EngineResult> {
     if (this.#calls.has(id)) throw new EngineError('internal', `Expected an id that is not in the engine, got ${id}`)
     const { signal, resume, owner, previewEvery, about = id } = options
@@ -126,7 +127,7 @@ export class EngineProcess {
     }
   }
 
-  /** Resolves to undefined when the call is not in it or has not begun its steps. */
+  /** Resolves to undefined when the call is not in this process or has not begun its steps. */
   async checkpoint(id: string): Promise<Checkpoint | undefined> {
     if (!this.#calls.has(id)) return undefined
     return await new Promise((resolve, reject) => {
@@ -142,18 +143,18 @@ export class EngineProcess {
     })
   }
 
-  /** Tells it to stop, and kills it when it does not. Resolves when it is gone. */
+  /** Tells it to stop, and kills it when it does not. Resolves when it has ended. */
   async stop(): Promise<void> {
     this.#end = 'closed'
     this.#send({ type: 'stop' })
-    // It cannot answer while a native run lasts, and nobody waits for the result any more.
+    // It cannot answer during a native run, and nobody waits for the result any more.
     const impatience = setTimeout(() => this.#child.kill('SIGKILL'), STOP_LIMIT_MS)
     await this.#exited
     clearTimeout(impatience)
   }
 
   #send(message: ToEngine): void {
-    // A channel that has closed is told by `exit`, which settles everything.
+    // A closed channel is reported by `exit`, which settles everything.
     if (this.#child.connected) this.#child.send(message, () => {})
   }
 

@@ -5,9 +5,9 @@
  *      └────────── it died ──► paused      └── told to make room ──► replacing ── it is gone ──► starting
  *   any ── close ──► closing
  *
- * Invariants: `#enter` alone changes the state, and refuses a change that is not drawn above. A call is in the process or waits for its
- * turn and for a process that serves; calls that wait when a process dies go on in the next one. A process is started again at once when
- * the one before had loaded its model, else after a pause that grows. Knows nothing about jobs; who may try again is the caller's decision.
+ * Invariants: only `#enter` changes the state, and it refuses any change that is not drawn above. A call is in the process, or waits for its
+ * turn and for a serving process; calls that wait when a process dies continue in the next one. A new process is started immediately if the
+ * last one had loaded its model, otherwise after a growing pause. Knows nothing about jobs; the caller decides who may try again.
  */
 import { fileURLToPath } from 'node:url'
 import { CallTurns } from './call-turns.ts'
@@ -19,17 +19,17 @@ import type { MemoryVerdict } from './memory-watermark.ts'
 import type { Checkpoint, EngineCapabilities, EngineOptions, EngineParams, EngineStats, EngineStep } from './protocol.ts'
 
 export interface EngineSupervisorOptions extends EngineOptions {
-  /** Longest silence, for each image of the largest call, before the process counts as hung. Milliseconds. */
+  /** The longest silence before the process counts as hung, in milliseconds for each image of the largest call. */
   stepTimeoutMs: number
-  /** Told what happens to the process. */
+  /** Called with what happens to the process. */
   onEvent?: (event: EngineEvent) => void
-  /** Told of every run of the transformer. */
+  /** Called for every run of the transformer. */
   onStep?: (step: EngineStep) => void
-  /** Module that the process runs. Default: engine-main.ts. */
+  /** The module that the process runs. Default: engine-main.ts. */
   entry?: string | undefined
 }
 
-/** `about`: what the calls in the process are for. */
+/** `about` says what the calls in the process are for. */
 export type EngineEvent =
   | { type: 'ready'; pid: number | undefined; capabilities: EngineCapabilities }
   | { type: 'hung'; pid: number | undefined; about: string[] }
@@ -42,13 +42,13 @@ type State =
   /** The process loads its model. */
   | { name: 'starting'; process: EngineProcess }
   | { name: 'serving'; process: EngineProcess }
-  /** The process was told to stop, with no call in it, and another will take its place. */
+  /** The process was told to stop while no call was in it, and another will take its place. */
   | { name: 'replacing'; process: EngineProcess }
-  /** There is no process until the timer fires. */
+  /** No process runs until the timer fires. */
   | { name: 'paused'; timer: NodeJS.Timeout }
   | { name: 'closing' }
 
-/** What may follow each state. */
+/** The states that may follow each state. */
 const next: Readonly<Record<State['name'], readonly State['name'][]>> = {
   starting: ['serving', 'paused', 'closing'],
   serving: ['replacing', 'paused', 'closing'],
@@ -77,15 +77,15 @@ export class EngineSupervisor implements Engine {
   readonly #turns = new CallTurns()
   readonly #watermark: MemoryWatermark
   #state: State
-  /** Settles with the process that serves; renewed whenever there is none. */
+  /** Settles with the serving process; replaced by a new promise whenever there is none. */
   #serving = newPromise<EngineProcess>()
   #capabilities: EngineCapabilities | undefined
   #processes = 0
   #restarts = 0
   #recycles = 0
-  /** Processes that died one after another without having loaded the model, and the one before them. */
+  /** How many processes in a row have died without having loaded the model, plus the one before them. */
   #failures = 0
-  /** Of the process, as it said last. */
+  /** As last reported by the process. */
   #memoryBytes = 0
   #recycling = false
   #closed: Promise<void> | undefined
@@ -108,12 +108,12 @@ export class EngineSupervisor implements Engine {
     return this.#recycles
   }
 
-  /** Of the process that runs now; undefined while there is none. */
+  /** The process id of the running process; undefined while there is none. */
   get pid(): number | undefined {
     return 'process' in this.#state ? this.#state.process.pid : undefined
   }
 
-  /** Whether the process that runs now has loaded its model. */
+  /** Whether the running process has loaded its model. */
   get hasModel(): boolean {
     return this.#state.name === 'serving'
   }
@@ -145,7 +145,7 @@ export class EngineSupervisor implements Engine {
     return (this.#closed ??= this.#close())
   }
 
-  /** Rejects with `canceled` when the signal comes first, and with `closed` or `load_failed` when there will be no such process. */
+  /** Rejects with `canceled` when the signal aborts first, and with `closed` or `load_failed` when there will be no such process. */
   async untilServing(signal?: AbortSignal): Promise<EngineProcess> {
     const canceled = newPromise<never>()
     const cancel = (): void => canceled.reject(toCanceled())
@@ -170,7 +170,7 @@ export class EngineSupervisor implements Engine {
 
   /** Starting → serving, unless it is closing. */
   #serve(process: EngineProcess, capabilities: EngineCapabilities, memoryBytes: number): void {
-    // It was told to stop while it loaded, and its end follows.
+    // It was told to stop while loading and will end.
     if (this.#state.name === 'closing') return
     this.#enter({ name: 'serving', process })
     this.#failures = 0
@@ -180,7 +180,7 @@ export class EngineSupervisor implements Engine {
     this.#serving.resolve(process)
   }
 
-  /** Serving → replacing, for a caller who has the engine for itself. Resolves when the process is gone. */
+  /** Serving → replacing, for a caller who has the engine to itself. Resolves when the process has ended. */
   async #replace(process: EngineProcess): Promise<void> {
     this.#enter({ name: 'replacing', process })
     this.#serving = newPromise()
@@ -207,7 +207,7 @@ export class EngineSupervisor implements Engine {
     if ('process' in state) await state.process.stop()
   }
 
-  /** The process is gone; its calls have not been told yet. */
+  /** The process has ended; its calls have not been told yet. */
   #exited(process: EngineProcess, how: string, about: string[]): void {
     switch (this.#state.name) {
       case 'starting':
@@ -235,7 +235,7 @@ export class EngineSupervisor implements Engine {
     const process: EngineProcess = new EngineProcess({
       number: ++this.#processes,
       entry,
-      // Hashing the model again would read every weight.
+      // Hashing the model again would read all weights.
       engine: { ...engine, contentHash: this.#capabilities?.contentHash },
       stepTimeoutMs,
       onReady: ({ capabilities, memoryBytes }) => this.#serve(process, capabilities, memoryBytes),
@@ -257,7 +257,7 @@ export class EngineSupervisor implements Engine {
     if (verdict === 'replace' && !this.#recycling) void this.#recycle()
   }
 
-  /** Replaces the process as soon as the calls in it have ended; calls that come meanwhile wait. */
+  /** Replaces the process as soon as the calls in it have ended; calls that arrive meanwhile wait. */
   async #recycle(): Promise<void> {
     this.#recycling = true
     const endTurn = await this.#turns.take(true)
@@ -284,7 +284,7 @@ export class EngineSupervisor implements Engine {
 
 const defaultEntry = fileURLToPath(new URL('engine-main.ts', import.meta.url))
 
-/** One that may be rejected without anybody waiting. */
+/** A promise that may be rejected without anybody waiting for it. */
 function newPromise<T>(): PromiseWithResolvers<T> {
   const made = Promise.withResolvers<T>()
   made.promise.catch(() => {})
