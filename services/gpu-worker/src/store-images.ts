@@ -1,5 +1,5 @@
 /**
- * From pixels to stored files: pictures and their thumbnails are encoded and uploaded, and taken back when nobody asks for them any more.
+ * Turns pixels into stored files: encodes and uploads pictures and thumbnails, and removes those that nobody needs any more.
  * Encoding runs on libvips' threads, so neither the event loop nor the device waits for it. Runs in the worker's main process.
  */
 import { createHash } from 'node:crypto'
@@ -31,7 +31,7 @@ export interface StoredImages {
 }
 
 /**
- * Resolves when all files are there; rejects with the signal's reason or a StorageError, once no write is under way any more, so that a
+ * Resolves when all files are stored; rejects with the signal's reason or a StorageError, but only once no write is under way, so that a
  * deletion after it finds everything.
  */
 export async function storeImages(
