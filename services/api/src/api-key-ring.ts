@@ -1,7 +1,7 @@
 /**
- * The API keys that are taken now: those of `API_KEYS` and those of the file that `API_KEYS_FILE` names, which can be read again while the
- * api runs. Invariant: once there are keys there always are some, so that no mistake in a file opens the api to everyone. Knows nothing
- * about HTTP. Runs in the api.
+ * The API keys that are accepted now: those in `API_KEYS` and those in the file named by `API_KEYS_FILE`, which can be read again while the api
+ * runs. Invariant: once there are keys there are always some, so that no mistake in a file opens the api to everyone. Knows nothing about
+ * HTTP. Runs in the api.
  */
 import { timingSafeEqual } from 'node:crypto'
 import { readFileSync } from 'node:fs'
@@ -10,15 +10,15 @@ import { checkApiKeys, hashKey, parseApiKeysFile } from './parse-api-keys.ts'
 import type { ApiKey } from './parse-api-keys.ts'
 
 export interface ApiKeyRing {
-  /** The keys as they are now; empty: no key is needed. */
+  /** The present keys; empty when no key is needed. */
   readonly keys: readonly ApiKey[]
-  /** The key that was presented; undefined: it is none of these. */
+  /** The key that was presented; undefined when it is not one of these. */
   find(presented: string): ApiKey | undefined
-  /** Whether the first is the second under the hash of one of its keys, as jobs were owned before names were owners. */
+  /** Whether the first owner is the hash of one of the second owner's keys, which owned jobs before names did. */
   isFormerly(recorded: string, owner: string): boolean
-  /** Weight of an owner in the fair share; 1 of one that has no key here. */
+  /** The weight of an owner in the fair share; 1 for an owner without a key here. */
   weightOf(owner: string): number
-  /** How many owners the keys have. */
+  /** The number of owners among the keys. */
   countOwners(): number
   /** Reads the file again. Throws a `ConfigError`, and leaves the keys as they are, when it cannot be read or is wrong. */
   reload(): void
@@ -33,7 +33,7 @@ export function createApiKeyRing(configured: readonly ApiKey[], file: string | u
     },
     find(presented) {
       const hash = hashKey(presented)
-      // Looks at all of them: the time must not tell which one came close.
+      // Compares with all of them, so that the time does not reveal which one came close.
       return keys.filter((key) => timingSafeEqual(key.hash, hash))[0]
     },
     isFormerly: (recorded, owner) => keys.some((key) => key.formerOwner === recorded && key.owner === owner),

@@ -1,6 +1,6 @@
 /**
- * What every part of the api is given: the connections and stores of the process, and what a request carries through its handlers. Types
- * only, below everything that uses them.
+ * What every part of the api receives: the connections and stores of the process, and what a request carries through its handlers. Types
+ * only; imports nothing that uses them.
  */
 import type { HttpBindings } from '@hono/node-server'
 import type { OpenAPIHono } from '@hono/zod-openapi'
@@ -18,9 +18,9 @@ import type { ApiMetrics } from './metrics/api-metrics.ts'
 export interface AppDeps {
   config: ApiConfig
   apiKeys: ApiKeyRing
-  /** Connection whose commands fail fast while Redis is away. */
+  /** The connection whose commands fail fast while Redis is away. */
   redis: RedisConnection
-  /** Connection for pub/sub only; waits for Redis. */
+  /** The connection for pub/sub only; it waits for Redis. */
   subscriber: RedisConnection
   store: JobStore
   registry: ModelRegistry
@@ -29,20 +29,20 @@ export interface AppDeps {
   queues: JobQueues
   estimator: QueueEstimator
   usage: Usage
-  /** Webhook messages that wait to be sent. */
+  /** The webhook messages that wait to be sent. */
   outbox: WebhookOutbox
   storage: Storage
   follower: JobFollower
-  /** Where errors go that may come of Redis being away. */
+  /** Receives errors that an outage of Redis may have caused. */
   outage: OutageLog
   logger: Logger
   metrics: ApiMetrics
   tracing: Tracing
-  /** Clock, ms since the epoch. */
+  /** The clock, in ms since the epoch. */
   now: () => number
-  /** Aborts when the api takes no more requests; those under way go on. */
+  /** Aborts when the api takes no more requests; those under way continue. */
   stopping: AbortSignal
-  /** Aborts when they have had their time: whoever still waits for the end of a job answers without it. */
+  /** Aborts when their time is over: a request that still waits for the end of a job answers without it. */
   graceOver: AbortSignal
 }
 
@@ -52,7 +52,7 @@ export interface AppEnv {
     requestId: string
     /** Whose jobs the request may see: the owner of its API key, or `public`. */
     owner: string
-    /** Carries the request id. */
+    /** The logger that carries the request id. */
     logger: Logger
   }
 }

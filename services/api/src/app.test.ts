@@ -64,7 +64,7 @@ describe('the api as a whole', () => {
       const exposed = response.headers.get('access-control-expose-headers')?.split(',')
       expect(exposed).toEqual(expect.arrayContaining(['Location', 'Retry-After', 'ETag', 'RateLimit', 'Idempotency-Replayed']))
     }
-    // A cache must not give a page what it kept of an answer that was not for one.
+    // A cache must not give a page an answer that was stored for a request without an origin.
     expect((await api.get('/livez')).headers.get('vary')).toContain('Origin')
   })
 

@@ -1,6 +1,6 @@
 /**
- * Owns how the api is put together: middleware in its order, the routes, and the one place where errors become responses. Opens no
- * connection and no port. Runs in the api process; tests call it with the same dependencies.
+ * Owns how the api is assembled: the middleware in order, the routes, and the one place where errors become responses. Opens neither
+ * connections nor ports. Runs in the api process; tests call it with the same dependencies.
  */
 import { OpenAPIHono } from '@hono/zod-openapi'
 import { methodNotAllowed } from 'hono/method-not-allowed'
@@ -39,7 +39,7 @@ import { usageRoutes } from './routes/usage.ts'
 import { webhookRoutes } from './routes/webhooks.ts'
 
 export interface AppOptions {
-  /** Milliseconds between the signs of life of an event stream, 1 or more. Default: 15000. */
+  /** The time between comments that keep an event stream alive, in milliseconds, 1 or more. Default 15000. */
   eventHeartbeatMs?: number
 }
 
@@ -64,7 +64,7 @@ export function createApp(deps: AppDeps, { eventHeartbeatMs }: AppOptions = {}) 
   }
   app.use(methodNotAllowed({ app, onMethodNotAllowed: sendMethodNotAllowed }))
 
-  // Before the welcome, which is for those who want no page.
+  // Before the welcome, which is for clients that do not want a page.
   app.route('/', pageRoutes(deps))
   app.route('/', metricsRoutes(deps))
   if (config.adminKey !== undefined) app.route('/', adminRoutes(deps, config.adminKey, countWrongKey))
@@ -124,5 +124,5 @@ function toDocumentHead(publicUrl: string, secured: boolean): Parameters<Api['ge
   }
 }
 
-/** Every route with what it takes and answers: a client typed by it (`hc<ApiRoutes>`) knows what to send and what comes. */
+/** All routes with their requests and responses, from which a client gets its types (`hc<ApiRoutes>`). */
 export type ApiRoutes = ReturnType<typeof createApp>

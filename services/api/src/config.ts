@@ -1,6 +1,6 @@
 /**
- * Owns the environment variables of the api: their names, meaning, ranges and defaults. The one place of this service that knows what an
- * environment is; nothing is read on import. Documentation and `.env.example` are generated from the descriptions.
+ * Owns the environment variables of the api: their names, meaning, ranges and defaults. Only this file of the service reads an environment,
+ * and not on import. Documentation and `.env.example` are generated from the descriptions.
  */
 import { z } from 'zod'
 import { defaultModel, maxImagesPerPrompt, maxInferenceSteps, toModelId } from '@easel/contract'
@@ -17,7 +17,7 @@ import { isWebhookSecret } from './webhooks/secret-reader.ts'
 
 const count = z.coerce.number().int().min(0)
 const seconds = z.coerce.number().int().min(0)
-/** A variable with a notation of its own; what `parse` throws is told to the operator. */
+/** A variable with its own notation; the operator gets to see what `parse` throws. */
 function parsedBy<T>(parse: (text: string) => T, text: z.ZodDefault<z.ZodString> | z.ZodString = z.string()) {
   return text.transform((text, context) => {
     try {
@@ -149,14 +149,14 @@ const apiConfigSchema = z
     ...toProcessConfig(variables),
     host: variables.HOST,
     port: variables.PORT,
-    /** Whether clients reach the api under `publicUrl` and nothing else. */
+    /** Whether clients reach the api only under `publicUrl`. */
     isPublicUrlSet: variables.PUBLIC_URL !== undefined,
     publicUrl: (variables.PUBLIC_URL ?? `http://localhost:${variables.PORT}`).replace(/\/+$/, ''),
     redis: toRedisLocation(variables),
     queuePrefix: variables.QUEUE_PREFIX,
     allowEvictingRedis: variables.ALLOW_EVICTING_REDIS,
     storage: toStorageOptions(variables),
-    /** Id of the model that a request means when it names none. */
+    /** The id of the model that a request gets when it names none. */
     defaultModel: toModelId(variables.MODEL ?? variables.MODEL_PATH ?? defaultModel),
     modelAliases: variables.MODEL_ALIASES,
     maxPromptLength: variables.MAX_PROMPT_LENGTH,
@@ -187,7 +187,7 @@ const apiConfigSchema = z
 
 export type ApiConfig = z.output<typeof apiConfigSchema>
 
-/** Throws a `ConfigError` that names every variable that is wrong. Default: this process's environment. */
+/** Throws a `ConfigError` that names every wrong variable. Default: this process's environment. */
 export function readConfig(env?: Environment): ApiConfig {
   return readVariables(apiConfigSchema, env)
 }

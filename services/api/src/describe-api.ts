@@ -1,6 +1,6 @@
 /**
- * Completes the description that the routes give of themselves: names of operations, groups in the order in which a reader wants them,
- * and one example for every request with a body. Each example works as it is on a server with the embedded model; a test sends them all.
+ * Completes the routes' descriptions of themselves: names of operations, groups in an order that suits readers, and an example for every
+ * request with a body. Each example works unchanged on a server with the embedded model; a test sends them all.
  * Pure.
  */
 import type { OpenAPIHono } from '@hono/zod-openapi'
@@ -59,7 +59,7 @@ function toOperationId({ summary = '' }: Operation): string {
   return words.map((word, i) => (i === 0 ? word.toLowerCase() : word.charAt(0).toUpperCase() + word.slice(1))).join('')
 }
 
-/** Headers of answers that routes do not name one by one. */
+/** The response headers that routes do not describe one by one. */
 function describeHeaders(operation: Operation): void {
   for (const [status, response] of Object.entries(operation.responses ?? {})) {
     if (typeof response !== 'object' || response === null || '$ref' in response) continue

@@ -1,4 +1,4 @@
-/** Entry of the api process. */
+/** The entry of the api process. */
 import { runService } from '@easel/process'
 import { readConfig } from './config.ts'
 import { serveApi } from './serve.ts'
@@ -18,7 +18,7 @@ await runService({
         logger.error({ err: error }, 'API keys stay as they are')
       }
     }
-    // Without a file a SIGHUP means what it always means: the terminal has gone.
+    // Without a file a SIGHUP has its usual meaning: the terminal is gone.
     if (config.apiKeysFile !== undefined) process.on('SIGHUP', rereadKeys)
     return api
   },

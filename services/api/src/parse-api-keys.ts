@@ -1,17 +1,17 @@
 /**
- * What `API_KEYS` and the file of `API_KEYS_FILE` mean. Invariant: a key is kept as its SHA-256 only, and no error shows one. Imports
- * nothing of the service, so that the configuration and the middleware can both use it.
+ * Parses `API_KEYS` and the file named by `API_KEYS_FILE`. Invariant: a key is kept only as its SHA-256, and no error shows one. Imports nothing
+ * from the service, so that both the configuration and the middleware can use it.
  */
 import { createHash } from 'node:crypto'
 
 export interface ApiKey {
   /** SHA-256 of the key, 32 bytes. */
   hash: Buffer
-  /** Owner of the jobs made with the key, and how logs call it: its name, or the first 16 hex digits of its hash when it has none. */
+  /** The owner of jobs made with the key, and its name in logs: the key's name, or the first 16 hex digits of its hash. */
   owner: string
-  /** Owner of the jobs that an Easel which knew no names as owners made with the key; the same as `owner` when it has no name. */
+  /** The owner of jobs made with the key by an Easel in which names were not owners; the same as `owner` when it has no name. */
   formerOwner: string
-  /** Share of its owner when several have jobs waiting, above 0. Default: 1. */
+  /** The weight of its owner when several owners have jobs waiting, above 0. Default 1. */
   weight: number
 }
 
@@ -20,21 +20,21 @@ export const publicOwner = 'public'
 
 const largestWeight = 1000
 
-/** Parses `key`, `name:key` or `name*weight:key`, separated by commas. Errors name an entry by its place, never by its text. */
+/** Parses `key`, `name:key` or `name*weight:key`, separated by commas. Errors name an entry by its position, never by its text. */
 export function parseApiKeys(text: string): ApiKey[] {
   const keys = text.split(',').map((entry, i) => parseApiKey(entry.trim(), i + 1))
   checkApiKeys(keys)
   return keys
 }
 
-/** Parses a file of keys: the same entries, one a line or separated by commas; lines that begin with `#` say nothing. */
+/** Parses a file of keys: the same entries, one per line or separated by commas; lines that begin with `#` are ignored. */
 export function parseApiKeysFile(text: string): ApiKey[] {
   const entries = text.split('\n').flatMap((line) => (/^\s*(#|$)/.test(line) ? [] : line.trim().replace(/,$/, '')))
   if (entries.length === 0) throw new Error('Expected at least one key, got none')
   return parseApiKeys(entries.join(','))
 }
 
-/** Throws when a key is there twice or the keys of one name have different weights. */
+/** Throws when a key occurs twice, or when the keys of one name have different weights. */
 export function checkApiKeys(keys: readonly ApiKey[]): void {
   if (new Set(keys.map(({ hash }) => hash.toString('hex'))).size !== keys.length) throw new Error('Expected every key once, got one twice')
   for (const [owner, own] of Map.groupBy(keys, (key) => key.owner)) {
@@ -56,7 +56,7 @@ function parseApiKey(entry: string, place: number): ApiKey {
   if (name === '') {
     throw new Error(`Expected a name of letters, digits, '.', '_' or '-' before the ':' of key ${place}, or such a name, '*' and a weight`)
   }
-  // An owner of that name would see the jobs made without keys, or with a key that has no name.
+  // An owner with that name would see jobs made without keys, or with a key that has no name.
   if (name === publicOwner || /^[0-9a-f]{16}$/i.test(name)) {
     throw new Error(`Expected a name other than '${publicOwner}' and 16 hex digits before the ':' of key ${place}, got ${name}`)
   }

@@ -1,8 +1,8 @@
-/** What `CORS_ORIGINS` means. Imports nothing of the service, so that the configuration can use it. */
+/** Parses `CORS_ORIGINS`. Imports nothing from the service, so that the configuration can use it. */
 
 /**
- * Parses origins separated by commas into the form in which browsers send them: lower case, without a default port or a slash at the end.
- * `*` alone = every origin. Throws when an entry could never match what a browser sends.
+ * Parses comma-separated origins into the form in which browsers send them: lower case, without a default port or a trailing slash. A single
+ * `*` means every origin. Throws when an entry could never match what a browser sends.
  */
 export function parseCorsOrigins(text: string): string[] {
   const entries = text.split(',').flatMap((part) => (part.trim() === '' ? [] : [part.trim()]))

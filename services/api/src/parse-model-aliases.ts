@@ -1,4 +1,4 @@
-/** What `MODEL_ALIASES` means. Imports nothing of the service, so that the configuration can use it. */
+/** Parses `MODEL_ALIASES`. Imports nothing from the service, so that the configuration can use it. */
 
 /** Parses `alias=model`, separated by commas. The model is an id of GET /v1/capabilities; an alias may be any name without a comma or `=`. */
 export function parseModelAliases(text: string): ReadonlyMap<string, string> {

@@ -1,9 +1,9 @@
-/** What `RATE_LIMIT` means. Imports nothing of the service, so that the configuration and the middleware can both use it. */
+/** Parses `RATE_LIMIT`. Imports nothing from the service, so that both the configuration and the middleware can use it. */
 
 export interface RateLimit {
-  /** Requests in one window, 1 or more. */
+  /** The number of requests in a window, 1 or more. */
   requests: number
-  /** Length of the window in seconds, 1 or more. */
+  /** The length of the window in seconds, 1 or more. */
   windowSeconds: number
 }
 

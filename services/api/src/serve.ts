@@ -1,6 +1,6 @@
 /**
- * Owns a running api: connections, app, HTTP server, and their orderly end. Starts while Redis is away and recovers by itself: every
- * connection retries for ever, requests get 503 meanwhile. Runs in the api process, and in tests.
+ * Owns a running api: connections, app, HTTP server, and their clean shutdown. It starts even while Redis is down and recovers by itself: every
+ * connection retries without limit, and requests get 503 meanwhile. Runs in the api process, and in tests.
  */
 import { once } from 'node:events'
 import type { Server } from 'node:http'
@@ -40,26 +40,26 @@ export interface ServeOptions {
   logger: Logger
   /** Clock, ms since the epoch. Default: Date.now. */
   now?: () => number
-  /** How webhooks are sent. Default: as `DeliveryOptions` says. */
+  /** How webhooks are sent. Defaults as in `DeliveryOptions`. */
   delivery?: Omit<DeliveryOptions, 'connection'>
-  /** Where spans go; its owner ends it. Default: nowhere. */
+  /** Where spans go; its owner closes it. Default nowhere. */
   tracing?: Tracing
 }
 
 export interface RunningApi {
-  /** TCP port it listens on. */
+  /** The TCP port on which it listens. */
   readonly port: number
   readonly deps: AppDeps
   /**
-   * Takes no more requests, lets those under way end within SHUTDOWN_GRACE, has those that wait for a job answer without it then, and lets
-   * go of everything.
+   * Takes no more requests, lets those under way end within SHUTDOWN_GRACE, then makes those that still wait for a job answer without it, and
+   * releases everything.
    */
   close(): Promise<void>
 }
 
-/** What the answers may take that leave when the grace is over, before their connections are cut. Milliseconds. */
+/** How many milliseconds the answers that are sent when the grace is over may take before their connections are cut. */
 const lastAnswersMs = 2000
-/** Between looks for idle connections of a server that stops. Milliseconds. */
+/** The time between checks for idle connections while the server stops, in milliseconds. */
 const idleLookMs = 50
 
 export async function serveApi(options: ServeOptions): Promise<RunningApi> {
@@ -68,15 +68,15 @@ export async function serveApi(options: ServeOptions): Promise<RunningApi> {
   const graceOver = new AbortController()
   const server = createAdaptorServer({
     fetch: (request, env) => app.fetch(unwrapProxied(request), env),
-    // For HTTP/1.0 requests without a Host header, as health checks of load balancers send them.
+    // Allows HTTP/1.0 requests without a Host header, which health checks of load balancers send.
     hostname: 'localhost',
   }) as Server
   server.keepAliveTimeout = config.keepAliveTimeoutMs
-  // The time for the next request's headers must not run out before that of the idle connection.
+  // The timeout for the next request's headers must not be shorter than that of the idle connection.
   server.headersTimeout = server.keepAliveTimeout + 1000
   server.requestTimeout = Math.max(server.requestTimeout, server.headersTimeout)
   const apiKeys = createApiKeyRing(config.apiKeys, config.apiKeysFile)
-  // Before any connection is opened, so that an address that cannot be had is all that is told.
+  // Before any connection is opened, so that an unavailable address is the only thing reported.
   const port = await listen(server, { host: config.host, port: config.port, variables: { host: 'HOST', port: 'PORT' } })
   const deps = { ...openDeps(config, logger, now, tracing), apiKeys, stopping: stopping.signal, graceOver: graceOver.signal }
   const app = createApp(deps)
@@ -106,7 +106,7 @@ export async function serveApi(options: ServeOptions): Promise<RunningApi> {
       server.close()
       stopping.abort()
       const timers = [
-        // A connection that is kept alive falls idle with its answer, and nothing else would end it.
+        // A kept-alive connection becomes idle after its answer, and nothing else would end it.
         setInterval(() => server.closeIdleConnections(), idleLookMs),
         setTimeout(() => graceOver.abort(), config.shutdownGraceMs),
         setTimeout(() => server.closeAllConnections(), config.shutdownGraceMs + lastAnswersMs),

@@ -1,7 +1,7 @@
-/** What the routes of several dialects say of themselves alike, for /openapi.json. */
+/** Descriptions that the routes of several dialects share, for /openapi.json. */
 import { z } from '@hono/zod-openapi'
 
-/** A model as these services name it: of an owner. */
+/** A model as these services name it, with an owner. */
 export const modelParams = z.object({
   owner: z
     .string()
@@ -28,7 +28,7 @@ interface ErrorResponse<Schema extends z.ZodType> {
 }
 type ErrorResponses<Schema extends z.ZodType, Status extends number> = Record<Status, ErrorResponse<Schema>>
 
-/** Answers that are errors in the dialect's own shape: to what makes a job, and to what asks for one. */
+/** The errors, in the dialect's own shape, of routes that make a job and of routes that ask for one. */
 export function describeErrors<Schema extends z.ZodType>(schema: Schema) {
   const describe = <Status extends number>(descriptions: Readonly<Record<Status, string>>) =>
     Object.fromEntries(

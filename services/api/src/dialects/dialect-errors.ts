@@ -1,4 +1,4 @@
-/** Gives every error the shape of the dialect that its path belongs to, also those that arise before a route is reached. */
+/** Gives every error the shape of the dialect to which its path belongs, including errors that arise before a route is reached. */
 import type { Context } from 'hono'
 import { ProblemError } from '@easel/contract'
 import type { AppEnv } from '../app-deps.ts'
@@ -7,7 +7,7 @@ import { isFalPath, sendFalError } from './fal/errors.ts'
 import { isOpenAiPath, sendOpenAiError } from './openai/errors.ts'
 import { isReplicatePath, sendReplicateError } from './replicate/errors.ts'
 
-/** Of the whole app: what a route throws. */
+/** The error handler of the whole app, for whatever a route throws. */
 export function handleError(error: unknown, c: Context<AppEnv>): Response {
   return send(c, toProblemError(error, c))
 }

@@ -6,7 +6,7 @@ export function toOwnedName(modelId: string): string {
   return modelId.includes('/') ? modelId : localOwner + modelId
 }
 
-/** The owned name as a part of a URL: a folder may be called anything. */
+/** The name with its owner as part of a URL, escaped because a folder may have any name. */
 export function toOwnedPath(modelId: string): string {
   return toOwnedName(modelId).split('/').map(encodeURIComponent).join('/')
 }

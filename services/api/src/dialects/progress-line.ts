@@ -1,4 +1,4 @@
-/** A step as a log line that clients know to read: that of the progress bars of Python programs. Pure. */
+/** A step as a log line that clients can parse: the format of Python's progress bars. Pure. */
 import type { Progress } from '@easel/contract'
 
 const barLength = 10

@@ -1,12 +1,12 @@
-/** Width and height for an aspect ratio, as other services name sizes. Pure. */
+/** Width and height for an aspect ratio, which is how other services give sizes. Pure. */
 import type { ModelDefaults, ModelLimits } from '@easel/contract'
 
 /** `16:9` and the like; each side of the ratio from 1 to 99. */
 export const ratioPattern = /^([1-9][0-9]?):([1-9][0-9]?)$/
 
 /**
- * The size of that ratio which has about as many pixels as the model's default picture and is within its limits. Sides are whole multiples
- * of what the model wants, so that the ratio is met as nearly as they allow.
+ * The size with this ratio that has about as many pixels as the model's default picture and is within the model's limits. Sides are multiples
+ * of what the model requires, so the ratio is met as closely as that allows.
  */
 export function sizeOfRatio(
   ratio: string,
@@ -17,7 +17,7 @@ export function sizeOfRatio(
   const { size_multiple: multiple, max_side: maxSide, max_pixels: maxPixels } = limits
   const pixels = Math.min(defaults.width * defaults.height, maxPixels)
   const toSide = (side: number): number => Math.max(multiple, Math.round(side / multiple) * multiple)
-  // A longer side than the model takes makes the other shorter too.
+  // If a side is longer than the model allows, both are reduced.
   const longest = Math.floor(maxSide / multiple) * multiple
   const scale = Math.min(1, longest / Math.sqrt(pixels * Math.max(wanted, 1 / wanted)))
   let [width, height] = [toSide(scale * Math.sqrt(pixels * wanted)), toSide(scale * Math.sqrt(pixels / wanted))]

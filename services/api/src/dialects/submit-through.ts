@@ -1,6 +1,6 @@
 /**
- * The way of a dialect's request into the queue: the same validator and the same submit as POST /v1/jobs, with errors that name fields as
- * the dialect does.
+ * How a dialect's request gets into the queue: through the same validation and the same submit as POST /v1/jobs, with errors that use the
+ * dialect's names of fields.
  */
 import type { Context } from 'hono'
 import { ProblemError, createJobRequestSchema } from '@easel/contract'
@@ -15,11 +15,11 @@ import { refuseFields } from '../middleware/problem.ts'
 import type { RefusalCode } from '../middleware/problem.ts'
 
 export interface SubmitThroughOptions {
-  /** Whose shape the webhook messages have. Default: this service's own. */
+  /** The service whose shape the webhook messages have. Default: this service. */
   dialect?: DialectName
-  /** Fields that the client sent and that have no effect; it is told. Default: none. */
+  /** Fields that the client sent and that have no effect, as it will be told. Default none. */
   ignored?: readonly string[]
-  /** What the dialect calls a field of the request. Default: as this service does. */
+  /** The dialect's name for a field of the request. Default: our own name. */
   rename?: (field: string) => string
 }
 
@@ -32,7 +32,7 @@ export async function submitThrough(
   const { owner, requestId } = c.var
   const idempotencyKey = c.req.header('idempotency-key')
   try {
-    // Pictures that came with the request itself are no text to be judged.
+    // Pictures that came in the request itself are not text and cannot be validated as such.
     const { image, mask, ...rest } = request
     const said = { ...rest, ...(typeof image === 'string' && { image }), ...(typeof mask === 'string' && { mask }) }
     const parsed = createJobRequestSchema.safeParse(said)
@@ -42,7 +42,7 @@ export async function submitThrough(
     const { record, replayed } = await submitJob(deps, judged, context)
     c.header('Location', toPublicPath(deps.config, `/v1/jobs/${record.id}`))
     if (replayed) c.header('Idempotency-Replayed', 'true')
-    // A client may call a field anything; a header may not.
+    // A client may choose any name for a field, but a header may not contain every character.
     const told = ignored.filter((field) => /^[\w.-]{1,64}$/.test(field)).slice(0, 20)
     if (told.length > 0) c.header('X-Ignored-Fields', told.join(', '))
     return record

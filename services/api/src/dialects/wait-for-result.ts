@@ -1,6 +1,6 @@
 /**
- * For dialects whose one request makes pictures and answers with them. A caller that leaves cannot ask for its job again, so the job is
- * canceled, unless an Idempotency-Key lets it come back.
+ * For dialects in which one request makes pictures and answers with them. A caller that disconnects cannot ask for its job again, so the job
+ * is canceled, unless an Idempotency-Key lets the caller come back.
  */
 import type { Context } from 'hono'
 import type { JobRecord } from '@easel/job-store'
@@ -12,7 +12,7 @@ import type { WaitNeeds } from '../jobs/wait-for-end.ts'
 
 export type WaitForResultNeeds = WaitNeeds & CancelNeeds & Pick<AppDeps, 'config'>
 
-/** The record once it has ended, however it did. Throws the problem that says why it has not. */
+/** The record once the job has ended in any way. Throws a problem that says why it has not. */
 export async function waitForResult(deps: WaitForResultNeeds, c: Context<AppEnv>, record: JobRecord): Promise<JobRecord> {
   const timeoutMs = deps.config.inferenceWaitSeconds * 1000
   const waited = await waitForEnd(deps, record, { timeoutMs, left: c.req.raw.signal })
@@ -21,14 +21,14 @@ export async function waitForResult(deps: WaitForResultNeeds, c: Context<AppEnv>
   throw toUnfinished(waited, timeoutMs)
 }
 
-/** Cancels the job of a caller that has left. */
+/** Cancels the job of a caller that has disconnected. */
 export async function cancelAbandoned(deps: CancelNeeds, c: Context<AppEnv>, id: string): Promise<void> {
   if (c.req.header('idempotency-key') !== undefined) return
   try {
     await cancelJob(deps, id, c.var.owner)
     c.var.logger.info({ jobId: id }, 'caller has left, job canceled')
   } catch (error) {
-    // It has ended meanwhile, or Redis is away: nobody is there to be told.
+    // It has ended meanwhile, or Redis is away; there is nobody left to tell.
     c.var.logger.debug({ err: error, jobId: id }, 'job of a caller that has left')
   }
 }

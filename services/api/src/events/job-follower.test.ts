@@ -158,7 +158,7 @@ describe('waiting for the end', () => {
     await store.end(id, { status: 'succeeded' })
     expect(await waiting).toMatchObject({ status: 'succeeded' })
     expect((await events).length).toBe(8)
-    // Each of the two at once; who waits also when the subscription stands, and at the end.
+    // Each of the two reads at once; the one that waits reads again when the subscription is ready, and at the end.
     expect(looks).toBeLessThanOrEqual(4)
     await own.close()
   })

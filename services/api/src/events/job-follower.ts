@@ -1,46 +1,49 @@
 /**
- * Wakes whoever in this process waits for news of a job: event streams and callers that wait for the end.
+ * Wakes everything in this process that waits for news about a job: event streams and callers that wait for the end.
  *
- * Invariant: a reader marks itself as waiting before it reads, so that nothing is missed between the read and the wake-up; a wake-up is
- * only a hint to read again, and a poll every few seconds stands in for one that was lost while Redis was away. Reads Redis through the
- * job store. Knows nothing about HTTP. Runs in the api.
+ * Invariant: a reader marks itself as waiting before it reads, so that nothing is missed between the read and the wake-up. A wake-up is only a
+ * hint to read again; a poll every few seconds makes up for one that was lost while Redis was away. Reads Redis through the job store. Knows
+ * nothing about HTTP. Runs in the api.
  */
 import { isEnded } from '@easel/contract'
 import type { JobRecord, JobStore, RedisConnection, StreamedJobEvent } from '@easel/job-store'
 
 export interface JobFollowerOptions {
   store: JobStore
-  /** A connection for pub/sub alone (`use: 'worker'`). It stays open; its owner ends it. */
+  /** A connection for pub/sub only (`use: 'worker'`). It stays open; its owner closes it. */
   subscriber: RedisConnection
-  /** Milliseconds after which a reader looks again without having been woken, 1 or more. Default: 3000. */
+  /** After this many milliseconds, 1 or more, a reader looks again without having been woken. Default 3000. */
   pollIntervalMs?: number
-  /** Told of every failed read or subscription; the reader goes on. Default: nobody is told. */
+  /** Called on every failed read or subscription, after which the reader continues. Default none. */
   onError?: (error: unknown, about?: AboutJob) => void
 }
 
-/** What a log line about a job says. */
+/** The fields of a log line about a job. */
 interface AboutJob {
   readonly jobId: string
-  /** Of the request that made the job, once its record has been read. */
+  /** The id of the request that made the job, once its record has been read. */
   readonly requestId?: string | undefined
 }
 
 export interface JobFollower {
   /**
-   * The job's events after an entry id (default: from the beginning), those to come included. Ends after `done`, when the job does not
-   * exist, when the signal aborts, and at `close()`. When the stream has run out but the job has ended, `done` alone is given; a reader
-   * that names `done` as its last entry gets nothing more.
+   * The job's events after an entry id (default: from the beginning), including future ones. Ends after `done`, when the job does not exist,
+   * when the signal aborts, and at `close()`. When the stream has expired but the job has ended, only `done` is given; a reader whose last
+   * entry is `done` gets nothing more.
    */
   follow(id: string, options: { after?: string | undefined; signal: AbortSignal }): AsyncIterable<StreamedJobEvent>
-  /** The record once it has ended; undefined when it has not in time, does not exist, or the signal aborted. Rejects when Redis fails at the end of the time. */
+  /**
+   * The record once the job has ended; undefined when it has not ended in time or does not exist, or when the signal aborted. Rejects when
+   * Redis fails at the end of the time.
+   */
   waitForEnd(id: string, options: { timeoutMs: number; signal?: AbortSignal }): Promise<JobRecord | undefined>
-  /** Readers that are open now. */
+  /** The number of open readers. */
   readonly readers: number
   /** Ends every reader and the subscription. */
   close(): Promise<void>
 }
 
-/** Whether the text is a stream entry id as Redis makes them: two decimal numbers below 2^63. */
+/** Whether the text is a stream entry id in Redis's format: two decimal numbers below 2^63. */
 export function isEventId(text: string): boolean {
   const match = /^(0|[1-9][0-9]{0,18})-(0|[1-9][0-9]{0,18})$/.exec(text)
   return match !== null && match.slice(1).every((part) => BigInt(part) < 2n ** 63n)
@@ -57,11 +60,11 @@ export function createJobFollower({ store, subscriber, pollIntervalMs = 3000, on
     if (!isEnd && channel !== newsChannel(id)) return
     for (const waiter of waiters.get(id) ?? []) if (isEnd || !waiter.forEnd) waiter.wake()
   }
-  // After a reconnect: what was published meanwhile is lost.
+  // Also after a reconnect, because what was published meanwhile is lost.
   subscriber.on('message', onMessage).on('ready', wakeAll)
   subscriber.subscribe(endsChannel).then(wakeAll, onError)
 
-  /** `forEnd`: woken by the end alone. For the others this process listens to the job's own channel while there are any. */
+  /** `forEnd`: woken only by the end. For all others this process listens to the job's own channel while there are any. */
   function addWaiter(id: string, { forEnd = false } = {}): JobWaiter & Disposable {
     const waiter = { ...createWaiter(), forEnd }
     const ofJob = waiters.get(id) ?? new Set()
@@ -79,7 +82,7 @@ export function createJobFollower({ store, subscriber, pollIntervalMs = 3000, on
     }
   }
 
-  /** Nothing = Redis failed; a later look will tell. */
+  /** Returns nothing when Redis failed; a later look will succeed. */
   async function attempt<T>(read: Promise<T>, about?: AboutJob): Promise<{ value: T } | undefined> {
     try {
       return { value: await read }
@@ -89,7 +92,7 @@ export function createJobFollower({ store, subscriber, pollIntervalMs = 3000, on
     }
   }
 
-  /** What is left to say about a job that has ended but whose stream has nothing after the cursor. */
+  /** What remains to be said about a job that has ended but whose stream has nothing after the cursor. */
   async function lastWord(record: JobRecord, cursor: string): Promise<StreamedJobEvent[]> {
     const events = await store.readEvents(record.id, '0')
     const done = events.findLast((event) => event.type === 'done')
@@ -116,7 +119,7 @@ export function createJobFollower({ store, subscriber, pollIntervalMs = 3000, on
         if (found !== undefined && found.value === undefined) return
         about = { jobId: id, requestId: found?.value?.requestId }
         if (found?.value !== undefined && isEnded(found.value.status)) {
-          // The end may have come after the read above.
+          // The job may have ended after the read above.
           const rest = await attempt(store.readEvents(id, cursor), about)
           const last = rest?.value.length === 0 ? await attempt(lastWord(found.value, cursor), about) : rest
           if (last !== undefined) {
@@ -168,7 +171,7 @@ interface JobWaiter extends Waiter {
 
 interface Waiter {
   wake(): void
-  /** Returns at once when woken since the last call. */
+  /** Returns immediately when woken since the last call. */
   wait(timeoutMs: number, signal: AbortSignal): Promise<'woken' | 'time' | 'aborted'>
 }
 

@@ -1,6 +1,6 @@
 /**
- * A stream of server-sent events about one job: its head, its signs of life, and its end when the client leaves or the grace of the
- * server's shutdown is over. Knows nothing about what the events say. Runs in the api.
+ * A stream of server-sent events about one job: its headers, the comments that keep it alive, and its end when the client disconnects or the
+ * grace of the server's shutdown is over. Knows nothing about the content of events. Runs in the api.
  */
 import type { Context } from 'hono'
 import { streamSSE } from 'hono/streaming'
@@ -10,27 +10,27 @@ import type { AppDeps, AppEnv } from '../app-deps.ts'
 /** Where events are written to. */
 export interface EventSink {
   readonly stream: SSEStreamingApi
-  /** Aborts when the client has left. */
+  /** Aborts when the client has disconnected. */
   readonly left: AbortSignal
-  /** Aborts when nobody should write any more: the client has left, or the grace of the server's shutdown is over. */
+  /** Aborts when nothing more should be written: the client has disconnected, or the grace of the server's shutdown is over. */
   readonly signal: AbortSignal
 }
 
 export interface SendEventsOptions {
   /** The job that the stream is about, for log lines. */
   jobId: string
-  /** Milliseconds between comments that keep a silent connection alive, 1 or more. Default: 15000. */
+  /** The time between comments that keep a silent connection alive, in milliseconds, 1 or more. Default 15000. */
   heartbeatMs?: number
 }
 
-/** `write` writes all events; the stream ends with it. */
+/** `write` writes all events; the stream ends when it does. */
 export function sendEvents(
   { graceOver }: Pick<AppDeps, 'graceOver'>,
   c: Context<AppEnv>,
   { jobId, heartbeatMs = 15_000 }: SendEventsOptions,
   write: (sink: EventSink) => Promise<void>,
 ): Response {
-  // Nobody would read the stream, so nothing would end it.
+  // Nobody would read the stream, so nothing would ever end it.
   if (c.req.method === 'HEAD') return c.body(null, 200, { 'Content-Type': 'text/event-stream' })
   const leaving = new AbortController()
   const left = AbortSignal.any([leaving.signal, c.req.raw.signal])
@@ -47,7 +47,7 @@ export function sendEvents(
       leaving.abort()
     }
   })
-  // The server chooses the framing that the client's version of HTTP has; 1.0 knows no chunks.
+  // The server chooses framing that the client's HTTP version supports; 1.0 has no chunks.
   response.headers.delete('Transfer-Encoding')
   response.headers.delete('Connection')
   return response

@@ -1,4 +1,4 @@
-/** Keeps a picture that a client has sent, for jobs to come. Runs in the api. */
+/** Stores a picture that a client has sent, for later jobs. Runs in the api. */
 import { randomUUID } from 'node:crypto'
 import type { Upload } from '@easel/contract'
 import type { UploadRecord } from '@easel/job-store'
@@ -8,7 +8,7 @@ import { takeBytes, toRefusal } from './take-picture.ts'
 
 export type UploadNeeds = Pick<AppDeps, 'config' | 'inputs' | 'logger' | 'now' | 'storage'>
 
-/** `id`: that the client was told before; default: a new one. `field`: for errors. Throws `invalid_image` or `image_too_large`. */
+/** `id`: the id that the client was given earlier; default a new one. `field`: for errors. Throws `invalid_image` or `image_too_large`. */
 export async function createUpload(
   deps: UploadNeeds,
   bytes: Uint8Array,

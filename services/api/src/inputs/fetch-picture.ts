@@ -1,6 +1,6 @@
 /**
- * Fetches an input picture from a URL that a request named, with the guard of webhooks: each redirect is judged like the URL itself, all of
- * it has one deadline, and no more is read than a picture may have bytes. What a client is told of a failure never tells addresses. Runs in
+ * Fetches an input picture from a URL in a request, guarded like webhooks: each redirect is checked like the URL itself, everything together
+ * has one deadline, and no more bytes are read than a picture may have. What a client is told about a failure never reveals addresses. Runs in
  * the api.
  */
 import type { IncomingMessage } from 'node:http'
@@ -10,16 +10,16 @@ import { judgeUrl } from '../outbound/judge-url.ts'
 import { UnusablePicture } from '@easel/input-pictures'
 
 export interface FetchOptions {
-  /** Let http:// and private addresses pass. */
+  /** Whether http:// and private addresses are allowed. */
   allowInsecure: boolean
   maxBytes: number
-  /** For everything together. Default: 15000. */
+  /** The time for everything together. Default 15000. */
   timeoutMs?: number
-  /** Looks up names. Default: Node's. */
+  /** Resolves names. Default: Node's. */
   lookup?: LookupFunction
 }
 
-/** A picture has more bytes than it may have. */
+/** A picture has too many bytes. */
 export class PictureTooLarge extends Error {
   override readonly name = 'PictureTooLarge'
 }
@@ -52,7 +52,7 @@ export async function fetchPicture(text: string, options: FetchOptions): Promise
   throw new UnusablePicture('a URL that can be fetched', `more than ${maxRedirects} redirects`)
 }
 
-/** The bytes, or where a redirect leads. */
+/** The bytes, or the target of a redirect. */
 async function readAnswer(answer: IncomingMessage, maxBytes: number): Promise<Uint8Array | string> {
   const { statusCode = 0 } = answer
   try {

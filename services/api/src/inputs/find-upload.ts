@@ -1,8 +1,8 @@
-/** Reads an upload for whoever sent it. Runs in the api. */
+/** Reads an upload for its owner. Runs in the api. */
 import type { UploadRecord } from '@easel/job-store'
 import type { AppDeps } from '../app-deps.ts'
 
-/** Undefined: there is none, it has expired, or it is another owner's. */
+/** Undefined when it does not exist, has expired, or belongs to another owner. */
 export async function findUpload(
   { apiKeys, inputs, now }: Pick<AppDeps, 'apiKeys' | 'inputs' | 'now'>,
   id: string,

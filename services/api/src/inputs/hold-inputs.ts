@@ -1,5 +1,5 @@
 /**
- * Stores the input pictures of a job before it is queued, and takes them away with the last job or upload that needs them. Runs in the api.
+ * Stores the input pictures of a job before it is queued, and removes them with the last job or upload that needs them. Runs in the api.
  * Knows nothing about where pictures come from.
  */
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -11,17 +11,17 @@ import type { AppDeps } from '../app-deps.ts'
 
 export type HoldNeeds = Pick<AppDeps, 'inputs' | 'logger' | 'now' | 'storage'>
 
-/** A picture with its bytes; without them it is stored already. */
+/** A picture with its bytes; without bytes it is stored already. */
 export interface TakenPicture {
   picture: InputPicture
   bytes?: Uint8Array
 }
 
-/** A request that has not made its job within that time never will. Milliseconds. */
+/** After this many milliseconds a request that has not made its job never will. */
 const unfinishedMs = 600_000
 const [holdTries, betweenTriesMs] = [100, 100]
 
-/** `dueAt`: instant (ms) at which the holder is looked at. Default: when a request that breaks off must have made its job. */
+/** `dueAt`: the instant (ms) at which the holder is checked. Default: the time by which any request must have made its job. */
 export async function holdInput(
   { inputs, now, storage }: HoldNeeds,
   taken: TakenPicture,
@@ -30,7 +30,7 @@ export async function holdInput(
 ): Promise<void> {
   const { picture, bytes } = taken
   const key = inputKey(picture.sha256)
-  // Another process may be taking the same picture away at this moment.
+  // Another process may be removing the same picture at this moment.
   for (let tries = 1; !(await inputs.hold(picture.sha256, holder, dueAt ?? now() + unfinishedMs)); tries++) {
     if (tries === holdTries) throw new ProblemError('storage_unavailable', undefined, { retryAfterSeconds: 5 })
     await sleep(betweenTriesMs)
@@ -40,7 +40,7 @@ export async function holdInput(
   await storage.put(key, bytes, { contentType: 'application/octet-stream' })
 }
 
-/** Lets go of the pictures of a job that is being taken away, or was not made. */
+/** Releases the pictures of a job that is being removed, or was not made. */
 export async function releaseInputs(
   deps: Pick<AppDeps, 'inputs' | 'logger' | 'storage'>,
   { id, input }: Pick<JobRecord, 'id' | 'input'>,
@@ -49,7 +49,7 @@ export async function releaseInputs(
   for (const sha256 of hashes) await releaseInput(deps, sha256, `job:${id}`)
 }
 
-/** False: the store has not taken the picture away yet; the sweep tries again. */
+/** Returns false when the store has not removed the picture yet; the sweep tries again. */
 export async function releaseInput(
   { inputs, logger, storage }: Pick<AppDeps, 'inputs' | 'logger' | 'storage'>,
   sha256: string,

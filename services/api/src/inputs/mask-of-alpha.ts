@@ -1,7 +1,7 @@
-/** Makes a mask out of the transparency of a picture. Knows nothing about requests. Runs in the api; the work is done in threads of libvips. */
+/** Makes a mask from the transparency of a picture. Knows nothing about requests. Runs in the api; libvips' threads do the work. */
 import sharp from 'sharp'
 
-/** PNG, white where the picture is transparent; undefined when it is so nowhere. The picture must have been inspected. */
+/** A PNG, white where the picture is transparent; undefined when it is nowhere transparent. The picture must have been inspected. */
 export async function toMaskOfAlpha(bytes: Uint8Array): Promise<Uint8Array | undefined> {
   const picture = sharp(bytes, { limitInputPixels: false })
   if (!(await picture.metadata()).hasAlpha) return undefined

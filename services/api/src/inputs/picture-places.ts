@@ -1,6 +1,7 @@
 /**
- * How many requests may have an input picture in memory at a time, in one process: bytes that are received, fetched, decoded and stored. The
- * places are shared by owner, so that whoever sends slowly, or names URLs that answer slowly, keeps nobody else waiting. Runs in the api.
+ * How many requests may have an input picture in memory at a time, in one process: bytes being received, fetched, decoded and stored. Places
+ * are shared among owners, so that a client that sends slowly, or names URLs that answer slowly, does not keep others waiting. Runs in the
+ * api.
  */
 import { setTimeout as sleep } from 'node:timers/promises'
 import { ProblemError } from '@easel/contract'
@@ -8,10 +9,10 @@ import { createPlaces } from '../webhooks/places.ts'
 
 const total = 8
 const places = createPlaces({ total, perOrigin: total })
-/** Between two looks for a place, and for how long to look. Milliseconds. */
+/** The time between two attempts to get a place, and the time after which to give up, in milliseconds. */
 const [lookMs, longestMs] = [25, 30_000]
 
-/** Throws `rate_limited` when the owner has no place for too long. */
+/** Throws `rate_limited` when the owner gets no place for too long. */
 export async function withPlace<Result>(owner: string, act: () => Promise<Result>): Promise<Result> {
   const until = performance.now() + longestMs
   for (;;) {

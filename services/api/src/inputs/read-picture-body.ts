@@ -1,19 +1,19 @@
-/** The files of a request's body: one as it is, or some of a form. No more is read than they may have. Runs in the api. */
+/** Reads the files in a request's body: a raw body, or files in a form. No more bytes are read than allowed. Runs in the api. */
 import type { HonoRequest } from 'hono'
 import { ProblemError } from '@easel/contract'
 import { readBody } from '../middleware/json-body.ts'
 import { PictureTooLarge } from './fetch-picture.ts'
 import { toRefusal } from './take-picture.ts'
 
-/** What a form may have beside its files: names, boundaries and text. */
+/** How many bytes a form may have besides its files, for names, boundaries and text. */
 const formBytes = 1024 * 1024
 
 export interface PictureBodyOptions {
-  /** Largest file. */
+  /** The largest file, in bytes. */
   maxBytes: number
-  /** Most files of a form. */
+  /** The most files in a form. */
   files: number
-  /** What the request calls its file, for errors. */
+  /** The request's name for its file, for errors. */
   field: string
 }
 

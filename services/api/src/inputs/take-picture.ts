@@ -1,5 +1,5 @@
 /**
- * From what a request says a picture is to what it is: found, within the limits, decoded once. Nothing of it is stored here. Runs in the api.
+ * Gets a picture from what a request says about it: finds it, checks the limits and decodes it once. Stores nothing. Runs in the api.
  */
 import { createHash } from 'node:crypto'
 import { ProblemError, parseImageFileName } from '@easel/contract'
@@ -18,7 +18,7 @@ import { UnusablePicture, inspectPicture } from '@easel/input-pictures'
 
 export type TakeNeeds = FindNeeds & Pick<AppDeps, 'inputs' | 'storage'>
 
-/** The pictures of a request by their fields. */
+/** The pictures of a request, by field. */
 export type TakenPictures = { [Field in PictureField]?: TakenPicture }
 
 /** Throws `invalid_image` or `image_too_large`. */
@@ -29,7 +29,7 @@ export async function takePictures(deps: TakeNeeds, { image, mask }: SubmitReque
   return taken
 }
 
-/** `field`: what the request calls it. Throws `invalid_image` or `image_too_large`. */
+/** `field`: the request's name for it. Throws `invalid_image` or `image_too_large`. */
 async function takePicture(
   deps: TakeNeeds,
   source: PictureSource,
@@ -51,7 +51,7 @@ export async function takeBytes({ config }: Pick<AppDeps, 'config'>, bytes: Uint
   return { picture: { sha256, bytes: bytes.byteLength, ...facts }, bytes }
 }
 
-/** The problem that a client is told of; other errors as they are. */
+/** The problem that a client is told; other errors unchanged. */
 export function toRefusal(error: unknown, field: string, { maxInputBytes }: Pick<AppDeps['config'], 'maxInputBytes'>): unknown {
   if (error instanceof UnusablePicture) {
     return refuseFields([{ field, expected: error.expected, received: error.received }], 'invalid_image')
@@ -90,7 +90,7 @@ async function findInputOf(deps: TakeNeeds, id: string, field: PictureField, own
   throw new UnusablePicture(`a job of yours with ${field === 'mask' ? 'a mask' : 'an image'}`, describeValue(id))
 }
 
-/** Node decodes it: at most what fits into a body. */
+/** Decoded by Node; it is at most as large as a body. */
 async function readDataUrl(text: string): Promise<Uint8Array> {
   try {
     return new Uint8Array(await (await fetch(text)).arrayBuffer())
@@ -99,7 +99,7 @@ async function readDataUrl(text: string): Promise<Uint8Array> {
   }
 }
 
-/** A picture of a job, by its stable name: open to whoever knows it. */
+/** A picture of a job by its stable name, which is open to anyone who knows the name. */
 async function readResult(deps: TakeNeeds, file: string): Promise<Uint8Array> {
   const { config, storage } = deps
   const name = parseImageFileName(file)
@@ -115,7 +115,7 @@ async function readResult(deps: TakeNeeds, file: string): Promise<Uint8Array> {
   return new Uint8Array(await new Response(object.body).arrayBuffer())
 }
 
-/** The path below one of the URLs of this server; undefined: the URL is another's. */
+/** The path below one of this server's URLs; undefined for a URL of another server. */
 function toOwnPath(text: string, publicUrls: readonly string[]): string | undefined {
   const url = URL.parse(text)
   for (const own of publicUrls.map((publicUrl) => new URL(publicUrl))) {

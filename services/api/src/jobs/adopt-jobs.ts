@@ -1,16 +1,15 @@
 /**
- * Gives jobs that belong to the hash of a key to the name that the key has by now: those of an Easel that knew no names as owners, and those
- * made before the key had a name. Every replica does it for the keys it has: while one is replaced by another they have different ones. Runs
- * in the api.
+ * Gives jobs that belong to the hash of a key to the key's present name: jobs of an Easel in which names were not owners, and jobs made before
+ * the key had a name. Every replica does this for its own keys, which may differ during a rolling update. Runs in the api.
  */
 import { createJobStore } from '@easel/job-store'
 import type { RedisConnection } from '@easel/job-store'
 import type { AppDeps } from '../app-deps.ts'
 
-/** Milliseconds between two looks: an api of the time before may go on making such jobs for a while. */
+/** The time between two rounds in milliseconds. An api of an earlier version may keep making such jobs for a while. */
 const everyMs = 60_000
 
-/** `connection`: one that waits for Redis. Returns what ends it. */
+/** `connection` must wait for Redis. Returns a function that ends it. */
 export function startAdopting(
   { apiKeys, config, logger, outage }: Pick<AppDeps, 'apiKeys' | 'config' | 'logger' | 'outage'>,
   connection: RedisConnection,

@@ -1,4 +1,4 @@
-/** Says how a job that repeats another one compares with it: whether the files have the same bytes, and what it was made with that differs. Pure. */
+/** Compares a job with the one it repeats: whether the files have the same bytes, and what differs in how they were made. Pure. */
 import type { Provenance, Replay, ReplayOf } from '@easel/contract'
 import type { JobRecord } from '@easel/job-store'
 
@@ -12,7 +12,7 @@ export function compareReplay({ replayOf, output, provenance }: JobRecord): Repl
   return { of: replayOf.id, identical, note: describeDifferences(replayOf.provenance, provenance) }
 }
 
-/** What a new job must remember of the one it repeats; undefined when that one has no receipt. */
+/** What a new job must remember about the one it repeats; undefined when that one has no receipt. */
 export function toReplayOf({ id, output, provenance }: JobRecord): ReplayOf | undefined {
   if (output === undefined || provenance === undefined) return undefined
   return { id, provenance, sha256: output.images.map(({ sha256 }) => sha256) }

@@ -1,7 +1,7 @@
 /**
- * Takes a job away with everything that is kept of it: pictures, webhook messages, and every trace in Redis. One that has not ended is ended
- * first, so that whoever follows it hears of an end and its worker stops. The pictures go first: when their store does not answer,
- * the job is still there to be deleted again. Runs in the api.
+ * Removes a job with everything that belongs to it: pictures, webhook messages, and every trace in Redis. A job that has not ended is ended
+ * first, so that its followers see an end and its worker stops. Pictures are deleted before the record: if their store does not answer, the
+ * job still exists and can be deleted again. Runs in the api.
  */
 import { ProblemError, isEnded, toImageKeys } from '@easel/contract'
 import type { AppDeps } from '../app-deps.ts'
@@ -11,7 +11,7 @@ import { releaseInputs } from '../inputs/hold-inputs.ts'
 
 export type DeleteNeeds = FindNeeds & Pick<AppDeps, 'inputs' | 'logger' | 'outbox' | 'queues' | 'storage'>
 
-/** Throws `not_found` for a job that is not there, any more or at all, or is another owner's. */
+/** Throws `not_found` for a job that never existed, no longer exists, or belongs to another owner. */
 export async function deleteJob(deps: DeleteNeeds, id: string, owner: string): Promise<void> {
   const { outbox, queues, storage, store } = deps
   const record = await findJob(deps, id, owner).catch((error: unknown) => {
@@ -22,7 +22,7 @@ export async function deleteJob(deps: DeleteNeeds, id: string, owner: string): P
   if (failure !== undefined) throw failure
   await releaseInputs(deps, record)
   await store.delete(id)
-  // What is left of it in a queue finds no record and does nothing. A message that waits for the job takes it along.
+  // An id that is left in a queue finds no record and does nothing. Removing a message that waits for the job removes the id too.
   await outbox.remove(id)
   await queues.remove(record.input.model, id)
 }

@@ -1,6 +1,6 @@
 /**
- * Which model a request means, and which models are told of in public. A model keeps its record for ever, and jobs for it are accepted as
- * long: workers may be scaled to zero. Runs in the api.
+ * Which model a request means, and which models are listed in public. A model's record is kept for ever and jobs for it are always accepted,
+ * because workers may be scaled to zero. Runs in the api.
  */
 import { ProblemError } from '@easel/contract'
 import type { RegisteredModel } from '@easel/job-store'
@@ -12,22 +12,22 @@ export type ModelNeeds = Pick<AppDeps, 'config' | 'now' | 'registry'>
 
 /** A model as it is listed. */
 export interface ListedModel extends RegisteredModel {
-  /** Workers that can take its jobs now. */
+  /** The number of workers that can take its jobs now. */
   workers: number
-  /** Whether it is the one that requests mean that name none. */
+  /** Whether requests that name no model get this one. */
   isDefault: boolean
 }
 
-/** Longest time since its last announcement that a model is listed for. Milliseconds. */
+/** How long after its last announcement a model is listed, in milliseconds. */
 const listedMs = 86_400_000
-/** Seconds after which a request that found no worker is worth repeating: loading a model takes that long. */
+/** After this many seconds a request that found no worker is worth repeating, because loading a model takes that long. */
 const noWorkerRetrySeconds = 10
 
-/** What clients of the vendors call models unless they are told otherwise. */
+/** The model names that the vendors' clients use by default. */
 const usualName =
   /^(?:dall-e-[23]|gpt-image-\d[\w.-]*|chatgpt-image-latest|stability-ai\/[\w.-]+|black-forest-labs\/[\w.-]+|fal-ai\/[\w.-]+)$/
 
-/** The models of which a worker has been heard within a day, by id. */
+/** The models that a worker has announced within a day, by id. */
 export async function listModels({ config, now, registry }: ModelNeeds): Promise<ListedModel[]> {
   const [models, workers] = await Promise.all([registry.models(), registry.workers()])
   const since = now() - listedMs
@@ -37,7 +37,7 @@ export async function listModels({ config, now, registry }: ModelNeeds): Promise
   })
 }
 
-/** The model of that id or alias; undefined: the default one. Throws `model_not_found` or `no_worker`. */
+/** The model with that id or alias; for undefined the default model. Throws `model_not_found` or `no_worker`. */
 export async function findModel(deps: ModelNeeds, name: string | undefined, options?: FindModelOptions): Promise<RegisteredModel> {
   const id = name ?? deps.config.defaultModel
   const model = await lookUpModel(deps, id, options)
@@ -55,11 +55,11 @@ export async function findModel(deps: ModelNeeds, name: string | undefined, opti
 }
 
 export interface FindModelOptions {
-  /** Whether a name that clients of the vendors usually send means the one model there is. Default false. */
+  /** Whether a vendor's usual name means the model when there is only one. Default false. */
   usualNames?: boolean
 }
 
-/** The model of that id or alias; undefined when there is none. */
+/** The model with that id or alias; undefined when there is none. */
 export async function lookUpModel(
   deps: ModelNeeds,
   name: string,

@@ -1,19 +1,19 @@
 /**
- * What makes two requests the same: the caller's Idempotency-Key, within one owner, and a fingerprint of what was asked for. Pure; the job
- * store keeps the key.
+ * What makes two requests the same: the caller's Idempotency-Key, within one owner, and a fingerprint of the request. Pure; the job store
+ * keeps the key.
  */
 import { createHash } from 'node:crypto'
 import type { CreateOptions } from '@easel/job-store'
 import { describeValue } from '../middleware/field-errors.ts'
 import { refuseFields } from '../middleware/problem.ts'
 
-/** Seconds that a key outlives the retention time of results; the sweep takes it away together with its job. */
+/** How many seconds a key outlives the retention time of results; the sweep removes it together with its job. */
 const marginSeconds = 86_400
 
-/** Ten years: a key whose job is kept for ever goes when the job is deleted. */
+/** Ten years; a key whose job is kept for ever is removed when the job is deleted. */
 const foreverSeconds = 315_360_000
 
-/** `header`: the value as it came, plain or as a quoted string of structured fields. Throws `invalid_request` when it is no key. */
+/** `header`: the value as received, plain or as a quoted string of structured fields. Throws `invalid_request` when it is not a key. */
 export function toIdempotency(
   header: string,
   { owner, request, resultTtlSeconds }: { owner: string; request: object; resultTtlSeconds: number },
@@ -30,7 +30,7 @@ export function toIdempotency(
   }
 }
 
-/** JSON whose text does not depend on the order of fields. */
+/** JSON text that does not depend on the order of fields. */
 function toCanonicalJson(value: unknown): string {
   return JSON.stringify(value, (_, part: unknown) =>
     typeof part === 'object' && part !== null && !Array.isArray(part)

@@ -1,10 +1,10 @@
-/** Tells a poller whether a job has changed since it last looked. Pure. */
+/** Tells a polling client whether a job has changed since it last looked. Pure. */
 import { createHash } from 'node:crypto'
 import type { Job } from '@easel/contract'
 
 /**
- * A weak entity tag: two job objects with the same tag say the same about the job. What is made anew at every read is left out: the
- * estimated time and the presigned URLs.
+ * A weak entity tag: two job objects with the same tag say the same about the job. It does not cover what is computed anew for every read:
+ * the estimated time and the presigned URLs.
  */
 export function toJobEtag({ eta_seconds: _eta, output, ...job }: Job): string {
   const images = output?.images.map(({ url, sha256 }) => [url, sha256])

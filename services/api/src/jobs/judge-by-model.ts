@@ -1,6 +1,6 @@
 /**
- * Finds everything that is wrong with a request at once: beside a field of the wrong kind, the others are judged by what their model takes.
- * Whoever mends a form sees all of it in one round. Runs in the api.
+ * Finds everything that is wrong with a request at once: even if one field has the wrong type, the others are checked against their model, so
+ * that the user of a form sees all errors in one round. Runs in the api.
  */
 import type { z } from '@hono/zod-openapi'
 import { createJobRequestSchema } from '@easel/contract'
@@ -12,7 +12,7 @@ import type { FindModelOptions, ModelNeeds } from './find-model.ts'
 import { checkRequest, resolveInput } from './resolve-input.ts'
 import type { SubmitRequest } from './resolve-input.ts'
 
-/** Fields that can be judged only together with another. */
+/** Fields that can only be checked together with another. */
 const judgedWith: Record<string, string> = {
   mask: 'image',
   strength: 'image',
@@ -23,7 +23,7 @@ const judgedWith: Record<string, string> = {
   skip_layer_guidance_stop: 'skip_guidance_layers',
 }
 
-/** What the model of a request, which is refused already, does not take of it; nothing when the model is not known or cannot be looked up. */
+/** What the model would also refuse in a request that is refused already; nothing when the model is unknown or cannot be looked up. */
 export async function judgeByModel(deps: ModelNeeds, request: SubmitRequest, options?: FindModelOptions): Promise<FieldError[]> {
   const model = await lookUpModel(deps, request.model ?? deps.config.defaultModel, options).catch(() => undefined)
   if (model === undefined) return []
@@ -31,14 +31,14 @@ export async function judgeByModel(deps: ModelNeeds, request: SubmitRequest, opt
   return 'errors' in resolved ? resolved.errors : []
 }
 
-/** Refuses a body with what zod has against it, and with what is wrong with the fields that zod takes. `body`: what was parsed. */
+/** Refuses a body with zod's errors, plus what is wrong with the fields that zod accepts. `body`: the parsed body. */
 export async function refuseEveryField(deps: ModelNeeds, error: z.core.$ZodError, body: unknown): Promise<never> {
   const { shape } = createJobRequestSchema
   const errors = toFieldErrors(error, body, Object.keys(shape))
   const wrong = new Set(errors.map(({ field }) => field.split('.')[0]))
   const fields = Object.entries(typeof body === 'object' && body !== null ? body : {})
   const rest = fields.filter(([field]) => Object.hasOwn(shape, field) && !wrong.has(field))
-  // Any prompt will do to judge the rest.
+  // Any prompt will do for checking the rest.
   const parsed = createJobRequestSchema.safeParse({ prompt: 'a', ...Object.fromEntries(rest) })
   if (parsed.success) {
     const byModel = wrong.has('model') ? [] : await judgeByModel(deps, parsed.data)

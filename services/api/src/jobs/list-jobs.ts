@@ -1,6 +1,6 @@
 /**
- * A page of an owner's jobs, newest first, for every surface that lists them. However large the jobs are, a page is not larger than its
- * limit, and this process reads few pages at a time, so that lists do not take the memory that everyone shares. Runs in the api.
+ * A page of an owner's jobs, newest first, for every interface that lists them. However large the jobs are, a page does not exceed its limit,
+ * and this process reads few pages at a time, so that lists do not use up the memory that all requests share. Runs in the api.
  */
 import pLimit from 'p-limit'
 import type { Job, JobStatus } from '@easel/contract'
@@ -10,22 +10,22 @@ import { toJob } from './to-job.ts'
 import type { ToJobNeeds } from './to-job.ts'
 
 export interface ListOptions {
-  /** Most jobs of the page, 1 or more. */
+  /** The most jobs on the page, 1 or more. */
   limit: number
-  /** Id of the last job of the page before. Default: the newest job comes first. */
+  /** The id of the last job on the previous page. Default: start with the newest job. */
   before?: string | undefined
-  /** Only jobs of this status. Default: of every status. */
+  /** Only jobs with this status. Default: any status. */
   status?: JobStatus | undefined
 }
 
-/** Bytes of the items of a page as JSON, so that with what is around them they are at most 1 MiB. One item may be larger alone. */
+/** The size of a page's items as JSON, in bytes, so that the whole page is at most 1 MiB. A single item may be larger. */
 const maxPageBytes = 1024 * 1024 - 1024
-/** Records that are read in one round trip. */
+/** How many records are read in one round trip. */
 const chunkLength = 10
 
 const reads = pLimit(2)
 
-/** `next`: the cursor of the page after this one; null when there is none. */
+/** `next`: the cursor for the next page; null when there is none. */
 export async function listJobs<Item>(
   deps: FindNeeds & ToJobNeeds,
   owner: string,
@@ -57,7 +57,7 @@ async function readPage<Item>(
         const itemBytes = Buffer.byteLength(JSON.stringify(item))
         if (items.length > 0 && bytes + itemBytes > maxPageBytes) return { items, next: last ?? null }
         items.push(item)
-        // With the comma after it.
+        // Includes the comma after it.
         bytes += itemBytes + 1
       }
       seen++

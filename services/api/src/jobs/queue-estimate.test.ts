@@ -31,7 +31,7 @@ async function announceWorkers(count: number): Promise<void> {
 
 const toMade = (input: JobInput) => ({ id: uuidv7(), owner: 'public', createdAt: Date.now(), input, priority: 0 })
 
-/** Takes jobs in BullMQ's order, which is that of the share while there is one owner. */
+/** Takes jobs in BullMQ's order, which is the order of the share while there is only one owner. */
 async function takeAll(count: number): Promise<string[]> {
   const taken: string[] = []
   const connection = createRedis({ url: api.redis.url, use: 'worker', onError: () => {} })
@@ -88,13 +88,13 @@ describe('queue position', () => {
     const last = (await deps.store.get(records.at(-1)?.id ?? '')) as JobRecord
     const commands = async (): Promise<number> => Number(/total_commands_processed:(\d+)/.exec(await deps.redis.info('stats'))?.[1])
     const estimateLast = async () => {
-      // What was read about the queue before is too old by then.
+      // By then, what was read about the queue before is too old.
       await sleep(1100)
       const before = await commands()
       const estimate = await deps.estimator.estimate(last)
       return { ...estimate, spent: (await commands()) - before }
     }
-    // Housekeeping looks at every job now and then, and its commands are counted too.
+    // Housekeeping occasionally looks at every job, and its commands are counted too.
     const looks = [await estimateLast(), await estimateLast(), await estimateLast()]
     const { position: place, etaSeconds } = looks[2] as QueueEstimate
     expect(Math.min(...looks.map(({ spent }) => spent))).toBeLessThan(150)
@@ -103,14 +103,14 @@ describe('queue position', () => {
     expect(place).toBeGreaterThan(9_000)
     // Every job has 20 steps of 20 ms.
     expect(etaSeconds).toBe(Math.ceil((place ?? 0) * 0.4))
-    // A page of these reads the front of the queue once.
+    // A page of jobs reads the front of the queue once.
     const readPage = async (): Promise<number> => {
       const before = await commands()
       expect(await (await api.get('/v1/jobs?limit=100')).json()).toMatchObject({ jobs: { length: 100 } })
       return (await commands()) - before
     }
     expect(Math.min(await readPage(), await readPage(), await readPage())).toBeLessThan(1000)
-    // The last to be submitted is told its place at once.
+    // The last job submitted learns its place at once.
     expect((await api.submit()).queue_position).toBeGreaterThan(9_000)
   }, 60_000)
 })
@@ -125,7 +125,7 @@ describe('estimated time', () => {
     await api.deps.queues.remove('tiny-scenes', running)
     const ahead = (await api.submit({ num_inference_steps: 20, num_images_per_prompt: 2 })).id
     const last = (await api.submit({ num_inference_steps: 8, width: 256, height: 256 })).id
-    // What the process read about the queue before these jobs were there is a second old at most.
+    // What the process read about the queue before these jobs existed is at most a second old.
     await expect.poll(async () => (await read(ahead)).eta_seconds, { timeout: 5000 }).toBe((6 + 40) / 2)
     expect((await read(last)).eta_seconds).toBe((6 + 40 + 8 * 4) / 2)
     expect((await read(running)).eta_seconds).toBe(6 / 2)
@@ -207,7 +207,7 @@ describe('with several owners', () => {
 
   test('right after a burst that filled the queue it does not say that nothing runs', async () => {
     const burst = await open({ MAX_QUEUED_JOBS: '2', QUEUE_PREFIX: '{burst}' })
-    // What is known of the running jobs is from before.
+    // What is known about the running jobs is from before.
     await submitTo(burst, 'bob')
     const first = (await burst.worker.store.list('', { limit: 1 }))[0]
     await startIn(burst, first?.id ?? '', 10)
@@ -242,7 +242,7 @@ describe('with several owners', () => {
     const late = await dated.post('/v1/jobs', { prompt: 'p', deadline: 45 }, asOwner('alice'))
     expect([late.status, late.headers.get('Retry-After')]).toEqual([429, '15'])
     expect(await late.json()).toMatchObject({ code: 'deadline_unreachable', detail: expect.stringContaining('about 60 s') })
-    // Bob's share is his own: Alice's queue does not keep his from ending.
+    // Bob has a share of his own, so Alice's queue does not delay the end of his job.
     await submitTo(dated, 'bob', { deadline: 45 })
     const past = await dated.post('/v1/jobs', { prompt: 'p', deadline: '2026-01-01T00:00:00Z' }, asOwner('bob'))
     expect(past.status).toBe(429)

@@ -1,12 +1,12 @@
 /**
- * How far a queued job is from its turn, and how long a queued or running one still takes, as its owner will see it.
+ * How far a queued job is from its turn, and how long a queued or running one will still take, as its owner sees it.
  *
- * The position is the job's place in the order of the fair share. The time follows from the share too: while the owner's own work is done,
- * what is before the job and the job itself, every other owner gets as much of the device as its weight says, or as much as it has work for.
- * Work is in milliseconds of the device (`toCostMs`), shared by the model's live workers.
+ * The position is the job's place in the order of the fair share. The time follows from the share too: while the owner's own work is done (what
+ * is before the job, and the job itself), every other owner gets as much of the device as its weight allows, or as much as it has work for.
+ * Work is measured in milliseconds of device time (`toCostMs`) and shared by the model's live workers.
  *
- * The waiting jobs of a model are read again when they have changed, but the more of them there are the more rarely: a queue of a thousand ten
- * times a second by a process, one of ten thousand once. Running jobs are read once a second. Runs in the api.
+ * The waiting jobs of a model are read again when they have changed, but less often the more there are: each process reads a queue of a
+ * thousand up to ten times a second and one of ten thousand once a second. Running jobs are read once a second. Runs in the api.
  */
 import type { ModelRecord, WorkerHeartbeat } from '@easel/contract'
 import { isRedisUnavailable, toCostMs, toOrder } from '@easel/job-store'
@@ -14,11 +14,11 @@ import type { JobLines, JobRecord, JobStore, JobWork, ModelRegistry, WaitingJobs
 import { toSharedMs } from './shared-time.ts'
 
 export interface QueueEstimate {
-  /** 1 = next; null when not queued, or when a worker is just taking it. */
+  /** 1 for the next job; null when it is not queued, or a worker is just taking it. */
   position: number | null
-  /** Estimated seconds until the end; null when ended or unknown: no live worker, no step measured yet. */
+  /** The estimated seconds until the end; null when it has ended, or when unknown because no worker lives or no step has been measured. */
   etaSeconds: number | null
-  /** Of a queued job: workers that could take it now. */
+  /** For a queued job, the number of workers that could take it now. */
   workers?: number
 }
 
@@ -26,46 +26,46 @@ export interface QueueEstimate {
 type NewWork = Pick<JobRecord, 'owner' | 'input' | 'costMs' | 'weight'>
 
 export interface QueueEstimator {
-  /** Unknown also when Redis cannot say: a job that was made or read must reach its client without an estimate. */
+  /** Also unknown when Redis does not answer, because a job that was made or read must reach its client even without an estimate. */
   estimate(record: JobRecord): Promise<QueueEstimate>
-  /** Seconds until a job would have ended that came now, behind all others of its owner; null when unknown. */
+  /** The seconds until a job submitted now, behind all others of its owner, would have ended; null when unknown. */
   secondsToEnd(work: NewWork): Promise<number | null>
-  /** Seconds until a place in the queue is likely to come free: of everyone's, or of one owner's. At least 1. */
+  /** The seconds until a place in the queue is likely to become free, among everyone's or among one owner's. At least 1. */
   secondsToFreePlace(modelId: string, owner?: string): Promise<number>
-  /** Seconds until so much of an owner's waiting work is likely to have begun. At least 1. */
+  /** The seconds until this much of an owner's waiting work is likely to have begun. At least 1. */
   secondsToBegin(modelId: string, owner: string, workMs: number): Promise<number>
 }
 
-/** Beyond every clock that may be ahead of this one, milliseconds. */
+/** More milliseconds than any clock may be ahead of this one. */
 const farMs = 86_400_000
-/** Running jobs that are looked at, the oldest. */
+/** How many running jobs are examined, oldest first. */
 const runningLength = 200
 const loadMaxAgeMs = 1000
-/** What is told to callers who are refused must not be from before the burst that filled the queue. */
+/** For refused callers: their answer must not come from before the burst that filled the queue. */
 const freshLoadMaxAgeMs = 100
-/** A snapshot of the waiting jobs may be older by a millisecond for so many jobs, and a second at most. */
+/** A snapshot of the waiting jobs may be one millisecond older for each this many jobs, up to a second. */
 const jobsPerMs = 10
-/** Seconds told to a refused caller when nothing is known, and the most that is ever told. */
+/** The seconds that a refused caller is told when nothing is known, and the most it is ever told. */
 const unknownRetrySeconds = 30
 const maxRetrySeconds = 3600
 
 const unknown: QueueEstimate = { position: null, etaSeconds: null }
 
-/** What runs of one model, and on how many workers. */
+/** The running jobs of one model, and the number of its workers. */
 interface Load {
   readAt: number
   model: ModelRecord | undefined
   workers: number
-  /** Jobs of anyone that all workers run at once. */
+  /** How many of anyone's jobs all workers together run at once. */
   places: number
   running: { id: string; owner: string; weight: number; leftMs: number }[]
 }
 
-/** What waits of one model. */
+/** The waiting jobs of one model. */
 interface Queue {
   readAt: number
   version: string
-  /** Whether it was as this says a moment ago. */
+  /** Whether this was still true a moment ago. */
   isCurrent: boolean
   waiting: WaitingJobs
   positions: Map<string, number>
@@ -107,7 +107,7 @@ export function createQueueEstimator(deps: { lines: JobLines; registry: ModelReg
       const made = { since: performance.now(), load: readLoadNow(modelId) }
       entry = made
       loads.set(modelId, made)
-      // A failure is for those who wait for it now, not for those who come after.
+      // A failure is only for those who wait for it now, not for later callers.
       made.load.catch(() => loads.get(modelId) === made && loads.delete(modelId))
     }
     return await entry.load
@@ -125,10 +125,10 @@ export function createQueueEstimator(deps: { lines: JobLines; registry: ModelReg
     const known = queues.get(modelId)
     const version = await lines.version(modelId)
     const ageMs = performance.now() - (known?.readAt ?? Number.NEGATIVE_INFINITY)
-    // What BullMQ puts back changes no version.
+    // Jobs that BullMQ puts back do not change the version.
     if (known?.version === version && ageMs < loadMaxAgeMs) return known
     if (known !== undefined && ageMs < toMaxAgeMs(known.positions.size)) return { ...known, isCurrent: false }
-    // Those who ask at the same time share one reading.
+    // Callers at the same time share one reading.
     const reading = readings.get(modelId) ?? readQueueNow(modelId, version).finally(() => readings.delete(modelId))
     readings.set(modelId, reading)
     return await reading
@@ -179,10 +179,10 @@ export function createQueueEstimator(deps: { lines: JobLines; registry: ModelReg
       const [load, queue] = await Promise.all([readLoad(modelId, freshLoadMaxAgeMs), readQueue(modelId)])
       const own = load.running.filter((job) => job.owner === owner)
       const owners = new Set(load.running.map((job) => job.owner))
-      // Where a place is free a job is about to be taken; beyond them one is open to an owner of whom nothing runs.
+      // Where a place is free a job is about to be taken; beyond these, one place is open to an owner who has nothing running.
       const isOpen = queue.waiting.lines.some((line) => !owners.has(line.owner) && (owner ?? line.owner) === line.owner)
       if (load.running.length < load.places || (isOpen && load.running.length < 2 * load.places)) return atLeastOne(toSeconds(load, 0))
-      // The one that is nearest to its end makes the place.
+      // The job that is nearest to its end makes the place.
       const ends = (own.length > 0 ? own : load.running).map((job) => shareOthers(load, queue, job.owner, job.leftMs))
       return atLeastOne(toSeconds(load, Math.min(...ends)))
     },
@@ -195,8 +195,8 @@ export function createQueueEstimator(deps: { lines: JobLines; registry: ModelReg
 }
 
 /**
- * Workers that serve the model now. One that lives but can take no jobs (its engine is loading the model again, it ends, it has lost its
- * connection) serves nobody.
+ * The workers that serve the model now. A worker that lives but can take no jobs does not count: its engine is loading the model again, it is
+ * shutting down, or it has lost its connection.
  */
 export function countWorkers(workers: readonly WorkerHeartbeat[], modelId: string): number {
   return findServing(workers, modelId).length
@@ -214,7 +214,7 @@ function toWholeMs({ costMs, input }: Pick<JobWork, 'costMs' | 'input'>, model: 
   return costMs ?? toCostMs(input, model)
 }
 
-/** Milliseconds of the device that a job has still to cost. */
+/** The device time that a job still needs, in milliseconds. */
 export function toLeftMs(job: JobWork, model: ModelRecord | undefined): number {
   const { step, total } = job.progress
   return toWholeMs(job, model) * (total > 0 ? Math.max(0, 1 - step / total) : 1)
@@ -224,7 +224,7 @@ function runningOf({ running }: Load, owner: string): number {
   return sum(running.filter((job) => job.owner === owner).map(({ leftMs }) => leftMs))
 }
 
-/** Time of one device until so much of an owner's work is done, with the work of the others beside it. */
+/** The time of one device until this much of an owner's work is done, with the others' work beside it. */
 function shareOthers({ running }: Load, { waiting }: Queue, owner: string, ownMs: number, ownWeight?: number): number {
   const works = new Map<string, OwnerWork>()
   const of = (name: string, weight: number): OwnerWork => {

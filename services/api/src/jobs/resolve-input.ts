@@ -1,6 +1,6 @@
 /**
- * Decides everything about a picture before it is queued: what a request may ask of a model, every default, and the seed. A job that runs
- * twice makes the same bytes because nothing is left to decide. Pure; knows nothing about Redis or HTTP.
+ * Decides everything about a picture before it is queued: what a request may ask of a model, all defaults, and the seed. A job that runs twice
+ * makes the same bytes because nothing is left to decide. Pure; knows nothing about Redis or HTTP.
  */
 import { randomInt } from 'node:crypto'
 import { defaultStrength, generationFields, maxSeed, promptFields } from '@easel/contract'
@@ -8,26 +8,26 @@ import type { CreateJobRequest, FieldError, InputPicture, JobInput, ModelRecord 
 import { sizeForPicture } from '@easel/input-pictures'
 import { describeValue } from '../middleware/field-errors.ts'
 
-/** Where an input picture comes from: a URL or `upload:ID` as a request says it, the bytes themselves, or what is stored already. */
+/** Where an input picture comes from: a URL or `upload:ID` in the request, the bytes themselves, or what is stored already. */
 export type PictureSource = string | Uint8Array | InputPicture
 
 export type PictureField = 'image' | 'mask'
 
-/** What a job is to be, whichever way it was said. */
+/** What a job should be, in whichever dialect it was requested. */
 export type SubmitRequest = Omit<CreateJobRequest, PictureField> & { [Field in PictureField]?: PictureSource | undefined }
 
 /** The pictures of a request, stored or about to be. */
 export type InputPictures = { [Field in PictureField]?: InputPicture }
 
-/** What the operator allows. */
+/** The operator's limits. */
 export interface RequestLimits {
-  /** Characters of each prompt. */
+  /** The most characters in each prompt. */
   maxPromptLength: number
   maxSteps: number
   maxImagesPerJob: number
 }
 
-/** What is wrong with a request whatever its model is, beyond what the schema of a single field can say. */
+/** What is wrong with a request for any model, beyond what the schema of a single field can say. */
 export function checkRequest(request: SubmitRequest, { maxPromptLength, maxSteps, maxImagesPerJob }: RequestLimits): FieldError[] {
   const errors: FieldError[] = []
   let sum = 0
@@ -43,7 +43,7 @@ export function checkRequest(request: SubmitRequest, { maxPromptLength, maxSteps
   for (const field of promptFields) {
     const text = request[field]
     if (text === undefined) continue
-    // The tokenizers are native code that takes well-formed text only.
+    // The tokenizers are native code that accepts only well-formed text.
     if (!text.isWellFormed()) errors.push({ field, expected: 'well-formed Unicode', received: describeValue(text) })
     const { length } = Array.from(text)
     if (length > maxPromptLength)
@@ -75,7 +75,7 @@ export function checkRequest(request: SubmitRequest, { maxPromptLength, maxSteps
   return errors
 }
 
-/** The complete input of a job, or what the model does not take. `pictures`: what `image` and `mask` of the request turned out to be. */
+/** The complete input of a job, or what the model refuses. `pictures`: what the request's `image` and `mask` turned out to be. */
 export function resolveInput(
   request: SubmitRequest,
   model: ModelRecord,
@@ -148,7 +148,7 @@ export function resolveInput(
   return { input }
 }
 
-/** Width and height of the pictures: as asked, else by the input picture, else the model's default. */
+/** The width and height of the pictures: as requested, else from the input picture, else the model's default. */
 function resolveSize(
   { width, height }: SubmitRequest,
   { defaults, limits }: ModelRecord,

@@ -1,14 +1,14 @@
 /** How long an owner's work takes on a device that is shared by weight (generalised processor sharing). Pure. */
 
 export interface Work {
-  /** Share of the device while others have work too, above 0. */
+  /** The share of the device while others have work too, above 0. */
   weight: number
-  /** Milliseconds of the device that are left to do. */
+  /** The remaining device time in milliseconds. */
   workMs: number
 }
 
 /**
- * Milliseconds until `ownMs` of work are done. Meanwhile each of the others gets what its weight entitles it to, and no more than it has work
+ * The milliseconds until `ownMs` of work are done, while each of the others gets what its weight entitles it to, but no more than it has work
  * for.
  */
 export function toSharedMs(ownMs: number, weight: number, others: readonly Work[]): number {

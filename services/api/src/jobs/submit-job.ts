@@ -1,6 +1,6 @@
 /**
- * The one way into the queue, for every dialect: checks, decides the whole input, writes the record, enqueues its id. A job that a client
- * was told of has a record and will be run.
+ * The only way into the queue, for every dialect: checks the request, decides the whole input, writes the record, enqueues its id. A job that
+ * a client has been told about has a record and will run.
  */
 import { v7 as uuidv7 } from 'uuid'
 import { ProblemError, countStepsRun, jobIdCreatedAt } from '@easel/contract'
@@ -29,14 +29,14 @@ export type SubmitNeeds = FindNeeds &
   Pick<AppDeps, 'apiKeys' | 'estimator' | 'inputs' | 'logger' | 'outbox' | 'queues' | 'registry' | 'storage'>
 
 export interface SubmitContext {
-  /** Whose job it is: hash of the API key, or `public`. */
+  /** The owner of the job: the name of the API key, its hash where it has no name, or `public`. */
   owner: string
   requestId: string
-  /** Value of the Idempotency-Key header, as it came. */
+  /** The value of the Idempotency-Key header, as received. */
   idempotencyKey?: string
-  /** The dialect that the request came through. Default: none. */
+  /** The dialect of the request. Default none. */
   dialect?: DialectName
-  /** The job that the new one repeats. Default: none. */
+  /** The job that the new one repeats. Default none. */
   replayOf?: ReplayOf
 }
 
@@ -49,7 +49,7 @@ export interface SubmittedJob {
 export async function submitJob(deps: SubmitNeeds, request: SubmitRequest, context: SubmitContext): Promise<SubmittedJob> {
   const { config } = deps
 
-  // 1. What can be judged without a model, so that a bad request gets the same answer with or without workers.
+  // 1. What can be checked without a model, so that a bad request gets the same answer with or without workers.
   const errors = checkRequest(request, config)
   let webhook: string | undefined
   if (request.webhook !== undefined) {
@@ -67,7 +67,7 @@ export async function submitJob(deps: SubmitNeeds, request: SubmitRequest, conte
   const identify = toIdentify(deps, request, context)
   const identity = identify({})
 
-  // 2. What the model takes, the pictures that go in, and every default.
+  // 2. What the model accepts, the input pictures, and all defaults.
   const model = await findModel(deps, request.model, { usualNames })
   refuseUnknownLoras(request, model)
   const wish: Wish = { request: { ...request, webhook }, model, pictures: {}, idempotency: identity }
@@ -82,7 +82,7 @@ export async function submitJob(deps: SubmitNeeds, request: SubmitRequest, conte
   })
 }
 
-/** A request that has been judged as far as it can be without the queue. */
+/** A request that has been checked as far as possible without the queue. */
 interface Wish {
   request: Omit<SubmitRequest, 'webhook'> & { webhook: string | undefined }
   model: RegisteredModel
@@ -90,12 +90,12 @@ interface Wish {
   idempotency: CreateOptions['idempotency']
 }
 
-/** By what a repeated request is known: pictures count by their bytes, wherever they come from. Throws when the key is none. */
+/** How a repeated request is recognised; pictures count by their bytes, wherever they come from. Throws when the key is invalid. */
 function toIdentify({ config }: SubmitNeeds, request: SubmitRequest, { owner, idempotencyKey, replayOf }: SubmitContext) {
   return (pictures: TakenPictures): Wish['idempotency'] => {
     if (idempotencyKey === undefined) return undefined
     const hashes = Object.fromEntries(Object.entries(pictures).map(([field, { picture }]) => [field, picture.sha256]))
-    // A replay is another wish than the same request made anew.
+    // A replay is not the same as making the same request again.
     const asked = { ...request, ...hashes, ...(replayOf !== undefined && { replayOf: replayOf.id }) }
     return toIdempotency(idempotencyKey, { owner, request: asked, resultTtlSeconds: config.resultTtlSeconds })
   }
@@ -114,7 +114,7 @@ async function enqueueNew(deps: SubmitNeeds, wish: Wish, context: SubmitContext)
   record.timeoutSeconds ??= config.defaultTimeoutSeconds
   if (request.deadline !== undefined) await keepDeadline(deps, record, request.deadline)
 
-  // 3. The pictures first, then the record, then the queue: an id in the queue always has a record, and that its pictures.
+  // 3. First the pictures, then the record, then the queue: an id in the queue always has a record, and a record its pictures.
   for (const taken of Object.values(wish.pictures)) await holdInput(deps, taken, `job:${record.id}`)
   const created = await store.create(record, {
     maxQueued: config.maxQueuedJobs,
@@ -131,7 +131,7 @@ async function enqueueNew(deps: SubmitNeeds, wish: Wish, context: SubmitContext)
   try {
     await enqueueJob(deps, record)
   } catch (error) {
-    // With a key the record stays: another request may have been told of it, and a retry or the sweep enqueues it.
+    // With a key the record stays, because another request may have been told about it, and a retry or the sweep enqueues it.
     if (idempotency === undefined) await store.delete(record.id).catch(() => {})
     throw new ProblemError('queue_unavailable', undefined, { retryAfterSeconds: 5, cause: error })
   }
@@ -142,7 +142,7 @@ async function enqueueNew(deps: SubmitNeeds, wish: Wish, context: SubmitContext)
   return { record: { ...record, ...freshState(countStepsRun(input)) }, replayed: false }
 }
 
-/** Names the limit that was reached, and says when there is likely to be room. */
+/** An error that names the limit that was reached, and says when there is likely to be room. */
 async function toQueueFull(
   { config, estimator }: SubmitNeeds,
   { costMs = 0, input, owner }: NewJobRecord,
@@ -161,13 +161,13 @@ async function toQueueFull(
   return new ProblemError('queue_full', detail, { retryAfterSeconds, limit })
 }
 
-/** Sets the last moment at which the job may begin, or refuses it when the queue says that it cannot end in time. `deadline`: as it came. */
+/** Sets the last moment at which the job may begin, or refuses it when it cannot end in time. `deadline`: as received. */
 async function keepDeadline({ estimator }: SubmitNeeds, record: NewJobRecord, deadline: number | string): Promise<void> {
   const { costMs = 0, createdAt } = record
   const deadlineAt = typeof deadline === 'number' ? createdAt + deadline * 1000 : Date.parse(deadline)
   const seconds = await estimator.secondsToEnd(record)
   const leftSeconds = (deadlineAt - createdAt) / 1000
-  // Without a worker, or a measured step, nothing is known of the queue: the job may wait and see.
+  // Without a worker or a measured step nothing is known about the queue, so the job may wait.
   const neededSeconds = seconds ?? 0
   if (neededSeconds > leftSeconds) {
     const detail = `The job would end in about ${neededSeconds} s; its deadline is in ${Math.max(0, Math.floor(leftSeconds))} s.`
@@ -177,7 +177,7 @@ async function keepDeadline({ estimator }: SubmitNeeds, record: NewJobRecord, de
   record.expiresAt = Math.min(record.expiresAt ?? beginBy, beginBy)
 }
 
-/** The job that an earlier request with the same key made; one that never reached the queue, because Redis or the api went away, gets there now. */
+/** The job that an earlier request with the same key made. If it never reached the queue, because Redis or the api failed, it does now. */
 async function replay(deps: SubmitNeeds, id: string): Promise<JobRecord> {
   const record = await deps.store.get(id)
   if (record === undefined || (record.completedAt !== undefined && isPastRetention(deps, record.completedAt))) {
@@ -204,7 +204,7 @@ function toNewRecord(request: Wish['request'], input: NewJobRecord['input'], con
   return record
 }
 
-/** What a record that was made a moment ago says beside its input. */
+/** What a new record says besides its input. */
 function freshState(steps: number): Omit<JobRecord, keyof NewJobRecord> {
   return {
     status: 'queued',

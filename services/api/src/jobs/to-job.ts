@@ -5,7 +5,7 @@ import type { AppDeps } from '../app-deps.ts'
 import { toPublicUrl } from '../public-url.ts'
 import { compareReplay } from './compare-replay.ts'
 
-/** Life of a presigned URL in a job object: long enough to fetch it, short enough to be worthless in a log. */
+/** The lifetime of a presigned URL in a job object: long enough to fetch the picture, short enough to be worthless in a log. */
 export const directUrlSeconds = 3600
 
 export type ToJobNeeds = Pick<AppDeps, 'config' | 'estimator' | 'storage'>

@@ -1,6 +1,6 @@
 /**
- * Waits for the end of a job on behalf of a request: the one place that knows how long, and what ends the wait before the job ends. How
- * an unfinished job is answered is the business of whoever asked. Runs in the api.
+ * Waits for the end of a job on behalf of a request. Only this module knows how long, and what ends the wait before the job does; the caller
+ * decides how to answer about an unfinished job. Runs in the api.
  */
 import { ProblemError, isEnded } from '@easel/contract'
 import type { JobRecord } from '@easel/job-store'
@@ -9,26 +9,26 @@ import type { AppDeps } from '../app-deps.ts'
 export type WaitNeeds = Pick<AppDeps, 'follower' | 'graceOver' | 'store'>
 
 export interface WaitOptions {
-  /** Longest wait in milliseconds, 0 or more. */
+  /** The longest wait in milliseconds, 0 or more. */
   timeoutMs: number
-  /** Aborts when the client has left. */
+  /** Aborts when the client has disconnected. */
   left: AbortSignal
 }
 
 /**
- * - `ended`: the job has ended, however it did.
- * - `timeout`: it has not in the time.
- * - `stopping`: it has not, and the grace of this server's shutdown is over.
- * - `left`: the client has left.
- * - `lost`: Redis could not be read at the end of the time, or the record is gone.
+ * - `ended`: the job has ended in some way.
+ * - `timeout`: it has not ended in time.
+ * - `stopping`: it has not ended, and the grace of this server's shutdown is over.
+ * - `left`: the client has disconnected.
+ * - `lost`: Redis could not be read at the end of the time, or the record no longer exists.
  */
 type WaitOutcome = 'ended' | 'timeout' | 'stopping' | 'left' | 'lost'
 
 export interface Waited {
   outcome: WaitOutcome
-  /** As it was last read. */
+  /** The record as last read. */
   record: JobRecord
-  /** With `lost`: why. */
+  /** The reason, with `lost`. */
   error?: unknown
 }
 
@@ -47,7 +47,7 @@ export async function waitForEnd(deps: WaitNeeds, record: JobRecord, { timeoutMs
   }
 }
 
-/** Why a client that wants pictures and nothing less does not get them: the job goes on. `timeoutMs`: the longest wait, if there was one. */
+/** The error for a client that accepts only pictures while the job goes on. `timeoutMs`: the longest wait, if there was one. */
 export function toUnfinished({ outcome, record: { id }, error }: Waited, timeoutMs = 0): ProblemError {
   if (outcome === 'stopping') {
     return new ProblemError('stopping', `This server stops, and the job ${id} has not ended; it goes on.`, { retryAfterSeconds: 1 })

@@ -1,6 +1,6 @@
 /**
- * Ends running jobs whose cancel was asked for, or whose `timeout` has passed, when the worker that ran them no longer lives: with workers
- * scaled to zero nobody else would. A worker that lives ends its own jobs. Runs in the api.
+ * Ends running jobs that were canceled or whose `timeout` has passed, when the worker that ran them no longer lives. With workers scaled to
+ * zero nobody else would do it. A live worker ends its own jobs. Runs in the api.
  */
 import { jobErrorTable } from '@easel/contract'
 import type { JobEnd } from '@easel/job-store'
@@ -18,12 +18,12 @@ export async function endAbandoned({ logger, now, outbox, queues, registry, stor
     for (const { id, worker, reason } of await store.findDueToEnd(ids)) {
       if (alive.has(worker)) continue
       const record = await store.get(id)
-      // A job that is still locked has a worker that only seems to be gone. The next round looks again.
+      // A job that is still locked has a worker that only seems to be gone. The next round checks it again.
       if (record === undefined || !(await queues.remove(record.input.model, id))) continue
       const end: JobEnd =
         reason === 'canceled' ? { status: 'canceled' } : { status: 'failed', error: { code: 'timeout', ...jobErrorTable.timeout } }
       const claim = await store.end(id, end)
-      // Its message waited for the job in the queue and is not added twice; a job that was in no queue has none.
+      // Its message usually waits for the job in the queue and is not added twice; a job that was in no queue has none.
       await outbox.add(record, 'completed')
       if (claim.result !== 'claimed') continue
       logger.info({ jobId: id, requestId: record.requestId, reason, worker }, 'a job that its worker had left was ended')

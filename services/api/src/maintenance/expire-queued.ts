@@ -1,6 +1,5 @@
 /**
- * Fails jobs that were not started in the time their `expires_in` gave them, also while there is no worker that would notice. Runs in the
- * api.
+ * Fails jobs that were not started within their `expires_in`, even while there is no worker that would notice. Runs in the api.
  */
 import type { AppDeps } from '../app-deps.ts'
 

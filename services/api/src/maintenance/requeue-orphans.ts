@@ -1,7 +1,7 @@
 /**
- * Puts jobs back into the queue that have a record and no end, but that BullMQ does not carry, and gives those a place in the fair share that
- * an Easel made which had no shares. The first happens when the api ended between writing the record and queueing it, Redis lost the last
- * moments before a crash, or BullMQ gave the job up. The record decides what a worker then does. Runs in the api.
+ * Puts jobs back into the queue that have a record without an end but that BullMQ does not carry. This happens when the api ended between
+ * writing the record and queueing it, when Redis lost its last writes in a crash, or when BullMQ gave the job up. Also gives jobs of an Easel
+ * without shares a place in the fair share. The record decides what a worker then does. Runs in the api.
  */
 import { isEnded } from '@easel/contract'
 import { toCostMs } from '@easel/job-store'
@@ -9,7 +9,7 @@ import type { AppDeps } from '../app-deps.ts'
 import { enqueueJob } from '../jobs/enqueue-job.ts'
 
 const pageSize = 500
-/** Age in milliseconds below which a job may still be on its way into the queue. */
+/** A job younger than this, in milliseconds, may still be on its way into the queue. */
 const minAgeMs = 30_000
 
 /** Returns how many jobs it queued. */
@@ -38,7 +38,7 @@ export async function requeueOrphans(deps: AppDeps): Promise<number> {
   return requeued
 }
 
-/** Of these queued jobs, those without a place in the fair share get one; each has waited since it was made. */
+/** Gives those of the queued jobs that have no place in the fair share one; each has waited since its creation. */
 async function enlistJobs({ apiKeys, registry, store }: AppDeps, ids: readonly string[]): Promise<void> {
   for (const { id, input, owner } of await store.getMany(await store.findUnlisted(ids)))
     await store.enlist(id, { costMs: toCostMs(input, await registry.model(input.model)), weight: apiKeys.weightOf(owner) })

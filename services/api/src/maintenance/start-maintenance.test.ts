@@ -56,7 +56,7 @@ afterAll(async () => {
 
 const toldOf = (id: string): string[] => told.filter(({ data }) => data.id === id).map(({ data }) => data.status)
 
-/** A record as an api leaves it that ends right after writing it. */
+/** A record as left by an api that ended right after writing it. */
 async function createOrphan(over: Partial<NewJobRecord> = {}): Promise<string> {
   const { id: model } = await api.submit()
   const { input } = (await api.worker.store.get(model)) as JobRecord
@@ -91,7 +91,7 @@ describe('retention', () => {
       expect(await api.get(path)).toMatchObject({ status: 410 })
     }
     const own = (await connection.keys('*')).filter((key) => key.includes(job.id))
-    // What BullMQ remembers for an hour, to know a message it has sent.
+    // BullMQ remembers this for an hour, to recognise a message it has sent.
     expect(own.filter((key) => !/:(webhooks|generate-tiny-scenes):/.test(key))).toEqual([])
     expect(await connection.zscore(api.deps.store.keys.ended, job.id)).toBeNull()
     expect(await connection.zscore(api.deps.store.keys.index('', 'succeeded'), job.id)).toBeNull()
@@ -154,7 +154,7 @@ describe('a job that no queue carries', () => {
     await api.worker.store.start(running, 'w')
     const job = await api.submit({ webhook: hook })
     const queue = api.deps.queues.of('tiny-scenes')
-    // Given up: among the failed, with its end noted.
+    // It was given up: it is among the failed jobs, with its end recorded.
     await connection.hset(queue.toKey(job.id), 'finishedOn', Date.now())
     await connection.zrem(queue.toKey('prioritized'), job.id)
     await connection.zadd(queue.toKey('failed'), Date.now(), job.id)
@@ -194,7 +194,7 @@ test('a job that was not started in its expires_in fails without any worker, and
 })
 
 describe('a running job whose worker is gone', () => {
-  /** Left as a worker leaves it that hands over at SIGTERM: running in the record, waiting in the queue. */
+  /** As left by a worker that hands over at SIGTERM: running in the record, waiting in the queue. */
   const leave = async (body: Record<string, unknown> = {}): Promise<string> => {
     const { id } = await api.submit({ webhook: hook, ...body })
     await api.worker.store.start(id, 'gone')
@@ -266,7 +266,7 @@ test('a store that hangs keeps the sweep waiting and nothing else', async () => 
   await api.worker.succeed(swept.id)
   clockOffset = 3_610_000
   const stuck = Promise.withResolvers<Map<string, StorageError>>()
-  // The api does its own housekeeping as well: whoever takes the sweep hangs.
+  // The api does its own housekeeping too; whichever process takes the sweep hangs.
   using deleteMany = vi.spyOn(api.deps.storage, 'deleteMany').mockReturnValue(stuck.promise)
   const maintenance = startMaintenance(api.deps, { connection, everyMs: 100 })
   await expect.poll(() => deleteMany.mock.calls.length).toBeGreaterThan(0)
@@ -274,7 +274,7 @@ test('a store that hangs keeps the sweep waiting and nothing else', async () => 
     const late = await createOrphan({ expiresAt: Date.now() - 1000 })
     await expect.poll(async () => (await api.worker.store.get(late))?.status).toBe('failed')
   }
-  // A round that finds the last one still under way leaves it alone: one call for each of the two replicas.
+  // A round does nothing while the last one is still under way, so there is one call for each of the two replicas.
   expect(deleteMany.mock.calls.length).toBeLessThanOrEqual(2)
   stuck.resolve(new Map())
   await expect.poll(async () => await api.worker.store.get(swept.id)).toBeUndefined()

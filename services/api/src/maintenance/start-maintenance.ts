@@ -1,7 +1,7 @@
 /**
- * The housekeeping that some api has to do now and then. BullMQ's scheduler in the queue `maintenance` says when, and whichever replica
- * takes the job does it, so that it is done once however many replicas there are. Every task may be repeated and interrupted, and none
- * waits for another: a task that hangs, because the image store does, keeps only itself from being done.
+ * The regular housekeeping that one of the api replicas does. BullMQ's scheduler in the queue `maintenance` says when, and whichever replica
+ * takes the job does it, so that it is done once however many replicas there are. Every task may be repeated and interrupted, and none waits
+ * for another: a task that hangs, because the image store does, delays only itself.
  *
  * Waiting jobs need no task for ageing: their place in the queue accounts for it (`toQueuePriority`). Runs in the api.
  */
@@ -24,14 +24,14 @@ const tasks = {
   'sweep-expired': { everyMs: 60_000, run: sweepExpired },
   'sweep-inputs': { everyMs: 60_000, run: sweepInputs },
 } as const
-/** Milliseconds that a task under way has to end at `close()`. */
+/** How many milliseconds a task under way has to end at `close()`. */
 const closeGraceMs = 3000
 type TaskName = keyof typeof tasks
 
 export interface MaintenanceOptions {
-  /** Connection that waits for Redis (`use: 'worker'`). Its owner ends it. */
+  /** A connection that waits for Redis (`use: 'worker'`). Its owner closes it. */
   connection: RedisConnection
-  /** Milliseconds between two runs, in place of each task's own. */
+  /** The milliseconds between two runs, in place of each task's own interval. */
   everyMs?: number
 }
 
@@ -61,7 +61,7 @@ export function startMaintenance(deps: AppDeps, { connection, everyMs }: Mainten
         underWay.delete(name)
       }
     },
-    // One place more than there are tasks, for the round that finds its task still under way.
+    // One place more than there are tasks, for a round that finds its task still under way.
     { ...shared, concurrency: Object.keys(tasks).length + 1, removeOnComplete: { count: 0 }, removeOnFail: { count: 10 } },
   )
   worker.on('error', onError)
@@ -75,7 +75,7 @@ export function startMaintenance(deps: AppDeps, { connection, everyMs }: Mainten
   return {
     async close() {
       await closeWorker(worker, { graceMs: closeGraceMs })
-      // Without Redis it would wait for ever.
+      // Without Redis it would wait forever.
       await settle(scheduled, closeGraceMs)
       await queue.close()
     },

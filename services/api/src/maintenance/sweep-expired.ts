@@ -1,7 +1,6 @@
 /**
- * Takes away what is past its retention time: the pictures of a job, then every trace of it in Redis but for webhook messages that still
- * wait and the attempts made so far. In that order, so that a store that does not answer leaves the record, and the next sweep tries again.
- * Runs in the api.
+ * Removes what is past its retention time: the pictures of a job, then every trace of it in Redis except webhook messages that still wait and
+ * their attempts so far. The order matters: if the store does not answer, the record stays and the next sweep tries again. Runs in the api.
  */
 import { toImageKeys } from '@easel/contract'
 import type { AppDeps } from '../app-deps.ts'
@@ -10,7 +9,7 @@ import { keepMessages } from '../webhooks/keep-messages.ts'
 
 const pageSize = 200
 
-/** Returns how many jobs it took away. */
+/** Returns how many jobs it removed. */
 export async function sweepExpired(deps: AppDeps): Promise<number> {
   const { config, logger, now, storage, store } = deps
   if (config.resultTtlSeconds === 0) return 0

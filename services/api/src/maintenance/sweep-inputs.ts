@@ -1,13 +1,13 @@
 /**
- * Takes away input pictures that nobody needs: of uploads that have ended, of requests that broke off before their job was made, and what an
- * earlier try has left. Holders that are there to stay are not looked at again. Runs in the api.
+ * Removes input pictures that nobody needs: those of expired uploads, of requests that were interrupted before their job was made, and what an
+ * earlier attempt has left. Holders that stay are not checked again. Runs in the api.
  */
 import type { AppDeps } from '../app-deps.ts'
 import { releaseInput } from '../inputs/hold-inputs.ts'
 
 const pageSize = 200
 
-/** Returns how many holders it took away. */
+/** Returns how many holders it removed. */
 export async function sweepInputs(deps: Pick<AppDeps, 'inputs' | 'logger' | 'now' | 'storage' | 'store'>): Promise<number> {
   const { inputs, now, store } = deps
   let swept = 0
@@ -24,7 +24,7 @@ export async function sweepInputs(deps: Pick<AppDeps, 'inputs' | 'logger' | 'now
       if (await releaseInput(deps, sha256, holder)) swept++
       else failed++
     }
-    // Those that failed are due again in a while, and not now.
+    // Those that failed are due again later, not now.
     if (due.length < pageSize || failed > 0) return swept
   }
 }

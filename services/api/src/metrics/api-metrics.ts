@@ -1,6 +1,6 @@
 /**
- * What this api process counts, in Prometheus' terms. One registry for each api, so that two in one process do not mix. Knows neither
- * HTTP frameworks nor Redis: whoever sees something happen says so here.
+ * The metrics of this api process, for Prometheus. Each api has its own registry, so that two in one process do not mix. Knows neither HTTP
+ * frameworks nor Redis: code that sees something happen reports it here.
  */
 import { setTimeout as sleep } from 'node:timers/promises'
 import { collectDefaultMetrics, Counter, Histogram, Registry } from 'prom-client'
@@ -8,7 +8,7 @@ import type { OnEnd } from '@easel/job-store'
 
 export interface ApiMetrics {
   readonly contentType: string
-  /** What Prometheus reads. */
+  /** The text that Prometheus reads. */
   render(): Promise<string>
   countRequest(labels: { method: string; route: string; status: number }, seconds: number): void
   countEnd: OnEnd
@@ -16,7 +16,7 @@ export interface ApiMetrics {
   countWebhookGivenUp(): void
 }
 
-/** Milliseconds in which the delay of the event loop is measured a few times. */
+/** A period in milliseconds during which the delay of the event loop is measured a few times. */
 const firstLookMs = 50
 
 const requestBuckets = [0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60]
@@ -54,12 +54,12 @@ export function createApiMetrics(): ApiMetrics {
     help: 'Webhook messages that were not delivered and are not tried again.',
     registers,
   })
-  // A series that appears with its first event has no rate for it.
+  // If a series only appeared with its first event, there would be no rate for that event.
   for (const result of ['delivered', 'failed']) attempts.inc({ result }, 0)
   ends.inc({ status: 'canceled', code: '' }, 0)
   ends.inc({ status: 'failed', code: 'expired' }, 0)
 
-  /** Of the process, from the first look on: a timer that fires a hundred times a second is nothing for a process that nobody looks at. */
+  /** Measured for the process from the first scrape on, because its timer fires a hundred times a second. */
   let watching: Promise<void> | undefined
   const watchProcess = (): Promise<void> => {
     collectDefaultMetrics({ register: registry })

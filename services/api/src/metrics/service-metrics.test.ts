@@ -10,7 +10,7 @@ import { enqueueJob } from '../jobs/enqueue-job.ts'
 let redis: RedisServer
 let api: TestApi
 let tests = 0
-/** The clock's advance, ms: what one look has read is told for a second. */
+/** How far the clock is advanced, in ms, since one reading is used for a second. */
 let ahead = 0
 beforeAll(async () => {
   redis = await startRedis()
@@ -33,7 +33,7 @@ async function scrape(of = api): Promise<Map<string, number>> {
   return new Map(lines.map((line) => [line.slice(0, line.lastIndexOf(' ')), Number(line.slice(line.lastIndexOf(' ') + 1))]))
 }
 
-/** What is told of a model. */
+/** What is reported about a model. */
 async function state(model = 'tiny-scenes'): Promise<Record<'waiting' | 'active' | 'age' | 'work' | 'workers', number | undefined>> {
   const metrics = await scrape()
   return {
@@ -60,7 +60,7 @@ test('a job whose worker is gone waits, with the work that is left, until anothe
   expect(await state()).toEqual({ ...nothing, active: 1, workers: 1 })
 
   await api.worker.registry.removeWorker('w1')
-  // 20 ms a step.
+  // A step takes 20 ms.
   expect(await state()).toEqual({ ...nothing, waiting: 1, age: expect.toSatisfy((age) => age > 0), work: expect.closeTo(0.02 * 6, 5) })
 
   await beat('w2')
@@ -121,7 +121,7 @@ test('a replica that stops hands the gauges over at once', async () => {
   await first.close()
   expect((await scrape()).has('easel_webhook_queue_depth')).toBe(true)
 
-  // Who never had them takes them from nobody.
+  // A replica that never held the lock cannot release it.
   const second = await startTestApi({ env: { QUEUE_PREFIX: api.deps.config.queuePrefix }, redis, model: null })
   await second.close()
   expect(await api.deps.redis.exists(api.deps.store.keys.metricsLock)).toBe(1)

@@ -1,9 +1,9 @@
 /**
- * Gauges that say the same whichever api replica reads them from Redis: queues, waiting work, workers.
+ * Gauges whose values are the same whichever api replica reads them from Redis: queues, waiting work, workers.
  *
- * Invariant: one replica tells them at a time, the one that holds a lock which every telling renews. It lets go of it when it stops; when it
- * is asked no more, or dies, the lock runs out. The next replica that is asked takes over. So a sum over replicas counts nothing twice. Runs
- * in the api.
+ * Invariant: only one replica reports them at a time, the one that holds a lock, which each report renews. The replica releases the lock when
+ * it stops; when it is no longer scraped, or dies, the lock expires. The next replica that is scraped takes over. So a sum over replicas
+ * counts nothing twice. Runs in the api.
  */
 import { randomUUID } from 'node:crypto'
 import { Counter, Gauge, Registry } from 'prom-client'
@@ -12,10 +12,10 @@ import type { AppDeps } from '../app-deps.ts'
 import { readServiceState } from './service-state.ts'
 import type { ServiceState, StateNeeds } from './service-state.ts'
 
-/** Life of the lock: some usual scrape intervals. */
+/** The lifetime of the lock: several usual scrape intervals. */
 const lockMs = 45_000
 
-/** Milliseconds that one reading is told, to however many ask: it costs Redis up to two thousand records. */
+/** How many milliseconds one reading serves all requests. It makes Redis read up to two thousand records. */
 const keptMs = 1000
 
 const takeLock = `
@@ -24,14 +24,14 @@ if holder and holder ~= ARGV[1] then return 0 end
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 return 1`
 
-/** Owners that have lines of their own, those who have used most; the others are summed up. */
+/** How many owners have lines of their own: those who have used most. The others are summed. */
 const toldOwners = 20
 
 const releaseLock = `
 if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end
 return 0`
 
-/** Returns what gives the text in Prometheus' format, empty while another replica tells it. */
+/** Returns a function that gives the text in Prometheus's format, which is empty while another replica reports it. */
 export function createServiceMetrics(deps: StateNeeds & Pick<AppDeps, 'logger' | 'stopping' | 'usage'>): () => Promise<string> {
   const { logger, now, redis, stopping, store, usage } = deps
   const replicaId = randomUUID()
@@ -53,7 +53,7 @@ export function createServiceMetrics(deps: StateNeeds & Pick<AppDeps, 'logger' |
     if (latest === undefined || now() > latest.until) {
       const reading = { text: read(), until: Number.POSITIVE_INFINITY }
       latest = reading
-      // Kept from when it is there; what failed is for those alone who waited for it.
+      // Kept once it has succeeded; a failure is only for those who waited for it.
       reading.text.then(
         () => (reading.until = now() + keptMs),
         () => (reading.until = 0),

@@ -1,8 +1,8 @@
 /**
- * What there is to do, and who does it, by model: read from the records of jobs, without their prompts, bounded however many there are.
+ * How much work there is for each model, and who does it: read from the records of jobs, without their prompts and with a bound on how many.
  *
- * A job waits when no worker runs it: none has begun it, or the one that had is gone (it ended and handed the job over, or was killed). Such
- * a job stays `running` in its record until another worker takes it, so its worker's heartbeat decides. Runs in the api.
+ * A job waits when no worker runs it: either none has begun it, or the one that had no longer exists (it handed the job over, or was killed).
+ * Such a job stays `running` in its record until another worker takes it, so its worker's heartbeat decides. Runs in the api.
  */
 import { countStepsRun, jobIdCreatedAt } from '@easel/contract'
 import type { JobStatus, ModelRecord } from '@easel/contract'
@@ -12,28 +12,28 @@ import type { AppDeps } from '../app-deps.ts'
 import { countWorkers, toLeftMs } from '../jobs/queue-estimate.ts'
 
 export interface ServiceState {
-  /** Every model that has a record or jobs. */
+  /** All models that have a record or jobs. */
   models: Map<string, ModelState>
-  /** Webhook messages that wait for their first or next attempt. */
+  /** The number of webhook messages that wait for their first or next attempt. */
   webhooksWaiting: number
 }
 
 interface ModelState {
   waiting: number
   active: number
-  /** Age of the job that waits longest; 0 when none waits. */
+  /** The age of the job that has waited longest; 0 when none waits. */
   oldestAgeSeconds: number
-  /** Waiting work, in seconds of one worker. */
+  /** The waiting work, in seconds of one worker. */
   gpuSecondsQueued: number
-  /** Workers that can take jobs. */
+  /** The number of workers that can take jobs. */
   workers: number
 }
 
 export type StateNeeds = Pick<AppDeps, 'now' | 'outbox' | 'queues' | 'redis' | 'registry' | 'store'>
 
-/** Queued jobs, and running ones, whose work is read, oldest first. Those behind them count as the mean of their model. */
+/** For how many queued and how many running jobs the work is read, oldest first. The others count as their model's mean. */
 const countedJobs = 1000
-/** A step costs this where none has been measured, so that work for a model that never ran is not nothing. */
+/** The assumed cost of a step where none has been measured, so that work for a model that never ran is not zero. */
 const unknownStepMs = 1000
 
 export async function readServiceState(deps: StateNeeds): Promise<ServiceState> {
@@ -72,7 +72,7 @@ export async function readServiceState(deps: StateNeeds): Promise<ServiceState> 
   return { models: new Map(models), webhooksWaiting }
 }
 
-/** `jobs`: the waiting jobs of the model whose records were read; `queue`: told when there are more. */
+/** `jobs`: the waiting jobs of the model whose records were read; `queue`: used when there are more. */
 function toWaiting(
   jobs: readonly JobWork[],
   queue: QueueLook | undefined,
@@ -80,7 +80,7 @@ function toWaiting(
   now: number,
 ): Pick<ModelState, 'waiting' | 'oldestAgeSeconds' | 'gpuSecondsQueued'> {
   const waiting = Math.max(jobs.length, queue?.length ?? 0)
-  // Whoever had made all steps has lost its pictures: what is left is never nothing.
+  // A job that had run all its steps has lost its pictures, so what remains is never zero.
   const works = jobs.map((job) => Math.max(toLeftMs(job, model), toCostMs(job.input, model) / countStepsRun(job.input)))
   const counted = works.reduce((sum, work) => sum + work, 0)
   const mean = jobs.length === 0 ? (model?.defaults.num_inference_steps ?? 1) * (model?.step_ms ?? unknownStepMs) : counted / jobs.length

@@ -1,5 +1,5 @@
 /**
- * Lets in who knows the operator's key: as the password of Basic, with any user name, so that a browser can ask for it, or as a Bearer token.
+ * Admits requests with the operator's key: as the password of Basic with any user name, so that a browser can ask for it, or as a Bearer token.
  *
  * Invariant: keys are compared as hashes and in constant time. Knows nothing about API keys of clients. Runs in the api.
  */
@@ -14,7 +14,7 @@ export function adminKey(key: string, countWrongKey: CountWrongKey) {
   return createMiddleware<AppEnv>(async function adminKey(c, next) {
     const presented = presentedKey(c.req.header('authorization'))
     if (!timingSafeEqual(hash(presented), expected)) {
-      // A browser asks without a key first.
+      // A browser first asks without a key.
       if (presented !== '') await countWrongKey(c, 'admin key')
       c.header('WWW-Authenticate', 'Basic realm="easel admin"')
       throw new ProblemError('unauthorized', 'Expected ADMIN_KEY as the password of Authorization: Basic, or as Authorization: Bearer KEY.')

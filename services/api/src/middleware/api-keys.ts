@@ -1,5 +1,5 @@
 /**
- * Who is calling: judges the API key of a request and names the owner of the jobs it makes.
+ * Determines who is calling: checks the API key of a request and names the owner of the jobs it makes.
  *
  * Invariant: a path needs a key unless it is listed as open. Knows nothing about jobs. Runs in the api.
  */
@@ -12,10 +12,10 @@ import { publicOwner } from '../parse-api-keys.ts'
 import type { CountWrongKey } from './wrong-keys.ts'
 
 const openPaths = new Set(['/', '/docs', '/openapi.json', '/livez', '/readyz', '/metrics', '/favicon.ico', '/admin/queues'])
-// Who sends a file to fal's storage shows the ticket in its URL.
+// A client that sends a file to fal's storage presents the ticket in its URL.
 const openFolders = ['/images/', '/fal/storage/', '/playground/', '/docs/', '/admin/queues/']
 
-/** Whether a path needs no API key: it is served to everyone, or asks for a key of its own. */
+/** Whether a path needs no API key, because it is served to everyone or asks for a key of its own. */
 export function isOpenPath(path: string): boolean {
   return openPaths.has(path) || openFolders.some((folder) => path.startsWith(folder))
 }
@@ -33,14 +33,14 @@ export function apiKeys(ring: ApiKeyRing, countWrongKey: CountWrongKey): Middlew
       }
       c.set('owner', caller.owner)
       c.set('logger', c.var.logger.child({ apiKey: caller.owner }))
-      // What one key may read is not for a cache that others share, unless the route says more.
+      // What one key may read must not be kept in a shared cache, unless the route says otherwise.
       c.header('Cache-Control', 'no-store')
     }
     await next()
   })
 }
 
-/** `Bearer` is the standard's word, `Key` and `Token` are what clients of other services send. */
+/** `Bearer` is the standard scheme; clients of other services send `Key` and `Token`. */
 function presentedKey(authorization: string | undefined, header: string | undefined): string {
   const match = /^(?:bearer|key|token) +(\S+) *$/i.exec(authorization ?? '')
   return match?.[1] ?? header?.trim() ?? ''

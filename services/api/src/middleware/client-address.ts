@@ -1,7 +1,7 @@
 /**
- * Where a request came from, and what it called this server: as the connection says, or as the proxies say that the operator trusts
- * (`X-Forwarded-For`, `-Host`, `-Proto`, or RFC 7239's `Forwarded` where the first is missing). Each trusted proxy adds one entry at the
- * end; what stands before theirs was written by the client and is not believed. Runs in the api.
+ * Where a request came from, and by which name it called this server: from the connection, or from the proxies that the operator trusts
+ * (`X-Forwarded-For`, `-Host`, `-Proto`, or RFC 7239's `Forwarded` where the first is missing). Each trusted proxy adds one entry at the end;
+ * anything before those was written by the client and is not believed. Runs in the api.
  */
 import { SocketAddress, isIP } from 'node:net'
 import { getConnInfo } from '@hono/node-server/conninfo'
@@ -9,23 +9,23 @@ import parseForwarded from 'forwarded-parse'
 import type { Context } from 'hono'
 import ipaddr from 'ipaddr.js'
 
-/** All addresses that cannot be read count as one client. */
+/** All addresses that cannot be parsed count as one client. */
 const unknownClient = 'unknown'
 
-/** What the outermost trusted proxy saw; undefined: there is no trusted proxy, or it said nothing. */
+/** What the outermost trusted proxy saw; undefined when there is no trusted proxy or it said nothing. */
 interface Forwarded {
   for?: string | undefined
   host?: string | undefined
   proto?: string | undefined
 }
 
-/** What counts as one client: an IPv4 address, or the /64 network of an IPv6 address, which one client has all to itself. */
+/** What counts as one client: an IPv4 address, or the /64 network of an IPv6 address, which usually belongs to a single client. */
 export function clientOf(c: Context, trustedProxies: number): string {
   const seen = readForwarded(c, trustedProxies)
   return toClient(seen?.for ?? getConnInfo(c).remote.address ?? unknownClient)
 }
 
-/** `text`: an address, alone or with a port, IPv6 in brackets or not, quoted or not. */
+/** `text`: an address with or without a port, quotes, or brackets around IPv6. */
 export function toClient(text: string): string {
   const bare = text.trim().replace(/^"(.*)"$/, '$1')
   const address = isIP(bare) === 0 ? SocketAddress.parse(bare)?.address : bare
@@ -34,7 +34,7 @@ export function toClient(text: string): string {
   return parsed.kind() === 'ipv4' ? parsed.toString() : `${Buffer.from(parsed.toByteArray().slice(0, 8)).toString('hex')}/64`
 }
 
-/** Reads what `trustedProxies` proxies said, 0 = none is believed. */
+/** Reads what `trustedProxies` proxies said; with 0 none is believed. */
 export function readForwarded(c: Context, trustedProxies: number): Forwarded | undefined {
   if (trustedProxies === 0) return undefined
   const header = c.req.header('forwarded')

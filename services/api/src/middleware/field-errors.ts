@@ -1,4 +1,4 @@
-/** Turns what zod found into sentences for whoever wrote the request. Pure. */
+/** Turns zod's findings into sentences for the author of the request. Pure. */
 import { closestMatch } from 'leven'
 import { z } from 'zod'
 import { createJobRequestSchema } from '@easel/contract'
@@ -15,7 +15,7 @@ const typeNames: Record<string, string> = {
   object: 'an object',
 }
 
-/** What other services call our fields, in lower case and without marks. */
+/** Other services' names for our fields, in lower case and without punctuation. */
 const synonyms: Record<string, string> = {
   steps: 'num_inference_steps',
   numsteps: 'num_inference_steps',
@@ -37,12 +37,12 @@ const synonyms: Record<string, string> = {
   imagesize: 'size',
 }
 
-/** Most fields that one answer names: a body may have as many wrong ones as it has room for. */
+/** The most fields that an answer names, because a body may contain very many wrong ones. */
 const mostErrors = 50
 
 /**
- * `input` is what was parsed; the received values are looked up in it. `known`: the fields there are, for a hint at what an unknown one may
- * have meant. One entry a field, the first that was found wrong.
+ * `input` is the parsed body, in which received values are looked up. `known` lists the existing fields, for a hint at what an unknown one may
+ * have meant. There is one entry per field, for the first error found.
  */
 export function toFieldErrors(error: z.core.$ZodError, input: unknown, known: readonly string[] = []): FieldError[] {
   const errors = new Map<string, FieldError>()
@@ -66,7 +66,7 @@ function toUnknown(key: string, known: readonly string[]): string {
   return meant === undefined ? 'no field of this name' : `no field of this name; did you mean ${meant}?`
 }
 
-/** The field that an unknown one may have meant: another service's word for it, or the one spelt most alike. */
+/** The field that an unknown one may have meant: the one that another service calls by this name, or the one with the most similar spelling. */
 export function suggestField(key: string, known: readonly string[]): string | undefined {
   const word = key
     .slice(0, 100)
@@ -74,7 +74,7 @@ export function suggestField(key: string, known: readonly string[]): string | un
     .replaceAll(/[^a-z0-9]/g, '')
   const synonym = Object.hasOwn(synonyms, word) ? synonyms[word] : undefined
   if (synonym !== undefined && known.includes(synonym)) return synonym
-  // As many letters may differ as are a third of the word.
+  // Up to a third of the letters may differ.
   const spelt = new Map(known.map((field) => [field.replaceAll('_', ''), field]))
   const closest = closestMatch(word, [...spelt.keys()], { maxDistance: Math.floor(word.length / 3) })
   return closest === undefined ? undefined : spelt.get(closest)
@@ -99,14 +99,14 @@ function toAmount(amount: number | bigint, origin: string): string {
 
 let jobRequest: z.core.JSONSchema.BaseSchema | undefined
 
-/** The whole range of a numeric field of a job request; a wrong type alone would not tell it. */
+/** The whole range of a numeric field in a job request, which a wrong type alone would not reveal. */
 function numberRange([field, ...rest]: readonly PropertyKey[]): string | undefined {
   jobRequest ??= z.toJSONSchema(z.object(createJobRequestSchema.shape), { io: 'input' })
   const schema =
     rest.length === 0 && Object.hasOwn(jobRequest.properties ?? {}, field ?? '') ? jobRequest.properties?.[String(field)] : undefined
   if (typeof schema !== 'object' || (schema.type !== 'integer' && schema.type !== 'number')) return undefined
   const { minimum, maximum = Number.MAX_SAFE_INTEGER, type } = schema
-  // That many is as good as no limit, unless it is the seed's, which is named when it is passed.
+  // That many is as good as no limit, except for the seed, whose limit is named when it is exceeded.
   const range = maximum === Number.MAX_SAFE_INTEGER ? `of at least ${minimum}` : `from ${minimum} to ${maximum}`
   return `${typeNames[type]} ${range}`
 }
@@ -120,15 +120,15 @@ function valueAt(input: unknown, path: readonly PropertyKey[]): unknown {
   return value
 }
 
-/** A value as it may stand in an error: short, and told apart from a missing one. */
+/** A value for use in an error: short, and distinguishable from a missing one. */
 export function describeValue(value: unknown): string {
   if (value === undefined) return 'nothing'
-  // JSON has no word for what 1e999 becomes.
+  // JSON cannot represent what 1e999 becomes.
   if (typeof value === 'number') return String(value)
   return shorten(toJson(value), 60)
 }
 
-/** JSON.stringify gives up on what is nested deeper than the stack; JSON.parse does not. */
+/** JSON.stringify fails on values nested deeper than the stack allows, which JSON.parse accepts. */
 function toJson(value: unknown): string {
   try {
     return JSON.stringify(value)

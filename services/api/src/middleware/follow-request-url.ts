@@ -1,6 +1,6 @@
 /**
- * Where PUBLIC_URL is not set, lets the URLs in an answer begin with what the request called this server: its Host, or behind trusted
- * proxies the host and protocol that they were asked for. Knows nothing about routes. Runs in the api.
+ * Where PUBLIC_URL is not set, makes the URLs in an answer begin with the name by which the request called this server: its Host or, behind
+ * trusted proxies, the host and protocol that they received. Knows nothing about routes. Runs in the api.
  */
 import type { Context } from 'hono'
 import { createMiddleware } from 'hono/factory'
@@ -12,13 +12,13 @@ import { readForwarded } from './client-address.ts'
 export function followRequestUrl({ isPublicUrlSet, trustedProxies }: Pick<ApiConfig, 'isPublicUrlSet' | 'trustedProxies'>) {
   return createMiddleware<AppEnv>(async function followRequestUrl(c, next) {
     if (isPublicUrlSet) return await next()
-    // A cache tells answers for different hosts apart by itself.
+    // A cache distinguishes answers for different hosts by itself.
     if (trustedProxies > 0) c.header('Vary', 'X-Forwarded-Host, X-Forwarded-Proto, Forwarded', { append: true })
     await calledBy(toOrigin(c, trustedProxies), next)
   })
 }
 
-/** Undefined when the request does not say, or says what is no host. */
+/** Undefined when the request gives no host or an invalid one. */
 function toOrigin(c: Context, trustedProxies: number): string | undefined {
   const forwarded = readForwarded(c, trustedProxies)
   const host = forwarded?.host ?? c.req.header('host')

@@ -15,7 +15,7 @@ afterAll(async () => {
 })
 
 async function send(path: string, body: string | Uint8Array<ArrayBuffer> | null, type?: string): Promise<[number, string, string | null]> {
-  // A Blob without a type is the way to send no content type at all.
+  // A Blob without a type sends no content type at all.
   const bytes = body === null ? null : new Blob([body], type === undefined ? {} : { type })
   const response = await api.get(path, {
     method: 'POST',
@@ -107,7 +107,7 @@ test('a client that ends the connection within its body is no error of the serve
   }
 })
 
-/** A POST whose length is not told beforehand. */
+/** A POST whose length is not given in advance. */
 function sendChunked(parts: string[]): Promise<number> {
   return new Promise((resolve, reject) => {
     const request = httpRequest(`${api.url}/v1/jobs`, { method: 'POST', headers: { 'Content-Type': 'application/json' } }, (response) => {

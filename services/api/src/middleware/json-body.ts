@@ -1,6 +1,6 @@
 /**
  * Reads a request's body strictly before the route's schema sees it: JSON by its content type, valid UTF-8, within the size limit. The
- * framework alone would replace broken UTF-8 by U+FFFD and let the request through, and it refuses content types that RFC 9110 allows.
+ * framework alone would replace invalid UTF-8 by U+FFFD and accept the request, and it refuses content types that RFC 9110 allows.
  *
  * Invariant: the text is parsed once. Knows nothing about schemas. Runs in the api.
  */
@@ -12,7 +12,7 @@ import type { AppEnv } from '../app-deps.ts'
 
 const jsonType = 'application/json'
 
-/** For the `middleware` of a route with a body. `maxBytes`: largest body, counted on what arrives. */
+/** For the `middleware` of a route with a body. `maxBytes`: the largest body, counted as it arrives. */
 export function jsonBody(maxBytes: number): MiddlewareHandler<AppEnv> {
   return createMiddleware(async function jsonBody(c, next) {
     const { headers } = c.req.raw
@@ -26,7 +26,7 @@ export function jsonBody(maxBytes: number): MiddlewareHandler<AppEnv> {
     }
     const hint = `Expected at most ${maxBytes} bytes. Send a picture that is larger to POST /v1/uploads.`
     const value = parseJson(decode(await readBody(c.req, maxBytes, new ProblemError('body_too_large', hint))))
-    // The route's validator asks for both again, and knows fewer spellings of the type than RFC 9110 has.
+    // The route's validator asks for both again, and accepts fewer spellings of the type than RFC 9110 allows.
     if (type !== jsonType) headers.set('Content-Type', jsonType)
     c.req.json = <T>() => Promise.resolve(value as T)
     await next()
@@ -42,12 +42,12 @@ function isUtf8Json(type: string): boolean {
   }
 }
 
-/** Beside its size only the client can be to blame for a failure: it has ended the connection before its body was complete. */
+/** Apart from the size, a failure can only come from the client, which closed the connection before its body was complete. */
 export async function readBody(request: HonoRequest, maxBytes: number, tooLarge: ProblemError): Promise<ArrayBuffer | Uint8Array> {
   const { headers } = request.raw
   const length = headers.get('Content-Length')
   try {
-    // The server reads no more than was announced.
+    // The server does not read more than was announced.
     if (length !== null && !headers.has('Transfer-Encoding')) {
       if (Number(length) > maxBytes) throw tooLarge
       return await request.arrayBuffer()

@@ -41,7 +41,7 @@ test('a wait that is no number of seconds, and a header without one, are ignored
 })
 
 test('the time to read a header grows with its length, whatever is in it', () => {
-  // With the square of the length these would take hours.
+  // If the time grew with the square of the length, these would take hours.
   const length = 2_000_000
   for (const hostile of ['"\\', '"', '\\"', 'a="b;', ';', ',', 'wait', '=']) {
     expect(parsePreferWait(`x; ${hostile.repeat(length / hostile.length)}`, 60)).toBeUndefined()

@@ -1,9 +1,9 @@
 /** The `wait` preference of a request (RFC 7240): how long the caller would like to wait for the end of a job. Runs in the api. */
 
 /**
- * Seconds to wait, capped; undefined when the request names no wait or one that is no number, which RFC 7240 says to ignore. `wait`
- * without a number means the cap. Of several the first counts. Nothing after a quotation mark without its partner is read: the time that
- * this takes grows with the length of the header and no faster.
+ * The seconds to wait, capped; undefined when the request has no wait or one that is not a number, which RFC 7240 says to ignore. `wait`
+ * without a number means the cap. The first of several counts. Nothing after an unmatched quotation mark is read, so that the time this takes
+ * grows only linearly with the length of the header.
  */
 export function parsePreferWait(header: string | undefined, maxSeconds: number): number | undefined {
   for (const preference of splitPreferences(header ?? '')) {
@@ -18,7 +18,7 @@ export function parsePreferWait(header: string | undefined, maxSeconds: number):
 
 /** Every preference with its value, without its parameters. */
 function* splitPreferences(header: string): Iterable<string> {
-  // Up to the next separator that is not inside a quoted string.
+  // Reads up to the next separator that is not inside a quoted string.
   const part = /((?:"(?:[^"\\]|\\.)*"|[^,;"])*)([,;]|$)/y
   for (let before = ','; before !== '';) {
     const match = part.exec(header)

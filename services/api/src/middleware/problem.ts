@@ -1,6 +1,6 @@
 /**
- * Owns how an error becomes a response: RFC 9457 problem+json, from the contract's table. A client never sees the text of an error that
- * was not meant for it; that goes to the log.
+ * Owns how an error becomes a response: RFC 9457 problem+json, from the contract's table. A client never sees the text of an error that was
+ * not meant for it; that goes into the log.
  */
 import type { Hook } from '@hono/zod-openapi'
 import type { Context } from 'hono'
@@ -15,12 +15,12 @@ import { toFieldErrors } from './field-errors.ts'
 import { pathJobId } from './path-job-id.ts'
 
 const problemType = 'application/problem+json'
-/** Seconds after which a request that met an outage is worth repeating. */
+/** After this many seconds a request that failed because of an outage is worth repeating. */
 const outageRetrySeconds = 5
 
 type ProblemStatus = (typeof problemTable)[ProblemCode]['status']
 
-/** `status`: for a dialect whose clients expect another status for that code. */
+/** `status`: for a dialect whose clients expect another status for this code. */
 export function sendProblem<Status extends ContentfulStatusCode = ProblemStatus>(
   c: Context<AppEnv>,
   error: ProblemError,
@@ -41,7 +41,7 @@ export function sendProblem<Status extends ContentfulStatusCode = ProblemStatus>
   return c.json(problem, status, { 'Content-Type': problemType })
 }
 
-/** When a refused request is worth repeating, and by which limit it was refused; the same in every dialect. */
+/** The headers that say when a refused request is worth repeating and which limit refused it; the same in every dialect. */
 export function setRetryHeaders(c: Context<AppEnv>, { limit, retryAfterSeconds }: ProblemError): void {
   if (retryAfterSeconds === undefined) return
   c.header('Retry-After', String(retryAfterSeconds))
@@ -50,7 +50,7 @@ export function setRetryHeaders(c: Context<AppEnv>, { limit, retryAfterSeconds }
   c.header('RateLimit', `"${limit.name}";r=0;t=${retryAfterSeconds}`)
 }
 
-/** What of an error a client may be told. */
+/** What a client may be told about an error. */
 export function toProblemError(error: unknown, c: Context<AppEnv>): ProblemError {
   if (error instanceof ProblemError) return error
   const { path } = c.req
@@ -71,23 +71,23 @@ export function toProblemError(error: unknown, c: Context<AppEnv>): ProblemError
   return new ProblemError('internal', undefined, { cause: error })
 }
 
-/** Codes of problems that are about fields. */
+/** The codes of problems about fields. */
 export type RefusalCode = 'invalid_request' | 'invalid_image' | 'image_too_large'
 
-/** A problem that names every refused field. */
+/** A problem that names all refused fields. */
 export function refuseFields(errors: readonly FieldError[], code: RefusalCode = 'invalid_request'): ProblemError {
   const sentences = errors.map(({ field, expected, received }) => `${field === '' ? 'body' : field}: expected ${expected}, got ${received}`)
   return new ProblemError(code, sentences.join('; '), { errors })
 }
 
-/** Hook of every route: what zod refuses becomes a 422. */
+/** The hook of every route: what zod refuses becomes a 422. */
 export const refuseInvalid: Hook<unknown, AppEnv, string, unknown> = (result) => {
   if (result.success) return
   const known = result.target === 'json' ? Object.keys(createJobRequestSchema.shape) : []
   throw refuseFields(toFieldErrors(result.error, (result as { data?: unknown }).data, known))
 }
 
-/** How a response that is a problem is described. */
+/** The description of a response that is a problem. */
 interface ProblemResponse {
   description: string
   content: { [problemType]: { schema: typeof problemSchema } }

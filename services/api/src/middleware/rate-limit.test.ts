@@ -25,7 +25,7 @@ test('an IPv4 address, however it is written, and a /64 network are one client',
 
 test('addresses that cannot be read are one client', () => {
   const texts = ['unknown', '_hidden', '', '1.2.3.4:99999', '1.2.3', 'example.com', '[::1', '"', '1.2.3.4;5', 'x'.repeat(100)]
-  // A name of fewer parts is an address to some: what matters is that no two of the same client differ.
+  // Some parsers accept addresses with fewer parts. What matters is that all spellings of one client count as one.
   expect(new Set(texts.filter((text) => text !== '1.2.3').map(toClient))).toEqual(new Set(['unknown']))
 })
 

@@ -1,6 +1,6 @@
 /**
- * How many requests one API key, or one client address where there are no keys, may make in a window of time. Counted in Redis, so that
- * all replicas count together. Open paths are not counted. Knows nothing about jobs. Runs in the api.
+ * How many requests an API key, or a client address where there are no keys, may make within a window of time. Counted in Redis, so that all
+ * replicas count together. Open paths are not counted. Knows nothing about jobs. Runs in the api.
  */
 import type { MiddlewareHandler } from 'hono'
 import { createMiddleware } from 'hono/factory'
@@ -14,10 +14,10 @@ import { clientOf } from './client-address.ts'
 
 export interface RateLimitOptions {
   redis: RedisConnection
-  /** First part of every key in Redis. */
+  /** The first part of every key in Redis. */
   prefix: string
   limit: RateLimit
-  /** Proxies in front of the api that each add to X-Forwarded-For; 0 = the header is not believed. Default: 0. */
+  /** The number of proxies in front of the api that each add to X-Forwarded-For; with 0 the header is not believed. Default 0. */
   trustedProxies?: number
 }
 

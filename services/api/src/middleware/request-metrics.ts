@@ -1,10 +1,10 @@
-/** Counts every request by the pattern of the route that answered it, so that ids do not make series. Runs in the api. */
+/** Counts every request by the pattern of the route that answered it, so that ids do not create series. Runs in the api. */
 import { createMiddleware } from 'hono/factory'
 import { routePath } from 'hono/route'
 import type { AppEnv } from '../app-deps.ts'
 import type { ApiMetrics } from '../metrics/api-metrics.ts'
 
-/** What proxies count such requests as; it is never sent. */
+/** The status under which proxies count such requests; it is never sent. */
 const clientLeftStatus = 499
 
 export function requestMetrics(metrics: ApiMetrics) {
@@ -12,9 +12,9 @@ export function requestMetrics(metrics: ApiMetrics) {
     const startedAt = performance.now()
     await next()
     const pattern = routePath(c, -1)
-    // Middleware alone has matched: there is no such route.
+    // Only middleware matched, so there is no such route.
     const route = pattern === '/*' || pattern === '*' ? 'none' : pattern
-    // Nobody reads the answer to a client that has left, whatever it says.
+    // Nobody reads an answer to a client that has disconnected, whatever it says.
     const status = c.req.raw.signal.aborted ? clientLeftStatus : c.res.status
     metrics.countRequest({ method: c.req.method, route, status }, (performance.now() - startedAt) / 1000)
   })

@@ -1,7 +1,7 @@
 /**
- * Bounds how fast anyone can guess keys: so many wrong ones a minute from one client address, API keys and the operator's together; a line
- * in the log for each. Right keys never ask here, so that nobody is locked out by a neighbour behind the same address. Counted in Redis, so
- * that all replicas count together, and in the process while Redis is away. Runs in the api.
+ * Limits how fast anyone can guess keys: a number of wrong ones per minute from one client address, API keys and the operator's together,
+ * with a log line for each. Right keys are never checked here, so nobody is locked out by a neighbour behind the same address. Counted in
+ * Redis, so that all replicas count together, and in the process while Redis is away. Runs in the api.
  */
 import type { Context } from 'hono'
 import { RateLimiterMemory, RateLimiterRedis, RateLimiterRes } from 'rate-limiter-flexible'
@@ -10,10 +10,10 @@ import type { AppDeps, AppEnv } from '../app-deps.ts'
 import { clientOf } from './client-address.ts'
 import { pathJobId } from './path-job-id.ts'
 
-/** Wrong keys that one client may present in a minute before it hears 429. */
+/** How many wrong keys a client may present in a minute before it gets a 429. */
 const wrongKeysPerMinute = 20
 
-/** Counts a wrong key of the request. Throws `rate_limited` when there were too many; otherwise whoever found it wrong answers. */
+/** Counts a wrong key. Throws `rate_limited` when there were too many; otherwise the caller answers. */
 export type CountWrongKey = (c: Context<AppEnv>, kind: 'API key' | 'admin key') => Promise<void>
 
 export function createWrongKeyCounter({ config, redis }: Pick<AppDeps, 'config' | 'redis'>): CountWrongKey {

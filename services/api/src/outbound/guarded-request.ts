@@ -1,10 +1,9 @@
 /**
  * Makes one request to a URL that came from outside, for webhooks and input pictures alike.
  *
- * Invariant: unless insecure targets are allowed, no byte is sent to an address that is not public. The address is judged after the name
- * was looked up and before the socket connects to that very address, so a name that changes its mind (DNS rebinding) gains nothing; no
- * connection is kept for a later request, and redirects are not followed. The text of the URL is judged before, by `judgeUrl`. Runs in the
- * api.
+ * Invariant: unless insecure targets are allowed, no byte is sent to an address that is not public. The address is checked after the name was
+ * resolved and before the socket connects to that very address, so a name that changes its answer (DNS rebinding) gains nothing. No connection
+ * is kept for a later request, and redirects are not followed. `judgeUrl` checks the text of the URL beforehand. Runs in the api.
  */
 import { lookup as dnsLookup } from 'node:dns'
 import { request as httpRequest, Agent as HttpAgent } from 'node:http'
@@ -21,13 +20,13 @@ export interface GuardedOptions {
   /** Default: none. */
   body?: Uint8Array
   signal: AbortSignal
-  /** Let private addresses pass. */
+  /** Whether private addresses are allowed. */
   allowInsecure: boolean
-  /** Looks up names. Default: Node's. */
+  /** Resolves names. Default: Node's. */
   lookup?: LookupFunction | undefined
 }
 
-/** `use` reads of the answer what it wants; the connection ends with it. Rejects with the reason of `signal` or what `describeFailure` takes. */
+/** `use` reads what it needs from the answer, and the connection then ends. Rejects with the signal's reason or an error for `describeFailure`. */
 export async function guardedRequest<Result>(
   url: string,
   { method = 'GET', headers, body, signal, allowInsecure, lookup = dnsLookup }: GuardedOptions,
@@ -49,7 +48,7 @@ export async function guardedRequest<Result>(
   }
 }
 
-/** A lookup that fails when any address it found is not public: the rule for the text of a URL, and for what its name leads to, is one. */
+/** A lookup that fails when any address it found is not public. The same rule holds for the text of a URL and for what its name resolves to. */
 function lookupPublic(lookup: LookupFunction): LookupFunction {
   return (name, options, done) => {
     lookup(name, options, (error, found, family) => {
@@ -71,9 +70,9 @@ const failures: Record<string, string> = {
   ETIMEDOUT: 'connection timed out',
 }
 
-/** Never tells addresses, so that nobody maps a private network by it. */
+/** Never reveals addresses, so that nobody can map a private network with it. */
 export function describeFailure(error: unknown): string {
-  // What the filtering agent refuses is the only error here that carries no code.
+  // A refusal by the filtering agent is the only error here without a code.
   if (!(error instanceof Error) || !('code' in error) || typeof error.code !== 'string') return 'address not allowed'
   return failures[error.code] ?? `connection failed: ${error.code}`
 }

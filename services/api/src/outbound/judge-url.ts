@@ -1,23 +1,23 @@
 /**
- * Says whether a URL that came with a request may be called, from its text alone: a request can be refused before anything is queued. Names
- * are not looked up here, as the answer may be another one later; `guarded-request.ts` judges the address at the moment of connecting.
+ * Says whether a URL in a request may be called, from its text alone, so that a request can be refused before anything is queued. Names are not
+ * resolved here, because the answer may change later; `guarded-request.ts` checks the address at the moment of connecting.
  * Pure. Runs in the api.
  */
 import { isIP } from 'node:net'
 import ipaddr from 'ipaddr.js'
 
-/** Ranges that pass for public ones and are not: the control service of cloud machines, and IPv4 addresses inside of IPv6 ones. */
+/** Ranges that look public and are not: the metadata service of cloud machines, and IPv4 addresses inside IPv6 ones. */
 export const deniedRanges: readonly string[] = ['168.63.129.16/32', '::/96']
 
 /** Names that only mean something inside a machine or a private network. */
 const privateSuffixes = ['localhost', 'local', 'internal', 'intranet', 'lan', 'home.arpa']
 
 export interface UrlRules {
-  /** Let http:// and private addresses pass. Credentials in a URL never pass: it is stored and listed. */
+  /** Whether http:// and private addresses are allowed. Credentials in a URL never are, because the URL is stored and listed. */
   allowInsecure: boolean
 }
 
-/** The URL as it was judged, which alone may be stored and called, or what was expected in its place. */
+/** The URL as it was checked, the only form that may be stored and called, or what was expected in its place. */
 export type JudgedUrl = { url: string; expected?: undefined } | { url?: undefined; expected: string }
 
 export function judgeUrl(text: string, { allowInsecure }: UrlRules): JudgedUrl {
@@ -30,17 +30,17 @@ export function judgeUrl(text: string, { allowInsecure }: UrlRules): JudgedUrl {
   return { url: url.href }
 }
 
-/** `host` as `URL` writes it: IPv4 in dotted decimals whatever it was written as, IPv6 in brackets. */
+/** `host` as `URL` normalises it: IPv4 in dotted decimals however it was written, IPv6 in brackets. */
 function isPublicHost(host: string): boolean {
   const bare = host.replace(/^\[|\]$/g, '')
   if (isIP(bare) !== 0) return isPublicAddress(bare)
   const name = bare.replace(/\.$/, '')
-  // Single names are found in private networks only: those of containers, for example.
+  // Names with a single label exist only in private networks, for example those of containers.
   if (!name.includes('.')) return false
   return !privateSuffixes.some((suffix) => name.endsWith(`.${suffix}`))
 }
 
-/** True for unicast addresses of the public internet; what only wraps another address (IPv4-mapped, NAT64, 6to4, Teredo) is none. */
+/** True for unicast addresses of the public internet, but not for those that wrap another address (IPv4-mapped, NAT64, 6to4, Teredo). */
 export function isPublicAddress(address: string): boolean {
   const parsed = ipaddr.parse(address)
   const isDenied = deniedRanges.some((text) => {

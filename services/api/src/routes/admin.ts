@@ -1,6 +1,6 @@
 /**
- * Bull Board at /admin/queues: what lies in the queues, for operators who have ADMIN_KEY. It only shows: the record of a job is the truth, and
- * a job removed or repeated behind its back would be put right by housekeeping. There are ids in the queues, no prompts.
+ * Bull Board at /admin/queues: the content of the queues, for operators who have ADMIN_KEY. It is read-only, because the record of a job is the
+ * truth, and housekeeping would undo any change made in the queue alone. The queues contain ids, no prompts.
  */
 import { createBullBoard } from '@bull-board/api'
 import { BullMQAdapter } from '@bull-board/api/bullMQAdapter'
@@ -15,7 +15,7 @@ import type { CountWrongKey } from '../middleware/wrong-keys.ts'
 
 type AdminNeeds = Pick<AppDeps, 'config' | 'logger' | 'queues' | 'redis' | 'registry' | 'stopping'>
 
-/** The page loads nothing but from this server. Its framework writes style elements and attributes while it runs. */
+/** The page loads everything from this server. Its framework writes style elements and attributes while it runs. */
 const policy = [
   "default-src 'self'",
   "img-src 'self' data:",
@@ -55,7 +55,7 @@ export function adminRoutes(
     const html = (await c.res.text()).replaceAll(/<link [^>]*href="https?:[^>]*>/g, '')
     c.res = c.html(html)
   })
-  // A model that was announced since has a queue to show.
+  // A model that was announced since then has a queue to show.
   app.use(`${adminPath}/api/*`, async (_, next) => {
     const models = await registry.models()
     board.setQueues([...models.map(({ id }) => queues.of(id)), ...own].map(toAdapter))

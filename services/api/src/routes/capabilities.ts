@@ -1,4 +1,4 @@
-/** GET /v1/capabilities: the models, what they take, and how many workers serve each now. */
+/** GET /v1/capabilities: the models, what they accept, and how many workers serve each now. */
 import { OpenAPIHono, createRoute } from '@hono/zod-openapi'
 import { capabilitiesSchema } from '@easel/contract'
 import type { Api, AppEnv } from '../app-deps.ts'

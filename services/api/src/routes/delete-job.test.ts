@@ -25,7 +25,7 @@ async function submit(body: object = {}): Promise<string> {
 const remove = async (id: string, headers: Record<string, string> = alice): Promise<number> =>
   (await api.get(`/v1/jobs/${id}`, { method: 'DELETE', headers })).status
 const pictures = async (): Promise<string[]> => await readdir(join(api.storageDir, 'images')).catch(() => [])
-/** Everything in Redis whose name or value tells of the job; what workers and metrics need is not about a job. */
+/** Everything in Redis whose name or value mentions the job; what workers and metrics need is not about a job. */
 async function traces(id: string): Promise<string[]> {
   const names = await api.deps.redis.keys('*')
   const found: string[] = []
@@ -39,7 +39,7 @@ async function traces(id: string): Promise<string[]> {
           : type === 'string'
             ? await api.deps.redis.get(name)
             : ''
-    // BullMQ's own log of what happened in a queue is trimmed by itself.
+    // BullMQ trims its own log of queue events by itself.
     if (name.includes(id) || JSON.stringify(value).includes(id)) found.push(name)
   }
   return found
@@ -47,7 +47,7 @@ async function traces(id: string): Promise<string[]> {
 
 describe('DELETE /v1/jobs/{id}', () => {
   test('takes away a job that succeeded, its pictures and thumbnails, its messages and every trace of it; then there is none', async () => {
-    // Nobody listens there, so that the message waits.
+    // Nobody listens there, so the message waits.
     const id = await submit({ num_images_per_prompt: 2, webhook: 'http://127.0.0.1:9/', webhook_events_filter: ['queued', 'completed'] })
     await api.worker.succeed(id)
     await expect

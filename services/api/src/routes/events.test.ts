@@ -17,7 +17,7 @@ afterAll(async () => {
   await api.close()
 })
 afterEach(async () => {
-  // A reader that leaks lets this hook run out of time.
+  // If a reader leaks, this hook times out.
   while (api.deps.follower.readers + replica.deps.follower.readers > 0) await sleep(5)
 })
 
@@ -120,7 +120,7 @@ describe('event stream', () => {
     const response = await app.request(`/v1/jobs/${id}/events`)
     const names: string[] = []
     for await (const { event } of readEvents(response)) if (names.push(event) === 4) break
-    // Whether the first sign or the first event is earlier is a matter of load.
+    // Whether the first comment or the first event comes earlier depends on the load.
     expect(names.sort()).toEqual([':', ':', ':', 'status'])
   })
 

@@ -1,6 +1,6 @@
 /**
- * GET /v1/jobs/{id}/events: what happens to a job, as server-sent events. The id of an event is the entry id of the job's stream in
- * Redis, so that a client goes on at any replica. Ends after `done`.
+ * GET /v1/jobs/{id}/events: what happens to a job, as server-sent events. The id of an event is the entry id in the job's Redis stream, so that
+ * a client can continue at any replica. Ends after `done`.
  */
 import { setTimeout as sleep } from 'node:timers/promises'
 import { OpenAPIHono, createRoute, z } from '@hono/zod-openapi'
@@ -17,15 +17,15 @@ import { describeValue } from '../middleware/field-errors.ts'
 import { describeProblems, refuseFields, refuseInvalid } from '../middleware/problem.ts'
 
 export interface EventRoutesOptions {
-  /** Milliseconds between comments that keep a silent connection alive, 1 or more. Default: 15000. */
+  /** The time between comments that keep a silent connection alive, in milliseconds, 1 or more. Default 15000. */
   heartbeatMs?: number
-  /** Milliseconds between looks at the queue while a job has not ended, 1 or more. Default: 1000. */
+  /** The time between looks at the queue while a job has not ended, in milliseconds, 1 or more. Default 1000. */
   queueMs?: number
 }
 
 type EventNeeds = FindNeeds & ToJobNeeds & Pick<AppDeps, 'follower' | 'graceOver'>
 
-/** Milliseconds after which a client that lost the connection should come back. */
+/** After how many milliseconds a client that lost the connection should reconnect. */
 const retryMs = 1000
 
 export function eventRoutes(deps: EventNeeds, { heartbeatMs = 15_000, queueMs = 1000 }: EventRoutesOptions = {}) {
@@ -57,7 +57,7 @@ export function eventRoutes(deps: EventNeeds, { heartbeatMs = 15_000, queueMs = 
 
     return sendEvents(deps, c, { jobId: record.id, heartbeatMs }, async ({ stream, signal }) => {
       void tellQueue(deps, record.id, { queueMs, signal, write: (data) => stream.writeSSE({ event: 'queue', data }) })
-      // A client whose stream has ended without `done` comes back by itself, with Last-Event-ID.
+      // A client whose stream ended without `done` reconnects by itself, with Last-Event-ID.
       await stream.write(`retry: ${retryMs}\n\n`)
       for await (const event of deps.follower.follow(record.id, { after, signal })) {
         await stream.writeSSE({ id: event.id, event: event.type, data: JSON.stringify(await toData(deps, record.id, event)) })
@@ -66,7 +66,7 @@ export function eventRoutes(deps: EventNeeds, { heartbeatMs = 15_000, queueMs = 
   })
 }
 
-/** Whether the client has had all that there will ever be. */
+/** Whether the client has received everything that there will ever be. */
 async function isAtEnd({ follower, graceOver }: EventNeeds, { id }: JobRecord, after: string | undefined): Promise<boolean> {
   const rest = follower.follow(id, { after, signal: graceOver })[Symbol.asyncIterator]()
   const { done } = await rest.next()
@@ -80,7 +80,7 @@ interface TellQueueOptions {
   write: (data: string) => Promise<void>
 }
 
-/** Tells place in the queue and time to the end as they change, until the job or the stream ends. */
+/** Reports changes of the position in the queue and the time left, until the job or the stream ends. */
 async function tellQueue(deps: EventNeeds, id: string, { queueMs, signal, write }: TellQueueOptions): Promise<void> {
   let last = ''
   try {
@@ -94,7 +94,7 @@ async function tellQueue(deps: EventNeeds, id: string, { queueMs, signal, write 
       last = data
     }
   } catch {
-    // The stream has ended, or Redis is away, which the stream itself notices.
+    // The stream has ended, or Redis is down, which the stream itself notices.
   }
 }
 

@@ -1,4 +1,4 @@
-/** What orchestrators and people ask first: /livez, /readyz and the welcome at /. None of them needs a key. */
+/** The routes that orchestrators and people use first: /livez, /readyz and the welcome at /. None of them needs a key. */
 import { OpenAPIHono, createRoute, z } from '@hono/zod-openapi'
 import { ProblemError } from '@easel/contract'
 import { findRedisFault } from '@easel/job-store'
@@ -9,7 +9,7 @@ import { toPublicUrl } from '../public-url.ts'
 
 type HealthNeeds = Pick<AppDeps, 'config' | 'logger' | 'now' | 'redis' | 'registry' | 'storage'>
 
-/** The store is asked at most this often, whoever calls /readyz how often. */
+/** The store is asked at most this often, however often /readyz is called. */
 const storageCheckIntervalMs = 30_000
 
 const welcomeSchema = z
@@ -77,10 +77,10 @@ export function healthRoutes(deps: HealthNeeds) {
     },
   })
   return withLivez.openapi(readyz, async (c) => {
-    // Another server may answer than at the start: a replica after a failover, or one with other settings.
+    // It may be another server than at the start: a replica after a failover, or one with other settings.
     const fault = await findRedisFault(redis, { allowEvicting: config.allowEvictingRedis })
     if (fault !== undefined) throw new ProblemError('queue_unavailable', fault, { retryAfterSeconds: 30 })
-    // A model that no worker has announced for long takes jobs still.
+    // A model that no worker has announced for a long time still accepts jobs.
     if ((await registry.models()).length === 0) throw new ProblemError('no_worker', undefined, { retryAfterSeconds: 5 })
     const listed = await listModels(deps)
     const models = listed.map(({ id }) => id)

@@ -115,7 +115,7 @@ test('no path leaves the folder of pictures', async () => {
   }
 })
 
-/** A GET whose path is sent as it is; `fetch` would take out the dots. */
+/** A GET whose path is sent unchanged; `fetch` would remove the dots. */
 function getRaw(path: string): Promise<[number, string]> {
   const { port } = new URL(api.url)
   return new Promise((resolve, reject) => {

@@ -10,7 +10,7 @@ import { directUrlSeconds } from '../jobs/to-job.ts'
 import { matchesEtag } from '../middleware/matches-etag.ts'
 import { describeProblems } from '../middleware/problem.ts'
 
-/** A redirect may be kept for less long than the URL it leads to works. */
+/** A redirect may be cached for less time than the URL it leads to works. */
 const redirectSeconds = directUrlSeconds / 2
 
 export function imageRoutes(deps: Pick<AppDeps, 'config' | 'now' | 'storage'>) {
@@ -39,7 +39,7 @@ export function imageRoutes(deps: Pick<AppDeps, 'config' | 'now' | 'storage'>) {
 
     const { id, key } = name
     const found = await storage.stat(key)
-    // The sweep removes pictures some time after their retention; clients see them go on time.
+    // The sweep removes pictures some time after their retention ends, but to clients they expire on time.
     if (isPastRetention(deps, found?.lastModified.getTime() ?? jobIdCreatedAt(id))) throw new ProblemError('expired')
     if (found === undefined) throw new ProblemError('not_found', 'Image not found')
 
@@ -48,14 +48,14 @@ export function imageRoutes(deps: Pick<AppDeps, 'config' | 'now' | 'storage'>) {
       return c.body(null, 302, { Location: direct.url, 'Cache-Control': `private, max-age=${redirectSeconds}` })
     }
 
-    // A name stands for the same bytes for ever, however often the job runs.
+    // A name always stands for the same bytes, however often the job runs.
     const etag = `"${file}"`
     const headers = { ETag: etag, 'Cache-Control': 'public, max-age=31536000, immutable', 'X-Content-Type-Options': 'nosniff' }
     if (matchesEtag(c.req, etag)) return c.body(null, 304, headers)
     const described = { ...headers, 'Content-Type': found.contentType, 'Content-Length': String(found.size) }
     if (c.req.method === 'HEAD') return c.body(null, 200, described)
     const object = await storage.open(key)
-    // It may have been deleted since it was looked at.
+    // It may have been deleted since it was looked up.
     if (object === undefined) throw new ProblemError('not_found', 'Image not found')
     return c.body(object.body, 200, described)
   })

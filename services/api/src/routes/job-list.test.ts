@@ -73,7 +73,7 @@ test('what is not a limit, a cursor, a status or a field is refused by name', as
 
 test('a page ends at 1 MiB and the cursor goes on, on every surface that lists', async () => {
   const heavy = await startTestApi({ redis: api.redis, env: { QUEUE_PREFIX: '{heavy}', MAX_PROMPT_LENGTH: '4000' } })
-  // A control character takes six bytes of JSON: about 48 kB a job.
+  // A control character takes six bytes of JSON, so a job has about 48 kB.
   const prompt = '\u0001'.repeat(4000)
   const made: string[] = []
   for (let i = 0; i < 45; i++) made.unshift((await heavy.submit({ prompt, negative_prompt: prompt })).id)
@@ -101,7 +101,7 @@ test('a page ends at 1 MiB and the cursor goes on, on every surface that lists',
   })
   expect([ours, replicates]).toEqual([made, made])
 
-  // Two lists are read at a time by a process.
+  // A process reads two lists at a time.
   using list = vi.spyOn(heavy.deps.store, 'list')
   let most = 0
   let reading = 0

@@ -1,4 +1,4 @@
-/** GET /v1/jobs: the caller's own jobs, newest first, a page at a time. */
+/** GET /v1/jobs: the caller's own jobs, newest first, one page at a time. */
 import { OpenAPIHono, createRoute, z } from '@hono/zod-openapi'
 import { isJobId, jobListSchema, jobStatuses } from '@easel/contract'
 import type { Api, AppEnv } from '../app-deps.ts'

@@ -10,7 +10,7 @@ beforeAll(async () => {
 })
 afterAll(() => api.close())
 afterEach(async () => {
-  // A reader that leaks lets this hook run out of time.
+  // If a reader leaks, this hook times out.
   while (api.deps.follower.readers > 0) await sleep(5)
 })
 

@@ -84,7 +84,7 @@ const refused: Record<string, unknown[]> = {
   sigmas: ['1', 1, true, {}, null, [], ['1'], [null], [-1], [huge], Array.from({ length: 201 }, () => 1)],
   guidance_scale: [...notNumbers, 100.5],
   guidance_interval: ['x', 1, {}, null, [], [0], [0, 1, 1], [0.5, 0.2], [-1, 1], [0, 2], ['0', '1']],
-  // The last two name a layer that the model does not have.
+  // The last two name a layer that the model lacks.
   skip_guidance_layers: ['1', 1, true, {}, null, [], [-1], ['1'], [1.5], Array.from({ length: 101 }, () => 1), [6], [0, 9]],
   skip_layer_guidance_scale: [...notNumbers, 100.5, 2],
   skip_layer_guidance_start: [...notNumbers, 1.1, 0.5],

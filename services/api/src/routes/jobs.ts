@@ -1,4 +1,7 @@
-/** POST /v1/jobs, GET and DELETE /v1/jobs/{id}, POST /v1/jobs/{id}/cancel and /replay, with their ways to wait and to poll. What a job is and how it is made is the business of jobs/. */
+/**
+ * POST /v1/jobs, GET and DELETE /v1/jobs/{id}, POST /v1/jobs/{id}/cancel and /replay, with their ways to wait and to poll. The modules in jobs/
+ * define what a job is and how it is made.
+ */
 import { OpenAPIHono, createRoute, z } from '@hono/zod-openapi'
 import type { Context } from 'hono'
 import { createJobRequestSchema, isEnded, jobSchema } from '@easel/contract'
@@ -24,7 +27,7 @@ import { matchesEtag } from '../middleware/matches-etag.ts'
 import { parsePreferWait } from '../middleware/prefer-wait.ts'
 import { describeProblems, refuseInvalid } from '../middleware/problem.ts'
 
-/** Seconds that a client should let pass before it polls a job. */
+/** How many seconds a client should wait before it polls a job. */
 const pollSeconds = 1
 
 const jobContent = { 'application/json': { schema: jobSchema } }
@@ -32,7 +35,7 @@ const preferHeader = z
   .string()
   .optional()
   .meta({ description: '`wait=SECONDS`: answer when the job has ended, or after that time. Capped by the server.', examples: ['wait=30'] })
-/** Of the requests that make a job. */
+/** The headers of requests that make a job. */
 const submitHeaders = z.object({
   prefer: preferHeader,
   'idempotency-key': z.string().optional().meta({
@@ -43,7 +46,7 @@ const submitAnswers = {
   200: { description: 'The job has ended within the time of `Prefer: wait`.', content: jobContent },
   202: { description: 'The job is queued. `Location` is where to poll it.', content: jobContent },
 }
-/** Why a job cannot be made, whatever says what it is to be. */
+/** Why a job cannot be made, whether from a request or from a receipt. */
 const submitProblems = [
   'invalid_request',
   'invalid_image',
@@ -109,7 +112,7 @@ export function jobRoutes(deps: JobRouteNeeds) {
     const job = await toJob(deps, record)
     const etag = toJobEtag(job)
     c.header('ETag', etag)
-    // What a key opens is kept by nobody; the middleware says so.
+    // Answers to a key must not be stored; the middleware says so.
     if (deps.apiKeys.keys.length === 0) c.header('Cache-Control', 'private, no-cache')
     if (!isEnded(record.status)) c.header('Retry-After', String(pollSeconds))
     if (matchesEtag(c.req, etag)) return c.body(null, 304)
@@ -179,7 +182,7 @@ function toSubmitContext(c: Context<AppEnv>): SubmitContext {
   return { owner, requestId, ...(idempotencyKey !== undefined && { idempotencyKey }) }
 }
 
-/** Sets the headers of an answer to a request that made a job, after the wait that it prefers. */
+/** Sets the headers of an answer to a request that made a job, after the preferred wait. */
 async function answerSubmit(
   deps: JobRouteNeeds,
   c: Context<AppEnv>,
@@ -192,7 +195,7 @@ async function answerSubmit(
   return { job: await toJob(deps, record), status: waited && isEnded(record.status) ? 200 : 202 }
 }
 
-/** Waits for the end of the job as long as the request prefers. */
+/** Waits for the end of the job for as long as the request prefers. */
 async function waitAsPreferred(
   deps: JobRouteNeeds,
   c: Context<AppEnv>,
@@ -203,7 +206,7 @@ async function waitAsPreferred(
   if (seconds === undefined) return { record, waited: false }
   c.header('Preference-Applied', `wait=${seconds}`)
   const { outcome, record: latest, error } = await waitForEnd(deps, record, { timeoutMs: seconds * 1000, left: c.req.raw.signal })
-  // The caller must learn the job's id even when Redis has gone meanwhile.
+  // The caller must learn the job's id even if Redis has failed meanwhile.
   if (outcome === 'lost') c.var.logger.warn({ err: error, jobId: record.id }, 'wait for the end broke off')
   return { record: latest, waited: true }
 }

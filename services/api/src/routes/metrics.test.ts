@@ -4,7 +4,7 @@ import type { TestApi } from '../../test/start-api.ts'
 
 let api: TestApi
 let replica: TestApi
-/** The clock's advance, ms: what one look has read is told for a second. */
+/** How far the clock is advanced, in ms, since one reading is used for a second. */
 let ahead = 0
 const now = (): number => Date.now() + ahead
 beforeAll(async () => {
@@ -44,7 +44,7 @@ describe('GET /metrics', () => {
     const before = await scrape(api)
     const queueGauges = [waiting, 'easel_oldest_job_age_seconds{model="tiny-scenes"}', 'easel_gpu_seconds_queued{model="tiny-scenes"}']
     expect(queueGauges.map((name) => before.get(name))).toEqual([0, 0, 0])
-    // 20 ms a step of a picture of 128 × 128: 10 steps × 2 pictures; and 4 steps of a quarter of the size.
+    // A step of a 128 × 128 picture takes 20 ms: 10 steps × 2 pictures, and 4 steps of a quarter of the size.
     const first = { prompt: 'a', num_inference_steps: 10, num_images_per_prompt: 2 }
     const second = { prompt: 'b', num_inference_steps: 4, width: 64, height: 64 }
     for (const body of [first, second]) expect((await api.post('/v1/jobs', body, headers)).status).toBe(202)
@@ -70,7 +70,7 @@ describe('GET /metrics', () => {
   })
 
   test('counts attempts to deliver webhooks by result, and tells how many messages wait', async () => {
-    // Nobody listens there; the retry comes later.
+    // Nobody listens there, and the retry comes later.
     const { id } = (await (await api.post('/v1/jobs', { prompt: 'd', webhook: 'http://127.0.0.1:9' }, headers)).json()) as { id: string }
     await api.post(`/v1/jobs/${id}/cancel`, {}, headers)
     const told = async (name: string): Promise<(number | undefined)[]> => [(await scrape(api)).get(name), (await scrape(replica)).get(name)]

@@ -1,6 +1,6 @@
 /**
- * GET /metrics for Prometheus: what this process counts, and, from one replica at a time, the state of the whole service. Needs no key: it
- * tells numbers, no prompts or ids; who does not want that seen outside closes the path at the proxy.
+ * GET /metrics for Prometheus: what this process counts and, from one replica at a time, the state of the whole service. Needs no key, because
+ * it contains numbers and no prompts or ids; operators who do not want that to be public block the path at the proxy.
  */
 import { Hono } from 'hono'
 import type { AppDeps, AppEnv } from '../app-deps.ts'
@@ -11,7 +11,7 @@ export function metricsRoutes(deps: Parameters<typeof createServiceMetrics>[0] &
   const renderService = createServiceMetrics(deps)
   app.get('/metrics', async (c) => {
     const { metrics } = deps
-    // The process is to be seen also while Redis is away.
+    // The process's own metrics must be available even while Redis is down.
     const service = await renderService().catch((error: unknown) => {
       c.var.logger.warn({ err: error }, 'the state of the service cannot be read')
       return ''

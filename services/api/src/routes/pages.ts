@@ -1,9 +1,9 @@
 /**
- * The pages people see: the playground at / for a browser (everyone else gets the welcome in JSON), the api reference at /docs, and their
- * files. All of them are built from playground/ and need no key.
+ * The pages for people: the playground at / for a browser (all others get the welcome in JSON), the api reference at /docs, and their files. All
+ * of them are built from playground/ and need no key.
  *
- * Invariant: a page loads nothing but from this server and, where pictures lie in an object store, pictures from there; its policy says so
- * to the browser. Without the built files there is a sentence instead. Runs in the api.
+ * Invariant: a page loads everything from this server, except pictures where they are in an object store; its policy tells the browser so.
+ * Without the built files there is a sentence instead. Runs in the api.
  */
 import { existsSync } from 'node:fs'
 import { readFile } from 'node:fs/promises'
@@ -18,7 +18,7 @@ import type { Storage } from '@easel/storage'
 import type { Api, AppDeps, AppEnv } from '../app-deps.ts'
 
 export interface PageRoutesOptions {
-  /** Folder of the built pages. Default: playground/dist of this service. */
+  /** The folder of the built pages. Default: playground/dist of this service. */
   folder?: string
 }
 
@@ -34,14 +34,14 @@ export function pageRoutes({ storage }: Pick<AppDeps, 'storage'>, { folder = bui
     c.header('Vary', 'Accept', { append: true })
     const wanted = accepts(c, { header: 'Accept', supports: ['application/json', 'text/html'], default: 'application/json' })
     if (wanted !== 'text/html') return next()
-    // Credentials of the store may be out of reach for a while: the page then works but for its pictures.
+    // The store's credentials may be unavailable for a while; the page then works except for its pictures.
     pictures ??= await imageOrigin(storage).catch(() => undefined)
     return await sendPage(c, join(folder, 'index.html'), toPolicy({ pictures: pictures ?? '' }))
   })
   app.get('/docs', async (c) => await sendPage(c, join(folder, 'docs.html'), toPolicy({ inlineStyles: true })))
   let files: MiddlewareHandler<AppEnv> | undefined
   app.get('/playground/*', async (c, next) => {
-    // Made late: it complains on the console about a folder that is not there.
+    // Created late, because it complains on the console about a missing folder.
     if (files === undefined && !existsSync(folder)) return next()
     files ??= serveFiles(folder)
     return await files(c, next)
@@ -49,7 +49,7 @@ export function pageRoutes({ storage }: Pick<AppDeps, 'storage'>, { folder = bui
   return app
 }
 
-/** Names of these files change with their content. */
+/** The names of these files change with their content. */
 function serveFiles(folder: string): MiddlewareHandler<AppEnv> {
   return serveStatic<AppEnv>({
     root: folder,
@@ -73,7 +73,7 @@ async function sendPage(c: Context<AppEnv>, file: string, policy: string): Promi
   return c.html(html)
 }
 
-/** `pictures`: a further origin of pictures. `inlineStyles`: Scalar writes style elements while it runs. */
+/** `pictures`: another origin for pictures. `inlineStyles`: needed because Scalar writes style elements while it runs. */
 function toPolicy({ pictures = '', inlineStyles = false }: { pictures?: string; inlineStyles?: boolean }): string {
   return [
     "default-src 'self'",
@@ -86,7 +86,7 @@ function toPolicy({ pictures = '', inlineStyles = false }: { pictures?: string; 
   ].join('; ')
 }
 
-/** Where /images/ leads to; empty when it answers with the bytes itself. */
+/** The origin to which /images/ redirects; empty when it answers with the bytes itself. */
 async function imageOrigin(storage: Storage): Promise<string> {
   const direct = await storage.url(imageKey('probe', 0), { expiresInSeconds: 1 })
   return direct === undefined ? '' : new URL(direct.url).origin

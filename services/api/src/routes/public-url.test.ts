@@ -25,7 +25,7 @@ interface Answer {
   headers: Record<string, string | string[] | undefined>
 }
 
-/** With a Host of its own, which `fetch` does not take. */
+/** A request with a Host of the test's own, which `fetch` does not allow. */
 async function ask(api: TestApi, path: string, headers: Record<string, string>, body?: object): Promise<Answer> {
   const outgoing = request(api.url + path, {
     method: body === undefined ? 'GET' : 'POST',

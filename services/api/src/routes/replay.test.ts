@@ -79,7 +79,7 @@ describe('a replay', () => {
     expect(made.input).toEqual(original.input)
     expect(made.input).toMatchObject({ ...words, ...more, seed: Number.MAX_SAFE_INTEGER })
     expect(made.replay).toEqual({ of: original.id, identical: null, note: null })
-    // How the first one was followed is not repeated.
+    // The way in which the first job was followed is not repeated.
     const [before, now] = await api.worker.store.getMany([original.id, made.id])
     expect([before?.priority, before?.webhook]).toEqual([5, webhook])
     expect([now?.priority, now?.webhook, now?.owner]).toEqual([0, undefined, before?.owner])

@@ -49,7 +49,7 @@ async function upload(bytes: Buffer, headers: Record<string, string> = {}): Prom
   return (await response.json()) as Upload
 }
 
-/** A job or why there is none. */
+/** The job, or why there is none. */
 type Answer = Omit<Job, 'status'> & Omit<Problem, 'status'>
 
 async function submit(body: object, headers: Record<string, string> = ann): Promise<{ status: number; job: Answer }> {
@@ -160,7 +160,7 @@ test('a job with a picture keeps its hash and size and never its bytes, and its 
   expect(status).toBe(202)
   const { id: _id, expires_at: _at, ...kept } = picture
   expect(job.input).toMatchObject({ image: kept, mask: kept, strength: 0.5, fit: 'cover', width: 176, height: 80 })
-  // Half of the steps are run.
+  // Half of the steps run.
   expect(job.progress).toEqual({ step: 0, total: 5 })
   const redis = createRedis({ url: api.redis.url, use: 'worker', onError: () => {} })
   const texts = [JSON.stringify(await redis.hgetall(`{easel}:job:${job.id}`)), JSON.stringify(job)]
@@ -219,7 +219,7 @@ test('a picture goes with the last job or upload that needs it, and not before',
   clockOffset = 3_601_000
   expect((await submit({ image: `upload:${id}` })).job.code).toBe('invalid_image')
   await sweepInputs(api.deps)
-  // A job that was made just now still holds it.
+  // A job that was just made still holds it.
   expect(await stored()).toContain(sha256)
   clockOffset = 7_202_000
   await sweepExpired(api.deps)
@@ -238,7 +238,7 @@ test('what a request that broke off has stored is swept, and a store that failed
   await storage.put(key, Buffer.from('x'), { contentType: 'application/octet-stream' })
   await sweepInputs(api.deps)
   expect(await storage.stat(key)).toBeDefined()
-  // Whoever was to take it away has died: nobody may hold it for a while, and then the sweep does it.
+  // The process that was to remove it has died: nobody may hold it for a while, and then the sweep removes it.
   expect(await inputs.release(sha256, holder)).toBe(true)
   expect(await inputs.hold(sha256, holder, Date.now())).toBe(false)
   clockOffset = 61_000

@@ -34,7 +34,7 @@ test('tells an owner what was used today and what is kept, and nobody else', asy
   expect(await usageOf('ann')).toMatchObject({ today: used, retained: used, queued: { gpu_seconds: 7 } })
   expect(await usageOf('ben')).toEqual({ owner: 'ben', weight: 1, today: nothing, retained: nothing, queued: { gpu_seconds: 0 } })
 
-  // What is deleted was used all the same.
+  // What was deleted still counts as used.
   expect((await api.get(`/v1/jobs/${id}`, { method: 'DELETE', headers: asOwner('ann') })).status).toBe(204)
   expect(await usageOf('ann')).toMatchObject({ today: used, retained: nothing })
   expect((await api.get('/v1/usage')).status).toBe(401)

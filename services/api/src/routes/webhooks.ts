@@ -10,7 +10,7 @@ import type { FindNeeds } from '../jobs/find-job.ts'
 import { describeProblems } from '../middleware/problem.ts'
 import { listAttempts } from '../webhooks/webhook-attempts.ts'
 
-/** Milliseconds in which the latest message of a job is sent again once. */
+/** Within this many milliseconds the latest message of a job can be redelivered once. */
 const redeliveryMs = 30_000
 
 const jobParams = z.object({ id: z.string().max(100).meta({ description: 'Id of the job.' }) })
@@ -19,7 +19,7 @@ export function webhookRoutes(deps: FindNeeds & Pick<AppDeps, 'outbox' | 'redis'
   const app: Api = new OpenAPIHono<AppEnv>()
   const { outbox, redis, store } = deps
 
-  /** Throws unless the job is the caller's; one that is gone counts as long as a message of it is there. */
+  /** Throws unless the job belongs to the caller; a removed job counts as long as one of its messages exists. */
   async function checkOwner(id: string, owner: string): Promise<void> {
     try {
       await findJob(deps, id, owner)
@@ -86,7 +86,7 @@ export function webhookRoutes(deps: FindNeeds & Pick<AppDeps, 'outbox' | 'redis'
   })
 }
 
-/** The last event of the job that its webhook wants; progress is not repeated. */
+/** The last event of the job that its webhook wants; progress is not redelivered. */
 function findLatestEvent(record: JobRecord): WebhookEventName | undefined {
   const happened: WebhookEventName[] = ['queued']
   if (record.startedAt !== undefined) happened.push('started')

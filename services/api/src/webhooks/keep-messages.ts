@@ -1,6 +1,6 @@
 /**
- * Lets webhook messages outlive the record they tell of: before a record goes, each message of it that still waits to be delivered is given
- * its body and its receiver to keep. One about progress has nothing to tell by then. Runs in the api.
+ * Lets webhook messages outlive their job's record: before a record is removed, each of its messages that still waits for delivery is given its
+ * body and its receiver. A message about progress has nothing to say by then. Runs in the api.
  */
 import { webhookEventNames } from '@easel/contract'
 import { wantsWebhook } from '@easel/job-store'
@@ -8,7 +8,7 @@ import type { JobRecord } from '@easel/job-store'
 import type { AppDeps } from '../app-deps.ts'
 import { renderMessage } from './render-message.ts'
 
-/** Whether any message waits: the attempts that are written down must then stay too. */
+/** Whether any message waits, in which case the recorded attempts must stay too. */
 export async function keepMessages(deps: AppDeps, record: JobRecord): Promise<boolean> {
   const { webhook: url, id: jobId, owner, requestId } = record
   if (url === undefined) return false

@@ -2,7 +2,7 @@ import { describe, expect, test } from 'vitest'
 import { createPlaces } from './places.ts'
 import type { Places } from './places.ts'
 
-/** Takes as many places as there are for an owner that sends to ever new origins. */
+/** Takes as many places as possible for an owner that always sends to new origins. */
 function takeAll(places: Places, owner: string): number {
   let taken = 0
   while (places.take(owner, `https://${owner}.example:${taken}`) !== undefined) taken++
@@ -63,7 +63,7 @@ describe('places', () => {
     expect(places.busyDelay('o', 'a')).toBe(1000)
     time = 5000
     expect(places.busyDelay('o', 'a')).toBe(21_000)
-    // What keeps the owner waiting is no matter of the origin.
+    // That the owner has to wait does not depend on the origin.
     expect(places.busyDelay('o', 'b')).toBe(21_000)
     expect(places.busyDelay('p', 'a')).toBe(1000)
     time = 100_000

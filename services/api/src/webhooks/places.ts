@@ -1,28 +1,28 @@
 /**
- * Who may send a webhook message now: the places of one process are shared by the owners of jobs first, then by the origins that an owner
- * sends to, so that receivers that never answer keep waiting those who named them, and nobody else. And how long to leave a message alone
- * that found no place. Holds counts only. Runs in the api.
+ * Decides who may send a webhook message now. The places of a process are shared first among the owners of jobs and then among the origins to
+ * which an owner sends, so that receivers that never answer delay only those who named them. Also decides how long a message that found no
+ * place should wait. Holds only counts. Runs in the api.
  *
- * Invariant: an owner takes a place only while it has fewer than are free, and for an origin only while that has fewer than are then left to
- * the owner. One owner alone so gets half of the places, two a third each, and whoever comes next finds some free at once.
+ * Invariant: an owner gets a place only while it has fewer than are free, and for an origin only while the origin has fewer than are then left
+ * for the owner. So a single owner gets half of the places and two owners a third each, and the next one always finds some free.
  */
 
 export interface Places {
-  /** Takes a place; undefined when the owner, or the origin among the owner's, has its share already. Dispose of it to give it back. */
+  /** Takes a place; undefined when the owner, or the origin within the owner, already has its share. Dispose of it to give it back. */
   take(owner: string, origin: string): Disposable | undefined
   /**
-   * Milliseconds after which to look again: soon where answers come fast, up to a minute where they do not, since each look costs Redis
+   * After how many milliseconds to try again: soon where answers come fast, up to a minute where they do not, because each attempt costs Redis
    * something and there may be thousands of messages.
    */
   busyDelay(owner: string, origin: string): number
 }
 
 export interface PlacesOptions {
-  /** Messages sent at a time, 2 or more. */
+  /** How many messages are sent at a time, 2 or more. */
   total: number
-  /** Of these, to one origin of one owner, 1 or more. */
+  /** How many of these may go to one origin of one owner, 1 or more. */
   perOrigin: number
-  /** Milliseconds of any steady clock. Default: performance.now. */
+  /** A monotonic clock in milliseconds. Default: performance.now. */
   now?: () => number
   /** 0 up to 1. Default: Math.random. */
   random?: () => number
@@ -31,14 +31,14 @@ export interface PlacesOptions {
 interface Use {
   count: number
   since: number
-  /** What the latest message took; undefined before the first has gone. */
+  /** How long the latest message took; undefined before the first has been sent. */
   latestMs: number | undefined
 }
 
 const [minDelayMs, maxDelayMs] = [500, 60_000]
 
 export function createPlaces({ total, perOrigin, now = () => performance.now(), random = Math.random }: PlacesOptions): Places {
-  // An owner, and an origin of an owner, is forgotten when nothing is being sent for it.
+  // An owner, or an origin of an owner, is forgotten when nothing is being sent for it.
   const uses = new Map<string, Use>()
   let taken = 0
   const originKey = (owner: string, origin: string): string => `${owner} ${origin}`

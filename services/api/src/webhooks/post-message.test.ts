@@ -19,7 +19,7 @@ interface Receiver {
   port: number
   url: string
   requests: { method: string; path: string; headers: IncomingMessage['headers']; body: string }[]
-  /** TCP connections, with or without a request. */
+  /** The number of TCP connections, with or without a request. */
   connections: () => number
 }
 
@@ -53,7 +53,7 @@ const post = (url: string, over: Partial<PostOptions> = {}): Promise<PostResult>
     ...over,
   })
 
-/** Names that stand for these addresses, one list for each look-up; the last one stays. */
+/** Names that resolve to these addresses, one list for each lookup; the last list is used from then on. */
 function lookupOf(...answers: { address: string; family: number }[][]): { lookup: LookupFunction; calls: () => number } {
   let calls = 0
   const lookup: LookupFunction = (_host, options, callback) => {
@@ -131,7 +131,7 @@ describe('posting a message', () => {
     const receiver = await startReceiver(() => {})
     const stop = new AbortController()
     const posted = post(receiver.url, { signal: stop.signal, timeoutMs: 600_000 })
-    // Listened to from now on: it rejects before the lines below are through.
+    // Handled from now on, because it rejects before the lines below have finished.
     const outcome = posted.catch((error: unknown) => String(error))
     await expect.poll(() => receiver.requests.length).toBe(1)
     stop.abort(new Error('stopping'))
@@ -195,7 +195,7 @@ describe('a receiver that is not public', () => {
 
   test('is not reached by a name that changes its mind: the address that was judged is the one connected to', async () => {
     const receiver = await startReceiver((response) => response.end())
-    // Not private for the first look-up, private for every later one. The first is of a range that was never given to anyone.
+    // Public in the first lookup and private in all later ones. The first address is from a range that is not assigned to anyone.
     const { lookup, calls } = lookupOf([{ address: '4000::1', family: 6 }], [{ address: '127.0.0.1', family: 4 }])
     const url = `https://hooks.example.com:${receiver.port}/`
     expect((await post(url, { ...secure, lookup, timeoutMs: 200 })).error).not.toBe('address not allowed')

@@ -1,35 +1,35 @@
 /**
- * Makes one request to a receiver, by `guardedRequest`, and says how it went. Redirects are not followed, the whole exchange has one deadline,
- * and no more of the answer is read than a limit. Knows nothing about jobs or retries. Runs in the api.
+ * Makes one request to a receiver with `guardedRequest` and reports the outcome. Redirects are not followed, the whole exchange has one deadline,
+ * and only a limited part of the answer is read. Knows nothing about jobs or retries. Runs in the api.
  */
 import type { IncomingMessage } from 'node:http'
 import type { LookupFunction } from 'node:net'
 import { describeFailure, guardedRequest } from '../outbound/guarded-request.ts'
 import { judgeUrl } from '../outbound/judge-url.ts'
 
-/** Bytes of an answer that are read, so that well-behaved receivers see it taken; what it says is of no interest. */
+/** How many bytes of an answer are read, so that receivers can finish sending; its content does not matter. */
 const maxAnswerBytes = 64 * 1024
 
 export interface PostOptions {
   url: string
   headers: Readonly<Record<string, string>>
   body: string
-  /** Let http:// and private addresses pass. */
+  /** Whether http:// and private addresses are allowed. */
   allowInsecure: boolean
-  /** Milliseconds for everything from the lookup to the end of the answer. */
+  /** The time for everything from the lookup to the end of the answer, in milliseconds. */
   timeoutMs: number
-  /** Ends the request; `post` then rejects with its reason. */
+  /** Aborts the request; `post` then rejects with its reason. */
   signal: AbortSignal
-  /** Looks up names. Default: Node's. */
+  /** Resolves names. Default: Node's. */
   lookup?: LookupFunction | undefined
 }
 
 export interface PostResult {
-  /** HTTP status; null when there was no answer. */
+  /** The HTTP status; null when there was no answer. */
   status: number | null
   /** Header `Retry-After`. */
   retryAfter: string | undefined
-  /** Why there was no answer. Never tells addresses, so that nobody maps a private network by it. */
+  /** Why there was no answer. Never reveals addresses, so that nobody can map a private network with it. */
   error: string | null
 }
 
@@ -61,7 +61,7 @@ async function exchange({ url, headers, body, allowInsecure, lookup }: PostOptio
   })
 }
 
-/** Reads to the end or the limit. The status has come by then, so that a body that breaks off changes nothing. */
+/** Reads to the end or the limit. The status has arrived by then, so a body that breaks off changes nothing. */
 async function drain(answer: IncomingMessage): Promise<void> {
   let read = 0
   try {
@@ -70,7 +70,7 @@ async function drain(answer: IncomingMessage): Promise<void> {
       if (read > maxAnswerBytes) break
     }
   } catch {
-    // Cut off by the receiver or the deadline.
+    // The receiver or the deadline cut it off.
   } finally {
     answer.destroy()
   }

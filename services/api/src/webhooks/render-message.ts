@@ -1,4 +1,7 @@
-/** The webhook message of an event, from the record of its job: in the shape of the dialect that made it, with URLs as that request called this server. Runs in the api. */
+/**
+ * The webhook message about an event, from the record of its job, in the shape of the dialect that made it and with URLs that begin as in that
+ * request. Runs in the api.
+ */
 import type { WebhookEventName } from '@easel/contract'
 import type { JobRecord } from '@easel/job-store'
 import type { AppDeps } from '../app-deps.ts'
@@ -8,7 +11,7 @@ import { calledBy, toPublicUrl } from '../public-url.ts'
 import { toMessage } from './to-message.ts'
 import type { WebhookMessage } from './to-message.ts'
 
-/** Undefined when there is nothing to tell of the event. */
+/** Undefined when there is nothing to say about the event. */
 export async function renderMessage(deps: AppDeps, record: JobRecord, event: WebhookEventName): Promise<WebhookMessage | undefined> {
   return await calledBy(record.publicUrl, async () => {
     return toMessage(event, await toJob(deps, record), deps.now(), toRenderBody(record.dialect, toPublicUrl(deps.config)))

@@ -1,9 +1,9 @@
 /**
- * Owns the signing secrets of webhooks: those of the configuration, or else one that the first api to need it makes and keeps in Redis, so
- * that all replicas sign alike and go on doing so after a restart.
+ * Owns the signing secrets of webhooks: those of the configuration, or one that the first api to need it generates and stores in Redis, so that
+ * all replicas sign alike, even after a restart.
  *
- * Invariant: where there are several owners each has secrets of its own, derived from these, so that none can make messages that another's
- * receivers believe. Runs in the api.
+ * Invariant: where there are several owners, each has its own secrets, derived from these, so that none can forge messages that another's
+ * receivers would accept. Runs in the api.
  */
 import { createHmac, randomBytes } from 'node:crypto'
 import type { Logger } from 'pino'
@@ -11,18 +11,18 @@ import type { RedisConnection } from '@easel/job-store'
 import type { AppDeps } from '../app-deps.ts'
 
 const secretPattern = /^whsec_[A-Za-z0-9+/]+={0,2}$/
-/** Limits of the Standard Webhooks specification, in bytes. */
+/** The limits of the Standard Webhooks specification, in bytes. */
 const [minSecretBytes, maxSecretBytes] = [24, 64]
 
 /** Whether the text is `whsec_` and base64 of 24 to 64 bytes. */
 export function isWebhookSecret(text: string): boolean {
   if (!secretPattern.test(text)) return false
   const bytes = Buffer.from(text.slice('whsec_'.length), 'base64')
-  // The library that receivers use wants the padding.
+  // The library that receivers use requires the padding.
   return bytes.length >= minSecretBytes && bytes.length <= maxSecretBytes && bytes.toString('base64') === text.slice('whsec_'.length)
 }
 
-/** The secrets that sign an owner's messages, at least one. Asks Redis until it has got them once. */
+/** The secrets that sign an owner's messages, at least one. Asks Redis until it has received them once. */
 export type SecretReader = (owner: string) => Promise<readonly string[]>
 
 export function createSecretReader({
@@ -45,13 +45,13 @@ async function readOrMake(redis: RedisConnection, key: string, logger: Logger): 
   const isMine = (await redis.set(key, made, 'NX')) === 'OK'
   const secret = isMine ? made : await redis.get(key)
   if (secret === null) throw new Error(`Expected a secret at ${key}, got none`)
-  // Whoever checks signatures has to learn it from somewhere: the log of the one process that made it.
+  // Those who verify signatures must learn the secret somewhere: from the log of the one process that generated it.
   if (isMine) logger.warn(`WEBHOOK_SECRETS is not set: webhooks are signed with ${secret}, made now and kept in Redis at ${key}`)
   else logger.info(`WEBHOOK_SECRETS is not set: webhooks are signed with the secret kept in Redis at ${key}`)
   return secret
 }
 
-/** One owner's own secret: HMAC-SHA256 of the owner's name under the bytes of the secret they all derive from. */
+/** An owner's own secret: HMAC-SHA256 of the owner's name with the bytes of the common secret as the key. */
 export function deriveSecret(secret: string, owner: string): string {
   const bytes = Buffer.from(secret.slice('whsec_'.length), 'base64')
   return `whsec_${createHmac('sha256', bytes).update(`easel webhooks of ${owner}`).digest('base64')}`

@@ -1,12 +1,12 @@
 /**
- * Signs a message as Standard Webhooks says: HMAC-SHA256 over id, timestamp and body, one signature for each secret, so that a receiver
- * that knows any of them accepts it while secrets are being changed. Pure. Runs in the api.
+ * Signs a message according to Standard Webhooks: HMAC-SHA256 over id, timestamp and body, one signature for each secret, so that a receiver
+ * that knows any of them accepts the message while secrets are being rotated. Pure. Runs in the api.
  */
 import { Webhook } from 'standardwebhooks'
 
 export interface SignedHeaders {
   'webhook-id': string
-  /** Seconds since the epoch, of this attempt. */
+  /** The time of this attempt, in seconds since the epoch. */
   'webhook-timestamp': string
   /** `v1,BASE64`, one for each secret, separated by spaces. */
   'webhook-signature': string
@@ -14,7 +14,7 @@ export interface SignedHeaders {
 
 export interface MessageToSign {
   id: string
-  /** When the attempt is made, ms since the epoch. Receivers refuse what is more than five minutes off. */
+  /** When the attempt is made, in ms since the epoch. Receivers refuse what is more than five minutes off. */
   at: number
   body: string
 }

@@ -19,7 +19,7 @@ import type { StartApiOptions, TestApi } from '../../test/start-api.ts'
 
 const secrets = [1, 2].map((byte) => `whsec_${Buffer.alloc(32, byte).toString('base64')}`)
 
-/** BullMQ looks for messages whose time has come every few seconds at worst. */
+/** In the worst case BullMQ looks for due messages only every few seconds. */
 const eventually = <T>(read: () => T) => expect.poll(read, { timeout: 20_000 })
 
 let redis: RedisServer
@@ -50,10 +50,10 @@ interface Receiver {
 
 type Answer = number | { status: number; headers: Record<string, string> } | 'never'
 
-/** Answers requests in turn as told, the last for all that follow. Every message must carry a signature that `standardwebhooks` accepts. */
+/** Gives the answers in order, and the last one for all further requests. Every message must have a signature that `standardwebhooks` accepts. */
 const startReceiver = async (...answers: Answer[]): Promise<Receiver> => await startReceiverOf(undefined, ...answers)
 
-/** `owner`: whose messages come here, where keys name several owners. */
+/** `owner`: whose messages come here, where there are several owners. */
 async function startReceiverOf(owner: string | undefined, ...answers: Answer[]): Promise<Receiver> {
   const signers = owner === undefined ? secrets : secrets.map((secret) => deriveSecret(secret, owner))
   const delivered: Delivered[] = []
@@ -431,7 +431,7 @@ test('an owner whose receivers never answer, however many there are, does not ke
   for (let i = 0; i < 60; i++) await post(dead[i % 10]?.url ?? '', 'first-secret')
   startWorker()
   const sent = (): number => dead.reduce((sum, receiver) => sum + receiver.connections(), 0)
-  // Half of the places, and no more while they are taken.
+  // Half of the places, and no more while those are taken.
   await eventually(sent).toBe(4)
   await eventually(() => api.worker.store.count('bad', 'succeeded')).toBe(60)
   await post(alive.url, 'second-secret')
@@ -553,7 +553,7 @@ describe('the attempts of a job', () => {
     }
     const record = await api.worker.store.get(waiting)
     if (record === undefined) throw new Error('Expected a record, got none')
-    // Both have something to send again.
+    // Both have something to redeliver.
     const [own, foreign] = [uuidv7(), uuidv7()]
     await api.worker.store.create({ ...record, id: own, webhookEventsFilter: ['queued'] })
     await api.worker.store.create({ ...record, id: foreign, owner: 'someone else', webhookEventsFilter: ['queued'] })
@@ -562,7 +562,7 @@ describe('the attempts of a job', () => {
     expect(receiver.delivered).toEqual([])
     expect((await api.post(`/v1/jobs/${own}/webhooks/redeliver`)).status).toBe(202)
     await eventually(() => receiver.delivered.map(({ body }) => body.data.id)).toEqual([own])
-    // Of several events the latest.
+    // The latest of several events.
     const ended = uuidv7()
     await api.worker.store.create({ ...record, id: ended, webhookEventsFilter: ['queued', 'completed'] })
     await api.worker.succeed(ended)

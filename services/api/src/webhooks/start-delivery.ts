@@ -1,10 +1,10 @@
 /**
- * Sends webhook messages: takes them from BullMQ's queue `webhooks`, makes one attempt, writes it down, and leaves it to BullMQ to come
- * back after the time that the retry table says.
+ * Sends webhook messages: takes them from BullMQ's queue `webhooks`, makes one attempt, records it, and lets BullMQ try again after the time in
+ * the retry table.
  *
- * Invariant: a message keeps its id over all attempts; an attempt that was made is in the job's list before the message counts as sent. A
- * message may arrive twice, and is delivered or given up with a line, also when the record it tells of is gone by then. Runs in the api, in
- * any number of replicas.
+ * Invariant: a message keeps its id over all attempts; an attempt is in the job's list before the message counts as sent. A message may arrive
+ * twice. It is either delivered or given up with a log line, even when the record it is about no longer exists. Runs in the api, in any number
+ * of replicas.
  */
 import { DelayedError, UnrecoverableError, Worker } from 'bullmq'
 import type { Job as QueueJob } from 'bullmq'
@@ -24,33 +24,33 @@ import { createSecretReader } from './secret-reader.ts'
 import { signMessage } from './sign-message.ts'
 
 export interface DeliveryOptions {
-  /** Connection that waits for Redis (`use: 'worker'`). Its owner ends it. */
+  /** A connection that waits for Redis (`use: 'worker'`). Its owner closes it. */
   connection: RedisConnection
-  /** Messages sent at a time by this process, 2 or more; one owner alone gets half. Default: 64. */
+  /** How many messages this process sends at a time, 2 or more; a single owner gets half. Default 64. */
   places?: number
-  /** Of these, to one origin of an owner. Default: 8. */
+  /** How many of these may go to one origin of an owner. Default 8. */
   perOrigin?: number
-  /** Milliseconds that a receiver has for the whole exchange. Default: 15000. */
+  /** How many milliseconds a receiver has for the whole exchange. Default 15000. */
   timeoutMs?: number
-  /** Looks up names of receivers. Default: Node's. */
+  /** Resolves the names of receivers. Default: Node's. */
   lookup?: LookupFunction
 }
 
 export interface Delivery {
-  /** Takes no more messages and gives those under way a few seconds; what has no answer by then is sent again by whoever takes it next. */
+  /** Takes no more messages and gives those under way a few seconds; a message without an answer by then will be sent again. */
   close(): Promise<void>
 }
 
-/** Messages beside those being sent that are looked at, so that a look never waits for a receiver. */
+/** How many messages are examined in addition to those being sent, so that this never has to wait for a receiver. */
 const looks = 16
 
-/** Milliseconds that requests under way have to end at `close()`. */
+/** How many milliseconds requests under way have to end at `close()`. */
 const closeGraceMs = 3000
 
-/** Milliseconds after which the message of an end is looked at again when the job has none yet. */
+/** After how many milliseconds a message about an end is tried again when the job has not ended yet. */
 const endlessMs = 5000
 
-/** An attempt that failed and may be repeated. */
+/** An attempt failed and may be repeated. */
 class DeliveryFailed extends Error {
   override readonly name = 'DeliveryFailed'
   readonly retryAfterMs: number | undefined
@@ -69,13 +69,13 @@ export function startDelivery(deps: AppDeps, options: DeliveryOptions): Delivery
   const closing = new AbortController()
   const readSecrets = createSecretReader(deps)
 
-  /** What the message says and to whom, or why there is nothing to send. */
+  /** The message's content and receiver, or why there is nothing to send. */
   async function readMessage({
     data: { jobId, event, kept },
   }: QueueJob<WebhookJobData>): Promise<KeptWebhookMessage | 'no end yet' | undefined> {
     const record = await store.get(jobId)
     if (record?.webhook === undefined) return kept
-    // The job left its queue without an end: housekeeping puts it back, and the message waits.
+    // The job left its queue without having ended: housekeeping puts it back, and the message waits.
     if (event === 'completed' && !isEnded(record.status)) return 'no end yet'
     const { owner, requestId, webhook: url } = record
     const made = await renderMessage(deps, record, event)
@@ -85,7 +85,7 @@ export function startDelivery(deps: AppDeps, options: DeliveryOptions): Delivery
   async function deliver(message: QueueJob<WebhookJobData>, token: string | undefined): Promise<string> {
     const { jobId, event, redelivered = false } = message.data
 
-    // 1. Is it due, is there a place, and is it wanted still? The place comes early: of thousands of messages most may find none.
+    // 1. Is it due, is there a place, and is it still wanted? The place comes early, because most of thousands of messages may find none.
     const firstDelayMs = (delays[0] ?? 0) * 1000
     if (firstDelayMs > 0 && message.attemptsMade === 0 && !redelivered && message.attemptsStarted <= 1) {
       return await putOff(message, token, firstDelayMs)
@@ -126,7 +126,7 @@ export function startDelivery(deps: AppDeps, options: DeliveryOptions): Delivery
         throw error
       })
 
-    // 3. What became of it.
+    // 3. The outcome.
     const { status } = result
     const ok = status !== null && status >= 200 && status < 300
     const error = ok ? null : (result.error ?? describeStatus(status))
@@ -145,12 +145,12 @@ export function startDelivery(deps: AppDeps, options: DeliveryOptions): Delivery
     throw new DeliveryFailed(error ?? '', parseRetryAfter(result.retryAfter, now()))
   }
 
-  // BullMQ has just written the failure down, so that Redis answers.
+  // BullMQ has just recorded the failure, so Redis answers.
   async function logFailure({ data, attemptsMade, finishedOn }: QueueJob<WebhookJobData>, error: Error): Promise<void> {
     const { jobId, event } = data
     const requestId = data.kept?.requestId ?? (await findRequestId(store, jobId))
     const line = { jobId, requestId, event, attempts: attemptsMade }
-    // An attempt that failed has been told already.
+    // A failed attempt has been logged already.
     const isTold = error instanceof DeliveryFailed || error instanceof UnrecoverableError
     if (!isTold) logger.error({ ...line, err: error }, 'webhook message could not be handled')
     if (finishedOn === undefined || event === 'progress') return
@@ -162,13 +162,13 @@ export function startDelivery(deps: AppDeps, options: DeliveryOptions): Delivery
     connection,
     prefix: config.queuePrefix,
     concurrency: total + looks,
-    // A process that ends in the middle of an attempt is no reason to give a message up.
+    // A process that ends in the middle of an attempt is no reason to give up a message.
     maxStalledCount: 1000,
     skipVersionCheck: true,
     ...(tracing.telemetry === undefined ? {} : { telemetry: tracing.telemetry }),
     settings: {
       backoffStrategy: (attemptsMade, _type, error, message) => {
-        // The next step's message stands in for one about a step that did not arrive.
+        // The next step's message replaces one about a step that was not delivered.
         if ((message?.data as WebhookJobData | undefined)?.event === 'progress') return -1
         const retryAfterMs = error instanceof DeliveryFailed ? error.retryAfterMs : undefined
         return nextRetryDelay({ delays, attemptsMade, retryAfterMs }) ?? -1
@@ -187,7 +187,7 @@ export function startDelivery(deps: AppDeps, options: DeliveryOptions): Delivery
   }
 }
 
-/** Hands a message back to the queue for a while; that is no attempt. */
+/** Returns a message to the queue for a while; this does not count as an attempt. */
 async function putOff(message: QueueJob<WebhookJobData>, token: string | undefined, delayMs: number): Promise<never> {
   await message.moveToDelayed(Date.now() + delayMs, token)
   throw new DelayedError()

@@ -117,7 +117,7 @@ describe('a webhook message', () => {
     expect(data.input.prompt).toMatch(/^(🏠)+… \[the first \d+ of 4000 characters\]$/u)
     expect(data.input.prompt.isWellFormed()).toBe(true)
     expect(data.input.negative_prompt).toBe('short')
-    // It repeats the prompts, and can be had from the job.
+    // It repeats the prompts, and is available from the job.
     expect(data.receipt).toBeNull()
   })
 

@@ -1,6 +1,6 @@
 /**
- * Makes a webhook message of a job: its id and its body. A message of an event shows the job as it was at that event, also when it is sent
- * later; only `progress` shows the moment of sending. The body's shape can be another one than this service's own. Pure. Runs in the api.
+ * Makes a job's webhook message: its id and its body. A message about an event shows the job as it was at that event, even if it is sent later;
+ * only `progress` shows the moment of sending. The body may have another service's shape. Pure. Runs in the api.
  */
 import { isEnded, maxWebhookBodyBytes, promptFields, webhookMessageId } from '@easel/contract'
 import type { Job, JobInput, WebhookBody, WebhookEventName } from '@easel/contract'
@@ -12,12 +12,12 @@ export interface WebhookMessage {
   body: string
 }
 
-/** What the body says of an event; `job` as it was at that event. */
+/** What the body says about an event; `job` as it was at that event. */
 export type RenderBody = (told: { event: WebhookEventName; timestamp: string; job: Job }) => unknown
 
 const renderBody: RenderBody = ({ event, timestamp, job }) => ({ type: `job.${event}`, timestamp, data: job }) satisfies WebhookBody
 
-/** The message of an event; undefined when there is nothing to tell: the event has not happened, or for progress, is no longer news. */
+/** The message about an event; undefined when the event has not happened or, for progress, is no longer news. */
 export function toMessage(event: WebhookEventName, job: Job, now: number, render: RenderBody = renderBody): WebhookMessage | undefined {
   const seen = toJobAt(event, job)
   if (seen === undefined) return undefined
@@ -48,12 +48,12 @@ function toJobAt(event: WebhookEventName, job: Job): Job | undefined {
   return isEnded(job.status) ? job : undefined
 }
 
-/** Characters that each prompt is cut to, one after the other until the body fits. */
+/** The lengths to which each prompt is cut, tried in order until the body fits. */
 const promptLimits = [4000, 2000, 1000, 500, 200, 100] as const
 
 /**
- * JSON of at most `maxWebhookBodyBytes` bytes. The receipt, which can be had from the job at any time, is left out first. Whoever gets the
- * message knows the prompts, so these are cut next, and say so; then the presigned links are left out, also to be had from the job.
+ * JSON of at most `maxWebhookBodyBytes` bytes. The receipt, which is available from the job at any time, is omitted first. The receiver knows the
+ * prompts, so these are cut next, and marked as cut; then the presigned links are omitted, which are also available from the job.
  */
 function toBody(seen: Job, render: (job: Job) => unknown): string {
   const whole = JSON.stringify(render(seen))
@@ -77,7 +77,7 @@ function fits(text: string): boolean {
 function shortenPrompts(input: JobInput, limit: number): JobInput {
   const short = { ...input }
   for (const field of promptFields) {
-    // Whole characters: half of a surrogate pair is no text.
+    // Cuts at whole characters, because half of a surrogate pair is not valid text.
     const characters = Array.from(input[field] ?? '')
     if (characters.length > limit)
       short[field] = `${characters.slice(0, limit).join('')}… [the first ${limit} of ${characters.length} characters]`
@@ -87,7 +87,7 @@ function shortenPrompts(input: JobInput, limit: number): JobInput {
 
 function withoutDirectUrls(job: Job): Job {
   if (job.output === null) return job
-  // JSON leaves undefined fields out.
+  // JSON omits undefined fields.
   const images = job.output.images.map((image) => ({ ...image, direct_url: undefined, direct_url_expires_at: undefined }))
   return { ...job, output: { images } }
 }

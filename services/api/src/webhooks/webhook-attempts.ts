@@ -1,9 +1,9 @@
-/** The attempts to deliver the messages of a job, as Redis keeps them: a list of JSON, oldest first, that goes when the job goes. Runs in the api. */
+/** The attempts to deliver a job's messages, as a list of JSON in Redis, oldest first, that is removed with the job. Runs in the api. */
 import { maxWebhookAttempts } from '@easel/contract'
 import type { Keys, WebhookAttempt } from '@easel/contract'
 import type { RedisConnection } from '@easel/job-store'
 
-/** Seconds after the latest attempt when the list goes by itself, should the job have been deleted in that moment: more than any retry waits. */
+/** The list expires this many seconds after the latest attempt, in case the job was deleted at that moment; longer than any retry waits. */
 const lifeSeconds = 7 * 24 * 3600
 
 export async function addAttempt(redis: RedisConnection, keys: Keys, jobId: string, attempt: WebhookAttempt): Promise<void> {

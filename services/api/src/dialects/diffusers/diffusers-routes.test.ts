@@ -13,7 +13,7 @@ afterAll(async () => {
 
 const path = '/api/diffusers/inference'
 
-/** Posts, and hands the id of the job it made to `act` while the request waits. */
+/** Posts a request and, while it waits, calls `act` with the id of the job it made. */
 async function infer(body: unknown, act: (id: string) => Promise<unknown>): Promise<Response> {
   return await api.postMeanwhile(path, body, act)
 }

@@ -1,6 +1,6 @@
 /**
- * The surface of diffusers' example server, for clients written against it: one request that waits for its pictures, and a status. Uses
- * the same jobs as /v1; differs in shape, in taking `null` as absent and in ignoring fields it does not know.
+ * The interface of diffusers' example server, for clients written against it: a request that waits for its pictures, and a status. Uses the
+ * same jobs as /v1, but has other shapes, treats `null` as absent and ignores unknown fields.
  */
 import { OpenAPIHono, createRoute, z } from '@hono/zod-openapi'
 import {
@@ -56,7 +56,7 @@ export function diffusersRoutes(deps: DiffusersNeeds) {
   const app: Api = new OpenAPIHono<AppEnv>({ defaultHook: refuseInvalid })
   app.onError((error, c) => {
     const problem = toProblemError(error, c)
-    // Clients of that server know one answer to a bad body.
+    // That server has one answer to any bad body.
     if (problem.code === 'malformed_body') return sendProblem(c, new ProblemError('invalid_request', problem.message))
     if (problem.code === 'internal') return sendProblem(c, new ProblemError('internal', `Error in processing: ${problem.message}`))
     return sendProblem(c, problem)

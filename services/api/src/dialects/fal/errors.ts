@@ -1,4 +1,4 @@
-/** Errors as fal's clients know them: `detail`, a list of refused fields with 422, else a sentence. */
+/** Errors as fal's clients expect them: `detail` is a list of refused fields with 422, otherwise a sentence. */
 import { z } from '@hono/zod-openapi'
 import type { Context } from 'hono'
 import type { ContentfulStatusCode } from 'hono/utils/http-status'
@@ -28,7 +28,7 @@ export const falErrorSchema = z
 export type FalError = z.infer<typeof falErrorSchema>
 
 const statuses: Partial<Record<ProblemCode, number>> = { model_not_found: 404 }
-/** Fields that are no part of the body. */
+/** Fields that are not part of the body. */
 const places: Record<string, string> = {
   fal_webhook: 'query',
   fal_max_queue_length: 'query',

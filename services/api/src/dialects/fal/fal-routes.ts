@@ -1,6 +1,6 @@
 /**
- * fal's queue under /fal/queue, its waiting endpoint under /fal/run, and /fal/proxy for its client, whose requests `unwrap-proxied.ts` turns
- * into requests to the other two.
+ * fal's queue under /fal/queue, its waiting endpoint under /fal/run, and /fal/proxy for its client. `unwrap-proxied.ts` turns requests to the
+ * last one into requests to the other two.
  */
 import { OpenAPIHono, createRoute, z } from '@hono/zod-openapi'
 import type { Context } from 'hono'
@@ -160,13 +160,13 @@ export function falRoutes(deps: FalNeeds) {
         if (event.type === 'preview') continue
         const record = await store.get(first.id)
         if (record === undefined) break
-        // What is replayed from before an end that has come is told as running still: COMPLETED ends the stream for the client.
+        // Events from before the end are sent as still running, because COMPLETED ends the stream for the client.
         const job = await toJob(deps, record)
         ended = event.type === 'done'
         if (ended || !isEnded(job.status)) await write(job, [event])
         else if (event.type === 'progress') await write({ ...job, status: 'running' }, [event])
       }
-      // The client takes the end of a stream for the end of the request, and text that is no JSON for an error.
+      // The client takes the end of a stream for the end of the request, and text that is not JSON for an error.
       if (!ended) await out.writeSSE({ event: 'error', data: 'The stream ends before the request has; its status tells how it stands.' })
     })
   })
@@ -246,7 +246,7 @@ export function falRoutes(deps: FalNeeds) {
     return sendEnded(c, await toJob(deps, await waitForResult(deps, c, record)))
   })
 
-  // Reached by what could not be unwrapped only.
+  // Only requests that could not be unwrapped get here.
   app.all(proxyPath, (c) => {
     const detail = 'Expected an https URL of queue.fal.run, fal.run or rest.fal.ai in x-fal-target-url; nothing else is offered here.'
     return c.json({ detail }, 412)
@@ -258,13 +258,13 @@ function wantsLogs({ logs }: z.infer<typeof logsQuery>): boolean {
   return logs === '1' || logs === 'true'
 }
 
-/** The result of an ended job, or the error that stands for it. */
+/** The result of an ended job, or the error that replaces it. */
 function sendEnded(c: Context<AppEnv>, job: Job) {
   const failure = toFailure(job)
   if (failure === undefined) return c.json(toResult(job), 200)
   if (job.status === 'canceled') return c.json({ detail: failure }, 400)
   if (job.error?.code !== 'expired') return c.json({ detail: failure }, 500)
-  // The client knows by this that its own limit has passed, and does not try again.
+  // This tells the client that its own limit has passed, so it does not retry.
   c.header('X-Fal-Request-Timeout-Type', 'user')
   return c.json({ detail: failure }, 504)
 }

@@ -1,6 +1,6 @@
 /**
- * fal's storage as its client uses it: it asks where a file may be sent, sends it there without a key, and names the URL it was told as the
- * input of a request. What is sent is an upload like any other.
+ * fal's storage as its client uses it: the client asks where to send a file, sends it there without a key, and gives the resulting URL as the
+ * input of a request. The file becomes an upload like any other.
  */
 import { randomUUID } from 'node:crypto'
 import { OpenAPIHono, createRoute, z } from '@hono/zod-openapi'
@@ -17,7 +17,7 @@ import { describeErrors } from '../describe-routes.ts'
 import { falErrorSchema } from './errors.ts'
 
 const tags = ['fal']
-/** How long a file may be sent after it was asked where. */
+/** How long after asking a client may send the file. */
 const ticketSeconds = 600
 const { refusals, absences } = describeErrors(falErrorSchema)
 

@@ -1,4 +1,4 @@
-/** What fal's text-to-image endpoints take, and what a job makes of it. Fields that are not known are ignored, as there. Pure. */
+/** What fal's text-to-image endpoints accept, and how it becomes a job. Unknown fields are ignored, as fal does. Pure. */
 import { z } from '@hono/zod-openapi'
 import { generationFields, maxImagesPerPrompt } from '@easel/contract'
 import type { CreateJobRequest, FieldError, ModelRecord } from '@easel/contract'
@@ -19,7 +19,7 @@ type NamedSize = keyof typeof namedSizes
 
 const side = z.int().min(1)
 
-/** Pictures and the like that go in: a picture made without them would be another. */
+/** Input pictures and the like, without which the result would be a different picture. */
 const refused = ['image', 'mask', 'image_urls', 'control_image_url', 'controlnets', 'ip_adapters', 'embeddings']
 
 export const falInputSchema = z
@@ -52,13 +52,13 @@ export const falInputSchema = z
 
 export interface FalOptions {
   model: string
-  /** The model's record, for `aspect_ratio`; undefined: there is none, and the request will be refused. */
+  /** The model's record, for `aspect_ratio`; undefined when there is none, in which case the request will be refused. */
   record: ModelRecord | undefined
   /** Query `fal_webhook`. */
   webhook: string | undefined
   /** Header `x-fal-queue-priority`. */
   priority: string | undefined
-  /** Header `x-fal-request-timeout`: seconds in which the request must start. */
+  /** Header `x-fal-request-timeout`: the seconds within which the request must start. */
   startTimeout: string | undefined
 }
 
@@ -107,7 +107,7 @@ const names: Record<string, string> = {
   expires_in: 'x-fal-request-timeout',
 }
 
-/** What this dialect calls a field of a job request. */
+/** This dialect's name for a field of a job request. */
 export function toFalField(field: string): string {
   return names[field] ?? field
 }

@@ -1,4 +1,4 @@
-/** A job as fal's queue shows it: its state, its result, and the message of its end. A failed job is COMPLETED, its result an error. Pure. */
+/** A job as fal's queue shows it: its state, its result, and the message about its end. A failed job is COMPLETED with an error. Pure. */
 import { z } from '@hono/zod-openapi'
 import { isEnded } from '@easel/contract'
 import type { Job } from '@easel/contract'
@@ -37,7 +37,7 @@ export const falResultSchema = z
   .meta({ id: 'FalResult' })
 export type FalResult = z.infer<typeof falResultSchema>
 
-/** `logs` null: not asked for. */
+/** `logs` is null when they were not asked for. */
 export function toStatus(job: Job, { publicUrl, logs }: { publicUrl: string; logs: FalLog[] | null }): FalStatus {
   const url = `${publicUrl}/fal/queue/${toOwnedPath(job.input.model)}/requests/${job.id}`
   const urls = { request_id: job.id, response_url: url, status_url: `${url}/status`, cancel_url: `${url}/cancel` }
@@ -61,7 +61,7 @@ export function toLogs(events: readonly StreamedJobEvent[]): FalLog[] {
   })
 }
 
-/** Of a job that succeeded. */
+/** The result of a job that succeeded. */
 export function toResult(job: Job): FalResult {
   const seconds = inferenceSeconds(job)
   return {
@@ -74,7 +74,7 @@ export function toResult(job: Job): FalResult {
   }
 }
 
-/** Why an ended job has no result; undefined when it has one. */
+/** Says why an ended job has no result; undefined when it has one. */
 export function toFailure({ status, error }: Job): string | undefined {
   if (!isEnded(status) || status === 'succeeded') return undefined
   return error?.message ?? 'The request was canceled.'

@@ -1,22 +1,22 @@
 /**
- * fal's JavaScript client cannot take another base URL, but sends everything to a proxy when told so, with the URL it meant in
- * `x-fal-target-url`. Such a request is turned, before it is routed, into the one it stands for, on our own routes: middleware sees it once,
- * under its real path. Nothing is ever fetched from the URL. Pure.
+ * fal's JavaScript client cannot be given another base URL, but can be told to send everything to a proxy, with the URL it means in
+ * `x-fal-target-url`. Before routing, such a request is turned into the request it stands for, on our own routes, so that middleware sees it
+ * once and under its real path. Nothing is ever fetched from the URL. Pure.
  */
 
 export const proxyPath = '/fal/proxy'
 
-/** Hosts that the client means, and where their paths are here. */
+/** The hosts that the client means, and where their paths are here. */
 const folders = new Map([
   ['queue.fal.run', '/fal/queue'],
   ['fal.run', '/fal/run'],
   ['rest.fal.ai', '/fal/rest'],
 ])
 
-/** What the client sends, and a browser before it. */
+/** The methods that the client uses, and the one that a browser sends first. */
 const methods = new Set(['GET', 'HEAD', 'POST', 'PUT', 'OPTIONS'])
 
-/** The same request when it is none to the proxy, or names a target that is not offered. */
+/** Returns the same request when it is not for the proxy or names an unknown target. */
 export function unwrapProxied(request: Request): Request {
   const { url, method, headers } = request
   const { pathname, origin } = new URL(url)

@@ -1,4 +1,4 @@
-/** Errors as OpenAI's clients know them. A refused request is 400 with the name of the parameter. */
+/** Errors as OpenAI's clients expect them. A refused request gets 400 with the name of the parameter. */
 import type { Hook } from '@hono/zod-openapi'
 import { z } from '@hono/zod-openapi'
 import type { Context } from 'hono'
@@ -35,7 +35,7 @@ const codes: Partial<Record<ProblemCode, string>> = {
 
 export function sendOpenAiError(c: Context<AppEnv>, error: ProblemError): Response {
   setRetryHeaders(c, error)
-  // The client repeats 409 and 5xx by itself, which would draw the picture once more beside the one that is still being drawn.
+  // The client retries 409 and 5xx by itself, which would draw the picture again while the first is still being drawn.
   if (error.code === 'wait_timeout' && c.req.header('idempotency-key') === undefined) c.header('X-Should-Retry', 'false')
   return send(c, toStatus(error), toOpenAiError(error))
 }
@@ -49,20 +49,20 @@ function toStatus({ code }: ProblemError): number {
   return statuses[code] ?? problemTable[code].status
 }
 
-/** A job that did not succeed; no error: it was canceled. */
+/** The error for a job that did not succeed; a job without an error was canceled. */
 export function toJobFailure(error: JobError | undefined): OpenAiError['error'] {
   if (error === undefined) return { message: 'The job was canceled.', type: 'invalid_request_error', param: null, code: 'canceled' }
   return { message: error.message, type: 'server_error', param: null, code: error.code }
 }
 
 export function sendJobFailure(c: Context<AppEnv>, error: JobError | undefined): Response {
-  // With an Idempotency-Key a repeated request only meets the same job again.
+  // With an Idempotency-Key a repeated request gets the same job again.
   const worthRepeating = error?.retryable === true && c.req.header('idempotency-key') === undefined
   if (!worthRepeating) c.header('X-Should-Retry', 'false')
   return send(c, error === undefined ? 409 : 500, toJobFailure(error))
 }
 
-/** Hook of the routes: what zod refuses. */
+/** The routes' hook for what zod refuses. */
 export const refuseParameters: Hook<unknown, AppEnv, string, unknown> = (result, c) => {
   return result.success ? undefined : sendRefusal(c, result.error, (result as { data?: unknown }).data)
 }

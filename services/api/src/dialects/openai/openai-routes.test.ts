@@ -19,7 +19,7 @@ async function errorOf(response: Response): Promise<OpenAiError['error'] & { sta
   return { status: response.status, ...((await response.json()) as OpenAiError).error }
 }
 
-/** Posts, and hands the id of the job it made to `act` while the request waits. */
+/** Posts a request and, while it waits, calls `act` with the id of the job it made. */
 async function generate(body: object, act: (id: string) => Promise<unknown>): Promise<Response> {
   return await api.postMeanwhile(path, { prompt: 'a', ...body }, act)
 }

@@ -1,6 +1,6 @@
 /**
- * OpenAI's images: POST /v1/images/generations and /v1/images/edits, GET /v1/models. One request makes pictures and answers with them, at once or as a stream.
- * Base URL for its clients: `PUBLIC_URL/v1`.
+ * OpenAI's image endpoints: POST /v1/images/generations and /v1/images/edits, GET /v1/models. One request makes pictures and answers with
+ * them, at once or as a stream. The base URL for its clients is `PUBLIC_URL/v1`.
  */
 import { OpenAPIHono, createRoute, z } from '@hono/zod-openapi'
 import type { Context } from 'hono'
@@ -51,7 +51,7 @@ export function openAiRoutes(deps: OpenAiNeeds) {
   const { config } = deps
   const app: Api = new OpenAPIHono<AppEnv>({ defaultHook: refuseParameters })
 
-  /** Answers with the pictures that a request asks for. `pictures`: those that came with it. */
+  /** Answers with the pictures that a request asks for. `pictures` are those that came with it. */
   async function make(
     c: Context<AppEnv>,
     body: ImagesRequest,

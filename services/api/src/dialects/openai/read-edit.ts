@@ -1,6 +1,6 @@
 /**
- * Reads the form of POST /v1/images/edits: its text as the values that the schema of a JSON body knows, its files as the picture and the mask
- * of a job. A mask there is transparent where is painted anew; ours is white there. Runs in the api.
+ * Reads the form of POST /v1/images/edits: text becomes the values that the schema of a JSON body expects, files become the picture and the
+ * mask of a job. OpenAI's masks are transparent where to paint; ours are white there. Runs in the api.
  */
 import type { Context } from 'hono'
 import { ProblemError } from '@easel/contract'
@@ -13,7 +13,7 @@ import { refuseFields } from '../../middleware/problem.ts'
 import { editRequestSchema } from './to-request.ts'
 
 export interface EditForm {
-  /** Not judged yet. */
+  /** Not validated yet. */
   fields: Record<string, unknown>
   image: Uint8Array
   mask: Uint8Array | undefined
@@ -48,7 +48,7 @@ export async function readEdit({ config }: Pick<AppDeps, 'config'>, c: Context<A
   })
 }
 
-/** Clients that send lists give each entry the name of the list and `[]`. */
+/** Clients that send lists name each entry like the list, followed by `[]`. */
 function filesOf(form: FormData, name: string): File[] {
   return [...form.getAll(name), ...form.getAll(`${name}[]`)].filter((value) => typeof value !== 'string')
 }
@@ -64,7 +64,7 @@ function readText(form: FormData): Record<string, unknown> {
   return fields
 }
 
-/** Text where the schema takes text, else what the text means in JSON. */
+/** The text itself where the schema expects text, otherwise the text parsed as JSON. */
 function toValue(name: string, text: string): unknown {
   const { shape } = editRequestSchema
   if (!Object.hasOwn(shape, name) || shape[name as keyof typeof shape].safeParse(text).success) return text

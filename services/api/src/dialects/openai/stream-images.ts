@@ -1,4 +1,4 @@
-/** The stream of POST /v1/images/generations and /v1/images/edits: previews while a job runs, each picture at its end, or one error. */
+/** The stream of POST /v1/images/generations and /v1/images/edits: previews while a job runs, then each picture, or one error. */
 import type { Context } from 'hono'
 import { isEnded } from '@easel/contract'
 import type { JobRecord } from '@easel/job-store'
@@ -15,9 +15,9 @@ import { readBase64, toSize, toUnixTime, usage } from './to-images-response.ts'
 type StreamNeeds = WaitForResultNeeds & Pick<AppDeps, 'storage'>
 
 export interface StreamOptions {
-  /** Most previews of each picture. */
+  /** The most previews for each picture. */
   partialImages: number
-  /** What the types of events begin with. */
+  /** The prefix of event types. */
   kind: 'image_generation' | 'image_edit'
 }
 

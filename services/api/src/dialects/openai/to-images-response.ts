@@ -1,4 +1,4 @@
-/** Pictures of a job that succeeded as OpenAI's image endpoint answers with them: at once, or the last events of a stream. */
+/** The pictures of a successful job in the form of OpenAI's image endpoint: as one answer, or as the last events of a stream. */
 import { z } from '@hono/zod-openapi'
 import { ProblemError } from '@easel/contract'
 import type { StoredImage } from '@easel/contract'
@@ -15,7 +15,7 @@ const usageSchema = z.object({
   total_tokens: count,
 })
 
-/** There is nothing to bill, and the api has no tokenizer; clients want the block. */
+/** All zero, because nothing is billed and the api has no tokenizer; clients expect the block. */
 export const usage: z.infer<typeof usageSchema> = {
   input_tokens: 0,
   input_tokens_details: { text_tokens: 0, image_tokens: 0 },
@@ -35,7 +35,7 @@ export const imagesResponseSchema = z
   .meta({ id: 'OpenAiImagesResponse' })
 export type ImagesResponse = z.infer<typeof imagesResponseSchema>
 
-/** `format` undefined: both. */
+/** `format` undefined means both. */
 export async function toImagesResponse(
   deps: Pick<AppDeps, 'config' | 'storage'>,
   record: JobRecord,

@@ -1,4 +1,4 @@
-/** What OpenAI's image endpoint takes, and what a job makes of it. Pure. */
+/** What OpenAI's image endpoint accepts, and how it becomes a job. Pure. */
 import { z } from '@hono/zod-openapi'
 import { countStepsRun, defaultStrength, generationFields, maxImagesPerPrompt } from '@easel/contract'
 import type { CreateJobRequest } from '@easel/contract'
@@ -58,7 +58,7 @@ export const editRequestSchema = imagesRequestSchema
   .extend({ input_fidelity: z.enum(['high', 'low']).nullish().meta(word) })
   .meta({ id: 'OpenAiEditRequest' })
 
-/** `defaultSteps`: of the model, for placing previews. `isEdit`: a picture goes in. */
+/** `defaultSteps`: the model's, for placing previews. `isEdit`: whether there is an input picture. */
 export function toRequest(
   body: ImagesRequest,
   { defaultSteps, isEdit = false }: { defaultSteps: number; isEdit?: boolean },
@@ -76,7 +76,7 @@ export function toRequest(
   }
   if (format !== 'png') request.output_quality = Math.max(1, compression)
   if (stream && previews > 0) {
-    // Spread over the run, the last of them before its end.
+    // Spread over the run, with the last one before its end.
     const { strength = defaultStrength } = same
     const image = isEdit || same.image !== undefined ? true : undefined
     const steps = countStepsRun({ num_inference_steps: same.sigmas?.length ?? same.num_inference_steps ?? defaultSteps, image, strength })
@@ -92,7 +92,7 @@ const names: Record<string, string> = {
   output_quality: 'output_compression',
 }
 
-/** What this dialect calls a field of a job request. */
+/** This dialect's name for a field of a job request. */
 export function toParameter(field: string): string {
   return names[field] ?? field
 }

@@ -1,4 +1,4 @@
-/** Errors as Replicate's clients know them: `title`, `detail`, `status`. */
+/** Errors as Replicate's clients expect them: `title`, `detail`, `status`. */
 import { z } from '@hono/zod-openapi'
 import type { Context } from 'hono'
 import type { ContentfulStatusCode } from 'hono/utils/http-status'

@@ -1,4 +1,4 @@
-/** Replicate's files: its client sends those that are given as inputs ahead, and names their URLs. What is sent is an upload like any other. */
+/** Replicate's files: its client uploads files given as inputs first and passes on their URLs. Each becomes an upload like any other. */
 import { OpenAPIHono, createRoute, z } from '@hono/zod-openapi'
 import { ProblemError } from '@easel/contract'
 import type { UploadRecord } from '@easel/job-store'

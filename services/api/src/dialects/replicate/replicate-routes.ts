@@ -1,5 +1,5 @@
 /**
- * Replicate's predictions: create, by version or by model, read, list, cancel; models and the webhook secret. Base URL for its clients:
+ * Replicate's predictions (create by version or by model, read, list, cancel), models and the webhook secret. The base URL for its clients is
  * `PUBLIC_URL/v1`.
  */
 import { OpenAPIHono, createRoute, z } from '@hono/zod-openapi'
@@ -89,7 +89,7 @@ export function replicateRoutes(deps: ReplicateNeeds) {
   const app: Api = new OpenAPIHono<AppEnv>({ defaultHook: refuseInvalid })
   const readSecrets = createSecretReader(deps)
 
-  /** Submits, and waits for the end if the request prefers that. */
+  /** Submits the job, and waits for its end if the request prefers that. */
   async function predict(
     c: Context<AppEnv>,
     body: z.infer<typeof predictionRequestSchema>,

@@ -36,7 +36,7 @@ const statuses = {
 
 export interface PredictionOptions {
   publicUrl: string
-  /** The caller has waited for the end in vain: its client takes anything but `starting` for the end. Default false. */
+  /** Whether the caller has waited for the end in vain; its client takes anything except `starting` for the end. Default false. */
   waitedInVain?: boolean
 }
 

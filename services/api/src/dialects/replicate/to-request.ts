@@ -1,4 +1,4 @@
-/** What Replicate's clients send to make a prediction, and what a job makes of it. Pure. */
+/** What Replicate's clients send to make a prediction, and how it becomes a job. Pure. */
 import { z } from '@hono/zod-openapi'
 import { deliveryFields, generationFields } from '@easel/contract'
 import type { CreateJobRequest, FieldError, ModelRecord, WebhookEventName } from '@easel/contract'
@@ -7,7 +7,7 @@ import { refuseFields } from '../../middleware/problem.ts'
 import { toModelIdOf } from '../model-name.ts'
 import { ratioPattern, sizeOfRatio } from '../size-of-ratio.ts'
 
-/** What models there call what is ours by another name. */
+/** The names that models there have for our fields. */
 const words = {
   steps: 'num_inference_steps',
   cfg: 'guidance_scale',
@@ -16,12 +16,12 @@ const words = {
   prompt_strength: 'strength',
 } as const satisfies Record<string, keyof typeof generationFields>
 
-/** Pictures and the like that go in: a picture made without them would be another. */
+/** Input pictures and the like, without which the result would be a different picture. */
 const refused = ['image_prompt', 'control_image', 'input_image', 'lora_weights', 'extra_lora', 'hf_lora']
 
 /**
- * The input of every model here: the fields of a job that say what picture to make, and what the usual models there call them. Others are
- * without effect, as they have always been there (replicate/cog#2943).
+ * The input of every model here: the fields of a job that say which picture to make, and their names in the usual models there. Other fields
+ * have no effect, as has always been the case there (replicate/cog#2943).
  */
 export const predictionInputSchema = z
   .looseObject({
@@ -50,7 +50,7 @@ export const predictionInputSchema = z
 const webhookEvents = {
   start: 'started',
   logs: 'progress',
-  // Pictures come with the end and not before.
+  // Pictures come only with the end.
   output: 'completed',
   completed: 'completed',
 } as const satisfies Record<string, WebhookEventName>
@@ -83,7 +83,7 @@ export interface PredictionOptions {
   model: string
   /** Header `Cancel-After`. */
   cancelAfter: string | undefined
-  /** The model's record, for `aspect_ratio`; undefined: there is none, and the request will be refused. */
+  /** The model's record, for `aspect_ratio`; undefined when there is none, in which case the request will be refused. */
   record: ModelRecord | undefined
 }
 
@@ -109,7 +109,7 @@ export function toRequest(
   return { request, ignored }
 }
 
-/** The input in our own words, and what of it has no effect. Throws `invalid_request`. */
+/** The input under our own names, and the fields that have no effect. Throws `invalid_request`. */
 function toFields(input: z.infer<typeof predictionInputSchema>, record: ModelRecord | undefined) {
   const { aspect_ratio: ratio, output_format: format = 'png', output_quality: quality, ...rest } = input
   const errors: FieldError[] = []
@@ -122,7 +122,7 @@ function toFields(input: z.infer<typeof predictionInputSchema>, record: ModelRec
     if (value === null || value === undefined) continue
     const own = Object.hasOwn(words, field) ? words[field as keyof typeof words] : field
     if (own !== field && rest[own] !== undefined && rest[own] !== value) refuse(field, `the same as ${own}, or nothing`)
-    // Clients send the default along.
+    // Clients also send the default.
     if (field === 'prompt_strength' && input.image === undefined) ignored.push(field)
     else if (Object.hasOwn(generationFields, own)) Object.assign(fields, { [own]: value })
     else if (refused.includes(field)) refuse(field, 'nothing: such a picture cannot go in here')
@@ -138,19 +138,19 @@ function toFields(input: z.infer<typeof predictionInputSchema>, record: ModelRec
   return { fields: { ...fields, prompt: input.prompt }, ignored }
 }
 
-/** The model that `version` names. A version here is its model: there is one of each. */
+/** The model that `version` names. Here a version is the model itself, which has only one. */
 export function toModelOfVersion(version: string): string {
   const [name = ''] = version.split(':')
   return toModelIdOf(name)
 }
 
-/** What a prediction calls a field of a job request. */
+/** The name that a prediction has for a field of a job request. */
 export function toInputField(field: string): string {
   if (field === 'expires_in' || field === 'timeout') return 'Cancel-After'
   return field === '' || field === 'model' || field.startsWith('webhook') || field === 'Idempotency-Key' ? field : `input.${field}`
 }
 
-/** In seconds; undefined when it is no duration. */
+/** In seconds; undefined when it is not a duration. */
 function parseDuration(text: string): number | undefined {
   const match = /^(?:(\d{1,5})h)?(?:(\d{1,6})m)?(?:(\d{1,7})s?)?$/.exec(text.trim())
   if (match === null || match[0] === '') return undefined
