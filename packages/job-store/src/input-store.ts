@@ -4,10 +4,12 @@
  *
  * Invariant: a holder is written before the picture, and nobody becomes a holder while the picture is being removed, so a picture that has a
  * holder is stored. A holder that may never come into being (a job whose request was interrupted) or that expires (an upload) has an instant
- * at which it is checked again. Runs in the api. Knows nothing about object storage.
+ * at which it is checked again. The usage of an owner counts a picture once, however many holders of it the owner has. Runs in the api. Knows
+ * nothing about object storage.
  */
 import { createKeys } from '@easel/contract'
 import type { InputPicture } from '@easel/contract'
+import { names, toLua, variable } from './lua-names.ts'
 import type { RedisConnection } from './redis.ts'
 
 /** A picture that an owner has uploaded for later jobs. */
@@ -26,9 +28,16 @@ export interface DueHold {
   holder: InputHolder | 'leaving'
 }
 
+export interface HoldOptions {
+  /** The owner of the job or the upload. */
+  owner: string
+  /** The instant (ms) at which the holder is checked again. */
+  dueAt: number
+}
+
 export interface InputStore {
-  /** Adds a holder. `dueAt`: the instant (ms) at which it is checked again. Returns false while the picture is being removed: try again. */
-  hold(sha256: string, holder: InputHolder, dueAt: number): Promise<boolean>
+  /** Adds a holder. Returns false while the picture is being removed: try again. */
+  hold(picture: Pick<InputPicture, 'sha256' | 'bytes'>, holder: InputHolder, options: HoldOptions): Promise<boolean>
   /** Removes a holder. True when it was the last: the caller deletes the picture and then calls `forget`. May be repeated. */
   release(sha256: string, holder: DueHold['holder']): Promise<boolean>
   /** Call when the picture has been deleted from the store. */
@@ -47,22 +56,45 @@ export interface InputStore {
 /** After this many milliseconds a process that was removing a picture is assumed to be dead. */
 const leavingMs = 60_000
 
-// KEYS: the picture's holders, all holders by the instant of their next check. ARGV: hash, holder, now in ms, instant.
+// KEYS: the picture's holders, all holders by the instant of their next check. ARGV: prefix, hash, holder, now in ms, instant, owner, bytes.
+const preamble = `
+local prefix, sha256, holder, now, dueAt, owner, bytes = unpack(ARGV)
+local owners = ${toLua(names.inputOwners(variable('sha256')))}
+-- The picture counts in the usage of an owner from its first holder to its last.
+local function count(owner, sign)
+  local holders = redis.call('HINCRBY', owners, 'holders:' .. owner, sign)
+  if holders > 0 and (sign < 0 or holders > 1) then return end
+  if holders == 0 then redis.call('HDEL', owners, 'holders:' .. owner) end
+  local usage = ${toLua(names.usage(variable('owner')))}
+  redis.call('HINCRBY', usage, 'inputs', sign)
+  redis.call('HINCRBY', usage, 'input_bytes', sign * tonumber(redis.call('HGET', owners, 'bytes')))
+end
+`
+
 const scripts = {
-  easelHoldInput: `
+  easelHoldInput: `${preamble}
 local leaving = redis.call('ZSCORE', KEYS[1], 'leaving')
-if leaving and tonumber(leaving) + ${leavingMs} > tonumber(ARGV[3]) then return 0 end
+if leaving and tonumber(leaving) + ${leavingMs} > tonumber(now) then return 0 end
 redis.call('ZREM', KEYS[1], 'leaving')
-redis.call('ZREM', KEYS[2], 'leaving ' .. ARGV[1])
-redis.call('ZADD', KEYS[1], 0, ARGV[2])
-redis.call('ZADD', KEYS[2], ARGV[4], ARGV[2] .. ' ' .. ARGV[1])
+redis.call('ZREM', KEYS[2], 'leaving ' .. sha256)
+redis.call('ZADD', KEYS[2], dueAt, holder .. ' ' .. sha256)
+if redis.call('ZADD', KEYS[1], 0, holder) == 1 then
+  redis.call('HSET', owners, 'bytes', bytes, 'of:' .. holder, owner)
+  count(owner, 1)
+end
 return 1`,
-  easelReleaseInput: `
-redis.call('ZREM', KEYS[1], ARGV[2])
-redis.call('ZREM', KEYS[2], ARGV[2] .. ' ' .. ARGV[1])
+  easelReleaseInput: `${preamble}
+redis.call('ZREM', KEYS[1], holder)
+redis.call('ZREM', KEYS[2], holder .. ' ' .. sha256)
+local of = redis.call('HGET', owners, 'of:' .. holder)
+if of then
+  redis.call('HDEL', owners, 'of:' .. holder)
+  count(of, -1)
+end
 if redis.call('ZCARD', KEYS[1]) > (redis.call('ZSCORE', KEYS[1], 'leaving') and 1 or 0) then return 0 end
-redis.call('ZADD', KEYS[1], ARGV[3], 'leaving')
-redis.call('ZADD', KEYS[2], ARGV[3] + ${leavingMs}, 'leaving ' .. ARGV[1])
+redis.call('DEL', owners)
+redis.call('ZADD', KEYS[1], now, 'leaving')
+redis.call('ZADD', KEYS[2], now + ${leavingMs}, 'leaving ' .. sha256)
 return 1`,
 } as const
 
@@ -81,11 +113,12 @@ export function createInputStore({ redis, prefix, now = Date.now }: InputStoreOp
   for (const [name, lua] of Object.entries(scripts)) redis.defineCommand(name, { numberOfKeys: 2, lua })
   const run = redis as unknown as InputScripts
   return {
-    async hold(sha256, holder, dueAt) {
-      return (await run.easelHoldInput(keys.input(sha256), keys.inputHolds, sha256, holder, now(), dueAt)) === 1
+    async hold({ sha256, bytes }, holder, { owner, dueAt }) {
+      const names = [keys.input(sha256), keys.inputHolds]
+      return (await run.easelHoldInput(...names, prefix, sha256, holder, now(), dueAt, owner, bytes)) === 1
     },
     async release(sha256, holder) {
-      return (await run.easelReleaseInput(keys.input(sha256), keys.inputHolds, sha256, holder, now())) === 1
+      return (await run.easelReleaseInput(keys.input(sha256), keys.inputHolds, prefix, sha256, holder, now())) === 1
     },
     async forget(sha256) {
       await redis.multi().zrem(keys.input(sha256), 'leaving').zrem(keys.inputHolds, `leaving ${sha256}`).exec()

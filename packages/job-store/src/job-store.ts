@@ -22,8 +22,11 @@ export interface JobStoreOptions {
 }
 
 export interface CreateOptions {
-  /** The key by which a repeated request is recognised, and a fingerprint of the request. */
-  idempotency?: { key: string; fingerprint: string; ttlSeconds: number }
+  /**
+   * The key by which a repeated request is recognised, and a fingerprint of the request with its pictures by their bytes. `askedFingerprint`:
+   * the same with its pictures by the words of the request; absent for a request without any.
+   */
+  idempotency?: { key: string; fingerprint: string; askedFingerprint?: string; ttlSeconds: number }
   /** The most queued jobs of all owners together; 0 = no limit. */
   maxQueued?: number
   /** The most queued jobs of this owner; 0 = no limit. */
@@ -32,9 +35,16 @@ export interface CreateOptions {
   maxQueuedMsOfOwner?: number
 }
 
+export interface KeyedJob {
+  jobId: string
+  fingerprint: string
+  /** Absent where the request had no picture. */
+  askedFingerprint?: string
+}
+
 export type CreateResult =
   | { result: 'created' }
-  | { result: 'exists'; jobId: string; fingerprint: string }
+  | ({ result: 'exists' } & KeyedJob)
   | { result: 'queue_full' | 'owner_queue_full'; queued: number }
   | { result: 'owner_work_full'; queuedMs: number }
 
@@ -46,6 +56,8 @@ export interface JobStore {
   readonly keys: Keys
   /** Writes a new record as `queued`, unless its idempotency key is in use or a limit is reached. One atomic step. */
   create(record: NewJobRecord, options?: CreateOptions): Promise<CreateResult>
+  /** The job that was made under an idempotency key. */
+  findKeyed(key: string): Promise<KeyedJob | undefined>
   get(id: string): Promise<JobRecord | undefined>
   getMany(ids: readonly string[]): Promise<JobRecord[]>
   /** How much work these jobs are and how far they have come, without their prompts. Jobs that no longer exist are left out. */
@@ -128,7 +140,7 @@ export function createJobStore({ redis, prefix, now = Date.now }: JobStoreOption
 
     async create(record, { idempotency, maxQueued = 0, maxQueuedOfOwner = 0, maxQueuedMsOfOwner = 0 } = {}) {
       const idempotencyKey = idempotency === undefined ? '' : keys.idempotency(idempotency.key)
-      const value = idempotency === undefined ? '' : JSON.stringify([record.id, idempotency.fingerprint])
+      const value = idempotency === undefined ? '' : JSON.stringify([record.id, idempotency.fingerprint, idempotency.askedFingerprint])
       const limits = [maxQueued, maxQueuedOfOwner, maxQueuedMsOfOwner, record.costMs ?? 0]
       const reply = await run(
         'easelCreate',
@@ -144,8 +156,12 @@ export function createJobStore({ redis, prefix, now = Date.now }: JobStoreOption
       if (result === 'created') return { result }
       if (result === 'owner_work_full') return { result, queuedMs: Number(detail) }
       if (result !== 'exists') return { result, queued: Number(detail) }
-      const [jobId, fingerprint] = JSON.parse(detail) as [string, string]
-      return { result, jobId, fingerprint }
+      return { result, ...toKeyedJob(detail) }
+    },
+
+    async findKeyed(key) {
+      const json = await redis.get(keys.idempotency(key))
+      return json === null ? undefined : toKeyedJob(json)
     },
 
     async get(id) {
@@ -307,4 +323,9 @@ export function createJobStore({ redis, prefix, now = Date.now }: JobStoreOption
       return Object.fromEntries(Object.entries(await redis.hgetall(keys.counters)).map(([name, value]) => [name, Number(value)]))
     },
   }
+}
+
+function toKeyedJob(json: string): KeyedJob {
+  const [jobId, fingerprint, asked] = JSON.parse(json) as [string, string, string | null | undefined]
+  return { jobId, fingerprint, ...(asked != null && { askedFingerprint: asked }) }
 }

@@ -1,6 +1,6 @@
 /**
- * How much of the device owners have used and how much they keep stored. The transitions of jobs (`transitions.ts`) count it; this module
- * reads it. Runs in the api.
+ * How much of the device owners have used and how much they keep stored. The transitions of jobs (`transitions.ts`) and the input store
+ * (`input-store.ts`) count it; this module reads it. Runs in the api.
  */
 import { createKeys } from '@easel/contract'
 import type { RedisConnection } from './redis.ts'
@@ -20,6 +20,8 @@ export interface OwnerUsage {
   today: UsageCounts
   /** The jobs whose records are kept. */
   kept: UsageCounts
+  /** The stored input pictures that uploads and jobs of the owner hold, each counted once. */
+  inputs: { pictures: number; bytes: number }
   /** The estimated device time of the jobs that wait, in milliseconds. */
   queuedMs: number
 }
@@ -49,7 +51,8 @@ export function createUsage({
         redis.hgetall(keys.usage(owner)),
         redis.hgetall(keys.usageOfDay(owner, Math.floor(now() / dayMs))),
       ])
-      return { today: toCounts(today, ''), kept: toCounts(usage, 'kept_'), queuedMs: Number(usage['queued_ms'] ?? 0) }
+      const inputs = { pictures: Number(usage['inputs'] ?? 0), bytes: Number(usage['input_bytes'] ?? 0) }
+      return { today: toCounts(today, ''), kept: toCounts(usage, 'kept_'), inputs, queuedMs: Number(usage['queued_ms'] ?? 0) }
     },
 
     async readTop(count) {

@@ -87,6 +87,20 @@ describe('the openai package', () => {
     expect((await latestInput()).mask).toBeUndefined()
   })
 
+  test('makes one job of a request that comes twice with one key, however large its picture is', async () => {
+    const noise = { type: 'gaussian', mean: 128, sigma: 60 } as const
+    const create = { width: 340, height: 260, channels: 3, background: '#888', noise } as const
+    const large = await sharp({ create }).png().toBuffer()
+    expect(large.length).toBeGreaterThan(200_000)
+    const edit = async (bytes: Buffer): Promise<unknown> => {
+      const body = { image: toFile(bytes), prompt, response_format: 'url' } as const
+      return await openai.images.edit(body, { headers: { 'Idempotency-Key': 'one edit' } }).catch((error: unknown) => error)
+    }
+    const first = await edit(large)
+    expect(await edit(large)).toEqual(first)
+    expect(await edit(await paint())).toMatchObject({ status: 422, code: 'idempotency_mismatch' })
+  })
+
   test('paints where its mask is transparent, or where the picture is when there is no mask', async () => {
     const half = await halfTransparent()
     await openai.images.edit({ image: toFile(await paint()), mask: toFile(half), prompt })
@@ -136,6 +150,9 @@ test('the replicate package sends its files ahead and names them, and takes prom
   await expect(stranger.files.get(file.id)).rejects.toThrow(/404/)
   const stolen = stranger.predictions.create({ model: 'local/tiny-scenes', input: { prompt, image: file.urls.get } })
   await expect(stolen).rejects.toThrow(/input.image: expected an upload of yours/)
+  await expect(stranger.files.delete(file.id)).rejects.toThrow(/404/)
+  expect(await replicate.files.delete(file.id)).toBe(true)
+  await expect(replicate.files.get(file.id)).rejects.toThrow(/404/)
   // Without a picture it has no effect.
   await replicate.predictions.create({ model: 'local/tiny-scenes', input: { prompt, prompt_strength: 0.85 } })
   expect((await latestInput()).strength).toBeUndefined()

@@ -4,11 +4,12 @@ import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest'
 import { problemTable } from '@easel/contract'
 import type { Job } from '@easel/contract'
 import { type Easel, startEasel } from '../../../scripts/start-easel.ts'
+import { uniquePng } from './pictures.ts'
 
 vi.setConfig({ testTimeout: 90_000, hookTimeout: 90_000 })
 
 interface Media {
-  schema?: object
+  schema?: { properties?: Record<string, { format?: string }> }
   example?: unknown
 }
 interface Operation {
@@ -94,14 +95,18 @@ describe('the description of the api', () => {
       model: 'tiny-scenes',
       owner: 'local',
       name: 'tiny-scenes',
+      ticket: await askForTicket(),
     }
     const seen: string[] = []
     const wrong: string[] = []
     for (const { path, method, operation } of operations()) {
-      const body = operation.requestBody?.content['application/json']
+      const content = operation.requestBody?.content
+      const body = content?.['application/json']
+      const form = content?.['multipart/form-data']
       const url = easel.url + path.replaceAll(/\{(\w+)\}/g, (_match, name: string) => values[name] ?? `no-value-for-${name}`)
       const where = `${method} ${path}`
-      if (operation.requestBody !== undefined && body?.example === undefined) wrong.push(`${where}: has no example`)
+      if (content !== undefined && body?.example === undefined && form === undefined && content['image/png'] === undefined)
+        wrong.push(`${where}: has no example`)
       if (body?.example !== undefined) {
         const valid = ajv.validate(
           { $ref: `api${pointer('paths', path, method, 'requestBody', 'content', 'application/json', 'schema')}` },
@@ -113,7 +118,7 @@ describe('the description of the api', () => {
         method,
         redirect: 'manual',
         headers: { ...key, prefer: 'wait=60', ...(body !== undefined && { 'content-type': 'application/json' }) },
-        ...(body !== undefined && { body: JSON.stringify(body.example) }),
+        ...(content !== undefined && { body: body === undefined ? await toPictureBody(form) : JSON.stringify(body.example) }),
       })
       seen.push(`${where} ${response.status}`)
       const answer = await response.text()
@@ -142,6 +147,27 @@ async function makeJob(): Promise<Job> {
     body: JSON.stringify({ prompt: 'a cat', num_inference_steps: 2 }),
   })
   return (await response.json()) as Job
+}
+
+/** A picture, alone or as the file of a form. */
+async function toPictureBody(form: Media | undefined): Promise<Blob | FormData> {
+  const picture = new Blob([new Uint8Array(await uniquePng())], { type: 'image/png' })
+  if (form === undefined) return picture
+  const filled = new FormData()
+  for (const [name, value] of Object.entries(form.example as Record<string, unknown>)) {
+    if (form.schema?.properties?.[name]?.format === 'binary') filled.append(name, picture, String(value))
+    else filled.append(name, String(value))
+  }
+  return filled
+}
+
+async function askForTicket(): Promise<string> {
+  const response = await fetch(`${easel.url}/fal/rest/storage/upload/initiate`, {
+    method: 'POST',
+    headers: { ...key, 'content-type': 'application/json' },
+    body: '{}',
+  })
+  return ((await response.json()) as { upload_url: string }).upload_url.split('/').at(-1) ?? ''
 }
 
 /** A JSON pointer as the fragment of a reference. */

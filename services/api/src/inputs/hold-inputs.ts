@@ -21,17 +21,19 @@ export interface TakenPicture {
 const unfinishedMs = 600_000
 const [holdTries, betweenTriesMs] = [100, 100]
 
-/** `dueAt`: the instant (ms) at which the holder is checked. Default: the time by which any request must have made its job. */
-export async function holdInput(
-  { inputs, now, storage }: HoldNeeds,
-  taken: TakenPicture,
-  holder: InputHolder,
-  dueAt?: number,
-): Promise<void> {
+export interface HoldInputOptions {
+  holder: InputHolder
+  owner: string
+  /** The instant (ms) at which the holder is checked. Default: the time by which any request must have made its job. */
+  dueAt?: number
+}
+
+export async function holdInput({ inputs, now, storage }: HoldNeeds, taken: TakenPicture, options: HoldInputOptions): Promise<void> {
+  const { holder, owner, dueAt = now() + unfinishedMs } = options
   const { picture, bytes } = taken
   const key = inputKey(picture.sha256)
   // Another process may be removing the same picture at this moment.
-  for (let tries = 1; !(await inputs.hold(picture.sha256, holder, dueAt ?? now() + unfinishedMs)); tries++) {
+  for (let tries = 1; !(await inputs.hold(picture, holder, { owner, dueAt })); tries++) {
     if (tries === holdTries) throw new ProblemError('storage_unavailable', undefined, { retryAfterSeconds: 5 })
     await sleep(betweenTriesMs)
   }

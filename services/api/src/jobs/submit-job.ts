@@ -77,8 +77,17 @@ export async function submitJob(deps: SubmitNeeds, request: SubmitRequest, conte
     throw refuseFields([{ field: 'image', expected, received: 'a picture' }])
   }
   return await withPlace(owner, async () => {
-    const pictures = await takePictures(deps, request, owner)
-    return await enqueueNew(deps, { ...wish, pictures, idempotency: identify(pictures) }, context)
+    let pictures: TakenPictures
+    try {
+      pictures = await takePictures(deps, request, owner)
+    } catch (error) {
+      // What was at the URL may be gone by the time a request is repeated. The job that it made has its picture.
+      const earlier = identity === undefined || !(error instanceof ProblemError) ? undefined : await deps.store.findKeyed(identity.key)
+      if (earlier?.askedFingerprint === undefined || earlier.askedFingerprint !== identity?.fingerprint) throw error
+      return { record: await replay(deps, earlier.jobId), replayed: true }
+    }
+    const byBytes = identity && { ...identity, ...identify(pictures), askedFingerprint: identity.fingerprint }
+    return await enqueueNew(deps, { ...wish, pictures, idempotency: byBytes }, context)
   })
 }
 
@@ -90,11 +99,19 @@ interface Wish {
   idempotency: CreateOptions['idempotency']
 }
 
-/** How a repeated request is recognised; pictures count by their bytes, wherever they come from. Throws when the key is invalid. */
+/**
+ * How a repeated request is recognised. The pictures in `pictures` count by their bytes, wherever they come from; those that have not been read
+ * yet count by what the request says of them. Throws when the key is invalid.
+ */
 function toIdentify({ config }: SubmitNeeds, request: SubmitRequest, { owner, idempotencyKey, replayOf }: SubmitContext) {
   return (pictures: TakenPictures): Wish['idempotency'] => {
     if (idempotencyKey === undefined) return undefined
-    const hashes = Object.fromEntries(Object.entries(pictures).map(([field, { picture }]) => [field, picture.sha256]))
+    const sent = (['image', 'mask'] as const).filter((field) => request[field] instanceof Uint8Array)
+    const hashes = {
+      // Megabytes as JSON would be the end of the process. Their hash is in `pictures` as soon as it matters.
+      ...Object.fromEntries(sent.map((field) => [field, 'sent'])),
+      ...Object.fromEntries(Object.entries(pictures).map(([field, { picture }]) => [field, picture.sha256])),
+    }
     // A replay is not the same as making the same request again.
     const asked = { ...request, ...hashes, ...(replayOf !== undefined && { replayOf: replayOf.id }) }
     return toIdempotency(idempotencyKey, { owner, request: asked, resultTtlSeconds: config.resultTtlSeconds })
@@ -115,7 +132,7 @@ async function enqueueNew(deps: SubmitNeeds, wish: Wish, context: SubmitContext)
   if (request.deadline !== undefined) await keepDeadline(deps, record, request.deadline)
 
   // 3. First the pictures, then the record, then the queue: an id in the queue always has a record, and a record its pictures.
-  for (const taken of Object.values(wish.pictures)) await holdInput(deps, taken, `job:${record.id}`)
+  for (const taken of Object.values(wish.pictures)) await holdInput(deps, taken, { holder: `job:${record.id}`, owner })
   const created = await store.create(record, {
     maxQueued: config.maxQueuedJobs,
     maxQueuedOfOwner: config.maxQueuedJobsPerKey,

@@ -208,6 +208,26 @@ test('an Idempotency-Key knows a picture by its bytes, not by where it comes fro
   expect((await submit({ image: `${web.url}/moving.png` }, headers)).job.code).toBe('idempotency_mismatch')
 })
 
+test('a request that is repeated with its key gets its job when its picture can no longer be had', async () => {
+  const png = await uniquePng()
+  web.pages.set('/dying.png', (answer) => answer.writeHead(200).end(png))
+  const { id } = await upload(await uniquePng())
+  const keyed = (key: string): Record<string, string> => ({ ...ann, 'Idempotency-Key': key })
+  const bodies = [{ image: `${web.url}/dying.png` }, { image: `${web.url}/dying.png`, mask: `upload:${id}` }, { image: `upload:${id}` }]
+  const firsts: Answer[] = []
+  for (const [i, body] of bodies.entries()) firsts.push((await submit(body, keyed(`dying ${i}`))).job)
+  web.pages.set('/dying.png', (answer) => answer.writeHead(404).end('gone'))
+  await api.get(`/v1/uploads/${id}`, { method: 'DELETE', headers: ann })
+  for (const [i, body] of bodies.entries()) {
+    const again = await submit(body, keyed(`dying ${i}`))
+    expect([again.status, again.job.id]).toEqual([202, firsts[i]?.id])
+    // Whoever asks for something else is told why there is no such picture, and a stranger's key is another key.
+    expect((await submit({ ...body, prompt: 'b' }, keyed(`dying ${i}`))).job.code).toBe('invalid_image')
+    expect((await submit(body, { ...bob, 'Idempotency-Key': `dying ${i}` })).job.code).toBe('invalid_image')
+    expect((await submit(body)).job.code).toBe('invalid_image')
+  }
+})
+
 test('a picture goes with the last job or upload that needs it, and not before', async () => {
   const png = await uniquePng()
   const { id, sha256 } = await upload(png)
@@ -229,22 +249,71 @@ test('a picture goes with the last job or upload that needs it, and not before',
   expect(await stored()).toContain(sha256)
 })
 
+test('an upload is deleted by its owner alone, and its picture stays for the jobs that have it', async () => {
+  const png = await uniquePng()
+  const { id, sha256 } = await upload(png)
+  const { job } = await submit({ image: `upload:${id}` })
+  const remove = async (path: string, headers: Record<string, string> = ann): Promise<number> =>
+    (await api.get(path, { method: 'DELETE', headers })).status
+  expect(await remove(`/v1/uploads/${id}`, bob)).toBe(404)
+  expect(await remove(`/v1/uploads/${id}`)).toBe(204)
+  expect(await remove(`/v1/uploads/${id}`)).toBe(404)
+  expect(await remove('/v1/uploads/..%2Fx')).toBe(404)
+  expect((await api.get(`/v1/uploads/${id}`, { headers: ann })).status).toBe(404)
+  expect((await submit({ image: `upload:${id}` })).job.code).toBe('invalid_image')
+  expect(await stored()).toContain(sha256)
+  expect((await submit({ image: `job:${job.id}` })).status).toBe(202)
+
+  const alone = await upload(await uniquePng())
+  expect(await stored()).toContain(alone.sha256)
+  expect(await remove(`/v1/uploads/${alone.id}`)).toBe(204)
+  expect(await stored()).not.toContain(alone.sha256)
+})
+
+test('usage counts the pictures that an owner’s uploads and jobs keep, each once', async () => {
+  const usageOf = async (headers: Record<string, string>): Promise<{ pictures: number; bytes: number }> => {
+    const { inputs } = (await (await api.get('/v1/usage', { headers })).json()) as { inputs: { pictures: number; bytes: number } }
+    return inputs
+  }
+  const [before, ofBob] = [await usageOf(ann), await usageOf(bob)]
+  const png = await uniquePng()
+  const [first, second] = [await upload(png), await upload(png)]
+  const { job } = await submit({ image: `upload:${first.id}`, mask: `upload:${second.id}` })
+  const kept = { pictures: before.pictures + 1, bytes: before.bytes + png.length }
+  expect(await usageOf(ann)).toEqual(kept)
+  const { id: ofOther } = await upload(png, bob)
+  expect([await usageOf(ann), await usageOf(bob)]).toEqual([kept, { pictures: ofBob.pictures + 1, bytes: ofBob.bytes + png.length }])
+
+  const remove = async (path: string, headers = ann): Promise<Response> => await api.get(path, { method: 'DELETE', headers })
+  await remove(`/v1/uploads/${first.id}`)
+  await remove(`/v1/uploads/${second.id}`)
+  expect(await usageOf(ann)).toEqual(kept)
+  await remove(`/v1/jobs/${job.id}`)
+  expect(await usageOf(ann)).toEqual(before)
+  await remove(`/v1/uploads/${ofOther}`, bob)
+  expect(await usageOf(bob)).toEqual(ofBob)
+  // A request that makes no job keeps nothing.
+  expect((await submit({ image: `data:image/png;base64,${png.toString('base64')}`, width: 17 })).status).toBe(422)
+  expect(await usageOf(ann)).toEqual(before)
+})
+
 test('what a request that broke off has stored is swept, and a store that failed is asked again', async () => {
   const { inputs, storage } = api.deps
-  const sha256 = 'a'.repeat(64)
+  const picture = { sha256: 'a'.repeat(64), bytes: 1 }
+  const { sha256 } = picture
   const key = `inputs/${sha256}`
   const holder = `job:${'0'.repeat(36)}` as const
-  expect(await inputs.hold(sha256, holder, Date.now() + 600_000)).toBe(true)
+  expect(await inputs.hold(picture, holder, { owner: 'ann', dueAt: Date.now() + 600_000 })).toBe(true)
   await storage.put(key, Buffer.from('x'), { contentType: 'application/octet-stream' })
   await sweepInputs(api.deps)
   expect(await storage.stat(key)).toBeDefined()
   // The process that was to remove it has died: nobody may hold it for a while, and then the sweep removes it.
   expect(await inputs.release(sha256, holder)).toBe(true)
-  expect(await inputs.hold(sha256, holder, Date.now())).toBe(false)
+  expect(await inputs.hold(picture, holder, { owner: 'ann', dueAt: Date.now() })).toBe(false)
   clockOffset = 61_000
   await sweepInputs(api.deps)
   expect(await storage.stat(key)).toBeUndefined()
-  expect(await inputs.hold(sha256, holder, Date.now())).toBe(true)
+  expect(await inputs.hold(picture, holder, { owner: 'ann', dueAt: Date.now() })).toBe(true)
   await inputs.release(sha256, holder)
   await inputs.forget(sha256)
 })

@@ -1,9 +1,11 @@
-/** POST /v1/uploads and GET /v1/uploads/{id}: pictures that are sent ahead of the jobs that begin with them. */
+/** POST /v1/uploads, GET and DELETE /v1/uploads/{id}: pictures that are sent ahead of the jobs that begin with them. */
 import { OpenAPIHono, createRoute, z } from '@hono/zod-openapi'
 import { ProblemError, inputKey, uploadSchema } from '@easel/contract'
 import type { Api, AppDeps, AppEnv } from '../app-deps.ts'
 import { createUpload } from '../inputs/create-upload.ts'
+import { deleteUpload } from '../inputs/delete-upload.ts'
 import type { UploadNeeds } from '../inputs/create-upload.ts'
+import { describeForm, describePicture } from '../inputs/describe-picture-body.ts'
 import { findUpload } from '../inputs/find-upload.ts'
 import { withPlace } from '../inputs/picture-places.ts'
 import { isForm, readFile, readForm } from '../inputs/read-picture-body.ts'
@@ -12,6 +14,7 @@ import { describeProblems, refuseFields, refuseInvalid } from '../middleware/pro
 const binary = { schema: z.string().meta({ format: 'binary' }) }
 /** What an error calls the one file of a body. */
 const field = 'file'
+const params = z.object({ id: z.string().max(100).meta({ description: 'Id of the upload.' }) })
 
 export function uploadRoutes(deps: UploadNeeds & Pick<AppDeps, 'apiKeys'>) {
   const { config, storage } = deps
@@ -24,6 +27,7 @@ export function uploadRoutes(deps: UploadNeeds & Pick<AppDeps, 'apiKeys'>) {
     description:
       'The picture as the body, or as the one file of a form. Jobs take it as `upload:ID` in `image` or `mask`. Only its owner can use it. It is ' +
       'kept as long as results are, and by jobs that use it as long as they are.',
+    request: { body: { required: true, content: { ...describePicture(), ...describeForm(z.object({ file: z.file() }), { file: 'boat.png' }) } } },
     responses: {
       201: { description: 'The picture is kept.', content: { 'application/json': { schema: uploadSchema } } },
       ...describeProblems(
@@ -60,13 +64,13 @@ export function uploadRoutes(deps: UploadNeeds & Pick<AppDeps, 'apiKeys'>) {
     method: 'get',
     path: '/v1/uploads/{id}',
     summary: 'Fetch an uploaded picture',
-    request: { params: z.object({ id: z.string().max(100).meta({ description: 'Id of the upload.' }) }) },
+    request: { params },
     responses: {
       200: { description: 'The picture as it was sent.', content: { 'image/*': binary } },
       ...describeProblems('unauthorized', 'rate_limited', 'not_found', 'queue_unavailable', 'storage_unavailable'),
     },
   })
-  return withCreate.openapi(get, async (c) => {
+  const withGet = withCreate.openapi(get, async (c) => {
     const upload = await findUpload(deps, c.req.valid('param').id, c.var.owner)
     const object = upload === undefined ? undefined : await storage.open(inputKey(upload.sha256))
     if (upload === undefined || object === undefined) throw new ProblemError('not_found', 'There is no such upload.')
@@ -77,5 +81,25 @@ export function uploadRoutes(deps: UploadNeeds & Pick<AppDeps, 'apiKeys'>) {
       'Content-Disposition': 'inline',
       'Cache-Control': 'private, no-store',
     })
+  })
+
+  const remove = createRoute({
+    method: 'delete',
+    path: '/v1/uploads/{id}',
+    summary: 'Delete an uploaded picture',
+    description:
+      'No job can begin with it any more. Jobs that were made with it keep the picture until they go themselves; when there are none, its bytes ' +
+      'go at once.',
+    request: { params },
+    responses: {
+      204: { description: 'The upload is gone.' },
+      ...describeProblems('unauthorized', 'rate_limited', 'not_found', 'queue_unavailable'),
+    },
+  })
+  return withGet.openapi(remove, async (c) => {
+    const { id } = c.req.valid('param')
+    if (!(await deleteUpload(deps, id, c.var.owner))) throw new ProblemError('not_found', 'There is no such upload.')
+    c.var.logger.info({ uploadId: id }, 'upload deleted')
+    return c.body(null, 204)
   })
 }

@@ -14,11 +14,12 @@ const usageOf = async (name: string): Promise<unknown> => await (await api.get('
 const submit = async (body: object): Promise<string> =>
   ((await (await api.post('/v1/jobs', { prompt: 'p', ...body }, asOwner('ann'))).json()) as { id: string }).id
 const nothing = { gpu_seconds: 0, jobs: 0, pictures: 0, bytes: 0 }
+const inputs = { pictures: 0, bytes: 0 }
 
 test('tells an owner what was used today and what is kept, and nobody else', async () => {
   const id = await submit({ num_images_per_prompt: 2 })
   await submit({ num_inference_steps: 7 })
-  expect(await usageOf('ann')).toEqual({ owner: 'ann', weight: 2, today: nothing, retained: nothing, queued: { gpu_seconds: 47 } })
+  expect(await usageOf('ann')).toEqual({ owner: 'ann', weight: 2, today: nothing, retained: nothing, inputs, queued: { gpu_seconds: 47 } })
 
   await api.worker.store.start(id, 'w')
   const pictures = [0, 1].map((n) => ({
@@ -32,7 +33,7 @@ test('tells an owner what was used today and what is kept, and nobody else', asy
   await api.worker.store.end(id, { status: 'succeeded', output: { images: pictures }, gpuMs: 12_345, bytes: 999 })
   const used = { gpu_seconds: 12.345, jobs: 1, pictures: 2, bytes: 999 }
   expect(await usageOf('ann')).toMatchObject({ today: used, retained: used, queued: { gpu_seconds: 7 } })
-  expect(await usageOf('ben')).toEqual({ owner: 'ben', weight: 1, today: nothing, retained: nothing, queued: { gpu_seconds: 0 } })
+  expect(await usageOf('ben')).toEqual({ owner: 'ben', weight: 1, today: nothing, retained: nothing, inputs, queued: { gpu_seconds: 0 } })
 
   // What was deleted still counts as used.
   expect((await api.get(`/v1/jobs/${id}`, { method: 'DELETE', headers: asOwner('ann') })).status).toBe(204)

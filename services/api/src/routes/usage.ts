@@ -19,6 +19,9 @@ const usageSchema = z
     weight: z.number().describe('Share of the device when several owners have jobs waiting.'),
     today: countsSchema.describe('What ended since midnight UTC.'),
     retained: countsSchema.describe('Of the jobs that can still be read.'),
+    inputs: z
+      .object({ pictures: z.int(), bytes: z.int().describe('Bytes of these pictures in the store.') })
+      .describe('Pictures to begin with: uploads, and those of the jobs that can still be read, each counted once.'),
     queued: z.object({ gpu_seconds: z.number().describe('Estimated time of the device of the jobs that wait.') }),
   })
   .meta({ id: 'Usage' })
@@ -36,8 +39,8 @@ export function usageRoutes({ apiKeys, usage }: Pick<AppDeps, 'apiKeys' | 'usage
   })
   return app.openapi(route, async (c) => {
     const { owner } = c.var
-    const { today, kept, queuedMs } = await usage.read(owner)
-    const told = { today: toCounts(today), retained: toCounts(kept), queued: { gpu_seconds: queuedMs / 1000 } }
+    const { today, kept, inputs, queuedMs } = await usage.read(owner)
+    const told = { today: toCounts(today), retained: toCounts(kept), inputs, queued: { gpu_seconds: queuedMs / 1000 } }
     return c.json({ owner, weight: apiKeys.weightOf(owner), ...told }, 200)
   })
 }

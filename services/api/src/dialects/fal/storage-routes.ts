@@ -8,6 +8,7 @@ import { ProblemError } from '@easel/contract'
 import type { Api, AppEnv } from '../../app-deps.ts'
 import { createUpload } from '../../inputs/create-upload.ts'
 import type { UploadNeeds } from '../../inputs/create-upload.ts'
+import { describePicture } from '../../inputs/describe-picture-body.ts'
 import { withPlace } from '../../inputs/picture-places.ts'
 import { readFile } from '../../inputs/read-picture-body.ts'
 import { jsonBody } from '../../middleware/json-body.ts'
@@ -60,7 +61,7 @@ export function falStorageRoutes(deps: UploadNeeds) {
     tags,
     summary: 'Send a file (fal)',
     security: [],
-    request: { params: z.object({ ticket: z.string().max(100) }) },
+    request: { params: z.object({ ticket: z.string().max(100) }), body: { required: true, content: describePicture() } },
     responses: {
       200: { description: 'The file is kept.', content: { 'application/json': { schema: z.object({ sha256: z.string() }) } } },
       ...refusals,

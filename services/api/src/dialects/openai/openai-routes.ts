@@ -10,6 +10,7 @@ import type { Api, AppDeps, AppEnv } from '../../app-deps.ts'
 import { listModels, lookUpModel } from '../../jobs/find-model.ts'
 import type { SubmitRequest } from '../../jobs/resolve-input.ts'
 import type { SubmitNeeds } from '../../jobs/submit-job.ts'
+import { describeForm } from '../../inputs/describe-picture-body.ts'
 import { jsonBody } from '../../middleware/json-body.ts'
 import { submitThrough } from '../submit-through.ts'
 import { waitForResult } from '../wait-for-result.ts'
@@ -18,7 +19,7 @@ import { openAiErrorSchema, refuseParameters, sendJobFailure, sendRefusal } from
 import { readEdit } from './read-edit.ts'
 import { streamImages } from './stream-images.ts'
 import { imagesResponseSchema, toImagesResponse, toUnixTime } from './to-images-response.ts'
-import { editRequestSchema, imagesRequestSchema, toParameter, toRequest } from './to-request.ts'
+import { editFormSchema, editRequestSchema, imagesRequestSchema, toParameter, toRequest } from './to-request.ts'
 import type { ImagesRequest } from './to-request.ts'
 
 const modelSchema = z
@@ -94,7 +95,10 @@ export function openAiRoutes(deps: OpenAiNeeds) {
     description:
       'A form: `image` (one file), `mask` (a file that is transparent where is painted anew; default: the transparency of `image`), and the ' +
       'fields of POST /v1/images/generations as text. With `stream` the events are `image_edit.partial_image` and `image_edit.completed`.',
-    request: { headers: idempotencyHeaders },
+    request: {
+      headers: idempotencyHeaders,
+      body: { required: true, content: describeForm(editFormSchema, { image: 'boat.png', prompt: 'a blue boat', n: 1, seed: 42 }) },
+    },
     responses: {
       ...responses,
       413: { description: 'A picture has more bytes than this server accepts.', content: errorContent },

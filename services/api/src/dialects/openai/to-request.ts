@@ -58,6 +58,12 @@ export const editRequestSchema = imagesRequestSchema
   .extend({ input_fidelity: z.enum(['high', 'low']).nullish().meta(word) })
   .meta({ id: 'OpenAiEditRequest' })
 
+/** The whole form of POST /v1/images/edits. */
+export const editFormSchema = editRequestSchema.extend({
+  image: z.file().meta({ description: 'The picture to begin with.' }),
+  mask: z.file().optional().meta({ description: 'A picture that is transparent where to paint. Default: the transparency of `image`.' }),
+})
+
 /** `defaultSteps`: the model's, for placing previews. `isEdit`: whether there is an input picture. */
 export function toRequest(
   body: ImagesRequest,

@@ -4,7 +4,9 @@ import { ProblemError } from '@easel/contract'
 import type { UploadRecord } from '@easel/job-store'
 import type { Api, AppDeps, AppEnv } from '../../app-deps.ts'
 import { createUpload } from '../../inputs/create-upload.ts'
+import { deleteUpload } from '../../inputs/delete-upload.ts'
 import type { UploadNeeds } from '../../inputs/create-upload.ts'
+import { describeForm } from '../../inputs/describe-picture-body.ts'
 import { findUpload } from '../../inputs/find-upload.ts'
 import { withPlace } from '../../inputs/picture-places.ts'
 import { isForm, readForm } from '../../inputs/read-picture-body.ts'
@@ -31,6 +33,7 @@ const content = { 'application/json': { schema: fileSchema } }
 const tags = ['Replicate']
 const { refusals, absences } = describeErrors(replicateErrorSchema)
 const field = 'content'
+const params = z.object({ id: z.string().max(100) })
 
 export function replicateFileRoutes(deps: UploadNeeds & Pick<AppDeps, 'apiKeys'>) {
   const { config } = deps
@@ -42,6 +45,7 @@ export function replicateFileRoutes(deps: UploadNeeds & Pick<AppDeps, 'apiKeys'>
     tags,
     summary: 'Send a file (Replicate)',
     description: 'A form with the file as `content`.',
+    request: { body: { required: true, content: describeForm(z.object({ content: z.file() }), { content: 'boat.png' }) } },
     responses: {
       201: { description: 'The file is kept as long as results are.', content },
       415: { description: 'The body is no form.', content: errorContent },
@@ -65,14 +69,27 @@ export function replicateFileRoutes(deps: UploadNeeds & Pick<AppDeps, 'apiKeys'>
     path: '/v1/files/{id}',
     tags,
     summary: 'Read what is known of a file (Replicate)',
-    request: { params: z.object({ id: z.string().max(100) }) },
+    request: { params },
     responses: { 200: { description: 'The file, without its bytes.', content }, ...absences },
   })
-  return withCreate.openapi(get, async (c) => {
+  const withGet = withCreate.openapi(get, async (c) => {
     const upload = await findUpload(deps, c.req.valid('param').id, c.var.owner)
     if (upload === undefined) throw new ProblemError('not_found', 'There is no such file.')
     const expiresAt = upload.expiresAt === undefined ? null : new Date(upload.expiresAt).toISOString()
     return c.json(toFile(upload, expiresAt, toPublicUrl(config)), 200)
+  })
+
+  const remove = createRoute({
+    method: 'delete',
+    path: '/v1/files/{id}',
+    tags,
+    summary: 'Delete a file (Replicate)',
+    request: { params },
+    responses: { 204: { description: 'The file is gone.' }, ...absences },
+  })
+  return withGet.openapi(remove, async (c) => {
+    if (await deleteUpload(deps, c.req.valid('param').id, c.var.owner)) return c.body(null, 204)
+    throw new ProblemError('not_found', 'There is no such file.')
   })
 }
 
