@@ -4,7 +4,8 @@
  * Throughput: 16 jobs of 4 steps through queue and engine, taken by the fair share, over the same taken by BullMQ's own loop with rows first
  * come, first served; of one owner and of eight. Fairness in virtual time (`simulateShare`, seeded; the service's own scripts on a real
  * Redis): 200 jobs of 4 to 50 steps and 1 to 4 pictures whose costs are misjudged by up to half, of two owners who always have jobs waiting; and
- * ten owners of very unequal demand. The attack: 8 jobs of 200 steps × 10 pictures at 256 px fill every place of a real worker, and another
+ * ten owners of very unequal demand. The same with a real Redis and a real engine: ten owners who ask for a twentieth of the tenth that is due
+ * to each up to eight times it. The attack: 8 jobs of 200 steps × 10 pictures at 256 px fill every place of a real worker, and another
  * owner sends one of 20 steps.
  * Controls: the longest wait of an owner of weight 1 among ten over the bound that `fair-share.ts` states.
  */
@@ -17,6 +18,7 @@ import { modelName } from '../load/bench-model.ts'
 import { createRandom, jainIndex, maxMinShares, simulateShare } from '../load/simulate-share.ts'
 import type { ShareJob, ShareOptions } from '../load/simulate-share.ts'
 import { openFairQueue } from '../stack/open-fair-queue.ts'
+import type { FairQueue, TimedJob } from '../stack/open-fair-queue.ts'
 
 /** Seeds of the simulator; each takes a second or two. */
 const mostSeeds = 5
@@ -43,13 +45,14 @@ export const row: Row = {
     { name: 'GPU-seconds by owner against weights 1:1, largest deviation', target: '<= 0.05' },
     { name: 'the same, weights 3:1', target: '<= 0.05' },
     { name: "Jain's index of ten owners, service / max-min share", target: '>= 0.99' },
+    { name: 'the same with a real engine', target: '>= 0.99' },
     { name: 'GPU-seconds from submit to end of a job beside an attack', target: '<= 3' },
   ],
   controls: 'Control: the longest wait of a weight-1 owner among ten over its bound.',
   async run({ pairs }) {
     const queue = await openFairQueue()
     const inputs = Array.from({ length: 16 }, (_, seed) => toInput({ seed, prompt: `scene ${seed % 20}` }))
-    let rounds, attacked: number
+    let rounds, attacked: number, jain: number
     try {
       rounds = await runRounds(pairs, {
         oneFair: () => queue.run('fair', inputs, 1),
@@ -60,6 +63,7 @@ export const row: Row = {
       const heavy = { num_inference_steps: 200, num_images_per_prompt: 10, width: 256, height: 256 }
       const attack = Array.from({ length: 8 }, (_, seed) => toInput({ seed, ...heavy }))
       attacked = (await queue.runBeside(attack, toInput({ seed: 1, num_inference_steps: 20 }))) / 1000
+      jain = await jainOfEngine(queue, pairs < 10 ? 8000 : 15_000)
     } finally {
       await queue.close()
     }
@@ -72,6 +76,7 @@ export const row: Row = {
         toMeasured(simulated.map(({ even }) => even)),
         toMeasured(simulated.map(({ threeToOne }) => threeToOne)),
         toMeasured(simulated.map(({ jain }) => jain)),
+        toMeasured([jain]),
         toMeasured([attacked]),
       ],
       controls: { 'longest wait of a weight-1 owner / bound': median(simulated.map(({ wait }) => wait)).toFixed(2) },
@@ -123,11 +128,44 @@ async function deviationFrom(weights: Record<string, number>, seed: number, simu
   return Math.max(...Object.entries(weights).map(([owner, own]) => Math.abs((contended.get(owner) ?? 0) / all / (own / weight) - 1)))
 }
 
+/** What ten owners ask for, in parts of the tenth of the device that is due to each. */
+const factors = [0.05, 0.1, 0.2, 0.4, 0.8, 1.5, 2, 3, 5, 8]
+
+/** Ten owners with a real engine, until the device has worked for `untilMs`. Whose jobs have all ended has had what it asked for. */
+async function jainOfEngine(queue: FairQueue, untilMs: number): Promise<number> {
+  const random = createRandom(1)
+  const draw = (from: number, to: number): number => from + Math.floor(random() * (to - from + 1))
+  const small = { width: 64, height: 64 }
+  // What a picture takes of the device for a step when others run beside it.
+  const probe = Array.from({ length: 32 }, (_, i) => ({ owner: `probe${i % 8}`, arrivesAt: 0, input: toInput({ seed: i, ...small }) }))
+  const probed = await queue.serve(probe, Infinity)
+  const pictureMs = [...probed.values()].reduce((sum, { deviceMs }) => sum + deviceMs, 0) / (probe.length * 4)
+  const jobs = factors.flatMap((factor, i) => {
+    const own: TimedJob[] = []
+    for (let work = 0; work < (factor * untilMs) / factors.length;) {
+      const [steps, pictures] = [draw(4, 12), draw(1, 2)]
+      own.push({
+        owner: `owner${i}`,
+        arrivesAt: 0,
+        input: toInput({ seed: i, num_inference_steps: steps, num_images_per_prompt: pictures, ...small }),
+      })
+      work += steps * pictures * pictureMs
+    }
+    return own.map((job, at) => ({ ...job, arrivesAt: factor < 1 ? (at * untilMs * 0.8) / own.length : 0 }))
+  })
+  const served = [...(await queue.serve(jobs, untilMs)).values()]
+  const demands = served.map(({ deviceMs, isDone }) => (isDone ? deviceMs : Infinity))
+  const shares = maxMinShares(
+    demands,
+    served.reduce((sum, { deviceMs }) => sum + deviceMs, 0),
+  )
+  return jainIndex(served.map(({ deviceMs }, i) => deviceMs / (shares[i] as number)))
+}
+
 /** Demands from a twentieth of the fair share to many times it, over 20 virtual seconds. */
 async function jainOfTen(seed: number, simulate: Simulate): Promise<number> {
   const random = createRandom(seed)
   const untilMs = 20_000
-  const factors = [0.05, 0.1, 0.2, 0.4, 0.8, 1.5, 2, 3, 5, 8]
   const jobs: ShareJob[] = factors.flatMap((factor, i) => {
     const own: ShareJob[] = []
     for (let work = 0; work < (factor * untilMs) / factors.length;) {

@@ -77,6 +77,7 @@ function toStats(): EngineStats {
       decodeMs: 0,
       shortages: 0,
       promptCache: { hits: 0, misses: 0, entries: 0, bytes: 0 },
+      pictureCache: { hits: 0, misses: 0, entries: 0, bytes: 0 },
       memory: { estimatedBytes: 0, limitBytes: undefined, residentBytes: memoryBytes, admitted: calls.size, waiting: 0 },
     },
   }

@@ -21,7 +21,19 @@ export interface FairQueue {
   run(how: TakingJobs, inputs: readonly JobInput[], owners: number): Promise<number>
   /** Milliseconds of the device from the submit of a job to its end, while another owner's jobs fill every place and more wait. */
   runBeside(attack: readonly JobInput[], input: JobInput): Promise<number>
+  /**
+   * Runs jobs of many owners by the fair share until the device has worked for `untilMs`, and cancels the rest. Tells how long the device has
+   * worked for each owner, and whether all of the owner's jobs have ended.
+   */
+  serve(jobs: readonly TimedJob[], untilMs: number): Promise<Map<string, { deviceMs: number; isDone: boolean }>>
   close(): Promise<void>
+}
+
+export interface TimedJob {
+  owner: string
+  input: JobInput
+  /** Milliseconds of the device after which it is submitted. */
+  arrivesAt: number
 }
 
 const places = 8
@@ -46,12 +58,15 @@ export async function openFairQueue(): Promise<FairQueue> {
     const queues = createJobQueues({ redis, prefix, onError: () => {} })
     const lines = createJobLines({ redis, prefix })
     const ends = new Map<string, () => void>()
+    /** Milliseconds of the device that the jobs which have ended took, by owner. */
+    const tookMs = new Map<string, number>()
     const process = async ({ data: { id } }: { data: GenerateJobData }, _token?: string, signal?: AbortSignal): Promise<string> => {
       const started = await store.start(id, 'bench')
       if (started.result !== 'running') return started.result
       const { input, owner, weight = 1 } = started.record
       const { timings } = await engine.generate(id, toEngineParams(input), { owner: { name: owner, weight }, signal })
       await store.end(id, { status: 'succeeded', output: { images: [] }, gpuMs: timings.deviceMs })
+      tookMs.set(owner, (tookMs.get(owner) ?? 0) + timings.deviceMs)
       ends.get(id)?.()
       return 'succeeded'
     }
@@ -80,6 +95,7 @@ export async function openFairQueue(): Promise<FairQueue> {
     return {
       store,
       submit,
+      tookMs,
       async close() {
         await worker.close(true)
         await engine.close()
@@ -104,6 +120,29 @@ export async function openFairQueue(): Promise<FairQueue> {
         await submit(input, 'modest')
       ).ended
       return deviceMs - before
+    },
+    async serve(jobs, untilMs) {
+      const { store, submit, tookMs } = sides.fair
+      const left = new Map([...Map.groupBy(jobs, ({ owner }) => owner)].map(([owner, own]) => [owner, own.length]))
+      const submitted: string[] = []
+      const before = new Map(tookMs)
+      const beganAt = deviceMs
+      const coming = jobs.toSorted((a, b) => a.arrivesAt - b.arrivesAt)
+      const isOver = (): boolean => deviceMs - beganAt >= untilMs || [...left.values()].every((count) => count === 0)
+      while (!isOver()) {
+        while (coming[0] !== undefined && coming[0].arrivesAt <= deviceMs - beganAt) {
+          const { owner, input } = coming.shift() as TimedJob
+          const { id, ended } = await submit(input, owner)
+          submitted.push(id)
+          void ended.then(() => left.set(owner, (left.get(owner) ?? 0) - 1))
+        }
+        await new Promise((resolve) => setTimeout(resolve, 10))
+      }
+      const served = [...left].map(([owner, count]) => {
+        return [owner, { deviceMs: (tookMs.get(owner) ?? 0) - (before.get(owner) ?? 0), isDone: count === 0 }] as const
+      })
+      for (const id of submitted) await store.requestCancel(id)
+      return new Map(served)
     },
     async close() {
       await Promise.all([sides.fair.close(), sides.firstCome.close()])

@@ -131,6 +131,41 @@ describe('whose turn it is', () => {
   })
 })
 
+test('a Redis that is killed and starts again from its append-only file goes on with the same turns', async () => {
+  // As docs/redis.md demands: appendonly, here with every change on the disk before it is answered.
+  const durable = await startRedis({ appendonly: true, args: ['--appendfsync', 'always'] })
+  const own = openShareBench(durable.url, '{durable}')
+  try {
+    const submit = async (owner: string, count: number, job: Parameters<ShareBench['submit']>[1]): Promise<void> => {
+      for (let i = 0; i < count; i++) await own.submit(owner, job)
+    }
+    const take = async (count: number): Promise<string> => {
+      let owners = ''
+      for (let i = 0; i < count; i++) owners += (await own.take())?.owner ?? '-'
+      return owners
+    }
+    await submit('a', 4, { costMs: 300 })
+    await submit('b', 8, { costMs: 100 })
+    await submit('c', 4, { costMs: 100, weight: 2 })
+    expect(await take(4)).toBe('abcc')
+    // Chosen and not taken yet.
+    expect(await own.lines.choose(benchModel, { running: new Map(), places: 99 })).toMatchObject({ result: 'chosen', owner: 'b' })
+    const waiting = await own.lines.read(benchModel)
+    await durable.kill()
+    await durable.restart()
+    await expect.poll(async () => await own.redis.ping().catch(() => ''), { timeout: 20_000 }).toBe('PONG')
+    expect(await own.lines.read(benchModel)).toEqual(waiting)
+    const told = toOrder(waiting)
+    const taken: string[] = []
+    for (let job = await own.take(); job !== undefined; job = await own.take()) taken.push(job.id)
+    expect(told).toHaveLength(12)
+    expect(taken).toEqual(told)
+  } finally {
+    await own.close()
+    await durable.stop()
+  }
+})
+
 test('a job that was queued without a priority waits for its turn all the same', async () => {
   const [first] = await submitMany('a', 1)
   const record = bench.newRecord('a')

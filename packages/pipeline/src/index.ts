@@ -5,7 +5,7 @@ export type { StepTimes } from './runtime/batch-profile.ts'
 export type { MemoryStats } from './runtime/memory-admission.ts'
 export { ownMemoryBytes } from './runtime/own-memory.ts'
 export { isOutOfMemory, OutOfMemoryError } from './runtime/out-of-memory.ts'
-export type { PromptCacheStats } from './runtime/prompt-cache.ts'
+export type { EncodingCacheStats } from './runtime/encoding-cache.ts'
 export type { BatchingOptions } from './runtime/runtime.ts'
 /** What `engineStats()` returns. */
 export type { RuntimeStats as EngineStats } from './runtime/runtime-stats.ts'

@@ -180,6 +180,36 @@ describe('pictures of one call', () => {
   })
 })
 
+describe('a picture that comes again', () => {
+  it('is encoded once, also for calls that come while it is being encoded, and each call draws its own noise from it', async () => {
+    const image = { ...picture, data: picture.data.map((value) => value ^ 85) }
+    const { pictureCache: before } = pipe.engineStats()
+    const seeds = [1, 2, 3]
+    const first = await Promise.all(seeds.map((seed) => img2img.generate({ ...boat, seed, image })))
+    const again = await Promise.all(seeds.map((seed) => img2img.generate({ ...boat, seed, image: { ...image, data: image.data.slice() } })))
+    const { pictureCache: after } = pipe.engineStats()
+    expect([after.misses - before.misses, after.hits - before.hits, after.entries - before.entries]).toEqual([1, 5, 1])
+    expect(again.map(pixels)).toEqual(first.map(pixels))
+    expect(pixels(first[0] as GenerateResult)).not.toEqual(pixels(first[1] as GenerateResult))
+    // The same bytes as another shape, and one pixel changed, are other pictures.
+    const wide = { data: image.data, width: side * 2, height: side / 2 }
+    const changed = { ...image, data: image.data.with(7, (image.data[7] as number) ^ 1) }
+    for (const other of [wide, changed]) await img2img.generate({ ...boat, image: other })
+    expect(pipe.engineStats().pictureCache.misses - after.misses).toBe(2)
+  })
+
+  it('makes the same picture where nothing is kept', async () => {
+    const kept = pixels(await img2img.generate({ ...boat, image: picture }))
+    const forgetful = await StableDiffusion3Img2ImgPipeline.fromPretrained(model, { device: 'cpu', batching: { pictureCacheBytes: 0 } })
+    try {
+      for (let i = 0; i < 2; i++) expect(pixels(await forgetful.generate({ ...boat, image: picture }))).toEqual(kept)
+      expect(forgetful.engineStats().pictureCache).toMatchObject({ hits: 0, misses: 2, entries: 0 })
+    } finally {
+      await forgetful.close()
+    }
+  })
+})
+
 describe('strength', () => {
   it.each([
     [0.6, 3],

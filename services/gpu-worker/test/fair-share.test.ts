@@ -17,9 +17,9 @@ async function submitAs(owner: string, input: Partial<JobInput> = {}): Promise<s
 }
 const running = (owner: string): Promise<number> => bench.store.count(owner, 'running')
 
-test('an owner whose jobs fill every place and wait by the hundred: another one’s begins at once, and its steps run beside them', async () => {
+test('an owner whose jobs fill every place and wait by the thousand: another one’s begins at once, and its steps run beside them', async () => {
   const many: string[] = []
-  for (let i = 0; i < 300; i++) many.push(await submitAs('greedy', { ...endlessInput, num_images_per_prompt: 1 }))
+  for (let i = 0; i < 1000; i++) many.push(await submitAs('greedy', { ...endlessInput, num_images_per_prompt: 1 }))
   const worker = await bench.startWorker({ env: { WORKER_CONCURRENCY: '2' } })
   await expect.poll(() => running('greedy')).toBe(2)
   const first = await bench.until(many[0] ?? '', (record) => record.progress.step > 0)

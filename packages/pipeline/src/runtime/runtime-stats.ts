@@ -6,7 +6,7 @@
  */
 import type { StepTimes } from './batch-profile.ts'
 import type { MemoryStats } from './memory-admission.ts'
-import type { PromptCacheStats } from './prompt-cache.ts'
+import type { EncodingCacheStats } from './encoding-cache.ts'
 import type { StepBatcher, StepRecord } from './step-batcher.ts'
 
 export interface RuntimeStats {
@@ -32,7 +32,8 @@ export interface RuntimeStats {
   /** Milliseconds spent in text encoding and in decoding so far, including the wait for a turn. */
   readonly encodeMs: number
   readonly decodeMs: number
-  readonly promptCache: PromptCacheStats
+  readonly promptCache: EncodingCacheStats
+  readonly pictureCache: EncodingCacheStats
   readonly memory: MemoryStats
   /** How many times memory has run out. */
   readonly shortages: number
@@ -70,7 +71,7 @@ export class RuntimeCounters {
     this.aloneMs += aloneMs * record.rows
   }
 
-  toStats(promptCache: PromptCacheStats, memory: MemoryStats): RuntimeStats {
+  toStats(caches: Pick<RuntimeStats, 'promptCache' | 'pictureCache'>, memory: MemoryStats): RuntimeStats {
     const { steps, rows, stepMs, runMs, waitMs, encodeMs, decodeMs, shortages, lastStep, batcher } = this
     const { profile, waiting } = batcher
     const stepTimes = profile.toTimes()
@@ -89,7 +90,7 @@ export class RuntimeCounters {
       knees: Object.fromEntries(knees.filter(([, knee]) => Number.isFinite(knee))),
       encodeMs,
       decodeMs,
-      promptCache,
+      ...caches,
       memory,
       shortages,
     }

@@ -12,6 +12,7 @@ import type { DeviceWork } from './device-queue.ts'
 import { MemoryAdmission } from './memory-admission.ts'
 import { isOutOfMemory, OutOfMemoryError } from './out-of-memory.ts'
 import { ProfileCache } from './profile-cache.ts'
+import { PictureCache } from './picture-cache.ts'
 import { PromptCache } from './prompt-cache.ts'
 import { RuntimeCounters } from './runtime-stats.ts'
 import type { RuntimeStats } from './runtime-stats.ts'
@@ -29,6 +30,8 @@ export interface BatchingOptions extends StepBatcherOptions {
   readonly memoryLimitBytes?: number | undefined
   /** How many bytes of embeddings to keep for prompts that come again, from 0. Default 256 MiB, at most a tenth of what a limit leaves. */
   readonly promptCacheBytes?: number | undefined
+  /** How many bytes of latents to keep for input pictures that come again, from 0. Default 64 MiB, at most a tenth of what a limit leaves. */
+  readonly pictureCacheBytes?: number | undefined
   /** Called after every encoding and every decoding. Default none. */
   readonly onUnit?: (() => void) | undefined
   /** Called after every run of the transformer. Default none. */
@@ -36,10 +39,12 @@ export interface BatchingOptions extends StepBatcherOptions {
 }
 
 const DEFAULT_PROMPT_CACHE_BYTES = 256 * 2 ** 20
+const DEFAULT_PICTURE_CACHE_BYTES = 64 * 2 ** 20
 
 export class Runtime {
   readonly batcher: StepBatcher
   readonly promptCache: PromptCache
+  readonly pictureCache: PictureCache
   readonly memory: MemoryAdmission
   readonly counters: RuntimeCounters
   readonly onUnit: () => void
@@ -50,13 +55,14 @@ export class Runtime {
   constructor(graph: StepGraph, options: BatchingOptions = {}) {
     this.batcher = new StepBatcher(graph, options)
     this.memory = new MemoryAdmission(options.memoryLimitBytes)
-    this.promptCache = new PromptCache(options.promptCacheBytes ?? defaultCacheBytes(this.memory))
+    this.promptCache = new PromptCache(options.promptCacheBytes ?? cacheBytes(this.memory, DEFAULT_PROMPT_CACHE_BYTES))
+    this.pictureCache = new PictureCache(options.pictureCacheBytes ?? cacheBytes(this.memory, DEFAULT_PICTURE_CACHE_BYTES))
     this.counters = new RuntimeCounters(this.batcher)
     this.onUnit = options.onUnit ?? (() => {})
     this.batcher.aroundRun = (work, run) => this.memory.measure('step', work, run)
     this.batcher.onOutOfMemory = () => {
       this.counters.shortages++
-      this.promptCache.clear()
+      this.clearCaches()
     }
     this.batcher.onStep = (record) => {
       this.counters.count(record)
@@ -65,7 +71,7 @@ export class Runtime {
   }
 
   get stats(): RuntimeStats {
-    return this.counters.toStats(this.promptCache.stats, this.memory.stats)
+    return this.counters.toStats({ promptCache: this.promptCache.stats, pictureCache: this.pictureCache.stats }, this.memory.stats)
   }
 
   /** Starts from the step times in `cacheDir` and keeps them there. `identity`: everything they depend on except this machine's processor. */
@@ -130,10 +136,15 @@ export class Runtime {
    */
   async learnFromShortage(): Promise<void> {
     this.counters.shortages++
-    this.promptCache.clear()
+    this.clearCaches()
     this.batcher.dropBuffers()
     this.batcher.profile.observeUnitShortage()
     await this.saveStepTimes()
+  }
+
+  clearCaches(): void {
+    this.promptCache.clear()
+    this.pictureCache.clear()
   }
 
   async close(): Promise<void> {
@@ -142,6 +153,6 @@ export class Runtime {
 }
 
 /** The cache must not take the memory that requests wait for. */
-function defaultCacheBytes({ limitBytes = Infinity, baseBytes }: MemoryAdmission): number {
-  return Math.min(DEFAULT_PROMPT_CACHE_BYTES, Math.max(0, Math.floor((limitBytes - baseBytes) / 10)))
+function cacheBytes({ limitBytes = Infinity, baseBytes }: MemoryAdmission, mostBytes: number): number {
+  return Math.min(mostBytes, Math.max(0, Math.floor((limitBytes - baseBytes) / 10)))
 }

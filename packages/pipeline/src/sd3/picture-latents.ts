@@ -6,8 +6,11 @@
  * rounds by itself in the tensors' dtype (pipeline_stable_diffusion_3_img2img.py and …_inpaint.py@58eb52c).
  * Knows nothing about prompts or schedules. Runs in the engine process.
  */
+import { hash } from 'node:crypto'
 import type { LatentDistribution } from '../models/autoencoder-kl.ts'
+import type { CachedPicture } from '../runtime/picture-cache.ts'
 import { roundToFloat16 } from '../tensor/float16.ts'
+import type { Rgb8Image } from '../tensor/image-processor.ts'
 import { randnTensor } from '../tensor/random-normal.ts'
 import type { Generator } from '../tensor/random-normal.ts'
 import { concatRows, rowsOf, splitRows } from '../tensor/rows.ts'
@@ -36,7 +39,7 @@ export interface PictureLatents {
   readonly noise: Tensor
 }
 
-/** Each picture takes one turn on the device. */
+/** Each picture that is not known yet takes one turn on the device. */
 export async function encodePicture(model: ResidentModel, start: StartPicture, run: PictureRun): Promise<PictureLatents> {
   const { generator, dims, dtype } = run
   const rows = dims[0] as number
@@ -54,11 +57,13 @@ async function sampleLatents(
   { pictures }: StartPicture,
   { generator, dims, signal }: PictureRun,
 ): Promise<Tensor> {
-  const encoded: LatentDistribution[] = []
+  const [, , height, width] = dims as [number, number, number, number]
+  const pixels = height * width * vae.scale ** 2
+  const encoded: CachedPicture[] = []
   for (const picture of pictures) {
-    const [, , height, width] = dims as [number, number, number, number]
-    const pixels = height * width * vae.scale ** 2
-    encoded.push(await runtime.encodePicture(pixels, () => vae.encode(imageProcessor.preprocess(picture)), signal))
+    // Several requests may wait for one encoding: it ends when all of them are aborted.
+    const encode = (all: AbortSignal) => runtime.encodePicture(pixels, () => vae.encode(imageProcessor.preprocess(picture)), all)
+    encoded.push(await runtime.pictureCache.get(toKey(picture), [vae, imageProcessor], false, encode, signal))
   }
   const samples = samplesDims(generator, pictures.length, dims)
   const [mean, logvar] = (['mean', 'logvar'] as const).map((part) =>
@@ -66,6 +71,13 @@ async function sampleLatents(
   ) as [Tensor, Tensor]
   const sampled = sample({ mean, logvar }, randnTensor(samples, generator, mean.dtype))
   return scaleLatents(sampled, vae.config.scaling_factor, vae.config.shift_factor)
+}
+
+/** What a picture's latents depend on besides the VAE. */
+function toKey(picture: Rgb8Image | Tensor): string {
+  const dims = picture instanceof Tensor ? `float ${picture.dims.join('x')}` : `${picture.width}x${picture.height}`
+  const { buffer, byteOffset, byteLength } = picture.data
+  return `${dims} ${hash('sha256', new Uint8Array(buffer, byteOffset, byteLength), 'base64')}`
 }
 
 /** The dims of the noise for samples: one generator draws once for each picture, several draw a row each. */

@@ -32,7 +32,7 @@ if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) 
 return 0`
 
 /** Returns a function that gives the text in Prometheus's format, which is empty while another replica reports it. */
-export function createServiceMetrics(deps: StateNeeds & Pick<AppDeps, 'logger' | 'stopping' | 'usage'>): () => Promise<string> {
+export function createServiceMetrics(deps: StateNeeds & Pick<AppDeps, 'apiKeys' | 'logger' | 'stopping' | 'usage'>): () => Promise<string> {
   const { logger, now, redis, stopping, store, usage } = deps
   const replicaId = randomUUID()
   const lock = store.keys.metricsLock
@@ -45,7 +45,7 @@ export function createServiceMetrics(deps: StateNeeds & Pick<AppDeps, 'logger' |
   const read = async (): Promise<string> => {
     if ((await redis.eval(takeLock, 1, lock, replicaId, lockMs)) !== 1) return ''
     const [state, { owners, othersGpuMs }] = await Promise.all([readServiceState(deps), usage.readTop(toldOwners)])
-    return (await renderState(state)) + (await renderOwners(owners, othersGpuMs))
+    return (await renderState(state)) + (await renderOwners(owners, othersGpuMs, await readShares(deps, [...state.models.keys()])))
   }
   let latest: { text: Promise<string>; until: number } | undefined
   return async () => {
@@ -90,7 +90,18 @@ async function renderState({ models, webhooksWaiting }: ServiceState): Promise<s
 
 type TopOwners = Awaited<ReturnType<Usage['readTop']>>['owners']
 
-async function renderOwners(owners: TopOwners, othersGpuMs: number): Promise<string> {
+/** The part of the device's time that is due to each owner with jobs waiting, as long as it is they who wait: its weight over that of them all. */
+async function readShares(
+  { apiKeys, redis, store }: Pick<AppDeps, 'apiKeys' | 'redis' | 'store'>,
+  models: readonly string[],
+): Promise<Map<string, number>> {
+  const waiting = await Promise.all(models.map((model) => redis.zrange(store.keys.shareOwners(model), 0, '-1')))
+  const owners = [...new Set(waiting.flat())]
+  const sum = owners.reduce((total, owner) => total + apiKeys.weightOf(owner), 0)
+  return new Map(owners.map((owner) => [owner, apiKeys.weightOf(owner) / sum]))
+}
+
+async function renderOwners(owners: TopOwners, othersGpuMs: number, shares: ReadonlyMap<string, number>): Promise<string> {
   const registry = new Registry()
   const options = { labelNames: ['owner'] as const, registers: [registry] }
   const used = new Counter({
@@ -103,9 +114,15 @@ async function renderOwners(owners: TopOwners, othersGpuMs: number): Promise<str
     help: 'Estimated time of the device of an owner’s waiting jobs.',
     ...options,
   })
+  const share = new Gauge({
+    name: 'easel_owner_share',
+    help: 'Part of the device’s time that is due to an owner with jobs waiting: its weight over that of all such owners; 0 when none wait.',
+    ...options,
+  })
   for (const { owner, gpuMs, queuedMs } of owners) {
     used.inc({ owner }, gpuMs / 1000)
     queued.set({ owner }, queuedMs / 1000)
+    share.set({ owner }, shares.get(owner) ?? 0)
   }
   if (othersGpuMs > 0) used.inc({ owner: 'all others' }, othersGpuMs / 1000)
   return `\n${await registry.metrics()}`

@@ -27,7 +27,9 @@ export function uploadRoutes(deps: UploadNeeds & Pick<AppDeps, 'apiKeys'>) {
     description:
       'The picture as the body, or as the one file of a form. Jobs take it as `upload:ID` in `image` or `mask`. Only its owner can use it. It is ' +
       'kept as long as results are, and by jobs that use it as long as they are.',
-    request: { body: { required: true, content: { ...describePicture(), ...describeForm(z.object({ file: z.file() }), { file: 'boat.png' }) } } },
+    request: {
+      body: { required: true, content: { ...describePicture(), ...describeForm(z.object({ file: z.file() }), { file: 'boat.png' }) } },
+    },
     responses: {
       201: { description: 'The picture is kept.', content: { 'application/json': { schema: uploadSchema } } },
       ...describeProblems(

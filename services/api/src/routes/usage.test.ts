@@ -40,7 +40,13 @@ test('tells an owner what was used today and what is kept, and nobody else', asy
   expect(await usageOf('ann')).toMatchObject({ today: used, retained: nothing })
   expect((await api.get('/v1/usage')).status).toBe(401)
 
+  const asBen = { 'X-API-Key': 'ben-ben-secret' }
+  const other = (await (await api.post('/v1/jobs', { prompt: 'p' }, asBen)).json()) as { id: string }
   const metrics = await (await api.get('/metrics')).text()
   expect(metrics).toContain('easel_owner_gpu_seconds_total{owner="ann"} 12.345')
   expect(metrics).toContain('easel_owner_gpu_seconds_queued{owner="ann"} 7')
+  // Two parts of three, of which ben has the third.
+  expect(metrics).toMatch(/easel_owner_share\{owner="ann"\} 0\.66+7?\n/)
+  await api.get(`/v1/jobs/${other.id}`, { method: 'DELETE', headers: asBen })
+  await expect.poll(async () => await (await api.get('/metrics')).text()).toContain('easel_owner_share{owner="ann"} 1\n')
 })
