@@ -6,6 +6,8 @@ casts.onnx          int32 ids [n], int64 timestep rank 0 -> sum of both, as floa
 bool-input.onnx     a bool input, which the pipeline never feeds
 bool-output.onnx    a bool output, which it cannot read
 transformer-mixed-inputs.onnx     an SD3 transformer's inputs and output, pooled_projections float32, the rest float16
+transformer-one-row.onnx          the same in float32, pooled_projections with a batch axis of 1
+external-data/model.onnx          a VAE decoder whose weights are in model.onnx.data: colour k is channel k times k + 1, 8 pixels a latent
 transformer-scalar-timestep.onnx  an SD3 transformer's inputs and output, timestep rank 0: hidden_states * timestep, in float16
 """
 
@@ -109,3 +111,44 @@ save(
     ],
     [value("out_hidden_states", HALF, ["batch_size", 16, "height", "width"])],
 )
+save(
+    fixtures / "transformer-one-row.onnx",
+    [
+        helper.make_node("ReduceSum", ["encoder_hidden_states"], ["text_sum"], keepdims=0),
+        helper.make_node("ReduceSum", ["pooled_projections"], ["pooled_sum"], keepdims=0),
+        helper.make_node("ReduceSum", ["timestep"], ["time_sum"], keepdims=0),
+        helper.make_node("Sum", ["hidden_states", "text_sum", "pooled_sum", "time_sum"], ["out_hidden_states"]),
+    ],
+    [
+        value("hidden_states", FLOAT, ["batch_size", 16, "height", "width"]),
+        value("timestep", FLOAT, ["step"]),
+        value("encoder_hidden_states", FLOAT, ["batch_size", "sequence_length", 128]),
+        value("pooled_projections", FLOAT, [1, 128]),
+    ],
+    [value("out_hidden_states", FLOAT, ["batch_size", 16, "height", "width"])],
+)
+
+mixing = np.zeros((3, 16, 1, 1), dtype=np.float32)
+for channel in range(3):
+    mixing[channel, channel] = channel + 1
+decoder = helper.make_graph(
+    [
+        helper.make_node("Conv", ["latent_sample", "weight"], ["mixed"]),
+        helper.make_node("Resize", ["mixed", "", "scales"], ["sample"], mode="nearest", coordinate_transformation_mode="asymmetric"),
+    ],
+    "decoder",
+    [value("latent_sample", FLOAT, ["batch_size", 16, "height", "width"])],
+    [value("sample", FLOAT, ["batch_size", 3, "rows", "columns"])],
+    [numpy_helper.from_array(mixing, "weight"), numpy_helper.from_array(np.array([1, 1, 8, 8], dtype=np.float32), "scales")],
+)
+external = fixtures / "external-data" / "model.onnx"
+external.parent.mkdir(parents=True, exist_ok=True)
+external.with_name("model.onnx.data").unlink(missing_ok=True)
+onnx.save(
+    helper.make_model(decoder, opset_imports=[helper.make_opsetid("", 18)], producer_name="easel", ir_version=9),
+    external,
+    save_as_external_data=True,
+    location="model.onnx.data",
+    size_threshold=100,
+)
+print(external)

@@ -10,13 +10,14 @@ import { dirname, join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import pLimit from 'p-limit'
 import { lock } from 'proper-lockfile'
+import { describeUnknownLayout } from '@easel/pipeline'
 import { fetchFile } from './fetch-file.ts'
 import { listFolder, toSourcePath } from './local-source.ts'
 import { readPullRecord, writePullRecord } from './model-record.ts'
 import type { PullRecord } from './model-record.ts'
 import type { ModelSource, SourceFile } from './model-source.ts'
 import { isOfDisk, PullError, toDiskError } from './pull-error.ts'
-import { describeUnknownLayout, selectFiles } from './select-files.ts'
+import { selectFiles } from './select-files.ts'
 
 export type PullEvent =
   /** Called when another process pulls the same model and this one waits for it. */

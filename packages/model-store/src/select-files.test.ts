@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest'
-import { describeUnknownLayout, selectFiles } from './select-files.ts'
+import { selectFiles } from './select-files.ts'
 
 /** The layout of Stable Diffusion 3.5 medium's repository, including everything that it contains twice. */
 const index = JSON.stringify({
@@ -81,6 +81,25 @@ test('an export to ONNX is taken with its data beside it', () => {
   expect(selectFiles(['model_index.json', ...onnx, 'transformer/notes.txt'], small, 'it')).toEqual(['model_index.json', ...onnx])
 })
 
+test('an export that calls the transformer unet is taken, with configurations from where they are', () => {
+  const files = [
+    'unet/model.onnx',
+    'unet/weights.pb',
+    'transformer/config.json',
+    'vae/config.json',
+    'vae_decoder/model.onnx',
+    'vae_encoder/model.onnx',
+  ]
+  const class_ = ['diffusers', 'OnnxRuntimeModel']
+  for (const named of [
+    { unet: class_, vae_decoder: class_, vae_encoder: class_ },
+    { transformer: class_, vae: class_ },
+  ]) {
+    const index = JSON.stringify({ _class_name: 'ORTStableDiffusion3Pipeline', ...named })
+    expect(selectFiles(['model_index.json', ...files, 'unet/model.mxr'], index, 'it')).toEqual(['model_index.json', ...files])
+  }
+})
+
 test.each([
   [
     all.filter((path) => !path.startsWith('transformer/')),
@@ -101,16 +120,4 @@ test.each([
   [['model_index.json'], '{}', /names no _class_name/],
 ])('what is no whole model is an error that says why (%#)', (paths, modelIndex, says) => {
   expect(() => selectFiles(paths, modelIndex, 'it')).toThrow(says)
-})
-
-test.each([
-  [['unet/model.mxr'], /AMD/],
-  [['ONNX/transformer/bf16/model.onnx'], /TensorRT/],
-  [['engine.plan'], /TensorRT/],
-  [['sd3.safetensors'], /single files/],
-  [['onnx/model.onnx'], /not in the folders that optimum writes/],
-  [['model.gguf'], /GGUF/],
-  [['README.md'], /no model_index\.json/],
-])('a layout without model_index.json is told by its name (%j)', (paths, says) => {
-  expect(describeUnknownLayout(paths)).toMatch(says)
 })

@@ -20,12 +20,18 @@ const rootFiles = /^(model_index\.json|generation_config\.json|preview_projectio
 const tokenizerFiles = /^(tokenizer\.json|tokenizer_config\.json|vocab\.json|merges\.txt|special_tokens_map\.json|spiece\.model)$/
 const weightFile = /^(?:model|diffusion_pytorch_model)(?:\.(?<variant>\w+))?(?:-\d{5}-of-(?<shards>\d{5}))?\.safetensors$/
 const indexFile = /^(?:model|diffusion_pytorch_model)\.safetensors\.index(?:\.(?<variant>\w+))?\.json$/
-const onnxFile = /^model\.onnx(_data|\.data)?$/
+/** A graph, and the names that exporters give to the weights beside it. */
+const onnxFile = /^(model\.onnx(_data|\.data)?|weights\.pb)$/
 
-/** Folders that a part of model_index.json may be in. An export to ONNX splits the VAE. */
+const vaeFolders = ['vae', 'vae_encoder', 'vae_decoder']
+
+/** Folders that a part of model_index.json may be in. An export to ONNX splits the VAE, and that of some tools calls the transformer `unet`. */
 const weightFolders: Record<string, string[]> = {
-  transformer: ['transformer'],
-  vae: ['vae', 'vae_encoder', 'vae_decoder'],
+  transformer: ['transformer', 'unet'],
+  unet: ['unet', 'transformer'],
+  vae: vaeFolders,
+  vae_encoder: vaeFolders,
+  vae_decoder: vaeFolders,
   text_encoder: ['text_encoder'],
   text_encoder_2: ['text_encoder_2'],
   text_encoder_3: ['text_encoder_3'],
@@ -67,24 +73,17 @@ export function selectFiles(paths: readonly string[], modelIndex: string, name: 
         const weights = selectWeights(filesIn(folder), variant)
         if (weights.length === 0)
           throw new PullError(`${name} has no weights that Easel reads in ${folder}/: ${describeWeights(filesIn(folder))}.`)
-        take(folder, [...filesIn(folder).filter((file) => file === 'config.json'), ...weights])
+        take(folder, weights)
+        // A graph without a config.json has it in another of the part's folders.
+        const described = filesIn(folder).includes('config.json')
+          ? [folder]
+          : folders.filter((other) => filesIn(other).includes('config.json'))
+        for (const other of described) take(other, ['config.json'])
       }
       if (found.length === 0) throw new PullError(`${name} names ${part} in its model_index.json and has no folder ${part}/.`)
     }
   }
   return paths.filter((path) => selected.has(path))
-}
-
-/** Says why a repository or folder without model_index.json is not a model for Easel. */
-export function describeUnknownLayout(paths: readonly string[]): string {
-  if (paths.some((path) => path.endsWith('.mxr'))) return 'it holds graphs compiled for AMD GPUs (.mxr), which nothing else runs'
-  if (paths.some((path) => /\.(plan|engine)$/.test(path) || /^ONNX\/.*transformer\//.test(path)))
-    return 'it is made for TensorRT, whose graphs (bfloat16, float8) ONNX Runtime in Node does not run'
-  if (paths.some((path) => /^[^/]+\.safetensors$/.test(path)))
-    return 'it holds single files; download one and pull that file, or take the repository with folders that its page names'
-  if (paths.some((path) => path.endsWith('.onnx'))) return 'it holds ONNX graphs, but not in the folders that optimum writes'
-  if (paths.some((path) => path.endsWith('.gguf'))) return 'it holds GGUF files, which Easel does not read'
-  return 'it has no model_index.json, which every model in diffusers layout has'
 }
 
 function parseModelIndex(text: string, name: string): Record<string, unknown> {

@@ -147,7 +147,7 @@ async function findMissingShard(folder: string, paths: readonly string[]): Promi
 
 async function readFolderDtype(folder: string): Promise<string> {
   const names = await readdir(join(folder, 'transformer')).catch((): string[] => [])
-  if (names.includes('model.onnx')) return 'onnx'
+  if (names.includes('model.onnx') || existsSync(join(folder, 'unet', 'model.onnx'))) return 'onnx'
   const weights = names.find((name) => name.endsWith('.safetensors'))
   return weights === undefined ? 'unknown' : await readDtype(join(folder, 'transformer', weights))
 }

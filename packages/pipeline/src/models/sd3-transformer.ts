@@ -81,8 +81,7 @@ export class Sd3Transformer {
 
   /** The length of the batch axis, where the export fixes it. */
   get fixedRows(): number | undefined {
-    const rows = this.session.inputs.get('hidden_states')?.shape[0]
-    return typeof rows === 'number' ? rows : undefined
+    return ROW_INPUTS.map((name) => this.session.inputs.get(name)?.shape[0]).find((rows) => typeof rows === 'number')
   }
 
   /** The number of layers that can be skipped row by row; undefined for a graph without a layer_mask. */

@@ -40,6 +40,9 @@ export interface LoadedComponents {
   readonly origin: GraphOrigin
 }
 
+/** diffusers' own class for whatever is an ONNX graph. */
+const exportedGraph = 'OnnxRuntimeModel'
+
 /** A part's library and class, or nulls where the model does not have it. */
 const part = (...classes: readonly string[]) =>
   z
@@ -50,11 +53,14 @@ const part = (...classes: readonly string[]) =>
 const modelIndexSchema = z.looseObject({
   _class_name: z.enum(['StableDiffusion3Pipeline', 'ORTStableDiffusion3Pipeline']),
   scheduler: part('FlowMatchEulerDiscreteScheduler'),
-  transformer: part('SD3Transformer2DModel', 'ORTTransformer'),
-  vae: part('AutoencoderKL', 'ORTVae'),
-  text_encoder: part('CLIPTextModelWithProjection', 'ORTTextEncoder'),
-  text_encoder_2: part('CLIPTextModelWithProjection', 'ORTTextEncoder'),
-  text_encoder_3: part('T5EncoderModel', 'ORTTextEncoder'),
+  transformer: part('SD3Transformer2DModel', 'ORTTransformer', exportedGraph),
+  vae: part('AutoencoderKL', 'ORTVae', exportedGraph),
+  // Names that some exports to ONNX have in place of those two.
+  unet: part(),
+  vae_decoder: part(),
+  text_encoder: part('CLIPTextModelWithProjection', 'ORTTextEncoder', exportedGraph),
+  text_encoder_2: part('CLIPTextModelWithProjection', 'ORTTextEncoder', exportedGraph),
+  text_encoder_3: part('T5EncoderModel', 'ORTTextEncoder', exportedGraph),
   tokenizer: part(),
   tokenizer_2: part(),
   tokenizer_3: part(),
@@ -69,8 +75,9 @@ export async function loadSd3Components(
 ): Promise<LoadedComponents> {
   const indexFile = source.require('model_index.json')
   const index = await readModelJson(indexFile, modelIndexSchema)
+  const needed = { scheduler: index.scheduler, vae: index.vae ?? index.vae_decoder, transformer: index.transformer ?? index.unet }
   for (const name of ['scheduler', 'vae', 'transformer'] as const)
-    if (index[name] === undefined && overrides[name] == null)
+    if (needed[name] === undefined && overrides[name] == null)
       throw new ModelFileError(indexFile, name, 'a [library, class] pair', 'nothing')
 
   // Small files come first, so that a wrong one is found before gigabytes are read.

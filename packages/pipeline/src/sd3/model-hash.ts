@@ -10,7 +10,7 @@ import { mkdir, readdir, readFile, realpath, rename, stat, writeFile } from 'nod
 import { dirname, join } from 'node:path'
 import { hashFiles } from './hash-files.ts'
 
-const CONTENT = /(\.onnx|[._]data|\.safetensors|\.json|\.txt|\.model)$/
+const CONTENT = /(\.onnx|[._]data|\.pb|\.safetensors|\.json|\.txt|\.model)$/
 
 /**
  * Hex sha256 over the sorted lines `path sha256`, and what else decides the pictures. `cacheDir`: folder in which it outlives the process;

@@ -1,8 +1,9 @@
 /**
  * Where the parts of a model lie: in its folder, in its single file, or in a second folder that has what the first lacks.
  *
- * Invariant: a part comes from the first place that has it, and within a folder an exported graph takes precedence over weights. Only headers
- * are read here. Knows nothing about what is inside a part. Runs in the engine process, once.
+ * Invariant: a part comes from the first place that has it, and within a folder an exported graph takes precedence over weights. Exports of
+ * some tools call the transformer `unet`, or leave out a config.json that another folder of the model has. Only headers are read here.
+ * Knows nothing about what is inside a part. Runs in the engine process, once.
  */
 import { existsSync, readdirSync } from 'node:fs'
 import { dirname, join } from 'node:path'
@@ -11,6 +12,7 @@ import type { Checkpoint } from '../graphs/checkpoint.ts'
 import { singleFilePart } from '../graphs/single-file.ts'
 import type { GraphName } from '../graphs/write-graph.ts'
 import { ModelFileError } from '../models/model-file.ts'
+import { describeForeignFiles } from './describe-layout.ts'
 import type { ResolvedModel } from './presets.ts'
 
 /** A part, as found. */
@@ -18,6 +20,13 @@ export interface FoundPart {
   readonly configFile: string
   /** An exported model.onnx, or weights over which to write a graph. */
   readonly graph: string | Checkpoint
+}
+
+/** Folders that may hold the config.json of a graph which has none beside it. */
+const CONFIG_FOLDERS: Partial<Record<GraphName, readonly string[]>> = {
+  transformer: ['transformer', 'unet'],
+  vae_decoder: ['vae_decoder', 'vae', 'vae_encoder'],
+  vae_encoder: ['vae_encoder', 'vae', 'vae_decoder'],
 }
 
 export class ModelSource {
@@ -43,7 +52,7 @@ export class ModelSource {
 
   /** The path of a file or subfolder in the first folder that has it. */
   find(name: string): string | undefined {
-    const found = this.folders.map((folder) => join(folder, name)).find((path) => existsSync(path))
+    const found = this.look(name)
     if (found !== undefined) this.taken.set(name, found)
     return found
   }
@@ -52,8 +61,15 @@ export class ModelSource {
   require(name: string): string {
     const found = this.find(name)
     if (found !== undefined) return found
-    const hint = this.folders.length === 1 ? '; MODEL_PARTS may name a diffusers folder that has it' : ''
-    throw new ModelFileError(this.folders.join(' or '), '', `${name} there`, `no such file or folder${hint}`)
+    throw new ModelFileError(this.folders.join(' or '), '', `${name} there`, `no such file or folder${this.hint()}`)
+  }
+
+  look(name: string): string | undefined {
+    return this.folders.map((folder) => join(folder, name)).find((path) => existsSync(path))
+  }
+
+  hint(): string {
+    return this.folders.length === 1 ? '; MODEL_PARTS may name a diffusers folder that has it' : ''
   }
 
   async findPart(name: GraphName): Promise<FoundPart | undefined> {
@@ -74,11 +90,24 @@ export class ModelSource {
     if (own !== undefined) return { configFile: this.require(join(weightsFolder, 'config.json')), graph: own }
     for (const folder of this.folders) {
       const exported = join(folder, name, 'model.onnx')
-      if (existsSync(exported)) return { configFile: join(folder, name, 'config.json'), graph: exported }
+      if (existsSync(exported)) return { configFile: this.configOf(exported, name), graph: exported }
       const weights = findWeights(join(folder, weightsFolder), this.variant)
-      if (weights !== undefined) return { configFile: join(folder, weightsFolder, 'config.json'), graph: await readCheckpoint(weights) }
+      if (weights !== undefined) return { configFile: this.configOf(weights, name), graph: await readCheckpoint(weights) }
+      const unet = join(folder, 'unet', 'model.onnx')
+      if (name === 'transformer' && existsSync(unet)) return { configFile: this.configOf(unet, name), graph: unet }
     }
     return undefined
+  }
+
+  /** `graph`: a graph or weights. */
+  configOf(graph: string, name: GraphName): string {
+    const beside = join(dirname(graph), 'config.json')
+    if (existsSync(beside)) return beside
+    for (const folder of CONFIG_FOLDERS[name] ?? [name]) {
+      const found = this.look(join(folder, 'config.json'))
+      if (found !== undefined) return found
+    }
+    throw new ModelFileError(beside, '', 'this file', `no such file${this.hint()}`)
   }
 
   async requirePart(name: GraphName): Promise<FoundPart> {
@@ -86,10 +115,13 @@ export class ModelSource {
     if (found !== undefined) return found
     const exported = this.folders.map((folder) => join(folder, name, 'model.onnx')).join(' or ')
     const places = this.folders.map((folder) => join(folder, name === 'vae_decoder' ? 'vae' : name))
-    const there = places.filter((place) => existsSync(place)).flatMap((place) => readdirSync(place))
+    const looked = [name, ...(CONFIG_FOLDERS[name] ?? [])].flatMap((part) => this.folders.map((folder) => join(folder, part)))
+    const there = [...new Set(looked)].filter((place) => existsSync(place)).flatMap((place) => readdirSync(place))
     const variant = this.variant === undefined ? '' : ` of variant ${this.variant}`
     const expected = `this file, or .safetensors weights${variant} in ${places.join(' or ')}`
     const off = name === 'text_encoder_3' ? ' (TEXT_ENCODER_3=off does without)' : ''
-    throw new ModelFileError(exported, '', `${expected}${off}`, there.length === 0 ? 'nothing' : there.join(', '))
+    const foreign = describeForeignFiles(there)
+    const got = there.length === 0 ? 'nothing' : `${there.join(', ')}${foreign === undefined ? '' : `: ${foreign}`}`
+    throw new ModelFileError(exported, '', `${expected}${off}`, got)
   }
 }

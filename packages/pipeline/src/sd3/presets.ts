@@ -6,6 +6,7 @@
  */
 import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs'
 import { basename, dirname, join, resolve } from 'node:path'
+import { describeUnknownLayout } from './describe-layout.ts'
 
 export interface Preset {
   /** The folder under the models directory. */
@@ -104,6 +105,9 @@ function resolveName(model: string, modelsDir: string): ResolvedModel {
     const known = Object.entries(presets).find(([id, { folder }]) => folder === name || id === name)
     return { ...place, id: known?.[0] ?? name, preset: known?.[1] }
   }
+  const there = [resolve(model), resolve(modelsDir, model)].find((path) => existsSync(path))
+  if (there !== undefined)
+    throw new ModelNotFoundError(`Expected ${there} to be a model that Easel runs, but ${describeUnknownLayout(filesOf(there))}.`)
   throw new ModelNotFoundError(
     `Expected model "${model}" to be a preset (${Object.keys(presets).join(', ')}), a folder with model_index.json, a .safetensors file, ` +
       `or the name of one in ${resolve(modelsDir)} (${modelsIn(modelsDir).join(', ')}), got none of these` +
@@ -122,6 +126,26 @@ function placeOf(path: string): Pick<ResolvedModel, 'folder' | 'file'> | undefin
   if (!existsSync(main)) return undefined
   const snapshot = join(path, 'snapshots', readFileSync(main, 'utf8').trim())
   return existsSync(join(snapshot, 'model_index.json')) ? { folder: snapshot } : undefined
+}
+
+/** Enough to see what a layout is; a folder that is no model may be of any size. */
+const LOOK_DEPTH = 4
+const LOOK_FILES = 1000
+
+/** Some of the files at a path, by their paths relative to it. */
+function filesOf(path: string): string[] {
+  if (!statSync(path).isDirectory()) return [basename(path)]
+  const files: string[] = []
+  const walk = (folder: string, depth: number): void => {
+    for (const entry of readdirSync(join(path, folder), { withFileTypes: true })) {
+      if (files.length >= LOOK_FILES) return
+      const name = folder === '' ? entry.name : `${folder}/${entry.name}`
+      if (!entry.isDirectory()) files.push(name)
+      else if (depth < LOOK_DEPTH) walk(name, depth + 1)
+    }
+  }
+  walk('', 1)
+  return files
 }
 
 /** 'owner/name' of a snapshot in Hugging Face's cache, models--owner--name/snapshots/REVISION. */
