@@ -116,6 +116,31 @@ describe.skipIf(model === undefined)('LoRAs', () => {
     expect([...again.layers!.keys()]).toEqual([...tint.layers!.keys()])
   })
 
+  it('count in the memory that a call asks for: what they add, and a copy of it for each row of a step', async () => {
+    const chosen = [
+      { id: 'wobble', scale: 0.5 },
+      { id: 'tint', scale: -0.8 },
+    ]
+    const askedFor = async (loras: typeof chosen, more: Partial<GenerateParams> = {}): Promise<number> => {
+      let bytes = 0
+      const callbackOnStepEnd = (): undefined => void (bytes = [...pipe.runtime.memory.admitted][0]!.requestBytes)
+      await pipe.generate({ ...small({ seed: 1, numInferenceSteps: 1, ...more }), loras, callbackOnStepEnd })
+      return bytes
+    }
+    const bytesOfLayers = async (loras: typeof chosen): Promise<number> => {
+      const { layers } = await pipe.loras!.load(loras)
+      return [...layers!.values()].reduce((sum, { down, up }) => sum + down.byteLength + up.byteLength, 0)
+    }
+    const plain = await askedFor([])
+    for (const loras of [chosen, chosen.slice(0, 1)]) {
+      // One picture with guidance has two rows.
+      expect((await askedFor(loras)) - plain).toBe((await bytesOfLayers(loras)) * (1 + 2))
+    }
+    expect(await askedFor(chosen.map(({ id }) => ({ id, scale: 0 })))).toBe(plain)
+    const [three, threePlain] = [await askedFor(chosen, { numImagesPerPrompt: 3 }), await askedFor([], { numImagesPerPrompt: 3 })]
+    expect(three - threePlain).toBe((await bytesOfLayers(chosen)) * (1 + 6))
+  })
+
   const small = (params: Partial<GenerateParams>): GenerateParams => {
     return { prompt: 'a red boat', width: 32, height: 48, numInferenceSteps: 3, outputType: 'latent', ...params }
   }

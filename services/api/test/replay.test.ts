@@ -1,6 +1,8 @@
 /** Files, receipts and replays with a real worker: what is asked for is what is fetched, and made again it has the same bytes. */
 import { createHash } from 'node:crypto'
-import { cpus } from 'node:os'
+import { copyFile, cp, mkdtemp, readFile, rm } from 'node:fs/promises'
+import { cpus, tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import sharp from 'sharp'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
@@ -12,19 +14,31 @@ import type { ServiceProcess } from './start-process.ts'
 
 let api: TestApi
 let worker: ServiceProcess
+let lorasDir: string
 
 beforeAll(async () => {
   api = await startTestApi({ model: null })
+  lorasDir = await mkdtemp(join(tmpdir(), 'easel-loras-'))
+  await cp(fileURLToPath(new URL('../../../packages/pipeline/test/loras', import.meta.url)), lorasDir, { recursive: true })
   worker = await startWorker()
 })
 afterAll(async () => {
   await stopWorker()
   await api.close()
+  await rm(lorasDir, { recursive: true, force: true })
 })
 
 function startWorker(env: Record<string, string> = {}): Promise<ServiceProcess> {
   const models = fileURLToPath(new URL('../../../models', import.meta.url))
-  const variables = { MODELS_DIR: models, DEVICE: 'cpu', SHUTDOWN_GRACE: '1', STORAGE: 'local', STORAGE_DIR: api.storageDir, ...env }
+  const variables = {
+    MODELS_DIR: models,
+    LORAS_DIR: lorasDir,
+    DEVICE: 'cpu',
+    SHUTDOWN_GRACE: '1',
+    STORAGE: 'local',
+    STORAGE_DIR: api.storageDir,
+    ...env,
+  }
   return startWorkerProcess({ REDIS_URL: api.redis.url, ...variables })
 }
 
@@ -92,6 +106,33 @@ test('the receipt names the model by its content, the runtime with its version, 
     scheduler: { class: 'FlowMatchEulerDiscreteScheduler', config: { shift: expect.any(Number) } },
     encoder: { name: expect.stringMatching(/^sharp \d.*, libvips \d/), png_compression_level: 6, metadata: 'full' },
   })
+})
+
+test('a job with LoRAs has them in its receipt with the hashes of their files; made again it has the same bytes, unless a file is another', async () => {
+  const chosen = [
+    { id: 'wobble', scale: 0.5 },
+    { id: 'tint', scale: -0.8 },
+  ]
+  const [job, plain] = await Promise.all([make({ loras: chosen }), make({})])
+  const used = await Promise.all(
+    chosen.map(async ({ id }) => {
+      const file = await readFile(join(lorasDir, `${id}.safetensors`))
+      return { id, sha256: createHash('sha256').update(file).digest('hex') }
+    }),
+  )
+  expect(job.receipt).toMatchObject({ loras: used, parameters: { loras: chosen } })
+  expect(job.receipt?.images[0]?.sha256).not.toBe(plain.receipt?.images[0]?.sha256)
+
+  await stopWorker()
+  worker = await startWorker()
+  const again = await replay(job)
+  expect(again.replay).toEqual({ of: job.id, identical: true, note: null })
+  expect(again.receipt).toEqual(job.receipt)
+  expect((await fetchImage(again)).file.equals((await fetchImage(job)).file)).toBe(true)
+
+  await copyFile(join(lorasDir, 'wobble.safetensors'), join(lorasDir, 'tint.safetensors'))
+  const other = await replay(job)
+  expect(other.replay).toMatchObject({ of: job.id, identical: false, note: expect.stringContaining('tint') as string })
 })
 
 test('a replay by another worker process has the same bytes; one whose files say less does not, and says why', async () => {

@@ -114,6 +114,17 @@ export async function readLora(file: string, target: LoraTarget): Promise<LoraLa
   return layers
 }
 
+/** The bytes of what readLora makes of these modules. */
+export function laidOutBytes(modules: readonly LoraModule[], { shapes }: LoraTarget): number {
+  let values = 0
+  for (const { linears, rank } of modules)
+    for (const name of linears) {
+      const [to, from] = shapes.get(name) as readonly [number, number]
+      values += Math.ceil(rank / LORA_GROUP) * LORA_GROUP * (to + from)
+    }
+  return values * Float32Array.BYTES_PER_ELEMENT
+}
+
 async function readValues(handle: FileHandle, { file, dtype, offset, length }: StoredTensor): Promise<Float32Array> {
   const bytes = new Uint8Array(length)
   const { bytesRead } = await handle.read(bytes, 0, length, offset)

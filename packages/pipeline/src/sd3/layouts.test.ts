@@ -73,7 +73,9 @@ describe('a transformer in unet/', () => {
   it('gives way to one in transformer/', async () => {
     await mkdir(join(folder, 'unet'))
     await writeFile(join(folder, 'unet/model.onnx'), 'no graph')
-    await (await load()).close()
+    const pipe = await load()
+    expect(pipe.transformer.session.path).toBe(join(folder, 'transformer/model.onnx'))
+    await pipe.close()
   })
 })
 

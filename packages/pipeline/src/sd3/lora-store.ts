@@ -11,7 +11,7 @@ import { readdir, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { pipeline } from 'node:stream/promises'
 import { LRUCache } from 'lru-cache'
-import { readLora, readLoraHeader } from '../graphs/lora-file.ts'
+import { laidOutBytes, readLora, readLoraHeader } from '../graphs/lora-file.ts'
 import { ModelFileError } from '../models/model-file.ts'
 import type { LoraLayer, LoraLayers, LoraTarget } from '../tensor/lora.ts'
 import { GenerateParamsError } from './generate-params.ts'
@@ -22,6 +22,8 @@ interface KnownLora {
   /** Size and time of change, which tell whether it is still the same file. */
   readonly stamp: string
   readonly fits: boolean
+  /** Of its matrices as they are laid out for the graph; 0 for one that does not fit. */
+  readonly bytes: number
   /** Known once the file has been asked for, because reading it takes seconds per gigabyte. */
   sha256?: Promise<string>
 }
@@ -60,6 +62,11 @@ export class LoraStore {
       if (lora !== undefined) known.set(id, lora)
     }
     this.known = known
+  }
+
+  /** The bytes of what the choices add together, as of the last look at the folder, before anything of it is read. */
+  bytesOf(choices: readonly LoraChoice[]): number {
+    return choices.reduce((sum, { id, scale }) => sum + (scale === 0 ? 0 : (this.known.get(id)?.bytes ?? 0)), 0)
   }
 
   /** What the choices add together, and what was chosen; undefined when they add nothing. */
@@ -121,13 +128,14 @@ export class LoraStore {
     const before = this.known.get(id)
     if (before?.stamp === stamp) return before
     let fits = true
+    let bytes = 0
     try {
-      await readLoraHeader(file, this.target)
+      bytes = laidOutBytes(await readLoraHeader(file, this.target), this.target)
     } catch (error) {
       fits = false
       process.emitWarning(`The LoRA ${id} is left out: ${error instanceof Error ? error.message : String(error)}`)
     }
-    const lora: KnownLora = { file, stamp, fits }
+    const lora: KnownLora = { file, stamp, fits, bytes }
     this.known = new Map(this.known).set(id, lora)
     return lora
   }

@@ -21,6 +21,8 @@ export function memoryNeeds(model: ResidentModel, call: GenerateCall, latentDims
   const promptBytes = tokens * transformer.config.joint_attention_dim * 4
   // Its place in the packed step: the prompt, the latents and the prediction.
   const packedBytes = promptBytes + channels * height * width * 4 * 2
+  // What the call's LoRAs add, and a copy of it for each row that shares a step with rows of other LoRAs.
+  const loraBytes = (model.loras?.bytesOf(call.loras) ?? 0) * (1 + stepRows)
   const { profile } = model.runtime.batcher
   const { start } = call
   const isPainting = start?.mask !== undefined
@@ -31,6 +33,7 @@ export function memoryNeeds(model: ResidentModel, call: GenerateCall, latentDims
       rows * latentBytes +
       call.batch * prompts * promptBytes +
       stepRows * packedBytes +
+      loraBytes +
       // With three channels: float pixels of the picture being decoded, bytes of all finished ones.
       (rows + 4) * pixels * 3 +
       // With three channels: bytes of the input pictures, float pixels of the one being encoded.
