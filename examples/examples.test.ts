@@ -61,6 +61,7 @@ const said: Record<string, RegExp[]> = {
   'library-image-to-image.ts': [/image-to-image: .*library-image-to-image\.png/, /inpainting: .*library-inpainting\.png/],
   'library-in-process.ts': [/a red boat on the sea \(seed 42\): .*library-0\.png/, /cat at night \(seed 43\)/],
   'seed-client.ts': [/-0\.png: \d{4,} bytes/, /-1\.png: \d{4,} bytes/, /current_model: 'tiny-scenes'/],
+  'easel-client.ts': [/step \d+ of 20/, /succeeded/, /client-red\.png, .*client-blue\.png/, /width: expected a multiple of 16.*, got 100/],
   'openai-client.ts': [picture],
   'replicate-client.ts': [picture],
 }

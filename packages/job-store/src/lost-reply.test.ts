@@ -17,7 +17,7 @@ let store: JobStore
 beforeAll(async () => {
   server = await startRedis()
   lossy = await startLossyConnection(server.port)
-  redis = createRedis({ url: lossy.url, use: 'worker', onError: () => {} })
+  redis = createRedis({ url: `redis://${lossy.host}`, use: 'worker', onError: () => {} })
   await waitUntilReady(redis, 5000)
   store = createJobStore({ redis, prefix: '{test}' })
 })

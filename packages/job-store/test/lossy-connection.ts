@@ -1,23 +1,25 @@
-/** A port in front of a Redis server that can lose a reply: the command is carried out, and the connection breaks before the answer. */
+/** A port in front of a server on which a test can break connections: at once, or after the server has done what it was asked and before its answer. */
 import { once } from 'node:events'
 import { type AddressInfo, connect, createServer, type Socket } from 'node:net'
 
 export interface LossyConnection {
-  /** `redis://127.0.0.1:PORT` */
-  readonly url: string
+  /** `127.0.0.1:PORT` */
+  readonly host: string
   /** Loses the next reply of the server. */
   loseNextReply(): void
+  /** Breaks all connections there are now. */
+  cut(): void
   /** The number of replies lost so far. */
   readonly lost: number
   close(): Promise<void>
 }
 
-export async function startLossyConnection(redisPort: number): Promise<LossyConnection> {
+export async function startLossyConnection(port: number): Promise<LossyConnection> {
   const sockets = new Set<Socket>()
   let losing = false
   let lost = 0
   const server = createServer((downstream) => {
-    const upstream = connect(redisPort, '127.0.0.1')
+    const upstream = connect(port, '127.0.0.1')
     downstream.on('data', (chunk) => upstream.write(chunk))
     upstream.on('data', (chunk) => {
       if (losing) {
@@ -32,15 +34,21 @@ export async function startLossyConnection(redisPort: number): Promise<LossyConn
     ] as const) {
       sockets.add(socket)
       socket.on('error', () => other.destroy())
-      socket.on('close', () => other.destroy())
+      socket.on('close', () => {
+        sockets.delete(socket)
+        other.destroy()
+      })
     }
   })
   server.listen(0, '127.0.0.1')
   await once(server, 'listening')
   return {
-    url: `redis://127.0.0.1:${(server.address() as AddressInfo).port}`,
+    host: `127.0.0.1:${(server.address() as AddressInfo).port}`,
     loseNextReply() {
       losing = true
+    },
+    cut() {
+      for (const socket of sockets) socket.destroy()
     },
     get lost() {
       return lost

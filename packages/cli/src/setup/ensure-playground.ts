@@ -29,8 +29,10 @@ export function ensurePlayground(): boolean {
 
 function hashSources(): string {
   const hash = createHash('sha256').update(readFileSync(join(ROOT, 'pnpm-lock.yaml')))
-  const sources = globSync(['*.html', '*.ts', 'package.json', 'src/**/*.*'], { cwd: PLAYGROUND }).sort()
-  for (const source of sources) hash.update(`\0${source}\0`).update(readFileSync(join(PLAYGROUND, source)))
+  const sources = ['*.html', '*.ts', 'package.json', 'src/**/*.*'].map((pattern) => join('services/api/playground', pattern))
+  for (const source of globSync([...sources, 'packages/client/src/*.ts'], { cwd: ROOT }).sort()) {
+    hash.update(`\0${source}\0`).update(readFileSync(join(ROOT, source)))
+  }
   return hash.digest('hex')
 }
 

@@ -4,11 +4,11 @@
  * Invariant: every job that has not ended is followed exactly once; the gallery is newest first. Runs in the browser.
  */
 import { signal } from '@preact/signals'
-import type { CreateJobRequest, Job, JobList } from '@easel/contract'
+import { EaselError, type FollowedEvent, type Job } from '@easel/client'
+import type { CreateJobRequest } from '@easel/contract'
 import { announce } from './announce.ts'
-import { ApiError, link, request, requestJson } from './api.ts'
+import { easel, link } from './api.ts'
 import { dropFavourites } from './favourites.ts'
-import { followJob, type FollowedEvent } from './follow-job.ts'
 import { rememberInput } from './job-inputs.ts'
 
 export interface ShownJob {
@@ -39,7 +39,7 @@ const followed = new Set<string>()
 /** Reads the gallery; what this browser made comes along even when others have made many since. */
 export async function loadGallery(): Promise<void> {
   try {
-    const { jobs: listed, next } = await requestJson<JobList>(`v1/jobs?limit=${galleryLength}`)
+    const { jobs: listed, next } = await easel.listPage({ limit: galleryLength })
     for (const job of listed) show(job)
     // Older pages that were shown already stay.
     if (galleryState.value === 'loading') olderCursor.value = next
@@ -48,18 +48,19 @@ export async function loadGallery(): Promise<void> {
     galleryState.value = 'read'
   } catch (error) {
     // It is read again when the service is back, or a key was given.
-    if (!(error instanceof ApiError)) throw error
+    if (!(error instanceof EaselError)) throw error
     if (error.status !== 401 && link.value === 'ok') setTimeout(() => void loadGallery(), retryMs)
   }
 }
 
 export async function loadOlder(): Promise<void> {
+  if (olderCursor.value === null) return
   try {
-    const { jobs: listed, next } = await requestJson<JobList>(`v1/jobs?limit=${galleryLength}&cursor=${olderCursor.value}`)
+    const { jobs: listed, next } = await easel.listPage({ limit: galleryLength, cursor: olderCursor.value })
     for (const job of listed) show(job)
     olderCursor.value = next
   } catch (error) {
-    if (!(error instanceof ApiError)) throw error
+    if (!(error instanceof EaselError)) throw error
     announce(error.message)
   }
 }
@@ -68,11 +69,11 @@ export async function loadOlder(): Promise<void> {
 export async function remove(id: string): Promise<void> {
   showProblem(id, '')
   try {
-    await request(`v1/jobs/${id}`, { method: 'DELETE' })
+    await easel.delete(id)
     forget(id)
     announce('Deleted')
   } catch (error) {
-    if (!(error instanceof ApiError)) throw error
+    if (!(error instanceof EaselError)) throw error
     if (error.status === 404) forget(id)
     else showProblem(id, `Not deleted: ${error.message}`)
   }
@@ -84,11 +85,7 @@ let unanswered = { body: '', key: '' }
 export async function submit(wish: CreateJobRequest): Promise<Job> {
   const body = JSON.stringify(wish)
   if (unanswered.body !== body) unanswered = { body, key: toHex(crypto.getRandomValues(new Uint8Array(16))) }
-  const job = await requestJson<Job>('v1/jobs', {
-    method: 'POST',
-    headers: { 'Content-Type': 'application/json', 'Idempotency-Key': unanswered.key },
-    body,
-  })
+  const job = await easel.create(wish, { idempotencyKey: unanswered.key })
   unanswered = { body: '', key: '' }
   remember([job.id, ...remembered()])
   rememberInput(job.id, wish.image)
@@ -100,10 +97,10 @@ export async function submit(wish: CreateJobRequest): Promise<Job> {
 export async function cancel(id: string): Promise<void> {
   change(id, (shown) => ({ ...shown, canceling: true, problem: '' }))
   try {
-    const job = await requestJson<Job>(`v1/jobs/${id}/cancel`, { method: 'POST' })
+    const job = await easel.cancel(id)
     change(id, (shown) => ({ ...shown, job }))
   } catch (error) {
-    if (!(error instanceof ApiError)) throw error
+    if (!(error instanceof EaselError)) throw error
     // It may have ended meanwhile; its end arrives by itself.
     const problem = error.code === 'job_finished' ? '' : `Not canceled: ${error.message}`
     change(id, (shown) => ({ ...shown, canceling: false, problem }))
@@ -136,8 +133,14 @@ function change(id: string, update: (shown: ShownJob) => ShownJob): void {
 async function follow(id: string): Promise<void> {
   if (followed.has(id)) return
   followed.add(id)
-  for await (const event of followJob(id)) change(id, (shown) => applyEvent(shown, event))
-  followed.delete(id)
+  try {
+    for await (const event of easel.events(id, { retries: Infinity })) change(id, (shown) => applyEvent(shown, event))
+  } catch (error) {
+    // It is not there any more, or a key is asked for.
+    if (!(error instanceof EaselError)) throw error
+  } finally {
+    followed.delete(id)
+  }
   // A stream that ended without an end: the record knows.
   if (jobs.value.some(({ job }) => job.id === id && !hasEnded(job))) await loadRemembered(id)
 }
@@ -160,9 +163,9 @@ const endWords: Partial<Record<Job['status'], string>> = { succeeded: 'Ready', f
 
 async function loadRemembered(id: string): Promise<void> {
   try {
-    show(await requestJson<Job>(`v1/jobs/${id}`))
+    show(await easel.get(id))
   } catch (error) {
-    if (!(error instanceof ApiError)) throw error
+    if (!(error instanceof EaselError)) throw error
     if (error.status === 404 || error.status === 410) forget(id)
   }
 }

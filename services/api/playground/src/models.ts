@@ -3,8 +3,8 @@
  * Runs in the browser.
  */
 import { computed, signal } from '@preact/signals'
-import type { Capabilities } from '@easel/contract'
-import { ApiError, link, requestJson } from './api.ts'
+import { EaselError, type Capabilities } from '@easel/client'
+import { easel, link } from './api.ts'
 
 export type Model = Capabilities['models'][number]
 
@@ -38,11 +38,11 @@ export function isWithoutWorker(modelId: string): boolean {
 
 export async function loadModels(): Promise<void> {
   try {
-    models.value = (await requestJson<Capabilities>('v1/capabilities')).models
+    models.value = (await easel.capabilities()).models
     read.value = true
   } catch (error) {
     // What is wrong is in `link`, or the key is asked for.
-    if (!(error instanceof ApiError)) throw error
+    if (!(error instanceof EaselError)) throw error
   }
 }
 

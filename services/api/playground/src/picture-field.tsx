@@ -1,9 +1,9 @@
 /** Chooses the picture a job begins with: dropped, pasted, chosen, or one of the gallery; how far it is left, and which part. Runs in the browser. */
+import { EaselError } from '@easel/client'
 import { useSignal } from '@preact/signals'
 import type { VNode } from 'preact'
 import { useEffect } from 'preact/hooks'
 import { announce } from './announce.ts'
-import { ApiError } from './api.ts'
 import { clearMask, operations } from './mask.ts'
 import { MaskPainter } from './mask-painter.tsx'
 import { chosenModel, set, settings, setInputPicture } from './settings.ts'
@@ -32,7 +32,7 @@ function TakingPictureField(): VNode {
       setInputPicture(await uploadPicture(file))
       announce('The picture is taken')
     } catch (error) {
-      if (!(error instanceof ApiError)) throw error
+      if (!(error instanceof EaselError)) throw error
       problem.value = error.message
     } finally {
       sending.value = false

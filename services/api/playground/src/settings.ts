@@ -3,8 +3,8 @@
  * form only leaves out what was left empty. Runs in the browser.
  */
 import { computed, effect, signal } from '@preact/signals'
-import type { CreateJobRequest, FieldError, Job } from '@easel/contract'
-import { ApiError } from './api.ts'
+import { EaselError, type FieldError, type Job } from '@easel/client'
+import type { CreateJobRequest } from '@easel/contract'
 import { remove, showProblem, submit } from './jobs.ts'
 import { clearMask, uploadMask } from './mask.ts'
 import { defaultModel, models, type Model } from './models.ts'
@@ -162,7 +162,7 @@ export async function submitSettings(): Promise<Job | undefined> {
     const mask = chosenModel.value?.accepts.mask === true && settings.value.also.image !== undefined ? await uploadMask() : undefined
     return await submit(withPreviews({ ...toRequest(settings.value, chosenModel.value), ...(mask !== undefined && { mask }) }))
   } catch (error) {
-    if (!(error instanceof ApiError)) throw error
+    if (!(error instanceof EaselError)) throw error
     // What is wrong with an entry of a list is wrong with its field, where the entries have none of their own.
     fieldErrors.value = error.errors.map((wrong) => (isOfLoras(wrong.field) ? wrong : { ...wrong, field: toListField(wrong.field) }))
     const known = fieldErrors.value.filter(({ field }) => fields.includes(field as Field) || isOfLoras(field))
@@ -191,7 +191,7 @@ async function submitFrom(id: string, request: CreateJobRequest): Promise<Job | 
   try {
     return await submit(withPreviews(request))
   } catch (error) {
-    if (!(error instanceof ApiError)) throw error
+    if (!(error instanceof EaselError)) throw error
     showProblem(id, `Not submitted: ${error.message}`)
     return undefined
   }

@@ -1,6 +1,6 @@
 /** Gives a component the picture that a reference means, as something an `<img>` can show. Runs in the browser. */
 import { useEffect, useState } from 'preact/hooks'
-import { ApiError, request } from './api.ts'
+import { ask } from './api.ts'
 import { findInput } from './job-inputs.ts'
 import { toPath } from './shown-pictures.ts'
 
@@ -16,13 +16,15 @@ export function useInputPicture(reference: string | undefined): string | undefin
     let wanted = true
     // Uploads are their owner's alone: an `<img>` could not send the key.
     const load = async (): Promise<void> => {
-      const blob = await (await request(`v1/uploads/${input.slice(uploadPrefix.length)}`)).blob()
+      const answer = await ask(`v1/uploads/${input.slice(uploadPrefix.length)}`)
+      if (!answer.ok) return
+      const blob = await answer.blob()
       if (!wanted) return
       url = URL.createObjectURL(blob)
       setPicture({ reference: input, url })
     }
-    load().catch((error: unknown) => {
-      if (!(error instanceof ApiError)) throw error
+    load().catch(() => {
+      // The server does not answer, as the page says already.
     })
     return () => {
       wanted = false

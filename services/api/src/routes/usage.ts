@@ -1,30 +1,10 @@
 /** GET /v1/usage: what the caller has used of the device, and what is kept of it. */
-import { OpenAPIHono, createRoute, z } from '@hono/zod-openapi'
+import { OpenAPIHono, createRoute } from '@hono/zod-openapi'
+import { usageSchema } from '@easel/contract'
+import type { Usage } from '@easel/contract'
 import type { UsageCounts } from '@easel/job-store'
 import type { Api, AppDeps, AppEnv } from '../app-deps.ts'
 import { describeProblems } from '../middleware/problem.ts'
-
-const countsSchema = z
-  .object({
-    gpu_seconds: z.number().describe('Time of the device that the jobs’ steps took: of each step the part of the job’s rows.'),
-    jobs: z.int().describe('Jobs that ended, however.'),
-    pictures: z.int(),
-    bytes: z.int().describe('Bytes of pictures in the store.'),
-  })
-  .meta({ id: 'UsageCounts' })
-
-const usageSchema = z
-  .object({
-    owner: z.string().describe('Whose usage it is: the name of the API key, its hash, or `public`.'),
-    weight: z.number().describe('Share of the device when several owners have jobs waiting.'),
-    today: countsSchema.describe('What ended since midnight UTC.'),
-    retained: countsSchema.describe('Of the jobs that can still be read.'),
-    inputs: z
-      .object({ pictures: z.int(), bytes: z.int().describe('Bytes of these pictures in the store.') })
-      .describe('Pictures to begin with: uploads, and those of the jobs that can still be read, each counted once.'),
-    queued: z.object({ gpu_seconds: z.number().describe('Estimated time of the device of the jobs that wait.') }),
-  })
-  .meta({ id: 'Usage' })
 
 export function usageRoutes({ apiKeys, usage }: Pick<AppDeps, 'apiKeys' | 'usage'>) {
   const app: Api = new OpenAPIHono<AppEnv>()
@@ -45,6 +25,6 @@ export function usageRoutes({ apiKeys, usage }: Pick<AppDeps, 'apiKeys' | 'usage
   })
 }
 
-function toCounts({ gpuMs, jobs, pictures, bytes }: UsageCounts): z.infer<typeof countsSchema> {
+function toCounts({ gpuMs, jobs, pictures, bytes }: UsageCounts): Usage['today'] {
   return { gpu_seconds: gpuMs / 1000, jobs, pictures, bytes }
 }

@@ -1,0 +1,218 @@
+/**
+ * Owns what a program can ask of an Easel service. Every method says it in one request that is repeated until it is answered, as far as that
+ * may help; none has a state of its own.
+ */
+import type { Capabilities, CreateJobRequest, Image, Job, JobList, JobStatus, Upload, Usage } from '@easel/contract'
+import { hasEnded, type EndedJob, type SucceededJob } from './ended-job.ts'
+import { EaselError, JobCanceledError, JobFailedError, NotFoundError } from './errors.ts'
+import { followJob, type FollowedEvent } from './follow-job.ts'
+import { createImages, type Images } from './images.ts'
+import { createRequestSender, type EaselRequest, type RequestBody, type RequestOptions, type RequestSender } from './request-sender.ts'
+import { sleep } from './sleep.ts'
+
+export interface EaselOptions {
+  /** Where the service is, with the path in front of `/v1` if a proxy adds one. Default: `http://localhost:8500`. */
+  baseUrl?: string
+  /** Key for a service with `API_KEYS`. It is sent to the service alone, not to where pictures lie. Default: none. */
+  apiKey?: string
+  /** Milliseconds in which one attempt must be answered; Infinity = no limit. Default: 30000. */
+  timeoutMs?: number
+  /** How often a request that failed for a while (no connection, 429, 503) is sent again, 0 or more. Default: 4. */
+  retries?: number
+  /** What sends requests. Default: the global `fetch`. */
+  fetch?: typeof fetch
+}
+
+/** A picture to begin with: an upload, a picture of an earlier job, or what the service takes as text (an https: or data: URL, `job:ID`). */
+export type InputPictureSource = string | Upload | Image
+
+/** What picture to make, in the words of `POST /v1/jobs`. */
+export type CreateJob = Omit<CreateJobRequest, 'image' | 'mask'> & { image?: InputPictureSource; mask?: InputPictureSource }
+
+export interface CreateOptions extends RequestOptions {
+  /**
+   * Names what is wanted, so that asking for it again gives the same job: 1 to 255 ASCII characters. Give one of your own (an order's number) to
+   * be safe over a restart of your program too. Default: drawn for each call, so that a request that is resent makes one job.
+   */
+  idempotencyKey?: string
+}
+
+export interface ListOptions extends RequestOptions {
+  /** Only jobs that are in this state. Default: all. */
+  status?: JobStatus
+  /** Jobs of one page, 1 to 100. Default: 100. */
+  limit?: number
+}
+
+/** Seconds that one request waits for the end of a job: less than proxies wait for an answer. */
+const waitSeconds = 20
+/** Milliseconds between two requests that wait, when the service did not wait. */
+const pollMs = 1000
+/** Milliseconds in which a picture must have been sent. */
+const uploadTimeoutMs = 300_000
+
+export class Easel {
+  /** Fetches pictures. */
+  readonly images: Images
+  readonly #sender: RequestSender
+  readonly #timeoutMs: number
+
+  constructor({ baseUrl = 'http://localhost:8500', apiKey, timeoutMs = 30_000, retries = 4, fetch: send }: EaselOptions = {}) {
+    if (!URL.canParse(baseUrl) || !/^https?:$/.test(new URL(baseUrl).protocol)) {
+      throw new TypeError(`Expected baseUrl to begin with http:// or https://, got ${baseUrl}`)
+    }
+    assertAtLeast('timeoutMs', timeoutMs, 1)
+    assertAtLeast('retries', retries, 0)
+    this.#timeoutMs = timeoutMs
+    this.#sender = createRequestSender({
+      baseUrl: baseUrl.replace(/\/+$/, ''),
+      apiKey,
+      timeoutMs,
+      retries,
+      // Browsers want it called as a function of the window.
+      fetch: send ?? ((input, init) => fetch(input, init)),
+    })
+    this.images = createImages(this.#sender)
+  }
+
+  /** Makes a job and does not wait for it. A request whose answer is lost is sent again and makes no second job. */
+  async create(request: CreateJob, options: CreateOptions = {}): Promise<Job> {
+    return await this.#submit('v1/jobs', { ...request, ...toReferences(request) }, options)
+  }
+
+  /**
+   * Makes a job and waits for its pictures. Throws a JobFailedError or JobCanceledError when there are none. When the signal is aborted the job,
+   * which nobody else knows of, is canceled.
+   */
+  async run(request: CreateJob, options: CreateOptions = {}): Promise<SucceededJob> {
+    const { id } = await this.create(request, options)
+    let job: EndedJob
+    try {
+      job = await this.wait(id, options)
+    } catch (error) {
+      if (options.signal?.aborted === true) void this.cancel(id).catch(() => {})
+      throw error
+    }
+    if (job.status === 'failed') throw new JobFailedError(job)
+    if (job.status === 'canceled') throw new JobCanceledError(job)
+    return job
+  }
+
+  async get(id: string, options: RequestOptions = {}): Promise<Job> {
+    return await this.#json({ path: toJobPath(id) }, options)
+  }
+
+  /** Waits until a job has ended, however it ends. How long is the business of `signal`, as in `AbortSignal.timeout(60_000)`. */
+  async wait(id: string, options: RequestOptions = {}): Promise<EndedJob> {
+    const { timeoutMs = this.#timeoutMs } = options
+    for (;;) {
+      const askedAt = Date.now()
+      const request = { path: toJobPath(id), headers: { Prefer: `wait=${waitSeconds}` } }
+      const job = await this.#json<Job>(request, { ...options, timeoutMs: timeoutMs + waitSeconds * 1000 })
+      if (hasEnded(job)) return job
+      await sleep(Math.max(0, askedAt + pollMs - Date.now()), options.signal)
+    }
+  }
+
+  /**
+   * What happens to a job, from its beginning to `done`. A connection that breaks is made again and goes on after the last event; `retries` counts
+   * attempts in a row, and `timeoutMs` is the longest silence (the service breaks it every 15 s).
+   */
+  events(id: string, options: RequestOptions = {}): AsyncGenerator<FollowedEvent, void, undefined> {
+    return followJob(this.#sender, id, { ...options, getJob: async () => await this.get(id, options) })
+  }
+
+  /** Cancels a job: a queued one at once, a running one at its next step. Throws a ConflictError when it has ended otherwise. */
+  async cancel(id: string, options: RequestOptions = {}): Promise<Job> {
+    return await this.#json({ method: 'POST', path: `${toJobPath(id)}/cancel` }, options)
+  }
+
+  /** Takes a job away with its pictures, ending it if it has not ended. */
+  async delete(id: string, options: RequestOptions = {}): Promise<void> {
+    try {
+      await this.#sender.send({ method: 'DELETE', path: toJobPath(id) }, async () => {}, options)
+    } catch (error) {
+      // An attempt whose answer was lost has done it.
+      if (!(error instanceof NotFoundError) || error.attempts === 1) throw error
+    }
+  }
+
+  /** Makes the pictures of a job that has succeeded once more; `replay` of the new one says whether they are the same. */
+  async replay(id: string, options: CreateOptions = {}): Promise<Job> {
+    return await this.#submit(`${toJobPath(id)}/replay`, {}, options)
+  }
+
+  /** All your jobs, newest first, fetched a page at a time as they are read. */
+  async *list(options: ListOptions = {}): AsyncGenerator<Job, void, undefined> {
+    for (let cursor: string | null | undefined; cursor !== null;) {
+      const { jobs, next }: JobList = await this.listPage({ limit: 100, ...options, ...(cursor !== undefined && { cursor }) })
+      yield* jobs
+      cursor = next
+    }
+  }
+
+  /** One page of jobs. `cursor`: `next` of the page before. */
+  async listPage({ status, limit, cursor, ...options }: ListOptions & { cursor?: string } = {}): Promise<JobList> {
+    const wanted = { status, limit: limit?.toString(), cursor }
+    const query = new URLSearchParams(Object.entries(wanted).filter((entry): entry is [string, string] => entry[1] !== undefined))
+    return await this.#json({ path: `v1/jobs?${query.toString()}` }, options)
+  }
+
+  /** Sends a picture ahead of the jobs that begin with it: as their `image` or `mask`. Must be sent within 5 minutes by default. */
+  async upload(picture: Blob | ArrayBuffer | Uint8Array, options: RequestOptions = {}): Promise<Upload> {
+    const type = picture instanceof Blob && picture.type !== '' ? picture.type : 'application/octet-stream'
+    const request = { method: 'POST', path: 'v1/uploads', headers: { 'Content-Type': type }, body: picture as RequestBody }
+    return await this.#json(request, { timeoutMs: Math.max(uploadTimeoutMs, this.#timeoutMs), ...options })
+  }
+
+  /** The models with their defaults and limits, and how many workers serve each. */
+  async capabilities(options: RequestOptions = {}): Promise<Capabilities> {
+    return await this.#json({ path: 'v1/capabilities' }, options)
+  }
+
+  /** What your key has used of the device, and what is kept of it. */
+  async usage(options: RequestOptions = {}): Promise<Usage> {
+    return await this.#json({ path: 'v1/usage' }, options)
+  }
+
+  async #submit(path: string, body: object, { idempotencyKey = drawKey(), ...options }: CreateOptions): Promise<Job> {
+    const headers = { 'Content-Type': 'application/json', 'Idempotency-Key': idempotencyKey }
+    return await this.#json({ method: 'POST', path, headers, body: JSON.stringify(body) }, options)
+  }
+
+  async #json<T>(request: EaselRequest, options: RequestOptions): Promise<T> {
+    return await this.#sender.send(request, readJson<T>, options)
+  }
+}
+
+function toJobPath(id: string): string {
+  return `v1/jobs/${encodeURIComponent(id)}`
+}
+
+function toReferences({ image, mask }: CreateJob): Pick<CreateJobRequest, 'image' | 'mask'> {
+  return { ...(image !== undefined && { image: toReference(image) }), ...(mask !== undefined && { mask: toReference(mask) }) }
+}
+
+function toReference(picture: InputPictureSource): string {
+  if (typeof picture === 'string') return picture
+  return 'url' in picture ? picture.url : `upload:${picture.id}`
+}
+
+async function readJson<T>(response: Response): Promise<T> {
+  const text = await response.text()
+  try {
+    return JSON.parse(text) as T
+  } catch {
+    const received = `${response.headers.get('content-type') ?? 'nothing'} from ${response.url}`
+    throw new EaselError(`Expected JSON, got ${received}. Is that the address of an Easel?`, { code: 'unknown', status: response.status })
+  }
+}
+
+/** Not randomUUID: pages that came by http:// have none. */
+function drawKey(): string {
+  return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, '0')).join('')
+}
+
+function assertAtLeast(name: string, value: number, least: number): void {
+  if (!(value >= least)) throw new TypeError(`Expected ${name} to be a number from ${least}, got ${String(value)}`)
+}

@@ -1,0 +1,83 @@
+/**
+ * Follows the event stream of a job to its end, over any number of lost connections.
+ *
+ * Invariant: every event of the job is handed on once and in order; a connection that was lost is made again with the id of the last event. The
+ * place in the queue, which has no id, is told as it changes and not repeated.
+ */
+import type { Job, JobEvent } from '@easel/contract'
+import { hasEnded, type EndedJob } from './ended-job.ts'
+import { EaselError } from './errors.ts'
+import { parseEventStream } from './parse-event-stream.ts'
+import type { RequestOptions, RequestSender } from './request-sender.ts'
+import { retryDelayMs } from './retry-delay.ts'
+import { sleep } from './sleep.ts'
+
+/** Something that happened to a job. The last one is `done`. */
+export type FollowedEvent =
+  | Exclude<JobEvent, { type: 'done' }>
+  | {
+      type: 'queue'
+      /** 1 = next; null when not queued. */
+      queue_position: number | null
+      /** Estimated seconds until the end; null when unknown. */
+      eta_seconds: number | null
+    }
+  | { type: 'done'; job: EndedJob }
+
+/** Seconds between lost connections when the stream has not said how many. */
+const usualRetrySeconds = 1
+
+/** `getJob`: reads the record of the job, for when the stream has nothing more to tell. */
+export async function* followJob(
+  sender: RequestSender,
+  id: string,
+  { getJob, ...options }: RequestOptions & { getJob: () => Promise<Job> },
+): AsyncGenerator<FollowedEvent, void, undefined> {
+  let lastEventId = ''
+  let failures = 0
+  let retrySeconds = usualRetrySeconds
+  for (;;) {
+    let pauseSeconds: number | undefined = retrySeconds
+    try {
+      const headers = { Accept: 'text/event-stream', ...(lastEventId !== '' && { 'Last-Event-ID': lastEventId }) }
+      const answer = await sender.open({ path: `v1/jobs/${encodeURIComponent(id)}/events`, headers }, options)
+      try {
+        const { body, status } = answer.response
+        if (status === 204 || body === null) {
+          const job = await getJob()
+          if (hasEnded(job)) yield { type: 'done', job }
+          return
+        }
+        const onBytes = (): void => {
+          failures = 0
+          answer.renew()
+        }
+        for await (const message of parseEventStream(body, { onBytes, onRetry: (ms) => (retrySeconds = ms / 1000) })) {
+          if (message.id !== '') lastEventId = message.id
+          if (message.event === 'done') {
+            yield { type: 'done', job: await toEndedJob(message.data, getJob) }
+            return
+          }
+          yield { type: message.event, ...JSON.parse(message.data) } as FollowedEvent
+        }
+      } catch (error) {
+        throw answer.toReadError(error)
+      } finally {
+        answer.close()
+      }
+    } catch (error) {
+      failures++
+      if (!(error instanceof EaselError)) throw error
+      error.attempts = failures
+      if (!error.retryable || failures > sender.retriesOf(options)) throw error
+      pauseSeconds = error.retryAfterSeconds
+    }
+    await sleep(retryDelayMs(Math.max(1, failures), pauseSeconds), options.signal)
+  }
+}
+
+/** The stream of a job that has been deleted meanwhile ends without a job: asking for it says so. */
+async function toEndedJob(data: string, getJob: () => Promise<Job>): Promise<EndedJob> {
+  const job = JSON.parse(data) as Job
+  return (job.input === undefined ? await getJob() : job) as EndedJob
+}

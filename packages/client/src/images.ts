@@ -1,0 +1,29 @@
+/** Fetches the pictures of jobs. Their URLs need no key, and get none: they may lead to an object store. */
+import type * as FileSystem from 'node:fs/promises'
+import type { Image } from '@easel/contract'
+import type { RequestOptions, RequestSender } from './request-sender.ts'
+
+export interface Images {
+  /** The file of a picture. */
+  bytes(image: Pick<Image, 'url'>, options?: RequestOptions): Promise<Uint8Array<ArrayBuffer>>
+  /** Writes the file of a picture, over one of the same name. In Node, Deno and Bun only. */
+  toFile(image: Pick<Image, 'url'>, path: string | URL, options?: RequestOptions): Promise<void>
+}
+
+export function createImages(sender: RequestSender): Images {
+  const bytes: Images['bytes'] = async ({ url }, options = {}) =>
+    await sender.send({ path: url }, async (response) => new Uint8Array(await response.arrayBuffer()), options)
+  return {
+    bytes,
+    async toFile(image, path, options) {
+      const files = findFileSystem()
+      if (files === undefined) throw new TypeError('Expected a file system, got a runtime without one: use images.bytes')
+      await files.writeFile(path, await bytes(image, options))
+    },
+  }
+}
+
+/** Asked of the runtime rather than imported, so that no bundler for browsers looks for it. */
+function findFileSystem(): typeof FileSystem | undefined {
+  return globalThis.process?.getBuiltinModule?.('node:fs/promises')
+}

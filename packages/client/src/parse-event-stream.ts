@@ -1,0 +1,54 @@
+/** Reads server-sent events as the HTML standard writes them down (9.2.6, "Interpreting an event stream"). Knows nothing about jobs. */
+
+export interface StreamMessage {
+  /** Id of the last event that had one; empty when none had. */
+  id: string
+  event: string
+  data: string
+}
+
+export interface EventStreamOptions {
+  /** Told whenever bytes have come, comments included. */
+  onBytes: () => void
+  /** Told when the stream says after how many milliseconds a lost connection should be made again. */
+  onRetry: (ms: number) => void
+}
+
+/** An event that the stream breaks off in is dropped. */
+export async function* parseEventStream(
+  body: ReadableStream<Uint8Array>,
+  { onBytes, onRetry }: EventStreamOptions,
+): AsyncGenerator<StreamMessage> {
+  let id = ''
+  let event = ''
+  let data: string[] = []
+  for await (const line of readLines(body, onBytes)) {
+    if (line === '') {
+      if (data.length > 0) yield { id, event: event === '' ? 'message' : event, data: data.join('\n') }
+      event = ''
+      data = []
+      continue
+    }
+    const [, field = '', value = ''] = /^([^:]*):? ?([^]*)$/.exec(line) ?? []
+    if (field === 'data') data.push(value)
+    else if (field === 'event') event = value
+    else if (field === 'id' && !value.includes('\0')) id = value
+    else if (field === 'retry' && /^\d+$/.test(value)) onRetry(Number(value))
+  }
+}
+
+/** Lines that end with LF, CR LF or CR. What comes after the last of these is none. */
+async function* readLines(body: ReadableStream<Uint8Array>, onBytes: () => void): AsyncGenerator<string> {
+  // Not `for await`: Safari's streams cannot be iterated. The decoder drops a byte order mark.
+  const reader = body.getReader()
+  const decoder = new TextDecoder()
+  let rest = ''
+  for (let read = await reader.read(); !read.done; read = await reader.read()) {
+    onBytes()
+    // A CR at the end of a chunk may be half a CR LF: it waits for what follows.
+    const lines = (rest + decoder.decode(read.value, { stream: true })).split(/\r\n|\n|\r(?!$)/)
+    rest = lines.pop() ?? ''
+    yield* lines
+  }
+  if (rest.endsWith('\r')) yield rest.slice(0, -1)
+}
