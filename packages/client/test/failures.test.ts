@@ -280,11 +280,7 @@ describe('an error', () => {
   test.each<[typeof EaselError, (easel: Easel) => Promise<unknown>, Partial<EaselError>]>([
     [NotFoundError, (easel) => easel.get('nothing'), { code: 'not_found', status: 404 }],
     [NotFoundError, (easel) => easel.get('01890000-0000-7000-8000-000000000000'), { code: 'expired', status: 410 }],
-    [
-      'InvalidRequestError',
-      (easel) => easel.create({ prompt: ' ', width: 100 }),
-      { code: 'invalid_request', status: 422, field: 'prompt' },
-    ],
+    [InvalidRequestError, (easel) => easel.create({ prompt: ' ', width: 100 }), { code: 'invalid_request', status: 422, field: 'prompt' }],
     [InvalidRequestError, (easel) => easel.create({ prompt, model: 'other' }), { code: 'model_not_found', status: 422, field: 'model' }],
     [InvalidRequestError, (easel) => easel.upload(Buffer.from('no picture')), { code: 'invalid_image', status: 422, field: 'file' }],
     [InvalidRequestError, (easel) => easel.create({ prompt: 'x'.repeat(2_000_000) }), { code: 'body_too_large', status: 413 }],
