@@ -24,9 +24,10 @@ export interface JobStoreOptions {
 export interface CreateOptions {
   /**
    * The key by which a repeated request is recognised, and a fingerprint of the request with its pictures by their bytes. `askedFingerprint`:
-   * the same with its pictures by the words of the request; absent for a request without any.
+   * the same with its pictures by the words of the request; absent for a request without any. `formerKeys`: keys under which the request may
+   * have been kept before; they are read and never written. Default: none.
    */
-  idempotency?: { key: string; fingerprint: string; askedFingerprint?: string; ttlSeconds: number }
+  idempotency?: { key: string; formerKeys?: readonly string[]; fingerprint: string; askedFingerprint?: string; ttlSeconds: number }
   /** The most queued jobs of all owners together; 0 = no limit. */
   maxQueued?: number
   /** The most queued jobs of this owner; 0 = no limit. */
@@ -34,6 +35,8 @@ export interface CreateOptions {
   /** The most device time, in milliseconds, that this owner's queued jobs may cost together; 0 = no limit. The first is always accepted. */
   maxQueuedMsOfOwner?: number
 }
+
+type IdempotencyKeys = Pick<NonNullable<CreateOptions['idempotency']>, 'key' | 'formerKeys'>
 
 export interface KeyedJob {
   jobId: string
@@ -57,7 +60,7 @@ export interface JobStore {
   /** Writes a new record as `queued`, unless its idempotency key is in use or a limit is reached. One atomic step. */
   create(record: NewJobRecord, options?: CreateOptions): Promise<CreateResult>
   /** The job that was made under an idempotency key. */
-  findKeyed(key: string): Promise<KeyedJob | undefined>
+  findKeyed(idempotency: IdempotencyKeys): Promise<KeyedJob | undefined>
   get(id: string): Promise<JobRecord | undefined>
   getMany(ids: readonly string[]): Promise<JobRecord[]>
   /** How much work these jobs are and how far they have come, without their prompts. Jobs that no longer exist are left out. */
@@ -133,19 +136,20 @@ export function createJobStore({ redis, prefix, now = Date.now }: JobStoreOption
     const short = input === null ? undefined : truncatePrompts(JSON.parse(input) as JobInput)
     if (short !== undefined) await run('easelTruncateInput', id, JSON.stringify(short))
   }
+  /** Where a request may have been kept: first where it is kept now. */
+  const namesOf = ({ key, formerKeys = [] }: IdempotencyKeys): string[] => [key, ...formerKeys].map((name) => keys.idempotency(name))
   const expiredError = JSON.stringify({ code: 'expired', ...jobErrorTable.expired })
 
   return {
     keys,
 
     async create(record, { idempotency, maxQueued = 0, maxQueuedOfOwner = 0, maxQueuedMsOfOwner = 0 } = {}) {
-      const idempotencyKey = idempotency === undefined ? '' : keys.idempotency(idempotency.key)
       const value = idempotency === undefined ? '' : JSON.stringify([record.id, idempotency.fingerprint, idempotency.askedFingerprint])
       const limits = [maxQueued, maxQueuedOfOwner, maxQueuedMsOfOwner, record.costMs ?? 0]
       const reply = await run(
         'easelCreate',
         record.id,
-        idempotencyKey,
+        JSON.stringify(idempotency === undefined ? [] : namesOf(idempotency)),
         value,
         idempotency?.ttlSeconds ?? 0,
         ...limits,
@@ -159,9 +163,9 @@ export function createJobStore({ redis, prefix, now = Date.now }: JobStoreOption
       return { result, ...toKeyedJob(detail) }
     },
 
-    async findKeyed(key) {
-      const json = await redis.get(keys.idempotency(key))
-      return json === null ? undefined : toKeyedJob(json)
+    async findKeyed(idempotency) {
+      const json = (await redis.mget(namesOf(idempotency))).find((value) => value !== null)
+      return json === undefined || json === null ? undefined : toKeyedJob(json)
     },
 
     async get(id) {

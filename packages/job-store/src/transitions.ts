@@ -87,12 +87,13 @@ local function isEndOfThisCall() return redis.call('HGET', record, 'ended_by') =
 `
 
 const scripts = {
-  // ARGV[5] idempotency key name or '', [6] its value, [7] its life in seconds, [8] most queued jobs of all, [9] of this owner, [10] most
+  // ARGV[5] names of idempotency keys, JSON: each is looked at, the first is written; [6] its value, [7] its life in seconds, [8] most queued jobs of all, [9] of this owner, [10] most
   // queued milliseconds of this owner (0 = no limit), [11] cost of the job in milliseconds, [12] owner, [13…] fields
   easelCreate: `${preamble}
 if redis.call('EXISTS', record) == 1 then return {'created', ''} end
-if ARGV[5] ~= '' then
-  local before = redis.call('GET', ARGV[5])
+local keys = cjson.decode(ARGV[5])
+for _, key in ipairs(keys) do
+  local before = redis.call('GET', key)
   if before then return {'exists', before} end
 end
 local queued = redis.call('ZCARD', indexOf('', 'queued'))
@@ -108,9 +109,9 @@ if tonumber(ARGV[10]) > 0 then
   if own > 0 and own + tonumber(ARGV[11]) > tonumber(ARGV[10]) then return {'owner_work_full', tostring(own)} end
 end
 redis.call('HSET', record, 'status', 'queued', unpack(ARGV, 13))
-if ARGV[5] ~= '' then
-  redis.call('SET', ARGV[5], ARGV[6], 'EX', ARGV[7])
-  redis.call('HSET', record, 'idempotency_key', ARGV[5])
+if keys[1] then
+  redis.call('SET', keys[1], ARGV[6], 'EX', ARGV[7])
+  redis.call('HSET', record, 'idempotency_key', keys[1])
 end
 index(ARGV[12], nil, true)
 index(ARGV[12], 'queued', true)

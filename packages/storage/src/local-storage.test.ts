@@ -65,6 +65,15 @@ describe('a local folder', () => {
     await expect(storage.put('a.png', Buffer.from('x'), PNG)).rejects.toMatchObject(denied)
   })
 
+  test('says denied where no folder can be made, and does not go on trying', async () => {
+    const denied = { name: 'StorageError', code: 'denied', retryable: false, message: expect.stringContaining('/proc/easel') }
+    for (const path of ['/proc/easel', '/proc/easel/below']) {
+      const storage = createLocalStorage({ dir: path })
+      await expect(storage.check()).rejects.toMatchObject(denied)
+      await expect(storage.put('a.png', Buffer.from('x'), PNG)).rejects.toMatchObject(denied)
+    }
+  })
+
   test('says denied on a disk mounted read-only', async ({ skip }) => {
     const folder = (await mountTmpfs('size=1m,ro')) ?? skip(NO_TMPFS)
     const storage = createLocalStorage({ dir: folder })

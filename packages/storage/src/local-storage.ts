@@ -6,11 +6,12 @@
  * Knows nothing about URLs: the api serves these objects itself. Several processes may share the folder.
  */
 import { randomUUID } from 'node:crypto'
-import { mkdir, open, opendir, rename, rm, stat, unlink } from 'node:fs/promises'
+import { open, opendir, rename, rm, stat, unlink } from 'node:fs/promises'
 import type { FileHandle } from 'node:fs/promises'
 import { basename, dirname, join, resolve } from 'node:path'
 import { Readable } from 'node:stream'
 import { deleteOneByOne } from './delete-one-by-one.ts'
+import { makeFolder } from './make-folder.ts'
 import { assertContentType, assertKeyPrefix, assertObjectKey, isObjectKey, toContentType } from './object-key.ts'
 import { toReadableBody } from './readable-body.ts'
 import type { ListedObject, PutOptions, Storage, StoredObject } from './storage.ts'
@@ -152,7 +153,7 @@ async function writeAtomically(folders: Folders, path: string, bytes: Uint8Array
   const file = await open(temporary, 'wx').catch(async (error: unknown) => {
     if (codeOf(error) !== 'ENOENT') throw error
     await closeFolder(folders, folder)
-    await mkdir(folder, { recursive: true })
+    await makeFolder(folder)
     return await open(temporary, 'wx')
   })
   try {

@@ -16,6 +16,8 @@ export interface ApiKeyRing {
   find(presented: string): ApiKey | undefined
   /** Whether the first owner is the hash of one of the second owner's keys, which owned jobs before names did. */
   isFormerly(recorded: string, owner: string): boolean
+  /** The hashes of an owner's keys, which owned its jobs before its name did; empty for an owner without a name. */
+  formerOwnersOf(owner: string): readonly string[]
   /** The weight of an owner in the fair share; 1 for an owner without a key here. */
   weightOf(owner: string): number
   /** The number of owners among the keys. */
@@ -37,6 +39,7 @@ export function createApiKeyRing(configured: readonly ApiKey[], file: string | u
       return keys.filter((key) => timingSafeEqual(key.hash, hash))[0]
     },
     isFormerly: (recorded, owner) => keys.some((key) => key.formerOwner === recorded && key.owner === owner),
+    formerOwnersOf: (owner) => keys.filter((key) => key.owner === owner && key.formerOwner !== owner).map(({ formerOwner }) => formerOwner),
     weightOf: (owner) => keys.find((key) => key.owner === owner)?.weight ?? 1,
     countOwners: () => new Set(keys.map(({ owner }) => owner)).size,
     reload() {

@@ -5,6 +5,7 @@
 import { once } from 'node:events'
 import type { Server } from 'node:http'
 import { createAdaptorServer } from '@hono/node-server'
+import type { Http2Bindings, HttpBindings } from '@hono/node-server'
 import type { Logger } from 'pino'
 import {
   createJobLines,
@@ -67,7 +68,7 @@ export async function serveApi(options: ServeOptions): Promise<RunningApi> {
   const stopping = new AbortController()
   const graceOver = new AbortController()
   const server = createAdaptorServer({
-    fetch: (request, env) => app.fetch(unwrapProxied(request), env),
+    fetch: (request, env) => (namesTwoHosts(env) ? new Response(null, { status: 400 }) : app.fetch(unwrapProxied(request), env)),
     // Allows HTTP/1.0 requests without a Host header, which health checks of load balancers send.
     hostname: 'localhost',
   }) as Server
@@ -117,6 +118,11 @@ export async function serveApi(options: ServeOptions): Promise<RunningApi> {
       await closeDeps(deps)
     },
   }
+}
+
+/** RFC 9112, 3.2, wants such a request refused: Node.js would use the first Host, and a proxy in front of it may have used the other. */
+function namesTwoHosts({ incoming }: HttpBindings | Http2Bindings): boolean {
+  return incoming.rawHeaders.filter((text, index) => index % 2 === 0 && text.toLowerCase() === 'host').length > 1
 }
 
 function openDeps(

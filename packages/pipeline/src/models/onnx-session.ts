@@ -9,7 +9,7 @@
  */
 import type { InferenceSession, Tensor as OrtTensor } from 'onnxruntime-node'
 import type { WeightMode } from '../graphs/graph-builder.ts'
-import { fromFloat16Bits, toFloat16Bits } from '../tensor/float16.ts'
+import { toFloat16Bits } from '../tensor/float16.ts'
 import { numelOf, Tensor } from '../tensor/tensor.ts'
 import type { TensorDtype } from '../tensor/tensor.ts'
 import { ClosedError } from './closed-error.ts'
@@ -227,7 +227,7 @@ export class OnnxSession {
   toTensor(name: string, output: OrtTensor | undefined): Tensor {
     const data = output?.data
     if (output !== undefined && data instanceof Float32Array) return new Tensor(data, output.dims)
-    if (output !== undefined && data instanceof Uint16Array) return new Tensor(fromFloat16Bits(data), output.dims, 'float16')
+    if (output !== undefined && data instanceof Uint16Array) return new Tensor(data, output.dims, 'float16')
     throw new Error(`Expected output "${name}" of ${this.path} to be float32 or float16, got ${output?.type ?? 'nothing'}`)
   }
 }

@@ -2,18 +2,20 @@
  * The memory in which steps run, for rows of one size: the graph's inputs and output, laid out row after row and reused by every step.
  *
  * Invariant: prompt embeddings stay where they are from step to step. A row keeps its place while its request is in the step, and is
- * copied again only when another row has taken the place. Nothing here keeps a request's own memory alive. Values are stored in the graph's precision: Float32Array, or float16 bits.
+ * copied again only when another row has taken the place. Nothing here keeps a request's own memory alive. Values are stored in the
+ * graph's precision: Float32Array, or float16 bits.
  * Knows nothing about requests or when a step runs. Runs in the engine process.
  */
 import { fromFloat16Bits, toFloat16Bits } from '../tensor/float16.ts'
 import type { LoraLayers } from '../tensor/lora.ts'
-import type { PackedRows, RowValues } from '../tensor/packed-rows.ts'
-import type { TensorDtype } from '../tensor/tensor.ts'
+import type { PackedRows } from '../tensor/packed-rows.ts'
+import { makeValues } from '../tensor/tensor.ts'
+import type { TensorDtype, TensorValues } from '../tensor/tensor.ts'
 
 /** One row of input; all rows in a buffer have equal lengths. */
 export interface RowInput {
   /** (in_channels × height / 8 × width / 8) */
-  readonly latents: Float32Array
+  readonly latents: TensorValues
   /** 0 to 1000. */
   readonly timestep: number
   /** (tokens × joint_attention_dim) */
@@ -46,12 +48,12 @@ export class RowBuffers {
   readonly layers: number | undefined
   /** The number of rows there is room for. */
   capacity = 0
-  latents: RowValues = new Float32Array(0)
+  latents: TensorValues = new Float32Array(0)
   timesteps = new Float32Array(0)
   layerMasks = new Float32Array(0)
-  embeds: RowValues = new Float32Array(0)
-  pooled: RowValues = new Float32Array(0)
-  output: RowValues = new Float32Array(0)
+  embeds: TensorValues = new Float32Array(0)
+  pooled: TensorValues = new Float32Array(0)
+  output: TensorValues = new Float32Array(0)
   /** Whose embeddings are in each place. */
   places: (PlacedPrompt | undefined)[] = []
   /** The number of prompt rows copied so far, for telemetry and tests. */
@@ -68,7 +70,7 @@ export class RowBuffers {
     if (first === undefined) throw new RangeError('Expected at least one row to pack, got none')
     if (rows.length > this.capacity) this.grow(rows.length, first)
     const places = this.assignPlaces(rows)
-    const placed = new Map<Float32Array, number>()
+    const placed = new Map<TensorValues, number>()
     const loras: LoraLayers[] = []
     for (const [index, row] of rows.entries()) {
       const place = places[index] as number
@@ -87,7 +89,7 @@ export class RowBuffers {
       this.places[place] = row.keepsPrompt ? { embeds: toView(row.embeds), pooled: toView(row.pooled) } : undefined
       this.copiedPrompts++
     }
-    const part = (values: RowValues, rowLength: number) => values.subarray(0, rows.length * rowLength)
+    const part = (values: TensorValues, rowLength: number) => values.subarray(0, rows.length * rowLength)
     const packed = {
       rows: rows.length,
       hiddenStates: part(this.latents, first.latents.length),
@@ -102,10 +104,8 @@ export class RowBuffers {
   }
 
   /** Copies the output row in `place` to `target`. */
-  unpack(place: number, target: Float32Array): void {
-    const row = this.output.subarray(place * target.length, (place + 1) * target.length)
-    if (row instanceof Uint16Array) fromFloat16Bits(row, target)
-    else target.set(row)
+  unpack(place: number, target: TensorValues): void {
+    write(target, this.output.subarray(place * target.length, (place + 1) * target.length), 0)
   }
 
   /** Rows that are in place stay there; the others take free places. */
@@ -124,7 +124,7 @@ export class RowBuffers {
   }
 
   grow(rows: number, { latents, embeds, pooled }: RowInput): void {
-    const make = (length: number): RowValues => (this.dtype === 'float16' ? new Uint16Array(length) : new Float32Array(length))
+    const make = (length: number): TensorValues => makeValues(length, this.dtype)
     this.capacity = rows
     this.latents = make(rows * latents.length)
     this.timesteps = new Float32Array(rows)
@@ -141,10 +141,12 @@ export class RowBuffers {
   }
 }
 
-function write(buffer: RowValues, row: Float32Array, place: number): void {
-  const start = place * row.length
-  if (buffer instanceof Uint16Array) toFloat16Bits(row, buffer.subarray(start, start + row.length))
-  else buffer.set(row, start)
+/** Copies a row to its place among rows of its length, in the form in which the buffer stores values. */
+function write(buffer: TensorValues, row: TensorValues, place: number): void {
+  const target = buffer.subarray(place * row.length, (place + 1) * row.length)
+  if (target instanceof Uint16Array && row instanceof Float32Array) toFloat16Bits(row, target)
+  else if (target instanceof Float32Array && row instanceof Uint16Array) fromFloat16Bits(row, target)
+  else target.set(row)
 }
 
 function isSamePrompt(placed: PlacedPrompt | undefined, row: RowInput): boolean {

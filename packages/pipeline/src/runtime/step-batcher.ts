@@ -100,12 +100,15 @@ export class StepBatcher {
     this.profile = new BatchProfile({ maxRows: Math.min(options.maxBatchRows ?? Infinity, fixedRows ?? Infinity) })
   }
 
-  /** The graph's prediction for each row: (rows, in_channels, height / 8, width / 8). All rows of a call have the same dims. */
-  async forward(input: readonly StepRow[], context?: StepContext): Promise<Tensor> {
+  /**
+   * The graph's prediction for each row: (rows, in_channels, height / 8, width / 8). All rows of a call have the same dims. `out`: an earlier
+   * prediction that nobody needs any more; the result is written over it if its dims and precision fit.
+   */
+  async forward(input: readonly StepRow[], context?: StepContext, out?: Tensor): Promise<Tensor> {
     if (this.graph.takesOneTimestep && input.some(({ timestep }) => timestep !== input[0]?.timestep))
       return concatRows(await Promise.all(input.map((row) => this.forward([row], context))))
     return new Promise((resolve, reject) => {
-      this.waiting.push(createStepCall(this.graph, input, context, this.calls++, { resolve, reject }))
+      this.waiting.push(createStepCall(this.graph, input, { context, order: this.calls++, out, resolve, reject }))
       this.schedule()
     })
   }

@@ -6,7 +6,8 @@
  */
 import type { LoraLayers } from '../tensor/lora.ts'
 import type { RowDims } from '../tensor/packed-rows.ts'
-import { equalDims, Tensor } from '../tensor/tensor.ts'
+import { equalDims, makeValues, numelOf, Tensor } from '../tensor/tensor.ts'
+import type { TensorDtype, TensorValues } from '../tensor/tensor.ts'
 import type { WaitingCall } from './batch-policy.ts'
 import type { RowInput } from './row-buffers.ts'
 import { sizeOf } from './row-size.ts'
@@ -68,14 +69,14 @@ export interface StepCall extends WaitingCall {
   reject(reason: unknown): void
 }
 
-/** `order`: the number of calls that came before this one. */
-export function createStepCall(
-  graph: StepGraph,
-  input: readonly StepRow[],
-  context: StepContext | undefined,
-  order: number,
-  settle: Pick<StepCall, 'resolve' | 'reject'>,
-): StepCall {
+export interface StepCallOptions extends Pick<StepCall, 'context' | 'resolve' | 'reject'> {
+  /** The number of calls that came before this one. */
+  readonly order: number
+  /** Memory for the result, which is used if its dims and precision fit. Undefined: the result gets new memory. */
+  readonly out: Tensor | undefined
+}
+
+export function createStepCall(graph: StepGraph, input: readonly StepRow[], { context, order, out, ...settle }: StepCallOptions): StepCall {
   const [first] = input
   if (first === undefined) throw new RangeError('Expected at least one row, got none')
   for (const row of input) assertFits(row, first, graph.layers)
@@ -101,11 +102,16 @@ export function createStepCall(
     owner: context?.owner?.name ?? '',
     weight: context?.owner?.weight ?? 1,
     cameAtMs,
-    output: new Tensor(new Float32Array(rows * first.hiddenStates.numel), [rows, channels, height, width], graph.dtype),
+    output: outputFor(graph.dtype, [rows, channels, height, width], out),
     foundNoMemory: false,
     settled: false,
     ...settle,
   }
+}
+
+function outputFor(dtype: TensorDtype, dims: readonly number[], out: Tensor | undefined): Tensor {
+  if (out?.dtype === dtype && equalDims(out.dims, dims)) return out
+  return new Tensor(makeValues(numelOf(dims), dtype), dims, dtype)
 }
 
 function assertFits(row: StepRow, first: StepRow, layers: number | undefined): void {
@@ -123,12 +129,12 @@ function assertFits(row: StepRow, first: StepRow, layers: number | undefined): v
 }
 
 /** The next `count` rows of a call: their inputs, and where the result belongs. */
-export function nextRows({ input, context, output, rows }: StepCall, count: number): { input: RowInput; target: Float32Array }[] {
+export function nextRows({ input, context, output, rows }: StepCall, count: number): { input: RowInput; target: TensorValues }[] {
   const length = output.numel / input.length
   const start = input.length - rows
   return input.slice(start, start + count).map((row, offset) => ({
     input: {
-      latents: row.hiddenStates.data,
+      latents: row.hiddenStates.values,
       timestep: row.timestep,
       embeds: row.encoderHiddenStates.data,
       pooled: row.pooledProjections.data,
@@ -136,7 +142,7 @@ export function nextRows({ input, context, output, rows }: StepCall, count: numb
       lora: row.lora,
       keepsPrompt: context !== undefined,
     },
-    target: output.data.subarray((start + offset) * length, (start + offset + 1) * length),
+    target: output.values.subarray((start + offset) * length, (start + offset + 1) * length),
   }))
 }
 

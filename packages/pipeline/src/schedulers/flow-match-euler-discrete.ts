@@ -10,6 +10,7 @@
 import { addScaledFloat16, roundToFloat16 } from '../tensor/float16.ts'
 import { randnTensor } from '../tensor/random-normal.ts'
 import { equalDims, Tensor } from '../tensor/tensor.ts'
+import type { TensorValues } from '../tensor/tensor.ts'
 import { parseFlowMatchConfig, parseFlowMatchConfigJson } from './flow-match-config.ts'
 import type { FlowMatchEulerDiscreteConfig } from './flow-match-config.ts'
 import type { CustomSchedule } from './retrieve-timesteps.ts'
@@ -131,7 +132,7 @@ export class FlowMatchEulerDiscreteScheduler implements Scheduler {
     const sigmaNext = this.sigmas[index + 1]!
     const values = this.config.stochasticSampling
       ? stepWithNoise(modelOutput, sample, sigma, sigmaNext, options)
-      : stepStraight(modelOutput, sample, f32(sigmaNext - sigma))
+      : stepStraight(modelOutput, sample, f32(sigmaNext - sigma), options)
     this.stepIndex = index + 1
     return { prevSample: new Tensor(values, sample.dims, modelOutput.dtype) }
   }
@@ -178,11 +179,16 @@ export class FlowMatchEulerDiscreteScheduler implements Scheduler {
 // In both kinds of step torch rounds a scalar to the model output's dtype before it multiplies; the sample side is always float32.
 
 /** A step by `dt` in sigma: sample + dt × output, in the output's dtype. */
-function stepStraight(output: Tensor, sample: Tensor, dt: number): Float32Array {
-  if (output.dtype === 'float16') return addScaledFloat16(sample.data, output.data, roundToFloat16(dt))
-  const values = new Float32Array(sample.numel)
-  for (let i = 0; i < values.length; i++) values[i] = f32(sample.data[i]! + f32(dt * output.data[i]!))
-  return values
+function stepStraight(output: Tensor, sample: Tensor, dt: number, { out }: StepOptions): TensorValues {
+  if (output.dtype === 'float32') {
+    const values = out?.data ?? new Float32Array(sample.numel)
+    const [samples, outputs] = [sample.data, output.data]
+    for (let i = 0; i < values.length; i++) values[i] = f32(samples[i]! + f32(dt * outputs[i]!))
+    return values
+  }
+  const scale = roundToFloat16(dt)
+  if (sample.dtype === 'float16') return addScaledFloat16(sample.bits, output.bits, scale, out?.bits)
+  return sample.data.map((value, i) => roundToFloat16(f32(value + roundToFloat16(f32(scale * output.data[i]!)))))
 }
 
 /** A step to the predicted picture, and back to the next level with fresh noise. */

@@ -9,21 +9,17 @@ import { Tensor } from '../tensor/tensor.ts'
 
 const f32 = Math.fround
 
-/**
- * uncond + scale × (cond − uncond), written over `uncond`, because megabytes of new memory for each picture at each step would keep the
- * garbage collector busy between two runs. A plain loop, because a callback for each value is slow.
- */
+/** uncond + scale × (cond − uncond). A plain loop, because a callback for each value is slow. */
 export function guide(uncond: Tensor, cond: Tensor, scale: number): Tensor {
-  const { data } = uncond
   const factor = f32(scale)
-  if (uncond.dtype === 'float16') mixFloat16(data, cond.data, factor, data)
-  else {
-    for (let index = 0; index < data.length; index++) {
-      const base = data[index] as number
-      data[index] = f32(base + f32(factor * f32((cond.data[index] as number) - base)))
-    }
+  if (uncond.dtype === 'float16') return new Tensor(mixFloat16(uncond.bits, cond.bits, factor), uncond.dims, 'float16')
+  const values = new Float32Array(uncond.numel)
+  const [bases, others] = [uncond.data, cond.data]
+  for (let index = 0; index < values.length; index++) {
+    const base = bases[index] as number
+    values[index] = f32(base + f32(factor * f32((others[index] as number) - base)))
   }
-  return uncond
+  return new Tensor(values, uncond.dims)
 }
 
 /** noise + (cond − skipped) × scale: away from what the model predicts without some of its layers. */
@@ -38,12 +34,12 @@ export function guideAwayFrom(noise: Tensor, cond: Tensor, skipped: Tensor, scal
 
 /** latents / scale + shift: from the transformer's latents to the VAE's. */
 export function unscaleLatents(latents: Tensor, scale: number, shift: number): Tensor {
-  const { data, dims, dtype } = latents
+  const { dims, dtype } = latents
   const divisor = f32(scale)
-  if (dtype === 'float16') return new Tensor(divideAndAddFloat16(data, divisor, roundToFloat16(shift)), dims, dtype)
+  if (dtype === 'float16') return new Tensor(divideAndAddFloat16(latents.bits, divisor, roundToFloat16(shift)), dims, dtype)
   const offset = f32(shift)
   return new Tensor(
-    data.map((value) => f32(f32(value / divisor) + offset)),
+    latents.data.map((value) => f32(f32(value / divisor) + offset)),
     dims,
   )
 }

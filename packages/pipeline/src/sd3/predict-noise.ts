@@ -25,35 +25,48 @@ export interface StepInput {
   readonly lora: LoraLayers | undefined
 }
 
-/** The velocity to step along, with the dims of the latents. */
-export async function predictNoise(
-  batcher: StepBatcher,
-  call: Pick<GenerateCall, 'guidanceScale' | 'skipLayerGuidance'>,
-  { latents, timestep, texts, plan, lora }: StepInput,
-  context: StepContext,
-): Promise<Tensor> {
-  const hidden = splitRows(latents)
-  const pictures = hidden.length
-  /** Rows whose texts begin at index `from`. */
-  const rowsFrom = (from: number, layerMask?: Float32Array): StepRow[] =>
-    hidden.map((hiddenStates, picture) => ({
-      hiddenStates,
-      timestep,
-      encoderHiddenStates: texts.embeds[from + picture] as Tensor,
-      pooledProjections: texts.pooled[from + picture] as Tensor,
-      layerMask,
-      lora,
-    }))
-  // The texts of the prompt come last.
-  const prompt = texts.embeds.length - pictures
-  const rows = plan.isGuided ? [...rowsFrom(0), ...rowsFrom(prompt)] : rowsFrom(prompt)
-  const skip = plan.skipsLayers ? call.skipLayerGuidance : undefined
-  if (skip !== undefined) rows.push(...rowsFrom(prompt, skip.layerMask))
+/** Makes the predictions of one run, one step after another. */
+export class NoisePredictor {
+  readonly batcher: StepBatcher
+  readonly call: Pick<GenerateCall, 'guidanceScale' | 'skipLayerGuidance'>
+  /**
+   * The last prediction that guidance has read and that nobody else has seen. The next step's prediction is written over it, because
+   * allocating megabytes for each picture at each step takes the thread longer than the arithmetic.
+   */
+  private guided: Tensor | undefined
 
-  const prediction = await batcher.forward(rows, context)
-  if (!plan.isGuided) return prediction
-  const cond = sliceRows(prediction, pictures, pictures * 2)
-  const noise = guide(sliceRows(prediction, 0, pictures), cond, call.guidanceScale)
-  if (skip === undefined) return noise
-  return guideAwayFrom(noise, cond, sliceRows(prediction, pictures * 2, pictures * 3), skip.scale)
+  constructor(batcher: StepBatcher, call: Pick<GenerateCall, 'guidanceScale' | 'skipLayerGuidance'>) {
+    this.batcher = batcher
+    this.call = call
+  }
+
+  /** The velocity to step along, with the dims of the latents, in memory that nothing else uses. */
+  async predict({ latents, timestep, texts, plan, lora }: StepInput, context: StepContext): Promise<Tensor> {
+    const { batcher, call } = this
+    const hidden = splitRows(latents)
+    const pictures = hidden.length
+    /** Rows whose texts begin at index `from`. */
+    const rowsFrom = (from: number, layerMask?: Float32Array): StepRow[] =>
+      hidden.map((hiddenStates, picture) => ({
+        hiddenStates,
+        timestep,
+        encoderHiddenStates: texts.embeds[from + picture] as Tensor,
+        pooledProjections: texts.pooled[from + picture] as Tensor,
+        layerMask,
+        lora,
+      }))
+    // The texts of the prompt come last.
+    const prompt = texts.embeds.length - pictures
+    if (!plan.isGuided) return batcher.forward(rowsFrom(prompt), context)
+
+    const rows = [...rowsFrom(0), ...rowsFrom(prompt)]
+    const skip = plan.skipsLayers ? call.skipLayerGuidance : undefined
+    if (skip !== undefined) rows.push(...rowsFrom(prompt, skip.layerMask))
+    const prediction = await batcher.forward(rows, context, this.guided)
+    const cond = sliceRows(prediction, pictures, pictures * 2)
+    let noise = guide(sliceRows(prediction, 0, pictures), cond, call.guidanceScale)
+    if (skip !== undefined) noise = guideAwayFrom(noise, cond, sliceRows(prediction, pictures * 2, pictures * 3), skip.scale)
+    this.guided = prediction
+    return noise
+  }
 }

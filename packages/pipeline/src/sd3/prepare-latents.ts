@@ -3,7 +3,7 @@
  *
  * Invariant: the same generators give the same latents, on every machine. Knows nothing about prompts. Runs in the engine process.
  */
-import { roundToFloat16 } from '../tensor/float16.ts'
+import { toFloat16Bits } from '../tensor/float16.ts'
 import { randnTensor } from '../tensor/random-normal.ts'
 import type { Generator } from '../tensor/random-normal.ts'
 import { Tensor } from '../tensor/tensor.ts'
@@ -32,5 +32,5 @@ export function prepareLatents(
 /** Returns the same tensor when it already has that dtype. */
 export function toDtype(tensor: Tensor, dtype: TensorDtype): Tensor {
   if (tensor.dtype === dtype) return tensor
-  return new Tensor(dtype === 'float16' ? tensor.data.map(roundToFloat16) : tensor.data, tensor.dims, dtype)
+  return new Tensor(dtype === 'float16' ? toFloat16Bits(tensor.data) : tensor.data, tensor.dims, dtype)
 }

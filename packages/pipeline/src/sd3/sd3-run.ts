@@ -29,7 +29,7 @@ import { GuidancePlan } from './guidance-plan.ts'
 import { memoryNeeds } from './memory-needs.ts'
 import { encodePicture, keepUnpainted } from './picture-latents.ts'
 import type { PictureLatents } from './picture-latents.ts'
-import { predictNoise } from './predict-noise.ts'
+import { NoisePredictor } from './predict-noise.ts'
 import { latentDimsOf, prepareLatents } from './prepare-latents.ts'
 import type { ResidentModel } from './resident-model.ts'
 import { resumeAt } from './resume-at.ts'
@@ -180,13 +180,14 @@ export class Sd3Run implements CallState {
     // Set explicitly, because a timestep does not tell its place when the caller's sigmas repeat. After the last step nothing begins.
     if (first < timesteps.length) scheduler.setBeginIndex(this.begin + first)
     const pictures = latents.dims[0] as number
+    const predictor = new NoisePredictor(model.runtime.batcher, call)
     for (let step = first; step < timesteps.length; step++) {
       call.signal?.throwIfAborted()
       if (this._interrupt) break
       const timestep = timesteps[step] as number
       const input = { latents, timestep, texts, plan: guidance.at(step), lora: this.lora }
       const remainingRows = guidance.remainingRows(step, pictures)
-      const noise = await predictNoise(model.runtime.batcher, call, input, {
+      const noise = await predictor.predict(input, {
         arrivedAtMs: call.arrivedAtMs,
         remainingRows,
         signal: call.signal,
@@ -195,7 +196,8 @@ export class Sd3Run implements CallState {
           this.deviceMs += deviceMs
         },
       })
-      latents = scheduler.step(noise, timestep, latents, { generator }).prevSample
+      // Nobody else has the noise, so the result may take its memory.
+      latents = scheduler.step(noise, timestep, latents, { generator, out: noise }).prevSample
       if (kept !== undefined) latents = keepUnpainted(latents, this.pictureAt(step + 1, kept), kept.mask)
       if (call.callbackOnStepEnd !== undefined) ({ latents, texts } = await this.showStep(step, timestep, latents, texts))
     }

@@ -1,5 +1,5 @@
 /**
- * IEEE 754 half precision: rounding to it (to nearest, ties to even) and packing in 16 bits.
+ * IEEE 754 half precision: rounding to it (to nearest, ties to even), packing in 16 bits, and the operators of a step on packed values.
  *
  * Invariant: needs no `Float16Array` global, which the engine process hides from ONNX Runtime. Every value equals what `Math.f16round`
  * gives, at a small part of its cost, because the thread that feeds the device does all of this between two runs.
@@ -31,12 +31,17 @@ export function roundToFloat16(x: number): number {
   return x * Infinity
 }
 
+/** The largest finite float16, and its bits. */
+const largest = 65504
+const largestBits = 0x7bff
+
 /** Packs values into float16 bit patterns, rounding those that float16 cannot represent. Writes to `bits`, of the same length, if given. */
 export function toFloat16Bits(values: Float32Array, bits: Uint16Array = new Uint16Array(values.length)): Uint16Array {
   forChunks(values.length, (start, end, { floats, halves, kernels }) => {
-    floats[0].set(values.subarray(start, end))
-    if (kernels.pack(end - start, 0, 0)) packRounded(values, bits, start, end)
-    else bits.set(halves.subarray(0, end - start), start)
+    floats.set(values.subarray(start, end))
+    if (!kernels.pack(end - start)) return bits.set(halves[0].subarray(0, end - start), start)
+    const view = viewOf(bits)
+    for (let i = start; i < end; i++) view.setFloat16(i * 2, values[i]!, LITTLE_ENDIAN)
   })
   return bits
 }
@@ -44,56 +49,75 @@ export function toFloat16Bits(values: Float32Array, bits: Uint16Array = new Uint
 /** Widens float16 bit patterns; exact for every pattern. Writes to `values`, of the same length, if given. */
 export function fromFloat16Bits(bits: Uint16Array, values: Float32Array = new Float32Array(bits.length)): Float32Array {
   forChunks(bits.length, (start, end, { floats, halves, kernels }) => {
-    halves.set(bits.subarray(start, end))
-    kernels.widen(end - start, 0, 0)
-    values.set(floats[0].subarray(0, end - start), start)
+    halves[0].set(bits.subarray(start, end))
+    if (!kernels.widen(end - start, 0, 0, largestBits)) return values.set(floats.subarray(0, end - start), start)
+    const view = viewOf(bits)
+    for (let i = start; i < end; i++) values[i] = view.getFloat16(i * 2, LITTLE_ENDIAN)
   })
   return values
 }
 
-/**
- * base + factor × (other − base), every operator rounded to float16; base and other hold float16 values, the factor is float32. The result
- * is written to `values`, which may be base itself. Default: new memory.
- */
-export function mixFloat16(
-  base: Float32Array,
-  other: Float32Array,
+/** base + factor × (other − base) of float16 bits, every operator rounded to float16; the factor is float32. */
+export function mixFloat16(base: Uint16Array, other: Uint16Array, factor: number): Uint16Array {
+  const limit = bitsBelow(Math.min(largest / 2, largest / (1 + 2 * Math.abs(factor))))
+  return operate('mix', base, other, new Uint16Array(base.length), { first: factor, limit }, (a, b) =>
+    roundSingle(a + roundSingle(factor * roundSingle(b - a))),
+  )
+}
+
+/** base + factor × other of float16 bits: the product is rounded to float16, then the sum. Writes to `bits` if given, which may be `other`. */
+export function addScaledFloat16(
+  base: Uint16Array,
+  other: Uint16Array,
   factor: number,
-  values: Float32Array = new Float32Array(base.length),
-): Float32Array {
-  forChunks(values.length, (start, end, { floats, kernels }) => {
-    floats[0].set(base.subarray(start, end))
-    floats[1].set(other.subarray(start, end))
-    if (!kernels.mix(end - start, factor, 0)) return values.set(floats[0].subarray(0, end - start), start)
+  bits: Uint16Array = new Uint16Array(base.length),
+): Uint16Array {
+  const limit = bitsBelow(largest / (1 + Math.abs(factor)))
+  return operate('addScaled', base, other, bits, { first: factor, limit }, (a, b) => roundSingle(a + roundSingle(factor * b)))
+}
+
+/** dividends / divisor + offset of float16 bits, every operator rounded to float16. */
+export function divideAndAddFloat16(dividends: Uint16Array, divisor: number, offset: number): Uint16Array {
+  const limit = bitsBelow(Math.min(largest, (largest - Math.abs(offset)) * Math.abs(divisor)))
+  const bits = new Uint16Array(dividends.length)
+  return operate('divideAndAdd', dividends, dividends, bits, { first: divisor, second: offset, limit }, (a) =>
+    roundSingle(roundSingle(a / divisor) + offset),
+  )
+}
+
+interface KernelFactors {
+  readonly first: number
+  readonly second?: number
+  /** The bits of the largest operand with which no operator can leave the range of float16. */
+  readonly limit: number
+}
+
+/** Runs a kernel chunk by chunk, and computes each value of a chunk that the kernel has flagged with `alone`. */
+function operate(
+  kernel: 'mix' | 'addScaled' | 'divideAndAdd',
+  a: Uint16Array,
+  b: Uint16Array,
+  bits: Uint16Array,
+  { first, second = 0, limit }: KernelFactors,
+  alone: (a: number, b: number) => number,
+): Uint16Array {
+  forChunks(bits.length, (start, end, { halves, kernels }) => {
+    halves[0].set(a.subarray(start, end))
+    halves[1].set(b.subarray(start, end))
+    if (!kernels[kernel](end - start, first, second, limit)) return bits.set(halves[0].subarray(0, end - start), start)
+    const [viewA, viewB, view] = [viewOf(a), viewOf(b), viewOf(bits)]
     for (let i = start; i < end; i++) {
-      const difference = roundSingle(other[i]! - base[i]!)
-      values[i] = roundSingle(base[i]! + roundSingle(factor * difference))
+      const value = alone(viewA.getFloat16(i * 2, LITTLE_ENDIAN), viewB.getFloat16(i * 2, LITTLE_ENDIAN))
+      view.setFloat16(i * 2, value, LITTLE_ENDIAN)
     }
   })
-  return values
+  return bits
 }
 
-/** base + factor × other: the product is rounded to float16, added in float32, and the sum rounded. `base` may hold float32 values. */
-export function addScaledFloat16(base: Float32Array, other: Float32Array, factor: number): Float32Array {
-  const values = new Float32Array(base.length)
-  forChunks(values.length, (start, end, { floats, kernels }) => {
-    floats[0].set(base.subarray(start, end))
-    floats[1].set(other.subarray(start, end))
-    if (!kernels.addScaled(end - start, factor, 0)) return values.set(floats[0].subarray(0, end - start), start)
-    for (let i = start; i < end; i++) values[i] = roundSingle(base[i]! + roundSingle(factor * other[i]!))
-  })
-  return values
-}
-
-/** values / divisor + offset, every operator rounded to float16. */
-export function divideAndAddFloat16(dividends: Float32Array, divisor: number, offset: number): Float32Array {
-  const values = new Float32Array(dividends.length)
-  forChunks(values.length, (start, end, { floats, kernels }) => {
-    floats[0].set(dividends.subarray(start, end))
-    if (!kernels.divideAndAdd(end - start, divisor, offset)) return values.set(floats[0].subarray(0, end - start), start)
-    for (let i = start; i < end; i++) values[i] = roundSingle(roundSingle(dividends[i]! / divisor) + offset)
-  })
-  return values
+/** The bits of a float16 a little below `size`, to leave room for rounding; -1, which every value exceeds, if there is none. */
+function bitsBelow(size: number): number {
+  if (!(size >= smallestNormal)) return -1
+  return toFloat16Bits(Float32Array.of(Math.min(size, largest) * (1 - 2 ** -8)))[0]!
 }
 
 /** float16 operators compute in float32 first. */
@@ -101,10 +125,7 @@ function roundSingle(x: number): number {
   return roundToFloat16(Math.fround(x))
 }
 
-function packRounded(values: Float32Array, bits: Uint16Array, start: number, end: number): void {
-  const view = new DataView(bits.buffer, bits.byteOffset, bits.byteLength)
-  for (let i = start; i < end; i++) view.setFloat16(i * 2, values[i]!, LITTLE_ENDIAN)
-}
+const viewOf = ({ buffer, byteOffset, byteLength }: Uint16Array): DataView => new DataView(buffer, byteOffset, byteLength)
 
 // Uint16Array uses the machine's byte order and DataView the one it is given; they must agree.
 const LITTLE_ENDIAN = new Uint8Array(new Uint16Array([1]).buffer)[0] === 1

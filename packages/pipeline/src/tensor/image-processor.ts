@@ -6,7 +6,7 @@
  *
  * Source: diffusers src/diffusers/image_processor.py@58eb52c.
  */
-import { roundToFloat16 } from './float16.ts'
+import { fromFloat16Bits, roundToFloat16 } from './float16.ts'
 import { concatRows } from './rows.ts'
 import { Tensor } from './tensor.ts'
 
@@ -42,18 +42,22 @@ export class VaeImageProcessor {
     const [batch, channels, height, width] = sample.dims
     if (sample.dims.length !== 4 || channels !== CHANNELS)
       throw new RangeError(`Expected sample of dims [batch, 3, height, width], got [${sample.dims.join(', ')}]`)
-    const round = sample.dtype === 'float16' ? roundToFloat16 : Math.fround
+    const isHalf = sample.dtype === 'float16'
+    const values = isHalf ? sample.bits : sample.data
+    if (isHalf)
+      byteOfHalf ??= fromFloat16Bits(Uint16Array.from({ length: 0x10000 }, (_, bits) => bits)).map((value) => toByte(value, roundToFloat16))
+    const table = byteOfHalf
     const pixels = height! * width!
     return Array.from({ length: batch! }, (_, row) => {
       const data = new Uint8Array(pixels * CHANNELS)
       for (let channel = 0; channel < CHANNELS; channel++) {
         const plane = (row * CHANNELS + channel) * pixels
         for (let pixel = 0; pixel < pixels; pixel++) {
-          const value = sample.data[plane + pixel]!
+          const value = values[plane + pixel]!
+          const byte = isHalf ? table![value]! : toByte(value, Math.fround)
           // NaN would come out as a black picture; it is the usual sign of a VAE that overflows in float16.
-          if (Number.isNaN(value)) throw new RangeError(`Expected sample of numbers, got NaN in row ${row}`)
-          const unit = Math.min(Math.max(round(round(value * 0.5) + 0.5), 0), 1)
-          data[pixel * CHANNELS + channel] = roundHalfToEven(Math.fround(unit * 255))
+          if (Number.isNaN(byte)) throw new RangeError(`Expected sample of numbers, got NaN in row ${row}`)
+          data[pixel * CHANNELS + channel] = byte
         }
       }
       return { data, width: width!, height: height! }
@@ -107,6 +111,15 @@ export class VaeImageProcessor {
     })
     return concatRows(rows)
   }
+}
+
+/** The result of `toByte` for every float16 bit pattern: a picture has millions of values, float16 has 65,536. */
+let byteOfHalf: Float32Array | undefined
+
+/** Converts a value in [-1, 1] to 0 to 255; NaN stays NaN. `round` rounds to the precision of the sample. */
+function toByte(value: number, round: (x: number) => number): number {
+  const unit = Math.min(Math.max(round(round(value * 0.5) + 0.5), 0), 1)
+  return roundHalfToEven(Math.fround(unit * 255))
 }
 
 /** Rounds a number from 0 up, halves to even. */

@@ -4,26 +4,24 @@
  */
 
 import type { LoraLayers } from './lora.ts'
-
-/** Values as float32, or the bits of float16 values. */
-export type RowValues = Float32Array | Uint16Array
+import type { TensorValues } from './tensor.ts'
 
 export interface PackedRows {
   readonly rows: number
   /** (rows, in_channels, height / 8, width / 8) */
-  readonly hiddenStates: RowValues
+  readonly hiddenStates: TensorValues
   /** (rows,), 0 to 1000. */
   readonly timestep: Float32Array
   /** (rows, tokens, joint_attention_dim) */
-  readonly encoderHiddenStates: RowValues
+  readonly encoderHiddenStates: TensorValues
   /** (rows, pooled_projection_dim) */
-  readonly pooledProjections: RowValues
+  readonly pooledProjections: TensorValues
   /** (rows, layers): 1 for a layer that takes part, 0 for one that is skipped. Undefined for a graph that takes no mask. */
   readonly layerMask: Float32Array | undefined
   /** What each row adds to the model's layers; undefined when no row adds anything. */
   readonly loras: readonly LoraLayers[] | undefined
   /** (rows, in_channels, height / 8, width / 8), written by the run. */
-  readonly output: RowValues
+  readonly output: TensorValues
 }
 
 /** The dims of one row. */

@@ -10,7 +10,7 @@
  * Sources: pytorch ATen/core/MT19937RNGEngine.h, ATen/core/DistributionsHelper.h, ATen/native/cpu/DistributionTemplates.h
  * (normal_fill_AVX2), ATen/native/cpu/avx_mathfun.h (Cephes polynomials).
  */
-import { roundToFloat16 } from './float16.ts'
+import { toFloat16Bits } from './float16.ts'
 import { fillNormalBlock } from './normal-block.ts'
 import { numelOf, Tensor } from './tensor.ts'
 import type { TensorDtype } from './tensor.ts'
@@ -157,7 +157,7 @@ export function randn(dims: readonly number[], generator: Generator): Tensor {
  */
 export function randnTensor(dims: readonly number[], generator: Generator | readonly Generator[], dtype: TensorDtype = 'float32'): Tensor {
   const { data } = generator instanceof Generator ? randn(dims, generator) : randnRows(dims, generator)
-  return new Tensor(dtype === 'float16' ? data.map(roundToFloat16) : data, dims, dtype)
+  return new Tensor(dtype === 'float16' ? toFloat16Bits(data) : data, dims, dtype)
 }
 
 function randnRows(dims: readonly number[], generators: readonly Generator[]): Tensor {

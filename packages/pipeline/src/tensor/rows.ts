@@ -1,10 +1,11 @@
 /**
  * Tensors as stacks of rows along the first axis: joins, slices and splits them.
  *
- * Invariant: as in torch, joining copies and slicing does not. Knows nothing about what a row means.
+ * Invariant: as in torch, joining copies and slicing does not. Values keep the form in which they are stored. Knows nothing about what a
+ * row means.
  */
 import { Tensor } from './tensor.ts'
-import type { TensorDtype } from './tensor.ts'
+import type { TensorDtype, TensorValues } from './tensor.ts'
 
 /** Copies the rows of all tensors in order. All dims except the first must agree; one float32 part makes the result float32, as in torch. */
 export function concatRows(parts: readonly Tensor[]): Tensor {
@@ -18,13 +19,15 @@ export function concatRows(parts: readonly Tensor[]): Tensor {
     }
     rows += rowsOf(part)
   }
-  const data = new Float32Array(parts.reduce((sum, part) => sum + part.numel, 0))
+  const length = parts.reduce((sum, part) => sum + part.numel, 0)
+  const areBits = parts.every(({ values }) => values instanceof Uint16Array)
+  const joined: TensorValues = areBits ? new Uint16Array(length) : new Float32Array(length)
   let offset = 0
   for (const part of parts) {
-    data.set(part.data, offset)
+    joined.set(areBits ? part.values : part.data, offset)
     offset += part.numel
   }
-  return new Tensor(data, [rows, ...first.dims.slice(1)], commonDtype(parts))
+  return new Tensor(joined, [rows, ...first.dims.slice(1)], commonDtype(parts))
 }
 
 /** The dtype of an operation on all of them: float16 only when all are float16. */
@@ -35,7 +38,7 @@ export function commonDtype(parts: readonly Tensor[]): TensorDtype {
 /** The rows from `from` up to but excluding `to`, in the tensor's own memory. */
 export function sliceRows(tensor: Tensor, from: number, to: number): Tensor {
   const length = tensor.numel / rowsOf(tensor)
-  return new Tensor(tensor.data.subarray(from * length, to * length), [to - from, ...tensor.dims.slice(1)], tensor.dtype)
+  return new Tensor(tensor.values.subarray(from * length, to * length), [to - from, ...tensor.dims.slice(1)], tensor.dtype)
 }
 
 /** The rows one by one, each `count` times in a row: a, a, b, b. In the tensor's own memory. */

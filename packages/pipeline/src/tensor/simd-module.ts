@@ -1,6 +1,6 @@
 /**
- * Assembles WebAssembly modules for loops over four floats at a time, which JavaScript itself cannot express. A kernel is one function: it
- * runs `setup` once and `body` for each group of four, and returns whether any bit of `flags` is set at the end. Owns the encoding of the
+ * Assembles WebAssembly modules for loops over eight values at a time, which JavaScript itself cannot express. A kernel is one function: it
+ * runs `setup` once and `body` for each group of eight, and returns whether any bit of `flags` is set at the end. Owns the encoding of the
  * few instructions that our kernels need and nothing else (WebAssembly core specification 2.0, chapter 5). Knows nothing about what is
  * computed.
  */
@@ -11,7 +11,7 @@ declare const WebAssembly: {
   Instance: new (module: object) => { exports: { memory: { buffer: ArrayBuffer } } }
 }
 
-/** Instructions that leave one vector of four 32-bit lanes on the stack, or nothing. */
+/** Instructions that leave one vector of four 32-bit or eight 16-bit lanes on the stack, or nothing. */
 export type Code = readonly number[]
 
 const SIMD = 0xfd
@@ -19,12 +19,14 @@ const I32 = 0x7f
 const F32 = 0x7d
 const V128 = 0x7b
 
-/** The size of each buffer in bytes. All buffers together fit into a processor's first-level cache. */
-export const bufferBytes = 16384
-const alignment = 2
+const VECTOR_BYTES = 16
+const alignment = 1
 
 const unsigned = (value: number): number[] => (value < 0x80 ? [value] : [(value & 0x7f) | 0x80, ...unsigned(value >>> 7)])
 const simd = (instruction: number): number[] => [SIMD, ...unsigned(instruction)]
+const unary =
+  (instruction: number) =>
+  (a: Code): Code => [...a, ...simd(instruction)]
 const binary =
   (instruction: number) =>
   (a: Code, b: Code): Code => [...a, ...b, ...simd(instruction)]
@@ -32,12 +34,12 @@ const shift =
   (instruction: number) =>
   (a: Code, bits: number): Code => [...a, 0x41, bits, ...simd(instruction)]
 
-// Lanes as floats, rounded to the nearest as Math.fround does.
+// Four lanes as floats, rounded to the nearest as Math.fround does.
 export const add = binary(0xe4)
 export const subtract = binary(0xe5)
 export const multiply = binary(0xe6)
 export const divide = binary(0xe7)
-// Lanes as bits.
+// Four lanes as bits.
 export const and = binary(0x4e)
 export const or = binary(0x50)
 export const addBits = binary(0xae)
@@ -46,40 +48,60 @@ export const largerBits = binary(0xb9)
 export const isAbove = binary(0x3b)
 export const shiftLeft = shift(0xab)
 export const shiftRight = shift(0xad)
+// Eight 16-bit lanes, and conversion between them and four 32-bit lanes.
+export const isAboveInHalves = binary(0x31)
+export const largerHalves = binary(0x98)
+/** The first and the last four of eight lanes, each with its sign carried through the upper 16 bits. */
+export const firstFour = unary(0xa7)
+export const lastFour = unary(0xa8)
+/** Eight lanes of two vectors whose lanes are below 2^16. */
+export const joinFours = binary(0x86)
 
-/** The same 32 bits in each lane. */
+/** The same 32 bits in each of four lanes. */
 export function bits(pattern: number): Code {
   const bytes = [0, 8, 16, 24].map((from) => (pattern >>> from) & 0xff)
   return [...simd(0x0c), ...bytes, ...bytes, ...bytes, ...bytes]
 }
 
-// Parameters of a kernel: 0 how many bytes of the first buffer are left, 1 and 2 its two factors. Locals: 3 place, 4 flags, 5 up for values.
-const firstValue = 5
+// Parameters of a kernel: 0 how many bytes of 16-bit values are left, 1 and 2 its two factors, 3 its limit.
+// Locals: 4 place in 16-bit values, in bytes; 5 flags; 6 up for values.
+const firstValue = 6
+const place: Code = [0x20, 4]
+/** 32-bit values lie twice as far from the start of their buffer. */
+const doublePlace: Code = [0x20, 4, 0x41, 1, 0x74]
 
-/** Factor `index` (0 or 1) of the call, in each lane. */
+/** Factor `index` (0 or 1) of the call, in each of four lanes. */
 export const factor = (index: 0 | 1): Code => [0x20, 1 + index, ...simd(0x13)]
-/** Four floats of buffer `index` at the current position. */
-export const load = (index: number): Code => [0x20, 3, ...simd(0x00), alignment, ...unsigned(index * bufferBytes)]
-export const store = (index: number, value: Code): Code => [0x20, 3, ...value, ...simd(0x0b), alignment, ...unsigned(index * bufferBytes)]
-/** Four 16-bit integers of buffer `index`, zero-extended; the position in 16-bit buffers is half that in the others. */
-export const loadHalves = (index: number): Code => [0x20, 3, 0x41, 1, 0x76, ...simd(0x04), 1, ...unsigned(index * bufferBytes)]
-/** Stores the low 16 bits of each lane; lanes must be below 2^16. */
-export const storeHalves = (index: number, value: Code): Code => {
-  const narrowed = [...value, ...value, ...simd(0x86)]
-  return [0x20, 3, 0x41, 1, 0x76, ...narrowed, ...simd(0x5b), 1, ...unsigned(index * bufferBytes), 0]
-}
-/** Stores a value under a number from 0 up, so that it can be read more than once. */
+/** The limit of the call, in each of eight lanes. */
+export const limit: Code = [0x20, 3, ...simd(0x10)]
+/** The eight 16-bit values at the current position of the buffer that starts at byte `start`. */
+export const loadHalves = (start: number): Code => [...place, ...simd(0x00), alignment, ...unsigned(start)]
+export const storeHalves = (start: number, value: Code): Code => [...place, ...value, ...simd(0x0b), alignment, ...unsigned(start)]
+/** The first (0) or last (1) four of the eight floats at the current position. */
+export const loadFloats = (start: number, four: 0 | 1): Code => [
+  ...doublePlace,
+  ...simd(0x00),
+  alignment,
+  ...unsigned(start + four * VECTOR_BYTES),
+]
+export const storeFloats = (start: number, four: 0 | 1, value: Code): Code => [
+  ...doublePlace,
+  ...value,
+  ...simd(0x0b),
+  alignment,
+  ...unsigned(start + four * VECTOR_BYTES),
+]
+/** Stores a vector under a number from 0 up, so that it can be read more than once. */
 export const set = (name: number, value: Code): Code => [...value, 0x21, firstValue + name]
 export const get = (name: number): Code => [0x20, firstValue + name]
 /** Adds bits to the flags that decide what the kernel returns. */
-export const flag = (value: Code): Code => [0x20, 4, ...value, ...simd(0x50), 0x21, 4]
+export const flag = (value: Code): Code => [0x20, 5, ...value, ...simd(0x50), 0x21, 5]
 
-/** Runs over `values` floats, rounded up to a multiple of four; returns true if any bit was flagged. */
-export type Kernel = (values: number, first: number, second: number) => boolean
+/** Runs over `values`, rounded up to a multiple of eight; returns true if any bit was flagged. */
+export type Kernel = (values: number, first?: number, second?: number, limit?: number) => boolean
 
 export interface SimdModule<Name extends string> {
   readonly kernels: Readonly<Record<Name, Kernel>>
-  /** The memory of the buffers: buffer i starts at i × bufferBytes. */
   readonly memory: ArrayBuffer
 }
 
@@ -87,8 +109,8 @@ export interface KernelSource<Name extends string> {
   /** Runs once per call; what `set` stores here stays for the whole loop. */
   readonly setup: Code
   readonly bodies: Readonly<Record<Name, Code>>
-  /** How many buffers the bodies use. */
-  readonly buffers: number
+  /** The bytes of memory that the bodies use. */
+  readonly memoryBytes: number
   /** How many different numbers `set` uses. */
   readonly values: number
 }
@@ -98,8 +120,8 @@ export function assemble<Name extends string>(source: KernelSource<Name>): SimdM
   const module = new WebAssembly.Module(Uint8Array.from(encodeModule(names, source)))
   const { exports } = new WebAssembly.Instance(module)
   const kernels = names.map((name): [Name, Kernel] => {
-    const run = Reflect.get(exports, name) as (bytes: number, first: number, second: number) => number
-    return [name, (count, first, second) => run(count * 4, first, second) !== 0]
+    const run = Reflect.get(exports, name) as (bytes: number, first: number, second: number, limit: number) => number
+    return [name, (count, first = 0, second = 0, limit = 0) => run(count * 2, first, second, limit) !== 0]
   })
   return { kernels: Object.fromEntries(kernels) as Record<Name, Kernel>, memory: exports.memory.buffer }
 }
@@ -110,11 +132,11 @@ function encodeModule(names: readonly string[], source: KernelSource<string>): n
   const list = (entries: readonly (readonly number[])[]): number[] => [...unsigned(entries.length), ...entries.flat()]
   const sized = (content: readonly number[]): number[] => [...unsigned(content.length), ...content]
   const section = (id: number, entries: readonly (readonly number[])[]): number[] => [id, ...sized(list(entries))]
-  const pages = Math.ceil((source.buffers * bufferBytes) / 65536)
+  const pages = Math.ceil(source.memoryBytes / 65536)
   const magicAndVersion = [0x00, 0x61, 0x73, 0x6d, 1, 0, 0, 0]
   return [
     ...magicAndVersion,
-    ...section(1, [[0x60, ...list([[I32], [F32], [F32]]), ...list([[I32]])]]),
+    ...section(1, [[0x60, ...list([[I32], [F32], [F32], [I32]]), ...list([[I32]])]]),
     ...section(
       3,
       bodies.map(() => [0]),
@@ -132,8 +154,8 @@ function encodeFunction(setup: Code, body: Code, values: number): number[] {
   const locals = [2, 1, I32, ...unsigned(1 + values), V128]
   const loop = [0x03, 0x40]
   /** place += 16, and again while it is below the bytes. */
-  const next = [0x20, 3, 0x41, 16, 0x6a, 0x22, 3, 0x20, 0, 0x49, 0x0d, 0]
+  const next = [0x20, 4, 0x41, VECTOR_BYTES, 0x6a, 0x22, 4, 0x20, 0, 0x49, 0x0d, 0]
   const end = 0x0b
-  const anyFlag = [0x20, 4, ...simd(0x53)]
+  const anyFlag = [0x20, 5, ...simd(0x53)]
   return [...locals, ...setup, ...loop, ...body, ...next, end, ...anyFlag, end]
 }

@@ -31,7 +31,7 @@ export function sendEvents(
   write: (sink: EventSink) => Promise<void>,
 ): Response {
   // Nobody would read the stream, so nothing would ever end it.
-  if (c.req.method === 'HEAD') return c.body(null, 200, { 'Content-Type': 'text/event-stream' })
+  if (c.req.method === 'HEAD') return c.body(null, 200, { 'Content-Type': 'text/event-stream', 'Cache-Control': 'no-store' })
   const leaving = new AbortController()
   const left = AbortSignal.any([leaving.signal, c.req.raw.signal])
   c.header('X-Accel-Buffering', 'no')
@@ -47,6 +47,8 @@ export function sendEvents(
       leaving.abort()
     }
   })
+  // A stream of events is not worth keeping, and with API keys it must not be kept. The library would say no-cache.
+  response.headers.set('Cache-Control', 'no-store')
   // The server chooses framing that the client's HTTP version supports; 1.0 has no chunks.
   response.headers.delete('Transfer-Encoding')
   response.headers.delete('Connection')

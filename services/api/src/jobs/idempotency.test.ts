@@ -96,7 +96,7 @@ describe('Idempotency-Key', () => {
   })
 
   test('what is no key is refused by name', () => {
-    const options = { owner: 'o', request: { prompt: 'p' }, resultTtlSeconds: 1 }
+    const options = { owner: 'o', formerOwners: [], request: { prompt: 'p' }, resultTtlSeconds: 1 }
     for (const key of ['', '""', 'x'.repeat(256), 'käse', 'a\tb']) {
       expect(() => toIdempotency(key, options)).toThrow(/Idempotency-Key: expected 1 to 255 ASCII characters/)
     }

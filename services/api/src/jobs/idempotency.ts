@@ -13,10 +13,18 @@ const marginSeconds = 86_400
 /** Ten years; a key whose job is kept for ever is removed when the job is deleted. */
 const foreverSeconds = 315_360_000
 
+interface IdentifyOptions {
+  owner: string
+  /** Names under which the owner's jobs were made before, so that a request from that time is still recognised. */
+  formerOwners: readonly string[]
+  request: object
+  resultTtlSeconds: number
+}
+
 /** `header`: the value as received, plain or as a quoted string of structured fields. Throws `invalid_request` when it is not a key. */
 export function toIdempotency(
   header: string,
-  { owner, request, resultTtlSeconds }: { owner: string; request: object; resultTtlSeconds: number },
+  { owner, formerOwners, request, resultTtlSeconds }: IdentifyOptions,
 ): NonNullable<CreateOptions['idempotency']> {
   const quoted = /^"((?:[^"\\]|\\["\\])*)"$/.exec(header)
   const key = quoted?.[1]?.replaceAll(/\\(["\\])/g, '$1') ?? header
@@ -25,6 +33,7 @@ export function toIdempotency(
   }
   return {
     key: sha256(`${owner}\n${key}`),
+    formerKeys: formerOwners.map((former) => sha256(`${former}\n${key}`)),
     fingerprint: sha256(toCanonicalJson(request)),
     ttlSeconds: (resultTtlSeconds === 0 ? foreverSeconds : resultTtlSeconds) + marginSeconds,
   }

@@ -82,7 +82,7 @@ export async function submitJob(deps: SubmitNeeds, request: SubmitRequest, conte
       pictures = await takePictures(deps, request, owner)
     } catch (error) {
       // What was at the URL may be gone by the time a request is repeated. The job that it made has its picture.
-      const earlier = identity === undefined || !(error instanceof ProblemError) ? undefined : await deps.store.findKeyed(identity.key)
+      const earlier = identity === undefined || !(error instanceof ProblemError) ? undefined : await deps.store.findKeyed(identity)
       if (earlier?.askedFingerprint === undefined || earlier.askedFingerprint !== identity?.fingerprint) throw error
       return { record: await replay(deps, earlier.jobId), replayed: true }
     }
@@ -103,7 +103,7 @@ interface Wish {
  * How a repeated request is recognised. The pictures in `pictures` count by their bytes, wherever they come from; those that have not been read
  * yet count by what the request says of them. Throws when the key is invalid.
  */
-function toIdentify({ config }: SubmitNeeds, request: SubmitRequest, { owner, idempotencyKey, replayOf }: SubmitContext) {
+function toIdentify({ apiKeys, config }: SubmitNeeds, request: SubmitRequest, { owner, idempotencyKey, replayOf }: SubmitContext) {
   return (pictures: TakenPictures): Wish['idempotency'] => {
     if (idempotencyKey === undefined) return undefined
     const sent = (['image', 'mask'] as const).filter((field) => request[field] instanceof Uint8Array)
@@ -114,7 +114,8 @@ function toIdentify({ config }: SubmitNeeds, request: SubmitRequest, { owner, id
     }
     // A replay is not the same as making the same request again.
     const asked = { ...request, ...hashes, ...(replayOf !== undefined && { replayOf: replayOf.id }) }
-    return toIdempotency(idempotencyKey, { owner, request: asked, resultTtlSeconds: config.resultTtlSeconds })
+    const formerOwners = apiKeys.formerOwnersOf(owner)
+    return toIdempotency(idempotencyKey, { owner, formerOwners, request: asked, resultTtlSeconds: config.resultTtlSeconds })
   }
 }
 

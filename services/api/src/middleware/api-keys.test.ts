@@ -72,8 +72,9 @@ describe('an api with keys', () => {
   test('the jobs of one key do not exist for another', async () => {
     const created = await api.post('/v1/jobs', { prompt: 'p' }, alice)
     const { id } = (await created.json()) as { id: string }
-    for (const path of [`/v1/jobs/${id}`, '/v1/jobs', `/v1/predictions/${id}`]) {
-      const { headers, status } = await api.get(path, { headers: alice })
+    for (const path of [`/v1/jobs/${id}`, '/v1/jobs', `/v1/predictions/${id}`, `/v1/jobs/${id}/events`]) {
+      const { body, headers, status } = await api.get(path, { headers: alice })
+      await body?.cancel()
       expect([path, status, headers.get('Cache-Control'), headers.get('X-Content-Type-Options')]).toEqual([
         path,
         200,
@@ -93,7 +94,8 @@ describe('an api with keys', () => {
 
 test('a key that gets a name finds the jobs that were made with it before, and so does every other key of that name', async () => {
   const before = await startTestApi({ env: { API_KEYS: 'alice-secret,bob-bob-secret' } })
-  const made = await before.post('/v1/jobs', { prompt: 'p' }, { 'X-API-Key': 'alice-secret' })
+  const once = { 'Idempotency-Key': 'once' }
+  const made = await before.post('/v1/jobs', { prompt: 'p' }, { 'X-API-Key': 'alice-secret', ...once })
   const { id } = (await made.json()) as Job
   const after = await startTestApi({
     env: { API_KEYS: 'alice:alice-secret,alice:alice-new-secret,bob:bob-bob-secret' },
@@ -105,8 +107,13 @@ test('a key that gets a name finds the jobs that were made with it before, and s
     const listed = async (): Promise<string[]> =>
       ((await (await read(key, '/v1/jobs')).json()) as { jobs: Job[] }).jobs.map((job) => job.id)
     await expect.poll(listed, { timeout: 20_000 }).toEqual([id])
+    const again = await after.post('/v1/jobs', { prompt: 'p' }, { 'X-API-Key': key, ...once })
+    expect(((await again.json()) as Job).id).toBe(id)
+    expect((await after.post('/v1/jobs', { prompt: 'q' }, { 'X-API-Key': key, ...once })).status).toBe(422)
   }
   expect((await read('bob-bob-secret')).status).toBe(404)
+  const others = await after.post('/v1/jobs', { prompt: 'p' }, { 'X-API-Key': 'bob-bob-secret', ...once })
+  expect(((await others.json()) as Job).id).not.toBe(id)
   await after.close()
   await before.close()
 })

@@ -43,7 +43,7 @@ describe('event stream', () => {
     const response = await events(id)
     expect(response.status).toBe(200)
     expect(response.headers.get('Content-Type')).toMatch(/^text\/event-stream/)
-    expect(response.headers.get('Cache-Control')).toBe('no-cache')
+    expect(response.headers.get('Cache-Control')).toBe('no-store')
     const reading = Array.fromAsync(readEvents(response))
     await runJob(id)
     const received = await reading
