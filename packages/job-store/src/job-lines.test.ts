@@ -49,6 +49,15 @@ describe('whose turn it is', () => {
     expect(await takeOwners(6)).toBe('bababa')
   })
 
+  test('an owner whose last job still runs does not save up the turns of others meanwhile', async () => {
+    await submitMany('a', 1)
+    expect(await takeOwners(1)).toBe('a')
+    await submitMany('b', 9, { costMs: 90 })
+    expect(await takeOwners(4)).toBe('bbbb')
+    await submitMany('a', 4)
+    expect(await takeOwners(4)).toBe('abab')
+  })
+
   test('one who filled an idle machine owes nothing once it is idle again', async () => {
     for (const id of await submitMany('a', 5, { costMs: 1000 })) {
       await bench.take()
@@ -204,6 +213,21 @@ describe('places of a worker', () => {
     expect((await bench.take(limited))?.owner).toBe('b')
     await bench.finish(first?.id ?? '', 100)
     expect((await bench.take(limited))?.owner).toBe('a')
+  })
+
+  test('of an owner on all workers are taken as soon as its jobs are chosen, before they begin', async () => {
+    const ids = await submitMany('a', 3)
+    const choose = () => bench.lines.choose(benchModel, { running: new Map(), places: 9, maxRunningOfOwner: 2 })
+    for (const id of ids.slice(0, 2)) {
+      expect(await choose()).toEqual({ result: 'chosen', id, owner: 'a' })
+      // A worker has it from BullMQ and has not told that it begins.
+      await bench.queues.remove(benchModel, id)
+    }
+    expect(await choose()).toEqual({ result: 'blocked' })
+    await bench.store.start(ids[0] ?? '', 'w')
+    expect(await choose()).toEqual({ result: 'blocked' })
+    await bench.store.end(ids[0] ?? '', { status: 'succeeded', output: { images: [] } })
+    expect(await choose()).toEqual({ result: 'chosen', id: ids[2], owner: 'a' })
   })
 })
 

@@ -19,3 +19,20 @@ test('the status server says whether the worker lives, whether it can take jobs,
     await server.close()
   }
 })
+
+test('the status server is on the address that it is given alone, and on all of the machine where it is given none', async () => {
+  const start = (host: string | undefined) => startStatusServer({ host, port: 0, isReady: () => true, metrics: createWorkerMetrics().registry })
+  const answers = async (address: string, port: number) =>
+    await fetch(`http://${address}:${port}/livez`).then(
+      ({ status }) => status,
+      () => 'refused',
+    )
+  // The whole of 127.0.0.0/8 is this machine on Linux.
+  const one = await start('127.0.0.2')
+  expect([await answers('127.0.0.2', one.port), await answers('127.0.0.1', one.port)]).toEqual([200, 'refused'])
+  await one.close()
+  const all = await start(undefined)
+  expect([await answers('127.0.0.2', all.port), await answers('127.0.0.1', all.port)]).toEqual([200, 200])
+  await all.close()
+  await expect(start('x86_64-conda-linux-gnu')).rejects.toThrow(/^METRICS_HOST: Expected an address of this machine/)
+})

@@ -26,14 +26,15 @@ test('a worker that pulls tells how far it is, one beside it waits for that, and
   const port = await findFreePort()
   const log = captureLog()
   const ask = async (): Promise<{ ready?: boolean; pulling?: { done_bytes: number; total_bytes: number } }> => {
-    const response = await fetch(`http://127.0.0.1:${port}/readyz`).catch(() => undefined)
+    const response = await fetch(`http://127.0.0.2:${port}/readyz`).catch(() => undefined)
     return (await response?.json()) ?? {}
   }
-  const first = bench.startWorker({ env: { ...env, METRICS_HOST: '127.0.0.1', METRICS_PORT: String(port) }, logger: log.logger })
+  const first = bench.startWorker({ env: { ...env, METRICS_HOST: '127.0.0.2', METRICS_PORT: String(port) }, logger: log.logger })
   await expect.poll(async () => (await ask()).pulling?.done_bytes ?? 0, { timeout: 60_000, interval: 20 }).toBeGreaterThan(0)
   const workers = await Promise.all([first, bench.startWorker({ env, logger: log.logger })])
   expect(workers.every((worker) => worker.isReady())).toBe(true)
   expect(await ask()).toEqual({ ready: true })
+  await expect(fetch(`http://127.0.0.1:${port}/readyz`)).rejects.toThrow('fetch failed')
   expect(log.saying('pulling the model').length).toBeGreaterThan(0)
   expect(log.saying('another worker pulls the model; waiting for it')).toHaveLength(1)
 

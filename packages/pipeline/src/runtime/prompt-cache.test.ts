@@ -97,6 +97,24 @@ describe('the prompt cache', () => {
     expect(cache.stats).toMatchObject({ misses: 2, entries: 1 })
   })
 
+  it('with other encoders gives nothing of what the former ones made, pinned or not, ready or still on its way', async () => {
+    const cache = new PromptCache(10_000)
+    const made: string[] = []
+    const get = (key: string, pin: boolean, by: readonly unknown[], name: string): Promise<CachedPrompt> =>
+      cache.get(key, by, pin, async () => {
+        made.push(`${key} by ${name}`)
+        return prompt()
+      })
+    await get('', true, encoders, 'former')
+    await get('a', false, encoders, 'former')
+    const onItsWay = get('b', false, encoders, 'former')
+    const others = [{}]
+    const anew = [get('', true, others, 'others'), get('a', false, others, 'others'), get('b', false, others, 'others')]
+    expect(await Promise.all(anew)).not.toContain(await onItsWay)
+    expect(made.toSorted()).toEqual([' by former', ' by others', 'a by former', 'a by others', 'b by former', 'b by others'])
+    expect(await get('b', false, others, 'others')).toBe(await anew[2])
+  })
+
   it('does not keep a failure: the next request tries again', async () => {
     const cache = new PromptCache(10_000)
     const failing = async (): Promise<CachedPrompt> => {

@@ -420,13 +420,15 @@ test('receivers that never answer hold up neither other receivers nor pictures',
 
 test('an owner whose receivers never answer, however many there are, does not keep another owner waiting', async () => {
   const dead = await Promise.all(Array.from({ length: 10 }, () => startReceiverOf('bad', 'never')))
-  const alive = await startReceiverOf('good')
+  const other = await startReceiverOf('good', 'never')
   const { api, startWorker } = await setUp({
     env: { API_KEYS: 'bad:first-secret,good:second-secret' },
     delivery: { places: 8, perOrigin: 2, timeoutMs: 60_000 },
   })
-  const post = async (webhook: string, key: string): Promise<void> => {
-    expect((await api.post('/v1/jobs', { prompt: 'p', webhook }, { 'X-API-Key': key })).status).toBe(202)
+  const post = async (webhook: string, key: string): Promise<string> => {
+    const response = await api.post('/v1/jobs', { prompt: 'p', webhook }, { 'X-API-Key': key })
+    expect(response.status).toBe(202)
+    return ((await response.json()) as { id: string }).id
   }
   for (let i = 0; i < 60; i++) await post(dead[i % 10]?.url ?? '', 'first-secret')
   startWorker()
@@ -434,8 +436,11 @@ test('an owner whose receivers never answer, however many there are, does not ke
   // Half of the places, and no more while those are taken.
   await eventually(sent).toBe(4)
   await eventually(() => api.worker.store.count('bad', 'succeeded')).toBe(60)
-  await post(alive.url, 'second-secret')
-  await eventually(() => alive.connections()).toBe(1)
+  const id = await post(other.url, 'second-secret')
+  await eventually(() => other.delivered).toHaveLength(1)
+  // It left when it was first looked at, before any of the others had been given up.
+  const { config, redis } = api.deps
+  expect(await redis.hget(`${config.queuePrefix}:${webhookQueueName}:${webhookMessageId(id, 'completed')}`, 'ats')).toBe('1')
   expect(sent()).toBe(4)
 })
 
