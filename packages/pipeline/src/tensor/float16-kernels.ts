@@ -17,8 +17,6 @@ import {
   isAbove,
   isAboveInHalves,
   joinFours,
-} from './simd-module.ts'
-import {
   largerBits,
   largerHalves,
   lastFour,
@@ -30,8 +28,10 @@ import {
   set,
   shiftLeft,
   shiftRight,
+  storeFloats,
+  storeHalves,
+  subtract,
 } from './simd-module.ts'
-import { storeFloats, storeHalves, subtract } from './simd-module.ts'
 import type { Code, Kernel } from './simd-module.ts'
 
 /** The number of values in a buffer: large enough that calls cost little, and small enough that all buffers fit into a second-level cache. */

@@ -76,7 +76,7 @@ export function addScaledFloat16(
   return operate('addScaled', base, other, bits, { first: factor, limit }, (a, b) => roundSingle(a + roundSingle(factor * b)))
 }
 
-/** dividends / divisor + offset of float16 bits, every operator rounded to float16. */
+/** dividends / divisor + offset of float16 bits, every operator rounded to float16; the offset is float16. */
 export function divideAndAddFloat16(dividends: Uint16Array, divisor: number, offset: number): Uint16Array {
   const limit = bitsBelow(Math.min(largest, (largest - Math.abs(offset)) * Math.abs(divisor)))
   const bits = new Uint16Array(dividends.length)
