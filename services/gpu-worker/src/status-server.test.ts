@@ -21,7 +21,8 @@ test('the status server says whether the worker lives, whether it can take jobs,
 })
 
 test('the status server is on the address that it is given alone, and on all of the machine where it is given none', async () => {
-  const start = (host: string | undefined) => startStatusServer({ host, port: 0, isReady: () => true, metrics: createWorkerMetrics().registry })
+  const start = (host: string | undefined) =>
+    startStatusServer({ host, port: 0, isReady: () => true, metrics: createWorkerMetrics().registry })
   const answers = async (address: string, port: number) =>
     await fetch(`http://${address}:${port}/livez`).then(
       ({ status }) => status,

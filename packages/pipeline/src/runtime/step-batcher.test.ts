@@ -72,6 +72,15 @@ describe('calls that wait together', () => {
     expect(a.dims).toEqual([2, 1, 2, 2])
   })
 
+  it('come in memory that is given where it fits, and in new memory elsewhere', async () => {
+    const batcher = createBatcher()
+    const before = await batcher.forward(input(2, 1))
+    expect(await batcher.forward(input(2, 5), context(), before)).toBe(before)
+    expect([before.data[0], before.data[4]]).toEqual([1105, 2105])
+    const fewer = await batcher.forward(input(1, 7), context(), before)
+    expect([fewer.data[0], before.data[0]]).toEqual([1107, 1105])
+  })
+
   it('of another latent size run apart', async () => {
     const batcher = createBatcher()
     await Promise.all([batcher.forward(input(2, 1)), batcher.forward(input(1, 1, 4)), batcher.forward(input(2, 1))])

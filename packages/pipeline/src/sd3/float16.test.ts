@@ -1,7 +1,8 @@
 /** The pipeline on a float16 model: every step and every pixel equal those of torch and diffusers, to the bit (tools/make_float16_model.py). */
 import { readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
-import { afterAll, beforeAll, expect, it } from 'vitest'
+import { afterAll, beforeAll, expect, it, vi } from 'vitest'
+import { FlowMatchEulerDiscreteScheduler } from '../schedulers/flow-match-euler-discrete.ts'
 import { fromFloat16Bits } from '../tensor/float16.ts'
 import { Generator, randnTensor } from '../tensor/random-normal.ts'
 import type { Tensor } from '../tensor/tensor.ts'
@@ -45,4 +46,28 @@ it('given latents of another precision are rounded to float16 before the first s
   const latents = randnTensor([1, 16, 8, 8], new Generator(42))
   const { images } = await pipe.generate({ ...call, latents })
   expect(Buffer.from(images[0]!.data).toString('base64')).toBe(expected.image)
+})
+
+it('a scheduler may keep the predictions of earlier steps: nothing is written over them', async () => {
+  const kept: [Tensor, Tensor][] = []
+  const { prototype } = FlowMatchEulerDiscreteScheduler
+  const { step } = prototype
+  vi.spyOn(prototype, 'step').mockImplementation(function (
+    this: FlowMatchEulerDiscreteScheduler,
+    output,
+    timestep,
+    sample,
+    { generator } = {},
+  ) {
+    kept.push([output, output.clone()])
+    return step.call(this, output, timestep, sample, { generator })
+  })
+  try {
+    const { images } = await pipe.generate(call)
+    expect(Buffer.from(images[0]!.data).toString('base64')).toBe(expected.image)
+  } finally {
+    vi.restoreAllMocks()
+  }
+  expect(kept).toHaveLength(4)
+  expect(kept.map(([output]) => output.bits)).toEqual(kept.map(([, copy]) => copy.bits))
 })

@@ -31,7 +31,7 @@ export class NoisePredictor {
   readonly call: Pick<GenerateCall, 'guidanceScale' | 'skipLayerGuidance'>
   /**
    * The last prediction that guidance has read and that nobody else has seen. The next step's prediction is written over it, because
-   * allocating megabytes for each picture at each step takes the thread longer than the arithmetic.
+   * allocating megabytes for each picture at each step would keep the thread busy between two runs.
    */
   private guided: Tensor | undefined
 
