@@ -1,4 +1,5 @@
-import { mkdtemp, readdir, readFile, rm, utimes, writeFile } from 'node:fs/promises'
+import { existsSync } from 'node:fs'
+import { mkdtemp, readdir, readFile, readlink, rm, utimes, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
@@ -54,6 +55,33 @@ describe('a local folder', () => {
     for await (const { key } of storage.list('')) keys.push(key)
     expect(keys).toEqual(['images/a.png'])
     expect((await readdir(join(folder, 'images'))).sort()).toEqual(['.keep', '.writing-new', 'a.png'])
+  })
+
+  test('takes a folder for no object: deleting its name does nothing', async () => {
+    const folder = join(dir, 'folder-name')
+    const storage = createLocalStorage({ dir: folder })
+    await storage.put('images/a.png', Buffer.from('x'), PNG)
+    await storage.delete('images')
+    await storage.delete('images/a.png/b.png')
+    expect(await readdir(join(folder, 'images'))).toEqual(['a.png'])
+  })
+
+  test('holds no folder open that was taken away, and flushes the one in its place', async ({ skip }) => {
+    const links = '/proc/self/fd'
+    if (!existsSync(links)) skip('this system does not tell what a process has open')
+    const folder = join(dir, 'taken-away')
+    const storage = createLocalStorage({ dir: folder })
+    const openFolders = async (): Promise<string[]> => {
+      const targets = await Promise.all((await readdir(links)).map((fd) => readlink(join(links, fd)).catch(() => '')))
+      return targets.filter((target) => target.startsWith(folder))
+    }
+    await storage.put('a.png', Buffer.from('x'), PNG)
+    expect(await openFolders()).toEqual([folder])
+    await rm(folder, { recursive: true })
+    await storage.put('a.png', Buffer.from('y'), PNG)
+    expect(await openFolders()).toEqual([folder])
+    await storage.close()
+    expect(await openFolders()).toEqual([])
   })
 
   test('says denied when a file stands where the folder should be', async () => {

@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { expect, onTestFinished, test } from 'vitest'
 import { createLocalStorage } from './local-storage.ts'
-import { putWithRetry, type RetryOptions, type UploadRetry } from './with-retry.ts'
+import { putWithRetry, readWithRetry, type RetryOptions, type UploadRetry } from './with-retry.ts'
 import type { Storage } from './storage.ts'
 import { StorageError } from './storage-error.ts'
 
@@ -90,6 +90,34 @@ test('rejects with the reason of the signal during a real wait, before any attem
     return new StorageError('unavailable', 'cut off')
   })
   await expect(putWithRetry(failing.storage, 'a.png', BYTES, PNG, { signal: during.signal })).rejects.toBe(reason)
+
+  const refused = new AbortController()
+  const refusing = await createFailing(() => {
+    refused.abort(reason)
+    return new StorageError('denied', 'refused')
+  })
+  await expect(putWithRetry(refusing.storage, 'a.png', BYTES, PNG, { signal: refused.signal })).rejects.toBe(reason)
+})
+
+test('reads an object again whose bytes break off in the middle, and knows one that is not there', async () => {
+  const { storage } = await createFailing(() => undefined)
+  await storage.put('a.png', BYTES, PNG)
+  let opened = 0
+  const breaking: Storage = {
+    ...storage,
+    async open(key) {
+      const object = await storage.open(key)
+      if (object === undefined || ++opened > 2) return object
+      await object.body.cancel()
+      return { ...object, body: new ReadableStream({ pull: (controller) => controller.error(new StorageError('unavailable', 'cut off')) }) }
+    },
+  }
+  const { clock, waits } = createClock(0)
+  expect(await readWithRetry(breaking, 'a.png', clock)).toEqual(BYTES)
+  expect(waits).toEqual([500, 1000])
+  expect(await readWithRetry(breaking, 'b.png', clock)).toBeUndefined()
+  opened = 0
+  await expect(readWithRetry(breaking, 'a.png', { ...clock, retryForMs: 0 })).rejects.toThrow('cut off')
 })
 
 test('outlasts a real folder that is unusable for a while', async () => {

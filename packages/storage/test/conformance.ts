@@ -30,6 +30,9 @@ const BAD_KEYS = [
   'images/.hidden/a.png',
   '\ud800.png',
   `${'a'.repeat(252)}.png`,
+  // Few characters and too many bytes.
+  `${'ä'.repeat(126)}.png`,
+  `${'ä'.repeat(60)}/`.repeat(9) + 'a.png',
   `${'a/'.repeat(600)}a.png`,
 ]
 
