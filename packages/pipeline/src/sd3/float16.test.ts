@@ -51,7 +51,7 @@ it('given latents of another precision are rounded to float16 before the first s
 it('a scheduler may keep the predictions of earlier steps: nothing is written over them', async () => {
   const kept: [Tensor, Tensor][] = []
   const { prototype } = FlowMatchEulerDiscreteScheduler
-  const { step } = prototype
+  const step = Reflect.get(prototype, 'step') as (typeof prototype)['step']
   vi.spyOn(prototype, 'step').mockImplementation(function (
     this: FlowMatchEulerDiscreteScheduler,
     output,

@@ -1,0 +1,313 @@
+/** How a job ends in each case, with an engine that does as each test says; record, webhook queue and picture store are real. */
+import { mkdtemp, readdir, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { UnrecoverableError, WaitingError } from 'bullmq'
+import type { Job } from 'bullmq'
+import pino from 'pino'
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
+import type { JobInput, Provenance } from '@easel/contract'
+import { createJobStore, createRedis, createWebhookOutbox } from '@easel/job-store'
+import type { GenerateJobData, JobRecord, JobStore, NewJobRecord, RedisConnection, WebhookOutbox } from '@easel/job-store'
+import { startRedis } from '@easel/job-store/test/redis-server'
+import type { RedisServer } from '@easel/job-store/test/redis-server'
+import { noTracing } from '@easel/process'
+import { createStorage } from '@easel/storage'
+import type { Storage } from '@easel/storage'
+import { EngineError } from './engine/engine.ts'
+import type { Engine, EngineCallOptions, EngineResult } from './engine/engine.ts'
+import { createProcessJob } from './process-job.ts'
+import type { ProcessJobDeps } from './process-job.ts'
+import { createWorkerMetrics } from './worker-metrics.ts'
+
+const image = { index: 0, width: 8, height: 8, rgb: new Uint8Array(8 * 8 * 3) }
+const timings = { encodeMs: 1.4, denoiseMs: 20.6, decodeMs: 3, deviceMs: 17 }
+const result: EngineResult = { images: [image], loras: [], timings }
+const provenance: Provenance = {
+  model: { id: 'm', content_hash: 'hash' },
+  runtime: 'none',
+  provider: 'cpu',
+  graphs: {},
+  platform: 'here',
+  processor: 'none',
+  scheduler: { class: 'None', config: {} },
+  encoder: { name: 'sharp', png_compression_level: 6, metadata: 'none' },
+}
+
+let server: RedisServer
+let redis: RedisConnection
+let store: JobStore
+let outbox: WebhookOutbox
+let dir: string
+let storage: Storage
+let jobs = 0
+beforeAll(async () => {
+  server = await startRedis()
+  dir = await mkdtemp(join(tmpdir(), 'easel-ends-'))
+  redis = createRedis({ url: server.url, use: 'worker', onError: () => {} })
+  store = createJobStore({ redis, prefix: '{test}' })
+  outbox = createWebhookOutbox({ redis, prefix: '{test}', onError: () => {} })
+  storage = createStorage({ kind: 'local', dir })
+})
+afterAll(async () => {
+  await storage.close()
+  await outbox.close()
+  redis.disconnect()
+  await server.stop()
+  await rm(dir, { recursive: true, force: true })
+})
+
+type Generate = (options: EngineCallOptions) => Promise<EngineResult>
+let generated: number
+let stop: AbortController
+let putBackWith: unknown[]
+let lines: Record<string, unknown>[]
+beforeEach(() => {
+  generated = 0
+  stop = new AbortController()
+  putBackWith = []
+  lines = []
+})
+
+async function submit(record: Partial<NewJobRecord> = {}, input: Partial<JobInput> = {}): Promise<string> {
+  const id = `0197a1b2-c3d4-7abc-8def-${String(++jobs).padStart(12, '0')}`
+  const size = { width: 8, height: 8, num_inference_steps: 10, guidance_scale: 4, num_images_per_prompt: 1, max_sequence_length: 20 }
+  const full = { model: 'm', prompt: 'a secret wish', negative_prompt: '', seed: 1, output_format: 'png' as const, ...size, ...input }
+  await store.create({ id, owner: 'alice', createdAt: Date.now(), priority: 0, input: full, costMs: 100, ...record })
+  return id
+}
+
+/** What comes of the job when BullMQ hands it to a worker whose engine does as `generate` says. */
+async function run(id: string, generate: Generate, more: Partial<ProcessJobDeps> = {}): Promise<unknown> {
+  const engine: Partial<Engine> = {
+    generate: async (_, __, options = {}) => {
+      generated++
+      return await generate(options)
+    },
+    checkpoint: async () => undefined,
+  }
+  const logger = pino({ level: 'info' }, { write: (line: string) => void lines.push(JSON.parse(line) as Record<string, unknown>) })
+  const deps = {
+    store,
+    outbox,
+    engine: engine as Engine,
+    storage,
+    metrics: createWorkerMetrics(),
+    tracing: noTracing,
+    workerId: 'w',
+    logger,
+  }
+  const process = createProcessJob({ ...deps, provenance, uploadRetryMs: 0, logPrompts: false, now: Date.now, ...more })
+  const job: Partial<Job<GenerateJobData>> = { data: { id }, moveToWait: async (token) => putBackWith.push(token) }
+  return await process(job as Job<GenerateJobData>, 'token', stop.signal).catch((error: unknown) => error)
+}
+
+const well: Generate = async () => result
+const fails =
+  (error: Error): Generate =>
+  async () => {
+    throw error
+  }
+/** A call that ends when it is told to; `begun` is called before. */
+const untilStopped =
+  (begun: () => void): Generate =>
+  ({ signal }) =>
+    new Promise((_, reject) => {
+      const end = (): void => reject(new EngineError('canceled', 'stopped'))
+      if (signal?.aborted === true) end()
+      signal?.addEventListener('abort', end)
+      begun()
+    })
+const recordOf = async (id: string): Promise<JobRecord> => (await store.get(id)) as JobRecord
+const filesOf = async (id: string): Promise<string[]> =>
+  (await readdir(join(dir, 'images')).catch(() => [])).filter((name) => name.startsWith(id))
+
+describe('a job that goes well', () => {
+  test('has its pictures, its times in whole milliseconds, what it took of the device, and a line', async () => {
+    const id = await submit({ createdAt: Date.now() - 5000 })
+    const known: string[] = []
+    expect(await run(id, well, { onRecord: (record) => known.push(record.id) })).toBe('succeeded')
+    const record = await recordOf(id)
+    expect(record).toMatchObject({
+      status: 'succeeded',
+      timings: { encode_ms: 1, denoise_ms: 21, decode_ms: 3 },
+      provenance: { model: { id: 'm' } },
+    })
+    expect(record.provenance).not.toHaveProperty('loras')
+    expect(record.timings?.queue_ms).toBeGreaterThanOrEqual(5000)
+    expect(record.timings?.total_ms).toBeGreaterThanOrEqual(record.timings?.queue_ms ?? Infinity)
+    expect(await redis.hget(store.keys.usage('alice'), 'kept_gpu_ms')).toBe('17')
+    expect(await filesOf(id)).toHaveLength(2)
+    expect(known).toEqual([id])
+    expect(lines.find(({ msg }) => msg === 'job ended')).toMatchObject({ jobId: id, status: 'succeeded', encode_ms: 1 })
+    expect(JSON.stringify(lines)).not.toContain('a secret wish')
+  })
+
+  test('says which LoRAs it was drawn with, and its prompts to a log that may know them', async () => {
+    const id = await submit()
+    const loras = [{ id: 'tint', sha256: 'abc', scale: 1 }] as unknown as EngineResult['loras']
+    await run(id, async () => ({ ...result, loras }), { logPrompts: true })
+    expect((await recordOf(id)).provenance?.loras).toEqual([{ id: 'tint', sha256: 'abc' }])
+    expect(lines.find(({ msg }) => msg === 'job started')).toMatchObject({ prompt: 'a secret wish' })
+  })
+
+  test('has no negative times where the clock of the api is ahead', async () => {
+    const id = await submit({ createdAt: Date.now() + 60_000 })
+    await run(id, well)
+    expect((await recordOf(id)).timings).toMatchObject({ queue_ms: 0, total_ms: 0 })
+    expect(lines.find(({ msg }) => msg === 'job started')).toMatchObject({ waitMs: 0 })
+  })
+
+  test('counts its wait once, up to its first start', async () => {
+    const metrics = createWorkerMetrics()
+    const waits = async (): Promise<string | undefined> => /easel_job_wait_seconds_count (\d+)/.exec(await metrics.registry.metrics())?.[1]
+    const id = await submit()
+    await store.start(id, 'earlier')
+    await run(id, well, { metrics })
+    expect(await waits()).toBe('0')
+    await run(await submit(), well, { metrics })
+    expect(await waits()).toBe('1')
+  })
+
+  test('needs no webhook message of its start', async () => {
+    const broken: WebhookOutbox = { ...outbox, add: async () => Promise.reject(new Error('no queue')) }
+    expect(await run(await submit({ webhook: 'https://example.com/' }), well, { outbox: broken })).toBe('succeeded')
+    expect(lines.some(({ msg }) => msg === 'webhook message was not queued')).toBe(true)
+  })
+})
+
+describe('a job that is not to be run', () => {
+  test('is left alone: without a record, ended, canceled, or of another model', async () => {
+    const [ended, canceled, foreign] = [await submit(), await submit(), await submit({}, { model: 'other' })]
+    await run(ended, well)
+    await store.requestCancel(canceled)
+    generated = 0
+    expect(await run('0197a1b2-c3d4-7abc-8def-999999999999', well)).toBe('missing')
+    expect(await run(ended, well)).toBe('ended')
+    expect(await run(canceled, well)).toBe('ended')
+    expect(await run(foreign, well)).toBeInstanceOf(UnrecoverableError)
+    expect([generated, (await recordOf(foreign)).status]).toEqual([0, 'running'])
+  })
+
+  test('because it came too late fails for good', async () => {
+    const id = await submit({ expiresAt: Date.now() - 1 })
+    expect(await run(id, well)).toBeInstanceOf(UnrecoverableError)
+    expect([generated, (await recordOf(id)).error?.code]).toEqual([0, 'expired'])
+  })
+})
+
+describe('a job that fails', () => {
+  test.for<[string, Error, string]>([
+    ['hangs in the engine', new EngineError('engine_hung', 'stuck', { alone: true }), 'engine_hung'],
+    ['kills the engine', new EngineError('engine_crashed', 'died', { alone: true }), 'engine_crashed'],
+    ['finds no memory', new EngineError('out_of_memory', 'no room', { first: true }), 'out_of_memory'],
+    ['is refused by the engine', new EngineError('internal', 'bad size'), 'internal'],
+    ['meets a bug', new TypeError('a bug'), 'internal'],
+  ])('because it %s says so', async ([, error, code]) => {
+    const id = await submit()
+    expect(await run(id, fails(error))).toBeInstanceOf(UnrecoverableError)
+    const record = await recordOf(id)
+    expect([record.status, record.error?.code, record.output]).toEqual(['failed', code, undefined])
+    // What the engine said is for the log alone.
+    expect(JSON.stringify(record.error)).not.toContain(error.message)
+  })
+
+  test('because nothing can be stored says so', async () => {
+    const id = await submit()
+    await run(id, well, { storage: createStorage({ kind: 'local', dir: '/proc/easel' }) })
+    expect(await recordOf(id)).toMatchObject({ status: 'failed', error: { code: 'storage_unavailable' } })
+  })
+
+  test('because its time is over, counted from its first start, says so; and not before', async () => {
+    const late = await submit({ timeoutSeconds: 60 })
+    await store.start(late, 'earlier')
+    await redis.hset(store.keys.job(late), 'started_at', Date.now() - 60_001)
+    expect(
+      await run(
+        late,
+        untilStopped(() => {}),
+      ),
+    ).toBeInstanceOf(UnrecoverableError)
+    expect(await recordOf(late)).toMatchObject({ status: 'failed', error: { code: 'timeout' } })
+    expect(await run(await submit({ timeoutSeconds: 60 }), well)).toBe('succeeded')
+  })
+})
+
+describe('a job that is ended from outside', () => {
+  test('by a hand-over goes back to the queue and stays running, with its latest progress', async () => {
+    const id = await submit()
+    const ended = await run(id, (options) => {
+      options.onProgress?.(4, 10)
+      return untilStopped(() => stop.abort('hand_over'))(options)
+    })
+    expect(ended).toBeInstanceOf(WaitingError)
+    expect(putBackWith).toEqual(['token'])
+    expect(await recordOf(id)).toMatchObject({ status: 'running', progress: { step: 4, total: 10 } })
+  })
+
+  test('by a cancel is canceled', async () => {
+    const id = await submit()
+    await store.start(id, 'w')
+    await store.requestCancel(id)
+    await redis.hdel(store.keys.job(id), 'cancel_requested_at')
+    expect(
+      await run(
+        id,
+        untilStopped(() => stop.abort('canceled')),
+      ),
+    ).toBe('canceled')
+    expect([(await recordOf(id)).status, putBackWith]).toEqual(['canceled', []])
+  })
+
+  test('by a cancel while its pictures are stored leaves none of them', async () => {
+    const id = await submit({}, { num_images_per_prompt: 2 })
+    const both = { ...result, images: [image, { ...image, index: 1 }] }
+    const slow: Storage = {
+      ...storage,
+      async put(...put) {
+        await storage.put(...put)
+        stop.abort('canceled')
+        stop.signal.throwIfAborted()
+      },
+    }
+    expect(await run(id, async () => both, { storage: slow })).toBe('canceled')
+    expect(await filesOf(id)).toEqual([])
+  })
+
+  test('by a cancel between the last picture and the end is canceled, and leaves none', async () => {
+    const id = await submit()
+    const canceling: Storage = {
+      ...storage,
+      async put(...put) {
+        await storage.put(...put)
+        await store.requestCancel(id)
+      },
+    }
+    expect(await run(id, well, { storage: canceling })).toBe('canceled')
+    expect([(await recordOf(id)).status, await filesOf(id)]).toEqual(['canceled', []])
+  })
+
+  test('by being deleted leaves nothing', async () => {
+    const id = await submit()
+    const deleting: Storage = {
+      ...storage,
+      async put(...put) {
+        await storage.put(...put)
+        await store.delete(id)
+      },
+    }
+    expect(await run(id, well, { storage: deleting })).toBe('missing')
+    expect([await store.get(id), await filesOf(id)]).toEqual([undefined, []])
+  })
+
+  test('by another run keeps what that one stored', async () => {
+    const id = await submit()
+    const twice: Generate = async () => {
+      await run(id, well)
+      return result
+    }
+    expect(await run(id, twice)).toBe('succeeded')
+    expect([(await recordOf(id)).status, (await filesOf(id)).length]).toEqual(['succeeded', 2])
+    expect(lines.filter(({ msg }) => msg === 'another run has ended the job')).toHaveLength(1)
+  })
+})
