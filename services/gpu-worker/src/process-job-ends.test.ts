@@ -15,14 +15,17 @@ import type { RedisServer } from '@easel/job-store/test/redis-server'
 import { noTracing } from '@easel/process'
 import { createStorage } from '@easel/storage'
 import type { Storage } from '@easel/storage'
+import { decodeCheckpoint } from './checkpoint.ts'
 import { EngineError } from './engine/engine.ts'
 import type { Engine, EngineCallOptions, EngineResult } from './engine/engine.ts'
+import type { Checkpoint } from './engine/protocol.ts'
 import { createProcessJob } from './process-job.ts'
 import type { ProcessJobDeps } from './process-job.ts'
 import { createWorkerMetrics } from './worker-metrics.ts'
 
 const image = { index: 0, width: 8, height: 8, rgb: new Uint8Array(8 * 8 * 3) }
 const timings = { encodeMs: 1.4, denoiseMs: 20.6, decodeMs: 3, deviceMs: 17 }
+const checkpoint: Checkpoint = { step: 4, latents: { data: Float32Array.of(1), dims: [1], dtype: 'float32' } }
 const result: EngineResult = { images: [image], loras: [], timings }
 const provenance: Provenance = {
   model: { id: 'm', content_hash: 'hash' },
@@ -85,7 +88,7 @@ async function run(id: string, generate: Generate, more: Partial<ProcessJobDeps>
       generated++
       return await generate(options)
     },
-    checkpoint: async () => undefined,
+    checkpoint: async () => checkpoint,
   }
   const logger = pino({ level: 'info' }, { write: (line: string) => void lines.push(JSON.parse(line) as Record<string, unknown>) })
   const deps = {
@@ -142,6 +145,16 @@ describe('a job that goes well', () => {
     expect(known).toEqual([id])
     expect(lines.find(({ msg }) => msg === 'job ended')).toMatchObject({ jobId: id, status: 'succeeded', encode_ms: 1 })
     expect(JSON.stringify(lines)).not.toContain('a secret wish')
+  })
+
+  test('has all its previews when it ends', async () => {
+    const id = await submit({ previewEvery: 1 })
+    await run(id, async ({ onPreview }) => {
+      onPreview?.(5, image)
+      return result
+    })
+    const told = (await store.readEvents(id, '0')).map(({ type }) => type)
+    expect(told.slice(-3)).toEqual(['preview', 'progress', 'done'])
   })
 
   test('says which LoRAs it was drawn with, and its prompts to a log that may know them', async () => {
@@ -230,7 +243,8 @@ describe('a job that fails', () => {
       ),
     ).toBeInstanceOf(UnrecoverableError)
     expect(await recordOf(late)).toMatchObject({ status: 'failed', error: { code: 'timeout' } })
-    expect(await run(await submit({ timeoutSeconds: 60 }), well)).toBe('succeeded')
+    const aWhile: Generate = async ({ signal }) => await sleep(300, result, { signal })
+    expect(await run(await submit({ timeoutSeconds: 60 }), aWhile)).toBe('succeeded')
   })
 })
 
@@ -244,6 +258,7 @@ describe('a job that is ended from outside', () => {
     expect(ended).toBeInstanceOf(WaitingError)
     expect(putBackWith).toEqual(['token'])
     expect(await recordOf(id)).toMatchObject({ status: 'running', progress: { step: 4, total: 10 } })
+    expect(decodeCheckpoint((await store.loadCheckpoint(id)) ?? Buffer.of())).toEqual(checkpoint)
   })
 
   test('by a cancel is canceled', async () => {

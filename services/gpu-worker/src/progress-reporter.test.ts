@@ -36,6 +36,21 @@ describe('a progress reporter', () => {
     await reporter.flush()
   })
 
+  test('writes no more often when there are several things to write, also after a flush', async () => {
+    const { written, sink } = recorder()
+    const reporter = createProgressReporter(sink, () => {})
+    for (let round = 1; round <= 2; round++) {
+      const startedAt = performance.now()
+      for (let image = 0; image < 5; image++) reporter.preview(image, 5, async () => 'url')
+      await expect.poll(() => written.length, { timeout: 20_000, interval: 5 }).toBe(5 * round)
+      // Five of ten in a second, the first of them at once.
+      expect(performance.now() - startedAt).toBeGreaterThanOrEqual(400)
+      reporter.progress(1, 4)
+      await reporter.flush()
+      written.splice(5 * round)
+    }
+  })
+
   test('keeps the latest preview of each image and makes only those it sends', async () => {
     const { written, sink } = recorder()
     const reporter = createProgressReporter(sink, () => {})
