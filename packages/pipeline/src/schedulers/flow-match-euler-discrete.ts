@@ -132,7 +132,7 @@ export class FlowMatchEulerDiscreteScheduler implements Scheduler {
     const sigmaNext = this.sigmas[index + 1]!
     const values = this.config.stochasticSampling
       ? stepWithNoise(modelOutput, sample, sigma, sigmaNext, options)
-      : stepStraight(modelOutput, sample, f32(sigmaNext - sigma), options)
+      : stepStraight(modelOutput, sample, f32(sigmaNext - sigma))
     this.stepIndex = index + 1
     return { prevSample: new Tensor(values, sample.dims, modelOutput.dtype) }
   }
@@ -179,15 +179,15 @@ export class FlowMatchEulerDiscreteScheduler implements Scheduler {
 // In both kinds of step torch rounds a scalar to the model output's dtype before it multiplies; the sample side is always float32.
 
 /** A step by `dt` in sigma: sample + dt × output, in the output's dtype. */
-function stepStraight(output: Tensor, sample: Tensor, dt: number, { out }: StepOptions): TensorValues {
+function stepStraight(output: Tensor, sample: Tensor, dt: number): TensorValues {
   if (output.dtype === 'float32') {
-    const values = out?.data ?? new Float32Array(sample.numel)
+    const values = new Float32Array(sample.numel)
     const [samples, outputs] = [sample.data, output.data]
     for (let i = 0; i < values.length; i++) values[i] = f32(samples[i]! + f32(dt * outputs[i]!))
     return values
   }
   const scale = roundToFloat16(dt)
-  if (sample.dtype === 'float16') return addScaledFloat16(sample.bits, output.bits, scale, out?.bits)
+  if (sample.dtype === 'float16') return addScaledFloat16(sample.bits, output.bits, scale)
   return sample.data.map((value, i) => roundToFloat16(f32(value + roundToFloat16(f32(scale * output.data[i]!)))))
 }
 

@@ -34,11 +34,6 @@ export interface StepOptions {
    * unused by others. Default none.
    */
   readonly generator?: Generator | readonly Generator[]
-  /**
-   * A tensor that nobody needs after this step, with the dims of the sample and the dtype of the model output. It may be the model output
-   * itself. The scheduler may write the result over it; one that keeps earlier outputs must not. Default: the result gets new memory.
-   */
-  readonly out?: Tensor
 }
 
 export interface StepOutput {
@@ -67,7 +62,7 @@ export interface Scheduler {
   /** Computes the schedule of a request and forgets the progress of the last one. */
   setTimesteps(numInferenceSteps: number | undefined, options?: SetTimestepsOptions): void
   setBeginIndex(beginIndex?: number): void
-  /** Takes one step towards the picture. Changes none of the tensors it is given except `options.out`; increments stepIndex. */
+  /** Takes one step towards the picture. Never changes the tensors it is given; increments stepIndex. */
   step(modelOutput: Tensor, timestep: number, sample: Tensor, options?: StepOptions): StepOutput
   /** The sample with the noise that belongs to the given timesteps: one for all rows, or one per row. */
   scaleNoise(sample: Tensor, timesteps: readonly number[], noise: Tensor): Tensor

@@ -52,15 +52,9 @@ it('a scheduler may keep the predictions of earlier steps: nothing is written ov
   const kept: [Tensor, Tensor][] = []
   const { prototype } = FlowMatchEulerDiscreteScheduler
   const step = Reflect.get(prototype, 'step') as (typeof prototype)['step']
-  vi.spyOn(prototype, 'step').mockImplementation(function (
-    this: FlowMatchEulerDiscreteScheduler,
-    output,
-    timestep,
-    sample,
-    { generator } = {},
-  ) {
+  vi.spyOn(prototype, 'step').mockImplementation(function (this: FlowMatchEulerDiscreteScheduler, output, timestep, sample, options) {
     kept.push([output, output.clone()])
-    return step.call(this, output, timestep, sample, { generator })
+    return step.call(this, output, timestep, sample, options)
   })
   try {
     const { images } = await pipe.generate(call)

@@ -196,8 +196,7 @@ export class Sd3Run implements CallState {
           this.deviceMs += deviceMs
         },
       })
-      // Nobody else has the noise, so the result may take its memory.
-      latents = scheduler.step(noise, timestep, latents, { generator, out: noise }).prevSample
+      latents = scheduler.step(noise, timestep, latents, { generator }).prevSample
       if (kept !== undefined) latents = keepUnpainted(latents, this.pictureAt(step + 1, kept), kept.mask)
       if (call.callbackOnStepEnd !== undefined) ({ latents, texts } = await this.showStep(step, timestep, latents, texts))
     }

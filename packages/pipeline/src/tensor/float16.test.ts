@@ -106,9 +106,6 @@ describe('operators on many values round as each alone does', () => {
     for (const dt of [f16(-0.0123), -1, 0, 2 ** -24]) {
       const expected = bitsOf(base.map((value, i) => f16(value + f16(dt * other[i]!))))
       expect(plain(addScaledFloat16(a, b, dt))).toEqual(expected)
-      const over = b.slice()
-      expect(addScaledFloat16(a, over, dt, over)).toBe(over)
-      expect(plain(over)).toEqual(expected)
     }
     for (const [divisor, offset] of [
       [Math.fround(1.5305), f16(0.0609)],

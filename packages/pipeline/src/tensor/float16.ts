@@ -60,27 +60,19 @@ export function fromFloat16Bits(bits: Uint16Array, values: Float32Array = new Fl
 /** base + factor × (other − base) of float16 bits, every operator rounded to float16; the factor is float32. */
 export function mixFloat16(base: Uint16Array, other: Uint16Array, factor: number): Uint16Array {
   const limit = bitsBelow(Math.min(largest / 2, largest / (1 + 2 * Math.abs(factor))))
-  return operate('mix', base, other, new Uint16Array(base.length), { first: factor, limit }, (a, b) =>
-    roundSingle(a + roundSingle(factor * roundSingle(b - a))),
-  )
+  return operate('mix', base, other, { first: factor, limit }, (a, b) => roundSingle(a + roundSingle(factor * roundSingle(b - a))))
 }
 
-/** base + factor × other of float16 bits: the product is rounded to float16, then the sum. Writes to `bits` if given, which may be `other`. */
-export function addScaledFloat16(
-  base: Uint16Array,
-  other: Uint16Array,
-  factor: number,
-  bits: Uint16Array = new Uint16Array(base.length),
-): Uint16Array {
+/** base + factor × other of float16 bits: the product is rounded to float16, then the sum. */
+export function addScaledFloat16(base: Uint16Array, other: Uint16Array, factor: number): Uint16Array {
   const limit = bitsBelow(largest / (1 + Math.abs(factor)))
-  return operate('addScaled', base, other, bits, { first: factor, limit }, (a, b) => roundSingle(a + roundSingle(factor * b)))
+  return operate('addScaled', base, other, { first: factor, limit }, (a, b) => roundSingle(a + roundSingle(factor * b)))
 }
 
 /** dividends / divisor + offset of float16 bits, every operator rounded to float16; the offset is float16. */
 export function divideAndAddFloat16(dividends: Uint16Array, divisor: number, offset: number): Uint16Array {
   const limit = bitsBelow(Math.min(largest, (largest - Math.abs(offset)) * Math.abs(divisor)))
-  const bits = new Uint16Array(dividends.length)
-  return operate('divideAndAdd', dividends, dividends, bits, { first: divisor, second: offset, limit }, (a) =>
+  return operate('divideAndAdd', dividends, dividends, { first: divisor, second: offset, limit }, (a) =>
     roundSingle(roundSingle(a / divisor) + offset),
   )
 }
@@ -97,10 +89,10 @@ function operate(
   kernel: 'mix' | 'addScaled' | 'divideAndAdd',
   a: Uint16Array,
   b: Uint16Array,
-  bits: Uint16Array,
   { first, second = 0, limit }: KernelFactors,
   alone: (a: number, b: number) => number,
 ): Uint16Array {
+  const bits = new Uint16Array(a.length)
   forChunks(bits.length, (start, end, { halves, kernels }) => {
     halves[0].set(a.subarray(start, end))
     halves[1].set(b.subarray(start, end))
