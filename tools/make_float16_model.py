@@ -7,9 +7,9 @@ latents after every step and the picture of one guided call. The model draws not
 happens in float16: noise, guidance, steps, the scale of latents and the way to pixels.
 """
 
+import argparse
 import base64
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -49,7 +49,10 @@ def save(path: Path, nodes, inputs, outputs, constants) -> None:
 
 def save_transformer(path: Path) -> None:
     """tanh(latents · a + text · b + pooled · c + timestep / 1000), so that every input changes every value."""
-    weights = lambda seed, *dims: randn(seed, *dims).numpy()
+
+    def weights(seed: int, *dims: int) -> np.ndarray:
+        return randn(seed, *dims).numpy()
+
     nodes = [
         helper.make_node("ReduceMean", ["encoder_hidden_states", "token_axis"], ["mean_text"], keepdims=0),
         helper.make_node("MatMul", ["mean_text", "text_weight"], ["text"]),
@@ -152,7 +155,9 @@ def generate(folder: Path) -> dict:
 
 
 def main() -> None:
-    folder = Path(sys.argv[1])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, help="folder to write")
+    folder = parser.parse_args().folder
     save_transformer(folder / "transformer/model.onnx")
     save_decoder(folder / "vae_decoder/model.onnx")
     save_configs(folder)

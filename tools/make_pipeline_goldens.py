@@ -1,40 +1,43 @@
-"""What diffusers' StableDiffusion3Pipeline makes of a folder, by torch in float32 on the CPU, for the tests of packages/pipeline.
+"""Makes golden/diffusers/tiny-scenes.json: what diffusers' StableDiffusion3Pipeline draws with a folder, by torch in float32 on the CPU.
 
-Run: python make_pipeline_goldens.py MODEL_DIR CASES.json OUT.json
-CASES.json: [{"name"?, "seed", "call": {...}}]; the model's generation_config.json holds the rest of each call. OUT.json holds, for each case, the
-whole call, the latents after every step (base64 of float32) and the first picture (base64 of RGB bytes).
-Made with diffusers 0.42.1, transformers 5.24, torch 2.13.
+    python make_pipeline_goldens.py MODEL cases/tiny-scenes.json OUTPUT.json
+
+A case is {"name", "seed", "call"}; the model's generation_config.json holds the rest of each call. The output holds, for each case, the whole call, the
+latents after every step (base64 of float32) and the first picture (base64 of RGB bytes).
 """
-import base64, json, os, sys
 
-import numpy as np
+import argparse
+from pathlib import Path
+
 import torch
 from diffusers import StableDiffusion3Pipeline
 
-folder, cases, out = sys.argv[1:]
+from golden_values import StepRecorder, encode_bytes, encode_floats, generator, read_json, to_pixels, write_json
 
 
-def encode(array):
-    return base64.b64encode(np.ascontiguousarray(array).tobytes()).decode()
+def draw(pipeline: StableDiffusion3Pipeline, case: dict, defaults: dict) -> dict:
+    call = {**defaults, **case["call"]}
+    steps = StepRecorder()
+    image = pipeline(**call, generator=generator(case["seed"]), callback_on_step_end=steps, output_type="np").images[0]
+    latents = [encode_floats(each) for each in steps.latents]
+    return {**case, "call": call, "steps": latents, "rgb": encode_bytes(to_pixels(image))}
 
 
-with open(f"{folder}/generation_config.json") as file:
-    defaults = json.load(file)
-pipe = StableDiffusion3Pipeline.from_pretrained(folder, torch_dtype=torch.float32)
-pipe.set_progress_bar_config(disable=True)
-results = []
-with open(cases) as file:
-    cases = json.load(file)
-for case in cases:
-    call, steps = {**defaults, **case["call"]}, []
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", type=Path, help="folder in diffusers' layout")
+    parser.add_argument("cases", type=Path, help="file of cases")
+    parser.add_argument("output", type=Path, help="file to write")
+    arguments = parser.parse_args()
 
-    def keep(pipe, step, timestep, tensors):
-        steps.append(encode(tensors["latents"].numpy().astype("<f4")))
-        return tensors
+    defaults = read_json(arguments.model / "generation_config.json")
+    names = ("width", "height", "num_inference_steps", "guidance_scale", "max_sequence_length")
+    defaults = {name: defaults[name] for name in names if name in defaults}
+    pipeline = StableDiffusion3Pipeline.from_pretrained(arguments.model, torch_dtype=torch.float32)
+    pipeline.set_progress_bar_config(disable=True)
+    cases = [draw(pipeline, case, defaults) for case in read_json(arguments.cases)]
+    write_json(arguments.output, {"name": arguments.model.resolve().name, "cases": cases}, indent=None)
 
-    generator = torch.Generator().manual_seed(case["seed"])
-    image = pipe(**call, generator=generator, callback_on_step_end=keep, output_type="np").images[0]
-    results.append({**case, "call": call, "steps": steps, "rgb": encode((image * 255).round().astype("uint8"))})
-    print(case.get("name", case["seed"]), image.shape)
-with open(out, "w") as file:
-    json.dump({"name": os.path.basename(os.path.normpath(folder)), "cases": results}, file)
+
+if __name__ == "__main__":
+    main()
