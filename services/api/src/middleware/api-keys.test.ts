@@ -112,6 +112,11 @@ test('a key that gets a name finds the jobs that were made with it before, and s
     expect((await after.post('/v1/jobs', { prompt: 'q' }, { 'X-API-Key': key, ...once })).status).toBe(422)
   }
   expect((await read('bob-bob-secret')).status).toBe(404)
+  // An api that is still to be replaced makes another one under the hash. It need not be adopted to be found.
+  const late = await before.post('/v1/jobs', { prompt: 'r' }, { 'X-API-Key': 'alice-secret', 'Idempotency-Key': 'late' })
+  const { id: lateId } = (await late.json()) as Job
+  expect((await read('alice-new-secret', `/v1/jobs/${lateId}`)).status).toBe(200)
+  expect((await read('bob-bob-secret', `/v1/jobs/${lateId}`)).status).toBe(404)
   const others = await after.post('/v1/jobs', { prompt: 'p' }, { 'X-API-Key': 'bob-bob-secret', ...once })
   expect(((await others.json()) as Job).id).not.toBe(id)
   await after.close()
