@@ -11,7 +11,7 @@ export default defineConfig({
       'deploy/**/*.test.ts',
       'scripts/**/*.test.ts',
     ],
-    exclude: ['**/node_modules/**', '**/*.faults.test.ts'],
+    exclude: ['**/node_modules/**', '**/*.faults.test.ts', 'scripts/packages/**'],
     // Every test file runs in a child process of its own: the engine's native libraries do not survive worker threads.
     pool: 'forks',
     maxWorkers: 2,

@@ -2,7 +2,8 @@
  * Owns a test run: static checks where they belong, then one vitest configuration, then one line that says how many tests did what.
  *
  * Invariant: everything is run even when something before it failed, and the exit code is 0 only when nothing did. Knows nothing about
- * what is tested. Runs on Node 24, started by test.js (all checks and tests) and test-faults.js (the long fault tests only).
+ * what is tested. Runs on Node 24, started by test.js (all checks and tests), test-faults.js (the long fault tests only) and test-packages.js
+ * (the packages installed elsewhere).
  */
 import { spawn } from 'node:child_process'
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
@@ -13,6 +14,7 @@ import { ensureTestPrograms } from './setup/ensure-test-programs.ts'
 
 const CHECKS = [
   { name: 'types', command: 'tsc', args: ['--noEmit', '-p', 'tsconfig.json'] },
+  { name: 'types of the packages, as far as Node 20 has them', command: 'tsc', args: ['--noEmit', '-p', 'tsconfig.packages.json'] },
   { name: 'types of the playground', command: 'tsc', args: ['--noEmit', '-p', 'services/api/playground/tsconfig.json'] },
   { name: 'lint', command: 'oxlint', args: ['--type-aware', '--deny-warnings'] },
   { name: 'format', command: 'oxfmt', args: ['--check'] },

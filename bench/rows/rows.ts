@@ -19,6 +19,7 @@ import { row as float16Overhead } from './16-float16-overhead.ts'
 import { row as inputPicture } from './17-input-picture.ts'
 import { row as fairShare } from './18-fair-share.ts'
 import { row as ownGraph } from './19-own-graph.ts'
+import { row as packageSize } from './20-package-size.ts'
 
 export const rows: readonly Row[] = [
   batchingGain,
@@ -40,4 +41,5 @@ export const rows: readonly Row[] = [
   inputPicture,
   fairShare,
   ownGraph,
+  packageSize,
 ]

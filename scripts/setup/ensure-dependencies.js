@@ -10,7 +10,7 @@ import { accessSync, constants, mkdirSync, readFileSync, writeFileSync } from 'n
 import { homedir } from 'node:os'
 import { join } from 'node:path'
 
-const PNPM = 'pnpm@12.21.0'
+export const PNPM = 'pnpm@12.21.0'
 const NODE_MAJOR = 24
 
 /**

@@ -5,7 +5,7 @@
  * be loaded. Knows nothing about models. Runs where a device is chosen, and in `easel doctor`.
  */
 import { spawnSync } from 'node:child_process'
-import { existsSync, globSync } from 'node:fs'
+import { existsSync, readdirSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { dirname, join } from 'node:path'
 
@@ -49,7 +49,10 @@ export function reportCuda(): CudaReport {
 function findProviderFolder(): string | undefined {
   if (process.platform !== 'linux' || process.arch !== 'x64') return undefined
   const entry = createRequire(import.meta.url).resolve('onnxruntime-node/package.json')
-  return globSync(join(dirname(entry), 'bin', 'napi-v*', 'linux', 'x64'))[0]
+  const bin = join(dirname(entry), 'bin')
+  const napi = existsSync(bin) ? readdirSync(bin).find((name) => name.startsWith('napi-v')) : undefined
+  const folder = join(bin, napi ?? '', 'linux', 'x64')
+  return existsSync(folder) ? folder : undefined
 }
 
 function readDriverVersion(): string | undefined {

@@ -55,11 +55,12 @@ function byArrival(a: WaitingCall, b: WaitingCall): number {
  * owner, shortest remaining work with ageing. With a single owner this is `srpt`.
  */
 const fair: BatchPolicy = (waiting, nowMs) => {
-  const lines = [...Map.groupBy(srpt(waiting, nowMs), (call) => call.owner).values()].map((calls) => ({
-    calls,
-    next: 0,
-    servedMs: (calls[0] as (typeof calls)[number]).servedMs,
-  }))
+  const calls = srpt(waiting, nowMs)
+  const owners = [...new Set(calls.map((call) => call.owner))]
+  const lines = owners.map((owner) => {
+    const own = calls.filter((call) => call.owner === owner)
+    return { calls: own, next: 0, servedMs: (own[0] as (typeof own)[number]).servedMs }
+  })
   return waiting.map(() => {
     const left = lines.filter(({ calls, next }) => next < calls.length)
     const first = left.reduce((best, line) => (line.servedMs < best.servedMs ? line : best))

@@ -1,12 +1,12 @@
 /** The sha256 of a file, read in the calling thread. As the entry point of a worker thread it answers each path with the file's hash. */
 import { createHash } from 'node:crypto'
 import { closeSync, openSync, readSync } from 'node:fs'
-import { parentPort, workerData } from 'node:worker_threads'
+import { parentPort, Worker, workerData } from 'node:worker_threads'
 
 /** Needs far fewer calls than the chunks of a stream, and half the processor time. */
 const CHUNK_BYTES = 2 ** 20
 /** The data with which a thread that answers paths is started. */
-export const HASH_FILES = 'hash files'
+const HASH_FILES = 'hash files'
 
 /** The hash in hex. */
 export function hashFile(path: string): string {
@@ -22,6 +22,11 @@ export function hashFile(path: string): string {
   } finally {
     closeSync(file)
   }
+}
+
+/** A thread that answers each path it is sent with the file's hash. This module is its entry point, whatever the file is called when built. */
+export function startHashThread(): Worker {
+  return new Worker(new URL(import.meta.url), { workerData: HASH_FILES })
 }
 
 if (workerData === HASH_FILES) parentPort?.on('message', (path: string) => parentPort?.postMessage(hashFile(path)))

@@ -4,8 +4,7 @@
 import { once } from 'node:events'
 import { stat } from 'node:fs/promises'
 import { availableParallelism } from 'node:os'
-import { Worker } from 'node:worker_threads'
-import { HASH_FILES, hashFile } from './hash-file.ts'
+import { hashFile, startHashThread } from './hash-file.ts'
 
 /** For fewer bytes a thread costs more than it saves. */
 const THREAD_BYTES = 2 ** 27
@@ -19,7 +18,7 @@ export async function hashFiles(paths: readonly string[]): Promise<string[]> {
   if (total < THREAD_BYTES) return paths.map(hashFile)
   await Promise.all(
     Array.from({ length: Math.min(availableParallelism(), files.length) }, async () => {
-      const thread = new Worker(new URL('hash-file.ts', import.meta.url), { workerData: HASH_FILES })
+      const thread = startHashThread()
       try {
         for (let next = left.shift(); next !== undefined; next = left.shift()) {
           const answer = once(thread, 'message')

@@ -5,7 +5,24 @@
  * own truncation and padding stay off and both happen here, with the length that each call wants.
  * Knows nothing about prompts or models. The native part runs on libuv's threads, in whatever process holds the pipeline.
  */
-import type { Tokenizer as NativeTokenizer } from 'tokenizers'
+
+/**
+ * What is used of the package `tokenizers`. Written out, because the package's own declarations do not compile, and ours would lead a
+ * program that checks its libraries to them.
+ */
+export interface NativeTokenizer {
+  encode(text: string, pair: null, options: { addSpecialTokens: boolean }): Promise<NativeEncoding>
+  encodeBatch(texts: string[], options: { addSpecialTokens: boolean }): Promise<NativeEncoding[]>
+  decode(ids: number[], skipSpecialTokens: boolean): Promise<string>
+  decodeBatch(rows: number[][], skipSpecialTokens: boolean): Promise<string[]>
+  tokenToId(token: string): number | null
+  getVocabSize(withAddedTokens: boolean): number
+}
+
+export interface NativeEncoding {
+  getIds(): number[]
+  getTokens(): string[]
+}
 
 export interface TokenizerOptions {
   /** The longest row that the model takes, including special tokens; undefined when its configuration gives none. */

@@ -1,0 +1,3 @@
+import { runScript } from './setup/run-script.js'
+
+runScript('scripts/pack-run.ts')

@@ -1,0 +1,70 @@
+/**
+ * Owns an empty project far from this repository, in which packages are installed and used as a stranger would, on a Node of a chosen major
+ * version.
+ *
+ * Invariant: nothing of the workspace can be resolved from it. Knows nothing about the packages. Runs in tests.
+ */
+import { execFile } from 'node:child_process'
+import { existsSync } from 'node:fs'
+import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { delimiter, dirname, join, resolve } from 'node:path'
+import { promisify } from 'node:util'
+
+export interface EmptyProject {
+  readonly folder: string
+  /** Runs a line of shell in the project and gives back what it wrote to stdout. Throws all that it wrote when it fails. */
+  run(line: string): Promise<string>
+  write(file: string, text: string): Promise<void>
+  remove(): Promise<void>
+}
+
+const root = resolve(import.meta.dirname, '../..')
+/** The last of its line. */
+const node20 = '20.20.2'
+
+/** @param nodeFolder where `node` is */
+export async function createEmptyProject(nodeFolder: string): Promise<EmptyProject> {
+  const folder = await mkdtemp(join(tmpdir(), 'easel-empty-project-'))
+  const write = async (file: string, text: string): Promise<void> => await writeFile(join(folder, file), text)
+  // npm must not take anything that it was told by the `npm run` of the tests for a setting of this project.
+  const inherited = Object.entries(process.env).filter(([name]) => !/^npm_(?!config_(cache|registry|userconfig|https?_proxy)$)/i.test(name))
+  const env = { ...Object.fromEntries(inherited), PATH: [nodeFolder, ...hostPath()].join(delimiter), npm_config_prefer_offline: 'true' }
+  await write('package.json', JSON.stringify({ private: true, type: 'module' }))
+  return {
+    folder,
+    write,
+    async run(line) {
+      try {
+        return (await promisify(execFile)('bash', ['-euo', 'pipefail', '-c', line], { cwd: folder, env })).stdout
+      } catch (error) {
+        const { stdout, stderr } = error as { stdout?: string; stderr?: string }
+        throw new Error(`Expected "${line}" to succeed in ${folder}, got:\n${stdout}\n${stderr}`, { cause: error })
+      }
+    },
+    async remove() {
+      await rm(folder, { recursive: true, force: true })
+    },
+  }
+}
+
+/** The folder of a Node 20, from the same packages that the workspace has its Node 24 from. */
+export async function findNode20(): Promise<string> {
+  const name = `node-${process.platform === 'win32' ? 'win' : process.platform}-${process.arch}`
+  const prefix = join(root, '.cache', `node-${node20}`)
+  const folder = join(prefix, 'node_modules', name, 'bin')
+  if (!existsSync(folder)) {
+    await mkdir(prefix, { recursive: true })
+    await promisify(execFile)('npm', ['install', '--no-audit', '--no-fund', '--no-save', '--prefix', prefix, `${name}@${node20}`])
+  }
+  return folder
+}
+
+export function findNode24(): string {
+  return dirname(process.execPath)
+}
+
+/** PATH without the programs of the workspace, among which is its own Node. */
+function hostPath(): string[] {
+  return (process.env['PATH'] ?? '').split(delimiter).filter((folder) => !folder.startsWith(root))
+}

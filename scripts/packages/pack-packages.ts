@@ -1,0 +1,81 @@
+/**
+ * Owns `dist/`: the tarballs of the packages that can be installed elsewhere, as they would be published.
+ *
+ * Invariant: the tarballs are those of the sources as they are now; while nothing of what they are made of has changed they are made once.
+ * pnpm packs them, as it replaces `workspace:` versions and applies `publishConfig.exports`, which npm does not. Knows nothing about what is in
+ * the packages. Runs on Node 24 in scripts, tests and benchmarks.
+ */
+import { execFile } from 'node:child_process'
+import { createHash } from 'node:crypto'
+import { existsSync, globSync, readFileSync } from 'node:fs'
+import { readFile, writeFile } from 'node:fs/promises'
+import { join, resolve } from 'node:path'
+import { promisify } from 'node:util'
+import { PNPM } from '../setup/ensure-dependencies.js'
+
+export interface PackedPackage {
+  readonly name: string
+  /** Absolute path. */
+  readonly tarball: string
+  /** Size of the tarball. */
+  readonly bytes: number
+  /** Paths in the package. */
+  readonly files: readonly string[]
+}
+
+/** What `pnpm pack --json` says of a package, as far as it is used. */
+interface PackReport {
+  name: string
+  filename: string
+  size: number
+  files: { path: string }[]
+}
+
+const root = resolve(import.meta.dirname, '../..')
+const folder = join(root, 'dist')
+const recordFile = join(folder, 'packed.json')
+/** Beside the packages' own files, what decides how they are built. */
+const recipe = ['CHANGELOG.md', 'LICENSE', 'pnpm-lock.yaml', 'tsconfig.base.json', 'tsconfig.packages.json', 'tsdown.config.ts']
+
+/** Names of the packages that are published: those that are not private. In the order of their folders. */
+export function publishedPackages(): { name: string; folder: string }[] {
+  return globSync('packages/*/package.json', { cwd: root })
+    .sort()
+    .map((file) => ({ file, manifest: JSON.parse(readFileSync(join(root, file), 'utf8')) as { name: string; private?: boolean } }))
+    .filter(({ manifest }) => manifest.private !== true)
+    .map(({ file, manifest }) => ({ name: manifest.name, folder: join(root, file, '..') }))
+}
+
+export async function packPackages(): Promise<readonly PackedPackage[]> {
+  const packages = publishedPackages()
+  const hash = hashSources(packages.map((each) => each.folder))
+  const before = existsSync(recordFile)
+    ? (JSON.parse(await readFile(recordFile, 'utf8')) as { hash: string; packed: PackedPackage[] })
+    : undefined
+  if (before?.hash === hash && before.packed.every(({ tarball }) => existsSync(tarball))) return before.packed
+
+  await run('tsdown', ['--logLevel', 'error'])
+  const filters = packages.flatMap(({ name }) => ['--filter', name])
+  const report = await run('npx', ['-y', PNPM, '--recursive', ...filters, 'pack', '--json', '--pack-destination', folder])
+  const packed = (JSON.parse(report) as PackReport[]).map(({ name, filename, size, files }) => ({
+    name,
+    tarball: filename,
+    bytes: size,
+    files: files.map(({ path }) => path),
+  }))
+  await writeFile(recordFile, JSON.stringify({ hash, packed }))
+  return packed
+}
+
+function hashSources(folders: readonly string[]): string {
+  const hash = createHash('sha256')
+  const own = folders.flatMap((cwd) => globSync(['package.json', 'README.md', 'src/**/*'], { cwd }).map((file) => join(cwd, file)))
+  for (const file of [...own.filter((file) => /\.\w+$/.test(file)).sort(), ...recipe.map((name) => join(root, name))])
+    hash.update(`${file}\0`).update(readFileSync(file)).update('\0')
+  return hash.digest('hex')
+}
+
+async function run(command: string, args: string[]): Promise<string> {
+  const env = { ...process.env, PATH: `${join(root, 'node_modules', '.bin')}:${process.env['PATH']}` }
+  return (await promisify(execFile)(command, args, { cwd: root, env, maxBuffer: 2 ** 24 })).stdout
+}

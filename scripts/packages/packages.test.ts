@@ -1,0 +1,119 @@
+/** The packages as they would be published, in an empty project of a stranger: installed, type-checked, and their pages' snippets run as written. */
+import { execFile } from 'node:child_process'
+import { cp, readFile, truncate, writeFile } from 'node:fs/promises'
+import { join, resolve } from 'node:path'
+import { promisify } from 'node:util'
+import sharp from 'sharp'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { StableDiffusion3Pipeline } from '@easel/pipeline'
+import { type Easel, startEasel } from '../start-easel.ts'
+import { createEmptyProject, type EmptyProject, findNode20, findNode24 } from './empty-project.ts'
+import { packPackages, type PackedPackage, publishedPackages } from './pack-packages.ts'
+
+const root = resolve(import.meta.dirname, '../..')
+const published = publishedPackages()
+
+let packed: readonly PackedPackage[]
+let easel: Easel
+beforeAll(async () => {
+  packed = await packPackages()
+  easel = await startEasel()
+})
+afterAll(async () => await easel?.stop())
+
+/** The blocks of one language in a package's page. */
+async function snippetsOf(folder: string, language: string): Promise<string[]> {
+  const page = await readFile(join(folder, 'README.md'), 'utf8')
+  return [...page.matchAll(/^```(\w+)\n(.*?)^```$/gms)].flatMap(([, found, text]) => (found === language ? [text ?? ''] : []))
+}
+
+describe('tarballs', () => {
+  test.each(published)('$name holds what was built, its page, the changes and the licence, and no test', ({ name }) => {
+    const files = packed.find((each) => each.name === name)?.files ?? []
+    expect(files).toEqual(
+      expect.arrayContaining(['CHANGELOG.md', 'LICENSE', 'README.md', 'dist/index.d.ts', 'dist/index.js', 'package.json']),
+    )
+    expect(files.filter((file) => !/^(dist\/[\w/-]+\.(js|d\.ts|onnx)|[A-Z]+(\.md)?|package\.json)$/.test(file))).toEqual([])
+    expect(files.filter((file) => /test|golden/i.test(file))).toEqual([])
+  })
+
+  test.each(published)('publint and "are the types wrong" find no fault in $name', async ({ name }) => {
+    const tarball = packed.find((each) => each.name === name)?.tarball ?? ''
+    const bin = (program: string): string => join(root, 'node_modules', '.bin', program)
+    expect((await promisify(execFile)(bin('publint'), [tarball, '--strict'])).stdout).toContain('All good!')
+    // An ES module cannot be required before Node 22.
+    expect((await promisify(execFile)(bin('attw'), [tarball, '--profile', 'esm-only', '--format', 'json'])).stdout).toContain('"problems"')
+  })
+
+  test.each(published)('$name names only published packages, in versions that exist outside the workspace', async ({ name, folder }) => {
+    const manifest = JSON.parse(await readFile(join(folder, 'package.json'), 'utf8')) as Record<string, Record<string, string>>
+    const needed = Object.entries({ ...manifest['dependencies'], ...manifest['peerDependencies'], ...manifest['optionalDependencies'] })
+    const names = published.map((each) => each.name)
+    expect(needed.filter(([each, version]) => (version.startsWith('workspace:') ? !names.includes(each) : !/^\d/.test(version)))).toEqual(
+      [],
+    )
+    expect(name).toBe(manifest['name'])
+  })
+})
+
+describe.each([
+  { major: 20, types: '20.19.43', findNode: findNode20 },
+  { major: 24, types: '24.19.2', findNode: findNode24 },
+])('in an empty project on Node $major', ({ major, types, findNode }) => {
+  let project: EmptyProject
+  beforeAll(async () => {
+    project = await createEmptyProject(await findNode())
+    await cp(join(root, 'models/tiny-scenes'), join(project.folder, 'models/tiny-scenes'), { recursive: true })
+    for (const { name, folder } of published) {
+      const snippets = await snippetsOf(folder, 'ts')
+      await project.write(`${name.replace('@easel/', '')}.ts`, snippets.join('\n').replaceAll('http://localhost:8500', easel.url))
+    }
+  })
+  afterAll(async () => await project?.remove())
+
+  test('the packages install by the commands of their pages', async () => {
+    expect(await project.run('node --version')).toMatch(`v${major}.`)
+    await project.write('.npmrc', 'engine-strict=true\naudit=false\nfund=false\n')
+    const commands = (await Promise.all(published.map(async ({ folder }) => await snippetsOf(folder, 'sh')))).flat().join('')
+    const localCommands = commands
+      .replaceAll(/@easel\/\w+/g, (name) => packed.find((each) => each.name === name)?.tarball ?? name)
+      .replaceAll(/\bsharp$/gm, `sharp@${sharp.versions.sharp}`)
+    await project.run(`${localCommands}npm install --save-dev @types/node@${types}`)
+  })
+
+  test.each([
+    ['nodenext', '--module nodenext --outDir built'],
+    ['bundler', '--module esnext --moduleResolution bundler --noEmit'],
+  ])('the snippets compile with module resolution %s, declarations of libraries checked too', async (_, options) => {
+    const tsc = join(root, 'node_modules', '.bin', 'tsc')
+    expect(await project.run(`${tsc} --strict --target es2022 --types node ${options} *.ts`)).toBe('')
+  })
+
+  test('the library draws as the sources here do', async () => {
+    await project.run('node built/pipeline.js')
+    const pipe = await StableDiffusion3Pipeline.fromPretrained(join(root, 'models/tiny-scenes'), { device: 'cpu' })
+    for (const [n, prompt] of ['a red boat on the sea', 'a big green cat at night'].entries()) {
+      const { images } = await pipe.generate({ prompt, seed: 42, numInferenceSteps: 20 })
+      const drawn = await sharp(join(project.folder, `picture-${n}.png`))
+        .removeAlpha()
+        .raw()
+        .toBuffer()
+      expect(drawn.equals(images[0]?.data as Uint8Array)).toBe(true)
+    }
+    await pipe.close()
+  })
+
+  test('a model of many bytes is hashed on threads there too', async () => {
+    await writeFile(join(project.folder, 'large'), 'a')
+    await truncate(join(project.folder, 'large'), 130 * 2 ** 20)
+    await project.write(
+      'hash.js',
+      "import { hashFiles } from './node_modules/@easel/pipeline/dist/sd3/hash-files.js'\nconsole.log(await hashFiles(['large']))\n",
+    )
+    expect(await project.run('node hash.js')).toContain((await project.run('sha256sum large')).split(' ')[0])
+  })
+
+  test('the snippet of the contract talks to a service', async () => {
+    expect(await project.run('node built/contract.js')).toMatch(/^succeeded http:\/\/localhost:\d+\/images\/\S+\.png true$/m)
+  })
+})
