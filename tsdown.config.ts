@@ -3,6 +3,7 @@
  * and needs no build; `publishConfig.exports` of a package names what its tarball offers instead.
  */
 import { defineConfig, type UserConfig } from 'tsdown/config'
+import { writeContractTypes } from './scripts/packages/contract-types.ts'
 
 const shared: UserConfig = {
   entry: 'src/index.ts',
@@ -19,9 +20,19 @@ const shared: UserConfig = {
   suppressWarnings: /`tsgo` generator on TypeScript 7\.0 is deprecated/,
   report: false,
 }
+
+writeContractTypes()
 const changelog = { from: '../../CHANGELOG.md', to: '.' }
 
 export default defineConfig([
+  {
+    ...shared,
+    cwd: 'packages/client',
+    platform: 'neutral',
+    // It depends on nothing: its declarations take in the contract's types, from where this configuration leads to.
+    tsconfig: 'tsconfig.build.json',
+    copy: [changelog],
+  },
   { ...shared, cwd: 'packages/contract', platform: 'neutral', copy: [changelog] },
   {
     ...shared,

@@ -35,7 +35,15 @@ const root = resolve(import.meta.dirname, '../..')
 const folder = join(root, 'dist')
 const recordFile = join(folder, 'packed.json')
 /** Beside the packages' own files, what decides how they are built. */
-const recipe = ['CHANGELOG.md', 'LICENSE', 'pnpm-lock.yaml', 'tsconfig.base.json', 'tsconfig.packages.json', 'tsdown.config.ts']
+const recipe = [
+  'CHANGELOG.md',
+  'LICENSE',
+  'pnpm-lock.yaml',
+  'scripts/packages/contract-types.ts',
+  'tsconfig.base.json',
+  'tsconfig.packages.json',
+  'tsdown.config.ts',
+]
 
 /** Names of the packages that are published: those that are not private. In the order of their folders. */
 export function publishedPackages(): { name: string; folder: string }[] {
@@ -69,7 +77,9 @@ export async function packPackages(): Promise<readonly PackedPackage[]> {
 
 function hashSources(folders: readonly string[]): string {
   const hash = createHash('sha256')
-  const own = folders.flatMap((cwd) => globSync(['package.json', 'README.md', 'src/**/*'], { cwd }).map((file) => join(cwd, file)))
+  const own = folders.flatMap((cwd) =>
+    globSync(['package.json', 'README.md', 'tsconfig.build.json', 'src/**/*'], { cwd }).map((file) => join(cwd, file)),
+  )
   for (const file of [...own.filter((file) => /\.\w+$/.test(file)).sort(), ...recipe.map((name) => join(root, name))])
     hash.update(`${file}\0`).update(readFileSync(file)).update('\0')
   return hash.digest('hex')

@@ -1,0 +1,33 @@
+/**
+ * The types of the contract as declarations that need nothing else, for the client, which depends on nothing: what zod infers from a schema is
+ * written out. Knows nothing about the client. Runs while packages are built.
+ */
+import { mkdirSync, writeFileSync } from 'node:fs'
+import { dirname, join, resolve } from 'node:path'
+import { API, NodeBuilderFlags, SymbolFlags } from 'typescript/unstable/sync'
+
+const root = resolve(import.meta.dirname, '../..')
+const format = NodeBuilderFlags.InTypeAlias | NodeBuilderFlags.NoTruncation | NodeBuilderFlags.MultilineObjectLiterals
+
+/** Where packages/client/tsconfig.build.json looks for the contract. */
+const file = join(root, '.cache', 'contract-types.d.ts')
+
+/** Writes down every exported type of the contract. */
+export function writeContractTypes(): void {
+  const compiler = new API({ cwd: root })
+  try {
+    const [project] = compiler.updateSnapshot({ openProjects: [join(root, 'tsconfig.packages.json')] }).getProjects()
+    const index = project?.program.getSourceFile(join(root, 'packages/contract/src/index.ts'))
+    const contract = index === undefined ? undefined : project?.checker.getSymbolAtLocation(index)
+    if (project === undefined || contract === undefined) throw new Error('Expected tsconfig.packages.json to hold packages/contract')
+    const { checker } = project
+    const types = checker.getExportsOfModule(contract).filter(({ flags }) => (flags & SymbolFlags.TypeAlias) !== 0)
+    const lines = types.map(
+      (symbol) => `export type ${symbol.name} = ${checker.typeToString(checker.getDeclaredTypeOfSymbol(symbol), undefined, format)}\n`,
+    )
+    mkdirSync(dirname(file), { recursive: true })
+    writeFileSync(file, lines.join(''))
+  } finally {
+    compiler.close()
+  }
+}
