@@ -10,7 +10,7 @@
  * What is used of the package `tokenizers`. Written out, because the package's own declarations do not compile, and ours would lead a
  * program that checks its libraries to them.
  */
-export interface NativeTokenizer {
+interface NativeTokenizer {
   encode(text: string, pair: null, options: { addSpecialTokens: boolean }): Promise<NativeEncoding>
   encodeBatch(texts: string[], options: { addSpecialTokens: boolean }): Promise<NativeEncoding[]>
   decode(ids: number[], skipSpecialTokens: boolean): Promise<string>
@@ -19,7 +19,7 @@ export interface NativeTokenizer {
   getVocabSize(withAddedTokens: boolean): number
 }
 
-export interface NativeEncoding {
+interface NativeEncoding {
   getIds(): number[]
   getTokens(): string[]
 }
