@@ -1,4 +1,4 @@
-/** `npm run fit-preview FOLDER`: writes the model's preview_projection.json, so that its first preview has not to wait for a fit. */
+/** `npm run fit-preview FOLDER`: writes the model's preview_projection.json, so that there are previews from its first picture on. */
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import {
@@ -12,8 +12,11 @@ const [folder] = process.argv.slice(2)
 if (folder === undefined) throw new Error('Expected the folder of a model, got nothing')
 const pipeline = await StableDiffusion3Pipeline.fromPretrained(folder)
 const scoped = new RequestScopedPipeline(pipeline)
-const { vae, imageProcessor } = pipeline
-const projection = await fitPreviewProjection({ vae, imageProcessor, generate: (request) => scoped.generate(request) })
+const projection = await fitPreviewProjection({
+  vae: pipeline.vae,
+  decodeLatents: (latents) => pipeline.decodeLatents(latents),
+  generate: (request) => scoped.generate(request),
+})
 await pipeline.close()
 const lines = projection.map((weights) => `  [${weights.map((weight) => Number(weight.toPrecision(6))).join(', ')}]`)
 await writeFile(join(folder, previewProjectionFile), `[\n${lines.join(',\n')}\n]\n`)

@@ -2,7 +2,7 @@
  * Configurations of models that random ones are made after: every file but weights and tokenizers, by its path in the model's folder. The numbers
  * are those of the published models.
  */
-export type ModelKind = 'sd35-medium' | 'sd35-large-transformer' | 'middle-transformer'
+export type ModelKind = 'sd35-medium' | 'sd35-medium-transformer' | 'sd35-large-transformer' | 'middle-transformer'
 
 const transformer = {
   _class_name: 'SD3Transformer2DModel',
@@ -104,6 +104,7 @@ const medium = {
 
 export const configs: Readonly<Record<ModelKind, Readonly<Record<string, unknown>>>> = {
   'sd35-medium': medium,
+  'sd35-medium-transformer': { 'transformer/config.json': medium['transformer/config.json'] },
   'sd35-large-transformer': {
     'transformer/config.json': {
       ...transformer,

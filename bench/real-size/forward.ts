@@ -6,10 +6,12 @@ import { once } from 'node:events'
 import { join } from 'node:path'
 import { Worker } from 'node:worker_threads'
 import { findWeights, readCheckpoint } from '../../packages/pipeline/src/graphs/checkpoint.ts'
-import type { WeightMode } from '../../packages/pipeline/src/graphs/graph-builder.ts'
+import type { ComputeType, WeightMode } from '../../packages/pipeline/src/graphs/graph-builder.ts'
 import { OPERATOR_CHOICES, PLAIN } from '../../packages/pipeline/src/graphs/operator-choices.ts'
 import { writeGraph } from '../../packages/pipeline/src/graphs/write-graph.ts'
+import { checkOperators } from '../../packages/pipeline/src/models/check-operators.ts'
 import { defaultCpuThreads } from '../../packages/pipeline/src/models/cpu-threads.ts'
+import type { ExecutionProvider } from '../../packages/pipeline/src/models/onnx-runtime.ts'
 import { Sd3Transformer } from '../../packages/pipeline/src/models/sd3-transformer.ts'
 import { transformerFeeds } from '../load/raw-session.ts'
 
@@ -18,6 +20,10 @@ export interface ForwardRequest {
   readonly folder: string
   readonly weights: WeightMode
   readonly operators: 'chosen' | 'plain'
+  /** Default 'cpu'. */
+  readonly device?: ExecutionProvider
+  /** Default 'float32'. */
+  readonly computeType?: ComputeType
   /** Pixels. */
   readonly side: number
   readonly rows: number
@@ -47,16 +53,26 @@ const request = JSON.parse(process.argv[2] ?? '') as ForwardRequest
 console.log(JSON.stringify(await runForward(request)))
 process.exit(0)
 
-async function runForward({ folder, weights, operators, side, rows, tokens, runs }: ForwardRequest): Promise<ForwardReport> {
+async function runForward({
+  folder,
+  weights,
+  operators,
+  device = 'cpu',
+  computeType = 'float32',
+  side,
+  rows,
+  tokens,
+  runs,
+}: ForwardRequest): Promise<ForwardReport> {
   const configFile = join(folder, 'transformer', 'config.json')
   const threads = defaultCpuThreads()
   const begun = performance.now()
   const checkpoint = await readCheckpoint(findWeights(join(folder, 'transformer')) ?? '')
-  const choices = operators === 'plain' ? PLAIN : OPERATOR_CHOICES.cpu
-  const bytes = await writeGraph('transformer', configFile, checkpoint, { operators: choices, computeType: 'float32', weights, threads })
+  const choices = operators === 'plain' ? PLAIN : await checkOperators(OPERATOR_CHOICES[device], computeType, { provider: device })
+  const bytes = await writeGraph('transformer', configFile, checkpoint, { operators: choices, computeType, weights, threads })
   const written = performance.now()
-  const graph = { name: checkpoint.source, bytes, weights }
-  const transformer = await Sd3Transformer.load({ configFile, graph }, { intraOpNumThreads: threads })
+  const graph = { name: checkpoint.source, bytes, weights, betweenRuns: 'open' } as const
+  const transformer = await Sd3Transformer.load({ configFile, graph }, { provider: device, intraOpNumThreads: threads })
   const loaded = performance.now()
   const feeds = transformerFeeds(transformer, { rows, latentSide: side / LATENT_SCALE, tokens })
   const { native } = transformer.session

@@ -20,8 +20,17 @@ export interface TorchReport {
   readonly residentMib: number
 }
 
+export interface TorchRequest extends Pick<ForwardRequest, 'folder' | 'side' | 'rows' | 'tokens' | 'runs'> {
+  /** Default 'cpu'. */
+  readonly device?: 'cpu' | 'cuda'
+  /** Default 'float32'. */
+  readonly dtype?: 'float32' | 'bfloat16'
+  /** Whether it is compiled first. Default false. */
+  readonly compile?: boolean
+}
+
 /** Undefined where `PYTHON`, default python3, has no torch. */
-export async function runTorch(request: Omit<ForwardRequest, 'weights' | 'operators'>): Promise<TorchReport | undefined> {
+export async function runTorch(request: TorchRequest): Promise<TorchReport | undefined> {
   const python = process.env['PYTHON'] ?? 'python3'
   try {
     await run(python, ['-c', 'import torch, diffusers, safetensors'])

@@ -61,6 +61,7 @@ function toStats(): EngineStats {
     active: calls.size,
     loras: [],
     stepMs: stepMs === 0 ? null : stepMs,
+    pictureMs: null,
     pipeline: {
       steps: 0,
       rows: 0,

@@ -47,7 +47,8 @@ export async function openJobRunner(): Promise<JobRunner> {
     metrics: createWorkerMetrics(),
     tracing: noTracing,
     workerId: 'bench',
-    provenance: toProvenance(engine.capabilities, { pngCompressionLevel: 6, imageMetadata: 'full' }),
+    provenance: async () =>
+      toProvenance(engine.capabilities, await engine.contentHash(), { pngCompressionLevel: 6, imageMetadata: 'full' }),
     logPrompts: false,
     uploadRetryMs: 1000,
     now: Date.now,

@@ -1,4 +1,5 @@
 export * from './errors.ts'
+export * from './guided-part.ts'
 export * from './image-keys.ts'
 export * from './input-picture.ts'
 export * from './job-events.ts'

@@ -28,7 +28,7 @@ export type ModelLimits = z.infer<typeof modelLimitsSchema>
 
 export const modelRecordSchema = z.object({
   id: z.string(),
-  content_hash: z.string().describe('sha256 over the model’s files, in hex.'),
+  content_hash: z.string().nullable().describe('sha256 over the model’s files, in hex; null while it is being computed.'),
   runtime: z.string().describe('Name and version of the inference runtime.'),
   provider: z.string().describe('Execution provider the graphs run on.'),
   scheduler: z.object({ class: z.string(), config: z.record(z.string(), z.unknown()) }),
@@ -37,7 +37,14 @@ export const modelRecordSchema = z.object({
   loras: z.array(z.string()).optional().describe('LoRAs that a job may name. Absent: none.'),
   has_vae_encoder: z.boolean().optional().describe('Whether it can begin with a picture. Absent: it cannot.'),
   examples: z.array(z.string()).optional().describe('Prompts that show what the model is good at. Absent: it names none.'),
-  step_ms: z.number().nullable().describe('Measured milliseconds of one denoising step of one default-sized image; null before the first.'),
+  step_ms: z
+    .number()
+    .nullable()
+    .describe('Measured milliseconds of one denoising step, with guidance, of one default-sized image; null before the first.'),
+  picture_ms: z
+    .number()
+    .nullish()
+    .describe('Measured milliseconds of the texts and the decoding of one default-sized image; null before the first.'),
   updated_at: z.string(),
 })
 export type ModelRecord = z.infer<typeof modelRecordSchema>

@@ -33,7 +33,13 @@ export type { Preset, PresetName, ResolvedModel } from './sd3/presets.ts'
 export type { Img2ImgParams, InpaintParams } from './sd3/picture-params.ts'
 export { StableDiffusion3Pipeline } from './sd3/pipeline.ts'
 export type { FromPretrainedOptions } from './sd3/pipeline.ts'
-export { fitPreviewProjection, previewProjectionFile, projectPreview, readPreviewProjection } from './previews/preview-projection.ts'
+export {
+  fitPreviewProjection,
+  PreviewFit,
+  previewProjectionFile,
+  projectPreview,
+  readPreviewProjection,
+} from './previews/preview-projection.ts'
 export type { PreviewImage, PreviewProjection } from './previews/preview-projection.ts'
 export { BaseAsyncScheduler } from './request-scoped/base-async-scheduler.ts'
 export type { Lock } from './request-scoped/locked-component.ts'

@@ -23,7 +23,7 @@ export async function openGraph(
   const configFile = join(folder, 'config.json')
   const bytes = await writeGraph(name, configFile, await readCheckpoint(findWeights(folder)!), { threads: THREADS, ...options })
   const session = await OnnxSession.load(
-    { name: folder, bytes, weights: options.weights },
+    { name: folder, bytes, weights: options.weights, betweenRuns: 'open' },
     { intraOpNumThreads: options.threads ?? THREADS },
   )
   return { config: JSON.parse(readFileSync(configFile, 'utf8')) as Record<string, number>, session }

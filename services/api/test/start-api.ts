@@ -19,10 +19,12 @@ import { readConfig } from '../src/config.ts'
 import { serveApi } from '../src/serve.ts'
 import type { ServeOptions } from '../src/serve.ts'
 
+const contentHash = '0'.repeat(64)
+
 /** The limits and defaults of models/tiny-scenes. */
 export const tinyScenes: ModelRecord = {
   id: 'tiny-scenes',
-  content_hash: '0'.repeat(64),
+  content_hash: contentHash,
   runtime: 'onnxruntime-node 1.30.0',
   provider: 'cpu',
   scheduler: { class: 'FlowMatchEulerDiscreteScheduler', config: { shift: 3 } },
@@ -35,7 +37,7 @@ export const tinyScenes: ModelRecord = {
 
 /** What the played worker makes pictures with. */
 export const provenance: Provenance = {
-  model: { id: tinyScenes.id, content_hash: tinyScenes.content_hash },
+  model: { id: tinyScenes.id, content_hash: contentHash },
   runtime: tinyScenes.runtime,
   provider: tinyScenes.provider,
   platform: 'linux-x64',

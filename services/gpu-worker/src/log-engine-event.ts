@@ -23,6 +23,11 @@ export function logEngineEvent(logger: Logger, event: EngineEvent, active: Activ
       if (provider === 'cpu') logger.warn('the model runs on the CPU')
       break
     }
+    case 'hashed': {
+      const { pid, contentHash, durationMs } = event
+      logger.info({ pid, contentHash, durationMs: Math.round(durationMs) }, "the model's hash is known")
+      break
+    }
     case 'hung':
       logger.error({ pid: event.pid, ...active.toFields(event.about) }, 'engine shows no sign of work; it is killed')
       break

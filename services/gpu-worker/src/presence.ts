@@ -5,7 +5,7 @@
  * heartbeat of this worker is left. If the registry cannot be written, that is logged and tried again at the next beat.
  */
 import { heartbeatSeconds } from '@easel/contract'
-import type { EngineTelemetry } from '@easel/contract'
+import type { EngineTelemetry, ModelRecord } from '@easel/contract'
 import type { ModelRegistry } from '@easel/job-store'
 import type { Logger } from 'pino'
 import type { Engine } from './engine/engine.ts'
@@ -45,7 +45,7 @@ export function createPresence(options: PresenceOptions): Presence {
   let stats: EngineStats | undefined
   let gpuMemory: GpuMemory | undefined
   // Until this process has made a step, estimates use what its predecessor measured.
-  let measuredStepMs: number | null = null
+  let known: ModelRecord | null | undefined
   let asking = false
   let timer: NodeJS.Timeout | undefined
   let beating: Promise<void> = Promise.resolve()
@@ -67,9 +67,16 @@ export function createPresence(options: PresenceOptions): Presence {
   }
 
   const beat = async (): Promise<void> => {
-    const { provider, modelId } = engine.capabilities
+    const { provider, modelId, contentHash } = engine.capabilities
+    const before = known?.content_hash === contentHash && known?.provider === provider ? known : undefined
     await registry.announce(
-      toModelRecord(engine.capabilities, { maxPixels, stepMs: stats?.stepMs ?? measuredStepMs, loras: stats?.loras, now: now() }),
+      toModelRecord(engine.capabilities, {
+        maxPixels,
+        stepMs: stats?.stepMs ?? before?.step_ms ?? null,
+        pictureMs: stats?.pictureMs ?? before?.picture_ms ?? null,
+        loras: stats?.loras,
+        now: now(),
+      }),
     )
     await registry.heartbeat({
       id: workerId,
@@ -91,12 +98,12 @@ export function createPresence(options: PresenceOptions): Presence {
 
   return {
     async begin() {
-      const { modelId, contentHash, provider } = engine.capabilities
-      const known = await registry.model(modelId)
-      if (known?.content_hash === contentHash && known.provider === provider) measuredStepMs = known.step_ms
+      known = await registry.model(engine.capabilities.modelId)
       await ask()
       await beat()
       timer = setInterval(announce, heartbeatSeconds * 1000)
+      // Of a model that has just come here it is known later.
+      if (engine.capabilities.contentHash === undefined) engine.contentHash().then(announce, () => {})
     },
     announce,
     async close() {

@@ -18,7 +18,7 @@ import type { Storage } from '@easel/storage'
 import { decodeCheckpoint } from './checkpoint.ts'
 import { EngineError } from './engine/engine.ts'
 import type { Engine, EngineCallOptions, EngineResult } from './engine/engine.ts'
-import type { Checkpoint } from './engine/protocol.ts'
+import type { Checkpoint, EngineCapabilities } from './engine/protocol.ts'
 import { createProcessJob } from './process-job.ts'
 import type { ProcessJobDeps } from './process-job.ts'
 import { createWorkerMetrics } from './worker-metrics.ts'
@@ -84,6 +84,7 @@ async function submit(record: Partial<NewJobRecord> = {}, input: Partial<JobInpu
 /** What comes of the job when BullMQ hands it to a worker whose engine does as `generate` says. */
 async function run(id: string, generate: Generate, more: Partial<ProcessJobDeps> = {}): Promise<unknown> {
   const engine: Partial<Engine> = {
+    capabilities: { modelId: 'm' } as EngineCapabilities,
     generate: async (_, __, options = {}) => {
       generated++
       return await generate(options)
@@ -101,7 +102,14 @@ async function run(id: string, generate: Generate, more: Partial<ProcessJobDeps>
     workerId: 'w',
     logger,
   }
-  const process = createProcessJob({ ...deps, provenance, uploadRetryMs: 0, logPrompts: false, now: Date.now, ...more })
+  const process = createProcessJob({
+    ...deps,
+    provenance: async () => provenance,
+    uploadRetryMs: 0,
+    logPrompts: false,
+    now: Date.now,
+    ...more,
+  })
   const job: Partial<Job<GenerateJobData>> = { data: { id }, moveToWait: async (token) => putBackWith.push(token) }
   return await process(job as Job<GenerateJobData>, 'token', stop.signal).catch((error: unknown) => error)
 }

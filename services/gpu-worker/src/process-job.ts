@@ -32,6 +32,8 @@ export interface ProcessJobDeps extends ImageStore {
   /** The webhook messages about what happens here; Redis itself queues the one about the end. */
   outbox: WebhookOutbox
   engine: Engine
+  /** What pictures are made with here, once it is known: the model's hash may still be in work. Rejects with an EngineError. */
+  provenance: (signal: AbortSignal) => Promise<Provenance>
   logger: Logger
   metrics: WorkerMetrics
   tracing: Tracing
@@ -73,7 +75,7 @@ async function processJob(deps: ProcessJobDeps, job: Job<GenerateJobData>, token
   }
   const { record } = started
   const { input, runs, strikes } = record
-  const { id: served } = deps.provenance.model
+  const { modelId: served } = engine.capabilities
   // BullMQ must not retry it here: housekeeping puts a job that has not ended into the queue of its model.
   if (input.model !== served) {
     logger.error({ model: input.model, served }, 'job is of another model and is not run here')
@@ -102,9 +104,12 @@ async function processJob(deps: ProcessJobDeps, job: Job<GenerateJobData>, token
     })
 
     // 3. Store them
+    const provenance = withLoras(await deps.provenance(signal), result)
     const uploadAt = now()
     isStoring = true
-    const { images, bytes } = await tracing.span('upload', {}, () => storeImages(deps, record, result.images, { signal, logger }))
+    const { images, bytes } = await tracing.span('upload', {}, () =>
+      storeImages(deps, record, result.images, { provenance, signal, logger }),
+    )
     await reporter.finish()
 
     // 4. Claim the end
@@ -115,7 +120,7 @@ async function processJob(deps: ProcessJobDeps, job: Job<GenerateJobData>, token
       status: 'succeeded',
       output: { images },
       timings,
-      provenance: withLoras(deps.provenance, result),
+      provenance,
       gpuMs: result.timings.deviceMs,
       bytes,
     })

@@ -16,10 +16,15 @@ import { imageSeed } from './to-engine-params.ts'
 
 export interface ImageStore {
   storage: Storage
-  /** What pictures are made with here: written into files, and how files are encoded. */
-  provenance: Provenance
   /** How long uploads are retried, in ms. */
   uploadRetryMs: number
+}
+
+export interface StoreOptions {
+  /** What the pictures were made with: written into files, and how files are encoded. */
+  provenance: Provenance
+  signal: AbortSignal
+  logger: Logger
 }
 
 const defaultQuality = 90
@@ -35,10 +40,10 @@ export interface StoredImages {
  * deletion after it finds everything.
  */
 export async function storeImages(
-  { storage, provenance, uploadRetryMs }: ImageStore,
+  { storage, uploadRetryMs }: ImageStore,
   { id, input }: JobRecord,
   images: readonly EngineImage[],
-  { signal, logger }: { signal: AbortSignal; logger: Logger },
+  { provenance, signal, logger }: StoreOptions,
 ): Promise<StoredImages> {
   const { output_format: format, output_quality: quality = defaultQuality } = input
   const { png_compression_level: pngCompressionLevel } = provenance.encoder

@@ -20,9 +20,10 @@ export function toModelRecord(
   {
     maxPixels,
     stepMs,
+    pictureMs,
     loras = capabilities.loras,
     now,
-  }: { maxPixels: number | undefined; stepMs: number | null; loras?: readonly string[] | undefined; now: number },
+  }: { maxPixels: number | undefined; stepMs: number | null; pictureMs: number | null; loras?: readonly string[] | undefined; now: number },
 ): ModelRecord {
   const largest = limits.maxSide ** 2
   const allowed = Math.min(maxPixels ?? defaultMaxPixels, largest)
@@ -33,7 +34,7 @@ export function toModelRecord(
     )
   return {
     id: modelId,
-    content_hash: contentHash,
+    content_hash: contentHash ?? null,
     runtime,
     provider,
     scheduler: { class: scheduler.class, config: { ...scheduler.config } },
@@ -56,6 +57,7 @@ export function toModelRecord(
     loras: [...loras],
     ...(examples.length === 0 ? {} : { examples: [...examples] }),
     step_ms: stepMs,
+    picture_ms: pictureMs,
     updated_at: new Date(now).toISOString(),
   }
 }

@@ -5,7 +5,8 @@ import type { ImageMetadataLevel, Provenance } from '@easel/contract'
 import type { EngineCapabilities } from './engine/protocol.ts'
 
 export function toProvenance(
-  { modelId, contentHash, runtime, provider, graphs, scheduler }: EngineCapabilities,
+  { modelId, runtime, provider, graphs, scheduler }: EngineCapabilities,
+  contentHash: string,
   { pngCompressionLevel, imageMetadata }: { pngCompressionLevel: number; imageMetadata: ImageMetadataLevel },
 ): Provenance {
   return {

@@ -10,6 +10,7 @@ import { hostname, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Logger } from 'pino'
+import type { Provenance } from '@easel/contract'
 import { collectDefaultMetrics } from 'prom-client'
 import { createJobStore, createModelRegistry, createRedis, createWebhookOutbox, refuseFaultyRedis, watchEnds } from '@easel/job-store'
 import type { JobStore, RedisConnection } from '@easel/job-store'
@@ -111,7 +112,11 @@ async function assemble(options: WorkerServiceOptions, cleanups: Cleanups): Prom
   const store = watchEnds(createJobStore({ redis, prefix, now }), (status, code) => metrics.countEnd(status, code))
   const outbox = createWebhookOutbox({ redis, prefix, onError, telemetry: tracing.telemetry })
   cleanups.add(() => settle(outbox.close(), lettingGoMs))
-  const provenance = toProvenance(engine.capabilities, config)
+  let made: Provenance | undefined
+  const provenance = async (signal: AbortSignal): Promise<Provenance> => {
+    const contentHash = await engine.contentHash(signal)
+    return (made ??= toProvenance(engine.capabilities, contentHash, config))
+  }
   const { logPrompts } = config
   const onRecord = active.learn.bind(active)
   const about = { logger, metrics, tracing, workerId: id, provenance, logPrompts, uploadRetryMs, onRecord, now }

@@ -49,7 +49,10 @@ describe('an engine with a folder of LoRAs', () => {
     await copyFile(join(shipped, 'tint.safetensors'), join(lorasDir, 'tint.safetensors'))
     await vi.waitFor(async () => expect((await engine.stats()).loras).toEqual(['tint', 'wobble']), { timeout: 20_000 })
     const { loras } = await engine.stats()
-    expect(toModelRecord(engine.capabilities, { maxPixels: undefined, stepMs: null, loras, now: 0 }).loras).toEqual(['tint', 'wobble'])
+    expect(toModelRecord(engine.capabilities, { maxPixels: undefined, stepMs: null, pictureMs: null, loras, now: 0 }).loras).toEqual([
+      'tint',
+      'wobble',
+    ])
   })
 
   test('fails a call alone whose LoRA has gone', async () => {

@@ -44,7 +44,7 @@ async function findFault(
 ): Promise<string | undefined> {
   const open = (operators: OperatorChoices, type: ComputeType, options: OnnxSessionOptions) => {
     const bytes = encodeOnnxModel(buildOperatorCheckGraph(operator, { operators, computeType: type, weights: 'packed' }))
-    return OnnxSession.load({ name: `the self-test of ${operator}`, bytes, weights: 'packed' }, options)
+    return OnnxSession.load({ name: `the self-test of ${operator}`, bytes, weights: 'packed', betweenRuns: 'open' }, options)
   }
   const sessions: OnnxSession[] = []
   try {

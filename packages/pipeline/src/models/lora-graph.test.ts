@@ -38,7 +38,7 @@ async function open(kind: string, threads: number) {
     async write(loraLinears: ReadonlySet<string>) {
       written.push([...loraLinears])
       const bytes = await writeGraph('transformer', configFile, checkpoint, { ...options, loraLinears })
-      return { name: folder, bytes, weights: options.weights }
+      return { name: folder, bytes, weights: options.weights, betweenRuns: 'open' as const }
     },
   }
   const config = JSON.parse(readFileSync(configFile, 'utf8')) as Record<string, number>

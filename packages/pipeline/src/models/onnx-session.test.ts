@@ -1,3 +1,4 @@
+import { readFile } from 'node:fs/promises'
 import { fileURLToPath } from 'node:url'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { ClosedError } from './closed-error.ts'
@@ -74,6 +75,32 @@ describe('a session', () => {
     await expect(begun).resolves.toHaveProperty('y')
     await expect(session.run(feeds, ['y'])).rejects.toThrow(ClosedError)
     await session.release()
+  })
+
+  it('that is not kept open between runs is open only around them, and gives the same', async () => {
+    const bytes = await readFile(fixture('casts'))
+    const session = await OnnxSession.load({ name: 'casts', bytes, weights: 'packed', betweenRuns: 'closed' })
+    const run = async (timestep: number): Promise<number[]> => {
+      const { y } = await session.run({ ids: { data: Int32Array.of(1, 2), dims: [2] }, timestep: floats([timestep]) }, ['y'])
+      return [...(y?.data ?? [])]
+    }
+    expect(session.native).toBeUndefined()
+    const first = await run(5)
+    // Whoever measures what a run has taken looks now.
+    expect(session.native).toBeDefined()
+    expect(first).toEqual([6, 7])
+    await expect.poll(() => session.native).toBeUndefined()
+    // Two that are asked for at once, and one that is asked for as it is to be closed.
+    expect(await Promise.all([run(1), run(2)])).toEqual([
+      [2, 3],
+      [3, 4],
+    ])
+    expect(await run(3)).toEqual([4, 5])
+    const begun = run(4)
+    await session.release()
+    expect(await begun).toEqual([5, 6])
+    await expect(run(5)).rejects.toThrow(ClosedError)
+    expect(session.native).toBeUndefined()
   })
 
   it('names the file when it is missing, damaged or another graph', async () => {

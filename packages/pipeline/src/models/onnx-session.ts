@@ -3,7 +3,8 @@
  *
  * Owns the native session and every conversion at its edge: feeds are cast to the type and rank the graph declares (exports
  * differ: int32 or int64 ids, float16 floats, a scalar timestep), outputs come back as Tensors.
- * Invariant: after release() nothing runs; it waits for runs that were asked for before.
+ * Invariant: after release() nothing runs; it waits for runs that were asked for before. A session that is not to be kept open is closed when a
+ * run is over and whoever asked for it has got the result, and is opened again for the next run.
  * Knows nothing about what a graph computes, and does not wait for the device: whoever runs a graph holds the turn. The native run blocks the
  * thread it is on, so this runs in the engine process.
  */
@@ -43,6 +44,11 @@ export interface WrittenGraph {
   /** An ONNX model; files of weights are named from the root of the file system. */
   readonly bytes: Uint8Array
   readonly weights: WeightMode
+  /**
+   * What the session does between two runs. An open one keeps all the memory that its runs have ever taken; a closed one keeps none, and each
+   * run has to open it first, which takes as long as loading it.
+   */
+  readonly betweenRuns: 'open' | 'closed'
 }
 
 interface GraphValue {
@@ -61,16 +67,20 @@ export class OnnxSession {
   readonly path: string
   readonly inputs: ReadonlyMap<string, GraphValue>
   readonly outputs: ReadonlyMap<string, GraphValue>
-  /** Undefined once released. */
+  /** Undefined once released, and while it is closed between two runs. */
   native: InferenceSession | undefined
   readonly runtime: OnnxRuntime
+  /** Opens it again; undefined for a session that stays open. */
+  readonly reopen: (() => Promise<InferenceSession>) | undefined
   /** Runs that were asked for and have not finished. */
   readonly running = new Set<Promise<unknown>>()
+  isReleased = false
 
-  constructor(path: string, native: InferenceSession, runtime: OnnxRuntime) {
+  constructor(path: string, native: InferenceSession, runtime: OnnxRuntime, reopen?: () => Promise<InferenceSession>) {
     this.path = path
     this.native = native
     this.runtime = runtime
+    this.reopen = reopen
     this.inputs = graphValues(native.inputMetadata)
     this.outputs = graphValues(native.outputMetadata)
   }
@@ -82,16 +92,17 @@ export class OnnxSession {
   static async load(graph: string | WrittenGraph, options: OnnxSessionOptions = {}): Promise<OnnxSession> {
     const ort = await loadRuntime()
     const path = typeof graph === 'string' ? graph : graph.name
-    let native: InferenceSession
-    try {
-      native =
-        typeof graph === 'string'
+    const open = async (): Promise<InferenceSession> => {
+      try {
+        return typeof graph === 'string'
           ? await ort.InferenceSession.create(graph, toSessionOptions(options))
           : await ort.InferenceSession.create(graph.bytes, toSessionOptions(options, graph))
-    } catch (error) {
-      throw new Error(`Expected ${path} to load on ${options.provider ?? 'cpu'}, got: ${messageOf(error)}`, { cause: error })
+      } catch (error) {
+        throw new Error(`Expected ${path} to load on ${options.provider ?? 'cpu'}, got: ${messageOf(error)}`, { cause: error })
+      }
     }
-    const session = new OnnxSession(path, native, ort)
+    const isKept = typeof graph === 'string' || graph.betweenRuns === 'open'
+    const session = new OnnxSession(path, await open(), ort, isKept ? undefined : open)
     try {
       assertValues(path, 'input', options.inputs ?? [], session.inputs, INPUT_TYPES)
       assertValues(path, 'output', options.outputs ?? [], session.outputs, OUTPUT_TYPES)
@@ -99,6 +110,7 @@ export class OnnxSession {
       await session.release()
       throw error
     }
+    await session.rest()
     return session
   }
 
@@ -116,13 +128,12 @@ export class OnnxSession {
     outputNames: readonly string[],
     outputDims: Readonly<Record<string, readonly number[]>> = {},
   ): Promise<Record<string, Tensor>> {
-    const native = this.openSession()
     const buffers: Record<string, OrtTensor> = {}
     for (const name of outputNames) {
       const dims = outputDims[name]
       if (dims !== undefined) buffers[name] = this.toOutputBuffer(name, dims)
     }
-    const results = await this.track(this.runNative(native, feeds, outputNames, buffers))
+    const results = await this.track(this.runNative(feeds, outputNames, buffers))
     const outputs: Record<string, Tensor> = {}
     // The runtime fills the given buffer in place and returns another copy of it: read the buffer.
     for (const name of outputNames) outputs[name] = this.toTensor(name, buffers[name] ?? results[name])
@@ -139,28 +150,40 @@ export class OnnxSession {
     const { name, data, dims } = output
     const tensor =
       data instanceof Float32Array ? new this.runtime.Tensor('float32', data, dims) : new this.runtime.Tensor('float16', data, dims)
-    await this.track(this.runNative(this.openSession(), feeds, [name], { [name]: tensor }))
+    await this.track(this.runNative(feeds, [name], { [name]: tensor }))
   }
 
   async runNative(
-    native: InferenceSession,
     feeds: Readonly<Record<string, Feed>>,
     outputNames: readonly string[],
     buffers: Readonly<Record<string, OrtTensor>>,
   ): Promise<Readonly<Record<string, OrtTensor>>> {
+    if (this.isReleased) throw new ClosedError(`Expected an open session of ${this.path}, got one that has been closed`)
+    const native = this.native ?? (await this.openAgain())
     const ortFeeds: Record<string, OrtTensor> = {}
     for (const [name, feed] of Object.entries(feeds)) ortFeeds[name] = this.toOrtTensor(name, feed)
     try {
       return await native.run(ortFeeds, Object.fromEntries(outputNames.map((name) => [name, buffers[name] ?? null])))
     } catch (error) {
-      if (this.native === undefined) throw new ClosedError(`Expected an open session of ${this.path}, got one closed during the run`)
+      if (this.isReleased) throw new ClosedError(`Expected an open session of ${this.path}, got one closed during the run`)
       throw new Error(`Expected ${this.path} to run with ${describeFeeds(feeds)}, got: ${messageOf(error)}`, { cause: error })
     }
   }
 
-  openSession(): InferenceSession {
-    if (this.native === undefined) throw new ClosedError(`Expected an open session of ${this.path}, got one that has been closed`)
-    return this.native
+  async openAgain(): Promise<InferenceSession> {
+    if (this.reopen === undefined) throw new Error(`Expected the session of ${this.path} to be open, got a closed one`)
+    const native = await this.reopen()
+    // Two runs that were asked for at once have opened it twice.
+    if (this.native !== undefined) await native.release()
+    return (this.native ??= native)
+  }
+
+  /** Closes it until the next run, if that is its way and nothing is running. */
+  async rest(): Promise<void> {
+    const { native } = this
+    if (this.reopen === undefined || this.running.size > 0 || native === undefined) return
+    this.native = undefined
+    await native.release()
   }
 
   async track<T>(run: Promise<T>): Promise<T> {
@@ -169,16 +192,19 @@ export class OnnxSession {
       return await run
     } finally {
       this.running.delete(run)
+      // Not at once: whoever measures what the run has taken looks when it gets the result.
+      if (this.reopen !== undefined) setImmediate(() => void this.rest())
     }
   }
 
   /** Frees the weights after the runs that have begun. Calling it twice is harmless; later runs fail with ClosedError. */
   async release(): Promise<void> {
-    const native = this.native
-    if (native === undefined) return
-    this.native = undefined
+    if (this.isReleased) return
+    this.isReleased = true
     await Promise.allSettled(this.running)
-    await native.release()
+    const { native } = this
+    this.native = undefined
+    await native?.release()
   }
 
   toOrtTensor(name: string, feed: Feed): OrtTensor {
@@ -257,8 +283,9 @@ function toSessionOptions(options: OnnxSessionOptions, written?: WrittenGraph): 
       // Folding a Cast into a weight would copy the weight.
       ...(written?.weights === 'mapped' ? { optimization: { disable_specified_optimizers: 'ConstantFolding' } } : {}),
     },
-    // Above 'basic' the runtime makes copies of float16 weights.
-    ...(written?.weights === 'mapped' ? { graphOptimizationLevel: 'basic' } : {}),
+    // Above 'basic' the runtime makes copies of float16 weights. With a plan of its memory, from the second run on, it takes the same again.
+    ...(written?.weights === 'mapped' ? { graphOptimizationLevel: 'basic', enableMemPattern: false } : {}),
+    ...(written?.betweenRuns === 'closed' ? { enableMemPattern: false } : {}),
     ...(options.intraOpNumThreads === undefined ? {} : { intraOpNumThreads: options.intraOpNumThreads }),
   }
 }

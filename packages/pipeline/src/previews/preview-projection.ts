@@ -1,8 +1,8 @@
 /**
  * Small pictures of unfinished latents without the VAE: each RGB value is a weighted sum of the latent channels at its place.
  *
- * The weights come with the model (`preview_projection.json`). Otherwise they are fitted once for the loaded model, by least squares over
- * what its own decoder makes of a few small pictures that it has drawn.
+ * The weights come with the model (`preview_projection.json`). Otherwise they are fitted for the loaded model, by least squares over the pictures
+ * that it has drawn and the latents they were decoded from.
  * Invariant: nothing here changes a call. Runs in the engine process.
  */
 import { readFile } from 'node:fs/promises'
@@ -11,7 +11,8 @@ import { z } from 'zod'
 import type { GenerateParams } from '../sd3/generate-params.ts'
 import type { GenerateResult } from '../sd3/generate-result.ts'
 import type { StableDiffusion3Pipeline } from '../sd3/pipeline.ts'
-import { Tensor } from '../tensor/tensor.ts'
+import type { Rgb8Image } from '../tensor/image-processor.ts'
+import type { Tensor } from '../tensor/tensor.ts'
 
 /** For each of R, G, B: one weight a channel, then the constant. Values of 0 to 255. */
 export type PreviewProjection = readonly (readonly number[])[]
@@ -52,50 +53,61 @@ const steps = 8
 /** In latent pixels: small, because the decoder works the same at every size. */
 const side = 16
 
-type ProjectionSource = Pick<StableDiffusion3Pipeline, 'vae' | 'imageProcessor'> & {
+/** Fits the weights to more and more pictures, by least squares. */
+export class PreviewFit {
+  /** How many pictures have been added. */
+  pictures = 0
+  /** The normal equations: (channels + 1, channels + 1) and (channels + 1, 3). */
+  readonly gram: readonly Float64Array[]
+  readonly moments: readonly Float64Array[]
+
+  constructor(channels: number) {
+    this.gram = Array.from({ length: channels + 1 }, () => new Float64Array(channels + 1))
+    this.moments = Array.from({ length: channels + 1 }, () => new Float64Array(3))
+    // A little ridge regularisation: channels that never vary get no weight instead of an arbitrary one.
+    this.gram.forEach((row, i) => (row[i] = 1e-3))
+  }
+
+  /** `latents`: (rows, channels, h, w), as the steps leave them; `images`: what each row was decoded to. */
+  add(latents: Tensor, images: readonly Rgb8Image[]): void {
+    const { gram, moments } = this
+    const plane = (latents.dims[2] as number) * (latents.dims[3] as number)
+    for (const [row, image] of images.entries()) {
+      const colours = shrink(image, image.width / (latents.dims[3] as number))
+      for (let at = 0; at < plane; at++) {
+        const terms = toTerms(latents, row, at)
+        for (let i = 0; i < terms.length; i++) {
+          for (let j = 0; j < terms.length; j++) gram[i]![j]! += terms[i]! * terms[j]!
+          for (let colour = 0; colour < 3; colour++) moments[i]![colour]! += terms[i]! * colours[at * 3 + colour]!
+        }
+      }
+      this.pictures++
+    }
+  }
+
+  get projection(): PreviewProjection {
+    return [0, 1, 2].map((colour) =>
+      solve(
+        this.gram,
+        this.moments.map((row) => row[colour]!),
+      ),
+    )
+  }
+}
+
+type ProjectionSource = Pick<StableDiffusion3Pipeline, 'vae' | 'decodeLatents'> & {
   generate(params: GenerateParams): Promise<GenerateResult>
 }
 
-/** `source` may be called while other calls run only if its `generate` may. */
+/** Draws a few small pictures for the fit, which takes a real model on a CPU minutes. */
 export async function fitPreviewProjection(source: ProjectionSource): Promise<PreviewProjection> {
-  const { vae } = source
-  const pixels = side * vae.scale
+  const pixels = side * source.vae.scale
   const request = { width: pixels, height: pixels, numInferenceSteps: steps, seed: 0, outputType: 'latent' } as const
   const { latents } = await source.generate({ ...request, prompt: scenes })
   if (latents === undefined) throw new Error('Expected latents, got none')
-  const { scaling_factor, shift_factor } = vae.config
-  const terms = (latents.dims[1] ?? 0) + 1
-  // Normal equations: (terms, terms) and (terms, 3).
-  const gram = Array.from({ length: terms }, () => new Float64Array(terms))
-  const moments = Array.from({ length: terms }, () => new Float64Array(3))
-  // A little ridge regularisation: channels that never vary get no weight instead of an arbitrary one.
-  gram.forEach((row, i) => (row[i] = 1e-3))
-  for (let sample = 0; sample < scenes.length; sample++) {
-    const one = sliceRow(latents, sample)
-    const decoded = await vae.decode(
-      new Tensor(
-        one.data.map((value) => value / scaling_factor + shift_factor),
-        one.dims,
-        one.dtype,
-      ),
-    )
-    const [picture] = source.imageProcessor.postprocess(decoded)
-    if (picture === undefined) continue
-    const colours = shrink(picture.data, picture.width, vae.scale)
-    for (let at = 0; at < side ** 2; at++) {
-      const row = toTerms(one, 0, at)
-      for (let i = 0; i < terms; i++) {
-        for (let j = 0; j < terms; j++) gram[i]![j]! += row[i]! * row[j]!
-        for (let colour = 0; colour < 3; colour++) moments[i]![colour]! += row[i]! * colours[at * 3 + colour]!
-      }
-    }
-  }
-  return [0, 1, 2].map((colour) =>
-    solve(
-      gram,
-      moments.map((row) => row[colour]!),
-    ),
-  )
+  const fit = new PreviewFit(latents.dims[1] as number)
+  fit.add(latents, await source.decodeLatents(latents))
+  return fit.projection
 }
 
 /** One small picture for each row of latents (rows, channels, h, w), h × w pixels. Plain loops, because every step waits for it. */
@@ -127,19 +139,13 @@ function toTerms({ data, dims }: Tensor, row: number, at: number): number[] {
   return terms
 }
 
-function sliceRow({ data, dims, dtype }: Tensor, row: number): Tensor {
-  const numel = data.length / (dims[0] ?? 1)
-  return new Tensor(data.slice(row * numel, (row + 1) * numel), [1, ...dims.slice(1)], dtype)
-}
-
-/** Mean colour of every block of side `scale`: RGB, (width / scale)² of them. */
-function shrink(rgb: Uint8Array, width: number, scale: number): Float64Array {
-  const side = width / scale
-  const means = new Float64Array(side * side * 3)
-  for (let y = 0; y < width; y++) {
+/** The mean colour of every block of side `scale`: RGB, (width / scale)² of them. */
+function shrink({ data, width, height }: Rgb8Image, scale: number): Float64Array {
+  const means = new Float64Array((width / scale) * (height / scale) * 3)
+  for (let y = 0; y < height; y++) {
     for (let x = 0; x < width; x++) {
-      const block = Math.floor(y / scale) * side + Math.floor(x / scale)
-      for (let colour = 0; colour < 3; colour++) means[block * 3 + colour]! += rgb[(y * width + x) * 3 + colour]! / scale ** 2
+      const block = Math.floor(y / scale) * (width / scale) + Math.floor(x / scale)
+      for (let colour = 0; colour < 3; colour++) means[block * 3 + colour]! += data[(y * width + x) * 3 + colour]! / scale ** 2
     }
   }
   return means

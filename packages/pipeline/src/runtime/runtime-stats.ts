@@ -29,7 +29,7 @@ export interface RuntimeStats {
   readonly stepTimes: Record<string, StepTimes>
   /** The most rows that a step has, by size: the measured knee. Absent while more rows still made a row cheaper. */
   readonly knees: Record<string, number>
-  /** Milliseconds spent in text encoding and in decoding so far, including the wait for a turn. */
+  /** Milliseconds spent in encoding texts and pictures and in decoding so far, without the wait for a turn. */
   readonly encodeMs: number
   readonly decodeMs: number
   readonly promptCache: EncodingCacheStats

@@ -85,13 +85,8 @@ export class Runtime {
   }
 
   /** Runs `work`, the encoding of a text, in its own turn; rejects at once when `signal` aborts. */
-  async encode<T>(work: () => Promise<T>, signal?: AbortSignal): Promise<T> {
-    const startedAt = performance.now()
-    try {
-      return await this.inTurn('encode', 'encoding', work, signal)
-    } finally {
-      this.counters.encodeMs += performance.now() - startedAt
-    }
+  encode<T>(work: () => Promise<T>, signal?: AbortSignal): Promise<T> {
+    return this.inTurn('encode', 'encoding', work, signal)
   }
 
   /** Runs `work`, the encoding of this many pixels, in its own turn; rejects at once when `signal` aborts. */
@@ -100,21 +95,21 @@ export class Runtime {
   }
 
   /** Runs `work`, the decoding of this many pixels, in its own turn; rejects at once when `signal` aborts. */
-  async decode<T>(pixels: number, work: () => Promise<T>, signal?: AbortSignal): Promise<T> {
-    const startedAt = performance.now()
-    try {
-      return await this.inTurn('decode', 'decoding one picture', () => this.memory.measure('decode', pixels, work), signal)
-    } finally {
-      this.counters.decodeMs += performance.now() - startedAt
-    }
+  decode<T>(pixels: number, work: () => Promise<T>, signal?: AbortSignal): Promise<T> {
+    return this.inTurn('decode', 'decoding one picture', () => this.memory.measure('decode', pixels, work), signal)
   }
 
   /** Runs one unit of work. When memory runs out, gives back what can be spared and tries once more. `name` is used in the error. */
   async inTurn<T>(kind: Exclude<DeviceWork, 'step'>, name: string, work: () => Promise<T>, signal: AbortSignal | undefined): Promise<T> {
     const unit = async (): Promise<T> => {
-      const result = await work()
-      this.onUnit()
-      return result
+      const startedAt = performance.now()
+      try {
+        const result = await work()
+        this.onUnit()
+        return result
+      } finally {
+        this.counters[`${kind}Ms`] += performance.now() - startedAt
+      }
     }
     const attempt = (): Promise<T> => untilAborted(deviceQueue.run(kind, unit, signal), signal)
     try {

@@ -56,6 +56,21 @@ describe('weights in a folder', () => {
     expect([await encodings('packed'), await encodings('mapped')]).toEqual([1, 0])
   })
 
+  it('leave between two runs only the transformer open, where they are mapped', async () => {
+    const openParts = async (weights: 'packed' | 'mapped'): Promise<boolean[]> => {
+      const pipe = await StableDiffusion3Pipeline.fromPretrained(folder, { device: 'cpu', weights })
+      await pipe.generate(call)
+      const { transformer, textEncoder, textEncoder2, vae } = pipe
+      const sessions = [transformer.session, textEncoder!.session, textEncoder2!.session, vae.decoder, vae.encoder!]
+      await expect.poll(() => weights === 'packed' || vae.decoder.native === undefined).toBe(true)
+      const open = sessions.map(({ native }) => native !== undefined)
+      await pipe.close()
+      return open
+    }
+    expect(await openParts('packed')).toEqual([true, true, true, true, true])
+    expect(await openParts('mapped')).toEqual([true, false, false, false, false])
+  })
+
   it('may be links into the cache of Hugging Face, whose snapshot has the name of its repository', async () => {
     const cache = join(root, 'models--some--model')
     const snapshot = join(cache, 'snapshots', 'abc')

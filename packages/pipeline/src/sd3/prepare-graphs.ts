@@ -74,7 +74,9 @@ export async function prepareGraphs(
     operators.set(computeType, checked)
     const options = { operators: checked, computeType, weights: held, threads: settings.threads }
     const bytes = await writeGraph(name, configFile, graph, options)
-    const part = { configFile, graph: { name: graph.source, bytes, weights: held } }
+    // Where memory is short, only what every step needs keeps any; the rest takes far longer to run than to open.
+    const betweenRuns = weights === 'mapped' && name !== 'transformer' ? 'closed' : 'open'
+    const part: ModelPart = { configFile, graph: { name: graph.source, bytes, weights: held, betweenRuns } }
     parts.set(name, name === 'transformer' ? { ...part, lora: loraGraphSource(part.configFile, graph, options, settings.provider) } : part)
     graphs[name] = `easel ${computeType} ${held}`
   }
@@ -92,7 +94,7 @@ function loraGraphSource(configFile: string, checkpoint: Checkpoint, options: Gr
     shiftFirst: checkpoint.shiftFirst,
     async write(loraLinears) {
       const bytes = await writeGraph('transformer', configFile, checkpoint, { ...options, weights, loraLinears })
-      return { name: checkpoint.source, bytes, weights }
+      return { name: checkpoint.source, bytes, weights, betweenRuns: 'open' }
     },
   }
 }

@@ -131,6 +131,20 @@ describe('estimated time', () => {
     expect((await read(running)).eta_seconds).toBe(6 / 2)
   })
 
+  test('is by what is measured now, whatever was known when the job came, with the texts and the decoding', async () => {
+    await api.worker.registry.announce({ ...tinyScenes, step_ms: null })
+    await announceWorkers(1)
+    const { id } = await api.submit({ num_inference_steps: 4, width: 256, height: 256 })
+    await api.worker.store.start(id, 'w')
+    await api.worker.store.progress(id, 1, 4)
+    await api.deps.queues.remove('tiny-scenes', id)
+    await api.worker.registry.announce({ ...tinyScenes, step_ms: 13_000, picture_ms: 20_000 })
+    // Four times the default size: three steps of 52 s, and the picture.
+    await expect.poll(async () => (await read(id)).eta_seconds, { timeout: 5000 }).toBe(3 * 52 + 80)
+    await api.worker.store.progress(id, 4, 4)
+    await expect.poll(async () => (await read(id)).eta_seconds, { timeout: 5000 }).toBe(80)
+  })
+
   test('is null without a live worker, and before a step was measured', async () => {
     const { id } = await api.submit()
     expect(await read(id)).toMatchObject({ queue_position: 1, eta_seconds: null })

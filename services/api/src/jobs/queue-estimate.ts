@@ -9,7 +9,7 @@
  * thousand up to ten times a second and one of ten thousand once a second. Running jobs are read once a second. Runs in the api.
  */
 import type { ModelRecord, WorkerHeartbeat } from '@easel/contract'
-import { isRedisUnavailable, toCostMs, toOrder } from '@easel/job-store'
+import { isRedisUnavailable, toCostMs, toOrder, toStepsMs } from '@easel/job-store'
 import type { JobLines, JobRecord, JobStore, JobWork, ModelRegistry, WaitingJobs } from '@easel/job-store'
 import { toSharedMs } from './shared-time.ts'
 
@@ -210,14 +210,16 @@ function toMaxAgeMs(jobs: number): number {
   return Math.min(loadMaxAgeMs, jobs / jobsPerMs)
 }
 
+/** By what is measured now, which may be better than what was known when the job came: then perhaps nothing. */
 function toWholeMs({ costMs, input }: Pick<JobWork, 'costMs' | 'input'>, model: ModelRecord | undefined): number {
-  return costMs ?? toCostMs(input, model)
+  return model?.step_ms == null ? (costMs ?? toCostMs(input, model)) : toCostMs(input, model)
 }
 
 /** The device time that a job still needs, in milliseconds. */
 export function toLeftMs(job: JobWork, model: ModelRecord | undefined): number {
   const { step, total } = job.progress
-  return toWholeMs(job, model) * (total > 0 ? Math.max(0, 1 - step / total) : 1)
+  // The decoding comes after the last step.
+  return toWholeMs(job, model) - toStepsMs(job.input, model) * (total > 0 ? Math.min(1, step / total) : 0)
 }
 
 function runningOf({ running }: Load, owner: string): number {

@@ -5,14 +5,12 @@
  * engine process. Knows nothing about jobs, files or what happens to the pictures.
  */
 import { setTimeout as sleep } from 'node:timers/promises'
+import { guidedPart } from '@easel/contract'
 import {
-  fitPreviewProjection,
   imageGenerators,
   isOutOfMemory,
   loadPipeline,
   ownMemoryBytes,
-  projectPreview,
-  readPreviewProjection,
   RequestScopedPipeline,
   runtimeVersion,
   StableDiffusion3Img2ImgPipeline,
@@ -20,12 +18,14 @@ import {
   StableDiffusion3Pipeline,
   Tensor,
 } from '@easel/pipeline'
-import type { Device, Generator, GenerateParams, GenerateResult, PreviewProjection, ResumePoint } from '@easel/pipeline'
+import type { Device, Generator, GenerateParams, GenerateResult, ResumePoint } from '@easel/pipeline'
+import { Previews } from './previews.ts'
 import type {
   Checkpoint,
   EngineCapabilities,
   EngineErrorCode,
   EngineOptions,
+  EngineParams,
   EngineStats,
   EngineStep,
   FromEngine,
@@ -36,6 +36,11 @@ import { StepClock } from './step-clock.ts'
 
 /** How many milliseconds a stopping engine may take to save its step times. */
 const saveLimitMs = 500
+/**
+ * Milliseconds that a model's hash may take before the model serves without it: so that who is told of a small model, or of one whose hash was
+ * kept, is told its hash too.
+ */
+const hashGraceMs = 1000
 
 type GenerateMessage = Extract<ToEngine, { type: 'generate' }>
 
@@ -53,16 +58,25 @@ export async function runEngineHost(channel: NodeJS.Process): Promise<void> {
   const send = (message: FromEngine): void => void channel.send?.(message, () => {})
   const options = JSON.parse(channel.argv[2] ?? '{}') as EngineOptions
   let host: EngineHost
+  let hashing: Promise<string>
+  const loadFailed = (error: unknown): void =>
+    void channel.send?.({ type: 'load_failed', message: messageOf(error) } satisfies FromEngine, () => channel.exit(1))
+  let hashingAt = 0
   try {
     const pipeline = await load(options, {
       onStep: ({ rows, durationMs, waitMs }) => send({ type: 'step', rows, durationMs, waitMs }),
       onUnit: () => send({ type: 'unit' }),
     })
+    hashingAt = performance.now()
+    hashing = options.contentHash === undefined ? pipeline.modelHash() : Promise.resolve(options.contentHash)
+    // Whoever waits for it is told.
+    hashing.catch(() => {})
     await pipeline.warmUp()
-    host = new EngineHost(pipeline, await toCapabilities(pipeline, options), send)
-    await host.readProjection()
+    const contentHash = await Promise.race([hashing, sleep(hashGraceMs)])
+    const capabilities = { ...(await toCapabilities(pipeline)), contentHash: contentHash ?? undefined }
+    host = new EngineHost(pipeline, { capabilities, previews: await Previews.open(pipeline) }, send)
   } catch (error) {
-    channel.send?.({ type: 'load_failed', message: messageOf(error) } satisfies FromEngine, () => channel.exit(1))
+    loadFailed(error)
     return
   }
   channel.on('message', (message: ToEngine) => {
@@ -85,6 +99,9 @@ export async function runEngineHost(channel: NodeJS.Process): Promise<void> {
     }
   })
   send({ type: 'ready', capabilities: host.capabilities, memoryBytes: ownMemoryBytes() })
+  if (host.capabilities.contentHash !== undefined) return
+  // The files of a model that cannot be hashed are gone or unreadable: it could not be loaded again either.
+  await hashing.then((contentHash) => send({ type: 'hashed', contentHash, durationMs: performance.now() - hashingAt }), loadFailed)
 }
 
 class EngineHost {
@@ -95,39 +112,43 @@ class EngineHost {
   readonly #scopedInpaint: RequestScopedPipeline<StableDiffusion3InpaintPipeline>
   readonly #send: (message: FromEngine) => void
   readonly #calls = new Map<string, Call>()
-  readonly #clock = new StepClock()
-  /** Comes with the model, or is fitted when the first preview is asked for. Until then, and if that fails, there are no previews. */
-  #projection: PreviewProjection | undefined
-  #isFitted = false
+  readonly #clock: StepClock
+  readonly #previews: Previews
 
-  constructor(pipeline: StableDiffusion3Pipeline, capabilities: EngineCapabilities, send: (message: FromEngine) => void) {
+  constructor(
+    pipeline: StableDiffusion3Pipeline,
+    { capabilities, previews }: { capabilities: EngineCapabilities; previews: Previews },
+    send: (message: FromEngine) => void,
+  ) {
     this.#pipeline = pipeline
     this.#scoped = new RequestScopedPipeline(pipeline)
     this.#scopedImg2Img = new RequestScopedPipeline(StableDiffusion3Img2ImgPipeline.fromPipe(pipeline))
     this.#scopedInpaint = new RequestScopedPipeline(StableDiffusion3InpaintPipeline.fromPipe(pipeline))
     this.capabilities = capabilities
     this.#send = send
+    const { counters } = pipeline.runtime
+    this.#previews = previews
+    this.#clock = new StepClock(() => counters.encodeMs + counters.decodeMs)
   }
 
   async generate(message: GenerateMessage): Promise<void> {
-    const { id, resume, previewEvery = Infinity } = message
+    const { id, resume, params } = message
     const call: Call = { abort: new AbortController(), generators: [], step: resume?.step ?? 0, latents: undefined }
     this.#calls.set(id, call)
     this.#clock.enter()
-    if (previewEvery < Infinity && this.#projection === undefined && !this.#isFitted) {
-      this.#isFitted = true
-      void this.#fitProjection()
-    }
+    let pictures = 0
     // Everything that parameters can cause to fail is inside, because an error that escaped would end the process and the calls of others.
     try {
       const { images, loras, timings } = await this.#run(this.#toRequest(message, call), message.params.start)
       images.forEach(({ data, width, height }, index) => this.#send({ type: 'image', id, index, width, height, rgb: data }))
       this.#send({ type: 'done', id, loras, timings, memoryBytes: ownMemoryBytes() })
+      pictures = this.#toDefaultSized(params)
+      if (call.latents !== undefined) this.#previews.learn(call.latents, images)
     } catch (error) {
       const code = call.abort.signal.aborted ? 'canceled' : toErrorCode(error)
       this.#send({ type: 'error', id, code, message: messageOf(error), memoryBytes: ownMemoryBytes() })
     } finally {
-      this.#clock.leave()
+      this.#clock.leave(pictures)
       this.#calls.delete(id)
     }
   }
@@ -155,6 +176,7 @@ class EngineHost {
       memoryBytes: ownMemoryBytes(),
       active: this.#calls.size,
       stepMs: this.#clock.stepMs,
+      pictureMs: this.#clock.pictureMs,
       loras: loras?.ids ?? [],
       pipeline,
     }
@@ -174,8 +196,9 @@ class EngineHost {
 
   #toRequest({ id, params, resume, owner, previewEvery = Infinity }: GenerateMessage, call: Call): GenerateParams {
     const { seed, start: _, ...rest } = params
-    const { numImagesPerPrompt, width, height } = params
-    const { defaults } = this.capabilities
+    const { numImagesPerPrompt } = params
+    const pictures = this.#toDefaultSized(params)
+    const guided = guidedPart(params.guidanceScale, params.guidanceInterval)
     call.generators = imageGenerators(seed, numImagesPerPrompt)
     return {
       ...rest,
@@ -187,32 +210,19 @@ class EngineHost {
         const step = index + 1
         call.step = step
         call.latents = latents
-        this.#clock.count((numImagesPerPrompt * width * height) / (defaults.width * defaults.height))
+        this.#clock.count(pictures * guided)
         this.#send({ type: 'progress', id, step, total })
         // After the last step comes the picture.
-        if (this.#projection === undefined || latents === undefined || step % previewEvery !== 0 || step === total) return
-        for (const image of projectPreview(this.#projection, latents)) this.#send({ type: 'preview', id, step, ...image })
+        if (latents === undefined || step % previewEvery !== 0 || step === total) return
+        for (const image of this.#previews.of(latents)) this.#send({ type: 'preview', id, step, ...image })
       },
     }
   }
 
-  /** Uses the projection that comes with the model, if there is one. */
-  async readProjection(): Promise<void> {
-    const { model, vae } = this.#pipeline
-    try {
-      this.#projection = await readPreviewProjection(model.folder, vae.config.latent_channels)
-    } catch (error) {
-      process.emitWarning(messageOf(error))
-    }
-  }
-
-  async #fitProjection(): Promise<void> {
-    try {
-      const { vae, imageProcessor } = this.#pipeline
-      this.#projection = await fitPreviewProjection({ vae, imageProcessor, generate: (request) => this.#scoped.generate(request) })
-    } catch (error) {
-      process.emitWarning(`No previews: ${messageOf(error)}`)
-    }
+  /** Pictures of the model's default size that are as large as those of the call. */
+  #toDefaultSized({ numImagesPerPrompt, width, height }: EngineParams): number {
+    const { defaults } = this.capabilities
+    return (numImagesPerPrompt * width * height) / (defaults.width * defaults.height)
   }
 }
 
@@ -241,12 +251,11 @@ async function load(
   throw new TypeError(`Expected a StableDiffusion3Pipeline, got ${pipeline.constructor.name}`)
 }
 
-async function toCapabilities(pipeline: StableDiffusion3Pipeline, { contentHash }: EngineOptions): Promise<EngineCapabilities> {
+async function toCapabilities(pipeline: StableDiffusion3Pipeline): Promise<EngineCapabilities> {
   const { model, device, defaults, examples, limits, origin, scheduler } = pipeline
   const { sizeMultiple, maxSide, maxSequenceLength, maxClipSkip, layers = 0 } = limits
   return {
     modelId: model.id,
-    contentHash: contentHash ?? (await pipeline.modelHash()),
     pipelineClass: pipeline.constructor.name,
     runtime: `onnxruntime-node ${await runtimeVersion()}`,
     provider: device.provider,

@@ -38,6 +38,8 @@ export interface EngineProcessOptions {
   stepTimeoutMs: number
   /** Called when the model is loaded. */
   onReady: (ready: { capabilities: EngineCapabilities; memoryBytes: number }) => void
+  /** Called with the hash of a model that was ready without it. */
+  onHashed: (hashed: { contentHash: string; durationMs: number }) => void
   /** Called when the model cannot be loaded; the process then ends. */
   onLoadFailed: (message: string) => void
   /** Called for every run of the transformer. */
@@ -173,6 +175,9 @@ export class EngineProcess {
       case 'ready':
         this.#silenceTimer = setInterval(() => this.#tick(), this.#options.stepTimeoutMs / TICKS)
         this.#options.onReady(message)
+        return
+      case 'hashed':
+        this.#options.onHashed(message)
         return
       case 'load_failed':
         this.#options.onLoadFailed(message.message)

@@ -42,6 +42,7 @@ describe('an engine', () => {
     const stats = await engine.stats()
     expect(stats).toMatchObject({ active: 0 })
     expect(stats.stepMs).toBeGreaterThan(0)
+    expect(stats.pictureMs).toBeGreaterThan(0)
     // Six steps, each with and without the prompt; the batcher decides how many rows share a run.
     expect(stats.pipeline).toMatchObject({ rows: 12, waitingRows: 0 })
   })

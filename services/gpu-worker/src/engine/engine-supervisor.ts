@@ -14,6 +14,7 @@ import { CallTurns } from './call-turns.ts'
 import { EngineProcess } from './engine-process.ts'
 import { EngineError } from './engine.ts'
 import type { Engine, EngineCallOptions, EngineResult } from './engine.ts'
+import { newPromise, orCanceled, toCanceled } from './engine-promises.ts'
 import { MemoryWatermark } from './memory-watermark.ts'
 import type { MemoryVerdict } from './memory-watermark.ts'
 import type { Checkpoint, EngineCapabilities, EngineOptions, EngineParams, EngineStats, EngineStep } from './protocol.ts'
@@ -32,6 +33,7 @@ export interface EngineSupervisorOptions extends EngineOptions {
 /** `about` says what the calls in the process are for. */
 export type EngineEvent =
   | { type: 'ready'; pid: number | undefined; capabilities: EngineCapabilities }
+  | { type: 'hashed'; pid: number | undefined; contentHash: string; durationMs: number }
   | { type: 'hung'; pid: number | undefined; about: string[] }
   | { type: 'died' | 'ended'; pid: number | undefined; how: string; about: string[] }
   | { type: 'recycled'; pid: number | undefined; memoryBytes: number }
@@ -80,6 +82,7 @@ export class EngineSupervisor implements Engine {
   /** Settles with the serving process; replaced by a new promise whenever there is none. */
   #serving = newPromise<EngineProcess>()
   #capabilities: EngineCapabilities | undefined
+  readonly #contentHash = newPromise<string>()
   #processes = 0
   #restarts = 0
   #recycles = 0
@@ -133,6 +136,10 @@ export class EngineSupervisor implements Engine {
     }
   }
 
+  async contentHash(signal?: AbortSignal): Promise<string> {
+    return await orCanceled(this.#contentHash.promise, signal)
+  }
+
   async checkpoint(id: string): Promise<Checkpoint | undefined> {
     return this.#state.name === 'serving' ? await this.#state.process.checkpoint(id) : undefined
   }
@@ -147,15 +154,7 @@ export class EngineSupervisor implements Engine {
 
   /** Rejects with `canceled` when the signal aborts first, and with `closed` or `load_failed` when there will be no such process. */
   async untilServing(signal?: AbortSignal): Promise<EngineProcess> {
-    const canceled = newPromise<never>()
-    const cancel = (): void => canceled.reject(toCanceled())
-    signal?.addEventListener('abort', cancel, { once: true })
-    if (signal?.aborted === true) cancel()
-    try {
-      return await Promise.race([canceled.promise, this.#serving.promise])
-    } finally {
-      signal?.removeEventListener('abort', cancel)
-    }
+    return await orCanceled(this.#serving.promise, signal)
   }
 
   #enter(state: State): void {
@@ -176,6 +175,7 @@ export class EngineSupervisor implements Engine {
     this.#failures = 0
     this.#capabilities = capabilities
     this.#emit({ type: 'ready', pid: process.pid, capabilities })
+    if (capabilities.contentHash !== undefined) this.#contentHash.resolve(capabilities.contentHash)
     this.#heed(this.#watermark.judgeLoaded(memoryBytes), process, memoryBytes)
     this.#serving.resolve(process)
   }
@@ -203,6 +203,7 @@ export class EngineSupervisor implements Engine {
     this.#serving.reject(toClosed())
     this.#serving = newPromise()
     this.#serving.reject(toClosed())
+    this.#contentHash.reject(toClosed())
     if (state.name === 'paused') clearTimeout(state.timer)
     if ('process' in state) await state.process.stop()
   }
@@ -239,6 +240,11 @@ export class EngineSupervisor implements Engine {
       engine: { ...engine, contentHash: this.#capabilities?.contentHash },
       stepTimeoutMs,
       onReady: ({ capabilities, memoryBytes }) => this.#serve(process, capabilities, memoryBytes),
+      onHashed: ({ contentHash, durationMs }) => {
+        this.#capabilities = { ...this.capabilities, contentHash }
+        this.#emit({ type: 'hashed', pid: process.pid, contentHash, durationMs })
+        this.#contentHash.resolve(contentHash)
+      },
       onLoadFailed: (message) => {
         if (this.#capabilities === undefined) this.#serving.reject(new EngineError('load_failed', message))
         else this.#emit({ type: 'load_failed', message, retryInMs: this.#pauseMs() })
@@ -283,17 +289,6 @@ export class EngineSupervisor implements Engine {
 }
 
 const defaultEntry = fileURLToPath(new URL('engine-main.ts', import.meta.url))
-
-/** A promise that may be rejected without anybody waiting for it. */
-function newPromise<T>(): PromiseWithResolvers<T> {
-  const made = Promise.withResolvers<T>()
-  made.promise.catch(() => {})
-  return made
-}
-
-function toCanceled(): EngineError {
-  return new EngineError('canceled', 'The call was canceled before it began')
-}
 
 function toClosed(): EngineError {
   return new EngineError('closed', 'The engine was closed')

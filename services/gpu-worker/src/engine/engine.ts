@@ -22,6 +22,11 @@ export interface Engine {
   /** The point from which a running call could continue elsewhere; undefined when it has not begun its steps. */
   checkpoint(id: string): Promise<Checkpoint | undefined>
   stats(): Promise<EngineStats>
+  /**
+   * sha256 over the model's files, in hex. A model that has just come here serves before it is known: every weight has to be read. Rejects with
+   * an EngineError.
+   */
+  contentHash(signal?: AbortSignal): Promise<string>
   /** How many times the process had to be restarted. */
   readonly restarts: number
   /** How many times the process was replaced on purpose between calls, because of its memory. */

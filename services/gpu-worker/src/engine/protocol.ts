@@ -3,7 +3,7 @@
  * channel. Types only.
  *
  *   parent ─► child   generate, cancel, checkpoint, stats, stop
- *   child ─► parent   ready or load_failed once; step after every run of the transformer, unit after every other run; for each generate: progress and preview 0…n
+ *   child ─► parent   ready or load_failed once; hashed once where ready came without the hash; step after every run of the transformer, unit after every other run; for each generate: progress and preview 0…n
  *                     times, then image n times and done, or error; checkpoint and stats as answers
  *
  * Messages in one direction arrive in the order in which they were sent, so a checkpoint asked for before a cancel is answered before the
@@ -92,8 +92,8 @@ export interface EngineOptions {
 /** What the loaded model is and accepts. */
 export interface EngineCapabilities {
   readonly modelId: string
-  /** sha256 over the model's files, in hex. */
-  readonly contentHash: string
+  /** sha256 over the model's files, in hex. Absent while it is being computed. */
+  readonly contentHash?: string | undefined
   readonly pipelineClass: string
   /** The name and version of the runtime that runs the graphs. */
   readonly runtime: string
@@ -138,6 +138,8 @@ export interface EngineStats {
   readonly active: number
   /** The measured cost of one step of one default-sized image in milliseconds; null before the first. */
   readonly stepMs: number | null
+  /** Measured milliseconds that the texts and the decoding of one default-sized image cost; null before the first picture. */
+  readonly pictureMs: number | null
   /** The LoRAs that calls may name now. */
   readonly loras: readonly string[]
   /** The pipeline's own counts: runs, rows, waits, measured times, prompt cache, memory admission. */
@@ -190,6 +192,8 @@ export type ToEngine =
 export type FromEngine =
   /** Here and below, memoryBytes is the engine process's own memory. */
   | { readonly type: 'ready'; readonly capabilities: EngineCapabilities; readonly memoryBytes: number }
+  /** The model's hash, and how long it took. */
+  | { readonly type: 'hashed'; readonly contentHash: string; readonly durationMs: number }
   | { readonly type: 'load_failed'; readonly message: string }
   | ({ readonly type: 'step' } & EngineStep)
   /** A text was encoded, or a picture encoded or decoded. */

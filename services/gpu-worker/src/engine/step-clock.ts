@@ -1,43 +1,78 @@
 /**
- * What a step costs on this machine, measured while it happens: the time in which at least one call was running, divided by the steps of all
- * calls.
+ * What a step and a picture cost here, measured while it happens: of the time in which at least one call was running, what the device spent on
+ * texts and decodings over the pictures of all calls, and the rest over their steps.
  *
- * Calls that share a run of the transformer share its cost, so the number says how fast work gets done, not how long one call waits. Old
- * measurements fade, and the last few hundred steps decide.
+ * Calls that share a run of the transformer share its cost, so the numbers say how fast work is done, not how long one call waits. Old
+ * measurements fade: the last few hundred decide.
  */
 const KEPT = 0.99
 
+/** Milliseconds, and what was done in them. */
+interface Spent {
+  ms: number
+  count: number
+}
+
 export class StepClock {
+  readonly #unitMs: () => number
   #active = 0
   #sinceMs = 0
-  #busyMs = 0
-  #steps = 0
+  #unitSinceMs = 0
+  readonly #steps: Spent = { ms: 0, count: 0 }
+  readonly #pictures: Spent = { ms: 0, count: 0 }
 
-  /** The cost of one step of one default-sized image in milliseconds; null before the first. */
+  /** `unitMs`: milliseconds that the device has spent on texts and decodings so far. */
+  constructor(unitMs: () => number) {
+    this.#unitMs = unitMs
+  }
+
+  /** Milliseconds of one guided step of one default-sized image; null before the first. */
   get stepMs(): number | null {
-    return this.#steps === 0 ? null : this.#busyMs / this.#steps
+    return toMean(this.#steps)
+  }
+
+  /** Milliseconds of the texts and the decoding of one default-sized image; null before the first. */
+  get pictureMs(): number | null {
+    return toMean(this.#pictures)
   }
 
   /** Call when a call begins. */
   enter(): void {
-    if (this.#active++ === 0) this.#sinceMs = performance.now()
+    if (this.#active++ > 0) return
+    this.#sinceMs = performance.now()
+    this.#unitSinceMs = this.#unitMs()
   }
 
-  /** Call when a call has made a step that is worth this many steps of one default-sized image. */
+  /** A call has made a step that is worth so many guided steps of one default-sized image. */
   count(steps: number): void {
     this.#lap()
-    this.#busyMs *= KEPT
-    this.#steps = this.#steps * KEPT + steps
+    count(this.#steps, steps)
   }
 
-  /** Call when a call has ended. */
-  leave(): void {
+  /** A call has ended, with pictures that are worth so many default-sized ones; 0 where it failed. */
+  leave(pictures: number): void {
+    this.#lap()
     this.#active--
+    if (pictures > 0) count(this.#pictures, pictures)
   }
 
   #lap(): void {
     const now = performance.now()
-    this.#busyMs += now - this.#sinceMs
+    const unitMs = this.#unitMs()
+    const unit = unitMs - this.#unitSinceMs
+    this.#pictures.ms += unit
+    this.#steps.ms += Math.max(0, now - this.#sinceMs - unit)
     this.#sinceMs = now
+    this.#unitSinceMs = unitMs
   }
+}
+
+/** So much has been done in the time before. What there is fades by the same part. */
+function count(spent: Spent, more: number): void {
+  spent.ms *= KEPT
+  spent.count = (spent.count + more) * KEPT
+}
+
+function toMean({ ms, count }: Spent): number | null {
+  return count === 0 ? null : ms / count
 }

@@ -1,0 +1,26 @@
+/** Promises that callers of the engine wait for, and what they reject with. Runs in the worker's main process. */
+import { EngineError } from './engine.ts'
+
+/** One that may be rejected without anybody waiting. */
+export function newPromise<T>(): PromiseWithResolvers<T> {
+  const made = Promise.withResolvers<T>()
+  made.promise.catch(() => {})
+  return made
+}
+
+/** Rejects with `canceled` when the signal comes first. */
+export async function orCanceled<T>(promise: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
+  const canceled = newPromise<never>()
+  const cancel = (): void => canceled.reject(toCanceled())
+  signal?.addEventListener('abort', cancel, { once: true })
+  if (signal?.aborted === true) cancel()
+  try {
+    return await Promise.race([canceled.promise, promise])
+  } finally {
+    signal?.removeEventListener('abort', cancel)
+  }
+}
+
+export function toCanceled(): EngineError {
+  return new EngineError('canceled', 'The call was canceled before it began')
+}

@@ -1,0 +1,46 @@
+/**
+ * Previews of one model's calls, as small pictures.
+ *
+ * The projection ships with the model, or is fitted to the first pictures that are drawn; until then there are no previews. Nothing is run for
+ * it: a few steps of a real model on a CPU take minutes. Runs in the engine process.
+ */
+import { PreviewFit, projectPreview, readPreviewProjection } from '@easel/pipeline'
+import type { PreviewImage, PreviewProjection, Rgb8Image, StableDiffusion3Pipeline, Tensor } from '@easel/pipeline'
+
+/** Pictures that the projection is fitted to. More of them show more colours, and each takes a moment of the engine's thread. */
+const FITTED_PICTURES = 4
+
+export class Previews {
+  #projection: PreviewProjection | undefined
+  /** Undefined where nothing more is to be learnt. */
+  #fit: PreviewFit | undefined
+
+  constructor(projection: PreviewProjection | undefined, channels: number) {
+    this.#projection = projection
+    this.#fit = projection === undefined ? new PreviewFit(channels) : undefined
+  }
+
+  static async open({ model, vae }: StableDiffusion3Pipeline): Promise<Previews> {
+    const channels = vae.config.latent_channels
+    let projection: PreviewProjection | undefined
+    try {
+      projection = await readPreviewProjection(model.folder, channels)
+    } catch (error) {
+      process.emitWarning(error as Error)
+    }
+    return new Previews(projection, channels)
+  }
+
+  /** One for each row of the latents, or none. */
+  of(latents: Tensor): PreviewImage[] {
+    return this.#projection === undefined ? [] : projectPreview(this.#projection, latents)
+  }
+
+  /** Takes in what the latents after the last step were decoded to. */
+  learn(latents: Tensor, images: readonly Rgb8Image[]): void {
+    if (this.#fit === undefined || latents.dims[0] !== images.length) return
+    this.#fit.add(latents, images)
+    this.#projection = this.#fit.projection
+    if (this.#fit.pictures >= FITTED_PICTURES) this.#fit = undefined
+  }
+}

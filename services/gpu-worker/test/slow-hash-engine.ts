@@ -1,0 +1,12 @@
+/** The real engine process, except that the model's hash is not known before SIGUSR2 comes, as that of a real model is not for minutes. */
+import { once } from 'node:events'
+import { StableDiffusion3Pipeline } from '@easel/pipeline'
+
+const { prototype } = StableDiffusion3Pipeline
+const modelHash = Reflect.get(prototype, 'modelHash')
+const told = once(process, 'SIGUSR2')
+prototype.modelHash = async function () {
+  await told
+  return await modelHash.call(this)
+}
+await import('../src/engine/engine-main.ts')
