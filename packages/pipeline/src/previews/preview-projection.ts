@@ -71,11 +71,15 @@ export class PreviewFit {
   /** `latents`: (rows, channels, h, w), as the steps leave them; `images`: what each row was decoded to. */
   add(latents: Tensor, images: readonly Rgb8Image[]): void {
     const { gram, moments } = this
-    const plane = (latents.dims[2] as number) * (latents.dims[3] as number)
+    const { data } = latents
+    const [, channels, height, width] = latents.dims as [number, number, number, number]
+    const plane = height * width
     for (const [row, image] of images.entries()) {
-      const colours = shrink(image, image.width / (latents.dims[3] as number))
+      const colours = shrink(image, image.width / width)
       for (let at = 0; at < plane; at++) {
-        const terms = toTerms(latents, row, at)
+        // The channels of one row at one place, then 1.
+        const terms = Array.from({ length: channels }, (_, channel) => data[(row * channels + channel) * plane + at]!)
+        terms.push(1)
         for (let i = 0; i < terms.length; i++) {
           for (let j = 0; j < terms.length; j++) gram[i]![j]! += terms[i]! * terms[j]!
           for (let colour = 0; colour < 3; colour++) moments[i]![colour]! += terms[i]! * colours[at * 3 + colour]!
@@ -128,15 +132,6 @@ export function projectPreview(projection: PreviewProjection, { data, dims }: Te
     }
     return { index, width, height, rgb: new Uint8Array(rgb.buffer) }
   })
-}
-
-/** The channels of one row at one place, then 1. */
-function toTerms({ data, dims }: Tensor, row: number, at: number): number[] {
-  const [, channels, height, width] = dims as [number, number, number, number]
-  const plane = height * width
-  const terms = Array.from({ length: channels }, (_, channel) => data[(row * channels + channel) * plane + at]!)
-  terms.push(1)
-  return terms
 }
 
 /** The mean colour of every block of side `scale`: RGB, (width / scale)² of them. */
