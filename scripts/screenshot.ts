@@ -1,17 +1,19 @@
 /**
  * Takes pictures of the playground in a real browser on a real service: docs/playground.png, or, given a folder, every state of the page
- * at the width of a desktop, a tablet and a phone, and in the dark, to be looked at. `node scripts/screenshot.ts [folder]`.
+ * at the width of a desktop, a tablet and a phone, and in the dark, to be looked at. `node scripts/screenshot.ts [folder [state …]]`.
  */
 import { mkdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { fileURLToPath } from 'node:url'
 import type { Page } from 'playwright-core'
 import sharp from 'sharp'
+import type { Capabilities } from '../packages/contract/src/index.ts'
 import { findChromium, launchChromium } from './find-chromium.ts'
 import { ensurePlayground } from '../packages/cli/src/setup/ensure-playground.ts'
 import { startEasel } from './start-easel.ts'
 
-const folder = process.argv[2]
+const [folder, ...wanted] = process.argv.slice(2)
 const requests = [
   { prompt: 'a big green cat at night', seed: 7 },
   { prompt: 'a red boat on the sea', seed: 42 },
@@ -20,6 +22,10 @@ const requests = [
   { prompt: 'a blue umbrella in the snow', seed: 11 },
   { prompt: 'a red house and a green tree on the grass', seed: 8, width: 192, height: 128 },
   { prompt: 'an orange fish on a teal background', seed: 2, num_images_per_prompt: 2 },
+  { prompt: `a white house in the desert, ${'and beside it a small green tree, '.repeat(8)}at noon`, seed: 12, width: 128, height: 192 },
+  { prompt: 'a brown cat on the grass', seed: 13, num_images_per_prompt: 10 },
+  // Longer than it may take: it fails.
+  { prompt: 'a silver robot in the rain', num_inference_steps: 200, num_images_per_prompt: 4, width: 256, height: 256, timeout: 1 },
 ]
 const sights = [
   { name: 'desktop', colorScheme: 'light', viewport: { width: 1400, height: 900 } },
@@ -31,7 +37,8 @@ const sights = [
 const executable = findChromium()
 if (executable === undefined) throw new Error('Expected a Chromium (CHROMIUM=/path/to/it), got none')
 ensurePlayground()
-const easel = await startEasel()
+const lorasDir = fileURLToPath(new URL('../packages/pipeline/test/loras', import.meta.url))
+const easel = await startEasel({ env: { LORAS_DIR: lorasDir } })
 const browser = await launchChromium(executable)
 
 const post = async (path: string, body: unknown, prefer = 'wait=60'): Promise<{ id: string }> => {
@@ -66,6 +73,17 @@ const states: Record<string, (page: Page) => Promise<void>> = {
     await page.mouse.move(x + width * 0.7, y + width * 0.6, { steps: 5 })
     await page.mouse.up()
   },
+  loras: async (page) => {
+    await page.getByText('Advanced settings').click()
+    const add = page.getByRole('button', { name: 'Add a LoRA' })
+    await add.click()
+    await page.getByLabel('Scale of tint').fill('-1.5')
+    await add.click()
+    await page.getByLabel('Scale of wobble').fill('9')
+    await page.getByLabel('Prompt', { exact: true }).fill('a blue boat on the sea')
+    await page.getByRole('button', { name: 'Make a picture' }).click()
+    await page.locator('.lora .error').waitFor()
+  },
   errors: async (page) => {
     await page.getByText('Advanced settings').click()
     await page.getByLabel('Prompt', { exact: true }).fill(' ')
@@ -80,33 +98,64 @@ const states: Record<string, (page: Page) => Promise<void>> = {
     await page.getByLabel('Select: a red boat on the sea').check()
     await page.getByRole('button', { name: 'Delete 1 selected' }).click()
   },
+  waiting: async (page) => {
+    // What the api says, but with every worker gone.
+    await page.route('**/v1/capabilities', async (route) => {
+      const { models } = (await (await route.fetch()).json()) as Capabilities
+      await route.fulfill({ json: { models: models.map((model) => ({ ...model, workers: 0 })) } })
+    })
+    await page.getByText('No worker is running now.').waitFor()
+  },
+  key: async (page) => {
+    await page.route('**/v1/*', async (route) => {
+      await route.fulfill({ status: 401, json: { code: 'unauthorized', detail: 'An API key is required.' } })
+    })
+    await page.reload()
+    await page.getByLabel('API key').waitFor()
+  },
   away: async (page) => {
     await page.context().setOffline(true)
     await page.getByText('The server does not answer.').waitFor()
   },
 }
 
+/** States that are about what is in the window. */
+const ofWindow = new Set(['lightbox', 'painting', 'loras'])
+
+/** Those below the fold too, which a page loads only when it is scrolled. */
+const loadPictures = `Promise.all([...document.images].map((image) => {
+  image.loading = 'eager'
+  return image.decode().catch(() => {})
+}))`
+
+/** One picture of each sight, or of the first for the documentation. */
+async function take(state: string, reach: (page: Page) => Promise<void>): Promise<void> {
+  if (wanted.length > 0 && !wanted.includes(state)) return
+  for (const { name, ...options } of folder === undefined ? sights.slice(0, 1) : sights) {
+    const context = await browser.newContext(options)
+    const page = await context.newPage()
+    await page.goto(easel.url)
+    await page.locator('.card, .empty').first().waitFor()
+    await reach(page)
+    await page.evaluate(loadPictures)
+    const file = folder === undefined ? 'docs/playground.png' : join(folder, `${name}-${state}.png`)
+    // A palette is enough for a page of few colours and small scenes, and a third of the size.
+    const taken = await page.screenshot({ fullPage: folder !== undefined && !ofWindow.has(state) })
+    await sharp(taken).png({ palette: true, quality: 95 }).toFile(file)
+    console.log(file)
+    await context.close()
+  }
+}
+
 try {
+  if (folder !== undefined) {
+    mkdirSync(folder, { recursive: true })
+    await take('empty', async (page) => await page.getByText('Nothing here yet.').waitFor())
+  }
   for (const request of requests) await post('/v1/jobs', request)
   const canceled = await post('/v1/jobs', { prompt: 'a gray mushroom in the desert', num_inference_steps: 200 }, 'wait=0')
   await post(`/v1/jobs/${canceled.id}/cancel`, {})
-  if (folder !== undefined) mkdirSync(folder, { recursive: true })
-  for (const { name, ...options } of folder === undefined ? sights.slice(0, 1) : sights) {
-    for (const [state, reach] of Object.entries(states)) {
-      if (folder === undefined && state !== 'growing') continue
-      const context = await browser.newContext(options)
-      const page = await context.newPage()
-      await page.goto(easel.url)
-      await page.locator('.tile img').first().waitFor()
-      await reach(page)
-      const file = folder === undefined ? 'docs/playground.png' : join(folder, `${name}-${state}.png`)
-      // A palette is enough for a page of few colours and small scenes, and a third of the size.
-      const taken = await page.screenshot({ fullPage: folder !== undefined && state !== 'lightbox' })
-      await sharp(taken).png({ palette: true, quality: 95 }).toFile(file)
-      console.log(file)
-      await context.close()
-    }
-  }
+  for (const [state, reach] of Object.entries(states)) if (folder !== undefined || state === 'growing') await take(state, reach)
 } finally {
   await browser.close()
   await easel.stop()

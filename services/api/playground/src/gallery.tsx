@@ -1,5 +1,6 @@
 /** The gallery: its tools, the cards, and the way to older ones. Runs in the browser. */
 import type { VNode } from 'preact'
+import { keyWanted } from './api.ts'
 import { ConfirmButton } from './confirm-button.tsx'
 import { favourites, onlyFavourites } from './favourites.ts'
 import { selected, shownJobs } from './shown-pictures.ts'
@@ -68,6 +69,7 @@ function SelectionTools({ chosen }: { chosen: ReadonlySet<string> }): VNode {
 }
 
 function toEmptySentence(): string {
+  if (keyWanted.value) return 'The pictures are shown once you have given an API key.'
   if (galleryState.value === 'loading') return 'Looking for pictures …'
   return onlyFavourites.value ? 'No favourites yet.' : 'Nothing here yet. The first picture is one prompt away.'
 }

@@ -18,20 +18,20 @@ export function JobCard({ shown }: { shown: ShownJob }): VNode {
   return (
     <li class={`card${isChosen ? ' chosen' : ''}`} data-job={job.id} data-status={job.status}>
       <Square shown={shown} />
+      {only !== undefined && (
+        <div class="over">
+          <UseAsInput picture={{ shown, image: only, n: 0 }} />
+        </div>
+      )}
       <div class="about">
         <h3 title={input.prompt}>{input.prompt}</h3>
         {hasEnded(job) ? (
           <p class="facts">
-            {input.width} × {input.height} · {input.num_inference_steps} steps
-            {job.timings !== null && ` · ${(job.timings.total_ms / 1000).toFixed(1)} s`}
+            {input.width} × {input.height}
+            {job.timings !== null && ` · ${(job.timings.total_ms / 1000).toFixed(1)} s`} · {input.num_inference_steps} steps
           </p>
         ) : (
           <UnderWay shown={shown} />
-        )}
-        {only !== undefined && (
-          <div class="actions">
-            <UseAsInput picture={{ shown, image: only, n: 0 }} />
-          </div>
         )}
         {problem !== '' && (
           <p class="error" role="alert">

@@ -21,7 +21,7 @@ export function LoraFields({ model }: { model: Model | undefined }): VNode | nul
   return (
     <fieldset id="loras" class="loras" tabIndex={-1}>
       <legend>
-        LoRAs <span class="hint">what they were trained on, added to the model</span>
+        LoRAs <span class="hint">added to the model</span>
       </legend>
       {loras.map(({ id, scale }, n) => (
         <div key={id} class="lora">

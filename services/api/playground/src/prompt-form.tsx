@@ -74,7 +74,7 @@ function Examples({ model }: { model: Model | undefined }): VNode | null {
   return (
     <div class="examples" role="group" aria-label="Examples">
       {model.examples.map((prompt) => (
-        <button key={prompt} type="button" onClick={() => set({ prompt })}>
+        <button key={prompt} type="button" title={prompt} onClick={() => set({ prompt })}>
           {prompt}
         </button>
       ))}

@@ -5,14 +5,16 @@ import { set, settings } from './settings.ts'
 import { toSizePresets } from './size-presets.ts'
 import { TextField } from './text-field.tsx'
 
-export function SizeField({ model }: { model: Model | undefined }): VNode {
+/** Nothing until it is known what the model draws. */
+export function SizeField({ model }: { model: Model | undefined }): VNode | null {
   const { width, height, sizeOpen, also } = settings.value
-  const { defaults, limits } = model ?? {}
-  const presets = model === undefined ? [] : toSizePresets(model)
-  const isOfPicture = also.image !== undefined && model?.accepts.image === true
+  if (model === undefined) return null
+  const { defaults, limits } = model
+  const presets = toSizePresets(model)
+  const isOfPicture = also.image !== undefined && model.accepts.image
   const usual = isOfPicture ? undefined : defaults
   const now = { width: Number(width) || usual?.width, height: Number(height) || usual?.height }
-  const side = { step: limits?.size_multiple ?? 1, min: limits?.size_multiple, max: limits?.max_side, inputMode: 'numeric' as const }
+  const side = { step: limits.size_multiple, min: limits.size_multiple, max: limits.max_side, inputMode: 'numeric' as const }
   return (
     <fieldset class="size">
       <legend>Size</legend>
@@ -57,11 +59,9 @@ export function SizeField({ model }: { model: Model | undefined }): VNode {
             <TextField field="width" label="Width" hint="px" placeholder={usual && String(usual.width)} {...side} />
             <TextField field="height" label="Height" hint="px" placeholder={usual && String(usual.height)} {...side} />
           </div>
-          {limits !== undefined && (
-            <p class="hint">
-              Multiples of {limits.size_multiple}, a side up to {limits.max_side}, at most {limits.max_pixels.toLocaleString('en')} pixels.
-            </p>
-          )}
+          <p class="hint">
+            Multiples of {limits.size_multiple}, a side up to {limits.max_side}, at most {limits.max_pixels.toLocaleString('en')} pixels.
+          </p>
         </>
       ) : (
         now.width !== undefined && (

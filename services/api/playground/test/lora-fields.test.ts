@@ -135,6 +135,9 @@ describe.skipIf(executable === undefined)('LoRAs in the playground', () => {
       expect(await add().count()).toBe(0)
       const options = await group().getByLabel('LoRA 4').getByRole('option').allTextContents()
       expect(options).toEqual(['d', 'e'])
+      // However long the form is, its button is in the window.
+      const { y, height } = (await opened.page.getByRole('button', { name: 'Make a picture' }).boundingBox())!
+      expect(y + height).toBeLessThan(opened.page.viewportSize()?.height ?? 0)
       await api.worker.registry.announce({ ...tinyScenes, loras: [] })
       await opened.page.evaluate(() => localStorage.clear())
       await opened.context.close()

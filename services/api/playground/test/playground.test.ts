@@ -193,6 +193,7 @@ describe.skipIf(executable === undefined)('the playground in a browser', () => {
     try {
       await open(keyed.url)
       await field().waitFor()
+      await page.getByText('The pictures are shown once you have given an API key.').waitFor()
       expect(await findHindrances(page)).toEqual([])
       await give('wrong-key-1')
       await page.getByText('The server does not know this key.').waitFor()
