@@ -135,7 +135,7 @@ async function take(state: string, reach: (page: Page) => Promise<void>): Promis
     const context = await browser.newContext(options)
     const page = await context.newPage()
     await page.goto(easel.url)
-    await page.locator('.card, .empty').first().waitFor()
+    await page.locator('.card').or(page.getByText('Nothing here yet.')).first().waitFor()
     await reach(page)
     await page.evaluate(loadPictures)
     const file = folder === undefined ? 'docs/playground.png' : join(folder, `${name}-${state}.png`)

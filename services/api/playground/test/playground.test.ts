@@ -174,6 +174,9 @@ describe.skipIf(executable === undefined)('the playground in a browser', () => {
     await page.getByRole('button', { name: 'Done' }).click()
     await page.getByRole('button', { name: 'Open: a green tree' }).first().click()
     expect(await findHindrances(page)).toEqual([])
+    // The picture fills its part of the view and nothing else, whatever their shapes.
+    const box = async (part: string) => await page.locator(part).boundingBox()
+    expect(await box('.stage img')).toEqual(await box('.stage'))
   })
 
   test('asks for an API key when the api does, and keeps it for the browser only if that is wanted', async () => {
