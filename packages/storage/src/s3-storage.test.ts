@@ -1,4 +1,5 @@
 import { randomBytes } from 'node:crypto'
+import { text } from 'node:stream/consumers'
 import { setTimeout as delay } from 'node:timers/promises'
 import { GetObjectCommand, HeadObjectCommand } from '@aws-sdk/client-s3'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
@@ -77,6 +78,38 @@ function describeS3(server: S3Server): void {
         else response.writeHead(501).end('<Error><Code>NotImplemented</Code></Error>')
       })
       expect(await connectTo(server, { bucket, endpoint: single }).deleteMany(keys)).toEqual(new Map())
+
+      // More than a thousand keys in a call are refused by the protocol.
+      const named: number[] = []
+      const counting = await startHttpServer(async (request, response) => {
+        named.push((await text(request)).split('<Key>').length - 1)
+        response.writeHead(200, { 'content-type': 'application/xml' }).end('<DeleteResult></DeleteResult>')
+      })
+      const many = Array.from({ length: 2500 }, (_, index) => `${index}.png`)
+      expect(await connectTo(server, { bucket, endpoint: counting }).deleteMany(many)).toEqual(new Map())
+      expect(named).toEqual([1000, 1000, 500])
+    })
+
+    test('takes credentials that may write objects and look at nothing else', async () => {
+      const asked: string[] = []
+      const endpoint = await startHttpServer((request, response) => {
+        const isObject = request.url?.includes('.probe') === true
+        asked.push(`${request.method} ${isObject ? 'object' : 'bucket'}`)
+        request.resume()
+        response.writeHead(isObject ? 200 : 403).end()
+      })
+      await connectTo(server, { bucket, endpoint }).check()
+      expect(asked).toEqual(['HEAD bucket', 'PUT object', 'DELETE object'])
+    })
+
+    test('lists only what it could have written itself', async () => {
+      const names = ['a.png', '.probe', 'folder/', 'folder/.hidden.png', 'folder/b.png']
+      const contents = names.map((name) => `<Contents><Key>${name}</Key><LastModified>2026-01-01T00:00:00.000Z</LastModified></Contents>`)
+      const endpoint = await startHttpServer((_request, response) => {
+        response.writeHead(200, { 'content-type': 'application/xml' }).end(`<ListBucketResult>${contents.join('')}</ListBucketResult>`)
+      })
+      const listed = await Array.fromAsync(connectTo(server, { bucket, endpoint }).list(''))
+      expect(listed.map(({ key }) => key)).toEqual(['a.png', 'folder/b.png'])
     })
 
     test('says of each object that could not be deleted what is wrong, and of all where the server does not answer', async () => {
@@ -110,6 +143,8 @@ function describeS3(server: S3Server): void {
       const link = await sign(storage, 'signed/a b+ä.png', 2)
       expect(link.expiresAt.getTime()).toBeGreaterThan(before)
       expect(link.expiresAt.getTime()).toBeLessThanOrEqual(Date.now() + 2000)
+      // The signature counts whole seconds.
+      expect(link.expiresAt.getMilliseconds()).toBe(0)
 
       const answer = await fetch(link.url)
       expect(answer.status).toBe(200)
@@ -163,6 +198,7 @@ function describeS3(server: S3Server): void {
       const unavailable = { name: 'StorageError', code: 'unavailable', retryable: true }
       await expect(missing.put('a.png', Buffer.from('x'), PNG)).rejects.toMatchObject(unavailable)
       await expect(missing.open('a.png')).rejects.toMatchObject(unavailable)
+      await expect(missing.stat('a.png')).rejects.toMatchObject(unavailable)
       await missing.check()
       await missing.put('a.png', Buffer.from('x'), PNG)
     })
