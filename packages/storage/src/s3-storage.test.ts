@@ -81,13 +81,23 @@ function describeS3(server: S3Server): void {
 
       // More than a thousand keys in a call are refused by the protocol.
       const named: number[] = []
-      const counting = await startHttpServer(async (request, response) => {
-        named.push((await text(request)).split('<Key>').length - 1)
-        response.writeHead(200, { 'content-type': 'application/xml' }).end('<DeleteResult></DeleteResult>')
+      const counting = await startHttpServer((request, response) => {
+        void text(request).then((body) => {
+          named.push(body.split('<Key>').length - 1)
+          response.writeHead(200, { 'content-type': 'application/xml' }).end('<DeleteResult></DeleteResult>')
+        })
       })
       const many = Array.from({ length: 2500 }, (_, index) => `${index}.png`)
       expect(await connectTo(server, { bucket, endpoint: counting }).deleteMany(many)).toEqual(new Map())
       expect(named).toEqual([1000, 1000, 500])
+    })
+
+    test('ends a write that is under way with the reason of its signal', async () => {
+      const abort = new AbortController()
+      const reason = new Error('enough')
+      const endpoint = await startHttpServer(() => abort.abort(reason))
+      const put = connectTo(server, { bucket, endpoint }).put('a.png', Buffer.from('x'), { ...PNG, signal: abort.signal })
+      await expect(put).rejects.toBe(reason)
     })
 
     test('takes credentials that may write objects and look at nothing else', async () => {
