@@ -22,6 +22,11 @@ describe('the number of rows', () => {
     expect(last(run(new BatchProfile(), 60, 6, sharing))).toBe(6)
   })
 
+  it('begins with one for a size that nobody has measured, however many wait, and goes up by doublings', () => {
+    // A step costs nearly the same with any number of rows, so nothing but the measuring holds it back.
+    expect(run(new BatchProfile(), 16, 16, (rows) => 100 + rows)).toEqual([1, 1, 1, 1, 1, 2, 2, 2, 2, 2, 4, 4, 4, 4, 4, 8])
+  })
+
   it('stays at one where rows cost the same together and apart', () => {
     const profile = new BatchProfile()
     expect(last(run(profile, 60, 16, computeBound))).toBe(1)
