@@ -25,6 +25,7 @@ from optimum.onnxruntime import (
     ORTStableDiffusion3Pipeline,
 )
 from PIL import Image, ImageDraw
+from transformers import PreTrainedTokenizerFast
 
 from golden_values import StepRecorder, generator, hash_images, hashed_steps, read_json, save_images, to_pixels, write_json
 
@@ -56,7 +57,7 @@ class Painter:
 
     def pipeline(self, kind: str):
         if kind not in self.pipelines:
-            self.pipelines[kind] = PIPELINES[kind].from_pretrained(self.model, export=False)
+            self.pipelines[kind] = PIPELINES[kind].from_pretrained(self.model, export=False, **load_tokenizers(self.model))
             self.pipelines[kind].set_progress_bar_config(disable=True)
         return self.pipelines[kind]
 
@@ -90,6 +91,12 @@ class Painter:
         names = {key: case[key] for key in ("name", "kind", "seed", "image", "mask") if key in case}
         reference = {**names, "call": call, "timesteps": steps.timesteps, **hashed_steps(steps)}
         return {**reference, "image_sha256": hash_images(pixels)}, pixels
+
+
+def load_tokenizers(model: Path) -> dict[str, PreTrainedTokenizerFast]:
+    """From their tokenizer.json: the classes that a model names may be of newer transformers than optimum takes."""
+    names = ("tokenizer", "tokenizer_2", "tokenizer_3")
+    return {name: PreTrainedTokenizerFast.from_pretrained(model / name) for name in names}
 
 
 def decode(vae, latents: np.ndarray) -> np.ndarray:

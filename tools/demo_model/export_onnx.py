@@ -7,7 +7,9 @@ graph: half the size, and no bit of a picture changes. The folder packages/pipel
 """
 
 import argparse
+import json
 import shutil
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +17,8 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 from optimum.exporters.onnx import main_export
 
+TOKENIZERS = ("tokenizer", "tokenizer_2", "tokenizer_3")
+KNOWN_CLASS = "PreTrainedTokenizerFast"
 SMALLEST = 64
 """Weights of fewer values stay as they are."""
 
@@ -43,6 +47,37 @@ def store_as_float16(path: Path) -> None:
     print(f"{path.parent.name}: {before} -> {path.stat().st_size} bytes, {len(casts)} weights as float16")
 
 
+def copy_with_known_tokenizers(model: Path, copy: Path) -> None:
+    """The classes that a model names for its tokenizers may be of newer transformers than optimum takes."""
+    shutil.copytree(model, copy)
+    index = json.loads((copy / "model_index.json").read_text())
+    for name in TOKENIZERS:
+        index[name] = ["transformers", KNOWN_CLASS]
+        config = copy / name / "tokenizer_config.json"
+        config.write_text(json.dumps({**json.loads(config.read_text()), "tokenizer_class": KNOWN_CLASS}))
+    (copy / "model_index.json").write_text(json.dumps(index))
+
+
+def export(model: Path, output: Path) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / model.name
+        copy_with_known_tokenizers(model, copy)
+        main_export(
+            str(copy),
+            output=output,
+            task="text-to-image",
+            device="cpu",
+            dtype="fp32",
+            library_name="diffusers",
+            do_validation=False,
+        )
+    for name in TOKENIZERS:
+        shutil.rmtree(output / name, ignore_errors=True)
+        shutil.copytree(model / name, output / name)
+    for name in ("model_index.json", "generation_config.json"):
+        shutil.copy(model / name, output)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", type=Path, help="folder in diffusers' layout")
@@ -50,18 +85,9 @@ def main() -> None:
     arguments = parser.parse_args()
 
     shutil.rmtree(arguments.export, ignore_errors=True)
-    main_export(
-        str(arguments.model),
-        output=arguments.export,
-        task="text-to-image",
-        device="cpu",
-        dtype="fp32",
-        library_name="diffusers",
-        do_validation=False,
-    )
+    export(arguments.model, arguments.export)
     for path in sorted(arguments.export.glob("*/model.onnx")):
         store_as_float16(path)
-    shutil.copy(arguments.model / "generation_config.json", arguments.export)
 
 
 if __name__ == "__main__":
