@@ -1,6 +1,7 @@
 /**
- * Takes pictures of the playground in a real browser on a real service: docs/playground.png, or, given a folder, every state of the page
- * at the width of a desktop, a tablet and a phone, and in the dark, to be looked at. `node scripts/screenshot.ts [folder [state …]]`.
+ * Takes pictures of the pages in a real browser on a real service: docs/playground.png and docs/status.png, or, given a folder, every state of
+ * the playground, and the status page, at the width of a desktop, a tablet and a phone, and in the dark, to be looked at.
+ * `node scripts/screenshot.ts [folder [state …]]`.
  */
 import { mkdirSync } from 'node:fs'
 import { join } from 'node:path'
@@ -41,13 +42,26 @@ const executable = findChromium()
 if (executable === undefined) throw new Error('Expected a Chromium (CHROMIUM=/path/to/it), got none')
 ensurePlayground()
 const lorasDir = fileURLToPath(new URL('../packages/pipeline/test/loras', import.meta.url))
-const easel = await startEasel({ env: { LORAS_DIR: lorasDir } })
+const operator = { username: 'operator', password: 'an-operators-key' }
+const easel = await startEasel({ env: { LORAS_DIR: lorasDir, ADMIN_KEY: operator.password, WEBHOOK_ALLOW_INSECURE: 'true' } })
 const browser = await launchChromium(executable)
 
 const post = async (path: string, body: unknown, prefer = 'wait=60'): Promise<{ id: string }> => {
   const headers = { 'content-type': 'application/json', prefer }
   return (await (await fetch(easel.url + path, { method: 'POST', headers, body: JSON.stringify(body) })).json()) as { id: string }
 }
+
+/** What the picture of the status page shows beside jobs: a failure, a webhook that nobody answers, and work under way. */
+async function makeNews(): Promise<void> {
+  const large = { num_inference_steps: 200, width: 256, height: 256, num_images_per_prompt: 2 }
+  await post('/v1/jobs', { ...large, prompt: 'a gray mushroom in the desert', timeout: 1 })
+  await post('/v1/jobs', { prompt: 'a red ball', num_inference_steps: 4, webhook: 'http://127.0.0.1:9/hook' })
+  for (let i = 0; i < 12; i++) await post('/v1/jobs', { ...large, prompt: 'a purple umbrella' }, 'wait=0')
+  // Until the worker's next heartbeat tells of them.
+  await sleep(6000)
+}
+
+const documented: Partial<Record<string, string>> = { growing: 'docs/playground.png', status: 'docs/status.png' }
 
 /** Each leaves the page as it should be seen. */
 const states: Record<string, (page: Page) => Promise<void>> = {
@@ -120,6 +134,11 @@ const states: Record<string, (page: Page) => Promise<void>> = {
     await page.context().setOffline(true)
     await page.getByText('The server does not answer.').waitFor()
   },
+  status: async (page) => {
+    if (folder === undefined) await makeNews()
+    await page.goto(`${easel.url}/admin`)
+    await page.getByRole('region', { name: 'Shares' }).getByRole('row').nth(1).waitFor()
+  },
 }
 
 /** States that are about what is in the window. */
@@ -135,15 +154,15 @@ const loadPictures = `Promise.all([...document.images].map((image) => {
 async function take(state: string, reach: (page: Page) => Promise<void>): Promise<void> {
   if (wanted.length > 0 && !wanted.includes(state)) return
   for (const { name, ...options } of folder === undefined ? sights.slice(0, 1) : sights) {
-    const context = await browser.newContext(options)
+    const context = await browser.newContext({ ...options, httpCredentials: operator })
     const page = await context.newPage()
     await page.goto(easel.url)
     await page.locator('.card').or(page.getByText('Nothing here yet.')).first().waitFor()
     await reach(page)
     await page.evaluate(loadPictures)
-    const file = folder === undefined ? 'docs/playground.png' : join(folder, `${name}-${state}.png`)
+    const file = folder === undefined ? (documented[state] ?? '') : join(folder, `${name}-${state}.png`)
     // A palette is enough for a page of few colours and small scenes, and a third of the size.
-    const taken = await page.screenshot({ fullPage: folder !== undefined && !ofWindow.has(state) })
+    const taken = await page.screenshot({ fullPage: state === 'status' || (folder !== undefined && !ofWindow.has(state)) })
     await sharp(taken).png({ palette: true, quality: 95 }).toFile(file)
     console.log(file)
     await context.close()
@@ -161,7 +180,7 @@ try {
     await post(`/v1/jobs/${canceled.id}/cancel`, {})
   }
   for (const request of requests) await post('/v1/jobs', request)
-  for (const [state, reach] of Object.entries(states)) if (folder !== undefined || state === 'growing') await take(state, reach)
+  for (const [state, reach] of Object.entries(states)) if (folder !== undefined || documented[state] !== undefined) await take(state, reach)
 } finally {
   await browser.close()
   await easel.stop()

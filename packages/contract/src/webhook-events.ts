@@ -14,6 +14,13 @@ export function webhookMessageId(jobId: string, event: WebhookEventName, step?: 
   return `msg_${jobId}_${event}${step === undefined ? '' : `_${step}`}`
 }
 
+/** Takes the id of a message in the queue apart; undefined when it is not one. */
+export function parseWebhookMessageId(messageId: string): { jobId: string; event: WebhookEventName } | undefined {
+  const [, jobId, event] = /^msg_([0-9a-f-]{36})_([a-z]+)$/.exec(messageId) ?? []
+  const name = webhookEventNames.find((known) => known === event)
+  return jobId === undefined || name === undefined ? undefined : { jobId, event: name }
+}
+
 /** The longest body in bytes; a job with long prompts is shortened to fit. */
 export const maxWebhookBodyBytes = 20_000
 

@@ -1,3 +1,4 @@
+export * from './failed-jobs.ts'
 export * from './find-request-id.ts'
 export * from './job-cost.ts'
 export * from './job-lines.ts'

@@ -6,6 +6,7 @@ import { LRUCache } from 'lru-cache'
 import { createKeys, heartbeatTtlSeconds } from '@easel/contract'
 import type { ModelRecord, WorkerHeartbeat } from '@easel/contract'
 import type { RedisConnection } from './redis.ts'
+import { toPairs } from './to-pairs.ts'
 
 const modelMaxAgeMs = 1000
 
@@ -15,6 +16,12 @@ export interface RegisteredModel extends ModelRecord {
   created_at: string
   /** The instant of its latest announcement, which a worker repeats as long as it lives. */
   announced_at: string
+}
+
+/** A worker as the registry gives it. */
+export interface LiveWorker extends WorkerHeartbeat {
+  /** Instant of its last heartbeat, by its own clock. */
+  heard_at: string
 }
 
 export interface ModelRegistry {
@@ -27,7 +34,7 @@ export interface ModelRegistry {
   /** Every model ever announced, by id. */
   models(): Promise<RegisteredModel[]>
   /** The workers whose heartbeat has not expired. */
-  workers(): Promise<WorkerHeartbeat[]>
+  workers(): Promise<LiveWorker[]>
 }
 
 export function createModelRegistry({
@@ -41,10 +48,6 @@ export function createModelRegistry({
 }): ModelRegistry {
   const keys = createKeys(prefix)
   const known = new LRUCache<string, RegisteredModel>({ max: 1000, ttl: modelMaxAgeMs })
-  const readAll = async <T>(names: string[]): Promise<T[]> => {
-    if (names.length === 0) return []
-    return (await redis.mget(names)).flatMap((text) => (text === null ? [] : [JSON.parse(text) as T]))
-  }
   const readModels = async (ids: string[]): Promise<RegisteredModel[]> => {
     if (ids.length === 0) return []
     const [texts, created, announced] = await Promise.all([
@@ -91,8 +94,14 @@ export function createModelRegistry({
     },
 
     async workers() {
-      const ids = await redis.zrange(keys.workers, now(), '+inf', 'BYSCORE')
-      return await readAll<WorkerHeartbeat>(ids.map((id) => keys.worker(id)))
+      const pairs = toPairs(await redis.zrange(keys.workers, now(), '+inf', 'BYSCORE', 'WITHSCORES'))
+      if (pairs.length === 0) return []
+      const texts = await redis.mget(pairs.map(([id]) => keys.worker(id)))
+      return texts.flatMap((text, i) => {
+        if (text === null) return []
+        const heardAt = Number(pairs[i]?.[1]) - heartbeatTtlSeconds * 1000
+        return [{ ...(JSON.parse(text) as WorkerHeartbeat), heard_at: new Date(heardAt).toISOString() }]
+      })
     },
   }
 }

@@ -8,10 +8,11 @@
  */
 import { Queue } from 'bullmq'
 import type { JobsOptions, Telemetry } from 'bullmq'
-import { webhookEventNames, webhookMessageId, webhookQueueName } from '@easel/contract'
+import { createKeys, parseWebhookMessageId, webhookEventNames, webhookMessageId, webhookQueueName } from '@easel/contract'
 import type { KeptWebhookMessage, WebhookEventName, WebhookJobData } from '@easel/contract'
 import type { NewJobRecord } from './job-record.ts'
 import type { RedisConnection } from './redis.ts'
+import { toPairs } from './to-pairs.ts'
 
 /** The least time between two progress messages of a job, in milliseconds. */
 const progressIntervalMs = 3000
@@ -27,6 +28,25 @@ export const webhookJobOptions: JobsOptions = {
   removeOnComplete: { age: 3600, count: 10_000 },
   removeOnFail: { age: 3600, count: 10_000 },
 }
+
+/** A message that waits to be sent, without what it says. */
+export interface WaitingMessage {
+  jobId: string
+  event: WebhookEventName
+  /** Owner of the job and URL of the receiver; undefined when the record is gone. */
+  owner: string | undefined
+  url: string | undefined
+  /** Attempts that failed. */
+  attempts: number
+  /** Why the last one did. */
+  reason: string | undefined
+  /** Instant of the next attempt, ms; undefined: as soon as there is a place. */
+  nextAttemptAt: number | undefined
+}
+
+const countedStates = ['waiting', 'prioritized', 'delayed', 'active', 'failed'] as const
+/** BullMQ scores a delayed job with its instant in ms times this, plus a counter. */
+const delayedScoreUnits = 4096
 
 type WebhookWish = Pick<NewJobRecord, 'id' | 'webhook' | 'webhookEventsFilter'>
 
@@ -56,6 +76,10 @@ export interface WebhookOutbox {
   remove(jobId: string): Promise<void>
   /** The number of messages that wait, are being sent, or wait for their next attempt. */
   count(): Promise<number>
+  /** The same by what becomes of them, and those that were given up in the last hour. */
+  counts(): Promise<{ waiting: number; sending: number; givenUp: number }>
+  /** Messages that wait, at most so many: those whose next attempt comes first, then those that are due. */
+  listWaiting(limit: number): Promise<WaitingMessage[]>
   close(): Promise<void>
 }
 
@@ -77,6 +101,17 @@ export function createWebhookOutbox({ redis, prefix, onError, telemetry }: Webho
     ...(telemetry === undefined ? {} : { telemetry }),
   })
   queue.on('error', onError)
+  const keys = createKeys(prefix)
+  const readWaiting = async (messageId: string, nextAttemptAt: number | undefined): Promise<WaitingMessage[]> => {
+    const parsed = parseWebhookMessageId(messageId)
+    if (parsed === undefined) return []
+    const [[attempts, reason], [owner, url]] = await Promise.all([
+      redis.hmget(queue.toKey(messageId), 'atm', 'failedReason'),
+      redis.hmget(keys.job(parsed.jobId), 'owner', 'webhook'),
+    ])
+    const told = { owner: owner ?? undefined, url: url ?? undefined, attempts: Number(attempts ?? 0), reason: reason ?? undefined }
+    return [{ ...parsed, ...told, nextAttemptAt }]
+  }
   return {
     async add(record, event) {
       if (!wantsWebhook(record, event)) return
@@ -126,6 +161,24 @@ export function createWebhookOutbox({ redis, prefix, onError, telemetry }: Webho
 
     async count() {
       return await queue.getJobCountByTypes('waiting', 'active', 'delayed', 'prioritized')
+    },
+
+    async counts() {
+      const { waiting = 0, prioritized = 0, delayed = 0, active = 0, failed = 0 } = await queue.getJobCounts(...countedStates)
+      return { waiting: waiting + prioritized + delayed, sending: active, givenUp: failed }
+    },
+
+    async listWaiting(limit) {
+      const last = String(limit - 1)
+      const [delayed, prioritized, waiting] = await Promise.all([
+        redis.zrange(queue.toKey('delayed'), 0, last, 'WITHSCORES'),
+        redis.zrange(queue.toKey('prioritized'), 0, last),
+        // It is taken from the end.
+        redis.lrange(queue.toKey('wait'), -limit, -1),
+      ])
+      const later = toPairs(delayed).map(([id, score]) => ({ id, at: Math.floor(Number(score) / delayedScoreUnits) }))
+      const due = [...waiting.reverse(), ...prioritized].map((id) => ({ id, at: undefined }))
+      return (await Promise.all([...later, ...due].slice(0, limit).map(({ id, at }) => readWaiting(id, at)))).flat()
     },
 
     async close() {

@@ -11,7 +11,8 @@
 import type { StorageError } from './storage-error.ts'
 
 export interface Storage {
-  readonly kind: 'local' | 's3'
+  /** Name of the driver. */
+  readonly kind: string
 
   /**
    * Writes the object, replacing one with the same key. A reader sees either the old bytes or the new ones, never a part.

@@ -1,5 +1,5 @@
 /**
- * Builds the two pages people see: the playground and the api reference, with every file they need, into dist/.
+ * Builds the pages people see: the playground, the api reference and the status page of operators, with every file they need, into dist/.
  *
  * Invariant: nothing is inlined and all paths are relative, so that the pages run under a strict Content-Security-Policy and behind a
  * proxy's path. The reference is Scalar's ready-made bundle, taken over as it is.
@@ -58,6 +58,6 @@ export default defineConfig({
     assetsDir: 'playground',
     assetsInlineLimit: 0,
     modulePreload: { polyfill: false },
-    rolldownOptions: { input: [here('index.html'), here('docs.html')] },
+    rolldownOptions: { input: [here('index.html'), here('docs.html'), here('admin.html')] },
   },
 })

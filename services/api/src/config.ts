@@ -102,7 +102,9 @@ export const apiVariables = {
     .string()
     .regex(/^[\x21-\x7e]{16,256}$/, 'Expected 16 to 256 visible ASCII characters')
     .optional()
-    .describe('Key of the operator: opens /admin/queues as the password of any user, or as Bearer token. Unset: there is no such page.'),
+    .describe(
+      'Key of the operator: opens /admin, the status page, and /admin/queues, as the password of any user or as Bearer token. Unset: there are no such pages.',
+    ),
   RATE_LIMIT: parsedBy(parseRateLimit)
     .optional()
     .describe(

@@ -15,7 +15,7 @@ import type { ModelPart } from '../models/model-part.ts'
 import type { OnnxSessionOptions } from '../models/onnx-session.ts'
 import { Sd3Transformer } from '../models/sd3-transformer.ts'
 import { T5TextEncoder } from '../models/t5-text-encoder.ts'
-import { FlowMatchEulerDiscreteScheduler } from '../schedulers/flow-match-euler-discrete.ts'
+import { schedulerClasses } from '../schedulers/scheduler-classes.ts'
 import type { Scheduler } from '../schedulers/scheduler.ts'
 import { loadTokenizer } from '../tokenizers/load-tokenizer.ts'
 import type { Tokenizer } from '../tokenizers/tokenizer.ts'
@@ -52,7 +52,8 @@ const part = (...classes: readonly string[]) =>
 
 const modelIndexSchema = z.looseObject({
   _class_name: z.enum(['StableDiffusion3Pipeline', 'ORTStableDiffusion3Pipeline']),
-  scheduler: part('FlowMatchEulerDiscreteScheduler'),
+  // Which classes there are is the registry's business.
+  scheduler: part(),
   transformer: part('SD3Transformer2DModel', 'ORTTransformer', exportedGraph),
   vae: part('AutoencoderKL', 'ORTVae', exportedGraph),
   // Names that some exports to ONNX have in place of those two.
@@ -84,7 +85,7 @@ export async function loadSd3Components(
   const tokenizer = async (given: Tokenizer | null | undefined, name: TokenizerName) =>
     given === undefined && index[name] !== undefined ? loadTokenizer(source.require(name)) : (given ?? undefined)
   const small = {
-    scheduler: overrides.scheduler ?? (await loadScheduler(source.require('scheduler'))),
+    scheduler: overrides.scheduler ?? (await loadScheduler(source.require('scheduler'), indexFile, index.scheduler as string)),
     tokenizer: await tokenizer(overrides.tokenizer, 'tokenizer'),
     tokenizer2: await tokenizer(overrides.tokenizer2, 'tokenizer_2'),
     tokenizer3: await tokenizer(overrides.tokenizer3, 'tokenizer_3'),
@@ -132,11 +133,14 @@ export async function loadSd3Components(
   }
 }
 
-async function loadScheduler(folder: string): Promise<Scheduler> {
+async function loadScheduler(folder: string, indexFile: string, className: string): Promise<Scheduler> {
+  const schedulerClass = schedulerClasses.get(className)
+  if (schedulerClass === undefined)
+    throw new ModelFileError(indexFile, 'scheduler.1', `one of ${[...schedulerClasses.keys()].join(', ')}`, JSON.stringify(className))
   const file = join(folder, 'scheduler_config.json')
   const json = await readModelJson(file, z.looseObject({}))
   try {
-    return FlowMatchEulerDiscreteScheduler.fromConfig(json)
+    return schedulerClass.fromConfig(json)
   } catch (error) {
     throw new Error(`${file}: ${(error as Error).message}`, { cause: error })
   }

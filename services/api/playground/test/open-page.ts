@@ -12,7 +12,13 @@ export interface OpenedPage {
   complaints: string[]
 }
 
-export async function openPage(browser: Browser, url: string, options: Parameters<Browser['newContext']>[0] = {}): Promise<OpenedPage> {
+/** `url`: of the server. `path`: the page on it. */
+export async function openPage(
+  browser: Browser,
+  url: string,
+  options: Parameters<Browser['newContext']>[0] = {},
+  path = '',
+): Promise<OpenedPage> {
   const context = await browser.newContext({ permissions: ['clipboard-read', 'clipboard-write'], ...options })
   const page = await context.newPage()
   const complaints: string[] = []
@@ -23,7 +29,7 @@ export async function openPage(browser: Browser, url: string, options: Parameter
   page.on('request', (request) => {
     if (!request.url().startsWith(url) && !/^(?:data|blob):/.test(request.url())) complaints.push(`asked ${request.url()}`)
   })
-  await page.goto(url)
+  await page.goto(url + path)
   return { context, page, complaints }
 }
 

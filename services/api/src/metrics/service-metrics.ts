@@ -9,14 +9,12 @@ import { randomUUID } from 'node:crypto'
 import { Counter, Gauge, Registry } from 'prom-client'
 import type { Usage } from '@easel/job-store'
 import type { AppDeps } from '../app-deps.ts'
+import { keepReading } from './keep-reading.ts'
 import { readServiceState } from './service-state.ts'
 import type { ServiceState, StateNeeds } from './service-state.ts'
 
 /** The lifetime of the lock: several usual scrape intervals. */
 const lockMs = 45_000
-
-/** How many milliseconds one reading serves all requests. It makes Redis read up to two thousand records. */
-const keptMs = 1000
 
 const takeLock = `
 local holder = redis.call('GET', KEYS[1])
@@ -47,20 +45,8 @@ export function createServiceMetrics(deps: StateNeeds & Pick<AppDeps, 'apiKeys' 
     const [state, { owners, othersGpuMs }] = await Promise.all([readServiceState(deps), usage.readTop(toldOwners)])
     return (await renderState(state)) + (await renderOwners(owners, othersGpuMs, await readShares(deps, [...state.models.keys()])))
   }
-  let latest: { text: Promise<string>; until: number } | undefined
-  return async () => {
-    if (stopping.aborted) return ''
-    if (latest === undefined || now() > latest.until) {
-      const reading = { text: read(), until: Number.POSITIVE_INFINITY }
-      latest = reading
-      // Kept once it has succeeded; a failure is only for those who waited for it.
-      reading.text.then(
-        () => (reading.until = now() + keptMs),
-        () => (reading.until = 0),
-      )
-    }
-    return await latest.text
-  }
+  const readKept = keepReading(read, now)
+  return async () => (stopping.aborted ? '' : await readKept())
 }
 
 async function renderState({ models, webhooksWaiting }: ServiceState): Promise<string> {

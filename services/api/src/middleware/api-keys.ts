@@ -11,9 +11,9 @@ import type { ApiKeyRing } from '../api-key-ring.ts'
 import { publicOwner } from '../parse-api-keys.ts'
 import type { CountWrongKey } from './wrong-keys.ts'
 
-const openPaths = new Set(['/', '/docs', '/openapi.json', '/livez', '/readyz', '/metrics', '/favicon.ico', '/admin/queues'])
+const openPaths = new Set(['/', '/docs', '/openapi.json', '/livez', '/readyz', '/metrics', '/favicon.ico', '/admin'])
 // A client that sends a file to fal's storage presents the ticket in its URL.
-const openFolders = ['/images/', '/fal/storage/', '/playground/', '/docs/', '/admin/queues/']
+const openFolders = ['/images/', '/fal/storage/', '/playground/', '/docs/', '/admin/']
 
 /** Whether a path needs no API key, because it is served to everyone or asks for a key of its own. */
 export function isOpenPath(path: string): boolean {

@@ -16,7 +16,10 @@ const basic = (password: string): Record<string, string> => ({
   Authorization: `Basic ${Buffer.from(`anyone:${password}`).toString('base64')}`,
 })
 
-describe('/admin/queues', () => {
+// Wrong keys are counted: twenty in a minute are let through.
+const paths = ['', '/', '/status', '/queues', '/queues/', '/queues/static/js/main.js']
+
+describe('everything under /admin', () => {
   test.for([
     ['no key', {}],
     ['a wrong password', basic('an-operators-kex')],
@@ -24,10 +27,45 @@ describe('/admin/queues', () => {
     ['a wrong token', { Authorization: 'Bearer nothing' }],
     ["a client's API key", { Authorization: 'Bearer a-clients-key' }],
   ] as [string, Record<string, string>][])('asks for the key given %s, on every path', async ([, headers]) => {
-    for (const path of ['', '/', '/api/queues', '/static/js/main.js']) {
-      const response = await api.get(`/admin/queues${path}`, { headers })
-      expect([path, response.status, response.headers.get('www-authenticate')]).toEqual([path, 401, 'Basic realm="easel admin"'])
+    for (const path of paths) {
+      const response = await api.get(`/admin${path}`, { headers })
+      const { status } = response
+      expect([path, status, response.headers.get('www-authenticate')]).toEqual([path, 401, 'Basic realm="easel admin"'])
+      expect([path, response.headers.get('cache-control')]).toEqual([path, 'no-store'])
     }
+  })
+
+  test('is not there without ADMIN_KEY, also where no API keys are', async () => {
+    const bare = await startTestApi({ redis: api.redis })
+    for (const path of paths) expect([path, (await bare.get(`/admin${path}`, { headers: basic(key) })).status]).toEqual([path, 404])
+    await bare.close()
+  })
+})
+
+describe('/admin', () => {
+  test.for(['/admin', '/admin/'])('%s is a page that loads nothing from elsewhere and cannot be framed', async (path) => {
+    const page = await api.get(path, { headers: basic(key) })
+    expect([page.status, page.headers.get('content-type'), new URL(page.url).pathname]).toEqual([200, 'text/html; charset=UTF-8', '/admin'])
+    const policy = page.headers.get('content-security-policy') ?? ''
+    expect(policy).toMatch(/^default-src 'self';.*frame-ancestors 'none'$/)
+    expect(policy).not.toContain('unsafe-inline')
+    expect([page.headers.get('cache-control'), page.headers.get('x-content-type-options')]).toEqual(['no-store', 'nosniff'])
+    expect(page.headers.get('referrer-policy')).toBe('no-referrer')
+  })
+
+  test('is told its status as JSON that nobody keeps', async () => {
+    const response = await api.get('/admin/status', { headers: basic(key) })
+    expect([response.status, response.headers.get('content-type')]).toEqual([200, 'application/json'])
+    expect(response.headers.get('cache-control')).toBe('no-store')
+    expect(await response.json()).toMatchObject({ models: { total: 1, listed: [{ id: 'tiny-scenes', workers: 0 }] } })
+  })
+})
+
+describe('/admin/queues', () => {
+  test('the same page comes with and without a slash at the end', async () => {
+    const [bare, slashed] = await Promise.all(['', '/'].map(async (end) => await api.get(`/admin/queues${end}`, { headers: basic(key) })))
+    expect([bare?.status, slashed?.status]).toEqual([200, 200])
+    expect(await slashed?.text()).toBe(await bare?.text())
   })
 
   test('shows page, scripts and queues with jobs to who has it, and changes nothing', async () => {
@@ -57,11 +95,5 @@ describe('/admin/queues', () => {
     const removal = await api.get(`/admin/queues/api/queues/generate-tiny-scenes/${id}/clean`, { method: 'PUT', headers })
     expect(removal.status).toBeGreaterThanOrEqual(400)
     expect(await api.deps.queues.of('tiny-scenes').getJob(id)).toBeDefined()
-  })
-
-  test('is not there without ADMIN_KEY', async () => {
-    const bare = await startTestApi({ redis: api.redis })
-    expect((await bare.get('/admin/queues', { headers: basic(key) })).status).toBe(404)
-    await bare.close()
   })
 })

@@ -1,66 +1,36 @@
 /**
- * Bull Board at /admin/queues: the content of the queues, for operators who have ADMIN_KEY. It is read-only, because the record of a job is the
- * truth, and housekeeping would undo any change made in the queue alone. The queues contain ids, no prompts.
+ * What operators see under /admin, with ADMIN_KEY: the status page, what it is told, and Bull Board. Nothing here changes anything.
+ *
+ * Invariant: every path under /admin asks for the key, no answer is kept by a browser or a cache, and no page may be framed. Runs in the api.
  */
-import { createBullBoard } from '@bull-board/api'
-import { BullMQAdapter } from '@bull-board/api/bullMQAdapter'
-import { HonoAdapter } from '@bull-board/hono'
-import { serveStatic } from '@hono/node-server/serve-static'
-import { Queue } from 'bullmq'
+import { join } from 'node:path'
 import { Hono } from 'hono'
-import { maintenanceQueueName, webhookQueueName } from '@easel/contract'
-import type { AppDeps, AppEnv } from '../app-deps.ts'
+import type { AppEnv } from '../app-deps.ts'
 import { adminKey } from '../middleware/admin-key.ts'
 import type { CountWrongKey } from '../middleware/wrong-keys.ts'
+import { keepReading } from '../metrics/keep-reading.ts'
+import { readStatus } from '../status/read-status.ts'
+import type { StatusNeeds } from '../status/read-status.ts'
+import { bullBoardRoutes } from './bull-board.ts'
+import type { BullBoardNeeds } from './bull-board.ts'
+import { builtPages, sendPage, toPolicy } from './pages.ts'
 
-type AdminNeeds = Pick<AppDeps, 'config' | 'logger' | 'queues' | 'redis' | 'registry' | 'stopping'>
-
-/** The page loads everything from this server. Its framework writes style elements and attributes while it runs. */
-const policy = [
-  "default-src 'self'",
-  "img-src 'self' data:",
-  "style-src 'self' 'unsafe-inline'",
-  "object-src 'none'",
-  "base-uri 'self'",
-  "form-action 'self'",
-  "frame-ancestors 'none'",
-].join('; ')
-
-const adminPath = '/admin/queues'
-
-export function adminRoutes(
-  { config, logger, queues, redis, registry, stopping }: AdminNeeds,
-  key: string,
-  countWrongKey: CountWrongKey,
-): Hono<AppEnv> {
-  const connection = { connection: redis, prefix: config.queuePrefix, skipVersionCheck: true }
-  const own = [webhookQueueName, maintenanceQueueName].map((name) => new Queue(name, connection))
-  for (const queue of own) queue.on('error', (error) => logger.warn({ err: error }, 'redis connection'))
-  stopping.addEventListener('abort', () => {
-    for (const queue of own) queue.close().catch((error: unknown) => logger.warn({ err: error }, 'redis connection'))
-  })
-
-  const adapter = new HonoAdapter(serveStatic).setBasePath(adminPath)
-  const toAdapter = (queue: Queue): BullMQAdapter => new BullMQAdapter(queue, { readOnlyMode: true })
-  const board = createBullBoard({ queues: own.map(toAdapter), serverAdapter: adapter })
-
+export function adminRoutes(deps: BullBoardNeeds & StatusNeeds, key: string, countWrongKey: CountWrongKey): Hono<AppEnv> {
   const app = new Hono<AppEnv>()
-  app.use(`${adminPath}/*`, adminKey(key, countWrongKey))
-  app.use(`${adminPath}/*`, async (c, next) => {
-    c.header('Content-Security-Policy', policy)
+  app.use('/admin/*', async (c, next) => {
+    await next()
     c.header('Referrer-Policy', 'no-referrer')
     c.header('Cache-Control', 'no-store')
-    await next()
-    if (c.res.headers.get('Content-Type')?.startsWith('text/html') !== true) return
-    const html = (await c.res.text()).replaceAll(/<link [^>]*href="https?:[^>]*>/g, '')
-    c.res = c.html(html)
   })
-  // A model that was announced since then has a queue to show.
-  app.use(`${adminPath}/api/*`, async (_, next) => {
-    const models = await registry.models()
-    board.setQueues([...models.map(({ id }) => queues.of(id)), ...own].map(toAdapter))
-    await next()
+  app.use('/admin/*', adminKey(key, countWrongKey))
+
+  app.get('/admin', async (c) => {
+    // The page names its files relative to its folder, so that it also works behind a proxy's path.
+    if (new URL(c.req.url).pathname.endsWith('/')) return c.redirect('../admin', 308)
+    return await sendPage(c, join(builtPages, 'admin.html'), toPolicy())
   })
-  app.route(adminPath, adapter.registerPlugin() as unknown as Hono<AppEnv>)
+  const read = keepReading(() => readStatus(deps), deps.now)
+  app.get('/admin/status', async (c) => c.json(await read()))
+  app.route('/', bullBoardRoutes(deps))
   return app
 }

@@ -22,7 +22,7 @@ export interface PageRoutesOptions {
   folder?: string
 }
 
-const builtPages = fileURLToPath(new URL('../../playground/dist', import.meta.url))
+export const builtPages = fileURLToPath(new URL('../../playground/dist', import.meta.url))
 const notBuilt =
   '<!doctype html><html lang="en"><title>Easel</title><p>Easel runs, but its pages are not built yet: <code>npm start</code> does it. The api itself is at <code>/v1</code>, its description at <code>/openapi.json</code>.'
 
@@ -61,7 +61,7 @@ function serveFiles(folder: string): MiddlewareHandler<AppEnv> {
   })
 }
 
-async function sendPage(c: Context<AppEnv>, file: string, policy: string): Promise<Response> {
+export async function sendPage(c: Context<AppEnv>, file: string, policy: string): Promise<Response> {
   const html = await readFile(file, 'utf8').catch((error: NodeJS.ErrnoException) => {
     if (error.code === 'ENOENT') return notBuilt
     throw error
@@ -74,7 +74,7 @@ async function sendPage(c: Context<AppEnv>, file: string, policy: string): Promi
 }
 
 /** `pictures`: another origin for pictures. `inlineStyles`: needed because Scalar writes style elements while it runs. */
-function toPolicy({ pictures = '', inlineStyles = false }: { pictures?: string; inlineStyles?: boolean }): string {
+export function toPolicy({ pictures = '', inlineStyles = false }: { pictures?: string; inlineStyles?: boolean } = {}): string {
   return [
     "default-src 'self'",
     `img-src ${["'self'", 'data:', 'blob:', pictures].join(' ').trim()}`,

@@ -1,0 +1,150 @@
+/**
+ * A new storage driver: pictures in one SQLite file, for an api and workers on one machine, with the SQLite that comes with Node.js.
+ *
+ * To make it a part of Easel:
+ * 1. packages/storage/src/sqlite-storage.ts: this file, its imports relative; its test as packages/storage/src/local-storage.test.ts has one.
+ * 2. packages/storage/src/create-storage.ts: `{ kind: 'sqlite' } & SqliteStorageOptions` in StorageOptions, and the call.
+ * 3. packages/storage/src/storage-variables.ts: `sqlite` in STORAGE, a variable for the file, and both in `toStorageOptions` and
+ *    `checkStorageVariables`. `npm run docs` then writes them into docs/variables.md and .env.example.
+ *
+ * What every driver must do is packages/storage/test/conformance.ts. Keys are checked before anything else, with the functions that
+ * @easel/storage has for it, and what goes wrong in the store is a StorageError, whose code says whether to try again.
+ */
+import { DatabaseSync } from 'node:sqlite'
+import { assertContentType, assertKeyPrefix, assertObjectKey, StorageError, toContentType } from '@easel/storage'
+import type { ListedObject, Storage, StorageErrorCode } from '@easel/storage'
+
+export interface SqliteStorageOptions {
+  /** The database file, made if missing; its folder must be there. */
+  file: string
+}
+
+interface ObjectRow {
+  key: string
+  size: number
+  written_at: number
+}
+
+/** Milliseconds to wait while another process writes. */
+const busyMs = 5000
+/** Keys that are read at once by `list`. */
+const pageLength = 500
+/** SQLite's primary result codes: FULL; READONLY, PERM, CANTOPEN, AUTH. Of an extended one the low byte counts. */
+const codes = new Map<number, StorageErrorCode>([[13, 'no_space'], ...[8, 3, 14, 23].map((code): [number, 'denied'] => [code, 'denied'])])
+
+export function createSqliteStorage({ file }: SqliteStorageOptions): Storage {
+  let opened: DatabaseSync | undefined
+  /** Opened late: a store that is away is told by the call that needs it. */
+  const attempt = <T>(task: string, act: (database: DatabaseSync) => T): T => {
+    try {
+      opened ??= open(file)
+      return act(opened)
+    } catch (error) {
+      const code = codes.get(((error as { errcode?: number }).errcode ?? 0) & 0xff) ?? 'unavailable'
+      throw new StorageError(code, `Expected to ${task} in ${file}, got: ${(error as Error).message}`, { cause: error })
+    }
+  }
+  const stat = (key: string): ObjectRow | undefined =>
+    attempt(`read ${key}`, (database) => database.prepare('SELECT key, size, written_at FROM objects WHERE key = ?').get(key)) as
+      | ObjectRow
+      | undefined
+  const remove = (keys: readonly string[]): void =>
+    attempt('delete', (database) => {
+      const statement = database.prepare('DELETE FROM objects WHERE key = ?')
+      for (const key of keys) statement.run(key)
+    })
+
+  return {
+    kind: 'sqlite',
+
+    // A statement is a transaction: readers see the bytes before or after it.
+    async put(key, bytes, { contentType, signal }) {
+      assertObjectKey(key)
+      assertContentType(key, contentType)
+      signal?.throwIfAborted()
+      attempt(`write ${key}`, (database) => {
+        const sql = 'INSERT OR REPLACE INTO objects (key, bytes, size, written_at) VALUES (?, ?, ?, ?)'
+        database.prepare(sql).run(key, bytes, bytes.length, Date.now())
+      })
+    },
+
+    async open(key) {
+      assertObjectKey(key)
+      const row = attempt(`read ${key}`, (database) => database.prepare('SELECT * FROM objects WHERE key = ?').get(key))
+      if (row === undefined) return undefined
+      const { bytes, size, written_at } = row as unknown as ObjectRow & { bytes: Uint8Array }
+      // Bytes of an object come in one piece.
+      const body = new Blob([bytes]).stream()
+      return { body, contentType: toContentType(key), size, lastModified: new Date(written_at) }
+    },
+
+    async stat(key) {
+      assertObjectKey(key)
+      const row = stat(key)
+      return row && { contentType: toContentType(key), size: row.size, lastModified: new Date(row.written_at) }
+    },
+
+    async url(key) {
+      assertObjectKey(key)
+      return undefined
+    },
+
+    async delete(key) {
+      assertObjectKey(key)
+      remove([key])
+    },
+
+    async deleteMany(keys) {
+      keys.forEach((key) => assertObjectKey(key))
+      remove(keys)
+      return new Map()
+    },
+
+    list(prefix) {
+      assertKeyPrefix(prefix)
+      return listFrom(prefix, (after) => {
+        const sql = `SELECT key, size, written_at FROM objects WHERE key >= ? AND key > ? ORDER BY key LIMIT ${pageLength}`
+        return attempt('list objects', (database) => database.prepare(sql).all(prefix, after)) as unknown as ObjectRow[]
+      })
+    },
+
+    async check() {
+      attempt('write', (database) => {
+        try {
+          // Nobody else ever sees it, and no key begins with a dot.
+          database.exec("BEGIN IMMEDIATE; INSERT INTO objects VALUES ('.probe', zeroblob(4096), 4096, 0); ROLLBACK")
+        } finally {
+          if (database.isTransaction) database.exec('ROLLBACK')
+        }
+      })
+    },
+
+    async close() {
+      opened?.close()
+      opened = undefined
+    },
+  }
+}
+
+function open(file: string): DatabaseSync {
+  const database = new DatabaseSync(file, { timeout: busyMs })
+  // Readers do not wait for a writer, and what was written is on the disk.
+  database.exec('PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL')
+  database.exec(
+    'CREATE TABLE IF NOT EXISTS objects (key TEXT PRIMARY KEY, bytes BLOB NOT NULL, size INTEGER NOT NULL, written_at INTEGER NOT NULL)',
+  )
+  return database
+}
+
+/** Keys are in the order of their UTF-8 bytes, so those that begin alike stand together. `read`: a page of rows after a key. */
+async function* listFrom(prefix: string, read: (after: string) => ObjectRow[]): AsyncGenerator<ListedObject> {
+  for (let after = ''; ;) {
+    const page = read(after)
+    for (const { key, written_at } of page) {
+      if (!key.startsWith(prefix)) return
+      yield { key, lastModified: new Date(written_at) }
+      after = key
+    }
+    if (page.length < pageLength) return
+  }
+}

@@ -1,0 +1,75 @@
+/**
+ * Owns what the page knows of the service. It is read every few seconds while anybody looks; the browser sends the key that it asked for.
+ *
+ * Invariant: what was read last stays when the service cannot be read, and is then said to be from before. Runs in the browser.
+ */
+import { computed, signal } from '@preact/signals'
+import type { Problem, ServiceStatus } from '@easel/contract'
+
+/** Milliseconds between readings, while all is well and while something is missing. */
+const calmMs = 3000
+const restlessMs = 2000
+/** Milliseconds after which a reading that is not answered counts as lost. */
+const answerLimitMs = 10_000
+
+/** `ok`; `queue`: the api answers and its queue does not; `key`: the key is not taken; `away`: the api does not answer. By the last answer. */
+type Link = 'ok' | 'queue' | 'key' | 'away'
+
+export const status = signal<ServiceStatus | undefined>(undefined)
+export const link = signal<Link>('ok')
+
+/** What is wrong with the connection, and what happens meanwhile; empty when nothing is. */
+export const connectionProblem = computed(() => {
+  const sentences: Record<Link, string> = {
+    ok: '',
+    queue:
+      'Reconnecting: Redis does not answer. Nothing can be submitted or canceled until it is back. Workers go on with what they have begun, and nothing that was accepted is lost.',
+    key: 'The key is not taken any more: load this page again to give it another.',
+    away: 'Reconnecting: the server does not answer. Workers go on with the jobs in the queue.',
+  }
+  return sentences[link.value]
+})
+
+/** What the service lacks though it answers, and what happens meanwhile; empty when it lacks nothing. */
+export const serviceProblem = computed(() => {
+  if (link.value !== 'ok' || status.value === undefined) return ''
+  const { listed } = status.value.models
+  if (listed.length === 0) return 'No worker has started yet. Jobs are taken as soon as one has.'
+  const idle = listed.filter(({ workers, waiting }) => workers === 0 && waiting > 0).map(({ id }) => id)
+  if (idle.length > 0) return `No worker can take jobs of ${idle.join(', ')} now. They wait, and begin by themselves when a worker starts.`
+  return listed.every(({ workers }) => workers === 0) ? 'No worker can take jobs now. Jobs are taken and wait for one.' : ''
+})
+
+/** Reads the status for as long as the page is open and in view. */
+export async function watchStatus(): Promise<never> {
+  for (;;) {
+    await untilVisible()
+    await loadStatus()
+    await new Promise((resolve) => setTimeout(resolve, link.value === 'ok' ? calmMs : restlessMs))
+  }
+}
+
+async function loadStatus(): Promise<void> {
+  let response: Response
+  try {
+    response = await fetch('admin/status', { signal: AbortSignal.timeout(answerLimitMs) })
+    if (response.ok) status.value = (await response.json()) as ServiceStatus
+  } catch {
+    link.value = 'away'
+    return
+  }
+  link.value = response.ok ? 'ok' : await toLink(response)
+}
+
+async function toLink(response: Response): Promise<Link> {
+  if (response.status === 401 || response.status === 429) return 'key'
+  const { code } = (await response.json().catch(() => ({}))) as Partial<Problem>
+  // Not the api's words: a proxy speaks for one that is away.
+  return code === 'queue_unavailable' ? 'queue' : 'away'
+}
+
+async function untilVisible(): Promise<void> {
+  while (document.hidden) {
+    await new Promise((resolve) => document.addEventListener('visibilitychange', resolve, { once: true }))
+  }
+}
