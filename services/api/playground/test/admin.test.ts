@@ -114,8 +114,8 @@ describe.skipIf(executable === undefined)('the status page in a browser', () => 
 
   test('without a worker it says that jobs wait, and what it said goes when one begins', async () => {
     await open()
-    await says('No worker can take jobs of tiny-scenes now. They wait').waitFor()
-    await section('Workers').getByText('No worker is heard.').waitFor()
+    await says('No worker is available for tiny-scenes.').waitFor()
+    await section('Workers').getByText('No worker has sent a heartbeat').waitFor()
     expect(await findHindrances(opened.page)).toEqual([])
     await beginWorker()
     await row('Workers', 'worker-one').waitFor()
@@ -128,7 +128,7 @@ describe.skipIf(executable === undefined)('the status page in a browser', () => 
     await row('Workers', 'worker-one').waitFor()
     await redis.kill()
     await says('Reconnecting: Redis does not answer.').waitFor()
-    await opened.page.getByText('From before: as of').waitFor()
+    await opened.page.getByText('Last known state, as of').waitFor()
     await row('Workers', 'worker-one').waitFor()
     expect(await findHindrances(opened.page)).toEqual([])
     await redis.restart()

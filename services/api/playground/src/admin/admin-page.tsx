@@ -16,7 +16,7 @@ export function AdminPage(): VNode {
           <a href="docs">API reference</a>
         </nav>
       </header>
-      {/* It is there from the start, so that a screen reader tells what comes into it. */}
+      {/* Always present, so that a screen reader announces what appears in it. */}
       <div role="status" class="banners">
         {[connectionProblem.value, serviceProblem.value].map((problem) => problem !== '' && <p class="banner">{problem}</p>)}
       </div>
@@ -34,10 +34,10 @@ function Overview({ of }: { of: ServiceStatus }): VNode {
   return (
     <>
       <p class="quiet">
-        {link.value === 'ok' ? 'As of ' : 'From before: as of '}
+        {link.value === 'ok' ? 'As of ' : 'Last known state, as of '}
         <time dateTime={read_at}>{new Date(read_at).toLocaleTimeString()}</time>
       </p>
-      <Section name="Jobs" hint="Those whose records are kept.">
+      <Section name="Jobs" hint="Jobs whose records are still kept.">
         <dl class="tiles">
           {states.map((state) => (
             <div key={state} data-state={state}>
@@ -50,20 +50,20 @@ function Overview({ of }: { of: ServiceStatus }): VNode {
       <Section name="Models" hint={toLeftOut(models)} empty={models.total === 0 && 'No worker has announced a model yet.'}>
         <ModelTable models={models.listed} readAt={read_at} />
       </Section>
-      <Section name="Workers" hint={toLeftOut(workers)} empty={workers.total === 0 && 'No worker is heard.'}>
+      <Section name="Workers" hint={toLeftOut(workers)} empty={workers.total === 0 && 'No worker has sent a heartbeat in the last 20 seconds.'}>
         <WorkerTable workers={workers.listed} readAt={read_at} />
       </Section>
       <Section
         name="Failures"
-        hint={`By the sentence that their owners are told. Looked at: ${toCount(failures.looked_at, 'failed job')}.`}
-        empty={failures.looked_at === 0 && 'No job that is kept has failed.'}
+        hint={`By the message that the owner of the job sees. Covers the latest ${toCount(failures.looked_at, 'failed job')}.`}
+        empty={failures.looked_at === 0 && 'None of the jobs that are still kept has failed.'}
       >
         <FailureTable failures={failures.listed} readAt={read_at} />
       </Section>
       <Section
         name="Shares"
-        hint="Time of the device by API key: first whoever has jobs waiting, in the order of their turns."
-        empty={shares.listed.length === 0 && 'Nobody has used the device yet.'}
+        hint="Device time by API key. Keys with waiting jobs come first, in the order of their turns."
+        empty={shares.listed.length === 0 && 'No device time has been used yet.'}
       >
         <ShareTable shares={shares} />
       </Section>

@@ -1,7 +1,7 @@
 /**
- * Owns what the page knows of the service. It is read every few seconds while anybody looks; the browser sends the key that it asked for.
+ * Owns what the page knows about the service. It is read every few seconds while the page is visible; the browser sends the key it asked for.
  *
- * Invariant: what was read last stays when the service cannot be read, and is then said to be from before. Runs in the browser.
+ * Invariant: the last reading stays when the service cannot be read, and the page then says that it is old. Runs in the browser.
  */
 import { computed, signal } from '@preact/signals'
 import type { Problem, ServiceStatus } from '@easel/contract'
@@ -23,9 +23,9 @@ export const connectionProblem = computed(() => {
   const sentences: Record<Link, string> = {
     ok: '',
     queue:
-      'Reconnecting: Redis does not answer. Nothing can be submitted or canceled until it is back. Workers go on with what they have begun, and nothing that was accepted is lost.',
-    key: 'The key is not taken any more: load this page again to give it another.',
-    away: 'Reconnecting: the server does not answer. Workers go on with the jobs in the queue.',
+      'Reconnecting: Redis does not answer. No job can be submitted or canceled until it is back. Workers continue with the jobs they have started, and no accepted job is lost.',
+    key: 'The key is no longer accepted. Reload this page to enter another one.',
+    away: 'Reconnecting: the server does not answer. Workers continue with the jobs in the queue.',
   }
   return sentences[link.value]
 })
@@ -34,10 +34,10 @@ export const connectionProblem = computed(() => {
 export const serviceProblem = computed(() => {
   if (link.value !== 'ok' || status.value === undefined) return ''
   const { listed } = status.value.models
-  if (listed.length === 0) return 'No worker has started yet. Jobs are taken as soon as one has.'
+  if (listed.length === 0) return 'No worker has started yet. Jobs can be submitted as soon as one has.'
   const idle = listed.filter(({ workers, waiting }) => workers === 0 && waiting > 0).map(({ id }) => id)
-  if (idle.length > 0) return `No worker can take jobs of ${idle.join(', ')} now. They wait, and begin by themselves when a worker starts.`
-  return listed.every(({ workers }) => workers === 0) ? 'No worker can take jobs now. Jobs are taken and wait for one.' : ''
+  if (idle.length > 0) return `No worker is available for ${idle.join(', ')}. Its jobs wait, and start by themselves as soon as a worker is available.`
+  return listed.every(({ workers }) => workers === 0) ? 'No worker is available. Jobs are accepted, and wait for one.' : ''
 })
 
 /** Reads the status for as long as the page is open and in view. */

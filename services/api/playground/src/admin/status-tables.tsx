@@ -18,12 +18,12 @@ export function ModelTable({ models }: At<{ models: readonly ModelStatus[] }>): 
     { head: 'Waiting', cell: ({ waiting }) => number(waiting), numeric: true },
     { head: 'Running', cell: ({ active }) => number(active), numeric: true },
     {
-      head: 'Oldest waits',
+      head: 'Oldest job',
       cell: ({ waiting, oldest_age_seconds }) => (waiting === 0 ? none : toDuration(oldest_age_seconds)),
       numeric: true,
     },
     { head: 'Waiting work', cell: ({ gpu_seconds_queued }) => toDuration(gpu_seconds_queued), numeric: true },
-    { head: 'A step', cell: ({ step_ms }) => (step_ms === null ? none : `${number(step_ms)} ms`), numeric: true },
+    { head: 'Step time', cell: ({ step_ms }) => (step_ms === null ? none : `${number(step_ms)} ms`), numeric: true },
   ]
   return <DataTable labelledBy="models" columns={columns} rows={models} keyOf={({ id }) => id} />
 }
@@ -36,8 +36,8 @@ export function WorkerTable({ workers, readAt }: At<{ workers: readonly WorkerSt
     { head: 'Device', cell: ({ device }) => device },
     { head: 'Memory', cell: toWorkerMemory, numeric: true },
     { head: 'Jobs', cell: ({ active, concurrency }) => `${active} of ${concurrency}`, numeric: true },
-    { head: 'Rows a step', cell: toRows, numeric: true },
-    { head: 'Heard', cell: ({ heard_at }) => toDistance(heard_at, readAt), numeric: true },
+    { head: 'Rows per step', cell: toRows, numeric: true },
+    { head: 'Last heartbeat', cell: ({ heard_at }) => toDistance(heard_at, readAt), numeric: true },
   ]
   return <DataTable labelledBy="workers" columns={columns} rows={workers} keyOf={({ id }) => id} />
 }
@@ -45,7 +45,7 @@ export function WorkerTable({ workers, readAt }: At<{ workers: readonly WorkerSt
 function WorkerState({ worker: { ready, memory_waiting, memory_shortages } }: { worker: WorkerStatus }): VNode {
   return (
     <>
-      {ready ? 'takes jobs' : <strong class="wrong">takes no jobs now: it loads its model or ends</strong>}
+      {ready ? 'takes jobs' : <strong class="wrong">takes no jobs: loading its model, or stopping</strong>}
       {memory_waiting > 0 && <div>{toCount(memory_waiting, 'job waits', 'jobs wait')} for memory</div>}
       {memory_shortages > 0 && <div>memory ran out {toCount(memory_shortages, 'time')}</div>}
     </>
@@ -73,7 +73,7 @@ export function FailureTable({ failures, readAt }: At<{ failures: readonly Failu
       ),
     },
     { head: 'Jobs', cell: ({ count }) => count, numeric: true },
-    { head: 'May be repeated', cell: ({ retryable }) => (retryable ? 'yes' : 'no') },
+    { head: 'Retryable', cell: ({ retryable }) => (retryable ? 'yes' : 'no') },
     { head: 'Last', cell: ({ latest }) => toDistance(latest.ended_at, readAt), numeric: true },
     {
       head: 'Job',
