@@ -55,7 +55,7 @@ function Overview({ of }: { of: ServiceStatus }): VNode {
       </Section>
       <Section
         name="Failures"
-        hint={`By the message that the owner of the job sees. Covers the latest ${toCount(failures.looked_at, 'failed job')}.`}
+        hint={`The latest failed jobs (${failures.looked_at}), grouped by the message that their owners see.`}
         empty={failures.looked_at === 0 && 'None of the jobs that are still kept has failed.'}
       >
         <FailureTable failures={failures.listed} readAt={read_at} />
