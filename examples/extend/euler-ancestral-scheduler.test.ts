@@ -58,9 +58,10 @@ test('without fresh noise its steps are those of Euler', () => {
   for (const scheduler of [ours, euler]) scheduler.setTimesteps(4)
   const dims = [2, 4, 4, 4]
   let [a, b] = [randn(dims, new Generator(1)), randn(dims, new Generator(1))]
-  for (const timestep of euler.timesteps) {
-    a = ours.step(randn(dims, new Generator(timestep)), timestep, a, { generator: new Generator(2) }).prevSample
-    b = euler.step(randn(dims, new Generator(timestep)), timestep, b).prevSample
+  for (const [step, timestep] of euler.timesteps.entries()) {
+    const velocity = randn(dims, new Generator(10 + step))
+    a = ours.step(velocity, timestep, a, { generator: new Generator(2) }).prevSample
+    b = euler.step(velocity, timestep, b).prevSample
     for (let i = 0; i < a.numel; i++) expect(a.data[i]).toBeCloseTo(b.data[i] ?? NaN, 5)
   }
 })

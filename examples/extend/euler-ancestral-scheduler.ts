@@ -40,7 +40,8 @@ export class FlowMatchEulerAncestralDiscreteScheduler extends FlowMatchEulerDisc
   /** `json`: a scheduler_config.json: the fields of Euler's scheduler, and `eta`. */
   static override fromConfig(json: unknown): FlowMatchEulerAncestralDiscreteScheduler {
     const { eta, _class_name: name, ...fields } = json as { eta?: number; _class_name?: unknown }
-    if (name !== undefined && name !== className) throw new TypeError(`Expected _class_name to be ${className}, got ${JSON.stringify(name)}`)
+    if (name !== undefined && name !== className)
+      throw new TypeError(`Expected _class_name to be ${className}, got ${JSON.stringify(name)}`)
     return new FlowMatchEulerAncestralDiscreteScheduler(FlowMatchEulerDiscreteScheduler.fromConfig(fields).config, eta)
   }
 

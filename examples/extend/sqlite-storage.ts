@@ -7,12 +7,13 @@
  * 3. packages/storage/src/storage-variables.ts: `sqlite` in STORAGE, a variable for the file, and both in `toStorageOptions` and
  *    `checkStorageVariables`. `npm run docs` then writes them into docs/variables.md and .env.example.
  *
- * What every driver must do is packages/storage/test/conformance.ts. Keys are checked before anything else, with the functions that
- * @easel/storage has for it, and what goes wrong in the store is a StorageError, whose code says whether to try again.
+ * What every driver must do is packages/storage/test/conformance.ts. Keys are checked before anything else, and what goes wrong in the store is
+ * a StorageError, whose code says whether to try again.
  */
 import { DatabaseSync } from 'node:sqlite'
+import { setImmediate } from 'node:timers/promises'
 import { assertContentType, assertKeyPrefix, assertObjectKey, StorageError, toContentType } from '@easel/storage'
-import type { ListedObject, Storage, StorageErrorCode } from '@easel/storage'
+import type { ListedObject, Storage, StorageErrorCode, StoredObject } from '@easel/storage'
 
 export interface SqliteStorageOptions {
   /** The database file, made if missing; its folder must be there. */
@@ -21,12 +22,11 @@ export interface SqliteStorageOptions {
 
 interface ObjectRow {
   key: string
+  bytes: Uint8Array
   size: number
   written_at: number
 }
 
-/** Milliseconds to wait while another process writes. */
-const busyMs = 5000
 /** Keys that are read at once by `list`. */
 const pageLength = 500
 /** SQLite's primary result codes: FULL; READONLY, PERM, CANTOPEN, AUTH. Of an extended one the low byte counts. */
@@ -35,7 +35,9 @@ const codes = new Map<number, StorageErrorCode>([[13, 'no_space'], ...[8, 3, 14,
 export function createSqliteStorage({ file }: SqliteStorageOptions): Storage {
   let opened: DatabaseSync | undefined
   /** Opened late: a store that is away is told by the call that needs it. */
-  const attempt = <T>(task: string, act: (database: DatabaseSync) => T): T => {
+  const attempt = async <T>(task: string, act: (database: DatabaseSync) => T): Promise<T> => {
+    // A call of SQLite holds up this thread: between two of them others have their turn.
+    await setImmediate()
     try {
       opened ??= open(file)
       return act(opened)
@@ -44,15 +46,18 @@ export function createSqliteStorage({ file }: SqliteStorageOptions): Storage {
       throw new StorageError(code, `Expected to ${task} in ${file}, got: ${(error as Error).message}`, { cause: error })
     }
   }
-  const stat = (key: string): ObjectRow | undefined =>
-    attempt(`read ${key}`, (database) => database.prepare('SELECT key, size, written_at FROM objects WHERE key = ?').get(key)) as
-      | ObjectRow
-      | undefined
-  const remove = (keys: readonly string[]): void =>
-    attempt('delete', (database) => {
+  const read = async (key: string, columns: string): Promise<ObjectRow | undefined> => {
+    assertObjectKey(key)
+    const sql = `SELECT ${columns} FROM objects WHERE key = ?`
+    return await attempt(`read ${key}`, (database) => database.prepare(sql).get(key) as unknown as ObjectRow | undefined)
+  }
+  const remove = async (keys: readonly string[]): Promise<void> => {
+    keys.forEach((key) => assertObjectKey(key))
+    await attempt('delete', (database) => {
       const statement = database.prepare('DELETE FROM objects WHERE key = ?')
       for (const key of keys) statement.run(key)
     })
+  }
 
   return {
     kind: 'sqlite',
@@ -62,26 +67,18 @@ export function createSqliteStorage({ file }: SqliteStorageOptions): Storage {
       assertObjectKey(key)
       assertContentType(key, contentType)
       signal?.throwIfAborted()
-      attempt(`write ${key}`, (database) => {
-        const sql = 'INSERT OR REPLACE INTO objects (key, bytes, size, written_at) VALUES (?, ?, ?, ?)'
-        database.prepare(sql).run(key, bytes, bytes.length, Date.now())
-      })
+      const sql = 'INSERT OR REPLACE INTO objects (key, bytes, size, written_at) VALUES (?, ?, ?, ?)'
+      await attempt(`write ${key}`, (database) => database.prepare(sql).run(key, bytes, bytes.length, Date.now()))
     },
 
     async open(key) {
-      assertObjectKey(key)
-      const row = attempt(`read ${key}`, (database) => database.prepare('SELECT * FROM objects WHERE key = ?').get(key))
-      if (row === undefined) return undefined
-      const { bytes, size, written_at } = row as unknown as ObjectRow & { bytes: Uint8Array }
-      // Bytes of an object come in one piece.
-      const body = new Blob([bytes]).stream()
-      return { body, contentType: toContentType(key), size, lastModified: new Date(written_at) }
+      const row = await read(key, '*')
+      return row && { body: ReadableStream.from([row.bytes]), ...toStat(row) }
     },
 
     async stat(key) {
-      assertObjectKey(key)
-      const row = stat(key)
-      return row && { contentType: toContentType(key), size: row.size, lastModified: new Date(row.written_at) }
+      const row = await read(key, 'key, size, written_at')
+      return row && toStat(row)
     },
 
     async url(key) {
@@ -90,26 +87,24 @@ export function createSqliteStorage({ file }: SqliteStorageOptions): Storage {
     },
 
     async delete(key) {
-      assertObjectKey(key)
-      remove([key])
+      await remove([key])
     },
 
     async deleteMany(keys) {
-      keys.forEach((key) => assertObjectKey(key))
-      remove(keys)
+      await remove(keys)
       return new Map()
     },
 
     list(prefix) {
       assertKeyPrefix(prefix)
-      return listFrom(prefix, (after) => {
-        const sql = `SELECT key, size, written_at FROM objects WHERE key >= ? AND key > ? ORDER BY key LIMIT ${pageLength}`
-        return attempt('list objects', (database) => database.prepare(sql).all(prefix, after)) as unknown as ObjectRow[]
+      const sql = `SELECT key, size, written_at FROM objects WHERE key >= ? AND key > ? ORDER BY key LIMIT ${pageLength}`
+      return listFrom(prefix, async (after) => {
+        return await attempt('list objects', (database) => database.prepare(sql).all(prefix, after) as unknown as ObjectRow[])
       })
     },
 
     async check() {
-      attempt('write', (database) => {
+      await attempt('write', (database) => {
         try {
           // Nobody else ever sees it, and no key begins with a dot.
           database.exec("BEGIN IMMEDIATE; INSERT INTO objects VALUES ('.probe', zeroblob(4096), 4096, 0); ROLLBACK")
@@ -126,8 +121,13 @@ export function createSqliteStorage({ file }: SqliteStorageOptions): Storage {
   }
 }
 
+function toStat({ key, size, written_at }: ObjectRow): Omit<StoredObject, 'body'> {
+  return { contentType: toContentType(key), size, lastModified: new Date(written_at) }
+}
+
 function open(file: string): DatabaseSync {
-  const database = new DatabaseSync(file, { timeout: busyMs })
+  // Waits five seconds for another process that writes.
+  const database = new DatabaseSync(file, { timeout: 5000 })
   // Readers do not wait for a writer, and what was written is on the disk.
   database.exec('PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL')
   database.exec(
@@ -137,9 +137,9 @@ function open(file: string): DatabaseSync {
 }
 
 /** Keys are in the order of their UTF-8 bytes, so those that begin alike stand together. `read`: a page of rows after a key. */
-async function* listFrom(prefix: string, read: (after: string) => ObjectRow[]): AsyncGenerator<ListedObject> {
+async function* listFrom(prefix: string, read: (after: string) => Promise<ObjectRow[]>): AsyncGenerator<ListedObject> {
   for (let after = ''; ;) {
-    const page = read(after)
+    const page = await read(after)
     for (const { key, written_at } of page) {
       if (!key.startsWith(prefix)) return
       yield { key, lastModified: new Date(written_at) }
