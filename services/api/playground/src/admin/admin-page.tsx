@@ -50,7 +50,11 @@ function Overview({ of }: { of: ServiceStatus }): VNode {
       <Section name="Models" hint={toLeftOut(models)} empty={models.total === 0 && 'No worker has announced a model yet.'}>
         <ModelTable models={models.listed} readAt={read_at} />
       </Section>
-      <Section name="Workers" hint={toLeftOut(workers)} empty={workers.total === 0 && 'No worker has sent a heartbeat in the last 20 seconds.'}>
+      <Section
+        name="Workers"
+        hint={toLeftOut(workers)}
+        empty={workers.total === 0 && 'No worker has sent a heartbeat in the last 20 seconds.'}
+      >
         <WorkerTable workers={workers.listed} readAt={read_at} />
       </Section>
       <Section

@@ -36,7 +36,8 @@ export const serviceProblem = computed(() => {
   const { listed } = status.value.models
   if (listed.length === 0) return 'No worker has started yet. Jobs can be submitted as soon as one has.'
   const idle = listed.filter(({ workers, waiting }) => workers === 0 && waiting > 0).map(({ id }) => id)
-  if (idle.length > 0) return `No worker is available for ${idle.join(', ')}. Its jobs wait, and start by themselves as soon as a worker is available.`
+  if (idle.length > 0)
+    return `No worker is available for ${idle.join(', ')}. Its jobs wait, and start by themselves as soon as a worker is available.`
   return listed.every(({ workers }) => workers === 0) ? 'No worker is available. Jobs are accepted, and wait for one.' : ''
 })
 
