@@ -4,14 +4,8 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { afterAll, beforeAll, expect, test } from 'vitest'
-import {
-  FlowMatchEulerDiscreteScheduler,
-  Generator,
-  loadPipeline,
-  randn,
-  RequestScopedPipeline,
-  StableDiffusion3Pipeline,
-} from '@easel/pipeline'
+import { FlowMatchEulerDiscreteScheduler, Generator, loadPipeline, randn, RequestScopedPipeline } from '@easel/pipeline'
+import type { StableDiffusion3Pipeline } from '@easel/pipeline'
 import { FlowMatchEulerAncestralDiscreteScheduler, registerFlowMatchEulerAncestral } from './euler-ancestral-scheduler.ts'
 
 const demo = fileURLToPath(new URL('../../models/tiny-scenes', import.meta.url))

@@ -89,22 +89,25 @@ describe.skipIf(executable === undefined)('the status page in a browser', () => 
   const row = (name: string, text: string): Locator => section(name).getByRole('row', { name: text })
   const says = (text: string): Locator => opened.page.getByRole('status').getByText(text)
 
-  test.for(sights)('shows workers, queue, failures, shares and webhooks on $name, and hinders nobody', async ({ name: _, ...options }) => {
-    await beginWorker()
-    await open(options)
-    await row('Workers', 'worker-one takes jobs').waitFor()
-    for (const text of ['1.5 GiB, GPU 10.2 of 24.0 GB', '3 of 8', '6.4, 3 waiting', '1 job waits for memory', 'memory ran out 2 times']) {
-      await row('Workers', 'worker-one').getByText(text).waitFor()
-    }
-    expect(await section('Jobs').locator('[data-state=queued] dd').textContent()).toBe('2')
-    expect(await section('Jobs').locator('[data-state=failed] dd').textContent()).toBe('1')
-    await row('Models', 'tiny-scenes (default)').waitFor()
-    await row('Failures', 'The job needs more memory than the device has free. out_of_memory').waitFor()
-    await row('Shares', 'public (without a key)').getByText('1 min 30 s (100 %)').waitFor()
-    await row('Webhooks', 'https://receiver.invalid queued').waitFor()
-    expect(await findHindrances(opened.page)).toEqual([])
-    expect(opened.complaints).toEqual([])
-  })
+  test.for(sights)(
+    'shows workers, queue, failures, shares and webhooks on $name, and hinders nobody',
+    async ({ colorScheme, viewport }) => {
+      await beginWorker()
+      await open({ colorScheme, viewport })
+      await row('Workers', 'worker-one takes jobs').waitFor()
+      for (const text of ['1.5 GiB, GPU 10.2 of 24.0 GB', '3 of 8', '6.4, 3 waiting', '1 job waits for memory', 'memory ran out 2 times']) {
+        await row('Workers', 'worker-one').getByText(text).waitFor()
+      }
+      expect(await section('Jobs').locator('[data-state=queued] dd').textContent()).toBe('2')
+      expect(await section('Jobs').locator('[data-state=failed] dd').textContent()).toBe('1')
+      await row('Models', 'tiny-scenes (default)').waitFor()
+      await row('Failures', 'The job needs more memory than the device has free. out_of_memory').waitFor()
+      await row('Shares', 'public (without a key)').getByText('1 min 30 s (100 %)').waitFor()
+      await row('Webhooks', 'https://receiver.invalid queued').waitFor()
+      expect(await findHindrances(opened.page)).toEqual([])
+      expect(opened.complaints).toEqual([])
+    },
+  )
 
   test('a slash at the end of its address changes nothing', async () => {
     await open({}, '/admin/')
