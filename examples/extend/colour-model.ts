@@ -99,7 +99,7 @@ export class ColourPipeline {
     const { words } = await readModelJson(join(folder, 'config.json'), configSchema)
     const weights = join(folder, 'model.safetensors')
     const bytes = buildColourGraph(words.length, await readCheckpoint(weights))
-    const session = await OnnxSession.load({ name: weights, bytes, weights: 'packed' }, { intraOpNumThreads: 1 })
+    const session = await OnnxSession.load({ name: weights, bytes, weights: 'packed', betweenRuns: 'open' }, { intraOpNumThreads: 1 })
     return new ColourPipeline(words, new ColourDenoiser(session))
   }
 
