@@ -1,18 +1,13 @@
-/** Image to image: a red boat is drawn, and drawn anew as a blue one. The URL of a result is all that is needed; the picture never leaves the server. */
-import { hc } from 'hono/client'
-import type { JobRoutes } from '@easel/api'
+/** Image to image: a red boat is drawn, and drawn anew as a blue one. The first picture is named, and never leaves the server. */
+import { type CreateJob, Easel } from '@easel/client'
 
-const easel = hc<JobRoutes>(process.env['EASEL_URL'] ?? 'http://localhost:8500')
-const header = { prefer: 'wait=60' }
+const easel = new Easel({ baseUrl: process.env['EASEL_URL'] ?? 'http://localhost:8500' })
 
-async function draw(json: Parameters<typeof easel.v1.jobs.$post>[0]['json']): Promise<string> {
-  const response = await easel.v1.jobs.$post({ json, header })
-  if (!response.ok) throw new Error(`Expected a job, got ${response.status}: ${await response.text()}`)
-  const job = await response.json()
-  const url = job.output?.images[0]?.url
-  if (url === undefined) throw new Error(`Expected a picture, got a job that is ${job.status}: ${job.error?.message ?? 'not yet'}`)
-  console.log(`${json.prompt}: ${job.progress.total} steps, ${url}`)
-  return url
+async function draw(request: CreateJob) {
+  const { output, progress } = await easel.run(request)
+  const [picture] = output.images
+  console.log(`${request.prompt}: ${progress.total} steps, ${picture.url}`)
+  return picture
 }
 
 const red = await draw({ prompt: 'a red boat on the sea', seed: 42 })

@@ -12,15 +12,15 @@ import { sleep } from './sleep.ts'
 
 export interface EaselOptions {
   /** Where the service is, with the path in front of `/v1` if a proxy adds one. Default: `http://localhost:8500`. */
-  baseUrl?: string
+  baseUrl?: string | undefined
   /** Key for a service with `API_KEYS`. It is sent to the service alone, not to where pictures lie. Default: none. */
-  apiKey?: string
+  apiKey?: string | undefined
   /** Milliseconds in which one attempt must be answered; Infinity = no limit. Default: 30000. */
-  timeoutMs?: number
+  timeoutMs?: number | undefined
   /** How often a request that failed for a while (no connection, 429, 503) is sent again, 0 or more. Default: 4. */
-  retries?: number
+  retries?: number | undefined
   /** What sends requests. Default: the global `fetch`. */
-  fetch?: typeof fetch
+  fetch?: typeof fetch | undefined
 }
 
 /** A picture to begin with: an upload, a picture of an earlier job, or what the service takes as text (an https: or data: URL, `job:ID`). */
@@ -34,14 +34,23 @@ export interface CreateOptions extends RequestOptions {
    * Names what is wanted, so that asking for it again gives the same job: 1 to 255 ASCII characters. Give one of your own (an order's number) to
    * be safe over a restart of your program too. Default: drawn for each call, so that a request that is resent makes one job.
    */
-  idempotencyKey?: string
+  idempotencyKey?: string | undefined
 }
 
 export interface ListOptions extends RequestOptions {
   /** Only jobs that are in this state. Default: all. */
-  status?: JobStatus
-  /** Jobs of one page, 1 to 100. Default: 100. */
-  limit?: number
+  status?: JobStatus | undefined
+  /** Jobs that are fetched at once, 1 to 100. Default: 100. */
+  pageSize?: number | undefined
+}
+
+export interface PageOptions extends RequestOptions {
+  /** Only jobs that are in this state. Default: all. */
+  status?: JobStatus | undefined
+  /** Most jobs of the page, 1 to 100. Default: 20. */
+  limit?: number | undefined
+  /** `next` of the page before. Default: none, the newest jobs. */
+  cursor?: string | undefined
 }
 
 /** Seconds that one request waits for the end of a job: less than proxies wait for an answer. */
@@ -129,12 +138,7 @@ export class Easel {
 
   /** Takes a job away with its pictures, ending it if it has not ended. */
   async delete(id: string, options: RequestOptions = {}): Promise<void> {
-    try {
-      await this.#sender.send({ method: 'DELETE', path: toJobPath(id) }, async () => {}, options)
-    } catch (error) {
-      // An attempt whose answer was lost has done it.
-      if (!(error instanceof NotFoundError) || error.attempts === 1) throw error
-    }
+    await this.#delete(toJobPath(id), options)
   }
 
   /** Makes the pictures of a job that has succeeded once more; `replay` of the new one says whether they are the same. */
@@ -143,16 +147,16 @@ export class Easel {
   }
 
   /** All your jobs, newest first, fetched a page at a time as they are read. */
-  async *list(options: ListOptions = {}): AsyncGenerator<Job, void, undefined> {
+  async *list({ pageSize = 100, ...options }: ListOptions = {}): AsyncGenerator<Job, void, undefined> {
     for (let cursor: string | null | undefined; cursor !== null;) {
-      const { jobs, next }: JobList = await this.listPage({ limit: 100, ...options, ...(cursor !== undefined && { cursor }) })
+      const { jobs, next }: JobList = await this.listPage({ limit: pageSize, cursor, ...options })
       yield* jobs
       cursor = next
     }
   }
 
-  /** One page of jobs. `cursor`: `next` of the page before. */
-  async listPage({ status, limit, cursor, ...options }: ListOptions & { cursor?: string } = {}): Promise<JobList> {
+  /** One page of jobs, newest first. */
+  async listPage({ status, limit, cursor, ...options }: PageOptions = {}): Promise<JobList> {
     const wanted = { status, limit: limit?.toString(), cursor }
     const query = new URLSearchParams(Object.entries(wanted).filter((entry): entry is [string, string] => entry[1] !== undefined))
     return await this.#json({ path: `v1/jobs?${query.toString()}` }, options)
@@ -162,7 +166,12 @@ export class Easel {
   async upload(picture: Blob | ArrayBuffer | Uint8Array, options: RequestOptions = {}): Promise<Upload> {
     const type = picture instanceof Blob && picture.type !== '' ? picture.type : 'application/octet-stream'
     const request = { method: 'POST', path: 'v1/uploads', headers: { 'Content-Type': type }, body: picture as RequestBody }
-    return await this.#json(request, { timeoutMs: Math.max(uploadTimeoutMs, this.#timeoutMs), ...options })
+    return await this.#json(request, { ...options, timeoutMs: options.timeoutMs ?? Math.max(uploadTimeoutMs, this.#timeoutMs) })
+  }
+
+  /** Takes an upload away. Jobs that were made with it keep the picture. */
+  async deleteUpload(id: string, options: RequestOptions = {}): Promise<void> {
+    await this.#delete(`v1/uploads/${encodeURIComponent(id)}`, options)
   }
 
   /** The models with their defaults and limits, and how many workers serve each. */
@@ -178,6 +187,15 @@ export class Easel {
   async #submit(path: string, body: object, { idempotencyKey = drawKey(), ...options }: CreateOptions): Promise<Job> {
     const headers = { 'Content-Type': 'application/json', 'Idempotency-Key': idempotencyKey }
     return await this.#json({ method: 'POST', path, headers, body: JSON.stringify(body) }, options)
+  }
+
+  async #delete(path: string, options: RequestOptions): Promise<void> {
+    try {
+      await this.#sender.send({ method: 'DELETE', path }, async () => {}, options)
+    } catch (error) {
+      // An attempt whose answer was lost has done it.
+      if (!(error instanceof NotFoundError) || error.attempts === 1) throw error
+    }
   }
 
   async #json<T>(request: EaselRequest, options: RequestOptions): Promise<T> {

@@ -1,6 +1,6 @@
 /** The client of an Easel service: `fetch` and no dependency, for browsers, Node, Deno and Bun. */
 export { Easel } from './easel.ts'
-export type { CreateJob, CreateOptions, EaselOptions, InputPictureSource, ListOptions } from './easel.ts'
+export type { CreateJob, CreateOptions, EaselOptions, InputPictureSource, ListOptions, PageOptions } from './easel.ts'
 export type { CanceledJob, EndedJob, FailedJob, SucceededJob } from './ended-job.ts'
 export {
   AuthenticationError,

@@ -67,7 +67,7 @@ export function createRequestSender(client: SenderOptions): RequestSender {
         } catch (error) {
           if (!(error instanceof EaselError)) throw error
           error.attempts = attempts
-          if (!error.retryable || attempts > sender.retriesOf(options)) throw error
+          if (!isWorthRepeating(error) || attempts > sender.retriesOf(options)) throw error
           await sleep(retryDelayMs(attempts, error.retryAfterSeconds), options.signal)
         }
       }
@@ -130,6 +130,11 @@ async function open(
     close()
     throw toReadError(error)
   }
+}
+
+/** A deadline that cannot be met now is nearer later. */
+function isWorthRepeating({ code, retryable }: EaselError): boolean {
+  return retryable && code !== 'deadline_unreachable'
 }
 
 /** Node says in the cause what browsers keep to themselves. */

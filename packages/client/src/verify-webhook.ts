@@ -7,9 +7,9 @@ import { WebhookVerificationError } from './errors.ts'
 
 export interface VerifyWebhookOptions {
   /** How far the time of the message may be off, in seconds, above 0. Default: 300. */
-  toleranceSeconds?: number
+  toleranceSeconds?: number | undefined
   /** Milliseconds since the epoch. Default: now. */
-  now?: number
+  now?: number | undefined
 }
 
 /** A message of the service. */

@@ -10,7 +10,16 @@ import { buffer } from 'node:stream/consumers'
 import sharp from 'sharp'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { type Easel as Service, startEasel } from '../../../scripts/start-easel.ts'
-import { Easel, NotFoundError, verifyWebhook, type FollowedEvent, type Image, type Job, type WebhookMessage } from '../src/index.ts'
+import {
+  Easel,
+  InvalidRequestError,
+  NotFoundError,
+  verifyWebhook,
+  type FollowedEvent,
+  type Image,
+  type Job,
+  type WebhookMessage,
+} from '../src/index.ts'
 
 const secret = `whsec_${Buffer.alloc(32, 7).toString('base64')}`
 const quick = { prompt: 'a red boat on the sea', seed: 42, num_inference_steps: 4 }
@@ -82,12 +91,12 @@ test('list goes through all jobs, newest first, over any number of pages', async
   const made: Job[] = []
   for (let seed = 0; seed < 5; seed++) made.push(await easel.create({ ...quick, seed }))
   const wanted = made.map(({ id }) => id).reverse()
-  const all = await Array.fromAsync(easel.list({ limit: 2 }), ({ id }) => id)
+  const all = await Array.fromAsync(easel.list({ pageSize: 2 }), ({ id }) => id)
   expect(all.slice(0, 5)).toEqual(wanted)
   expect(all).toEqual([...new Set(all)])
   expect(all).toEqual(await Array.fromAsync(easel.list(), ({ id }) => id))
   for (const { id } of made) await easel.wait(id)
-  const canceled = await Array.fromAsync(easel.list({ status: 'canceled', limit: 1 }), ({ status }) => status)
+  const canceled = await Array.fromAsync(easel.list({ status: 'canceled', pageSize: 1 }), ({ status }) => status)
   expect(canceled).toEqual(['canceled'])
   const page = await easel.listPage({ limit: 3, status: 'succeeded' })
   expect(page.jobs.map(({ id }) => id)).toEqual(wanted.slice(0, 3))
@@ -109,6 +118,8 @@ test('a job begins with an uploaded picture or with one of an earlier job, and w
   expect(second.input).toMatchObject({ image: { sha256: image.sha256 }, mask: { sha256: upload.sha256 } })
   const third = await easel.run({ ...quick, image: `job:${first.id}`, strength: 0.5 })
   expect(third.input.image?.sha256).toBe(upload.sha256)
+  await easel.deleteUpload(upload.id)
+  await expect(easel.run({ ...quick, image: upload, strength: 0.5 })).rejects.toThrow(InvalidRequestError)
 })
 
 test('capabilities, usage and replay say what they say over HTTP', async () => {

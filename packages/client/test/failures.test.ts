@@ -210,6 +210,11 @@ describe('a service that cannot take a request now', () => {
     expect(await jobIds()).toEqual([id])
   })
 
+  test('is not asked again for what it cannot make in time', async () => {
+    const error = await thrownBy(easel.create({ prompt, deadline: '2026-01-01T00:00:00Z' }))
+    expect(error).toMatchObject({ name: 'RateLimitError', code: 'deadline_unreachable', retryable: true, attempts: 1 })
+  })
+
   test('says when no worker was ever there', async () => {
     const idle = await startOther({ model: null })
     const patient = new Easel({ baseUrl: idle.url })
