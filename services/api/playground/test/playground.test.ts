@@ -187,7 +187,8 @@ describe.skipIf(executable === undefined)('the playground in a browser', () => {
       await page.getByRole('button', { name: 'Use this key' }).click()
     }
     /** What the browser has on its disk of it, for every tab. */
-    const kept = async (): Promise<boolean> => await page.evaluate(() => JSON.stringify(Object.entries(localStorage)).includes('correct-horse'))
+    const kept = async (): Promise<boolean> =>
+      await page.evaluate(() => JSON.stringify(Object.entries(localStorage)).includes('correct-horse'))
     const openTab = async (): Promise<void> => {
       await page.close()
       page = await context.newPage()
