@@ -8,12 +8,14 @@
  *   npm run bench -- scaling       throughput of 1, 2 and 3 workers
  *   npm run bench -- memory MODEL  memory of a worker's engine by size and requests in flight; default tiny-scenes
  *   npm run bench -- real-size     a model of real size, from its start to a picture; 32 GB on disk
+ *   npm run bench -- gpu           WebGPU against the CPU, CUDA against torch; see gpu/README.md
  *
  * Ends with 0 when everything was measured: a missed target is a result. A row that could not be measured ends it with 1.
  */
 import { describeHardware, describeLoad, readCommit, toJsonLine, toReported, toTableLines } from './harness/report.ts'
 import type { ReportedRow } from './harness/report.ts'
 import type { Row } from './harness/row.ts'
+import { runGpu } from './gpu/gpu.ts'
 import { runRealSize } from './real-size/real-size.ts'
 import { rows as allRows } from './rows/rows.ts'
 import { runMemory } from './memory.ts'
@@ -32,6 +34,7 @@ const words = process.argv.slice(2)
 const command = words[0] ?? 'all'
 if (command === 'soak') process.exitCode = await runSoak(Number(words[1] ?? 5))
 else if (command === 'real-size') process.exitCode = await runRealSize(words[1])
+else if (command === 'gpu') process.exitCode = await runGpu(words[1])
 else if (command === 'memory') process.exitCode = await runMemory(words[1])
 else if (command === 'scaling') process.exitCode = await runScaling(QUICK_PAIRS)
 else {
@@ -50,7 +53,7 @@ function chooseRows(words: readonly string[], quick: boolean): readonly Row[] {
   if (first === 'row' && ids.length > 0 && unknown === undefined) return allRows.filter((row) => ids.includes(String(row.id)))
   const known = allRows.map(({ id }) => id).join(', ')
   throw new Error(
-    `Expected nothing, quick, row and numbers of ${known}, soak MINUTES, scaling, memory MODEL, or real-size FOLDER, got "${words.join(' ')}"`,
+    `Expected nothing, quick, row and numbers of ${known}, soak MINUTES, scaling, memory MODEL, real-size FOLDER, or gpu FOLDER, got "${words.join(' ')}"`,
   )
 }
 
