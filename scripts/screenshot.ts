@@ -173,8 +173,6 @@ try {
   if (folder !== undefined) {
     mkdirSync(folder, { recursive: true })
     await take('empty', async (page) => await page.getByText('Nothing here yet.').waitFor())
-  }
-  if (folder !== undefined) {
     for (const request of oddities) await post('/v1/jobs', request)
     const canceled = await post('/v1/jobs', { prompt: 'a gray mushroom in the desert', num_inference_steps: 200 }, 'wait=0')
     await post(`/v1/jobs/${canceled.id}/cancel`, {})
