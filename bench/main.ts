@@ -7,6 +7,7 @@
  *   npm run bench -- soak 5        kills at random for 5 minutes, every job accounted for
  *   npm run bench -- scaling       throughput of 1, 2 and 3 workers
  *   npm run bench -- memory MODEL  memory of a worker's engine by size and requests in flight; default tiny-scenes
+ *   npm run bench -- inputs        memory of an api that takes twenty large pictures at once
  *   npm run bench -- real-size     a model of real size, from its start to a picture; 32 GB on disk
  *   npm run bench -- gpu           WebGPU against the CPU, CUDA against torch; see gpu/README.md
  *
@@ -18,6 +19,7 @@ import type { Row } from './harness/row.ts'
 import { runGpu } from './gpu/gpu.ts'
 import { runRealSize } from './real-size/real-size.ts'
 import { rows as allRows } from './rows/rows.ts'
+import { runInputMemory } from './input-memory.ts'
 import { runMemory } from './memory.ts'
 import { runScaling } from './scaling.ts'
 import { runSoak } from './soak.ts'
@@ -36,6 +38,7 @@ if (command === 'soak') process.exitCode = await runSoak(Number(words[1] ?? 5))
 else if (command === 'real-size') process.exitCode = await runRealSize(words[1])
 else if (command === 'gpu') process.exitCode = await runGpu(words[1])
 else if (command === 'memory') process.exitCode = await runMemory(words[1])
+else if (command === 'inputs') process.exitCode = await runInputMemory()
 else if (command === 'scaling') process.exitCode = await runScaling(QUICK_PAIRS)
 else {
   const quick = words.includes('quick')
@@ -53,7 +56,7 @@ function chooseRows(words: readonly string[], quick: boolean): readonly Row[] {
   if (first === 'row' && ids.length > 0 && unknown === undefined) return allRows.filter((row) => ids.includes(String(row.id)))
   const known = allRows.map(({ id }) => id).join(', ')
   throw new Error(
-    `Expected nothing, quick, row and numbers of ${known}, soak MINUTES, scaling, memory MODEL, real-size FOLDER, or gpu FOLDER, got "${words.join(' ')}"`,
+    `Expected nothing, quick, row and numbers of ${known}, soak MINUTES, scaling, inputs, memory MODEL, real-size FOLDER, or gpu FOLDER, got "${words.join(' ')}"`,
   )
 }
 

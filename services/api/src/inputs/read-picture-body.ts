@@ -1,7 +1,13 @@
-/** Reads the files in a request's body: a raw body, or files in a form. No more bytes are read than allowed. Runs in the api. */
+/**
+ * Reads the files in a request's body: a raw body, or the files of a form. No more bytes are read than allowed, and a file is in memory once: a
+ * raw body is written in place where its length is known, and a form is taken apart while it arrives. Runs in the api.
+ */
+import { Readable } from 'node:stream'
+import { pipeline } from 'node:stream/promises'
+import type { ReadableStream } from 'node:stream/web'
+import { Busboy } from '@fastify/busboy'
 import type { HonoRequest } from 'hono'
 import { ProblemError } from '@easel/contract'
-import { readBody } from '../middleware/json-body.ts'
 import { PictureTooLarge } from './fetch-picture.ts'
 import { toRefusal } from './take-picture.ts'
 
@@ -17,19 +23,67 @@ export interface PictureBodyOptions {
   field: string
 }
 
+/** The parts of a form, in the order in which they came. */
+export interface PictureForm {
+  files: { name: string; bytes: Uint8Array }[]
+  texts: { name: string; text: string }[]
+}
+
 /** Throws `image_too_large` or `malformed_body`. */
-export async function readForm(request: HonoRequest, { maxBytes, files, field }: PictureBodyOptions): Promise<FormData> {
-  const type = request.header('content-type') ?? ''
-  const bytes = await readBody(request, maxBytes * files + formBytes, tooLarge(field, maxBytes))
+export async function readForm(request: HonoRequest, { maxBytes, files, field }: PictureBodyOptions): Promise<PictureForm> {
+  const form: PictureForm = { files: [], texts: [] }
+  const limits = { maxBytes: maxBytes * files + formBytes, tooLarge: tooLarge(field, maxBytes) }
   try {
-    return await new Response(new Uint8Array(bytes), { headers: { 'Content-Type': type } }).formData()
+    const parser = new Busboy({ headers: { 'content-type': request.header('content-type') ?? '' }, limits: { fieldSize: formBytes } })
+    parser.on('field', (name, text) => form.texts.push({ name, text }))
+    parser.on('file', (name, stream) => {
+      const chunks: Buffer[] = []
+      stream.on('data', (chunk: Buffer) => chunks.push(chunk))
+      // Without this a form that ends within a file would pass for a whole one.
+      stream.on('error', (error) => parser.destroy(error))
+      stream.on('end', () => form.files.push({ name, bytes: Buffer.concat(chunks) }))
+    })
+    await pipeline(readChunks(request, limits), parser)
+    return form
   } catch (error) {
+    if (error === limits.tooLarge) throw error
     throw new ProblemError('malformed_body', 'Expected multipart/form-data, got something else.', { cause: error })
   }
 }
 
+/** Throws `image_too_large` or `malformed_body`. */
 export async function readFile(request: HonoRequest, { maxBytes, field }: Omit<PictureBodyOptions, 'files'>): Promise<Uint8Array> {
-  return new Uint8Array(await readBody(request, maxBytes, tooLarge(field, maxBytes)))
+  const limits = { maxBytes, tooLarge: tooLarge(field, maxBytes) }
+  const length = Number(request.header('content-length') ?? Number.NaN)
+  const whole = length <= maxBytes ? Buffer.allocUnsafeSlow(length) : undefined
+  const chunks: Uint8Array[] = []
+  let bytes = 0
+  try {
+    for await (const chunk of readChunks(request, limits)) {
+      if (whole === undefined) chunks.push(chunk)
+      else whole.set(chunk, bytes)
+      bytes += chunk.byteLength
+    }
+  } catch (error) {
+    if (error === limits.tooLarge) throw error
+    throw new ProblemError('malformed_body', 'Expected the whole body, got an end of the connection before it.', { cause: error })
+  }
+  return whole?.subarray(0, bytes) ?? Buffer.concat(chunks)
+}
+
+/** The body as it arrives. Throws `tooLarge` when it is announced to be larger than `maxBytes`, or is. */
+async function* readChunks(
+  request: HonoRequest,
+  { maxBytes, tooLarge }: { maxBytes: number; tooLarge: ProblemError },
+): AsyncGenerator<Uint8Array> {
+  if (Number(request.header('content-length') ?? 0) > maxBytes) throw tooLarge
+  let bytes = 0
+  if (request.raw.body === null) return
+  for await (const chunk of Readable.fromWeb(request.raw.body as ReadableStream<Uint8Array>) as AsyncIterable<Uint8Array>) {
+    bytes += chunk.byteLength
+    if (bytes > maxBytes) throw tooLarge
+    yield chunk
+  }
 }
 
 export function isForm(request: HonoRequest): boolean {

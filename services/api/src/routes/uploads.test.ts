@@ -228,6 +228,33 @@ test('a request that is repeated with its key gets its job when its picture can 
   }
 })
 
+test('a body that is no form, or ends too soon, or is larger than it may be, is refused, whether its length is announced or not', async () => {
+  const png = await uniquePng()
+  const head = '--x\r\nContent-Disposition: form-data; name="file"; filename="a.png"\r\nContent-Type: image/png\r\n\r\n'
+  const whole = Buffer.concat([Buffer.from(head), png, Buffer.from('\r\n--x--\r\n')])
+  const inPieces = (bytes: Buffer): ReadableStream<Uint8Array> => ReadableStream.from([bytes.subarray(0, 70), bytes.subarray(70)])
+  const form = { 'Content-Type': 'multipart/form-data; boundary=x' }
+  const post = async (bytes: Buffer, headers: Record<string, string>, path = '/v1/uploads'): Promise<number[]> => {
+    const init = { method: 'POST', headers: { ...ann, ...headers } }
+    const announced = await api.get(path, { ...init, body: new Uint8Array(bytes) })
+    const streamed = await api.get(path, { ...init, body: inPieces(bytes), duplex: 'half' } as RequestInit)
+    return [announced.status, streamed.status]
+  }
+  expect(await post(whole, form)).toEqual([201, 201])
+  expect(await post(png, { 'Content-Type': 'image/png' })).toEqual([201, 201])
+  const ends = [whole.subarray(0, 40), whole.subarray(0, head.length), whole.subarray(0, -40), whole.subarray(0, -12), Buffer.from('--x')]
+  for (const [i, bytes] of ends.entries()) {
+    for (const path of ['/v1/uploads', '/v1/files', '/v1/images/edits'])
+      expect([i, path, await post(bytes, form, path)]).toEqual([i, path, [400, 400]])
+  }
+  expect(await post(whole, { 'Content-Type': 'multipart/form-data' })).toEqual([400, 400])
+  expect(await post(whole, { 'Content-Type': 'multipart/form-data; boundary=y' })).toEqual([400, 400])
+  const large = Buffer.alloc(200_001, 'a')
+  expect(await post(large, { 'Content-Type': 'image/png' })).toEqual([413, 413])
+  expect(await post(Buffer.concat([Buffer.from(head), large, Buffer.from('\r\n--x--\r\n')]), form)).toEqual([413, 413])
+  expect(await post(Buffer.concat([Buffer.from(head), Buffer.alloc(2_000_000)]), form)).toEqual([413, 413])
+})
+
 test('a picture goes with the last job or upload that needs it, and not before', async () => {
   const png = await uniquePng()
   const { id, sha256 } = await upload(png)

@@ -49,13 +49,12 @@ export function uploadRoutes(deps: UploadNeeds & Pick<AppDeps, 'apiKeys'>) {
     const upload = await withPlace(owner, async () => {
       const limits = { maxBytes: config.maxInputBytes, field }
       if (!isForm(c.req)) return await createUpload(deps, await readFile(c.req, limits), { owner, field })
-      const form = await readForm(c.req, { ...limits, files: 1 })
-      const files = [...form.values()].filter((value) => typeof value !== 'string')
+      const { files } = await readForm(c.req, { ...limits, files: 1 })
       const [file] = files
       if (file === undefined || files.length > 1) {
         throw refuseFields([{ field, expected: 'a form with one file', received: `one with ${files.length}` }])
       }
-      return await createUpload(deps, new Uint8Array(await file.arrayBuffer()), { owner, field })
+      return await createUpload(deps, file.bytes, { owner, field })
     })
     c.header('Location', `/v1/uploads/${upload.id}`)
     c.var.logger.info({ uploadId: upload.id, bytes: upload.bytes }, 'picture uploaded')

@@ -8,6 +8,7 @@ import type { AppDeps, AppEnv } from '../../app-deps.ts'
 import { toMaskOfAlpha } from '../../inputs/mask-of-alpha.ts'
 import { withPlace } from '../../inputs/picture-places.ts'
 import { isForm, readForm } from '../../inputs/read-picture-body.ts'
+import type { PictureForm } from '../../inputs/read-picture-body.ts'
 import { takeBytes, toRefusal } from '../../inputs/take-picture.ts'
 import { refuseFields } from '../../middleware/problem.ts'
 import { editRequestSchema } from './to-request.ts'
@@ -30,9 +31,9 @@ export async function readEdit({ config }: Pick<AppDeps, 'config'>, c: Context<A
       throw refuseFields([{ field: 'image', expected: 'one picture, as a file', received }], 'invalid_image')
     }
     if (masks.length > 1) throw refuseFields([{ field: 'mask', expected: 'one mask', received: `${masks.length}` }], 'invalid_image')
-    const read = async (file: File, field: string): Promise<Uint8Array> => {
+    const read = async (file: Uint8Array, field: string): Promise<Uint8Array> => {
       try {
-        return (await takeBytes({ config }, new Uint8Array(await file.arrayBuffer()))).bytes
+        return (await takeBytes({ config }, file)).bytes
       } catch (error) {
         throw toRefusal(error, field, config)
       }
@@ -49,17 +50,16 @@ export async function readEdit({ config }: Pick<AppDeps, 'config'>, c: Context<A
 }
 
 /** Clients that send lists name each entry like the list, followed by `[]`. */
-function filesOf(form: FormData, name: string): File[] {
-  return [...form.getAll(name), ...form.getAll(`${name}[]`)].filter((value) => typeof value !== 'string')
+function filesOf({ files }: PictureForm, name: string): Uint8Array[] {
+  return files.filter((file) => file.name === name || file.name === `${name}[]`).map(({ bytes }) => bytes)
 }
 
-function readText(form: FormData): Record<string, unknown> {
+function readText({ texts }: PictureForm): Record<string, unknown> {
   const fields: Record<string, unknown> = {}
-  for (const [name, value] of form) {
-    if (typeof value !== 'string') continue
+  for (const { name, text } of texts) {
     const list = /^(.+)\[\]$/.exec(name)?.[1]
-    if (list === undefined) fields[name] = toValue(name, value)
-    else fields[list] = [...((fields[list] as unknown[] | undefined) ?? []), toValue(list, value)]
+    if (list === undefined) fields[name] = toValue(name, text)
+    else fields[list] = [...((fields[list] as unknown[] | undefined) ?? []), toValue(list, text)]
   }
   return fields
 }
