@@ -43,7 +43,7 @@ function isUtf8Json(type: string): boolean {
 }
 
 /** Apart from the size, a failure can only come from the client, which closed the connection before its body was complete. */
-export async function readBody(request: HonoRequest, maxBytes: number, tooLarge: ProblemError): Promise<ArrayBuffer | Uint8Array> {
+async function readBody(request: HonoRequest, maxBytes: number, tooLarge: ProblemError): Promise<ArrayBuffer | Uint8Array> {
   const { headers } = request.raw
   const length = headers.get('Content-Length')
   try {

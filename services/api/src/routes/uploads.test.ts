@@ -237,7 +237,7 @@ test('a body that is no form, or ends too soon, or is larger than it may be, is 
   const post = async (bytes: Buffer, headers: Record<string, string>, path = '/v1/uploads'): Promise<number[]> => {
     const init = { method: 'POST', headers: { ...ann, ...headers } }
     const announced = await api.get(path, { ...init, body: new Uint8Array(bytes) })
-    const streamed = await api.get(path, { ...init, body: inPieces(bytes), duplex: 'half' } as RequestInit)
+    const streamed = await api.get(path, { ...init, body: inPieces(bytes), duplex: 'half' })
     return [announced.status, streamed.status]
   }
   expect(await post(whole, form)).toEqual([201, 201])
@@ -252,7 +252,6 @@ test('a body that is no form, or ends too soon, or is larger than it may be, is 
   const large = Buffer.alloc(200_001, 'a')
   expect(await post(large, { 'Content-Type': 'image/png' })).toEqual([413, 413])
   expect(await post(Buffer.concat([Buffer.from(head), large, Buffer.from('\r\n--x--\r\n')]), form)).toEqual([413, 413])
-  expect(await post(Buffer.concat([Buffer.from(head), Buffer.alloc(2_000_000)]), form)).toEqual([413, 413])
 })
 
 test('a picture goes with the last job or upload that needs it, and not before', async () => {
