@@ -2,7 +2,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { v7 as uuidv7 } from 'uuid'
 import { startRedis } from '../test/redis-server.ts'
 import type { NewJobRecord } from './job-record.ts'
-import { createJobStore } from './job-store.ts'
+import { createJobStore } from './create-job-store.ts'
 import type { JobStore } from './job-store.ts'
 import { type RedisConnection, createRedis, waitUntilReady } from './redis.ts'
 

@@ -5,7 +5,7 @@ import { startLossyConnection } from '../test/lossy-connection.ts'
 import type { LossyConnection } from '../test/lossy-connection.ts'
 import { startRedis } from '../test/redis-server.ts'
 import type { NewJobRecord } from './job-record.ts'
-import { createJobStore } from './job-store.ts'
+import { createJobStore } from './create-job-store.ts'
 import type { JobStore } from './job-store.ts'
 import { type RedisConnection, createRedis, waitUntilReady } from './redis.ts'
 

@@ -10,7 +10,7 @@ import { Tensor } from '../tensor/tensor.ts'
 import { ModelFileError, readModelJson } from './model-file.ts'
 import type { ModelPart } from './model-part.ts'
 import { OnnxSession } from './onnx-session.ts'
-import type { OnnxSessionOptions } from './onnx-session.ts'
+import type { OnnxSessionOptions } from './session-options.ts'
 
 const autoencoderConfigSchema = z.looseObject({
   /** Factor between latents of the transformer and of the VAE. No default: a guess would give grey pictures. */

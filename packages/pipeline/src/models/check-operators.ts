@@ -12,7 +12,8 @@ import { PLAIN } from '../graphs/operator-choices.ts'
 import type { OperatorChoices } from '../graphs/operator-choices.ts'
 import { Generator, randn } from '../tensor/random-normal.ts'
 import { OnnxSession } from './onnx-session.ts'
-import type { Feed, OnnxSessionOptions } from './onnx-session.ts'
+import type { Feed } from './onnx-session.ts'
+import type { OnnxSessionOptions } from './session-options.ts'
 
 const TOKENS = [63, 64, 100, 333]
 /** The largest difference allowed between values around 1. A wrong operator is off by far more. */

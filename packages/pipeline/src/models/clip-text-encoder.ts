@@ -9,7 +9,7 @@ import type { Tensor } from '../tensor/tensor.ts'
 import { ModelFileError, readModelJson } from './model-file.ts'
 import type { ModelPart } from './model-part.ts'
 import { OnnxSession } from './onnx-session.ts'
-import type { OnnxSessionOptions } from './onnx-session.ts'
+import type { OnnxSessionOptions } from './session-options.ts'
 import { toTokenFeed } from './token-feed.ts'
 
 const count = z.int().positive()

@@ -10,7 +10,8 @@ import type { LoraLayer, LoraLayers } from '../tensor/lora.ts'
 import { ClosedError } from './closed-error.ts'
 import type { LoraGraphSource } from './model-part.ts'
 import { OnnxSession } from './onnx-session.ts'
-import type { Feed, OnnxSessionOptions } from './onnx-session.ts'
+import type { Feed } from './onnx-session.ts'
+import type { OnnxSessionOptions } from './session-options.ts'
 
 export class LoraGraph {
   readonly source: LoraGraphSource

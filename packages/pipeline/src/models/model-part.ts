@@ -1,6 +1,6 @@
 /** One graph of a model and its configuration, before it is loaded. Types only. */
 import type { LoraTarget } from '../tensor/lora.ts'
-import type { WrittenGraph } from './onnx-session.ts'
+import type { WrittenGraph } from './session-options.ts'
 
 export interface ModelPart {
   /** Its config.json. */

@@ -5,6 +5,7 @@
 import type * as Ort from 'onnxruntime-node'
 
 export type OnnxRuntime = typeof Ort
+export type SessionOptions = Ort.InferenceSession.SessionOptions
 export type ExecutionProvider = 'cpu' | 'cuda' | 'tensorrt' | 'webgpu' | 'coreml' | 'dml'
 
 let runtime: Promise<OnnxRuntime> | undefined

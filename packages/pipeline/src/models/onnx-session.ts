@@ -9,46 +9,20 @@
  * thread it is on, so this runs in the engine process.
  */
 import type { InferenceSession, Tensor as OrtTensor } from 'onnxruntime-node'
-import type { WeightMode } from '../graphs/graph-builder.ts'
 import { toFloat16Bits } from '../tensor/float16.ts'
 import { numelOf, Tensor } from '../tensor/tensor.ts'
 import type { TensorDtype } from '../tensor/tensor.ts'
 import { ClosedError } from './closed-error.ts'
 import { loadRuntime } from './onnx-runtime.ts'
-import type { ExecutionProvider, OnnxRuntime } from './onnx-runtime.ts'
+import type { OnnxRuntime } from './onnx-runtime.ts'
+import { toSessionOptions } from './session-options.ts'
+import type { OnnxSessionOptions, WrittenGraph } from './session-options.ts'
 
 /** An input: floats or token ids with their shape. A Tensor is a Feed. */
 export interface Feed {
   /** A Uint16Array holds float16 bits, for inputs of that type. */
   readonly data: Float32Array | Int32Array | Uint16Array
   readonly dims: readonly number[]
-}
-
-export interface OnnxSessionOptions {
-  /** Where the graph runs; operators the provider lacks run on the CPU. Default 'cpu'. */
-  readonly provider?: ExecutionProvider | undefined
-  /** Index of the GPU, from 0, for providers that know several. Default 0. */
-  readonly deviceId?: number | undefined
-  /** Threads of one run on the CPU, from 1. Default: ONNX Runtime's own, the number of physical cores. */
-  readonly intraOpNumThreads?: number | undefined
-  /** Inputs that the caller will feed; a graph that lacks one of them is refused. Default none. */
-  readonly inputs?: readonly string[] | undefined
-  /** Outputs that the caller will fetch; a graph that lacks one of them is refused. Default none. */
-  readonly outputs?: readonly string[] | undefined
-}
-
-/** A graph that we wrote, whose weights lie in the checkpoint's files. */
-export interface WrittenGraph {
-  /** The checkpoint, for errors. */
-  readonly name: string
-  /** An ONNX model; files of weights are named from the root of the file system. */
-  readonly bytes: Uint8Array
-  readonly weights: WeightMode
-  /**
-   * What the session does between two runs. An open one keeps all the memory that its runs have ever taken; a closed one keeps none, and each
-   * run has to open it first, which takes as long as loading it.
-   */
-  readonly betweenRuns: 'open' | 'closed'
 }
 
 interface GraphValue {
@@ -261,33 +235,6 @@ export class OnnxSession {
 function toBits(data: Feed['data']): Uint16Array {
   if (data instanceof Uint16Array) return data
   return toFloat16Bits(data instanceof Float32Array ? data : Float32Array.from(data))
-}
-
-function toSessionOptions(options: OnnxSessionOptions, written?: WrittenGraph): InferenceSession.SessionOptions {
-  const provider = options.provider ?? 'cpu'
-  const chain: ExecutionProvider[] =
-    provider === 'tensorrt' ? ['tensorrt', 'cuda', 'cpu'] : provider === 'cpu' ? ['cpu'] : [provider, 'cpu']
-  return {
-    executionProviders: chain.map((name) =>
-      name === 'cpu' || options.deviceId === undefined ? name : { name, deviceId: options.deviceId },
-    ),
-    // Errors only: many warnings about nodes that stay on the CPU are expected.
-    logSeverityLevel: 3,
-    // Every session has its own threads. Between two runs they would keep spinning and take the cores away from the next session.
-    extra: {
-      session: {
-        force_spinning_stop: '1',
-        ...(written === undefined ? {} : { model_external_initializers_file_folder_path: '/' }),
-        ...(written?.weights === 'mapped' ? { disable_prepacking: '1' } : {}),
-      },
-      // Folding a Cast into a weight would copy the weight.
-      ...(written?.weights === 'mapped' ? { optimization: { disable_specified_optimizers: 'ConstantFolding' } } : {}),
-    },
-    // Above 'basic' the runtime makes copies of float16 weights. With a plan of its memory, from the second run on, it takes the same again.
-    ...(written?.weights === 'mapped' ? { graphOptimizationLevel: 'basic', enableMemPattern: false } : {}),
-    ...(written?.betweenRuns === 'closed' ? { enableMemPattern: false } : {}),
-    ...(options.intraOpNumThreads === undefined ? {} : { intraOpNumThreads: options.intraOpNumThreads }),
-  }
 }
 
 function graphValues(metadata: readonly InferenceSession.ValueMetadata[]): Map<string, GraphValue> {

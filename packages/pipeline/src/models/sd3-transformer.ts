@@ -12,7 +12,8 @@ import { LoraGraph } from './lora-graph.ts'
 import { ModelFileError, readModelJson } from './model-file.ts'
 import type { ModelPart } from './model-part.ts'
 import { OnnxSession } from './onnx-session.ts'
-import type { Feed, OnnxSessionOptions } from './onnx-session.ts'
+import type { Feed } from './onnx-session.ts'
+import type { OnnxSessionOptions } from './session-options.ts'
 import { TIMESTEP_CHANNELS, writeTimestepProj } from './timestep-proj.ts'
 
 const count = z.int().positive()

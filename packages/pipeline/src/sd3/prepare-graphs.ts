@@ -17,7 +17,7 @@ import type { GraphName } from '../graphs/write-graph.ts'
 import { checkOperators } from '../models/check-operators.ts'
 import type { LoraGraphSource, ModelPart } from '../models/model-part.ts'
 import type { ExecutionProvider } from '../models/onnx-runtime.ts'
-import type { OnnxSessionOptions } from '../models/onnx-session.ts'
+import type { OnnxSessionOptions } from '../models/session-options.ts'
 import type { FoundPart, ModelSource } from './model-source.ts'
 
 export interface GraphSettings {
