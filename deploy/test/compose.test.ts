@@ -63,9 +63,9 @@ describe.each([
 
   it('starts from an image that copies every workspace package the service needs', () => {
     const copied = [...read(`services/${name}/Dockerfile`).matchAll(/^COPY (packages\/\S+) /gm)].map((match) => match[1] ?? '')
-    // The api's image builds its pages too.
-    const built = name === 'api' ? ['services/api', 'services/api/playground'] : [`services/${name}`]
-    const needed = new Set(built.flatMap((folder) => [...workspacePackages(folder)]))
+    // The api's image builds its pages too, for which packages are needed only then.
+    const pages = name === 'api' ? workspacePackages('services/api/playground', 'devDependencies') : []
+    const needed = new Set([...workspacePackages(`services/${name}`), ...pages])
     expect([...new Set(copied)].sort()).toEqual([...needed].sort())
   })
 })
@@ -174,15 +174,18 @@ function composeWith(variables: Record<string, string>): z.infer<typeof composeS
 }
 
 /** Folders of the workspace packages that a package depends on, directly or not. */
-function workspacePackages(folder: string, found = new Set<string>()): Set<string> {
-  const { dependencies } = z
-    .object({ dependencies: z.record(z.string(), z.string()).default({}) })
-    .parse(JSON.parse(read(`${folder}/package.json`)))
-  for (const [name, version] of Object.entries(dependencies)) {
+function workspacePackages(
+  folder: string,
+  field: 'dependencies' | 'devDependencies' = 'dependencies',
+  found = new Set<string>(),
+): Set<string> {
+  const versions = z.record(z.string(), z.string()).default({})
+  const manifest = z.object({ dependencies: versions, devDependencies: versions }).parse(JSON.parse(read(`${folder}/package.json`)))
+  for (const [name, version] of Object.entries(manifest[field])) {
     const path = name.replace('@easel/', 'packages/')
     if (!version.startsWith('workspace:') || found.has(path)) continue
     found.add(path)
-    workspacePackages(path, found)
+    workspacePackages(path, 'dependencies', found)
   }
   return found
 }
