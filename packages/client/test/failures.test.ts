@@ -142,7 +142,8 @@ describe('events', () => {
       else if (next > 0 && next < 4) await api.worker.store.progress(id, next, 20)
     }
     expect(seen).toEqual(['queued', 'running', 1, 2, 3, 20, { type: 'done', job: await easel.get(id) }])
-    expect(sent.requests.length).toBeGreaterThan(5)
+    // Two events may come before the connection has broken.
+    expect(sent.requests.length).toBeGreaterThan(3)
   })
 
   test('that stay silent for longer than the limit are asked for anew', async () => {
