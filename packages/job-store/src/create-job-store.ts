@@ -73,12 +73,7 @@ export function createJobStore({ redis, prefix, now = Date.now }: JobStoreOption
 
     async getWorks(ids) {
       if (ids.length === 0) return []
-      const pipeline = redis.pipeline()
-      for (const id of ids) pipeline.hmget(keys.job(id), ...jobWorkFields)
-      const works = ((await pipeline.exec()) ?? []).map(([error, reply]) => {
-        if (error !== null) throw error
-        return toJobWork(reply as (string | null)[])
-      })
+      const works = (await readFields(ids, ...jobWorkFields)).map(toJobWork)
       // It was written by an earlier Easel, or no longer exists.
       const others = new Map((await this.getMany(ids.filter((_, i) => works[i] === undefined))).map((record) => [record.id, record]))
       return ids.flatMap((id, i) => works[i] ?? others.get(id) ?? [])
