@@ -156,12 +156,13 @@ it('resident memory stays flat over three hundred mixed requests, failed ones in
   await run(0, 100)
   const before = { held: heldBytes(), resident: process.memoryUsage().rss }
   const failed = await run(100, 400)
-  const after = { held: heldBytes(), resident: process.memoryUsage().rss }
+  const residentAfter = process.memoryUsage().rss
   expect(failed).toBe(50)
-  // The result alone of each request is over 12 kB: 3.8 MB of those that succeed.
-  expect(after.held - before.held).toBeLessThan(2 * 2 ** 20)
+  // The result alone of each request is over 12 kB: 3.8 MB of those that succeed. One collection may leave what is only freed in a later
+  // turn of the event loop; what is kept stays however often one looks.
+  await expect.poll(() => heldBytes() - before.held).toBeLessThan(2 * 2 ** 20)
   // Resident pages also hold what allocators keep for later, which varies; copies of the weights or sessions would be far above.
-  expect(after.resident - before.resident).toBeLessThan(64 * 2 ** 20)
+  expect(residentAfter - before.resident).toBeLessThan(64 * 2 ** 20)
 })
 
 it('nothing keeps the view, the run or the result of a request that has ended', async () => {

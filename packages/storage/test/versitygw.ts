@@ -6,7 +6,7 @@
 import { type ChildProcess, execFile, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { accessSync, constants, rmSync } from 'node:fs'
-import { mkdir, mkdtemp, open, rename, rm, stat } from 'node:fs/promises'
+import { mkdir, mkdtemp, open, readdir, readFile, rename, rm, stat } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
@@ -65,11 +65,25 @@ export async function startVersitygw(options: S3ServerOptions): Promise<S3Server
     },
     async pause() {
       running.kill('SIGSTOP')
+      while (!(await isStopped(running.pid as number))) await delay(5)
     },
     async resume() {
       running.kill('SIGCONT')
     },
   }
+}
+
+/** Whether every thread of a process has stopped: the signal reaches one thread, and the others may serve a request until they are told. */
+async function isStopped(pid: number): Promise<boolean> {
+  const tasks = `/proc/${pid}/task`
+  const states = await Promise.all(
+    (await readdir(tasks)).map(async (id) => {
+      const status = await readFile(join(tasks, id, 'stat'), 'utf8').catch(() => '')
+      // The state follows the name, which stands in parentheses and may hold any character.
+      return status.slice(status.lastIndexOf(')') + 2, status.lastIndexOf(')') + 3)
+    }),
+  )
+  return states.every((state) => state === 'T')
 }
 
 const toEndpoint = (port: number) => `http://127.0.0.1:${port}`
