@@ -37,7 +37,6 @@ export function createJobStore({ redis, prefix, now = Date.now }: JobStoreOption
   }
   /** Where a request may have been kept: first where it is kept now. */
   const namesOf = ({ key, formerKeys = [] }: IdempotencyKeys): string[] => [key, ...formerKeys].map((name) => keys.idempotency(name))
-  const expiredError = JSON.stringify({ code: 'expired', ...jobErrorTable.expired })
 
   return {
     keys,
@@ -96,7 +95,7 @@ export function createJobStore({ redis, prefix, now = Date.now }: JobStoreOption
     },
 
     async start(id, workerId) {
-      const [result, hash] = (await run('easelStart', id, workerId, expiredError)) as [StartResult['result'], string[]]
+      const [result, hash] = (await run('easelStart', id, workerId, toExpiredError())) as [StartResult['result'], string[]]
       const record = fromHash(Object.fromEntries(toPairs(hash)))
       if (result === 'expired') await truncateInput(id)
       return result === 'missing' || record === undefined ? { result: 'missing' } : { result, record }
@@ -189,8 +188,8 @@ export function createJobStore({ redis, prefix, now = Date.now }: JobStoreOption
       })
     },
 
-    async expire(id) {
-      const isExpired = (await run('easelExpire', id, expiredError)) === 1
+    async expire(id, why) {
+      const isExpired = (await run('easelExpire', id, toExpiredError(why))) === 1
       if (isExpired) await truncateInput(id)
       return isExpired
     },
@@ -226,4 +225,9 @@ export function createJobStore({ redis, prefix, now = Date.now }: JobStoreOption
 function toKeyedJob(json: string): KeyedJob {
   const [jobId, fingerprint, asked] = JSON.parse(json) as [string, string, string | null | undefined]
   return { jobId, fingerprint, ...(asked != null && { askedFingerprint: asked }) }
+}
+
+function toExpiredError(why?: string): string {
+  const { message, retryable } = jobErrorTable.expired
+  return JSON.stringify({ code: 'expired', retryable, message: why === undefined ? message : `${message} ${why}` })
 }

@@ -102,6 +102,15 @@ describe('whose turn it is', () => {
     expect(await bench.redis.hget(bench.store.keys.usage('a'), 'kept_gpu_ms')).toBe('200')
   })
 
+  test('a job that is deleted while it runs has cost what it had come to', async () => {
+    const [first] = await submitMany('a', 5, { costMs: 400 })
+    await submitMany('b', 5, { costMs: 100 })
+    expect(await takeOwners(1)).toBe('a')
+    await bench.store.progress(first ?? '', 5, 10)
+    await bench.store.delete(first ?? '')
+    expect(await takeOwners(3)).toBe('bba')
+  })
+
   test('within an owner priority and age decide, and never jump another owner', async () => {
     const [plain] = await submitMany('a', 1)
     bench.now += 1000
@@ -259,6 +268,9 @@ test('jobs from before there were shares are taken in BullMQ’s order until the
   expect((await bench.take())?.id).toBe(ids[0])
   for (const id of ids) await bench.store.enlist(id, { costMs: 100, weight: 1 })
   expect(await bench.store.findUnlisted(ids)).toEqual([ids[0]])
+  // Once is enough.
+  await bench.store.enlist(ids[2] ?? '', { costMs: 900, weight: 1 })
+  expect(await bench.redis.hget(bench.store.keys.usage('a'), 'queued_ms')).toBe('100')
   expect(toOrder(await bench.lines.read(benchModel))).toEqual([ids[2], ids[1]])
   expect(await takeOwners(3)).toBe('ab-')
 })
@@ -290,6 +302,18 @@ test('an owner under a new name keeps the turn of its waiting jobs', async () =>
   ])
   expect(await takeOwners(3)).toBe('anamea')
   expect(await bench.redis.hgetall(bench.store.keys.usage('old'))).toMatchObject({ queued_ms: '0' })
+})
+
+test('an owner under a new name has used what its jobs have used', async () => {
+  const [id = ''] = await submitMany('old', 1)
+  await bench.take()
+  await bench.finish(id, 140)
+  await bench.store.adopt('old', 'name')
+  const [old, name] = await Promise.all(['old', 'name'].map((owner) => bench.redis.hgetall(bench.store.keys.usage(owner))))
+  expect([old, name]).toMatchObject([
+    { kept_gpu_ms: '0', kept_jobs: '0' },
+    { kept_gpu_ms: '140', kept_jobs: '1' },
+  ])
 })
 
 test('when all have ended nothing is left of the share, and what was used is counted', async () => {

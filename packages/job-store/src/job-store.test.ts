@@ -129,6 +129,36 @@ describe('job store', () => {
     expect(await store.requestCancel('00000000-0000-7000-8000-000000000000')).toBe('missing')
   })
 
+  test('the end of a job takes its checkpoint along, and what its owner used in a day does not stay for ever', async () => {
+    const id = await created({ owner: 'used' })
+    await store.start(id, 'w')
+    await store.saveCheckpoint(id, Buffer.from('latents'), 60)
+    expect(await store.loadCheckpoint(id)).toBeDefined()
+    await store.end(id, { status: 'failed' })
+    expect(await store.loadCheckpoint(id)).toBeUndefined()
+    const today = store.keys.usageOfDay('used', Math.floor(now / 86_400_000))
+    expect(await redis.ttl(today)).toBeGreaterThan(86_400)
+  })
+
+  test('workers hear that a running job is canceled, and whoever waits hears that it has ended', async () => {
+    const { cancelChannel, endsChannel } = store.keys
+    const subscriber = createRedis({ url: server.url, use: 'worker', onError: () => {} })
+    const heard: string[][] = []
+    subscriber.on('message', (...message: string[]) => heard.push(message))
+    await subscriber.subscribe(cancelChannel, endsChannel)
+    const id = await created()
+    await store.start(id, 'w')
+    await store.requestCancel(id)
+    await store.end(id, { status: 'succeeded' })
+    await expect
+      .poll(() => heard)
+      .toEqual([
+        [cancelChannel, id],
+        [endsChannel, id],
+      ])
+    subscriber.disconnect()
+  })
+
   test('a succeeded job cannot be canceled', async () => {
     const id = await created()
     await store.start(id, 'w')

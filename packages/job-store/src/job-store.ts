@@ -89,8 +89,8 @@ export interface JobStore {
   findOverdue(ids: readonly string[]): Promise<string[]>
   /** Those of the running jobs whose cancel was requested, or whose timeout has passed since their first start. */
   findDueToEnd(ids: readonly string[]): Promise<{ id: string; worker: string; reason: 'canceled' | 'timeout' }[]>
-  /** Fails a queued job with `expired` when its `expiresAt` has passed; true when it did. */
-  expire(id: string): Promise<boolean>
+  /** Fails a queued job with `expired` when its `expiresAt` has passed; true when it did. `why` is added to the error's message. */
+  expire(id: string, why?: string): Promise<boolean>
   /** Those of the queued jobs that have no place in the fair share, because an Easel without shares made them. */
   findUnlisted(ids: readonly string[]): Promise<string[]>
   /** Gives such a job its place. */

@@ -24,8 +24,8 @@ export function watchEnds(store: JobStore, onEnd: OnEnd): JobStore {
       if (result === 'canceled') onEnd('canceled')
       return result
     },
-    async expire(id) {
-      const expired = await store.expire(id)
+    async expire(id, why) {
+      const expired = await store.expire(id, why)
       if (expired) onEnd('failed', 'expired')
       return expired
     },

@@ -298,3 +298,10 @@ test('a folder and a single file of this machine are pulled as a repository is',
   const { path } = await pullModel({ ...options, openSource: () => openLocalModel(single), folder: 'single.safetensors' })
   expect((await readFile(path)).equals(files['sd3_single_file.safetensors'] as Buffer)).toBe(true)
 })
+
+test('a models directory where no folder can be made ends the pull with a sentence', async () => {
+  const hub = await startHub()
+  await expect(pull(hub, { modelsDir: '/proc/easel' })).rejects.toThrow(
+    /^Cannot write in \/proc\/easel: .*name another folder in MODELS_DIR/,
+  )
+})

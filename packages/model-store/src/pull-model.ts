@@ -11,6 +11,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import pLimit from 'p-limit'
 import { lock } from 'proper-lockfile'
 import { describeUnknownLayout } from '@easel/pipeline'
+import { makeFolder } from '@easel/storage/make-folder'
 import { fetchFile } from './fetch-file.ts'
 import { listFolder, toSourcePath } from './local-source.ts'
 import { readPullRecord, writePullRecord } from './model-record.ts'
@@ -63,7 +64,7 @@ export async function pullModel(options: PullOptions): Promise<PulledModel> {
   const lost = new AbortController()
   let release: () => Promise<void> = async () => {}
   try {
-    await mkdir(staging, { recursive: true })
+    await makeFolder(staging)
     release = await becomeOnlyPuller(staging, options, (error) => lost.abort(error))
     return await pullAlone(staging, { ...options, signal: AbortSignal.any([signal, lost.signal]) })
   } catch (error) {

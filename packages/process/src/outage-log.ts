@@ -1,6 +1,7 @@
 /**
  * Logs an outage of something that several connections of a process use: one line when it begins, one when all connections are back. What
- * fails in between is logged at debug level only. Knows nothing about where the connections lead.
+ * fails in between is logged at debug level only. A failure may be told before the connections know that there is an outage, or after they are
+ * back, so it is judged a moment later. Knows nothing about where the connections lead.
  */
 import type { Logger } from 'pino'
 
@@ -12,6 +13,9 @@ interface WatchedConnection {
   on(event: 'ready', listener: () => void): unknown
 }
 
+/** So many milliseconds after a failure its outage is known, and so many after an outage the last failure it caused is told. */
+const MOMENT_MS = 500
+
 export class OutageLog {
   readonly #name: string
   readonly #logger: Logger
@@ -19,6 +23,8 @@ export class OutageLog {
   /** The connections that have failed and not come back. There is no outage when it is empty. */
   readonly #away = new Set<WatchedConnection>()
   #sinceMs = 0
+  /** When a connection last went or came back. */
+  #changedMs = -Infinity
 
   /** `name`: the name of what may go away, with which its log lines begin. */
   constructor(name: string, logger: Logger) {
@@ -32,13 +38,25 @@ export class OutageLog {
     connection.on('ready', () => this.#recover(connection))
   }
 
-  /** Logs a failure that an outage may have caused: as a warning, unless a connection is down and its line stands for all. */
+  /**
+   * Logs a failure that an outage may have caused, after a moment: as a warning, unless a connection was down about then and its line stands for
+   * all.
+   */
   report(error: unknown, message: string, fields: object = {}): void {
-    const isDown = [...this.#watched].some(({ status }) => status !== 'ready')
-    this.#logger[isDown ? 'debug' : 'warn']({ err: error, ...fields }, message)
+    const reportedMs = performance.now()
+    const wasDown = this.#isDown()
+    setTimeout(() => {
+      const isOfOutage = wasDown || this.#isDown() || this.#changedMs > reportedMs - MOMENT_MS
+      this.#logger[isOfOutage ? 'debug' : 'warn']({ err: error, ...fields }, message)
+    }, MOMENT_MS)
+  }
+
+  #isDown(): boolean {
+    return [...this.#watched].some(({ status }) => status !== 'ready')
   }
 
   #fail(connection: WatchedConnection, error: Error): void {
+    this.#changedMs = performance.now()
     if (this.#away.size > 0) this.#logger.debug({ err: error }, `${this.#name} is still away`)
     else {
       this.#sinceMs = performance.now()
@@ -48,7 +66,9 @@ export class OutageLog {
   }
 
   #recover(connection: WatchedConnection): void {
-    if (!this.#away.delete(connection) || this.#away.size > 0) return
+    if (!this.#away.delete(connection)) return
+    this.#changedMs = performance.now()
+    if (this.#away.size > 0) return
     this.#logger.info({ awayMs: Math.round(performance.now() - this.#sinceMs) }, `${this.#name} is back`)
   }
 }

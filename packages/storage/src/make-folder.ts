@@ -1,11 +1,13 @@
-/** Makes folders. `mkdir` with `recursive` of Node.js never ends on a file system that answers ENOENT when it takes no folder, such as /proc. */
+/**
+ * Makes the folders that variables and arguments name. `mkdir` with `recursive` of Node.js never ends on a file system that answers ENOENT when
+ * it takes no folder, such as /proc.
+ */
 import { mkdir } from 'node:fs/promises'
 import { dirname } from 'node:path'
-import { StorageError } from './storage-error.ts'
 
 /**
- * Makes the folder and the missing folders above it; existing ones stay as they are. Throws the error of the file system, or `denied` if it
- * takes no folder there.
+ * Makes the folder and the missing folders above it; existing ones stay as they are. Throws the error of the file system, with the code EPERM
+ * if that takes no folder there.
  */
 export async function makeFolder(folder: string): Promise<void> {
   try {
@@ -20,7 +22,7 @@ export async function makeFolder(folder: string): Promise<void> {
       // Another process may have made it meanwhile.
       if (again.code === 'EEXIST') return
       if (again.code !== 'ENOENT') throw again
-      throw new StorageError('denied', `Could not make the folder ${folder}: ${again.message}`, { cause: again })
+      throw Object.assign(new Error(`no folder can be made at ${folder}`, { cause: again }), { code: 'EPERM' })
     })
   }
 }

@@ -5,6 +5,7 @@
  */
 import { timingSafeEqual } from 'node:crypto'
 import { readFileSync } from 'node:fs'
+import type { z } from 'zod'
 import { ConfigError } from '@easel/process'
 import { checkApiKeys, hashKey, parseApiKeysFile } from './parse-api-keys.ts'
 import type { ApiKey } from './parse-api-keys.ts'
@@ -28,7 +29,14 @@ export interface ApiKeyRing {
 
 /** `configured`: the keys of `API_KEYS`. `file`: path of the file of keys; undefined: there is none. Throws a `ConfigError`. */
 export function createApiKeyRing(configured: readonly ApiKey[], file: string | undefined): ApiKeyRing {
-  let keys = readKeys(configured, file)
+  const read = (): readonly ApiKey[] => {
+    try {
+      return readKeys(configured, file)
+    } catch (error) {
+      throw new ConfigError(`API_KEYS_FILE: ${(error as Error).message}`, { cause: error })
+    }
+  }
+  let keys = read()
   return {
     get keys() {
       return keys
@@ -43,18 +51,32 @@ export function createApiKeyRing(configured: readonly ApiKey[], file: string | u
     weightOf: (owner) => keys.find((key) => key.owner === owner)?.weight ?? 1,
     countOwners: () => new Set(keys.map(({ owner }) => owner)).size,
     reload() {
-      keys = readKeys(configured, file)
+      keys = read()
     },
   }
 }
 
+/**
+ * Reports a file of keys that cannot be read or is wrong, beside all other wrong variables:
+ * `schema.superRefine(checkApiKeysFile, { when: () => true })`.
+ */
+export function checkApiKeysFile({ API_KEYS, API_KEYS_FILE }: KeyVariables, context: z.RefinementCtx): void {
+  const areKeysWrong = context.issues.some(({ path }) => path?.[0] === 'API_KEYS')
+  try {
+    readKeys(areKeysWrong ? [] : API_KEYS, API_KEYS_FILE)
+  } catch (error) {
+    context.addIssue({ code: 'custom', path: ['API_KEYS_FILE'], message: (error as Error).message })
+  }
+}
+
+interface KeyVariables {
+  readonly API_KEYS: readonly ApiKey[]
+  readonly API_KEYS_FILE?: string | undefined
+}
+
 function readKeys(configured: readonly ApiKey[], file: string | undefined): readonly ApiKey[] {
   if (file === undefined) return configured
-  try {
-    const keys = [...configured, ...parseApiKeysFile(readFileSync(file, 'utf8'))]
-    checkApiKeys(keys)
-    return keys
-  } catch (error) {
-    throw new ConfigError(`API_KEYS_FILE: ${(error as Error).message}`, { cause: error })
-  }
+  const keys = [...configured, ...parseApiKeysFile(readFileSync(file, 'utf8'))]
+  checkApiKeys(keys)
+  return keys
 }

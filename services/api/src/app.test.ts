@@ -2,11 +2,15 @@ import { once } from 'node:events'
 import { connect } from 'node:net'
 import { text } from 'node:stream/consumers'
 import { hc } from 'hono/client'
-import { afterAll, beforeAll, describe, expect, expectTypeOf, test } from 'vitest'
+import { afterAll, beforeAll, describe, expect, expectTypeOf, test, vi } from 'vitest'
 import type { Job, Problem } from '@easel/contract'
 import { startTestApi } from '../test/start-api.ts'
 import type { TestApi } from '../test/start-api.ts'
 import type { ApiRoutes } from './app.ts'
+import { describeApi } from './describe-api.ts'
+
+// It does what it always does, and its calls are counted.
+vi.mock(import('./describe-api.ts'), { spy: true })
 
 interface Operation {
   responses: Record<string, { content?: Record<string, unknown> }>
@@ -134,6 +138,15 @@ describe('the api as a whole', () => {
     expect(Object.keys(paths['/v1/jobs']?.['post']?.responses['202']?.headers ?? {})).toEqual(
       expect.arrayContaining(['Location', 'Retry-After']),
     )
+  })
+
+  test('makes its description once, however often it is asked for it', async () => {
+    const fresh = await startTestApi({ redis: api.redis })
+    const descriptions = new Set<string>()
+    for (let i = 0; i < 3; i++) descriptions.add(await (await fresh.get('/openapi.json')).text())
+    await fresh.close()
+    expect(descriptions.size).toBe(1)
+    expect(vi.mocked(describeApi)).toHaveBeenCalledTimes(1)
   })
 
   test('describes itself: every route that exists, with its problems', async () => {

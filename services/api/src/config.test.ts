@@ -69,6 +69,15 @@ describe('the environment', () => {
     expect(() => readConfig({ MODEL: 'a', MODEL_PATH: 'b' })).toThrow(/MODEL_PATH: Expected the same as MODEL \(a\), got b/)
   })
 
+  test('a file of keys that is missing or wrong is told beside the other variables', () => {
+    const file = '/nowhere/easel-keys'
+    expect(() => readConfig({ PORT: '70000', API_KEYS: 'short', API_KEYS_FILE: file })).toThrow(
+      expect.objectContaining({ message: expect.stringMatching(/^PORT: .*\nAPI_KEYS: .*\nAPI_KEYS_FILE: ENOENT.*$/) as string }) as Error,
+    )
+    expect(() => readConfig({ API_KEYS_FILE: file })).toThrow(/^API_KEYS_FILE: ENOENT/)
+    expect(() => readConfig({ API_KEYS_FILE: '/dev/null' })).toThrow(/^API_KEYS_FILE: Expected at least one key, got none$/)
+  })
+
   test('every problem is told at once, by name', () => {
     const wrong = {
       PORT: '70000',

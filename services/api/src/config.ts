@@ -8,6 +8,7 @@ import { checkRedisVariables, redisVariables, toRedisLocation } from '@easel/job
 import { processVariables, readVariables, toProcessConfig } from '@easel/process'
 import type { Environment } from '@easel/process'
 import { checkStorageVariables, storageVariables, toStorageOptions } from '@easel/storage'
+import { checkApiKeysFile } from './api-key-ring.ts'
 import { parseApiKeys } from './parse-api-keys.ts'
 import { parseCorsOrigins } from './parse-cors-origins.ts'
 import { parseModelAliases } from './parse-model-aliases.ts'
@@ -147,6 +148,7 @@ const apiConfigSchema = z
   .object(apiVariables)
   .superRefine(checkRedisVariables, { when: () => true })
   .superRefine(checkStorageVariables, { when: () => true })
+  .superRefine(checkApiKeysFile, { when: () => true })
   .transform((variables) => ({
     ...toProcessConfig(variables),
     host: variables.HOST,

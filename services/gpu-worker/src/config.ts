@@ -110,7 +110,9 @@ export const workerVariables = {
     .min(1)
     .max(86_400)
     .default(300)
-    .describe('Seconds without a sign of work, for each image of a job, after which the engine process counts as hung and is replaced.'),
+    .describe(
+      'Seconds without a finished step, text or picture, for each image of a job, after which the engine process counts as hung and is replaced. Time in which it visibly computes on the CPU or reads its weights counts a tenth, and four times the longest silence so far is always allowed.',
+    ),
   ENGINE_MEMORY_LIMIT: count
     .optional()
     .describe(

@@ -5,9 +5,7 @@
  * is left. `close` ends within its grace and a few seconds, even if Redis or the store is away. Runs in the worker's main process.
  */
 import { randomBytes } from 'node:crypto'
-import { mkdtemp, rm } from 'node:fs/promises'
-import { hostname, tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { hostname } from 'node:os'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Logger } from 'pino'
 import type { Provenance } from '@easel/contract'
@@ -27,6 +25,7 @@ import type { PullProgress } from './ensure-model.ts'
 import { listenForCancels } from './listen-for-cancels.ts'
 import { listenForJobs } from './listen-for-jobs.ts'
 import { logEngineEvent } from './log-engine-event.ts'
+import { openCacheDir } from './open-cache-dir.ts'
 import { createPresence } from './presence.ts'
 import { createProcessJob } from './process-job.ts'
 import { createQueueWorker } from './queue-worker.ts'
@@ -212,6 +211,8 @@ async function openEngine(
   cleanups: Cleanups,
 ): Promise<EngineSupervisor> {
   logger.info({ model: config.model, device: config.device }, 'loading the model')
+  const cache = await openCacheDir(config.cacheDir, logger)
+  cleanups.add(cache.remove)
   const engine = await startEngine({
     model: config.model,
     modelsDir: config.modelsDir,
@@ -223,7 +224,7 @@ async function openEngine(
     maxBatchRows: config.maxBatchRows,
     batchPolicy: config.batchPolicy,
     memoryLimitBytes: config.engineMemoryLimitBytes,
-    cacheDir: config.cacheDir ?? (await makeCacheDir(cleanups)),
+    cacheDir: cache.dir,
     entry: engineEntry,
     stepTimeoutMs: config.engineStepTimeoutMs,
     onEvent: (event) => logEngineEvent(logger, event, active),
@@ -232,17 +233,6 @@ async function openEngine(
   cleanups.add(() => engine.close())
   metrics.follow(engine)
   return engine
-}
-
-/** A folder in which engine processes pass on what they learn, within the life of this worker. Undefined where nothing can be written. */
-async function makeCacheDir(cleanups: Cleanups): Promise<string | undefined> {
-  try {
-    const dir = await mkdtemp(join(tmpdir(), 'easel-worker-'))
-    cleanups.add(() => rm(dir, { recursive: true, force: true }))
-    return dir
-  } catch {
-    return undefined
-  }
 }
 
 /** Waits for a store that is down, which may come up later; one that refuses access will not change. */

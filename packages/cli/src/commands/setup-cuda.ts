@@ -1,8 +1,9 @@
 /** `easel setup cuda` puts ONNX Runtime's CUDA provider where the runtime looks for it, and says what else CUDA lacks on this machine. */
 import { existsSync } from 'node:fs'
-import { mkdir, mkdtemp, rm } from 'node:fs/promises'
+import { mkdtemp, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { cudaProviderFiles, reportCuda, runtimeVersion } from '@easel/pipeline'
+import { makeFolder } from '@easel/storage/make-folder'
 import { cudaWheel, downloadWheel, installCudaProvider } from '../setup/install-cuda-provider.ts'
 
 export interface SetupCudaOptions {
@@ -32,7 +33,7 @@ export async function setupCuda({ into, wheel, force = false }: SetupCudaOptions
 }
 
 async function takeProvider(folder: string, wheel: string | undefined): Promise<void> {
-  await mkdir(folder, { recursive: true })
+  await makeFolder(folder)
   const work = await mkdtemp(join(folder, '.wheel-'))
   try {
     if (wheel === undefined) console.error(`Fetching the CUDA provider of ONNX Runtime ${cudaWheel.version} (247 MB) with pip …`)

@@ -20,6 +20,8 @@ export interface ServiceProcess {
   readonly ready: Promise<void>
   /** Resolves when the process has ended, with a sentence about it: the service's own where it could not start. */
   readonly ended: Promise<string>
+  /** Passes a SIGHUP on, once the service is ready: before that it would end the process. */
+  hangUp(): void
   /** Asks for a clean shutdown. */
   drain(): void
   /** Ends the process and its children immediately. */
@@ -64,7 +66,8 @@ export function startService(name: ServiceName, variables: NodeJS.ProcessEnv, lo
     },
     (error: Error) => error.message,
   )
-  return { name, ready, ended, drain: () => void child.kill('SIGTERM'), kill }
+  const hangUp = () => void ready.then(() => child.kill('SIGHUP'))
+  return { name, ready, ended, hangUp, drain: () => void child.kill('SIGTERM'), kill }
 }
 
 /** Rejects when one of the services ends; never resolves. */

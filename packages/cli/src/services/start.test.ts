@@ -1,6 +1,6 @@
 /** `npm start`, `npm run start:api` and `npm run start:worker` as a user types them, and what is left when they end. */
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
-import { mkdtemp, rm } from 'node:fs/promises'
+import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { networkInterfaces, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -117,6 +117,23 @@ describe('npm start', () => {
     process.kill((name === 'npm' ? run.npm.pid : supervisor) ?? 0, 'SIGKILL')
     await expectGone(started)
   })
+})
+
+test('SIGHUP to a start with a file of keys reaches the api, which reads it again and goes on', async () => {
+  const file = join(data, 'keys')
+  await writeFile(file, 'alice:first-secret\n')
+  const run = npmRun('start:api', { API_KEYS_FILE: file })
+  await untilSaid(run, /The api answers at/)
+  const status = async (key: string) => (await fetch(`http://localhost:${port}/v1/jobs`, { headers: { 'x-api-key': key } })).status
+  expect([await status('first-secret'), await status('second-secret')]).toEqual([200, 401])
+  await writeFile(file, 'alice:second-secret\n')
+  const [supervisor = 0] = descendants(run.npm.pid)
+  process.kill(supervisor, 'SIGHUP')
+  await expect.poll(() => status('second-secret'), { timeout: 20_000 }).toBe(200)
+  expect(await status('first-secret')).toBe(401)
+  const started = descendants(run.npm.pid)
+  run.npm.kill('SIGTERM')
+  await expectGone(started)
 })
 
 describe('a service on a Redis of its own', () => {

@@ -59,14 +59,18 @@ interface SupervisedStart {
 
 async function supervise(names: ServiceName[], { redisUrl, address, data }: SupervisedStart): Promise<number> {
   const stopping = new AbortController()
+  const services: ServiceProcess[] = []
+  // As to the api itself, a SIGHUP says that its file of keys has changed; without such a file, that the terminal is gone.
+  const hasKeysFile = names.includes('api') && (process.env['API_KEYS_FILE'] ?? '').trim() !== ''
   onStopSignals(
     () => {
       console.error('\nStopping: running jobs may finish. Once more to end at once.')
       stopping.abort()
     },
     () => process.exit(130),
+    hasKeysFile ? 'SIGHUP' : undefined,
   )
-  const services: ServiceProcess[] = []
+  if (hasKeysFile) process.on('SIGHUP', () => services.find(({ name }) => name === 'api')?.hangUp())
   let redis: { url: string; stop(): Promise<void> } | undefined
   let failure: string | undefined
   try {

@@ -7,9 +7,15 @@
 /** A terminal signals the whole process group and npm passes the signal on too, so one Ctrl-C may arrive several times within this time. */
 const SAME_KEYSTROKE_MS = 500
 
-export function onStopSignals(first: (signal: NodeJS.Signals) => void, second: (signal: NodeJS.Signals) => void): void {
+const STOP_SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const
+
+export type StopSignal = (typeof STOP_SIGNALS)[number]
+
+/** `except`: a signal that means something else here. */
+export function onStopSignals(first: (signal: StopSignal) => void, second: (signal: StopSignal) => void, except?: StopSignal): void {
   let firstAt: number | undefined
-  for (const name of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
+  for (const name of STOP_SIGNALS) {
+    if (name === except) continue
     process.on(name, () => {
       if (firstAt === undefined) {
         firstAt = performance.now()

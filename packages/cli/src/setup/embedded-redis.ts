@@ -6,9 +6,10 @@
  */
 import { Redis } from 'ioredis'
 import { randomUUID } from 'node:crypto'
-import { link, mkdir, readFile, rm, writeFile } from 'node:fs/promises'
+import { link, readFile, rm, writeFile } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
 import { findFreePort, isPortTaken, startRedisProcess } from '@easel/redis-server'
+import { makeFolder } from '@easel/storage/make-folder'
 import { ensureRedisServer } from './ensure-redis.ts'
 
 /** Where the Redis container keeps its data, whatever the folder is called outside. */
@@ -17,7 +18,7 @@ const CONTAINER_DIR = '/data'
 export async function openEmbeddedRedis(folder: string): Promise<{ url: string; stop(): Promise<void> }> {
   ensureRedisServer()
   const dir = resolve(folder)
-  await mkdir(dir, { recursive: true })
+  await makeFolder(dir)
   const portFile = join(dir, 'port')
   for (;;) {
     const port = await rememberedPort(portFile)

@@ -170,4 +170,16 @@ describe('asyncRetrieveTimesteps', () => {
     expect(wrapped).toBeInstanceOf(BaseAsyncScheduler)
     expect(wrapped).not.toBe(wrapper)
   })
+
+  it('with returnScheduler tells a scheduler that copies itself what the copy is for', () => {
+    const asked: unknown[] = []
+    class Asked extends StepsOnly {
+      cloneForRequest(...request: unknown[]): Asked {
+        asked.push(request)
+        return new Asked()
+      }
+    }
+    asyncRetrieveTimesteps(new Asked(), 5, { returnScheduler: true })
+    expect(asked).toEqual([[5, {}]])
+  })
 })

@@ -77,6 +77,7 @@ describe('a pipeline whose state a copy cannot reach is refused', () => {
       /helper\.held\.get\(parts\)\.0\.held/,
     )
     await expect(holding(({ vae }) => new Set([{ vae }]))).rejects.toThrow(/helper\.held\.values\(\)\.vae/)
+    await expect(holding(({ scheduler }) => new Map([[{ scheduler }, 1]]))).rejects.toThrow(/helper\.held\.keys\(\)\.scheduler/)
     await expect(holding(() => new Holder([1, 2]))).resolves.toBeInstanceOf(Showing)
   })
 
@@ -111,6 +112,18 @@ describe('a pipeline whose state a copy cannot reach is refused', () => {
     const before = kept
     await expect(new RequestScopedPipeline(pipeline, { sharedAttrs: ['generate'] }).generate()).rejects.toThrow('notes')
     expect(kept).toBe(before)
+  })
+
+  it('where an instance that is listed as mutable gives itself as its clone', async () => {
+    class Same {
+      clone(): this {
+        return this
+      }
+    }
+    const pipeline = Object.assign(new Showing(), { history: new Same() })
+    await expect(new RequestScopedPipeline(pipeline, { mutableAttrs: ['history'] }).generate()).rejects.toThrow(
+      'Expected mutable attribute of class Same to offer clone(), got none that returns another object',
+    )
   })
 
   it('where its scheduler has methods tied to the scheduler itself', async () => {
@@ -157,6 +170,23 @@ it('a class that offers cloneForRequest is asked, and nothing else of it is look
   ])
   expect((views[0] as Offering).tokenizer.encode()).toBe(1)
   expect(base.scheduler).toBe(scheduler)
+})
+
+it('an attribute whose setter throws is left as it is, and the logger is told', async () => {
+  const kept = ['notes']
+  class Guarded extends Showing {
+    get notes(): string[] {
+      return kept
+    }
+    set notes(_: string[]) {
+      throw new Error('only for reading')
+    }
+  }
+  const told: string[] = []
+  const logger = { debug: (message: string) => told.push(message), warn: () => {} }
+  const view = await new RequestScopedPipeline(new Guarded(), { logger }).generate()
+  expect(view['notes']).toBe(kept)
+  expect(told).toEqual(['notes is left as it is: its setter throws (only for reading)'])
 })
 
 it('what sharedAttrs names stays the base’s own, whatever it is', async () => {

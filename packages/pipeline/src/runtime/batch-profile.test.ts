@@ -42,6 +42,9 @@ describe('the number of rows', () => {
     profile.restore({ flat: { 1: 15, 2: 20, 4: 30, 6: 42, 8: 55 }, dear: { 1: 15, 2: 20, 4: 28, 8: 70 } })
     expect([6, 8, 11, 12].map((waiting) => profile.upToKnee('flat', waiting))).toEqual([6, 8, 6, 6])
     expect([3, 4, 7].map((waiting) => profile.upToKnee('dear', waiting))).toEqual([3, 4, 4])
+    // Twice the knee make two steps, even if one step would cost as much.
+    profile.restore({ even: { 1: 15, 2: 20, 4: 28, 8: 56, 16: 112 } })
+    expect([7, 8].map((waiting) => profile.upToKnee('even', waiting))).toEqual([7, 4])
   })
 
   it('is found behind one doubling that gains nothing', () => {
@@ -52,6 +55,14 @@ describe('the number of rows', () => {
   it('never tries what is far beyond the knee', () => {
     const dear = (rows: number) => (rows > 4 ? rows * 40 : sharing(rows))
     expect(Math.max(...run(new BatchProfile(), 600, 64, dear))).toBe(8)
+  })
+
+  it('is measured again often next to the knee, and rarely far from it', () => {
+    const profile = new BatchProfile()
+    run(profile, 60, 32, kneeAtFour)
+    const rows = run(profile, 300, 32, kneeAtFour)
+    expect(rows).toContain(2)
+    expect(rows).not.toContain(1)
   })
 
   it('is known after few steps: five of each doubling', () => {

@@ -130,6 +130,31 @@ describe('memory admission', () => {
     expect(memory.stats).toMatchObject({ admitted: 1, waiting: 0 })
   })
 
+  it('lets nobody overtake, although it would fit', async () => {
+    const { memory, run } = createMeasured(1500)
+    await run(20)
+    const giveBack = await memory.admit(needs({ stepRows: 1 }))
+    const large = memory.admit(needs({ stepRows: 1, requestBytes: 5000 }))
+    const small = memory.admit(needs({ stepRows: 1 }))
+    expect([await isPending(large), await isPending(small)]).toEqual([true, true])
+    giveBack()
+    await large
+  })
+
+  it('lets those in at once who waited behind a request that is canceled', async () => {
+    const { memory, run } = createMeasured(1500)
+    await run(20)
+    await memory.admit(needs({ stepRows: 1 }))
+    const abort = new AbortController()
+    const large = memory.admit(needs({ stepRows: 1, requestBytes: 5000 }), abort.signal)
+    const small = memory.admit(needs({ stepRows: 1 }))
+    expect(await isPending(small)).toBe(true)
+    abort.abort(new Error('canceled'))
+    await expect(large).rejects.toThrow('canceled')
+    await small
+    expect(memory.stats).toMatchObject({ admitted: 2, waiting: 0 })
+  })
+
   it('admits a request beyond the limit when it is alone: it waits for nobody', async () => {
     const { memory } = createMeasured(10)
     await memory.admit(needs())

@@ -59,7 +59,7 @@ export class ProfileCache {
     this.saved = text
     const draft = `${this.file}.${process.pid}`
     try {
-      await mkdir(dirname(this.file), { recursive: true })
+      await mkdir(dirname(this.file)).catch(() => {})
       await writeFile(draft, text)
       await rename(draft, this.file)
     } catch {

@@ -22,8 +22,8 @@ import { untilAborted } from './until-aborted.ts'
 
 export interface BatchingOptions extends StepBatcherOptions {
   /**
-   * The folder in which measured step times, and what the last shortage of memory taught, outlive the process. It is created when absent and
-   * ignored when it cannot be written. Default: nothing is kept.
+   * The folder in which measured step times, and what the last shortage of memory taught, outlive the process. It is created in an existing
+   * folder when absent, and ignored when it cannot be written. Default: nothing is kept.
    */
   readonly cacheDir?: string | undefined
   /** When the process takes more resident bytes than this, further requests wait before they take memory. Default: no limit. */

@@ -1,5 +1,6 @@
 /** The batcher on a graph of one line, so that what it does can be seen. The real graph is in exactness.test.ts. */
 import { once } from 'node:events'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
 import { beforeEach, describe, expect, it } from 'vitest'
@@ -165,6 +166,15 @@ describe('prompt rows', () => {
     expect(pooled).toEqual([0, 7])
   })
 
+  it('that lie in one piece of memory are told apart by their place in it', async () => {
+    const batcher = createBatcher()
+    const memory = Float32Array.from({ length: 12 }, (_, index) => (index < 6 ? 1000 : 3000))
+    const [row] = input(1, 1) as [StepRow]
+    const of = (start: number): StepRow[] => [{ ...row, encoderHiddenStates: new Tensor(memory.subarray(start, start + 6), [1, 3, 2]) }]
+    expect((await batcher.forward(of(0), context())).data[0]).toBe(1101)
+    expect((await batcher.forward(of(6), context())).data[0]).toBe(3101)
+  })
+
   it('of a finished request are not kept in memory', async () => {
     setFlagsFromString('--expose-gc')
     const collectGarbage = runInNewContext('gc') as () => void
@@ -263,6 +273,27 @@ describe('out of memory', () => {
     expect((await batcher.forward(input(1, 1))).data[0]).toBe(1101)
   })
 
+  it('of a single row is tried once more also if its call found none for many rows before', async () => {
+    runner.memoryRows = 1
+    const batcher = createBatcher()
+    const limits = [0, Infinity]
+    batcher.onOutOfMemory = () => (runner.memoryRows = limits.shift() as number)
+    expect((await batcher.forward(input(2, 1))).data[0]).toBe(1101)
+    expect(limits).toEqual([])
+  })
+
+  it('gives the buffers of all sizes back before others are asked to give anything', async () => {
+    const batcher = createBatcher()
+    await batcher.forward(input(2, 1))
+    await batcher.forward(input(1, 1, 4))
+    expect(batcher.buffers.size).toBe(2)
+    const left: number[] = []
+    batcher.onOutOfMemory = () => left.push(batcher.buffers.size)
+    runner.memoryRows = 1
+    await batcher.forward(input(2, 1))
+    expect(left).toEqual([0])
+  })
+
   it('of a single row is an error of code out_of_memory for its call alone', async () => {
     runner.memoryRows = 0
     const batcher = createBatcher()
@@ -305,6 +336,58 @@ it('shortest remaining work first judges those who wait by what is known now, no
   const late = batcher.forward(input(1, 1), context({ arrivedAtMs: performance.now(), remainingRows: 1 }))
   await Promise.all([early.then(() => order.push('early')), late.then(() => order.push('late'))])
   expect(order).toEqual(['early', 'late'])
+})
+
+it('shortest remaining work first counts the steps to come, not only the rows that wait', async () => {
+  const batcher = createBatcher({ policy: 'srpt', maxBatchRows: 1 })
+  const arrivedAtMs = performance.now()
+  const order: string[] = []
+  const calls = { long: 5000, short: 1 }
+  const run = async ([name, remainingRows]: [string, number]) => {
+    await batcher.forward(input(1, 1), context({ arrivedAtMs, remainingRows }))
+    order.push(name)
+  }
+  await Promise.all(Object.entries(calls).map(run))
+  expect(order).toEqual(['short', 'long'])
+})
+
+it('the owner that has had less goes first, and nobody is behind the owner served last', async () => {
+  const batcher = createBatcher({ maxBatchRows: 1 })
+  batcher.served.add('rich', 1, 60_000)
+  const order: string[] = []
+  const run = async (name: string) => {
+    await batcher.forward(input(1, 1), context({ owner: { name, weight: 1 } }))
+    order.push(name)
+  }
+  await Promise.all(['rich', 'poor'].map(run))
+  expect(order).toEqual(['poor', 'rich'])
+  expect(batcher.served.of('away')).toBe(60_000)
+})
+
+it('a step tells the longest wait of its calls', async () => {
+  const batcher = createBatcher()
+  const waits: number[] = []
+  batcher.onStep = ({ waitMs }) => waits.push(waitMs)
+  const running = Promise.withResolvers<void>()
+  batcher.aroundRun = async (_, run) => {
+    await running.promise
+    await run()
+  }
+  const first = batcher.forward(input(1, 1))
+  await sleep(1)
+  const early = batcher.forward(input(1, 1))
+  await sleep(50)
+  const late = batcher.forward(input(1, 1))
+  running.resolve()
+  await Promise.all([first, early, late])
+  expect(waits).toHaveLength(2)
+  expect(waits[1]).toBeGreaterThanOrEqual(45)
+})
+
+it('the buffers of the sizes used last are kept, and no more of them than some', async () => {
+  const batcher = createBatcher()
+  for (const side of [1, 2, 3, 4, 5, 6, 7, 8, 1, 9]) await batcher.forward(input(1, 1, side))
+  expect([...batcher.buffers.keys()].map((size) => Number(size.split('x')[0]))).toEqual([3, 4, 5, 6, 7, 8, 1, 9])
 })
 
 it('a listener that throws stops no work', async () => {

@@ -85,7 +85,7 @@ async function fingerprint(names: ReadonlyMap<string, string>, marks: readonly s
 }
 
 async function keep(file: string, hash: string): Promise<void> {
-  await mkdir(dirname(file), { recursive: true })
+  await mkdir(dirname(file)).catch(() => {})
   const draft = `${file}.${process.pid}`
   await writeFile(draft, hash)
   await rename(draft, file)

@@ -3,7 +3,7 @@ import { Worker } from 'bullmq'
 import { v7 as uuidv7 } from 'uuid'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { generateQueueName } from '@easel/contract'
-import type { Job, JobInput } from '@easel/contract'
+import type { Job, JobInput, Problem } from '@easel/contract'
 import type { JobRecord } from '@easel/job-store'
 import { createRedis } from '@easel/job-store'
 import { startTestApi, tinyScenes } from '../../test/start-api.ts'
@@ -259,7 +259,9 @@ describe('with several owners', () => {
     // Bob has a share of his own, so Alice's queue does not delay the end of his job.
     await submitTo(dated, 'bob', { deadline: 45 })
     const past = await dated.post('/v1/jobs', { prompt: 'p', deadline: '2026-01-01T00:00:00Z' }, asOwner('bob'))
-    expect(past.status).toBe(429)
+    expect([past.status, ((await past.json()) as Problem).detail]).toEqual([429, 'The deadline of the job has passed.'])
+    const short = await dated.post('/v1/jobs', { prompt: 'p', deadline: 0.5 }, asOwner('bob'))
+    expect([short.status, ((await short.json()) as Problem).detail]).toEqual([429, expect.stringContaining('its deadline is in 0.5 s')])
     expect((await dated.post('/v1/jobs', { prompt: 'p', deadline: 'soon' }, asOwner('bob'))).status).toBe(422)
     await dated.close()
   })

@@ -188,7 +188,10 @@ async function keepDeadline({ estimator }: SubmitNeeds, record: NewJobRecord, de
   // Without a worker or a measured step nothing is known about the queue, so the job may wait.
   const neededSeconds = seconds ?? 0
   if (neededSeconds > leftSeconds) {
-    const detail = `The job would end in about ${neededSeconds} s; its deadline is in ${Math.max(0, Math.floor(leftSeconds))} s.`
+    const detail =
+      leftSeconds <= 0
+        ? 'The deadline of the job has passed.'
+        : `The job would end in about ${neededSeconds} s; its deadline is in ${Math.max(0.1, Math.floor(leftSeconds * 10) / 10)} s.`
     throw new ProblemError('deadline_unreachable', detail, { retryAfterSeconds: Math.max(1, Math.ceil(neededSeconds - leftSeconds)) })
   }
   const beginBy = deadlineAt - (seconds === null ? 0 : costMs)

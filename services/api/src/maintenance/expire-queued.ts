@@ -2,11 +2,12 @@
  * Fails jobs that were not started within their `expires_in`, even while there is no worker that would notice. Runs in the api.
  */
 import type { AppDeps } from '../app-deps.ts'
+import { countWorkers } from '../jobs/queue-estimate.ts'
 
 const pageSize = 1000
 
 /** Returns how many jobs it failed. */
-export async function expireQueued({ logger, now, outbox, queues, store }: AppDeps): Promise<number> {
+export async function expireQueued({ logger, now, outbox, queues, registry, store }: AppDeps): Promise<number> {
   let expired = 0
   let after: string | undefined
   for (;;) {
@@ -14,7 +15,9 @@ export async function expireQueued({ logger, now, outbox, queues, store }: AppDe
     for (const id of await store.findOverdue(ids)) {
       const record = await store.get(id)
       // A worker may have started it since it was listed; the record decides.
-      if (record === undefined || !(await store.expire(id))) continue
+      if (record === undefined) continue
+      const isServed = countWorkers(await registry.workers(), record.input.model) > 0
+      if (!(await store.expire(id, isServed ? undefined : `No worker serves ${record.input.model}.`))) continue
       await outbox.add(record, 'completed')
       await queues.remove(record.input.model, id)
       logger.info({ jobId: id, requestId: record.requestId }, 'job expired before it was started')

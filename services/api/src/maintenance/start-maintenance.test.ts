@@ -6,7 +6,7 @@ import { join } from 'node:path'
 import { Queue, Worker } from 'bullmq'
 import { v7 as uuidv7 } from 'uuid'
 import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from 'vitest'
-import { maintenanceQueueName } from '@easel/contract'
+import { jobErrorTable, maintenanceQueueName } from '@easel/contract'
 import type { WebhookBody } from '@easel/contract'
 import { createRedis } from '@easel/job-store'
 import type { JobRecord, NewJobRecord, RedisConnection } from '@easel/job-store'
@@ -180,17 +180,29 @@ describe('a job that no queue carries', () => {
   })
 })
 
-test('a job that was not started in its expires_in fails without any worker, and its webhook is told', async () => {
+test('a job that was not started in its expires_in fails without any worker, says so, and its webhook is told', async () => {
   const late = await api.submit({ webhook: hook, expires_in: 10 })
   const orphan = await createOrphan({ webhook: hook, expiresAt: Date.now() + 10_000 })
   const patient = await api.submit({ expires_in: 100 })
   expect(await expireQueued(api.deps)).toBe(0)
   clockOffset = 11_000
   expect(await expireQueued(api.deps)).toBe(2)
-  expect(await (await api.get(`/v1/jobs/${late.id}`)).json()).toMatchObject({ status: 'failed', error: { code: 'expired' } })
+  const unserved = { code: 'expired', message: `${jobErrorTable.expired.message} No worker serves tiny-scenes.`, retryable: true }
+  expect(await (await api.get(`/v1/jobs/${late.id}`)).json()).toMatchObject({ status: 'failed', error: unserved })
+  expect(await (await api.get(`/v1/predictions/${late.id}`)).json()).toMatchObject({ status: 'failed', error: unserved.message })
   expect((await api.worker.store.get(patient.id))?.status).toBe('queued')
   expect(await stateOf(late.id)).toBeUndefined()
   await expect.poll(() => [toldOf(late.id), toldOf(orphan)]).toEqual([['failed'], ['failed']])
+})
+
+test('a job that expires while a worker serves its model does not say that none does', async () => {
+  const heartbeat = { model: 'tiny-scenes', concurrency: 8, active: 0, device: 'cpu', engine_memory_bytes: 1, ready: true }
+  await api.worker.registry.heartbeat({ id: 'w1', ...heartbeat })
+  const { id } = await api.submit({ expires_in: 10 })
+  clockOffset = 11_000
+  expect(await expireQueued(api.deps)).toBe(1)
+  await api.worker.registry.removeWorker('w1')
+  expect((await api.worker.store.get(id))?.error).toEqual({ code: 'expired', ...jobErrorTable.expired })
 })
 
 describe('a running job whose worker is gone', () => {

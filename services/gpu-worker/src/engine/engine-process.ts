@@ -5,9 +5,8 @@
  * Invariants: a call that was given to it settles exactly once. When the process dies, every call in it rejects with `engine_crashed`, or
  * with `engine_hung` when it was killed because it showed no sign of work, or with `closed` when it had been told to stop.
  *
- * Silence: while a call is in it, the process must show signs of work (a step, a text, an image, an end). A native run blocks it, so the
- * limit allows for the longest run. Silence is counted in ticks of a timer instead of clock time: if this process was itself stopped or the
- * machine slept, messages waiting in the channel are read before many ticks have passed.
+ * Silence: while a call is in it, the process must report what it has done (a step, a text, an image, an end). SilenceWatch judges how long it
+ * may take over that.
  *
  * Knows nothing about what came before this process or will come after it.
  */
@@ -27,6 +26,7 @@ import type {
   FromEngine,
   ToEngine,
 } from './protocol.ts'
+import { SILENT_TICKS, SilenceWatch } from './silence-watch.ts'
 
 export interface EngineProcessOptions {
   /** The number of this process of the engine, from 1. */
@@ -34,7 +34,7 @@ export interface EngineProcessOptions {
   /** The module that the process runs. */
   entry: string
   engine: EngineOptions
-  /** The longest silence before it counts as hung, in milliseconds for each image of the largest call. */
+  /** The longest silence without visible work before it counts as hung, in milliseconds for each image of the largest call. */
   stepTimeoutMs: number
   /** Called when the model is loaded. */
   onReady: (ready: { capabilities: EngineCapabilities; memoryBytes: number }) => void
@@ -64,8 +64,6 @@ interface Call extends Answer<EngineResult> {
   readonly numImages: number
 }
 
-/** How many ticks of the timer make the longest silence. */
-const TICKS = 10
 /** How many milliseconds a process that was told to stop may take before it is killed. */
 const STOP_LIMIT_MS = 1000
 
@@ -79,7 +77,7 @@ export class EngineProcess {
   readonly #killAtExit = (): void => void this.#child.kill('SIGKILL')
   #stats: Answer<EngineStats>[] = []
   #silenceTimer: NodeJS.Timeout | undefined
-  #silentTicks = 0
+  #silence: SilenceWatch | undefined
   #callsGiven = 0
   #end: 'engine_crashed' | 'engine_hung' | 'closed' = 'engine_crashed'
 
@@ -163,7 +161,7 @@ export class EngineProcess {
   #receive(message: FromEngine): void {
     switch (message.type) {
       case 'stats':
-        if (this.#calls.size === 0) this.#silentTicks = 0
+        if (this.#calls.size === 0) this.#silence?.rest()
         for (const { resolve } of this.#stats.splice(0)) resolve(message.stats)
         return
       case 'checkpoint': {
@@ -173,7 +171,7 @@ export class EngineProcess {
         return
       }
       case 'ready':
-        this.#silenceTimer = setInterval(() => this.#tick(), this.#options.stepTimeoutMs / TICKS)
+        this.#watchSilence(message.capabilities.provider === 'cpu')
         this.#options.onReady(message)
         return
       case 'hashed':
@@ -183,10 +181,10 @@ export class EngineProcess {
         this.#options.onLoadFailed(message.message)
         return
       case 'unit':
-        this.#silentTicks = 0
+        this.#silence?.hear()
         return
       case 'step':
-        this.#silentTicks = 0
+        this.#silence?.hear()
         this.#options.onStep(message)
         return
       case 'progress':
@@ -194,7 +192,7 @@ export class EngineProcess {
       case 'image':
       case 'done':
       case 'error':
-        this.#silentTicks = 0
+        this.#silence?.hear()
         this.#receiveOfCall(message)
     }
   }
@@ -222,10 +220,17 @@ export class EngineProcess {
     this.#options.onCallEnd(message.memoryBytes)
   }
 
-  #tick(): void {
-    if (this.#calls.size + this.#stats.length === 0) this.#silentTicks = 0
-    else this.#silentTicks++
-    if (this.#silentTicks <= TICKS * Math.max(1, ...[...this.#calls.values()].map(({ numImages }) => numImages))) return
+  #watchSilence(isOnCpu: boolean): void {
+    const tickMs = this.#options.stepTimeoutMs / SILENT_TICKS
+    const silence = new SilenceWatch({ pid: this.pid, isOnCpu, tickMs })
+    this.#silence = silence
+    this.#silenceTimer = setInterval(() => {
+      if (this.#calls.size + this.#stats.length === 0) silence.rest()
+      else if (silence.tick(Math.max(1, ...[...this.#calls.values()].map(({ numImages }) => numImages)))) this.#killHung()
+    }, tickMs)
+  }
+
+  #killHung(): void {
     clearInterval(this.#silenceTimer)
     this.#end = 'engine_hung'
     this.#options.onHung(this.#about())

@@ -20,7 +20,7 @@ import type { MemoryVerdict } from './memory-watermark.ts'
 import type { Checkpoint, EngineCapabilities, EngineOptions, EngineParams, EngineStats, EngineStep } from './protocol.ts'
 
 export interface EngineSupervisorOptions extends EngineOptions {
-  /** The longest silence before the process counts as hung, in milliseconds for each image of the largest call. */
+  /** The longest silence without visible work before the process counts as hung, in milliseconds for each image of the largest call. */
   stepTimeoutMs: number
   /** Called with what happens to the process. */
   onEvent?: (event: EngineEvent) => void

@@ -1,0 +1,93 @@
+/**
+ * Tells an engine process that hangs from one that works for a long time without a word. Runs in the worker's main process.
+ *
+ * A native run blocks the engine, so it says nothing meanwhile, and nobody knows beforehand how long a run takes: the first text, session or
+ * step of a real model on a busy CPU has taken more than five minutes. So silence is judged by what the system sees of the process. A tick of
+ * silence counts whole, but only a tenth if the process was seen to work in it:
+ *
+ * - It used processor time, and its model runs on the CPU. With any other device this is no sign, because a driver may spin while it waits
+ *   for a device that hangs.
+ * - It had major page faults: mapped weights were read from disk. Whatever hangs or is stopped has none.
+ *
+ * A silence may also always be four times as long as the longest that a word has ended, which is what has been measured of this model on this
+ * machine. So a process that is stopped, or waits for something that never comes, is found within the limit; one that computes in circles is
+ * found too, ten times later.
+ *
+ * Silence is counted in ticks instead of clock time: if the process that counts was itself stopped or the machine slept, messages waiting in
+ * the channel are read before many ticks have passed. Without /proc no work is seen, and each tick counts whole. Knows nothing about calls.
+ */
+import { readFileSync } from 'node:fs'
+
+/** How many ticks make the longest silence, for each image of the largest call. */
+export const SILENT_TICKS = 10
+/** What a tick counts in which the process was seen to work. */
+const WORKING_TICK = 0.1
+/** How many times as long as the longest silence so far the next may be. */
+const MARGIN = 4
+/** The part of a tick that must be processor time to count as work; less is what a waiting process spends on timers. */
+const WORKING_PART = 0.02
+/** Milliseconds of processor time in one count of /proc/PID/stat: USER_HZ is 100 on every Linux that Node runs on. */
+const CLOCK_TICK_MS = 10
+
+export interface SilenceWatchOptions {
+  pid: number | undefined
+  /** Whether the process computes on the CPU, so that processor time is a sign of work. */
+  isOnCpu: boolean
+  /** The time between two calls of `tick`, in milliseconds. */
+  tickMs: number
+}
+
+export class SilenceWatch {
+  readonly #options: SilenceWatchOptions
+  #silentTicks = 0
+  #longestTicks = 0
+  #usage: Usage
+
+  constructor(options: SilenceWatchOptions) {
+    this.#options = options
+    this.#usage = readUsage(options.pid)
+  }
+
+  /** The process has said that something is done. */
+  hear(): void {
+    this.#longestTicks = Math.max(this.#longestTicks, this.#silentTicks)
+    this.#silentTicks = 0
+  }
+
+  /** Nothing is expected from the process. */
+  rest(): void {
+    this.#silentTicks = 0
+  }
+
+  /** A tick has passed in which the process owed a word. Returns whether it hangs. `images`: of the largest call in it. */
+  tick(images: number): boolean {
+    this.#silentTicks += this.#hasWorked() ? WORKING_TICK : 1
+    return this.#silentTicks > Math.max(SILENT_TICKS * images, MARGIN * this.#longestTicks)
+  }
+
+  #hasWorked(): boolean {
+    const { pid, isOnCpu, tickMs } = this.#options
+    const before = this.#usage
+    this.#usage = readUsage(pid)
+    const cpuMs = this.#usage.cpuMs - before.cpuMs
+    return (isOnCpu && cpuMs >= Math.max(CLOCK_TICK_MS, WORKING_PART * tickMs)) || this.#usage.majorFaults > before.majorFaults
+  }
+}
+
+interface Usage {
+  /** Of all threads, since the process began. */
+  readonly cpuMs: number
+  readonly majorFaults: number
+}
+
+function readUsage(pid: number | undefined): Usage {
+  try {
+    const stat = readFileSync(`/proc/${pid}/stat`, 'latin1')
+    // The fields from the third on; the second is the name of the program, which may contain spaces and parentheses.
+    const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ')
+    const [majorFaults, userTicks, systemTicks] = [fields[9], fields[11], fields[12]].map(Number) as [number, number, number]
+    return { cpuMs: (userTicks + systemTicks) * CLOCK_TICK_MS, majorFaults }
+  } catch {
+    return { cpuMs: 0, majorFaults: 0 }
+  }
+}

@@ -1,0 +1,21 @@
+/**
+ * The real engine process, except that words in a prompt hold its thread up before the call begins: `slow` computes for a few seconds,
+ * `endless` for ever, and `hang` stops the process.
+ */
+import type { ToEngine } from '../src/engine/protocol.ts'
+
+const SLOW_MS = 2500
+
+process.on('message', (message: ToEngine) => {
+  if (message.type !== 'generate') return
+  const { prompt } = message.params
+  if (prompt.includes('slow')) compute(SLOW_MS)
+  if (prompt.includes('endless')) compute(Infinity)
+  if (prompt.includes('hang')) process.kill(process.pid, 'SIGSTOP')
+})
+await import('../src/engine/engine-main.ts')
+
+function compute(ms: number): void {
+  const endsAt = performance.now() + ms
+  while (performance.now() < endsAt);
+}
