@@ -44,6 +44,7 @@ const inputs = Array.from({ length: 12 }, (_, n) => ({
 const hashesOf = (job: Job): string => (job.output?.images ?? []).map(({ sha256 }) => sha256).join()
 const between = (from: number, to: number): number => from + Math.random() * (to - from)
 
+// oxlint-disable-next-line max-lines-per-function -- one sequence, its phases numbered.
 export async function runSoak(minutes: number): Promise<number> {
   if (!(minutes > 0)) throw new Error(`Expected minutes above 0, got ${minutes}`)
   const commit = readCommit()

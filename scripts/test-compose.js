@@ -1,10 +1,10 @@
 /**
- * Owns the trial of the compose file (`npm run test:compose`): builds the images, starts everything, and checks from outside, as a client on
- * this machine, that it does what it promises: a picture by a URL that opens, work spread over three workers, a rolling restart of the
- * workers under load that loses no job, and an api image without ONNX Runtime.
+ * Owns the trial of the compose file (`npm run test:compose`): builds the images, starts everything, and checks as a client on this machine that
+ * it keeps its promises: a picture at a URL that opens, work spread over three workers, a rolling restart under load that loses no job, and an
+ * api image without ONNX Runtime.
  *
- * Invariant: it runs under a project name and ports of its own, and removes its containers and volumes at the end, also after a failure. The
- * images stay. Uses Node's built-ins and the `docker` command only; base images by NODE_IMAGE, REDIS_IMAGE and S3_IMAGE.
+ * Invariant: it has its own project name and ports, and removes its containers and volumes at the end, even after a failure. The images stay.
+ * Uses only Node's built-ins and the `docker` command; NODE_IMAGE, REDIS_IMAGE and S3_IMAGE name other base images.
  */
 import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
@@ -15,15 +15,14 @@ import { dirname } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 
-/** @typedef {import('../packages/contract/src/index.ts').Job} Job */
-/** @typedef {import('../packages/contract/src/index.ts').Capabilities} Capabilities */
+/** @import { Capabilities, Job } from '../packages/contract/src/index.ts' */
 
 const ROOT = dirname(dirname(fileURLToPath(import.meta.url)))
 const WORKERS = 3
 const PROJECT = `easel-trial-${process.pid}`
 const START_LIMIT_S = 300
 const JOB_LIMIT_MS = 180_000
-/** Enough that three workers at their default concurrency of 8 all have some, and that a restart always hits running ones. */
+/** So many that three workers, each with 8 places by default, all get some, and that a restart always interrupts running ones. */
 const SPREAD_JOBS = 48
 const RESTART_STEPS = 60
 
@@ -117,8 +116,7 @@ async function pictureOpens() {
 async function spreads() {
   const jobs = await submitMany(SPREAD_JOBS, { num_inference_steps: 20 })
   await allSucceed(jobs)
-  /** @type {Map<string, number>} */
-  const shares = new Map()
+  const shares = /** @type {Map<string, number>} */ (new Map())
   for (const { id } of jobs) {
     const worker = await recordField(id, 'worker')
     shares.set(worker, (shares.get(worker) ?? 0) + 1)
@@ -285,9 +283,8 @@ async function run(command, args, { mayFail = false } = {}) {
 async function end(exitCode) {
   const down = ['compose', '-p', PROJECT, 'down', '--volumes', '--remove-orphans', '--timeout', '10']
   const { stderr } = await run('docker', down, { mayFail: true })
-  const { stdout: left } = await run('docker', ['ps', '--all', '--quiet', '--filter', `label=com.docker.compose.project=${PROJECT}`], {
-    mayFail: true,
-  })
+  const label = `label=com.docker.compose.project=${PROJECT}`
+  const { stdout: left } = await run('docker', ['ps', '--all', '--quiet', '--filter', label], { mayFail: true })
   if (left !== '') console.error(`Containers of ${PROJECT} are left:\n${left}${stderr}`)
   process.exit(exitCode === 0 && left !== '' ? 1 : exitCode)
 }
@@ -296,9 +293,8 @@ async function end(exitCode) {
 async function freePort() {
   const server = createServer().listen(0, '127.0.0.1')
   await once(server, 'listening')
-  const address = server.address()
-  assert.ok(typeof address === 'object' && address !== null)
+  const { port } = /** @type {import('node:net').AddressInfo} */ (server.address())
   server.close()
   await once(server, 'close')
-  return address.port
+  return port
 }

@@ -38,6 +38,7 @@ export interface TimedJob {
 
 const places = 8
 
+// oxlint-disable-next-line max-lines-per-function -- a list of short methods over what they share.
 export async function openFairQueue(): Promise<FairQueue> {
   const server = await startRedis()
   const redis = createRedis({ url: server.url, use: 'worker', onError: () => {} })

@@ -18,11 +18,10 @@ export interface LoopDelay {
 const RESOLUTION_MS = 1
 
 const config = readConfig()
-const engineEntry = process.env['ENGINE_ENTRY']
 const service = await startWorkerService({
   config,
   logger: pino({ level: config.logLevel }),
-  ...(engineEntry === undefined ? {} : { engineEntry }),
+  engineEntry: process.env['ENGINE_ENTRY'],
 })
 const delay = monitorEventLoopDelay({ resolution: RESOLUTION_MS })
 process.on('message', () => {

@@ -28,7 +28,7 @@ import { OPERATOR_CHOICES } from '../../packages/pipeline/src/graphs/operator-ch
 import { readModelJson } from '../../packages/pipeline/src/models/model-file.ts'
 import { OnnxSession } from '../../packages/pipeline/src/models/onnx-session.ts'
 import { Runtime } from '../../packages/pipeline/src/runtime/runtime.ts'
-import type { StepGraph } from '../../packages/pipeline/src/runtime/step-batcher.ts'
+import type { StepGraph } from '../../packages/pipeline/src/runtime/step-graph.ts'
 import type { PackedRows, RowDims } from '../../packages/pipeline/src/tensor/packed-rows.ts'
 
 const configSchema = z.strictObject({ words: z.array(z.string()).min(1) })

@@ -208,7 +208,7 @@ function toJobPath(id: string): string {
 }
 
 function toReferences({ image, mask }: CreateJob): Pick<CreateJobRequest, 'image' | 'mask'> {
-  return { ...(image !== undefined && { image: toReference(image) }), ...(mask !== undefined && { mask: toReference(mask) }) }
+  return { image: image && toReference(image), mask: mask && toReference(mask) }
 }
 
 function toReference(picture: InputPictureSource): string {

@@ -123,7 +123,7 @@ async function open(
   renew()
   try {
     const ends = signal === undefined ? ending.signal : AbortSignal.any([signal, ending.signal])
-    const response = await fetch(url, { method, headers, signal: ends, ...(body !== undefined && { body }) })
+    const response = await fetch(url, { method, headers, signal: ends, body })
     if (!response.ok) throw await toError(response)
     return { response, renew, toReadError, close }
   } catch (error) {

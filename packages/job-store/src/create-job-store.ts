@@ -6,7 +6,7 @@ import { randomUUID } from 'node:crypto'
 import { createKeys, jobErrorTable } from '@easel/contract'
 import type { EndStatus, JobInput } from '@easel/contract'
 import { fromHash, jobWorkFields, toHash, toJobWork } from './job-record.ts'
-import type { JobStoreOptions, IdempotencyKeys, KeyedJob, CreateResult, StartResult, CancelResult, JobStore } from './job-store.ts'
+import type { CancelResult, CreateResult, IdempotencyKeys, JobStore, JobStoreOptions, KeyedJob, StartResult } from './job-store.ts'
 import { toEvent } from './streamed-event.ts'
 import { toPairs } from './to-pairs.ts'
 import { truncatePrompts } from './truncate-prompts.ts'
@@ -15,6 +15,7 @@ import { defineTransitions } from './transitions.ts'
 /** How many jobs change their owner in one round trip. */
 const adoptedAtOnce = 200
 
+// oxlint-disable-next-line max-lines-per-function -- a list of short methods over what they share.
 export function createJobStore({ redis, prefix, now = Date.now }: JobStoreOptions): JobStore {
   const keys = createKeys(prefix)
   const scripts = defineTransitions(redis)
@@ -224,7 +225,7 @@ export function createJobStore({ redis, prefix, now = Date.now }: JobStoreOption
 
 function toKeyedJob(json: string): KeyedJob {
   const [jobId, fingerprint, asked] = JSON.parse(json) as [string, string, string | null | undefined]
-  return { jobId, fingerprint, ...(asked != null && { askedFingerprint: asked }) }
+  return { jobId, fingerprint, askedFingerprint: asked ?? undefined }
 }
 
 function toExpiredError(why?: string): string {

@@ -58,8 +58,9 @@ export interface JobQueuesOptions {
   telemetry?: Telemetry | undefined
 }
 
+// oxlint-disable-next-line max-lines-per-function -- a list of short methods over what they share.
 export function createJobQueues({ redis, prefix, onError, telemetry }: JobQueuesOptions): JobQueues {
-  const options = { connection: redis, prefix, skipVersionCheck: true, ...(telemetry === undefined ? {} : { telemetry }) }
+  const options = { connection: redis, prefix, skipVersionCheck: true, telemetry }
   const queues = new Map<string, Queue<GenerateJobData>>()
   const of = (modelId: string): Queue<GenerateJobData> => {
     const name = generateQueueName(modelId)

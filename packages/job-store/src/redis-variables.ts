@@ -63,16 +63,8 @@ export function toRedisLocation(values: RedisVariables): RedisLocation {
   return {
     url: values.REDIS_URL,
     cluster: isCluster(values),
-    ...(sentinels === undefined
-      ? {}
-      : {
-          sentinel: {
-            addresses: splitList(sentinels),
-            master: values.REDIS_SENTINEL_MASTER,
-            ...(password === undefined ? {} : { password }),
-          },
-        }),
-    ...(tlsCaFile === undefined ? {} : { tlsCaFile }),
+    sentinel: sentinels === undefined ? undefined : { addresses: splitList(sentinels), master: values.REDIS_SENTINEL_MASTER, password },
+    tlsCaFile,
   }
 }
 

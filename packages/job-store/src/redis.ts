@@ -65,8 +65,9 @@ function connectServer(location: RedisLocation, use: RedisOptions['use']): Redis
     sentinels: sentinel.addresses.map(toAddress),
     name: sentinel.master,
     sentinelRetryStrategy: retryDelayMs,
-    ...(sentinel.password === undefined ? {} : { sentinelPassword: sentinel.password }),
-    ...(tls === undefined ? {} : { sentinelTLS: tls, enableTLSForSentinelMode: true }),
+    sentinelPassword: sentinel.password,
+    sentinelTLS: tls,
+    enableTLSForSentinelMode: tls !== undefined,
   })
 }
 

@@ -98,7 +98,7 @@ export function createWebhookOutbox({ redis, prefix, onError, telemetry }: Webho
     prefix,
     defaultJobOptions: webhookJobOptions,
     skipVersionCheck: true,
-    ...(telemetry === undefined ? {} : { telemetry }),
+    telemetry,
   })
   queue.on('error', onError)
   const keys = createKeys(prefix)

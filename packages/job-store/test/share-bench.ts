@@ -80,7 +80,7 @@ export function openShareBench(url: string, prefix: string): ShareBench {
       await job?.moveToWait(token)
     },
     async finish(id: string, gpuMs?: number) {
-      await store.end(id, { status: 'succeeded', output: { images: [] }, ...(gpuMs === undefined ? {} : { gpuMs }) })
+      await store.end(id, { status: 'succeeded', output: { images: [] }, gpuMs })
       await redis.del(`${prefix}:${generateQueueName(benchModel)}:${id}:lock`)
       await queues.remove(benchModel, id)
     },

@@ -154,7 +154,7 @@ async function fetchMissing(staging: string, { source, missing, record, totalByt
         onBytes: (count) => onEvent({ type: 'progress', doneBytes: (doneBytes += count), totalBytes }),
         onRetry: (reason, waitMs) => onEvent({ type: 'retry', reason, waitMs }),
       })
-      record.files[file.path] = { size: file.size, sha256, ...(file.gitOid === undefined ? {} : { git_oid: file.gitOid }) }
+      record.files[file.path] = { size: file.size, sha256, git_oid: file.gitOid }
       writing = writing.then(() => writePullRecord(staging, record))
       await writing
     } catch (error) {

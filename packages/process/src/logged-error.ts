@@ -18,7 +18,7 @@ export function toLoggedError({ type, message, stack, code, lastNodeError }: Ser
     type,
     message,
     stack,
-    ...(code === undefined ? {} : { code }),
-    ...(lastNodeError === undefined ? {} : { lastNodeError: toLoggedError(lastNodeError) }),
+    code,
+    lastNodeError: lastNodeError && toLoggedError(lastNodeError),
   }
 }

@@ -11,7 +11,7 @@ export interface SpanOptions {
   kind?: 'server' | 'client'
   attributes?: Attributes
   /** Headers of a request that may carry the trace it belongs to (W3C `traceparent`). */
-  headers?: Readonly<Record<string, string>>
+  headers?: Readonly<Record<string, string | undefined>>
 }
 
 /** An open span. */

@@ -46,6 +46,7 @@ const ABSENT = new Set(['ENOENT', 'ENOTDIR', 'EISDIR'])
 
 const CANNOT_FLUSH = new Set(['EINVAL', 'ENOTSUP', 'ENOSYS'])
 
+// oxlint-disable-next-line max-lines-per-function -- a list of short methods over what they share.
 export function createLocalStorage(options: LocalStorageOptions): Storage {
   const root = resolve(options.dir)
   /** The folders that were written to, kept open for flushing. The keys of a service have one folder or two. */

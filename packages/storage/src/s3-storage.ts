@@ -67,6 +67,7 @@ const MAX_KEYS_PER_DELETE = 1000
 const NO_DELETE_OF_MANY = new Set(['NotImplemented', 'MethodNotAllowed', 'MissingContentMD5', 'InvalidRequest', 'MalformedXML'])
 const PROBE_NAME = '.probe'
 
+// oxlint-disable-next-line max-lines-per-function -- a list of short methods over what they share.
 export function createS3Storage(options: S3StorageOptions): Storage {
   const { bucket } = options
   const prefix = toPrefix(options.prefix)

@@ -14,7 +14,7 @@ import { parseCorsOrigins } from './parse-cors-origins.ts'
 import { parseModelAliases } from './parse-model-aliases.ts'
 import { parseRateLimit } from './parse-rate-limit.ts'
 import { defaultRetryDelays } from './webhooks/retry-delay.ts'
-import { isWebhookSecret } from './webhooks/secret-reader.ts'
+import { isWebhookSecret } from './webhooks/webhook-secret.ts'
 
 const count = z.coerce.number().int().min(0)
 const seconds = z.coerce.number().int().min(0)

@@ -104,8 +104,8 @@ export async function startTestApi(options: StartApiOptions = {}): Promise<TestA
   const api = await serveApi({
     config,
     logger: pino({ level: 'silent' }),
-    ...(options.now === undefined ? {} : { now: options.now }),
-    ...(options.delivery === undefined ? {} : { delivery: options.delivery }),
+    now: options.now,
+    delivery: options.delivery,
   })
   const connection = createRedis({ url: redis.url, use: 'worker', onError: () => {} })
   await Promise.all([waitUntilReady(connection, 5000), waitUntilReady(api.deps.redis, 5000)])

@@ -37,5 +37,5 @@ export async function loadStart(
     mask && read(mask).then((file) => fitMask(file, image, frame)),
   ])
   signal.throwIfAborted()
-  return { image: picture, ...(painted === undefined ? {} : { mask: painted }), strength }
+  return { image: picture, mask: painted, strength }
 }

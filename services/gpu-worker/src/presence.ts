@@ -85,8 +85,8 @@ export function createPresence(options: PresenceOptions): Presence {
       active: active(),
       device: provider,
       engine_memory_bytes: stats?.memoryBytes ?? 0,
-      ...(stats === undefined ? {} : { engine: toTelemetry(stats) }),
-      ...(gpuMemory === undefined ? {} : { gpu: gpuMemory }),
+      engine: stats && toTelemetry(stats),
+      gpu: gpuMemory,
       ready: isReady(),
     })
   }

@@ -56,6 +56,7 @@ export function createProcessJob(deps: ProcessJobDeps): ProcessJob {
   return (job, token, signal) => processJob(deps, job, token ?? '', signal ?? new AbortController().signal)
 }
 
+// oxlint-disable-next-line max-lines-per-function -- one sequence, its phases numbered.
 async function processJob(deps: ProcessJobDeps, job: Job<GenerateJobData>, token: string, stopped: AbortSignal): Promise<string> {
   const { store, outbox, engine, storage, metrics, tracing, workerId, now } = deps
   const { id } = job.data

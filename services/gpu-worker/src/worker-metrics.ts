@@ -29,6 +29,7 @@ const waitBuckets = [0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600,
 const workBuckets = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60]
 const rowBuckets = [1, 2, 4, 6, 8, 12, 16, 24, 32, 48, 64]
 
+// oxlint-disable-next-line max-lines-per-function -- one metric after another.
 export function createWorkerMetrics(): WorkerMetrics {
   const registry = new Registry()
   const registers = [registry]

@@ -74,6 +74,7 @@ export async function startWorkerService(options: WorkerServiceOptions): Promise
   }
 }
 
+// oxlint-disable-next-line max-lines-per-function -- one sequence, its phases numbered.
 async function assemble(options: WorkerServiceOptions, cleanups: Cleanups): Promise<WorkerService> {
   const { config, logger, uploadRetryMs = 120_000, tracing = noTracing, now = Date.now } = options
   const { queuePrefix: prefix } = config

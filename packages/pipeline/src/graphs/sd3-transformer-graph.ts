@@ -32,6 +32,7 @@ export type Sd3TransformerGraphConfig = z.infer<typeof sd3TransformerGraphConfig
 /** The epsilon of every norm in this model. */
 const EPSILON = 1e-6
 
+// oxlint-disable-next-line max-lines-per-function -- the architecture on one page, from its inputs to its output.
 export function buildSd3TransformerGraph(config: Sd3TransformerGraphConfig, checkpoint: Checkpoint, options: GraphOptions): OnnxGraph {
   const g = new Layers(checkpoint, options)
   const { in_channels: channels, joint_attention_dim: textDim, pooled_projection_dim: pooledDim, num_layers: layers } = config

@@ -7,7 +7,7 @@ import type { PackedRows } from '../tensor/packed-rows.ts'
 import { Tensor } from '../tensor/tensor.ts'
 import { OutOfMemoryError } from './out-of-memory.ts'
 import { Runtime } from './runtime.ts'
-import type { StepGraph } from './step-batcher.ts'
+import type { StepGraph } from './step-graph.ts'
 import type { StepRow } from './step-call.ts'
 
 let cacheDir: string

@@ -17,7 +17,8 @@ import { PromptCache } from './prompt-cache.ts'
 import { RuntimeCounters } from './runtime-stats.ts'
 import type { RuntimeStats } from './runtime-stats.ts'
 import { StepBatcher } from './step-batcher.ts'
-import type { StepBatcherOptions, StepGraph, StepRecord } from './step-batcher.ts'
+import type { StepBatcherOptions, StepRecord } from './step-batcher.ts'
+import type { StepGraph } from './step-graph.ts'
 import { untilAborted } from './until-aborted.ts'
 
 export interface BatchingOptions extends StepBatcherOptions {

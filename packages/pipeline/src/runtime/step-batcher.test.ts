@@ -8,7 +8,8 @@ import type { PackedRows } from '../tensor/packed-rows.ts'
 import { Tensor } from '../tensor/tensor.ts'
 import { OutOfMemoryError } from './out-of-memory.ts'
 import { StepBatcher } from './step-batcher.ts'
-import type { StepBatcherOptions, StepGraph } from './step-batcher.ts'
+import type { StepBatcherOptions } from './step-batcher.ts'
+import type { StepGraph } from './step-graph.ts'
 import type { StepContext, StepRow } from './step-call.ts'
 
 /** Gives latent + timestep + first value of the embeddings. */

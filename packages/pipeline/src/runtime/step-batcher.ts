@@ -16,9 +16,8 @@
  * Invariant: a row comes out as it would alone, whoever runs beside it; a step runs only rows that are still wanted.
  * Knows nothing about prompts, guidance, schedulers or sessions: rows in, rows out. Runs in the engine process.
  */
-import type { PackedRows, RowDims } from '../tensor/packed-rows.ts'
 import { concatRows } from '../tensor/rows.ts'
-import type { Tensor, TensorDtype } from '../tensor/tensor.ts'
+import type { Tensor } from '../tensor/tensor.ts'
 import { batchPolicies, selectBatch } from './batch-policy.ts'
 import type { BatchPolicy, BatchPolicyName, BatchShare } from './batch-policy.ts'
 import { BatchProfile } from './batch-profile.ts'
@@ -26,9 +25,10 @@ import { deviceQueue } from './device-queue.ts'
 import { isOutOfMemory, OutOfMemoryError } from './out-of-memory.ts'
 import { RowBuffers } from './row-buffers.ts'
 import { workOf } from './row-size.ts'
-import { createStepCall, nextRows, settleCall } from './step-call.ts'
 import { ServedTimes } from './served-times.ts'
+import { createStepCall, nextRows, settleCall } from './step-call.ts'
 import type { StepCall, StepContext, StepRow } from './step-call.ts'
+import type { StepGraph } from './step-graph.ts'
 
 export interface StepBatcherOptions {
   /** The most rows in one run, from 1. This is only a limit; the best number is measured. Default none. */
@@ -38,20 +38,6 @@ export interface StepBatcherOptions {
    * first served. Default 'fair'.
    */
   readonly policy?: BatchPolicyName | undefined
-}
-
-/** A graph that runs packed rows. It does not know whose rows they are and does not wait for the device, as the batcher holds the turn. */
-export interface StepGraph {
-  /** The precision of its inputs and output. */
-  readonly dtype: TensorDtype
-  /** True for an export with one timestep for the whole batch: only rows of one timestep fit together. */
-  readonly takesOneTimestep: boolean
-  /** The length of the batch axis where the export fixes it. It must be 1, because no other length serves any number of rows. */
-  readonly fixedRows: number | undefined
-  /** The number of layers in its mask; undefined for a graph that takes no mask. */
-  readonly layers: number | undefined
-  /** Runs at once; the result lies in `packed.output`. `dims`: of one row. */
-  run(packed: PackedRows, dims: RowDims): Promise<void>
 }
 
 /** One run of the graph, as observers see it. */

@@ -11,7 +11,7 @@ import type { TensorDtype, TensorValues } from '../tensor/tensor.ts'
 import type { WaitingCall } from './batch-policy.ts'
 import type { RowInput } from './row-buffers.ts'
 import { sizeOf } from './row-size.ts'
-import type { StepGraph } from './step-batcher.ts'
+import type { StepGraph } from './step-graph.ts'
 
 /** One row of a call. Rows may share memory: the latents of a guided pair, or a prompt that several pictures or requests use. */
 export interface StepRow {

@@ -31,19 +31,19 @@ export interface ModelDefaults extends Omit<GenerateDefaults, 'numInferenceSteps
   readonly examples?: readonly string[]
 }
 
-/** Sizes are absent unless the model gives them; otherwise their default follows from its architecture. */
+/** Sizes are undefined unless the model gives them; otherwise their default follows from its architecture. */
 export async function readDefaults(
   source: ModelSource,
   preset: Preset | undefined,
-): Promise<Omit<ModelDefaults, 'width' | 'height'> & Partial<GenerateDefaults>> {
+): Promise<Omit<ModelDefaults, 'width' | 'height'> & Partial<Pick<ModelDefaults, 'width' | 'height'>>> {
   const file = source.find('generation_config.json')
   const config = file === undefined ? {} : await readModelJson(file, generationConfigSchema)
   return {
-    ...(config.width === undefined ? {} : { width: config.width }),
-    ...(config.height === undefined ? {} : { height: config.height }),
+    width: config.width,
+    height: config.height,
     numInferenceSteps: config.num_inference_steps ?? preset?.numInferenceSteps,
     guidanceScale: config.guidance_scale ?? preset?.guidanceScale ?? 7,
     maxSequenceLength: config.max_sequence_length ?? 256,
-    ...(config.examples === undefined ? {} : { examples: config.examples }),
+    examples: config.examples,
   }
 }

@@ -165,7 +165,7 @@ export class StableDiffusion3Pipeline implements ResidentModel {
         )
       const side = transformer.config.sample_size * vae.scale
       const content = toContent(source, options)
-      const defaults = { width: side, height: side, ...defaultsOfModel }
+      const defaults = { ...defaultsOfModel, width: defaultsOfModel.width ?? side, height: defaultsOfModel.height ?? side }
       const pipe = new StableDiffusion3Pipeline(loaded, resolved, device, { defaults, content }, batching)
       if (options.lorasDir !== undefined && transformer.loraTarget !== undefined) {
         pipe.loras = new LoraStore(options.lorasDir, transformer.loraTarget)

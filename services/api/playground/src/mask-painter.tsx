@@ -14,6 +14,7 @@ const arrows: Record<string, readonly [number, number]> = {
 /** Brush sizes, as percent of the longer side. */
 const brush = { min: 2, max: 40, step: 2 }
 
+// oxlint-disable-next-line max-lines-per-function -- one component: its state, what the hand does, and what is shown.
 export function MaskPainter({ url }: { url: string }): VNode {
   const canvas = useRef<HTMLCanvasElement>(null)
   const size = useSignal(12)

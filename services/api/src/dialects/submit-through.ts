@@ -30,7 +30,6 @@ export async function submitThrough(
   { dialect, ignored = [], rename = (field) => field }: SubmitThroughOptions = {},
 ): Promise<JobRecord> {
   const { owner, requestId } = c.var
-  const idempotencyKey = c.req.header('idempotency-key')
   try {
     // Pictures that came in the request itself are not text and cannot be validated as such.
     const { image, mask, ...rest } = request
@@ -38,7 +37,7 @@ export async function submitThrough(
     const parsed = createJobRequestSchema.safeParse(said)
     if (!parsed.success) throw refuseFields(toFieldErrors(parsed.error, said))
     const judged: SubmitRequest = { ...parsed.data, image, mask }
-    const context = { owner, requestId, dialect, ...(idempotencyKey !== undefined && { idempotencyKey }) }
+    const context = { owner, requestId, dialect, idempotencyKey: c.req.header('idempotency-key') }
     const { record, replayed } = await submitJob(deps, judged, context)
     c.header('Location', toPublicPath(deps.config, `/v1/jobs/${record.id}`))
     if (replayed) c.header('Idempotency-Replayed', 'true')

@@ -49,6 +49,7 @@ export function isEventId(text: string): boolean {
   return match !== null && match.slice(1).every((part) => BigInt(part) < 2n ** 63n)
 }
 
+// oxlint-disable-next-line max-lines-per-function -- a list of short methods over what they share.
 export function createJobFollower({ store, subscriber, pollIntervalMs = 3000, onError = () => {} }: JobFollowerOptions): JobFollower {
   const { endsChannel, newsChannel } = store.keys
   const waiters = new Map<string, Set<JobWaiter>>()

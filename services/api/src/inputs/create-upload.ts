@@ -20,7 +20,7 @@ export async function createUpload(
   })
   const expiresAt = config.resultTtlSeconds === 0 ? undefined : now() + config.resultTtlSeconds * 1000
   await holdInput(deps, taken, { holder: `upload:${id}`, owner, dueAt: expiresAt ?? Number.POSITIVE_INFINITY })
-  const record: UploadRecord = { id, owner, ...taken.picture, ...(expiresAt !== undefined && { expiresAt }) }
+  const record: UploadRecord = { id, owner, ...taken.picture, expiresAt }
   await inputs.putUpload(record)
   return { id, ...taken.picture, expires_at: expiresAt === undefined ? null : new Date(expiresAt).toISOString() }
 }

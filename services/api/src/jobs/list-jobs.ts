@@ -44,11 +44,7 @@ async function readPage<Item>(
   const items: Item[] = []
   let [seen, bytes, last] = [0, 0, before]
   for (;;) {
-    const records = await deps.store.list(owner, {
-      limit: chunkLength,
-      ...(last !== undefined && { before: last }),
-      ...(status !== undefined && { status }),
-    })
+    const records = await deps.store.list(owner, { limit: chunkLength, before: last, status })
     for (const record of records) {
       if (seen === limit) return { items, next: last ?? null }
       const isGone = record.completedAt !== undefined && isPastRetention(deps, record.completedAt)

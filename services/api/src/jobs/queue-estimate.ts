@@ -77,6 +77,7 @@ interface OwnerWork {
   waitingMs: number
 }
 
+// oxlint-disable-next-line max-lines-per-function -- a list of short methods over what they share.
 export function createQueueEstimator(deps: { lines: JobLines; registry: ModelRegistry; store: JobStore }): QueueEstimator {
   const { lines, registry, store } = deps
   const loads = new Map<string, { since: number; load: Promise<Load> }>()

@@ -113,7 +113,7 @@ function toIdentify({ apiKeys, config }: SubmitNeeds, request: SubmitRequest, { 
       ...Object.fromEntries(Object.entries(pictures).map(([field, { picture }]) => [field, picture.sha256])),
     }
     // A replay is not the same as making the same request again.
-    const asked = { ...request, ...hashes, ...(replayOf !== undefined && { replayOf: replayOf.id }) }
+    const asked = { ...request, ...hashes, replayOf: replayOf?.id }
     const formerOwners = apiKeys.formerOwnersOf(owner)
     return toIdempotency(idempotencyKey, { owner, formerOwners, request: asked, resultTtlSeconds: config.resultTtlSeconds })
   }
@@ -138,7 +138,7 @@ async function enqueueNew(deps: SubmitNeeds, wish: Wish, context: SubmitContext)
     maxQueued: config.maxQueuedJobs,
     maxQueuedOfOwner: config.maxQueuedJobsPerKey,
     maxQueuedMsOfOwner: config.maxQueuedMsPerKey,
-    ...(idempotency !== undefined && { idempotency }),
+    idempotency,
   })
   if (created.result !== 'created') await releaseInputs(deps, record)
   if (created.result === 'exists') {

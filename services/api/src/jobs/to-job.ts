@@ -35,7 +35,7 @@ export async function toJob(deps: ToJobNeeds, record: JobRecord): Promise<Job> {
 
 async function toImage({ config, storage }: ToJobNeeds, { key, thumbnail_key: small, ...rest }: StoredImage): Promise<Image> {
   const publicUrl = toPublicUrl(config)
-  const urls = { url: toImageUrl(publicUrl, key), ...(small !== undefined && { thumbnail_url: toImageUrl(publicUrl, small) }) }
+  const urls = { url: toImageUrl(publicUrl, key), thumbnail_url: small && toImageUrl(publicUrl, small) }
   const direct = await storage.url(key, { expiresInSeconds: directUrlSeconds })
   if (direct === undefined) return { ...urls, ...rest }
   return { ...urls, direct_url: direct.url, direct_url_expires_at: direct.expiresAt.toISOString(), ...rest }

@@ -5,16 +5,15 @@
 import { jobErrorTable } from '@easel/contract'
 import type { JobEnd } from '@easel/job-store'
 import type { AppDeps } from '../app-deps.ts'
+import { pagesOfJobs } from './pages-of-jobs.ts'
 
-const pageSize = 1000
+export type EndAbandonedNeeds = Pick<AppDeps, 'logger' | 'now' | 'outbox' | 'queues' | 'registry' | 'store'>
 
 /** Returns how many jobs it ended. */
-export async function endAbandoned({ logger, now, outbox, queues, registry, store }: AppDeps): Promise<number> {
+export async function endAbandoned({ logger, now, outbox, queues, registry, store }: EndAbandonedNeeds): Promise<number> {
   const alive = new Set((await registry.workers()).map((worker) => worker.id))
   let ended = 0
-  let after: string | undefined
-  for (;;) {
-    const ids = await store.listCreatedBefore('running', now(), { limit: pageSize, ...(after === undefined ? {} : { after }) })
+  for await (const ids of pagesOfJobs(store, 'running', now())) {
     for (const { id, worker, reason } of await store.findDueToEnd(ids)) {
       if (alive.has(worker)) continue
       const record = await store.get(id)
@@ -29,7 +28,6 @@ export async function endAbandoned({ logger, now, outbox, queues, registry, stor
       logger.info({ jobId: id, requestId: record.requestId, reason, worker }, 'a job that its worker had left was ended')
       ended++
     }
-    after = ids.at(-1)
-    if (ids.length < pageSize) return ended
   }
+  return ended
 }

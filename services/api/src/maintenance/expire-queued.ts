@@ -3,15 +3,14 @@
  */
 import type { AppDeps } from '../app-deps.ts'
 import { countWorkers } from '../jobs/queue-estimate.ts'
+import { pagesOfJobs } from './pages-of-jobs.ts'
 
-const pageSize = 1000
+export type ExpireQueuedNeeds = Pick<AppDeps, 'logger' | 'now' | 'outbox' | 'queues' | 'registry' | 'store'>
 
 /** Returns how many jobs it failed. */
-export async function expireQueued({ logger, now, outbox, queues, registry, store }: AppDeps): Promise<number> {
+export async function expireQueued({ logger, now, outbox, queues, registry, store }: ExpireQueuedNeeds): Promise<number> {
   let expired = 0
-  let after: string | undefined
-  for (;;) {
-    const ids = await store.listCreatedBefore('queued', now(), { limit: pageSize, ...(after === undefined ? {} : { after }) })
+  for await (const ids of pagesOfJobs(store, 'queued', now())) {
     for (const id of await store.findOverdue(ids)) {
       const record = await store.get(id)
       // A worker may have started it since it was listed; the record decides.
@@ -23,7 +22,6 @@ export async function expireQueued({ logger, now, outbox, queues, registry, stor
       logger.info({ jobId: id, requestId: record.requestId }, 'job expired before it was started')
       expired++
     }
-    after = ids.at(-1)
-    if (ids.length < pageSize) return expired
   }
+  return expired
 }

@@ -7,20 +7,21 @@ import { isEnded } from '@easel/contract'
 import { toCostMs } from '@easel/job-store'
 import type { AppDeps } from '../app-deps.ts'
 import { enqueueJob } from '../jobs/enqueue-job.ts'
+import { pagesOfJobs } from './pages-of-jobs.ts'
 
-const pageSize = 500
+export type RequeueOrphansNeeds = EnlistNeeds & Pick<AppDeps, 'logger' | 'now' | 'outbox' | 'queues'>
+type EnlistNeeds = Pick<AppDeps, 'apiKeys' | 'registry' | 'store'>
+
 /** A job younger than this, in milliseconds, may still be on its way into the queue. */
 const minAgeMs = 30_000
 
 /** Returns how many jobs it queued. */
-export async function requeueOrphans(deps: AppDeps): Promise<number> {
+export async function requeueOrphans(deps: RequeueOrphansNeeds): Promise<number> {
   const { logger, now, queues, registry, store } = deps
   const models = (await registry.models()).map((model) => model.id)
   let requeued = 0
   for (const status of ['queued', 'running'] as const) {
-    let after: string | undefined
-    for (;;) {
-      const ids = await store.listCreatedBefore(status, now() - minAgeMs, { limit: pageSize, ...(after === undefined ? {} : { after }) })
+    for await (const ids of pagesOfJobs(store, status, now() - minAgeMs)) {
       if (status === 'queued') await enlistJobs(deps, ids)
       for (const id of await queues.findMissing(models, ids)) {
         const record = await store.get(id)
@@ -31,15 +32,13 @@ export async function requeueOrphans(deps: AppDeps): Promise<number> {
         logger.warn({ jobId: id, status, requestId: record.requestId }, 'a job that no queue carried is queued again')
         requeued++
       }
-      after = ids.at(-1)
-      if (ids.length < pageSize) break
     }
   }
   return requeued
 }
 
 /** Gives those of the queued jobs that have no place in the fair share one; each has waited since its creation. */
-async function enlistJobs({ apiKeys, registry, store }: AppDeps, ids: readonly string[]): Promise<void> {
+async function enlistJobs({ apiKeys, registry, store }: EnlistNeeds, ids: readonly string[]): Promise<void> {
   for (const { id, input, owner } of await store.getMany(await store.findUnlisted(ids)))
     await store.enlist(id, { costMs: toCostMs(input, await registry.model(input.model)), weight: apiKeys.weightOf(owner) })
 }

@@ -8,14 +8,21 @@
 import { Queue, Worker } from 'bullmq'
 import { maintenanceQueueName } from '@easel/contract'
 import type { RedisConnection } from '@easel/job-store'
-import type { AppDeps } from '../app-deps.ts'
 import { settle } from '@easel/process'
+import type { AppDeps } from '../app-deps.ts'
 import { closeWorker } from '../close-worker.ts'
 import { endAbandoned } from './end-abandoned.ts'
+import type { EndAbandonedNeeds } from './end-abandoned.ts'
 import { expireQueued } from './expire-queued.ts'
+import type { ExpireQueuedNeeds } from './expire-queued.ts'
 import { requeueOrphans } from './requeue-orphans.ts'
+import type { RequeueOrphansNeeds } from './requeue-orphans.ts'
 import { sweepExpired } from './sweep-expired.ts'
+import type { SweepExpiredNeeds } from './sweep-expired.ts'
 import { sweepInputs } from './sweep-inputs.ts'
+import type { SweepInputsNeeds } from './sweep-inputs.ts'
+
+type TaskNeeds = EndAbandonedNeeds & ExpireQueuedNeeds & RequeueOrphansNeeds & SweepExpiredNeeds & SweepInputsNeeds
 
 const tasks = {
   'end-abandoned': { everyMs: 5_000, run: endAbandoned },
@@ -40,7 +47,7 @@ export interface Maintenance {
   close(): Promise<void>
 }
 
-export function startMaintenance(deps: AppDeps, { connection, everyMs }: MaintenanceOptions): Maintenance {
+export function startMaintenance(deps: TaskNeeds & Pick<AppDeps, 'outage'>, { connection, everyMs }: MaintenanceOptions): Maintenance {
   const { logger } = deps
   const shared = { connection, prefix: deps.config.queuePrefix, skipVersionCheck: true }
   const onError = (error: unknown): void => deps.outage.report(error, 'maintenance')

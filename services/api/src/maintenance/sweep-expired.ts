@@ -6,11 +6,14 @@ import { toImageKeys } from '@easel/contract'
 import type { AppDeps } from '../app-deps.ts'
 import { releaseInputs } from '../inputs/hold-inputs.ts'
 import { keepMessages } from '../webhooks/keep-messages.ts'
+import type { KeepMessagesNeeds } from '../webhooks/keep-messages.ts'
+
+export type SweepExpiredNeeds = KeepMessagesNeeds & Pick<AppDeps, 'inputs' | 'logger' | 'store'>
 
 const pageSize = 200
 
 /** Returns how many jobs it removed. */
-export async function sweepExpired(deps: AppDeps): Promise<number> {
+export async function sweepExpired(deps: SweepExpiredNeeds): Promise<number> {
   const { config, logger, now, storage, store } = deps
   if (config.resultTtlSeconds === 0) return 0
   const before = now() - config.resultTtlSeconds * 1000

@@ -5,10 +5,12 @@
 import type { AppDeps } from '../app-deps.ts'
 import { releaseInput } from '../inputs/hold-inputs.ts'
 
+export type SweepInputsNeeds = Pick<AppDeps, 'inputs' | 'logger' | 'now' | 'storage' | 'store'>
+
 const pageSize = 200
 
 /** Returns how many holders it removed. */
-export async function sweepInputs(deps: Pick<AppDeps, 'inputs' | 'logger' | 'now' | 'storage' | 'store'>): Promise<number> {
+export async function sweepInputs(deps: SweepInputsNeeds): Promise<number> {
   const { inputs, now, store } = deps
   let swept = 0
   for (;;) {

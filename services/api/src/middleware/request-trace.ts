@@ -11,8 +11,7 @@ export function requestTrace(tracing: Tracing) {
     if (untracedPaths.has(c.req.path)) return await next()
     const { method } = c.req
     const attributes = { 'http.request.method': method, 'url.path': c.req.path }
-    const [traceparent, tracestate] = [c.req.header('traceparent'), c.req.header('tracestate')]
-    const headers = { ...(traceparent === undefined ? {} : { traceparent }), ...(tracestate === undefined ? {} : { tracestate }) }
+    const headers = { traceparent: c.req.header('traceparent'), tracestate: c.req.header('tracestate') }
     await tracing.span(method, { kind: 'server', attributes, headers }, async (span) => {
       await next()
       const route = routePath(c, -1)

@@ -24,7 +24,7 @@ export function capabilitiesRoutes(deps: ModelNeeds) {
     const models = await listModels(deps)
     const listed = models.map(({ id, defaults, limits, has_vae_encoder: image = false, loras = [], examples, workers, isDefault }) => {
       const accepts = { image, mask: image, loras: loras.length > 0, skip_guidance_layers: (limits.layers ?? 0) > 0 }
-      return { id, default: isDefault, defaults, limits, accepts, loras, ...(examples && { examples }), workers }
+      return { id, default: isDefault, defaults, limits, accepts, loras, examples, workers }
     })
     return c.json({ models: listed }, 200)
   })

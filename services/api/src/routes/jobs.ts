@@ -62,6 +62,7 @@ const jobParams = z.object({ id: z.string().meta({ description: 'Id of the job.'
 
 type JobRouteNeeds = SubmitNeeds & CancelNeeds & ToJobNeeds & WaitNeeds
 
+// oxlint-disable-next-line max-lines-per-function -- one route after another, each of them short.
 export function jobRoutes(deps: JobRouteNeeds) {
   const app: Api = new OpenAPIHono<AppEnv>({ defaultHook: refuseInvalid })
 
@@ -178,8 +179,7 @@ export function jobRoutes(deps: JobRouteNeeds) {
 
 function toSubmitContext(c: Context<AppEnv>): SubmitContext {
   const { owner, requestId } = c.var
-  const idempotencyKey = c.req.header('idempotency-key')
-  return { owner, requestId, ...(idempotencyKey !== undefined && { idempotencyKey }) }
+  return { owner, requestId, idempotencyKey: c.req.header('idempotency-key') }
 }
 
 /** Sets the headers of an answer to a request that made a job, after the preferred wait. */

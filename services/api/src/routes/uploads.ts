@@ -16,6 +16,7 @@ const binary = { schema: z.string().meta({ format: 'binary' }) }
 const field = 'file'
 const params = z.object({ id: z.string().max(100).meta({ description: 'Id of the upload.' }) })
 
+// oxlint-disable-next-line max-lines-per-function -- one route after another, each of them short.
 export function uploadRoutes(deps: UploadNeeds & Pick<AppDeps, 'apiKeys'>) {
   const { config, storage } = deps
   const app: Api = new OpenAPIHono<AppEnv>({ defaultHook: refuseInvalid })

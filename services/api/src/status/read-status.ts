@@ -98,7 +98,7 @@ function toWorker({ id, model, device, ready, heard_at, active, concurrency, eng
     active,
     concurrency,
     engine_memory_bytes,
-    ...(gpu && { gpu }),
+    gpu,
     rows_per_step: hasRun ? engine.rows / engine.steps : null,
     batching_gain: hasRun ? engine.batching_gain : null,
     waiting_rows: engine?.waiting_rows ?? 0,

@@ -7,12 +7,19 @@ import type { JobRecord } from '@easel/job-store'
 import type { AppDeps } from '../app-deps.ts'
 import { toRenderBody } from '../dialects/render-body.ts'
 import { toJob } from '../jobs/to-job.ts'
+import type { ToJobNeeds } from '../jobs/to-job.ts'
 import { calledBy, toPublicUrl } from '../public-url.ts'
 import { toMessage } from './to-message.ts'
 import type { WebhookMessage } from './to-message.ts'
 
+export type RenderMessageNeeds = ToJobNeeds & Pick<AppDeps, 'now'>
+
 /** Undefined when there is nothing to say about the event. */
-export async function renderMessage(deps: AppDeps, record: JobRecord, event: WebhookEventName): Promise<WebhookMessage | undefined> {
+export async function renderMessage(
+  deps: RenderMessageNeeds,
+  record: JobRecord,
+  event: WebhookEventName,
+): Promise<WebhookMessage | undefined> {
   return await calledBy(record.publicUrl, async () => {
     return toMessage(event, await toJob(deps, record), deps.now(), toRenderBody(record.dialect, toPublicUrl(deps.config)))
   })

@@ -6,8 +6,9 @@ import type { RedisConnection } from '@easel/job-store'
 import { startRedis } from '@easel/job-store/test/redis-server'
 import { readConfig } from '../config.ts'
 import { createApiKeyRing } from '../api-key-ring.ts'
-import { createSecretReader, isWebhookSecret } from './secret-reader.ts'
+import { createSecretReader } from './secret-reader.ts'
 import type { SecretReader } from './secret-reader.ts'
+import { isWebhookSecret } from './webhook-secret.ts'
 
 let server: Awaited<ReturnType<typeof startRedis>>
 let redis: RedisConnection

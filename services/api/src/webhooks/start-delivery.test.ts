@@ -13,7 +13,7 @@ import type { GenerateJobData, RedisConnection } from '@easel/job-store'
 import { startRedis } from '@easel/job-store/test/redis-server'
 import type { RedisServer } from '@easel/job-store/test/redis-server'
 import { sweepExpired } from '../maintenance/sweep-expired.ts'
-import { deriveSecret } from './secret-reader.ts'
+import { deriveSecret } from './webhook-secret.ts'
 import { startTestApi } from '../../test/start-api.ts'
 import type { StartApiOptions, TestApi } from '../../test/start-api.ts'
 

@@ -18,10 +18,14 @@ import { closeWorker } from '../close-worker.ts'
 import { addAttempt, listAttempts } from './webhook-attempts.ts'
 import { createPlaces } from './places.ts'
 import { renderMessage } from './render-message.ts'
+import type { RenderMessageNeeds } from './render-message.ts'
 import { postMessage } from './post-message.ts'
 import { nextRetryDelay, parseRetryAfter } from './retry-delay.ts'
 import { createSecretReader } from './secret-reader.ts'
+import type { SecretReaderNeeds } from './secret-reader.ts'
 import { signMessage } from './sign-message.ts'
+
+type DeliveryNeeds = RenderMessageNeeds & SecretReaderNeeds & Pick<AppDeps, 'metrics' | 'outage' | 'tracing'>
 
 export interface DeliveryOptions {
   /** A connection that waits for Redis (`use: 'worker'`). Its owner closes it. */
@@ -48,7 +52,7 @@ const looks = 16
 const closeGraceMs = 3000
 
 /** After how many milliseconds a message about an end is tried again when the job has not ended yet. */
-const endlessMs = 5000
+const notEndedRetryMs = 5000
 
 /** An attempt failed and may be repeated. */
 class DeliveryFailed extends Error {
@@ -61,7 +65,8 @@ class DeliveryFailed extends Error {
   }
 }
 
-export function startDelivery(deps: AppDeps, options: DeliveryOptions): Delivery {
+// oxlint-disable-next-line max-lines-per-function -- the sequence of one delivery, and short functions that share what it needs.
+export function startDelivery(deps: DeliveryNeeds, options: DeliveryOptions): Delivery {
   const { config, logger, metrics, now, redis, store, tracing } = deps
   const { connection, places: total = 64, perOrigin = 8, timeoutMs = 15_000, lookup } = options
   const delays = config.webhookRetryDelaysSeconds
@@ -79,7 +84,7 @@ export function startDelivery(deps: AppDeps, options: DeliveryOptions): Delivery
     if (event === 'completed' && !isEnded(record.status)) return 'no end yet'
     const { owner, requestId, webhook: url } = record
     const made = await renderMessage(deps, record, event)
-    return made === undefined ? undefined : { ...made, owner, url, ...(requestId !== undefined && { requestId }) }
+    return made === undefined ? undefined : { ...made, owner, url, requestId }
   }
 
   async function deliver(message: QueueJob<WebhookJobData>, token: string | undefined): Promise<string> {
@@ -96,7 +101,7 @@ export function startDelivery(deps: AppDeps, options: DeliveryOptions): Delivery
     using place = places.take(receiver.owner, origin)
     if (place === undefined) return await putOff(message, token, places.busyDelay(receiver.owner, origin))
     const made = await readMessage(message)
-    if (made === 'no end yet') return await putOff(message, token, endlessMs)
+    if (made === 'no end yet') return await putOff(message, token, notEndedRetryMs)
     if (made === undefined) return 'nothing to tell'
     const earlier = await listAttempts(redis, store.keys, jobId)
     if (earlier.some((attempt) => attempt.status === 410)) return 'the receiver wants no more'
@@ -112,7 +117,7 @@ export function startDelivery(deps: AppDeps, options: DeliveryOptions): Delivery
       allowInsecure: config.webhookAllowInsecure,
       timeoutMs,
       signal: closing.signal,
-      ...(lookup === undefined ? {} : { lookup }),
+      lookup,
     }
     const attributes = { 'server.address': origin, 'easel.job_id': jobId }
     const result = await tracing
@@ -165,7 +170,7 @@ export function startDelivery(deps: AppDeps, options: DeliveryOptions): Delivery
     // A process that ends in the middle of an attempt is no reason to give up a message.
     maxStalledCount: 1000,
     skipVersionCheck: true,
-    ...(tracing.telemetry === undefined ? {} : { telemetry: tracing.telemetry }),
+    telemetry: tracing.telemetry,
     settings: {
       backoffStrategy: (attemptsMade, _type, error, message) => {
         // The next step's message replaces one about a step that was not delivered.

@@ -3,44 +3,32 @@
  * channel. Types only.
  *
  *   parent ─► child   generate, cancel, checkpoint, stats, stop
- *   child ─► parent   ready or load_failed once; hashed once where ready came without the hash; step after every run of the transformer, unit after every other run; for each generate: progress and preview 0…n
- *                     times, then image n times and done, or error; checkpoint and stats as answers
+ *   child ─► parent   ready or load_failed once; hashed once where ready came without the hash; step after every run of the transformer,
+ *                     unit after every other run; for each generate: progress and preview 0…n times, then image n times and done, or
+ *                     error; checkpoint and stats as answers
  *
  * Messages in one direction arrive in the order in which they were sent, so a checkpoint asked for before a cancel is answered before the
  * call ends.
  */
+import type { JobInput } from '@easel/contract'
 import type { InputPixels } from '@easel/input-pictures'
 import type { EngineStats as PipelineStats, GeneratorState, TensorDtype, UsedLora } from '@easel/pipeline'
 
-/** Which picture to make. Everything is decided, so that every run with the same parameters makes the same bytes. */
-export interface EngineParams {
-  readonly prompt: string
-  readonly prompt2?: string
-  readonly prompt3?: string
-  readonly negativePrompt: string
-  readonly negativePrompt2?: string
-  readonly negativePrompt3?: string
-  /** Pixels. */
-  readonly width: number
-  /** Pixels. */
-  readonly height: number
-  readonly numInferenceSteps: number
-  readonly sigmas?: readonly number[]
-  readonly guidanceScale: number
-  /** The part of the run in which guidance is on, as fractions from 0 to 1. */
-  readonly guidanceInterval?: readonly [number, number]
-  readonly skipGuidanceLayers?: readonly number[] | undefined
-  readonly skipLayerGuidanceScale?: number | undefined
-  readonly skipLayerGuidanceStart?: number | undefined
-  readonly skipLayerGuidanceStop?: number | undefined
-  readonly loras?: readonly { readonly id: string; readonly scale?: number | undefined }[] | undefined
-  /** Image i is drawn from seed + i and equals the picture that this seed gives alone. */
-  readonly numImagesPerPrompt: number
-  readonly seed: number
-  readonly clipSkip?: number
-  readonly maxSequenceLength: number
+/** The fields of a job's input that the engine gets in another form, as `start`, or not at all. */
+export type FieldElsewhere = 'model' | 'image' | 'mask' | 'strength' | 'fit' | 'output_format' | 'output_quality'
+
+/** `num_inference_steps` as `numInferenceSteps`. */
+type CamelCase<Text extends string> = Text extends `${infer Head}_${infer Tail}` ? `${Head}${Capitalize<CamelCase<Tail>>}` : Text
+
+/**
+ * Which pictures to make: all other fields of the job's input, in the library's spelling. Everything is decided, so that every run with the same
+ * parameters makes the same bytes. Image i is drawn from seed + i and equals the picture that this seed gives alone.
+ */
+export type EngineParams = {
+  readonly [Field in keyof Omit<JobInput, FieldElsewhere> as CamelCase<Field>]: JobInput[Field]
+} & {
   /** Absent when the call starts from noise alone. */
-  readonly start?: StartFromPicture
+  readonly start?: StartFromPicture | undefined
 }
 
 /** Both have the call's width × height. */
@@ -48,7 +36,7 @@ export interface StartFromPicture {
   /** RGB. */
   readonly image: InputPixels
   /** Grey; pixels from 128 up are painted. Absent when everything is painted. */
-  readonly mask?: InputPixels
+  readonly mask?: InputPixels | undefined
   /** The part of the steps that run, above 0 and up to 1. */
   readonly strength: number
 }

@@ -55,6 +55,7 @@ const failures = {
 
 type FalNeeds = SubmitNeeds & CancelNeeds & ToJobNeeds & WaitForResultNeeds
 
+// oxlint-disable-next-line max-lines-per-function -- one route after another, each of them short.
 export function falRoutes(deps: FalNeeds) {
   const { config, follower, store } = deps
   const publicUrl = (): string => toPublicUrl(config)

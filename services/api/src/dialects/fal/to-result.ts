@@ -49,7 +49,7 @@ export function toStatus(job: Job, { publicUrl, logs }: { publicUrl: string; log
     ...urls,
     logs,
     metrics: { inference_time: inferenceSeconds(job) ?? null },
-    ...(failure !== undefined && { error: failure }),
+    error: failure,
   }
 }
 

@@ -48,6 +48,7 @@ const responses = {
 
 type OpenAiNeeds = SubmitNeeds & WaitForResultNeeds & Pick<AppDeps, 'storage'>
 
+// oxlint-disable-next-line max-lines-per-function -- one route after another, each of them short.
 export function openAiRoutes(deps: OpenAiNeeds) {
   const { config } = deps
   const app: Api = new OpenAPIHono<AppEnv>({ defaultHook: refuseParameters })

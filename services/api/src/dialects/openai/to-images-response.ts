@@ -43,8 +43,8 @@ export async function toImagesResponse(
 ): Promise<ImagesResponse> {
   const images = record.output?.images ?? []
   const data = images.map(async (image) => ({
-    ...(format !== 'url' && { b64_json: await readBase64(deps, image) }),
-    ...(format !== 'b64_json' && { url: toImageUrl(toPublicUrl(deps.config), image.key) }),
+    b64_json: format === 'url' ? undefined : await readBase64(deps, image),
+    url: format === 'b64_json' ? undefined : toImageUrl(toPublicUrl(deps.config), image.key),
   }))
   return {
     created: toUnixTime(record.completedAt ?? record.createdAt),

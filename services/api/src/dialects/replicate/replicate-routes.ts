@@ -83,6 +83,7 @@ const modelSchema = z
 
 type ReplicateNeeds = SubmitNeeds & CancelNeeds & ToJobNeeds & WaitNeeds & Pick<AppDeps, 'redis'>
 
+// oxlint-disable-next-line max-lines-per-function -- one route after another, each of them short.
 export function replicateRoutes(deps: ReplicateNeeds) {
   const { config } = deps
   const publicUrl = (): string => toPublicUrl(config)

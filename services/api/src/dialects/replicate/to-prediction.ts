@@ -67,5 +67,5 @@ function toMetrics({ created_at, started_at, completed_at }: Job): Prediction['m
   if (completed_at === null) return {}
   const end = Date.parse(completed_at)
   const seconds = (from: string): number => (end - Date.parse(from)) / 1000
-  return { total_time: seconds(created_at), ...(started_at !== null && { predict_time: seconds(started_at) }) }
+  return { total_time: seconds(created_at), predict_time: started_at === null ? undefined : seconds(started_at) }
 }
