@@ -1,7 +1,7 @@
 /**
  * `npm run bench -- inputs`: the memory of an api while twenty requests at once, of five owners, each bring a picture of nearly 20 MiB: as a raw
- * upload, as a form, as OpenAI's edit, and as a URL that the api fetches. No worker runs, so no job goes on. Prints the resident memory at rest
- * and its peak (`VmHWM`, Linux only), in MiB, and the answers.
+ * upload, as a form, as OpenAI's edit, and as a URL that the api fetches. No worker runs, so no job makes progress. Prints the resident memory at
+ * rest, its peak (`VmHWM`, Linux only), both in MiB, and the answers.
  */
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
@@ -22,7 +22,7 @@ import { modelName } from './load/bench-model.ts'
 
 const requests = 20
 const owners = 5
-/** Of a PNG that is stored without compression: 20.3 MB. */
+/** The side in pixels of a PNG that is stored without compression; the file has 20.3 MB. */
 const side = 2600
 const prefix = '{easel}'
 const entry = fileURLToPath(new URL('../services/api/src/main.ts', import.meta.url))
@@ -136,7 +136,7 @@ function toPng(n: number): Uint8Array<ArrayBuffer> {
   header.writeUInt32BE(side, 0)
   header.writeUInt32BE(side, 4)
   header.set([8, 2], 8)
-  // A byte for the filter before each row.
+  // Each row begins with a byte that names its filter.
   const rows = Buffer.alloc((side * 3 + 1) * side)
   rows.fill(Buffer.from([n, 2 * n, 3 * n]), 1, side * 3 + 1)
   const chunk = (type: string, data: Uint8Array): Buffer => {

@@ -11,7 +11,7 @@
  *   npm run bench -- real-size     a model of real size, from its start to a picture; 32 GB on disk
  *   npm run bench -- gpu           WebGPU against the CPU, CUDA against torch; see gpu/README.md
  *
- * Ends with 0 when everything was measured: a missed target is a result. A row that could not be measured ends it with 1.
+ * Ends with 0 when everything was measured, because a missed target is a result too. A row that could not be measured makes it end with 1.
  */
 import { describeHardware, describeLoad, readCommit, toJsonLine, toReported, toTableLines } from './harness/report.ts'
 import type { ReportedRow } from './harness/report.ts'
@@ -26,10 +26,10 @@ import { runSoak } from './soak.ts'
 
 const FULL_PAIRS = 20
 const QUICK_PAIRS = 5
-/** Rows whose slots take longest; asked for by number they are measured all the same. */
+/** The rows whose slots take longest. `quick` leaves them out unless they are asked for by number. */
 const NOT_QUICK = new Set([10, 15])
 
-// An end by a signal is an end like any other: servers and processes that were started are killed on the way out.
+// A signal ends the process in the normal way, so that the servers and processes it has started are killed on the way out.
 for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => process.exit(1))
 
 const words = process.argv.slice(2)

@@ -1,7 +1,7 @@
 /**
- * What memory a model takes here: the engine process after loading, and the largest it gets by size of picture and requests in flight. For
- * choosing `WORKER_CONCURRENCY`, `MAX_PIXELS` and `ENGINE_MEMORY_LIMIT` with a model of one's own; on the CPU, where graphs and activations lie in
- * the same memory.
+ * How much memory a model takes on this machine: the engine process after loading, and its maximum by size of picture and requests in flight. This
+ * helps to choose `WORKER_CONCURRENCY`, `MAX_PIXELS` and `ENGINE_MEMORY_LIMIT` for a model of one's own. It runs on the CPU, where graphs and
+ * activations are in the same memory.
  */
 import { resolve } from 'node:path'
 import { existsSync } from 'node:fs'
@@ -10,10 +10,10 @@ import { modelName } from './load/bench-model.ts'
 import { measureEngineMemory } from './load/engine-memory.ts'
 
 const inFlights = [1, 8, 32]
-/** Of the model's own side. */
+/** Relative to the side of the model's own pictures. */
 const scales = [0.5, 1, 2]
 
-/** `model`: as `MODEL`; a relative path is taken from the project's folder. */
+/** `model`: given as for `MODEL`; a relative path is relative to the project's folder. */
 export async function runMemory(model: string = modelName): Promise<number> {
   const found = existsSync(model) ? resolve(model) : model
   console.log(`Easel memory, commit ${readCommit()}, ${describeHardware()}; MiB of the engine process of ${model}`)

@@ -17,7 +17,7 @@ const counts = [1, 2, 3] as const
 const stepMs = 50
 const steps = 10
 const concurrency = 8
-/** Jobs for each worker in a slot: so many that the beginning and the end of a slot weigh little. */
+/** The number of jobs for each worker in a slot: so many that the beginning and the end of a slot hardly count. */
 const jobsPerWorker = concurrency * 6
 
 const row: Row = {

@@ -3,9 +3,9 @@ import { batchPolicies } from '@easel/pipeline'
 import { chooserOf, makeTrace, simulateEngine, simulateFirstCome, simulateStatic, stepMsOf } from './simulator.ts'
 import type { DeviceTimes } from './simulator.ts'
 
-/** A step takes as long as it has rows: batching neither gains nor loses. */
+/** A step takes time in proportion to its rows, so that batching neither gains nor loses. */
 const flat: DeviceTimes = { stepMs: { 1: 10, 2: 20, 4: 40, 8: 80 }, decodeMs: 0 }
-/** A step takes 20 ms, whatever its rows. */
+/** A step takes 20 ms, however many rows it has. */
 const free: DeviceTimes = { stepMs: { 1: 20, 2: 20, 4: 20, 8: 20, 16: 20 }, decodeMs: 5 }
 
 describe('step times', () => {
@@ -46,7 +46,7 @@ describe('requests together', () => {
     expect(short).toBeLessThan(100)
     expect(long).toBe(1080)
     const [, shortInBatch = 0] = simulateEngine(longThenShort, free, batchPolicies.srpt)
-    // The step under way, its own four, its decoding.
+    // It waits for the step under way and then takes its own four steps and its decoding.
     expect(shortInBatch).toBe(20 + 4 * 20 + 5 - 1)
   })
 

@@ -12,26 +12,26 @@ import { BatchProfile, selectBatch, ServedTimes } from '@easel/pipeline'
 import type { BatchPolicy, WaitingCall } from '@easel/pipeline'
 
 export interface DeviceTimes {
-  /** Milliseconds of a step by number of rows, as measured. Row counts between are on the straight line between. */
+  /** The measured milliseconds of a step by number of rows. Other numbers of rows are interpolated. */
   readonly stepMs: Readonly<Record<number, number>>
-  /** Milliseconds to decode one picture. */
+  /** The milliseconds of decoding one picture. */
   readonly decodeMs: number
 }
 
 export interface TraceJob {
-  /** Milliseconds from the start of the trace. */
+  /** In milliseconds from the start of the trace. */
   readonly arrivesAt: number
   /** From 1. */
   readonly steps: number
-  /** Rows in each step, 2 with guidance. */
+  /** The number of rows in each step, 2 with guidance. */
   readonly rows: number
-  /** Whose it is. Default: one owner for all. */
+  /** The owner of the request. Default: one owner for all. */
   readonly owner?: string
-  /** Share of the owner, above 0. Default: 1. */
+  /** The share of the owner, above 0. Default: 1. */
   readonly weight?: number
 }
 
-/** Milliseconds from arrival to picture, in the order of the trace. */
+/** The milliseconds from arrival to picture, in the order of the trace. */
 export type Latencies = readonly number[]
 
 /** One shape for all: rows 4 to 6 are about the order of work. */
@@ -45,14 +45,14 @@ export function stepMsOf({ stepMs }: DeviceTimes, rows: number): number {
   const below = known.findLast((count) => count <= rows)
   const last = known.at(-1)
   if (last === undefined) throw new Error('Expected at least one step time, got none')
-  // Beyond what was measured a row costs what it costs there; below, a step costs as much as the smallest.
+  // Above the measured numbers a row costs as much as at the largest of them; below, a step costs as much as the smallest one.
   if (above === undefined) return ((stepMs[last] as number) / last) * rows
   if (below === undefined || above === below) return stepMs[above] as number
   const [low, high] = [stepMs[below] as number, stepMs[above] as number]
   return low + ((high - low) * (rows - below)) / (above - below)
 }
 
-/** The engine's own choice from these times: rows of a step by rows that wait, and what a row costs when many do. */
+/** What the engine itself chooses from these times: the rows of a step by the number that wait, and the cost of a row when many wait. */
 export function chooserOf(times: DeviceTimes): { rowsFor: (waiting: number) => number; rows: number; rowMs: number } {
   const most = Math.max(...Object.keys(times.stepMs).map(Number))
   const profile = new BatchProfile({ maxRows: most })
@@ -71,7 +71,7 @@ interface RunningJob extends WaitingCall {
   servedMs: number
 }
 
-/** `maxInFlight`: requests that the engine holds at once; the others wait in order of arrival. Default: as many as come. */
+/** `maxInFlight`: how many requests the engine holds at once; the others wait in order of arrival. Default: no limit. */
 export function simulateEngine(
   trace: readonly TraceJob[],
   times: DeviceTimes,
@@ -100,7 +100,7 @@ export function simulateEngine(
   while (left > 0) {
     if (waiting.length + undecoded.length === 0) nowMs = Math.max(nowMs, trace[arrived]?.arrivesAt ?? nowMs)
     arrive()
-    // 1. One step, for the rows whose turn it is
+    // 1. One step for the rows whose turn it is
     for (const call of waiting) call.servedMs = served.of(call.owner)
     const batch = selectBatch(waiting, policy, nowMs, (_, rows) => chooser.rowsFor(rows))
     if (batch[0] !== undefined) {
@@ -137,7 +137,7 @@ export function simulateFirstCome(trace: readonly TraceJob[], times: DeviceTimes
   })
 }
 
-/** `size`: most requests in a batch. Their pictures are decoded one after another when all steps are done, and handed out together. */
+/** `size`: the most requests in a batch. Their pictures are decoded one after another when all steps are done, and are handed out together. */
 export function simulateStatic(trace: readonly TraceJob[], times: DeviceTimes, size = 8): Latencies {
   const latencies: number[] = []
   let nowMs = 0
@@ -154,7 +154,7 @@ export function simulateStatic(trace: readonly TraceJob[], times: DeviceTimes, s
   return latencies
 }
 
-/** Milliseconds of device time that a request takes run alone. */
+/** The milliseconds of device time that a request takes when it runs alone. */
 export function aloneMs(job: TraceJob, times: DeviceTimes): number {
   return job.steps * stepMsOf(times, job.rows) + times.decodeMs
 }

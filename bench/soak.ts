@@ -6,7 +6,7 @@
  *   each job that was submitted has ended, exactly once (one `done` in its stream), and its end is still what the client saw first;
  *   no job exists that nobody submitted;
  *   every picture has the hash that the same input gave before the first kill, in the record and as a file;
- *   each job's end was told as it is, and again only where an api was killed; nothing is left of the fair share.
+ *   each job's end was reported correctly, and more than once only where an api was killed; nothing is left of the fair share.
  * Prints a verdict and last one line of JSON; ends with 0 only when all of it holds.
  */
 import { createHash, randomBytes } from 'node:crypto'
@@ -27,10 +27,10 @@ import { startWebhookReceiver } from './soak/webhook-receiver.ts'
 const CLIENTS = 8
 const CANCELED = 0.1
 const KILL_EVERY_MS = { from: 2000, to: 5000 }
-/** After the last kill: what is left may take so long to end, and its webhooks to arrive. */
+/** How long the remaining jobs may take to end after the last kill, and their webhooks to arrive. */
 const SETTLE_MS = 120_000
 
-/** What may be asked for: a mix of sizes, steps, guidance and pictures, few enough that each comes often. */
+/** The inputs that clients choose from: a mix of sizes, steps, guidance and pictures, few enough that each is used often. */
 const inputs = Array.from({ length: 12 }, (_, n) => ({
   prompt: `scene ${n}: a red boat on the sea`,
   width: [64, 96, 128][n % 3] as number,
@@ -152,7 +152,7 @@ export async function runSoak(minutes: number): Promise<number> {
       repeated += Math.max(0, told.length - 1)
     }
     for (const { id } of await client.listAll()) if (!seen.has(id) && !before.has(id)) problems.push(`${id} was never submitted`)
-    // An api that is killed may have sent what it had not written down: one message for each client that waits, at most.
+    // A killed api may have sent messages that it had not recorded yet, at most one for each client that waits.
     if (repeated > kills.api * CLIENTS) problems.push(`${repeated} messages came again, after ${kills.api} kills of the api`)
     const left = (await connection.keys(`${keys.share('')}*`)).filter((key) => !key.endsWith(':version'))
     if (left.length > 0) problems.push(`of the fair share is left: ${left.join(', ')}`)
@@ -176,7 +176,7 @@ export async function runSoak(minutes: number): Promise<number> {
   }
 }
 
-/** False when it has ended already. */
+/** False when the job has already ended. */
 function killProcess(pid: number): boolean {
   try {
     return process.kill(pid, 'SIGKILL')

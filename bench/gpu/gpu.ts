@@ -22,9 +22,9 @@ import { watchGpuMemory } from './watch-gpu-memory.ts'
 
 type Note = (name: string, value: number | string) => void
 
-/** What CUDA's part runs. */
+/** The model that the CUDA part runs. */
 interface ForwardPlan {
-  /** Of a model with a transformer in float16 or bfloat16. */
+  /** The folder of a model whose transformer is in float16 or bfloat16. */
   readonly folder: () => Promise<string>
   readonly device: 'cuda' | 'cpu'
   readonly computeType: 'float16' | 'float32'
@@ -46,7 +46,7 @@ const rehearsal: ForwardPlan = {
   tokens: 20,
 }
 const RUNS = 5
-/** Largest difference of a value of the latents after all steps, and of a pixel in levels, that counts as equal. */
+/** The largest differences that count as equal: of a value in the latents after all steps, and of a pixel, in levels. */
 const LATENT_TOLERANCE = 1e-3
 const PIXEL_TOLERANCE = 1
 
@@ -59,7 +59,7 @@ export async function runGpu(word = join(tmpdir(), 'easel-gpu')): Promise<number
     console.log(`${name}: ${findings[name]}`)
   }
   const absent: string[] = []
-  // 'auto' leaves out WebGPU in software; a rehearsal takes it.
+  // 'auto' never chooses WebGPU in software, but a rehearsal may use it.
   const auto = await resolveDevice('auto')
   const webgpu = isRehearsal || auto.provider !== 'cpu' ? await failureOf('webgpu') : 'no GPU, only software rendering'
   if (webgpu === undefined) await compareWebgpu(isRehearsal, note)
@@ -102,7 +102,7 @@ async function compareWebgpu(isRehearsal: boolean, note: Note): Promise<void> {
     const pipe = await StableDiffusion3Pipeline.fromPretrained(modelName, { device, modelsDir })
     const request = { prompt: 'a red boat on the sea', seed: 42, width, height: width, numInferenceSteps }
     try {
-      // The first one compiles shaders.
+      // The first run compiles shaders.
       await pipe.generate(request)
       const { latents } = await pipe.generate({ ...request, outputType: 'latent' })
       const startedAt = performance.now()
@@ -131,7 +131,7 @@ async function compareForwards(plan: ForwardPlan, note: Note): Promise<void> {
       const found = await runTorch({ folder, side, rows, tokens, runs: RUNS, device, dtype: plan.torchDtype, compile })
       return found && { ms: median(found.runMs), mib: await memory() }
     } catch (error) {
-      // Out of memory, or a compiler that is not there: a finding like any other.
+      // Running out of memory, or a missing compiler, is a finding like any other.
       note(`torch${compile ? ', compiled' : ''}, ${rows} rows`, `failed: ${lastLine(error)}`)
       return undefined
     } finally {

@@ -4,7 +4,7 @@ import { readGpuMemory } from '../../services/gpu-worker/src/read-gpu-memory.ts'
 const SAMPLE_MS = 200
 const MIB_IN_GIB = 1024
 
-/** Looks until the function that it returns is called, which gives the most that was seen, MiB; further calls give the same. */
+/** Watches until the returned function is called, which gives the largest value seen, in MiB. Further calls give the same value. */
 export async function watchGpuMemory(): Promise<() => Promise<number>> {
   const read = async (): Promise<number> => ((await readGpuMemory())?.memory_allocated_gb ?? 0) * MIB_IN_GIB
   const before = await read()

@@ -1,4 +1,4 @@
-/** What is printed: the table for people, and last one line of JSON for programs. Pure but for reading the commit and the machine. */
+/** What is printed: a table for people and, last, one line of JSON for programs. Pure except that it reads the commit and the machine. */
 import { execFileSync } from 'node:child_process'
 import { availableParallelism, cpus, loadavg, totalmem } from 'node:os'
 import { isMet } from './row.ts'
@@ -35,7 +35,7 @@ export function toJsonLine(rows: readonly ReportedRow[]): string {
   return JSON.stringify({ commit: readCommit(), hardware: describeHardware(), rows })
 }
 
-/** Short hash; `+` after it when tracked files have changed since. */
+/** The short hash, followed by `+` when tracked files have changed since. */
 export function readCommit(): string {
   const git = (...args: string[]): string => execFileSync('git', args, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] }).trim()
   try {
@@ -50,12 +50,12 @@ export function describeHardware(): string {
   return `${availableParallelism()} cores of ${cpu?.model.trim() ?? process.arch}, ${Math.round(totalmem() / 2 ** 30)} GiB, Node ${process.versions.node}`
 }
 
-/** Load of the machine over the last minute, this process included. */
+/** The load of the machine over the last minute, including this process. */
 export function describeLoad(): string {
   return `load average ${(loadavg()[0] ?? 0).toFixed(1)}`
 }
 
-/** Four digits that mean something. */
+/** The number rounded to four significant digits. */
 function round(value: number): number {
   return Number(value.toPrecision(4))
 }

@@ -1,9 +1,9 @@
-/** Slots that take turns, and what is made of their numbers. Knows nothing about what a slot measures. */
+/** Runs slots in turn and evaluates their numbers. Knows nothing about what a slot measures. */
 import type { Measured } from './row.ts'
 
 /**
- * Runs every slot once a round. The order turns by one from round to round, so that no side always comes first; one round before the first
- * warms up and does not count.
+ * Runs every slot once in each round. The order is rotated by one from round to round, so that no side always comes first. One more round
+ * before the first warms up and does not count.
  */
 export async function runRounds<Name extends string>(
   rounds: number,
@@ -22,7 +22,7 @@ export async function runRounds<Name extends string>(
   return results
 }
 
-/** `fraction`: 0 to 1; between two values, the part of the way from one to the other. */
+/** `fraction`: 0 to 1. Between two values the result is interpolated. */
 export function quantile(values: readonly number[], fraction: number): number {
   if (values.length === 0) return Number.NaN
   const sorted = [...values].sort((a, b) => a - b)

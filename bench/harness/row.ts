@@ -5,7 +5,7 @@
  * the machine does falls on both. The value is the median of the ratios of all rounds.
  */
 interface RunOptions {
-  /** Rounds: each measures every side once. From 1. */
+  /** The number of rounds, from 1. Each round measures every side once. */
   readonly pairs: number
 }
 
@@ -18,14 +18,14 @@ interface Claim {
 
 export interface Measured {
   readonly value: number
-  /** First and third quartile over the rounds. */
+  /** The first and the third quartile over the rounds. */
   readonly quartiles: readonly [number, number]
 }
 
 export interface RowResult {
-  /** One for each claim, in their order. */
+  /** One for each claim, in the order of the claims. */
   readonly measured: readonly Measured[]
-  /** Numbers that stand beside the claim: name and value with its unit. */
+  /** Numbers that are printed beside the claim: a name, and a value with its unit. */
   readonly controls: Readonly<Record<string, string>>
 }
 

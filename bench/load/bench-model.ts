@@ -1,4 +1,4 @@
-/** The model under test: tiny-scenes on the CPU, in this process. The engine is what the worker's child runs, without the process around it. */
+/** The model under test: tiny-scenes on the CPU, in this process. This is what the worker's engine process runs, without the process around it. */
 import { fileURLToPath } from 'node:url'
 import { StableDiffusion3Pipeline } from '@easel/pipeline'
 import type { BatchingOptions } from '@easel/pipeline'

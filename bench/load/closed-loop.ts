@@ -1,6 +1,6 @@
-/** Closed loops: so many at once, each followed at once by the next. Knows nothing about what the work is. */
+/** Closed loops: a fixed number of works run at once, and each is followed immediately by the next. Knows nothing about what the work is. */
 
-/** Calls `work` `count` times with the numbers from 0, at most `inFlight` at once; milliseconds until the last has ended. */
+/** Calls `work` with the numbers from 0 to `count` - 1, at most `inFlight` at once. Returns the milliseconds until the last one has ended. */
 export async function runInFlight(inFlight: number, count: number, work: (n: number) => Promise<unknown>): Promise<number> {
   let begun = 0
   const client = async (): Promise<void> => {

@@ -1,4 +1,4 @@
-/** The engine and another way to serve, on the same traces of mixed requests in virtual time, from step times measured in this run. */
+/** Compares the engine with another way to serve, in virtual time, on the same traces of mixed requests, with step times measured in this run. */
 import { batchPolicies } from '@easel/pipeline'
 import { median, quantile, toMeasured } from '../harness/rounds.ts'
 import type { RowResult } from '../harness/row.ts'
@@ -8,10 +8,10 @@ import { describeRowCosts, measureDeviceTimes } from './device-times.ts'
 import { mean, traceAt } from './traces.ts'
 import type { Capacity } from './traces.ts'
 
-/** Equally likely. */
+/** The numbers of steps, all equally likely. */
 const steps = [4, 28, 50]
 
-/** Mean and p99 latency of the engine over those of `simulateOther`. Each pair is another seed. */
+/** The mean and the p99 latency of the engine, divided by those of `simulateOther`. Each pair has another seed. */
 export async function compareLatency(
   pairs: number,
   simulateOther: (trace: readonly TraceJob[], times: DeviceTimes) => Latencies,

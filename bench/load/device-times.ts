@@ -1,4 +1,4 @@
-/** What steps and decodings cost on this machine now: measured once in a run of the benchmarks, used by all rows in virtual time. */
+/** What steps and decodings cost on this machine now. Measured once in a run of the benchmarks and used by all rows in virtual time. */
 import { median, runRounds } from '../harness/rounds.ts'
 import type { DeviceTimes } from '../simulator.ts'
 import { openModel } from './bench-model.ts'
@@ -27,7 +27,7 @@ async function measure(): Promise<DeviceTimes> {
   }
 }
 
-/** For the controls: a row's cost at each number of rows, in units of a row alone. */
+/** For the controls: the cost of a row at each number of rows, relative to a row alone. */
 export function describeRowCosts({ stepMs, decodeMs }: DeviceTimes): string {
   const alone = stepMs[1] ?? Number.NaN
   const costs = Object.entries(stepMs).map(([rows, ms]) => `${rows}: ${(ms / Number(rows) / alone).toFixed(2)}`)

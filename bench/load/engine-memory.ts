@@ -1,10 +1,10 @@
-/** Memory of an engine process under load. Each measurement starts a fresh process, because a runtime keeps what it has once taken. */
+/** The memory of an engine process under load. Each measurement starts a new process, because a runtime keeps all memory it has ever taken. */
 import { startEngine } from '../../services/gpu-worker/src/engine/engine-supervisor.ts'
 import { modelsDir } from './bench-model.ts'
 import { toRequest } from './in-flight.ts'
 
 export interface MemoryLoad {
-  /** As `MODEL`: a name in the project's `models`, or a path. */
+  /** Given as for `MODEL`: a name in the project's `models`, or a path. */
   readonly model: string
   readonly inFlight: number
   readonly requests: number
@@ -13,15 +13,15 @@ export interface MemoryLoad {
 }
 
 export interface EngineMemory {
-  /** MiB, before the first request. */
+  /** In MiB, before the first request. */
   readonly loadedMib: number
-  /** Pixels: the side of the model's own pictures. */
+  /** The side of the model's own pictures in pixels. */
   readonly width: number
-  /** MiB, the largest seen between steps. */
+  /** The largest value seen between steps, in MiB. */
   readonly largestMib: number
 }
 
-/** Enough that the engine has tried every number of rows up to its knee. */
+/** So many steps that the engine has tried every number of rows up to its knee. */
 const steps = 3
 
 export async function measureEngineMemory({ model, inFlight, requests, side }: MemoryLoad): Promise<EngineMemory> {

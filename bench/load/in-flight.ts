@@ -1,5 +1,5 @@
 /**
- * A closed loop on the engine: so many requests are always in flight, each followed at once by the next.
+ * A closed loop on the engine: a fixed number of requests is always in flight, and each is followed immediately by the next.
  *
  * A slot is counted from the end of one step to the end of another, so that no part of a step is cut off. Requests end as latents unless
  * pictures are asked for: then only whole requests are counted.
@@ -7,25 +7,25 @@
 import { RequestScopedPipeline } from '@easel/pipeline'
 import type { GenerateParams, StableDiffusion3Pipeline, StepRecord } from '@easel/pipeline'
 
-/** Different prompts, all cached after their first use. */
+/** Several prompts, which are all cached after their first use. */
 const PROMPTS = 20
 
-/** A request of the load. `n` numbers them. */
+/** One request of the load. `n` is its number. */
 export function toRequest(n: number, params: Partial<GenerateParams> = {}): GenerateParams {
   return { prompt: `scene ${n % PROMPTS}: a red boat on the sea`, seed: n, numInferenceSteps: 20, outputType: 'latent', ...params }
 }
 
 export interface SlotResult {
   readonly ms: number
-  /** Rows that were run in it. */
+  /** The number of rows that were run in the slot. */
   readonly rows: number
-  /** Rows of each step, in order. */
+  /** The number of rows in each step, in order. */
   readonly steps: readonly number[]
-  /** Requests that ended in it. */
+  /** The number of requests that ended in the slot. */
   readonly requests: number
 }
 
-/** Runs `requests` requests, at most `inFlight` at a time, from the first call to the last end. */
+/** Runs `requests` requests, at most `inFlight` at a time, and measures from the first call to the last end. */
 export async function runRequests(
   pipeline: StableDiffusion3Pipeline,
   inFlight: number,
@@ -46,7 +46,7 @@ export async function runRequests(
   return { ms, steps, rows: steps.reduce((sum, rows) => sum + rows, 0), requests }
 }
 
-/** Keeps `inFlight` requests going and measures `measureMs` of it; the first `settleSteps` steps do not count. */
+/** Keeps `inFlight` requests going and measures for `measureMs`; the first `settleSteps` steps do not count. */
 export async function runSteadily(
   pipeline: StableDiffusion3Pipeline,
   inFlight: number,
@@ -85,7 +85,7 @@ export function rowRate({ rows, ms }: SlotResult): number {
   return (rows / ms) * 1000
 }
 
-/** Calls `listener` after every step, beside who listens already, until the returned function is called. */
+/** Calls `listener` after every step, in addition to existing listeners, until the returned function is called. */
 function onStep({ runtime: { batcher } }: StableDiffusion3Pipeline, listener: (step: StepRecord) => void): () => void {
   const before = batcher.onStep
   batcher.onStep = (step) => {

@@ -1,6 +1,6 @@
 /**
  * The yardstick: the same graphs run by ONNX Runtime in a plain loop, with inputs and outputs made once. No batcher, scheduler, guidance or
- * event loop between two runs: nothing in this process can be faster.
+ * event loop comes between two runs, so nothing in this process can be faster.
  */
 import type { StableDiffusion3Pipeline } from '@easel/pipeline'
 import { TIMESTEP_CHANNELS } from '../../packages/pipeline/src/models/timestep-proj.ts'
@@ -22,7 +22,7 @@ export class RawSession {
   readonly side: number
   readonly prepared = new Map<number, PreparedRun>()
 
-  /** Text tokens of a row. */
+  /** The number of text tokens in a row. */
   readonly tokens: number
 
   constructor(pipeline: StableDiffusion3Pipeline, side: number, tokens: number) {
@@ -31,7 +31,7 @@ export class RawSession {
     this.tokens = tokens
   }
 
-  /** `side`: of the square picture, in pixels. Makes one step through the engine to see what its rows look like. */
+  /** `side`: of the square picture, in pixels. Runs one step through the engine to see what its rows look like. */
   static async open(pipeline: StableDiffusion3Pipeline, side: number = pipeline.defaults.width): Promise<RawSession> {
     await runRequests(pipeline, 1, 1, { width: side, height: side, numInferenceSteps: 1 })
     const size = pipeline.engineStats().lastStep?.size ?? ''
@@ -41,7 +41,7 @@ export class RawSession {
     return new RawSession(pipeline, side, Number(match[1]))
   }
 
-  /** Runs the transformer once for each number of rows, in order; milliseconds of it all. */
+  /** Runs the transformer once for each number of rows, in order, and returns the total in milliseconds. */
   async runSteps(rowCounts: readonly number[]): Promise<number> {
     const runs = rowCounts.map((rows) => this.prepare(rows))
     const startedAt = performance.now()
@@ -49,7 +49,7 @@ export class RawSession {
     return performance.now() - startedAt
   }
 
-  /** Decodes so many pictures, one by one; milliseconds of it all. */
+  /** Decodes that many pictures, one by one, and returns the total in milliseconds. */
   async runDecodes(pictures: number): Promise<number> {
     const { vae } = this.pipeline
     const { runtime, native } = vae.decoder
@@ -78,7 +78,7 @@ export class RawSession {
   }
 }
 
-/** All that the graph takes, whether it was exported or is our own. */
+/** All inputs that the graph takes, whether it was exported or is our own. */
 export function transformerFeeds(
   { config, session, layers = 0 }: StableDiffusion3Pipeline['transformer'],
   { rows, latentSide, tokens }: { readonly rows: number; readonly latentSide: number; readonly tokens: number },
@@ -101,7 +101,7 @@ export function transformerFeeds(
   return feeds
 }
 
-/** Not zeros: some kernels are faster with them. */
+/** The values are not zeros, because some kernels are faster with zeros. */
 function filled(dims: readonly number[]): Float32Array {
   const data = new Float32Array(dims.reduce((product, length) => product * length, 1))
   for (let at = 0; at < data.length; at++) data[at] = ((at * 7919) % 1000) / 500 - 1

@@ -1,4 +1,4 @@
-/** One replica: answers each task with what its slot measured. Ends when its parent closes the channel. */
+/** One replica, which answers each task with what its slot measured and ends when its parent closes the channel. */
 import { StableDiffusion3Pipeline } from '@easel/pipeline'
 import { modelName, modelsDir } from './bench-model.ts'
 import { runRequests } from './in-flight.ts'

@@ -1,4 +1,4 @@
-/** Copies of the engine in processes of their own, one thread each: what one would run without batching. */
+/** Copies of the engine, each in its own process with one thread: what one would run without batching. */
 import { fork } from 'node:child_process'
 import type { ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
@@ -12,7 +12,7 @@ export interface ReplicaTask {
 }
 
 export interface Replicas {
-  /** Shares the requests out, one at a time in each replica, and waits for the last. */
+  /** Distributes the requests, one at a time to each replica, and waits for the last. */
   runRequests(requests: number, params: Partial<GenerateParams>): Promise<SlotResult>
   close(): Promise<void>
 }

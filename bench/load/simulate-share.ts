@@ -8,7 +8,7 @@ import type { ShareBench } from '@easel/job-store/test/share-bench'
 
 export interface ShareJob {
   owner: string
-  /** Milliseconds from the start. */
+  /** In milliseconds from the start. */
   arrivesAt: number
   steps: number
   pictures: number
@@ -18,18 +18,18 @@ export interface ShareOptions {
   bench: ShareBench
   jobs: readonly ShareJob[]
   weights: Readonly<Record<string, number>>
-  /** What the estimate of a job's cost is multiplied with. */
+  /** The factor by which the estimate of a job's cost is wrong. */
   misjudge?: (job: ShareJob) => number
-  /** No longer than this, milliseconds. Default: until all jobs have ended. */
+  /** When to stop, in milliseconds. Default: when all jobs have ended. */
   untilMs?: number
 }
 
 export interface ShareResult {
-  /** Milliseconds of the device by owner, counted while all owners had jobs waiting. */
+  /** The device time of each owner in milliseconds, counted while all owners had jobs waiting. */
   contended: Map<string, number>
-  /** The same, always counted. */
+  /** The same, counted all the time. */
   served: Map<string, number>
-  /** Longest time from one start to the next of an owner whose jobs waited meanwhile, milliseconds. */
+  /** The longest time between two starts of an owner whose jobs waited meanwhile, in milliseconds. */
   longestWait: Map<string, number>
 }
 
@@ -64,7 +64,7 @@ export async function simulateShare({ bench, jobs, weights, misjudge = () => 1, 
   const add = (map: Map<string, number>, owner: string, ms: number): unknown => map.set(owner, (map.get(owner) ?? 0) + ms)
 
   while (nowMs < untilMs && (arrived < arrivals.length || running.length > 0)) {
-    // 1. What has come by now
+    // 1. The jobs that have arrived by now
     if (running.length === 0 && arrived < arrivals.length) nowMs = Math.max(nowMs, arrivals[arrived]?.arrivesAt ?? nowMs)
     bench.now = began + nowMs
     for (let job = arrivals[arrived]; job !== undefined && job.arrivesAt <= nowMs; job = arrivals[++arrived]) {
@@ -73,7 +73,7 @@ export async function simulateShare({ bench, jobs, weights, misjudge = () => 1, 
       if ((waiting.get(job.owner) ?? 0) === 0) startedAt.set(job.owner, nowMs)
       add(waiting, job.owner, 1)
     }
-    // 2. What may begin
+    // 2. The jobs that may begin
     for (;;) {
       const counts = new Map([...Map.groupBy(running, ({ owner }) => owner)].map(([owner, own]) => [owner, own.length]))
       const taken = await bench.take({ running: counts, places })
@@ -127,7 +127,7 @@ export async function simulateShare({ bench, jobs, weights, misjudge = () => 1, 
   return result
 }
 
-/** What each owner gets when nobody can be given more without taking it from one who has less (max-min fairness), by weight 1. */
+/** What each owner gets when nobody can be given more without taking it from somebody who has less (max-min fairness), all with weight 1. */
 export function maxMinShares(demands: readonly number[], capacity: number): number[] {
   const shares = demands.map(() => 0)
   let open = demands.map((_, i) => i)
@@ -141,13 +141,13 @@ export function maxMinShares(demands: readonly number[], capacity: number): numb
   return shares
 }
 
-/** Jain's index: 1 when all are equal, 1/n when one has everything. */
+/** Jain's index, which is 1 when all are equal and 1/n when one has everything. */
 export function jainIndex(values: readonly number[]): number {
   const sum = values.reduce((total, value) => total + value, 0)
   return sum ** 2 / (values.length * values.reduce((total, value) => total + value ** 2, 0))
 }
 
-/** Numbers from 0 to below 1, the same for the same seed (mulberry32). */
+/** Random numbers in [0, 1) that are the same for the same seed (mulberry32). */
 export function createRandom(seed: number): () => number {
   let state = seed
   return () => {

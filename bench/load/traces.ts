@@ -1,15 +1,15 @@
 /**
- * The traces of rows 4 to 6 and how heavy they are. Load is a share of capacity; there are two capacities to speak of:
- * that of serving one request after another, and that of the engine at its knee, which is higher where batching pays.
+ * The traces of rows 4 to 6 and how heavy they are. Load is a share of capacity, and there are two capacities: that of a server that runs one
+ * request after another, and that of the engine at its knee, which is higher where batching pays.
  */
 import { aloneMs, chooserOf, makeTrace } from '../simulator.ts'
 import type { DeviceTimes, TraceJob } from '../simulator.ts'
 
-/** Share of capacity that is offered. */
+/** The offered load as a share of capacity. */
 const LOAD = 0.95
 const JOBS = 400
 
-/** Of which server the load is a share. */
+/** The server whose capacity counts. */
 export type Capacity = 'firstCome' | 'engine'
 
 export function traceAt(capacity: Capacity, times: DeviceTimes, steps: readonly number[], seed: number): TraceJob[] {

@@ -1,5 +1,5 @@
 /**
- * Configurations of models that random ones are made after: every file but weights and tokenizers, by its path in the model's folder. The numbers
+ * The configurations after which random models are made: every file except weights and tokenizers, by its path in the model's folder. The numbers
  * are those of the published models.
  */
 export type ModelKind = 'sd35-medium' | 'sd35-medium-transformer' | 'sd35-large-transformer' | 'middle-transformer'
@@ -23,7 +23,7 @@ const clip = {
   vocab_size: 49_408,
   max_position_embeddings: 77,
   layer_norm_eps: 1e-5,
-  // As tiny-scenes' tokenizers have it.
+  // The value in tiny-scenes' tokenizers.
   eos_token_id: 1,
 }
 

@@ -1,6 +1,6 @@
 /**
- * A process that runs one transformer alone and prints what it took, as one line of JSON: `node forward.ts '{"folder": …}'`. In a process of its
- * own so that what it takes is its own.
+ * A process that runs one transformer alone and prints what it took, as one line of JSON: `node forward.ts '{"folder": …}'`. It is a process of its
+ * own so that all the memory it takes belongs to the transformer.
  */
 import { once } from 'node:events'
 import { join } from 'node:path'
@@ -16,7 +16,7 @@ import { Sd3Transformer } from '../../packages/pipeline/src/models/sd3-transform
 import { transformerFeeds } from '../load/raw-session.ts'
 
 export interface ForwardRequest {
-  /** Of the model; its transformer is run. */
+  /** The folder of the model whose transformer is run. */
   readonly folder: string
   readonly weights: WeightMode
   readonly operators: 'chosen' | 'plain'
@@ -28,21 +28,21 @@ export interface ForwardRequest {
   readonly side: number
   readonly rows: number
   readonly tokens: number
-  /** Runs that count; one before them does not. */
+  /** The number of runs that count; one more before them does not. */
   readonly runs: number
 }
 
 export interface ForwardReport {
-  /** Milliseconds to write the graph, headers of the weights read, and to load it. */
+  /** Milliseconds that it took to write the graph, including reading the weights' headers, and to load it. */
   readonly writeMs: number
   readonly loadMs: number
-  /** Milliseconds of each run, and processor time of each on all threads. */
+  /** The time of each run, and its processor time on all threads, in milliseconds. */
   readonly runMs: readonly number[]
   readonly cpuMs: readonly number[]
-  /** MiB at most: memory of its own, and pages of the file. */
+  /** The maxima in MiB: the process's own memory, and pages of the file. */
   readonly ownMib: number
   readonly mappedMib: number
-  /** Whether every value that came out is a number. */
+  /** Whether every value of the result is a number. */
   readonly finite: boolean
 }
 
@@ -96,7 +96,7 @@ async function runForward({
   return { writeMs: written - begun, loadMs: loaded - written, runMs, cpuMs, ownMib, mappedMib, finite }
 }
 
-/** A run blocks this thread, so another one looks. */
+/** A run blocks this thread, so another thread watches. */
 function watchMemory(): () => Promise<{ readonly ownMib: number; readonly mappedMib: number }> {
   const thread = new Worker(new URL('memory-watch.ts', import.meta.url), { workerData: SAMPLE_MS })
   return async () => {

@@ -1,4 +1,4 @@
-/** A thread that looks at its process's memory every `workerData` milliseconds and answers the first message with the most it has seen. */
+/** A thread that reads its process's memory every `workerData` milliseconds and answers the first message with the maximum. */
 import { parentPort, workerData } from 'node:worker_threads'
 import { readMemory } from './process-memory.ts'
 

@@ -1,15 +1,15 @@
-/** What a process takes of the machine's memory, as Linux tells it. */
+/** How much of the machine's memory a process takes, as Linux reports it. */
 import { readFileSync } from 'node:fs'
 
 const MIB_IN_KIB = 1024
 
-/** MiB of memory that is the process's own, and of pages of files it maps. */
+/** In MiB: memory that is the process's own, and pages of files that it maps. */
 export function readMemory(pid: number | 'self'): { readonly ownMib: number; readonly mappedMib: number } {
   const status = readFileSync(`/proc/${pid}/status`, 'latin1')
   return { ownMib: readKib(status, 'RssAnon') / MIB_IN_KIB, mappedMib: readKib(status, 'RssFile') / MIB_IN_KIB }
 }
 
-/** MiB: pages that several processes share count for each as its part. */
+/** In MiB. A page that several processes share is divided among them. */
 export function readProportionalMib(pid: number): number {
   return readKib(readFileSync(`/proc/${pid}/smaps_rollup`, 'latin1'), 'Pss') / MIB_IN_KIB
 }

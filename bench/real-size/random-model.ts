@@ -2,9 +2,9 @@
  * Writes a model of a real model's exact shapes with random weights in bfloat16, as a diffusers folder: Stable Diffusion 3.5 medium, some 16 GB,
  * or the transformer alone of 3.5 large or of a middle size.
  *
- * Which tensors there are and their shapes is asked of our own graphs, which take no other; that they are those of the real model is seen where
- * torch loads the same file. A few MB are in memory at a time. The tokenizers are tiny-scenes', with the lengths of the real ones: what a text
- * says does not matter to random weights, its number of tokens does.
+ * Our own graphs say which tensors there are and which shapes they have, because they accept no others. That these are the real model's is confirmed
+ * when torch loads the same file. Only a few MB are in memory at a time. The tokenizers are tiny-scenes', with the lengths of the real ones: random
+ * weights do not care what a text says, only how many tokens it has.
  */
 import { existsSync } from 'node:fs'
 import { cp, mkdir, open, readFile, rename, rm, writeFile } from 'node:fs/promises'
@@ -18,10 +18,10 @@ import { modelsDir } from '../load/bench-model.ts'
 import { configs } from './configs.ts'
 import type { ModelKind } from './configs.ts'
 
-/** Values that all tensors are made of, each from another place on. A prime, so that no two rows of a matrix are alike. */
+/** The number of values from which all tensors are made, each beginning at another place. A prime, so that no two rows of a matrix are equal. */
 const TILE_VALUES = 4_000_037
 
-/** Takes down every tensor that a graph asks for. */
+/** Records every tensor that a graph asks for. */
 class ShapeRecorder extends Checkpoint {
   readonly shapes = new Map<string, readonly number[]>()
 
@@ -39,14 +39,14 @@ class ShapeRecorder extends Checkpoint {
   }
 }
 
-/** The model in `folder`, written there unless it is there already. Returns its folder. */
+/** Writes the model into `folder` unless it exists there already, and returns its folder. */
 export async function prepareRandomModel(folder: string, kind: ModelKind): Promise<string> {
   const model = join(folder, kind)
   if (!existsSync(model)) await writeModel(model, kind, new RandomValues())
   return model
 }
 
-/** The same without values, for what reads headers only: files of full length that take no room on the disk. */
+/** The same without values, for readers of headers only: files of full length that take no space on the disk. */
 export async function prepareShapes(folder: string, kind: ModelKind): Promise<string> {
   const model = join(folder, `${kind}-shapes`)
   await writeModel(model, kind)
@@ -54,7 +54,7 @@ export async function prepareShapes(folder: string, kind: ModelKind): Promise<st
 }
 
 async function writeModel(model: string, kind: ModelKind, values?: RandomValues): Promise<void> {
-  // Under its own name only when it is whole.
+  // It gets its own name only when it is complete.
   const draft = `${model}.draft`
   await rm(draft, { recursive: true, force: true })
   for (const [part, config] of Object.entries(configs[kind])) {
@@ -72,7 +72,7 @@ async function writeModel(model: string, kind: ModelKind, values?: RandomValues)
   await rename(draft, model)
 }
 
-/** By the part's folder: whose tensors its file holds. */
+/** For each part's folder, the graphs whose tensors its file contains. */
 const weightsOf: Readonly<Record<string, { readonly file: string; readonly graphs: readonly GraphName[] }>> = {
   transformer: { file: 'diffusion_pytorch_model.safetensors', graphs: ['transformer'] },
   vae: { file: 'diffusion_pytorch_model.safetensors', graphs: ['vae_decoder', 'vae_encoder'] },
@@ -120,7 +120,7 @@ function sizeOf(shape: readonly number[]): number {
   return shape.reduce((product, length) => product * length, 1)
 }
 
-/** bfloat16 values, normally distributed or all 1, the same every time. Kept by their spread, of which there are few. */
+/** bfloat16 values, normally distributed or all 1, and the same every time. They are cached by their spread, of which there are few. */
 class RandomValues {
   readonly normal: Float32Array
   readonly kept = new Map<number, Uint16Array>()
@@ -135,7 +135,7 @@ class RandomValues {
     for (let at = 0; at < TILE_VALUES; at++) this.normal[at] = Math.sqrt(-2 * Math.log(uniform())) * Math.cos(2 * Math.PI * uniform())
   }
 
-  /** What goes through a layer keeps its size: a weight's spread follows from how many values make one output. */
+  /** Values keep their magnitude from layer to layer, because a weight's spread follows from the number of values that make one output. */
   of(name: string, shape: readonly number[]): Uint16Array {
     const isNorm = /norm.*\.weight$/.test(name)
     const spread = isNorm ? 0 : shape.length === 1 ? 0.02 : 1 / Math.sqrt(sizeOf(shape.slice(1)))

@@ -20,9 +20,9 @@ import { prepareRandomModel } from './random-model.ts'
 import { runForward, runTorch } from './run-forward.ts'
 
 const POLL_MS = 100
-/** Memory that torch has taken at most, as a share of its weights. */
+/** The most memory that torch has taken, relative to its weights. */
 const TORCH_SHARE = 1.5
-/** 77 of CLIP and 256 of T5. */
+/** 77 tokens of CLIP and 256 of T5. */
 const TOKENS = 333
 const request = {
   prompt: 'a red boat on the sea',
@@ -33,7 +33,7 @@ const request = {
   max_sequence_length: 256,
   seed: 1,
 }
-/** What `npm run bench -- real-size` prints: one line for each, with its target where it has one. */
+/** What `npm run bench -- real-size` prints: one line for each value, with its target where there is one. */
 type Findings = Record<string, number | string>
 
 export async function runRealSize(folder = join(tmpdir(), 'easel-real-size')): Promise<number> {
@@ -67,7 +67,7 @@ async function measureService(model: string, cacheDir: string, note: (name: stri
     return stack
   }
 
-  // 1. Once without what is kept, once with it
+  // 1. One start without the caches, and one with them
   const startedAt = performance.now()
   const first = await start('first start', 1)
   await untilHashed(cacheDir)
@@ -122,8 +122,8 @@ async function ask(stack: Stack, method: 'GET' | 'POST', path: string, body?: un
 }
 
 /**
- * Polls until the job has ended, or until `isEnough`. `seen`: the steps that polling saw; `told`: for each, the last estimate at it and the seconds
- * that were really left then.
+ * Polls until the job has ended, or until `isEnough`. `seen`: the steps that polling saw. `told`: for each of them, the last estimate and the number
+ * of seconds that were really left then.
  */
 async function follow(
   stack: Stack,
@@ -146,7 +146,7 @@ async function follow(
   }
 }
 
-/** What is kept of a model's hash is there as soon as it is known. */
+/** Waits until the model's hash is known, because it is cached at that moment. */
 async function untilHashed(cacheDir: string): Promise<void> {
   while (!(await readdir(cacheDir)).some((name) => name.startsWith('model-hash-'))) await sleep(POLL_MS)
 }
@@ -162,7 +162,7 @@ function toResident(pid: number): number {
   return ownMib + mappedMib
 }
 
-/** The most of the engine's own memory since it was asked the first time, MiB. */
+/** The maximum of the engine's own memory since the first call, in MiB. */
 function watchEngine(worker: BenchWorker): () => Record<string, number> {
   const pid = engineOf(worker)
   const most = { loaded: readMemory(pid).ownMib, 'at work': 0 }

@@ -1,4 +1,4 @@
-/** One transformer in a process of its own: ours, or torch's on the same weights. */
+/** Runs one transformer in a process of its own: ours, or torch's with the same weights. */
 import { execFile } from 'node:child_process'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
@@ -16,7 +16,7 @@ export interface TorchReport {
   readonly loadMs: number
   readonly runMs: readonly number[]
   readonly cpuMs: readonly number[]
-  /** MiB at most. */
+  /** The maximum in MiB. */
   readonly residentMib: number
 }
 
@@ -29,7 +29,7 @@ export interface TorchRequest extends Pick<ForwardRequest, 'folder' | 'side' | '
   readonly compile?: boolean
 }
 
-/** Undefined where `PYTHON`, default python3, has no torch. */
+/** Undefined where the Python that `PYTHON` names (default python3) has no torch. */
 export async function runTorch(request: TorchRequest): Promise<TorchReport | undefined> {
   const python = process.env['PYTHON'] ?? 'python3'
   try {

@@ -43,7 +43,7 @@ export const row: Row = {
           gains.push((alone?.ms ?? Number.NaN) / together.ms)
           return together.ms / (await raw.runSteps(together.steps))
         },
-        // Rows a second of the replicas over those of the engine with one request, as it was last measured.
+        // The replicas' rows per second, divided by those of the engine with one request as last measured.
         replicas: async () => rowRate(await replicas.runRequests(inFlight, params)) / rowRate(alone as SlotResult),
       })
       return {

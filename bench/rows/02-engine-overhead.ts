@@ -25,7 +25,7 @@ export const row: Row = {
       const raw = await RawSession.open(pipeline)
       await runSteadily(pipeline, inFlight, { measureMs: 2000 })
       let steps: readonly number[] = []
-      // The raw side repeats the steps of the last engine slot; per row, because in every second round it repeats those of the round before.
+      // The raw side repeats the steps of the last engine slot. Counted per row, because in every second round those are the steps of the round before.
       const perRow = (ms: number): number => ms / steps.reduce((sum, rows) => sum + rows, 0)
       const before = pipeline.engineStats()
       const rounds = await runRounds(pairs, {

@@ -13,7 +13,7 @@ import { openModel } from '../load/bench-model.ts'
 import { toRequest } from '../load/in-flight.ts'
 
 const steps = 20
-/** Encodings in a slot; their median counts, because one is shorter than many a pause of the machine. */
+/** The number of encodings in a slot. Their median counts, because a single one is shorter than many pauses of the machine. */
 const perSlot = 9
 
 export const row: Row = {

@@ -1,10 +1,10 @@
 /**
  * Row 11: what everything around the engine costs.
  *
- * Left: jobs a second through all of Easel, with an engine process that answers with ready bytes (a picture of 16 px): HTTP, validation, record, queue, worker, the
- * channel to the child, PNG, file, end of the record, and the answer to the waiting client. Right: BullMQ alone, a queue and a worker that does
- * nothing, with the same Redis server. Sixteen producers that each wait for their job before they make the next, and concurrency 8, on both
- * sides. Neither side waits for a disk: Redis keeps no file, and pictures go to memory where the system has a folder for that.
+ * Left: jobs a second through all of Easel, with an engine process that answers with ready bytes (a picture of 16 px): HTTP, validation, record,
+ * queue, worker, the channel to the child, PNG, file, end of the record, and the answer to the waiting client. Right: BullMQ alone, a queue and a
+ * worker that does nothing, with the same Redis server. Both sides have concurrency 8 and sixteen producers that each wait for their job before
+ * they make the next. Neither side waits for a disk: Redis keeps no file, and pictures go to memory where the system has a folder for that.
  * Controls: both rates; the left side with pictures flushed to the disk.
  */
 import { Queue, QueueEvents, Worker } from 'bullmq'
@@ -29,7 +29,7 @@ export const row: Row = {
     const port = Number(new URL(stack.redisUrl).port)
     const connection = { host: '127.0.0.1', port }
     const queue = new Queue('bare', { connection, defaultJobOptions: { removeOnComplete: { count: jobs.bullmq } } })
-    // Every producer waits for its job with a listener on it.
+    // Every producer adds a listener while it waits for its job.
     queue.setMaxListeners(0)
     const events = new QueueEvents('bare', { connection })
     const worker = new Worker('bare', async () => 'done', { connection, concurrency })

@@ -43,7 +43,7 @@ export const row: Row = {
           p99 = quantile(overheads, 0.99)
           return median(overheads)
         },
-        // Of the same slot: the order of the slots turns, so the first of a round may be told by the one before.
+        // From the same slot, because the order of the slots rotates and the first slot of a round may use a value of the round before.
         p99: async () => p99,
         http: async () => (await runInFlight(1, fewer, () => stack.get('/v1/capabilities'))) / fewer,
         four: async () => median(await measure(4, fewer)),

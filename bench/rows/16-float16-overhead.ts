@@ -18,7 +18,7 @@ const model = fileURLToPath(new URL('../../packages/pipeline/test/fixtures/float
 const inFlight = 8
 const rowsOfStep = inFlight * 2
 const deviceMs = 200
-/** The first steps of a slot meet one another and are not counted. */
+/** In the first steps of a slot the requests come together, so these are not counted. */
 const steps = 7
 
 export const row: Row = {
@@ -26,7 +26,7 @@ export const row: Row = {
   claims: [{ name: 'share of a step outside the device: float16, 1024 px, 8 guided pictures, 200 ms on the device', target: '<= 0.03' }],
   controls: 'Controls: milliseconds from one run to the next, and of the arithmetic alone.',
   async run({ pairs }) {
-    // The fixture has no text encoders: texts come as embeddings.
+    // The fixture has no text encoders, so texts are given as embeddings.
     const components = { textEncoder: null, textEncoder2: null }
     const pipeline = await StableDiffusion3Pipeline.fromPretrained(model, { device: 'cpu', batching: { policy: 'fcfs' }, components })
     try {
@@ -52,14 +52,14 @@ export const row: Row = {
   },
 }
 
-/** Puts the wait in place of the graph; what it returns grows by the gap before each step of all requests. */
+/** Puts the wait in place of the graph. The returned list gets the gap before each step that contains all requests. */
 function simulateDevice({ transformer }: StableDiffusion3Pipeline): number[] {
   const gapsMs: number[] = []
   const sleeper = new Int32Array(new SharedArrayBuffer(4))
   let noise = new Uint16Array(0)
   let endedAt = Number.NaN
   transformer.run = async ({ rows, output, hiddenStates }) => {
-    // Only between two steps of all requests is there the work of a whole step.
+    // Only the gap between two steps of all requests contains the work of a whole step.
     if (rows === rowsOfStep && !Number.isNaN(endedAt)) gapsMs.push(threadMs() - endedAt)
     const startedAt = performance.now()
     if (noise.length < output.length) noise = Uint16Array.from(hiddenStates)
@@ -88,13 +88,13 @@ async function runTogether(pipeline: StableDiffusion3Pipeline): Promise<void> {
   await Promise.all(Array.from({ length: inFlight }, (_, seed) => scoped.generate(request(seed))))
 }
 
-/** Milliseconds for which this thread has had a processor: what other work on the machine takes does not count. */
+/** Milliseconds for which this thread has had a processor, so that other work on the machine does not count. */
 function threadMs(): number {
   const { user, system } = process.threadCpuUsage()
   return (user + system) / 1000
 }
 
-/** Milliseconds that guidance and the scheduler's step take for all pictures, without anything round them. */
+/** Milliseconds that guidance and the scheduler's step alone take for all pictures. */
 function measureArithmetic(): number {
   const [uncond, cond] = [1, 2].map((seed) => randnTensor([16, 128, 128], new Generator(seed), 'float16').bits) as [
     Uint16Array,

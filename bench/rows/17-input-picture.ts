@@ -31,7 +31,7 @@ export const row: Row = {
     const inpaint = new RequestScopedPipeline(StableDiffusion3InpaintPipeline.fromPipe(pipeline))
     const known = { data: Uint8Array.from({ length: side * side * 3 }, (_, i) => (i * 7) % 256), width: side, height: side }
     let pictures = 0
-    /** A picture that has not been before: the first pixels hold its number. */
+    /** A picture that was never used before, because its number is written into the first pixels. */
     const newPicture = () => {
       const data = known.data.slice()
       new DataView(data.buffer).setUint32(0, ++pictures)

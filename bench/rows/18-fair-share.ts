@@ -20,7 +20,7 @@ import type { ShareJob, ShareOptions } from '../load/simulate-share.ts'
 import { openFairQueue } from '../stack/open-fair-queue.ts'
 import type { FairQueue, TimedJob } from '../stack/open-fair-queue.ts'
 
-/** Seeds of the simulator; each takes a second or two. */
+/** The number of seeds for the simulator; each takes a second or two. */
 const mostSeeds = 5
 
 const toInput = (over: Partial<JobInput> & { seed: number }): JobInput => ({
@@ -118,7 +118,7 @@ function drawJobs(owner: string, count: number, random: () => number): ShareJob[
   return Array.from({ length: count }, () => ({ owner, arrivesAt: 0, steps: draw(4, 50), pictures: draw(1, 4) }))
 }
 
-/** Largest |part of the device / part by weight − 1|. */
+/** The largest |part of the device / part by weight − 1|. */
 async function deviationFrom(weights: Record<string, number>, seed: number, simulate: Simulate): Promise<number> {
   const random = createRandom(seed)
   const jobs = Object.keys(weights).flatMap((owner) => drawJobs(owner, 100, random))
@@ -128,15 +128,15 @@ async function deviationFrom(weights: Record<string, number>, seed: number, simu
   return Math.max(...Object.entries(weights).map(([owner, own]) => Math.abs((contended.get(owner) ?? 0) / all / (own / weight) - 1)))
 }
 
-/** What ten owners ask for, in parts of the tenth of the device that is due to each. */
+/** What ten owners ask for, relative to the tenth of the device that is due to each. */
 const factors = [0.05, 0.1, 0.2, 0.4, 0.8, 1.5, 2, 3, 5, 8]
 
-/** Ten owners with a real engine, until the device has worked for `untilMs`. Whose jobs have all ended has had what it asked for. */
+/** Ten owners with a real engine, until the device has worked for `untilMs`. An owner whose jobs have all ended has had what it asked for. */
 async function jainOfEngine(queue: FairQueue, untilMs: number): Promise<number> {
   const random = createRandom(1)
   const draw = (from: number, to: number): number => from + Math.floor(random() * (to - from + 1))
   const small = { width: 64, height: 64 }
-  // What a picture takes of the device for a step when others run beside it.
+  // The device time of a picture in a step that it shares with others.
   const probe = Array.from({ length: 32 }, (_, i) => ({ owner: `probe${i % 8}`, arrivesAt: 0, input: toInput({ seed: i, ...small }) }))
   const probed = await queue.serve(probe, Infinity)
   const pictureMs = [...probed.values()].reduce((sum, { deviceMs }) => sum + deviceMs, 0) / (probe.length * 4)
@@ -173,7 +173,7 @@ async function jainOfTen(seed: number, simulate: Simulate): Promise<number> {
       own.push(job)
       work += job.steps * job.pictures * 2
     }
-    // Who asks for little asks now and then, who asks for much at once.
+    // An owner that asks for little asks now and then; one that asks for much asks for all of it at once.
     return own.map((job, at) => ({ ...job, arrivesAt: factor < 1 ? (at * untilMs * 0.8) / own.length : 0 }))
   })
   const { served } = await simulate({ jobs, weights: Object.fromEntries(factors.map((_, i) => [`owner${i}`, 1])), untilMs })
@@ -187,7 +187,7 @@ async function jainOfTen(seed: number, simulate: Simulate): Promise<number> {
   return jainIndex(factors.map((_, i) => (served.get(`owner${i}`) ?? 0) / (shares[i] as number)))
 }
 
-/** The longest wait of the owner of weight 1 among nine of weight 1 to 3, over the bound for its largest job. */
+/** The longest wait of an owner of weight 1 among nine of weight 1 to 3, divided by the bound for its largest job. */
 async function waitOfLight(seed: number, simulate: Simulate): Promise<number> {
   const random = createRandom(seed)
   const weights = Object.fromEntries(Array.from({ length: 10 }, (_, i) => [`owner${i}`, i === 0 ? 1 : 1 + (i % 3)]))

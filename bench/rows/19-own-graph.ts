@@ -59,7 +59,7 @@ export const row: Row = {
       const model = await prepareRandomModel(folder, 'middle-transformer')
       const memoryOf = async (operators: 'chosen' | 'plain'): Promise<number> =>
         (await runForward({ folder: model, weights: 'mapped', operators, side: largeSide, rows: 1, tokens, runs: 0 })).ownMib
-      // The same every time.
+      // It is the same every time.
       const [fusedMib, plainMib] = [await memoryOf('chosen'), await memoryOf('plain')]
       const large = join(await prepareShapes(folder, 'sd35-large-transformer'), 'transformer')
       const writing: number[] = []
@@ -80,7 +80,7 @@ export const row: Row = {
   },
 }
 
-/** Milliseconds for the graph of a transformer's folder, from opening its file on. */
+/** Milliseconds that it takes to write the graph for a transformer's folder, from opening its file on. */
 async function timeToWrite(folder: string): Promise<number> {
   const startedAt = performance.now()
   const checkpoint = await readCheckpoint(findWeights(folder) ?? '')

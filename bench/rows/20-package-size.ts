@@ -1,14 +1,14 @@
 /**
  * Row 20: the packages for other programs stay small.
  *
- * Size of each tarball as `npm pack` makes it, in kB, without dependencies. No right side, and the same every time.
+ * The size of each tarball as `npm pack` makes it, in kB, without dependencies. There is no right side, and the value is the same every time.
  * Control: how many files each holds.
  */
 import { packPackages } from '../../scripts/packages/pack-packages.ts'
 import { toMeasured } from '../harness/rounds.ts'
 import type { Row } from '../harness/row.ts'
 
-/** kB; room for a few features, not for a test or a golden. */
+/** In kB: enough room for a few features, but not for a test or a golden file. */
 const limits = { '@easel/client': 40, '@easel/contract': 40, '@easel/pipeline': 220 }
 
 export const row: Row = {

@@ -11,15 +11,15 @@ import { fileURLToPath } from 'node:url'
 
 export interface MortalService {
   readonly name: string
-  /** Of the engine process that was announced last and whose end nobody has seen yet. */
+  /** The pid of the engine process that was announced last, unless its end has been logged. */
   readonly enginePid: number | undefined
-  /** SIGKILL to the process alone, its children are left to notice; another is started at once. */
+  /** Sends SIGKILL to the process alone, whose children have to notice by themselves, and starts another one. */
   kill(): void
-  /** SIGTERM, and the end of starting again. */
+  /** Sends SIGTERM and stops starting it again. */
   close(): Promise<void>
 }
 
-/** Between the death of a process and the start of the next, ms: what a container runtime takes at least. */
+/** The milliseconds between the death of a process and the start of the next, which is the least that a container runtime takes. */
 const RESTART_MS = 300
 
 export function startMortal(name: 'api' | 'gpu-worker', env: NodeJS.ProcessEnv): MortalService {

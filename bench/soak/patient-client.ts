@@ -10,12 +10,12 @@ import type { Job, JobList } from '@easel/contract'
 export interface PatientClient {
   submit(request: object): Promise<Job>
   get(id: string): Promise<Job>
-  /** Polls until the job has ended, at most `limitMs`; the job as it was seen last. */
+  /** Polls until the job has ended, for at most `limitMs`, and returns the job as it was seen last. */
   untilEnded(id: string, limitMs: number): Promise<Job>
   /** Whether the cancel was accepted. */
   cancel(id: string): Promise<boolean>
   listAll(): Promise<Job[]>
-  /** Bytes behind an absolute URL. */
+  /** The bytes at an absolute URL. */
   download(url: string): Promise<Buffer>
 }
 
@@ -23,13 +23,13 @@ const PAUSE_MS = 100
 const GIVE_UP_MS = 120_000
 
 export function createPatientClient(base: string): PatientClient {
-  /** The first answer that is one: below 500. */
+  /** The first answer with a status below 500. */
   const send = async (url: string, init: RequestInit = {}): Promise<Response> => {
     const startedAt = performance.now()
     for (;;) {
       try {
         const response = await fetch(url, { ...init, signal: AbortSignal.timeout(10_000) })
-        // Read to its end here: the connection may die in the middle of the body.
+        // The body is read to its end here, because the connection may die in the middle of it.
         const body = await response.arrayBuffer()
         if (response.status < 500) return new Response(response.status === 204 ? null : body, { status: response.status })
       } catch (error) {

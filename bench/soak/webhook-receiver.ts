@@ -1,4 +1,4 @@
-/** A receiver of webhooks that checks signatures, refuses one message in five at first, and remembers what each told that was taken. */
+/** A receiver of webhooks that checks signatures, refuses one message in five at first, and remembers what the accepted messages said. */
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { once } from 'node:events'
@@ -7,9 +7,9 @@ import { webhookBodySchema } from '@easel/contract'
 
 export interface WebhookReceiver {
   readonly url: string
-  /** By job: the status that each message of its end told, one for every delivery that was taken. */
+  /** For each job the status in each message about its end, one for every accepted delivery. */
   readonly completed: ReadonlyMap<string, readonly string[]>
-  /** Messages whose signature or body was wrong. */
+  /** The number of messages whose signature or body was wrong. */
   readonly wrong: readonly string[]
   close(): Promise<void>
 }

@@ -17,7 +17,7 @@ const options = JSON.parse(process.argv[2] ?? '{}') as EngineOptions
 const send = (message: FromEngine): void => void process.send?.(message, () => {})
 
 type GenerateMessage = Extract<ToEngine, { type: 'generate' }>
-/** Calls in flight and the steps they still want. */
+/** The calls in flight and the number of steps that each still needs. */
 const calls = new Map<string, { message: GenerateMessage; step: number; beganAt: number }>()
 let stepping = false
 
@@ -34,7 +34,7 @@ function end(id: string, { params }: GenerateMessage, denoiseMs: number): void {
   })
 }
 
-/** One step of all calls in flight at a time, each as long as the last, however many there are. */
+/** Runs one step of all calls in flight at a time. Every step takes the same time, however many calls there are. */
 async function runSteps(): Promise<void> {
   if (stepping) return
   stepping = true

@@ -17,12 +17,12 @@ import { modelName, modelsDir } from '../load/bench-model.ts'
 type TakingJobs = 'fair' | 'firstCome'
 
 export interface FairQueue {
-  /** Queues the jobs, whose owners take turns, and takes them all. Milliseconds until the last has ended. */
+  /** Queues the jobs, whose owners take turns, and runs them all. Returns the milliseconds until the last one has ended. */
   run(how: TakingJobs, inputs: readonly JobInput[], owners: number): Promise<number>
-  /** Milliseconds of the device from the submit of a job to its end, while another owner's jobs fill every place and more wait. */
+  /** The device time in milliseconds from the submission of a job to its end, while another owner's jobs fill every place and more wait. */
   runBeside(attack: readonly JobInput[], input: JobInput): Promise<number>
   /**
-   * Runs jobs of many owners by the fair share until the device has worked for `untilMs`, and cancels the rest. Tells how long the device has
+   * Runs jobs of many owners by the fair share until the device has worked for `untilMs`, and cancels the rest. Returns how long the device has
    * worked for each owner, and whether all of the owner's jobs have ended.
    */
   serve(jobs: readonly TimedJob[], untilMs: number): Promise<Map<string, { deviceMs: number; isDone: boolean }>>
@@ -32,7 +32,7 @@ export interface FairQueue {
 export interface TimedJob {
   owner: string
   input: JobInput
-  /** Milliseconds of the device after which it is submitted. */
+  /** After how many milliseconds of device time it is submitted. */
   arrivesAt: number
 }
 
@@ -59,7 +59,7 @@ export async function openFairQueue(): Promise<FairQueue> {
     const queues = createJobQueues({ redis, prefix, onError: () => {} })
     const lines = createJobLines({ redis, prefix })
     const ends = new Map<string, () => void>()
-    /** Milliseconds of the device that the jobs which have ended took, by owner. */
+    /** The device time of the jobs that have ended, by owner, in milliseconds. */
     const tookMs = new Map<string, number>()
     const process = async ({ data: { id } }: { data: GenerateJobData }, _token?: string, signal?: AbortSignal): Promise<string> => {
       const started = await store.start(id, 'bench')

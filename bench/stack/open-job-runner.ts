@@ -1,6 +1,6 @@
 /**
- * A worker's way of making one job, without HTTP and queue: its own `processJob` with a real engine process, Redis and folder, called directly. And
- * the same engine process without any of it.
+ * How a worker makes one job, without HTTP and queue: its own `processJob`, called directly, with a real engine process, Redis and folder. For
+ * comparison, the same engine process without any of this.
  */
 import { randomUUID } from 'node:crypto'
 import { mkdtemp, rm } from 'node:fs/promises'
@@ -24,7 +24,7 @@ import { modelName, modelsDir } from '../load/bench-model.ts'
 export interface JobRunner {
   /** Everything that a worker does for a job: record, progress, previews, PNG, file, end of the record. */
   runJob(input: JobInput, options?: { previewEvery?: number }): Promise<void>
-  /** The pictures are made and dropped, nothing is told. */
+  /** The pictures are made and dropped, and nothing is reported. */
   runBare(input: JobInput): Promise<void>
   close(): Promise<void>
 }

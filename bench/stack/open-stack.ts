@@ -22,13 +22,13 @@ const nullEngineEntry = fileURLToPath(new URL('null-engine.ts', import.meta.url)
 const apiEntry = fileURLToPath(new URL('../../services/api/src/main.ts', import.meta.url))
 
 export interface WorkerOptions {
-  /** Model it serves. Default: tiny-scenes. With the null engine any name. */
+  /** The model that it serves; any name with the null engine. Default: tiny-scenes. */
   readonly model?: string
-  /** Run the null engine, a step of so many milliseconds; 0: ready bytes at once. Default: the real engine. */
+  /** Use the null engine, with steps of this many milliseconds; 0: ready bytes immediately. Default: the real engine. */
   readonly nullStepMs?: number
-  /** Jobs at once. Default 8. */
+  /** How many jobs it runs at once. Default 8. */
   readonly concurrency?: number
-  /** Where it keeps measurements. Default: nowhere. */
+  /** The folder in which it keeps measurements. Default: none. */
   readonly cacheDir?: string
 }
 
@@ -43,17 +43,17 @@ export interface Stack {
   readonly url: string
   /** One for each of the options given. */
   readonly workers: readonly BenchWorker[]
-  /** POST /v1/jobs and wait for the end in the same request; rejects unless the job succeeded. */
+  /** Sends POST /v1/jobs and waits for the end in the same request; rejects unless the job succeeded. */
   makePicture(request: Readonly<Record<string, unknown>>): Promise<Job>
-  /** GET of a path, read to its end. */
+  /** Sends GET for a path and reads the answer to its end. */
   get(path: string): Promise<string>
   close(): Promise<void>
 }
 
-/** Where files cost no disk; undefined where the system has no such folder. */
+/** A folder whose files are in memory; undefined where the system has none. */
 export const memoryFolder = existsSync('/dev/shm') ? '/dev/shm' : undefined
 
-/** `folder`: where pictures go, into a folder of their own. Default: the system's folder for temporary files. */
+/** `folder`: where a new folder for the pictures is made. Default: the system's folder for temporary files. */
 export async function openStack(workers: readonly WorkerOptions[], folder = tmpdir()): Promise<Stack> {
   const redis = await startRedis()
   const dir = await mkdtemp(join(folder, 'easel-bench-'))

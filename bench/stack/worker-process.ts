@@ -1,15 +1,15 @@
 /**
- * A worker in a process of its own, as services/gpu-worker/src/main.ts runs it, with two things added: the module of the engine process may be
- * another (`ENGINE_ENTRY`), and the parent may ask how long this process's event loop was held up.
+ * A worker in a process of its own, as services/gpu-worker/src/main.ts runs it, with two additions: the engine process may run another module
+ * (`ENGINE_ENTRY`), and the parent may ask for how long this process's event loop was blocked.
  */
 import { monitorEventLoopDelay } from 'node:perf_hooks'
 import pino from 'pino'
 import { readConfig } from '../../services/gpu-worker/src/config.ts'
 import { startWorkerService } from '../../services/gpu-worker/src/worker-service.ts'
 
-/** Answer to a message: since the last one. The first answer says nothing. */
+/** The answer to a message, about the time since the previous one. The first answer says nothing. */
 export interface LoopDelay {
-  /** Milliseconds beyond the timer's own. */
+  /** Milliseconds beyond the timer's own interval. */
   readonly p99Ms: number
   readonly maxMs: number
 }
@@ -28,7 +28,7 @@ process.on('message', () => {
   const toMs = (ns: number): number => Math.max(0, ns / 1e6 - RESOLUTION_MS)
   process.send?.({ p99Ms: toMs(delay.percentile(99)), maxMs: toMs(delay.max) } satisfies LoopDelay)
   delay.reset()
-  // From the first question on: its timer alone takes two per cent of a core.
+  // It starts with the first question, because its timer alone takes two per cent of a core.
   delay.enable()
 })
 const stop = (): void => void service.close(1000).then(() => process.exit(0))
