@@ -1,6 +1,6 @@
 /**
- * Owns what a program can ask of an Easel service. Every method says it in one request that is repeated until it is answered, as far as that
- * may help; none has a state of its own.
+ * Owns what a program can ask of an Easel service. Every method sends one request, which is repeated until it is answered as long as that may help.
+ * No method keeps any state.
  */
 import type { Capabilities, CreateJobRequest, Image, Job, JobList, JobStatus, Upload, Usage } from '@easel/contract'
 import { hasEnded, type EndedJob, type SucceededJob } from './ended-job.ts'
@@ -11,53 +11,53 @@ import { createRequestSender, type EaselRequest, type RequestBody, type RequestO
 import { sleep } from './sleep.ts'
 
 export interface EaselOptions {
-  /** Where the service is, with the path in front of `/v1` if a proxy adds one. Default: `http://localhost:8500`. */
+  /** The address of the service, including the path before `/v1` if a proxy adds one. Default: `http://localhost:8500`. */
   baseUrl?: string | undefined
-  /** Key for a service with `API_KEYS`. It is sent to the service alone, not to where pictures lie. Default: none. */
+  /** The key for a service with `API_KEYS`. It is sent only to the service, never to the place where pictures are stored. Default: none. */
   apiKey?: string | undefined
-  /** Milliseconds in which one attempt must be answered; Infinity = no limit. Default: 30000. */
+  /** How many milliseconds one attempt may take to be answered; Infinity = no limit. Default: 30000. */
   timeoutMs?: number | undefined
-  /** How often a request that failed for a while (no connection, 429, 503) is sent again, 0 or more. Default: 4. */
+  /** How often a request is sent again after a temporary failure (no connection, 429, 503), 0 or more. Default: 4. */
   retries?: number | undefined
-  /** What sends requests. Default: the global `fetch`. */
+  /** The function that sends requests. Default: the global `fetch`. */
   fetch?: typeof fetch | undefined
 }
 
-/** A picture to begin with: an upload, a picture of an earlier job, or what the service takes as text (an https: or data: URL, `job:ID`). */
+/** A picture to begin with: an upload, a picture of an earlier job, or text that the service accepts (an https: or data: URL, `job:ID`). */
 export type InputPictureSource = string | Upload | Image
 
-/** What picture to make, in the words of `POST /v1/jobs`. */
+/** What picture to make; the fields are those of `POST /v1/jobs`. */
 export type CreateJob = Omit<CreateJobRequest, 'image' | 'mask'> & { image?: InputPictureSource; mask?: InputPictureSource }
 
 export interface CreateOptions extends RequestOptions {
   /**
-   * Names what is wanted, so that asking for it again gives the same job: 1 to 255 ASCII characters. Give one of your own (an order's number) to
-   * be safe over a restart of your program too. Default: drawn for each call, so that a request that is resent makes one job.
+   * Identifies the wish, so that asking again with the same key returns the same job: 1 to 255 ASCII characters. Use a key of your own, such as an
+   * order's number, to be safe even if your program restarts. Default: a random key for each call, so that a request that is resent makes one job.
    */
   idempotencyKey?: string | undefined
 }
 
 export interface ListOptions extends RequestOptions {
-  /** Only jobs that are in this state. Default: all. */
+  /** Only jobs with this status. Default: all. */
   status?: JobStatus | undefined
-  /** Jobs that are fetched at once, 1 to 100. Default: 100. */
+  /** How many jobs are fetched at once, 1 to 100. Default: 100. */
   pageSize?: number | undefined
 }
 
 export interface PageOptions extends RequestOptions {
-  /** Only jobs that are in this state. Default: all. */
+  /** Only jobs with this status. Default: all. */
   status?: JobStatus | undefined
-  /** Most jobs of the page, 1 to 100. Default: 20. */
+  /** The most jobs on the page, 1 to 100. Default: 20. */
   limit?: number | undefined
-  /** `next` of the page before. Default: none, the newest jobs. */
+  /** The `next` of the previous page. Default: begin with the newest jobs. */
   cursor?: string | undefined
 }
 
-/** Seconds that one request waits for the end of a job: less than proxies wait for an answer. */
+/** How many seconds one request waits for the end of a job, which is less than proxies wait for an answer. */
 const waitSeconds = 20
-/** Milliseconds between two requests that wait, when the service did not wait. */
+/** The pause in milliseconds before the next waiting request when the service did not wait. */
 const pollMs = 1000
-/** Milliseconds in which a picture must have been sent. */
+/** How many milliseconds sending a picture may take. */
 const uploadTimeoutMs = 300_000
 
 export class Easel {
@@ -78,20 +78,20 @@ export class Easel {
       apiKey,
       timeoutMs,
       retries,
-      // Browsers want it called as a function of the window.
+      // Browsers accept only calls of it as a method of the window.
       fetch: send ?? ((input, init) => fetch(input, init)),
     })
     this.images = createImages(this.#sender)
   }
 
-  /** Makes a job and does not wait for it. A request whose answer is lost is sent again and makes no second job. */
+  /** Makes a job and does not wait for it. A request whose answer is lost is sent again and does not make a second job. */
   async create(request: CreateJob, options: CreateOptions = {}): Promise<Job> {
     return await this.#submit('v1/jobs', { ...request, ...toReferences(request) }, options)
   }
 
   /**
-   * Makes a job and waits for its pictures. Throws a JobFailedError or JobCanceledError when there are none. When the signal is aborted the job,
-   * which nobody else knows of, is canceled.
+   * Makes a job and waits for its pictures. Throws a JobFailedError or a JobCanceledError when there are none. When the signal aborts, the job is
+   * canceled, because nobody else knows of it.
    */
   async run(request: CreateJob, options: CreateOptions = {}): Promise<SucceededJob> {
     const { id } = await this.create(request, options)
@@ -111,7 +111,7 @@ export class Easel {
     return await this.#json({ path: toJobPath(id) }, options)
   }
 
-  /** Waits until a job has ended, however it ends. How long is the business of `signal`, as in `AbortSignal.timeout(60_000)`. */
+  /** Waits until a job has ended in any way. `signal` limits the wait, as in `AbortSignal.timeout(60_000)`. */
   async wait(id: string, options: RequestOptions = {}): Promise<EndedJob> {
     const { timeoutMs = this.#timeoutMs } = options
     for (;;) {
@@ -124,29 +124,29 @@ export class Easel {
   }
 
   /**
-   * What happens to a job, from its beginning to `done`. A connection that breaks is made again and goes on after the last event; `retries` counts
-   * attempts in a row, and `timeoutMs` is the longest silence (the service breaks it every 15 s).
+   * Everything that happens to a job, from its beginning to `done`. A broken connection is made again and continues after the last event. `retries`
+   * counts failed attempts in a row, and `timeoutMs` is the longest silence; the service sends something at least every 15 s.
    */
   events(id: string, options: RequestOptions = {}): AsyncGenerator<FollowedEvent, void, undefined> {
     return followJob(this.#sender, id, { ...options, getJob: async () => await this.get(id, options) })
   }
 
-  /** Cancels a job: a queued one at once, a running one at its next step. Throws a ConflictError when it has ended otherwise. */
+  /** Cancels a job: a queued one immediately, a running one at its next step. Throws a ConflictError when it has already ended in another way. */
   async cancel(id: string, options: RequestOptions = {}): Promise<Job> {
     return await this.#json({ method: 'POST', path: `${toJobPath(id)}/cancel` }, options)
   }
 
-  /** Takes a job away with its pictures, ending it if it has not ended. */
+  /** Deletes a job and its pictures, and ends it first if necessary. */
   async delete(id: string, options: RequestOptions = {}): Promise<void> {
     await this.#delete(toJobPath(id), options)
   }
 
-  /** Makes the pictures of a job that has succeeded once more; `replay` of the new one says whether they are the same. */
+  /** Makes the pictures of a succeeded job again. The new job's `replay` says whether they are the same. */
   async replay(id: string, options: CreateOptions = {}): Promise<Job> {
     return await this.#submit(`${toJobPath(id)}/replay`, {}, options)
   }
 
-  /** All your jobs, newest first, fetched a page at a time as they are read. */
+  /** All your jobs, newest first. They are fetched page by page as they are read. */
   async *list({ pageSize = 100, ...options }: ListOptions = {}): AsyncGenerator<Job, void, undefined> {
     for (let cursor: string | null | undefined; cursor !== null;) {
       const { jobs, next }: JobList = await this.listPage({ limit: pageSize, cursor, ...options })
@@ -162,24 +162,24 @@ export class Easel {
     return await this.#json({ path: `v1/jobs?${query.toString()}` }, options)
   }
 
-  /** Sends a picture ahead of the jobs that begin with it: as their `image` or `mask`. Must be sent within 5 minutes by default. */
+  /** Uploads a picture for later jobs, as their `image` or `mask`. By default this may take 5 minutes. */
   async upload(picture: Blob | ArrayBuffer | Uint8Array, options: RequestOptions = {}): Promise<Upload> {
     const type = picture instanceof Blob && picture.type !== '' ? picture.type : 'application/octet-stream'
     const request = { method: 'POST', path: 'v1/uploads', headers: { 'Content-Type': type }, body: picture as RequestBody }
     return await this.#json(request, { ...options, timeoutMs: options.timeoutMs ?? Math.max(uploadTimeoutMs, this.#timeoutMs) })
   }
 
-  /** Takes an upload away. Jobs that were made with it keep the picture. */
+  /** Deletes an upload. Jobs that were made with it keep the picture. */
   async deleteUpload(id: string, options: RequestOptions = {}): Promise<void> {
     await this.#delete(`v1/uploads/${encodeURIComponent(id)}`, options)
   }
 
-  /** The models with their defaults and limits, and how many workers serve each. */
+  /** The models, with their defaults, their limits and the number of workers that serve each. */
   async capabilities(options: RequestOptions = {}): Promise<Capabilities> {
     return await this.#json({ path: 'v1/capabilities' }, options)
   }
 
-  /** What your key has used of the device, and what is kept of it. */
+  /** How much device time your key has used, and what is stored for it. */
   async usage(options: RequestOptions = {}): Promise<Usage> {
     return await this.#json({ path: 'v1/usage' }, options)
   }
@@ -193,7 +193,7 @@ export class Easel {
     try {
       await this.#sender.send({ method: 'DELETE', path }, async () => {}, options)
     } catch (error) {
-      // An attempt whose answer was lost has done it.
+      // An earlier attempt, whose answer was lost, has already deleted it.
       if (!(error instanceof NotFoundError) || error.attempts === 1) throw error
     }
   }
@@ -226,7 +226,7 @@ async function readJson<T>(response: Response): Promise<T> {
   }
 }
 
-/** Not randomUUID: pages that came by http:// have none. */
+/** Not `randomUUID`, which pages loaded by http:// do not have. */
 function drawKey(): string {
   return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, '0')).join('')
 }

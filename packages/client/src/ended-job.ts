@@ -1,4 +1,4 @@
-/** A job whose end is known, so that what came of it needs no further question. */
+/** A job that has ended, with types that follow from how it ended. */
 import type { Image, Job, JobError } from '@easel/contract'
 
 export type SucceededJob = Job & { status: 'succeeded'; completed_at: string; output: { images: [Image, ...Image[]] } }

@@ -1,25 +1,25 @@
 /**
  * Owns the errors that a caller can catch, and how an answer of the service becomes one of them.
  *
- * Invariant: everything that goes wrong between the caller and a picture is an EaselError with a code. Two things are not: a signal that the
- * caller aborted rejects with that signal's reason, and a call that is wrong in itself (no such option) throws a TypeError.
+ * Invariant: everything that goes wrong between the caller and a picture is an EaselError with a code, with two exceptions: when the caller aborts
+ * a signal, the call rejects with that signal's reason, and a call that is itself wrong (an unknown option, for example) throws a TypeError.
  */
 import type { FieldError, JobErrorCode, Problem, ProblemCode } from '@easel/contract'
 import type { CanceledJob, FailedJob } from './ended-job.ts'
 
 /**
- * A code of the service for a refused request or a failed job, or one of the client's own: `unreachable` (no answer came), `unknown` (an
- * answer that is not the service's, such as a proxy's), `canceled` (a job that was run has been canceled), `invalid_webhook`.
+ * The service's code for a refused request or a failed job, or one of the client's own: `unreachable` (no answer came), `unknown` (the answer is not
+ * the service's but, for example, a proxy's), `canceled` (the job was canceled), `invalid_webhook`.
  */
 export type ErrorCode = ProblemCode | JobErrorCode | 'unreachable' | 'unknown' | 'canceled' | 'invalid_webhook'
 
 export interface ErrorDetails {
   code: ErrorCode
-  /** HTTP status. Default: none, because there was no answer, or the request was answered well and the job has failed. */
+  /** The HTTP status. Default: none, because there was no answer, or because the request succeeded and the job failed. */
   status?: number
   /** Whether the same call may succeed later. Default: false. */
   retryable?: boolean
-  /** Refused fields. Default: none. */
+  /** The refused fields. Default: none. */
   errors?: readonly FieldError[]
   requestId?: string | undefined
   retryAfterSeconds?: number | undefined
@@ -29,17 +29,17 @@ export interface ErrorDetails {
 export class EaselError extends Error {
   override readonly name: string = 'EaselError'
   readonly code: ErrorCode
-  /** HTTP status; undefined when the error is not about an answer. */
+  /** The HTTP status; undefined when the error is not about an answer. */
   readonly status: number | undefined
   /** Whether the same call may succeed later without being changed. */
   readonly retryable: boolean
-  /** Every refused field, with what was expected and what came. Empty when the error is not about fields. */
+  /** Every refused field, with what was expected and what was received. Empty when the error is not about fields. */
   readonly errors: readonly FieldError[]
   /** The first refused field. */
   readonly field: string | undefined
-  /** Names the request in the log of the service. */
+  /** The id of the request in the service's log. */
   readonly requestId: string | undefined
-  /** Seconds after which the service wants to be asked again; undefined when it did not say. */
+  /** After how many seconds the service wants to be asked again; undefined when it did not say. */
   readonly retryAfterSeconds: number | undefined
   /** How often the request was sent. */
   attempts = 1
@@ -56,7 +56,7 @@ export class EaselError extends Error {
   }
 }
 
-/** No answer: the service cannot be reached, took too long, or the connection broke. What was asked for may have been done. */
+/** There was no answer: the service cannot be reached or took too long, or the connection broke. The request may have been carried out. */
 export class ConnectionError extends EaselError {
   override readonly name = 'ConnectionError'
 
@@ -75,12 +75,12 @@ export class AuthenticationError extends EaselError {
   override readonly name = 'AuthenticationError'
 }
 
-/** 404 and 410: there is no such job, upload or picture, or none any more (`expired`). */
+/** 404 and 410: there is no such job, upload or picture, or it no longer exists (`expired`). */
 export class NotFoundError extends EaselError {
   override readonly name = 'NotFoundError'
 }
 
-/** 409: the job is not in a state in which this can be done, as when it is to be canceled and has ended (`job_finished`). */
+/** 409: the state of the job does not allow this; it cannot be canceled, for example, after it has ended (`job_finished`). */
 export class ConflictError extends EaselError {
   override readonly name = 'ConflictError'
 }
@@ -95,7 +95,7 @@ export class ServerError extends EaselError {
   override readonly name = 'ServerError'
 }
 
-/** A job that was run has failed. `code` is the job's. */
+/** The job failed. `code` is the job's. */
 export class JobFailedError extends EaselError {
   override readonly name = 'JobFailedError'
   readonly job: FailedJob
@@ -106,7 +106,7 @@ export class JobFailedError extends EaselError {
   }
 }
 
-/** A job that was run has been canceled. */
+/** The job was canceled. */
 export class JobCanceledError extends EaselError {
   override readonly name = 'JobCanceledError'
   readonly job: CanceledJob
@@ -117,7 +117,7 @@ export class JobCanceledError extends EaselError {
   }
 }
 
-/** A message that must not be believed: not signed with any of the secrets, too old, or not a message of the service at all. */
+/** A message that must not be trusted: it is not signed with any of the secrets, is too old, or is no message of the service. */
 export class WebhookVerificationError extends EaselError {
   override readonly name = 'WebhookVerificationError'
 
@@ -126,7 +126,7 @@ export class WebhookVerificationError extends EaselError {
   }
 }
 
-/** What an answer that is no success means. */
+/** The error for an answer that is not a success. */
 export async function toError(response: Response): Promise<EaselError> {
   const { status, headers } = response
   const problem = await readProblem(response)
@@ -142,7 +142,7 @@ export async function toError(response: Response): Promise<EaselError> {
   return new (classOf(status))(message, details)
 }
 
-/** Of answers that are not the service's own. */
+/** For answers that are not the service's own. */
 const retryableStatuses: ReadonlySet<number> = new Set([408, 429, 502, 503, 504])
 
 function classOf(status: number): typeof EaselError {
@@ -154,7 +154,7 @@ function classOf(status: number): typeof EaselError {
   return status >= 500 ? ServerError : EaselError
 }
 
-/** Empty when the answer is none of the service's problems. A body that breaks off is a lost connection, and thrown. */
+/** Empty when the answer is not one of the service's problems. Throws when the body breaks off, because the connection is lost then. */
 async function readProblem(response: Response): Promise<Partial<Problem>> {
   const text = await response.text()
   try {
@@ -165,7 +165,7 @@ async function readProblem(response: Response): Promise<Partial<Problem>> {
   }
 }
 
-/** `header`: seconds or a date. */
+/** `header`: a number of seconds, or a date. */
 function toRetryAfterSeconds(header: string | null): number | undefined {
   if (header === null) return undefined
   const seconds = /^\d+$/.test(header) ? Number(header) : (Date.parse(header) - Date.now()) / 1000

@@ -1,8 +1,8 @@
 /**
  * Follows the event stream of a job to its end, over any number of lost connections.
  *
- * Invariant: every event of the job is handed on once and in order; a connection that was lost is made again with the id of the last event. The
- * place in the queue, which has no id, is told as it changes and not repeated.
+ * Invariant: every event of the job is passed on once and in order. A lost connection is made again with the id of the last event. The place in the
+ * queue, which has no id, is reported when it changes and is not repeated.
  */
 import type { Job, JobEvent } from '@easel/contract'
 import { hasEnded, type EndedJob } from './ended-job.ts'
@@ -17,17 +17,17 @@ export type FollowedEvent =
   | Exclude<JobEvent, { type: 'done' }>
   | {
       type: 'queue'
-      /** 1 = next; null when not queued. */
+      /** 1 for the next job; null when it is not queued. */
       queue_position: number | null
-      /** Estimated seconds until the end; null when unknown. */
+      /** The estimated seconds until the end; null when unknown. */
       eta_seconds: number | null
     }
   | { type: 'done'; job: EndedJob }
 
-/** Seconds between lost connections when the stream has not said how many. */
+/** The seconds before a lost connection is made again when the stream has not said how many. */
 const usualRetrySeconds = 1
 
-/** `getJob`: reads the record of the job, for when the stream has nothing more to tell. */
+/** `getJob`: reads the job, for the case that the stream has nothing more to say. */
 export async function* followJob(
   sender: RequestSender,
   id: string,
@@ -76,7 +76,7 @@ export async function* followJob(
   }
 }
 
-/** The stream of a job that has been deleted meanwhile ends without a job: asking for it says so. */
+/** The stream of a job that was deleted meanwhile ends without the job. Asking for the job then gives the right error. */
 async function toEndedJob(data: string, getJob: () => Promise<Job>): Promise<EndedJob> {
   const job = JSON.parse(data) as Job
   return (job.input === undefined ? await getJob() : job) as EndedJob

@@ -1,4 +1,4 @@
-/** Fetches the pictures of jobs. Their URLs need no key, and get none: they may lead to an object store. */
+/** Fetches the pictures of jobs. Their URLs need no key and get none, because they may lead to an object store. */
 import type * as FileSystem from 'node:fs/promises'
 import type { Image } from '@easel/contract'
 import type { RequestOptions, RequestSender } from './request-sender.ts'
@@ -6,7 +6,7 @@ import type { RequestOptions, RequestSender } from './request-sender.ts'
 export interface Images {
   /** The file of a picture. */
   bytes(image: Pick<Image, 'url'>, options?: RequestOptions): Promise<Uint8Array<ArrayBuffer>>
-  /** Writes the file of a picture, over one of the same name. In Node, Deno and Bun only. */
+  /** Writes a picture to a file, replacing one of the same name. Works in Node, Deno and Bun only. */
   toFile(image: Pick<Image, 'url'>, path: string | URL, options?: RequestOptions): Promise<void>
 }
 
@@ -23,7 +23,7 @@ export function createImages(sender: RequestSender): Images {
   }
 }
 
-/** Asked of the runtime rather than imported, so that no bundler for browsers looks for it. */
+/** Taken from the runtime instead of being imported, so that bundlers for browsers do not look for it. */
 function findFileSystem(): typeof FileSystem | undefined {
   return globalThis.process?.getBuiltinModule?.('node:fs/promises')
 }

@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest'
 import { parseEventStream, type StreamMessage } from './parse-event-stream.ts'
 
-/** Reads a stream that comes in these pieces. */
+/** Reads a stream that arrives in these pieces. */
 async function parse(...chunks: (string | Uint8Array)[]): Promise<{ messages: StreamMessage[]; retries: number[]; pieces: number }> {
   const body = new ReadableStream<Uint8Array>({
     start(controller) {

@@ -1,20 +1,20 @@
-/** Reads server-sent events as the HTML standard writes them down (9.2.6, "Interpreting an event stream"). Knows nothing about jobs. */
+/** Parses server-sent events as the HTML standard says (9.2.6, "Interpreting an event stream"). Knows nothing about jobs. */
 
 export interface StreamMessage {
-  /** Id of the last event that had one; empty when none had. */
+  /** The id of the last event that had one; empty when none had. */
   id: string
   event: string
   data: string
 }
 
 export interface EventStreamOptions {
-  /** Told whenever bytes have come, comments included. */
+  /** Called whenever bytes arrive, including comments. */
   onBytes: () => void
-  /** Told when the stream says after how many milliseconds a lost connection should be made again. */
+  /** Called when the stream says after how many milliseconds a lost connection should be made again. */
   onRetry: (ms: number) => void
 }
 
-/** An event that the stream breaks off in is dropped. */
+/** An event in which the stream breaks off is dropped. */
 export async function* parseEventStream(
   body: ReadableStream<Uint8Array>,
   { onBytes, onRetry }: EventStreamOptions,
@@ -37,7 +37,7 @@ export async function* parseEventStream(
   }
 }
 
-/** Lines that end with LF, CR LF or CR. What comes after the last of these is none. */
+/** Lines that end with LF, CR LF or CR. Text after the last of these is not a line. */
 async function* readLines(body: ReadableStream<Uint8Array>, onBytes: () => void): AsyncGenerator<string> {
   // Not `for await`: Safari's streams cannot be iterated. The decoder drops a byte order mark.
   const reader = body.getReader()
@@ -45,7 +45,7 @@ async function* readLines(body: ReadableStream<Uint8Array>, onBytes: () => void)
   let rest = ''
   for (let read = await reader.read(); !read.done; read = await reader.read()) {
     onBytes()
-    // A CR at the end of a chunk may be half a CR LF: it waits for what follows.
+    // A CR at the end of a chunk may be half of a CR LF, so it waits for the next chunk.
     const lines = (rest + decoder.decode(read.value, { stream: true })).split(/\r\n|\n|\r(?!$)/)
     rest = lines.pop() ?? ''
     yield* lines

@@ -1,20 +1,20 @@
 /**
- * Owns how a request reaches the service: address, key, time limit of each attempt, retries.
+ * Owns how a request reaches the service: the address, the key, the time limit of each attempt, and the retries.
  *
- * Invariant: an attempt ends (the answer read, an error, the time over or the caller's signal) before the next begins, and leaves neither a timer
- * nor an open connection behind. Knows nothing about what is asked. Runs wherever there is `fetch`.
+ * Invariant: an attempt ends (by a complete answer, an error, its time limit or the caller's signal) before the next begins, and leaves neither a
+ * timer nor an open connection. Knows nothing about what is asked. Runs wherever there is `fetch`.
  */
 import { ConnectionError, EaselError, toError } from './errors.ts'
 import { retryDelayMs } from './retry-delay.ts'
 import { sleep } from './sleep.ts'
 
-/** What every call takes. */
+/** The options of every call. */
 export interface RequestOptions {
-  /** Ends the call, pauses between attempts included; it rejects with the reason of the signal. Default: none. */
+  /** Ends the call, even in a pause between attempts; the call then rejects with the signal's reason. Default: none. */
   signal?: AbortSignal | undefined
-  /** Milliseconds in which one attempt must be answered; Infinity = no limit. Default: that of the client. */
+  /** How many milliseconds one attempt may take to be answered; Infinity = no limit. Default: the client's. */
   timeoutMs?: number | undefined
-  /** How often a request that failed for a while (no connection, 429, 503) is sent again, 0 or more. Default: that of the client. */
+  /** How often a request is sent again after a temporary failure (no connection, 429, 503), 0 or more. Default: the client's. */
   retries?: number | undefined
 }
 
@@ -32,29 +32,29 @@ export type RequestBody = NonNullable<RequestInit['body']>
 export interface EaselRequest {
   /** Default: GET. */
   method?: string
-  /** From the base URL; or a whole URL, which gets no API key. */
+  /** Relative to the base URL, or a whole URL, to which no API key is sent. */
   path: string
   headers?: Record<string, string>
   body?: RequestBody
 }
 
-/** An answer that has begun and is a success. It must be closed. */
+/** The beginning of a successful answer. It must be closed. */
 interface OpenAnswer {
   readonly response: Response
-  /** Gives the rest of the answer the whole time limit again. */
+  /** Starts the time limit again for the rest of the answer. */
   renew(): void
-  /** What it means that reading the rest has failed. */
+  /** The error to throw when reading the rest has failed. */
   toReadError(error: unknown): unknown
-  /** Lets go of the timer, and of the connection if there is more to come. */
+  /** Releases the timer, and the connection if more is to come. */
   close(): void
 }
 
 export interface RequestSender {
-  /** Sends a request until it is answered and `read` has read the answer, or it is not worth it any more. */
+  /** Sends a request until it is answered and `read` has read the answer, or until another attempt makes no sense. */
   send<T>(request: EaselRequest, read: (response: Response) => Promise<T>, options: RequestOptions): Promise<T>
-  /** Sends a request once. Throws for whatever is no success. */
+  /** Sends a request once. Throws for every answer that is not a success. */
   open(request: EaselRequest, options: RequestOptions): Promise<OpenAnswer>
-  /** How often a call with these options tries again. */
+  /** How often a call with these options is retried. */
   retriesOf(options: RequestOptions): number
 }
 
@@ -132,12 +132,12 @@ async function open(
   }
 }
 
-/** A deadline that cannot be met now is nearer later. */
+/** A deadline that cannot be met now cannot be met later either. */
 function isWorthRepeating({ code, retryable }: EaselError): boolean {
   return retryable && code !== 'deadline_unreachable'
 }
 
-/** Node says in the cause what browsers keep to themselves. */
+/** Node gives the reason in the cause; browsers do not give any. */
 function describeFailure(error: unknown): string {
   const { cause, message } = error as Error
   if (!(cause instanceof Error)) return message

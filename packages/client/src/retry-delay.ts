@@ -1,14 +1,14 @@
-/** How long to wait before a request is sent once more. */
+/** How long to wait before a request is sent again. */
 
-/** Milliseconds before the first retry when the service has not said how long; doubled with each further one. */
+/** The milliseconds before the first retry when the service has not said how long to wait; doubled for each further one. */
 const firstDelayMs = 500
 const maxDelayMs = 8000
-/** The longest pause that the service is granted; if it wants more it is asked again after this. */
+/** The longest pause; a service that wants a longer one is asked again after this. */
 const maxRetryAfterMs = 60_000
 
 /**
- * `failures`: attempts that have failed in a row, 1 or more. `retryAfterSeconds`: what the service asked for. Callers that failed together come
- * back spread over time, and none before the service wants them. `random`: from 0 to below 1.
+ * `failures`: how many attempts have failed in a row, 1 or more. `retryAfterSeconds`: what the service asked for. Callers that failed together return
+ * spread over time, and none returns before the service wants it. `random`: in [0, 1).
  */
 export function retryDelayMs(failures: number, retryAfterSeconds: number | undefined, random = Math.random()): number {
   if (retryAfterSeconds !== undefined) return Math.min(retryAfterSeconds * 1000, maxRetryAfterMs) * (1 + random / 4)

@@ -1,4 +1,4 @@
-/** Resolves after so many milliseconds; rejects with the reason of the signal when that aborts before. */
+/** Resolves after that many milliseconds, or rejects with the signal's reason when it aborts earlier. */
 export async function sleep(ms: number, signal?: AbortSignal): Promise<void> {
   signal?.throwIfAborted()
   await new Promise<void>((resolve, reject) => {

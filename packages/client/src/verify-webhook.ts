@@ -1,28 +1,28 @@
 /**
- * Believes a webhook message only if the service has signed it (Standard Webhooks, HMAC-SHA256 over id, timestamp and body). Needs
+ * Accepts a webhook message only if the service has signed it (Standard Webhooks, HMAC-SHA256 over id, timestamp and body). Needs
  * WebCrypto and nothing else, so that it runs in workers and edge runtimes too.
  */
 import type { WebhookBody } from '@easel/contract'
 import { WebhookVerificationError } from './errors.ts'
 
 export interface VerifyWebhookOptions {
-  /** How far the time of the message may be off, in seconds, above 0. Default: 300. */
+  /** How many seconds the message's time may differ from now, above 0. Default: 300. */
   toleranceSeconds?: number | undefined
-  /** Milliseconds since the epoch. Default: now. */
+  /** The present, in milliseconds since the epoch. Default: the clock. */
   now?: number | undefined
 }
 
 /** A message of the service. */
 export interface WebhookMessage extends WebhookBody {
-  /** `webhook-id`: the same whenever this message comes again. */
+  /** `webhook-id`, which is the same whenever this message is sent again. */
   id: string
 }
 
 /**
- * The message, or a WebhookVerificationError.
+ * Returns the message or throws a WebhookVerificationError.
  *
- * `body`: the bytes or the text exactly as they came, not parsed and written anew. `headers`: those of the request. `secrets`: `whsec_…`; several
- * while they are being changed, of which any one will do.
+ * `body`: the bytes or the text exactly as they arrived, not parsed and serialised again. `headers`: those of the request. `secrets`: `whsec_…`. While
+ * secrets are being changed there may be several, and a signature with any of them is enough.
  */
 export async function verifyWebhook(
   body: string | Uint8Array | ArrayBuffer,
@@ -50,7 +50,7 @@ export async function verifyWebhook(
   return { id, ...(JSON.parse(new TextDecoder().decode(bytes)) as WebhookBody) }
 }
 
-/** `signatures`: `v1,BASE64`, separated by spaces; other versions are passed over. */
+/** `signatures`: `v1,BASE64`, separated by spaces; other versions are ignored. */
 async function isSignedByAny(
   signed: Uint8Array<ArrayBuffer>,
   signatures: string,
@@ -59,7 +59,7 @@ async function isSignedByAny(
   const given = signatures.split(' ').flatMap((signature) => (signature.startsWith('v1,') ? (fromBase64(signature.slice(3)) ?? []) : []))
   for (const bytes of keys) {
     const key = await crypto.subtle.importKey('raw', bytes, { name: 'HMAC', hash: 'SHA-256' }, false, ['verify'])
-    // `verify` takes equally long whatever the difference.
+    // `verify` takes the same time whatever the difference is.
     for (const signature of given) if (await crypto.subtle.verify('HMAC', key, signature, signed)) return true
   }
   return false

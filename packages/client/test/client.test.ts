@@ -31,7 +31,7 @@ let folder: string
 beforeAll(async () => {
   folder = await mkdtemp(join(tmpdir(), 'easel-client-'))
   service = await startEasel({ env: { WEBHOOK_ALLOW_INSECURE: 'true', WEBHOOK_SECRETS: secret } })
-  // A slash at the end is none too much.
+  // A slash at the end makes no difference.
   easel = new Easel({ baseUrl: `${service.url}/` })
 })
 afterAll(async () => {

@@ -1,6 +1,6 @@
 /**
  * What a caller sees when things go wrong: lost answers, cut streams, limits, outages, jobs that fail. Api and Redis are real and are reached
- * through a port that breaks connections; the worker's part is played, so that a job stands still as long as a test wants.
+ * through a port that breaks connections. The worker is simulated, so that a job stands still as long as a test wants.
  */
 import { once } from 'node:events'
 import { createServer } from 'node:http'
@@ -52,7 +52,7 @@ const thrownBy = async (call: Promise<unknown>): Promise<unknown> =>
     (error: unknown) => error,
   )
 
-/** `fetch`, and what it was called with. */
+/** A `fetch` that records how it was called. */
 function noteRequests() {
   const requests: { at: number; path: string; key: string | null }[] = []
   const noting: typeof fetch = async (input, init) => {
@@ -62,14 +62,14 @@ function noteRequests() {
   return { requests, fetch: noting }
 }
 
-/** An api of its own beside the one of the file, until the test ends. */
+/** A second api beside the file's own, until the test ends. */
 async function startOther(options: StartApiOptions): Promise<TestApi> {
   const other = await startTestApi({ redis, ...options, env: { QUEUE_PREFIX: `{other${prefixes++}}`, ...options.env } })
   onTestFinished(async () => await other.close())
   return other
 }
 
-/** A server that is no Easel, until the test ends. */
+/** A server that is not Easel, until the test ends. */
 async function listen(server: ReturnType<typeof createTcpServer>): Promise<string> {
   await once(server.listen(0, '127.0.0.1'), 'listening')
   onTestFinished(() => void server.close())
@@ -92,7 +92,7 @@ describe('an answer that is lost', () => {
     const job = await easel.create({ prompt }, once)
     expect(await jobIds()).toEqual([job.id])
     expect(await thrownBy(easel.create({ prompt: 'something else' }, once))).toMatchObject({ code: 'idempotency_mismatch', status: 422 })
-    // Without one, two wishes are two jobs.
+    // Without a key, two calls make two jobs.
     await easel.create({ prompt })
     expect(await jobIds()).toHaveLength(2)
   })
@@ -135,7 +135,7 @@ describe('events', () => {
     for await (const event of toClient({ fetch: sent.fetch }).events(id)) {
       if (event.type === 'queue') continue
       seen.push(event.type === 'progress' ? event.step : event.type === 'status' ? event.status : event)
-      // After each event the connection breaks, and what happens next happens while there is none.
+      // The connection breaks after each event, and the next event happens while there is no connection.
       lossy.cut()
       const next = seen.length - 1
       if (next === 4) await api.worker.succeed(id)
@@ -163,7 +163,7 @@ describe('events', () => {
     await api.worker.store.delete(id)
     expect(await following).toMatchObject({ name: 'NotFoundError', code: 'not_found', status: 404 })
     expect(await thrownBy(Array.fromAsync(easel.events(id)))).toMatchObject({ name: 'NotFoundError', attempts: 1 })
-    // The end arrives, and the record goes before it is read.
+    // The end arrives, and the record is deleted before it is read.
     const baseUrl = await listen(
       createServer((request, response) => {
         if (request.url !== '/v1/jobs/x/events') return response.writeHead(404).end()

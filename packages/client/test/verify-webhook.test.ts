@@ -1,4 +1,4 @@
-/** What the service has signed, and what it has not: signed by the service's own code, and by the package `standardwebhooks`. */
+/** Messages that the service has signed, and others. They are signed by the service's own code and by the package `standardwebhooks`. */
 import { Webhook } from 'standardwebhooks'
 import { describe, expect, test } from 'vitest'
 import { signMessage, type SignedHeaders } from '../../../services/api/src/webhooks/sign-message.ts'
@@ -39,7 +39,7 @@ describe('a message that the service signed', () => {
       expect(await verify({ ...sign(first, second) }, secrets)).toMatchObject({ id })
     }
     await expect(verify({ ...sign(first, second) }, third)).rejects.toThrow(WebhookVerificationError)
-    // A signature of another kind is passed over.
+    // A signature of another version is ignored.
     const signature = `v1a,AAAA ${sign(first)['webhook-signature']}`
     expect(await verify({ ...sign(first), 'webhook-signature': signature }, first)).toMatchObject({ id })
   })
