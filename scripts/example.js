@@ -1,4 +1,4 @@
-/** `npm run example NAME`: runs one of examples/. */
+/** `npm run example NAME`: runs one of the files in examples/. */
 import { existsSync, readdirSync } from 'node:fs'
 import { runScript } from './setup/run-script.js'
 

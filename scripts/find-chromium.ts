@@ -1,4 +1,4 @@
-/** Finds a Chromium on this machine and starts it without a screen and without calls home. For browser tests and the screenshot. */
+/** Finds a Chromium on this machine and starts it without a screen and without connections to its maker. For browser tests and screenshots. */
 import { accessSync, constants } from 'node:fs'
 import { chromium, type Browser } from 'playwright-core'
 
@@ -10,7 +10,7 @@ const places = [
   '/snap/bin/chromium',
 ]
 
-/** Path of the browser, `CHROMIUM` first; undefined when there is none. */
+/** The path of the browser: `CHROMIUM` if it is set, else an installed one; undefined when there is none. */
 export function findChromium(): string | undefined {
   return [process.env['CHROMIUM'] ?? '', ...places].find((path) => {
     try {

@@ -1,4 +1,4 @@
-/** `npm run fit-preview FOLDER`: writes the model's preview_projection.json, so that there are previews from its first picture on. */
+/** `npm run fit-preview FOLDER`: writes the model's preview_projection.json, so that even its first picture has previews. */
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import {

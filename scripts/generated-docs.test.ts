@@ -15,7 +15,7 @@ describe('generated documents', () => {
     expect(rowOf('RESULT_TTL')).not.toContain('api:')
     expect(rowOf('DEVICE')).toContain('One of `auto`, `cpu`, `cuda`, `tensorrt`, `webgpu`, `coreml`, `dml`.')
     expect(rowOf('LOG_LEVEL')).toContain('`silent`')
-    // These two are described value by value.
+    // The descriptions of these two explain every value.
     for (const name of ['IMAGE_METADATA', 'STORAGE']) expect(rowOf(name)).not.toContain('One of')
   })
 })

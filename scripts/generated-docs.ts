@@ -1,6 +1,6 @@
 /**
- * The documents that are made from the code: variables of both services, error codes. `npm run docs` writes them; a test fails when one of
- * them is not what the code says now.
+ * The documents that are generated from the code: the variables of both services and the error codes. `npm run docs` writes them, and a test fails
+ * when one of them differs from what the code says.
  */
 import { z } from 'zod'
 import { jobErrorTable, problemTable } from '../packages/contract/src/index.ts'
@@ -9,13 +9,13 @@ import { workerVariables } from '../services/gpu-worker/src/config.ts'
 
 interface Variable {
   name: string
-  /** As it would be written in the environment; empty when unset by default. */
+  /** The default as it would be written in the environment; empty when there is none. */
   default: string
-  /** Service → what the variable means there. */
+  /** What the variable means, by service. */
   meanings: Map<string, string>
 }
 
-/** Path in the repository → text. */
+/** The texts by their path in the repository. */
 export function generatedDocs(): Record<string, string> {
   const variables = collectVariables()
   return { '.env.example': toEnvExample(variables), 'docs/variables.md': toVariableTable(variables), 'docs/errors.md': toErrorTables() }
@@ -35,13 +35,13 @@ function collectVariables(): Variable[] {
   return [...found.values()]
 }
 
-/** The values that may be given, unless the description goes through all of them. */
+/** The possible values, unless the description explains all of them. */
 function toChoice(description: string, values: readonly string[] = []): string {
   const names = values.map((value) => `\`${value}\``)
   return names.every((name) => description.includes(name)) ? '' : ` One of ${names.join(', ')}.`
 }
 
-/** What the services agree on is said once. */
+/** A meaning that the services share is written once. */
 function toDescription(meanings: ReadonlyMap<string, string>): string {
   const [first = '', ...others] = new Set(meanings.values())
   return others.length === 0 ? first : [...meanings].map(([service, meaning]) => `${service}: ${meaning}`).join(' ')

@@ -1,4 +1,4 @@
-/** Every link from one page of this repository to another leads to a file, and to a heading, that is there. */
+/** Every link between pages of this repository leads to a file, and to a heading, that exists. */
 import { execFileSync } from 'node:child_process'
 import { existsSync, readFileSync } from 'node:fs'
 import { dirname, resolve } from 'node:path'
@@ -34,7 +34,7 @@ function anchorsOf(page: string): string[] {
   )
 }
 
-/** A page without its blocks of code. */
+/** A page without its code blocks. */
 function textOf(page: string): string {
   return readFileSync(page, 'utf8').replaceAll(/^```.*?^```$/gms, '')
 }

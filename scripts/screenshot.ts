@@ -1,6 +1,6 @@
 /**
- * Takes pictures of the pages in a real browser on a real service: docs/playground.png and docs/status.png, or, given a folder, every state of
- * the playground, and the status page, at the width of a desktop, a tablet and a phone, and in the dark, to be looked at.
+ * Takes screenshots of the pages in a real browser on a real service: docs/playground.png and docs/status.png or, given a folder, the status page and
+ * every state of the playground, at the width of a desktop, a tablet and a phone, and in dark mode, for people to look at.
  * `node scripts/screenshot.ts [folder [state …]]`.
  */
 import { mkdirSync } from 'node:fs'
@@ -24,11 +24,11 @@ const requests = [
   { prompt: 'a red house and a green tree on the grass', seed: 8, width: 192, height: 128 },
   { prompt: 'an orange fish on a teal background', seed: 2, num_images_per_prompt: 2 },
 ]
-/** What a gallery may hold besides, to be looked at and not for the documentation. */
+/** Other jobs that a gallery may contain, which are not for the documentation. */
 const oddities = [
   { prompt: `a white house in the desert, ${'and beside it a small green tree, '.repeat(8)}at noon`, seed: 12, width: 128, height: 192 },
   { prompt: 'a brown cat on the grass', seed: 13, num_images_per_prompt: 10 },
-  // Longer than it may take: it fails.
+  // It may not take that long, so it fails.
   { prompt: 'a silver robot in the rain', num_inference_steps: 200, num_images_per_prompt: 4, width: 256, height: 256, timeout: 1 },
 ]
 const sights = [
@@ -51,19 +51,19 @@ const post = async (path: string, body: unknown, prefer = 'wait=60'): Promise<{ 
   return (await (await fetch(easel.url + path, { method: 'POST', headers, body: JSON.stringify(body) })).json()) as { id: string }
 }
 
-/** What the picture of the status page shows beside jobs: a failure, a webhook that nobody answers, and work under way. */
+/** What the screenshot of the status page shows besides jobs: a failure, a webhook that nobody answers, and work in progress. */
 async function makeNews(): Promise<void> {
   const large = { num_inference_steps: 200, width: 256, height: 256, num_images_per_prompt: 2 }
   await post('/v1/jobs', { ...large, prompt: 'a gray mushroom in the desert', timeout: 1 })
   await post('/v1/jobs', { prompt: 'a red ball', num_inference_steps: 4, webhook: 'http://127.0.0.1:9/hook' })
   for (let i = 0; i < 12; i++) await post('/v1/jobs', { ...large, prompt: 'a purple umbrella' }, 'wait=0')
-  // Until the worker's next heartbeat tells of them.
+  // Until the worker's next heartbeat reports them.
   await sleep(6000)
 }
 
 const documented: Partial<Record<string, string>> = { growing: 'docs/playground.png', status: 'docs/status.png' }
 
-/** Each leaves the page as it should be seen. */
+/** Each function leaves the page as it should be seen. */
 const states: Record<string, (page: Page) => Promise<void>> = {
   gallery: async () => {},
   growing: async (page) => {
@@ -116,7 +116,7 @@ const states: Record<string, (page: Page) => Promise<void>> = {
     await page.getByRole('button', { name: 'Delete 1 selected' }).click()
   },
   waiting: async (page) => {
-    // What the api says, but with every worker gone.
+    // The api's own answer, but without any worker.
     await page.route('**/v1/capabilities', async (route) => {
       const { models } = (await (await route.fetch()).json()) as Capabilities
       await route.fulfill({ json: { models: models.map((model) => ({ ...model, workers: 0 })) } })
@@ -141,16 +141,16 @@ const states: Record<string, (page: Page) => Promise<void>> = {
   },
 }
 
-/** States that are about what is in the window. */
+/** States of which only the visible part of the page matters. */
 const ofWindow = new Set(['lightbox', 'painting', 'loras'])
 
-/** Those below the fold too, which a page loads only when it is scrolled. */
+/** Also loads the pictures below the fold, which a page loads only when it is scrolled. */
 const loadPictures = `Promise.all([...document.images].map((image) => {
   image.loading = 'eager'
   return image.decode().catch(() => {})
 }))`
 
-/** One picture of each sight, or of the first for the documentation. */
+/** Takes a screenshot for each sight, or only for the first one for the documentation. */
 async function take(state: string, reach: (page: Page) => Promise<void>): Promise<void> {
   if (wanted.length > 0 && !wanted.includes(state)) return
   for (const { name, ...options } of folder === undefined ? sights.slice(0, 1) : sights) {
@@ -161,7 +161,7 @@ async function take(state: string, reach: (page: Page) => Promise<void>): Promis
     await reach(page)
     await page.evaluate(loadPictures)
     const file = folder === undefined ? (documented[state] ?? '') : join(folder, `${name}-${state}.png`)
-    // A palette is enough for a page of few colours and small scenes, and a third of the size.
+    // A palette is enough for a page of few colours and small scenes, and makes the file a third of the size.
     const taken = await page.screenshot({ fullPage: state === 'status' || (folder !== undefined && !ofWindow.has(state)) })
     await sharp(taken).png({ palette: true, quality: 95 }).toFile(file)
     console.log(file)

@@ -1,8 +1,8 @@
 /**
- * Owns a whole Easel for whoever wants one for a while: Redis, the api and one worker with the embedded model, as processes on free ports.
+ * Owns a whole Easel for a test or a screenshot: Redis, the api and one worker with the embedded model, as processes on free ports.
  *
- * Invariant: it shares nothing with a running Easel, and everything is gone after `stop()` or when the process that called it exits. Knows
- * nothing about what is done with it. Runs in tests and scripts, from the project's folder.
+ * Invariant: it shares nothing with a running Easel, and everything is gone after `stop()` or when the calling process ends. Knows nothing about what
+ * it is used for. Runs from the project's folder.
  */
 import { mkdtemp, readFile, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
@@ -17,7 +17,7 @@ export interface Easel {
 }
 
 export interface StartEaselOptions {
-  /** Variables beside those set here. Default: none. */
+  /** Variables in addition to those set here. Default: none. */
   env?: Record<string, string>
 }
 
@@ -54,7 +54,7 @@ export async function startEasel({ env = {} }: StartEaselOptions = {}): Promise<
     await stop()
     throw new Error(`Expected Easel to start, got ${(error as Error).message}\n${logs.join('\n').slice(-4000)}`, { cause: error })
   }
-  // Its rejection, when the services end on purpose, is nobody's business any more.
+  // It rejects when the services end on purpose, which nobody needs to know.
   failWhenOneEnds(services).catch(() => {})
   return { url, stop }
 }

@@ -28,7 +28,7 @@ const RESTART_STEPS = 60
 
 const [apiPort, s3Port] = await Promise.all([freePort(), freePort()])
 const api = `http://localhost:${apiPort}`
-// Variables of a `.env` file must not turn the trial into one of other settings: those that matter are set here.
+// Variables of a `.env` file must not change the trial, so those that matter are set here.
 const env = {
   ...process.env,
   BIND_ADDRESS: '127.0.0.1',
@@ -38,7 +38,7 @@ const env = {
   PUBLIC_URL: '',
   API_KEYS: '',
   RATE_LIMIT: '',
-  // Redis and the S3 server of the compose file, never somebody's own.
+  // The Redis and the S3 server of the compose file, never those of the user.
   REDIS_URL: '',
   REDIS_CLUSTER: '',
   REDIS_SENTINELS: '',
@@ -49,7 +49,7 @@ const env = {
   MODEL: 'tiny-scenes',
   DEVICE: 'cpu',
   GPU_WORKERS: '1',
-  // Short, so that a restart under load hands jobs over instead of finishing them all.
+  // Short, so that a restart under load hands jobs over instead of finishing all of them.
   SHUTDOWN_GRACE: '2',
   REDIS_PASSWORD: 'trial',
 }
@@ -123,7 +123,7 @@ async function spreads() {
   }
   console.log(`    jobs by worker: ${[...shares].map(([worker, count]) => `${worker} ${count}`).join(', ')}`)
   assert.equal(shares.size, WORKERS)
-  // Far below an even share; what must not happen is a worker that only gets leftovers.
+  // Far below an even share: only a worker that gets hardly any jobs is a fault.
   for (const count of shares.values())
     assert.ok(count >= SPREAD_JOBS / WORKERS / 4, `Expected a fair share, got ${count} of ${SPREAD_JOBS}`)
 }
@@ -132,7 +132,7 @@ async function rollingRestart() {
   const before = await workerContainers()
   const restarted = new AbortController()
   const load = keepQueueFilled(restarted.signal)
-  // Its failure is told where it is awaited.
+  // Its failure is reported where it is awaited.
   load.catch(() => {})
   await sleep(2000)
   for (const container of before) {
@@ -226,7 +226,7 @@ async function getJson(url) {
 }
 
 /**
- * What Redis keeps of a job and the api does not tell.
+ * A field of a job's record that the api does not show.
  * @param {string} id
  * @param {string} field
  */

@@ -1,8 +1,8 @@
 /**
  * Owns a test run: static checks where they belong, then one vitest configuration, then one line that says how many tests did what.
  *
- * Invariant: everything is run even when something before it failed, and the exit code is 0 only when nothing did. Knows nothing about
- * what is tested. Runs on Node 24, started by test.js (all checks and tests), test-faults.js (the long fault tests only) and test-packages.js
+ * Invariant: everything is run even when something before it has failed, and the exit code is 0 only when nothing has. Knows nothing about what is
+ * tested. Runs on Node 24, started by test.js (all checks and tests), test-faults.js (the long fault tests only) and test-packages.js
  * (the packages installed elsewhere).
  */
 import { spawn } from 'node:child_process'
@@ -24,7 +24,7 @@ const CHECKS = [
 const STOP_SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const
 
 const [config = 'vitest.config.ts', ...vitestArgs] = process.argv.slice(2)
-/** All checks and tests, not the long fault tests alone. */
+/** Whether to run all checks and tests, or only the long fault tests. */
 const isComplete = config === 'vitest.config.ts'
 process.exitCode = await main()
 
@@ -72,7 +72,7 @@ interface VitestReport {
   numFailedTests: number
   numPendingTests: number
   numTodoTests: number
-  /** One entry a file. A file that could not be loaded has failed without a failed test in it. */
+  /** One entry for each file. A file that could not be loaded has failed without a failed test. */
   testResults: { status: string; assertionResults: { status: string }[] }[]
 }
 

@@ -1,4 +1,4 @@
-/** tools/README.md says of every file that nobody wrote by hand what makes it. */
+/** tools/README.md says what makes each file that nobody wrote by hand. */
 import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -7,7 +7,7 @@ import { expect, test } from 'vitest'
 const root = fileURLToPath(new URL('..', import.meta.url))
 const readme = readFileSync(join(root, 'tools/README.md'), 'utf8')
 
-/** Where files of the project lie; models/ may hold others' models beside the demo model. */
+/** The folders with the project's files. models/ may contain other models besides the demo model. */
 const folders = ['bench', 'deploy', 'docs', 'examples', 'models/tiny-scenes', 'packages', 'scripts', 'services', 'tools']
 const passedBy = new Set(['node_modules', 'dist', '__pycache__'])
 const isMade = (path: string): boolean => /\.(png|jpe?g|webp|onnx|data|pb|safetensors|npy|bin)$|\/(golden|fixtures)\//.test(path)
@@ -20,7 +20,7 @@ function filesIn(folder: string): string[] {
   })
 }
 
-/** First and second cell of the table's rows. */
+/** The first and second cells of the table's rows. */
 const rows = [...readme.matchAll(/^\| `([^`]+)` \| (.+) \|$/gm)].map(([, files = '', maker = '']) => ({ files, maker }))
 
 test('every golden, fixture, picture and weight of the project is named with its maker', () => {

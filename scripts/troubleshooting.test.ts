@@ -1,4 +1,4 @@
-/** docs/troubleshooting.md quotes what the services print: each sentence in its first columns is in the code, word by word. */
+/** docs/troubleshooting.md quotes what the services print: each sentence in its first columns is in the code, word for word. */
 import { globSync, readFileSync } from 'node:fs'
 import { resolve } from 'node:path'
 import { expect, test } from 'vitest'
@@ -9,11 +9,11 @@ const sources = globSync(['services/*/src/**/*.ts', 'packages/*/src/**/*.ts'], {
 const code = sources
   .map((path) => readFileSync(resolve(root, path), 'utf8'))
   .join('\n')
-  // A sentence over several lines of code, as one.
+  // A sentence that is split over several lines of code becomes one.
   .replaceAll(/['`"] \+\s*['`"]/g, '')
 
 const symptoms = [...page.matchAll(/^\| (.+?) \| /gm)].map((match) => match[1] ?? '')
-/** What stands in backquotes and is more than one word. */
+/** Texts in backquotes of more than one word. */
 const sentences = symptoms
   .flatMap((symptom) => [...symptom.matchAll(/`([^`]+)`/g)].map((match) => match[1] ?? ''))
   .filter((quoted) => quoted.includes(' '))

@@ -1,6 +1,6 @@
 /**
- * The types of the contract as declarations that need nothing else, for the client, which depends on nothing: what zod infers from a schema is
- * written out. Knows nothing about the client. Runs while packages are built.
+ * Writes the contract's types as declarations without imports, for the client, which has no dependencies: the types that zod infers from schemas are
+ * spelt out. Knows nothing about the client. Runs while packages are built.
  */
 import { mkdirSync, writeFileSync } from 'node:fs'
 import { dirname, join, resolve } from 'node:path'
@@ -9,10 +9,10 @@ import { API, NodeBuilderFlags, SymbolFlags } from 'typescript/unstable/sync'
 const root = resolve(import.meta.dirname, '../..')
 const format = NodeBuilderFlags.InTypeAlias | NodeBuilderFlags.NoTruncation | NodeBuilderFlags.MultilineObjectLiterals
 
-/** Where packages/client/tsconfig.build.json looks for the contract. */
+/** The file in which packages/client/tsconfig.build.json looks for the contract. */
 const file = join(root, '.cache', 'contract-types.d.ts')
 
-/** Writes down every exported type of the contract. */
+/** Writes every exported type of the contract. */
 export function writeContractTypes(): void {
   const compiler = new API({ cwd: root })
   try {

@@ -1,6 +1,5 @@
 /**
- * Owns an empty project far from this repository, in which packages are installed and used as a stranger would, on a Node of a chosen major
- * version.
+ * Owns an empty project outside of this repository, in which packages are installed and used as by a stranger, on a Node of a chosen major version.
  *
  * Invariant: nothing of the workspace can be resolved from it. Knows nothing about the packages. Runs in tests.
  */
@@ -13,7 +12,7 @@ import { promisify } from 'node:util'
 
 export interface EmptyProject {
   readonly folder: string
-  /** Runs a line of shell in the project and gives back what it wrote to stdout. Throws all that it wrote when it fails. */
+  /** Runs a line of shell in the project and returns its stdout. When it fails, throws an error with all of its output. */
   run(line: string): Promise<string>
   write(file: string, text: string): Promise<void>
   remove(): Promise<void>
@@ -27,7 +26,7 @@ const node20 = '20.20.2'
 export async function createEmptyProject(nodeFolder: string): Promise<EmptyProject> {
   const folder = await mkdtemp(join(tmpdir(), 'easel-empty-project-'))
   const write = async (file: string, text: string): Promise<void> => await writeFile(join(folder, file), text)
-  // npm must not take anything that it was told by the `npm run` of the tests for a setting of this project.
+  // Variables that the `npm run` of the tests has set must not become settings of this project.
   const inherited = Object.entries(process.env).filter(([name]) => !/^npm_(?!config_(cache|registry|userconfig|https?_proxy)$)/i.test(name))
   const env = { ...Object.fromEntries(inherited), PATH: [nodeFolder, ...hostPath()].join(delimiter), npm_config_prefer_offline: 'true' }
   await write('package.json', JSON.stringify({ private: true, type: 'module' }))
@@ -48,7 +47,7 @@ export async function createEmptyProject(nodeFolder: string): Promise<EmptyProje
   }
 }
 
-/** The folder of a Node 20, from the same packages that the workspace has its Node 24 from. */
+/** The folder of a Node 20, from the same npm packages as the workspace's Node 24. */
 export async function findNode20(): Promise<string> {
   const name = `node-${process.platform === 'win32' ? 'win' : process.platform}-${process.arch}`
   const prefix = join(root, '.cache', `node-${node20}`)
@@ -64,7 +63,7 @@ export function findNode24(): string {
   return dirname(process.execPath)
 }
 
-/** PATH without the programs of the workspace, among which is its own Node. */
+/** PATH without the workspace's programs, which include its own Node. */
 function hostPath(): string[] {
   return (process.env['PATH'] ?? '').split(delimiter).filter((folder) => !folder.startsWith(root))
 }

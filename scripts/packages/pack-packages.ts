@@ -1,9 +1,9 @@
 /**
  * Owns `dist/`: the tarballs of the packages that can be installed elsewhere, as they would be published.
  *
- * Invariant: the tarballs are those of the sources as they are now; while nothing of what they are made of has changed they are made once.
- * pnpm packs them, as it replaces `workspace:` versions and applies `publishConfig.exports`, which npm does not. Knows nothing about what is in
- * the packages. Runs on Node 24 in scripts, tests and benchmarks.
+ * Invariant: the tarballs belong to the present sources, and they are made again only when something they are made of has changed. pnpm packs them,
+ * because it replaces `workspace:` versions and applies `publishConfig.exports`, which npm does not. Knows nothing about what is in the packages.
+ * Runs on Node 24 in scripts, tests and benchmarks.
  */
 import { execFile } from 'node:child_process'
 import { createHash } from 'node:crypto'
@@ -15,15 +15,15 @@ import { PNPM } from '../setup/ensure-dependencies.js'
 
 export interface PackedPackage {
   readonly name: string
-  /** Absolute path. */
+  /** The absolute path. */
   readonly tarball: string
-  /** Size of the tarball. */
+  /** The size of the tarball. */
   readonly bytes: number
-  /** Paths in the package. */
+  /** The paths in the package. */
   readonly files: readonly string[]
 }
 
-/** What `pnpm pack --json` says of a package, as far as it is used. */
+/** The part of `pnpm pack --json`'s output that is used. */
 interface PackReport {
   name: string
   filename: string
@@ -34,7 +34,7 @@ interface PackReport {
 const root = resolve(import.meta.dirname, '../..')
 const folder = join(root, 'dist')
 const recordFile = join(folder, 'packed.json')
-/** Beside the packages' own files, what decides how they are built. */
+/** The files that decide how packages are built, besides the packages' own. */
 const recipe = [
   'CHANGELOG.md',
   'LICENSE',
@@ -45,7 +45,7 @@ const recipe = [
   'tsdown.config.ts',
 ]
 
-/** Names of the packages that are published: those that are not private. In the order of their folders. */
+/** The names of the packages that are published, which are those that are not private, in the order of their folders. */
 export function publishedPackages(): { name: string; folder: string }[] {
   return globSync('packages/*/package.json', { cwd: root })
     .sort()

@@ -1,4 +1,4 @@
-/** The packages as they would be published, in an empty project of a stranger: installed, type-checked, and their pages' snippets run as written. */
+/** The packages as they would be published, in a stranger's empty project: installed, type-checked, and their pages' snippets run as written. */
 import { execFile } from 'node:child_process'
 import { cp, readFile, truncate, writeFile } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
@@ -21,7 +21,7 @@ beforeAll(async () => {
 })
 afterAll(async () => await easel?.stop())
 
-/** The blocks of one language in a package's page. */
+/** The code blocks of one language on a package's page. */
 async function snippetsOf(folder: string, language: string): Promise<string[]> {
   const page = await readFile(join(folder, 'README.md'), 'utf8')
   return [...page.matchAll(/^```(\w+)\n(.*?)^```$/gms)].flatMap(([, found, text]) => (found === language ? [text ?? ''] : []))
@@ -41,7 +41,7 @@ describe('tarballs', () => {
     const tarball = packed.find((each) => each.name === name)?.tarball ?? ''
     const bin = (program: string): string => join(root, 'node_modules', '.bin', program)
     expect((await promisify(execFile)(bin('publint'), [tarball, '--strict'])).stdout).toContain('All good!')
-    // It ends with 0 only when nothing is wrong, but for packages without types too. Profile: an ES module cannot be required before Node 22.
+    // It ends with 0 only when nothing is wrong, but also for packages without types. The profile: Node below 22 cannot require ES modules.
     const { stdout } = await promisify(execFile)(bin('attw'), [tarball, '--profile', 'esm-only', '--format', 'json'])
     expect(JSON.parse(stdout)).toMatchObject({ analysis: { types: { kind: 'included' } } })
   })

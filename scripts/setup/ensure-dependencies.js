@@ -1,7 +1,7 @@
 /**
- * Owns node_modules: installs what pnpm-lock.yaml says when it is not there yet, and finds the Node 24 that runs everything else.
+ * Owns node_modules: installs what pnpm-lock.yaml lists unless it exists already, and finds the Node 24 that runs everything else.
  *
- * Invariant: once the stamp in node_modules equals the hash of the lock file, nothing is installed and nothing is asked of the network.
+ * Invariant: once the stamp in node_modules equals the hash of the lock file, nothing is installed and the network is not used.
  * Knows nothing about Redis or the services. Runs in the entry scripts, on any Node from 20 up, before any dependency exists.
  */
 import { spawnSync } from 'node:child_process'

@@ -1,7 +1,7 @@
 /**
- * Owns the system programs that some tests want and can do without.
+ * Owns the system programs that some tests use if they are there.
  *
- * Invariant: nothing is installed that is already there, and nothing fails without them: those tests are skipped, and it is said.
+ * Invariant: nothing is installed that exists already, and nothing fails without these programs: their tests are skipped, with a message.
  * Runs in the test script.
  */
 import { spawnSync } from 'node:child_process'
@@ -11,10 +11,10 @@ import { aptScript, installProgram } from '../../packages/cli/src/setup/install-
 
 interface TestProgram {
   name: string
-  /** Debian's packages. */
+  /** The names of Debian's packages. */
   packages: string[]
   isInstalled: () => boolean
-  /** What is skipped without it. */
+  /** What is skipped without the program. */
   tests: string
 }
 

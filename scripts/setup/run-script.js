@@ -36,7 +36,7 @@ export function runScript(script, fixedArgs = []) {
   if (node === undefined) return
   const args = [join(ROOT, script), ...fixedArgs, ...process.argv.slice(2)]
   const env = { ...process.env, PATH: `${join(ROOT, 'node_modules', '.bin')}${delimiter}${process.env['PATH'] ?? ''}` }
-  // A Node that can become another program does: two processes for one command would be one too many.
+  // A Node that can replace itself by another program does so, because one command needs only one process.
   if (process.execve !== undefined && process.platform !== 'win32') process.execve(node, [node, ...args], env)
 
   const preload = join(ROOT, 'packages', 'cli', 'src', 'services', 'end-with-parent.ts')

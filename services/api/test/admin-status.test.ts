@@ -1,4 +1,4 @@
-/** What operators are told at /admin/status of a service that really runs: a worker process, queues, failures, shares and webhooks. */
+/** What /admin/status tells operators of a service that really runs: a worker process, queues, failures, shares and webhooks. */
 import { createServer } from 'node:http'
 import type { Server } from 'node:http'
 import { once } from 'node:events'
@@ -103,7 +103,7 @@ test('workers, queues, failures, shares and webhooks are told as they are, and n
         given_up: 0,
         listed: [{ job_id: drawn, event: 'completed', owner: 'ann', receiver: origin, attempts: 1, reason: 'status 500' }],
       },
-      // The engine tells of its steps with a later heartbeat.
+      // The engine's steps are reported with a later heartbeat.
       workers: { total: 1, listed: [{ model: 'tiny-scenes', device: 'cpu', ready: true, active: 0, rows_per_step: expect.any(Number) }] },
     })
   const status = await readStatus()
@@ -111,7 +111,7 @@ test('workers, queues, failures, shares and webhooks are told as they are, and n
   expect(told?.engine_memory_bytes).toBeGreaterThan(10 * 2 ** 20)
   expect(told?.rows_per_step).toBeGreaterThanOrEqual(1)
   expect(Date.parse(told?.heard_at ?? '')).toBeGreaterThan(Date.now() - 30_000)
-  // Ten minutes, less what has passed, with some jitter.
+  // Ten minutes minus the time that has passed, with some jitter.
   expect(Date.parse(status.webhooks.listed[0]?.next_attempt_at ?? '') - Date.now()).toBeGreaterThan(120_000)
   expect(status.shares.listed.map(({ owner, weight }) => `${owner} ${weight}`).toSorted()).toEqual(['ann 3', 'ben 1'])
   expect(status.shares.listed.find(({ owner }) => owner === 'ann')?.gpu_seconds).toBeGreaterThan(0)
@@ -121,7 +121,7 @@ test('workers, queues, failures, shares and webhooks are told as they are, and n
   await worker.ended
   await submit({ prompt }, ben)
   await submit({ prompt }, ben)
-  // What was read is told for a second.
+  // A reading is reused for a second.
   await expect.poll(async () => (await readStatus()).jobs.queued).toBe(2)
   const left = await readStatus()
   expect(left.models.listed).toMatchObject([{ id: 'tiny-scenes', waiting: 2 }])
@@ -132,7 +132,7 @@ test('workers, queues, failures, shares and webhooks are told as they are, and n
 
 describe('however much there is', () => {
   let large: TestApi
-  /** Clock's advance, ms. */
+  /** How far the clock is ahead, in ms. */
   let ahead = 0
   beforeAll(async () => {
     large = await startTestApi({ env: { ADMIN_KEY: env.ADMIN_KEY }, now: () => Date.now() + ahead })
@@ -153,7 +153,7 @@ describe('however much there is', () => {
   test('lists have a bound, and say how much is left out', async () => {
     const { models, failures, shares, webhooks } = await readStatus(large)
     expect([models.total, models.listed.length]).toEqual([61, 50])
-    // What has something to do is not among those that are left out.
+    // An owner with work is never among those that are left out.
     expect(models.listed[0]).toMatchObject({ id: 'tiny-scenes', waiting: 31 })
     expect([failures.looked_at, failures.listed.length]).toEqual([30, 15])
     expect(failures.listed.every(({ count }) => count === 2)).toBe(true)

@@ -1,4 +1,4 @@
-/** Every kind of picture that cannot be used, in every way that it can come: what is answered, and that nothing is stored of it. */
+/** Every kind of picture that cannot be used, in every way in which it can arrive: what the answer is, and that nothing of it is stored. */
 import { readdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { crc32, deflateSync } from 'node:zlib'
@@ -34,7 +34,7 @@ function chunk(type: string, data: Buffer): Buffer {
   return Buffer.concat([length, Buffer.from(type), data, sum])
 }
 
-/** A PNG file whose header promises that many pixels, and which has none. */
+/** A PNG file whose header promises that many pixels but which contains none. */
 async function bomb(side: number): Promise<Buffer> {
   const real = await paint(16, 16).png().toBuffer()
   const bytes = Buffer.from(real)
@@ -44,7 +44,7 @@ async function bomb(side: number): Promise<Buffer> {
   return bytes
 }
 
-/** What each bad picture is answered with, however it comes. */
+/** The answer to each bad picture, however it arrives. */
 const bad: [string, () => Promise<Buffer>, number, string, RegExp][] = [
   ['1 × 1', async () => await paint(1, 1).png().toBuffer(), 422, 'invalid_image', /at least 16 pixels, got 1 × 1/],
   ['a side of 15', async () => await paint(15, 200).png().toBuffer(), 422, 'invalid_image', /at least 16 pixels, got 15 × 200/],
@@ -126,7 +126,7 @@ function cut(bytes: Buffer, to = Math.floor(bytes.length / 2)): Buffer {
   return bytes.subarray(0, to)
 }
 
-/** The header of a picture, and pixels that are none. */
+/** The header of a picture, followed by bytes that are not pixels. */
 async function broken(): Promise<Buffer> {
   const head = (await paint(64, 64).png().toBuffer()).subarray(0, 33)
   return Buffer.concat([head, chunk('IDAT', deflateSync(Buffer.from('no pixels'))), chunk('IEND', Buffer.alloc(0))])

@@ -1,4 +1,4 @@
-/** What holds for every way to make a job: keys, limits of requests and of waiting jobs, one owner's jobs, one Idempotency-Key. */
+/** What is true for every way to make a job: keys, limits of requests and of waiting jobs, separate owners, one Idempotency-Key. */
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { startTestApi } from './start-api.ts'
 import type { TestApi } from './start-api.ts'
@@ -12,7 +12,7 @@ afterAll(async () => {
 })
 
 const alice = { Authorization: 'Bearer alices-key' }
-/** Every dialect: how it makes a job, and how its errors tell what is wrong. */
+/** For every dialect, how it makes a job and how its errors say what is wrong. */
 const dialects = [
   { name: 'OpenAI', path: '/v1/images/generations', body: { prompt: 'a', stream: true }, said: 'error.message' },
   { name: 'Replicate', path: '/v1/models/local/tiny-scenes/predictions', body: { input: { prompt: 'a' } }, said: 'detail' },

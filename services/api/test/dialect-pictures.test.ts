@@ -1,4 +1,4 @@
-/** Pictures that go in through the clients of other services, as they are published. The worker's part is played. */
+/** Input pictures that arrive through the published clients of other services. The worker is simulated. */
 import { createFalClient } from '@fal-ai/client'
 import OpenAI, { BadRequestError } from 'openai'
 import Replicate from 'replicate'
@@ -20,7 +20,7 @@ beforeAll(async () => {
     env: { API_KEYS: `tests:${key},others:${otherKey}`, MAX_INPUT_BYTES: '300000' },
   })
   openai = new OpenAI({ baseURL: `${api.url}/v1`, apiKey: key })
-  // The worker: whatever waits is done.
+  // The simulated worker ends whatever waits.
   working = setInterval(() => {
     void api.worker.store.list('', { status: 'queued', limit: 10 }).then(async (jobs) => {
       for (const { id } of jobs) await api.worker.succeed(id)
@@ -39,7 +39,7 @@ async function paint(width = 96, height = 64, alpha?: number): Promise<Buffer> {
     .toBuffer()
 }
 
-/** Opaque on the left, transparent on the right. */
+/** A picture that is opaque on the left and transparent on the right. */
 async function halfTransparent(): Promise<Buffer> {
   const right = await paint(48, 64, 0)
   const left = await paint(48, 64, 1)
@@ -63,7 +63,7 @@ async function latestInput(): Promise<JobInput> {
   return job.input
 }
 
-/** The two ends of the middle row of a stored mask: 0 is kept, 255 is painted. */
+/** The first and the last pixel in the middle row of a stored mask: 0 is kept, 255 is painted. */
 async function maskEnds({ mask }: JobInput): Promise<number[]> {
   const object = await api.deps.storage.open(`inputs/${mask?.sha256}`)
   const bytes = Buffer.from(await new Response(object?.body).arrayBuffer())
@@ -153,7 +153,7 @@ test('the replicate package sends its files ahead and names them, and takes prom
   await expect(stranger.files.delete(file.id)).rejects.toThrow(/404/)
   expect(await replicate.files.delete(file.id)).toBe(true)
   await expect(replicate.files.get(file.id)).rejects.toThrow(/404/)
-  // Without a picture it has no effect.
+  // It has no effect without a picture.
   await replicate.predictions.create({ model: 'local/tiny-scenes', input: { prompt, prompt_strength: 0.85 } })
   expect((await latestInput()).strength).toBeUndefined()
 })

@@ -1,4 +1,4 @@
-/** The clients of other services, as they are published, against this one with a real worker. */
+/** The published clients of other services against this one, with a real worker. */
 import { createServer } from 'node:http'
 import type { IncomingHttpHeaders, Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
@@ -17,9 +17,9 @@ import type { ServiceProcess } from './start-process.ts'
 
 const key = 'a-key-for-tests'
 const prompt = 'a red boat on the sea'
-/** Small and quick. */
+/** A small, quick job. */
 const small = { num_inference_steps: 2, seed: 7 }
-/** Some seconds. */
+/** A job of some seconds. */
 const medium = { num_inference_steps: 100, seed: 7 }
 /** Enough steps that there is time to do something meanwhile. */
 const long = { num_inference_steps: 200 }
@@ -76,7 +76,7 @@ describe('the openai package', () => {
   })
 
   test('streams previews that grow into the picture', { timeout: 60_000 }, async () => {
-    // The first previews of a worker wait for something it measures once.
+    // A worker's first previews wait for something that it measures once.
     const types = await vi.waitFor(
       async () => {
         const stream = await openai.images.generate({ prompt, stream: true, partial_images: 2, ...medium })
@@ -309,7 +309,7 @@ describe('the fal client', () => {
 interface Receiver {
   readonly url: string
   readonly server: Server
-  /** The messages of a job once there are so many. */
+  /** The messages of a job, as soon as there are that many. */
   messagesOf(id: string, count: number): Promise<{ headers: IncomingHttpHeaders; body: string }[]>
 }
 

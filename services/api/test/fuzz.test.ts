@@ -1,6 +1,6 @@
 /**
- * Some hundred requests that nobody would write, over every dialect, to an api with a real worker: nothing is answered with an error of the
- * server's, and no job that was taken fails. The seed is fixed, so that every run sends the same.
+ * Some hundred requests that nobody would write, in every dialect, to an api with a real worker: no answer is a server error, and no accepted job
+ * fails. The seed is fixed, so that every run sends the same requests.
  */
 import { fileURLToPath } from 'node:url'
 import { afterAll, beforeAll, expect, test } from 'vitest'
@@ -27,7 +27,7 @@ afterAll(async () => {
   await api?.close()
 })
 
-/** Mulberry32: numbers from 0 up to 1, the same for the same seed. */
+/** Random numbers in [0, 1) that are the same for the same seed (Mulberry32). */
 function createRandom(state: number): () => number {
   return () => {
     state = (state + 0x6d2b79f5) | 0
@@ -74,7 +74,7 @@ const anything: readonly unknown[] = [
   { a: { b: {} } },
   { __proto__: 1, toString: 2 },
 ]
-/** Values that make quick jobs, so that some requests are taken. */
+/** Values that make quick jobs, so that some requests are accepted. */
 const sensible: Record<string, readonly unknown[]> = {
   prompt: ['a cat', 'ein Boot', '船', 'a'.repeat(300), '"quoted" \\ \n lines', '\u202eolleh'],
   width: [64, 128],
@@ -114,7 +114,7 @@ const sensible: Record<string, readonly unknown[]> = {
 }
 const fields = [...new Set([...Object.keys(generationFields), ...Object.keys(sensible), 'model', 'user', '__proto__', 'constructor'])]
 
-/** Small, and with some fields that may be wrong in any way. */
+/** A small request in which some fields may be wrong in any way. */
 function makeInput(): Record<string, unknown> {
   const input: Record<string, unknown> = { prompt: pick(sensible['prompt'] ?? []) }
   const own = fields.filter((field) => field !== 'sigmas')
@@ -130,7 +130,7 @@ function makeInput(): Record<string, unknown> {
   return input
 }
 
-/** Without a step count a picture would take the model's twenty; that many are not worth the time. */
+/** Without a number of steps a picture would take the model's twenty, for which there is no time. */
 const quick = (input: Record<string, unknown>, field = 'num_inference_steps'): Record<string, unknown> =>
   'sigmas' in input || field in input ? input : { ...input, [field]: 1 }
 

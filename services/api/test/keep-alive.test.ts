@@ -6,7 +6,7 @@ import { expect, test } from 'vitest'
 import { startTestApi } from './start-api.ts'
 import type { TestApi } from './start-api.ts'
 
-/** A connection that has had one answer and is idle. */
+/** A connection that has received one answer and is idle now. */
 async function connectIdle(api: TestApi): Promise<Socket> {
   const { hostname, port } = new URL(api.url)
   const socket = connect(Number(port), hostname)
@@ -28,7 +28,7 @@ test('an idle connection stays open for KEEP_ALIVE_TIMEOUT, longer than the five
   let closed = false
   long.on('close', () => (closed = true))
   await once(short, 'close')
-  // Past the five seconds and the one that the runtime adds.
+  // Longer than the five seconds and the second that the runtime adds.
   await sleep(7000)
   expect(closed).toBe(false)
   expect(await ask(long)).toMatch(/^HTTP\/1\.1 200 OK\r\n/)

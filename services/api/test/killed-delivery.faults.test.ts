@@ -16,7 +16,7 @@ test('a message whose api was killed before the receiver answered is sent by the
   const id = await service.submit({ ...body, webhook: service.webhook('never') })
   await expect.poll(() => service.delivered.length, { timeout: 30_000 }).toBe(1)
   await service.replaceApi()
-  // The killed api holds the message until its lock has run out and somebody looks, half a minute each.
+  // The killed api holds the message until its lock has expired and another api looks for it, which takes half a minute each.
   await expect.poll(() => service.delivered.length, { timeout: 100_000 }).toBe(2)
   const messageId = `msg_${id}_completed`
   expect(service.delivered).toMatchObject([

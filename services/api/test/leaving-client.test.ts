@@ -1,4 +1,4 @@
-/** What becomes of a job whose client leaves: api and worker are real processes. */
+/** What happens to a job whose client disconnects. Api and worker are real processes. */
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import type { Job } from '@easel/contract'
 import { longBody, startService } from './start-service.ts'
@@ -15,7 +15,7 @@ test('a client that leaves takes nothing with it: its job ends, its webhook is t
   const body = { ...longBody, num_inference_steps: 60, webhook: service.webhook() }
   const headers = { 'Idempotency-Key': 'leaving-client', Prefer: 'wait=60' }
 
-  // One leaves while it waits for the answer, and never learns an id.
+  // One client disconnects while it waits for the answer and never learns an id.
   const leaving = new AbortController()
   const answer = service.post('/v1/jobs', body, { headers, signal: leaving.signal }).then(
     () => 'answered',
@@ -25,7 +25,7 @@ test('a client that leaves takes nothing with it: its job ends, its webhook is t
   leaving.abort()
   expect(await answer).toBe('left')
 
-  // The same request again is the same job, and one leaves in the middle of its events.
+  // The same request again gives the same job; another client disconnects in the middle of its events.
   const { id } = (await (await service.post('/v1/jobs', body, { headers: { 'Idempotency-Key': 'leaving-client' } })).json()) as Job
   const watching = new AbortController()
   const events = await service.get(`/v1/jobs/${id}/events`, { signal: watching.signal })

@@ -1,4 +1,4 @@
-/** What api and worker, each a process of its own, write into their logs: the ids of what a line is about, no secrets, prompts only when told to. */
+/** What api and worker, each a real process, write into their logs: the ids that a line is about, no secrets, and prompts only when told to. */
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -63,7 +63,7 @@ async function startBoth(more: Record<string, string>) {
       headers: { 'content-type': 'application/json', authorization: `Bearer ${secrets.api}`, ...headers },
       body: JSON.stringify(sent),
     })
-  // Of both, without a line that is still on its way.
+  // The lines of both services, without a line that is still being written.
   const whole = (text: string): string => text.slice(0, text.lastIndexOf('\n') + 1)
   return { api, post, output: () => whole(api.output()) + whole(worker.output()) }
 }

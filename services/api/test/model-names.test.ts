@@ -1,4 +1,4 @@
-/** What requests may call models on every surface, and which models are told of. */
+/** How requests may name models in every dialect, and which models are listed. */
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import type { Capabilities, Job } from '@easel/contract'
 import { startRedis } from '@easel/job-store/test/redis-server'
@@ -14,7 +14,7 @@ afterAll(async () => await redis.stop())
 
 const day = 86_400_000
 
-/** The model of the job that a request made, or the status that it was refused with. */
+/** The model of the job that a request made, or the status with which it was refused. */
 async function modelOf(api: TestApi, path: string, body: object): Promise<string | number> {
   const response = await api.post(path, body)
   await response.body?.cancel()
@@ -35,7 +35,7 @@ test('an alias means its model on every surface', async () => {
     ['/v1/predictions', { version: 'acme/best', input: { prompt: 'a' } }, 'tiny-scenes'],
     ['/v1/models/acme/best/predictions', { input: { prompt: 'a' } }, 'tiny-scenes'],
     ['/fal/queue/acme/best', { prompt: 'a' }, 'tiny-scenes'],
-    // Two models are served, so that the usual names mean neither.
+    // Two models are served, so the usual names mean neither of them.
     ['/v1/images/generations', { ...stream, model: 'gpt-image-1' }, 404],
   ] as const) {
     expect([path, await modelOf(api, path, body)]).toEqual([path, model])

@@ -45,11 +45,11 @@ describe('the description of the api', () => {
     const config = await createConfig({
       extends: ['recommended'],
       rules: {
-        // Streams and files end in one way only, and a welcome cannot fail.
+        // These have one kind of answer only, and the welcome cannot fail.
         'operation-4xx-response': 'off',
-        // The description names the server that gives it, on this machine too.
+        // The description names the server that serves it, even on this machine.
         'no-server-example.com': 'off',
-        // OpenAI has models of one segment, Replicate of two: the same prefix on purpose.
+        // OpenAI's paths have models of one segment and Replicate's of two; the same prefix is intended.
         'no-ambiguous-paths': 'off',
       },
     })
@@ -80,7 +80,7 @@ describe('the description of the api', () => {
 
   test('lists every error code', () => {
     const missing = Object.keys(problemTable).filter((code) => !text.includes(`\`${code}\``))
-    // Any request may meet these two; they are in the schema of a problem.
+    // Every request may get these two, which are in the schema of a problem.
     expect(missing.filter((code) => code !== 'method_not_allowed' && code !== 'internal')).toEqual([])
     expect(text).toContain('"method_not_allowed"')
   })

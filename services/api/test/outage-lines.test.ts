@@ -1,4 +1,4 @@
-/** What both services, as processes, say and do when Redis goes away: one line then, one when it is back, and an end when they are told to. */
+/** What both services, as processes, log and do when Redis goes away: one line then, one when it is back, and they end when they are told to. */
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -11,7 +11,7 @@ import { killProcesses, startProcess, startWorkerProcess, untilStatus } from './
 import type { ServiceProcess } from './start-process.ts'
 
 const grace = 3
-/** Enough for every connection to fail several times. */
+/** Long enough for every connection to fail several times. */
 const outageMs = 4000
 let redis: RedisServer
 let dir: string
@@ -60,7 +60,7 @@ test.each(['kill', 'pause'] as const)('a service that is told to stop ends, thou
   else redis.pause()
   await sleep(500)
   for (const { child } of services) child.kill('SIGTERM')
-  // Each ends by itself within its grace and five seconds; a busy machine gets as much again.
+  // Each ends by itself within its grace plus five seconds; a busy machine gets twice that.
   const late = sleep((grace + 5) * 2000, 'late')
   for (const { ended } of services) expect(await Promise.race([ended, late])).toBeOneOf([0, 1])
   if (outage === 'pause') redis.resume()

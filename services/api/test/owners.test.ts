@@ -1,4 +1,4 @@
-/** Every route of the description, with no key, a wrong one, and a key whose owner the job is not. */
+/** Every route of the description without a key, with a wrong key, and with the key of another owner than the job's. */
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest'
 import { startTestApi } from './start-api.ts'
 import type { TestApi } from './start-api.ts'
@@ -6,7 +6,7 @@ import type { TestApi } from './start-api.ts'
 interface Operation {
   path: string
   method: string
-  /** Undefined: needs a key, as everything does. */
+  /** Undefined: it needs a key, as all routes do. */
   security: unknown[] | undefined
   example: unknown
 }
@@ -19,7 +19,7 @@ let api: TestApi
 let operations: Operation[]
 /** Jobs of Alice: one that waits, and one that has succeeded; both have a webhook. */
 let jobs: string[]
-/** Addresses whose wrong keys have not been counted yet. */
+/** Client addresses for which no wrong key has been counted yet. */
 let addresses = 0
 
 beforeAll(async () => {
@@ -54,7 +54,7 @@ function keyHeaders(key: string | undefined): Record<string, string> {
   return key === undefined ? {} : { Authorization: `Bearer ${key}` }
 }
 
-/** The status, and the text unless it is a stream of someone who may have it. */
+/** The status, and the text unless it is a stream that the caller may have. */
 async function ask({ path, method, example }: Operation, { key, id = '' }: { key?: string; id?: string }): Promise<[number, string]> {
   const values: Record<string, string> = { id, file: `${id}-0.png`, owner: 'local', name: 'tiny-scenes', model: 'tiny-scenes' }
   const response = await api.get(
@@ -71,7 +71,7 @@ async function ask({ path, method, example }: Operation, { key, id = '' }: { key
   return [response.status, 'a stream']
 }
 
-/** Of one job; what ends it comes last. */
+/** The routes of one job; those that end it come last. */
 const ofJobs = (): Operation[] =>
   operations
     // Uploads have ids of their own; uploads.test.ts keeps their owners apart.
@@ -120,7 +120,7 @@ describe('the job of another key', () => {
       const where = `${operation.method} ${operation.path}`
       const statuses: number[] = []
       for (const id of jobs) statuses.push((await ask(operation, { key: alice, id }))[0])
-      // One of them can be canceled, and one has a result.
+      // One of the jobs can be canceled, and the other has a result.
       expect([where, Math.min(...statuses) < 300]).toEqual([where, true])
     }
   })

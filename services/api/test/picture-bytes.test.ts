@@ -1,4 +1,4 @@
-/** What becomes of the bytes of an input picture: they are in the store, and in no record, event, webhook message, answer or log line. */
+/** Where the bytes of an input picture go: into the store, and into no record, event, webhook message, answer or log line. */
 import { once } from 'node:events'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { createServer } from 'node:http'
@@ -24,7 +24,7 @@ let dir: string
 let receiver: Server
 let url: string
 let processes: ServiceProcess[]
-/** Bodies of all webhook messages, whole. */
+/** The complete bodies of all webhook messages. */
 const messages: string[] = []
 
 beforeAll(async () => {
@@ -59,7 +59,7 @@ afterAll(async () => {
   await rm(dir, { recursive: true, force: true })
 })
 
-/** Everything that Redis holds, as text. */
+/** Everything in Redis, as text. */
 async function readRedis(): Promise<string> {
   const read: Record<string, (key: string) => Promise<unknown>> = {
     string: async (key) => (await connection.getBuffer(key))?.toString('latin1'),
@@ -109,7 +109,7 @@ test('a picture that came with a request in any way is kept in the store alone',
     }),
     await send('/v1/images/edits', form),
   ]
-  // What is refused is not told of either.
+  // A refused picture is not mentioned either.
   const refused = await fetch(`${url}/v1/jobs`, {
     method: 'POST',
     headers: { 'content-type': 'application/json' },
@@ -129,7 +129,7 @@ test('a picture that came with a request in any way is kept in the store alone',
     redis: await readRedis(),
     log: processes.map(({ output }) => output()).join('\n'),
   }
-  // All of them know the pictures by their hashes, where they know them at all.
+  // Wherever a picture is mentioned, it is by its hash.
   expect(told.redis).toContain('"image":{"sha256":'.replaceAll('"', '\\"'))
   for (const bytes of [picture, mask]) {
     const marks = [40, bytes.length - 300].flatMap((at) => {

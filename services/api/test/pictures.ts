@@ -8,7 +8,7 @@ import type { Sharp } from 'sharp'
 
 export interface PictureServer {
   url: string
-  /** What each path is answered with; others are 404. */
+  /** The answer for each path; other paths get 404. */
   pages: Map<string, (response: ServerResponse) => void>
   close(): void
 }
@@ -36,7 +36,7 @@ export function paint(width: number, height: number, color = '#c03020'): Sharp {
   return sharp({ create: { width, height, channels: 3, background: color } })
 }
 
-/** A picture that no other test has. */
+/** A picture that no other test uses. */
 export async function uniquePng(width = 64, height = 64): Promise<Buffer> {
   const noise = { type: 'gaussian', mean: 128, sigma: 30 } as const
   return await sharp({ create: { width, height, channels: 3, background: '#888', noise } })

@@ -104,7 +104,7 @@ test('a file of keys is read at start and again at SIGHUP; a wrong one leaves th
 
 describe('what ends a start is one sentence that names the variable', () => {
   const nowhere = { REDIS_URL: 'redis://127.0.0.1:9' }
-  /** Waits for the end and takes all that was said. */
+  /** Waits for the end and returns all output. */
   const said = async ({ ended, output }: ServiceProcess): Promise<string[]> => {
     expect(await ended).toBe(1)
     return output().trim().split('\n')

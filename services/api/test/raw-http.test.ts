@@ -1,4 +1,4 @@
-/** What clients send that no library would let them: each gets an answer, and the server goes on. */
+/** Requests that no HTTP library would send: each gets an answer, and the server continues. */
 import { once } from 'node:events'
 import { connect } from 'node:net'
 import { text } from 'node:stream/consumers'
@@ -12,7 +12,7 @@ beforeAll(async () => {
 })
 afterAll(async () => await api.close())
 
-/** Everything the server says to these bytes until it ends the connection. */
+/** Everything that the server answers to these bytes until it ends the connection. */
 async function send(bytes: string): Promise<string> {
   const socket = connect(Number(new URL(api.url).port), '127.0.0.1')
   await once(socket, 'connect')

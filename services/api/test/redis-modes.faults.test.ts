@@ -1,6 +1,6 @@
 /**
- * The whole service on a Redis Cluster, behind Sentinels, and over TLS as a user who may do little. Every part is a real process; nodes are
- * killed under load.
+ * The whole service on a Redis Cluster, behind Sentinels, and over TLS as a user with few rights. Every part is a real process, and nodes are killed
+ * under load.
  */
 import { readFileSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -24,16 +24,16 @@ afterEach(async () => {
 const shortBody = { ...longBody, num_inference_steps: 8 }
 const noServer = findRedisServer() === undefined ? 'no redis-server or valkey-server' : undefined
 const noTls = whyNoTls()
-/** Part of a test's name, so that what was not tested is seen. */
+/** Part of a test's name, which shows what was not tested. */
 const because = (why: string | undefined): string => (why === undefined ? '' : ` (skipped: ${why})`)
 
-/** Of the processes of the test that runs. */
+/** The logs of the current test's processes. */
 let outputs: (() => string)[] = []
 const expectNothingForbidden = (): void => {
   for (const output of outputs) expect(output()).not.toMatch(/NOPERM|WRONGPASS|NOAUTH/)
 }
 
-/** An api and two workers on this Redis. */
+/** Starts an api and two workers on this Redis. */
 async function startOn({ variables, stop }: { variables: Record<string, string>; stop: () => Promise<void> }): Promise<Service> {
   cleanups.push(stop)
   const service = await startService(variables)
@@ -48,7 +48,7 @@ async function expectRefusedForNow(response: Response): Promise<void> {
   expect([response.status, await response.text()]).toEqual([503, expect.stringContaining('queue_unavailable')])
 }
 
-/** Submits jobs one after the other until told to stop; what is refused meanwhile must be refused with 503. */
+/** Submits jobs one after another until told to stop. Any refusal meanwhile must be a 503. */
 function startLoad(service: Service): { accepted: string[]; stop: () => Promise<void> } {
   const accepted: string[] = []
   const ending = new AbortController()
@@ -83,7 +83,7 @@ async function untilEnded(service: Service, id: string): Promise<Job> {
   }
 }
 
-/** Each job succeeded, told its followers so once, and its webhook heard of it under one message id. */
+/** Checks that each job succeeded, told its followers so once, and told its webhook under one message id. */
 async function expectEndedOnce(service: Service, ids: string[]): Promise<void> {
   for (const id of ids) {
     expect(await untilEnded(service, id)).toMatchObject({ status: 'succeeded', error: null })
@@ -94,7 +94,7 @@ async function expectEndedOnce(service: Service, ids: string[]): Promise<void> {
   expect(told()).toEqual(new Set(ids.map((id) => `msg_${id}_completed`)))
 }
 
-/** More jobs are accepted than there were. */
+/** Waits until more jobs are accepted than before. */
 async function untilMoreAreAccepted(accepted: string[], more = 5): Promise<void> {
   const before = accepted.length
   await expect.poll(() => accepted.length, { timeout: 60_000 }).toBeGreaterThan(before + more)
@@ -108,14 +108,14 @@ test.skipIf(noServer !== undefined)(
     const load = startLoad(service)
     await untilMoreAreAccepted(load.accepted)
 
-    // It holds none of our keys: only what asked it for the way, or listened there, has to move.
+    // It has none of our keys, so only connections that used it to find the way, or listened there, have to move.
     await cluster.other.kill()
     await untilMoreAreAccepted(load.accepted)
     await cluster.other.restart()
     await cluster.untilWhole()
     await untilMoreAreAccepted(load.accepted)
 
-    // It holds all of our keys: its replica is promoted.
+    // It has all of our keys, so its replica is promoted.
     expect(await cluster.findHolder()).toBe(cluster.holder.port)
     await cluster.holder.kill()
     await expect.poll(() => cluster.findHolder(), { timeout: 60_000 }).not.toBe(cluster.holder.port)
@@ -123,7 +123,7 @@ test.skipIf(noServer !== undefined)(
     await load.stop()
     await expectEndedOnce(service, load.accepted)
 
-    // The killed one comes back as a replica, and nobody is misled.
+    // The killed master returns as a replica, and nobody takes it for the master.
     await cluster.holder.restart()
     await cluster.untilWhole()
     const [last, canceled] = [await service.submit(shortBody), await service.submit(longBody)]
@@ -183,7 +183,7 @@ test.skipIf(noTls !== undefined)(
     expect(await untilEnded(service, canceled)).toMatchObject({ status: 'canceled' })
     await expectEndedOnce(service, [id])
     for (const path of ['/v1/jobs', '/v1/capabilities', '/metrics']) expect([path, (await service.get(path)).status]).toEqual([path, 200])
-    // Maintenance has been scheduled, and nothing that anyone wanted was forbidden.
+    // Maintenance has been scheduled, and no command that a service needs was forbidden.
     expectNothingForbidden()
 
     const stranger = new Redis(server.port, 'localhost', {

@@ -1,4 +1,4 @@
-/** What the whole service makes of a Redis that goes away with work in it. Every part is a real process. */
+/** What the whole service does when Redis goes away while it contains work. Every part is a real process. */
 import { createHash } from 'node:crypto'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { afterEach, beforeEach, expect, test } from 'vitest'
@@ -46,7 +46,7 @@ test('a Redis that is killed and restarted with jobs queued, running and in webh
   expect(service.delivered).toMatchObject([{ jobId: inRetry, answer: 500 }])
   await service.redis.kill()
   await expectUnavailable(running)
-  // Until after the message was due.
+  // Until the message is overdue.
   await sleep(10_000)
   await service.redis.restart()
   await untilStatus(`${service.api.url}/readyz`, 200)
@@ -57,7 +57,7 @@ test('a Redis that is killed and restarted with jobs queued, running and in webh
   expect(await shaOfImage(queued[0] as string)).toBe(expected)
   await expect.poll(() => new Set(service.delivered.map(({ jobId }) => jobId)).size, { timeout: 30_000 }).toBe(all.length)
   await expect.poll(() => service.delivered.filter(({ jobId }) => jobId === inRetry).length, { timeout: 30_000 }).toBe(2)
-  // Time for a repetition to come, if there were one.
+  // Long enough for a repetition to arrive, if there were one.
   await sleep(5000)
   const told = (id: string): unknown[] =>
     service.delivered.filter(({ jobId }) => jobId === id).map(({ messageId, answer }) => [messageId, answer])

@@ -60,7 +60,7 @@ describe('while Redis is away', () => {
   test('a record whose id could not be queued does not stay', async () => {
     const before = await api.worker.store.count('', 'queued')
     const { queues } = api.deps
-    // The queue's own key, turned into something it cannot work with: Redis answers, the queue does not.
+    // The queue's own key gets a type that it cannot work with, so Redis answers but the queue does not.
     const queue = queues.of('tiny-scenes')
     const key = queue.toKey('prioritized')
     await api.deps.redis.rename(key, `${key}-aside`)

@@ -1,4 +1,4 @@
-/** Files, receipts and replays with a real worker: what is asked for is what is fetched, and made again it has the same bytes. */
+/** Files, receipts and replays with a real worker: the file is what was asked for, and made again it has the same bytes. */
 import { createHash } from 'node:crypto'
 import { copyFile, cp, mkdtemp, readFile, rm } from 'node:fs/promises'
 import { cpus, tmpdir } from 'node:os'
@@ -84,7 +84,7 @@ describe.for([
     expect(again.replay).toEqual({ of: job.id, identical: true, note: null })
     expect(again.receipt).toEqual(job.receipt)
     expect((await fetchImage(again, 1)).file.equals((await fetchImage(job, 1)).file)).toBe(true)
-    // The comparison can tell.
+    // The comparison notices a difference.
     expect(other.receipt?.images[0]?.sha256).not.toBe(job.receipt?.images[0]?.sha256)
   })
 })

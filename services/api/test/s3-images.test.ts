@@ -58,7 +58,7 @@ describe('with pictures in S3', () => {
     expect(Number(lost.headers.get('retry-after'))).toBeGreaterThan(0)
     expect((await (await api.get('/readyz')).json()) as { status: string }).toMatchObject({ status: 'ready' })
 
-    // What reads the picture for its answer tells the same in its own words.
+    // A route that reads the picture for its answer says the same in its own words.
     const stored = (await api.worker.store.get(id))?.output
     const succeed = async (made: string): Promise<void> => {
       await api.worker.store.start(made, 'w')

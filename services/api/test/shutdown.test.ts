@@ -1,4 +1,4 @@
-/** What a client is answered that waits for a job while the api is told to stop: on every surface, a worker in time and one that is late. */
+/** What a client that waits for a job is answered when the api is told to stop: in every dialect, with a worker in time and one that is late. */
 import { createFalClient } from '@fal-ai/client'
 import OpenAI from 'openai'
 import { afterAll, beforeAll, expect, test } from 'vitest'
@@ -16,7 +16,7 @@ afterAll(async () => await redis.stop())
 const owned = 'local/tiny-scenes'
 const wait = { Prefer: 'wait=60' }
 
-/** A request on every surface that waits, each with a job of its own. */
+/** A waiting request in every dialect, each with a job of its own. */
 async function waitEverywhere(api: TestApi) {
   const { id: polled } = await api.submit()
   const { id: followed } = await api.submit()
@@ -81,9 +81,9 @@ test('a job that has not ended when the grace is over is never told as a success
   const submit = await answerOf('submit')
   expect([submit.response.status, submit.json()]).toMatchObject([202, { status: 'queued' }])
   expect([(await answerOf('poll')).response.status, (await answerOf('poll')).json()]).toMatchObject([200, { status: 'queued' }])
-  // A client comes back by itself when there was no `done`.
+  // A client reconnects by itself when there was no `done`.
   expect((await answerOf('events')).text).not.toContain('event: done')
-  // As `run` of the client of Replicate takes anything else for the end.
+  // The `run` of Replicate's client takes anything else for the end.
   expect([(await answerOf('replicate')).response.status, (await answerOf('replicate')).json()]).toMatchObject([202, { status: 'starting' }])
   for (const [name, body] of [
     ['openai', { error: { type: 'server_error', code: 'stopping' } }],

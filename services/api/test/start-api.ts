@@ -1,6 +1,6 @@
 /**
- * A whole api for tests: real Redis, a real folder for pictures, real HTTP on a free port, one announced model, and a way to play the
- * worker's part in the record of a job. Everything is gone after `close()`.
+ * A whole api for tests: real Redis, a real folder for pictures, real HTTP on a free port, one announced model, and a simulated worker that writes
+ * the records of jobs. Everything is gone after `close()`.
  */
 import { createHash } from 'node:crypto'
 import { mkdtemp, rm } from 'node:fs/promises'
@@ -35,7 +35,7 @@ export const tinyScenes: ModelRecord = {
   updated_at: '2026-01-01T00:00:00.000Z',
 }
 
-/** What the played worker makes pictures with. */
+/** What the simulated worker says it makes pictures with. */
 export const provenance: Provenance = {
   model: { id: tinyScenes.id, content_hash: contentHash },
   runtime: tinyScenes.runtime,
@@ -47,15 +47,15 @@ export const provenance: Provenance = {
 }
 
 export interface StartApiOptions {
-  /** Environment variables beside those the test sets itself. */
+  /** Environment variables in addition to those that are set here. */
   env?: Record<string, string>
-  /** Model to announce; null: none. Default: `tinyScenes`. */
+  /** The model to announce; null for none. Default: `tinyScenes`. */
   model?: ModelRecord | null
-  /** Redis that runs already; it stays when the api is closed. Default: one of its own. */
+  /** A Redis that is running already and is left running. Default: a new one. */
   redis?: RedisServer
-  /** Clock of the api, ms. Default: Date.now. */
+  /** The api's clock in ms. Default: Date.now. */
   now?: () => number
-  /** How webhooks are sent. */
+  /** How webhooks are sent. Default: as in production. */
   delivery?: ServeOptions['delivery']
 }
 
@@ -64,26 +64,26 @@ export interface TestApi {
   readonly url: string
   readonly deps: AppDeps
   readonly redis: RedisServer
-  /** Folder of the local store. */
+  /** The folder of the local store. */
   readonly storageDir: string
   readonly worker: TestWorker
-  /** `fetch` of a path of this api. */
+  /** Fetches a path of this api. */
   get(path: string, init?: RequestInit): Promise<Response>
-  /** POST of a value as JSON. */
+  /** Posts a value as JSON. */
   post(path: string, body?: unknown, headers?: Record<string, string>): Promise<Response>
-  /** POST that makes a job and waits for it: `act` is given the job's id meanwhile. */
+  /** Posts a request that makes a job and waits for it; `act` gets the job's id meanwhile. */
   postMeanwhile(path: string, body: unknown, act: (id: string) => Promise<unknown>): Promise<Response>
-  /** POST /v1/jobs that must be accepted. */
+  /** Submits a job, which must be accepted. */
   submit(body?: Record<string, unknown>): Promise<Job>
-  /** Ends the api alone; Redis goes on. */
+  /** Ends only the api; Redis continues. */
   close(): Promise<void>
 }
 
-/** Plays the worker's part in the record of a job, on connections of its own. */
+/** Simulates a worker: writes the records of jobs, through connections of its own. */
 interface TestWorker {
   readonly store: JobStore
   readonly registry: ModelRegistry
-  /** Stores a picture and a thumbnail for each image of the job and ends it as succeeded, starting it if it was not. */
+  /** Stores a picture and a thumbnail for each image of the job and ends it as succeeded, after starting it if necessary. */
   succeed(id: string, made?: Provenance): Promise<void>
 }
 

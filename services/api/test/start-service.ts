@@ -36,7 +36,7 @@ interface PostOptions {
   signal?: AbortSignal
 }
 
-/** A run of seconds on a CPU: time to break something. */
+/** A job that takes seconds on a CPU, which is time enough to break something. */
 export const longBody = { prompt: 'a red boat on the sea', seed: 42, num_inference_steps: 150, width: 128, height: 128 }
 
 export type Service = Awaited<ReturnType<typeof startService>>
@@ -83,7 +83,7 @@ export async function startService(apiEnv: Record<string, string> = {}) {
   }
 
   return {
-    /** The one that runs now. */
+    /** The process that runs now. */
     get api() {
       return api
     },
@@ -93,9 +93,9 @@ export async function startService(apiEnv: Record<string, string> = {}) {
     job,
     until,
     untilEnded: (id: string): Promise<Job> => until(id, ({ status }) => isEnded(status)),
-    /** URL for a job's `webhook`. The first messages about the job are answered as told: with 500, or never. */
+    /** A URL for a job's `webhook`. The first messages about the job are answered as asked: with 500, or never. */
     webhook: receiver.url,
-    /** Messages with a good signature, in the order in which they came. A bad signature is answered with 401 and not in here. */
+    /** The messages with a valid signature, in order of arrival. One with an invalid signature is answered with 401 and not listed. */
     delivered: receiver.delivered,
 
     async startWorker(env: Record<string, string> = {}): Promise<ServiceProcess> {
@@ -103,21 +103,21 @@ export async function startService(apiEnv: Record<string, string> = {}) {
       return await startWorkerProcess({ ...shared, MODELS_DIR: modelsDir, DEVICE: 'cpu', JOB_LOCK_DURATION: '2', ...env })
     },
 
-    /** Kills the api as a crash would, and starts another. */
+    /** Kills the api as a crash would, and starts another one. */
     async replaceApi(): Promise<void> {
       api.child.kill('SIGKILL')
       await api.ended
       api = await startApi()
     },
 
-    /** Id of a job that was accepted. */
+    /** Submits a job, which must be accepted, and returns its id. */
     async submit(body: Record<string, unknown>): Promise<string> {
       const response = await post('/v1/jobs', body)
       if (response.status !== 202) throw new Error(`Expected 202, got ${response.status}: ${await response.text()}`)
       return ((await response.json()) as Job).id
     },
 
-    /** How many times the event stream tells of the end. */
+    /** How many times the event stream reports the end. */
     async countEnds(id: string): Promise<number> {
       const text = await (await get(`/v1/jobs/${id}/events`)).text()
       return text.split('\n').filter((line) => line === 'event: done').length

@@ -1,4 +1,4 @@
-/** A queue as long as MAX_QUEUED_JOBS lets it become: 10,000 jobs, each submitted over HTTP to an api process, and then a worker. */
+/** The longest queue that MAX_QUEUED_JOBS allows: 10,000 jobs, each submitted by HTTP to an api process, and then a worker. */
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import type { Job, Problem } from '@easel/contract'
 import { startService } from './start-service.ts'
@@ -27,7 +27,7 @@ async function listAll(status: string): Promise<string[]> {
 }
 
 test('with 10,000 jobs queued the next is refused with 429, and list, position, cancel and work go on', async () => {
-  // A worker makes the model known and goes: its record stays.
+  // A worker announces the model and ends; the model's record stays.
   const first = await service.startWorker()
   first.child.kill('SIGTERM')
   expect(await first.ended).toBe(0)
@@ -56,7 +56,7 @@ test('with 10,000 jobs queued the next is refused with 429, and list, position, 
   await service.startWorker()
   const worked = ids.slice(atOnce, 2 * atOnce)
   for (const id of worked) expect(await service.untilEnded(id)).toMatchObject({ status: 'succeeded' })
-  // A cancel deep in the queue, while jobs are taken from its front.
+  // A job deep in the queue is canceled while jobs are taken from the front.
   expect((await service.post(`/v1/jobs/${extra}/cancel`, {})).status).toBe(200)
   await expect.poll(() => service.delivered, { timeout: 20_000 }).toMatchObject([{ jobId: extra, status: 'canceled', answer: 200 }])
   const counts = await Promise.all(['queued', 'running', 'succeeded', 'failed'].map(async (status) => (await listAll(status)).length))

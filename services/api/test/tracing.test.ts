@@ -1,4 +1,4 @@
-/** Traces of the whole service, as a receiver of OTLP over HTTP gets them from the api and the worker as processes. */
+/** Traces of the whole service, as a receiver of OTLP over HTTP gets them from api and worker processes. */
 import { once } from 'node:events'
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
@@ -63,11 +63,11 @@ test('one trace, begun by the caller, goes from the request through queue, worke
     expect(named('easel-api')).toEqual(expect.arrayContaining(['POST /v1/jobs', 'process webhooks']))
     expect(named('easel-gpu-worker')).toEqual(expect.arrayContaining(['generate', 'encode', 'denoise', 'decode', 'upload']))
 
-    // Every span hangs from another of the same trace, in the end from the caller's.
+    // Every span has a parent in the same trace, and the last parent is the caller's.
     const spans = receiver.spans.filter((span) => span.traceId === traceId)
     const ids = new Set(['b7ad6b7169203331', ...spans.map(({ spanId }) => spanId)])
     expect(spans.filter(({ parentSpanId }) => !ids.has(parentSpanId ?? ''))).toEqual([])
-    // The housekeeping of queues begins none.
+    // Queue housekeeping begins no trace.
     expect(receiver.spans.map(({ name }) => name).filter((name) => name.startsWith('getNextJob'))).toEqual([])
   } finally {
     await service.close()

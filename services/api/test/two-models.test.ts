@@ -1,4 +1,4 @@
-/** Two groups of workers that serve different models behind one api: who runs what, what is listed, and what a worker that vanishes leaves. */
+/** Two groups of workers that serve different models behind one api: who runs what, what is listed, and what remains of a worker that vanishes. */
 import { cp, mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -58,7 +58,7 @@ test('each job goes to a worker of its model, others are refused, and a group th
 
   second.child.kill('SIGKILL')
   await second.ended
-  // Its heartbeat runs out; what the model takes stays known, so that jobs wait for the next worker.
+  // Its heartbeat expires, but the model's record stays, so jobs wait for the next worker.
   await vi.waitFor(async () => expect((await capabilities()).models.map(({ workers }) => workers)).toEqual([0, 1]), {
     timeout: 40_000,
     interval: 500,

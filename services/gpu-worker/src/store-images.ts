@@ -16,12 +16,12 @@ import { imageSeed } from './to-engine-params.ts'
 
 export interface ImageStore {
   storage: Storage
-  /** How long uploads are retried, in ms. */
+  /** For how long uploads are retried, in ms. */
   uploadRetryMs: number
 }
 
 export interface StoreOptions {
-  /** What the pictures were made with: written into files, and how files are encoded. */
+  /** What the pictures were made with, which is written into the files, and how the files are encoded. */
   provenance: Provenance
   signal: AbortSignal
   logger: Logger
@@ -31,7 +31,7 @@ const defaultQuality = 90
 
 export interface StoredImages {
   images: StoredImage[]
-  /** Of all files together. */
+  /** The size of all files together. */
   bytes: number
 }
 
@@ -72,13 +72,13 @@ export async function storeImages(
   return { images: stored, bytes: total }
 }
 
-/** As `Promise.all`, but a rejection waits until the others have ended too. */
+/** Like `Promise.all`, except that it rejects only when all others have ended too. */
 async function whenAllEnded<T>(promises: readonly Promise<T>[]): Promise<T[]> {
   await Promise.allSettled(promises)
   return await Promise.all(promises)
 }
 
-/** A cancel was accepted while the pictures were being stored: nobody will ask for them. What cannot be deleted is left to the sweep. */
+/** Deletes the pictures of a job that was canceled while they were being stored. Those that cannot be deleted are left to the sweep. */
 export async function deleteImages(storage: Storage, record: JobRecord, logger: Logger): Promise<void> {
   for (const [key, error] of await storage.deleteMany(toImageKeys(record))) logger.warn({ err: error, key }, 'image was not deleted')
 }
