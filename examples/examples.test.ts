@@ -5,11 +5,9 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { text } from 'node:stream/consumers'
 import { fileURLToPath } from 'node:url'
-import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import type { Job } from '@easel/contract'
 import { type Easel, startEasel } from '../scripts/start-easel.ts'
-
-vi.setConfig({ testTimeout: 90_000, hookTimeout: 90_000 })
 
 const secret = `whsec_${Buffer.alloc(24, 7).toString('base64')}`
 const root = fileURLToPath(new URL('../', import.meta.url))
@@ -37,8 +35,8 @@ async function untilPreviewsCome(): Promise<void> {
 }
 
 async function run(command: string, args: string[], cwd = root, variables: Record<string, string> = {}): Promise<string> {
-  const { PATH, HOME } = process.env
-  const env = { PATH, HOME, EASEL_URL: easel.url, WEBHOOK_SECRET: secret, OUTPUT: folder, ...variables }
+  const { PATH, HOME, NODE_COMPILE_CACHE } = process.env
+  const env = { PATH, HOME, NODE_COMPILE_CACHE, EASEL_URL: easel.url, WEBHOOK_SECRET: secret, OUTPUT: folder, ...variables }
   const child = spawn(command, args, { cwd, env, stdio: ['ignore', 'pipe', 'pipe'] })
   const ended = new Promise<number | null>((resolve) => child.once('close', resolve))
   const [out, problems, code] = await Promise.all([text(child.stdout), text(child.stderr), ended])

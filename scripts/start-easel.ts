@@ -31,6 +31,7 @@ export async function startEasel({ env = {} }: StartEaselOptions = {}): Promise<
   const url = `http://localhost:${port}`
   const variables: NodeJS.ProcessEnv = {
     PATH: process.env['PATH'],
+    NODE_COMPILE_CACHE: process.env['NODE_COMPILE_CACHE'],
     HOST: '0.0.0.0',
     PORT: String(port),
     REDIS_URL: redis.url,

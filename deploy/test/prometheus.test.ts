@@ -80,7 +80,7 @@ describe.skipIf(!installed)('what Prometheus sees', () => {
     const files = [`--config.file=${join(dir, 'prometheus.yml')}`, `--storage.tsdb.path=${join(dir, 'data')}`]
     prometheus = spawn('prometheus', [...files, `--web.listen-address=127.0.0.1:${port}`], { stdio: 'ignore' })
     const bothUp = async (): Promise<void> => expect(await query('up == 1')).toHaveLength(2)
-    await vi.waitFor(bothUp, { timeout: 30_000, interval: 200 })
+    await vi.waitFor(bothUp, { timeout: 60_000, interval: 200 })
     // A picture, a failure, a webhook that is refused once, and something to count again: rates need two samples.
     for (const seed of [1, 2]) {
       const body = {
@@ -105,14 +105,14 @@ describe.skipIf(!installed)('what Prometheus sees', () => {
     await service?.close()
   })
 
-  test.for(dashboardQueries)('the dashboard query %s gives data', { timeout: 60_000 }, async (expr) => {
+  test.for(dashboardQueries)('the dashboard query %s gives data', async (expr) => {
     const hasData = async (): Promise<void> => expect((await query(expr)).some(Number.isFinite)).toBe(true)
     await vi.waitFor(hasData, { timeout: 45_000, interval: 250 })
   })
 
   test.for([...new Set([...dashboardQueries, ...alertQueries].flatMap(selectorsOf))])('there are series for %s', async (selector) => {
     const exists = async (): Promise<void> => expect(await query(selector)).not.toEqual([])
-    await vi.waitFor(exists, { timeout: 20_000, interval: 250 })
+    await vi.waitFor(exists, { timeout: 60_000, interval: 250 })
   })
 
   test('every metric of ours has a panel and a place in the documentation', async () => {

@@ -17,7 +17,7 @@ beforeAll(async () => {
     MODELS_DIR: fileURLToPath(new URL('../../models', import.meta.url)),
     DEVICE: 'cpu',
   })
-}, 90_000)
+})
 afterAll(async () => {
   killProcesses()
   await api.close()

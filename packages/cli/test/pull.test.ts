@@ -71,8 +71,11 @@ test('a pull that is killed twice goes on each time, and a service draws with wh
 })
 
 function npmStart(variables: Record<string, string>): { npm: ChildProcess; output: () => string; ended: Promise<unknown> } {
-  const { PATH, HOME } = process.env
-  const npm = spawn('npm', ['start', '--', '--data', join(folder, 'data')], { cwd: root, env: { PATH, HOME, ...variables } })
+  const { PATH, HOME, NODE_COMPILE_CACHE } = process.env
+  const npm = spawn('npm', ['start', '--', '--data', join(folder, 'data')], {
+    cwd: root,
+    env: { PATH, HOME, NODE_COMPILE_CACHE, ...variables },
+  })
   onTestFinished(() => void npm.kill('SIGTERM'))
   let text = ''
   for (const stream of [npm.stdout, npm.stderr]) stream.on('data', (chunk: Buffer) => (text += chunk.toString()))

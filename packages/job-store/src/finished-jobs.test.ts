@@ -41,11 +41,11 @@ async function leftOf(
   const [old, recent] = [uuidv7(), uuidv7()]
   const stateOf = async (id: string): Promise<string> => await queue.getJobState(toQueueId(id))
   await add(old)
-  await expect.poll(() => stateOf(old), { timeout: 20_000 }).toBe(outcome)
+  await expect.poll(() => stateOf(old), { timeout: 60_000 }).toBe(outcome)
   // Makes it look as if that was an hour and a second ago.
   await redis.zadd(queue.toKey(outcome), Date.now() - 3_601_000, toQueueId(old))
   await add(recent)
-  await expect.poll(() => stateOf(recent), { timeout: 20_000 }).toBe(outcome)
+  await expect.poll(() => stateOf(recent), { timeout: 60_000 }).toBe(outcome)
   const left: [string, string] = [await stateOf(old), await stateOf(recent)]
   await worker.close()
   await queue.close()

@@ -171,7 +171,7 @@ test('a Redis that is killed and starts again from its append-only file goes on 
     const waiting = await own.lines.read(benchModel)
     await durable.kill()
     await durable.restart()
-    await expect.poll(async () => await own.redis.ping().catch(() => ''), { timeout: 20_000 }).toBe('PONG')
+    await expect.poll(async () => await own.redis.ping().catch(() => ''), { timeout: 60_000 }).toBe('PONG')
     expect(await own.lines.read(benchModel)).toEqual(waiting)
     const told = toOrder(waiting)
     const taken: string[] = []

@@ -116,13 +116,13 @@ describe('memory', () => {
         most = Math.max(most, memory.stats.admitted)
       }
       const large = { ...boat, width: 256, height: 256, numInferenceSteps: 2, callbackOnStepEnd: look }
-      await Promise.all(Array.from({ length: 24 }, () => scoped.generate(large).then(look)))
+      await Promise.all(Array.from({ length: 12 }, () => scoped.generate(large).then(look)))
       await pipe.close()
       return most
     }
     // One request alone takes about 110 MiB the first time. How much of that the process has already differs from run to run.
     expect(await mostAdmitted(120)).toBeLessThan(5)
-    expect(await mostAdmitted(2000)).toBeGreaterThan(4)
+    expect(await mostAdmitted(8000)).toBeGreaterThan(4)
   })
 
   it('that a failed request held is given back', async () => {

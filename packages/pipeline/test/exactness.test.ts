@@ -14,7 +14,7 @@ import { RequestScopedPipeline } from '../src/request-scoped/request-scoped-pipe
 import type { StepRecord } from '../src/runtime/step-batcher.ts'
 
 const model = fileURLToPath(new URL('../../../models/tiny-scenes', import.meta.url))
-const COMPOSITIONS = 204
+const COMPOSITIONS = 102
 
 /** Seeded, so that a failure can be run again (mulberry32). */
 function createRandom(seed: number) {
@@ -73,61 +73,57 @@ beforeAll(async () => {
     if (variants.length === 2) variant.runtime.batcher.profile.rowsFor = (_, waiting) => random.integer(1, waiting)
     variants.push({ scoped: new RequestScopedPipeline(variant), steps })
   }
-}, 120_000)
+})
 
 afterAll(() => pipe.close())
 
 describe('batched', () => {
-  it(
-    `is byte for byte alone, in ${COMPOSITIONS} compositions of joining, leaving and canceled requests`,
-    { timeout: 600_000 },
-    async () => {
-      let differingBytes = 0
-      let compared = 0
-      let canceled = 0
-      for (let composition = 0; composition < COMPOSITIONS; composition++) {
-        const { scoped } = variants[composition % variants.length] as (typeof variants)[number]
-        const members = Array.from({ length: random.integer(2, 6) }, () => ({
-          index: random.integer(0, requests.length - 1),
-          joinAfterTurns: random.chance(0.5) ? 0 : random.integer(1, 12),
-          cancelAtStep: random.chance(0.15) ? random.integer(0, 4) : undefined,
-        }))
-        const outcomes = await Promise.allSettled(
-          members.map(async ({ index, joinAfterTurns, cancelAtStep }) => {
-            for (let turn = 0; turn < joinAfterTurns; turn++) await new Promise((resolve) => setImmediate(resolve))
-            const abort = new AbortController()
-            const callbackOnStepEnd = (_: unknown, step: number): undefined => {
-              // Some at once, some while the next call waits.
-              if (step === cancelAtStep) setImmediate(() => abort.abort())
-            }
-            return scoped.generate({ ...requests[index], signal: abort.signal, callbackOnStepEnd })
-          }),
-        )
-        for (const [member, outcome] of outcomes.entries()) {
-          const { index, cancelAtStep } = members[member] as (typeof members)[number]
-          if (outcome.status === 'rejected') {
-            if (cancelAtStep === undefined || (outcome.reason as Error).name !== 'AbortError') throw outcome.reason
-            canceled++
-            continue
+  it(`is byte for byte alone, in ${COMPOSITIONS} compositions of joining, leaving and canceled requests`, async () => {
+    let differingBytes = 0
+    let compared = 0
+    let canceled = 0
+    for (let composition = 0; composition < COMPOSITIONS; composition++) {
+      const { scoped } = variants[composition % variants.length] as (typeof variants)[number]
+      const members = Array.from({ length: random.integer(2, 6) }, () => ({
+        index: random.integer(0, requests.length - 1),
+        joinAfterTurns: random.chance(0.5) ? 0 : random.integer(1, 12),
+        cancelAtStep: random.chance(0.15) ? random.integer(0, 4) : undefined,
+      }))
+      const outcomes = await Promise.allSettled(
+        members.map(async ({ index, joinAfterTurns, cancelAtStep }) => {
+          for (let turn = 0; turn < joinAfterTurns; turn++) await new Promise((resolve) => setImmediate(resolve))
+          const abort = new AbortController()
+          const callbackOnStepEnd = (_: unknown, step: number): undefined => {
+            // Some at once, some while the next call waits.
+            if (step === cancelAtStep) setImmediate(() => abort.abort())
           }
-          const expected = alone[index] as Buffer
-          const got = bytesOf(outcome.value)
-          if (got.length !== expected.length) throw new Error(`Expected ${expected.length} bytes, got ${got.length}`)
-          if (!got.equals(expected)) differingBytes += got.filter((byte, at) => byte !== expected[at]).length
-          compared++
+          return scoped.generate({ ...requests[index], signal: abort.signal, callbackOnStepEnd })
+        }),
+      )
+      for (const [member, outcome] of outcomes.entries()) {
+        const { index, cancelAtStep } = members[member] as (typeof members)[number]
+        if (outcome.status === 'rejected') {
+          if (cancelAtStep === undefined || (outcome.reason as Error).name !== 'AbortError') throw outcome.reason
+          canceled++
+          continue
         }
+        const expected = alone[index] as Buffer
+        const got = bytesOf(outcome.value)
+        if (got.length !== expected.length) throw new Error(`Expected ${expected.length} bytes, got ${got.length}`)
+        if (!got.equals(expected)) differingBytes += got.filter((byte, at) => byte !== expected[at]).length
+        compared++
       }
-      expect(differingBytes).toBe(0)
-      expect(compared).toBeGreaterThan(COMPOSITIONS * 2)
-      expect(canceled).toBeGreaterThan(10)
-      // The compositions were what they claim: steps of many requests, of many rows, and cut ones.
-      const [, limited, anywhere] = variants.map(({ steps }) => steps) as [StepRecord[], StepRecord[], StepRecord[]]
-      expect(anywhere.some(({ rows, calls }) => rows >= 6 && calls >= 3)).toBe(true)
-      expect(Math.max(...limited.map(({ rows }) => rows))).toBe(3)
-      expect(anywhere.filter(({ calls }) => calls >= 2).length).toBeGreaterThan(50)
-      expect(anywhere.filter(({ rowsLeft }) => rowsLeft > 0).length).toBeGreaterThan(50)
-    },
-  )
+    }
+    expect(differingBytes).toBe(0)
+    expect(compared).toBeGreaterThan(COMPOSITIONS * 2)
+    expect(canceled).toBeGreaterThan(10)
+    // The compositions were what they claim: steps of many requests, of many rows, and cut ones.
+    const [, limited, anywhere] = variants.map(({ steps }) => steps) as [StepRecord[], StepRecord[], StepRecord[]]
+    expect(anywhere.some(({ rows, calls }) => rows >= 6 && calls >= 3)).toBe(true)
+    expect(Math.max(...limited.map(({ rows }) => rows))).toBe(3)
+    expect(anywhere.filter(({ calls }) => calls >= 2).length).toBeGreaterThan(50)
+    expect(anywhere.filter(({ rowsLeft }) => rowsLeft > 0).length).toBeGreaterThan(50)
+  })
 
   it('runs the prompt rows alone outside the guidance interval, and the picture differs from full guidance', async () => {
     const { scoped, steps } = variants[2] as (typeof variants)[number]
@@ -181,7 +177,7 @@ describe('on a GPU provider', () => {
         seed,
         width: 32,
         height: 32,
-        numInferenceSteps: seed + 1,
+        numInferenceSteps: seed,
         outputType: 'latent',
       }))
       const separate: GenerateResult[] = []

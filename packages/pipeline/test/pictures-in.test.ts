@@ -109,7 +109,9 @@ describe('fifty calls at once, of text, from a picture and inside a mask', () =>
     const together = await Promise.all(alone.map((_, index) => run(all, index)))
     expect(together.map(pixels)).toEqual(alone)
     const rows = steps.reduce((sum, step) => sum + step.rows, 0)
-    expect(rows / steps.length).toBeGreaterThan(2)
+    // Alone, a run has at most the two rows of a guided step.
+    expect(Math.max(...steps.map((step) => step.rows))).toBeGreaterThan(2)
+    expect(rows / steps.length).toBeGreaterThan(1.3)
   })
 
   it('are in one run, all three kinds', async () => {

@@ -141,7 +141,7 @@ test('a password that Redis quotes, as it does of commands it does not know, is 
     const env = { REDIS_URL: `redis://:${secrets.redis}@127.0.0.1:${quoting.port}`, STORAGE: 'local', STORAGE_DIR: dir }
     const models = { MODELS_DIR: fileURLToPath(new URL('../../../models', import.meta.url)), DEVICE: 'cpu' }
     for (const { output } of [await startProcess(env), spawnWorkerProcess({ ...env, ...models })]) {
-      await expect.poll(output, { timeout: 20_000 }).toContain("unknown command 'auth', with args beginning with: '[secret]'")
+      await expect.poll(output, { timeout: 60_000 }).toContain("unknown command 'auth', with args beginning with: '[secret]'")
       expect(output()).not.toContain(secrets.redis)
     }
   } finally {

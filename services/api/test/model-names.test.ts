@@ -92,7 +92,7 @@ test('a job for a model without workers says so in its answer, until there is on
   const heartbeat = { model: 'tiny-scenes', concurrency: 8, active: 0, device: 'cpu', engine_memory_bytes: 1, ready: true }
   await api.worker.registry.heartbeat({ id: 'w1', ...heartbeat })
   const read = async (): Promise<Job> => (await (await api.get(`/v1/jobs/${id}`)).json()) as Job
-  await expect.poll(async () => (await read()).notice, { timeout: 20_000 }).toBeNull()
+  await expect.poll(async () => (await read()).notice, { timeout: 60_000 }).toBeNull()
   await api.close()
 })
 

@@ -1,12 +1,10 @@
 import { createConfig, lintFromString } from '@redocly/openapi-core'
 import { Ajv2020 } from 'ajv/dist/2020.js'
-import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { problemTable } from '@easel/contract'
 import type { Job } from '@easel/contract'
 import { type Easel, startEasel } from '../../../scripts/start-easel.ts'
 import { uniquePng } from './pictures.ts'
-
-vi.setConfig({ testTimeout: 90_000, hookTimeout: 90_000 })
 
 interface Media {
   schema?: { properties?: Record<string, { format?: string }> }

@@ -50,7 +50,7 @@ test('an outage of Redis is two lines in each service, however long it lasts', a
   await sleep(outageMs)
   await redis.restart()
   for (const [index, service] of services.entries()) {
-    await expect.poll(() => saidSince(service, from[index] ?? 0), { timeout: 20_000 }).toContain('Redis is back')
+    await expect.poll(() => saidSince(service, from[index] ?? 0), { timeout: 60_000 }).toContain('Redis is back')
     expect(saidSince(service, from[index] ?? 0)).toEqual(['Redis does not answer; waiting until it is back', 'Redis is back'])
   }
 })

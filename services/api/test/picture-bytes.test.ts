@@ -7,7 +7,7 @@ import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { afterAll, beforeAll, expect, test, vi } from 'vitest'
+import { afterAll, beforeAll, expect, test } from 'vitest'
 import { createRedis } from '@easel/job-store'
 import type { RedisConnection } from '@easel/job-store'
 import { startRedis } from '@easel/job-store/test/redis-server'
@@ -15,8 +15,6 @@ import type { RedisServer } from '@easel/job-store/test/redis-server'
 import { uniquePng } from './pictures.ts'
 import { killProcesses, startProcess, startWorkerProcess, untilStatus } from './start-process.ts'
 import type { ServiceProcess } from './start-process.ts'
-
-vi.setConfig({ testTimeout: 90_000, hookTimeout: 90_000 })
 
 let redis: RedisServer
 let connection: RedisConnection
@@ -118,7 +116,7 @@ test('a picture that came with a request in any way is kept in the store alone',
   expect(refused.status).toBe(422)
   answers.push(await refused.text())
   const isTold = (id: string): boolean => messages.some((text) => text.includes(id) && /job\.completed|"succeeded"|"OK"/.test(text))
-  await expect.poll(() => ids.slice(0, 3).filter(isTold), { timeout: 30_000 }).toEqual(ids.slice(0, 3))
+  await expect.poll(() => ids.slice(0, 3).filter(isTold), { timeout: 60_000 }).toEqual(ids.slice(0, 3))
   for (const id of ids) {
     for (const path of [`/v1/jobs/${id}`, `/v1/jobs/${id}/events`, `/v1/jobs/${id}/webhooks`, `/v1/predictions/${id}`])
       answers.push(await (await fetch(url + path)).text())

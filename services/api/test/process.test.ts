@@ -29,7 +29,7 @@ test('starts while Redis is down, takes jobs once it is there, logs in JSON, and
   connection.disconnect()
   await untilStatus(`${api.url}/readyz`, 200)
   await untilStatus(`${api.url}/v1/jobs`, 202, submit)
-  await vi.waitFor(() => expect(api.output()).toContain('"totalRequests":1,"activeInferences":0,"queueDepth":1'), { timeout: 5000 })
+  await vi.waitFor(() => expect(api.output()).toContain('"totalRequests":1,"activeInferences":0,"queueDepth":1'), { timeout: 60_000 })
 
   api.child.kill('SIGTERM')
   expect(await api.ended).toBe(0)
@@ -49,7 +49,7 @@ test('the first signal lets a request under way end, the second ends the process
   const patient = await startProcess(waits)
   await untilStatus(`${patient.url}/readyz`, 200)
   const response = fetch(`${patient.url}/api/diffusers/inference`, submit)
-  await vi.waitFor(() => expect(patient.output()).toContain('job queued'), { timeout: 20_000 })
+  await vi.waitFor(() => expect(patient.output()).toContain('job queued'), { timeout: 60_000 })
   patient.child.kill('SIGTERM')
   expect((await response).status).toBe(504)
   expect(await patient.ended).toBe(0)
@@ -60,9 +60,9 @@ test('the first signal lets a request under way end, the second ends the process
     () => 'answered',
     () => 'cut',
   )
-  await vi.waitFor(() => expect(hurried.output()).toContain('job queued'), { timeout: 20_000 })
+  await vi.waitFor(() => expect(hurried.output()).toContain('job queued'), { timeout: 60_000 })
   hurried.child.kill('SIGINT')
-  await vi.waitFor(() => expect(hurried.output()).toContain('api stops'), { timeout: 20_000 })
+  await vi.waitFor(() => expect(hurried.output()).toContain('api stops'), { timeout: 60_000 })
   await sleep(50)
   hurried.child.kill('SIGINT')
   expect([await hurried.ended, await cut]).toEqual([1, 'cut'])
@@ -89,7 +89,7 @@ test('a file of keys is read at start and again at SIGHUP; a wrong one leaves th
     await writeFile(file, wrong)
     const lines = api.output().split('API keys stay as they are').length
     api.child.kill('SIGHUP')
-    await vi.waitFor(() => expect(api.output().split('API keys stay as they are').length).toBe(lines + 1), { timeout: 20_000 })
+    await vi.waitFor(() => expect(api.output().split('API keys stay as they are').length).toBe(lines + 1), { timeout: 60_000 })
     await untilStatus(listed, 200, withKey('second-secret'))
     await untilStatus(listed, 401)
   }

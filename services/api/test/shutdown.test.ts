@@ -38,7 +38,7 @@ async function waitEverywhere(api: TestApi) {
       request.then(async (response) => ({ response, text: await response.text() })),
     ]),
   )
-  await expect.poll(() => api.deps.follower.readers, { timeout: 20_000 }).toBe(Object.keys(requests).length)
+  await expect.poll(() => api.deps.follower.readers, { timeout: 60_000 }).toBe(Object.keys(requests).length)
   const answerOf = async (name: keyof typeof requests): Promise<{ response: Response; text: string; json: () => unknown }> => {
     const answer = await answers[name]
     if (answer === undefined) throw new Error(`Expected an answer to ${name}`)
@@ -47,7 +47,7 @@ async function waitEverywhere(api: TestApi) {
   return { answerOf, ids: (await api.worker.store.list('', { status: 'queued', limit: 100 })).map(({ id }) => id) }
 }
 
-test('a job that ends within the grace is answered as ever', { timeout: 60_000 }, async () => {
+test('a job that ends within the grace is answered as ever', async () => {
   const api = await startTestApi({ redis, env: { QUEUE_PREFIX: '{in-time}', SHUTDOWN_GRACE: '60' } })
   const { answerOf, ids } = await waitEverywhere(api)
   const closed = api.close()
@@ -73,7 +73,7 @@ test('a job that ends within the grace is answered as ever', { timeout: 60_000 }
   expect((await answerOf('falStream')).text).toContain('"COMPLETED"')
 })
 
-test('a job that has not ended when the grace is over is never told as a success', { timeout: 60_000 }, async () => {
+test('a job that has not ended when the grace is over is never told as a success', async () => {
   const api = await startTestApi({ redis, env: { QUEUE_PREFIX: '{too-late}', SHUTDOWN_GRACE: '1' } })
   const { answerOf } = await waitEverywhere(api)
   await api.close()
@@ -101,7 +101,7 @@ test('a job that has not ended when the grace is over is never told as a success
   expect((await answerOf('falStream')).text).toMatch(/event: error\ndata: The stream ends/)
 })
 
-test('the clients of OpenAI and fal throw when their stream ends before the job has', { timeout: 60_000 }, async () => {
+test('the clients of OpenAI and fal throw when their stream ends before the job has', async () => {
   const api = await startTestApi({ redis, env: { QUEUE_PREFIX: '{clients}', SHUTDOWN_GRACE: '1' } })
   const openai = new OpenAI({ baseURL: `${api.url}/v1`, apiKey: 'none', maxRetries: 0 })
   const fal = createFalClient({ credentials: 'none', proxyUrl: { url: `${api.url}/fal/proxy`, when: 'always' } })
@@ -109,7 +109,7 @@ test('the clients of OpenAI and fal throw when their stream ends before the job 
     openai.images.generate({ prompt: 'a', stream: true }).then(async (stream) => await Array.fromAsync(stream)),
     fal.subscribe(owned, { input: { prompt: 'a' }, mode: 'streaming' }),
   ])
-  await expect.poll(() => api.deps.follower.readers, { timeout: 20_000 }).toBe(2)
+  await expect.poll(() => api.deps.follower.readers, { timeout: 60_000 }).toBe(2)
   await api.close()
   expect((await settled).map(({ status }) => status)).toEqual(['rejected', 'rejected'])
 })

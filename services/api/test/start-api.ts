@@ -133,7 +133,7 @@ export async function startTestApi(options: StartApiOptions = {}): Promise<TestA
         if (id === undefined) throw new Error('Expected a job, got none yet')
         return id
       }
-      await act(await vi.waitFor(made, { timeout: 20_000 }))
+      await act(await vi.waitFor(made, { timeout: 60_000 }))
       return await response
     },
     async submit(body = {}) {

@@ -38,13 +38,13 @@ export async function startWorkerProcess(env: Record<string, string>): Promise<S
   const untilReady = (): void => {
     if (!started.output().includes('"msg":"ready"')) throw new Error(`Expected the worker to be ready, got:\n${started.output()}`)
   }
-  await vi.waitFor(untilReady, { timeout: 60_000, interval: 50 })
+  await vi.waitFor(untilReady, { timeout: 120_000, interval: 50 })
   return started
 }
 
 function start(main: string, env: Record<string, string>): ServiceProcess {
   const child = spawn(process.execPath, [fileURLToPath(new URL(main, import.meta.url))], {
-    env: { PATH: process.env['PATH'], ...env },
+    env: { PATH: process.env['PATH'], NODE_COMPILE_CACHE: process.env['NODE_COMPILE_CACHE'], ...env },
     stdio: ['ignore', 'pipe', 'pipe'],
   })
   children.push(child)
@@ -59,5 +59,5 @@ export async function untilStatus(url: string, wanted: number, init?: RequestIni
     const { status } = await fetch(url, init)
     if (status !== wanted) throw new Error(`Expected ${wanted} from ${url}, got ${status}`)
   }
-  await vi.waitFor(look, { timeout: 15_000, interval: 50 })
+  await vi.waitFor(look, { timeout: 60_000, interval: 50 })
 }

@@ -58,8 +58,8 @@ test('one trace, begun by the caller, goes from the request through queue, worke
 
     const named = (service: string): string[] =>
       receiver.spans.filter((span) => span.traceId === traceId && span.service === service).map(({ name }) => name)
-    await expect.poll(() => named('easel-api'), { timeout: 20_000 }).toContain('POST webhook')
-    await expect.poll(() => named('easel-gpu-worker'), { timeout: 20_000 }).toContain('process generate-tiny-scenes')
+    await expect.poll(() => named('easel-api'), { timeout: 60_000 }).toContain('POST webhook')
+    await expect.poll(() => named('easel-gpu-worker'), { timeout: 60_000 }).toContain('process generate-tiny-scenes')
     expect(named('easel-api')).toEqual(expect.arrayContaining(['POST /v1/jobs', 'process webhooks']))
     expect(named('easel-gpu-worker')).toEqual(expect.arrayContaining(['generate', 'encode', 'denoise', 'decode', 'upload']))
 

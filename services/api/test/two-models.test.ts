@@ -17,7 +17,7 @@ beforeAll(async () => {
   await cp(tinyScenes, join(models, 'small-scenes'), { recursive: true })
   await writeFile(join(models, 'small-scenes', 'generation_config.json'), JSON.stringify({ width: 64, height: 64, num_inference_steps: 3 }))
   service = await startService()
-}, 60_000)
+})
 
 afterAll(async () => {
   await service.close()
@@ -65,4 +65,4 @@ test('each job goes to a worker of its model, others are refused, and a group th
   })
   const waiting = await service.submit({ prompt: 'a red boat', model: 'small-scenes' })
   expect((await service.job(waiting)).status).toBe('queued')
-}, 120_000)
+})

@@ -195,7 +195,7 @@ describe('a job that was handed over', () => {
 describe('when the run is ended', () => {
   const end = async (record: JobRecord, more: { isHandOver?: boolean; saved?: Checkpoint }): Promise<unknown> => {
     const running = run(record, [untilStopped], more)
-    await expect.poll(() => calls.length, { timeout: 20_000 }).toBe(1)
+    await expect.poll(() => calls.length, { timeout: 60_000 }).toBe(1)
     abort.abort('reason')
     return await running.catch((error: unknown) => error)
   }
@@ -226,7 +226,7 @@ describe('when the run is ended', () => {
     const dying = ({ signal }: EngineCallOptions): Promise<EngineResult> =>
       new Promise((_, reject) => signal?.addEventListener('abort', () => reject(crash(true))))
     const running = run(record, [dying]).catch((error: unknown) => error)
-    await expect.poll(() => calls.length, { timeout: 20_000 }).toBe(1)
+    await expect.poll(() => calls.length, { timeout: 60_000 }).toBe(1)
     abort.abort('reason')
     expect(await running).toMatchObject({ code: 'engine_crashed' })
     expect([calls.length, await strikesOf(record)]).toEqual([1, 0])

@@ -55,7 +55,7 @@ describe('memory that only a new process gives back', () => {
     await bench.startWorker({ engineEntry: entry, logger: log.logger, env: { WORKER_CONCURRENCY: '16' } })
     const processes: number[] = []
     for (let wave = 0; wave < 3; wave++) {
-      const ids = await Promise.all(Array.from({ length: 16 }, (_, job) => bench.submit({ seed: wave * 16 + job, num_inference_steps: 8 })))
+      const ids = await Promise.all(Array.from({ length: 16 }, (_, job) => bench.submit({ seed: wave * 16 + job, num_inference_steps: 4 })))
       for (const id of ids) expect(await bench.untilEnded(id)).toMatchObject({ status: 'succeeded', runs: 1, strikes: 0 })
       processes.push(log.saying('engine is ready').length)
     }

@@ -174,7 +174,7 @@ describe('a worker that is told to go', () => {
     const first = await bench.startWorker({ env: { JOB_LOCK_DURATION: '600' } })
     const expected = await undisturbed()
     const id = await bench.submit(longInput)
-    await bench.until(id, atStep(20))
+    await bench.until(id, atStep(10))
     await first.close(0)
     const between = (await bench.store.get(id)) as JobRecord
     expect(between.status).toBe('running')

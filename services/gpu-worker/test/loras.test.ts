@@ -47,7 +47,7 @@ describe('an engine with a folder of LoRAs', () => {
 
   test('lists what comes to the folder while it runs', async () => {
     await copyFile(join(shipped, 'tint.safetensors'), join(lorasDir, 'tint.safetensors'))
-    await vi.waitFor(async () => expect((await engine.stats()).loras).toEqual(['tint', 'wobble']), { timeout: 20_000 })
+    await vi.waitFor(async () => expect((await engine.stats()).loras).toEqual(['tint', 'wobble']), { timeout: 60_000 })
     const { loras } = await engine.stats()
     expect(toModelRecord(engine.capabilities, { maxPixels: undefined, stepMs: null, pictureMs: null, loras, now: 0 }).loras).toEqual([
       'tint',

@@ -35,7 +35,7 @@ describe.runIf(canLimit)('an engine that gets no more memory', () => {
   }
 
   async function paint(engine: EngineSupervisor, seed: number, size: { width: number; height: number } = large): Promise<Uint8Array> {
-    const rest = { numInferenceSteps: 3, guidanceScale: 4, numImagesPerPrompt: 1, maxSequenceLength: 20 }
+    const rest = { numInferenceSteps: 2, guidanceScale: 4, numImagesPerPrompt: 1, maxSequenceLength: 20 }
     const { images } = await engine.generate(`call ${seed}`, { prompt: `boat ${seed}`, negativePrompt: '', seed, ...size, ...rest })
     return images[0]?.rgb as Uint8Array
   }

@@ -17,7 +17,7 @@ afterEach(async () => bench?.close())
 
 const startWorker = async (options: StartOptions = {}): Promise<WorkerService> =>
   await bench.startWorker({ ...options, env: { METRICS_PORT: String(port), ...options.env } })
-const scraped = (name: string) => expect.poll(async () => (await scrape()).get(name), { timeout: 20_000 })
+const scraped = (name: string) => expect.poll(async () => (await scrape()).get(name), { timeout: 60_000 })
 
 async function scrape(): Promise<Map<string, number>> {
   const text = await (await fetch(`http://127.0.0.1:${port}/metrics`)).text()
@@ -57,7 +57,7 @@ test('a worker answers while it loads its model, is ready only with it, and is n
   const open = join(bench.dir, 'open')
   const engineEntry = fileURLToPath(new URL('gated-engine.ts', import.meta.url))
   const starting = startWorker({ engineEntry, env: { CACHE_DIR: bench.dir } })
-  await expect.poll(() => statuses().catch(() => []), { timeout: 20_000 }).toEqual([200, 503, 200])
+  await expect.poll(() => statuses().catch(() => []), { timeout: 60_000 }).toEqual([200, 503, 200])
   expect((await scrape()).get('process_start_time_seconds')).toBeGreaterThan(0)
 
   await writeFile(open, '')
@@ -68,10 +68,10 @@ test('a worker answers while it loads its model, is ready only with it, and is n
   await rm(open)
   const first = worker.enginePid as number
   process.kill(first, 'SIGKILL')
-  await expect.poll(() => worker.enginePid, { timeout: 20_000 }).toSatisfy((pid) => pid !== undefined && pid !== first)
+  await expect.poll(() => worker.enginePid, { timeout: 60_000 }).toSatisfy((pid) => pid !== undefined && pid !== first)
   expect(await statuses()).toEqual([200, 503, 200])
   await writeFile(open, '')
-  await expect.poll(statuses, { timeout: 20_000 }).toEqual([200, 200, 200])
+  await expect.poll(statuses, { timeout: 60_000 }).toEqual([200, 200, 200])
 })
 
 test('a worker that cannot load its model leaves nothing behind on its port', async () => {

@@ -25,7 +25,8 @@ interface NpmRun {
 }
 
 function npmRun(script: string, variables: Record<string, string> = {}): NpmRun {
-  const env = { PATH: process.env['PATH'], HOME: process.env['HOME'], PORT: String(port), SHUTDOWN_GRACE: '2', ...variables }
+  const { PATH, HOME, NODE_COMPILE_CACHE } = process.env
+  const env = { PATH, HOME, NODE_COMPILE_CACHE, PORT: String(port), SHUTDOWN_GRACE: '2', ...variables }
   const npm = spawn('npm', ['run', script, '--', '--data', data], { cwd: root, env, stdio: ['ignore', 'pipe', 'pipe'] })
   let text = ''
   for (const stream of [npm.stdout, npm.stderr]) stream.on('data', (chunk: Buffer) => (text += chunk.toString()))

@@ -1,6 +1,6 @@
 /** The status page of operators: what it shows, and what it says when something of the service is away. The worker is played; all else is real. */
 import type { Browser, Locator } from 'playwright-core'
-import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from 'vitest'
+import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
 import { heartbeatTtlSeconds } from '@easel/contract'
 import { startRedis, type RedisServer } from '@easel/job-store/test/redis-server'
 import { ensurePlayground } from '../../../../packages/cli/src/setup/ensure-playground.ts'
@@ -9,8 +9,6 @@ import { startTestApi, type TestApi } from '../../test/start-api.ts'
 import { findHindrances, openPage, type OpenedPage } from './open-page.ts'
 
 const executable = findChromium()
-
-vi.setConfig({ testTimeout: 90_000, hookTimeout: 90_000 })
 
 const engine = {
   steps: 100,

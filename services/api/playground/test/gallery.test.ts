@@ -1,6 +1,6 @@
 /** The gallery with many jobs of every end: layout, lightbox, favourites, older pages, and taking things away. The worker is played. */
 import type { Browser, Locator } from 'playwright-core'
-import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from 'vitest'
+import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
 import type { Job } from '@easel/contract'
 import { ensurePlayground } from '../../../../packages/cli/src/setup/ensure-playground.ts'
 import { findChromium, launchChromium } from '../../../../scripts/find-chromium.ts'
@@ -8,8 +8,6 @@ import { startTestApi, tinyScenes, type TestApi } from '../../test/start-api.ts'
 import { findHindrances, openPage, type OpenedPage } from './open-page.ts'
 
 const executable = findChromium()
-
-vi.setConfig({ testTimeout: 90_000, hookTimeout: 90_000 })
 
 const longPrompt = 'a very long prompt about a boat on the sea '.repeat(20).trim()
 

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import type { Browser, Locator } from 'playwright-core'
-import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from 'vitest'
+import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
 import type { Job, JobList } from '@easel/contract'
 import { ensurePlayground } from '../../../../packages/cli/src/setup/ensure-playground.ts'
 import { findChromium, launchChromium } from '../../../../scripts/find-chromium.ts'
@@ -14,8 +14,6 @@ import { findHindrances, openPage, type OpenedPage } from './open-page.ts'
 
 const executable = findChromium()
 const shipped = fileURLToPath(new URL('../../../../packages/pipeline/test/loras', import.meta.url))
-
-vi.setConfig({ testTimeout: 90_000, hookTimeout: 90_000 })
 
 describe.skipIf(executable === undefined)('LoRAs in the playground', () => {
   let easel: Easel

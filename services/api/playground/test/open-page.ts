@@ -20,6 +20,8 @@ export async function openPage(
   path = '',
 ): Promise<OpenedPage> {
   const context = await browser.newContext({ permissions: ['clipboard-read', 'clipboard-write'], ...options })
+  // For each wait of a test: a machine with other work needs more than the half minute of Playwright.
+  context.setDefaultTimeout(90_000)
   const page = await context.newPage()
   const complaints: string[] = []
   page.on('pageerror', (error) => complaints.push(error.message))

@@ -1,6 +1,6 @@
 /** What the page says when something of the service is away: no worker, Redis, the api itself. The worker is played; all else is real. */
 import type { Browser, Locator, Route } from 'playwright-core'
-import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from 'vitest'
+import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
 import { startRedis, type RedisServer } from '@easel/job-store/test/redis-server'
 import { ensurePlayground } from '../../../../packages/cli/src/setup/ensure-playground.ts'
 import { findChromium, launchChromium } from '../../../../scripts/find-chromium.ts'
@@ -8,8 +8,6 @@ import { startTestApi, tinyScenes, type TestApi } from '../../test/start-api.ts'
 import { findHindrances, openPage, type OpenedPage } from './open-page.ts'
 
 const executable = findChromium()
-
-vi.setConfig({ testTimeout: 90_000, hookTimeout: 90_000 })
 
 const heartbeat = { id: 'w1', concurrency: 8, active: 0, device: 'cpu', engine_memory_bytes: 1, ready: true }
 
@@ -106,7 +104,7 @@ describe.skipIf(executable === undefined)('the playground while something is awa
     await banner().waitFor({ state: 'hidden' })
     await job.getByText('Reconnecting …').waitFor({ state: 'hidden' })
     await api.worker.succeed(id)
-    await expect.poll(async () => await job.getAttribute('data-status'), { timeout: 30_000 }).toBe('succeeded')
+    await expect.poll(async () => await job.getAttribute('data-status'), { timeout: 60_000 }).toBe('succeeded')
     expect(opened.complaints).toEqual([])
   })
 
@@ -131,7 +129,7 @@ describe.skipIf(executable === undefined)('the playground while something is awa
     await opened.context.setOffline(false)
     await banner().waitFor({ state: 'hidden' })
     await api.worker.succeed(id)
-    await expect.poll(async () => await card(id).getAttribute('data-status'), { timeout: 30_000 }).toBe('succeeded')
+    await expect.poll(async () => await card(id).getAttribute('data-status'), { timeout: 60_000 }).toBe('succeeded')
   })
 
   test('a request is sent once however often the button is pressed, and on a phone its card comes into view', async () => {

@@ -1,7 +1,7 @@
 /** Pictures to begin with: taken in every way, masked by mouse, finger and keyboard, and held against what became of them. The worker is real. */
 import type { Browser, BrowserContext, Locator, Page } from 'playwright-core'
 import sharp from 'sharp'
-import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from 'vitest'
+import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
 import type { Job } from '@easel/contract'
 import { ensurePlayground } from '../../../../packages/cli/src/setup/ensure-playground.ts'
 import { findChromium, launchChromium } from '../../../../scripts/find-chromium.ts'
@@ -10,8 +10,6 @@ import { startTestApi } from '../../test/start-api.ts'
 import { findHindrances, openPage } from './open-page.ts'
 
 const executable = findChromium()
-
-vi.setConfig({ testTimeout: 90_000, hookTimeout: 90_000 })
 
 describe.skipIf(executable === undefined)('a picture to begin with', () => {
   let easel: Easel

@@ -1,6 +1,6 @@
 import { readFile } from 'node:fs/promises'
 import type { Browser, BrowserContext, Page } from 'playwright-core'
-import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from 'vitest'
+import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
 import { findChromium, launchChromium } from '../../../../scripts/find-chromium.ts'
 import { ensurePlayground } from '../../../../packages/cli/src/setup/ensure-playground.ts'
 import { type Easel, startEasel } from '../../../../scripts/start-easel.ts'
@@ -10,8 +10,6 @@ const executable = findChromium()
 if (executable === undefined) {
   process.stderr.write('SKIPPED: the tests of the playground need a Chromium (apt-get install chromium, or CHROMIUM=/path/to/it).\n')
 }
-
-vi.setConfig({ testTimeout: 90_000, hookTimeout: 90_000 })
 
 describe.skipIf(executable === undefined)('the playground in a browser', () => {
   let easel: Easel
@@ -61,7 +59,7 @@ describe.skipIf(executable === undefined)('the playground in a browser', () => {
     await open()
     await page.getByRole('group', { name: 'Examples' }).getByRole('button', { name: 'a red boat on the sea' }).waitFor()
     // The worker learns how to draw previews while its first job with any runs: enough steps for both.
-    await fill({ Prompt: 'a red boat on the sea', Steps: '120' })
+    await fill({ Prompt: 'a red boat on the sea', Steps: '80' })
     await make()
     const boat = card('a red boat on the sea')
     const preview = boat.getByAltText('Preview of picture 1: a red boat on the sea')
@@ -79,10 +77,11 @@ describe.skipIf(executable === undefined)('the playground in a browser', () => {
 
   test('of two jobs at once one is canceled and the other gets its picture; both are there after a reload', async () => {
     await open()
-    await fill({ Prompt: 'a big green cat at night', Steps: '200' })
+    // Large, so that it is still running when it is canceled.
+    await fill({ Prompt: 'a big green cat at night', Steps: '200', Width: '256', Height: '256' })
     await make()
     await card('a big green cat at night').waitFor()
-    await fill({ Prompt: 'a yellow sun above a blue house', Steps: '20' })
+    await fill({ Prompt: 'a yellow sun above a blue house', Steps: '20', Width: '128', Height: '128' })
     await make()
     await card('a yellow sun above a blue house').waitFor()
     await page.getByRole('button', { name: 'Cancel: a big green cat at night' }).click()

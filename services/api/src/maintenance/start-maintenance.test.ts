@@ -165,7 +165,7 @@ describe('a job that no queue carries', () => {
     for (const id of [running, job.id]) {
       await api.worker.succeed(id)
       await queue.remove(id)
-      await expect.poll(() => toldOf(id), { timeout: 20_000 }).toEqual(['succeeded'])
+      await expect.poll(() => toldOf(id), { timeout: 60_000 }).toEqual(['succeeded'])
     }
   })
 
@@ -299,10 +299,10 @@ test('the scheduler has every task done again and again, by one replica at a tim
   await api.worker.store.start(left.id, 'gone')
   await api.worker.store.requestCancel(left.id)
   const maintenance = [startMaintenance(api.deps, { connection, everyMs: 100 }), startMaintenance(api.deps, { connection, everyMs: 100 })]
-  await expect.poll(async () => (await api.worker.store.get(id))?.status, { timeout: 10_000 }).toBe('failed')
+  await expect.poll(async () => (await api.worker.store.get(id))?.status, { timeout: 60_000 }).toBe('failed')
   const second = await createOrphan({ expiresAt: Date.now() - 1000 })
-  await expect.poll(async () => (await api.worker.store.get(second))?.status, { timeout: 10_000 }).toBe('failed')
-  await expect.poll(async () => (await api.worker.store.get(left.id))?.status, { timeout: 30_000 }).toBe('canceled')
+  await expect.poll(async () => (await api.worker.store.get(second))?.status, { timeout: 60_000 }).toBe('failed')
+  await expect.poll(async () => (await api.worker.store.get(left.id))?.status, { timeout: 60_000 }).toBe('canceled')
   const queue = new Queue(maintenanceQueueName, { connection, prefix: api.deps.config.queuePrefix })
   const names = (await queue.getJobSchedulers()).map((scheduler) => scheduler.name)
   expect(names.toSorted((a, b) => a.localeCompare(b))).toEqual([

@@ -100,7 +100,7 @@ test('a job behind more jobs of another model than are counted is not overlooked
     age: expect.toSatisfy((age) => age > 0),
     work: expect.closeTo(0.02 * tinyScenes.defaults.num_inference_steps, 5),
   })
-}, 30_000)
+})
 
 test('a worker that can take no jobs is not counted, in the list of models neither, and keeps those it runs', async () => {
   const { id } = await api.submit()

@@ -106,7 +106,7 @@ test('a key that gets a name finds the jobs that were made with it before, and s
     expect((await read(key)).status).toBe(200)
     const listed = async (): Promise<string[]> =>
       ((await (await read(key, '/v1/jobs')).json()) as { jobs: Job[] }).jobs.map((job) => job.id)
-    await expect.poll(listed, { timeout: 20_000 }).toEqual([id])
+    await expect.poll(listed, { timeout: 60_000 }).toEqual([id])
     const again = await after.post('/v1/jobs', { prompt: 'p' }, { 'X-API-Key': key, ...once })
     expect(((await again.json()) as Job).id).toBe(id)
     expect((await after.post('/v1/jobs', { prompt: 'q' }, { 'X-API-Key': key, ...once })).status).toBe(422)

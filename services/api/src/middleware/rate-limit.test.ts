@@ -65,7 +65,7 @@ describe('an api with a rate limit', () => {
     expect(await refused.json()).toMatchObject({ code: 'queue_unavailable' })
     expect((await api.get('/livez')).status).toBe(200)
     await api.redis.restart()
-    await expect.poll(async () => (await api.get('/v1/capabilities')).status, { timeout: 10_000 }).toBe(200)
+    await expect.poll(async () => (await api.get('/v1/capabilities')).status, { timeout: 60_000 }).toBe(200)
   })
 
   test.each([

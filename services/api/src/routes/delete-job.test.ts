@@ -51,7 +51,7 @@ describe('DELETE /v1/jobs/{id}', () => {
     const id = await submit({ num_images_per_prompt: 2, webhook: 'http://127.0.0.1:9/', webhook_events_filter: ['queued', 'completed'] })
     await api.worker.succeed(id)
     await expect
-      .poll(async () => (await api.get(`/v1/jobs/${id}/webhooks`, { headers: alice })).text(), { timeout: 20_000 })
+      .poll(async () => (await api.get(`/v1/jobs/${id}/webhooks`, { headers: alice })).text(), { timeout: 60_000 })
       .toContain('refused')
     expect((await pictures()).length).toBe(4)
     expect((await traces(id)).length).toBeGreaterThan(4)

@@ -74,7 +74,7 @@ describe('GET /metrics', () => {
     const { id } = (await (await api.post('/v1/jobs', { prompt: 'd', webhook: 'http://127.0.0.1:9' }, headers)).json()) as { id: string }
     await api.post(`/v1/jobs/${id}/cancel`, {}, headers)
     const told = async (name: string): Promise<(number | undefined)[]> => [(await scrape(api)).get(name), (await scrape(replica)).get(name)]
-    await expect.poll(() => told('easel_webhook_attempts_total{result="failed"}'), { timeout: 20_000 }).toContain(1)
+    await expect.poll(() => told('easel_webhook_attempts_total{result="failed"}'), { timeout: 60_000 }).toContain(1)
     expect(await told('easel_webhook_attempts_total{result="delivered"}')).toEqual([0, 0])
     expect(await told('easel_webhook_queue_depth')).toContain(1)
   })

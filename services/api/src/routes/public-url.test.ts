@@ -101,7 +101,7 @@ describe('without PUBLIC_URL', () => {
     const { id } = JSON.parse(made.body) as Job
     await direct.worker.succeed(id)
     await direct.deps.queues.remove('tiny-scenes', id)
-    await expect.poll(() => told, { timeout: 20_000 }).toEqual([`http://easel.lan:8500/images/${id}-0.png`])
+    await expect.poll(() => told, { timeout: 60_000 }).toEqual([`http://easel.lan:8500/images/${id}-0.png`])
     receiver.close()
   })
 })

@@ -20,7 +20,7 @@ import type { StartApiOptions, TestApi } from '../../test/start-api.ts'
 const secrets = [1, 2].map((byte) => `whsec_${Buffer.alloc(32, byte).toString('base64')}`)
 
 /** In the worst case BullMQ looks for due messages only every few seconds. */
-const eventually = <T>(read: () => T) => expect.poll(read, { timeout: 20_000 })
+const eventually = <T>(read: () => T) => expect.poll(read, { timeout: 60_000 })
 
 let redis: RedisServer
 const closers: (() => Promise<void>)[] = []

@@ -221,7 +221,7 @@ test('an engine whose model is gone tries again after pauses that grow, and serv
   try {
     await rename(folder, `${folder}-away`)
     process.kill(engine.pid as number, 'SIGKILL')
-    await expect.poll(() => pauses.length, { timeout: 30_000 }).toBeGreaterThanOrEqual(2)
+    await expect.poll(() => pauses.length, { timeout: 60_000 }).toBeGreaterThanOrEqual(2)
     expect(pauses.slice(0, 2)).toEqual([100, 200])
     await rename(`${folder}-away`, folder)
     expect((await engine.generate('a', params)).images).toHaveLength(1)

@@ -176,7 +176,7 @@ test('where there are several owners each is told the secret that signs its own 
 
   const body = { prompt: 'p', webhook, webhook_events_filter: ['queued'] }
   expect((await shared.post('/v1/jobs', body, { Authorization: 'Bearer third-secret' })).status).toBe(202)
-  await expect.poll(() => got.length, { timeout: 20_000 }).toBe(1)
+  await expect.poll(() => got.length, { timeout: 60_000 }).toBe(1)
   const verify = (secret: string): unknown => new Webhook(secret).verify(got[0]?.body ?? '', got[0]?.headers ?? {})
   expect(verify(secrets.bob)).toMatchObject({ type: 'job.queued' })
   for (const wrong of [secrets.alice, configured]) expect(() => verify(wrong)).toThrow('No matching signature')

@@ -1,0 +1,48 @@
+/**
+ * The order in which test files are started: first those that are known to take long, so that none of them is left alone at the end. Vitest
+ * itself goes by the size of a file until it has seen a run, which says little about tests that start processes.
+ */
+import { BaseSequencer } from 'vitest/node'
+import type { TestSpecification } from 'vitest/node'
+
+/** Each took over ten seconds on two cores; the longest comes first. A file that is not named here only starts later. */
+const LONG = [
+  'services/gpu-worker/test/faults.test.ts',
+  'services/api/playground/test/playground.test.ts',
+  'packages/pipeline/test/exactness.test.ts',
+  'services/api/src/webhooks/start-delivery.test.ts',
+  'services/gpu-worker/src/engine/engine-supervisor.test.ts',
+  'services/api/playground/test/outage.test.ts',
+  'services/gpu-worker/test/engine-memory.test.ts',
+  'services/api/test/outage-lines.test.ts',
+  'packages/pipeline/test/batching.test.ts',
+  'services/api/playground/test/picture-field.test.ts',
+  'packages/pipeline/src/sd3/load-weights.test.ts',
+  'services/api/playground/test/admin.test.ts',
+  'services/gpu-worker/test/memory-shortage.test.ts',
+  'services/api/src/maintenance/start-maintenance.test.ts',
+  'examples/examples.test.ts',
+  'services/api/test/two-models.test.ts',
+  'packages/pipeline/test/diffusers.golden.test.ts',
+  'packages/cli/test/pull.test.ts',
+  'packages/cli/src/services/start.test.ts',
+  'packages/client/test/failures.test.ts',
+  'packages/pipeline/test/request-scoped-sd3.test.ts',
+  'services/gpu-worker/test/metrics.test.ts',
+  'services/gpu-worker/test/storage-faults.test.ts',
+  'packages/cli/test/commands.test.ts',
+  'packages/pipeline/src/sd3/load-pipeline.test.ts',
+  'services/api/playground/test/gallery.test.ts',
+  'services/gpu-worker/src/process-job.test.ts',
+  'services/api/test/admin-status.test.ts',
+]
+
+export class LongestFirst extends BaseSequencer {
+  override async sort(files: TestSpecification[]): Promise<TestSpecification[]> {
+    const rank = ({ moduleId }: TestSpecification): number => {
+      const at = LONG.findIndex((name) => moduleId.endsWith(`/${name}`))
+      return at === -1 ? LONG.length : at
+    }
+    return (await super.sort(files)).toSorted((a, b) => rank(a) - rank(b))
+  }
+}
