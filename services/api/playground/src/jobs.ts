@@ -98,7 +98,7 @@ export async function cancel(id: string): Promise<void> {
   change(id, (shown) => ({ ...shown, canceling: true, problem: '' }))
   try {
     const job = await easel.cancel(id)
-    change(id, (shown) => ({ ...shown, job }))
+    change(id, (shown) => ({ ...shown, job: later(shown.job, job) }))
   } catch (error) {
     if (!(error instanceof EaselError)) throw error
     // It may have ended meanwhile; its end arrives by itself.
@@ -117,13 +117,18 @@ export function hasEnded({ completed_at: completedAt }: Job): boolean {
   return completedAt !== null
 }
 
+/** What an answer says of a job may be older than what its events have said meanwhile, and a job that has ended stays ended. */
+function later(known: Job | undefined, answered: Job): Job {
+  return known !== undefined && hasEnded(known) && !hasEnded(answered) ? known : answered
+}
+
 function show(job: Job): void {
   const others = jobs.value.filter((shown) => shown.job.id !== job.id)
   const known = jobs.value.find((shown) => shown.job.id === job.id)
-  const shown = { previews: [], canceling: false, problem: '', ...known, job }
+  const shown = { previews: [], canceling: false, problem: '', ...known, job: later(known?.job, job) }
   // Ids sort by time of creation.
   jobs.value = [...others, shown].sort((a, b) => (a.job.id < b.job.id ? 1 : -1))
-  if (!hasEnded(job)) void follow(job.id)
+  if (!hasEnded(shown.job)) void follow(job.id)
 }
 
 function change(id: string, update: (shown: ShownJob) => ShownJob): void {

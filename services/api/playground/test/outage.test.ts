@@ -157,6 +157,28 @@ describe.skipIf(executable === undefined)('the playground while something is awa
     expect((await api.get('/v1/jobs').then(async (answer) => await answer.text())).split('pressed three times').length - 1).toBe(1)
   })
 
+  test('a job whose end is known before the answer to its cancel comes stays ended', async () => {
+    const { id } = await api.submit()
+    await api.worker.store.start(id, 'w1')
+    await open()
+    const status = async (): Promise<string | null> => await card(id).getAttribute('data-status')
+    await card(id).getByRole('progressbar').waitFor()
+    await opened.page.route('**/cancel', async (route) => {
+      const response = await route.fetch()
+      await api.worker.store.end(id, { status: 'canceled' })
+      await expect.poll(status).toBe('canceled')
+      await route.fulfill({ response })
+    })
+    const answered = opened.page.waitForEvent('requestfinished', (request) => request.url().endsWith('/cancel'))
+    await card(id)
+      .getByRole('button', { name: /^Cancel/ })
+      .click()
+    expect((await (await (await answered).response())?.json()) as unknown).toMatchObject({ status: 'running' })
+    // What the page makes of the answer is on it with the next frame.
+    await opened.page.evaluate(async () => await new Promise((resolve) => requestAnimationFrame(() => setTimeout(resolve))))
+    expect(await status()).toBe('canceled')
+  })
+
   test('all that is wrong is said in one round, each at its field', async () => {
     await open()
     await opened.page.getByLabel('Prompt').first().fill(' ')
