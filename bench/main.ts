@@ -24,10 +24,10 @@ import { runMemory } from './memory.ts'
 import { runScaling } from './scaling.ts'
 import { runSoak } from './soak.ts'
 
-const FULL_PAIRS = 20
-const QUICK_PAIRS = 5
+const fullPairs = 20
+const quickPairs = 5
 /** The rows whose slots take longest. `quick` leaves them out unless they are asked for by number. */
-const NOT_QUICK = new Set([10, 15])
+const notQuick = new Set([10, 15])
 
 // A signal ends the process in the normal way, so that the servers and processes it has started are killed on the way out.
 for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => process.exit(1))
@@ -39,18 +39,18 @@ else if (command === 'real-size') process.exitCode = await runRealSize(words[1])
 else if (command === 'gpu') process.exitCode = await runGpu(words[1])
 else if (command === 'memory') process.exitCode = await runMemory(words[1])
 else if (command === 'inputs') process.exitCode = await runInputMemory()
-else if (command === 'scaling') process.exitCode = await runScaling(QUICK_PAIRS)
+else if (command === 'scaling') process.exitCode = await runScaling(quickPairs)
 else {
   const quick = words.includes('quick')
   const chosen = chooseRows(
     words.filter((word) => word !== 'quick'),
     quick,
   )
-  process.exitCode = await runRows(chosen, quick ? QUICK_PAIRS : FULL_PAIRS)
+  process.exitCode = await runRows(chosen, quick ? quickPairs : fullPairs)
 }
 
 function chooseRows(words: readonly string[], quick: boolean): readonly Row[] {
-  if (words.length === 0) return allRows.filter(({ id }) => !quick || !NOT_QUICK.has(id))
+  if (words.length === 0) return allRows.filter(({ id }) => !quick || !notQuick.has(id))
   const [first, ...ids] = words
   const unknown = ids.find((id) => !allRows.some((row) => String(row.id) === id))
   if (first === 'row' && ids.length > 0 && unknown === undefined) return allRows.filter((row) => ids.includes(String(row.id)))

@@ -35,7 +35,7 @@ export interface TraceJob {
 export type Latencies = readonly number[]
 
 /** One shape for all: rows 4 to 6 are about the order of work. */
-const SHAPE = 'all'
+const onlyShape = 'all'
 
 export function stepMsOf({ stepMs }: DeviceTimes, rows: number): number {
   const known = Object.keys(stepMs)
@@ -56,8 +56,8 @@ export function stepMsOf({ stepMs }: DeviceTimes, rows: number): number {
 export function chooserOf(times: DeviceTimes): { rowsFor: (waiting: number) => number; rows: number; rowMs: number } {
   const most = Math.max(...Object.keys(times.stepMs).map(Number))
   const profile = new BatchProfile({ maxRows: most })
-  profile.restore({ [SHAPE]: { ...times.stepMs } })
-  const rowsFor = (waiting: number): number => profile.rowsFor(SHAPE, waiting)
+  profile.restore({ [onlyShape]: { ...times.stepMs } })
+  const rowsFor = (waiting: number): number => profile.rowsFor(onlyShape, waiting)
   const rows = rowsFor(Infinity)
   return { rowsFor, rows, rowMs: stepMsOf(times, rows) / rows }
 }
@@ -93,7 +93,7 @@ export function simulateEngine(
       const { rows, steps: stepsLeft, arrivesAt: arrivedAtMs } = job
       const { owner = '', weight = 1 } = job
       const stepMs = rows * chooser.rowMs
-      waiting.push({ order: arrived, shape: SHAPE, job, rows, stepsLeft, arrivedAtMs, remainingMs, stepMs, owner, weight, servedMs: 0 })
+      waiting.push({ order: arrived, shape: onlyShape, job, rows, stepsLeft, arrivedAtMs, remainingMs, stepMs, owner, weight, servedMs: 0 })
     }
   }
 

@@ -24,11 +24,11 @@ import { startMortal } from './soak/mortal-service.ts'
 import { createPatientClient } from './soak/patient-client.ts'
 import { startWebhookReceiver } from './soak/webhook-receiver.ts'
 
-const CLIENTS = 8
-const CANCELED = 0.1
-const KILL_EVERY_MS = { from: 2000, to: 5000 }
+const clients = 8
+const canceledShare = 0.1
+const killEveryMs = { from: 2000, to: 5000 }
 /** How long the remaining jobs may take to end after the last kill, and their webhooks to arrive. */
-const SETTLE_MS = 120_000
+const settleMs = 120_000
 
 /** The inputs that clients choose from: a mix of sizes, steps, guidance and pictures, few enough that each is used often. */
 const inputs = Array.from({ length: 12 }, (_, n) => ({
@@ -84,7 +84,7 @@ export async function runSoak(minutes: number): Promise<number> {
     while ((await fetch(`${url}/readyz`).catch(() => undefined))?.status !== 200) await sleep(100)
     const expected = await Promise.all(
       inputs.map(async (input) => {
-        const job = await client.untilEnded((await client.submit(input)).id, SETTLE_MS)
+        const job = await client.untilEnded((await client.submit(input)).id, settleMs)
         if (job.status !== 'succeeded') throw new Error(`Expected a picture before the first kill, got ${JSON.stringify(job)}`)
         return hashesOf(job)
       }),
@@ -98,15 +98,15 @@ export async function runSoak(minutes: number): Promise<number> {
       while (!loadEnds.aborted) {
         const input = Math.floor(Math.random() * inputs.length)
         const { id } = await client.submit({ ...inputs[input], webhook: receiver.url, preview_every: 5 })
-        const wantsCancel = Math.random() < CANCELED
+        const wantsCancel = Math.random() < canceledShare
         if (wantsCancel) await sleep(between(0, 500))
         const canceled = wantsCancel && (await client.cancel(id))
-        seen.set(id, { job: await client.untilEnded(id, SETTLE_MS), input, canceled })
+        seen.set(id, { job: await client.untilEnded(id, settleMs), input, canceled })
       }
     }
     const killAtRandom = async (): Promise<void> => {
       while (!loadEnds.aborted) {
-        await sleep(between(KILL_EVERY_MS.from, KILL_EVERY_MS.to), undefined, { signal: loadEnds }).catch(() => {})
+        await sleep(between(killEveryMs.from, killEveryMs.to), undefined, { signal: loadEnds }).catch(() => {})
         if (loadEnds.aborted) return
         const worker = workers[Math.floor(Math.random() * workers.length)]
         const victim = (['engine', 'worker', 'api'] as const)[Math.floor(Math.random() * 3)] ?? 'api'
@@ -116,10 +116,10 @@ export async function runSoak(minutes: number): Promise<number> {
         kills[victim]++
       }
     }
-    await Promise.all([...Array.from({ length: CLIENTS }, load), killAtRandom()])
+    await Promise.all([...Array.from({ length: clients }, load), killAtRandom()])
 
     // 4. Webhooks that are still under way
-    const settledBy = performance.now() + SETTLE_MS
+    const settledBy = performance.now() + settleMs
     while ([...seen.keys()].some((id) => !receiver.completed.has(id)) && performance.now() < settledBy) await sleep(200)
 
     // 5. The account
@@ -153,7 +153,7 @@ export async function runSoak(minutes: number): Promise<number> {
     }
     for (const { id } of await client.listAll()) if (!seen.has(id) && !before.has(id)) problems.push(`${id} was never submitted`)
     // A killed api may have sent messages that it had not recorded yet, at most one for each client that waits.
-    if (repeated > kills.api * CLIENTS) problems.push(`${repeated} messages came again, after ${kills.api} kills of the api`)
+    if (repeated > kills.api * clients) problems.push(`${repeated} messages came again, after ${kills.api} kills of the api`)
     const left = (await connection.keys(`${keys.share('')}*`)).filter((key) => !key.endsWith(':version'))
     if (left.length > 0) problems.push(`of the fair share is left: ${left.join(', ')}`)
     problems.push(...receiver.wrong)

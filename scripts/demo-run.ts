@@ -24,22 +24,22 @@ import { ensureRedisServer } from '../packages/cli/src/setup/ensure-redis.ts'
 import { toHalfBlocks, toRows } from '../packages/cli/src/terminal/terminal-picture.ts'
 import { findFreePort, startRedisProcess } from '@easel/redis-server'
 
-const REQUESTS = [
+const demoRequests = [
   { prompt: 'a red boat on the sea', seed: 42 },
   { prompt: 'a big green cat at night', seed: 7 },
   { prompt: 'a purple flower and a pink balloon in a meadow', seed: 3, num_images_per_prompt: 2 },
   { prompt: 'a black rocket above a white ball at sunset', seed: 5 },
 ]
 /** Drawn anew from the first of these: the whole of it, and a disc in the middle. */
-const AGAIN = { prompt: 'a blue boat on the sea', strength: 0.6, seed: 42 }
-const PART = { prompt: 'a yellow star', strength: 0.9, seed: 42 }
-const DISC = '<svg width="128" height="128"><rect width="128" height="128"/><circle cx="64" cy="64" r="36" fill="#fff"/></svg>'
-const OUTPUT = 'demo-output'
-const START_LIMIT_MS = 120_000
-const JOBS_LIMIT_MS = 300_000
-const END_LIMIT_MS = 10_000
+const repaintRequest = { prompt: 'a blue boat on the sea', strength: 0.6, seed: 42 }
+const partRequest = { prompt: 'a yellow star', strength: 0.9, seed: 42 }
+const discMask = '<svg width="128" height="128"><rect width="128" height="128"/><circle cx="64" cy="64" r="36" fill="#fff"/></svg>'
+const outputFolder = 'demo-output'
+const startLimitMs = 120_000
+const jobsLimitMs = 300_000
+const endLimitMs = 10_000
 /** Characters a picture takes on screen, if the terminal is that wide; half as many lines. */
-const PICTURE_COLUMNS = 48
+const pictureColumns = 48
 
 const stopping = new AbortController()
 onStopSignals(
@@ -52,28 +52,30 @@ async function main(): Promise<number> {
   const startedAt = performance.now()
   const cleanups: (() => Promise<unknown>)[] = []
   try {
-    await mkdir(OUTPUT, { recursive: true })
+    await mkdir(outputFolder, { recursive: true })
     const { url, services } = await startEasel(cleanups)
     const ended = failWhenOneEnds(services)
     console.log('Starting Redis, the api and one worker …')
-    await Promise.race([untilReady(services, url, toLimit(START_LIMIT_MS)), ended])
-    console.log(`Ready after ${toSeconds(performance.now() - startedAt)}. ${REQUESTS.length} prompts at once to ${url}/v1/jobs:\n`)
-    const made = await Promise.race([runJobs(url, REQUESTS, toLimit(JOBS_LIMIT_MS)), ended])
+    await Promise.race([untilReady(services, url, toLimit(startLimitMs)), ended])
+    console.log(`Ready after ${toSeconds(performance.now() - startedAt)}. ${demoRequests.length} prompts at once to ${url}/v1/jobs:\n`)
+    const made = await Promise.race([runJobs(url, demoRequests, toLimit(jobsLimitMs)), ended])
     console.log(`\nThe first of them as the beginning of two more: all of it drawn anew, and a disc in the middle.\n`)
     const image = made[0]?.url ?? ''
-    const mask = `data:image/png;base64,${(await sharp(Buffer.from(DISC)).png().toBuffer()).toString('base64')}`
+    const mask = `data:image/png;base64,${(await sharp(Buffer.from(discMask)).png().toBuffer()).toString('base64')}`
     const again = [
-      { ...AGAIN, image },
-      { ...PART, image, mask },
+      { ...repaintRequest, image },
+      { ...partRequest, image, mask },
     ]
-    made.push(...(await Promise.race([runJobs(url, again, toLimit(JOBS_LIMIT_MS)), ended])))
+    made.push(...(await Promise.race([runJobs(url, again, toLimit(jobsLimitMs)), ended])))
     if (process.stdout.isTTY && process.stdout.getColorDepth() === 24) await draw(made.map(({ png }) => png))
-    console.log(`\nThe pictures stay in ${OUTPUT}/; the service of this demo ends now. For one that stays: npm start`)
+    console.log(`\nThe pictures stay in ${outputFolder}/; the service of this demo ends now. For one that stays: npm start`)
     return 0
   } catch (error) {
     if (stopping.signal.aborted) return 0
     const reason = error instanceof Error && error.name !== 'TimeoutError' ? error.message : 'it took too long'
-    console.error(`\nThe demo failed: ${reason}. The services' own words are in ${OUTPUT}/api.log and ${OUTPUT}/gpu-worker.log.`)
+    console.error(
+      `\nThe demo failed: ${reason}. The services' own words are in ${outputFolder}/api.log and ${outputFolder}/gpu-worker.log.`,
+    )
     return 1
   } finally {
     stopping.abort()
@@ -119,8 +121,8 @@ async function startEasel(cleanups: (() => Promise<unknown>)[]): Promise<{ url: 
     RATE_LIMIT: undefined,
     METRICS_PORT: undefined,
   }
-  const services = (['api', 'gpu-worker'] as const).map((name) => startService(name, env, join(OUTPUT, `${name}.log`)))
-  cleanups.push(() => endServices(services, END_LIMIT_MS))
+  const services = (['api', 'gpu-worker'] as const).map((name) => startService(name, env, join(outputFolder, `${name}.log`)))
+  cleanups.push(() => endServices(services, endLimitMs))
   return { url, services }
 }
 
@@ -153,7 +155,7 @@ async function runJobs(url: string, requests: readonly CreateJobRequest[], signa
     for (const [index, image] of output.images.entries()) {
       const png = Buffer.from(await (await expectOk(await fetch(image.url, { signal }))).arrayBuffer())
       const suffix = output.images.length === 1 ? '' : `-${index}`
-      const file = join(OUTPUT, `${input.prompt.replaceAll(/\W+/g, '-')}${suffix}.png`)
+      const file = join(outputFolder, `${input.prompt.replaceAll(/\W+/g, '-')}${suffix}.png`)
       await writeFile(file, png)
       console.log(`  ${file}  (${image.width} × ${image.height}, seed ${image.seed})`)
       pictures.push({ url: image.url, png })
@@ -173,7 +175,7 @@ async function expectOk(response: Response): Promise<Response> {
 
 async function draw(pictures: Buffer[]): Promise<void> {
   const columns = process.stdout.columns
-  const width = Math.min(PICTURE_COLUMNS, columns)
+  const width = Math.min(pictureColumns, columns)
   const drawn = pictures.map(async (png) => {
     const { data, info } = await sharp(png).resize(width, width, { fit: 'fill' }).removeAlpha().raw().toBuffer({ resolveWithObject: true })
     return toHalfBlocks({ data, width: info.width, height: info.height })

@@ -17,14 +17,14 @@ import { fileURLToPath } from 'node:url'
 
 /** @import { Capabilities, Job } from '../packages/contract/src/index.ts' */
 
-const ROOT = dirname(dirname(fileURLToPath(import.meta.url)))
-const WORKERS = 3
-const PROJECT = `easel-trial-${process.pid}`
-const START_LIMIT_S = 300
-const JOB_LIMIT_MS = 180_000
+const root = dirname(dirname(fileURLToPath(import.meta.url)))
+const workerCount = 3
+const project = `easel-trial-${process.pid}`
+const startLimitS = 300
+const jobLimitMs = 180_000
 /** So many that three workers, each with 8 places by default, all get some, and that a restart always interrupts running ones. */
-const SPREAD_JOBS = 48
-const RESTART_STEPS = 60
+const spreadJobs = 48
+const restartSteps = 60
 
 const [apiPort, s3Port] = await Promise.all([freePort(), freePort()])
 const api = `http://localhost:${apiPort}`
@@ -63,8 +63,8 @@ try {
   await check('both run as a user that is not root', neverRoot)
   await check('only the api and the S3 server are published', onlyTwoPublished)
   await check('a job becomes a picture whose URLs open from here', pictureOpens)
-  await check(`--scale gpu-worker=${WORKERS} spreads the work over all`, async () => {
-    await up(WORKERS)
+  await check(`--scale gpu-worker=${workerCount} spreads the work over all`, async () => {
+    await up(workerCount)
     await spreads()
   })
   await check('a rolling restart of the workers under load loses no job', rollingRestart)
@@ -72,8 +72,8 @@ try {
   await end(0)
 } catch (error) {
   console.error(error)
-  console.error((await run('docker', ['compose', '-p', PROJECT, 'ps', '--all'], { mayFail: true })).stdout)
-  console.error((await run('docker', ['compose', '-p', PROJECT, 'logs', '--tail', '40', 'api', 'gpu-worker'], { mayFail: true })).stdout)
+  console.error((await run('docker', ['compose', '-p', project, 'ps', '--all'], { mayFail: true })).stdout)
+  console.error((await run('docker', ['compose', '-p', project, 'logs', '--tail', '40', 'api', 'gpu-worker'], { mayFail: true })).stdout)
   await end(1)
 }
 
@@ -114,7 +114,7 @@ async function pictureOpens() {
 }
 
 async function spreads() {
-  const jobs = await submitMany(SPREAD_JOBS, { num_inference_steps: 20 })
+  const jobs = await submitMany(spreadJobs, { num_inference_steps: 20 })
   await allSucceed(jobs)
   const shares = /** @type {Map<string, number>} */ (new Map())
   for (const { id } of jobs) {
@@ -122,10 +122,10 @@ async function spreads() {
     shares.set(worker, (shares.get(worker) ?? 0) + 1)
   }
   console.log(`    jobs by worker: ${[...shares].map(([worker, count]) => `${worker} ${count}`).join(', ')}`)
-  assert.equal(shares.size, WORKERS)
+  assert.equal(shares.size, workerCount)
   // Far below an even share: only a worker that gets hardly any jobs is a fault.
   for (const count of shares.values())
-    assert.ok(count >= SPREAD_JOBS / WORKERS / 4, `Expected a fair share, got ${count} of ${SPREAD_JOBS}`)
+    assert.ok(count >= spreadJobs / workerCount / 4, `Expected a fair share, got ${count} of ${spreadJobs}`)
 }
 
 async function rollingRestart() {
@@ -157,10 +157,10 @@ async function keepQueueFilled(until) {
   /** @type {Job[]} */
   const jobs = []
   while (!until.aborted) {
-    const waiting = (await Promise.all(jobs.slice(-SPREAD_JOBS).map(({ id }) => getJson(`${api}/v1/jobs/${id}`)))).filter(
+    const waiting = (await Promise.all(jobs.slice(-spreadJobs).map(({ id }) => getJson(`${api}/v1/jobs/${id}`)))).filter(
       (job) => /** @type {Job} */ (job).completed_at === null,
     )
-    if (waiting.length < SPREAD_JOBS) jobs.push(...(await submitMany(8, { num_inference_steps: RESTART_STEPS })))
+    if (waiting.length < spreadJobs) jobs.push(...(await submitMany(8, { num_inference_steps: restartSteps })))
     await sleep(500)
   }
   return jobs
@@ -168,7 +168,7 @@ async function keepQueueFilled(until) {
 
 /** @param {number} workers */
 async function up(workers) {
-  await compose('up', '--no-build', '--wait', '--wait-timeout', String(START_LIMIT_S), '--scale', `gpu-worker=${workers}`)
+  await compose('up', '--no-build', '--wait', '--wait-timeout', String(startLimitS), '--scale', `gpu-worker=${workers}`)
   const { models } = /** @type {Capabilities} */ (await getJson(`${api}/v1/capabilities`))
   assert.equal(models[0]?.workers, workers, 'workers the api knows of')
 }
@@ -206,7 +206,7 @@ async function allSucceed(jobs) {
 
 /** @param {string} id */
 async function untilEnded(id) {
-  const deadline = Date.now() + JOB_LIMIT_MS
+  const deadline = Date.now() + jobLimitMs
   for (;;) {
     const job = /** @type {Job} */ (await getJson(`${api}/v1/jobs/${id}`))
     if (job.completed_at !== null) return job
@@ -240,7 +240,7 @@ async function workerContainers() {
 
 /** @param {string} container */
 async function untilHealthy(container) {
-  const deadline = Date.now() + START_LIMIT_S * 1000
+  const deadline = Date.now() + startLimitS * 1000
   for (;;) {
     const { stdout } = await run('docker', ['inspect', '--format', '{{.State.Health.Status}}', container])
     if (stdout.trim() === 'healthy') return
@@ -261,7 +261,7 @@ async function check(name, body) {
 
 /** @param {string[]} args */
 async function compose(...args) {
-  return (await run('docker', ['compose', '-p', PROJECT, '-f', 'docker-compose.yml', ...args])).stdout
+  return (await run('docker', ['compose', '-p', project, '-f', 'docker-compose.yml', ...args])).stdout
 }
 
 /**
@@ -270,7 +270,7 @@ async function compose(...args) {
  * @param {{ mayFail?: boolean }} options
  */
 async function run(command, args, { mayFail = false } = {}) {
-  const child = spawn(command, args, { cwd: ROOT, env, stdio: ['ignore', 'pipe', 'pipe'] })
+  const child = spawn(command, args, { cwd: root, env, stdio: ['ignore', 'pipe', 'pipe'] })
   let [stdout, stderr] = ['', '']
   child.stdout.setEncoding('utf8').on('data', (text) => (stdout += text))
   child.stderr.setEncoding('utf8').on('data', (text) => (stderr += text))
@@ -281,11 +281,11 @@ async function run(command, args, { mayFail = false } = {}) {
 
 /** @param {number} exitCode */
 async function end(exitCode) {
-  const down = ['compose', '-p', PROJECT, 'down', '--volumes', '--remove-orphans', '--timeout', '10']
+  const down = ['compose', '-p', project, 'down', '--volumes', '--remove-orphans', '--timeout', '10']
   const { stderr } = await run('docker', down, { mayFail: true })
-  const label = `label=com.docker.compose.project=${PROJECT}`
+  const label = `label=com.docker.compose.project=${project}`
   const { stdout: left } = await run('docker', ['ps', '--all', '--quiet', '--filter', label], { mayFail: true })
-  if (left !== '') console.error(`Containers of ${PROJECT} are left:\n${left}${stderr}`)
+  if (left !== '') console.error(`Containers of ${project} are left:\n${left}${stderr}`)
   process.exit(exitCode === 0 && left !== '' ? 1 : exitCode)
 }
 

@@ -12,7 +12,7 @@ import { join } from 'node:path'
 import { ensureRedisServer } from '../packages/cli/src/setup/ensure-redis.ts'
 import { ensureTestPrograms } from './setup/ensure-test-programs.ts'
 
-const CHECKS = [
+const checks = [
   { name: 'types', command: 'tsc', args: ['--noEmit', '-p', 'tsconfig.json'] },
   { name: 'types of the packages, as far as Node 20 has them', command: 'tsc', args: ['--noEmit', '-p', 'tsconfig.packages.json'] },
   { name: 'types of the playground', command: 'tsc', args: ['--noEmit', '-p', 'services/api/playground/tsconfig.json'] },
@@ -21,7 +21,7 @@ const CHECKS = [
   { name: 'unused code', command: 'knip', args: [] },
 ]
 
-const STOP_SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const
+const stopSignals = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const
 
 const [config = 'vitest.config.ts', ...vitestArgs] = process.argv.slice(2)
 /** Whether to run all checks and tests, or only the long fault tests. */
@@ -38,7 +38,7 @@ async function main(): Promise<number> {
   if (isComplete) ensureTestPrograms()
 
   const failedPhases: string[] = []
-  for (const { name, command, args } of isComplete ? CHECKS : []) {
+  for (const { name, command, args } of isComplete ? checks : []) {
     const startedAt = performance.now()
     const code = await run(command, args)
     console.log(`${code === 0 ? 'ok    ' : 'FAILED'}  ${name} (${((performance.now() - startedAt) / 1000).toFixed(1)} s)`)
@@ -102,7 +102,7 @@ async function run(command: string, args: string[]): Promise<number> {
     child.once('exit', () => process.exit(128 + constants.signals[signal]))
     child.kill(signal)
   }
-  for (const signal of STOP_SIGNALS) process.once(signal, stop)
+  for (const signal of stopSignals) process.once(signal, stop)
   try {
     return await new Promise<number>((resolve) => {
       child.once('error', (error) => {
@@ -112,6 +112,6 @@ async function run(command: string, args: string[]): Promise<number> {
       child.once('exit', (code) => resolve(code ?? 1))
     })
   } finally {
-    for (const signal of STOP_SIGNALS) process.off(signal, stop)
+    for (const signal of stopSignals) process.off(signal, stop)
   }
 }

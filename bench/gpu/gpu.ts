@@ -45,10 +45,10 @@ const rehearsal: ForwardPlan = {
   rows: [1, 2],
   tokens: 20,
 }
-const RUNS = 5
+const runsPerSize = 5
 /** The largest differences that count as equal: of a value in the latents after all steps, and of a pixel, in levels. */
-const LATENT_TOLERANCE = 1e-3
-const PIXEL_TOLERANCE = 1
+const latentTolerance = 1e-3
+const pixelTolerance = 1
 
 export async function runGpu(word = join(tmpdir(), 'easel-gpu')): Promise<number> {
   const isRehearsal = word === 'rehearse'
@@ -117,9 +117,9 @@ async function compareWebgpu(isRehearsal: boolean, note: Note): Promise<void> {
   const pixel = largestDifference(cpu.image.data, webgpu.image.data)
   note(`WebGPU, ${width} px, ${numInferenceSteps} steps: ms a picture`, webgpu.ms)
   note('the same on the CPU', cpu.ms)
-  note(`largest difference of the latents, target <= ${LATENT_TOLERANCE}`, latent)
-  note(`largest difference of a pixel, levels, target <= ${PIXEL_TOLERANCE}`, pixel)
-  note('WebGPU gives the picture of the CPU', latent <= LATENT_TOLERANCE && pixel <= PIXEL_TOLERANCE ? 'yes' : 'no')
+  note(`largest difference of the latents, target <= ${latentTolerance}`, latent)
+  note(`largest difference of a pixel, levels, target <= ${pixelTolerance}`, pixel)
+  note('WebGPU gives the picture of the CPU', latent <= latentTolerance && pixel <= pixelTolerance ? 'yes' : 'no')
 }
 
 async function compareForwards(plan: ForwardPlan, note: Note): Promise<void> {
@@ -128,7 +128,7 @@ async function compareForwards(plan: ForwardPlan, note: Note): Promise<void> {
   const torch = async (rows: number, compile: boolean): Promise<{ ms: number; mib: number } | undefined> => {
     const memory = await watchGpuMemory()
     try {
-      const found = await runTorch({ folder, side, rows, tokens, runs: RUNS, device, dtype: plan.torchDtype, compile })
+      const found = await runTorch({ folder, side, rows, tokens, runs: runsPerSize, device, dtype: plan.torchDtype, compile })
       return found && { ms: median(found.runMs), mib: await memory() }
     } catch (error) {
       // Running out of memory, or a missing compiler, is a finding like any other.
@@ -143,7 +143,17 @@ async function compareForwards(plan: ForwardPlan, note: Note): Promise<void> {
     const memory = await watchGpuMemory()
     let ms: number
     try {
-      const own = await runForward({ folder, weights: 'packed', operators: 'chosen', side, rows, tokens, runs: RUNS, device, computeType })
+      const own = await runForward({
+        folder,
+        weights: 'packed',
+        operators: 'chosen',
+        side,
+        rows,
+        tokens,
+        runs: runsPerSize,
+        device,
+        computeType,
+      })
       if (!own.finite) note(name, 'gave values that are no numbers')
       ms = median(own.runMs)
       note(`${name}: ms a step`, ms)

@@ -4,8 +4,8 @@ import type { DeviceTimes } from '../simulator.ts'
 import { openModel } from './bench-model.ts'
 import { RawSession } from './raw-session.ts'
 
-const ROWS = [1, 2, 4, 8, 16, 32] as const
-const ROUNDS = 12
+const measuredRows = [1, 2, 4, 8, 16, 32] as const
+const measuredRounds = 12
 
 let measured: Promise<DeviceTimes> | undefined
 
@@ -18,10 +18,10 @@ async function measure(): Promise<DeviceTimes> {
   const pipeline = await openModel()
   try {
     const raw = await RawSession.open(pipeline)
-    const steps = ROWS.map((rows): [string, () => Promise<number>] => [String(rows), () => raw.runSteps([rows])])
-    const rounds = await runRounds<string>(ROUNDS, Object.fromEntries([...steps, ['decode', () => raw.runDecodes(1)]]))
+    const steps = measuredRows.map((rows): [string, () => Promise<number>] => [String(rows), () => raw.runSteps([rows])])
+    const rounds = await runRounds<string>(measuredRounds, Object.fromEntries([...steps, ['decode', () => raw.runDecodes(1)]]))
     const medianOf = (slot: string): number => median(rounds.map((round) => round[slot] ?? Number.NaN))
-    return { stepMs: Object.fromEntries(ROWS.map((rows) => [rows, medianOf(String(rows))])), decodeMs: medianOf('decode') }
+    return { stepMs: Object.fromEntries(measuredRows.map((rows) => [rows, medianOf(String(rows))])), decodeMs: medianOf('decode') }
   } finally {
     await pipeline.close()
   }

@@ -8,11 +8,11 @@ import { RequestScopedPipeline } from '@easel/pipeline'
 import type { GenerateParams, StableDiffusion3Pipeline, StepRecord } from '@easel/pipeline'
 
 /** Several prompts, which are all cached after their first use. */
-const PROMPTS = 20
+const prompts = 20
 
 /** One request of the load. `n` is its number. */
 export function toRequest(n: number, params: Partial<GenerateParams> = {}): GenerateParams {
-  return { prompt: `scene ${n % PROMPTS}: a red boat on the sea`, seed: n, numInferenceSteps: 20, outputType: 'latent', ...params }
+  return { prompt: `scene ${n % prompts}: a red boat on the sea`, seed: n, numInferenceSteps: 20, outputType: 'latent', ...params }
 }
 
 export interface SlotResult {

@@ -6,8 +6,8 @@ import { aloneMs, chooserOf, makeTrace } from '../simulator.ts'
 import type { DeviceTimes, TraceJob } from '../simulator.ts'
 
 /** The offered load as a share of capacity. */
-const LOAD = 0.95
-const JOBS = 400
+const offeredLoad = 0.95
+const jobsPerTrace = 400
 
 /** The server whose capacity counts. */
 export type Capacity = 'firstCome' | 'engine'
@@ -19,7 +19,7 @@ export function traceAt(capacity: Capacity, times: DeviceTimes, steps: readonly 
     return capacity === 'engine' ? count * job.rows * rowMs + times.decodeMs : aloneMs(job, times)
   })
   const meanMs = costs.reduce((sum, ms) => sum + ms, 0) / costs.length
-  return makeTrace({ seed, jobs: JOBS, meanGapMs: meanMs / LOAD, steps })
+  return makeTrace({ seed, jobs: jobsPerTrace, meanGapMs: meanMs / offeredLoad, steps })
 }
 
 export function mean(values: readonly number[]): number {

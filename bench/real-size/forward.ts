@@ -46,8 +46,8 @@ export interface ForwardReport {
   readonly finite: boolean
 }
 
-const LATENT_SCALE = 8
-const SAMPLE_MS = 20
+const latentScale = 8
+const sampleMs = 20
 
 const request = JSON.parse(process.argv[2] ?? '') as ForwardRequest
 console.log(JSON.stringify(await runForward(request)))
@@ -74,7 +74,7 @@ async function runForward({
   const graph = { name: checkpoint.source, bytes, weights, betweenRuns: 'open' } as const
   const transformer = await Sd3Transformer.load({ configFile, graph }, { provider: device, intraOpNumThreads: threads })
   const loaded = performance.now()
-  const feeds = transformerFeeds(transformer, { rows, latentSide: side / LATENT_SCALE, tokens })
+  const feeds = transformerFeeds(transformer, { rows, latentSide: side / latentScale, tokens })
   const { native } = transformer.session
   if (native === undefined) throw new Error('Expected an open session, got a closed one')
   const watch = watchMemory()
@@ -98,7 +98,7 @@ async function runForward({
 
 /** A run blocks this thread, so another thread watches. */
 function watchMemory(): () => Promise<{ readonly ownMib: number; readonly mappedMib: number }> {
-  const thread = new Worker(new URL('memory-watch.ts', import.meta.url), { workerData: SAMPLE_MS })
+  const thread = new Worker(new URL('memory-watch.ts', import.meta.url), { workerData: sampleMs })
   return async () => {
     const answer = once(thread, 'message')
     thread.postMessage('end')

@@ -1,17 +1,17 @@
 /** How much of the machine's memory a process takes, as Linux reports it. */
 import { readFileSync } from 'node:fs'
 
-const MIB_IN_KIB = 1024
+const mibInKib = 1024
 
 /** In MiB: memory that is the process's own, and pages of files that it maps. */
 export function readMemory(pid: number | 'self'): { readonly ownMib: number; readonly mappedMib: number } {
   const status = readFileSync(`/proc/${pid}/status`, 'latin1')
-  return { ownMib: readKib(status, 'RssAnon') / MIB_IN_KIB, mappedMib: readKib(status, 'RssFile') / MIB_IN_KIB }
+  return { ownMib: readKib(status, 'RssAnon') / mibInKib, mappedMib: readKib(status, 'RssFile') / mibInKib }
 }
 
 /** In MiB. A page that several processes share is divided among them. */
 export function readProportionalMib(pid: number): number {
-  return readKib(readFileSync(`/proc/${pid}/smaps_rollup`, 'latin1'), 'Pss') / MIB_IN_KIB
+  return readKib(readFileSync(`/proc/${pid}/smaps_rollup`, 'latin1'), 'Pss') / mibInKib
 }
 
 export function childrenOf(pid: number): number[] {

@@ -19,7 +19,7 @@ import { configs } from './configs.ts'
 import type { ModelKind } from './configs.ts'
 
 /** The number of values from which all tensors are made, each beginning at another place. A prime, so that no two rows of a matrix are equal. */
-const TILE_VALUES = 4_000_037
+const tileValues = 4_000_037
 
 /** Records every tensor that a graph asks for. */
 class ShapeRecorder extends Checkpoint {
@@ -99,7 +99,7 @@ async function writeSafetensors(path: string, shapes: ReadonlyMap<string, readon
     if (values === undefined) return await file.truncate(prefix.length + text.length + end)
     let at = 0
     for (const [name, shape] of shapes) {
-      at = (at + 7919) % TILE_VALUES
+      at = (at + 7919) % tileValues
       await writeTensor(file, values.of(name, shape), sizeOf(shape), at)
     }
   } finally {
@@ -131,8 +131,8 @@ class RandomValues {
       state = (Math.imul(state, 1_664_525) + 1_013_904_223) >>> 0
       return (state + 1) / 2 ** 32
     }
-    this.normal = new Float32Array(TILE_VALUES)
-    for (let at = 0; at < TILE_VALUES; at++) this.normal[at] = Math.sqrt(-2 * Math.log(uniform())) * Math.cos(2 * Math.PI * uniform())
+    this.normal = new Float32Array(tileValues)
+    for (let at = 0; at < tileValues; at++) this.normal[at] = Math.sqrt(-2 * Math.log(uniform())) * Math.cos(2 * Math.PI * uniform())
   }
 
   /** Values keep their magnitude from layer to layer, because a weight's spread follows from the number of values that make one output. */
@@ -143,8 +143,8 @@ class RandomValues {
     if (known !== undefined) return known
     const one = Float32Array.of(0)
     const bits = new Uint32Array(one.buffer)
-    const values = new Uint16Array(TILE_VALUES)
-    for (let at = 0; at < TILE_VALUES; at++) {
+    const values = new Uint16Array(tileValues)
+    for (let at = 0; at < tileValues; at++) {
       one[0] = isNorm ? 1 : (this.normal[at] as number) * spread
       // The upper half of a float32.
       values[at] = (bits[0] as number) >>> 16

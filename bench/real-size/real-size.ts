@@ -19,11 +19,11 @@ import { childrenOf, readMemory, readProportionalMib } from './process-memory.ts
 import { prepareRandomModel } from './random-model.ts'
 import { runForward, runTorch } from './run-forward.ts'
 
-const POLL_MS = 100
+const pollMs = 100
 /** The most memory that torch has taken, relative to its weights. */
-const TORCH_SHARE = 1.5
+const torchShare = 1.5
 /** 77 tokens of CLIP and 256 of T5. */
-const TOKENS = 333
+const textTokens = 333
 const request = {
   prompt: 'a red boat on the sea',
   num_inference_steps: 4,
@@ -142,13 +142,13 @@ async function follow(
     if (step !== undefined && step !== seen.at(-1)) seen.push(step)
     if (step !== undefined && job.eta_seconds !== null) estimates.set(step, { etaSeconds: job.eta_seconds, at: performance.now() })
     if ((job.status !== 'queued' && job.status !== 'running') || isEnough(job)) return end(job)
-    await sleep(POLL_MS)
+    await sleep(pollMs)
   }
 }
 
 /** Waits until the model's hash is known, because it is cached at that moment. */
 async function untilHashed(cacheDir: string): Promise<void> {
-  while (!(await readdir(cacheDir)).some((name) => name.startsWith('model-hash-'))) await sleep(POLL_MS)
+  while (!(await readdir(cacheDir)).some((name) => name.startsWith('model-hash-'))) await sleep(pollMs)
 }
 
 function engineOf({ pid }: BenchWorker): number {
@@ -166,7 +166,7 @@ function toResident(pid: number): number {
 function watchEngine(worker: BenchWorker): () => Record<string, number> {
   const pid = engineOf(worker)
   const most = { loaded: readMemory(pid).ownMib, 'at work': 0 }
-  const timer = setInterval(() => (most['at work'] = Math.max(most['at work'], readMemory(pid).ownMib)), POLL_MS)
+  const timer = setInterval(() => (most['at work'] = Math.max(most['at work'], readMemory(pid).ownMib)), pollMs)
   return () => {
     clearInterval(timer)
     return most
@@ -178,7 +178,7 @@ async function measureForward(
   { folder, side, rows }: { folder: string; side: number; rows: number },
   note: (name: string, value: number | string) => void,
 ): Promise<void> {
-  const own = await runForward({ folder, weights: 'mapped', operators: 'chosen', side, rows, tokens: TOKENS, runs: 2 })
+  const own = await runForward({ folder, weights: 'mapped', operators: 'chosen', side, rows, tokens: textTokens, runs: 2 })
   if (!own.finite) throw new Error(`Expected numbers of ${folder}, got others`)
   note(`${name}: s to write the graph`, own.writeMs / 1000)
   note(`${name}: s to load`, own.loadMs / 1000)
@@ -186,11 +186,11 @@ async function measureForward(
   note(`${name}: own memory, MiB`, own.ownMib)
   note(`${name}: mapped, MiB`, own.mappedMib)
   // All of it in float32, and a shard of what is read beside it.
-  const torchMib = own.mappedMib * 2 * TORCH_SHARE
+  const torchMib = own.mappedMib * 2 * torchShare
   const thereMib = process.availableMemory() / 2 ** 20
   if (torchMib > thereMib)
     return note(`${name}: torch float32`, `not run: it needs some ${Math.round(torchMib)} MiB, ${Math.round(thereMib)} are there`)
-  const torch = await runTorch({ folder, side, rows, tokens: TOKENS, runs: 2 })
+  const torch = await runTorch({ folder, side, rows, tokens: textTokens, runs: 2 })
   if (torch === undefined) return console.log('no Python with torch and diffusers: nothing to compare with (PYTHON names another one)')
   note(`${name}: torch float32, s a run`, median(torch.runMs) / 1000)
   note(`${name}: torch float32, MiB`, torch.residentMib)

@@ -20,7 +20,7 @@ export interface MortalService {
 }
 
 /** The milliseconds between the death of a process and the start of the next, which is the least that a container runtime takes. */
-const RESTART_MS = 300
+const restartMs = 300
 
 export function startMortal(name: 'api' | 'gpu-worker', env: NodeJS.ProcessEnv): MortalService {
   const entry = fileURLToPath(new URL(`../../services/${name}/src/main.ts`, import.meta.url))
@@ -39,7 +39,7 @@ export function startMortal(name: 'api' | 'gpu-worker', env: NodeJS.ProcessEnv):
       if ((level ?? 0) >= 60) console.error(`${name}: ${line}`)
     })
     started.once('exit', () => {
-      if (!closing) void sleep(RESTART_MS).then(() => closing || start())
+      if (!closing) void sleep(restartMs).then(() => closing || start())
     })
   }
   const killAtExit = (): void => void child.kill('SIGKILL')

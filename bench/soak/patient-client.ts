@@ -19,8 +19,8 @@ export interface PatientClient {
   download(url: string): Promise<Buffer>
 }
 
-const PAUSE_MS = 100
-const GIVE_UP_MS = 120_000
+const pauseMs = 100
+const giveUpMs = 120_000
 
 export function createPatientClient(base: string): PatientClient {
   /** The first answer with a status below 500. */
@@ -33,10 +33,10 @@ export function createPatientClient(base: string): PatientClient {
         const body = await response.arrayBuffer()
         if (response.status < 500) return new Response(response.status === 204 ? null : body, { status: response.status })
       } catch (error) {
-        if (performance.now() - startedAt > GIVE_UP_MS) throw error
+        if (performance.now() - startedAt > giveUpMs) throw error
       }
-      if (performance.now() - startedAt > GIVE_UP_MS) throw new Error(`Expected an answer of ${url} within ${GIVE_UP_MS} ms, got none`)
-      await sleep(PAUSE_MS)
+      if (performance.now() - startedAt > giveUpMs) throw new Error(`Expected an answer of ${url} within ${giveUpMs} ms, got none`)
+      await sleep(pauseMs)
     }
   }
   const json = async <T>(path: string, init?: RequestInit): Promise<T> => {
@@ -58,7 +58,7 @@ export function createPatientClient(base: string): PatientClient {
       for (;;) {
         const job = await get(id)
         if (isEnded(job.status) || performance.now() - startedAt > limitMs) return job
-        await sleep(PAUSE_MS)
+        await sleep(pauseMs)
       }
     },
     async cancel(id) {

@@ -15,7 +15,7 @@ export interface LoopDelay {
 }
 
 /** The histogram holds the time between two ticks of a timer of this many milliseconds. */
-const RESOLUTION_MS = 1
+const resolutionMs = 1
 
 const config = readConfig()
 const service = await startWorkerService({
@@ -23,9 +23,9 @@ const service = await startWorkerService({
   logger: pino({ level: config.logLevel }),
   engineEntry: process.env['ENGINE_ENTRY'],
 })
-const delay = monitorEventLoopDelay({ resolution: RESOLUTION_MS })
+const delay = monitorEventLoopDelay({ resolution: resolutionMs })
 process.on('message', () => {
-  const toMs = (ns: number): number => Math.max(0, ns / 1e6 - RESOLUTION_MS)
+  const toMs = (ns: number): number => Math.max(0, ns / 1e6 - resolutionMs)
   process.send?.({ p99Ms: toMs(delay.percentile(99)), maxMs: toMs(delay.max) } satisfies LoopDelay)
   delay.reset()
   // It starts with the first question, because its timer alone takes two per cent of a core.

@@ -11,7 +11,7 @@ import { existsSync, globSync, readFileSync } from 'node:fs'
 import { readFile, writeFile } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
 import { promisify } from 'node:util'
-import { PNPM } from '../setup/ensure-dependencies.js'
+import { pnpm } from '../setup/ensure-dependencies.js'
 
 export interface PackedPackage {
   readonly name: string
@@ -64,7 +64,7 @@ export async function packPackages(): Promise<readonly PackedPackage[]> {
 
   await run('tsdown', ['--logLevel', 'error'])
   const filters = packages.flatMap(({ name }) => ['--filter', name])
-  const report = await run('npx', ['-y', PNPM, '--recursive', ...filters, 'pack', '--json', '--pack-destination', folder])
+  const report = await run('npx', ['-y', pnpm, '--recursive', ...filters, 'pack', '--json', '--pack-destination', folder])
   const packed = (JSON.parse(report) as PackReport[]).map(({ name, filename, size, files }) => ({
     name,
     tarball: filename,

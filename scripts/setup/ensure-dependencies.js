@@ -10,8 +10,8 @@ import { accessSync, constants, mkdirSync, readFileSync, writeFileSync } from 'n
 import { homedir } from 'node:os'
 import { join } from 'node:path'
 
-export const PNPM = 'pnpm@12.21.0'
-const NODE_MAJOR = 24
+export const pnpm = 'pnpm@12.21.0'
+const nodeMajor = 24
 
 /**
  * Makes node_modules complete and returns the path of a Node ≥ 24.
@@ -35,7 +35,7 @@ function install(root) {
   console.error('Installing the dependencies (only the first time and after changes; about a minute) …')
   // pnpm asks before it replaces a node_modules folder unless CI is set, and would leave out the dev tools under NODE_ENV=production.
   const env = { ...process.env, ...writableHome(root), CI: 'true', NODE_ENV: 'development' }
-  const { status, error, stdout, stderr } = spawnSync('npx', ['-y', PNPM, 'install', '--frozen-lockfile'], {
+  const { status, error, stdout, stderr } = spawnSync('npx', ['-y', pnpm, 'install', '--frozen-lockfile'], {
     cwd: root,
     env,
     encoding: 'utf8',
@@ -46,7 +46,7 @@ function install(root) {
   if (status === 0) return
   console.error(`${stdout ?? ''}${stderr ?? ''}`)
   const reason = error === undefined ? 'see the lines above' : error.message
-  throw new Error(`Could not install the dependencies with ${PNPM} (${reason}): check the network or proxy, then try again.`)
+  throw new Error(`Could not install the dependencies with ${pnpm} (${reason}): check the network or proxy, then try again.`)
 }
 
 /**
@@ -73,9 +73,9 @@ function writableHome(root) {
 function findNode(root) {
   const installed = join(root, 'node_modules', '.bin', 'node')
   if (spawnSync(installed, ['--version'], { stdio: 'ignore' }).status === 0) return installed
-  if (Number.parseInt(process.versions.node, 10) >= NODE_MAJOR) return process.execPath
+  if (Number.parseInt(process.versions.node, 10) >= nodeMajor) return process.execPath
   const here = `${process.platform} ${process.arch} with Node ${process.versions.node}`
-  throw new Error(`Expected Node ${NODE_MAJOR} or newer (it is installed for you only on linux x64 and arm64 with glibc), got ${here}.`)
+  throw new Error(`Expected Node ${nodeMajor} or newer (it is installed for you only on linux x64 and arm64 with glibc), got ${here}.`)
 }
 
 /** @param {string} path */

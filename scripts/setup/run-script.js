@@ -11,7 +11,7 @@ import { delimiter, dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { ensureDependencies } from './ensure-dependencies.js'
 
-const ROOT = dirname(dirname(dirname(fileURLToPath(import.meta.url))))
+const root = dirname(dirname(dirname(fileURLToPath(import.meta.url))))
 
 /**
  * Sets up what is missing. Says what could not be set up, and makes this process end with 1 then.
@@ -19,7 +19,7 @@ const ROOT = dirname(dirname(dirname(fileURLToPath(import.meta.url))))
  */
 export function prepare() {
   try {
-    return ensureDependencies(ROOT)
+    return ensureDependencies(root)
   } catch (error) {
     console.error(error instanceof Error ? error.message : error)
     process.exitCode = 1
@@ -34,12 +34,12 @@ export function prepare() {
 export function runScript(script, fixedArgs = []) {
   const node = prepare()
   if (node === undefined) return
-  const args = [join(ROOT, script), ...fixedArgs, ...process.argv.slice(2)]
-  const env = { ...process.env, PATH: `${join(ROOT, 'node_modules', '.bin')}${delimiter}${process.env['PATH'] ?? ''}` }
+  const args = [join(root, script), ...fixedArgs, ...process.argv.slice(2)]
+  const env = { ...process.env, PATH: `${join(root, 'node_modules', '.bin')}${delimiter}${process.env['PATH'] ?? ''}` }
   // A Node that can replace itself by another program does so, because one command needs only one process.
   if (process.execve !== undefined && process.platform !== 'win32') process.execve(node, [node, ...args], env)
 
-  const preload = join(ROOT, 'packages', 'cli', 'src', 'services', 'end-with-parent.ts')
+  const preload = join(root, 'packages', 'cli', 'src', 'services', 'end-with-parent.ts')
   const child = spawn(node, ['--import', preload, ...args], { stdio: 'inherit', env: { ...env, EASEL_PARENT_PID: String(process.pid) } })
   for (const signal of /** @type {const} */ (['SIGINT', 'SIGTERM', 'SIGHUP'])) process.on(signal, () => child.kill(signal))
   child.on('error', (error) => {

@@ -12,7 +12,7 @@ import { findFreePort, isPortTaken, startRedisProcess, type RedisProcess, type R
 export { findFreePort, findRedisServer } from '@easel/redis-server'
 
 /** Another process may take a free port before the server binds it, so several are tried. */
-const PORT_ATTEMPTS = 5
+const portAttempts = 5
 
 export interface RedisOptions extends Omit<RedisProcessOptions, 'port' | 'dir' | 'image'> {
   /** TCP port on 127.0.0.1, 1–65535. Default: a free one. */
@@ -52,7 +52,7 @@ export async function startRedis(options: RedisOptions = {}): Promise<RedisServe
       running = await launch(port)
       break
     } catch (error) {
-      if (options.port !== undefined || attempt === PORT_ATTEMPTS || !isPortTaken(error)) {
+      if (options.port !== undefined || attempt === portAttempts || !isPortTaken(error)) {
         removeDir()
         throw error
       }

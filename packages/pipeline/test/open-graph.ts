@@ -10,7 +10,7 @@ import { OnnxSession } from '../src/models/onnx-session.ts'
 import type { Feed } from '../src/models/onnx-session.ts'
 import { TIMESTEP_CHANNELS, writeTimestepProj } from '../src/models/timestep-proj.ts'
 
-const THREADS = 2
+const graphThreads = 2
 export const KINDS = ['sd3-medium-kind', 'sd35-large-kind', 'sd35-medium-kind'] as const
 export const testModel = (name: string) => fileURLToPath(new URL(`models/${name}`, import.meta.url))
 
@@ -21,10 +21,10 @@ export async function openGraph(
 ): Promise<{ config: Record<string, number>; session: OnnxSession }> {
   const folder = join(testModel(model), name.startsWith('vae') ? 'vae' : name)
   const configFile = join(folder, 'config.json')
-  const bytes = await writeGraph(name, configFile, await readCheckpoint(findWeights(folder)!), { threads: THREADS, ...options })
+  const bytes = await writeGraph(name, configFile, await readCheckpoint(findWeights(folder)!), { threads: graphThreads, ...options })
   const session = await OnnxSession.load(
     { name: folder, bytes, weights: options.weights, betweenRuns: 'open' },
-    { intraOpNumThreads: options.threads ?? THREADS },
+    { intraOpNumThreads: options.threads ?? graphThreads },
   )
   return { config: JSON.parse(readFileSync(configFile, 'utf8')) as Record<string, number>, session }
 }

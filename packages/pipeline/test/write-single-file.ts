@@ -27,7 +27,7 @@ async function readTensors(folder: string): Promise<Tensors> {
   return read
 }
 
-const STABILITY: [RegExp, string][] = [
+const stability: [RegExp, string][] = [
   [/^pos_embed\.pos_embed$/, 'pos_embed'],
   [/^pos_embed\.proj\./, 'x_embedder.proj.'],
   [/^time_text_embed\.timestep_embedder\.linear_1\./, 't_embedder.mlp.0.'],
@@ -47,14 +47,14 @@ const STABILITY: [RegExp, string][] = [
   [/^transformer_blocks\.(\d+)\.ff_context\.net\.0\.proj\./, 'joint_blocks.$1.context_block.mlp.fc1.'],
   [/^transformer_blocks\.(\d+)\.ff_context\.net\.2\./, 'joint_blocks.$1.context_block.mlp.fc2.'],
 ]
-const FUSED = /^transformer_blocks\.(\d+)\.(attn2?)\.(to_q|add_q_proj)\.(weight|bias)$/
+const fusedNames = /^transformer_blocks\.(\d+)\.(attn2?)\.(to_q|add_q_proj)\.(weight|bias)$/
 
 function toStability(tensors: Tensors): Tensors {
   const layers = Object.keys(tensors).filter((name) => name.endsWith('.attn.to_q.weight')).length
   const swapped = ['norm_out.linear.', `transformer_blocks.${layers - 1}.norm1_context.linear.`]
   const written: Tensors = {}
   for (const [name, tensor] of Object.entries(tensors)) {
-    const fused = FUSED.exec(name)
+    const fused = fusedNames.exec(name)
     if (fused !== null) {
       const [, block, attention, query, kind] = fused as unknown as [string, string, string, string, string]
       const stream = query === 'to_q' ? 'x_block' : 'context_block'
@@ -64,7 +64,7 @@ function toStability(tensors: Tensors): Tensors {
       const data = Buffer.concat(parts.map(({ data }) => data))
       written[`joint_blocks.${block}.${stream}.${attention}.qkv.${kind}`] = { dtype: tensor.dtype, shape, data }
     } else if (!/\.(to_[kv]|add_[kv]_proj)\./.test(name)) {
-      const rule = STABILITY.find(([pattern]) => pattern.test(name))
+      const rule = stability.find(([pattern]) => pattern.test(name))
       const half = tensor.data.length / 2
       const isSwapped = swapped.some((prefix) => name.startsWith(prefix))
       const data = isSwapped ? Buffer.concat([tensor.data.subarray(half), tensor.data.subarray(0, half)]) : tensor.data
@@ -74,7 +74,7 @@ function toStability(tensors: Tensors): Tensors {
   return written
 }
 
-const LDM: [RegExp, string][] = [
+const ldm: [RegExp, string][] = [
   [/\.conv_norm_out\./, '.norm_out.'],
   [/\.mid_block\.attentions\.0\.group_norm\./, '.mid.attn_1.norm.'],
   [/\.mid_block\.attentions\.0\.to_([qkv])\./, '.mid.attn_1.$1.'],
@@ -90,7 +90,7 @@ function toLdm(tensors: Tensors): Tensors {
   const ups = new Set(Object.keys(tensors).flatMap((name) => /^decoder\.up_blocks\.(\d+)\./.exec(name)?.[1] ?? [])).size
   return Object.fromEntries(
     Object.entries(tensors).map(([name, tensor]) => {
-      const rule = LDM.find(([pattern]) => pattern.test(name))
+      const rule = ldm.find(([pattern]) => pattern.test(name))
       const renamed = rule === undefined ? name : name.replace(...rule)
       const counted = renamed.replace(/^decoder\.up\.(\d+)\./, (_, index: string) => `decoder.up.${ups - 1 - Number(index)}.`)
       const isLinear = name.includes('.attentions.') && tensor.shape.length === 2

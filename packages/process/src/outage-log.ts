@@ -14,7 +14,7 @@ interface WatchedConnection {
 }
 
 /** So many milliseconds after a failure its outage is known, and so many after an outage the last failure it caused is told. */
-const MOMENT_MS = 500
+const momentMs = 500
 
 export class OutageLog {
   readonly #name: string
@@ -46,9 +46,9 @@ export class OutageLog {
     const reportedMs = performance.now()
     const wasDown = this.#isDown()
     setTimeout(() => {
-      const isOfOutage = wasDown || this.#isDown() || this.#changedMs > reportedMs - MOMENT_MS
+      const isOfOutage = wasDown || this.#isDown() || this.#changedMs > reportedMs - momentMs
       this.#logger[isOfOutage ? 'debug' : 'warn']({ err: error, ...fields }, message)
-    }, MOMENT_MS)
+    }, momentMs)
   }
 
   #isDown(): boolean {

@@ -4,7 +4,7 @@ import { accessSync, constants } from 'node:fs'
 import { delimiter, join } from 'node:path'
 
 /** Where distributions put the server, in case a plain user's PATH does not contain the folder. */
-const SYSTEM_FOLDERS = ['/usr/bin', '/usr/sbin', '/usr/local/bin', '/opt/homebrew/bin']
+const systemFolders = ['/usr/bin', '/usr/sbin', '/usr/local/bin', '/opt/homebrew/bin']
 
 /** The path of a Redis-compatible server binary on this machine, or undefined. */
 export function findRedisServer(): string | undefined {
@@ -20,7 +20,7 @@ export function findDocker(): string | undefined {
 
 function findExecutable(name: string): string | undefined {
   // oxlint-disable-next-line node/no-process-env -- PATH is how a system says where its programs are.
-  const folders = [...(process.env['PATH'] ?? '').split(delimiter), ...SYSTEM_FOLDERS]
+  const folders = [...(process.env['PATH'] ?? '').split(delimiter), ...systemFolders]
   return folders
     .filter((folder) => folder !== '')
     .map((folder) => join(folder, name))

@@ -41,7 +41,7 @@ export interface RedisProcess {
  * end only the starter holds, so it closes when the starter is gone. A line on it says that the server has ended by itself. A frozen server
  * gets its signal when it is thawed.
  */
-const LIFELINE = '(read -r _ <&3 || { kill -TERM $$; kill -CONT $$; }) >/dev/null 2>&1 & exec "$@" 3<&-'
+const lifelineScript = '(read -r _ <&3 || { kill -TERM $$; kill -CONT $$; }) >/dev/null 2>&1 & exec "$@" 3<&-'
 
 /** Whether an error of `startRedisProcess` means that another process listens on the port. */
 export function isPortTaken(error: unknown): boolean {
@@ -76,7 +76,7 @@ async function runContainer(docker: string, options: RedisProcessOptions): Promi
 }
 
 function spawnOnLifeline(command: string[], detached: boolean): ChildProcess {
-  return spawn('sh', ['-c', LIFELINE, 'sh', ...command], { stdio: ['ignore', 'pipe', 'pipe', 'pipe'], detached })
+  return spawn('sh', ['-c', lifelineScript, 'sh', ...command], { stdio: ['ignore', 'pipe', 'pipe', 'pipe'], detached })
 }
 
 function toServerArgs({ appendonly = false, args = [] }: RedisProcessOptions): string[] {

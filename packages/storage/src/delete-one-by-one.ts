@@ -2,7 +2,7 @@
 import { StorageError } from './storage-error.ts'
 
 /** How many calls are under way at once. */
-const WIDTH = 32
+const width = 32
 
 /** Resolves with the error of each key that `remove` rejected with a `StorageError`; rejects with any other error. */
 export async function deleteOneByOne(keys: readonly string[], remove: (key: string) => Promise<void>): Promise<Map<string, StorageError>> {
@@ -18,6 +18,6 @@ export async function deleteOneByOne(keys: readonly string[], remove: (key: stri
       }
     }
   }
-  await Promise.all(Array.from({ length: WIDTH }, work))
+  await Promise.all(Array.from({ length: width }, work))
   return failures
 }

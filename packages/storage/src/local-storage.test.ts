@@ -7,7 +7,7 @@ import { mountTmpfs, NO_TMPFS } from '../test/tmpfs.ts'
 import { describeStorage } from '../test/conformance.ts'
 import { createLocalStorage } from './local-storage.ts'
 
-const PNG = { contentType: 'image/png' }
+const png = { contentType: 'image/png' }
 
 let dir: string
 
@@ -25,7 +25,7 @@ describe('a local folder', () => {
   test('is a plain tree of files with no temporary ones left', async () => {
     const folder = join(dir, 'tree')
     const storage = createLocalStorage({ dir: folder })
-    await Promise.all([1, 2, 3].map((value) => storage.put('images/a-0.png', Buffer.alloc(100_000, value), PNG)))
+    await Promise.all([1, 2, 3].map((value) => storage.put('images/a-0.png', Buffer.alloc(100_000, value), png)))
     await storage.check()
     expect(await readdir(folder, { recursive: true })).toEqual(['images', 'images/a-0.png'])
     expect(await storage.url('images/a-0.png', { expiresInSeconds: 60 })).toBeUndefined()
@@ -34,9 +34,9 @@ describe('a local folder', () => {
   test('leaves no temporary file of a write that was aborted halfway, and the old bytes', async () => {
     const folder = join(dir, 'halfway')
     const storage = createLocalStorage({ dir: folder })
-    await storage.put('a.png', Buffer.from('old'), PNG)
+    await storage.put('a.png', Buffer.from('old'), png)
     const controller = new AbortController()
-    const put = storage.put('a.png', Buffer.alloc(64 * 1024 * 1024), { ...PNG, signal: controller.signal })
+    const put = storage.put('a.png', Buffer.alloc(64 * 1024 * 1024), { ...png, signal: controller.signal })
     setImmediate(() => controller.abort(new Error('enough')))
     await expect(put).rejects.toThrow('enough')
     expect(await readdir(folder)).toEqual(['a.png'])
@@ -46,7 +46,7 @@ describe('a local folder', () => {
   test('lists neither temporary files nor strangers with a dot, and removes what a killed writer left an hour ago', async () => {
     const folder = join(dir, 'left-behind')
     const storage = createLocalStorage({ dir: folder })
-    await storage.put('images/a.png', Buffer.from('x'), PNG)
+    await storage.put('images/a.png', Buffer.from('x'), png)
     const hoursAgo = new Date(Date.now() - 2 * 3_600_000)
     for (const name of ['.writing-old', '.writing-new', '.keep']) await writeFile(join(folder, 'images', name), 'x')
     await utimes(join(folder, 'images', '.writing-old'), hoursAgo, hoursAgo)
@@ -60,7 +60,7 @@ describe('a local folder', () => {
   test('takes a folder for no object: deleting its name does nothing', async () => {
     const folder = join(dir, 'folder-name')
     const storage = createLocalStorage({ dir: folder })
-    await storage.put('images/a.png', Buffer.from('x'), PNG)
+    await storage.put('images/a.png', Buffer.from('x'), png)
     await storage.delete('images')
     await storage.delete('images/a.png/b.png')
     expect(await readdir(join(folder, 'images'))).toEqual(['a.png'])
@@ -75,10 +75,10 @@ describe('a local folder', () => {
       const targets = await Promise.all((await readdir(links)).map((fd) => readlink(join(links, fd)).catch(() => '')))
       return targets.filter((target) => target.startsWith(folder))
     }
-    await storage.put('a.png', Buffer.from('x'), PNG)
+    await storage.put('a.png', Buffer.from('x'), png)
     expect(await openFolders()).toEqual([folder])
     await rm(folder, { recursive: true })
-    await storage.put('a.png', Buffer.from('y'), PNG)
+    await storage.put('a.png', Buffer.from('y'), png)
     expect(await openFolders()).toEqual([folder])
     await storage.close()
     expect(await openFolders()).toEqual([])
@@ -90,7 +90,7 @@ describe('a local folder', () => {
     const storage = createLocalStorage({ dir: path })
     const denied = { name: 'StorageError', code: 'denied', retryable: false }
     await expect(storage.check()).rejects.toMatchObject(denied)
-    await expect(storage.put('a.png', Buffer.from('x'), PNG)).rejects.toMatchObject(denied)
+    await expect(storage.put('a.png', Buffer.from('x'), png)).rejects.toMatchObject(denied)
   })
 
   test('says denied where no folder can be made, and does not go on trying', async () => {
@@ -98,7 +98,7 @@ describe('a local folder', () => {
     for (const path of ['/proc/easel', '/proc/easel/below']) {
       const storage = createLocalStorage({ dir: path })
       await expect(storage.check()).rejects.toMatchObject(denied)
-      await expect(storage.put('a.png', Buffer.from('x'), PNG)).rejects.toMatchObject(denied)
+      await expect(storage.put('a.png', Buffer.from('x'), png)).rejects.toMatchObject(denied)
     }
   })
 
@@ -107,16 +107,16 @@ describe('a local folder', () => {
     const storage = createLocalStorage({ dir: folder })
     const denied = { name: 'StorageError', code: 'denied', retryable: false }
     await expect(storage.check()).rejects.toMatchObject(denied)
-    await expect(storage.put('a.png', Buffer.from('x'), PNG)).rejects.toMatchObject(denied)
+    await expect(storage.put('a.png', Buffer.from('x'), png)).rejects.toMatchObject(denied)
   })
 
   test('says no_space on a full disk, keeps the old bytes, and recovers when there is room again', async ({ skip }) => {
     const folder = (await mountTmpfs('size=1m')) ?? skip(NO_TMPFS)
     const storage = createLocalStorage({ dir: folder })
     await storage.check()
-    await storage.put('images/a.png', Buffer.from('old'), PNG)
+    await storage.put('images/a.png', Buffer.from('old'), png)
     const full = { name: 'StorageError', code: 'no_space', retryable: true }
-    await expect(storage.put('images/a.png', Buffer.alloc(2 * 1024 * 1024), PNG)).rejects.toMatchObject(full)
+    await expect(storage.put('images/a.png', Buffer.alloc(2 * 1024 * 1024), png)).rejects.toMatchObject(full)
     expect(await readFile(join(folder, 'images/a.png'), 'utf8')).toBe('old')
     expect(await readdir(join(folder, 'images'))).toEqual(['a.png'])
 
@@ -125,7 +125,7 @@ describe('a local folder', () => {
     await expect(storage.check()).rejects.toMatchObject(full)
     await rm(join(folder, 'filler'))
     await storage.check()
-    await storage.put('images/a.png', Buffer.from('new'), PNG)
+    await storage.put('images/a.png', Buffer.from('new'), png)
     expect(await readFile(join(folder, 'images/a.png'), 'utf8')).toBe('new')
   })
 })

@@ -22,13 +22,13 @@ export interface LocalStorageOptions {
   dir: string
 }
 
-const TEMPORARY_PREFIX = '.writing-'
+const temporaryPrefix = '.writing-'
 /** A temporary file of this age belongs to no write that is still running: its process was killed. */
-const ABANDONED_AFTER_MS = 3_600_000
+const abandonedAfterMs = 3_600_000
 /** How many bytes `check` writes, because an empty file would fit on a full disk. */
-const PROBE_BYTES = 4096
+const probeBytes = 4096
 
-const CODES: Record<string, StorageErrorCode> = {
+const codes: Record<string, StorageErrorCode> = {
   ENOSPC: 'no_space',
   EDQUOT: 'no_space',
   EACCES: 'denied',
@@ -42,9 +42,9 @@ const CODES: Record<string, StorageErrorCode> = {
   ENAMETOOLONG: 'invalid_key',
 }
 /** The object does not exist: there is no such file, a file where the key has a folder, or a folder with the key's name. */
-const ABSENT = new Set(['ENOENT', 'ENOTDIR', 'EISDIR'])
+const absent = new Set(['ENOENT', 'ENOTDIR', 'EISDIR'])
 
-const CANNOT_FLUSH = new Set(['EINVAL', 'ENOTSUP', 'ENOSYS'])
+const cannotFlush = new Set(['EINVAL', 'ENOTSUP', 'ENOSYS'])
 
 // oxlint-disable-next-line max-lines-per-function -- a list of short methods over what they share.
 export function createLocalStorage(options: LocalStorageOptions): Storage {
@@ -62,7 +62,7 @@ export function createLocalStorage(options: LocalStorageOptions): Storage {
     try {
       await unlink(path)
     } catch (error) {
-      if (!ABSENT.has(codeOf(error))) throw toStorageError(error, `delete ${key}`)
+      if (!absent.has(codeOf(error))) throw toStorageError(error, `delete ${key}`)
     }
   }
 
@@ -99,7 +99,7 @@ export function createLocalStorage(options: LocalStorageOptions): Storage {
           throw error
         }
       } catch (error) {
-        if (ABSENT.has(codeOf(error))) return undefined
+        if (absent.has(codeOf(error))) return undefined
         throw toStorageError(error, `read ${key}`)
       }
     },
@@ -110,7 +110,7 @@ export function createLocalStorage(options: LocalStorageOptions): Storage {
         const stats = await stat(path)
         return stats.isFile() ? { contentType: toContentType(key), size: stats.size, lastModified: stats.mtime } : undefined
       } catch (error) {
-        if (ABSENT.has(codeOf(error))) return undefined
+        if (absent.has(codeOf(error))) return undefined
         throw toStorageError(error, `read ${key}`)
       }
     },
@@ -133,7 +133,7 @@ export function createLocalStorage(options: LocalStorageOptions): Storage {
     async check() {
       const path = join(root, `.probe-${randomUUID()}`)
       try {
-        await writeAtomically(folders, path, Buffer.alloc(PROBE_BYTES))
+        await writeAtomically(folders, path, Buffer.alloc(probeBytes))
         await rm(path)
       } catch (error) {
         throw toStorageError(error, `write to the folder ${root}`)
@@ -150,7 +150,7 @@ type Folders = Map<string, Promise<FileHandle>>
 
 async function writeAtomically(folders: Folders, path: string, bytes: Uint8Array, signal?: AbortSignal): Promise<void> {
   const folder = dirname(path)
-  const temporary = join(folder, `${TEMPORARY_PREFIX}${randomUUID()}`)
+  const temporary = join(folder, `${temporaryPrefix}${randomUUID()}`)
   const file = await open(temporary, 'wx').catch(async (error: unknown) => {
     if (codeOf(error) !== 'ENOENT') throw error
     await closeFolder(folders, folder)
@@ -179,7 +179,7 @@ async function flushFolder(folders: Folders, folder: string): Promise<void> {
   try {
     await (await opening).sync()
   } catch (error) {
-    if (CANNOT_FLUSH.has(codeOf(error))) return
+    if (cannotFlush.has(codeOf(error))) return
     await closeFolder(folders, folder)
     throw error
   }
@@ -200,7 +200,7 @@ async function* walk(root: string, folder: string, prefix: string): AsyncGenerat
   try {
     for await (const entry of await opendir(join(root, folder))) {
       const key = `${folder}${entry.name}`
-      if (entry.name.startsWith(TEMPORARY_PREFIX)) await removeAbandoned(join(root, key))
+      if (entry.name.startsWith(temporaryPrefix)) await removeAbandoned(join(root, key))
       else if (!isObjectKey(key)) continue
       else if (entry.isDirectory() && `${key}/`.startsWith(prefix)) yield* walk(root, `${key}/`, prefix)
       else if (entry.isFile() && key.startsWith(prefix)) {
@@ -209,20 +209,20 @@ async function* walk(root: string, folder: string, prefix: string): AsyncGenerat
       }
     }
   } catch (error) {
-    if (!ABSENT.has(codeOf(error))) throw toStorageError(error, `list ${basename(root)}/${folder}`)
+    if (!absent.has(codeOf(error))) throw toStorageError(error, `list ${basename(root)}/${folder}`)
   }
 }
 
 async function removeAbandoned(path: string): Promise<void> {
   const lastModified = await modifiedAt(path)
-  if (lastModified !== undefined && Date.now() - lastModified.getTime() > ABANDONED_AFTER_MS) await rm(path, { force: true })
+  if (lastModified !== undefined && Date.now() - lastModified.getTime() > abandonedAfterMs) await rm(path, { force: true })
 }
 
 async function modifiedAt(path: string): Promise<Date | undefined> {
   try {
     return (await stat(path)).mtime
   } catch (error) {
-    if (ABSENT.has(codeOf(error))) return undefined
+    if (absent.has(codeOf(error))) return undefined
     throw error
   }
 }
@@ -233,6 +233,6 @@ function codeOf(error: unknown): string {
 
 function toStorageError(error: unknown, action: string): StorageError {
   if (error instanceof StorageError) return error
-  const code = CODES[codeOf(error)] ?? 'unavailable'
+  const code = codes[codeOf(error)] ?? 'unavailable'
   return new StorageError(code, `Could not ${action}: ${error instanceof Error ? error.message : String(error)}`, { cause: error })
 }

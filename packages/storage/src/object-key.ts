@@ -7,11 +7,11 @@
 import { StorageError } from './storage-error.ts'
 
 /** S3's limit for a key; with a prefix the server may refuse a shorter key. */
-const MAX_KEY_BYTES = 1024
+const maxKeyBytes = 1024
 /** The limit of common file systems for a name, and so of S3 servers that keep objects as files. */
-const MAX_SEGMENT_BYTES = 255
+const maxSegmentBytes = 255
 
-const CONTENT_TYPES = new Map([
+const contentTypes = new Map([
   ['png', 'image/png'],
   ['jpg', 'image/jpeg'],
   ['jpeg', 'image/jpeg'],
@@ -39,7 +39,7 @@ export function isObjectKey(key: string): boolean {
 /** The content type of an object wherever it is stored: from the key's extension, or `application/octet-stream` if that is unknown. */
 export function toContentType(key: string): string {
   const extension = /\.([^./]+)$/.exec(key)?.[1]?.toLowerCase() ?? ''
-  return CONTENT_TYPES.get(extension) ?? 'application/octet-stream'
+  return contentTypes.get(extension) ?? 'application/octet-stream'
 }
 
 /** A folder keeps no content type besides the name, so a type that does not follow from the name would be lost there. */
@@ -54,11 +54,11 @@ function findProblem(key: string): string | undefined {
   if (!key.isWellFormed()) return 'well-formed Unicode'
   // oxlint-disable-next-line no-control-regex -- control characters are what this looks for
   if (/[\u0000-\u001f\u007f\\]/.test(key)) return 'free of backslashes and control characters'
-  if (Buffer.byteLength(key) > MAX_KEY_BYTES) return `at most ${MAX_KEY_BYTES} bytes`
+  if (Buffer.byteLength(key) > maxKeyBytes) return `at most ${maxKeyBytes} bytes`
   for (const segment of key.split('/')) {
     if (segment === '') return 'free of empty segments'
     if (segment.startsWith('.')) return 'free of segments that begin with a dot'
-    if (Buffer.byteLength(segment) > MAX_SEGMENT_BYTES) return `made of segments of at most ${MAX_SEGMENT_BYTES} bytes`
+    if (Buffer.byteLength(segment) > maxSegmentBytes) return `made of segments of at most ${maxSegmentBytes} bytes`
   }
   return undefined
 }

@@ -6,7 +6,7 @@
  */
 import { StorageError, type StorageErrorCode } from './storage-error.ts'
 
-const CODES_BY_NAME: Record<string, StorageErrorCode> = {
+const codesByName: Record<string, StorageErrorCode> = {
   InvalidAccessKeyId: 'denied',
   SignatureDoesNotMatch: 'denied',
   // The name that versitygw uses, with status 404.
@@ -24,9 +24,9 @@ const CODES_BY_NAME: Record<string, StorageErrorCode> = {
 }
 
 /** Statuses below 500 after which the same request may succeed. 404 is for a bucket that `check` has not created yet. */
-const RETRYABLE_STATUSES = new Set([404, 408, 409, 423, 425, 429])
-const NOT_IMPLEMENTED = 501
-const INSUFFICIENT_STORAGE = 507
+const retryableStatuses = new Set([404, 408, 409, 423, 425, 429])
+const notImplemented = 501
+const insufficientStorage = 507
 
 /** The server's own name for the error (`NoSuchKey`), or the name of a client-side error (`TimeoutError`). */
 export function nameOf(error: unknown): string {
@@ -45,16 +45,16 @@ export function toStorageError(error: unknown, action: string): StorageError {
   if (error instanceof StorageError) return error
   const status = statusOf(error)
   const name = nameOf(error)
-  const code = CODES_BY_NAME[name] ?? codeOfStatus(status)
+  const code = codesByName[name] ?? codeOfStatus(status)
   const detail = error instanceof Error && error.message !== '' && error.message !== name ? `: ${error.message}` : ''
   return new StorageError(code, `Could not ${action}: ${name}${status === undefined ? '' : ` (HTTP ${status})`}${detail}`, { cause: error })
 }
 
 function codeOfStatus(status: number | undefined): StorageErrorCode {
   if (status === undefined) return 'unavailable'
-  if (status === INSUFFICIENT_STORAGE) return 'no_space'
-  if (status === NOT_IMPLEMENTED) return 'denied'
+  if (status === insufficientStorage) return 'no_space'
+  if (status === notImplemented) return 'denied'
   // A 2xx answer that the SDK could not read was cut short.
-  if (status >= 500 || status < 300 || RETRYABLE_STATUSES.has(status)) return 'unavailable'
+  if (status >= 500 || status < 300 || retryableStatuses.has(status)) return 'unavailable'
   return 'denied'
 }

@@ -11,7 +11,7 @@ import { describeStorage } from '../test/conformance.ts'
 import { putWithRetry, type UploadRetry } from './with-retry.ts'
 import type { Storage } from './storage.ts'
 
-const PNG = { contentType: 'image/png' }
+const png = { contentType: 'image/png' }
 
 await describeWithS3Server('an S3 bucket', (server) => {
   afterAll(closeConnections)
@@ -32,7 +32,7 @@ function describeS3(server: S3Server): void {
 
     test('stores the content type with the object and no bytes beside it', async () => {
       const bytes = randomBytes(3000)
-      await storage.put('plain/a.png', bytes, PNG)
+      await storage.put('plain/a.png', bytes, png)
       const { ContentType, ContentLength } = await connectPlainly(server).send(
         new HeadObjectCommand({ Bucket: bucket, Key: 'plain/a.png' }),
       )
@@ -41,7 +41,7 @@ function describeS3(server: S3Server): void {
 
     test('puts the prefix before every key and takes it off again', async () => {
       const prefixed = connectTo(server, { bucket, prefix: 'team/easel' })
-      await prefixed.put('images/a.png', Buffer.from('x'), PNG)
+      await prefixed.put('images/a.png', Buffer.from('x'), png)
       const { ContentLength } = await connectPlainly(server).send(new GetObjectCommand({ Bucket: bucket, Key: 'team/easel/images/a.png' }))
       expect(ContentLength).toBe(1)
       expect((await Array.fromAsync(prefixed.list('images/'))).map(({ key }) => key)).toEqual(['images/a.png'])
@@ -49,7 +49,7 @@ function describeS3(server: S3Server): void {
     })
 
     test('looks at an object again and again on one connection, without its bytes', async () => {
-      await storage.put('looks/a.png', randomBytes(200_000), PNG)
+      await storage.put('looks/a.png', randomBytes(200_000), png)
       const connections: number[] = []
       const endpoint = await startForwarder(server, (chunk, total) => {
         if (total === chunk.length) connections.push(total)
@@ -68,7 +68,7 @@ function describeS3(server: S3Server): void {
         return 'pass'
       })
       const deleting = connectTo(server, { bucket, endpoint })
-      for (const key of keys) await storage.put(key, new Uint8Array(1), PNG)
+      for (const key of keys) await storage.put(key, new Uint8Array(1), png)
       expect(await deleting.deleteMany(keys)).toEqual(new Map())
       expect(requests).toEqual(['POST '])
       expect(await Array.fromAsync(storage.list('batch/'))).toEqual([])
@@ -96,7 +96,7 @@ function describeS3(server: S3Server): void {
       const abort = new AbortController()
       const reason = new Error('enough')
       const endpoint = await startHttpServer(() => abort.abort(reason))
-      const put = connectTo(server, { bucket, endpoint }).put('a.png', Buffer.from('x'), { ...PNG, signal: abort.signal })
+      const put = connectTo(server, { bucket, endpoint }).put('a.png', Buffer.from('x'), { ...png, signal: abort.signal })
       await expect(put).rejects.toBe(reason)
     })
 
@@ -141,14 +141,14 @@ function describeS3(server: S3Server): void {
     test('lists more objects than one answer holds', async () => {
       const keys = Array.from({ length: 1050 }, (_, index) => `many/${String(index).padStart(4, '0')}.png`)
       for (let from = 0; from < keys.length; from += 50) {
-        await Promise.all(keys.slice(from, from + 50).map((key) => storage.put(key, new Uint8Array(1), PNG)))
+        await Promise.all(keys.slice(from, from + 50).map((key) => storage.put(key, new Uint8Array(1), png)))
       }
       expect((await Array.fromAsync(storage.list('many/'))).map(({ key }) => key).sort()).toEqual(keys)
     })
 
     test('signs a link that anyone can open until it expires', async () => {
       const bytes = randomBytes(5000)
-      await storage.put('signed/a b+ä.png', bytes, PNG)
+      await storage.put('signed/a b+ä.png', bytes, png)
       const before = Date.now()
       const link = await sign(storage, 'signed/a b+ä.png', 2)
       expect(link.expiresAt.getTime()).toBeGreaterThan(before)
@@ -166,8 +166,8 @@ function describeS3(server: S3Server): void {
     })
 
     test('signs nothing but the one object', async () => {
-      await storage.put('signed/mine.png', Buffer.from('x'), PNG)
-      await storage.put('signed/other.png', Buffer.from('x'), PNG)
+      await storage.put('signed/mine.png', Buffer.from('x'), png)
+      await storage.put('signed/other.png', Buffer.from('x'), png)
       const { url } = await sign(storage, 'signed/mine.png', 60)
       expect((await fetch(url.replace('mine.png', 'other.png'))).status).toBe(403)
       expect((await fetch(url, { method: 'DELETE' })).status).toBe(403)
@@ -181,7 +181,7 @@ function describeS3(server: S3Server): void {
         return 'pass'
       })
       const behindProxy = connectTo(server, { bucket, publicEndpoint })
-      await behindProxy.put('signed/public.png', Buffer.from('x'), PNG)
+      await behindProxy.put('signed/public.png', Buffer.from('x'), png)
       expect(hosts).toEqual([])
       const { url } = await sign(behindProxy, 'signed/public.png', 60)
       expect(url.startsWith(`${publicEndpoint}/${bucket}/signed/public.png?`)).toBe(true)
@@ -199,18 +199,18 @@ function describeS3(server: S3Server): void {
       const name = toBucketName()
       const storages = Array.from({ length: 5 }, () => connectTo(server, { bucket: name }))
       await Promise.all(storages.map((each) => each.check()))
-      await storages[0]?.put('a.png', Buffer.from('x'), PNG)
+      await storages[0]?.put('a.png', Buffer.from('x'), png)
       expect(await storages[4]?.open('a.png')).toMatchObject({ size: 1 })
     })
 
     test('says unavailable for a bucket that is not there, which check repairs', async () => {
       const missing = connectTo(server, { bucket: toBucketName() })
       const unavailable = { name: 'StorageError', code: 'unavailable', retryable: true }
-      await expect(missing.put('a.png', Buffer.from('x'), PNG)).rejects.toMatchObject(unavailable)
+      await expect(missing.put('a.png', Buffer.from('x'), png)).rejects.toMatchObject(unavailable)
       await expect(missing.open('a.png')).rejects.toMatchObject(unavailable)
       await expect(missing.stat('a.png')).rejects.toMatchObject(unavailable)
       await missing.check()
-      await missing.put('a.png', Buffer.from('x'), PNG)
+      await missing.put('a.png', Buffer.from('x'), png)
     })
 
     test.for([
@@ -225,7 +225,7 @@ function describeS3(server: S3Server): void {
       await expect(stranger.delete('plain/a.png')).rejects.toMatchObject(denied)
       await expect(Array.fromAsync(stranger.list(''))).rejects.toMatchObject(denied)
       const retries: UploadRetry[] = []
-      const put = putWithRetry(stranger, 'a.png', Buffer.from('x'), PNG, { onRetry: (retry) => retries.push(retry) })
+      const put = putWithRetry(stranger, 'a.png', Buffer.from('x'), png, { onRetry: (retry) => retries.push(retry) })
       await expect(put).rejects.toMatchObject(denied)
       expect(retries).toEqual([])
     })
@@ -261,7 +261,7 @@ function describeS3(server: S3Server): void {
       [413, 'denied', false],
     ] as const)('takes HTTP %d without an S3 error document, as a proxy sends it, for %s', async ([status, code, retryable]) => {
       const endpoint = await startHttpServer((_request, response) => response.writeHead(status).end('<html>proxy</html>'))
-      await expect(connectTo(server, { endpoint }).put('a.png', Buffer.from('x'), PNG)).rejects.toMatchObject({ code, retryable })
+      await expect(connectTo(server, { endpoint }).put('a.png', Buffer.from('x'), png)).rejects.toMatchObject({ code, retryable })
     })
 
     test('gives up on a server that keeps the connection busy and never answers', async () => {
@@ -269,7 +269,7 @@ function describeS3(server: S3Server): void {
         const busy = setInterval(() => response.writeProcessing(), 20)
         response.on('close', () => clearInterval(busy))
       })
-      const put = connectTo(server, { endpoint, requestTimeoutMs: 200 }).put('a.png', Buffer.from('x'), PNG)
+      const put = connectTo(server, { endpoint, requestTimeoutMs: 200 }).put('a.png', Buffer.from('x'), png)
       await expect(put).rejects.toMatchObject({ code: 'unavailable', message: expect.stringMatching(/timeout/i) })
     })
 
@@ -282,9 +282,9 @@ function describeS3(server: S3Server): void {
       await connectTo(server, { endpoint, serverSideEncryption: 'aws:kms', kmsKeyId: 'key-1', acl: 'public-read' }).put(
         'a.png',
         Buffer.from('x'),
-        PNG,
+        png,
       )
-      await connectTo(server, { endpoint }).put('a.png', Buffer.from('x'), PNG)
+      await connectTo(server, { endpoint }).put('a.png', Buffer.from('x'), png)
       expect(seen[0]).toMatchObject({
         'x-amz-server-side-encryption': 'aws:kms',
         'x-amz-server-side-encryption-aws-kms-key-id': 'key-1',

@@ -52,20 +52,20 @@ export interface S3StorageOptions {
   requestTimeoutMs?: number | undefined
 }
 
-const DEFAULT_REGION = 'us-east-1'
-const DEFAULT_REQUEST_TIMEOUT_MS = 30_000
-const CONNECTION_TIMEOUT_MS = 5_000
+const defaultRegion = 'us-east-1'
+const defaultRequestTimeoutMs = 30_000
+const connectionTimeoutMs = 5_000
 /** A quick second attempt hides a connection that the server had just closed. */
-const MAX_ATTEMPTS = 2
+const attemptsPerRequest = 2
 /** The limit of the signature scheme, a week. */
-const MAX_EXPIRY_SECONDS = 604_800
+const maxExpirySeconds = 604_800
 /** The bucket exists: another process made it first, or it is ours already. If it is somebody else's, the write that follows fails. */
-const BUCKET_EXISTS = new Set(['BucketAlreadyOwnedByYou', 'BucketAlreadyExists', 'OperationAborted'])
+const bucketExists = new Set(['BucketAlreadyOwnedByYou', 'BucketAlreadyExists', 'OperationAborted'])
 /** The most keys in one call, as the protocol allows. */
-const MAX_KEYS_PER_DELETE = 1000
+const maxKeysPerDelete = 1000
 /** The answers of servers that have no call for many objects, or expect another checksum than the SDK sends. */
-const NO_DELETE_OF_MANY = new Set(['NotImplemented', 'MethodNotAllowed', 'MissingContentMD5', 'InvalidRequest', 'MalformedXML'])
-const PROBE_NAME = '.probe'
+const noDeleteOfMany = new Set(['NotImplemented', 'MethodNotAllowed', 'MissingContentMD5', 'InvalidRequest', 'MalformedXML'])
+const probeName = '.probe'
 
 // oxlint-disable-next-line max-lines-per-function -- a list of short methods over what they share.
 export function createS3Storage(options: S3StorageOptions): Storage {
@@ -129,7 +129,7 @@ export function createS3Storage(options: S3StorageOptions): Storage {
         }),
       )
     } catch (error) {
-      if (NO_DELETE_OF_MANY.has(nameOf(error)) || statusOf(error) === 501) return await deleteOneByOne(keys, remove)
+      if (noDeleteOfMany.has(nameOf(error)) || statusOf(error) === 501) return await deleteOneByOne(keys, remove)
       const failure = toStorageError(error, `delete ${keys.length} objects from bucket ${bucket}`)
       return new Map(keys.map((key) => [key, failure]))
     }
@@ -167,8 +167,8 @@ export function createS3Storage(options: S3StorageOptions): Storage {
 
     async url(key, { expiresInSeconds }) {
       const location = locate(key)
-      if (!Number.isInteger(expiresInSeconds) || expiresInSeconds < 1 || expiresInSeconds > MAX_EXPIRY_SECONDS) {
-        throw new RangeError(`Expected expiresInSeconds to be an integer from 1 to ${MAX_EXPIRY_SECONDS}, got ${expiresInSeconds}`)
+      if (!Number.isInteger(expiresInSeconds) || expiresInSeconds < 1 || expiresInSeconds > maxExpirySeconds) {
+        throw new RangeError(`Expected expiresInSeconds to be an integer from 1 to ${maxExpirySeconds}, got ${expiresInSeconds}`)
       }
       // The signature contains whole seconds; counting from them keeps expiresAt from promising a fraction of a second too much.
       const signingDate = new Date(Math.floor(Date.now() / 1000) * 1000)
@@ -184,8 +184,8 @@ export function createS3Storage(options: S3StorageOptions): Storage {
 
     async deleteMany(keys) {
       const failures = new Map<string, StorageError>()
-      for (let from = 0; from < keys.length; from += MAX_KEYS_PER_DELETE) {
-        const batch = keys.slice(from, from + MAX_KEYS_PER_DELETE)
+      for (let from = 0; from < keys.length; from += maxKeysPerDelete) {
+        const batch = keys.slice(from, from + maxKeysPerDelete)
         for (const [key, error] of await removeBatch(batch)) failures.set(key, error)
       }
       return failures
@@ -199,7 +199,7 @@ export function createS3Storage(options: S3StorageOptions): Storage {
     async check() {
       try {
         await ensureBucket(client, bucket)
-        const location = { Bucket: bucket, Key: `${prefix}${PROBE_NAME}` }
+        const location = { Bucket: bucket, Key: `${prefix}${probeName}` }
         await write(location, new Uint8Array(1), 'application/octet-stream')
         await client.send(new DeleteObjectCommand(location))
       } catch (error) {
@@ -220,16 +220,16 @@ function toStat(key: string, { ContentType, ContentLength, LastModified }: Parti
 }
 
 function toClientConfig(options: S3StorageOptions, endpoint: string | undefined): S3ClientConfig {
-  const timeoutMs = options.requestTimeoutMs ?? DEFAULT_REQUEST_TIMEOUT_MS
+  const timeoutMs = options.requestTimeoutMs ?? defaultRequestTimeoutMs
   return {
-    region: options.region ?? DEFAULT_REGION,
+    region: options.region ?? defaultRegion,
     forcePathStyle: options.forcePathStyle ?? true,
-    maxAttempts: MAX_ATTEMPTS,
+    maxAttempts: attemptsPerRequest,
     // The SDK's newer default adds checksum trailers that some servers store as part of the object.
     requestChecksumCalculation: 'WHEN_REQUIRED',
     responseChecksumValidation: 'WHEN_REQUIRED',
     requestHandler: {
-      connectionTimeout: Math.min(CONNECTION_TIMEOUT_MS, timeoutMs),
+      connectionTimeout: Math.min(connectionTimeoutMs, timeoutMs),
       requestTimeout: timeoutMs,
       // Without it the SDK only logs a warning and keeps waiting.
       throwOnRequestTimeout: true,
@@ -261,7 +261,7 @@ async function ensureBucket(client: S3Client, bucket: string): Promise<void> {
   try {
     await client.send(new CreateBucketCommand({ Bucket: bucket }))
   } catch (error) {
-    if (!BUCKET_EXISTS.has(nameOf(error))) throw error
+    if (!bucketExists.has(nameOf(error))) throw error
   }
 }
 

@@ -13,7 +13,7 @@
 export type StorageErrorCode = 'unavailable' | 'no_space' | 'denied' | 'invalid_key'
 
 /** Space can be freed and servers come back; a refusal stays until somebody changes the configuration. */
-const RETRYABLE: Record<StorageErrorCode, boolean> = { unavailable: true, no_space: true, denied: false, invalid_key: false }
+const retryableCodes: Record<StorageErrorCode, boolean> = { unavailable: true, no_space: true, denied: false, invalid_key: false }
 
 export class StorageError extends Error {
   override readonly name = 'StorageError'
@@ -24,6 +24,6 @@ export class StorageError extends Error {
   constructor(code: StorageErrorCode, message: string, options?: { cause?: unknown }) {
     super(message, options)
     this.code = code
-    this.retryable = RETRYABLE[code]
+    this.retryable = retryableCodes[code]
   }
 }

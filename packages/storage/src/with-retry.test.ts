@@ -7,13 +7,13 @@ import { putWithRetry, readWithRetry, type RetryOptions, type UploadRetry } from
 import type { Storage } from './storage.ts'
 import { StorageError } from './storage-error.ts'
 
-const PNG = { contentType: 'image/png' }
-const BYTES = Buffer.from('picture')
+const png = { contentType: 'image/png' }
+const someBytes = Buffer.from('picture')
 
 test('waits 0.5 s, doubling to 10 s, for at least two minutes, then throws the last error', async () => {
   const { storage, attempts } = await createFailing(() => new StorageError('unavailable', 'down'))
   const { clock, waits } = createClock(0)
-  const put = putWithRetry(storage, 'a.png', BYTES, PNG, clock)
+  const put = putWithRetry(storage, 'a.png', someBytes, png, clock)
   await expect(put).rejects.toMatchObject({ code: 'unavailable', message: 'down' })
   expect(waits.slice(0, 7)).toEqual([500, 1000, 2000, 4000, 8000, 10_000, 10_000])
   const waited = waits.reduce((sum, wait) => sum + wait, 0)
@@ -25,7 +25,7 @@ test('waits 0.5 s, doubling to 10 s, for at least two minutes, then throws the l
 test('shortens each wait by up to half, and tries the oftener for it', async () => {
   const { storage } = await createFailing(() => new StorageError('unavailable', 'down'))
   const { clock, waits } = createClock(0.999_999)
-  await expect(putWithRetry(storage, 'a.png', BYTES, PNG, clock)).rejects.toThrow('down')
+  await expect(putWithRetry(storage, 'a.png', someBytes, png, clock)).rejects.toThrow('down')
   expect(waits.slice(0, 6).map(Math.round)).toEqual([250, 500, 1000, 2000, 4000, 5000])
   expect(waits.reduce((sum, wait) => sum + wait, 0)).toBeGreaterThanOrEqual(120_000)
 })
@@ -36,7 +36,7 @@ test('counts the time that attempts themselves take', async () => {
     pass(60_000)
     return new StorageError('unavailable', 'timeout')
   })
-  await expect(putWithRetry(storage, 'a.png', BYTES, PNG, clock)).rejects.toThrow('timeout')
+  await expect(putWithRetry(storage, 'a.png', someBytes, png, clock)).rejects.toThrow('timeout')
   expect(attempts).toHaveLength(3)
   expect(waits).toEqual([500, 1000])
 })
@@ -45,7 +45,7 @@ test('stores the object once the store is back, and reports each failure before 
   const { storage, folder, attempts } = await createFailing((attempt) => (attempt <= 3 ? new StorageError('no_space', 'full') : undefined))
   const retries: UploadRetry[] = []
   const { clock } = createClock(0)
-  await putWithRetry(storage, 'images/a.png', BYTES, PNG, { ...clock, onRetry: (retry) => retries.push(retry) })
+  await putWithRetry(storage, 'images/a.png', someBytes, png, { ...clock, onRetry: (retry) => retries.push(retry) })
   expect(await readFile(join(folder, 'images/a.png'), 'utf8')).toBe('picture')
   expect(attempts).toHaveLength(4)
   expect(retries.map(({ key, attempt, delayMs, error }) => ({ key, attempt, delayMs, code: error.code }))).toEqual([
@@ -60,7 +60,7 @@ test.for([new StorageError('denied', 'refused'), new StorageError('invalid_key',
   async (error) => {
     const { storage, attempts } = await createFailing(() => error)
     const { clock, waits } = createClock(0)
-    await expect(putWithRetry(storage, 'a.png', BYTES, PNG, clock)).rejects.toBe(error)
+    await expect(putWithRetry(storage, 'a.png', someBytes, png, clock)).rejects.toBe(error)
     expect({ attempts: attempts.length, waits }).toEqual({ attempts: 1, waits: [] })
   },
 )
@@ -68,7 +68,7 @@ test.for([new StorageError('denied', 'refused'), new StorageError('invalid_key',
 test('tries once when retryForMs is 0', async () => {
   const { storage, attempts } = await createFailing(() => new StorageError('unavailable', 'down'))
   const { clock, waits } = createClock(0)
-  await expect(putWithRetry(storage, 'a.png', BYTES, PNG, { ...clock, retryForMs: 0 })).rejects.toThrow('down')
+  await expect(putWithRetry(storage, 'a.png', someBytes, png, { ...clock, retryForMs: 0 })).rejects.toThrow('down')
   expect({ attempts: attempts.length, waits }).toEqual({ attempts: 1, waits: [] })
 })
 
@@ -78,10 +78,10 @@ test('rejects with the reason of the signal during a real wait, before any attem
 
   const controller = new AbortController()
   const onRetry = () => setImmediate(() => controller.abort(reason))
-  await expect(putWithRetry(storage, 'a.png', BYTES, PNG, { signal: controller.signal, onRetry })).rejects.toBe(reason)
+  await expect(putWithRetry(storage, 'a.png', someBytes, png, { signal: controller.signal, onRetry })).rejects.toBe(reason)
   expect(attempts).toHaveLength(1)
 
-  await expect(putWithRetry(storage, 'a.png', BYTES, PNG, { signal: AbortSignal.abort(reason) })).rejects.toBe(reason)
+  await expect(putWithRetry(storage, 'a.png', someBytes, png, { signal: AbortSignal.abort(reason) })).rejects.toBe(reason)
   expect(attempts).toHaveLength(1)
 
   const during = new AbortController()
@@ -89,19 +89,19 @@ test('rejects with the reason of the signal during a real wait, before any attem
     during.abort(reason)
     return new StorageError('unavailable', 'cut off')
   })
-  await expect(putWithRetry(failing.storage, 'a.png', BYTES, PNG, { signal: during.signal })).rejects.toBe(reason)
+  await expect(putWithRetry(failing.storage, 'a.png', someBytes, png, { signal: during.signal })).rejects.toBe(reason)
 
   const refused = new AbortController()
   const refusing = await createFailing(() => {
     refused.abort(reason)
     return new StorageError('denied', 'refused')
   })
-  await expect(putWithRetry(refusing.storage, 'a.png', BYTES, PNG, { signal: refused.signal })).rejects.toBe(reason)
+  await expect(putWithRetry(refusing.storage, 'a.png', someBytes, png, { signal: refused.signal })).rejects.toBe(reason)
 })
 
 test('reads an object again whose bytes break off in the middle, and knows one that is not there', async () => {
   const { storage } = await createFailing(() => undefined)
-  await storage.put('a.png', BYTES, PNG)
+  await storage.put('a.png', someBytes, png)
   let opened = 0
   const breaking: Storage = {
     ...storage,
@@ -113,7 +113,7 @@ test('reads an object again whose bytes break off in the middle, and knows one t
     },
   }
   const { clock, waits } = createClock(0)
-  expect(await readWithRetry(breaking, 'a.png', clock)).toEqual(BYTES)
+  expect(await readWithRetry(breaking, 'a.png', clock)).toEqual(someBytes)
   expect(waits).toEqual([500, 1000])
   expect(await readWithRetry(breaking, 'b.png', clock)).toBeUndefined()
   opened = 0
@@ -126,9 +126,9 @@ test('outlasts a real folder that is unusable for a while', async () => {
   const storage = createLocalStorage({ dir: path })
   // The local driver treats a file in place of the folder as a refusal, so the upload ends at once.
   await writeFile(path, '')
-  await expect(putWithRetry(storage, 'a.png', BYTES, PNG)).rejects.toMatchObject({ code: 'denied' })
+  await expect(putWithRetry(storage, 'a.png', someBytes, png)).rejects.toMatchObject({ code: 'denied' })
   await rm(path)
-  await putWithRetry(storage, 'a.png', BYTES, PNG)
+  await putWithRetry(storage, 'a.png', someBytes, png)
   expect(await readFile(join(path, 'a.png'), 'utf8')).toBe('picture')
 })
 

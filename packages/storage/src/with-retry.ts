@@ -10,9 +10,9 @@ import { setTimeout as delay } from 'node:timers/promises'
 import type { PutOptions, Storage } from './storage.ts'
 import { StorageError } from './storage-error.ts'
 
-const FIRST_DELAY_MS = 500
-const MAX_DELAY_MS = 10_000
-const DEFAULT_RETRY_FOR_MS = 120_000
+const firstDelayMs = 500
+const maxDelayMs = 10_000
+const defaultRetryForMs = 120_000
 
 export interface RetryOptions {
   /** Ends the attempt or the wait; the promise then rejects with the signal's reason. Default: none. */
@@ -63,14 +63,7 @@ export async function readWithRetry(storage: Storage, key: string, retry: RetryO
 
 /** Waits of 0.5 s doubling to 10 s, each shortened by up to half so that many workers do not return at the same moment. */
 async function withRetry<T>(key: string, attemptOnce: () => Promise<T>, retry: RetryOptions): Promise<T> {
-  const {
-    signal,
-    retryForMs = DEFAULT_RETRY_FOR_MS,
-    onRetry,
-    sleep = sleepFor,
-    now = () => performance.now(),
-    random = Math.random,
-  } = retry
+  const { signal, retryForMs = defaultRetryForMs, onRetry, sleep = sleepFor, now = () => performance.now(), random = Math.random } = retry
   const startedAtMs = now()
   for (let attempt = 1; ; attempt++) {
     signal?.throwIfAborted()
@@ -81,7 +74,7 @@ async function withRetry<T>(key: string, attemptOnce: () => Promise<T>, retry: R
       signal?.throwIfAborted()
       if (!(error instanceof StorageError) || !error.retryable) throw error
       if (attemptedAtMs - startedAtMs >= retryForMs) throw error
-      const delayMs = Math.min(FIRST_DELAY_MS * 2 ** (attempt - 1), MAX_DELAY_MS) * (1 - random() / 2)
+      const delayMs = Math.min(firstDelayMs * 2 ** (attempt - 1), maxDelayMs) * (1 - random() / 2)
       onRetry?.({ key, error, attempt, delayMs })
       await sleep(delayMs, signal)
     }

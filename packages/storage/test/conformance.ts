@@ -7,10 +7,10 @@ import { randomBytes } from 'node:crypto'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import type { Storage, StoredObject } from '../src/storage.ts'
 
-const PNG = { contentType: 'image/png' }
-const LARGE_BYTES = 32 * 1024 * 1024
+const png = { contentType: 'image/png' }
+const largeBytes = 32 * 1024 * 1024
 
-const BAD_KEYS = [
+const badKeys = [
   '',
   '/',
   '/etc/passwd',
@@ -53,7 +53,7 @@ export function describeStorage(name: string, create: () => Promise<Storage>): v
     test('gives back the bytes, size, content type and time of what was put', async () => {
       const bytes = randomBytes(10_000)
       const before = Date.now()
-      await storage.put('basic/a.png', bytes, PNG)
+      await storage.put('basic/a.png', bytes, png)
       const object = await openExisting(storage, 'basic/a.png')
       expect(object.contentType).toBe('image/png')
       expect(object.size).toBe(10_000)
@@ -88,28 +88,28 @@ export function describeStorage(name: string, create: () => Promise<Storage>): v
     })
 
     test('replaces an object of the same key, also by a shorter one', async () => {
-      await storage.put('overwrite/a.png', randomBytes(5000), PNG)
-      await storage.put('overwrite/a.png', Buffer.from('short'), PNG)
+      await storage.put('overwrite/a.png', randomBytes(5000), png)
+      await storage.put('overwrite/a.png', Buffer.from('short'), png)
       expect((await readKey(storage, 'overwrite/a.png')).toString()).toBe('short')
     })
 
     test('stores a view into a larger buffer without its surroundings, and an empty object', async () => {
       const whole = Buffer.from('before-inside-after')
-      await storage.put('views/part.png', whole.subarray(7, 13), PNG)
+      await storage.put('views/part.png', whole.subarray(7, 13), png)
       expect((await readKey(storage, 'views/part.png')).toString()).toBe('inside')
-      await storage.put('views/empty.png', new Uint8Array(0), PNG)
+      await storage.put('views/empty.png', new Uint8Array(0), png)
       expect((await readKey(storage, 'views/empty.png')).length).toBe(0)
     })
 
     test('keeps keys with spaces, percent signs, plus signs and other alphabets apart', async () => {
       const keys = ['odd/a b.png', 'odd/a%20b.png', 'odd/a+b.png', 'odd/ä日本🙂.png', "odd/a'()!*~&?#=.png"]
-      for (const key of keys) await storage.put(key, Buffer.from(key), PNG)
+      for (const key of keys) await storage.put(key, Buffer.from(key), png)
       for (const key of keys) expect((await readKey(storage, key)).toString()).toBe(key)
       expect((await listKeys(storage, 'odd/')).sort()).toEqual([...keys].sort())
     })
 
     test('says undefined for an object that is not there, for a folder of keys and below an object', async () => {
-      await storage.put('missing/there.png', Buffer.from('x'), PNG)
+      await storage.put('missing/there.png', Buffer.from('x'), png)
       expect(await storage.open('missing/not-there.png')).toBeUndefined()
       expect(await storage.open('no-such-folder/a.png')).toBeUndefined()
       expect(await storage.open('missing')).toBeUndefined()
@@ -121,12 +121,12 @@ export function describeStorage(name: string, create: () => Promise<Storage>): v
     test('shows readers the old bytes or the new ones while an object is replaced, never a part', async () => {
       const size = 1024 * 1024
       const versions = [1, 2, 3, 4].map((value) => Buffer.alloc(size, value))
-      await storage.put('race/a.png', versions[0] ?? Buffer.alloc(0), PNG)
+      await storage.put('race/a.png', versions[0] ?? Buffer.alloc(0), png)
       const progress = { writing: true }
       const write = async () => {
         try {
           for (let round = 0; round < 12; round++)
-            await storage.put('race/a.png', versions[round % versions.length] ?? Buffer.alloc(0), PNG)
+            await storage.put('race/a.png', versions[round % versions.length] ?? Buffer.alloc(0), png)
         } finally {
           progress.writing = false
         }
@@ -146,22 +146,22 @@ export function describeStorage(name: string, create: () => Promise<Storage>): v
 
     test('lets several writers of one key end with the whole bytes of one of them', async () => {
       const versions = Array.from({ length: 8 }, (_, value) => Buffer.alloc(200_000, value + 1))
-      await Promise.all(versions.map((bytes) => storage.put('writers/a.png', bytes, PNG)))
+      await Promise.all(versions.map((bytes) => storage.put('writers/a.png', bytes, png)))
       const bytes = await readKey(storage, 'writers/a.png')
       expect(versions.some((version) => version.equals(bytes))).toBe(true)
       expect(await listKeys(storage, 'writers/')).toEqual(['writers/a.png'])
     })
 
     test('keeps an object of 32 MiB', async () => {
-      const bytes = randomBytes(LARGE_BYTES)
-      await storage.put('large/a.png', bytes, PNG)
+      const bytes = randomBytes(largeBytes)
+      await storage.put('large/a.png', bytes, png)
       const object = await openExisting(storage, 'large/a.png')
-      expect(object.size).toBe(LARGE_BYTES)
+      expect(object.size).toBe(largeBytes)
       expect(Buffer.compare(await readAll(object), bytes)).toBe(0)
     })
 
     test('lets a reader stop in the middle', async () => {
-      await storage.put('partial/a.png', randomBytes(2 * 1024 * 1024), PNG)
+      await storage.put('partial/a.png', randomBytes(2 * 1024 * 1024), png)
       const object = await openExisting(storage, 'partial/a.png')
       const reader = object.body.getReader()
       expect((await reader.read()).done).toBe(false)
@@ -171,8 +171,8 @@ export function describeStorage(name: string, create: () => Promise<Storage>): v
     })
 
     test('deletes an object, and an absent one without complaint', async () => {
-      await storage.put('delete/a.png', Buffer.from('x'), PNG)
-      await storage.put('delete/b.png', Buffer.from('x'), PNG)
+      await storage.put('delete/a.png', Buffer.from('x'), png)
+      await storage.put('delete/b.png', Buffer.from('x'), png)
       await storage.delete('delete/a.png')
       expect(await storage.open('delete/a.png')).toBeUndefined()
       expect(await storage.open('delete/b.png')).toBeDefined()
@@ -183,8 +183,8 @@ export function describeStorage(name: string, create: () => Promise<Storage>): v
     test('deletes many objects, absent ones among them, more than one call may name', async () => {
       const keys = Array.from({ length: 1010 }, (_, index) => `many-deleted/${index}.png`)
       const there = keys.filter((_, index) => index % 50 === 0 || index > 1000)
-      for (const key of there) await storage.put(key, Buffer.from('x'), PNG)
-      await storage.put('many-kept/a.png', Buffer.from('x'), PNG)
+      for (const key of there) await storage.put(key, Buffer.from('x'), png)
+      await storage.put('many-kept/a.png', Buffer.from('x'), png)
       expect(await storage.deleteMany(keys)).toEqual(new Map())
       expect(await listKeys(storage, 'many-deleted/')).toEqual([])
       expect(await listKeys(storage, 'many-kept/')).toEqual(['many-kept/a.png'])
@@ -193,7 +193,7 @@ export function describeStorage(name: string, create: () => Promise<Storage>): v
 
     test('lists what begins with the prefix, with the time of each', async () => {
       const keys = ['list/a-0.png', 'list/a-1.png', 'list/b-0.png', 'list/deep/er/a.png', 'listless/a.png']
-      for (const key of keys) await storage.put(key, Buffer.from('x'), PNG)
+      for (const key of keys) await storage.put(key, Buffer.from('x'), png)
       expect((await listKeys(storage, 'list/')).sort()).toEqual(keys.slice(0, 4))
       expect((await listKeys(storage, 'list/a-')).sort()).toEqual(keys.slice(0, 2))
       expect((await listKeys(storage, 'list/de')).sort()).toEqual(['list/deep/er/a.png'])
@@ -204,16 +204,16 @@ export function describeStorage(name: string, create: () => Promise<Storage>): v
     })
 
     test('lets a sweep delete while it lists', async () => {
-      for (let index = 0; index < 30; index++) await storage.put(`sweep/${index}.png`, Buffer.from('x'), PNG)
+      for (let index = 0; index < 30; index++) await storage.put(`sweep/${index}.png`, Buffer.from('x'), png)
       for await (const { key } of storage.list('sweep/')) await storage.delete(key)
       expect(await listKeys(storage, 'sweep/')).toEqual([])
     })
 
-    test.for(BAD_KEYS.map((key) => ({ key, shown: JSON.stringify(key).slice(0, 40) })))(
+    test.for(badKeys.map((key) => ({ key, shown: JSON.stringify(key).slice(0, 40) })))(
       'refuses the key $shown in every call before it touches the store',
       async ({ key }) => {
         const refusal = { name: 'StorageError', code: 'invalid_key', retryable: false }
-        await expect(storage.put(key, Buffer.from('x'), PNG)).rejects.toMatchObject(refusal)
+        await expect(storage.put(key, Buffer.from('x'), png)).rejects.toMatchObject(refusal)
         await expect(storage.open(key)).rejects.toMatchObject(refusal)
         await expect(storage.stat(key)).rejects.toMatchObject(refusal)
         await expect(storage.url(key, { expiresInSeconds: 60 })).rejects.toMatchObject(refusal)
@@ -228,7 +228,7 @@ export function describeStorage(name: string, create: () => Promise<Storage>): v
 
     test('ends a write with the reason of an aborted signal and stores nothing', async () => {
       const reason = new Error('shutting down')
-      const put = storage.put('aborted/a.png', Buffer.from('x'), { ...PNG, signal: AbortSignal.abort(reason) })
+      const put = storage.put('aborted/a.png', Buffer.from('x'), { ...png, signal: AbortSignal.abort(reason) })
       await expect(put).rejects.toBe(reason)
       expect(await storage.open('aborted/a.png')).toBeUndefined()
     })

@@ -6,10 +6,10 @@
 import { spawnSync } from 'node:child_process'
 import { findFreePort, type NoS3Server, type S3Server, waitForAnswer } from './server-under-test.ts'
 
-const PULL_TIMEOUT_MS = 60_000
-const CONTAINER_PORT = 9000
-const ACCESS_KEY_ID = 'easel-test'
-const SECRET_ACCESS_KEY = 'easel-test-secret'
+const pullTimeoutMs = 60_000
+const containerPort = 9000
+const containerKeyId = 'easel-test'
+const containerSecret = 'easel-test-secret'
 
 export async function startS3Container(): Promise<S3Server | NoS3Server> {
   const image = process.env['S3_IMAGE']
@@ -21,18 +21,18 @@ export async function startS3Container(): Promise<S3Server | NoS3Server> {
   try {
     runtime = await getContainerRuntimeClient()
     const name = ImageName.fromString(image)
-    if (!(await runtime.image.exists(name))) await withTimeout(runtime.image.pull(name), PULL_TIMEOUT_MS)
+    if (!(await runtime.image.exists(name))) await withTimeout(runtime.image.pull(name), pullTimeoutMs)
   } catch (error) {
     return { skipped: `the image ${image} is neither there nor pulled (${error instanceof Error ? error.message : String(error)})` }
   }
 
   const port = await findFreePort()
   const endpoint = `http://127.0.0.1:${port}`
-  const container = new GenericContainer(image).withExposedPorts({ container: CONTAINER_PORT, host: port }).withEnvironment({
-    RUSTFS_ACCESS_KEY: ACCESS_KEY_ID,
-    RUSTFS_SECRET_KEY: SECRET_ACCESS_KEY,
-    MINIO_ROOT_USER: ACCESS_KEY_ID,
-    MINIO_ROOT_PASSWORD: SECRET_ACCESS_KEY,
+  const container = new GenericContainer(image).withExposedPorts({ container: containerPort, host: port }).withEnvironment({
+    RUSTFS_ACCESS_KEY: containerKeyId,
+    RUSTFS_SECRET_KEY: containerSecret,
+    MINIO_ROOT_USER: containerKeyId,
+    MINIO_ROOT_PASSWORD: containerSecret,
   })
   const started = await (image.includes('minio') ? container.withCommand(['server', '/data']) : container).start()
   const handle = runtime.container.getById(started.getId())
@@ -52,8 +52,8 @@ export async function startS3Container(): Promise<S3Server | NoS3Server> {
 
   return {
     endpoint,
-    accessKeyId: ACCESS_KEY_ID,
-    secretAccessKey: SECRET_ACCESS_KEY,
+    accessKeyId: containerKeyId,
+    secretAccessKey: containerSecret,
     source: 'container',
     stop: () => (stopping ??= stop()),
     kill: () => handle.kill(),

@@ -5,7 +5,7 @@
  * or can be pulled within 60 s; versitygw in the project's `.bin`, built there by `go install` if Go is installed. Otherwise the result and
  * a warning say why tests must be skipped.
  * Invariant: a server started here is gone when its starter has called `stop()` or has exited; it begins empty, without a bucket.
- * Runs in test processes. The first build takes up to two minutes: give the hook that starts a server `S3_SERVER_START_TIMEOUT_MS`.
+ * Runs in test processes. The first build takes up to two minutes: give the hook that starts a server `s3ServerStartTimeoutMs`.
  */
 import { startS3Container } from './s3-container.ts'
 import type { NoS3Server, S3Server, S3ServerOptions } from './server-under-test.ts'
@@ -14,7 +14,7 @@ import { startVersitygw } from './versitygw.ts'
 export type { NoS3Server, S3Server, S3ServerOptions }
 
 /** Enough time to try to pull an image and then to build versitygw on a slow machine, in ms. */
-export const S3_SERVER_START_TIMEOUT_MS = 360_000
+export const s3ServerStartTimeoutMs = 360_000
 
 export async function startS3Server(options: S3ServerOptions = {}): Promise<S3Server | NoS3Server> {
   const given = findGivenServer()

@@ -5,7 +5,7 @@ import { once } from 'node:events'
 import { type AddressInfo, createServer } from 'node:net'
 import { setTimeout as delay } from 'node:timers/promises'
 
-const ANSWER_TIMEOUT_MS = 20_000
+const answerTimeoutMs = 20_000
 
 export interface S3ServerOptions {
   /** Folder for the data of a versitygw process, never deleted. Default: a temporary one, deleted by `stop()`. Containers ignore it. */
@@ -51,7 +51,7 @@ export async function findFreePort(): Promise<number> {
  * that it makes no sense to wait.
  */
 export async function waitForAnswer(endpoint: string, hasEnded: () => string | undefined): Promise<void> {
-  const deadline = performance.now() + ANSWER_TIMEOUT_MS
+  const deadline = performance.now() + answerTimeoutMs
   for (;;) {
     try {
       const answer = await fetch(endpoint, { signal: AbortSignal.timeout(2_000) })
@@ -61,7 +61,7 @@ export async function waitForAnswer(endpoint: string, hasEnded: () => string | u
       const end = hasEnded()
       if (end !== undefined) throw new Error(`Expected the S3 server to answer at ${endpoint}, got its end: ${end}`, { cause: error })
       if (performance.now() > deadline)
-        throw new Error(`Expected the S3 server to answer at ${endpoint} within ${ANSWER_TIMEOUT_MS} ms`, { cause: error })
+        throw new Error(`Expected the S3 server to answer at ${endpoint} within ${answerTimeoutMs} ms`, { cause: error })
       await delay(50)
     }
   }

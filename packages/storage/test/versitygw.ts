@@ -13,14 +13,14 @@ import { setTimeout as delay } from 'node:timers/promises'
 import { promisify } from 'node:util'
 import { findFreePort, type NoS3Server, type S3Server, type S3ServerOptions, waitForAnswer } from './server-under-test.ts'
 
-const MODULE = 'github.com/versity/versitygw/cmd/versitygw@v1.8.0'
-const BIN = resolve(import.meta.dirname, '../../../.bin')
-const BINARY = join(BIN, 'versitygw')
-const BUILD_TIMEOUT_MS = 280_000
+const module = 'github.com/versity/versitygw/cmd/versitygw@v1.8.0'
+const bin = resolve(import.meta.dirname, '../../../.bin')
+const binary = join(bin, 'versitygw')
+const buildTimeoutMs = 280_000
 /** Another process may take a free port before the server binds it, so several are tried. */
-const PORT_ATTEMPTS = 3
-const ACCESS_KEY_ID = 'easel-test'
-const SECRET_ACCESS_KEY = 'easel-test-secret'
+const portAttempts = 3
+const rootKeyId = 'easel-test'
+const rootSecret = 'easel-test-secret'
 
 export async function startVersitygw(options: S3ServerOptions): Promise<S3Server | NoS3Server> {
   try {
@@ -41,7 +41,7 @@ export async function startVersitygw(options: S3ServerOptions): Promise<S3Server
       running = await launch(port, dir)
       break
     } catch (error) {
-      if (attempt === PORT_ATTEMPTS || !String(error).includes('address already in use')) {
+      if (attempt === portAttempts || !String(error).includes('address already in use')) {
         removeDir()
         throw error
       }
@@ -51,8 +51,8 @@ export async function startVersitygw(options: S3ServerOptions): Promise<S3Server
 
   return {
     endpoint: toEndpoint(port),
-    accessKeyId: ACCESS_KEY_ID,
-    secretAccessKey: SECRET_ACCESS_KEY,
+    accessKeyId: rootKeyId,
+    secretAccessKey: rootSecret,
     source: 'process',
     async stop() {
       await end(running)
@@ -90,8 +90,8 @@ const toEndpoint = (port: number) => `http://127.0.0.1:${port}`
 
 async function launch(port: number, dir: string): Promise<ChildProcess> {
   const args = ['--port', `127.0.0.1:${port}`, '--keep-alive', '--quiet', 'posix', dir]
-  const env = { ...process.env, ROOT_ACCESS_KEY: ACCESS_KEY_ID, ROOT_SECRET_KEY: SECRET_ACCESS_KEY }
-  const child = spawn(BINARY, args, { stdio: ['ignore', 'pipe', 'pipe'], env })
+  const env = { ...process.env, ROOT_ACCESS_KEY: rootKeyId, ROOT_SECRET_KEY: rootSecret }
+  const child = spawn(binary, args, { stdio: ['ignore', 'pipe', 'pipe'], env })
   const killAtExit = () => child.kill('SIGKILL')
   process.once('exit', killAtExit)
   child.once('close', () => process.off('exit', killAtExit))
@@ -124,25 +124,25 @@ async function end(child: ChildProcess): Promise<void> {
 
 /** Test files run at the same time in processes of their own: the first one builds, the others wait for it. */
 async function buildOnce(): Promise<void> {
-  if (isExecutable(BINARY)) return
-  await mkdir(BIN, { recursive: true })
-  const lock = join(BIN, 'versitygw.lock')
+  if (isExecutable(binary)) return
+  await mkdir(bin, { recursive: true })
+  const lock = join(bin, 'versitygw.lock')
   for (;;) {
     try {
       await (await open(lock, 'wx')).close()
       break
     } catch {
       await delay(500)
-      if (isExecutable(BINARY)) return
+      if (isExecutable(binary)) return
       // The process that was building it has been killed.
-      if ((await ageMs(lock)) > BUILD_TIMEOUT_MS) await rm(lock, { force: true })
+      if ((await ageMs(lock)) > buildTimeoutMs) await rm(lock, { force: true })
     }
   }
-  const building = join(BIN, `building-${process.pid}`)
+  const building = join(bin, `building-${process.pid}`)
   try {
     const env = { ...process.env, GOBIN: building, CGO_ENABLED: '0' }
-    await promisify(execFile)('go', ['install', '-ldflags=-s -w', MODULE], { env, timeout: BUILD_TIMEOUT_MS, maxBuffer: 64 * 1024 * 1024 })
-    await rename(join(building, 'versitygw'), BINARY)
+    await promisify(execFile)('go', ['install', '-ldflags=-s -w', module], { env, timeout: buildTimeoutMs, maxBuffer: 64 * 1024 * 1024 })
+    await rename(join(building, 'versitygw'), binary)
   } finally {
     await rm(building, { recursive: true, force: true })
     await rm(lock, { force: true })

@@ -4,12 +4,12 @@
  */
 import type { ToEngine } from '../src/engine/protocol.ts'
 
-const SLOW_MS = 2500
+const slowMs = 2500
 
 process.on('message', (message: ToEngine) => {
   if (message.type !== 'generate') return
   const { prompt } = message.params
-  if (prompt.includes('slow')) compute(SLOW_MS)
+  if (prompt.includes('slow')) compute(slowMs)
   if (prompt.includes('endless')) compute(Infinity)
   if (prompt.includes('hang')) process.kill(process.pid, 'SIGSTOP')
 })

@@ -6,9 +6,9 @@
  * Knows nothing about what runs in the process.
  */
 
-const POLL_MS = 500
+const pollMs = 500
 /** Longer than any service needs to hand over after its own SHUTDOWN_GRACE. */
-export const HAND_OVER_MS = 15_000
+export const handOverMs = 15_000
 
 /** The process id of the starter with which this process is to end; undefined when none was given. */
 export const starterPid = takeStarterPid()
@@ -26,8 +26,8 @@ export function endWithParent(pid: number): void {
     if (process.ppid === pid) return
     clearInterval(timer)
     process.kill(process.pid, 'SIGTERM')
-    setTimeout(() => process.kill(process.pid, 'SIGKILL'), shutdownGraceMs() + HAND_OVER_MS).unref()
-  }, POLL_MS).unref()
+    setTimeout(() => process.kill(process.pid, 'SIGKILL'), shutdownGraceMs() + handOverMs).unref()
+  }, pollMs).unref()
 }
 
 /** How long running jobs may take to finish, as the services read it: SHUTDOWN_GRACE, 30 s unless it is set. */

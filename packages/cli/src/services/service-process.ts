@@ -28,7 +28,7 @@ export interface ServiceProcess {
   kill(): void
 }
 
-const ROOT = fileURLToPath(new URL('../../../../', import.meta.url))
+const root = fileURLToPath(new URL('../../../../', import.meta.url))
 
 /** The command line and variables of a service, which ends when the process `starterPid` has ended, unless that is undefined. */
 export function toServiceCommand(name: ServiceName, env: NodeJS.ProcessEnv, starterPid: number | undefined) {
@@ -42,7 +42,7 @@ export function toServiceCommand(name: ServiceName, env: NodeJS.ProcessEnv, star
 export function startService(name: ServiceName, variables: NodeJS.ProcessEnv, logFile?: string): ServiceProcess {
   const output = logFile === undefined ? 'inherit' : openSync(logFile, 'w')
   const { args, env } = toServiceCommand(name, variables, process.pid)
-  const child = spawn(process.execPath, args, { cwd: ROOT, env, detached: true, stdio: ['ignore', output, output, 'ipc'] })
+  const child = spawn(process.execPath, args, { cwd: root, env, detached: true, stdio: ['ignore', output, output, 'ipc'] })
   const kill = () => {
     try {
       if (child.pid !== undefined) process.kill(-child.pid, 'SIGKILL')

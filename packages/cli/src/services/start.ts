@@ -9,7 +9,7 @@ import { once } from 'node:events'
 import { join } from 'node:path'
 import { openEmbeddedRedis } from '../setup/embedded-redis.ts'
 import { ensurePlayground } from '../setup/ensure-playground.ts'
-import { endWithParent, HAND_OVER_MS, shutdownGraceMs, starterPid } from './end-with-parent.ts'
+import { endWithParent, handOverMs, shutdownGraceMs, starterPid } from './end-with-parent.ts'
 import { chooseFirstAddress, type FirstAddress } from './first-address.ts'
 import {
   endServices,
@@ -83,7 +83,7 @@ async function supervise(names: ServiceName[], { redisUrl, address, data }: Supe
     if (!stopping.signal.aborted) failure = error instanceof Error ? error.message : String(error)
   }
   stopping.abort()
-  await endServices(services, shutdownGraceMs() + HAND_OVER_MS)
+  await endServices(services, shutdownGraceMs() + handOverMs)
   await redis?.stop()
   // Printed last, where the user looks.
   if (failure !== undefined) console.error(failure)

@@ -5,22 +5,22 @@
  */
 
 /** A terminal signals the whole process group and npm passes the signal on too, so one Ctrl-C may arrive several times within this time. */
-const SAME_KEYSTROKE_MS = 500
+const sameKeystrokeMs = 500
 
-const STOP_SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const
+const stopSignals = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const
 
-export type StopSignal = (typeof STOP_SIGNALS)[number]
+export type StopSignal = (typeof stopSignals)[number]
 
 /** `except`: a signal that means something else here. */
 export function onStopSignals(first: (signal: StopSignal) => void, second: (signal: StopSignal) => void, except?: StopSignal): void {
   let firstAt: number | undefined
-  for (const name of STOP_SIGNALS) {
+  for (const name of stopSignals) {
     if (name === except) continue
     process.on(name, () => {
       if (firstAt === undefined) {
         firstAt = performance.now()
         first(name)
-      } else if (performance.now() - firstAt > SAME_KEYSTROKE_MS) {
+      } else if (performance.now() - firstAt > sameKeystrokeMs) {
         second(name)
       }
     })

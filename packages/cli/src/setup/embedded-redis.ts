@@ -13,7 +13,7 @@ import { makeFolder } from '@easel/storage/make-folder'
 import { ensureRedisServer } from './ensure-redis.ts'
 
 /** Where the Redis container keeps its data, whatever the folder is called outside. */
-const CONTAINER_DIR = '/data'
+const containerDir = '/data'
 
 export async function openEmbeddedRedis(folder: string): Promise<{ url: string; stop(): Promise<void> }> {
   ensureRedisServer()
@@ -54,7 +54,7 @@ async function isOurs(url: string, dir: string): Promise<boolean> {
   try {
     await client.connect()
     const [, answer] = await client.config('GET', 'dir')
-    return answer === dir || answer === CONTAINER_DIR
+    return answer === dir || answer === containerDir
   } catch {
     return false
   } finally {

@@ -10,28 +10,28 @@ import { globSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 
-const ROOT = fileURLToPath(new URL('../../../../', import.meta.url))
-const PLAYGROUND = join(ROOT, 'services', 'api', 'playground')
-const STAMP = join(PLAYGROUND, 'dist', '.built')
+const root = fileURLToPath(new URL('../../../../', import.meta.url))
+const playground = join(root, 'services', 'api', 'playground')
+const stamp = join(playground, 'dist', '.built')
 
 /** Returns whether it had to build. */
 export function ensurePlayground(): boolean {
   const wanted = hashSources()
-  if (readText(STAMP) === wanted) return false
-  const { status, error, stdout, stderr } = spawnSync(join(PLAYGROUND, 'node_modules', '.bin', 'vite'), ['build'], {
-    cwd: PLAYGROUND,
+  if (readText(stamp) === wanted) return false
+  const { status, error, stdout, stderr } = spawnSync(join(playground, 'node_modules', '.bin', 'vite'), ['build'], {
+    cwd: playground,
     encoding: 'utf8',
   })
   if (status !== 0) throw new Error(`Could not build the playground (${error?.message ?? `exit code ${status}`}):\n${stdout}${stderr}`)
-  writeFileSync(STAMP, wanted)
+  writeFileSync(stamp, wanted)
   return true
 }
 
 function hashSources(): string {
-  const hash = createHash('sha256').update(readFileSync(join(ROOT, 'pnpm-lock.yaml')))
+  const hash = createHash('sha256').update(readFileSync(join(root, 'pnpm-lock.yaml')))
   const sources = ['*.html', '*.ts', 'package.json', 'src/**/*.*'].map((pattern) => join('services/api/playground', pattern))
-  for (const source of globSync([...sources, 'packages/client/src/*.ts'], { cwd: ROOT }).sort()) {
-    hash.update(`\0${source}\0`).update(readFileSync(join(ROOT, source)))
+  for (const source of globSync([...sources, 'packages/client/src/*.ts'], { cwd: root }).sort()) {
+    hash.update(`\0${source}\0`).update(readFileSync(join(root, source)))
   }
   return hash.digest('hex')
 }

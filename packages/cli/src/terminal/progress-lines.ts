@@ -11,7 +11,7 @@ export interface JobProgress {
   progress: { step: number; total: number }
 }
 
-const BAR_WIDTH = 20
+const barWidth = 20
 
 export function createProgressLines(titles: string[], out: WriteStream) {
   const titleWidth = Math.max(...titles.map((title) => title.length))
@@ -21,8 +21,8 @@ export function createProgressLines(titles: string[], out: WriteStream) {
 
   const toLine = (index: number) => {
     const { status, progress } = states[index] as JobProgress
-    const filled = progress.total === 0 ? 0 : Math.round((BAR_WIDTH * progress.step) / progress.total)
-    const bar = '█'.repeat(filled) + '░'.repeat(BAR_WIDTH - filled)
+    const filled = progress.total === 0 ? 0 : Math.round((barWidth * progress.step) / progress.total)
+    const bar = '█'.repeat(filled) + '░'.repeat(barWidth - filled)
     return `${titles[index]?.padEnd(titleWidth)}  ${bar}  ${progress.step}/${progress.total} ${status}`
   }
   const redraw = () => {

@@ -13,14 +13,14 @@ export interface RgbImage {
   height: number
 }
 
-const RESET = '\u001B[0m'
+const reset = '\u001B[0m'
 
 /** One string a line, `width` characters wide and `height / 2` lines high. */
 export function toHalfBlocks({ data, width, height }: RgbImage): string[] {
   const colour = (x: number, y: number) => data.subarray((y * width + x) * 3, (y * width + x) * 3 + 3).join(';')
   return Array.from({ length: Math.floor(height / 2) }, (_, line) => {
     const cells = Array.from({ length: width }, (_, x) => `\u001B[38;2;${colour(x, 2 * line)};48;2;${colour(x, 2 * line + 1)}m▀`)
-    return cells.join('') + RESET
+    return cells.join('') + reset
   })
 }
 

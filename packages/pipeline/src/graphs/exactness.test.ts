@@ -5,7 +5,7 @@ import { Generator, randn } from '../tensor/random-normal.ts'
 import type { GraphOptions } from './layers.ts'
 import { OPERATOR_CHOICES } from './operator-choices.ts'
 
-const ROWS = 12
+const rowCounts = 12
 const take = ({ data, dims: [rows = 1, ...dims] }: Feed, wanted: readonly number[]): Feed => {
   const length = data.length / rows
   const taken = new (data.constructor as Float32ArrayConstructor)(wanted.length * length)
@@ -16,15 +16,15 @@ const batches = [
   [0, 1],
   [5, 3, 7],
   [11, 2, 9, 0, 4],
-  Array.from({ length: ROWS }, (_, row) => row),
-  Array.from({ length: ROWS }, (_, row) => ROWS - 1 - row),
+  Array.from({ length: rowCounts }, (_, row) => row),
+  Array.from({ length: rowCounts }, (_, row) => rowCounts - 1 - row),
 ]
 
 /** The rows of each batch that differ in any bit from what the row gives alone. */
 async function differingRows(run: (rows: readonly number[]) => Promise<Float32Array>): Promise<string[]> {
   const alone: Uint8Array[] = []
   const bytes = (values: Float32Array) => new Uint8Array(values.slice().buffer)
-  for (let row = 0; row < ROWS; row++) alone.push(bytes(await run([row])))
+  for (let row = 0; row < rowCounts; row++) alone.push(bytes(await run([row])))
   const differing: string[] = []
   for (const batch of batches) {
     const together = await run(batch)
@@ -53,13 +53,13 @@ describe.each([
   ] as const)('in the transformer of %s at %i × %i, whatever layers the others skip', async (kind, height, width) => {
     const { config, session } = await openGraph(kind, 'transformer', options)
     const noise = (seed: number, ...dims: number[]): Feed => randn(dims, new Generator(seed))
-    const mask = Float32Array.from({ length: ROWS * config['num_layers']! }, (_, at) => (at % 5 === 0 ? 0 : 1))
+    const mask = Float32Array.from({ length: rowCounts * config['num_layers']! }, (_, at) => (at % 5 === 0 ? 0 : 1))
     const feeds = {
-      hidden_states: noise(1, ROWS, 16, height, width),
-      encoder_hidden_states: noise(2, ROWS, 21, config['joint_attention_dim']!),
-      pooled_projections: noise(3, ROWS, config['pooled_projection_dim']!),
-      timestep_proj: timestepFeed(Array.from({ length: ROWS }, (_, row) => 1000 / (1 + row * 0.37))),
-      layer_mask: { data: mask, dims: [ROWS, config['num_layers']!] },
+      hidden_states: noise(1, rowCounts, 16, height, width),
+      encoder_hidden_states: noise(2, rowCounts, 21, config['joint_attention_dim']!),
+      pooled_projections: noise(3, rowCounts, config['pooled_projection_dim']!),
+      timestep_proj: timestepFeed(Array.from({ length: rowCounts }, (_, row) => 1000 / (1 + row * 0.37))),
+      layer_mask: { data: mask, dims: [rowCounts, config['num_layers']!] },
     }
     const run = async (rows: readonly number[]) => {
       const taken = Object.fromEntries(Object.entries(feeds).map(([name, feed]) => [name, take(feed, rows)]))
@@ -76,7 +76,7 @@ describe.each([
     ['text_encoder_3', 1],
   ] as const)('in %s with %i tokens', async (part, tokens) => {
     const { session } = await openGraph('sd35-large-kind', part, options)
-    const ids = { data: Int32Array.from({ length: ROWS * tokens }, (_, at) => (at * 37) % 150), dims: [ROWS, tokens] }
+    const ids = { data: Int32Array.from({ length: rowCounts * tokens }, (_, at) => (at * 37) % 150), dims: [rowCounts, tokens] }
     const output = part === 'text_encoder_3' ? 'last_hidden_state' : 'text_embeds'
     const run = async (rows: readonly number[]) => (await session.run({ input_ids: take(ids, rows) }, [output]))[output]!.data
     expect(await differingRows(run)).toEqual([])

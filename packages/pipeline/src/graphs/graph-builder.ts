@@ -7,7 +7,7 @@
  */
 import { toFloat16Bits } from '../tensor/float16.ts'
 import type { Checkpoint } from './checkpoint.ts'
-import { ELEMENT_TYPE } from './onnx-model.ts'
+import { elementTypes } from './onnx-model.ts'
 import type { Attribute, ElementType, GraphEdge, GraphInitializer, GraphNode, OnnxGraph } from './onnx-model.ts'
 
 /** What a graph computes in. */
@@ -20,8 +20,8 @@ export type ComputeType = 'float32' | 'float16'
  */
 export type WeightMode = 'packed' | 'mapped'
 
-const STORED_TYPE = { F32: 'float32', F16: 'float16', BF16: 'bfloat16' } as const
-const CONTRIB = new Set(['FastGelu', 'MultiHeadAttention', 'QuickGelu'])
+const storedType = { F32: 'float32', F16: 'float16', BF16: 'bfloat16' } as const
+const contrib = new Set(['FastGelu', 'MultiHeadAttention', 'QuickGelu'])
 
 export class GraphBuilder {
   readonly checkpoint: Checkpoint
@@ -70,7 +70,7 @@ export class GraphBuilder {
   split(operator: string, inputs: readonly string[], outputs: number, attributes: GraphNode['attributes'] = {}): string[] {
     const name = `${this.scope}/${operator}.${this.nodes.length}`
     const names = Array.from({ length: outputs }, (_, index) => (outputs === 1 ? name : `${name}:${index}`))
-    const domain = CONTRIB.has(operator) ? 'com.microsoft' : ''
+    const domain = contrib.has(operator) ? 'com.microsoft' : ''
     this.nodes.push({ operator, domain, name, inputs, outputs: names, attributes })
     return names
   }
@@ -107,7 +107,7 @@ export class GraphBuilder {
   }
 
   cast(value: string, from: ElementType, to: ElementType): string {
-    return from === to ? value : this.node('Cast', [value], { to: ELEMENT_TYPE[to] })
+    return from === to ? value : this.node('Cast', [value], { to: elementTypes[to] })
   }
 
   /** Casts from float32, the type of inputs, outputs and sums, to the type the graph computes in. */
@@ -122,7 +122,7 @@ export class GraphBuilder {
   /** The weight as it is stored. `dims`: the shape in which the graph reads it, where that differs from its own. */
   stored(name: string, shape: readonly number[], dims = shape): { readonly value: string; readonly type: ElementType } {
     const { dtype, file, offset, length } = this.checkpoint.tensor(name, shape)
-    const type = STORED_TYPE[dtype]
+    const type = storedType[dtype]
     // A checkpoint is little-endian, as everything that runs Node.js is.
     this.initializers.set(name, { name, type, dims, data: { file, offset, length } })
     return { value: name, type }

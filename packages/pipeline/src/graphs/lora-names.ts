@@ -14,11 +14,11 @@ export interface NamedLinears {
   readonly isStability: boolean
 }
 
-const PREFIX =
+const prefix =
   /^(?:base_model[._]model[._])?(?:model[._]diffusion_model[._]|diffusion_model[._]|transformer\.|lora_transformer_|lora_unet_)?/
-const STREAMS = ['x_block', 'context_block']
-const LAYERS = ['attn.qkv', 'attn.proj', 'attn2.qkv', 'attn2.proj', 'mlp.fc1', 'mlp.fc2', 'adaLN_modulation.1']
-const OUTER = [
+const streams = ['x_block', 'context_block']
+const layers = ['attn.qkv', 'attn.proj', 'attn2.qkv', 'attn2.proj', 'mlp.fc1', 'mlp.fc2', 'adaLN_modulation.1']
+const outer = [
   't_embedder.mlp.0',
   't_embedder.mlp.2',
   'y_embedder.mlp.0',
@@ -40,9 +40,9 @@ export class LoraNames {
       if (block !== undefined) blocks.add(block)
     }
     const inner = [...blocks].flatMap((block) =>
-      STREAMS.flatMap((stream) => LAYERS.map((layer) => `joint_blocks.${block}.${stream}.${layer}`)),
+      streams.flatMap((stream) => layers.map((layer) => `joint_blocks.${block}.${stream}.${layer}`)),
     )
-    for (const stability of [...inner, ...OUTER]) {
+    for (const stability of [...inner, ...outer]) {
       const linears = toDiffusersNames(`${stability}.weight`).map((name) => name.slice(0, -'.weight'.length))
       if (linears.every((name) => shapes.has(name))) this.byName.set(flatten(stability), { linears, isStability: true })
     }
@@ -50,7 +50,7 @@ export class LoraNames {
 
   /** `module`: a tensor's name up to the end of the layer's name. */
   find(module: string): NamedLinears | undefined {
-    return this.byName.get(flatten(module)) ?? this.byName.get(flatten(module.replace(PREFIX, '')))
+    return this.byName.get(flatten(module)) ?? this.byName.get(flatten(module.replace(prefix, '')))
   }
 }
 

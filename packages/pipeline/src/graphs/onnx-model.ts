@@ -8,7 +8,7 @@ import { PbfWriter } from 'pbf'
 export type ElementType = 'float32' | 'float16' | 'bfloat16' | 'int32' | 'int64' | 'bool'
 
 /** TensorProto.DataType. */
-export const ELEMENT_TYPE: Readonly<Record<ElementType, number>> = { float32: 1, int32: 6, int64: 7, bool: 9, float16: 10, bfloat16: 16 }
+export const elementTypes: Readonly<Record<ElementType, number>> = { float32: 1, int32: 6, int64: 7, bool: 9, float16: 10, bfloat16: 16 }
 
 /** A plain number is an int; a float attribute is written as { float }. */
 export type Attribute = number | string | readonly number[] | { readonly float: number }
@@ -46,10 +46,10 @@ export interface OnnxGraph {
   readonly outputs: readonly GraphEdge[]
 }
 
-const IR_VERSION = 10
-const OPSET = 21
-const EXTERNAL = 1
-const ATTRIBUTE_TYPE = { float: 1, int: 2, string: 3, ints: 7 } as const
+const irVersion = 10
+const opset = 21
+const external = 1
+const attributeTypes = { float: 1, int: 2, string: 3, ints: 7 } as const
 
 /**
  * Weight files are named by their path without the leading slash, and the runtime is told to resolve them from the root of the file system:
@@ -57,10 +57,10 @@ const ATTRIBUTE_TYPE = { float: 1, int: 2, string: 3, ints: 7 } as const
  */
 export function encodeOnnxModel(graph: OnnxGraph): Uint8Array {
   const pbf = new PbfWriter()
-  pbf.writeVarintField(1, IR_VERSION)
+  pbf.writeVarintField(1, irVersion)
   pbf.writeStringField(2, 'easel')
   pbf.writeMessage(7, writeGraph, graph)
-  pbf.writeMessage(8, writeOpset, { domain: '', version: OPSET })
+  pbf.writeMessage(8, writeOpset, { domain: '', version: opset })
   pbf.writeMessage(8, writeOpset, { domain: 'com.microsoft', version: 1 })
   return pbf.finish()
 }
@@ -93,10 +93,10 @@ function writeAttribute([name, value]: [string, Attribute], pbf: PbfWriter): voi
   else if (typeof value === 'string') pbf.writeStringField(4, value)
   else if ('float' in value) pbf.writeFloatField(2, value.float)
   else for (const each of value) pbf.writeVarintField(8, each)
-  pbf.writeVarintField(20, ATTRIBUTE_TYPE[attributeType(value)])
+  pbf.writeVarintField(20, attributeTypes[attributeType(value)])
 }
 
-function attributeType(value: Attribute): keyof typeof ATTRIBUTE_TYPE {
+function attributeType(value: Attribute): keyof typeof attributeTypes {
   if (typeof value === 'number') return 'int'
   if (typeof value === 'string') return 'string'
   return 'float' in value ? 'float' : 'ints'
@@ -104,7 +104,7 @@ function attributeType(value: Attribute): keyof typeof ATTRIBUTE_TYPE {
 
 function writeInitializer({ name, type, dims, data }: GraphInitializer, pbf: PbfWriter): void {
   for (const length of dims) pbf.writeVarintField(1, length)
-  pbf.writeVarintField(2, ELEMENT_TYPE[type])
+  pbf.writeVarintField(2, elementTypes[type])
   pbf.writeStringField(8, name)
   if (data instanceof Uint8Array) {
     pbf.writeBytesField(9, data)
@@ -113,7 +113,7 @@ function writeInitializer({ name, type, dims, data }: GraphInitializer, pbf: Pbf
   pbf.writeMessage(13, writeEntry, ['location', data.file.replace(/^\//, '')])
   pbf.writeMessage(13, writeEntry, ['offset', `${data.offset}`])
   pbf.writeMessage(13, writeEntry, ['length', `${data.length}`])
-  pbf.writeVarintField(14, EXTERNAL)
+  pbf.writeVarintField(14, external)
 }
 
 function writeEntry([key, value]: [string, string], pbf: PbfWriter): void {
@@ -128,7 +128,7 @@ function writeEdge({ name, type, dims }: GraphEdge, pbf: PbfWriter): void {
 }
 
 function writeTensorType({ type, dims }: Pick<GraphEdge, 'type' | 'dims'>, pbf: PbfWriter): void {
-  pbf.writeVarintField(1, ELEMENT_TYPE[type])
+  pbf.writeVarintField(1, elementTypes[type])
   pbf.writeMessage(2, (dims, pbf) => dims.forEach((length) => pbf.writeMessage(1, writeDim, length)), dims)
 }
 

@@ -17,7 +17,7 @@ export interface OperatorChoices {
   readonly tables: 'stored' | 'cast'
 }
 
-const FUSED: OperatorChoices = {
+const fusedOperators: OperatorChoices = {
   attention: 'MultiHeadAttention',
   gelu: 'FastGelu',
   silu: 'QuickGelu',
@@ -28,10 +28,10 @@ export const PLAIN: OperatorChoices = { attention: 'plain', gelu: 'plain', silu:
 
 export const OPERATOR_CHOICES: Readonly<Record<ExecutionProvider, OperatorChoices>> = {
   // Each of these keeps a row of a batch bit-identical to the row alone. A scale fused into LayerNormalization does not and is never used.
-  cpu: FUSED,
-  cuda: FUSED,
+  cpu: fusedOperators,
+  cuda: fusedOperators,
   // Its MultiHeadAttention gives wrong values from 64 tokens on, at least in software, and many devices cannot touch float16 at all.
-  webgpu: { ...FUSED, attention: 'plain', tables: 'cast' },
+  webgpu: { ...fusedOperators, attention: 'plain', tables: 'cast' },
   // These providers take only ONNX's own operators; any other would be cut out of their part of the graph.
   tensorrt: PLAIN,
   coreml: PLAIN,

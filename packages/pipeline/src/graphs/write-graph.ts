@@ -24,7 +24,7 @@ function writer<Schema extends z.ZodType>(
 }
 
 const clip = writer(clipTextGraphConfigSchema, buildClipTextGraph)
-const WRITERS = {
+const writers = {
   transformer: writer(sd3TransformerGraphConfigSchema, buildSd3TransformerGraph),
   vae_decoder: writer(autoencoderKlGraphConfigSchema, buildVaeDecoderGraph),
   vae_encoder: writer(autoencoderKlGraphConfigSchema, buildVaeEncoderGraph),
@@ -33,9 +33,9 @@ const WRITERS = {
   text_encoder_3: writer(t5EncoderGraphConfigSchema, buildT5EncoderGraph),
 } as const satisfies Readonly<Record<string, Writer>>
 
-export type GraphName = keyof typeof WRITERS
+export type GraphName = keyof typeof writers
 
 /** The bytes of an ONNX model. */
 export async function writeGraph(name: GraphName, configFile: string, checkpoint: Checkpoint, options: GraphOptions): Promise<Uint8Array> {
-  return encodeOnnxModel(await WRITERS[name](configFile, checkpoint, options))
+  return encodeOnnxModel(await writers[name](configFile, checkpoint, options))
 }

@@ -7,7 +7,7 @@
  */
 import type { ComputeType } from '../graphs/graph-builder.ts'
 import { encodeOnnxModel } from '../graphs/onnx-model.ts'
-import { buildOperatorCheckGraph, CHECK_WIDTH, CHECKED_OPERATORS } from '../graphs/operator-check-graph.ts'
+import { buildOperatorCheckGraph, checkWidth, checkedOperators } from '../graphs/operator-check-graph.ts'
 import { PLAIN } from '../graphs/operator-choices.ts'
 import type { OperatorChoices } from '../graphs/operator-choices.ts'
 import { Generator, randn } from '../tensor/random-normal.ts'
@@ -15,9 +15,9 @@ import { OnnxSession } from './onnx-session.ts'
 import type { Feed } from './onnx-session.ts'
 import type { OnnxSessionOptions } from './session-options.ts'
 
-const TOKENS = [63, 64, 100, 333]
+const checkedTokens = [63, 64, 100, 333]
 /** The largest difference allowed between values around 1. A wrong operator is off by far more. */
-const LIMIT: Readonly<Record<ComputeType, number>> = { float32: 1e-3, float16: 5e-2 }
+const largestDifferences: Readonly<Record<ComputeType, number>> = { float32: 1e-3, float16: 5e-2 }
 
 export async function checkOperators(
   choices: OperatorChoices,
@@ -25,7 +25,7 @@ export async function checkOperators(
   session: OnnxSessionOptions,
 ): Promise<OperatorChoices> {
   const checked = { ...choices }
-  for (const operator of CHECKED_OPERATORS) {
+  for (const operator of checkedOperators) {
     const name = choices[operator]
     if (name === 'plain') continue
     const fault = await findFault(operator, choices, computeType, session)
@@ -38,7 +38,7 @@ export async function checkOperators(
 
 /** Says what is wrong with an operator; undefined when nothing is. */
 async function findFault(
-  operator: (typeof CHECKED_OPERATORS)[number],
+  operator: (typeof checkedOperators)[number],
   choices: OperatorChoices,
   computeType: ComputeType,
   session: OnnxSessionOptions,
@@ -52,10 +52,10 @@ async function findFault(
     sessions.push(await open(PLAIN, 'float32', { intraOpNumThreads: session.intraOpNumThreads }))
     sessions.push(await open({ ...PLAIN, [operator]: choices[operator] }, computeType, session))
     const [right, tried] = sessions as [OnnxSession, OnnxSession]
-    for (const tokens of TOKENS) {
-      const x = randn([1, tokens, CHECK_WIDTH], new Generator(tokens))
+    for (const tokens of checkedTokens) {
+      const x = randn([1, tokens, checkWidth], new Generator(tokens))
       const off = largestDifference(await runCheck(right, x), await runCheck(tried, x))
-      if (!(off <= LIMIT[computeType])) return `is ${off.toPrecision(2)} off at ${tokens} tokens`
+      if (!(off <= largestDifferences[computeType])) return `is ${off.toPrecision(2)} off at ${tokens} tokens`
     }
     return undefined
   } catch (error) {

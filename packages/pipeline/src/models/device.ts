@@ -31,9 +31,9 @@ export class DeviceError extends Error {
 }
 
 /** The order in which 'auto' tries providers. TensorRT is left out because its first run builds engines for minutes. */
-const AUTO_ORDER = ['cuda', 'coreml', 'dml', 'webgpu'] as const satisfies readonly ExecutionProvider[]
+const autoOrder = ['cuda', 'coreml', 'dml', 'webgpu'] as const satisfies readonly ExecutionProvider[]
 
-const NEEDS: Record<Exclude<ExecutionProvider, 'cpu'>, string> = {
+const needs: Record<Exclude<ExecutionProvider, 'cpu'>, string> = {
   cuda: 'an NVIDIA GPU with a driver of branch 580 or newer, the libraries of CUDA 13 and cuDNN 9, and the CUDA provider of ONNX Runtime',
   tensorrt: 'everything cuda needs, TensorRT 10 on LD_LIBRARY_PATH, and the TensorRT provider of ONNX Runtime',
   webgpu: 'a GPU with a Vulkan, Metal or Direct3D 12 driver',
@@ -48,10 +48,10 @@ export async function resolveDevice(requested: Device = 'auto', deviceId?: numbe
     const failure = await probeProvider(requested, deviceId)
     if (failure === undefined) return { requested, provider: requested, reason: 'asked for; the probe graph ran on it' }
     const problems = requested === 'cuda' || requested === 'tensorrt' ? reportCuda().problems : []
-    throw new DeviceError([`Expected device ${requested} to work, got: ${failure}. It needs ${NEEDS[requested]}.`, ...problems].join(' '))
+    throw new DeviceError([`Expected device ${requested} to work, got: ${failure}. It needs ${needs[requested]}.`, ...problems].join(' '))
   }
   const tried: string[] = []
-  for (const provider of AUTO_ORDER) {
+  for (const provider of autoOrder) {
     const failure = provider === 'webgpu' && !hasGpuNode() ? 'no GPU, only software rendering' : await probeProvider(provider, deviceId)
     if (failure === undefined) return { requested, provider, reason: ['the probe graph ran on it', ...tried].join('; ') }
     tried.push(`${provider}: ${failure}`)

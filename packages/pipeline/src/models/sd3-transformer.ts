@@ -37,7 +37,7 @@ const sd3TransformerConfigSchema = z.looseObject({
 export type Sd3TransformerConfig = z.infer<typeof sd3TransformerConfigSchema>
 
 /** The inputs and the output of a step's rows, which share one precision. The timestep may have another. */
-const ROW_INPUTS = ['hidden_states', 'encoder_hidden_states', 'pooled_projections'] as const
+const rowInputs = ['hidden_states', 'encoder_hidden_states', 'pooled_projections'] as const
 
 export class Sd3Transformer {
   readonly config: Sd3TransformerConfig
@@ -56,7 +56,7 @@ export class Sd3Transformer {
     const timestep = typeof graph === 'string' ? 'timestep' : 'timestep_proj'
     const session = await OnnxSession.load(graph, {
       ...options,
-      inputs: [...ROW_INPUTS, timestep],
+      inputs: [...rowInputs, timestep],
       outputs: ['out_hidden_states'],
     })
     try {
@@ -82,7 +82,7 @@ export class Sd3Transformer {
 
   /** The length of the batch axis, where the export fixes it. */
   get fixedRows(): number | undefined {
-    return ROW_INPUTS.map((name) => this.session.inputs.get(name)?.shape[0]).find((rows) => typeof rows === 'number')
+    return rowInputs.map((name) => this.session.inputs.get(name)?.shape[0]).find((rows) => typeof rows === 'number')
   }
 
   /** The number of layers that can be skipped row by row; undefined for a graph without a layer_mask. */
@@ -147,7 +147,7 @@ function assertLikeConfig(file: string, config: Sd3TransformerConfig, session: O
 /** Rows are packed in the precision of the graph, so its parts must agree on one. */
 function assertOneDtype({ path, inputs, outputs }: OnnxSession): void {
   const types = [
-    ...ROW_INPUTS.map((name) => `${name} ${inputs.get(name)?.type}`),
+    ...rowInputs.map((name) => `${name} ${inputs.get(name)?.type}`),
     `out_hidden_states ${outputs.get('out_hidden_states')?.type}`,
   ]
   if (new Set(types.map((type) => type.split(' ')[1])).size === 1) return

@@ -6,21 +6,21 @@
 /** The number of values in one sinusoid. */
 export const TIMESTEP_CHANNELS = 256
 
-const HALF = TIMESTEP_CHANNELS / 2
+const half = TIMESTEP_CHANNELS / 2
 /** The indices at which torch's exp is one unit in the last place above the nearest float32. */
-const ROUNDED_UP = [12, 106]
+const roundedUp = [12, 106]
 
-const frequencies = Float32Array.from({ length: HALF }, (_, index) =>
-  Math.exp(Math.fround(Math.fround(Math.fround(-Math.log(10_000)) * index) / HALF)),
+const frequencies = Float32Array.from({ length: half }, (_, index) =>
+  Math.exp(Math.fround(Math.fround(Math.fround(-Math.log(10_000)) * index) / half)),
 )
 const bits = new Uint32Array(frequencies.buffer)
-for (const index of ROUNDED_UP) bits[index] = (bits[index] as number) + 1
+for (const index of roundedUp) bits[index] = (bits[index] as number) + 1
 
 /** Writes the sinusoid of `timestep`, 0 to 1000, to `target`, which holds TIMESTEP_CHANNELS values. */
 export function writeTimestepProj(timestep: number, target: Float32Array): void {
   for (const [index, frequency] of frequencies.entries()) {
     const angle = Math.fround(Math.fround(timestep) * frequency)
     target[index] = Math.cos(angle)
-    target[HALF + index] = Math.sin(angle)
+    target[half + index] = Math.sin(angle)
   }
 }

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import { AGEING, batchPolicies, selectBatch } from './batch-policy.ts'
+import { ageing, batchPolicies, selectBatch } from './batch-policy.ts'
 import type { WaitingCall } from './batch-policy.ts'
 
 const call = (order: number, rest: Partial<WaitingCall> = {}): WaitingCall => ({
@@ -31,7 +31,7 @@ describe('shortest remaining work first', () => {
     const long = call(1, { remainingMs: 1000, arrivedAtMs: 0 })
     const newcomer = (nowMs: number) => call(2, { remainingMs: 1, arrivedAtMs: nowMs })
     expect(orders(srpt([newcomer(100), long], 100))).toEqual([2, 1])
-    const aged = 1000 / AGEING
+    const aged = 1000 / ageing
     expect(orders(srpt([newcomer(aged), long], aged))).toEqual([1, 2])
   })
 

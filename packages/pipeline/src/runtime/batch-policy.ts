@@ -35,11 +35,11 @@ export type BatchPolicy = <Call extends WaitingCall>(waiting: readonly Call[], n
  * What a millisecond of age is worth in milliseconds of remaining work. A request with remaining work R goes before every newcomer once it
  * is older than R / 0.1. So nobody starves, and until then short requests go first.
  */
-export const AGEING = 0.1
+export const ageing = 0.1
 
 /** Shortest remaining work first, minus what age has earned: close to the least mean latency possible, and nobody waits forever. */
 const srpt: BatchPolicy = (waiting, nowMs) => {
-  const rank = (call: WaitingCall) => call.remainingMs - AGEING * (nowMs - call.arrivedAtMs)
+  const rank = (call: WaitingCall) => call.remainingMs - ageing * (nowMs - call.arrivedAtMs)
   return [...waiting].sort((a, b) => rank(a) - rank(b) || byArrival(a, b))
 }
 

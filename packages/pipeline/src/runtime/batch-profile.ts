@@ -44,22 +44,22 @@ interface SizeProfile {
 }
 
 /** How many measurements of one number of rows are kept; their lower quartile counts. */
-const KEPT = 9
+const keptTimes = 9
 /** After so many measurements the cost of a number of rows is known. */
-const ENOUGH = 4
+const enoughTimes = 4
 /** A row that costs up to this factor of the cheapest is as good. */
-const TOLERANCE = 1.05
+const tolerance = 1.05
 /**
  * A doubling must make a row cheaper by this factor. The search ends after two that do not, because on some devices the cost changes in
  * steps. It also ends at one that makes a row more expensive, since more rows would only take more memory.
  */
-const GAIN = 1.03
+const leastGain = 1.03
 /** After so many steps without a shortage of memory, twice the rows are tried again. */
-const RECOVERY_STEPS = 400
+const recoverySteps = 400
 /** How many sizes have their times kept; the one unused for longest is dropped first. */
-const KEPT_SIZES = 64
+const keptSizes = 64
 /** After so many steps a number of rows is measured again: next to the knee, and farther away from it. */
-const STALE_STEPS = { near: 50, far: 400 }
+const staleSteps = { near: 50, far: 400 }
 
 export class BatchProfile {
   /** The most rows that a step may have, as set by the user. */
@@ -87,7 +87,7 @@ export class BatchProfile {
     const knee = this.knee(size)
     if (most <= knee || most >= knee * 2) return Math.min(most, knee)
     const above = this.knownCosts(size).find(({ rows }) => rows >= most)
-    const isAsGood = above !== undefined && above.rowMs <= (this.cheapestRowMs(size) as number) * TOLERANCE
+    const isAsGood = above !== undefined && above.rowMs <= (this.cheapestRowMs(size) as number) * tolerance
     return isAsGood ? most : knee
   }
 
@@ -106,7 +106,7 @@ export class BatchProfile {
     let sample = profile.samples.get(rows)
     if (sample === undefined) profile.samples.set(rows, (sample = { timesMs: [], measuredAtStep: 0 }))
     sample.timesMs.push(ms)
-    if (sample.timesMs.length > KEPT) sample.timesMs.shift()
+    if (sample.timesMs.length > keptTimes) sample.timesMs.shift()
     sample.measuredAtStep = profile.steps
   }
 
@@ -126,14 +126,14 @@ export class BatchProfile {
     const { shortage, steps, work } = this.profileOf(size)
     const withinWork = work === undefined ? Infinity : Math.max(1, Math.floor(this.workLimit.work / work))
     const most = Math.min(this.maxRows, withinWork)
-    return shortage === undefined ? most : Math.min(most, shortage.rows * 2 ** Math.floor((steps - shortage.atStep) / RECOVERY_STEPS))
+    return shortage === undefined ? most : Math.min(most, shortage.rows * 2 ** Math.floor((steps - shortage.atStep) / recoverySteps))
   }
 
   /** The number of rows beyond which a row gets no cheaper, as far as is known; the limit while the largest number tried is the cheapest. */
   knee(size: string): number {
     const known = this.knownCosts(size)
     const cheapest = Math.min(...known.map(({ rowMs }) => rowMs))
-    const knee = known.find(({ rowMs }) => rowMs <= cheapest * TOLERANCE)
+    const knee = known.find(({ rowMs }) => rowMs <= cheapest * tolerance)
     return knee === undefined || knee === known.at(-1) ? this.mostRows(size) : knee.rows
   }
 
@@ -155,7 +155,7 @@ export class BatchProfile {
   /** The time of a step with exactly this many rows, in milliseconds; undefined while it is not known. */
   stepMs(size: string, rows: number): number | undefined {
     const timesMs = this.profileOf(size).samples.get(rows)?.timesMs ?? []
-    return timesMs.length < ENOUGH ? undefined : typical(timesMs)
+    return timesMs.length < enoughTimes ? undefined : typical(timesMs)
   }
 
   /** Everything that is known, for a file or a status page. */
@@ -163,7 +163,7 @@ export class BatchProfile {
     const entries = [...this.sizes].map(([size, { samples }]): [string, StepTimes] => [
       size,
       Object.fromEntries(
-        [...samples].filter(([, { timesMs }]) => timesMs.length >= ENOUGH).map(([rows, { timesMs }]) => [rows, typical(timesMs)]),
+        [...samples].filter(([, { timesMs }]) => timesMs.length >= enoughTimes).map(([rows, { timesMs }]) => [rows, typical(timesMs)]),
       ),
     ])
     return Object.fromEntries(entries.filter(([, times]) => Object.keys(times).length > 0))
@@ -175,7 +175,7 @@ export class BatchProfile {
       const profile = this.profileOf(size)
       for (const [rows, ms] of Object.entries(known)) {
         if (profile.samples.has(Number(rows))) continue
-        profile.samples.set(Number(rows), { timesMs: Array.from({ length: ENOUGH }, () => ms), measuredAtStep: profile.steps })
+        profile.samples.set(Number(rows), { timesMs: Array.from({ length: enoughTimes }, () => ms), measuredAtStep: profile.steps })
       }
     }
   }
@@ -185,7 +185,7 @@ export class BatchProfile {
     if (known !== undefined) return known
     const profile: SizeProfile = { samples: new Map(), steps: 0, planned: new Set(), work: undefined, shortage: undefined }
     this.sizes.set(size, profile)
-    for (const oldest of this.sizes.keys()) if (this.sizes.size > KEPT_SIZES) this.sizes.delete(oldest)
+    for (const oldest of this.sizes.keys()) if (this.sizes.size > keptSizes) this.sizes.delete(oldest)
     return profile
   }
 
@@ -197,12 +197,12 @@ export class BatchProfile {
     let flat = 0
     for (let rows = 1; rows <= most; rows *= 2) {
       const sample = profile.samples.get(rows)
-      if (sample === undefined || sample.timesMs.length < ENOUGH) return rows
+      if (sample === undefined || sample.timesMs.length < enoughTimes) return rows
       const isNear = rows * 2 >= knee && rows <= knee * 2
-      if (profile.steps - sample.measuredAtStep > (isNear ? STALE_STEPS.near : STALE_STEPS.far)) return rows
+      if (profile.steps - sample.measuredAtStep > (isNear ? staleSteps.near : staleSteps.far)) return rows
       const rowMs = typical(sample.timesMs) / rows
-      if (rowMs > cheapest * TOLERANCE) return undefined
-      flat = rowMs > cheapest / GAIN ? flat + 1 : 0
+      if (rowMs > cheapest * tolerance) return undefined
+      flat = rowMs > cheapest / leastGain ? flat + 1 : 0
       if (flat === 2) return undefined
       cheapest = Math.min(cheapest, rowMs)
     }
@@ -218,7 +218,7 @@ export class BatchProfile {
   knownCosts(size: string): { rows: number; rowMs: number }[] {
     const most = this.mostRows(size)
     return [...this.profileOf(size).samples]
-      .filter(([rows, { timesMs }]) => timesMs.length >= ENOUGH && rows <= most)
+      .filter(([rows, { timesMs }]) => timesMs.length >= enoughTimes && rows <= most)
       .map(([rows, { timesMs }]) => ({ rows, rowMs: typical(timesMs) / rows }))
       .sort((a, b) => a.rows - b.rows)
   }

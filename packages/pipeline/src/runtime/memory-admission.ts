@@ -42,7 +42,7 @@ export interface MemoryStats {
 
 /** `encode` is the encoding of a picture. */
 export type RunKind = 'step' | 'decode' | 'encode'
-const RUN_KINDS = ['step', 'decode', 'encode'] as const satisfies readonly RunKind[]
+const runKinds = ['step', 'decode', 'encode'] as const satisfies readonly RunKind[]
 
 /** What the runtime has been observed to take for one kind of run. */
 interface Growth {
@@ -55,7 +55,7 @@ interface Growth {
 }
 
 /** A run's needs are extrapolated up to this factor of the largest run so far; a larger run has to be tried alone. */
-const FORESEEN = 2
+const foreseen = 2
 
 interface Waiting {
   readonly needs: MemoryNeeds
@@ -129,7 +129,7 @@ export class MemoryAdmission {
     if (this.limitBytes === undefined || this.admitted.size === 0) return true
     const all = [...this.admitted, needs]
     const largest = largestRuns(all)
-    if (RUN_KINDS.some((kind) => largest[kind] > this.growth[kind].largest * FORESEEN)) return false
+    if (runKinds.some((kind) => largest[kind] > this.growth[kind].largest * foreseen)) return false
     return this.estimate(all) <= this.limitBytes
   }
 
@@ -137,12 +137,12 @@ export class MemoryAdmission {
     // Text encoders, caches and buffers show only in the size of the process. What it holds for requests is counted with the requests.
     const idle = Math.max(this.learntBytes, this.residentBytes() - held(this.admitted))
     const largest = largestRuns(all)
-    return RUN_KINDS.reduce((sum, kind) => sum + furtherBytes(this.growth[kind], largest[kind]), idle + held(all))
+    return runKinds.reduce((sum, kind) => sum + furtherBytes(this.growth[kind], largest[kind]), idle + held(all))
   }
 
   /** The process as it was after loading, plus what the runtime has taken since. */
   get learntBytes(): number {
-    return RUN_KINDS.reduce((sum, kind) => sum + this.growth[kind].bytes, this.baseBytes)
+    return runKinds.reduce((sum, kind) => sum + this.growth[kind].bytes, this.baseBytes)
   }
 
   wait(needs: MemoryNeeds, signal: AbortSignal | undefined): Promise<void> {

@@ -17,7 +17,7 @@ export class OutOfMemoryError extends Error {
 }
 
 /** One pattern for each sentence of a provider, each with a line in the test. cuDNN 9 names host and device; cuDNN 8, cuBLAS: ALLOC_FAILED. */
-const SENTENCES = [
+const sentences = [
   /out[ _]of[ _](?:device_|host_)?memory/i,
   /outofmemory/i,
   /failed to allocate memory/i,
@@ -35,7 +35,7 @@ export function isOutOfMemory(error: unknown): boolean {
 }
 
 function saysOutOfMemory(message: string): boolean {
-  return SENTENCES.some((sentence) => sentence.test(message))
+  return sentences.some((sentence) => sentence.test(message))
 }
 
 function messageOf(error: unknown): string | undefined {

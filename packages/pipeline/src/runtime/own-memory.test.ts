@@ -2,14 +2,14 @@ import { existsSync } from 'node:fs'
 import { expect, test } from 'vitest'
 import { ownMemoryBytes } from './own-memory.ts'
 
-const MIB = 2 ** 20
+const mib = 2 ** 20
 
 test.runIf(existsSync('/proc/self/status'))('what the process has written counts, pages of the files it maps do not', () => {
   const before = ownMemoryBytes()
-  const taken = Buffer.alloc(256 * MIB, 1)
+  const taken = Buffer.alloc(256 * mib, 1)
   const after = ownMemoryBytes()
-  expect(after - before).toBeGreaterThan(128 * MIB)
+  expect(after - before).toBeGreaterThan(128 * mib)
   // Node.js itself is a mapped file.
-  expect(process.memoryUsage.rss() - after).toBeGreaterThan(10 * MIB)
+  expect(process.memoryUsage.rss() - after).toBeGreaterThan(10 * mib)
   expect(taken[0]).toBe(1)
 })

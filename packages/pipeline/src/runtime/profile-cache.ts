@@ -21,7 +21,7 @@ const fileSchema = z.object({
 })
 
 /** How often to check whether there is something new to save, in milliseconds. */
-const SAVE_INTERVAL_MS = 20_000
+const saveIntervalMs = 20_000
 
 export class ProfileCache {
   readonly file: string
@@ -32,7 +32,7 @@ export class ProfileCache {
   constructor(file: string, profile: BatchProfile) {
     this.file = file
     this.profile = profile
-    this.timer = setInterval(() => void this.save(), SAVE_INTERVAL_MS).unref()
+    this.timer = setInterval(() => void this.save(), saveIntervalMs).unref()
   }
 
   /** `identity`: everything the times depend on except this machine's processor: the model's files, the device, the threads. */

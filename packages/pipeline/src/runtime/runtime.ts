@@ -39,8 +39,8 @@ export interface BatchingOptions extends StepBatcherOptions {
   readonly onStep?: ((step: StepRecord) => void) | undefined
 }
 
-const DEFAULT_PROMPT_CACHE_BYTES = 256 * 2 ** 20
-const DEFAULT_PICTURE_CACHE_BYTES = 64 * 2 ** 20
+const defaultPromptCacheBytes = 256 * 2 ** 20
+const defaultPictureCacheBytes = 64 * 2 ** 20
 
 export class Runtime {
   readonly batcher: StepBatcher
@@ -56,8 +56,8 @@ export class Runtime {
   constructor(graph: StepGraph, options: BatchingOptions = {}) {
     this.batcher = new StepBatcher(graph, options)
     this.memory = new MemoryAdmission(options.memoryLimitBytes)
-    this.promptCache = new PromptCache(options.promptCacheBytes ?? cacheBytes(this.memory, DEFAULT_PROMPT_CACHE_BYTES))
-    this.pictureCache = new PictureCache(options.pictureCacheBytes ?? cacheBytes(this.memory, DEFAULT_PICTURE_CACHE_BYTES))
+    this.promptCache = new PromptCache(options.promptCacheBytes ?? cacheBytes(this.memory, defaultPromptCacheBytes))
+    this.pictureCache = new PictureCache(options.pictureCacheBytes ?? cacheBytes(this.memory, defaultPictureCacheBytes))
     this.counters = new RuntimeCounters(this.batcher)
     this.onUnit = options.onUnit ?? (() => {})
     this.batcher.aroundRun = (work, run) => this.memory.measure('step', work, run)

@@ -16,7 +16,7 @@ export interface WorkLesson {
 }
 
 /** The number of steps without a shortage after which the limit doubles for the first time. */
-const RECOVERY_STEPS = 400
+const recoverySteps = 400
 
 export class WorkLimit {
   /** The work of this process's largest step. */
@@ -31,7 +31,7 @@ export class WorkLimit {
   get work(): number {
     if (this.lesson === undefined) return Infinity
     const { work, shortages } = this.lesson
-    return work * 2 ** Math.floor((this.steps - this.atStep) / (RECOVERY_STEPS * 2 ** (shortages - 1)))
+    return work * 2 ** Math.floor((this.steps - this.atStep) / (recoverySteps * 2 ** (shortages - 1)))
   }
 
   observeStep(work: number): void {
@@ -40,7 +40,7 @@ export class WorkLimit {
   }
 
   observeShortage(): void {
-    if (this.largest === 0 || (this.isFresh && this.steps - this.atStep < RECOVERY_STEPS)) return
+    if (this.largest === 0 || (this.isFresh && this.steps - this.atStep < recoverySteps)) return
     this.lesson = { work: Math.min(this.largest, this.work) / 2, shortages: (this.lesson?.shortages ?? 0) + 1 }
     this.atStep = this.steps
     this.isFresh = true

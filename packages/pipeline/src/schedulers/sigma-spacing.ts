@@ -8,9 +8,9 @@
  */
 
 /** The exponent chosen by Karras et al., "Elucidating the design space of diffusion-based generative models" (2022). */
-const KARRAS_RHO = 7
+const karrasRho = 7
 /** Both shape parameters of the beta distribution in Lee et al., "Beta sampling is all you need" (2024). */
-const BETA_SHAPE = 0.6
+const betaShape = 0.6
 
 /** `steps` values from `first` to `last`, computed in numpy.linspace's order of operations. */
 export function linspace(first: number, last: number, steps: number): Float64Array {
@@ -20,9 +20,9 @@ export function linspace(first: number, last: number, steps: number): Float64Arr
 }
 
 export function karrasSigmas(sigmaMax: number, sigmaMin: number, steps: number): Float64Array {
-  const first = sigmaMax ** (1 / KARRAS_RHO)
-  const last = sigmaMin ** (1 / KARRAS_RHO)
-  return linspace(0, 1, steps).map((ramp) => (first + ramp * (last - first)) ** KARRAS_RHO)
+  const first = sigmaMax ** (1 / karrasRho)
+  const last = sigmaMin ** (1 / karrasRho)
+  return linspace(0, 1, steps).map((ramp) => (first + ramp * (last - first)) ** karrasRho)
 }
 
 export function exponentialSigmas(sigmaMax: number, sigmaMin: number, steps: number): Float64Array {
@@ -30,7 +30,7 @@ export function exponentialSigmas(sigmaMax: number, sigmaMin: number, steps: num
 }
 
 export function betaSigmas(sigmaMax: number, sigmaMin: number, steps: number): Float64Array {
-  return linspace(0, 1, steps).map((ramp) => sigmaMin + symmetricBetaQuantile(1 - ramp, BETA_SHAPE) * (sigmaMax - sigmaMin))
+  return linspace(0, 1, steps).map((ramp) => sigmaMin + symmetricBetaQuantile(1 - ramp, betaShape) * (sigmaMax - sigmaMin))
 }
 
 /** The point, 0 to 1, at which the Beta(shape, shape) distribution reaches the probability; accurate to 1e-12. */

@@ -6,20 +6,20 @@
  */
 import { Generator } from '../tensor/random-normal.ts'
 import { equalDims, Tensor } from '../tensor/tensor.ts'
-import { GenerateParamsError, STEP_TENSORS } from './generate-params.ts'
+import { GenerateParamsError, stepTensors } from './generate-params.ts'
 import type { GenerateParams, ParamLimits } from './generate-params.ts'
 import { expectedLoras } from './lora-choices.ts'
 
-const REFUSED: Readonly<Record<string, string>> = {
+const refusedParams: Readonly<Record<string, string>> = {
   ipAdapterImage: 'absent, as image prompts are not supported',
   ipAdapterImageEmbeds: 'absent, as image prompts are not supported',
   jointAttentionKwargs: 'absent, as a graph has no attention processors to pass them to',
 }
 
-const PROMPTS = ['prompt', 'prompt2', 'prompt3', 'negativePrompt', 'negativePrompt2', 'negativePrompt3'] as const
-const EMBEDS = ['promptEmbeds', 'pooledPromptEmbeds', 'negativePromptEmbeds', 'negativePooledPromptEmbeds'] as const
+const promptParams = ['prompt', 'prompt2', 'prompt3', 'negativePrompt', 'negativePrompt2', 'negativePrompt3'] as const
+const embedsParams = ['promptEmbeds', 'pooledPromptEmbeds', 'negativePromptEmbeds', 'negativePooledPromptEmbeds'] as const
 /** A record, so that the compiler reports a parameter that is missing here. */
-const OTHERS: Record<Exclude<keyof GenerateParams, (typeof PROMPTS | typeof EMBEDS)[number]>, true> = {
+const otherParams: Record<Exclude<keyof GenerateParams, (typeof promptParams | typeof embedsParams)[number]>, true> = {
   height: true,
   width: true,
   numInferenceSteps: true,
@@ -45,7 +45,7 @@ const OTHERS: Record<Exclude<keyof GenerateParams, (typeof PROMPTS | typeof EMBE
   skipLayerGuidanceStop: true,
   loras: true,
 }
-const KNOWN = new Set<string>([...PROMPTS, ...EMBEDS, ...Object.keys(OTHERS)])
+const knownParams = new Set<string>([...promptParams, ...embedsParams, ...Object.keys(otherParams)])
 
 /** Throws GenerateParamsError for the first parameter that is unknown, refused or out of range. */
 export function checkParams(params: GenerateParams, limits: ParamLimits): void {
@@ -53,8 +53,8 @@ export function checkParams(params: GenerateParams, limits: ParamLimits): void {
     throw new GenerateParamsError('params', 'an object with a prompt', show(params))
   for (const [name, value] of Object.entries(params)) {
     if (value === undefined) continue
-    if (REFUSED[name] !== undefined) throw new GenerateParamsError(name, REFUSED[name], show(value))
-    if (!KNOWN.has(name)) throw new GenerateParamsError(name, 'a known parameter', 'one this pipeline does not have')
+    if (refusedParams[name] !== undefined) throw new GenerateParamsError(name, refusedParams[name], show(value))
+    if (!knownParams.has(name)) throw new GenerateParamsError(name, 'a known parameter', 'one this pipeline does not have')
   }
   checkPrompts(params)
   for (const side of ['height', 'width'] as const) {
@@ -90,8 +90,8 @@ export function checkParams(params: GenerateParams, limits: ParamLimits): void {
   const callback: unknown = params.callbackOnStepEnd
   if (callback !== undefined && typeof callback !== 'function')
     throw new GenerateParamsError('callbackOnStepEnd', 'a function', show(callback))
-  const stray = inputs?.find((name) => !STEP_TENSORS.includes(name))
-  if (stray !== undefined) throw new GenerateParamsError('callbackOnStepEndTensorInputs', `among ${STEP_TENSORS.join(', ')}`, show(stray))
+  const stray = inputs?.find((name) => !stepTensors.includes(name))
+  if (stray !== undefined) throw new GenerateParamsError('callbackOnStepEndTensorInputs', `among ${stepTensors.join(', ')}`, show(stray))
   checkSkipLayers(params.skipGuidanceLayers, limits.layers)
   const choices = expectedLoras(params.loras, limits.takesLoras)
   if (choices !== undefined) throw new GenerateParamsError('loras', choices, show(params.loras))
@@ -104,7 +104,7 @@ function isInterval(value: unknown): boolean {
 }
 
 function checkPrompts(params: GenerateParams): void {
-  for (const name of PROMPTS) {
+  for (const name of promptParams) {
     const value: unknown = params[name]
     const isText = typeof value === 'string' || (Array.isArray(value) && value.length > 0 && value.every((one) => typeof one === 'string'))
     if (value !== undefined && !isText) throw new GenerateParamsError(name, 'a string or a list of strings', show(value))
@@ -112,7 +112,7 @@ function checkPrompts(params: GenerateParams): void {
     if (value !== undefined && params[embeds] !== undefined)
       throw new GenerateParamsError(name, `absent when ${embeds} is given`, show(value))
   }
-  for (const name of EMBEDS) {
+  for (const name of embedsParams) {
     const value: unknown = params[name]
     if (value !== undefined && !(value instanceof Tensor)) throw new GenerateParamsError(name, 'a Tensor', show(value))
   }

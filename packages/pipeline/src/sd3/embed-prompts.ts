@@ -44,11 +44,11 @@ export interface PromptEmbeddings {
 }
 
 /** The length of CLIP's rows when no tokenizer gives it. */
-const CLIP_LENGTH = 77
+const usualClipLength = 77
 
 export async function embedPrompts(parts: TextComponents, texts: PromptTexts, options: EmbedOptions): Promise<PromptEmbeddings> {
   // Both CLIP encoders get rows of the length that the first tokenizer gives, as in diffusers.
-  const clipLength = parts.tokenizer?.modelMaxLength ?? parts.textEncoder?.config.max_position_embeddings ?? CLIP_LENGTH
+  const clipLength = parts.tokenizer?.modelMaxLength ?? parts.textEncoder?.config.max_position_embeddings ?? usualClipLength
   const first = await embedClip('text_encoder', parts.tokenizer, parts.textEncoder, texts.prompt, clipLength, options)
   const second = await embedClip('text_encoder_2', parts.tokenizer2, parts.textEncoder2, texts.prompt2, clipLength, options)
   const t5 = await embedT5(parts, texts.prompt3, options)

@@ -16,7 +16,7 @@ export interface StepTensors {
   /** (rows or 2 × rows, width) */
   readonly pooledPromptEmbeds?: Tensor
 }
-export const STEP_TENSORS = ['latents', 'promptEmbeds', 'pooledPromptEmbeds'] as const
+export const stepTensors = ['latents', 'promptEmbeds', 'pooledPromptEmbeds'] as const
 
 /** What a step callback sees of the call. */
 export interface CallState {
@@ -98,7 +98,7 @@ export interface GenerateParams {
   /** Called after every step with the tensors named below; the tensors that it returns replace them. */
   readonly callbackOnStepEnd?: CallbackOnStepEnd | undefined
   /** Default ['latents']. */
-  readonly callbackOnStepEndTensorInputs?: readonly (typeof STEP_TENSORS)[number][] | undefined
+  readonly callbackOnStepEndTensorInputs?: readonly (typeof stepTensors)[number][] | undefined
   /** Stops the call before its next step; the call then throws the signal's reason. */
   readonly signal?: AbortSignal | undefined
   /** Whose call it is, for sharing the device between owners. Default: one owner for all calls that do not say. */

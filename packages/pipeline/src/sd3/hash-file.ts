@@ -4,18 +4,18 @@ import { closeSync, openSync, readSync } from 'node:fs'
 import { parentPort, Worker, workerData } from 'node:worker_threads'
 
 /** Needs far fewer calls than the chunks of a stream, and half the processor time. */
-const CHUNK_BYTES = 2 ** 20
+const chunkBytes = 2 ** 20
 /** The data with which a thread that answers paths is started. */
-const HASH_FILES = 'hash files'
+const hashFiles = 'hash files'
 
 /** The hash in hex. */
 export function hashFile(path: string): string {
   const file = openSync(path, 'r')
   try {
     const hash = createHash('sha256')
-    const chunk = Buffer.allocUnsafe(CHUNK_BYTES)
-    for (let read = CHUNK_BYTES; read > 0;) {
-      read = readSync(file, chunk, 0, CHUNK_BYTES, null)
+    const chunk = Buffer.allocUnsafe(chunkBytes)
+    for (let read = chunkBytes; read > 0;) {
+      read = readSync(file, chunk, 0, chunkBytes, null)
       hash.update(chunk.subarray(0, read))
     }
     return hash.digest('hex')
@@ -26,7 +26,7 @@ export function hashFile(path: string): string {
 
 /** A thread that answers each path it is sent with the file's hash. This module is its entry point, whatever the file is called when built. */
 export function startHashThread(): Worker {
-  return new Worker(new URL(import.meta.url), { workerData: HASH_FILES })
+  return new Worker(new URL(import.meta.url), { workerData: hashFiles })
 }
 
-if (workerData === HASH_FILES) parentPort?.on('message', (path: string) => parentPort?.postMessage(hashFile(path)))
+if (workerData === hashFiles) parentPort?.on('message', (path: string) => parentPort?.postMessage(hashFile(path)))

@@ -7,7 +7,7 @@ import { availableParallelism } from 'node:os'
 import { hashFile, startHashThread } from './hash-file.ts'
 
 /** For fewer bytes a thread costs more than it saves. */
-const THREAD_BYTES = 2 ** 27
+const threadBytes = 2 ** 27
 
 /** The hashes in hex, in the order of `paths`. */
 export async function hashFiles(paths: readonly string[]): Promise<string[]> {
@@ -15,7 +15,7 @@ export async function hashFiles(paths: readonly string[]): Promise<string[]> {
   const total = files.reduce((sum, { bytes }) => sum + bytes, 0)
   const left = files.toSorted((a, b) => b.bytes - a.bytes)
   const hashes: string[] = []
-  if (total < THREAD_BYTES) return paths.map(hashFile)
+  if (total < threadBytes) return paths.map(hashFile)
   await Promise.all(
     Array.from({ length: Math.min(availableParallelism(), files.length) }, async () => {
       const thread = startHashThread()

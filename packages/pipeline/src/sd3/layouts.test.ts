@@ -10,14 +10,14 @@ import { StableDiffusion3Pipeline } from './pipeline.ts'
 
 const inTest = (path: string): string => fileURLToPath(new URL(`../../test/${path}`, import.meta.url))
 const model = inTest('models/tiny-scenes-onnx')
-const GRAPHS = ['text_encoder', 'text_encoder_2', 'text_encoder_3', 'transformer', 'vae_decoder', 'vae_encoder']
+const graphs = ['text_encoder', 'text_encoder_2', 'text_encoder_3', 'transformer', 'vae_decoder', 'vae_encoder']
 
 /** A copy of the exported demo model that can be rearranged; the graphs are links. */
 let folder: string
 beforeEach(async () => {
   folder = await mkdtemp(join(tmpdir(), 'easel-layout-'))
   await cp(model, folder, { recursive: true, filter: (source) => !source.endsWith('.onnx') })
-  for (const graph of GRAPHS) await symlink(join(model, graph, 'model.onnx'), join(folder, graph, 'model.onnx'))
+  for (const graph of graphs) await symlink(join(model, graph, 'model.onnx'), join(folder, graph, 'model.onnx'))
 })
 afterEach(() => rm(folder, { recursive: true }))
 

@@ -14,8 +14,8 @@ export interface UsedLora extends LoraChoice {
   readonly sha256: string
 }
 
-const MAX_LORAS = 4
-const MAX_SCALE = 4
+const maxLoras = 4
+const maxScale = 4
 
 /** What was expected in place of `loras`; undefined when nothing is wrong. */
 export function expectedLoras(loras: unknown, takesLoras: boolean): string | undefined {
@@ -23,12 +23,12 @@ export function expectedLoras(loras: unknown, takesLoras: boolean): string | und
   if (!takesLoras) return 'absent, as there is no LoRA folder, or the transformer is an exported graph'
   const all: readonly unknown[] = Array.isArray(loras) ? loras : []
   const isUnique = new Set(all.map((one) => (one as Partial<LoraChoice> | null)?.id)).size === all.length
-  if (Array.isArray(loras) && all.length <= MAX_LORAS && all.every(isChoice) && isUnique) return undefined
-  return `a list of at most ${MAX_LORAS} of { id, scale }, scales from -${MAX_SCALE} to ${MAX_SCALE}, each id once`
+  if (Array.isArray(loras) && all.length <= maxLoras && all.every(isChoice) && isUnique) return undefined
+  return `a list of at most ${maxLoras} of { id, scale }, scales from -${maxScale} to ${maxScale}, each id once`
 }
 
 function isChoice(value: unknown): boolean {
   if (typeof value !== 'object' || value === null) return false
   const { id, scale = 1 } = value as { readonly id?: unknown; readonly scale?: unknown }
-  return typeof id === 'string' && typeof scale === 'number' && Math.abs(scale) <= MAX_SCALE
+  return typeof id === 'string' && typeof scale === 'number' && Math.abs(scale) <= maxScale
 }

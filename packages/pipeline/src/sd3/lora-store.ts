@@ -28,8 +28,8 @@ interface KnownLora {
   sha256?: Promise<string>
 }
 
-const IN_FOLDER = ['pytorch_lora_weights.safetensors', 'adapter_model.safetensors']
-const DEFAULT_CACHE_BYTES = 512 * 2 ** 20
+const inFolder = ['pytorch_lora_weights.safetensors', 'adapter_model.safetensors']
+const defaultCacheBytes = 512 * 2 ** 20
 
 export class LoraStore {
   readonly folder: string
@@ -39,7 +39,7 @@ export class LoraStore {
   readonly loaded: LRUCache<string, LoraLayers, () => Promise<LoraLayers>>
 
   /** `cacheBytes`: how many bytes of LoRAs to keep for later calls. Default 512 MiB. */
-  constructor(folder: string, target: LoraTarget, cacheBytes = DEFAULT_CACHE_BYTES) {
+  constructor(folder: string, target: LoraTarget, cacheBytes = defaultCacheBytes) {
     this.folder = folder
     this.target = target
     this.loaded = new LRUCache({
@@ -113,7 +113,7 @@ export class LoraStore {
       if (name.endsWith('.safetensors')) files.set(name.slice(0, -'.safetensors'.length), path)
       else {
         const inside = new Set(await readdir(path).catch(() => []))
-        const found = IN_FOLDER.find((file) => inside.has(file))
+        const found = inFolder.find((file) => inside.has(file))
         if (found !== undefined) files.set(name, join(path, found))
       }
     }

@@ -30,7 +30,7 @@ export interface InpaintParams extends Img2ImgParams {
   readonly maskImage: Gray8Image | readonly Gray8Image[] | Tensor
 }
 
-const DEFAULT_STRENGTH = 0.6
+const defaultStrength = 0.6
 
 /** Throws GenerateParamsError for what cannot be run. */
 export function resolveImg2Img(params: Img2ImgParams, model: ResidentModel): GenerateCall {
@@ -49,7 +49,7 @@ export function resolveInpaint(params: InpaintParams, model: ResidentModel): Gen
 
 function resolve(
   params: GenerateParams,
-  { image, strength = DEFAULT_STRENGTH, maskImage }: Pick<Img2ImgParams, 'image' | 'strength'> & Partial<Pick<InpaintParams, 'maskImage'>>,
+  { image, strength = defaultStrength, maskImage }: Pick<Img2ImgParams, 'image' | 'strength'> & Partial<Pick<InpaintParams, 'maskImage'>>,
   model: ResidentModel,
 ): GenerateCall {
   const { config, encoder, scale } = model.vae

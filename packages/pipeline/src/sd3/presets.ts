@@ -129,8 +129,8 @@ function placeOf(path: string): Pick<ResolvedModel, 'folder' | 'file'> | undefin
 }
 
 /** Enough to see what a layout is; a folder that is no model may be of any size. */
-const LOOK_DEPTH = 4
-const LOOK_FILES = 1000
+const lookDepth = 4
+const lookFiles = 1000
 
 /** Some of the files at a path, by their paths relative to it. */
 function filesOf(path: string): string[] {
@@ -138,10 +138,10 @@ function filesOf(path: string): string[] {
   const files: string[] = []
   const walk = (folder: string, depth: number): void => {
     for (const entry of readdirSync(join(path, folder), { withFileTypes: true })) {
-      if (files.length >= LOOK_FILES) return
+      if (files.length >= lookFiles) return
       const name = folder === '' ? entry.name : `${folder}/${entry.name}`
       if (!entry.isDirectory()) files.push(name)
-      else if (depth < LOOK_DEPTH) walk(name, depth + 1)
+      else if (depth < lookDepth) walk(name, depth + 1)
     }
   }
   walk('', 1)

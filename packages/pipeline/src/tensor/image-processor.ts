@@ -10,7 +10,7 @@ import { fromFloat16Bits, roundToFloat16 } from './float16.ts'
 import { concatRows } from './rows.ts'
 import { Tensor } from './tensor.ts'
 
-const CHANNELS = 3
+const rgbChannels = 3
 
 /** An 8-bit RGB picture: rows from the top, three bytes per pixel. */
 export interface Rgb8Image {
@@ -40,7 +40,7 @@ export class VaeImageProcessor {
   postprocess(sample: Tensor, { outputType = 'rgb8' }: PostprocessOptions = {}): Rgb8Image[] {
     if (outputType !== 'rgb8') throw new TypeError(`Expected outputType 'rgb8', got '${String(outputType)}'`)
     const [batch, channels, height, width] = sample.dims
-    if (sample.dims.length !== 4 || channels !== CHANNELS)
+    if (sample.dims.length !== 4 || channels !== rgbChannels)
       throw new RangeError(`Expected sample of dims [batch, 3, height, width], got [${sample.dims.join(', ')}]`)
     const isHalf = sample.dtype === 'float16'
     const values = isHalf ? sample.bits : sample.data
@@ -49,15 +49,15 @@ export class VaeImageProcessor {
     const table = byteOfHalf
     const pixels = height! * width!
     return Array.from({ length: batch! }, (_, row) => {
-      const data = new Uint8Array(pixels * CHANNELS)
-      for (let channel = 0; channel < CHANNELS; channel++) {
-        const plane = (row * CHANNELS + channel) * pixels
+      const data = new Uint8Array(pixels * rgbChannels)
+      for (let channel = 0; channel < rgbChannels; channel++) {
+        const plane = (row * rgbChannels + channel) * pixels
         for (let pixel = 0; pixel < pixels; pixel++) {
           const value = values[plane + pixel]!
           const byte = isHalf ? table![value]! : toByte(value, Math.fround)
           // NaN would come out as a black picture; it is the usual sign of a VAE that overflows in float16.
           if (Number.isNaN(byte)) throw new RangeError(`Expected sample of numbers, got NaN in row ${row}`)
-          data[pixel * CHANNELS + channel] = byte
+          data[pixel * rgbChannels + channel] = byte
         }
       }
       return { data, width: width!, height: height! }
@@ -79,19 +79,19 @@ export class VaeImageProcessor {
     if (first === undefined) throw new RangeError('Expected at least one image, got none')
     const { width, height } = first
     const pixels = width * height
-    const values = new Float32Array(batch.length * CHANNELS * pixels)
+    const values = new Float32Array(batch.length * rgbChannels * pixels)
     batch.forEach((image, row) => {
       if (image.width !== width || image.height !== height)
         throw new RangeError(`Expected images of ${width}x${height}, got ${image.width}x${image.height} at ${row}`)
-      if (image.data.length !== pixels * CHANNELS)
-        throw new RangeError(`Expected ${pixels * CHANNELS} bytes for ${width}x${height}, got ${image.data.length}`)
-      for (let channel = 0; channel < CHANNELS; channel++) {
-        const plane = (row * CHANNELS + channel) * pixels
+      if (image.data.length !== pixels * rgbChannels)
+        throw new RangeError(`Expected ${pixels * rgbChannels} bytes for ${width}x${height}, got ${image.data.length}`)
+      for (let channel = 0; channel < rgbChannels; channel++) {
+        const plane = (row * rgbChannels + channel) * pixels
         for (let pixel = 0; pixel < pixels; pixel++)
-          values[plane + pixel] = 2 * Math.fround(image.data[pixel * CHANNELS + channel]! / 255) - 1
+          values[plane + pixel] = 2 * Math.fround(image.data[pixel * rgbChannels + channel]! / 255) - 1
       }
     })
-    return new Tensor(values, [batch.length, CHANNELS, height, width])
+    return new Tensor(values, [batch.length, rgbChannels, height, width])
   }
 
   /**

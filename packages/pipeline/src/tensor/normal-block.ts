@@ -15,17 +15,17 @@ const fma = (a: number, b: number, c: number): number => f32(a * b + c)
 const floatView = new Float32Array(1)
 const bitsView = new Uint32Array(floatView.buffer)
 
-const HALF = 8
-const TWO_PI = f32(2 * Math.PI)
-const FOUR_OVER_PI = f32(1.27323954473516)
-const SQRT_HALF = f32(Math.SQRT1_2)
+const half = 8
+const twoPi = f32(2 * Math.PI)
+const fourOverPi = f32(1.27323954473516)
+const sqrtHalf = f32(Math.SQRT1_2)
 /** ln 2 in two parts and pi / 4 in three, so that products with small integers are exact in the first part. */
-const LN2_LOW = f32(-2.1219444e-4)
-const LN2_HIGH = f32(0.693359375)
-const QUARTER_PI_1 = f32(-0.78515625)
-const QUARTER_PI_2 = f32(-2.4187564849853515625e-4)
-const QUARTER_PI_3 = f32(-3.774894977445941e-8)
-const LOG_COEFFICIENTS = Float32Array.of(
+const ln2Low = f32(-2.1219444e-4)
+const ln2High = f32(0.693359375)
+const quarterPi1 = f32(-0.78515625)
+const quarterPi2 = f32(-2.4187564849853515625e-4)
+const quarterPi3 = f32(-3.774894977445941e-8)
+const logCoefficients = Float32Array.of(
   7.0376836292e-2,
   -1.151461031e-1,
   1.167699874e-1,
@@ -36,32 +36,32 @@ const LOG_COEFFICIENTS = Float32Array.of(
   -2.4999993993e-1,
   3.3333331174e-1,
 )
-const COS_0 = f32(2.443315711809948e-5)
-const COS_1 = f32(-1.388731625493765e-3)
-const COS_2 = f32(4.166664568298827e-2)
-const SIN_0 = f32(-1.9515295891e-4)
-const SIN_1 = f32(8.3321608736e-3)
-const SIN_2 = f32(-1.6666654611e-1)
+const cos0 = f32(2.443315711809948e-5)
+const cos1 = f32(-1.388731625493765e-3)
+const cos2 = f32(4.166664568298827e-2)
+const sin0 = f32(-1.9515295891e-4)
+const sin1 = f32(8.3321608736e-3)
+const sin2 = f32(-1.6666654611e-1)
 
 /** Turns 16 uniform values in [0, 1), from `start` on, into 16 standard normal ones, in place. */
 export function fillNormalBlock(values: Float32Array, start: number): void {
-  for (let i = start; i < start + HALF; i++) {
+  for (let i = start; i < start + half; i++) {
     const radius = f32(Math.sqrt(f32(-2 * log(f32(1 - values[i]!)))))
-    const angle = f32(TWO_PI * values[i + HALF]!)
+    const angle = f32(twoPi * values[i + half]!)
 
     // The octant of the angle, and the angle within it.
-    const octant = (Math.trunc(f32(angle * FOUR_OVER_PI)) + 1) & ~1
-    const x = fma(octant, QUARTER_PI_3, fma(octant, QUARTER_PI_2, fma(octant, QUARTER_PI_1, angle)))
+    const octant = (Math.trunc(f32(angle * fourOverPi)) + 1) & ~1
+    const x = fma(octant, quarterPi3, fma(octant, quarterPi2, fma(octant, quarterPi1, angle)))
     const z = f32(x * x)
-    const c = f32(f32(f32(fma(fma(COS_0, z, COS_1), z, COS_2) * z) * z - f32(z * 0.5)) + 1)
-    const s = fma(f32(fma(fma(SIN_0, z, SIN_1), z, SIN_2) * z), x, x)
+    const c = f32(f32(f32(fma(fma(cos0, z, cos1), z, cos2) * z) * z - f32(z * 0.5)) + 1)
+    const s = fma(f32(fma(fma(sin0, z, sin1), z, sin2) * z), x, x)
     const swapped = (octant & 2) !== 0
     const cos = (~(octant - 2) & 4) !== 0 ? -(swapped ? s : c) : swapped ? s : c
     const sin = (octant & 4) !== 0 ? -(swapped ? c : s) : swapped ? c : s
 
     // The kernel adds the mean last; adding 0 turns -0 into +0.
     values[i] = f32(radius * cos) + 0
-    values[i + HALF] = f32(radius * sin) + 0
+    values[i + half] = f32(radius * sin) + 0
   }
 }
 
@@ -73,14 +73,14 @@ function log(value: number): number {
   const mantissa = floatView[0]
   let exponent = (bits >>> 23) - 126
   let x = f32(mantissa - 1)
-  if (mantissa < SQRT_HALF) {
+  if (mantissa < sqrtHalf) {
     exponent -= 1
     x = f32(x + mantissa)
   }
   const z = f32(x * x)
-  let y = LOG_COEFFICIENTS[0]!
-  for (let k = 1; k < LOG_COEFFICIENTS.length; k++) y = fma(y, x, LOG_COEFFICIENTS[k]!)
-  y = f32(f32(y * x) * z + f32(exponent * LN2_LOW))
+  let y = logCoefficients[0]!
+  for (let k = 1; k < logCoefficients.length; k++) y = fma(y, x, logCoefficients[k]!)
+  y = f32(f32(y * x) * z + f32(exponent * ln2Low))
   y = f32(y - z * 0.5)
-  return fma(exponent, LN2_HIGH, f32(x + y))
+  return fma(exponent, ln2High, f32(x + y))
 }

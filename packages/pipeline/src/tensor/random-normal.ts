@@ -15,14 +15,14 @@ import { fillNormalBlock } from './normal-block.ts'
 import { numelOf, Tensor } from './tensor.ts'
 import type { TensorDtype } from './tensor.ts'
 
-const STATE_WORDS = 624
-const MIDDLE_WORD = 397
+const stateWords = 624
+const middleWord = 397
 /** The seed that torch gives a generator by default. */
-const DEFAULT_SEED = 67280421310721n
-const MIN_SEED = -(2n ** 63n)
-const MAX_SEED = 2n ** 64n - 1n
+const defaultSeed = 67280421310721n
+const minSeed = -(2n ** 63n)
+const maxSeed = 2n ** 64n - 1n
 /** How many values one block transforms together; smaller requests take the one-by-one path. */
-const BLOCK = 16
+const block = 16
 
 /** Everything that determines the following draws; plain data that can be structured-cloned. */
 export interface GeneratorState {
@@ -38,13 +38,13 @@ export interface GeneratorState {
 
 /** torch's CPU generator: MT19937 and one cached normal value. */
 export class Generator {
-  private seed = DEFAULT_SEED
-  private words = new Uint32Array(STATE_WORDS)
-  private position = STATE_WORDS
+  private seed = defaultSeed
+  private words = new Uint32Array(stateWords)
+  private position = stateWords
   private cachedNormal: number | undefined
 
   /** `seed`: an integer from -2^63 to 2^64 - 1, negative ones modulo 2^64; only the low 32 bits matter. Default: torch's own. */
-  constructor(seed: number | bigint = DEFAULT_SEED) {
+  constructor(seed: number | bigint = defaultSeed) {
     this.manualSeed(seed)
   }
 
@@ -58,14 +58,14 @@ export class Generator {
     if (typeof seed === 'number' && !Number.isSafeInteger(seed))
       throw new RangeError(`Expected seed to be a safe integer or a bigint, got ${seed}`)
     const exact = BigInt(seed)
-    if (exact < MIN_SEED || exact > MAX_SEED) throw new RangeError(`Expected seed from -2^63 to 2^64 - 1, got ${exact}`)
+    if (exact < minSeed || exact > maxSeed) throw new RangeError(`Expected seed from -2^63 to 2^64 - 1, got ${exact}`)
     this.seed = BigInt.asUintN(64, exact)
     this.words[0] = Number(BigInt.asUintN(32, exact))
-    for (let i = 1; i < STATE_WORDS; i++) {
+    for (let i = 1; i < stateWords; i++) {
       const previous = this.words[i - 1]!
       this.words[i] = Math.imul(previous ^ (previous >>> 30), 1812433253) + i
     }
-    this.position = STATE_WORDS
+    this.position = stateWords
     this.cachedNormal = undefined
     return this
   }
@@ -75,9 +75,9 @@ export class Generator {
   }
 
   setState(state: GeneratorState): this {
-    if (state.words.length !== STATE_WORDS) throw new RangeError(`Expected state.words of ${STATE_WORDS} words, got ${state.words.length}`)
-    if (!Number.isInteger(state.position) || state.position < 0 || state.position > STATE_WORDS)
-      throw new RangeError(`Expected state.position from 0 to ${STATE_WORDS}, got ${state.position}`)
+    if (state.words.length !== stateWords) throw new RangeError(`Expected state.words of ${stateWords} words, got ${state.words.length}`)
+    if (!Number.isInteger(state.position) || state.position < 0 || state.position > stateWords)
+      throw new RangeError(`Expected state.position from 0 to ${stateWords}, got ${state.position}`)
     this.seed = state.seed
     this.words = Uint32Array.from(state.words)
     this.position = state.position
@@ -92,7 +92,7 @@ export class Generator {
 
   /** The next 32 random bits, 0 to 2^32 - 1. */
   nextUint32(): number {
-    if (this.position === STATE_WORDS) this.nextRound()
+    if (this.position === stateWords) this.nextRound()
     let y = this.words[this.position++]!
     y ^= y >>> 11
     y ^= (y << 7) & 0x9d2c5680
@@ -124,9 +124,9 @@ export class Generator {
 
   private nextRound(): void {
     const { words } = this
-    for (let i = 0; i < STATE_WORDS; i++) {
-      const mixed = (words[i]! & 0x80000000) | (words[(i + 1) % STATE_WORDS]! & 0x7fffffff)
-      words[i] = words[(i + MIDDLE_WORD) % STATE_WORDS]! ^ (mixed >>> 1) ^ (mixed & 1 ? 0x9908b0df : 0)
+    for (let i = 0; i < stateWords; i++) {
+      const mixed = (words[i]! & 0x80000000) | (words[(i + 1) % stateWords]! & 0x7fffffff)
+      words[i] = words[(i + middleWord) % stateWords]! ^ (mixed >>> 1) ^ (mixed & 1 ? 0x9908b0df : 0)
     }
     this.position = 0
   }
@@ -135,15 +135,15 @@ export class Generator {
 /** Standard normal values, the same bits as `torch.randn(dims, generator=generator)`: dims float32. */
 export function randn(dims: readonly number[], generator: Generator): Tensor {
   const values = new Float32Array(numelOf(dims))
-  if (values.length < BLOCK) {
+  if (values.length < block) {
     for (let i = 0; i < values.length; i++) values[i] = generator.nextNormal()
   } else {
     fillUniform24(values, generator)
-    const ragged = values.length % BLOCK
-    for (let start = 0; start < values.length - ragged; start += BLOCK) fillNormalBlock(values, start)
+    const ragged = values.length % block
+    for (let start = 0; start < values.length - ragged; start += block) fillNormalBlock(values, start)
     if (ragged > 0) {
       // torch draws the last 16 values again and overwrites the end of what the full blocks have written.
-      const tail = values.subarray(values.length - BLOCK)
+      const tail = values.subarray(values.length - block)
       fillUniform24(tail, generator)
       fillNormalBlock(tail, 0)
     }

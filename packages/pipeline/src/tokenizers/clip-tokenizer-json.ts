@@ -13,17 +13,17 @@ export interface ClipSpecialTokens {
   readonly added_tokens_decoder?: Readonly<Record<string, { readonly content: string }>> | null | undefined
 }
 
-const BOS = '<|startoftext|>'
-const EOS = '<|endoftext|>'
-const WORDS = "<\\|startoftext\\|>|<\\|endoftext\\|>|'s|'t|'re|'ve|'m|'ll|'d|[\\p{L}]+|[\\p{N}]|[^\\s\\p{L}\\p{N}]+"
+const beginOfText = '<|startoftext|>'
+const endOfText = '<|endoftext|>'
+const words = "<\\|startoftext\\|>|<\\|endoftext\\|>|'s|'t|'re|'ve|'m|'ll|'d|[\\p{L}]+|[\\p{N}]|[^\\s\\p{L}\\p{N}]+"
 
 export function toClipTokenizerJson(
   vocab: Readonly<Record<string, number>>,
   mergesText: string,
   config: ClipSpecialTokens,
 ): Record<string, unknown> {
-  const bos = config.bos_token ?? BOS
-  const eos = config.eos_token ?? EOS
+  const bos = config.bos_token ?? beginOfText
+  const eos = config.eos_token ?? endOfText
   const byteLevel = { trim_offsets: true, use_regex: true }
   return {
     version: '1.0',
@@ -35,7 +35,7 @@ export function toClipTokenizerJson(
     pre_tokenizer: {
       type: 'Sequence',
       pretokenizers: [
-        { type: 'Split', pattern: { Regex: WORDS }, behavior: 'Removed', invert: true },
+        { type: 'Split', pattern: { Regex: words }, behavior: 'Removed', invert: true },
         { type: 'ByteLevel', add_prefix_space: false, ...byteLevel },
       ],
     },

@@ -26,7 +26,7 @@ import type {
   FromEngine,
   ToEngine,
 } from './protocol.ts'
-import { SILENT_TICKS, SilenceWatch } from './silence-watch.ts'
+import { silentTicks, SilenceWatch } from './silence-watch.ts'
 
 export interface EngineProcessOptions {
   /** The number of this process of the engine, from 1. */
@@ -65,7 +65,7 @@ interface Call extends Answer<EngineResult> {
 }
 
 /** How many milliseconds a process that was told to stop may take before it is killed. */
-const STOP_LIMIT_MS = 1000
+const stopLimitMs = 1000
 
 export class EngineProcess {
   readonly number: number
@@ -148,7 +148,7 @@ export class EngineProcess {
     this.#end = 'closed'
     this.#send({ type: 'stop' })
     // It cannot answer during a native run, and nobody waits for the result any more.
-    const impatience = setTimeout(() => this.#child.kill('SIGKILL'), STOP_LIMIT_MS)
+    const impatience = setTimeout(() => this.#child.kill('SIGKILL'), stopLimitMs)
     await this.#exited
     clearTimeout(impatience)
   }
@@ -221,7 +221,7 @@ export class EngineProcess {
   }
 
   #watchSilence(isOnCpu: boolean): void {
-    const tickMs = this.#options.stepTimeoutMs / SILENT_TICKS
+    const tickMs = this.#options.stepTimeoutMs / silentTicks
     const silence = new SilenceWatch({ pid: this.pid, isOnCpu, tickMs })
     this.#silence = silence
     this.#silenceTimer = setInterval(() => {

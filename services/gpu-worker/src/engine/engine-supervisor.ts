@@ -59,8 +59,8 @@ const next: Readonly<Record<State['name'], readonly State['name'][]>> = {
   closing: [],
 }
 
-const FIRST_PAUSE_MS = 100
-const MAX_PAUSE_MS = 10_000
+const firstPauseMs = 100
+const maxPauseMs = 10_000
 
 /** Resolves when the model is loaded; rejects with `load_failed` when it cannot be. */
 export async function startEngine(options: EngineSupervisorOptions): Promise<EngineSupervisor> {
@@ -280,7 +280,7 @@ export class EngineSupervisor implements Engine {
   }
 
   #pauseMs(): number {
-    return this.#failures === 0 ? 0 : Math.min(FIRST_PAUSE_MS * 2 ** (this.#failures - 1), MAX_PAUSE_MS)
+    return this.#failures === 0 ? 0 : Math.min(firstPauseMs * 2 ** (this.#failures - 1), maxPauseMs)
   }
 
   #emit(event: EngineEvent): void {

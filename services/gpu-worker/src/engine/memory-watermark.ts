@@ -7,9 +7,9 @@
  */
 
 /** A process that replaced one that was too large, and is past the mark before this many calls have ended, really needs that much. */
-const FEW_CALLS = 10
+const fewCalls = 10
 /** The factor by which such a process may grow. */
-const ROOM = 1.25
+const roomFactor = 1.25
 
 /** What to do about a process: nothing, replace it, or tell the operator that the limit cannot be kept. */
 export type MemoryVerdict = 'fine' | 'replace' | 'limit_too_low'
@@ -34,7 +34,7 @@ export class MemoryWatermark {
   judgeCall(memoryBytes: number): MemoryVerdict {
     this.#callsSinceReplaced++
     if (memoryBytes <= this.#bytes) return 'fine'
-    return this.#callsSinceReplaced < FEW_CALLS ? this.#raise(memoryBytes) : 'replace'
+    return this.#callsSinceReplaced < fewCalls ? this.#raise(memoryBytes) : 'replace'
   }
 
   /** Call when a process has been replaced as advised. */
@@ -43,7 +43,7 @@ export class MemoryWatermark {
   }
 
   #raise(memoryBytes: number): MemoryVerdict {
-    this.#bytes = memoryBytes * ROOM
+    this.#bytes = memoryBytes * roomFactor
     return 'limit_too_low'
   }
 }

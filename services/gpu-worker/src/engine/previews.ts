@@ -8,7 +8,7 @@ import { PreviewFit, projectPreview, readPreviewProjection } from '@easel/pipeli
 import type { PreviewImage, PreviewProjection, Rgb8Image, StableDiffusion3Pipeline, Tensor } from '@easel/pipeline'
 
 /** Pictures that the projection is fitted to. More of them show more colours, and each takes a moment of the engine's thread. */
-const FITTED_PICTURES = 4
+const fittedPictures = 4
 
 export class Previews {
   #projection: PreviewProjection | undefined
@@ -41,6 +41,6 @@ export class Previews {
     if (this.#fit === undefined || latents.dims[0] !== images.length) return
     this.#fit.add(latents, images)
     this.#projection = this.#fit.projection
-    if (this.#fit.pictures >= FITTED_PICTURES) this.#fit = undefined
+    if (this.#fit.pictures >= fittedPictures) this.#fit = undefined
   }
 }

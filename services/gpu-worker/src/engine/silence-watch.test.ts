@@ -7,7 +7,7 @@ import { afterEach, describe, expect, test } from 'vitest'
 import { startEngine } from './engine-supervisor.ts'
 import type { EngineSupervisor } from './engine-supervisor.ts'
 import type { EngineParams } from './protocol.ts'
-import { SILENT_TICKS, SilenceWatch } from './silence-watch.ts'
+import { silentTicks, SilenceWatch } from './silence-watch.ts'
 
 describe('an engine on the CPU', () => {
   const params: EngineParams = {
@@ -81,16 +81,16 @@ describe('the silence', () => {
     await sleep(100)
     for (const images of [1, 3]) {
       const watch = new SilenceWatch({ pid: child.pid, isOnCpu: true, tickMs })
-      expect(await ticksToHang(watch, images, false)).toBe(SILENT_TICKS * images + 1)
+      expect(await ticksToHang(watch, images, false)).toBe(silentTicks * images + 1)
     }
   })
 
   test('of a process that computes is ten times as long on the CPU, and no longer on another device', async () => {
     child = busy()
     const onCpu = await ticksToHang(new SilenceWatch({ pid: child.pid, isOnCpu: true, tickMs }), 1, true)
-    expect(onCpu).toBeGreaterThanOrEqual(SILENT_TICKS * 10)
-    expect(onCpu).toBeLessThanOrEqual(SILENT_TICKS * 10 + 1)
-    expect(await ticksToHang(new SilenceWatch({ pid: child.pid, isOnCpu: false, tickMs }), 1, true)).toBe(SILENT_TICKS + 1)
+    expect(onCpu).toBeGreaterThanOrEqual(silentTicks * 10)
+    expect(onCpu).toBeLessThanOrEqual(silentTicks * 10 + 1)
+    expect(await ticksToHang(new SilenceWatch({ pid: child.pid, isOnCpu: false, tickMs }), 1, true)).toBe(silentTicks + 1)
   })
 
   test('may be four times as long as the longest that a word has ended', async () => {

@@ -19,15 +19,15 @@
 import { readFileSync } from 'node:fs'
 
 /** How many ticks make the longest silence, for each image of the largest call. */
-export const SILENT_TICKS = 10
+export const silentTicks = 10
 /** What a tick counts in which the process was seen to work. */
-const WORKING_TICK = 0.1
+const workingTick = 0.1
 /** How many times as long as the longest silence so far the next may be. */
-const MARGIN = 4
+const margin = 4
 /** The part of a tick that must be processor time to count as work; less is what a waiting process spends on timers. */
-const WORKING_PART = 0.02
+const workingPart = 0.02
 /** Milliseconds of processor time in one count of /proc/PID/stat: USER_HZ is 100 on every Linux that Node runs on. */
-const CLOCK_TICK_MS = 10
+const clockTickMs = 10
 
 export interface SilenceWatchOptions {
   pid: number | undefined
@@ -61,8 +61,8 @@ export class SilenceWatch {
 
   /** A tick has passed in which the process owed a word. Returns whether it hangs. `images`: of the largest call in it. */
   tick(images: number): boolean {
-    this.#silentTicks += this.#hasWorked() ? WORKING_TICK : 1
-    return this.#silentTicks > Math.max(SILENT_TICKS * images, MARGIN * this.#longestTicks)
+    this.#silentTicks += this.#hasWorked() ? workingTick : 1
+    return this.#silentTicks > Math.max(silentTicks * images, margin * this.#longestTicks)
   }
 
   #hasWorked(): boolean {
@@ -70,7 +70,7 @@ export class SilenceWatch {
     const before = this.#usage
     this.#usage = readUsage(pid)
     const cpuMs = this.#usage.cpuMs - before.cpuMs
-    return (isOnCpu && cpuMs >= Math.max(CLOCK_TICK_MS, WORKING_PART * tickMs)) || this.#usage.majorFaults > before.majorFaults
+    return (isOnCpu && cpuMs >= Math.max(clockTickMs, workingPart * tickMs)) || this.#usage.majorFaults > before.majorFaults
   }
 }
 
@@ -86,7 +86,7 @@ function readUsage(pid: number | undefined): Usage {
     // The fields from the third on; the second is the name of the program, which may contain spaces and parentheses.
     const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ')
     const [majorFaults, userTicks, systemTicks] = [fields[9], fields[11], fields[12]].map(Number) as [number, number, number]
-    return { cpuMs: (userTicks + systemTicks) * CLOCK_TICK_MS, majorFaults }
+    return { cpuMs: (userTicks + systemTicks) * clockTickMs, majorFaults }
   } catch {
     return { cpuMs: 0, majorFaults: 0 }
   }

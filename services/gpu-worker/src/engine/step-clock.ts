@@ -5,7 +5,7 @@
  * Calls that share a run of the transformer share its cost, so the numbers say how fast work is done, not how long one call waits. Old
  * measurements fade: the last few hundred decide.
  */
-const KEPT = 0.99
+const keptTimes = 0.99
 
 /** Milliseconds, and what was done in them. */
 interface Spent {
@@ -69,8 +69,8 @@ export class StepClock {
 
 /** So much has been done in the time before. What there is fades by the same part. */
 function count(spent: Spent, more: number): void {
-  spent.ms *= KEPT
-  spent.count = (spent.count + more) * KEPT
+  spent.ms *= keptTimes
+  spent.count = (spent.count + more) * keptTimes
 }
 
 function toMean({ ms, count }: Spent): number | null {
