@@ -74,4 +74,15 @@ describe('places', () => {
     next?.[Symbol.dispose]()
     expect(places.busyDelay('o', 'a')).toBe(1200)
   })
+
+  test('of an origin that answers slowly are asked for later than those of the owner’s quick ones', () => {
+    let time = 0
+    const places = createPlaces({ total: 64, perOrigin: 2, now: () => time, random: () => 1 })
+    places.take('o', 'slow')
+    time = 5000
+    const quick = places.take('o', 'quick')
+    time = 5010
+    quick?.[Symbol.dispose]()
+    expect([places.busyDelay('o', 'slow'), places.busyDelay('o', 'quick')]).toEqual([21_040, 1040])
+  })
 })
