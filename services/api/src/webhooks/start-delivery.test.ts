@@ -345,8 +345,25 @@ describe('a message that does not arrive', () => {
     await eventually(async () => await messages.getJobState(messageId)).toBe('delayed')
     expect((await messages.getJob(messageId))?.delay).toBeGreaterThanOrEqual(3_590_000)
     expect(receiver.delivered).toEqual([])
-    expect((await api.post(`/v1/jobs/${id}/webhooks/redeliver`)).status).toBe(202)
+    const redeliver = async (): Promise<number> => (await api.post(`/v1/jobs/${id}/webhooks/redeliver`)).status
+    expect(await redeliver()).toBe(202)
     await eventually(() => receiver.delivered.length).toBe(1)
+    // Also when it has been delivered, so that it is made anew.
+    await eventually(async () => await messages.getJobState(messageId)).toBe('completed')
+    await api.deps.redis.del(api.deps.store.keys.webhookRedelivery(id))
+    expect(await redeliver()).toBe(202)
+    await eventually(() => receiver.delivered.length).toBe(2)
+  })
+
+  test('about progress is not sent again: that of the next step takes its place', async () => {
+    const receiver = await startReceiver(500)
+    const { api, messages, startWorker, submit, attempts } = await setUp()
+    const id = await submit(receiver.url, { prompt: 'wait for cancel', webhook_events_filter: ['progress'] })
+    startWorker()
+    await eventually(async () => (await attempts(id)).length).toBe(1)
+    await eventually(async () => await messages.getJobState(webhookMessageId(id, 'progress'))).toBe('unknown')
+    expect(await attempts(id)).toHaveLength(1)
+    await api.post(`/v1/jobs/${id}/cancel`)
   })
 
   test('goes on after the api was restarted', async () => {
