@@ -53,6 +53,17 @@ describe('BaseAsyncScheduler', () => {
     expect([wrapper.count(), wrapper.count()]).toEqual([1, 2])
   })
 
+  it('never lets guidance and step in one pass by a step of its own', () => {
+    class Watching extends BaseAsyncScheduler<FlowMatchEulerDiscreteScheduler> {
+      step(): void {}
+    }
+    const stepGuidedOf = (wrapper: BaseAsyncScheduler): string => typeof Reflect.get(wrapper, 'stepGuided')
+    expect([stepGuidedOf(new BaseAsyncScheduler(flow())), stepGuidedOf(new Watching(flow()))]).toEqual(['function', 'undefined'])
+    const spied = new BaseAsyncScheduler(flow())
+    Object.defineProperty(spied, 'step', { value: () => undefined })
+    expect(stepGuidedOf(spied)).toBe('undefined')
+  })
+
   it('cloneForRequest leaves it untouched, configures the copy, and keeps the subclass and its own state', () => {
     class Traced extends BaseAsyncScheduler<StepsOnly> {
       trace = ['made']

@@ -60,6 +60,8 @@ export class BaseAsyncScheduler<T extends SchedulerLike = SchedulerLike> {
 const passThrough: ProxyHandler<BaseAsyncScheduler> = {
   get(wrapper, key, receiver) {
     if (Reflect.has(wrapper, key)) return Reflect.get(wrapper, key, receiver)
+    // It takes the place of `step`, so it must not pass by one that the wrapper has of its own.
+    if (key === 'stepGuided' && Reflect.has(wrapper, 'step')) return undefined
     return bindMethod(wrapper.scheduler, key)
   },
   set(wrapper, key, value, receiver) {

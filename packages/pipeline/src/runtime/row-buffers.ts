@@ -103,9 +103,9 @@ export class RowBuffers {
     return { packed, places }
   }
 
-  /** Copies the output row in `place` to `target`. */
-  unpack(place: number, target: TensorValues): void {
-    write(target, this.output.subarray(place * target.length, (place + 1) * target.length), 0)
+  /** The output row in `place`, of `length` values, in the buffer's own memory. */
+  outputAt(place: number, length: number): TensorValues {
+    return this.output.subarray(place * length, (place + 1) * length)
   }
 
   /** Rows that are in place stay there; the others take free places. */

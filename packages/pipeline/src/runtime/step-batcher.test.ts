@@ -74,13 +74,42 @@ describe('calls that wait together', () => {
     expect(a.dims).toEqual([2, 1, 2, 2])
   })
 
-  it('come in memory that is given where it fits, and in new memory elsewhere', async () => {
+  it('are read where the graph wrote them, all rows of a call at once, and come in memory of their own to whoever does not read', async () => {
+    const batcher = createBatcher({ maxBatchRows: 3 })
+    const firstValues = (rows: readonly Tensor[]): number[] => rows.map(({ data }) => data[0] as number)
+    const seen: Tensor[] = []
+    const [a, b, c] = await Promise.all([
+      batcher.forward(input(2, 1), context(), (rows) => (seen.push(...rows), firstValues(rows))),
+      batcher.forward(input(2, 7), context(), firstValues),
+      batcher.forward(input(1, 9), context()),
+    ])
+    expect(runner.runs).toEqual([3, 2])
+    expect([a, b, [...c.data]]).toEqual([
+      [1101, 2101],
+      [1107, 2107],
+      [1109, 1109, 1109, 1109],
+    ])
+    const { output } = [...batcher.buffers.values()][0]!
+    expect(seen.map(({ dims, data }) => [dims, data.buffer === output.buffer])).toEqual([
+      [[1, 1, 2, 2], true],
+      [[1, 1, 2, 2], true],
+    ])
+    expect(c.data.buffer).not.toBe(output.buffer)
+  })
+
+  it('end only the call whose reader throws', async () => {
     const batcher = createBatcher()
-    const before = await batcher.forward(input(2, 1))
-    expect(await batcher.forward(input(2, 5), context(), before)).toBe(before)
-    expect([before.data[0], before.data[4]]).toEqual([1105, 2105])
-    const fewer = await batcher.forward(input(1, 7), context(), before)
-    expect([fewer.data[0], before.data[0]]).toEqual([1107, 1105])
+    const calls = [
+      batcher.forward(input(1, 1), context(), () => {
+        throw new Error('scheduler')
+      }),
+      batcher.forward(input(1, 5), context(), ([row]) => row?.data[0]),
+    ]
+    expect(await Promise.allSettled(calls)).toMatchObject([
+      { status: 'rejected', reason: { message: 'scheduler' } },
+      { status: 'fulfilled', value: 1105 },
+    ])
+    expect(runner.runs).toEqual([2])
   })
 
   it('of another latent size run apart', async () => {

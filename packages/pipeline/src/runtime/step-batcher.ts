@@ -10,14 +10,14 @@
  *
  * `forward` adds a call to those that wait and asks the device for a turn. When the turn comes, `step` drops what was aborted, lets the
  * policy choose rows that fit together, runs them at once, and hands each call its part. A call whose rows are all done resolves; its
- * request works out its next latents and comes back with its next call before the next turn. So requests join at any step and leave when
- * they are done.
+ * request works out its next latents, reading the graph's own output as it does so, and comes back with its next call before the next turn.
+ * So requests join at any step and leave when they are done.
  *
  * Invariant: a row comes out as it would alone, whoever runs beside it; a step runs only rows that are still wanted.
  * Knows nothing about prompts, guidance, schedulers or sessions: rows in, rows out. Runs in the engine process.
  */
 import { concatRows } from '../tensor/rows.ts'
-import type { Tensor } from '../tensor/tensor.ts'
+import { numelOf, Tensor } from '../tensor/tensor.ts'
 import { batchPolicies, selectBatch } from './batch-policy.ts'
 import type { BatchPolicy, BatchPolicyName, BatchShare } from './batch-policy.ts'
 import { BatchProfile } from './batch-profile.ts'
@@ -26,8 +26,8 @@ import { isOutOfMemory, OutOfMemoryError } from './out-of-memory.ts'
 import { RowBuffers } from './row-buffers.ts'
 import { workOf } from './row-size.ts'
 import { ServedTimes } from './served-times.ts'
-import { createStepCall, nextRows, settleCall } from './step-call.ts'
-import type { StepCall, StepContext, StepRow } from './step-call.ts'
+import { createStepCall, nextRows, rejectCall, takePredictions } from './step-call.ts'
+import type { PredictionReader, StepCall, StepContext, StepRow } from './step-call.ts'
 import type { StepGraph } from './step-graph.ts'
 
 export interface StepBatcherOptions {
@@ -47,7 +47,7 @@ export interface StepRecord {
   readonly rows: number
   /** The number of calls that took part. */
   readonly calls: number
-  /** Milliseconds from packing to the last row handed out. */
+  /** Milliseconds from packing to the end of the run. */
   readonly durationMs: number
   /** How many of these milliseconds were inside ONNX Runtime. */
   readonly runMs: number
@@ -87,14 +87,16 @@ export class StepBatcher {
   }
 
   /**
-   * The graph's prediction for each row: (rows, in_channels, height / 8, width / 8). All rows of a call have the same dims. `out`: an earlier
-   * prediction that nobody needs any more; the result is written over it if its dims and precision fit.
+   * Resolves with what `read` makes of the graph's prediction for each row; without `read` they come as one tensor in memory of its own:
+   * (rows, in_channels, height / 8, width / 8). All rows of a call have the same dims.
    */
-  async forward(input: readonly StepRow[], context?: StepContext, out?: Tensor): Promise<Tensor> {
+  forward(input: readonly StepRow[], context?: StepContext): Promise<Tensor>
+  forward<T>(input: readonly StepRow[], context: StepContext | undefined, read: PredictionReader<T>): Promise<T>
+  async forward(input: readonly StepRow[], context?: StepContext, read: PredictionReader<unknown> = concatRows): Promise<unknown> {
     if (this.graph.takesOneTimestep && input.some(({ timestep }) => timestep !== input[0]?.timestep))
-      return concatRows(await Promise.all(input.map((row) => this.forward([row], context))))
+      return read(await Promise.all(input.map((row) => this.forward([row], context))))
     return new Promise((resolve, reject) => {
-      this.waiting.push(createStepCall(this.graph, input, { context, order: this.calls++, out, resolve, reject }))
+      this.waiting.push(createStepCall(this.graph, input, { context, order: this.calls++, read, resolve, reject }))
       this.schedule()
     })
   }
@@ -116,7 +118,7 @@ export class StepBatcher {
   }
 
   dropAborted(): void {
-    for (const call of this.waiting) if (call.context?.signal?.aborted === true) settleCall(call, 'reject', call.context.signal.reason)
+    for (const call of this.waiting) if (call.context?.signal?.aborted === true) rejectCall(call, call.context.signal.reason)
     this.waiting = this.waiting.filter((call) => !call.settled)
   }
 
@@ -134,23 +136,21 @@ export class StepBatcher {
     return batch
   }
 
-  /** Packs, runs and unpacks. An error goes to the calls that took part. */
+  /** Packs, runs and hands out. An error of the run goes to the calls that took part. */
   async runRows(batch: readonly BatchShare<StepCall>[]): Promise<void> {
     const startedAt = performance.now()
     const { size, dims } = (batch[0] as BatchShare<StepCall>).call
     const rows = batch.flatMap(({ call, rows }) => nextRows(call, rows))
     let runMs: number
+    let predictions: Tensor[]
     try {
       const buffers = this.buffersFor(size)
-      const { packed, places } = buffers.pack(rows.map(({ input }) => input))
+      const { packed, places } = buffers.pack(rows)
       const runAt = performance.now()
       await this.aroundRun(rows.length * workOf(dims), () => this.graph.run(packed, dims))
       runMs = performance.now() - runAt
-      for (const [index, { target }] of rows.entries()) buffers.unpack(places[index] as number, target)
-      for (const { call, rows } of batch) {
-        call.rows -= rows
-        if (call.rows === 0) settleCall(call, 'resolve')
-      }
+      const predictionDims = [1, ...dims.latents]
+      predictions = places.map((place) => new Tensor(buffers.outputAt(place, numelOf(predictionDims)), predictionDims, this.graph.dtype))
     } catch (error) {
       this.recover(batch, rows.length, error)
       return
@@ -162,6 +162,8 @@ export class StepBatcher {
       this.served.add(call.owner, call.weight, deviceMs)
       call.context?.onServed?.(deviceMs)
     }
+    let from = 0
+    for (const { call, rows: count } of batch) takePredictions(call, predictions.slice(from, (from += count)))
     const waitMs = startedAt - Math.min(...batch.map(({ call }) => call.cameAtMs))
     const rowsLeft = this.waiting.reduce((sum, call) => sum + call.rows, 0)
     try {
@@ -189,7 +191,7 @@ export class StepBatcher {
       }
       reason = new OutOfMemoryError('a step of one row', { cause: error })
     }
-    for (const { call } of batch) settleCall(call, 'reject', reason)
+    for (const { call } of batch) rejectCall(call, reason)
   }
 
   /** Gives the memory back between two steps; the next step allocates its own. */

@@ -6,8 +6,8 @@
  */
 import type { LoraLayers } from '../tensor/lora.ts'
 import type { RowDims } from '../tensor/packed-rows.ts'
-import { equalDims, makeValues, numelOf, Tensor } from '../tensor/tensor.ts'
-import type { TensorDtype, TensorValues } from '../tensor/tensor.ts'
+import { equalDims } from '../tensor/tensor.ts'
+import type { Tensor } from '../tensor/tensor.ts'
 import type { WaitingCall } from './batch-policy.ts'
 import type { RowInput } from './row-buffers.ts'
 import { sizeOf } from './row-size.ts'
@@ -56,7 +56,8 @@ export interface StepCall extends WaitingCall {
   readonly context: StepContext | undefined
   readonly dims: RowDims
   readonly cameAtMs: number
-  readonly output: Tensor
+  /** The predictions of rows that ran in earlier runs than the rest, in order and in memory of their own. */
+  readonly earlier: Tensor[]
   remainingMs: number
   stepMs: number
   servedMs: number
@@ -65,18 +66,21 @@ export interface StepCall extends WaitingCall {
   /** The rows that wait; those before them have run. */
   rows: number
   settled: boolean
-  resolve(output: Tensor): void
+  /** Makes the call's result of the predictions of all its rows; see StepBatcher.forward. */
+  readonly read: PredictionReader<unknown>
+  resolve(result: unknown): void
   reject(reason: unknown): void
 }
 
-export interface StepCallOptions extends Pick<StepCall, 'context' | 'resolve' | 'reject'> {
+/** `rows`: each (1, in_channels, height / 8, width / 8), in memory that is written over after this returns. Must not wait for anything. */
+export type PredictionReader<T> = (rows: readonly Tensor[]) => T
+
+export interface StepCallOptions extends Pick<StepCall, 'context' | 'read' | 'resolve' | 'reject'> {
   /** The number of calls that came before this one. */
   readonly order: number
-  /** Memory for the result, which is used if its dims and precision fit. Undefined: the result gets new memory. */
-  readonly out: Tensor | undefined
 }
 
-export function createStepCall(graph: StepGraph, input: readonly StepRow[], { context, order, out, ...settle }: StepCallOptions): StepCall {
+export function createStepCall(graph: StepGraph, input: readonly StepRow[], { context, order, ...settle }: StepCallOptions): StepCall {
   const [first] = input
   if (first === undefined) throw new RangeError('Expected at least one row, got none')
   for (const row of input) assertFits(row, first, graph.layers)
@@ -102,16 +106,11 @@ export function createStepCall(graph: StepGraph, input: readonly StepRow[], { co
     owner: context?.owner?.name ?? '',
     weight: context?.owner?.weight ?? 1,
     cameAtMs,
-    output: outputFor(graph.dtype, [rows, channels, height, width], out),
+    earlier: [],
     foundNoMemory: false,
     settled: false,
     ...settle,
   }
-}
-
-function outputFor(dtype: TensorDtype, dims: readonly number[], out: Tensor | undefined): Tensor {
-  if (out?.dtype === dtype && equalDims(out.dims, dims)) return out
-  return new Tensor(makeValues(numelOf(dims), dtype), dims, dtype)
 }
 
 function assertFits(row: StepRow, first: StepRow, layers: number | undefined): void {
@@ -128,27 +127,37 @@ function assertFits(row: StepRow, first: StepRow, layers: number | undefined): v
   throw new RangeError(`Expected layerMask of ${layers ?? 'no'} layers, as the graph has it, got one of ${masked}`)
 }
 
-/** The next `count` rows of a call: their inputs, and where the result belongs. */
-export function nextRows({ input, context, output, rows }: StepCall, count: number): { input: RowInput; target: TensorValues }[] {
-  const length = output.numel / input.length
+/** The inputs of the next `count` rows of a call. */
+export function nextRows({ input, context, rows }: StepCall, count: number): RowInput[] {
   const start = input.length - rows
-  return input.slice(start, start + count).map((row, offset) => ({
-    input: {
-      latents: row.hiddenStates.values,
-      timestep: row.timestep,
-      embeds: row.encoderHiddenStates.data,
-      pooled: row.pooledProjections.data,
-      layerMask: row.layerMask,
-      lora: row.lora,
-      keepsPrompt: context !== undefined,
-    },
-    target: output.values.subarray((start + offset) * length, (start + offset + 1) * length),
+  return input.slice(start, start + count).map((row) => ({
+    latents: row.hiddenStates.values,
+    timestep: row.timestep,
+    embeds: row.encoderHiddenStates.data,
+    pooled: row.pooledProjections.data,
+    layerMask: row.layerMask,
+    lora: row.lora,
+    keepsPrompt: context !== undefined,
   }))
 }
 
-/** Marks the call as finished, before its promise is settled. */
-export function settleCall(call: StepCall, how: 'resolve' | 'reject', value?: unknown): void {
+/** Takes the predictions of a call's next rows. With those of the last rows the call is finished. They are read at once. */
+export function takePredictions(call: StepCall, predictions: readonly Tensor[]): void {
+  call.rows -= predictions.length
+  if (call.rows > 0) {
+    call.earlier.push(...predictions.map((prediction) => prediction.clone()))
+    return
+  }
   call.settled = true
-  if (how === 'resolve') call.resolve(call.output)
-  else call.reject(value)
+  try {
+    call.resolve(call.read([...call.earlier, ...predictions]))
+  } catch (error) {
+    call.reject(error)
+  }
+}
+
+/** Ends a call that will get no result. */
+export function rejectCall(call: StepCall, reason: unknown): void {
+  call.settled = true
+  call.reject(reason)
 }

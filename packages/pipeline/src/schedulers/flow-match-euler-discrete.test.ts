@@ -1,7 +1,9 @@
 import { createHash } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import { describe, expect, test } from 'vitest'
+import { guide } from '../sd3/guidance.ts'
 import { roundToFloat16 } from '../tensor/float16.ts'
+import { splitRows } from '../tensor/rows.ts'
 import { Generator, randn, randnTensor } from '../tensor/random-normal.ts'
 import { Tensor } from '../tensor/tensor.ts'
 import { FlowMatchEulerDiscreteScheduler } from './flow-match-euler-discrete.ts'
@@ -193,6 +195,59 @@ test('a float16 step rounds the level difference and the product to float16, and
   // The rule matters: some values differ when the difference is not rounded.
   const unrounded = Math.fround(scheduler.sigmas[1]! - scheduler.sigmas[0]!)
   expect(sample.data.map((x, i) => roundToFloat16(x + unrounded * output.data[i]!))).not.toEqual(expected)
+})
+
+describe('a step of a guided float16 output', () => {
+  const half = (seed: number, rows: number) => randnTensor([rows, 16, 8, 8], new Generator(seed), 'float16')
+  const [uncond, cond, sample] = [half(1, 3), half(2, 3), half(3, 3)]
+  const guided = { uncond: splitRows(uncond), cond: splitRows(cond), scale: 4.3 }
+  const scheduled = (scheduler: FlowMatchEulerDiscreteScheduler): FlowMatchEulerDiscreteScheduler => {
+    scheduler.setTimesteps(7)
+    return scheduler
+  }
+
+  test('has the bits of guidance and then a step, and counts its steps', () => {
+    const [together, apart] = [scheduled(new FlowMatchEulerDiscreteScheduler()), scheduled(new FlowMatchEulerDiscreteScheduler())]
+    let [ofTogether, ofApart] = [sample, sample]
+    for (const timestep of together.timesteps) {
+      ofTogether = together.stepGuided(guided, timestep, ofTogether)!.prevSample
+      ofApart = apart.step(guide(uncond, cond, 4.3), timestep, ofApart).prevSample
+      expect(ofTogether).toMatchObject({ dims: sample.dims, dtype: 'float16' })
+      expect(ofTogether.bits).toEqual(ofApart.bits)
+      expect(together.stepIndex).toBe(apart.stepIndex)
+    }
+    expect(sample.bits).toEqual(half(3, 3).bits)
+    expect(() => together.stepGuided(guided, 1000, sample)).toThrow('Expected at most 7 steps in this schedule, got step 8')
+  })
+
+  test('is left to the caller in float32, with fresh noise, and where a class or an object has a step of its own', () => {
+    class Watching extends FlowMatchEulerDiscreteScheduler {
+      override step(...args: Parameters<FlowMatchEulerDiscreteScheduler['step']>) {
+        return super.step(...args)
+      }
+    }
+    const plain = scheduled(new FlowMatchEulerDiscreteScheduler())
+    const replaced = scheduled(new FlowMatchEulerDiscreteScheduler())
+    replaced.step = () => ({ prevSample: sample })
+    const stochastic = scheduled(new FlowMatchEulerDiscreteScheduler({ stochasticSampling: true }))
+    const floats = new Tensor(sample.data.slice(), sample.dims)
+    for (const [scheduler, given] of [
+      [plain, floats],
+      [scheduled(new Watching()), sample],
+      [replaced, sample],
+      [stochastic, sample],
+    ] as const) {
+      expect(scheduler.stepGuided(guided, 1000, given)).toBeUndefined()
+      expect(scheduler.stepIndex).toBeUndefined()
+    }
+  })
+
+  test('of other rows than the sample is refused', () => {
+    const scheduler = scheduled(new FlowMatchEulerDiscreteScheduler())
+    expect(() => scheduler.stepGuided({ ...guided, cond: guided.cond.slice(1) }, 1000, sample)).toThrow('Expected cond of 3 rows, got 2')
+    const flat = guided.uncond.map(({ values }) => new Tensor(values, [1, 1024], 'float16'))
+    expect(() => scheduler.stepGuided({ ...guided, uncond: flat }, 1000, sample)).toThrow('Expected uncond of dims [1, 16, 8, 8]')
+  })
 })
 
 test('a float32 sample with a float16 model output gives a float16 sample', () => {

@@ -7,14 +7,15 @@
  *
  * Source: diffusers src/diffusers/schedulers/scheduling_flow_match_euler_discrete.py@58eb52c.
  */
-import { addScaledFloat16, roundToFloat16 } from '../tensor/float16.ts'
+import { addScaledFloat16, addScaledMixFloat16, roundToFloat16 } from '../tensor/float16.ts'
 import { randnTensor } from '../tensor/random-normal.ts'
+import { splitRows } from '../tensor/rows.ts'
 import { equalDims, Tensor } from '../tensor/tensor.ts'
 import type { TensorValues } from '../tensor/tensor.ts'
 import { parseFlowMatchConfig, parseFlowMatchConfigJson } from './flow-match-config.ts'
 import type { FlowMatchEulerDiscreteConfig } from './flow-match-config.ts'
 import type { CustomSchedule } from './retrieve-timesteps.ts'
-import type { Scheduler, SetTimestepsOptions, StepOptions, StepOutput } from './scheduler.ts'
+import type { GuidedOutput, Scheduler, SetTimestepsOptions, StepOptions, StepOutput } from './scheduler.ts'
 import { betaSigmas, exponentialSigmas, karrasSigmas, linspace } from './sigma-spacing.ts'
 
 const f32 = Math.fround
@@ -125,9 +126,7 @@ export class FlowMatchEulerDiscreteScheduler implements Scheduler {
    */
   step(modelOutput: Tensor, timestep: number, sample: Tensor, options: StepOptions = {}): StepOutput {
     assertSameDims('modelOutput', modelOutput, sample)
-    const index = this.stepIndex ?? this.beginIndex ?? this.indexForTimestep(timestep)
-    if (index + 1 >= this.sigmas.length)
-      throw new RangeError(`Expected at most ${this.sigmas.length - 1} steps in this schedule, got step ${index + 1}`)
+    const index = this.indexOfStep(timestep)
     const sigma = this.sigmas[index]!
     const sigmaNext = this.sigmas[index + 1]!
     const values = this.config.stochasticSampling
@@ -135,6 +134,27 @@ export class FlowMatchEulerDiscreteScheduler implements Scheduler {
       : stepStraight(modelOutput, sample, f32(sigmaNext - sigma))
     this.stepIndex = index + 1
     return { prevSample: new Tensor(values, sample.dims, modelOutput.dtype) }
+  }
+
+  /** The pass exists for float16, where guidance and a step cost most, and without fresh noise. A class with another `step` keeps that. */
+  stepGuided({ uncond, cond, scale }: GuidedOutput, timestep: number, sample: Tensor): StepOutput | undefined {
+    const isHalf = [sample, ...uncond, ...cond].every(({ dtype }) => dtype === 'float16')
+    if (!isHalf || this.config.stochasticSampling || Reflect.get(this, 'step') !== ownStep) return undefined
+    const rows = splitRows(sample)
+    for (const [name, outputs] of Object.entries({ uncond, cond })) {
+      if (outputs.length !== rows.length) throw new RangeError(`Expected ${name} of ${rows.length} rows, got ${outputs.length}`)
+      for (const [index, output] of outputs.entries()) assertSameDims(name, output, rows[index]!)
+    }
+    const index = this.indexOfStep(timestep)
+    const dt = roundToFloat16(f32(this.sigmas[index + 1]! - this.sigmas[index]!))
+    const values = new Uint16Array(sample.numel)
+    const rowNumel = sample.numel / rows.length
+    for (const [row, { bits }] of rows.entries()) {
+      const prevBits = values.subarray(row * rowNumel, (row + 1) * rowNumel)
+      addScaledMixFloat16(bits, uncond[row]!.bits, cond[row]!.bits, f32(scale), dt, prevBits)
+    }
+    this.stepIndex = index + 1
+    return { prevSample: new Tensor(values, sample.dims, 'float16') }
   }
 
   /** sigma * noise + (1 - sigma) * sample, each operation rounded to their dtype. sample and noise: equal dims and dtype. */
@@ -168,6 +188,13 @@ export class FlowMatchEulerDiscreteScheduler implements Scheduler {
     return copy
   }
 
+  /** The index of the step that comes now. */
+  private indexOfStep(timestep: number): number {
+    const index = this.stepIndex ?? this.beginIndex ?? this.indexForTimestep(timestep)
+    if (index + 1 < this.sigmas.length) return index
+    throw new RangeError(`Expected at most ${this.sigmas.length - 1} steps in this schedule, got step ${index + 1}`)
+  }
+
   private spacing(): ((sigmaMax: number, sigmaMin: number, steps: number) => Float64Array) | undefined {
     if (this.config.useKarrasSigmas) return karrasSigmas
     if (this.config.useExponentialSigmas) return exponentialSigmas
@@ -175,6 +202,8 @@ export class FlowMatchEulerDiscreteScheduler implements Scheduler {
     return undefined
   }
 }
+
+const ownStep: unknown = Reflect.get(FlowMatchEulerDiscreteScheduler.prototype, 'step')
 
 // In both kinds of step torch rounds a scalar to the model output's dtype before it multiplies; the sample side is always float32.
 

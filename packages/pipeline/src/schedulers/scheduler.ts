@@ -41,6 +41,14 @@ export interface StepOutput {
   readonly prevSample: Tensor
 }
 
+/** Two outputs of a model for each row of a sample, of which guidance makes one: uncond + scale × (cond − uncond). */
+export interface GuidedOutput {
+  /** Row by row, each with the dims of one row of the sample: (1, …). */
+  readonly uncond: readonly Tensor[]
+  readonly cond: readonly Tensor[]
+  readonly scale: number
+}
+
 export interface Scheduler {
   /** Read-only configuration; shared between clones. */
   readonly config: SchedulerConfig
@@ -64,6 +72,12 @@ export interface Scheduler {
   setBeginIndex(beginIndex?: number): void
   /** Takes one step towards the picture. Never changes the tensors it is given; increments stepIndex. */
   step(modelOutput: Tensor, timestep: number, sample: Tensor, options?: StepOptions): StepOutput
+  /**
+   * Guidance and `step` in one pass over the values, with the same result. Never changes the tensors it is given, and reads them during the
+   * call only. Returns undefined, having done nothing, where it has no such pass: the caller computes the guided output and calls `step`.
+   * Optional; a scheduler that keeps model outputs or does anything else with them leaves it out.
+   */
+  stepGuided?(guided: GuidedOutput, timestep: number, sample: Tensor): StepOutput | undefined
   /** The sample with the noise that belongs to the given timesteps: one for all rows, or one per row. */
   scaleNoise(sample: Tensor, timesteps: readonly number[], noise: Tensor): Tensor
   /** A scheduler with the same config and state that shares nothing mutable with this one. Every run works on such a copy. */

@@ -4,7 +4,10 @@ import { sizeOf, workOf } from '../runtime/row-size.ts'
 import type { GenerateCall } from './generate-call.ts'
 import type { ResidentModel } from './resident-model.ts'
 
-/** How many copies of its latents a request holds at the peak of a step: its own, the guidance pair's, the guided prediction, the next. */
+/**
+ * How many copies of its latents a request holds at the peak of a step: its own, the guidance pair's (where its rows run apart), the guided
+ * prediction, the next.
+ */
 const LATENT_COPIES = 5
 
 /** `latentDims`: (rows, channels, height / 8, width / 8) */

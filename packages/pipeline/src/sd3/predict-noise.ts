@@ -6,7 +6,8 @@
  */
 import type { StepBatcher } from '../runtime/step-batcher.ts'
 import type { StepContext, StepRow } from '../runtime/step-call.ts'
-import { sliceRows, splitRows } from '../tensor/rows.ts'
+import type { GuidedOutput } from '../schedulers/scheduler.ts'
+import { concatRows, splitRows } from '../tensor/rows.ts'
 import type { LoraLayers } from '../tensor/lora.ts'
 import type { Tensor } from '../tensor/tensor.ts'
 import type { TextRows } from './encode-texts.ts'
@@ -25,48 +26,54 @@ export interface StepInput {
   readonly lora: LoraLayers | undefined
 }
 
-/** Makes the predictions of one run, one step after another. */
-export class NoisePredictor {
-  readonly batcher: StepBatcher
-  readonly call: Pick<GenerateCall, 'guidanceScale' | 'skipLayerGuidance'>
-  /**
-   * The last prediction that guidance has read and that nobody else has seen. The next step's prediction is written over it, because
-   * allocating megabytes for each picture at each step would keep the thread busy between two runs.
-   */
-  private guided: Tensor | undefined
-
-  constructor(batcher: StepBatcher, call: Pick<GenerateCall, 'guidanceScale' | 'skipLayerGuidance'>) {
-    this.batcher = batcher
-    this.call = call
-  }
-
-  /** The velocity to step along, with the dims of the latents, in memory that nothing else uses. */
-  async predict({ latents, timestep, texts, plan, lora }: StepInput, context: StepContext): Promise<Tensor> {
-    const { batcher, call } = this
-    const hidden = splitRows(latents)
-    const pictures = hidden.length
-    /** Rows whose texts begin at index `from`. */
-    const rowsFrom = (from: number, layerMask?: Float32Array): StepRow[] =>
-      hidden.map((hiddenStates, picture) => ({
-        hiddenStates,
-        timestep,
-        encoderHiddenStates: texts.embeds[from + picture] as Tensor,
-        pooledProjections: texts.pooled[from + picture] as Tensor,
-        layerMask,
-        lora,
-      }))
-    // The texts of the prompt come last.
-    const prompt = texts.embeds.length - pictures
-    if (!plan.isGuided) return batcher.forward(rowsFrom(prompt), context)
-
-    const rows = [...rowsFrom(0), ...rowsFrom(prompt)]
-    const skip = plan.skipsLayers ? call.skipLayerGuidance : undefined
-    if (skip !== undefined) rows.push(...rowsFrom(prompt, skip.layerMask))
-    const prediction = await batcher.forward(rows, context, this.guided)
-    const cond = sliceRows(prediction, pictures, pictures * 2)
-    let noise = guide(sliceRows(prediction, 0, pictures), cond, call.guidanceScale)
-    if (skip !== undefined) noise = guideAwayFrom(noise, cond, sliceRows(prediction, pictures * 2, pictures * 3), skip.scale)
-    this.guided = prediction
-    return noise
-  }
+/** What the model says about a step: the velocity to step along, which guidance may still have to make. */
+export interface Prediction {
+  /** Undefined where the velocity is more than guidance of two outputs. */
+  readonly guided: GuidedOutput | undefined
+  /** The velocity, with the dims of the latents, in memory that nothing else uses. */
+  readonly noise: () => Tensor
 }
+
+/** Resolves with what `step` makes of the prediction, which it must read before it returns. */
+export async function predictNoise<T>(
+  batcher: StepBatcher,
+  { guidanceScale: scale, skipLayerGuidance }: Pick<GenerateCall, 'guidanceScale' | 'skipLayerGuidance'>,
+  { latents, timestep, texts, plan, lora }: StepInput,
+  context: StepContext,
+  step: (prediction: Prediction) => T,
+): Promise<T> {
+  const hidden = splitRows(latents)
+  const pictures = hidden.length
+  /** Rows whose texts begin at index `from`. */
+  const rowsFrom = (from: number, layerMask?: Float32Array): StepRow[] =>
+    hidden.map((hiddenStates, picture) => ({
+      hiddenStates,
+      timestep,
+      encoderHiddenStates: texts.embeds[from + picture] as Tensor,
+      pooledProjections: texts.pooled[from + picture] as Tensor,
+      layerMask,
+      lora,
+    }))
+  // The texts of the prompt come last.
+  const prompt = texts.embeds.length - pictures
+  if (!plan.isGuided) {
+    return batcher.forward(rowsFrom(prompt), context, (rows) => step({ guided: undefined, noise: () => concatRows(rows) }))
+  }
+
+  const rows = [...rowsFrom(0), ...rowsFrom(prompt)]
+  const skip = plan.skipsLayers ? skipLayerGuidance : undefined
+  if (skip !== undefined) rows.push(...rowsFrom(prompt, skip.layerMask))
+  return batcher.forward(rows, context, (predictions) => {
+    const uncond = predictions.slice(0, pictures)
+    const cond = predictions.slice(pictures, pictures * 2)
+    const skipped = predictions.slice(pictures * 2)
+    const noise = (): Tensor => {
+      const guided = guide(asOne(uncond), asOne(cond), scale)
+      return skip === undefined ? guided : guideAwayFrom(guided, asOne(cond), asOne(skipped), skip.scale)
+    }
+    return step({ guided: skip === undefined ? { uncond, cond, scale } : undefined, noise })
+  })
+}
+
+/** A single row as it is, which saves a copy; several rows are copied to one tensor. */
+const asOne = (rows: readonly Tensor[]): Tensor => (rows.length === 1 ? (rows[0] as Tensor) : concatRows(rows))

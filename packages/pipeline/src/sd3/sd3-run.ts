@@ -29,7 +29,8 @@ import { GuidancePlan } from './guidance-plan.ts'
 import { memoryNeeds } from './memory-needs.ts'
 import { encodePicture, keepUnpainted } from './picture-latents.ts'
 import type { PictureLatents } from './picture-latents.ts'
-import { NoisePredictor } from './predict-noise.ts'
+import { predictNoise } from './predict-noise.ts'
+import type { Prediction } from './predict-noise.ts'
 import { latentDimsOf, prepareLatents } from './prepare-latents.ts'
 import type { ResidentModel } from './resident-model.ts'
 import { resumeAt } from './resume-at.ts'
@@ -175,32 +176,39 @@ export class Sd3Run implements CallState {
 
   /** The latents after the last step. */
   async denoise({ latents, kept }: StartLatents, texts: TextRows): Promise<Tensor> {
-    const { call, generator, guidance, model, scheduler, timesteps } = this
+    const { call, guidance, model, scheduler, timesteps } = this
     const first = call.resume?.step ?? 0
     // Set explicitly, because a timestep does not tell its place when the caller's sigmas repeat. After the last step nothing begins.
     if (first < timesteps.length) scheduler.setBeginIndex(this.begin + first)
     const pictures = latents.dims[0] as number
-    const predictor = new NoisePredictor(model.runtime.batcher, call)
     for (let step = first; step < timesteps.length; step++) {
       call.signal?.throwIfAborted()
       if (this._interrupt) break
       const timestep = timesteps[step] as number
       const input = { latents, timestep, texts, plan: guidance.at(step), lora: this.lora }
-      const remainingRows = guidance.remainingRows(step, pictures)
-      const noise = await predictor.predict(input, {
+      const context = {
         arrivedAtMs: call.arrivedAtMs,
-        remainingRows,
+        remainingRows: guidance.remainingRows(step, pictures),
         signal: call.signal,
         owner: call.owner,
-        onServed: (deviceMs) => {
+        onServed: (deviceMs: number) => {
           this.deviceMs += deviceMs
         },
-      })
-      latents = scheduler.step(noise, timestep, latents, { generator }).prevSample
+      }
+      latents = await predictNoise(model.runtime.batcher, call, input, context, (prediction) =>
+        this.stepAlong(prediction, timestep, input.latents),
+      )
       if (kept !== undefined) latents = keepUnpainted(latents, this.pictureAt(step + 1, kept), kept.mask)
       if (call.callbackOnStepEnd !== undefined) ({ latents, texts } = await this.showStep(step, timestep, latents, texts))
     }
     return latents
+  }
+
+  /** The latents one noise level lower. */
+  stepAlong({ guided, noise }: Prediction, timestep: number, latents: Tensor): Tensor {
+    const { generator, scheduler } = this
+    const step = guided && scheduler.stepGuided?.(guided, timestep, latents)
+    return (step ?? scheduler.step(noise(), timestep, latents, { generator })).prevSample
   }
 
   /** The picture with the noise that it would have at the start of a step; after the last step without noise. */

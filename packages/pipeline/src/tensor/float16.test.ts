@@ -1,5 +1,13 @@
 import { describe, expect, test } from 'vitest'
-import { addScaledFloat16, divideAndAddFloat16, fromFloat16Bits, mixFloat16, roundToFloat16, toFloat16Bits } from './float16.ts'
+import {
+  addScaledFloat16,
+  addScaledMixFloat16,
+  divideAndAddFloat16,
+  fromFloat16Bits,
+  mixFloat16,
+  roundToFloat16,
+  toFloat16Bits,
+} from './float16.ts'
 
 /** The value of a float16 bit pattern, by the definition of the format. */
 function widen(bits: number): number {
@@ -106,6 +114,20 @@ describe('operators on many values round as each alone does', () => {
     for (const dt of [f16(-0.0123), -1, 0, 2 ** -24]) {
       const expected = bitsOf(base.map((value, i) => f16(value + f16(dt * other[i]!))))
       expect(plain(addScaledFloat16(a, b, dt))).toEqual(expected)
+    }
+    // A chunk with a -0 among its samples is computed value by value, so some have none.
+    const halved = toFloat16Bits(Float32Array.from(other, (value) => value / 2))
+    const sample = halved.map((bits, i) => (bits === 0x8000 && i < 32768 ? 0x8001 : bits))
+    for (const [scale, dt] of [
+      [4.5, f16(-0.0123)],
+      [Math.fround(7.3), 3],
+      [40000, -1],
+    ] as const) {
+      const mixed = base.map((value, i) => f16(value + f16(scale * f16(other[i]! - value))))
+      const expected = fromFloat16Bits(sample).map((value, i) => f16(value + f16(dt * mixed[i]!)))
+      const bits = new Uint16Array(sample.length)
+      addScaledMixFloat16(sample, a, b, scale, dt, bits)
+      expect(plain(bits)).toEqual(bitsOf(expected))
     }
     for (const [divisor, offset] of [
       [Math.fround(1.5305), f16(0.0609)],

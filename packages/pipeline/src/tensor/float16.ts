@@ -59,22 +59,48 @@ export function fromFloat16Bits(bits: Uint16Array, values: Float32Array = new Fl
 
 /** base + factor × (other − base) of float16 bits, every operator rounded to float16; the factor is float32. */
 export function mixFloat16(base: Uint16Array, other: Uint16Array, factor: number): Uint16Array {
-  const limit = bitsBelow(Math.min(largest / 2, largest / (1 + 2 * Math.abs(factor))))
-  return operate('mix', base, other, { first: factor, limit }, (a, b) => roundSingle(a + roundSingle(factor * roundSingle(b - a))))
+  const limit = bitsBelow(Math.min(largest / 2, mostMixed(factor)))
+  return operate('mix', [base, other], { first: factor * scaledUp, limit }, (a, b) => mix(a, b, factor))
 }
 
 /** base + factor × other of float16 bits: the product is rounded to float16, then the sum. */
 export function addScaledFloat16(base: Uint16Array, other: Uint16Array, factor: number): Uint16Array {
   const limit = bitsBelow(largest / (1 + Math.abs(factor)))
-  return operate('addScaled', base, other, { first: factor, limit }, (a, b) => roundSingle(a + roundSingle(factor * b)))
+  return operate('addScaled', [base, other], { first: factor, limit }, (a, b) => addScaled(a, b, factor))
+}
+
+/** `addScaledFloat16(sample, mixFloat16(base, other, mixFactor), factor)` in one pass. Writes to `bits`, of the same length. */
+export function addScaledMixFloat16(
+  sample: Uint16Array,
+  base: Uint16Array,
+  other: Uint16Array,
+  mixFactor: number,
+  factor: number,
+  bits: Uint16Array,
+): void {
+  const mixed = mostMixed(mixFactor)
+  const limit = bitsBelow(Math.min(largest / 2, mixed, largest / (1 + (Math.abs(factor) * largest) / mixed)))
+  const factors = { first: mixFactor * scaledUp, second: factor, limit }
+  operate('addScaledMix', [base, other, sample], factors, (a, b, c) => addScaled(c, mix(a, b, mixFactor), factor), bits)
 }
 
 /** dividends / divisor + offset of float16 bits, every operator rounded to float16; the offset is float16. */
 export function divideAndAddFloat16(dividends: Uint16Array, divisor: number, offset: number): Uint16Array {
   const limit = bitsBelow(Math.min(largest, (largest - Math.abs(offset)) * Math.abs(divisor)))
-  return operate('divideAndAdd', dividends, dividends, { first: divisor, second: offset, limit }, (a) =>
+  return operate('divideAndAdd', [dividends], { first: divisor, second: offset, limit }, (a) =>
     roundSingle(roundSingle(a / divisor) + offset),
   )
+}
+
+const mix = (base: number, other: number, factor: number): number => roundSingle(base + roundSingle(factor * roundSingle(other - base)))
+const addScaled = (base: number, other: number, factor: number): number => roundSingle(base + roundSingle(factor * other))
+
+/** What the kernels multiply by in place of a factor of a mix: they have the difference at 2^-112 of its size. */
+const scaledUp = 2 ** 112
+
+/** The largest values that a mix keeps within float16; NaN for a factor for which `factor * scaledUp` leaves float32. */
+function mostMixed(factor: number): number {
+  return Math.abs(factor) < 2 ** 15 ? largest / (1 + 2 * Math.abs(factor)) : Number.NaN
 }
 
 interface KernelFactors {
@@ -86,21 +112,20 @@ interface KernelFactors {
 
 /** Runs a kernel chunk by chunk, and computes each value of a chunk that the kernel has flagged with `alone`. */
 function operate(
-  kernel: 'mix' | 'addScaled' | 'divideAndAdd',
-  a: Uint16Array,
-  b: Uint16Array,
+  kernel: 'mix' | 'addScaled' | 'addScaledMix' | 'divideAndAdd',
+  operands: readonly [Uint16Array, ...Uint16Array[]],
   { first, second = 0, limit }: KernelFactors,
-  alone: (a: number, b: number) => number,
+  alone: (...values: [number, number, number]) => number,
+  bits: Uint16Array = new Uint16Array(operands[0].length),
 ): Uint16Array {
-  const bits = new Uint16Array(a.length)
   forChunks(bits.length, (start, end, { halves, kernels }) => {
-    halves[0].set(a.subarray(start, end))
-    halves[1].set(b.subarray(start, end))
+    for (const [index, operand] of operands.entries()) halves[index]!.set(operand.subarray(start, end))
     if (!kernels[kernel](end - start, first, second, limit)) return bits.set(halves[0].subarray(0, end - start), start)
-    const [viewA, viewB, view] = [viewOf(a), viewOf(b), viewOf(bits)]
-    for (let i = start; i < end; i++) {
-      const value = alone(viewA.getFloat16(i * 2, LITTLE_ENDIAN), viewB.getFloat16(i * 2, LITTLE_ENDIAN))
-      view.setFloat16(i * 2, value, LITTLE_ENDIAN)
+    const views = operands.map(viewOf)
+    const view = viewOf(bits)
+    for (let at = start * 2; at < end * 2; at += 2) {
+      const [a = 0, b = 0, c = 0] = views.map((operand) => operand.getFloat16(at, LITTLE_ENDIAN))
+      view.setFloat16(at, alone(a, b, c), LITTLE_ENDIAN)
     }
   })
   return bits

@@ -20,13 +20,12 @@ const F32 = 0x7d
 const V128 = 0x7b
 
 const VECTOR_BYTES = 16
+/** Four 16-bit lanes. */
+const HALF_VECTOR_BYTES = 8
 const alignment = 1
 
 const unsigned = (value: number): number[] => (value < 0x80 ? [value] : [(value & 0x7f) | 0x80, ...unsigned(value >>> 7)])
 const simd = (instruction: number): number[] => [SIMD, ...unsigned(instruction)]
-const unary =
-  (instruction: number) =>
-  (a: Code): Code => [...a, ...simd(instruction)]
 const binary =
   (instruction: number) =>
   (a: Code, b: Code): Code => [...a, ...b, ...simd(instruction)]
@@ -48,12 +47,10 @@ export const largerBits = binary(0xb9)
 export const isAbove = binary(0x3b)
 export const shiftLeft = shift(0xab)
 export const shiftRight = shift(0xad)
-// Eight 16-bit lanes, and conversion between them and four 32-bit lanes.
+// Eight 16-bit lanes.
 export const isAboveInHalves = binary(0x31)
+export const isEqualInHalves = binary(0x2d)
 export const largerHalves = binary(0x98)
-/** The first and the last four of eight lanes, each with its sign carried through the upper 16 bits. */
-export const firstFour = unary(0xa7)
-export const lastFour = unary(0xa8)
 /** Eight lanes of two vectors whose lanes are below 2^16. */
 export const joinFours = binary(0x86)
 
@@ -76,6 +73,13 @@ export const factor = (index: 0 | 1): Code => [0x20, 1 + index, ...simd(0x13)]
 export const limit: Code = [0x20, 3, ...simd(0x10)]
 /** The eight 16-bit values at the current position of the buffer that starts at byte `start`. */
 export const loadHalves = (start: number): Code => [...place, ...simd(0x00), alignment, ...unsigned(start)]
+/** The first (0) or last (1) four of them in lanes of 32 bits, each with its sign carried through the upper 16. */
+export const loadFourHalves = (start: number, four: 0 | 1): Code => [
+  ...place,
+  ...simd(0x03),
+  alignment,
+  ...unsigned(start + four * HALF_VECTOR_BYTES),
+]
 export const storeHalves = (start: number, value: Code): Code => [...place, ...value, ...simd(0x0b), alignment, ...unsigned(start)]
 /** The first (0) or last (1) four of the eight floats at the current position. */
 export const loadFloats = (start: number, four: 0 | 1): Code => [
