@@ -8,7 +8,7 @@
  * Controls: that time in milliseconds, and what of it is the arithmetic of guidance and step alone.
  */
 import { fileURLToPath } from 'node:url'
-import { addScaledFloat16, mixFloat16 } from '../../packages/pipeline/src/tensor/float16.ts'
+import { addScaledMixFloat16 } from '../../packages/pipeline/src/tensor/float16.ts'
 import { Generator, randnTensor, RequestScopedPipeline, StableDiffusion3Pipeline } from '@easel/pipeline'
 import type { GenerateParams } from '@easel/pipeline'
 import { median, runRounds, toMeasured } from '../harness/rounds.ts'
@@ -55,7 +55,6 @@ export const row: Row = {
 /** Puts the wait in place of the graph. The returned list gets the gap before each step that contains all requests. */
 function simulateDevice({ transformer }: StableDiffusion3Pipeline): number[] {
   const gapsMs: number[] = []
-  const sleeper = new Int32Array(new SharedArrayBuffer(4))
   let noise = new Uint16Array(0)
   let endedAt = Number.NaN
   transformer.run = async ({ rows, output, hiddenStates }) => {
@@ -88,19 +87,23 @@ async function runTogether(pipeline: StableDiffusion3Pipeline): Promise<void> {
   await Promise.all(Array.from({ length: inFlight }, (_, seed) => scoped.generate(request(seed))))
 }
 
-/** Milliseconds for which this thread has had a processor, so that other work on the machine does not count. */
+const sleeper = new Int32Array(new SharedArrayBuffer(4))
+
+/**
+ * Milliseconds for which this thread has had a processor, so that other work on the machine does not count. A thread that runs is charged
+ * at the ticks of the kernel's clock, every 4 ms or so, and exactly when it stops; hence the short sleep.
+ */
 function threadMs(): number {
+  Atomics.wait(sleeper, 0, 0, 0.02)
   const { user, system } = process.threadCpuUsage()
   return (user + system) / 1000
 }
 
 /** Milliseconds that guidance and the scheduler's step alone take for all pictures. */
 function measureArithmetic(): number {
-  const [uncond, cond] = [1, 2].map((seed) => randnTensor([16, 128, 128], new Generator(seed), 'float16').bits) as [
-    Uint16Array,
-    Uint16Array,
-  ]
+  const half = (seed: number): Uint16Array => randnTensor([16, 128, 128], new Generator(seed), 'float16').bits
+  const [uncond, cond, sample] = [half(1), half(2), half(3)]
   const startedAt = threadMs()
-  for (let picture = 0; picture < inFlight; picture++) addScaledFloat16(uncond, mixFloat16(uncond, cond, 4.5), -0.01)
+  for (let picture = 0; picture < inFlight; picture++) addScaledMixFloat16(sample, uncond, cond, 4.5, -0.01, new Uint16Array(sample.length))
   return threadMs() - startedAt
 }
