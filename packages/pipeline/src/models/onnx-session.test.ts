@@ -1,6 +1,6 @@
 import { readFile } from 'node:fs/promises'
 import { fileURLToPath } from 'node:url'
-import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
 import { ClosedError } from './closed-error.ts'
 import { OnnxSession } from './onnx-session.ts'
 import { Tensor } from '../tensor/tensor.ts'
@@ -101,6 +101,25 @@ describe('a session', () => {
     expect(await begun).toEqual([5, 6])
     await expect(run(5)).rejects.toThrow(ClosedError)
     expect(session.native).toBeUndefined()
+  })
+
+  it('that cannot be closed after a run says so in a warning, and opens again for the next run', async () => {
+    const bytes = await readFile(fixture('casts'))
+    const session = await OnnxSession.load({ name: 'casts', bytes, weights: 'packed', betweenRuns: 'closed' })
+    const warnings = vi.spyOn(process, 'emitWarning').mockImplementation(() => undefined)
+    try {
+      const feeds = { ids: { data: Int32Array.of(1), dims: [1] }, timestep: floats([5]) }
+      await session.run(feeds, ['y'])
+      // It is closed one turn of the event loop later.
+      vi.spyOn(session.native!, 'release').mockRejectedValueOnce(new Error('device lost'))
+      await expect
+        .poll(() => warnings.mock.lastCall?.[0])
+        .toBe('Expected casts to close after its run, got: device lost; its memory may be lost')
+      expect((await session.run(feeds, ['y'])).y?.data).toEqual(Float32Array.of(6))
+    } finally {
+      warnings.mockRestore()
+      await session.release()
+    }
   })
 
   it('names the file when it is missing, damaged or another graph', async () => {

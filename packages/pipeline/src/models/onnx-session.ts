@@ -160,6 +160,11 @@ export class OnnxSession {
     await native.release()
   }
 
+  /** The run is over and its result is good, so nobody waits for this error. */
+  warnNotClosed(error: unknown): void {
+    process.emitWarning(`Expected ${this.path} to close after its run, got: ${messageOf(error)}; its memory may be lost`)
+  }
+
   async track<T>(run: Promise<T>): Promise<T> {
     this.running.add(run)
     try {
@@ -167,7 +172,7 @@ export class OnnxSession {
     } finally {
       this.running.delete(run)
       // Not at once: whoever measures what the run has taken looks when it gets the result.
-      if (this.reopen !== undefined) setImmediate(() => void this.rest())
+      if (this.reopen !== undefined) setImmediate(() => this.rest().catch((error: unknown) => this.warnNotClosed(error)))
     }
   }
 

@@ -33,6 +33,7 @@ export function toSessionOptions(options: OnnxSessionOptions, written?: WrittenG
   const provider = options.provider ?? 'cpu'
   const chain: ExecutionProvider[] =
     provider === 'tensorrt' ? ['tensorrt', 'cuda', 'cpu'] : provider === 'cpu' ? ['cpu'] : [provider, 'cpu']
+  const isMapped = written?.weights === 'mapped'
   return {
     executionProviders: chain.map((name) =>
       name === 'cpu' || options.deviceId === undefined ? name : { name, deviceId: options.deviceId },
@@ -44,14 +45,15 @@ export function toSessionOptions(options: OnnxSessionOptions, written?: WrittenG
       session: {
         force_spinning_stop: '1',
         ...(written === undefined ? {} : { model_external_initializers_file_folder_path: '/' }),
-        ...(written?.weights === 'mapped' ? { disable_prepacking: '1' } : {}),
+        ...(isMapped ? { disable_prepacking: '1' } : {}),
       },
       // Folding a Cast into a weight would copy the weight.
-      ...(written?.weights === 'mapped' ? { optimization: { disable_specified_optimizers: 'ConstantFolding' } } : {}),
+      ...(isMapped ? { optimization: { disable_specified_optimizers: 'ConstantFolding' } } : {}),
     },
-    // Above 'basic' the runtime makes copies of float16 weights. With a plan of its memory, from the second run on, it takes the same again.
-    ...(written?.weights === 'mapped' ? { graphOptimizationLevel: 'basic', enableMemPattern: false } : {}),
-    ...(written?.betweenRuns === 'closed' ? { enableMemPattern: false } : {}),
+    // Above 'basic' the runtime makes copies of float16 weights.
+    ...(isMapped ? { graphOptimizationLevel: 'basic' } : {}),
+    // A plan of its memory makes the runtime take as much again from the second run on, and a session that is closed has no second run.
+    ...(isMapped || written?.betweenRuns === 'closed' ? { enableMemPattern: false } : {}),
     ...(options.intraOpNumThreads === undefined ? {} : { intraOpNumThreads: options.intraOpNumThreads }),
   }
 }
