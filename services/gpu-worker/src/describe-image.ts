@@ -3,7 +3,7 @@
  * trained model. Contains nothing that differs between two runs of the same input: no time, job or host. Pure; knows nothing about files.
  */
 import type { JobInput, Provenance } from '@easel/contract'
-import { imageSeed } from './to-engine-params.ts'
+import { imageSeed } from '@easel/pipeline/image-seeds'
 
 export interface ImageDescription {
   /** The prompt, the negative prompt and, in the last line, the settings. */

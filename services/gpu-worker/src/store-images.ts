@@ -7,12 +7,12 @@ import type { Logger } from 'pino'
 import { imageKey, thumbnailKey, toImageKeys } from '@easel/contract'
 import type { Provenance, StoredImage } from '@easel/contract'
 import type { JobRecord } from '@easel/job-store'
+import { imageSeed } from '@easel/pipeline/image-seeds'
 import { putWithRetry } from '@easel/storage'
 import type { Storage } from '@easel/storage'
 import { describeImage } from './describe-image.ts'
 import { contentTypes, encodeImage, encodeThumbnail } from './encode-image.ts'
 import type { EngineImage } from './engine/protocol.ts'
-import { imageSeed } from './to-engine-params.ts'
 
 export interface ImageStore {
   storage: Storage

@@ -25,9 +25,3 @@ export function toEngineParams(input: JobInput, start?: StartFromPicture): Engin
 function toCamelCase(field: string): string {
   return field.replaceAll(/_(.)/g, (_, letter: string) => letter.toUpperCase())
 }
-
-/** Seed that gives image `index` alone: seed + index, or its low 32 bits, which draw the same, where the sum has no exact number. */
-export function imageSeed(seed: number, index: number): number {
-  const sum = BigInt(seed) + BigInt(index)
-  return Number(sum <= BigInt(Number.MAX_SAFE_INTEGER) ? sum : BigInt.asUintN(32, sum))
-}
