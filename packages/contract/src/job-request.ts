@@ -221,7 +221,10 @@ export const deliveryFields = {
     .optional()
     .meta({ description: 'Seconds: fail the job with `expired` if it was not started by then. Default: wait for ever.' }),
   deadline: z
-    .union([z.number().gt(0).max(604_800), z.iso.datetime({ offset: true })], 'seconds above 0 up to 604800, or an instant')
+    .union(
+      [z.number().gt(0).max(604_800), z.iso.datetime({ offset: true, error: 'an instant such as 2026-12-24T18:00:00Z' })],
+      'seconds above 0 up to 604800, or an instant',
+    )
     .optional()
     .meta({
       description:

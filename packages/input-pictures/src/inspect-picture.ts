@@ -4,7 +4,8 @@
  * large as that.
  *
  * Decoding runs in threads of libvips and never in the event loop, two pictures at a time of the four threads that Node has for this and
- * for files; rows stream through, so that a picture is not held whole. Runs in the api and in the command line.
+ * for files. Rows stream through where the format allows it; a file that lists its pixels in several passes (a progressive JPEG, an interlaced
+ * PNG) is held whole, at up to 8 bytes a pixel. Runs in the api and in the command line.
  */
 import pLimit from 'p-limit'
 import sharp from 'sharp'
@@ -27,7 +28,13 @@ export class UnusablePicture extends Error {
   }
 }
 
+// Otherwise libvips keeps the decoders of the latest files with all their memory: 140 MB for each progressive JPEG of 50 million pixels.
+sharp.cache(false)
+
 const decoding = pLimit(2)
+const decodingLarge = pLimit(1)
+/** Pictures with more pixels than this are decoded one at a time, because each may take hundreds of megabytes meanwhile. */
+const largePixels = 10_000_000
 /** Longest time that a picture may take to decode. */
 const decodeSeconds = 30
 const formats = 'a PNG, JPEG, WebP, AVIF or GIF file'
@@ -42,8 +49,13 @@ export async function inspectPicture(bytes: Uint8Array, { maxPixels }: { maxPixe
     throw new UnusablePicture(`a picture with sides of at least ${minInputSide} pixels`, `${width} × ${height}`)
   }
   if (width * height > maxPixels) throw new UnusablePicture(`a picture of at most ${maxPixels} pixels`, `${width} × ${height}`)
-  await decoding(async () => await decode(bytes))
+  await decodeInTurn(width * height, async () => await decode(bytes))
   return { width, height, content_type: contentType }
+}
+
+/** Decodes a picture of so many pixels when no more memory is taken by others than there should be. */
+export async function decodeInTurn<Result>(pixels: number, decode: () => Promise<Result>): Promise<Result> {
+  return await (pixels > largePixels ? decodingLarge(() => decoding(decode)) : decoding(decode))
 }
 
 /** As its orientation asks for. */

@@ -6,6 +6,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { ProblemError, inputKey } from '@easel/contract'
 import type { InputPicture } from '@easel/contract'
 import type { DueHold, InputHolder, JobRecord } from '@easel/job-store'
+import { UnusablePicture } from '@easel/input-pictures'
 import { StorageError } from '@easel/storage'
 import type { AppDeps } from '../app-deps.ts'
 
@@ -28,6 +29,7 @@ export interface HoldInputOptions {
   dueAt?: number
 }
 
+/** Throws `UnusablePicture` when the picture was stored and is gone; it is held then, too. */
 export async function holdInput({ inputs, now, storage }: HoldNeeds, taken: TakenPicture, options: HoldInputOptions): Promise<void> {
   const { holder, owner, dueAt = now() + unfinishedMs } = options
   const { picture, bytes } = taken
@@ -38,7 +40,7 @@ export async function holdInput({ inputs, now, storage }: HoldNeeds, taken: Take
     await sleep(betweenTriesMs)
   }
   if ((await storage.stat(key)) !== undefined) return
-  if (bytes === undefined) throw new ProblemError('expired', 'The picture is past its retention time.')
+  if (bytes === undefined) throw new UnusablePicture('a picture that is there', 'one that has been deleted')
   await storage.put(key, bytes, { contentType: 'application/octet-stream' })
 }
 

@@ -1,12 +1,17 @@
 /** Makes a mask from the transparency of a picture. Knows nothing about requests. Runs in the api; libvips' threads do the work. */
 import sharp from 'sharp'
+import { decodeInTurn } from '@easel/input-pictures'
 
 /** A PNG, white where the picture is transparent; undefined when it is nowhere transparent. The picture must have been inspected. */
 export async function toMaskOfAlpha(bytes: Uint8Array): Promise<Uint8Array | undefined> {
   const picture = sharp(bytes, { limitInputPixels: false })
-  if (!(await picture.metadata()).hasAlpha) return undefined
+  const { hasAlpha, width, height } = await picture.metadata()
+  if (!hasAlpha) return undefined
+  return await decodeInTurn(width * height, async () => await paintAlpha(picture.autoOrient()))
+}
+
+async function paintAlpha(picture: sharp.Sharp): Promise<Uint8Array | undefined> {
   const { data, info } = await picture
-    .autoOrient()
     .extractChannel('alpha')
     .negate()
     .toColourspace('b-w')

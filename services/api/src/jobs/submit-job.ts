@@ -5,6 +5,7 @@
 import { v7 as uuidv7 } from 'uuid'
 import { ProblemError, countStepsRun, jobIdCreatedAt } from '@easel/contract'
 import type { ModelRecord, ReplayOf } from '@easel/contract'
+import { UnusablePicture } from '@easel/input-pictures'
 import { toCostMs } from '@easel/job-store'
 import type { CreateOptions, CreateResult, DialectName, JobRecord, NewJobRecord, RegisteredModel } from '@easel/job-store'
 import type { AppDeps } from '../app-deps.ts'
@@ -12,7 +13,7 @@ import { describeValue } from '../middleware/field-errors.ts'
 import { refuseFields } from '../middleware/problem.ts'
 import { holdInput, releaseInputs } from '../inputs/hold-inputs.ts'
 import { withPlace } from '../inputs/picture-places.ts'
-import { takePictures } from '../inputs/take-picture.ts'
+import { takePictures, toRefusal } from '../inputs/take-picture.ts'
 import type { TakenPictures } from '../inputs/take-picture.ts'
 import { calledUrl } from '../public-url.ts'
 import { judgeUrl } from '../outbound/judge-url.ts'
@@ -76,7 +77,7 @@ export async function submitJob(deps: SubmitNeeds, request: SubmitRequest, conte
     const expected = `nothing, as ${model.id} has no VAE encoder and takes no pictures`
     throw refuseFields([{ field: 'image', expected, received: 'a picture' }])
   }
-  return await withPlace(owner, async () => {
+  const submitWithPictures = async (): Promise<SubmittedJob> => {
     let pictures: TakenPictures
     try {
       pictures = await takePictures(deps, request, owner)
@@ -88,7 +89,9 @@ export async function submitJob(deps: SubmitNeeds, request: SubmitRequest, conte
     }
     const byBytes = identity && { ...identity, ...identify(pictures), askedFingerprint: identity.fingerprint }
     return await enqueueNew(deps, { ...wish, pictures, idempotency: byBytes }, context)
-  })
+  }
+  // A request that brought its pictures has had a place since before they were read.
+  return await (request.image instanceof Uint8Array ? submitWithPictures() : withPlace(owner, submitWithPictures))
 }
 
 /** A request that has been checked as far as possible without the queue. */
@@ -133,7 +136,15 @@ async function enqueueNew(deps: SubmitNeeds, wish: Wish, context: SubmitContext)
   if (request.deadline !== undefined) await keepDeadline(deps, record, request.deadline)
 
   // 3. First the pictures, then the record, then the queue: an id in the queue always has a record, and a record its pictures.
-  for (const taken of Object.values(wish.pictures)) await holdInput(deps, taken, { holder: `job:${record.id}`, owner })
+  for (const [field, taken] of Object.entries(wish.pictures)) {
+    try {
+      await holdInput(deps, taken, { holder: `job:${record.id}`, owner })
+    } catch (error) {
+      // Where the store does not answer, releasing would only wait for it again; the sweep does it later.
+      if (error instanceof UnusablePicture) await releaseInputs(deps, record)
+      throw toRefusal(error, field, config)
+    }
+  }
   const created = await store.create(record, {
     maxQueued: config.maxQueuedJobs,
     maxQueuedOfOwner: config.maxQueuedJobsPerKey,
@@ -192,7 +203,9 @@ async function keepDeadline({ estimator }: SubmitNeeds, record: NewJobRecord, de
       leftSeconds <= 0
         ? 'The deadline of the job has passed.'
         : `The job would end in about ${neededSeconds} s; its deadline is in ${Math.max(0.1, Math.floor(leftSeconds * 10) / 10)} s.`
-    throw new ProblemError('deadline_unreachable', detail, { retryAfterSeconds: Math.max(1, Math.ceil(neededSeconds - leftSeconds)) })
+    // Seconds count from the next request, so there may be enough of them later. An instant only comes nearer.
+    const retryAfterSeconds = typeof deadline === 'number' ? Math.max(1, Math.ceil(neededSeconds - leftSeconds)) : undefined
+    throw new ProblemError('deadline_unreachable', detail, { retryAfterSeconds })
   }
   const beginBy = deadlineAt - (seconds === null ? 0 : costMs)
   record.expiresAt = Math.min(record.expiresAt ?? beginBy, beginBy)

@@ -34,6 +34,7 @@ test('an unknown field is told what it may have meant, in other words or misspel
     ['steps', 'num_inference_steps'],
     ['cfg_scale', 'guidance_scale'],
     ['heigth', 'height'],
+    ['widht', 'width'],
     ['negativeprompt', 'negative_prompt'],
     ['sed', 'seed'],
   ] as const) {

@@ -74,9 +74,9 @@ export function suggestField(key: string, known: readonly string[]): string | un
     .replaceAll(/[^a-z0-9]/g, '')
   const synonym = Object.hasOwn(synonyms, word) ? synonyms[word] : undefined
   if (synonym !== undefined && known.includes(synonym)) return synonym
-  // Up to a third of the letters may differ.
+  // Up to a third of the letters may differ, or the two that have changed places in a word of five.
   const spelt = new Map(known.map((field) => [field.replaceAll('_', ''), field]))
-  const closest = closestMatch(word, [...spelt.keys()], { maxDistance: Math.floor(word.length / 3) })
+  const closest = closestMatch(word, [...spelt.keys()], { maxDistance: word.length === 5 ? 2 : Math.floor(word.length / 3) })
   return closest === undefined ? undefined : spelt.get(closest)
 }
 

@@ -1,4 +1,4 @@
-import { readdir, readFile } from 'node:fs/promises'
+import { readdir, readFile, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterAll, afterEach, beforeAll, expect, test } from 'vitest'
 import type { Capabilities, Job, Problem, Upload } from '@easel/contract'
@@ -252,6 +252,18 @@ test('a body that is no form, or ends too soon, or is larger than it may be, is 
   const large = Buffer.alloc(200_001, 'a')
   expect(await post(large, { 'Content-Type': 'image/png' })).toEqual([413, 413])
   expect(await post(Buffer.concat([Buffer.from(head), large, Buffer.from('\r\n--x--\r\n')]), form)).toEqual([413, 413])
+})
+
+test('a picture that goes while a job with it is being made is refused with its field, and is counted for nobody', async () => {
+  const [image, mask] = [await upload(await uniquePng()), await upload(await uniquePng())]
+  const counted = async (): Promise<unknown> =>
+    ((await (await api.get('/v1/usage', { headers: ann })).json()) as { inputs: unknown }).inputs
+  const held = async (): Promise<unknown> => await api.deps.inputs.listDue(Date.now() + 700_000, 1000)
+  const before = [await counted(), await held()]
+  await rm(join(api.storageDir, 'inputs', mask.sha256))
+  const { status, job } = await submit({ image: `upload:${image.id}`, mask: `upload:${mask.id}` })
+  expect([status, job.code, job.errors?.[0]?.field]).toEqual([422, 'invalid_image', 'mask'])
+  expect([await counted(), await held()]).toEqual(before)
 })
 
 test('a picture goes with the last job or upload that needs it, and not before', async () => {

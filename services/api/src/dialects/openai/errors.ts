@@ -26,7 +26,12 @@ export const openAiErrorSchema = z
   .meta({ id: 'OpenAiError' })
 export type OpenAiError = z.infer<typeof openAiErrorSchema>
 
-const statuses: Partial<Record<ProblemCode, number>> = { invalid_request: 400, invalid_image: 400, model_not_found: 404 }
+const statuses: Partial<Record<ProblemCode, number>> = {
+  invalid_request: 400,
+  invalid_image: 400,
+  lora_not_found: 400,
+  model_not_found: 404,
+}
 const codes: Partial<Record<ProblemCode, string>> = {
   invalid_request: 'invalid_value',
   unauthorized: 'invalid_api_key',

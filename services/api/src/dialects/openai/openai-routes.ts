@@ -5,12 +5,13 @@
 import { OpenAPIHono, createRoute, z } from '@hono/zod-openapi'
 import type { Context } from 'hono'
 import { ProblemError } from '@easel/contract'
-import type { RegisteredModel } from '@easel/job-store'
+import type { JobRecord, RegisteredModel } from '@easel/job-store'
 import type { Api, AppDeps, AppEnv } from '../../app-deps.ts'
 import { listModels, lookUpModel } from '../../jobs/find-model.ts'
 import type { SubmitRequest } from '../../jobs/resolve-input.ts'
 import type { SubmitNeeds } from '../../jobs/submit-job.ts'
 import { describeForm } from '../../inputs/describe-picture-body.ts'
+import { withPlace } from '../../inputs/picture-places.ts'
 import { jsonBody } from '../../middleware/json-body.ts'
 import { submitThrough } from '../submit-through.ts'
 import { waitForResult } from '../wait-for-result.ts'
@@ -48,25 +49,38 @@ const responses = {
 
 type OpenAiNeeds = SubmitNeeds & WaitForResultNeeds & Pick<AppDeps, 'storage'>
 
+/** A job, and how its pictures are to be told. */
+interface Asked {
+  record: JobRecord
+  body: ImagesRequest
+  /** How many previews of each picture a stream has. */
+  partialImages: number
+  kind: 'image_edit' | 'image_generation'
+}
+
 // oxlint-disable-next-line max-lines-per-function -- one route after another, each of them short.
 export function openAiRoutes(deps: OpenAiNeeds) {
   const { config } = deps
   const app: Api = new OpenAPIHono<AppEnv>({ defaultHook: refuseParameters })
 
-  /** Answers with the pictures that a request asks for. `pictures` are those that came with it. */
-  async function make(
+  /** Makes the job that a request asks for. `pictures` are those that came with it. */
+  async function submit(
     c: Context<AppEnv>,
     body: ImagesRequest,
     { pictures, ignored: others = [] }: { pictures?: Pick<SubmitRequest, 'image' | 'mask'>; ignored?: string[] } = {},
-  ) {
+  ): Promise<Asked> {
     const partialImages = body.stream === true ? (body.partial_images ?? 0) : 0
     const model = partialImages > 0 ? await lookUpModel(deps, body.model ?? config.defaultModel, { usualNames: true }) : undefined
     const isEdit = pictures !== undefined
     const { request, ignored } = toRequest(body, { defaultSteps: model?.defaults.num_inference_steps ?? 1, isEdit })
     const options = { dialect: 'openai', ignored: [...ignored, ...others], rename: toParameter } as const
     const record = await submitThrough(deps, c, { ...request, ...pictures }, options)
-    if (body.stream === true) return streamImages(deps, c, record, { partialImages, kind: isEdit ? 'image_edit' : 'image_generation' })
+    return { record, body, partialImages, kind: isEdit ? 'image_edit' : 'image_generation' }
+  }
 
+  /** Answers with the pictures of the job. */
+  async function answer(c: Context<AppEnv>, { record, body, partialImages, kind }: Asked) {
+    if (body.stream === true) return streamImages(deps, c, record, { partialImages, kind })
     const ended = await waitForResult(deps, c, record)
     if (ended.status !== 'succeeded') return sendJobFailure(c, ended.error)
     return c.json(await toImagesResponse(deps, ended, body.response_format ?? undefined), 200)
@@ -85,7 +99,7 @@ export function openAiRoutes(deps: OpenAiNeeds) {
     responses,
   })
   const withGenerate = app.openapi(generate, async (c) => {
-    return await make(c, c.req.valid('json'))
+    return await answer(c, await submit(c, c.req.valid('json')))
   })
 
   const edit = createRoute({
@@ -107,11 +121,15 @@ export function openAiRoutes(deps: OpenAiNeeds) {
     },
   })
   const withEdit = withGenerate.openapi(edit, async (c) => {
-    const { fields, image, mask } = await readEdit(deps, c)
-    const parsed = editRequestSchema.safeParse(fields)
-    if (!parsed.success) return sendRefusal(c, parsed.error, fields)
-    const { input_fidelity: fidelity, ...body } = parsed.data
-    return await make(c, body, { pictures: { image, mask }, ignored: fidelity == null ? [] : ['input_fidelity'] })
+    // While the job is waited for, its pictures are no longer in memory.
+    const asked = await withPlace(c.var.owner, async () => {
+      const { fields, image, mask } = await readEdit(deps, c)
+      const parsed = editRequestSchema.safeParse(fields)
+      if (!parsed.success) return sendRefusal(c, parsed.error, fields)
+      const { input_fidelity: fidelity, ...body } = parsed.data
+      return await submit(c, body, { pictures: { image, mask }, ignored: fidelity == null ? [] : ['input_fidelity'] })
+    })
+    return asked instanceof Response ? asked : await answer(c, asked)
   })
 
   const list = createRoute({

@@ -6,7 +6,6 @@ import type { Context } from 'hono'
 import { ProblemError } from '@easel/contract'
 import type { AppDeps, AppEnv } from '../../app-deps.ts'
 import { toMaskOfAlpha } from '../../inputs/mask-of-alpha.ts'
-import { withPlace } from '../../inputs/picture-places.ts'
 import { isForm, readForm } from '../../inputs/read-picture-body.ts'
 import type { PictureForm } from '../../inputs/read-picture-body.ts'
 import { takeBytes, toRefusal } from '../../inputs/take-picture.ts'
@@ -20,33 +19,36 @@ export interface EditForm {
   mask: Uint8Array | undefined
 }
 
+/** Call it with a place for pictures. */
 export async function readEdit({ config }: Pick<AppDeps, 'config'>, c: Context<AppEnv>): Promise<EditForm> {
   if (!isForm(c.req)) throw new ProblemError('unsupported_media_type', 'Expected multipart/form-data.')
-  return await withPlace(c.var.owner, async () => {
-    const form = await readForm(c.req, { maxBytes: config.maxInputBytes, files: 2, field: 'image' })
-    const [images, masks] = [filesOf(form, 'image'), filesOf(form, 'mask')]
-    const [image] = images
-    if (image === undefined || images.length > 1) {
-      const received = images.length === 0 ? 'none' : `${images.length}`
-      throw refuseFields([{ field: 'image', expected: 'one picture, as a file', received }], 'invalid_image')
+  const form = await readForm(c.req, { maxBytes: config.maxInputBytes, files: 2, field: 'image' })
+  for (const field of ['image', 'mask']) {
+    const isText = form.texts.some(({ name }) => name === field || name === `${field}[]`)
+    if (isText) throw refuseFields([{ field, expected: 'a picture, as a file', received: 'text' }], 'invalid_image')
+  }
+  const [images, masks] = [filesOf(form, 'image'), filesOf(form, 'mask')]
+  const [image] = images
+  if (image === undefined || images.length > 1) {
+    const received = images.length === 0 ? 'none' : `${images.length}`
+    throw refuseFields([{ field: 'image', expected: 'one picture, as a file', received }], 'invalid_image')
+  }
+  if (masks.length > 1) throw refuseFields([{ field: 'mask', expected: 'one mask', received: `${masks.length}` }], 'invalid_image')
+  const read = async (file: Uint8Array, field: string): Promise<Uint8Array> => {
+    try {
+      return (await takeBytes({ config }, file)).bytes
+    } catch (error) {
+      throw toRefusal(error, field, config)
     }
-    if (masks.length > 1) throw refuseFields([{ field: 'mask', expected: 'one mask', received: `${masks.length}` }], 'invalid_image')
-    const read = async (file: Uint8Array, field: string): Promise<Uint8Array> => {
-      try {
-        return (await takeBytes({ config }, file)).bytes
-      } catch (error) {
-        throw toRefusal(error, field, config)
-      }
-    }
-    const bytes = await read(image, 'image')
-    const [maskFile] = masks
-    const mask = await toMaskOfAlpha(maskFile === undefined ? bytes : await read(maskFile, 'mask'))
-    if (maskFile !== undefined && mask === undefined) {
-      const expected = 'a picture that is transparent where is painted anew'
-      throw refuseFields([{ field: 'mask', expected, received: 'one that is opaque' }], 'invalid_image')
-    }
-    return { fields: readText(form), image: bytes, mask }
-  })
+  }
+  const bytes = await read(image, 'image')
+  const [maskFile] = masks
+  const mask = await toMaskOfAlpha(maskFile === undefined ? bytes : await read(maskFile, 'mask'))
+  if (maskFile !== undefined && mask === undefined) {
+    const expected = 'a picture that is transparent where is painted anew'
+    throw refuseFields([{ field: 'mask', expected, received: 'one that is opaque' }], 'invalid_image')
+  }
+  return { fields: readText(form), image: bytes, mask }
 }
 
 /** Clients that send lists name each entry like the list, followed by `[]`. */
@@ -55,13 +57,17 @@ function filesOf({ files }: PictureForm, name: string): Uint8Array[] {
 }
 
 function readText({ texts }: PictureForm): Record<string, unknown> {
-  const fields: Record<string, unknown> = {}
+  // A map, because the client chooses the names.
+  const fields = new Map<string, unknown>()
   for (const { name, text } of texts) {
     const list = /^(.+)\[\]$/.exec(name)?.[1]
-    if (list === undefined) fields[name] = toValue(name, text)
-    else fields[list] = [...((fields[list] as unknown[] | undefined) ?? []), toValue(list, text)]
+    if (list === undefined) fields.set(name, toValue(name, text))
+    else {
+      const before = fields.get(list) ?? []
+      fields.set(list, [...(Array.isArray(before) ? (before as unknown[]) : [before]), toValue(list, text)])
+    }
   }
-  return fields
+  return Object.fromEntries(fields)
 }
 
 /** The text itself where the schema expects text, otherwise the text parsed as JSON. */
