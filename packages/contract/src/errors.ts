@@ -14,7 +14,7 @@ export interface ProblemRow {
 }
 
 export const problemTable = {
-  malformed_body: { status: 400, retryable: false, title: 'The body is not valid UTF-8 JSON.' },
+  malformed_body: { status: 400, retryable: false, title: 'The body is not what its content type says, valid JSON in UTF-8 or a form.' },
   unauthorized: { status: 401, retryable: false, title: 'An API key is required, and this is not one.' },
   not_found: { status: 404, retryable: false, title: 'There is nothing here.' },
   method_not_allowed: { status: 405, retryable: false, title: 'This method is not offered here.' },
@@ -24,7 +24,7 @@ export const problemTable = {
   expired: { status: 410, retryable: false, title: 'The job and its images are past their retention time.' },
   body_too_large: { status: 413, retryable: false, title: 'The body is larger than this server accepts.' },
   image_too_large: { status: 413, retryable: false, title: 'The picture has more bytes than this server accepts.' },
-  unsupported_media_type: { status: 415, retryable: false, title: 'The body must be application/json.' },
+  unsupported_media_type: { status: 415, retryable: false, title: 'The body has a content type that is not accepted here.' },
   invalid_request: { status: 422, retryable: false, title: 'The request has fields that cannot be accepted.' },
   invalid_image: { status: 422, retryable: false, title: 'A picture that came with the request cannot be used.' },
   model_not_found: { status: 422, retryable: false, title: 'No model of that name is served here.' },

@@ -1,5 +1,5 @@
 /** Makes a mask from the transparency of a picture. Knows nothing about requests. Runs in the api; libvips' threads do the work. */
-import sharp from 'sharp'
+import sharp, { type Sharp } from 'sharp'
 import { decodeInTurn } from '@easel/input-pictures'
 
 /** A PNG, white where the picture is transparent; undefined when it is nowhere transparent. The picture must have been inspected. */
@@ -10,7 +10,7 @@ export async function toMaskOfAlpha(bytes: Uint8Array): Promise<Uint8Array | und
   return await decodeInTurn(width * height, async () => await paintAlpha(picture.autoOrient()))
 }
 
-async function paintAlpha(picture: sharp.Sharp): Promise<Uint8Array | undefined> {
+async function paintAlpha(picture: Sharp): Promise<Uint8Array | undefined> {
   const { data, info } = await picture
     .extractChannel('alpha')
     .negate()

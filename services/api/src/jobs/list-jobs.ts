@@ -3,6 +3,7 @@
  * and this process reads few pages at a time, so that lists do not use up the memory that all requests share. Runs in the api.
  */
 import pLimit from 'p-limit'
+import type { LimitFunction } from 'p-limit'
 import type { Job, JobStatus } from '@easel/contract'
 import { isPastRetention } from './find-job.ts'
 import type { FindNeeds } from './find-job.ts'
@@ -24,6 +25,8 @@ const maxPageBytes = 1024 * 1024 - 1024
 const chunkLength = 10
 
 const reads = pLimit(2)
+/** By owner: each reads one page at a time, so that nobody waits for the many pages of another. There are as many as API keys have names. */
+const ownReads = new Map<string, LimitFunction>()
 
 /** `next`: the cursor for the next page; null when there is none. */
 export async function listJobs<Item>(
@@ -32,7 +35,9 @@ export async function listJobs<Item>(
   options: ListOptions,
   render: (job: Job) => Item,
 ): Promise<{ items: Item[]; next: string | null }> {
-  return await reads(async () => await readPage(deps, owner, options, render))
+  const own = ownReads.get(owner) ?? pLimit(1)
+  ownReads.set(owner, own)
+  return await own(() => reads(async () => await readPage(deps, owner, options, render)))
 }
 
 async function readPage<Item>(

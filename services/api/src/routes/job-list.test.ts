@@ -100,21 +100,23 @@ test('a page ends at 1 MiB and the cursor goes on, on every surface that lists',
     return { ids: results.map(({ id }) => id), next: next === null ? null : next.slice(heavy.url.length) }
   })
   expect([ours, replicates]).toEqual([made, made])
-
-  // A process reads two lists at a time.
-  using list = vi.spyOn(heavy.deps.store, 'list')
-  let most = 0
-  let reading = 0
-  const read = list.getMockImplementation() ?? heavy.worker.store.list.bind(heavy.worker.store)
-  list.mockImplementation(async (...args) => {
-    most = Math.max(most, ++reading)
-    try {
-      return await read(...args)
-    } finally {
-      reading--
-    }
-  })
-  await Promise.all(Array.from({ length: 10 }, () => heavy.get('/v1/jobs?limit=100').then((response) => response.text())))
-  expect(most).toBe(2)
   await heavy.close()
+})
+
+test('a process reads one page of an owner at a time, so that the lists of one keep no other waiting', async () => {
+  const read = api.worker.store.list.bind(api.worker.store)
+  using pages = vi.spyOn(api.deps.store, 'list')
+  const held = Promise.withResolvers<void>()
+  const owners: string[] = []
+  pages.mockImplementation(async (owner, options) => {
+    owners.push(owner)
+    if (owner === owners[0]) await held.promise
+    return await read(owner, options)
+  })
+  const ofAlice = Array.from({ length: 10 }, () => list('?limit=1'))
+  await expect.poll(() => owners.length).toBe(1)
+  expect((await list('', { 'X-API-Key': 'bob-bob-secret' })).jobs).toEqual([])
+  expect(owners.length).toBe(2)
+  held.resolve()
+  expect((await Promise.all(ofAlice)).map(({ jobs }) => jobs.length)).toEqual(ofAlice.map(() => 1))
 })
