@@ -40,6 +40,8 @@ export async function guardedRequest<Result>(
     const answer = await new Promise<IncomingMessage>((resolve, reject) => {
       const request = (isHttps ? httpsRequest : httpRequest)(url, options, resolve)
       request.on('error', reject)
+      // A server that switches protocols is left without an answer and without an error.
+      request.on('close', () => reject(Object.assign(new Error('closed without an answer'), { code: 'ECONNRESET' })))
       request.end(body)
     })
     return await use(answer)

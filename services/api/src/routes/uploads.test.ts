@@ -78,8 +78,9 @@ test('what a URL leads to is refused when it is no picture, and redirects are fo
   web.pages.set('/moved', (answer) => answer.writeHead(302, { Location: '/fine.png' }).end())
   web.pages.set('/round', (answer) => answer.writeHead(302, { Location: '/round' }).end())
   web.pages.set('/away', (answer) => answer.writeHead(302, { Location: 'file:///etc/passwd' }).end())
+  web.pages.set('/switch', ({ socket }) => socket?.end('HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n'))
   expect((await submit({ image: `${web.url}/moved` })).status).toBe(202)
-  for (const path of ['/gone', '/round', '/away']) {
+  for (const path of ['/gone', '/round', '/away', '/switch']) {
     const { status, job } = await submit({ image: web.url + path })
     expect([path, status, job.code]).toEqual([path, 422, 'invalid_image'])
   }

@@ -127,6 +127,13 @@ describe('posting a message', () => {
     expect((await post('https://127.0.0.1:' + closing.port)).error).toMatch(/^connection failed: [A-Z_]+$/)
   })
 
+  test('is not kept waiting by a receiver that switches to another protocol', async () => {
+    const switching = await startReceiver((response) => {
+      response.socket?.end('HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n')
+    })
+    expect(await post(switching.url)).toMatchObject({ status: null, error: 'connection closed without an answer' })
+  })
+
   test('ends with the reason when its process stops', async () => {
     const receiver = await startReceiver(() => {})
     const stop = new AbortController()
