@@ -355,15 +355,19 @@ describe('a message that does not arrive', () => {
     await eventually(() => receiver.delivered.length).toBe(2)
   })
 
-  test('about progress is not sent again: that of the next step takes its place', async () => {
+  test('about progress is not sent again, and is not given up either: that of the next step takes its place', async () => {
     const receiver = await startReceiver(500)
     const { api, messages, startWorker, submit, attempts } = await setUp()
-    const id = await submit(receiver.url, { prompt: 'wait for cancel', webhook_events_filter: ['progress'] })
+    using error = vi.spyOn(api.deps.logger, 'error')
+    const id = await submit(receiver.url, { prompt: 'wait for cancel', webhook_events_filter: ['progress', 'completed'] })
     startWorker()
     await eventually(async () => (await attempts(id)).length).toBe(1)
     await eventually(async () => await messages.getJobState(webhookMessageId(id, 'progress'))).toBe('unknown')
     expect(await attempts(id)).toHaveLength(1)
     await api.post(`/v1/jobs/${id}/cancel`)
+    const givenUp = (): unknown[] => error.mock.calls.filter(([, text]) => text === 'webhook given up').map(([line]) => line)
+    await eventually(givenUp).toContainEqual(expect.objectContaining({ event: 'completed' }))
+    expect(givenUp()).toHaveLength(1)
   })
 
   test('goes on after the api was restarted', async () => {
