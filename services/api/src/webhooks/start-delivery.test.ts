@@ -314,6 +314,7 @@ describe('a message that does not arrive', () => {
       /easel_webhooks_given_up_total (\d+)/.exec(await (await api.get('/metrics')).text())?.[1] ?? 'none'
     await eventually(givenUp).toBe('2')
     expect(await messages.getFailedCount()).toBe(2)
+    expect(await api.deps.outbox.findUnsent(id, ['queued', 'completed'])).toEqual([])
     const lines = error.mock.calls.filter(([, text]) => text === 'webhook given up').map(([line]) => line)
     expect(lines).toHaveLength(2)
     expect(lines).toContainEqual({
@@ -437,6 +438,15 @@ test('receivers that never answer hold up neither other receivers nor pictures',
   await eventually(() => attempts(id)).toHaveLength(1)
   await eventually(() => dead.delivered).toHaveLength(2)
   expect(alive.delivered).toHaveLength(1)
+})
+
+test('messages that find no place wait for one, and none is lost', async () => {
+  const receiver = await startReceiver()
+  const { messages, submit } = await setUp({ delivery: { places: 2 } })
+  const ids: string[] = []
+  for (let i = 0; i < 5; i++) ids.push(await submit(receiver.url, { webhook_events_filter: ['queued'] }))
+  await eventually(() => receiver.delivered.map(({ body }) => body.data.id).toSorted()).toEqual(ids.toSorted())
+  await eventually(async () => await messages.getCompletedCount()).toBe(5)
 })
 
 test('an owner whose receivers never answer, however many there are, does not keep another owner waiting', async () => {
