@@ -447,6 +447,7 @@ test('messages that find no place wait for one, and none is lost', async () => {
   for (let i = 0; i < 5; i++) ids.push(await submit(receiver.url, { webhook_events_filter: ['queued'] }))
   await eventually(() => receiver.delivered.map(({ body }) => body.data.id).toSorted()).toEqual(ids.toSorted())
   await eventually(async () => await messages.getCompletedCount()).toBe(5)
+  expect(receiver.delivered).toHaveLength(5)
 })
 
 test('an owner whose receivers never answer, however many there are, does not keep another owner waiting', async () => {
