@@ -13,7 +13,7 @@ export default defineConfig({
       'deploy/**/*.test.ts',
       'scripts/**/*.test.ts',
     ],
-    exclude: ['**/node_modules/**', '**/*.faults.test.ts', 'scripts/packages/**'],
+    exclude: ['**/node_modules/**', '**/*.faults.test.ts', 'scripts/packages/**', 'scripts/pages/commands.test.ts'],
     // Every test file runs in a child process of its own: the engine's native libraries do not survive worker threads.
     pool: 'forks',
     // Many tests wait, for a pause between two attempts or for a process that starts: more files at once than cores use that time.

@@ -1,5 +1,5 @@
 import { spawn } from 'node:child_process'
-import { mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/promises'
+import { mkdtemp, readFile, rm } from 'node:fs/promises'
 import { globSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -90,36 +90,5 @@ describe('examples', () => {
     } finally {
       await strict.stop()
     }
-  })
-
-  test("the README's lines for the library run in the project's folder", async () => {
-    const page = await readFile(join(root, 'README.md'), 'utf8')
-    const snippet = /```ts\n(import [^`]*@easel\/pipeline[^`]*)```/.exec(page)?.[1] ?? ''
-    const code = `${snippet}\nconsole.log(seed, images.length, images[0].width)`
-    expect(await run(process.execPath, ['--input-type=module', '--eval', code])).toMatch(/^42 1 \d+$/m)
-  })
-
-  test('every line of docs/client.md works, in order', async () => {
-    const page = await readFile(join(root, 'docs/client.md'), 'utf8')
-    const blocks = [...page.matchAll(/^```ts\n([^]*?)^```$/gm)].map(([, block]) => block)
-    expect(blocks.length).toBeGreaterThan(8)
-    // From a folder that has the packages of the examples, and on a port that is free.
-    await symlink(join(root, 'examples/node_modules'), join(folder, 'node_modules'))
-    const code = blocks.join('\n').replace('http://localhost:8500', easel.url).replace('.listen(3000)', '.listen(0)')
-    await writeFile(join(folder, 'page.ts'), `${code}\nreceiver.close()\n`)
-    const out = await run(process.execPath, ['page.ts'], folder)
-    expect(out).toMatch(/step \d+ of 20\n/)
-    expect(out).toMatch(/^succeeded$/m)
-    expect(out).toMatch(/^width \[/m)
-    expect((await readFile(join(folder, 'boat.png'))).subarray(1, 4).toString()).toBe('PNG')
-  })
-
-  test('every line of docs/http-api.md works, in order', async () => {
-    const page = await readFile(join(root, 'docs/http-api.md'), 'utf8')
-    const blocks = [...page.matchAll(/^```sh\n([^]*?)^```$/gm)].map(([, block]) => block)
-    expect(blocks.length).toBeGreaterThan(8)
-    const out = await run('bash', ['-ec', `set -o pipefail\n${blocks.join('\n')}`], folder)
-    expect(out).toContain('"status":"canceled"')
-    expect((await readFile(join(folder, 'cat.png'))).subarray(1, 4).toString()).toBe('PNG')
   })
 })

@@ -64,6 +64,6 @@ export function findNode24(): string {
 }
 
 /** PATH without the workspace's programs, which include its own Node. */
-function hostPath(): string[] {
+export function hostPath(): string[] {
   return (process.env['PATH'] ?? '').split(delimiter).filter((folder) => !folder.startsWith(root))
 }

@@ -1,4 +1,4 @@
-/** The settings most people leave alone, folded away until they are wanted; what was chosen of them is remembered. Runs in the browser. */
+/** The settings that most people leave alone, folded until they are wanted. The page remembers what was chosen. Runs in the browser. */
 import type { VNode } from 'preact'
 import { LoraFields } from './lora-fields.tsx'
 import type { Model } from './models.ts'
@@ -12,13 +12,13 @@ export function AdvancedFields({ model }: { model: Model | undefined }): VNode {
   const { defaults, accepts } = model ?? {}
   const { advancedOpen } = settings.value
   const also = unshownAlso()
-  // What is wrong must be seen.
+  // An error must be visible, so the settings are unfolded.
   const wrong = fieldErrors.value.some(({ field }) => ownFields.includes(field) || field.startsWith('skip_') || isOfLoras(field))
   return (
     <details class="advanced" open={advancedOpen || wrong} onToggle={(event) => set({ advancedOpen: event.currentTarget.open })}>
       <summary>Advanced settings</summary>
       <div class="fields">
-        <TextField field="negative_prompt" label="Negative prompt" hint="what must not be there" />
+        <TextField field="negative_prompt" label="Negative prompt" hint="what the picture must not show" />
         <div class="row">
           <TextField
             field="num_inference_steps"
@@ -44,7 +44,7 @@ export function AdvancedFields({ model }: { model: Model | undefined }): VNode {
         {accepts?.skip_guidance_layers === true && <SkipLayerFields />}
         {also.length > 0 && (
           <p class="hint also">
-            As in the job it came from: {also.join(', ')}.{' '}
+            Taken over from the job: {also.join(', ')}.{' '}
             <button type="button" onClick={clearAlso}>
               Leave out
             </button>

@@ -1,4 +1,4 @@
-/** What a screen reader is told, and what flashes by for everyone else: one short sentence at a time. Runs in the browser. */
+/** Owns the one short sentence that a screen reader is told at a time. Runs in the browser. */
 import { signal } from '@preact/signals'
 
 export const announcement = signal('')

@@ -1,23 +1,23 @@
 /**
- * Owns how the page talks to the api: where it is, the key if one was given, and whether it can be talked to at all.
+ * Owns how the page talks to the api: its address, the key if one was given, and whether it answers at all.
  *
- * Invariant: the key goes to this api only, and is forgotten with the tab unless it was to be kept. Runs in the browser.
+ * Invariant: the key is sent to this api only, and is forgotten when the tab is closed unless the user asked to keep it. Runs in the browser.
  */
 import { signal } from '@preact/signals'
 import { Easel } from '@easel/client'
 import type { Problem } from '@easel/contract'
 
 const keyName = 'easel.key'
-/** Milliseconds after which a question that is not answered counts as lost. */
+/** Milliseconds after which an unanswered request counts as lost. */
 const answerLimitMs = 20_000
 
 export const apiKey = signal(sessionStorage.getItem(keyName) ?? localStorage.getItem(keyName) ?? '')
-/** Whether the last answer was that a key is missing or wrong. */
+/** Whether the last answer said that the key is missing or wrong. */
 export const keyWanted = signal(false)
-/** `ok`; `queue`: the api answers and its queue does not; `away`: the api does not answer. By the last answer. */
+/** What the last answer said. `ok`; `queue`: the api answers but its queue does not; `away`: the api does not answer. */
 export const link = signal<'ok' | 'queue' | 'away'>('ok')
 
-/** `keep`: for the browser; else until the tab is closed. */
+/** `keep`: the browser keeps the key; without it the key is forgotten when the tab is closed. */
 export function setApiKey(key: string, keep: boolean): void {
   apiKey.value = key
   sessionStorage.setItem(keyName, key)
@@ -25,10 +25,10 @@ export function setApiKey(key: string, keep: boolean): void {
   else localStorage.removeItem(keyName)
 }
 
-/** What the page asks of the api. Nothing is asked again by itself: people are told at once, and the page's own readings are repeated anyway. */
+/** The client of the page. It repeats no request: a user is told of a failure at once, and the page's own readings are repeated anyway. */
 export const easel = new Easel({ baseUrl: new URL('.', document.baseURI).href, fetch: ask, timeoutMs: answerLimitMs, retries: 0 })
 
-/** `fetch` with the key, which notes how the api answered. */
+/** `fetch` with the key; it notes how the api answered. */
 export async function ask(input: RequestInfo | URL, init?: RequestInit): Promise<Response> {
   const headers = new Headers(init?.headers)
   if (apiKey.value !== '') headers.set('Authorization', `Bearer ${apiKey.value}`)
@@ -50,6 +50,6 @@ async function toLink(response: Response): Promise<typeof link.value> {
     .json()
     .catch(() => ({}))) as Partial<Problem>
   if (code === 'queue_unavailable') return 'queue'
-  // Not the api's words: a proxy speaks for one that is away.
+  // The answer is not the api's own: a proxy answers for an api that is away.
   return code === undefined && response.status >= 502 ? 'away' : 'ok'
 }

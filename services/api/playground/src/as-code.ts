@@ -1,11 +1,11 @@
-/** Writes a job as code that makes the same picture again. Runs in the browser; pure. */
+/** Writes a job as code that makes the same picture again: for a shell, or for a program with `@easel/client`. Runs in the browser; pure. */
 import type { CreateJobRequest } from '@easel/contract'
 
-/** `base`: URL of the api, without a slash at its end. `keyed`: whether the api wants a key. */
+/** `base`: the URL of the api, without a slash at its end. `keyed`: whether the api asks for a key. */
 export interface CodeOptions {
   base: string
   keyed: boolean
-  /** Seed of the picture. */
+  /** The seed of the picture. */
   seed: number
 }
 
@@ -17,22 +17,19 @@ export function toCurl(request: CreateJobRequest, { base, keyed, seed }: CodeOpt
 }
 
 export function toTypeScript(request: CreateJobRequest, { base, keyed, seed }: CodeOptions): string {
-  const key = keyed ? '\n    authorization: `Bearer ${process.env.EASEL_API_KEY}`,' : ''
-  const body = JSON.stringify(toBody(request, seed), undefined, 2).replaceAll('\n', '\n  ')
-  return `const response = await fetch(${JSON.stringify(`${base}/v1/jobs`)}, {
-  method: 'POST',
-  headers: {
-    'content-type': 'application/json',
-    prefer: 'wait=60',${key}
-  },
-  body: JSON.stringify(${body}),
-})
-const job = await response.json()
-console.log(job.output?.images[0].url ?? job)
+  const key = keyed ? ', apiKey: process.env.EASEL_API_KEY' : ''
+  // Each property stands on a line of its own; line breaks within a text are escaped.
+  const body = JSON.stringify(toBody(request, seed), undefined, 2).replaceAll(/^( +)"(\w+)":/gm, '$1$2:')
+  return `// docs/client.md in Easel's repository says how to install this package.
+import { Easel } from '@easel/client'
+
+const easel = new Easel({ baseUrl: ${JSON.stringify(base)}${key} })
+const { output } = await easel.run(${body})
+await easel.images.toFile(output.images[0], 'picture.${request.output_format ?? 'png'}')
 `
 }
 
-/** One picture, every setting said. */
+/** The request for that one picture, with every setting given. */
 function toBody(
   { num_images_per_prompt: _count, ...request }: CreateJobRequest,
   seed: number,

@@ -1,10 +1,10 @@
-/** A button for what cannot be undone: the first press asks, the second does it. Runs in the browser. */
+/** A button for an action that cannot be undone: the first press asks, and the second one acts. Runs in the browser. */
 import type { VNode } from 'preact'
 import { useState } from 'preact/hooks'
 
 interface ConfirmButtonProps {
   label: string
-  /** What the second press says. */
+  /** What the button says after the first press. */
   question: string
   disabled?: boolean
   onConfirm: () => void

@@ -1,8 +1,8 @@
-/** Puts a text on the clipboard, also on plain http:// pages, where browsers offer the old way only. Runs in the browser. */
+/** Puts a text on the clipboard. On plain http:// pages browsers offer only an older way, which it uses there. Runs in the browser. */
 
-/** Whether it worked. `place`: where a text can be selected now; beside an open dialog nothing can. */
+/** Returns whether it worked. `place`: an element in which text can be selected now; while a dialog is open, that is only the dialog. */
 export async function copyText(text: string, place: HTMLElement): Promise<boolean> {
-  // Absent where the page is neither https:// nor on this machine.
+  // The clipboard is absent on a page that is neither https:// nor on this machine.
   const clipboard = navigator.clipboard as Clipboard | undefined
   if (clipboard !== undefined) {
     return await clipboard.writeText(text).then(

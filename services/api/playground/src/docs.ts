@@ -1,6 +1,6 @@
-/** Starts Scalar on the api's own description. Asks nobody but this server. Runs in the browser, on /docs. */
+/** Starts Scalar with the api's own description. It asks no server but this one. Runs in the browser, on /docs. */
 
-/** What of Scalar's bundle, loaded by a script element before this one, is used. */
+/** The part that is used of Scalar's bundle, which a script element before this one has loaded. */
 interface ScalarBundle {
   createApiReference(selector: string, options: Record<string, unknown>): unknown
 }

@@ -1,10 +1,10 @@
-/** Owns which pictures are favourites, by job and number. They are kept in this browser and nowhere else. Runs in the browser. */
+/** Owns which pictures are favourites, by job and number. Only this browser keeps them. Runs in the browser. */
 import { effect, signal } from '@preact/signals'
 
 const name = 'easel.favourites'
 
 export const favourites = signal<ReadonlySet<string>>(stored())
-/** Whether the gallery shows nothing else. */
+/** Whether the gallery shows only favourites. */
 export const onlyFavourites = signal(false)
 
 effect(() => localStorage.setItem(name, JSON.stringify([...favourites.value])))
@@ -29,7 +29,7 @@ function stored(): Set<string> {
   }
 }
 
-/** Of a job that is gone. */
+/** Forgets the favourites of a job that is gone. */
 export function dropFavourites(jobId: string): void {
   favourites.value = new Set([...favourites.value].filter((key) => !key.startsWith(jobId)))
 }

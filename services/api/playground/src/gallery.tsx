@@ -1,4 +1,4 @@
-/** The gallery: its tools, the cards, and the way to older ones. Runs in the browser. */
+/** The gallery: its tools, the cards, and the button for older ones. Runs in the browser. */
 import type { VNode } from 'preact'
 import { keyWanted } from './api.ts'
 import { ConfirmButton } from './confirm-button.tsx'

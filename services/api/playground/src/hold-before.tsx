@@ -1,9 +1,9 @@
-/** A button over a picture that shows, as long as it is held, the picture it was made from. Runs in the browser. */
+/** A button over a picture: while it is held, the picture that the job began with is shown. Runs in the browser. */
 import { useSignal } from '@preact/signals'
 import type { VNode } from 'preact'
 import { useInputPicture } from './use-input-picture.ts'
 
-/** Nothing for a job whose picture this browser does not know. */
+/** Renders nothing for a job whose first picture this browser does not know. */
 export function HoldBefore({ jobId }: { jobId: string }): VNode | null {
   const held = useSignal(false)
   const url = useInputPicture(`job:${jobId}`)
@@ -22,7 +22,7 @@ export function HoldBefore({ jobId }: { jobId: string }): VNode | null {
         class="hold"
         aria-pressed={held.value}
         onPointerDown={(event) => {
-          // Holding is no swipe to the next picture.
+          // Holding the button must not count as a swipe to the next picture.
           event.stopPropagation()
           event.currentTarget.setPointerCapture(event.pointerId)
           held.value = true

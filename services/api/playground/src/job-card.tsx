@@ -1,4 +1,4 @@
-/** One job of the gallery: a square of its pictures, grown or growing, and a line about it. Runs in the browser. */
+/** One job of the gallery: a square with its pictures, finished or growing, and a line about it. Runs in the browser. */
 import type { VNode } from 'preact'
 import type { Job } from '@easel/contract'
 import { link } from './api.ts'
@@ -7,12 +7,13 @@ import { open, selected, toggleSelected, toThumbnailPath, toTitle } from './show
 import { cancel, hasEnded, remove, type ShownJob } from './jobs.ts'
 import { isWithoutWorker } from './models.ts'
 import { retry } from './settings.ts'
+import { toTileGrid } from './tile-grid.ts'
 import { UseAsInput } from './use-as-input.tsx'
 
 export function JobCard({ shown }: { shown: ShownJob }): VNode {
   const { job, problem } = shown
   const { input } = job
-  /** The picture of a job that has just one; those of others are used from their large view. */
+  /** The picture, if the job has only one. Of several pictures, one is chosen in the large view. */
   const only = job.output?.images.length === 1 ? job.output.images[0] : undefined
   const isChosen = selected.value?.has(job.id) === true
   return (
@@ -49,16 +50,18 @@ export function JobCard({ shown }: { shown: ShownJob }): VNode {
   )
 }
 
-/** All pictures of a job in one square, so that cards are alike however many there are. */
+/** All pictures of a job, each of them whole, in one square, so that all cards have the same shape. */
 function Square({ shown }: { shown: ShownJob }): VNode {
   const { job, previews } = shown
   const count = job.input.num_images_per_prompt
-  const columns = `square columns-${Math.ceil(Math.sqrt(count))}`
+  const grid = toTileGrid(count, job.input)
+  const columns = { gridTemplateColumns: `repeat(${grid.columns}, 1fr)` }
   if (job.output !== null) {
     return (
-      <div class={columns}>
+      <div class="square" style={columns}>
         {job.output.images.map((image, n) => (
           <button key={n} type="button" class="tile" aria-label={`Open: ${toTitle({ shown, n })}`} onClick={() => open(job.id, n)}>
+            {!grid.isFilled && <img class="backdrop" src={toThumbnailPath(image)} loading="lazy" decoding="async" alt="" />}
             <img
               src={toThumbnailPath(image)}
               width={image.width}
@@ -79,7 +82,7 @@ function Square({ shown }: { shown: ShownJob }): VNode {
   }
   if (hasEnded(job)) return <Ending job={job} />
   return (
-    <div class={columns}>
+    <div class="square" style={columns}>
       {Array.from({ length: count }, (_, n) => (
         <Growing key={n} job={job} preview={previews[n]} n={n} />
       ))}
@@ -87,7 +90,7 @@ function Square({ shown }: { shown: ShownJob }): VNode {
   )
 }
 
-/** Why there is no picture, and what can be done about it. */
+/** Says why there is no picture, and offers what can be done about it. */
 function Ending({ job }: { job: Job }): VNode {
   const { prompt } = job.input
   return (
@@ -108,7 +111,7 @@ function Ending({ job }: { job: Job }): VNode {
   )
 }
 
-/** The picture as far as it is known, sharper with each preview. */
+/** An unfinished picture, sharper with each preview. */
 function Growing({ job, preview, n }: { job: Job; preview: string | undefined; n: number }): VNode {
   const { input, progress } = job
   const done = progress.total === 0 ? 0 : progress.step / progress.total
@@ -138,7 +141,7 @@ function UnderWay({ shown: { job, canceling } }: { shown: ShownJob }): VNode {
 function toState(job: Job, canceling: boolean): string {
   if (link.value !== 'ok') return 'Reconnecting …'
   if (canceling) return 'Canceling …'
-  if (isWithoutWorker(job.input.model)) return job.status === 'queued' ? 'Waits for a worker' : 'Waits for a worker to go on'
+  if (isWithoutWorker(job.input.model)) return job.status === 'queued' ? 'Waiting for a worker' : 'Waiting for a worker to continue it'
   const { status, progress, queue_position: position, eta_seconds: eta } = job
   const time = eta === null ? '' : ` · about ${toDuration(eta)}`
   if (status === 'queued')

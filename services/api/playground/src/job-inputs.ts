@@ -1,10 +1,11 @@
 /**
- * Owns what this browser knows of the pictures that jobs began with: their records name only a hash. Kept over a reload. Runs in the browser.
+ * Owns what this browser knows about the pictures that jobs began with, because the records of the jobs contain only a hash. It survives a
+ * reload. Runs in the browser.
  */
 const inputsName = 'easel.inputs'
 const keptInputs = 100
 
-/** The upload or URL behind a reference; undefined for the picture of a job that another browser made. */
+/** The upload or URL that a reference stands for; undefined for a job that another browser made. */
 export function findInput(reference: string): string | undefined {
   return reference.startsWith('job:') ? (stored()[reference.slice('job:'.length)] ?? undefined) : reference
 }

@@ -1,7 +1,7 @@
 /**
- * Owns the jobs on the page: those the api lists, those this browser remembers, and what happens to the ones that have not ended.
+ * Owns the jobs on the page: those that the api lists, those that this browser remembers, and the progress of those that have not ended.
  *
- * Invariant: every job that has not ended is followed exactly once; the gallery is newest first. Runs in the browser.
+ * Invariant: every job that has not ended is followed exactly once, and the newest job comes first. Runs in the browser.
  */
 import { signal } from '@preact/signals'
 import { EaselError, type FollowedEvent, type Job } from '@easel/client'
@@ -13,41 +13,41 @@ import { rememberInput } from './job-inputs.ts'
 
 export interface ShownJob {
   job: Job
-  /** Latest preview of each image, as data: URLs. */
+  /** The latest preview of each image, as a data: URL. */
   previews: readonly (string | undefined)[]
-  /** A cancel was accepted and takes effect at the next step. */
+  /** Whether a cancel was accepted, which takes effect at the next step. */
   canceling: boolean
-  /** Why what was asked of this job was not done; empty when nothing went wrong. */
+  /** Why the last action on this job failed; empty when none did. */
   problem: string
 }
 
 const rememberedName = 'easel.jobs'
-/** Jobs asked of the list, and ids kept in this browser. */
+/** How many jobs are read from the list at once, and how many ids this browser keeps. */
 const galleryLength = 40
-/** Milliseconds until a list that was refused is asked for again. */
+/** Milliseconds until a list that was refused is requested again. */
 const retryMs = 3000
 
 export const jobs = signal<readonly ShownJob[]>([])
 /** `loading` until the list has been read once. */
 export const galleryState = signal<'loading' | 'read'>('loading')
 
-/** Where the next older page begins; null when there is none. */
+/** The cursor of the next older page; null when there is none. */
 export const olderCursor = signal<string | null>(null)
 
 const followed = new Set<string>()
 
-/** Reads the gallery; what this browser made comes along even when others have made many since. */
+/** Reads the gallery. The jobs of this browser are in it even when others have made many since. */
 export async function loadGallery(): Promise<void> {
   try {
     const { jobs: listed, next } = await easel.listPage({ limit: galleryLength })
     for (const job of listed) show(job)
-    // Older pages that were shown already stay.
+    // Older pages that are shown already stay.
     if (galleryState.value === 'loading') olderCursor.value = next
     const missing = remembered().filter((id) => !listed.some((job) => job.id === id))
     await Promise.all(missing.map(loadRemembered))
     galleryState.value = 'read'
   } catch (error) {
-    // It is read again when the service is back, or a key was given.
+    // The gallery is read again when the service is back or a key has been given.
     if (!(error instanceof EaselError)) throw error
     if (error.status !== 401 && link.value === 'ok') setTimeout(() => void loadGallery(), retryMs)
   }
@@ -79,7 +79,7 @@ export async function remove(id: string): Promise<void> {
   }
 }
 
-/** A request that got no answer may have been taken: sent again it is the same job. */
+/** A request without an answer may have been accepted; when it is sent again, it means the same job. */
 let unanswered = { body: '', key: '' }
 
 export async function submit(wish: CreateJobRequest): Promise<Job> {
@@ -101,13 +101,13 @@ export async function cancel(id: string): Promise<void> {
     change(id, (shown) => ({ ...shown, job: later(shown.job, job) }))
   } catch (error) {
     if (!(error instanceof EaselError)) throw error
-    // It may have ended meanwhile; its end arrives by itself.
+    // The job may have ended in the meantime; its end arrives by itself.
     const problem = error.code === 'job_finished' ? '' : `Not canceled: ${error.message}`
     change(id, (shown) => ({ ...shown, canceling: false, problem }))
   }
 }
 
-/** Says at a job what was asked of it and not done. */
+/** Shows at a job which action on it failed. */
 export function showProblem(id: string, problem: string): void {
   change(id, (shown) => ({ ...shown, problem }))
   if (problem !== '') announce(problem)
@@ -141,12 +141,12 @@ async function follow(id: string): Promise<void> {
   try {
     for await (const event of easel.events(id, { retries: Infinity })) change(id, (shown) => applyEvent(shown, event))
   } catch (error) {
-    // It is not there any more, or a key is asked for.
+    // The job is gone, or a key is asked for.
     if (!(error instanceof EaselError)) throw error
   } finally {
     followed.delete(id)
   }
-  // A stream that ended without an end: the record knows.
+  // The stream broke off before the job's end, so the record is read.
   if (jobs.value.some(({ job }) => job.id === id && !hasEnded(job))) await loadRemembered(id)
 }
 

@@ -1,4 +1,4 @@
-/** Asks for the API key when the api wanted one. Runs in the browser. */
+/** Asks for the API key when the api has asked for one. Runs in the browser. */
 import type { VNode } from 'preact'
 import { apiKey, setApiKey } from './api.ts'
 import { loadGallery } from './jobs.ts'
@@ -33,7 +33,7 @@ export function KeyForm(): VNode {
           </p>
         )}
         <p id="key-hint" class="hint">
-          This server asks for one. It is forgotten when you close the tab.
+          This server requires a key. The page forgets it when you close the tab.
         </p>
       </div>
       <label class="check">

@@ -1,11 +1,11 @@
-/** One picture, large, with all that is known of it and can be done with it. Arrow keys and swipes lead to its neighbours. Runs in the browser. */
+/** One picture, large, with its facts and actions. Arrow keys and swipes lead to its neighbours. Runs in the browser. */
 import type { VNode } from 'preact'
 import { useEffect, useRef } from 'preact/hooks'
 import { close, opened, openNext, toPath, toThumbnailPath, toTitle } from './shown-pictures.ts'
 import { PictureActions } from './picture-actions.tsx'
 import { HoldBefore } from './hold-before.tsx'
 
-/** Pixels that a finger must move sideways to mean the next picture. */
+/** How many pixels a finger must move sideways to ask for the next picture. */
 const swipePixels = 50
 
 export function Lightbox(): VNode | null {
@@ -34,7 +34,7 @@ function OpenLightbox(): VNode | null {
   return (
     <dialog ref={dialog} class="lightbox" aria-label={toTitle(picture)} onClose={close} onKeyDown={turnByKey}>
       <div class="stage" onPointerDown={(event) => (swipe.current = event.clientX)} onPointerUp={turnBySwipe}>
-        {/* The thumbnail, which is there already, stands in until the picture is. */}
+        {/* The thumbnail has been loaded already and is shown until the picture has been. */}
         <img
           key={image.url}
           src={toPath(image.url)}

@@ -1,13 +1,13 @@
-/** Chooses LoRAs of the model, and how much of each. Runs in the browser. */
+/** Chooses LoRAs of the model and the scale of each. Runs in the browser. */
 import type { VNode } from 'preact'
 import type { Model } from './models.ts'
 import { set, settings, type ChosenLora } from './settings.ts'
 import { describedBy, FieldProblem } from './text-field.tsx'
 
-/** By the api. */
+/** The api's own limit. */
 const mostLoras = 4
 
-/** Nothing where the model has none, unless some were chosen before another model was: these are sent, so they are shown. */
+/** Renders nothing for a model without LoRAs, unless some were chosen for another model before: they would be sent, so they are shown. */
 export function LoraFields({ model }: { model: Model | undefined }): VNode | null {
   const known = model?.loras ?? []
   const { loras } = settings.value
@@ -32,7 +32,7 @@ export function LoraFields({ model }: { model: Model | undefined }): VNode | nul
             onChange={(event) => change(n, { id: event.currentTarget.value })}
             {...describedBy(`loras.${n}.id`)}
           >
-            <option value={id}>{known.includes(id) ? id : `${id} (not there)`}</option>
+            <option value={id}>{known.includes(id) ? id : `${id} (not available)`}</option>
             {free.map((other) => (
               <option key={other} value={other}>
                 {other}

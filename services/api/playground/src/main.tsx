@@ -1,4 +1,4 @@
-/** Entry of the playground: draws the page, then asks the api what there is, again and again. Runs in the browser, on /. */
+/** The entry of the playground: draws the page, then reads models and jobs from the api. Runs in the browser, on /. */
 import { effect, untracked } from '@preact/signals'
 import { render } from 'preact'
 import { App } from './app.tsx'
@@ -10,7 +10,7 @@ const root = document.querySelector('#app')
 if (root === null) throw new Error('Expected an element #app, got none')
 render(<App />, root)
 void watchModels()
-// At the start, and whenever the service is back.
+// This happens at the start and whenever the service is back.
 effect(() => {
   if (link.value === 'ok') untracked(() => void loadGallery())
 })

@@ -1,4 +1,4 @@
-/** Paints a mask over a picture with mouse, finger, pen or keyboard. Runs in the browser. */
+/** Paints a mask over a picture with a mouse, a finger, a pen or the keyboard. Runs in the browser. */
 import { useSignal, useSignalEffect } from '@preact/signals'
 import type { VNode } from 'preact'
 import { useRef } from 'preact/hooks'
@@ -11,7 +11,7 @@ const arrows: Record<string, readonly [number, number]> = {
   ArrowUp: [0, -1],
   ArrowDown: [0, 1],
 }
-/** Brush sizes, as percent of the longer side. */
+/** Brush sizes in percent of the longer side. */
 const brush = { min: 2, max: 40, step: 2 }
 
 // oxlint-disable-next-line max-lines-per-function -- one component: its state, what the hand does, and what is shown.
@@ -19,9 +19,9 @@ export function MaskPainter({ url }: { url: string }): VNode {
   const canvas = useRef<HTMLCanvasElement>(null)
   const size = useSignal(12)
   const erase = useSignal(false)
-  /** Whether moving paints: a button, a finger or the keyboard's brush is down. */
+  /** Whether a movement paints, because a button, a finger or the keyboard's brush is down. */
   const down = useSignal(false)
-  /** Where the keyboard's brush is; undefined while it is not used. */
+  /** The position of the keyboard's brush; undefined while it is not used. */
   const cursor = useSignal<Point | undefined>(undefined)
   const toRadius = (): number => (Math.max(maskSize.value.width, maskSize.value.height) * size.value) / 200
 
@@ -96,7 +96,7 @@ export function MaskPainter({ url }: { url: string }): VNode {
           ref={canvas}
           tabIndex={0}
           role="application"
-          aria-label="Mask: what is painted is made anew"
+          aria-label="Mask: the painted part is drawn again"
           aria-describedby="mask-keys"
           onKeyDown={paintByKey}
           onBlur={() => {
@@ -138,8 +138,8 @@ export function MaskPainter({ url }: { url: string }): VNode {
         </button>
       </div>
       <p class="hint" id="mask-keys">
-        What you paint is made anew. By keyboard: arrows move, Space puts the brush down or up, E erases, U undoes, I inverts, + and − size
-        it.
+        The painted part is drawn again. By keyboard: the arrow keys move the brush, Space puts it down or lifts it, + and − change its
+        size, E erases, U undoes, I inverts.
       </p>
     </div>
   )
@@ -150,7 +150,7 @@ function toPoint({ clientX, clientY }: PointerEvent, canvas: HTMLCanvasElement):
   return { x: ((clientX - left) / width) * canvas.width, y: ((clientY - top) / height) * canvas.height }
 }
 
-/** A ring that is seen on light and dark; thicker while it paints. */
+/** A ring that is visible on light and dark ground, and thicker while it paints. */
 function drawCursor(context: CanvasRenderingContext2D, { x, y }: Point, radius: number, isDown: boolean): void {
   const unit = Math.max(1, context.canvas.width / 200)
   context.globalCompositeOperation = 'source-over'

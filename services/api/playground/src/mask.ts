@@ -1,5 +1,5 @@
 /**
- * Owns the mask that is being painted, as the strokes it is made of, and makes the black and white picture that the api takes.
+ * Owns the mask that is being painted, as a list of strokes, and makes the black-and-white picture that the api takes.
  *
  * Invariant: what is shown and what is sent are drawn from the same operations. Runs in the browser.
  */
@@ -11,14 +11,14 @@ export interface Point {
   y: number
 }
 
-/** Lengths in pixels of the mask. */
+/** Lengths are in pixels of the mask. */
 export type Operation = { kind: 'stroke'; erase: boolean; radius: number; points: readonly Point[] } | { kind: 'invert' }
 
 const colour = '#e6007e'
 const longestSide = 768
 
 export const operations = signal<readonly Operation[]>([])
-/** Pixels of the mask: the ratio of the picture, as fine as painting by hand needs. */
+/** The size of the mask in pixels: it has the picture's ratio and is as fine as painting by hand needs. */
 export const maskSize = signal({ width: 1, height: 1 })
 
 let uploaded: { of: readonly Operation[]; reference: string } | undefined
@@ -27,7 +27,7 @@ export function clearMask(): void {
   operations.value = []
 }
 
-/** Takes the size of the picture that is painted on. What was painted on another is dropped. */
+/** Takes the size of the picture that is painted on, and drops what was painted on another one. */
 export function fitMask(width: number, height: number): void {
   const scale = Math.min(1, longestSide / Math.max(width, height))
   const fitted = { width: Math.max(16, Math.round(width * scale)), height: Math.max(16, Math.round(height * scale)) }
@@ -36,7 +36,7 @@ export function fitMask(width: number, height: number): void {
   maskSize.value = fitted
 }
 
-/** Draws what is painted in one colour on a transparent ground. */
+/** Draws all strokes in one colour on a transparent ground. */
 export function drawMask(context: CanvasRenderingContext2D): void {
   const { width, height } = maskSize.value
   context.globalCompositeOperation = 'source-over'
@@ -55,14 +55,14 @@ export function drawMask(context: CanvasRenderingContext2D): void {
     context.globalCompositeOperation = erase ? 'destination-out' : 'source-over'
     context.lineWidth = radius * 2
     context.beginPath()
-    // A line of no length is not drawn: a single point gets one that nobody sees is one.
+    // Browsers do not draw a line without length, so a single point becomes a line too short to notice.
     for (const { x, y } of points) context.lineTo(x, y)
     if (points.length === 1 && points[0] !== undefined) context.lineTo(points[0].x + 0.01, points[0].y)
     context.stroke()
   }
 }
 
-/** What the job calls the mask, white where it was painted; undefined when nothing was. */
+/** Uploads the mask, white where it was painted, and returns what a job calls it; undefined when nothing was painted. */
 export async function uploadMask(): Promise<string | undefined> {
   const painted = operations.value
   if (painted.length === 0) return undefined

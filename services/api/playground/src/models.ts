@@ -1,5 +1,5 @@
 /**
- * Owns the list of models with their defaults, limits and workers. It is read again every few seconds, which also tells whether the service is there.
+ * Owns the list of models with their defaults, limits and workers. It is read every few seconds, which also shows whether the service answers.
  * Runs in the browser.
  */
 import { computed, signal } from '@preact/signals'
@@ -12,23 +12,24 @@ export const models = signal<readonly Model[]>([])
 /** Whether the list has been read since the page was opened. */
 const read = signal(false)
 
-/** Milliseconds between readings, while all is well and while something is missing. */
+/** Milliseconds between two readings: while all is well, and while something is missing. */
 const calmMs = 5000
 const restlessMs = 2000
 
 /** What the service lacks, and what happens meanwhile; empty when it lacks nothing. */
 export const serviceProblem = computed(() => {
-  if (link.value === 'away') return 'The server does not answer. What it has begun goes on; this page connects again by itself.'
+  if (link.value === 'away')
+    return 'The server does not answer. Jobs that have been submitted are not lost, and this page reconnects by itself.'
   if (link.value === 'queue')
-    return 'The queue does not answer. Nothing can be submitted or canceled until it is back; this page connects again by itself.'
+    return 'The queue does not answer. Nothing can be submitted or canceled until it is back. This page reconnects by itself.'
   if (!read.value) return ''
-  if (models.value.length === 0) return 'No worker has started yet. Pictures can be made as soon as one has.'
+  if (models.value.length === 0) return 'No worker has started yet. You can make pictures as soon as one has.'
   if (models.value.every(({ workers }) => workers === 0))
-    return 'No worker is running now. Jobs are taken and wait; they begin by themselves when a worker starts.'
+    return 'No worker is running now. Jobs are accepted and wait; they start by themselves as soon as there is a worker.'
   return ''
 })
 
-/** The model that a request without one means, else the first. */
+/** The model that serves requests without `model`, or the first one in the list. */
 export const defaultModel = computed(() => models.value.find((model) => model.default) ?? models.value[0])
 
 /** Whether jobs of this model wait for a worker. */
@@ -41,12 +42,12 @@ export async function loadModels(): Promise<void> {
     models.value = (await easel.capabilities()).models
     read.value = true
   } catch (error) {
-    // What is wrong is in `link`, or the key is asked for.
+    // `link` says what is wrong, or the key is asked for.
     if (!(error instanceof EaselError)) throw error
   }
 }
 
-/** Reads the list for as long as the page is open. */
+/** Reads the list as long as the page is open. */
 export async function watchModels(): Promise<never> {
   for (;;) {
     await loadModels()

@@ -1,4 +1,4 @@
-/** What can be done with a finished picture. Runs in the browser. */
+/** The buttons for what can be done with a finished picture. Runs in the browser. */
 import type { VNode } from 'preact'
 import { announce } from './announce.ts'
 import { apiKey } from './api.ts'
@@ -29,7 +29,7 @@ export function PictureActions({ picture }: { picture: ShownPicture }): VNode {
   const again = (): void => {
     reuse(job)
     close()
-    announce('The form has every setting of that picture')
+    announce('The form now has every setting of that picture')
     document.querySelector<HTMLElement>('#prompt')?.focus()
   }
   return (

@@ -1,4 +1,4 @@
-/** Chooses the picture a job begins with: dropped, pasted, chosen, or one of the gallery; how far it is left, and which part. Runs in the browser. */
+/** Chooses the picture that a job begins with (dropped, pasted, chosen, or one of the gallery), its strength and its mask. Runs in the browser. */
 import { EaselError } from '@easel/client'
 import { useSignal } from '@preact/signals'
 import type { VNode } from 'preact'
@@ -11,10 +11,10 @@ import { FieldProblem } from './text-field.tsx'
 import { uploadPicture } from './upload-picture.ts'
 import { useInputPicture } from './use-input-picture.ts'
 
-/** Strength of a request that says none. */
+/** The strength of a request that gives none. */
 const usualStrength = '0.6'
 
-/** Nothing where the model takes no pictures. */
+/** Renders nothing for a model that takes no pictures. */
 export function PictureField(): VNode | null {
   return chosenModel.value?.accepts.image === true ? <TakingPictureField /> : null
 }
@@ -30,7 +30,7 @@ function TakingPictureField(): VNode {
     problem.value = ''
     try {
       setInputPicture(await uploadPicture(file))
-      announce('The picture is taken')
+      announce('The picture was added')
     } catch (error) {
       if (!(error instanceof EaselError)) throw error
       problem.value = error.message
@@ -46,7 +46,7 @@ function TakingPictureField(): VNode {
     }
     const paste = (event: ClipboardEvent): void => takeFrom(event, event.clipboardData)
     const drop = (event: DragEvent): void => takeFrom(event, event.dataTransfer)
-    // Anywhere on the page: a file dropped beside a small target would replace the page.
+    // A file may be dropped anywhere: beside a small target it would replace the page.
     document.addEventListener('paste', paste)
     document.addEventListener('dragover', drop)
     document.addEventListener('drop', drop)
@@ -60,7 +60,7 @@ function TakingPictureField(): VNode {
   return (
     <fieldset class="picture">
       <legend>
-        Begin with a picture <span class="hint">if you like</span>
+        Begin with a picture <span class="hint">optional</span>
       </legend>
       {image === undefined ? (
         <label class="drop" aria-busy={sending.value}>
@@ -101,7 +101,7 @@ function ChosenPicture({ reference }: { reference: string }): VNode {
   return (
     <>
       {url === undefined ? (
-        <p class="hint">A picture from before, which this page cannot show.</p>
+        <p class="hint">An earlier picture, which this page cannot show.</p>
       ) : painting.value ? (
         <MaskPainter key={url} url={url} />
       ) : (
@@ -125,7 +125,7 @@ function ChosenPicture({ reference }: { reference: string }): VNode {
       </div>
       {(isPainted ? !painting.value : also.mask !== undefined) && (
         <p class="hint">
-          {isPainted ? 'Only what you painted is made anew.' : 'With the mask of the job it came from.'}{' '}
+          {isPainted ? 'Only the painted part is drawn again.' : 'The mask of the job that it came from is used.'}{' '}
           <button type="button" onClick={leaveMaskOut}>
             Leave out
           </button>

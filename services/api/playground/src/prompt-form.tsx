@@ -1,4 +1,4 @@
-/** The form: what to draw, with which model and settings. Limits and defaults shown are the chosen model's. Runs in the browser. */
+/** The form: what to draw, with which model and settings. It shows the limits and defaults of the chosen model. Runs in the browser. */
 import type { VNode } from 'preact'
 import { AdvancedFields } from './advanced-fields.tsx'
 import { models, type Model } from './models.ts'
@@ -68,7 +68,7 @@ export function PromptForm(): VNode {
   )
 }
 
-/** Prompts that the model is good at, each a press away. */
+/** Prompts that the model is good at, as buttons. */
 function Examples({ model }: { model: Model | undefined }): VNode | null {
   if (model?.examples === undefined || settings.value.prompt.trim() !== '') return null
   return (

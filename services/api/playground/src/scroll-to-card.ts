@@ -1,4 +1,4 @@
-/** Brings the card of a job that was just submitted into view, where it is not: on a phone the gallery lies below the form. Runs in the browser. */
+/** Scrolls to the card of a job that was just submitted if it is out of view, as on a phone, where the gallery is below the form. Runs in the browser. */
 
 export function scrollToCard(jobId: string): void {
   // The card is drawn with the next frame.

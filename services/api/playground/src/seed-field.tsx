@@ -1,4 +1,4 @@
-/** Chooses the seed: one drawn for each job, or a fixed one. Runs in the browser. */
+/** Chooses the seed: a new one for each job, or a fixed one. Runs in the browser. */
 import type { VNode } from 'preact'
 import { set, settings } from './settings.ts'
 import { TextField } from './text-field.tsx'
@@ -18,8 +18,8 @@ export function SeedField(): VNode {
       </div>
       <p class="hint">
         {seedFixed
-          ? 'The same seed and settings give the same picture, to the last byte.'
-          : 'Every picture begins with other noise, so each comes out new.'}
+          ? 'The same seed and settings give the same picture, byte for byte.'
+          : 'Every picture begins with different noise, so each one is new.'}
       </p>
       {seedFixed && <TextField field="seed" label="Fixed seed" step={1} min={0} inputMode="numeric" placeholder="random" />}
     </fieldset>

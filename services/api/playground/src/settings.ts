@@ -1,6 +1,6 @@
 /**
- * Owns what stands in the form: texts as they were typed, kept over a reload, and the request made of them. The api judges them; the
- * form only leaves out what was left empty. Runs in the browser.
+ * Owns the content of the form: texts as they were typed, which survive a reload, and the request that is made of them. The api judges them;
+ * the form only omits what was left empty. Runs in the browser.
  */
 import { computed, effect, signal } from '@preact/signals'
 import { EaselError, type FieldError, type Job } from '@easel/client'
@@ -11,11 +11,11 @@ import { defaultModel, models, type Model } from './models.ts'
 
 export interface ChosenLora {
   id: string
-  /** As typed; empty: the api's default. */
+  /** Every text is as it was typed; an empty one means the api's default. */
   scale: string
 }
 
-/** Named as in the api, so that an error finds its field. Numbers are texts: what was typed is what is judged. */
+/** The names are the api's, so that an error finds its field. Numbers are kept as texts, because the api judges what was typed. */
 export interface Settings {
   model: string
   prompt: string
@@ -26,20 +26,20 @@ export interface Settings {
   guidance_scale: string
   num_images_per_prompt: string
   seed: string
-  /** Numbers with commas between. */
+  /** Numbers, separated by commas. */
   skip_guidance_layers: string
   skip_layer_guidance_scale: string
   skip_layer_guidance_start: string
   skip_layer_guidance_stop: string
-  /** Sent with a picture alone. */
+  /** Only sent with a picture. */
   strength: string
   loras: readonly ChosenLora[]
-  /** Whether `seed` is used; else the api draws one. */
+  /** Whether `seed` is used; otherwise the api draws one. */
   seedFixed: boolean
-  /** Whether the size is said in pixels. */
+  /** Whether the size is given in pixels. */
   sizeOpen: boolean
   advancedOpen: boolean
-  /** The picture to begin with, and what else a job was made with whose settings were taken over: it goes along as it is. */
+  /** The picture to begin with, and those settings of a reused job for which the form has no field; they are sent as they are. */
   also: Partial<CreateJobRequest>
 }
 
@@ -64,7 +64,7 @@ export const fields: readonly Field[] = [
 const numberFields = ['width', 'height', 'num_inference_steps', 'guidance_scale', 'num_images_per_prompt'] as const
 const skipFields = ['skip_layer_guidance_scale', 'skip_layer_guidance_start', 'skip_layer_guidance_stop'] as const
 const settingsName = 'easel.settings'
-/** Previews of one run, about. */
+/** About how many previews a job gets. */
 const previewsPerJob = 10
 const usualSteps = 20
 
@@ -92,12 +92,12 @@ const empty: Settings = {
 
 export const settings = signal<Settings>(stored())
 export const fieldErrors = signal<readonly FieldError[]>([])
-/** What is wrong beyond a single field of the form. */
+/** A problem that no single field of the form has. */
 export const formProblem = signal('')
 
-/** Whether a request of the form is on its way. */
+/** Whether a request of the form is under way. */
 export const submitting = signal(false)
-/** The model that is shown and sent: the one that was chosen as long as there is one of that name, else the server's default. */
+/** The model that is shown and sent: the chosen one as long as it is served, and otherwise the server's default. */
 export const chosenModel = computed(() => models.value.find(({ id }) => id === settings.value.model) ?? defaultModel.value)
 
 effect(() => localStorage.setItem(settingsName, JSON.stringify(settings.value)))
@@ -107,7 +107,7 @@ export function set(change: Partial<Settings>): void {
   fieldErrors.value = fieldErrors.value.filter(({ field }) => !(toListField(field) in change))
 }
 
-/** Puts every setting of a job into the form; what has no field there goes along in `also`. */
+/** Puts every setting of a job into the form; those without a field are kept in `also`. */
 export function reuse(job: Job): void {
   const request = toSameRequest(job)
   const texts = Object.fromEntries(
@@ -130,7 +130,7 @@ export function reuse(job: Job): void {
   fieldErrors.value = []
 }
 
-/** What goes along that the form shows nowhere else. */
+/** Names of the settings that are sent but shown nowhere else. */
 export function unshownAlso(): string[] {
   return Object.keys(settings.value.also).filter((field) => field !== 'image' && field !== 'mask')
 }
@@ -140,19 +140,19 @@ export function clearAlso(): void {
   set({ also: { ...(image && { image }), ...(mask && { mask }) } })
 }
 
-/** Begins with another picture, at its own size, or with none. What belonged to the one before is dropped. */
+/** Begins with another picture, at its own size, or with none. Settings that belonged to the previous one are dropped. */
 export function setInputPicture(image: string | undefined): void {
   const { image: _image, mask: _mask, fit: _fit, ...others } = settings.value.also
   clearMask()
   set({ width: '', height: '', sizeOpen: false, also: { ...others, ...(image !== undefined && { image }) } })
 }
 
-/** Submits the same job once more and takes the old one away. What goes wrong is said at the old one. */
+/** Submits the same job again and removes the old one. A problem is shown at the old one. */
 export async function retry(job: Job): Promise<void> {
   if ((await submitFrom(job.id, toSameRequest(job))) !== undefined) await remove(job.id)
 }
 
-/** Submits what stands in the form, one request at a time. The job, or undefined when it was not taken; why is said at the form. */
+/** Submits the form, one request at a time. Returns the job, or undefined when it was refused; the form then says why. */
 export async function submitSettings(): Promise<Job | undefined> {
   if (submitting.value) return undefined
   submitting.value = true
@@ -163,7 +163,7 @@ export async function submitSettings(): Promise<Job | undefined> {
     return await submit(withPreviews({ ...toRequest(settings.value, chosenModel.value), ...(mask !== undefined && { mask }) }))
   } catch (error) {
     if (!(error instanceof EaselError)) throw error
-    // What is wrong with an entry of a list is wrong with its field, where the entries have none of their own.
+    // An error in an entry of a list is shown at the list's field if the entries have no fields of their own.
     fieldErrors.value = error.errors.map((wrong) => (isOfLoras(wrong.field) ? wrong : { ...wrong, field: toListField(wrong.field) }))
     const known = fieldErrors.value.filter(({ field }) => fields.includes(field as Field) || isOfLoras(field))
     const told = error.status === 401 || (known.length > 0 && known.length === error.errors.length)
@@ -175,13 +175,13 @@ export async function submitSettings(): Promise<Job | undefined> {
   }
 }
 
-/** The same picture as one of a job, from a seed that the job has not used. What goes wrong is said at that job. */
+/** Submits the settings of a job with the first seed that the job has not used. A problem is shown at that job. */
 export async function submitVariation(job: Job, seed: number): Promise<Job | undefined> {
   const { id, input } = job
   return await submitFrom(id, { ...toSameRequest(job), num_images_per_prompt: 1, seed: seed + input.num_images_per_prompt })
 }
 
-/** The whole input of a job as a request; its pictures are those of that job. */
+/** The whole input of a job as a request; its pictures are named by that job. */
 export function toSameRequest({ id, input: { image, mask, ...input } }: Job): CreateJobRequest {
   return { ...input, ...(image && { image: `job:${id}` }), ...(mask && { mask: `job:${id}` }) }
 }
@@ -201,7 +201,7 @@ function withPreviews(request: CreateJobRequest): CreateJobRequest {
   return { ...request, preview_every: Math.max(1, Math.round((request.num_inference_steps ?? usualSteps) / previewsPerJob)) }
 }
 
-/** A text that is no number goes to the api as it is: it says best what it expects. */
+/** A text that is not a number is sent as it is, because the api explains best what it expects. */
 function toRequest(from: Settings, model: Model | undefined): CreateJobRequest {
   const { image, mask, fit, ...also } = from.also
   const isTaken = image !== undefined && model?.accepts.image === true
@@ -221,7 +221,7 @@ function toRequest(from: Settings, model: Model | undefined): CreateJobRequest {
   }
 }
 
-/** `loras`, of `loras.0.scale`. */
+/** Maps `loras.0.scale` to `loras`. */
 function toListField(field: string): string {
   return field.split('.')[0] ?? ''
 }

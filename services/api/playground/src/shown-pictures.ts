@@ -1,4 +1,4 @@
-/** Owns what the gallery shows of the jobs, which picture is open and which jobs are selected. Runs in the browser. */
+/** Owns which jobs the gallery shows, which picture is open and which jobs are selected. Runs in the browser. */
 import { computed, signal } from '@preact/signals'
 import type { Image } from '@easel/contract'
 import { isFavourite, onlyFavourites } from './favourites.ts'
@@ -7,7 +7,7 @@ import { jobs, type ShownJob } from './jobs.ts'
 export interface ShownPicture {
   shown: ShownJob
   image: Image
-  /** Number of the picture in its job, from 0. */
+  /** The number of the picture in its job, from 0. */
   n: number
 }
 
@@ -21,7 +21,7 @@ const pictures = computed<readonly ShownPicture[]>(() =>
 )
 
 const openedKey = signal('')
-/** The picture that is open, large; undefined when none is. */
+/** The picture that is shown large; undefined when none is. */
 export const opened = computed(() => pictures.value.find(({ shown, n }) => `${shown.job.id}-${n}` === openedKey.value))
 
 export function open(jobId: string, n: number): void {
@@ -32,14 +32,14 @@ export function close(): void {
   openedKey.value = ''
 }
 
-/** Opens the next picture, or with -1 the one before; at an end it stays. */
+/** Opens the next picture, or with -1 the previous one. Nothing happens at either end. */
 export function openNext(step: 1 | -1): void {
   if (opened.value === undefined) return
   const next = pictures.value[pictures.value.indexOf(opened.value) + step]
   if (next !== undefined) open(next.shown.job.id, next.n)
 }
 
-/** Ids of the jobs chosen to be deleted; undefined: nothing is being chosen. */
+/** The ids of the selected jobs; undefined while nothing can be selected. */
 export const selected = signal<ReadonlySet<string> | undefined>(undefined)
 
 export function toggleSelected(jobId: string): void {
@@ -48,17 +48,17 @@ export function toggleSelected(jobId: string): void {
   selected.value = others
 }
 
-/** The file of a picture as this page reaches it; PUBLIC_URL may be another name of it. */
+/** The path by which this page reaches a picture's file, because PUBLIC_URL may be another address. */
 export function toPath(url: string): string {
   return `images/${url.slice(url.lastIndexOf('/') + 1)}`
 }
 
-/** The small file of a picture; the picture itself where there is none, which jobs have that an earlier Easel made. */
+/** The path of a picture's thumbnail, or of the picture itself for jobs of an earlier Easel, which have none. */
 export function toThumbnailPath({ url, thumbnail_url: small = url }: Image): string {
   return toPath(small)
 }
 
-/** What a picture is called: its prompt, with its number where its job has several. */
+/** The name of a picture: its prompt, and its number if the job has several. */
 export function toTitle({ shown: { job }, n }: Pick<ShownPicture, 'shown' | 'n'>): string {
   return job.input.num_images_per_prompt === 1 ? job.input.prompt : `${job.input.prompt} (${n + 1})`
 }

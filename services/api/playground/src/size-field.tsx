@@ -1,11 +1,11 @@
-/** Chooses the size: a preset, shown by its shape, or any other in pixels. Runs in the browser. */
+/** Chooses the size: a preset, shown by its shape, or any size in pixels. Runs in the browser. */
 import type { VNode } from 'preact'
 import type { Model } from './models.ts'
 import { set, settings } from './settings.ts'
 import { toSizePresets } from './size-presets.ts'
 import { TextField } from './text-field.tsx'
 
-/** Nothing until it is known what the model draws. */
+/** Renders nothing until the model's sizes are known. */
 export function SizeField({ model }: { model: Model | undefined }): VNode | null {
   const { width, height, sizeOpen, also } = settings.value
   if (model === undefined) return null
@@ -74,7 +74,7 @@ export function SizeField({ model }: { model: Model | undefined }): VNode | null
   )
 }
 
-/** A rectangle of that ratio. */
+/** A rectangle with the ratio of the size. */
 function Shape({ width, height }: { width: number; height: number }): VNode {
   const scale = 20 / Math.max(width, height)
   const [w, h] = [width * scale, height * scale]

@@ -1,4 +1,4 @@
-/** The sizes a form offers at a press: usual ratios at about the area that a model draws by default, as the model takes them. Pure. */
+/** The sizes that the form offers as buttons: common ratios with about the area of the model's default size, within its limits. Pure. */
 import type { Model } from './models.ts'
 
 export interface SizePreset {

@@ -1,30 +1,30 @@
-/** One labelled field of the form with what the api had against it. Runs in the browser. */
+/** One labelled field of the form, with the api's message when it refused the value. Runs in the browser. */
 import type { ComponentChildren, VNode } from 'preact'
 import { fieldErrors, set, settings, type Field } from './settings.ts'
 
 interface FieldProps {
   field: Field
   label: string
-  /** Beside the label. */
+  /** A short text beside the label. */
   hint?: string
-  /** Stands in the empty field: what the model takes then. */
+  /** Shown in the empty field: the value that the model then uses. */
   placeholder?: string | undefined
   children?: ComponentChildren
 }
 
 interface TextFieldProps extends FieldProps {
-  /** Lines of text; 1: a single line. Default: 1. */
+  /** Lines of text. Default: 1. */
   rows?: number
-  /** Default: text. */
+  /** The keyboard that a phone shows. Default: text. */
   inputMode?: 'text' | 'numeric' | 'decimal'
-  /** What the arrow keys of a number field add; makes it a number field. */
+  /** What the arrow keys add; a field with a step is a number field. */
   step?: number | undefined
   min?: number | undefined
   max?: number | undefined
   disabled?: boolean
 }
 
-/** Messages of the api about one field of the form, or of one entry of a list. */
+/** The api's messages about one field of the form or one entry of a list. */
 export function FieldProblem({ field }: { field: string }): VNode | null {
   const errors = fieldErrors.value.filter((error) => error.field === field)
   if (errors.length === 0) return null

@@ -1,7 +1,7 @@
-/** Sends a picture ahead of the job that takes it. Runs in the browser. */
+/** Uploads a picture ahead of the job that uses it. Runs in the browser. */
 import { easel } from './api.ts'
 
-/** What `image` and `mask` of a job call it. Throws an EaselError when it is not taken. */
+/** Returns the value for `image` or `mask` of a job. Throws an EaselError when the picture is refused. */
 export async function uploadPicture(picture: Blob): Promise<string> {
   const { id } = await easel.upload(picture)
   return `upload:${id}`

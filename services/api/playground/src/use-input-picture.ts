@@ -1,4 +1,4 @@
-/** Gives a component the picture that a reference means, as something an `<img>` can show. Runs in the browser. */
+/** Gives a component the picture that a reference stands for, as a URL for an `<img>`. Runs in the browser. */
 import { useEffect, useState } from 'preact/hooks'
 import { ask } from './api.ts'
 import { findInput } from './job-inputs.ts'
@@ -6,7 +6,7 @@ import { toPath } from './shown-pictures.ts'
 
 const uploadPrefix = 'upload:'
 
-/** Undefined while it is loaded, and when it is not known here or is gone. */
+/** Undefined while the picture is being loaded, and when it is unknown here or gone. */
 export function useInputPicture(reference: string | undefined): string | undefined {
   const [picture, setPicture] = useState<{ reference: string; url: string }>()
   const input = reference === undefined ? undefined : findInput(reference)
@@ -14,7 +14,7 @@ export function useInputPicture(reference: string | undefined): string | undefin
     if (!input?.startsWith(uploadPrefix)) return undefined
     let url = ''
     let wanted = true
-    // Uploads are their owner's alone: an `<img>` could not send the key.
+    // An upload is visible to its owner only, and an `<img>` could not send the key.
     const load = async (): Promise<void> => {
       const answer = await ask(`v1/uploads/${input.slice(uploadPrefix.length)}`)
       if (!answer.ok) return
@@ -24,7 +24,7 @@ export function useInputPicture(reference: string | undefined): string | undefin
       setPicture({ reference: input, url })
     }
     load().catch(() => {
-      // The server does not answer, as the page says already.
+      // The server does not answer; the page says so already.
     })
     return () => {
       wanted = false

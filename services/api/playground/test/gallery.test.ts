@@ -105,7 +105,7 @@ describe.skipIf(executable === undefined)('the gallery', () => {
     const id = await make({ prompt: 'new', num_images_per_prompt: 2 })
     await openGallery()
     const [small, large] = [`images/${id}-1.thumb.webp`, `images/${id}-1.png`]
-    const tiles = opened.page.locator('button.tile img')
+    const tiles = opened.page.locator('button.tile img:not(.backdrop)')
     expect(await tiles.evaluateAll((images) => images.map((image) => image.getAttribute('src')))).toEqual([
       `images/${id}-0.thumb.webp`,
       small,
@@ -113,6 +113,8 @@ describe.skipIf(executable === undefined)('the gallery', () => {
       stored.key,
     ])
     expect(await tiles.first().getAttribute('loading')).toBe('lazy')
+    // Whole, though two squares do not fill the square that they share.
+    expect(await tiles.first().evaluate((image) => getComputedStyle(image).objectFit)).toBe('contain')
     const loaded = async (): Promise<string[]> =>
       await opened.page.evaluate(() => performance.getEntriesByType('resource').map(({ name }) => name.slice(name.indexOf('images/'))))
     await expect.poll(loaded).toContain(small)

@@ -117,7 +117,7 @@ describe.skipIf(executable === undefined)('LoRAs in the playground', () => {
         localStorage.setItem('easel.settings', JSON.stringify({ ...settings, loras: [{ id: 'gone', scale: '' }] }))
       })
       await opened.page.reload()
-      await group().getByText('gone (not there)').waitFor({ state: 'attached' })
+      await group().getByText('gone (not available)').waitFor({ state: 'attached' })
       await opened.page.getByRole('button', { name: 'Make a picture' }).click()
       await group().getByText('Expected among tint, wobble.').waitFor()
       expect(await findHindrances(opened.page)).toEqual([])

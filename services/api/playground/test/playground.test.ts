@@ -1,4 +1,8 @@
-import { readFile } from 'node:fs/promises'
+import { execFile } from 'node:child_process'
+import { mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join, resolve } from 'node:path'
+import { promisify } from 'node:util'
 import type { Browser, BrowserContext, Page } from 'playwright-core'
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
 import { findChromium, launchChromium } from '../../../../scripts/find-chromium.ts'
@@ -130,15 +134,19 @@ describe.skipIf(executable === undefined)('the playground in a browser', () => {
     for (const [name, expected] of [
       ['Copy as curl', `curl -s '${easel.url}/v1/jobs'`],
       ['Copy as curl', '"seed": 41'],
-      ['Copy as TypeScript', '"seed": 41'],
+      ['Copy as TypeScript', 'seed: 41'],
       ['Copy link', `${easel.url}/images/`],
     ] as const) {
       await large.getByRole('button', { name }).click()
       expect(await page.evaluate(async () => await navigator.clipboard.readText())).toContain(expected)
       await large.getByRole('button', { name }).waitFor()
     }
+    await large.getByRole('button', { name: 'Copy as TypeScript' }).click()
+    const code = await page.evaluate(async () => await navigator.clipboard.readText())
     const [download] = await Promise.all([page.waitForEvent('download'), large.getByRole('link', { name: 'Download' }).click()])
-    expect((await readFile(await download.path())).subarray(1, 4).toString()).toBe('PNG')
+    const picture = await readFile(await download.path())
+    expect(picture.subarray(1, 4).toString()).toBe('PNG')
+    expect((await runProgram(code, 'picture.png')).equals(picture)).toBe(true)
 
     await large.getByRole('button', { name: 'Variation' }).click()
     await expect.poll(async () => await card('a pink balloon on a meadow').count()).toBe(2)
@@ -248,3 +256,16 @@ describe.skipIf(executable === undefined)('the playground in a browser', () => {
     expect(bytes).toBeLessThan(150_000)
   })
 })
+
+/** Runs a program as a reader would who has installed what it imports, and gives back a file that it leaves. */
+async function runProgram(code: string, file: string): Promise<Buffer> {
+  const folder = await mkdtemp(join(tmpdir(), 'easel-program-'))
+  try {
+    await symlink(resolve(import.meta.dirname, '../node_modules'), join(folder, 'node_modules'))
+    await writeFile(join(folder, 'program.ts'), code)
+    await promisify(execFile)(process.execPath, ['program.ts'], { cwd: folder })
+    return await readFile(join(folder, file))
+  } finally {
+    await rm(folder, { recursive: true })
+  }
+}

@@ -1,18 +1,18 @@
 /**
- * A table that becomes a list of small cards where the window is narrow. It keeps its roles then, which a browser takes away from a table that
- * is not laid out as one. Knows nothing of what is in it.
+ * A table that becomes a list of small cards in a narrow window. It states its roles itself, because browsers take them away from a table
+ * that is not laid out as one. Knows nothing about its content.
  */
 import type { ComponentChildren, VNode } from 'preact'
 
 export interface Column<T> {
   head: string
   cell: (row: T) => ComponentChildren
-  /** Numbers stand below each other. Default: false. */
+  /** Whether the cells are numbers, which are aligned on the right. Default: false. */
   numeric?: boolean
 }
 
 interface DataTableProps<T> {
-  /** Id of the heading that names it. */
+  /** The id of the heading that names the table. */
   labelledBy: string
   columns: readonly Column<T>[]
   rows: readonly T[]

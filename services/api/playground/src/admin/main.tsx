@@ -1,4 +1,4 @@
-/** Entry of the status page: draws it, then asks the api what there is, again and again. Runs in the browser, on /admin. */
+/** The entry of the status page: draws it, then reads the status from the api again and again. Runs in the browser, on /admin. */
 import { render } from 'preact'
 import { AdminPage } from './admin-page.tsx'
 import { watchStatus } from './service-status.ts'

@@ -6,19 +6,19 @@
 import { computed, signal } from '@preact/signals'
 import type { Problem, ServiceStatus } from '@easel/contract'
 
-/** Milliseconds between readings, while all is well and while something is missing. */
+/** Milliseconds between two readings: while all is well, and while something is missing. */
 const calmMs = 3000
 const restlessMs = 2000
-/** Milliseconds after which a reading that is not answered counts as lost. */
+/** Milliseconds after which an unanswered reading counts as lost. */
 const answerLimitMs = 10_000
 
-/** `ok`; `queue`: the api answers and its queue does not; `key`: the key is not taken; `away`: the api does not answer. By the last answer. */
+/** What the last answer said. `ok`; `queue`: the api answers but its queue does not; `key`: the key was refused; `away`: the api does not answer. */
 type Link = 'ok' | 'queue' | 'key' | 'away'
 
 export const status = signal<ServiceStatus | undefined>(undefined)
 export const link = signal<Link>('ok')
 
-/** What is wrong with the connection, and what happens meanwhile; empty when nothing is. */
+/** What is wrong with the connection and what happens meanwhile; empty when nothing is wrong. */
 export const connectionProblem = computed(() => {
   const sentences: Record<Link, string> = {
     ok: '',
@@ -30,7 +30,7 @@ export const connectionProblem = computed(() => {
   return sentences[link.value]
 })
 
-/** What the service lacks though it answers, and what happens meanwhile; empty when it lacks nothing. */
+/** What a service that answers still lacks, and what happens meanwhile; empty when it lacks nothing. */
 export const serviceProblem = computed(() => {
   if (link.value !== 'ok' || status.value === undefined) return ''
   const { listed } = status.value.models
@@ -41,7 +41,7 @@ export const serviceProblem = computed(() => {
   return listed.every(({ workers }) => workers === 0) ? 'No worker is available. Jobs are accepted, and wait for one.' : ''
 })
 
-/** Reads the status for as long as the page is open and in view. */
+/** Reads the status as long as the page is open and visible. */
 export async function watchStatus(): Promise<never> {
   for (;;) {
     await untilVisible()
@@ -65,7 +65,7 @@ async function loadStatus(): Promise<void> {
 async function toLink(response: Response): Promise<Link> {
   if (response.status === 401 || response.status === 429) return 'key'
   const { code } = (await response.json().catch(() => ({}))) as Partial<Problem>
-  // Not the api's words: a proxy speaks for one that is away.
+  // The answer is not the api's own: a proxy answers for an api that is away.
   return code === 'queue_unavailable' ? 'queue' : 'away'
 }
 

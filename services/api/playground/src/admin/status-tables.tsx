@@ -1,4 +1,4 @@
-/** The tables of the status page, each with its columns. They show what they are given. */
+/** The tables of the status page, each with its columns. They show what they are given and read nothing. */
 import type { VNode } from 'preact'
 import type { Failure, ModelStatus, OwnerShare, ShareStatus, WaitingWebhook, WorkerStatus } from '@easel/contract'
 import { DataTable } from './data-table.tsx'
@@ -8,7 +8,7 @@ import { toCount, toDistance, toDuration, toMemory } from './words.ts'
 const number = (value: number): string => value.toLocaleString('en', { maximumFractionDigits: 1 })
 const none = '–'
 
-/** Columns of instants need the clock of the reading. */
+/** Columns with instants need the time of the reading. */
 type At<Props> = Props & { readAt: string }
 
 export function ModelTable({ models }: At<{ models: readonly ModelStatus[] }>): VNode {
@@ -97,7 +97,7 @@ export function ShareTable({ shares: { listed, others_gpu_seconds } }: { shares:
     { head: 'Waiting', cell: ({ waiting }) => number(waiting), numeric: true },
     { head: 'Waiting work', cell: ({ gpu_seconds_queued }) => toDuration(gpu_seconds_queued), numeric: true },
     { head: 'Used today', cell: ({ gpu_seconds_today }) => toDuration(gpu_seconds_today), numeric: true },
-    { head: 'Used in all', cell: ({ gpu_seconds }) => toPart(gpu_seconds), numeric: true },
+    { head: 'Used in total', cell: ({ gpu_seconds }) => toPart(gpu_seconds), numeric: true },
   ]
   return (
     <>

@@ -18,13 +18,13 @@ export function toDuration(seconds: number): string {
     .join(' ')
 }
 
-/** Of bytes, in binary units. */
+/** A number of bytes in binary units. */
 export function toMemory(bytes: number): string {
   const gibibytes = bytes / 2 ** 30
   return gibibytes >= 1 ? `${gibibytes.toFixed(1)} GiB` : `${Math.round(bytes / 2 ** 20)} MiB`
 }
 
-/** `5 s ago`, `in 2 min`, or `now` within a second, of an instant by the clock of whoever read it. */
+/** How far an instant is from the time of the reading: `5 s ago`, `in 2 min`, or `now` within a second. */
 export function toDistance(instant: string, readAt: string): string {
   const seconds = (Date.parse(instant) - Date.parse(readAt)) / 1000
   if (Math.abs(seconds) < 1) return 'now'

@@ -1,0 +1,70 @@
+/**
+ * Every fenced block of every page is run as it is written, or says in its first line what it needs and is parsed. Here it is seen that none is
+ * left out, and the pages that call a service are followed on one; those that begin with `npm` or `npx` are followed in commands.test.ts.
+ */
+import { execFileSync, spawnSync } from 'node:child_process'
+import { stripTypeScriptTypes } from 'node:module'
+import { parse as parseYaml } from 'yaml'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { type Easel, startEasel } from '../start-easel.ts'
+import { commandPages, packagePages, servicePages } from './pages.ts'
+import { openReader, type Reader } from './reader.ts'
+import { pagesWithSnippets, readSnippets } from './snippets.ts'
+
+/** What may keep a block from being run here. Another reason has to be added, with a thought whether it is one. */
+const needs = ['Docker', 'a GPU', 'a login at Hugging Face', 'a registry', 'pip install', 'a quiet machine', 'a version to be made']
+
+const parsers: Record<string, (code: string) => unknown> = {
+  sh: (code) => execFileSync('bash', ['-n'], { input: code }),
+  python: (code) => execFileSync('python3', ['-c', 'import ast, sys; ast.parse(sys.stdin.read())'], { input: code }),
+  ts: (code) => stripTypeScriptTypes(code),
+  js: (code) => stripTypeScriptTypes(code),
+  yaml: (code) => parseYaml(code),
+  json: (code) => JSON.parse(code),
+  // No code: a drawing, a file's content, rules of another program.
+  text: () => undefined,
+}
+const hasPython = spawnSync('python3', ['--version']).status === 0
+
+const pages = pagesWithSnippets()
+const snippets = pages.flatMap((page) => readSnippets(page).map((snippet) => ({ page, ...snippet })))
+
+test('there are pages with blocks, and the list of followed pages names no others', () => {
+  expect(snippets.length).toBeGreaterThan(70)
+  const followed = [...Object.keys(servicePages), ...Object.keys(commandPages), ...packagePages]
+  expect(followed.filter((page) => !pages.includes(page))).toEqual([])
+})
+
+test.each(snippets.filter(({ language }) => hasPython || language !== 'python'))('$place parses as $language', ({ language, code }) => {
+  expect(Object.keys(parsers)).toContain(language)
+  expect(() => parsers[language]?.(code)).not.toThrow()
+})
+
+test.each(snippets)('$place is run, or says what it needs', ({ page, language, needs: need }) => {
+  if (need !== undefined) expect(needs.filter((each) => need.startsWith(each))).toHaveLength(1)
+  else if (language !== 'text') {
+    const languages = [servicePages[page], commandPages[page]].flatMap((followed) =>
+      followed === undefined ? [] : (followed.languages ?? [language]),
+    )
+    expect([...languages, ...(packagePages.some((each) => each === page) ? ['sh', 'ts'] : [])]).toContain(language)
+  }
+})
+
+describe('on a service that runs', () => {
+  let easel: Easel
+  let reader: Reader
+  beforeAll(async () => {
+    easel = await startEasel({ env: { ADMIN_KEY: 'an-operators-key' } })
+    reader = await openReader({ url: easel.url, limitMs: 80_000 })
+  })
+  afterAll(async () => {
+    await reader?.close()
+    await easel?.stop()
+  })
+
+  test.each(Object.entries(servicePages))('%s works from its first line to its last', async (page, followed) => {
+    const out = await reader.follow(page, followed)
+    for (const line of followed.says) expect(out).toMatch(line)
+    expect(followed.leaves?.filter((file) => !reader.has(file)) ?? []).toEqual([])
+  })
+})
