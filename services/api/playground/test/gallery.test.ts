@@ -1,7 +1,7 @@
 /** The gallery with many jobs of every end: layout, lightbox, favourites, older pages, and taking things away. The worker is played. */
 import type { Browser, Locator } from 'playwright-core'
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
-import type { Job } from '@easel/contract'
+import { jobErrorTable, type Job } from '@easel/contract'
 import { ensurePlayground } from '../../../../packages/cli/src/setup/ensure-playground.ts'
 import { findChromium, launchChromium } from '../../../../scripts/find-chromium.ts'
 import { startTestApi, tinyScenes, type TestApi } from '../../test/start-api.ts'
@@ -151,6 +151,25 @@ describe.skipIf(executable === undefined)('the gallery', () => {
     await swipe(120)
     await expect.poll(async () => await title.textContent()).toBe('the newer')
     expect(await findHindrances(opened.page)).toEqual([])
+  })
+
+  test.each([320, 900])('the sentence of a job that expired can be read whole at %d pixels', async (width) => {
+    const { id } = await api.submit({ prompt: 'too late' })
+    const { message } = jobErrorTable.expired
+    const error = { code: 'expired', message: `${message} No worker serves tiny-scenes now.`, retryable: true } as const
+    await api.worker.store.start(id, 'w1')
+    await api.worker.store.end(id, { status: 'failed', error })
+    await openGallery({ viewport: { width, height: 800 } })
+    const told = card(id).getByText(error.message, { exact: true })
+    await told.waitFor()
+    const [text, square, actions] = await Promise.all(
+      [told, card(id).locator('.square'), card(id).locator('.square .actions')].map(async (each) => await each.boundingBox()),
+    )
+    if (!text || !square || !actions) throw new Error('Expected text, square and buttons to be shown')
+    expect(await told.evaluate((element) => element.scrollHeight <= element.clientHeight + 1)).toBe(true)
+    expect(text.y).toBeGreaterThanOrEqual(square.y)
+    expect(text.y + text.height).toBeLessThanOrEqual(actions.y)
+    expect(actions.y + actions.height).toBeLessThanOrEqual(square.y + square.height)
   })
 
   test('a job that ended badly is tried again or dismissed, and what was selected is deleted at the second press', async () => {
