@@ -18,7 +18,7 @@ export function AdvancedFields({ model }: { model: Model | undefined }): VNode {
     <details class="advanced" open={advancedOpen || wrong} onToggle={(event) => set({ advancedOpen: event.currentTarget.open })}>
       <summary>Advanced settings</summary>
       <div class="fields">
-        <TextField field="negative_prompt" label="Negative prompt" hint="what the picture must not show" />
+        <TextField field="negative_prompt" label="Negative prompt" hint="what to keep out" />
         <div class="row">
           <TextField
             field="num_inference_steps"
