@@ -39,23 +39,30 @@ const keepsTerminal = /^(?:[A-Z_0-9]+=(?:\$\(.*?\)|\S+) )*(?:npm start|npm run s
 
 /**
  * `terminal LINE` starts the line in the background and waits until it is ready: until the service says so, or a receiver listens. A service
- * that is started anew replaces the one before it, as Ctrl-C would have ended that.
+ * or a receiver that is started anew replaces the one before it, as Ctrl-C would have ended that.
  */
 const prelude = `
 set -eo pipefail
 declare -A terminals
 opened=0
 stop() { kill -TERM $1 2>/dev/null || true; wait $1 2>/dev/null || true; }
-stop_service() { if [ -n "\${terminals[service]}" ]; then stop \${terminals[service]}; unset 'terminals[service]'; fi; }
+stop_named() { if [ -n "\${terminals[$1]}" ]; then stop \${terminals[$1]}; unset "terminals[$1]"; fi; }
 stop_all() { for name in "\${!terminals[@]}"; do stop \${terminals[$name]}; done; cat ~/terminal-*.log 2>/dev/null || true; }
 trap stop_all EXIT
+declare -A shown
+until_shown() {
+  shown[$1]=$((\${shown[$1]:-0} + 1))
+  until [ "$(cat ~/terminal-*.log | grep -c "$1")" -ge "\${shown[$1]}" ]; do sleep 0.1; done
+}
 terminal() {
   opened=$((opened + 1))
   local name=$opened log=~/terminal-$opened.log ready
   case "$1" in
-    *'npm start'*) stop_service; name=service; ready='Easel is ready' ;;
+    *'npm start'*) name=service; ready='Easel is ready' ;;
     *start:worker*) ready='"msg":"ready"' ;;
+    *) name=receiver ;;
   esac
+  stop_named $name
   bash -c "$1" > $log 2>&1 &
   terminals[$name]=$!
   until if [ -n "$ready" ]; then grep -q "$ready" $log; else (: < /dev/tcp/localhost/$RECEIVER_PORT) 2>/dev/null; fi; do
@@ -146,9 +153,9 @@ async function cloneInto(clone: string): Promise<void> {
 /** Lines of shell as they are, but for those that keep their terminal; after some, what the terminals show is waited for. */
 function typed(code: string, shows: Readonly<Record<string, string>>): string[] {
   return code.split('\n').flatMap((line) => {
-    if (/^# after Ctrl-C/.test(line)) return ['stop_service']
+    if (/^# after Ctrl-C/.test(line)) return ['stop_named service']
     const sign = Object.entries(shows).find(([part]) => line.includes(part))?.[1]
-    const wait = sign === undefined ? [] : [`until grep -qs ${quote(sign)} ~/terminal-*.log; do sleep 0.1; done`]
+    const wait = sign === undefined ? [] : [`until_shown ${quote(sign)}`]
     return [keepsTerminal.test(line) ? `terminal ${quote(line)}` : line, ...wait]
   })
 }
