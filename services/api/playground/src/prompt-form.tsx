@@ -45,7 +45,7 @@ export function PromptForm(): VNode {
           >
             {models.value.map(({ id, workers }) => (
               <option key={id} value={id}>
-                {workers === 0 ? `${id} (no worker: jobs wait)` : id}
+                {workers === 0 ? `${id} (no worker)` : id}
               </option>
             ))}
           </select>
