@@ -153,7 +153,7 @@ async function cloneInto(clone: string): Promise<void> {
 /** Lines of shell as they are, but for those that keep their terminal; after some, what the terminals show is waited for. */
 function typed(code: string, shows: Readonly<Record<string, string>>): string[] {
   return code.split('\n').flatMap((line) => {
-    if (/^# after Ctrl-C/.test(line)) return ['stop_named service']
+    if (line.startsWith('# after Ctrl-C')) return ['stop_named service']
     const sign = Object.entries(shows).find(([part]) => line.includes(part))?.[1]
     const wait = sign === undefined ? [] : [`until_shown ${quote(sign)}`]
     return [keepsTerminal.test(line) ? `terminal ${quote(line)}` : line, ...wait]

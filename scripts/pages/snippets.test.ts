@@ -40,15 +40,22 @@ test.each(snippets.filter(({ language }) => hasPython || language !== 'python'))
   expect(() => parsers[language]?.(code)).not.toThrow()
 })
 
-test.each(snippets)('$place is run, or says what it needs', ({ page, language, needs: need }) => {
-  if (need !== undefined) expect(needs.filter((each) => need.startsWith(each))).toHaveLength(1)
-  else if (language !== 'text') {
-    const languages = [servicePages[page], commandPages[page]].flatMap((followed) =>
-      followed === undefined ? [] : (followed.languages ?? [language]),
-    )
-    expect([...languages, ...(packagePages.some((each) => each === page) ? ['sh', 'ts'] : [])]).toContain(language)
-  }
+test.each(snippets.filter(({ needs: need }) => need !== undefined))('$place is only parsed for a known reason: $needs', (snippet) => {
+  expect(needs.filter((each) => snippet.needs?.startsWith(each))).toHaveLength(1)
 })
+
+test.each(snippets.filter(({ language, needs: need }) => language !== 'text' && need === undefined))(
+  '$place is run',
+  ({ page, language }) => {
+    expect(languagesRun(page, language)).toContain(language)
+  },
+)
+
+/** Languages whose blocks of that page are run; `all` stands for any of a page that is followed whole. */
+function languagesRun(page: string, all: string): readonly string[] {
+  if (packagePages.some((each) => each === page)) return ['sh', 'ts']
+  return [servicePages[page], commandPages[page]].flatMap((followed) => (followed === undefined ? [] : (followed.languages ?? [all])))
+}
 
 describe('on a service that runs', () => {
   let easel: Easel
