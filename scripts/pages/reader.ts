@@ -38,8 +38,8 @@ export interface Reader {
 const keepsTerminal = /^(?:[A-Z_0-9]+=(?:\$\(.*?\)|\S+) )*(?:npm start|npm run start:\w+|node \S+\.mjs)(?: +#.*)?$/
 
 /**
- * `terminal LINE` starts the line in the background and waits until it is ready: until the service says so, or a receiver listens. A service
- * or a receiver that is started anew replaces the one before it, as Ctrl-C would have ended that.
+ * `terminal LINE` starts the line in the background, services in the clone, and waits until it is ready: until the service says so, or a
+ * receiver listens. One that is started anew replaces the one before it, as Ctrl-C would have ended that.
  */
 const prelude = `
 set -eo pipefail
@@ -56,14 +56,14 @@ until_shown() {
 }
 terminal() {
   opened=$((opened + 1))
-  local name=$opened log=~/terminal-$opened.log ready
+  local name=$opened log=~/terminal-$opened.log folder=~/easel ready
   case "$1" in
     *'npm start'*) name=service; ready='Easel is ready' ;;
     *start:worker*) ready='"msg":"ready"' ;;
-    *) name=receiver ;;
+    *) name=receiver; folder=$PWD ;;
   esac
   stop_named $name
-  bash -c "$1" > $log 2>&1 &
+  (cd $folder && exec bash -c "$1") > $log 2>&1 &
   terminals[$name]=$!
   until if [ -n "$ready" ]; then grep -q "$ready" $log; else (: < /dev/tcp/localhost/$RECEIVER_PORT) 2>/dev/null; fi; do
     kill -0 \${terminals[$name]} || { echo "ended: $1"; exit 1; }
