@@ -13,6 +13,7 @@ import { homedir, tmpdir } from 'node:os'
 import { delimiter, dirname, join } from 'node:path'
 import { text } from 'node:stream/consumers'
 import { findFreePort } from '@easel/redis-server'
+import { ensureDependencies } from '../setup/ensure-dependencies.js'
 import { hostPath } from '../packages/empty-project.ts'
 import type { FollowedPage } from './pages.ts'
 import { readSnippets, root, type Snippet } from './snippets.ts'
@@ -130,6 +131,8 @@ export async function openReader({ nodeFolder, url, limitMs }: ReaderOptions): P
 
 /** What git would clone, and changes that are not committed yet. The dependencies are those of the workspace: a first install is no page's. */
 async function cloneInto(clone: string): Promise<void> {
+  // A clone that finds them older than its lock file would install into the folder that it shares.
+  ensureDependencies(root)
   const args = ['ls-files', '-z', '--cached', '--others', '--exclude-standard']
   const files = execFileSync('git', args, { cwd: root, encoding: 'utf8', maxBuffer: 2 ** 26 })
     .split('\0')
