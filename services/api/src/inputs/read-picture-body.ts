@@ -8,6 +8,7 @@ import type { ReadableStream } from 'node:stream/web'
 import { Busboy } from '@fastify/busboy'
 import type { HonoRequest } from 'hono'
 import { ProblemError } from '@easel/contract'
+import { maxFields } from '../middleware/json-body.ts'
 import { PictureTooLarge } from './fetch-picture.ts'
 import { toRefusal } from './take-picture.ts'
 
@@ -32,9 +33,14 @@ export interface PictureForm {
 /** Throws `image_too_large` or `malformed_body`. */
 export async function readForm(request: HonoRequest, { maxBytes, files, field }: PictureBodyOptions): Promise<PictureForm> {
   const form: PictureForm = { files: [], texts: [] }
+  const manyParts = new ProblemError('malformed_body', `Expected a form of at most ${maxFields} parts, got more.`)
   const limits = { maxBytes: maxBytes * files + formBytes, tooLarge: tooLarge(field, maxBytes) }
   try {
-    const parser = new Busboy({ headers: { 'content-type': request.header('content-type') ?? '' }, limits: { fieldSize: formBytes } })
+    const parser = new Busboy({
+      headers: { 'content-type': request.header('content-type') ?? '' },
+      limits: { fieldSize: formBytes, parts: maxFields },
+    })
+    parser.on('partsLimit', () => parser.destroy(manyParts))
     parser.on('field', (name, text) => form.texts.push({ name, text }))
     parser.on('file', (name, stream) => {
       const chunks: Buffer[] = []
@@ -46,7 +52,7 @@ export async function readForm(request: HonoRequest, { maxBytes, files, field }:
     await pipeline(readChunks(request, limits), parser)
     return form
   } catch (error) {
-    if (error === limits.tooLarge) throw error
+    if (error === limits.tooLarge || error === manyParts) throw error
     throw new ProblemError('malformed_body', 'Expected multipart/form-data, got something else.', { cause: error })
   }
 }

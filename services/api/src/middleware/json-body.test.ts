@@ -36,6 +36,23 @@ test('bad JSON and no body are malformed, as problem+json', async () => {
   expect(await send('/v1/jobs', null, 'application/json')).toEqual([400, 'malformed_body', problemJson])
 })
 
+test('more fields than any schema has are refused before each of them is judged, on every surface', async () => {
+  const many = Object.fromEntries(Array.from({ length: 501 }, (_, i) => [`${i}`, 1]))
+  const bodies: [string, object, number][] = [
+    ['/v1/jobs', { prompt: 'a', ...many }, 422],
+    ['/v1/images/generations', { prompt: 'a', ...many }, 400],
+    ['/fal/queue/local/tiny-scenes', { prompt: 'a', ...many }, 422],
+    ['/api/diffusers/inference', { prompt: 'a', ...many }, 422],
+    ['/v1/predictions', { version: 'tiny-scenes', input: { prompt: 'a', ...many } }, 422],
+  ]
+  const wide = await startTestApi({ redis: api.redis, env: { QUEUE_PREFIX: '{wide}' } })
+  for (const [path, body, status] of bodies) {
+    const response = await wide.post(path, body)
+    expect([path, response.status, await response.text()]).toEqual([path, status, expect.stringContaining('at most 500 fields')])
+  }
+  await wide.close()
+})
+
 test('bytes that are not UTF-8 are malformed, not replaced', async () => {
   for (const bytes of [[0xff], [0xc3, 0x28], [0xed, 0xa0, 0x80]]) {
     const body = new Uint8Array([...Buffer.from('{"prompt": "a'), ...bytes, ...Buffer.from('"}')])

@@ -2,15 +2,19 @@
  * Reads a request's body strictly before the route's schema sees it: JSON by its content type, valid UTF-8, within the size limit. The
  * framework alone would replace invalid UTF-8 by U+FFFD and accept the request, and it refuses content types that RFC 9110 allows.
  *
- * Invariant: the text is parsed once. Knows nothing about schemas. Runs in the api.
+ * Invariant: the text is parsed once. Knows nothing about schemas, except that none has more than a few dozen fields. Runs in the api.
  */
 import { MIMEType } from 'node:util'
 import type { HonoRequest, MiddlewareHandler } from 'hono'
 import { createMiddleware } from 'hono/factory'
 import { ProblemError } from '@easel/contract'
 import type { AppEnv } from '../app-deps.ts'
+import { refuseFields } from './problem.ts'
 
 const jsonType = 'application/json'
+
+/** The most fields in a body and in each object directly in it: many thousands would take the event loop seconds to judge. */
+export const maxFields = 500
 
 /** For the `middleware` of a route with a body. `maxBytes`: the largest body, counted as it arrives. */
 export function jsonBody(maxBytes: number): MiddlewareHandler<AppEnv> {
@@ -26,6 +30,8 @@ export function jsonBody(maxBytes: number): MiddlewareHandler<AppEnv> {
     }
     const hint = `Expected at most ${maxBytes} bytes. Send a picture that is larger to POST /v1/uploads.`
     const value = parseJson(decode(await readBody(c.req, maxBytes, new ProblemError('body_too_large', hint))))
+    refuseManyFields(value, '')
+    if (isObject(value)) for (const [field, part] of Object.entries(value)) refuseManyFields(part, field)
     // The route's validator asks for both again, and accepts fewer spellings of the type than RFC 9110 allows.
     if (type !== jsonType) headers.set('Content-Type', jsonType)
     c.req.json = <T>() => Promise.resolve(value as T)
@@ -64,6 +70,15 @@ async function readBody(request: HonoRequest, maxBytes: number, tooLarge: Proble
     if (error === tooLarge) throw error
     throw new ProblemError('malformed_body', 'Expected the whole body, got an end of the connection before it.', { cause: error })
   }
+}
+
+function refuseManyFields(value: unknown, field: string): void {
+  const fields = isObject(value) ? Object.keys(value).length : 0
+  if (fields > maxFields) throw refuseFields([{ field, expected: `at most ${maxFields} fields`, received: String(fields) }])
+}
+
+function isObject(value: unknown): value is object {
+  return typeof value === 'object' && value !== null && !Array.isArray(value)
 }
 
 function decode(bytes: ArrayBuffer | Uint8Array): string {

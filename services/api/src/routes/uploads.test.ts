@@ -250,6 +250,8 @@ test('a body that is no form, or ends too soon, or is larger than it may be, is 
   }
   expect(await post(whole, { 'Content-Type': 'multipart/form-data' })).toEqual([400, 400])
   expect(await post(whole, { 'Content-Type': 'multipart/form-data; boundary=y' })).toEqual([400, 400])
+  const part = '--x\r\nContent-Disposition: form-data; name="a"\r\n\r\n1\r\n'
+  expect(await post(Buffer.from(`${part.repeat(501)}--x--\r\n`), form)).toEqual([400, 400])
   const large = Buffer.alloc(200_001, 'a')
   expect(await post(large, { 'Content-Type': 'image/png' })).toEqual([413, 413])
   expect(await post(Buffer.concat([Buffer.from(head), large, Buffer.from('\r\n--x--\r\n')]), form)).toEqual([413, 413])
