@@ -7,8 +7,8 @@ export { ownMemoryBytes } from './runtime/own-memory.ts'
 export { isOutOfMemory, OutOfMemoryError } from './runtime/out-of-memory.ts'
 export type { EncodingCacheStats } from './runtime/encoding-cache.ts'
 export type { BatchingOptions } from './runtime/runtime.ts'
-/** What `engineStats()` returns. */
-export type { RuntimeStats as EngineStats } from './runtime/runtime-stats.ts'
+/** What `engineStats()` returns; `EngineStats` is its former name. */
+export type { RuntimeStats, RuntimeStats as EngineStats } from './runtime/runtime-stats.ts'
 export type { StepBatcherOptions, StepRecord } from './runtime/step-batcher.ts'
 export { ServedTimes } from './runtime/served-times.ts'
 export type { RowOwner, StepContext, StepRow } from './runtime/step-call.ts'

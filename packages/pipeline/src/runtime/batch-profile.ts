@@ -14,7 +14,7 @@
  * Invariant: no number of rows is ever assumed to be good; each comes from a measurement on this machine, a new one or a cached one.
  * Knows nothing about rows' content, policies or files. Runs in the engine process.
  */
-
+import { LRUCache } from 'lru-cache'
 import { WorkLimit } from './work-limit.ts'
 
 /** How long a step takes, in milliseconds, by number of rows. */
@@ -64,7 +64,8 @@ const staleSteps = { near: 50, far: 400 }
 export class BatchProfile {
   /** The most rows that a step may have, as set by the user. */
   readonly maxRows: number
-  readonly sizes = new Map<string, SizeProfile>()
+  /** By size, without those that have not been observed for longest. */
+  readonly sizes = new LRUCache<string, SizeProfile>({ max: keptSizes })
   /** Holds for steps of all sizes. */
   readonly workLimit = new WorkLimit()
 
@@ -94,8 +95,6 @@ export class BatchProfile {
   /** Records the time of a step. */
   observe(size: string, rows: number, ms: number): void {
     const profile = this.profileOf(size)
-    // Inserted again at the end, so that the first entry is the one unused for longest.
-    this.sizes.delete(size)
     this.sizes.set(size, profile)
     profile.steps++
     this.workLimit.observeStep(rows * (profile.work ?? 0))
@@ -145,9 +144,10 @@ export class BatchProfile {
     this.profileOf(size).work = work
     const own = this.cheapestRowMs(size)
     if (own !== undefined) return own
-    for (const [other, profile] of this.sizes) {
+    for (const other of this.sizes.rkeys()) {
+      const { work: otherWork } = this.profileOf(other)
       const rowMs = this.cheapestRowMs(other)
-      if (rowMs !== undefined && profile.work !== undefined) return (rowMs * work) / profile.work
+      if (rowMs !== undefined && otherWork !== undefined) return (rowMs * work) / otherWork
     }
     return work
   }
@@ -160,10 +160,12 @@ export class BatchProfile {
 
   /** Everything that is known, for a file or a status page. */
   toTimes(): Record<string, StepTimes> {
-    const entries = [...this.sizes].map(([size, { samples }]): [string, StepTimes] => [
+    const entries = [...this.sizes.rkeys()].map((size): [string, StepTimes] => [
       size,
       Object.fromEntries(
-        [...samples].filter(([, { timesMs }]) => timesMs.length >= enoughTimes).map(([rows, { timesMs }]) => [rows, typical(timesMs)]),
+        [...this.profileOf(size).samples]
+          .filter(([, { timesMs }]) => timesMs.length >= enoughTimes)
+          .map(([rows, { timesMs }]) => [rows, typical(timesMs)]),
       ),
     ])
     return Object.fromEntries(entries.filter(([, times]) => Object.keys(times).length > 0))
@@ -181,11 +183,10 @@ export class BatchProfile {
   }
 
   profileOf(size: string): SizeProfile {
-    const known = this.sizes.get(size)
+    const known = this.sizes.peek(size)
     if (known !== undefined) return known
     const profile: SizeProfile = { samples: new Map(), steps: 0, planned: new Set(), work: undefined, shortage: undefined }
     this.sizes.set(size, profile)
-    for (const oldest of this.sizes.keys()) if (this.sizes.size > keptSizes) this.sizes.delete(oldest)
     return profile
   }
 

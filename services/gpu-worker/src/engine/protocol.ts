@@ -12,7 +12,7 @@
  */
 import type { JobInput } from '@easel/contract'
 import type { InputPixels } from '@easel/input-pictures'
-import type { EngineStats as PipelineStats, GeneratorState, TensorDtype, UsedLora } from '@easel/pipeline'
+import type { GeneratorState, RuntimeStats, TensorDtype, UsedLora } from '@easel/pipeline'
 
 /** The fields of a job's input that the engine gets in another form, as `start`, or not at all. */
 export type FieldElsewhere = 'model' | 'image' | 'mask' | 'strength' | 'fit' | 'output_format' | 'output_quality'
@@ -131,7 +131,7 @@ export interface EngineStats {
   /** The LoRAs that calls may name now. */
   readonly loras: readonly string[]
   /** The pipeline's own counts: runs, rows, waits, measured times, prompt cache, memory admission. */
-  readonly pipeline: PipelineStats
+  readonly pipeline: RuntimeStats
 }
 
 /** Milliseconds. */
