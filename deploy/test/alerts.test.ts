@@ -1,4 +1,4 @@
-/** Prometheus' own tests of the alert rules, and that none is left out of them. */
+/** Prometheus' own tests of the alert rules, and a check that they leave none out. */
 import { spawnSync } from 'node:child_process'
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'

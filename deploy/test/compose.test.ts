@@ -1,4 +1,4 @@
-/** What the compose files and Dockerfiles say, against what the services are. Whether it all runs: `npm run test:compose`. */
+/** Compares the compose files and Dockerfiles with the services. `npm run test:compose` checks that everything runs. */
 import { existsSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
@@ -26,12 +26,12 @@ const compose = composeWith({})
 const service = (name: string, { services } = compose): z.infer<typeof serviceSchema> => serviceSchema.parse(services[name])
 
 /**
- * What the image or the compose file decides, so that the rest of it fits. MODEL_PATH is only another name for MODEL. Which GPU a container
- * has is said by docker-compose.gpu.yml, and an empty CUDA_VISIBLE_DEVICES would hide it.
+ * What the image or the compose file decides, because the rest depends on it. MODEL_PATH is only another name for MODEL. docker-compose.gpu.yml says
+ * which GPU a container has, and an empty CUDA_VISIBLE_DEVICES would hide it.
  */
 const decidedHere = new Set(['HOST', 'MODEL_PATH', 'STORAGE_DIR', 'CUDA_VISIBLE_DEVICES'])
 
-/** Read from the environment by a library and not by the services. */
+/** Variables that a library reads from the environment, and not the services. */
 const readByLibraries = new Set(['OTEL_EXPORTER_OTLP_HEADERS'])
 
 describe.each([
@@ -45,7 +45,7 @@ describe.each([
   })
 
   it('passes on nothing that the service does not know', () => {
-    // Both read what is in the shared part; each ignores what only the other one knows.
+    // Both services read the shared part, and each ignores what only the other one knows.
     const known = new Set([...Object.keys(apiVariables), ...Object.keys(workerVariables)])
     expect(Object.keys(environment).filter((variable) => !known.has(variable) && !readByLibraries.has(variable))).toEqual([])
   })
@@ -63,7 +63,7 @@ describe.each([
 
   it('starts from an image that copies every workspace package the service needs', () => {
     const copied = [...read(`services/${name}/Dockerfile`).matchAll(/^COPY (packages\/\S+) /gm)].map((match) => match[1] ?? '')
-    // The api's image builds its pages too, for which packages are needed only then.
+    // The api's image also builds its pages, and these packages are needed only for that.
     const pages = name === 'api' ? workspacePackages('services/api/playground', 'devDependencies') : []
     const needed = new Set([...workspacePackages(`services/${name}`), ...pages])
     expect([...new Set(copied)].sort()).toEqual([...needed].sort())
@@ -165,7 +165,7 @@ describe('docker-compose.yml', () => {
   })
 })
 
-/** The file as Compose reads it with these variables: an inner default is filled in before the one around it; empty is not set. */
+/** The file as Compose reads it with these variables: inner defaults are filled in before outer ones, and empty means unset. */
 function composeWith(variables: Record<string, string>): z.infer<typeof composeSchema> {
   const inner = /\$\{([A-Z0-9_]+):-([^${}]*)\}/g
   let text = read('docker-compose.yml').replaceAll(/^ *#.*$/gm, '')
@@ -173,7 +173,7 @@ function composeWith(variables: Record<string, string>): z.infer<typeof composeS
   return composeSchema.parse(parse(text, { merge: true }))
 }
 
-/** Folders of the workspace packages that a package depends on, directly or not. */
+/** The folders of the workspace packages on which a package depends, directly or not. */
 function workspacePackages(
   folder: string,
   field: 'dependencies' | 'devDependencies' = 'dependencies',

@@ -1,4 +1,4 @@
-/** What can be said of the dashboard without a Grafana. That its queries give data: prometheus.test.ts. */
+/** What can be tested of the dashboard without a Grafana. prometheus.test.ts checks that its queries give data. */
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, it } from 'vitest'

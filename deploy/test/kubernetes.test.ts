@@ -124,7 +124,7 @@ const kubectl = spawnSync('kubectl', ['version', '--client']).status === 0
 describe.skipIf(!kubectl)('put together by kustomize (skipped without kubectl)', () => {
   it('every manifest of base, gpu-worker and example is there, and pods take the settings by a name that changes with them', () => {
     const built = build('example')
-    // The settings are generated; the loader of models is no part of it.
+    // The settings are generated, and the models loader is not part of it.
     expect(built).toHaveLength(manifests.length)
     for (const { apiVersion, kind, ...rest } of built) validate(`${apiVersion} ${kind}`, { apiVersion, kind, ...rest })
     const settings = built.find(({ kind }) => kind === 'ConfigMap')?.metadata.name
@@ -252,7 +252,7 @@ describe('webhooks', () => {
     expect(rule?.ports).toEqual([{ protocol: 'TCP' }])
   })
 
-  // An API server refuses the whole policy otherwise. It takes ::ffff:0:0/96 for IPv4, which is in no IPv6 range.
+  // Otherwise an API server refuses the whole policy. It takes ::ffff:0:0/96 for IPv4, which is in no IPv6 range.
   it.each(blocks.flatMap(({ cidr, except }) => except.map((range) => ({ range, cidr }))))(
     '$range is a part of $cidr',
     ({ range, cidr }) => {
@@ -286,7 +286,7 @@ function readKustomization(name: string): z.infer<typeof kustomizationSchema> {
   return kustomizationSchema.parse(parse(join(name, 'kustomization.yaml'))[0])
 }
 
-/** What the ConfigMap of a folder says. */
+/** The content of a folder's ConfigMap. */
 function settingsOf(name: string): Record<string, string> {
   const [{ literals }] = readKustomization(name).configMapGenerator ?? [{ literals: [] }]
   return Object.fromEntries(literals.map((literal) => [literal.slice(0, literal.indexOf('=')), literal.slice(literal.indexOf('=') + 1)]))

@@ -1,7 +1,7 @@
 /**
- * A real Prometheus scrapes a real api and a real worker; every query of the dashboard must give data, every rule must ask for series that
- * there are, by their labels too. Skipped, and said so, where Prometheus is not installed (Debian: `apt install prometheus`). The dashboard
- * itself is not opened in a Grafana here.
+ * A real Prometheus scrapes a real api and a real worker. Every query of the dashboard must give data, and every rule must ask for series that exist,
+ * with the right labels. Skipped, with a message, where Prometheus is not installed (Debian: `apt install prometheus`). The dashboard itself is not
+ * opened in a Grafana here.
  */
 import { spawn, spawnSync } from 'node:child_process'
 import type { ChildProcess } from 'node:child_process'
@@ -51,7 +51,7 @@ async function query(expr: string): Promise<number[]> {
   return (data?.result ?? []).map(({ value: [, value] }) => Number(value))
 }
 
-/** What a query asks for: names of metrics with their labels, without functions, operators, groupings and ranges. */
+/** What a query asks for: the names of metrics with their labels, without functions, operators, groupings and ranges. */
 function selectorsOf(expr: string): string[] {
   const grouping = /\b(?:by|without|on|ignoring|group_left|group_right)\s*\([^)]*\)/g
   const words = expr.replaceAll(grouping, '').match(/\b[a-z_][a-z0-9_]*\b(?:\{[^}]*\})?(?!\s*\()/g) ?? []
@@ -81,7 +81,7 @@ describe.skipIf(!installed)('what Prometheus sees', () => {
     prometheus = spawn('prometheus', [...files, `--web.listen-address=127.0.0.1:${port}`], { stdio: 'ignore' })
     const bothUp = async (): Promise<void> => expect(await query('up == 1')).toHaveLength(2)
     await vi.waitFor(bothUp, { timeout: 60_000, interval: 200 })
-    // A picture, a failure, a webhook that is refused once, and something to count again: rates need two samples.
+    // A picture, a failure, a webhook that is refused once, and everything once more, because rates need two samples.
     for (const seed of [1, 2]) {
       const body = {
         prompt: 'a red boat',
