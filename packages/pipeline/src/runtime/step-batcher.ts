@@ -16,6 +16,7 @@
  * Invariant: a row comes out as it would alone, whoever runs beside it; a step runs only rows that are still wanted.
  * Knows nothing about prompts, guidance, schedulers or sessions: rows in, rows out. Runs in the engine process.
  */
+import { LRUCache } from 'lru-cache'
 import { concatRows } from '../tensor/rows.ts'
 import { numelOf, Tensor } from '../tensor/tensor.ts'
 import { batchPolicies, selectBatch } from './batch-policy.ts'
@@ -58,14 +59,15 @@ export interface StepRecord {
 }
 
 /** How many sizes have their buffers kept; the one unused for longest is dropped first. */
-const KEPT_SIZES = 8
+const keptSizes = 8
 
 export class StepBatcher {
   readonly graph: StepGraph
   readonly policy: BatchPolicy
   readonly profile: BatchProfile
   readonly served = new ServedTimes()
-  readonly buffers = new Map<string, RowBuffers>()
+  /** By size, without those that have not been used for longest. */
+  readonly buffers = new LRUCache<string, RowBuffers>({ max: keptSizes })
   /** Wraps every run so that its memory can be measured; `work` is that of all its rows. */
   aroundRun: (work: number, run: () => Promise<void>) => Promise<void> = (_, run) => run()
   /** Called after every run. */
@@ -201,10 +203,7 @@ export class StepBatcher {
 
   buffersFor(size: string): RowBuffers {
     const buffers = this.buffers.get(size) ?? new RowBuffers(this.graph.dtype, this.graph.layers)
-    // Inserted again at the end, so that the first entry is the one unused for longest.
-    this.buffers.delete(size)
     this.buffers.set(size, buffers)
-    for (const oldest of this.buffers.keys()) if (this.buffers.size > KEPT_SIZES) this.buffers.delete(oldest)
     return buffers
   }
 }
