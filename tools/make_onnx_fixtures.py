@@ -142,7 +142,7 @@ def save(model: onnx.ModelProto, path: Path) -> None:
 def save_with_external_data(model: onnx.ModelProto, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     data = path.with_name(f"{path.name}.data")
-    # What is there already would be appended to.
+    # An existing file would be appended to.
     data.unlink(missing_ok=True)
     onnx.save(model, path, save_as_external_data=True, location=data.name, size_threshold=100)
     data.chmod(0o644)

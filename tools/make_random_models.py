@@ -138,7 +138,7 @@ def build_pipeline(kind: dict, tokenizers: Path) -> StableDiffusion3Pipeline:
         if module is not None:
             widen(module.eval(), source)
     with torch.no_grad():
-        # So that the latents of a guided call stay within what a decoder can take.
+        # This keeps the latents of a guided call within what a decoder can take.
         transformer.proj_out.weight.mul_(0.12)
     return StableDiffusion3Pipeline(
         transformer=transformer,

@@ -66,7 +66,7 @@ def train_all(images: np.ndarray, steps: int, batch_size: int) -> AutoencoderKL:
             made = autoencoder.decode(latents).sample
         colours, edges = difference(made.float(), wanted)
         divergence = distribution.kl().mean() / latents[0].numel()
-        # A weight of 2e-4 makes the encoder give up; this only keeps latents from growing without end.
+        # A weight of 2e-4 makes the encoder learn nothing; this one only keeps latents from growing without limit.
         update(autoencoder, optimizer, colours + 0.5 * edges + 1e-6 * divergence)
         progress.report(step + 1, steps, colours=colours.item(), edges=edges.item(), divergence=divergence.item())
     return autoencoder
@@ -97,7 +97,7 @@ def train_decoder(autoencoder: AutoencoderKL, images: np.ndarray, steps: int, ba
         chosen = np.sort(rng.integers(0, len(images), batch_size))
         top, left = rng.integers(0, LATENT_SIDE - crop + 1, 2)
         given = latents[chosen][:, :, top : top + crop, left : left + crop]
-        # The transformer's latents will be a little off: the decoder learns to forgive that.
+        # The transformer's latents will be slightly wrong, and the decoder learns to tolerate that.
         noisy = given + torch.randn_like(given) * spread * 0.08
         pixels = images[chosen, top * SCALE : (top + crop) * SCALE, left * SCALE : (left + crop) * SCALE]
         with torch.autocast("cpu", torch.bfloat16):
