@@ -6,7 +6,7 @@ import { BaseSequencer } from 'vitest/node'
 import type { TestSpecification } from 'vitest/node'
 
 /** The longest comes first. A file that is not named here only starts later. */
-const LONG = [
+const long = [
   'services/api/playground/test/playground.test.ts',
   'services/gpu-worker/test/faults.test.ts',
   'packages/pipeline/test/exactness.test.ts',
@@ -40,8 +40,8 @@ const LONG = [
 export class LongestFirst extends BaseSequencer {
   override async sort(files: TestSpecification[]): Promise<TestSpecification[]> {
     const rank = ({ moduleId }: TestSpecification): number => {
-      const at = LONG.findIndex((name) => moduleId.endsWith(`/${name}`))
-      return at === -1 ? LONG.length : at
+      const at = long.findIndex((name) => moduleId.endsWith(`/${name}`))
+      return at === -1 ? long.length : at
     }
     return (await super.sort(files)).toSorted((a, b) => rank(a) - rank(b))
   }

@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { beforeEach, expect, onTestFinished, test } from 'vitest'
 import { type HubRepository, type HubServer, sha256, startHubServer } from '../test/hub-server.ts'
-import { mountTmpfs, NO_TMPFS } from '../../storage/test/tmpfs.ts'
+import { mountTmpfs, noTmpfs } from '../../storage/test/tmpfs.ts'
 import { openHubRepository } from './hub-source.ts'
 import { openLocalModel } from './local-source.ts'
 import { readPullRecord } from './model-record.ts'
@@ -244,7 +244,7 @@ test('a disk without room for the whole is told before the first byte, and one t
   skip,
 }) => {
   const disk = await mountTmpfs('size=600k')
-  if (disk === undefined) skip(NO_TMPFS)
+  if (disk === undefined) skip(noTmpfs)
   const hub = await startHub()
   const filler = join(disk ?? '', 'filler')
   await writeFile(filler, Buffer.alloc(400_000))

@@ -14,7 +14,7 @@ import { RequestScopedPipeline } from '../src/request-scoped/request-scoped-pipe
 import type { StepRecord } from '../src/runtime/step-batcher.ts'
 
 const model = fileURLToPath(new URL('../../../models/tiny-scenes', import.meta.url))
-const COMPOSITIONS = 102
+const compositions = 102
 
 /** Seeded, so that a failure can be run again (mulberry32). */
 function createRandom(seed: number) {
@@ -78,11 +78,11 @@ beforeAll(async () => {
 afterAll(() => pipe.close())
 
 describe('batched', () => {
-  it(`is byte for byte alone, in ${COMPOSITIONS} compositions of joining, leaving and canceled requests`, async () => {
+  it(`is byte for byte alone, in ${compositions} compositions of joining, leaving and canceled requests`, async () => {
     let differingBytes = 0
     let compared = 0
     let canceled = 0
-    for (let composition = 0; composition < COMPOSITIONS; composition++) {
+    for (let composition = 0; composition < compositions; composition++) {
       const { scoped } = variants[composition % variants.length] as (typeof variants)[number]
       const members = Array.from({ length: random.integer(2, 6) }, () => ({
         index: random.integer(0, requests.length - 1),
@@ -115,7 +115,7 @@ describe('batched', () => {
       }
     }
     expect(differingBytes).toBe(0)
-    expect(compared).toBeGreaterThan(COMPOSITIONS * 2)
+    expect(compared).toBeGreaterThan(compositions * 2)
     expect(canceled).toBeGreaterThan(10)
     // The compositions were what they claim: steps of many requests, of many rows, and cut ones.
     const [, limited, anywhere] = variants.map(({ steps }) => steps) as [StepRecord[], StepRecord[], StepRecord[]]
@@ -154,15 +154,15 @@ describe('batched', () => {
 })
 
 /** A software Vulkan driver: Debian's chromium package brings one. */
-const SOFTWARE_VULKAN = '/usr/lib/chromium/vk_swiftshader_icd.json'
+const softwareVulkan = '/usr/lib/chromium/vk_swiftshader_icd.json'
 
 describe('on a GPU provider', () => {
   it(
     'WebGPU, in software: latents are those of the CPU within 1e-4, and batched ones differ from those alone by rounding only',
     { timeout: 300_000 },
     async ({ skip }) => {
-      if (!existsSync(SOFTWARE_VULKAN)) skip(`no Vulkan driver at ${SOFTWARE_VULKAN}: install Debian's chromium package`)
-      process.env['VK_DRIVER_FILES'] = SOFTWARE_VULKAN
+      if (!existsSync(softwareVulkan)) skip(`no Vulkan driver at ${softwareVulkan}: install Debian's chromium package`)
+      process.env['VK_DRIVER_FILES'] = softwareVulkan
       process.env['XDG_RUNTIME_DIR'] ??= tmpdir()
       const failure = await probeProvider('webgpu')
       if (failure !== undefined) skip(`WebGPU does not work here: ${failure}`)

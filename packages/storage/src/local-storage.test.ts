@@ -3,7 +3,7 @@ import { mkdtemp, readdir, readFile, readlink, rm, utimes, writeFile } from 'nod
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { mountTmpfs, NO_TMPFS } from '../test/tmpfs.ts'
+import { mountTmpfs, noTmpfs } from '../test/tmpfs.ts'
 import { describeStorage } from '../test/conformance.ts'
 import { createLocalStorage } from './local-storage.ts'
 
@@ -103,7 +103,7 @@ describe('a local folder', () => {
   })
 
   test('says denied on a disk mounted read-only', async ({ skip }) => {
-    const folder = (await mountTmpfs('size=1m,ro')) ?? skip(NO_TMPFS)
+    const folder = (await mountTmpfs('size=1m,ro')) ?? skip(noTmpfs)
     const storage = createLocalStorage({ dir: folder })
     const denied = { name: 'StorageError', code: 'denied', retryable: false }
     await expect(storage.check()).rejects.toMatchObject(denied)
@@ -111,7 +111,7 @@ describe('a local folder', () => {
   })
 
   test('says no_space on a full disk, keeps the old bytes, and recovers when there is room again', async ({ skip }) => {
-    const folder = (await mountTmpfs('size=1m')) ?? skip(NO_TMPFS)
+    const folder = (await mountTmpfs('size=1m')) ?? skip(noTmpfs)
     const storage = createLocalStorage({ dir: folder })
     await storage.check()
     await storage.put('images/a.png', Buffer.from('old'), png)

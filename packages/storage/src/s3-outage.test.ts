@@ -7,10 +7,10 @@ import { describeWithS3Server } from '../test/describe-with-s3-server.ts'
 import { startForwarder } from '../test/forwarder.ts'
 import { closeConnections, connectTo } from '../test/s3-connection.ts'
 import { startS3Server } from '../test/s3-server.ts'
-import { mountTmpfs, NO_TMPFS } from '../test/tmpfs.ts'
+import { mountTmpfs, noTmpfs } from '../test/tmpfs.ts'
 import { putWithRetry, type UploadRetry } from './with-retry.ts'
 
-const PNG = { contentType: 'image/png' }
+const png = { contentType: 'image/png' }
 
 await describeWithS3Server('an S3 server in trouble', (server) => {
   afterAll(closeConnections)
@@ -21,7 +21,7 @@ await describeWithS3Server('an S3 server in trouble', (server) => {
       const retries: UploadRetry[] = []
       await server.kill()
       const objects = Array.from({ length: 4 }, (_, index) => ({ key: `outage/${index}.png`, bytes: randomBytes(100_000) }))
-      const uploads = objects.map(({ key, bytes }) => putWithRetry(storage, key, bytes, PNG, { onRetry: (retry) => retries.push(retry) }))
+      const uploads = objects.map(({ key, bytes }) => putWithRetry(storage, key, bytes, png, { onRetry: (retry) => retries.push(retry) }))
       while (retries.length < 4) await delay(20)
       await server.restart()
       await Promise.all(uploads)
@@ -46,7 +46,7 @@ await describeWithS3Server('an S3 server in trouble', (server) => {
       const storage = connectTo(server, { endpoint })
       await storage.check()
       const retries: UploadRetry[] = []
-      const upload = putWithRetry(storage, 'outage/large.png', bytes, PNG, { onRetry: (retry) => retries.push(retry) })
+      const upload = putWithRetry(storage, 'outage/large.png', bytes, png, { onRetry: (retry) => retries.push(retry) })
       await underWay.promise
       await server.kill()
       while (retries.length < 1) await delay(20)
@@ -61,7 +61,7 @@ await describeWithS3Server('an S3 server in trouble', (server) => {
       await storage.check()
       await server.pause()
       const retries: UploadRetry[] = []
-      const upload = putWithRetry(storage, 'frozen/a.png', Buffer.from('x'), PNG, { onRetry: (retry) => retries.push(retry) })
+      const upload = putWithRetry(storage, 'frozen/a.png', Buffer.from('x'), png, { onRetry: (retry) => retries.push(retry) })
       while (retries.length < 1) await delay(20)
       await expect(storage.open('frozen/a.png')).rejects.toMatchObject({ code: 'unavailable', retryable: true })
       await server.resume()
@@ -74,7 +74,7 @@ await describeWithS3Server('an S3 server in trouble', (server) => {
       // A busy machine needs its time for the 32 MiB; only the frozen server has to be waited for.
       const storage = connectTo(server, trouble === 'frozen' ? { requestTimeoutMs: 5000 } : {})
       await storage.check()
-      await storage.put('outage/read.png', randomBytes(32 * 1024 * 1024), PNG)
+      await storage.put('outage/read.png', randomBytes(32 * 1024 * 1024), png)
       const object = await storage.open('outage/read.png')
       const reader = object?.body.getReader()
       await reader?.read()
@@ -92,7 +92,7 @@ await describeWithS3Server('an S3 server in trouble', (server) => {
       await server.pause()
       onTestFinished(() => server.resume())
       const controller = new AbortController()
-      const upload = putWithRetry(storage, 'frozen/b.png', Buffer.from('x'), PNG, { signal: controller.signal })
+      const upload = putWithRetry(storage, 'frozen/b.png', Buffer.from('x'), png, { signal: controller.signal })
       const reason = new Error('shutting down')
       setTimeout(() => controller.abort(reason), 100)
       await expect(upload).rejects.toBe(reason)
@@ -100,17 +100,17 @@ await describeWithS3Server('an S3 server in trouble', (server) => {
 
     test('that is full says so, keeps the old object, and takes the new one when there is room again', async ({ skip }) => {
       skip(server.source !== 'process', 'needs a server process on a small disk')
-      const disk = (await mountTmpfs('size=8m')) ?? skip(NO_TMPFS)
+      const disk = (await mountTmpfs('size=8m')) ?? skip(noTmpfs)
       const small = await startS3Server({ dir: disk })
       if ('skipped' in small) throw new Error(small.skipped)
       onTestFinished(() => small.stop())
       const storage = connectTo(small)
       await storage.check()
-      await storage.put('a.png', Buffer.from('old'), PNG)
+      await storage.put('a.png', Buffer.from('old'), png)
       await expect(writeFile(join(disk, 'filler'), Buffer.alloc(9 * 1024 * 1024))).rejects.toThrow('ENOSPC')
 
       const retries: UploadRetry[] = []
-      const upload = putWithRetry(storage, 'a.png', randomBytes(1024 * 1024), PNG, { onRetry: (retry) => retries.push(retry) })
+      const upload = putWithRetry(storage, 'a.png', randomBytes(1024 * 1024), png, { onRetry: (retry) => retries.push(retry) })
       while (retries.length < 1) await delay(20)
       expect(retries[0]?.error).toMatchObject({ code: 'no_space', retryable: true })
       expect(await storage.open('a.png')).toMatchObject({ size: 3 })

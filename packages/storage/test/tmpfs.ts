@@ -8,7 +8,7 @@ import { onTestFinished } from 'vitest'
 
 const run = promisify(execFile)
 
-export const NO_TMPFS = 'a tmpfs cannot be mounted here (needs root and the right to mount)'
+export const noTmpfs = 'a tmpfs cannot be mounted here (needs root and the right to mount)'
 
 /** Mounts a tmpfs with mount options such as `size=1m,ro` until the test ends. Undefined where mounting is not allowed. */
 export async function mountTmpfs(options: string): Promise<string | undefined> {

@@ -7,7 +7,7 @@ import type { JobRecord } from '@easel/job-store'
 import { startForwarder } from '@easel/storage/test/forwarder'
 import { startS3Server } from '@easel/storage/test/s3-server'
 import type { S3Server } from '@easel/storage/test/s3-server'
-import { mountTmpfs, NO_TMPFS } from '@easel/storage/test/tmpfs'
+import { mountTmpfs, noTmpfs } from '@easel/storage/test/tmpfs'
 import { captureLog } from './log-capture.ts'
 import { openWorkerBench, sha } from './worker-bench.ts'
 import type { WorkerBench } from './worker-bench.ts'
@@ -99,7 +99,7 @@ describe('an S3 server', () => {
 
   test('that is out of space is said to be so, and gets the picture when there is room again', async ({ skip }) => {
     skip(server.source !== 'process', 'needs a server process on a small disk')
-    const disk = (await mountTmpfs('size=8m')) ?? skip(NO_TMPFS)
+    const disk = (await mountTmpfs('size=8m')) ?? skip(noTmpfs)
     const small = await startS3Server({ dir: disk })
     if ('skipped' in small) throw new Error(small.skipped)
     try {
@@ -120,7 +120,7 @@ describe('an S3 server', () => {
 
 describe('a full disk under the local store', () => {
   test('is said to be so, a job that waits for it can be canceled, and room brings the pictures', async ({ skip }) => {
-    const disk = (await mountTmpfs('size=1m')) ?? skip(NO_TMPFS)
+    const disk = (await mountTmpfs('size=1m')) ?? skip(noTmpfs)
     const log = captureLog()
     await bench.startWorker({ env: { STORAGE_DIR: disk }, logger: log.logger })
     await bench.untilEnded(await bench.submit())
@@ -135,7 +135,7 @@ describe('a full disk under the local store', () => {
   })
 
   test('that stays full fails the job with storage_unavailable and leaves the worker at work', async ({ skip }) => {
-    const disk = (await mountTmpfs('size=1m')) ?? skip(NO_TMPFS)
+    const disk = (await mountTmpfs('size=1m')) ?? skip(noTmpfs)
     await bench.startWorker({ env: { STORAGE_DIR: disk }, uploadRetryMs: 300 })
     await bench.untilEnded(await bench.submit())
     await fill(disk, 2 * 1024 * 1024)

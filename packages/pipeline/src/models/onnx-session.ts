@@ -33,8 +33,8 @@ interface GraphValue {
 }
 
 /** The types that can be a tensor in Node and that our models use. */
-const INPUT_TYPES = ['float32', 'float16', 'int64', 'int32']
-const OUTPUT_TYPES = ['float32', 'float16']
+const inputTypes = ['float32', 'float16', 'int64', 'int32']
+const outputTypes = ['float32', 'float16']
 
 export class OnnxSession {
   /** The file the graph came from. */
@@ -78,8 +78,8 @@ export class OnnxSession {
     const isKept = typeof graph === 'string' || graph.betweenRuns === 'open'
     const session = new OnnxSession(path, await open(), ort, isKept ? undefined : open)
     try {
-      assertValues(path, 'input', options.inputs ?? [], session.inputs, INPUT_TYPES)
-      assertValues(path, 'output', options.outputs ?? [], session.outputs, OUTPUT_TYPES)
+      assertValues(path, 'input', options.inputs ?? [], session.inputs, inputTypes)
+      assertValues(path, 'output', options.outputs ?? [], session.outputs, outputTypes)
     } catch (error) {
       await session.release()
       throw error

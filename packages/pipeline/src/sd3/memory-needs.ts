@@ -8,7 +8,7 @@ import type { ResidentModel } from './resident-model.ts'
  * How many copies of its latents a request holds at the peak of a step: its own, the guidance pair's (where its rows run apart), the guided
  * prediction, the next.
  */
-const LATENT_COPIES = 5
+const latentCopies = 5
 
 /** `latentDims`: (rows, channels, height / 8, width / 8) */
 export function memoryNeeds(model: ResidentModel, call: GenerateCall, latentDims: readonly number[]): MemoryNeeds {
@@ -20,7 +20,7 @@ export function memoryNeeds(model: ResidentModel, call: GenerateCall, latentDims
   const size = sizeOf(dims)
   const prompts = call.guidanceScale > 1 ? 2 : 1
   const stepRows = rows * (call.skipLayerGuidance === undefined ? prompts : prompts + 1)
-  const latentBytes = channels * height * width * 4 * LATENT_COPIES
+  const latentBytes = channels * height * width * 4 * latentCopies
   const promptBytes = tokens * transformer.config.joint_attention_dim * 4
   // Its place in the packed step: the prompt, the latents and the prediction.
   const packedBytes = promptBytes + channels * height * width * 4 * 2

@@ -41,7 +41,7 @@ export function toFloat16Bits(values: Float32Array, bits: Uint16Array = new Uint
     floats.set(values.subarray(start, end))
     if (!kernels.pack(end - start)) return bits.set(halves[0].subarray(0, end - start), start)
     const view = viewOf(bits)
-    for (let i = start; i < end; i++) view.setFloat16(i * 2, values[i]!, LITTLE_ENDIAN)
+    for (let i = start; i < end; i++) view.setFloat16(i * 2, values[i]!, littleEndian)
   })
   return bits
 }
@@ -52,7 +52,7 @@ export function fromFloat16Bits(bits: Uint16Array, values: Float32Array = new Fl
     halves[0].set(bits.subarray(start, end))
     if (!kernels.widen(end - start, 0, 0, largestBits)) return values.set(floats.subarray(0, end - start), start)
     const view = viewOf(bits)
-    for (let i = start; i < end; i++) values[i] = view.getFloat16(i * 2, LITTLE_ENDIAN)
+    for (let i = start; i < end; i++) values[i] = view.getFloat16(i * 2, littleEndian)
   })
   return values
 }
@@ -124,8 +124,8 @@ function operate(
     const views = operands.map(viewOf)
     const view = viewOf(bits)
     for (let at = start * 2; at < end * 2; at += 2) {
-      const [a = 0, b = 0, c = 0] = views.map((operand) => operand.getFloat16(at, LITTLE_ENDIAN))
-      view.setFloat16(at, alone(a, b, c), LITTLE_ENDIAN)
+      const [a = 0, b = 0, c = 0] = views.map((operand) => operand.getFloat16(at, littleEndian))
+      view.setFloat16(at, alone(a, b, c), littleEndian)
     }
   })
   return bits
@@ -145,4 +145,4 @@ function roundSingle(x: number): number {
 const viewOf = ({ buffer, byteOffset, byteLength }: Uint16Array): DataView => new DataView(buffer, byteOffset, byteLength)
 
 // Uint16Array uses the machine's byte order and DataView the one it is given; they must agree.
-const LITTLE_ENDIAN = new Uint8Array(new Uint16Array([1]).buffer)[0] === 1
+const littleEndian = new Uint8Array(new Uint16Array([1]).buffer)[0] === 1

@@ -14,18 +14,18 @@ declare const WebAssembly: {
 /** Instructions that leave one vector of four 32-bit or eight 16-bit lanes on the stack, or nothing. */
 export type Code = readonly number[]
 
-const SIMD = 0xfd
-const I32 = 0x7f
-const F32 = 0x7d
-const V128 = 0x7b
+const simdPrefix = 0xfd
+const i32 = 0x7f
+const f32 = 0x7d
+const v128 = 0x7b
 
-const VECTOR_BYTES = 16
+const vectorBytes = 16
 /** Four 16-bit lanes. */
-const HALF_VECTOR_BYTES = 8
+const halfVectorBytes = 8
 const alignment = 1
 
 const unsigned = (value: number): number[] => (value < 0x80 ? [value] : [(value & 0x7f) | 0x80, ...unsigned(value >>> 7)])
-const simd = (instruction: number): number[] => [SIMD, ...unsigned(instruction)]
+const simd = (instruction: number): number[] => [simdPrefix, ...unsigned(instruction)]
 const binary =
   (instruction: number) =>
   (a: Code, b: Code): Code => [...a, ...b, ...simd(instruction)]
@@ -78,7 +78,7 @@ export const loadFourHalves = (start: number, four: 0 | 1): Code => [
   ...place,
   ...simd(0x03),
   alignment,
-  ...unsigned(start + four * HALF_VECTOR_BYTES),
+  ...unsigned(start + four * halfVectorBytes),
 ]
 export const storeHalves = (start: number, value: Code): Code => [...place, ...value, ...simd(0x0b), alignment, ...unsigned(start)]
 /** The first (0) or last (1) four of the eight floats at the current position. */
@@ -86,14 +86,14 @@ export const loadFloats = (start: number, four: 0 | 1): Code => [
   ...doublePlace,
   ...simd(0x00),
   alignment,
-  ...unsigned(start + four * VECTOR_BYTES),
+  ...unsigned(start + four * vectorBytes),
 ]
 export const storeFloats = (start: number, four: 0 | 1, value: Code): Code => [
   ...doublePlace,
   ...value,
   ...simd(0x0b),
   alignment,
-  ...unsigned(start + four * VECTOR_BYTES),
+  ...unsigned(start + four * vectorBytes),
 ]
 /** Stores a vector under a number from 0 up, so that it can be read more than once. */
 export const set = (name: number, value: Code): Code => [...value, 0x21, firstValue + name]
@@ -140,7 +140,7 @@ function encodeModule(names: readonly string[], source: KernelSource<string>): n
   const magicAndVersion = [0x00, 0x61, 0x73, 0x6d, 1, 0, 0, 0]
   return [
     ...magicAndVersion,
-    ...section(1, [[0x60, ...list([[I32], [F32], [F32], [I32]]), ...list([[I32]])]]),
+    ...section(1, [[0x60, ...list([[i32], [f32], [f32], [i32]]), ...list([[i32]])]]),
     ...section(
       3,
       bodies.map(() => [0]),
@@ -155,10 +155,10 @@ function encodeModule(names: readonly string[], source: KernelSource<string>): n
 }
 
 function encodeFunction(setup: Code, body: Code, values: number): number[] {
-  const locals = [2, 1, I32, ...unsigned(1 + values), V128]
+  const locals = [2, 1, i32, ...unsigned(1 + values), v128]
   const loop = [0x03, 0x40]
   /** place += 16, and again while it is below the bytes. */
-  const next = [0x20, 4, 0x41, VECTOR_BYTES, 0x6a, 0x22, 4, 0x20, 0, 0x49, 0x0d, 0]
+  const next = [0x20, 4, 0x41, vectorBytes, 0x6a, 0x22, 4, 0x20, 0, 0x49, 0x0d, 0]
   const end = 0x0b
   const anyFlag = [0x20, 5, ...simd(0x53)]
   return [...locals, ...setup, ...loop, ...body, ...next, end, ...anyFlag, end]
