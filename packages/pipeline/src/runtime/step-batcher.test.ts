@@ -417,7 +417,7 @@ it('a step tells the longest wait of its calls', async () => {
 it('the buffers of the sizes used last are kept, and no more of them than some', async () => {
   const batcher = createBatcher()
   for (const side of [1, 2, 3, 4, 5, 6, 7, 8, 1, 9]) await batcher.forward(input(1, 1, side))
-  expect([...batcher.buffers.keys()].map((size) => Number(size.split('x')[0]))).toEqual([3, 4, 5, 6, 7, 8, 1, 9])
+  expect([...batcher.buffers.rkeys()].map((size) => Number(size.split('x')[0]))).toEqual([3, 4, 5, 6, 7, 8, 1, 9])
 })
 
 it('a listener that throws stops no work', async () => {
