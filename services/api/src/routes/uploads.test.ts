@@ -229,6 +229,18 @@ test('a request that is repeated with its key gets its job when its picture can 
   }
 })
 
+test('a form with two files is refused where one is expected, not read in part', async () => {
+  for (const [path, field, status] of [
+    ['/v1/uploads', 'file', 422],
+    ['/v1/files', 'content', 422],
+    ['/v1/images/edits', 'image', 400],
+  ] as const) {
+    const body = new FormData()
+    for (let i = 0; i < 2; i++) body.append(field, new File([new Uint8Array(await uniquePng())], 'a.png'))
+    expect([path, (await api.get(path, { method: 'POST', body, headers: ann })).status]).toEqual([path, status])
+  }
+})
+
 test('a body that is no form, or ends too soon, or is larger than it may be, is refused, whether its length is announced or not', async () => {
   const png = await uniquePng()
   const head = '--x\r\nContent-Disposition: form-data; name="file"; filename="a.png"\r\nContent-Type: image/png\r\n\r\n'

@@ -56,9 +56,10 @@ export function replicateFileRoutes(deps: UploadNeeds & Pick<AppDeps, 'apiKeys'>
     if (!isForm(c.req)) throw new ProblemError('unsupported_media_type', 'Expected multipart/form-data.')
     const { owner } = c.var
     const upload = await withPlace(owner, async () => {
-      const { files } = await readForm(c.req, { maxBytes: config.maxInputBytes, files: 1, field })
-      const file = files.find(({ name }) => name === field)
-      if (file === undefined) throw refuseFields([{ field, expected: 'a file', received: 'none' }])
+      const form = await readForm(c.req, { maxBytes: config.maxInputBytes, files: 1, field })
+      const files = form.files.filter(({ name }) => name === field)
+      const [file] = files
+      if (file === undefined || files.length > 1) throw refuseFields([{ field, expected: 'one file', received: String(files.length) }])
       return await createUpload(deps, file.bytes, { owner, field })
     })
     return c.json(toFile(upload, upload.expires_at, toPublicUrl(config)), 201)
