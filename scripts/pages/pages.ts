@@ -61,7 +61,7 @@ export const commandPages: Readonly<Record<string, FollowedPage>> = {
     says: [/added 1 package/],
   },
   'docs/keys-and-webhooks.md': {
-    says: [/(job\.completed [0-9a-f-]{36} succeeded[^]*){2}/],
+    says: [/("status":"queued"[^]*){3}/, /(job\.completed [0-9a-f-]{36} succeeded[^]*){2}/],
     shows: { 'kill -HUP': 'API keys read again', '"webhook":': 'job.completed' },
   },
   'docs/models.md': {
