@@ -2,7 +2,8 @@
 
     python make_graph_goldens.py GOLDEN MODEL...
 
-For each MODEL, GOLDEN/NAME.json holds outputs as base64 of float32. Inputs come from torch.randn with the seeds below, which the tests draw again;
+For each MODEL, GOLDEN/NAME.json holds outputs as base64 of float32. GOLDEN/activations.json holds what the text encoders of the first MODEL that has
+T5 give with other activations than their own; where the feed-forward of T5 has no gate, its first matrix is that of the gate. Inputs come from torch.randn with the seeds below, which the tests draw again;
 stored weights are cast up to float32.
 """
 
@@ -11,11 +12,12 @@ from pathlib import Path
 
 import torch
 from diffusers import AutoencoderKL, SD3Transformer2DModel
-from transformers import CLIPTextModelWithProjection, T5EncoderModel
+from transformers import CLIPTextConfig, CLIPTextModelWithProjection, T5Config, T5EncoderModel
 
 from golden_values import encode_floats, generator, write_json
 
 TIMESTEPS = [987.380615234375, 8.928571701049805]
+ACTIVATIONS = ["gelu", "gelu_new", "gelu_pytorch_tanh", "quick_gelu", "relu", "silu"]
 CLIP_IDS = [[0, 5, 9, 33, 1] + [1] * 15, [0, 77, 1] + [1] * 17]
 T5_IDS = [[5, 9, 33, 1] + [0] * 146]
 """Long enough for every bucket of distances."""
@@ -65,6 +67,28 @@ def text_outputs(folder: Path) -> dict:
     return outputs
 
 
+def activation_outputs(folder: Path) -> dict:
+    clip = load(CLIPTextModelWithProjection, folder, "text_encoder")
+    gated = load(T5EncoderModel, folder, "text_encoder_3")
+    ungated = {name.replace(".wi_0.", ".wi."): value for name, value in gated.state_dict().items() if ".wi_1." not in name}
+
+    def draw_t5(name: str, weights: dict) -> str:
+        model = T5EncoderModel(T5Config(**{**gated.config.to_dict(), "feed_forward_proj": name})).eval()
+        model.load_state_dict(weights)
+        return encode_floats(model(torch.tensor(T5_IDS)).last_hidden_state[:, -1:])
+
+    outputs = {}
+    for name in ACTIVATIONS:
+        other = CLIPTextModelWithProjection(CLIPTextConfig(**{**clip.config.to_dict(), "hidden_act": name})).eval()
+        other.load_state_dict(clip.state_dict())
+        outputs[name] = {
+            "text_encoder": encode_floats(other(torch.tensor(CLIP_IDS)).text_embeds),
+            "text_encoder_3": draw_t5(name, ungated),
+            "text_encoder_3_gated": draw_t5(f"gated-{name}", gated.state_dict()),
+        }
+    return outputs
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("golden", type=Path, help="folder to write")
@@ -76,6 +100,9 @@ def main() -> None:
             outputs = {**transformer_outputs(folder), **autoencoder_outputs(folder), **text_outputs(folder)}
         write_json(arguments.golden / f"{folder.resolve().name}.json", outputs, indent=None)
         print(folder.name)
+    with torch.inference_mode():
+        with_t5 = next(folder for folder in arguments.models if (folder / "text_encoder_3").exists())
+        write_json(arguments.golden / "activations.json", activation_outputs(with_t5), indent=None)
 
 
 if __name__ == "__main__":

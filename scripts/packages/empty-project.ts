@@ -21,6 +21,8 @@ export interface EmptyProject {
 const root = resolve(import.meta.dirname, '../..')
 /** The last of its line. */
 const node20 = '20.20.2'
+const deno = '2.9.6'
+const bun = '1.4.5'
 
 /** @param nodeFolder where `node` is */
 export async function createEmptyProject(nodeFolder: string): Promise<EmptyProject> {
@@ -49,14 +51,29 @@ export async function createEmptyProject(nodeFolder: string): Promise<EmptyProje
 
 /** The folder of a Node 20, from the same npm packages as the workspace's Node 24. */
 export async function findNode20(): Promise<string> {
-  const name = `node-${process.platform === 'win32' ? 'win' : process.platform}-${process.arch}`
-  const prefix = join(root, '.cache', `node-${node20}`)
-  const folder = join(prefix, 'node_modules', name, 'bin')
-  if (!existsSync(folder)) {
+  return dirname(await findProgram(`node-${process.platform === 'win32' ? 'win' : process.platform}-${process.arch}`, node20, 'bin/node'))
+}
+
+/** The path of Deno. */
+export async function findDeno(): Promise<string> {
+  const system = process.platform === 'linux' ? 'linux-glibc' : process.platform
+  return await findProgram(`@deno/${system.replace(/^\w+/, (name) => `${name}-${process.arch}`)}`, deno, 'deno')
+}
+
+/** The path of Bun. */
+export async function findBun(): Promise<string> {
+  return await findProgram(`@oven/bun-${process.platform}-${process.arch === 'arm64' ? 'aarch64' : process.arch}`, bun, 'bin/bun')
+}
+
+/** The path of a program in a package, which is fetched once. */
+async function findProgram(name: string, version: string, program: string): Promise<string> {
+  const prefix = join(root, '.cache', `${name.replace(/^@(\w+)\/.*/, '$1')}-${version}`)
+  const path = join(prefix, 'node_modules', name, program)
+  if (!existsSync(path)) {
     await mkdir(prefix, { recursive: true })
-    await promisify(execFile)('npm', ['install', '--no-audit', '--no-fund', '--no-save', '--prefix', prefix, `${name}@${node20}`])
+    await promisify(execFile)('npm', ['install', '--no-audit', '--no-fund', '--no-save', '--prefix', prefix, `${name}@${version}`])
   }
-  return folder
+  return path
 }
 
 export function findNode24(): string {

@@ -1,13 +1,14 @@
 /** The packages as they would be published, in a stranger's empty project: installed, type-checked, and their pages' snippets run as written. */
 import { execFile } from 'node:child_process'
-import { cp, readFile, truncate, writeFile } from 'node:fs/promises'
+import { cp, readFile, rm, truncate, writeFile } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
 import { promisify } from 'node:util'
 import sharp from 'sharp'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { StableDiffusion3Pipeline } from '@easel/pipeline'
+import { findChromium, launchChromium } from '../find-chromium.ts'
 import { type Easel, startEasel } from '../start-easel.ts'
-import { createEmptyProject, type EmptyProject, findNode20, findNode24 } from './empty-project.ts'
+import { createEmptyProject, type EmptyProject, findBun, findDeno, findNode20, findNode24 } from './empty-project.ts'
 import { packPackages, type PackedPackage, publishedPackages } from './pack-packages.ts'
 
 const root = resolve(import.meta.dirname, '../..')
@@ -125,6 +126,54 @@ describe.each([
     expect(await project.run('node built/client.js')).toMatch(/^step \d+ of \d+\n(.*\n)*succeeded$/m)
     const { format, width } = await sharp(join(project.folder, 'boat.png')).metadata()
     expect({ format, width }).toEqual({ format: 'png', width: 128 })
+  })
+
+  test.runIf(major === 24).each([
+    ['Deno', findDeno, 'run --allow-all --cached-only'],
+    ['Bun', findBun, 'run'],
+  ] as const)('the snippet of the client does the same in %s', async (_, findRuntime, run) => {
+    await rm(join(project.folder, 'boat.png'))
+    expect(await project.run(`${await findRuntime()} ${run} built/client.js`)).toMatch(/^step \d+ of \d+\n(.*\n)*succeeded$/m)
+    expect((await sharp(join(project.folder, 'boat.png')).metadata()).width).toBe(128)
+  })
+
+  test.runIf(major === 24)('the client as it is packed draws, follows and uploads in a browser', async ({ skip }) => {
+    const executable = findChromium()
+    if (executable === undefined) return skip('no Chromium on this machine')
+    const modules = join(project.folder, 'node_modules/@easel/client/dist')
+    const browser = await launchChromium(executable)
+    try {
+      const page = await browser.newPage()
+      // A page of another origin than the service's, which is what CORS is for.
+      await page.route('http://my.page/**', async (route) => {
+        const path = new URL(route.request().url()).pathname
+        if (path === '/') return await route.fulfill({ contentType: 'text/html', body: '<!doctype html>' })
+        return await route.fulfill({ contentType: 'text/javascript', path: join(modules, path) })
+      })
+      await page.goto('http://my.page/')
+      const seen = await page.evaluate(async (baseUrl) => {
+        const at = '/index.js'
+        const { Easel, EaselError } = (await import(at)) as typeof import('@easel/client')
+        const easel = new Easel({ baseUrl })
+        const { id } = await easel.create({ prompt: 'a red boat on the sea', num_inference_steps: 4, seed: 1 })
+        const types: string[] = []
+        for await (const event of easel.events(id)) types.push(event.type)
+        const { output } = await easel.wait(id)
+        const bytes = await easel.images.bytes(output!.images[0]!)
+        const upload = await easel.upload(bytes)
+        const wrong = await easel.create({ prompt: '' }).catch((error: unknown) => error)
+        return {
+          types: [...new Set(types)],
+          signature: [...bytes.subarray(1, 4)],
+          side: upload.width,
+          field: wrong instanceof EaselError ? wrong.field : String(wrong),
+        }
+      }, easel.url)
+      expect(seen.types).toEqual(expect.arrayContaining(['progress', 'done']))
+      expect(seen).toMatchObject({ signature: [...Buffer.from('PNG')], side: 128, field: 'prompt' })
+    } finally {
+      await browser.close()
+    }
   })
 
   test('the snippet of the contract talks to a service', async () => {

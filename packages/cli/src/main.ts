@@ -4,7 +4,7 @@
  * Exit codes: 0 done; 1 failed, and a sentence on stderr says why; 2 the command line is wrong; 130 ended by Ctrl-C.
  * Results go to stdout, progress and problems to stderr.
  */
-import { existsSync } from 'node:fs'
+import { existsSync, readFileSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { Command, InvalidArgumentError, Option } from 'commander'
@@ -14,6 +14,7 @@ import type { ServiceName } from './services/service-process.ts'
 
 const ROOT = fileURLToPath(new URL('../../../', import.meta.url))
 const wrongCommandLine = 2
+const { version } = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8')) as { version: string }
 
 /** Paths on the command line are relative to the folder in which it was typed; everything else is relative to the project's folder. */
 const here = process.cwd()
@@ -25,7 +26,8 @@ const easel = new Command('easel')
   .description(
     'Self-hosted text-to-image with Stable Diffusion 3. Settings are environment variables or lines of a file .env: docs/variables.md.',
   )
-  .helpCommand(false)
+  .version(version, '-V, --version', 'write the version of this clone')
+  .helpCommand('help [command]', 'display help for a command')
   .exitOverride(({ exitCode }) => process.exit(exitCode === 0 ? 0 : wrongCommandLine))
   .addHelpText('after', '\nExit codes: 0 done, 1 not done (stderr says why), 2 wrong command line, 130 ended by Ctrl-C.')
 
@@ -49,19 +51,23 @@ easel
   .command('draw')
   .description('draw one prompt in this process, without a service')
   .argument('<prompt>', 'what the picture shows')
-  .option('-o, --output <file>', '.png, .jpg or .webp; several pictures get numbers', 'easel.png')
+  .option('-o, --output <file>', '.png, .jpg or .webp; several pictures get numbers', toOutput, 'easel.png')
   .option('-m, --model <model>', 'preset, folder, or name under MODELS_DIR', process.env['MODEL'] || 'tiny-scenes')
-  .option('-n, --n <count>', 'pictures', toInteger, 1)
+  .option('-n, --n <count>', 'pictures', toCount, 1)
   .option('--seed <seed>', 'the same seed draws the same picture; the next ones have the next seeds', toInteger)
   .option('--size <pixels>', 'width × height, as in 1024x768, or one side of a square', toPixels)
-  .option('--steps <count>', 'denoising steps (default: what the model recommends)', toInteger)
+  .option('--steps <count>', 'denoising steps (default: what the model recommends)', toCount)
   .option('--guidance <scale>', 'weight of the prompt (default: what the model recommends)', toNumber)
   .option('--negative <prompt>', 'what the picture is to keep away from')
   .option('--image <file|url>', 'picture to begin with; without --size the result has its size, scaled down to what the model draws')
   .option('--mask <file|url>', 'paint only what is white in it; with --image')
   .option('--strength <share>', 'how far the result may leave the image, above 0 up to 1 (default: 0.6)', toStrength)
   .addOption(new Option('--fit <fit>', 'how the image fills another --size (default: cover)').choices(inputFits))
-  .option('--device <device>', 'auto, cpu, cuda, tensorrt, webgpu, coreml or dml', process.env['DEVICE'] || 'auto')
+  .addOption(
+    new Option('--device <device>', 'where the model runs')
+      .choices(['auto', 'cpu', 'cuda', 'tensorrt', 'webgpu', 'coreml', 'dml'])
+      .default(process.env['DEVICE'] || 'auto'),
+  )
   .option('--json', 'write files and seeds as JSON')
   .action(async (prompt: string, options: Omit<DrawOptions, 'here' | 'modelsDir'>, command: Command) => {
     for (const name of ['mask', 'strength', 'fit'] as const)
@@ -133,6 +139,17 @@ try {
 function toInteger(text: string): number {
   if (!/^\d+$/.test(text)) throw new InvalidArgumentError('Expected a whole number.')
   return Number(text)
+}
+
+function toCount(text: string): number {
+  const count = toInteger(text)
+  if (count < 1) throw new InvalidArgumentError('Expected a whole number from 1 up.')
+  return count
+}
+
+function toOutput(text: string): string {
+  if (!/\.(png|jpe?g|webp)$/i.test(text)) throw new InvalidArgumentError('Expected a file that ends in .png, .jpg, .jpeg or .webp.')
+  return text
 }
 
 function toNumber(text: string): number {

@@ -95,8 +95,14 @@ test.each([
   { args: ['draw'], code: 2, says: /missing required argument 'prompt'/ },
   { args: ['draw', 'x', '--size', 'large'], code: 2, says: /Expected pixels, as in 1024x768 or 512/ },
   { args: ['draw', 'x', '--seed', '-1'], code: 2, says: /seed/ },
-  { args: ['draw', 'x', '-o', 'x.gif'], code: 1, says: /^Expected a file that ends in \.png, \.jpg, \.jpeg, \.webp, got x\.gif$/m },
-  { args: ['draw', 'x', '--size', '100'], code: 1, says: /Expected (width|height) to be divisible by 16/ },
+  { args: ['help', 'rm'], code: 0, says: /remove a model/ },
+  { args: ['--version'], code: 0, says: /^\d+\.\d+\.\d+\n$/ },
+  { args: ['draw', 'x', '-o', 'x.gif'], code: 2, says: /x\.gif.* Expected a file that ends in \.png, \.jpg, \.jpeg or \.webp/ },
+  { args: ['draw', 'x', '-o', 'absent/x.png'], code: 1, says: /^Expected a folder at .*absent for --output, got nothing there\.\n$/ },
+  { args: ['draw', 'x', '-n', '0'], code: 2, says: /Expected a whole number from 1 up/ },
+  { args: ['draw', 'x', '--steps', '0'], code: 2, says: /Expected a whole number from 1 up/ },
+  { args: ['draw', 'x', '--device', 'gpu'], code: 2, says: /Allowed choices are auto, cpu, cuda/ },
+  { args: ['draw', 'x', '--size', '100'], code: 1, says: /^--size: Expected (width|height) to be divisible by 16/m },
   { args: ['draw', 'x', '--model', 'nothing'], code: 1, says: /Expected model "nothing" to be a preset/ },
   { args: ['draw', 'x', '--mask', 'm.png'], code: 2, says: /--mask is of use only with --image/ },
   { args: ['draw', 'x', '--strength', '0.5'], code: 2, says: /--strength is of use only with --image/ },
@@ -116,4 +122,11 @@ test.each([
   expect(ended.stdout + ended.stderr).toMatch(says)
   expect(ended.code).toBe(code)
   expect(ended.stderr).not.toMatch(/^ +at /m)
+})
+
+test('draw takes a wrong variable for what it is, as a worker does', async () => {
+  const ended = await easel(['draw', 'x'], { cwd: folder, env: { WEIGHTS: 'packd', TEXT_ENCODER_3: 'none' } }).ended
+  expect(ended.code).toBe(1)
+  expect(ended.stderr).toMatch(/^WEIGHTS: .*"packed"/m)
+  expect(ended.stderr).toMatch(/^TEXT_ENCODER_3: .*"off"/m)
 })

@@ -27,17 +27,21 @@ export function toSourcePath(root: string, file: string): string {
   return relative(root, file).split(sep).join('/')
 }
 
-/** The files in a folder and below it. Links are followed, because the hub's cache consists of links. */
-export async function listFolder(folder: string): Promise<string[]> {
-  const entries = await readdir(folder, { withFileTypes: true })
+/**
+ * The files in a folder and below it. Links are followed, because the hub's cache consists of links; one that leads nowhere, or to a folder above
+ * it, is passed over. `above`: the real paths of the folders above.
+ */
+export async function listFolder(folder: string, above: readonly string[] = []): Promise<string[]> {
+  const real = await realpath(folder)
+  if (above.includes(real)) return []
+  const names = (await readdir(folder)).filter((name) => !name.startsWith('.'))
   const lists = await Promise.all(
-    entries
-      .filter(({ name }) => !name.startsWith('.'))
-      .map(async (entry) => {
-        const path = join(folder, entry.name)
-        const isFolder = entry.isDirectory() || (entry.isSymbolicLink() && (await stat(path)).isDirectory())
-        return isFolder ? await listFolder(path) : [path]
-      }),
+    names.map(async (name) => {
+      const path = join(folder, name)
+      const found = await stat(path).catch(() => undefined)
+      if (found?.isDirectory() === true) return await listFolder(path, [...above, real])
+      return found?.isFile() === true ? [path] : []
+    }),
   )
   return lists.flat()
 }

@@ -65,6 +65,10 @@ describe('of a repository in which everything is several times', () => {
   })
 })
 
+test('a folder that another of its pipelines has saved is taken, too', () => {
+  expect(selectFiles(all, index.replace('StableDiffusion3Pipeline', 'StableDiffusion3Img2ImgPipeline'), 'it')).toEqual(wanted)
+})
+
 test('an export to ONNX is taken with its data beside it', () => {
   const onnx = [
     'transformer/config.json',

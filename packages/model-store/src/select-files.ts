@@ -6,6 +6,7 @@
  * Knows nothing about where files come from.
  */
 import { z } from 'zod'
+import { SD3_PIPELINES } from '@easel/pipeline'
 import { PullError } from './pull-error.ts'
 
 export interface SelectOptions {
@@ -14,7 +15,6 @@ export interface SelectOptions {
 }
 
 const modelIndexSchema = z.looseObject({ _class_name: z.string() })
-const pipelineClasses = ['StableDiffusion3Pipeline', 'ORTStableDiffusion3Pipeline']
 
 const rootFiles = /^(model_index\.json|generation_config\.json|preview_projection\.json|README\.md|LICENSE(\.\w+)?)$/
 const tokenizerFiles = /^(tokenizer\.json|tokenizer_config\.json|vocab\.json|merges\.txt|special_tokens_map\.json|spiece\.model)$/
@@ -96,7 +96,7 @@ function parseModelIndex(text: string, name: string): Record<string, unknown> {
   const index = modelIndexSchema.safeParse(json)
   if (!index.success) throw new PullError(`The model_index.json of ${name} names no _class_name.`)
   const className = index.data._class_name
-  if (!pipelineClasses.includes(className))
+  if (!SD3_PIPELINES.includes(className))
     throw new PullError(`Expected ${name} to be a StableDiffusion3Pipeline, the one that Easel runs, got a ${className}.`)
   return index.data
 }

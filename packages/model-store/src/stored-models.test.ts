@@ -1,4 +1,5 @@
-import { mkdir, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises'
+import { execFileSync } from 'node:child_process'
+import { mkdir, mkdtemp, readdir, rm, symlink, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { beforeEach, expect, onTestFinished, test } from 'vitest'
@@ -33,6 +34,31 @@ async function writeModel(name: string, dtype: string): Promise<void> {
   await write(`${name}/transformer/config.json`, '{}')
   await write(`${name}/transformer/diffusion_pytorch_model.safetensors`, safetensors(dtype))
 }
+
+test('a link that leads nowhere or upwards, and a pipe, keep no other model from being told', async () => {
+  await writeModel('mine', 'F16')
+  const bytes = (await listModels(modelsDir))[0]!.bytes
+  await symlink('/absent', join(modelsDir, 'mine/sd3.safetensors'))
+  await symlink(join(modelsDir, 'mine'), join(modelsDir, 'mine/transformer/again'))
+  await writeModel('linked', 'F16')
+  await rm(join(modelsDir, 'linked/transformer/diffusion_pytorch_model.safetensors'))
+  await symlink('/absent', join(modelsDir, 'linked/transformer/diffusion_pytorch_model.safetensors'))
+  await write('piped/transformer/config.json', '{}')
+  for (const name of ['model_index.json', 'transformer/model.safetensors']) execFileSync('mkfifo', [join(modelsDir, 'piped', name)])
+  await write('variant/model_index.json', index)
+  await write('variant/transformer/config.json', '{}')
+  await write('variant/transformer/model.fp16-00001-of-00002.safetensors', safetensors('F16'))
+  await write('variant/transformer/model.safetensors.index.fp16.json', '{"weight_map":{"a":"model.fp16-00002-of-00002.safetensors"}}')
+
+  const models = await listModels(modelsDir)
+  expect(models.map(({ name, dtype, problem }) => [name, dtype, problem])).toEqual([
+    ['linked', 'unknown', 'it has no weights that Easel reads in transformer/: only config.json.'],
+    ['mine', 'float16', undefined],
+    ['piped', 'unknown', 'its model_index.json is no file'],
+    ['variant', 'float16', 'transformer/model.fp16-00002-of-00002.safetensors is missing'],
+  ])
+  expect(models[1]!.bytes).toBe(bytes)
+})
 
 test('models are told with size, type, origin, and what is missing of those that are not whole', async () => {
   await writeModel('owner/pulled', 'BF16')

@@ -129,6 +129,7 @@ async function findProblem(folder: string): Promise<string | undefined> {
   if (record !== undefined) return undefined
   try {
     const paths = (await listFolder(folder)).map((path) => toSourcePath(folder, path))
+    if (!paths.includes('model_index.json')) return 'its model_index.json is no file'
     selectFiles(paths, await readFile(join(folder, 'model_index.json'), 'utf8'), 'it')
     return await findMissingShard(folder, paths)
   } catch (error) {
@@ -137,7 +138,7 @@ async function findProblem(folder: string): Promise<string | undefined> {
 }
 
 async function findMissingShard(folder: string, paths: readonly string[]): Promise<string | undefined> {
-  for (const index of paths.filter((path) => path.endsWith('.safetensors.index.json'))) {
+  for (const index of paths.filter((path) => /\.safetensors\.index(\.[\w-]+)?\.json$/.test(path))) {
     const { weight_map: map = {} } = JSON.parse(await readFile(join(folder, index), 'utf8')) as { weight_map?: Record<string, string> }
     const missing = Object.values(map).find((shard) => !paths.includes(`${dirname(index)}/${shard}`))
     if (missing !== undefined) return `${dirname(index)}/${missing} is missing`
@@ -154,6 +155,7 @@ async function readFolderDtype(folder: string): Promise<string> {
 
 /** The dtype of most elements in a safetensors file, from its header. */
 async function readDtype(path: string): Promise<string> {
+  if ((await stat(path).catch(() => undefined))?.isFile() !== true) return 'unknown'
   const file = await open(path)
   try {
     const length = Number((await file.read(Buffer.alloc(8), 0, 8, 0)).buffer.readBigUInt64LE())

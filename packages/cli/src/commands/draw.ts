@@ -2,11 +2,13 @@
 import { randomInt } from 'node:crypto'
 import { existsSync } from 'node:fs'
 import { writeFile } from 'node:fs/promises'
-import { extname, resolve } from 'node:path'
+import { dirname, extname, resolve } from 'node:path'
 import sharp from 'sharp'
+import { z } from 'zod'
 import { countStepsRun, defaultStrength } from '@easel/contract'
 import type { InputFit } from '@easel/contract'
 import {
+  GenerateParamsError,
   imageGenerators,
   imageSeed,
   StableDiffusion3Img2ImgPipeline,
@@ -14,6 +16,7 @@ import {
   StableDiffusion3Pipeline,
 } from '@easel/pipeline'
 import type { Device, FromPretrainedOptions, GenerateParams, GenerateResult } from '@easel/pipeline'
+import { readVariables } from '@easel/process'
 import { createProgressLines } from '../terminal/progress-lines.ts'
 import { toDuration } from '../terminal/say.ts'
 import { toHalfBlocks, toRows } from '../terminal/terminal-picture.ts'
@@ -46,11 +49,27 @@ export interface DrawOptions {
 
 /** Characters that a picture takes on a terminal that is as wide. */
 const pictureColumns = 64
-const formats = ['.png', '.jpg', '.jpeg', '.webp']
+
+/** The options that set parameters of the library, for its sentences about them. */
+const optionOf: Readonly<Record<string, string>> = {
+  width: '--size',
+  height: '--size',
+  numImagesPerPrompt: '--n',
+  numInferenceSteps: '--steps',
+  guidanceScale: '--guidance',
+  negativePrompt: '--negative',
+}
+
+const loadingVariables = z.object({
+  MODEL_PARTS: z.string().min(1).optional(),
+  WEIGHTS: z.enum(['auto', 'packed', 'mapped']).default('auto'),
+  TEXT_ENCODER_3: z.enum(['auto', 'off']).default('auto'),
+})
 
 export async function draw(prompt: string, options: DrawOptions): Promise<number> {
   const { here, modelsDir, output, model, device, n, json = false } = options
-  if (!formats.includes(extname(output).toLowerCase())) throw new Error(`Expected a file that ends in ${formats.join(', ')}, got ${output}`)
+  const folder = dirname(resolve(here, output))
+  if (!existsSync(folder)) throw new Error(`Expected a folder at ${folder} for --output, got nothing there.`)
   const { image, mask, fit = 'cover', strength = defaultStrength, size } = options
   const toPictures = image === undefined ? undefined : await readPictures({ here, image, mask, fit, size })
   const loadedAt = performance.now()
@@ -82,7 +101,9 @@ export async function draw(prompt: string, options: DrawOptions): Promise<number
       numImagesPerPrompt: n,
       callbackOnStepEnd: (_, step) => lines.update(0, { status: 'drawing', progress: { step: step + 1, total } }),
     }
-    const { images } = await generate(pipeline, params, pictures, strength)
+    const { images } = await generate(pipeline, params, pictures, strength).catch((error: unknown) => {
+      throw toCommandLineError(error)
+    })
     lines.update(0, { status: 'done', progress: { step: total, total } })
     const written = await Promise.all(
       images.map(async ({ data, width, height }, index) => {
@@ -119,12 +140,19 @@ async function generate(
   return await StableDiffusion3InpaintPipeline.fromPipe(pipeline).generate({ ...params, image, maskImage, strength })
 }
 
+/** A sentence about a parameter names the option that was typed. */
+function toCommandLineError(error: unknown): unknown {
+  const option = error instanceof GenerateParamsError ? optionOf[error.param] : undefined
+  return option === undefined ? error : new Error(`${option}: ${(error as Error).message}`, { cause: error })
+}
+
 /** How the model is loaded, by the variables that a worker reads too. */
 function readLoadingVariables(env: NodeJS.ProcessEnv): FromPretrainedOptions {
+  const variables = readVariables(loadingVariables, env)
   return {
-    modelParts: env['MODEL_PARTS'] || undefined,
-    weights: (env['WEIGHTS'] || undefined) as FromPretrainedOptions['weights'],
-    components: env['TEXT_ENCODER_3'] === 'off' ? { textEncoder3: null, tokenizer3: null } : {},
+    modelParts: variables.MODEL_PARTS,
+    weights: variables.WEIGHTS,
+    components: variables.TEXT_ENCODER_3 === 'off' ? { textEncoder3: null, tokenizer3: null } : {},
   }
 }
 

@@ -89,6 +89,14 @@ class VaeLayers extends Layers {
     this.groups = config.norm_num_groups
     this.hasAttention = config.mid_block_add_attention
     const odd = config.block_out_channels.find((channels) => channels % this.groups !== 0)
+    for (const field of ['down_block_types', 'up_block_types'] as const)
+      if (config[field].length !== config.block_out_channels.length)
+        throw new ModelFileError(
+          checkpoint.source,
+          `${field} of its config.json`,
+          `${config.block_out_channels.length}, one for each of block_out_channels`,
+          `${config[field].length}`,
+        )
     if (odd !== undefined)
       throw new ModelFileError(checkpoint.source, 'block_out_channels of its config.json', `multiples of ${this.groups} groups`, `${odd}`)
   }
@@ -136,13 +144,15 @@ class VaeLayers extends Layers {
     })
   }
 
-  /** Attention with one head, between all pixels. */
+  /** Attention with one head, between all pixels. diffusers before 0.15 had other names for its layers. */
   pixelAttention(x: string, name: string, channels: number): string {
     const normed = this.groupNorm(x, `${name}.group_norm`, channels)
     const pixels = this.node('Transpose', [this.reshape(normed, 0, channels, -1)], { perm: [0, 2, 1] })
-    const linear = (part: string) => this.linear(pixels, `${name}.${part}`, channels, channels)
-    const mixed = this.attention([linear('to_q'), linear('to_k'), linear('to_v')], { heads: 1, headDim: channels })
-    const out = this.node('Transpose', [this.linear(mixed, `${name}.to_out.0`, channels, channels)], { perm: [0, 2, 1] })
+    const isOld = this.checkpoint.has(`${name}.query.weight`)
+    const [q, k, v, o] = isOld ? (['query', 'key', 'value', 'proj_attn'] as const) : (['to_q', 'to_k', 'to_v', 'to_out.0'] as const)
+    const linear = (values: string, part: string) => this.linear(values, `${name}.${part}`, channels, channels)
+    const mixed = this.attention([linear(pixels, q), linear(pixels, k), linear(pixels, v)], { heads: 1, headDim: channels })
+    const out = this.node('Transpose', [linear(mixed, o)], { perm: [0, 2, 1] })
     return this.add(x, this.node('Reshape', [out, this.node('Shape', [x])]))
   }
 

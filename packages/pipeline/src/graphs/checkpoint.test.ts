@@ -33,7 +33,7 @@ describe('findWeights', () => {
       'model.safetensors.index.fp16.json',
     ],
     ['nothing of two variants', ['model.fp16.safetensors', 'model.bf16.safetensors'], undefined, undefined],
-    ['nothing for a variant that is not there', ['model.safetensors'], 'fp16', undefined],
+    ['the files without a variant where a part lacks the one asked for', ['model.safetensors'], 'fp16', 'model.safetensors'],
     ['nothing in an empty folder', [], undefined, undefined],
   ])('finds %s', (_, files, variant, expected) => {
     const folder = newFolder(...files)

@@ -5,7 +5,7 @@
  * names the file, the tensor, what was expected and what was found. Tensors that nobody asks for are never looked at.
  * Knows nothing about what the tensors mean.
  */
-import { existsSync, readdirSync } from 'node:fs'
+import { readdirSync, statSync } from 'node:fs'
 import { basename, dirname, join } from 'node:path'
 import { z } from 'zod'
 import { ModelFileError, readModelJson } from '../models/model-file.ts'
@@ -59,12 +59,13 @@ function isSameShape(a: readonly number[], b: readonly number[]): boolean {
 
 /**
  * The weights of a part's folder: the file, or the index of shards, or undefined where there is neither. `variant` as in diffusers, for
- * example 'fp16'; without one the files without a variant are taken, else those of the only variant there is.
+ * example 'fp16'; a part that does not have it is taken without. Where none is named, the files without a variant are taken, else those of the only
+ * variant there is.
  */
 export function findWeights(folder: string, variant?: string): string | undefined {
-  if (!existsSync(folder)) return undefined
+  if (statSync(folder, { throwIfNoEntry: false })?.isDirectory() !== true) return undefined
   const names = new Set(readdirSync(folder))
-  const wanted = variant === undefined ? [undefined, ...onlyVariant(names)] : [variant]
+  const wanted = variant === undefined ? [undefined, ...onlyVariant(names)] : [variant, undefined]
   for (const each of wanted)
     for (const stem of STEMS) {
       const suffix = each === undefined ? '' : `.${each}`

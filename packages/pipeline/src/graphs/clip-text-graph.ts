@@ -7,7 +7,7 @@
 import { z } from 'zod'
 import { ModelFileError } from '../models/model-file.ts'
 import type { Checkpoint } from './checkpoint.ts'
-import { Layers } from './layers.ts'
+import { ACTIVATIONS, Layers } from './layers.ts'
 import type { GraphOptions } from './layers.ts'
 import type { OnnxGraph } from './onnx-model.ts'
 
@@ -21,7 +21,7 @@ export const clipTextGraphConfigSchema = z.looseObject({
   num_attention_heads: count,
   max_position_embeddings: count,
   projection_dim: count,
-  hidden_act: z.enum(['quick_gelu', 'gelu']).default('quick_gelu'),
+  hidden_act: z.enum(ACTIVATIONS).default('quick_gelu'),
   layer_norm_eps: z.number().positive().default(1e-5),
   eos_token_id: z.int().nonnegative().default(49407),
 })
@@ -55,8 +55,7 @@ export function buildClipTextGraph(config: ClipTextGraphConfig, checkpoint: Chec
       const mixed = g.attention([linear('q'), linear('k'), linear('v')], { heads, headDim: dim / heads, causal: true })
       const y = g.add(x, g.toFloat32(g.linear(mixed, `${name}.self_attn.out_proj`, dim, dim)))
       const up = g.linear(norm(y, `${name}.layer_norm2`), `${name}.mlp.fc1`, dim, inner)
-      const active = config.hidden_act === 'gelu' ? g.gelu(up) : g.quickGelu(up)
-      return g.add(y, g.toFloat32(g.linear(active, `${name}.mlp.fc2`, inner, dim)))
+      return g.add(y, g.toFloat32(g.linear(g.activate(up, config.hidden_act), `${name}.mlp.fc2`, inner, dim)))
     })
     state(index + 1)
   }

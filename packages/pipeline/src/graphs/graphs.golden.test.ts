@@ -1,11 +1,16 @@
-import { existsSync, readFileSync } from 'node:fs'
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { describe, expect, it } from 'vitest'
+import { afterAll, describe, expect, it } from 'vitest'
 import { KINDS, openGraph, testModel, timestepFeed } from '../../test/open-graph.ts'
+import { OnnxSession } from '../models/onnx-session.ts'
 import type { Feed } from '../models/onnx-session.ts'
 import { Generator, randn } from '../tensor/random-normal.ts'
+import { Checkpoint, findWeights, readCheckpoint } from './checkpoint.ts'
+import type { WeightMode } from './graph-builder.ts'
 import type { GraphOptions } from './layers.ts'
 import { OPERATOR_CHOICES, PLAIN } from './operator-choices.ts'
+import { writeGraph } from './write-graph.ts'
 
 /** What torch computes from the same weights and inputs: float32 as base64, made by tools/make_graph_goldens.py. */
 interface Golden {
@@ -17,6 +22,11 @@ interface Golden {
   text_encoder_2: { pooled: string; hidden: string }
   text_encoder_3_last_tokens?: string
 }
+
+const activations = JSON.parse(readFileSync(new URL('../../test/golden/graphs/activations.json', import.meta.url), 'utf8')) as Record<
+  string,
+  Record<'text_encoder' | 'text_encoder_3' | 'text_encoder_3_gated', string>
+>
 
 const fused: GraphOptions = { operators: OPERATOR_CHOICES.cpu, computeType: 'float32', weights: 'packed' }
 const plain: GraphOptions = { ...fused, operators: PLAIN }
@@ -40,6 +50,40 @@ function difference(found: Float32Array | undefined, expected: string): number {
   const size = values.reduce((largest, value) => Math.max(largest, Math.abs(value)), 0)
   return values.reduce((largest, value, index) => Math.max(largest, Math.abs(value - found[index]!)), 0) / size
 }
+
+describe.each(Object.entries(activations))('text encoders with %s equal torch', (activation, golden) => {
+  const root = mkdtempSync(join(tmpdir(), 'easel-activations-'))
+  afterAll(() => rmSync(root, { recursive: true }))
+  /** A text encoder of the same weights under another configuration. Without its gate the feed-forward of T5 keeps the matrix of that. */
+  async function open(part: 'text_encoder' | 'text_encoder_3', change: Record<string, string>, weights: WeightMode) {
+    const folder = join(testModel('sd3-medium-kind'), part)
+    const config = { ...(JSON.parse(readFileSync(join(folder, 'config.json'), 'utf8')) as object), ...change }
+    const configFile = join(root, 'config.json')
+    writeFileSync(configFile, JSON.stringify(config))
+    const { source, tensors } = await readCheckpoint(findWeights(folder)!)
+    const isGated = change['feed_forward_proj']?.startsWith('gated-') === true
+    const named = isGated ? tensors : new Map([...tensors].map(([name, tensor]) => [name.replace('.wi_0.', '.wi.'), tensor]))
+    const bytes = await writeGraph(part, configFile, new Checkpoint(source, named), { ...fused, weights })
+    return OnnxSession.load({ name: source, bytes, weights, betweenRuns: 'open' }, { intraOpNumThreads: 1 })
+  }
+
+  it.each(['packed', 'mapped'] as const)('in CLIP and in both forms of T5, %s weights', async (weights) => {
+    const clip = await open('text_encoder', { hidden_act: activation }, weights)
+    const { text_embeds } = await clip.run({ input_ids: clipIds }, ['text_embeds'])
+    expect(difference(text_embeds?.data, golden.text_encoder)).toBeLessThan(2e-6)
+    await clip.release()
+    for (const [form, expected] of [
+      [activation, golden.text_encoder_3],
+      [`gated-${activation}`, golden.text_encoder_3_gated],
+    ] as const) {
+      const t5 = await open('text_encoder_3', { feed_forward_proj: form }, weights)
+      const { last_hidden_state } = await t5.run({ input_ids: t5Ids }, ['last_hidden_state'])
+      const { data, dims } = last_hidden_state!
+      expect(difference(data.subarray(-dims[2]!), expected)).toBeLessThan(1e-5)
+      await t5.release()
+    }
+  })
+})
 
 describe.each(KINDS)('%s equals torch', (kind) => {
   const golden = JSON.parse(readFileSync(new URL(`../../test/golden/graphs/${kind}.json`, import.meta.url), 'utf8')) as Golden

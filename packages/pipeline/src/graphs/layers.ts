@@ -11,6 +11,10 @@ import type { ComputeType, WeightMode } from './graph-builder.ts'
 import type { ElementType } from './onnx-model.ts'
 import type { OperatorChoices } from './operator-choices.ts'
 
+/** What transformers calls the activations of text encoders. */
+export const ACTIVATIONS = ['gelu', 'gelu_new', 'gelu_pytorch_tanh', 'quick_gelu', 'relu', 'silu'] as const
+export type Activation = (typeof ACTIVATIONS)[number]
+
 export interface GraphOptions {
   readonly operators: OperatorChoices
   /** Inputs, outputs and the sums that run through the model are float32 in either case. */
@@ -181,6 +185,23 @@ export class Layers extends GraphBuilder {
     const cube = this.mul(x, this.mul(x, x))
     const inner = this.mul(this.scalar(Math.sqrt(2 / Math.PI)), this.add(x, this.mul(this.scalar(0.044715), cube)))
     return this.mul(this.mul(x, this.scalar(0.5)), this.add(this.scalar(1), this.node('Tanh', [inner])))
+  }
+
+  /** The activation with this name. */
+  activate(x: string, name: Activation): string {
+    switch (name) {
+      case 'gelu':
+        return this.gelu(x)
+      case 'gelu_new':
+      case 'gelu_pytorch_tanh':
+        return this.fastGelu(x)
+      case 'quick_gelu':
+        return this.quickGelu(x)
+      case 'relu':
+        return this.node('Relu', [x])
+      case 'silu':
+        return this.silu(x)
+    }
   }
 
   /** The exact GELU. */

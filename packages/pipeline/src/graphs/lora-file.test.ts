@@ -106,7 +106,9 @@ describe('readLora', () => {
     const tensors = { [`transformer.${QUERY}.lora_A.weight`]: a, [`transformer.${QUERY}.lora_B.weight`]: b }
     const full = product(await read(tensors), QUERY)
     const expected = (factor: number) => full.map((value) => expect.closeTo(value * factor, 4) as unknown)
-    expect(product(await read({ ...tensors, [`transformer.${QUERY}.alpha`]: scalar(2) }), QUERY)).toEqual(expected(0.5))
+    const half: WrittenTensor[] = [scalar(2), { dtype: 'I64', shape: [], data: new Uint8Array(BigInt64Array.of(2n).buffer) }]
+    for (const alpha of half)
+      expect(product(await read({ ...tensors, [`transformer.${QUERY}.alpha`]: alpha }), QUERY)).toEqual(expected(0.5))
     const said = (config: object) => ({ lora_adapter_metadata: JSON.stringify(config) })
     expect(product(await read(tensors, said({ 'transformer.lora_alpha': 8, 'transformer.r': 4 })), QUERY)).toEqual(expected(2))
     const pattern = said({ 'transformer.lora_alpha': 8, 'transformer.alpha_pattern': { '1.attn.to_q': 1 } })

@@ -84,7 +84,8 @@ export async function readLoraHeader(file: string, target: LoraTarget): Promise<
     expectFloats(file, `up of ${module}`, up, [to * named.linears.length, rank])
     if (alpha !== undefined && alpha.shape.reduce((product, length) => product * length, 1) !== 1)
       throw new ModelFileError(file, `alpha of ${module}`, 'one value', `[${alpha.shape.join(', ')}]`)
-    if (alpha !== undefined) expectFloats(file, `alpha of ${module}`, alpha, alpha.shape)
+    // Trainers that were given a whole number write one.
+    if (alpha !== undefined && alpha.dtype !== 'I64') expectFloats(file, `alpha of ${module}`, alpha, alpha.shape)
     const isRankStabilized = config.use_rslora === true
     return { ...named, down, up, rank, alpha: alpha ?? configuredAlpha(config, module) ?? rank, isRankStabilized }
   })
@@ -170,6 +171,7 @@ function expectFloats(file: string, what: string, { dtype, shape }: StoredTensor
 /** `bytes` must begin at the start of their buffer. */
 function toFloat32({ buffer }: Uint8Array<ArrayBuffer>, dtype: string): Float32Array {
   if (dtype === 'F32') return new Float32Array(buffer)
+  if (dtype === 'I64') return Float32Array.from(new BigInt64Array(buffer), Number)
   const bits = new Uint16Array(buffer)
   if (dtype === 'F16') return fromFloat16Bits(bits)
   // bfloat16 is the upper half of a float32.

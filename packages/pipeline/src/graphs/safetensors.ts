@@ -8,7 +8,7 @@
 import { open, realpath } from 'node:fs/promises'
 import type { FileHandle } from 'node:fs/promises'
 import { z } from 'zod'
-import { ModelFileError } from '../models/model-file.ts'
+import { ModelFileError, sizeOfFile } from '../models/model-file.ts'
 
 /** One tensor, or a contiguous part of one. */
 export interface StoredTensor {
@@ -24,8 +24,8 @@ export interface StoredTensor {
 }
 
 const PREFIX_BYTES = 8
-/** The limit that the format's own implementation sets. */
-const MAX_HEADER_BYTES = 100_000_000
+/** The header of a model has a few hundred thousand bytes. The format allows a hundred million, which take half a minute and a gigabyte to check. */
+const MAX_HEADER_BYTES = 16 * 2 ** 20
 
 /** Bits of one value. A file may contain dtypes that are not listed here, but no graph can use them. */
 const DTYPE_BITS = new Map(
@@ -54,8 +54,8 @@ export async function readSafetensors(path: string): Promise<SafetensorsHeader> 
   let handle: FileHandle | undefined
   try {
     const file = await realpath(path)
+    const size = await sizeOfFile(file)
     handle = await open(file)
-    const { size } = await handle.stat()
     const { header, dataStart } = await readHeader(handle, path, size)
     const entries = parseEntries(path, header)
     assertLayout(path, entries, size - dataStart)

@@ -39,6 +39,8 @@ export function buildSd3TransformerGraph(config: Sd3TransformerGraphConfig, chec
   const heads = config.num_attention_heads
   const headDim = config.attention_head_dim
   const dim = heads * headDim
+  // The layer mask is split before any block is looked for, so a number of layers that is out of all proportion must be found first.
+  checkpoint.tensor(`transformer_blocks.${layers - 1}.attn.to_q.weight`, [dim, dim])
 
   const givenLatents = g.input('hidden_states', 'float32', ['batch', channels, 'height', 'width'])
   const givenPrompt = g.input('encoder_hidden_states', 'float32', ['batch', 'tokens', textDim])

@@ -4,6 +4,7 @@
  *
  * Follows diffusers' single_file_utils.py, version 0.42. Knows nothing about configurations: a part's graph checks what the part must hold.
  */
+import { ModelFileError } from '../models/model-file.ts'
 import { Checkpoint } from './checkpoint.ts'
 import type { StoredTensor } from './safetensors.ts'
 
@@ -17,6 +18,8 @@ const PREFIXES: Readonly<Record<SingleFilePart, string>> = {
   text_encoder_2: 'text_encoders.clip_g.transformer.',
   text_encoder_3: 'text_encoders.t5xxl.transformer.',
 }
+
+const PARTS = Object.keys(PREFIXES) as SingleFilePart[]
 
 type Rules = readonly (readonly [pattern: RegExp, name: string])[]
 
@@ -58,6 +61,20 @@ const VAE: Rules = [
   [/\.(down|up)\.(\d+)\.block\.(\d+)\./, '.$1_blocks.$2.resnets.$3.'],
   [/\.(down|up)\.(\d+)\.(downsample|upsample)\.conv\./, '.$1_blocks.$2.$3rs.0.conv.'],
 ]
+
+/** Throws an error that says what a file holds which no part can be taken from: MODEL may name a LoRA by mistake. */
+export function assertHoldsPart(file: Checkpoint): void {
+  if (PARTS.some((part) => singleFilePart(file, part) !== undefined)) return
+  const names = [...file.tensors.keys()]
+  const lora = names.find((name) => /[._]lora[._]/.test(name))
+  const found = lora === undefined ? (names[0] ?? 'no tensor') : `a LoRA, which belongs into LORAS_DIR: ${lora}`
+  throw new ModelFileError(
+    file.source,
+    '',
+    "a transformer, a VAE or text encoders under Stability's names, or diffusers' transformer",
+    found,
+  )
+}
 
 /** The part, or undefined where the file does not hold it. `file`: all tensors of the file. */
 export function singleFilePart(file: Checkpoint, part: SingleFilePart): Checkpoint | undefined {

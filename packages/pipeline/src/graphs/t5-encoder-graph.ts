@@ -1,16 +1,20 @@
 /**
- * T5EncoderModel as a graph, in its gated form: the third text encoder of Stable Diffusion 3.
+ * T5EncoderModel as a graph: the third text encoder of Stable Diffusion 3.
  *
  * Follows transformers' modeling_t5.py, version 5. The sums that run through the layers and the last product of each feed-forward are
  * float32 in every graph: in float16 they overflow, and transformers keeps them in float32 for the same reason.
  */
 import { z } from 'zod'
+import { ModelFileError } from '../models/model-file.ts'
 import type { Checkpoint } from './checkpoint.ts'
-import { Layers } from './layers.ts'
-import type { GraphOptions } from './layers.ts'
+import { ACTIVATIONS, Layers } from './layers.ts'
+import type { Activation, GraphOptions } from './layers.ts'
 import type { OnnxGraph } from './onnx-model.ts'
 
 const count = z.int().positive()
+
+const GATED = 'gated-'
+const feedForwardSchema = z.enum(ACTIVATIONS.flatMap((name) => [name, `${GATED}${name}`]))
 
 export const t5EncoderGraphConfigSchema = z.looseObject({
   vocab_size: count,
@@ -19,7 +23,8 @@ export const t5EncoderGraphConfigSchema = z.looseObject({
   d_ff: count,
   num_layers: count,
   num_heads: count,
-  feed_forward_proj: z.literal('gated-gelu'),
+  /** The activation of each feed-forward; in the gated form a second product is multiplied by its result. */
+  feed_forward_proj: feedForwardSchema.default('relu'),
   layer_norm_epsilon: z.number().positive().default(1e-6),
   relative_attention_num_buckets: z.int().min(4).multipleOf(4).default(32),
   relative_attention_max_distance: count.default(128),
@@ -33,11 +38,20 @@ export function buildT5EncoderGraph(config: T5EncoderGraphConfig, checkpoint: Ch
   const g = new Layers(checkpoint, options)
   const { d_model: dim, d_ff: inner, d_kv: headDim, num_heads: heads } = config
   const width = heads * headDim
+  const exact = config.relative_attention_num_buckets / 4
+  if (config.relative_attention_max_distance <= exact) {
+    const field = 'relative_attention_max_distance of its config.json'
+    const expected = `above ${exact}, a quarter of relative_attention_num_buckets`
+    throw new ModelFileError(checkpoint.source, field, expected, `${config.relative_attention_max_distance}`)
+  }
   const given = g.input('input_ids', 'int64', ['batch', 'tokens'])
   const ids = g.atLeastTwo(given, 2, g.mul(g.lengths(given, 0, 1), g.lengths(given, 1, 2)))
   const norm = (x: string, name: string) => g.toCompute(g.rmsNorm(x, dim, config.layer_norm_epsilon, name, 'float32'))
 
-  const table = g.table(checkpoint.has('shared.weight') ? 'shared.weight' : 'encoder.embed_tokens.weight', [config.vocab_size, dim])
+  // Where both are stored and differ, transformers 5 takes the encoder's own.
+  const words = checkpoint.has('encoder.embed_tokens.weight') ? 'encoder.embed_tokens.weight' : 'shared.weight'
+  const table = g.table(words, [config.vocab_size, dim])
+  const { isGated, activation } = readFeedForward(config)
   let x = g.cast(g.node('Gather', [table.value, ids]), table.type, 'float32')
   const bias = positionBias(g, config, ids)
   for (let index = 0; index < config.num_layers; index++) {
@@ -49,14 +63,22 @@ export function buildT5EncoderGraph(config: T5EncoderGraphConfig, checkpoint: Ch
       const mixed = g.attention([linear('q'), linear('k'), linear('v')], { heads, headDim, scale: 1, bias })
       const y = g.add(x, g.toFloat32(g.linear(mixed, `${attention}.SelfAttention.o`, width, dim, false)))
       const m = norm(y, `${feedForward}.layer_norm`)
-      const gate = g.toFloat32(g.fastGelu(g.linear(m, `${feedForward}.DenseReluDense.wi_0`, dim, inner, false)))
-      const value = g.toFloat32(g.linear(m, `${feedForward}.DenseReluDense.wi_1`, dim, inner, false))
-      return g.add(y, g.linear(g.mul(gate, value), `${feedForward}.DenseReluDense.wo`, inner, dim, false, 'float32'))
+      const up = (part: string) => g.linear(m, `${feedForward}.DenseReluDense.${part}`, dim, inner, false)
+      const active = g.toFloat32(g.activate(up(isGated ? 'wi_0' : 'wi'), activation))
+      const value = isGated ? g.mul(active, g.toFloat32(up('wi_1'))) : active
+      return g.add(y, g.linear(value, `${feedForward}.DenseReluDense.wo`, inner, dim, false, 'float32'))
     })
   }
   const last = g.rmsNorm(x, dim, config.layer_norm_epsilon, 'encoder.final_layer_norm', 'float32')
   g.output('last_hidden_state', g.firstOf(last, given), 'float32', ['batch', 'tokens', dim])
   return g.graph
+}
+
+/** transformers computes 'gated-gelu' by the tanh approximation. */
+function readFeedForward({ feed_forward_proj: name }: T5EncoderGraphConfig): { isGated: boolean; activation: Activation } {
+  const isGated = name.startsWith(GATED)
+  const activation = (isGated ? name.slice(GATED.length) : name) as Activation
+  return { isGated, activation: isGated && activation === 'gelu' ? 'gelu_new' : activation }
 }
 
 /** What attention adds for the distance between two tokens, (1, heads, tokens, tokens); all layers share it. */

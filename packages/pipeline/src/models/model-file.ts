@@ -4,7 +4,7 @@
  * Invariant: what is returned fits the schema; anything else is a ModelFileError that names the file, the field, what was expected and what
  * was found. Knows nothing about which files a model has. Runs wherever a model is loaded.
  */
-import { readFile } from 'node:fs/promises'
+import { readFile, stat } from 'node:fs/promises'
 import type { z } from 'zod'
 
 /** A file of a model folder is missing or invalid. */
@@ -21,10 +21,22 @@ export class ModelFileError extends Error {
   }
 }
 
+/** More than any configuration, index of shards or vocabulary has. */
+const MAX_JSON_BYTES = 64 * 2 ** 20
+
+/** The size of a file in bytes. Whatever is no file is refused, because reading a pipe or a device may never end. */
+export async function sizeOfFile(file: string): Promise<number> {
+  const found = await stat(file)
+  if (!found.isFile()) throw new Error(found.isDirectory() ? 'a folder' : 'something that is no file')
+  return found.size
+}
+
 /** The content of a JSON file, as the schema returns it. */
 export async function readModelJson<Schema extends z.ZodType>(file: string, schema: Schema): Promise<z.output<Schema>> {
   let text: string
   try {
+    const bytes = await sizeOfFile(file)
+    if (bytes > MAX_JSON_BYTES) throw new Error(`${bytes} bytes, of which ${MAX_JSON_BYTES} would be read`)
     text = await readFile(file, 'utf8')
   } catch (error) {
     const missing = (error as NodeJS.ErrnoException).code === 'ENOENT'

@@ -31,13 +31,19 @@ test('null stands for a flag that was never set', () => {
   expect(parseFlowMatchConfigJson({ use_karras_sigmas: null }).useKarrasSigmas).toBe(false)
 })
 
+test('null stands for the default of a bound of mu, as a fixed schedule has it', () => {
+  expect(parseFlowMatchConfigJson({ base_shift: null, max_shift: null })).toMatchObject({ baseShift: 0.5, maxShift: 1.15 })
+})
+
 test.for([
   [{ shift: '3' }, 'Expected shift to be a number above 0, got "3"'],
   [{ shift: 0 }, 'Expected shift to be a number above 0, got 0'],
   [{ shift: Number.NaN }, 'Expected shift to be a number above 0, got NaN'],
-  [{ num_train_timesteps: 10.5 }, 'Expected num_train_timesteps to be an integer from 1 up, got 10.5'],
-  [{ num_train_timesteps: 0 }, 'Expected num_train_timesteps to be an integer from 1 up, got 0'],
-  [{ base_shift: null }, 'Expected base_shift to be a number, got null'],
+  [{ num_train_timesteps: 10.5 }, 'Expected num_train_timesteps to be an integer from 1 to 100000, got 10.5'],
+  [{ num_train_timesteps: 0 }, 'Expected num_train_timesteps to be an integer from 1 to 100000, got 0'],
+  [{ num_train_timesteps: 1e9 }, 'Expected num_train_timesteps to be an integer from 1 to 100000, got 1000000000'],
+  [{ max_image_seq_len: 0 }, 'Expected max_image_seq_len to be an integer from 1 up, got 0'],
+  [{ base_shift: '0.5' }, 'Expected base_shift to be a number, got "0.5"'],
   [{ use_dynamic_shifting: 'yes' }, 'Expected use_dynamic_shifting to be true or false, got "yes"'],
   [{ shift_terminal: 1 }, 'Expected shift_terminal to be null or a number from 0 to below 1, got 1'],
   [{ time_shift_type: 'cubic' }, `Expected time_shift_type to be 'exponential' or 'linear', got "cubic"`],

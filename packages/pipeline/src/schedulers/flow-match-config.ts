@@ -9,8 +9,15 @@ import * as z from 'zod'
 const CLASS_NAME = 'FlowMatchEulerDiscreteScheduler'
 
 const count = z.int('an integer from 1 up').min(1, 'an integer from 1 up')
+const TRAIN_TIMESTEPS = 'an integer from 1 to 100000'
 const finite = z.number('a number')
 const positive = z.number('a number above 0').positive('a number above 0')
+// Both are null in the files of some models with a fixed schedule.
+const shiftOrDefault = (value: number) =>
+  finite
+    .nullable()
+    .default(value)
+    .transform((given) => given ?? value)
 // diffusers' own files write null for a flag that was never set.
 const flag = z
   .boolean('true or false')
@@ -20,16 +27,16 @@ const flag = z
 
 const schema = z
   .strictObject({
-    /** The number of noise levels in training. Default 1000. */
-    numTrainTimesteps: count.default(1000),
+    /** The number of noise levels in training, all of which are computed. Default 1000. */
+    numTrainTimesteps: z.int(TRAIN_TIMESTEPS).min(1, TRAIN_TIMESTEPS).max(100_000, TRAIN_TIMESTEPS).default(1000),
     /** The weight of the noisy end of a fixed schedule, above 0; 1 leaves the schedule unchanged. Default 1. */
     shift: positive.default(1),
     /** Shift by `mu`, given with each request, instead of by `shift`. Default false. */
     useDynamicShifting: flag,
     /** The mu of an image with baseImageSeqLen tokens. Default 0.5. */
-    baseShift: finite.default(0.5),
+    baseShift: shiftOrDefault(0.5),
     /** The mu of an image with maxImageSeqLen tokens. Default 1.15. */
-    maxShift: finite.default(1.15),
+    maxShift: shiftOrDefault(1.15),
     /** In latent patches. Default 256. */
     baseImageSeqLen: count.default(256),
     /** In latent patches. Default 4096. */

@@ -6,6 +6,7 @@
  */
 import { z } from 'zod'
 import { readModelJson } from '../models/model-file.ts'
+import type { Sd3TransformerConfig } from '../models/sd3-transformer.ts'
 import type { GenerateDefaults } from './generate-call.ts'
 import type { ModelSource } from './model-source.ts'
 import type { Preset } from './presets.ts'
@@ -29,6 +30,13 @@ export interface ModelDefaults extends Omit<GenerateDefaults, 'numInferenceSteps
   readonly numInferenceSteps: number | undefined
   /** Example prompts that show what the model is good at. */
   readonly examples?: readonly string[]
+}
+
+/** A side in pixels: the one the model was trained for, or the nearest below it that it can draw. */
+export function defaultSide(transformer: Sd3TransformerConfig, vaeScale: number): number {
+  const { sample_size, patch_size, pos_embed_max_size } = transformer
+  const patches = Math.min(Math.max(1, Math.floor(sample_size / patch_size)), pos_embed_max_size)
+  return patches * patch_size * vaeScale
 }
 
 /** Sizes are undefined unless the model gives them; otherwise their default follows from its architecture. */

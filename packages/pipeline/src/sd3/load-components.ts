@@ -40,6 +40,15 @@ export interface LoadedComponents {
   readonly origin: GraphOrigin
 }
 
+/**
+ * The pipelines whose folders have the parts of Stable Diffusion 3, as diffusers and optimum call them: a folder is of the pipeline that saved
+ * it, and any of these draws with any of their folders.
+ */
+export const SD3_PIPELINES = ['', 'Img2Img', 'Inpaint'].flatMap((task) => [
+  `StableDiffusion3${task}Pipeline`,
+  `ORTStableDiffusion3${task}Pipeline`,
+])
+
 /** diffusers' own class for whatever is an ONNX graph. */
 const exportedGraph = 'OnnxRuntimeModel'
 
@@ -51,7 +60,7 @@ const part = (...classes: readonly string[]) =>
     .transform((entry) => entry?.[1] ?? undefined)
 
 const modelIndexSchema = z.looseObject({
-  _class_name: z.enum(['StableDiffusion3Pipeline', 'ORTStableDiffusion3Pipeline']),
+  _class_name: z.enum(SD3_PIPELINES),
   // Which classes there are is the registry's business.
   scheduler: part(),
   transformer: part('SD3Transformer2DModel', 'ORTTransformer', exportedGraph),
@@ -126,6 +135,7 @@ export async function loadSd3Components(
     }
     assertFit((name) => parts.get(name)?.configFile ?? `the ${name} given`, components)
     assertReadsTexts(indexFile, components, overrides)
+    assertRowsFit(indexFile, components)
     return { components, owned, origin }
   } catch (error) {
     await Promise.all(owned.map((loaded) => loaded.release()))
@@ -184,6 +194,17 @@ function assertFit(configOf: (name: GraphName) => string, parts: Sd3Components):
 
 function expectSame(file: string, field: string, found: number, meaning: string, expected: number): void {
   if (found !== expected) throw new ModelFileError(file, field, `${expected}, ${meaning}`, `${found}`)
+}
+
+/** Both CLIP encoders get rows of the length that the first tokenizer gives. */
+function assertRowsFit(indexFile: string, { tokenizer, textEncoder, textEncoder2 }: Sd3Components): void {
+  const length = tokenizer?.modelMaxLength ?? 0
+  for (const encoder of [textEncoder, textEncoder2]) {
+    const { max_position_embeddings: most } = encoder?.config ?? { max_position_embeddings: length }
+    if (length <= most) continue
+    const file = join(dirname(indexFile), 'tokenizer', 'tokenizer_config.json')
+    throw new ModelFileError(file, 'model_max_length', `at most ${most}, max_position_embeddings of the CLIP encoders`, `${length}`)
+  }
 }
 
 /** A model that cannot encode text would fail every request. Omitting a CLIP encoder on purpose is up to the caller. */

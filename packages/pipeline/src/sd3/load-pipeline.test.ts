@@ -37,8 +37,29 @@ async function errorOfLoading(): Promise<Error> {
   throw new Error('Expected the model to be refused, got a pipeline')
 }
 
+it.each(['StableDiffusion3InpaintPipeline', 'ORTStableDiffusion3Img2ImgPipeline'])(
+  'a folder that a %s saved draws like any other',
+  async (name) => {
+    await edit('model_index.json', { _class_name: name })
+    const pipe = await loadPipeline(folder, { device: 'cpu' })
+    expect(pipe).toBeInstanceOf(StableDiffusion3Pipeline)
+    await pipe.close()
+  },
+)
+
 const damaged: [file: string, change: Record<string, unknown>, expected: RegExp][] = [
   ['model_index.json', { _class_name: 'FluxPipeline' }, /expected _class_name to be one of "StableDiffusion3Pipeline".*got "FluxPipeline"/],
+  [
+    'tokenizer/tokenizer_config.json',
+    { model_max_length: 20.5 },
+    /tokenizer_config\.json: expected model_max_length to be an integer from 3 up, got 20\.5/,
+  ],
+  ['tokenizer_2/tokenizer_config.json', { model_max_length: 2 }, /expected model_max_length to be an integer from 3 up, got 2/],
+  [
+    'tokenizer/tokenizer_config.json',
+    { model_max_length: 1e8 },
+    /expected model_max_length to be at most 20, max_position_embeddings.*got 100000000/,
+  ],
   ['model_index.json', { transformer: undefined }, /expected transformer to be a \[library, class\] pair, got nothing/],
   [
     'model_index.json',

@@ -1,3 +1,4 @@
+import { execFileSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import { cp, mkdir, mkdtemp, readdir, readFile, rename, rm, symlink, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
@@ -5,7 +6,10 @@ import { basename, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { afterAll, afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { testModel } from '../../test/open-graph.ts'
+import { writeSafetensors } from '../../test/write-safetensors.ts'
+import type { WrittenTensor } from '../../test/write-safetensors.ts'
 import { writeSingleFile } from '../../test/write-single-file.ts'
+import { readCheckpoint } from '../graphs/checkpoint.ts'
 import { StableDiffusion3Pipeline } from './pipeline.ts'
 import type { FromPretrainedOptions } from './pipeline.ts'
 
@@ -112,10 +116,71 @@ describe('weights in a folder', () => {
     await rename(name, join(transformer, 'diffusion_pytorch_model.fp16.safetensors'))
     await writeFile(name, 'broken')
     expect(await messageOfLoading()).toContain(`${name}: expected`)
-    expect(await messageOfLoading(folder, { variant: 'fp16' })).toMatch(/text_encoder.*variant fp16/)
-    for (const part of ['text_encoder', 'text_encoder_2'])
-      await cp(join(folder, part, 'model.safetensors'), join(folder, part, 'model.fp16.safetensors'))
+    // The text encoders do not have it and are taken without, as in diffusers.
     expect(await draw(folder, { variant: 'fp16' })).toBe(await drawPlain('sd35-medium-kind'))
+    await writeFile(join(folder, 'text_encoder', 'model.fp16.safetensors'), 'broken')
+    expect(await messageOfLoading(folder, { variant: 'fp16' })).toContain('model.fp16.safetensors: expected')
+    await cp(testModel('sd35-medium-kind'), folder, { recursive: true })
+    expect(await messageOfLoading(folder, { variant: 'fp61' })).toBe(
+      `${folder}: expected weights of variant fp61 in at least one part, got none`,
+    )
+  })
+
+  it('lie beside links that lead nowhere and beside pipes, which nobody reads', async () => {
+    const hash = await hashOf(folder)
+    await symlink(join(root, 'absent'), join(folder, 'another-model.safetensors'))
+    await symlink(join(root, 'absent'), join(folder, 'transformer', 'pytorch_model.bin'))
+    execFileSync('mkfifo', [join(folder, 'vae', 'pipe.json')])
+    expect(await draw(folder, { batching: { cacheDir: join(root, 'cache') } })).toBe(await drawPlain('sd35-medium-kind'))
+    expect(await hashOf(folder)).toBe(hash)
+  })
+
+  it.each(['vae/config.json', 'vae/diffusion_pytorch_model.safetensors', 'tokenizer/tokenizer.json', 'model_index.json'])(
+    'are refused where %s is something that might never end',
+    async (name) => {
+      const file = join(folder, name)
+      await rm(file)
+      execFileSync('mkfifo', [file])
+      expect(await messageOfLoading()).toMatch(
+        new RegExp(`${name.replaceAll('.', '\\.')}: expected a readable .*, got something that is no file`),
+      )
+      await rm(file)
+      await mkdir(file)
+      expect(await messageOfLoading()).toMatch(new RegExp(`${name.replaceAll('.', '\\.')}: expected a readable .*, got a folder`))
+    },
+  )
+
+  it('of a VAE may have the names that its attention had before diffusers 0.15', async () => {
+    const file = join(folder, 'vae', 'diffusion_pytorch_model.safetensors')
+    const { tensors } = await readCheckpoint(file)
+    const old: Record<string, WrittenTensor> = {}
+    const data = await readFile(file)
+    for (const [name, { dtype, shape, offset, length }] of tensors) {
+      const named = name
+        .replace(/\.to_out\.0\./, '.proj_attn.')
+        .replace(/\.to_q\./, '.query.')
+        .replace(/\.to_k\./, '.key.')
+        .replace(/\.to_v\./, '.value.')
+      old[named] = { dtype, shape: [...shape], data: data.subarray(offset, offset + length) }
+    }
+    writeSafetensors(file, old)
+    expect(await draw(folder)).toBe(await drawPlain('sd35-medium-kind'))
+  })
+
+  it('are drawn at the largest size that the positions allow, where the sample size is beyond it', async () => {
+    const file = join(folder, 'transformer', 'config.json')
+    const config = JSON.parse(await readFile(file, 'utf8')) as Record<string, unknown>
+    await rm(join(folder, 'generation_config.json'))
+    for (const [sample_size, side] of [
+      [8, 64],
+      [9, 64],
+      [1e9, 48 * 16],
+    ]) {
+      await writeFile(file, JSON.stringify({ ...config, sample_size }))
+      const pipe = await StableDiffusion3Pipeline.fromPretrained(folder, { device: 'cpu' })
+      expect(pipe.defaults).toMatchObject({ width: side, height: side })
+      await pipe.close()
+    }
   })
 
   it('in another precision are named where they are wrong', async () => {
@@ -126,9 +191,39 @@ describe('weights in a folder', () => {
       /diffusion_pytorch_model\.safetensors: expected tensor .* to be \[.*\] of F32, F16 or BF16, got \[/,
     )
     await writeFile(file, JSON.stringify({ ...config, num_layers: 5 }))
-    expect(await messageOfLoading()).toContain('expected tensor transformer_blocks.3.norm1_context.linear.weight to be')
+    expect(await messageOfLoading()).toContain('expected tensor transformer_blocks.4.attn.to_q.weight to be')
+    await writeFile(file, JSON.stringify({ ...config, num_layers: 1e9 }))
+    expect(await messageOfLoading()).toContain('expected tensor transformer_blocks.999999999.attn.to_q.weight to be')
     await writeFile(file, JSON.stringify({ ...config, qk_norm: 'layer_norm' }))
     expect(await messageOfLoading()).toContain(`${file}: expected qk_norm to be`)
+  })
+
+  it('are refused by a sentence where a configuration cannot be', async () => {
+    const wrong: [string, Record<string, unknown>, RegExp][] = [
+      [
+        'vae',
+        { up_block_types: ['UpDecoderBlock2D'] },
+        /expected up_block_types of its config\.json to be 4, one for each of block_out_channels, got 1/,
+      ],
+      ['text_encoder', { hidden_act: 'mish' }, /expected hidden_act to be one of .*"quick_gelu".*got "mish"/],
+      [
+        'text_encoder_3',
+        { relative_attention_max_distance: 8 },
+        /expected relative_attention_max_distance of its config\.json to be above 8, .*got 8/,
+      ],
+      ['text_encoder_3', { feed_forward_proj: 'gated-mish' }, /expected feed_forward_proj to be one of .*"gated-gelu".*got "gated-mish"/],
+    ]
+    await cp(testModel('sd3-medium-kind'), folder, { recursive: true })
+    for (const [part, change, sentence] of wrong) {
+      const file = join(folder, part, 'config.json')
+      const text = await readFile(file, 'utf8')
+      await writeFile(file, JSON.stringify({ ...(JSON.parse(text) as object), ...change }))
+      expect(await messageOfLoading()).toMatch(sentence)
+      await writeFile(file, text)
+    }
+    await rm(join(folder, 'vae'), { recursive: true })
+    await writeFile(join(folder, 'vae'), 'no folder')
+    expect(await messageOfLoading()).toMatch(/vae_decoder\/model\.onnx: expected this file, or \.safetensors weights in .*vae, got nothing/)
   })
 
   it('that end early are refused, and nothing stays loaded', async () => {
@@ -219,6 +314,17 @@ describe('a single file', () => {
       expect(await hashOf(join(parts, 'merged.safetensors'))).toBe(hash)
     },
   )
+
+  it('without a part of a model says what it holds, and is not passed over for the other folder', async () => {
+    const file = join(root, 'style.safetensors')
+    const matrix = { dtype: 'F32', shape: [4, 64], data: new Uint8Array(1024) }
+    writeSafetensors(file, { 'transformer.transformer_blocks.0.attn.to_q.lora_A.weight': matrix })
+    expect(await messageOfLoading(file, { modelParts: folder })).toMatch(
+      /style\.safetensors: expected a transformer, .*, got a LoRA, which belongs into LORAS_DIR/,
+    )
+    writeSafetensors(file, { 'diffusion_model.joint_blocks.0.x_block.attn.proj.weight': matrix })
+    expect(await messageOfLoading(file, { modelParts: folder })).toMatch(/expected a transformer, .*, got diffusion_model\.joint_blocks/)
+  })
 
   it('alone says which parts it lacks', async () => {
     const file = join(root, 'alone', 'merged.safetensors')

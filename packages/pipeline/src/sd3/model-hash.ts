@@ -53,9 +53,10 @@ async function listFiles({ roots }: ModelContent): Promise<Map<string, string>> 
     for (const name of (await readdir(at)).sort()) {
       if (name.startsWith('.')) continue
       const path = join(at, name)
-      const found = await stat(path)
-      if (found.isDirectory()) await walk(path, `${prefix}${name}/`, [...above, real])
-      else if (CONTENT.test(name)) files.set(`${prefix}${name}`, path)
+      // What has been loaded is there, so a link that leads nowhere is to something that nobody reads.
+      const found = await stat(path).catch(() => undefined)
+      if (found?.isDirectory() === true) await walk(path, `${prefix}${name}/`, [...above, real])
+      else if (found?.isFile() === true && CONTENT.test(name)) files.set(`${prefix}${name}`, path)
     }
   }
   for (const [name, path] of roots) {

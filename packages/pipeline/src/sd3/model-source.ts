@@ -5,11 +5,11 @@
  * some tools call the transformer `unet`, or leave out a config.json that another folder of the model has. Only headers are read here.
  * Knows nothing about what is inside a part. Runs in the engine process, once.
  */
-import { existsSync, readdirSync } from 'node:fs'
-import { dirname, join } from 'node:path'
+import { existsSync, readdirSync, statSync } from 'node:fs'
+import { basename, dirname, join } from 'node:path'
 import { findWeights, readCheckpoint } from '../graphs/checkpoint.ts'
 import type { Checkpoint } from '../graphs/checkpoint.ts'
-import { singleFilePart } from '../graphs/single-file.ts'
+import { assertHoldsPart, singleFilePart } from '../graphs/single-file.ts'
 import type { GraphName } from '../graphs/write-graph.ts'
 import { ModelFileError } from '../models/model-file.ts'
 import { describeForeignFiles } from './describe-layout.ts'
@@ -36,6 +36,8 @@ export class ModelSource {
   readonly file: Checkpoint | undefined
   /** The variant of weight files, as in findWeights. */
   readonly variant: string | undefined
+  /** Whether a part of that variant has been found. */
+  hasVariant = false
   /** The files, and folders of small files, that the model was made of, by their name in it. */
   readonly taken = new Map<string, string>()
 
@@ -47,7 +49,9 @@ export class ModelSource {
 
   static async open({ folder, file, parts }: ResolvedModel, variant?: string): Promise<ModelSource> {
     const folders = parts === undefined ? [folder] : [folder, parts]
-    return new ModelSource(folders, file === undefined ? undefined : await readCheckpoint(file), variant)
+    const checkpoint = file === undefined ? undefined : await readCheckpoint(file)
+    if (checkpoint !== undefined) assertHoldsPart(checkpoint)
+    return new ModelSource(folders, checkpoint, variant)
   }
 
   /** The path of a file or subfolder in the first folder that has it. */
@@ -66,6 +70,12 @@ export class ModelSource {
 
   look(name: string): string | undefined {
     return this.folders.map((folder) => join(folder, name)).find((path) => existsSync(path))
+  }
+
+  /** After all parts have been found: a variant that none of them has is a slip of whoever named it. */
+  assertVariant(): void {
+    if (this.variant === undefined || this.hasVariant) return
+    throw new ModelFileError(this.folders.join(' or '), '', `weights of variant ${this.variant} in at least one part`, 'none')
   }
 
   hint(): string {
@@ -92,7 +102,10 @@ export class ModelSource {
       const exported = join(folder, name, 'model.onnx')
       if (existsSync(exported)) return { configFile: this.configOf(exported, name), graph: exported }
       const weights = findWeights(join(folder, weightsFolder), this.variant)
-      if (weights !== undefined) return { configFile: this.configOf(weights, name), graph: await readCheckpoint(weights) }
+      if (weights !== undefined) {
+        if (basename(weights).includes(`.${this.variant}.`)) this.hasVariant = true
+        return { configFile: this.configOf(weights, name), graph: await readCheckpoint(weights) }
+      }
       const unet = join(folder, 'unet', 'model.onnx')
       if (name === 'transformer' && existsSync(unet)) return { configFile: this.configOf(unet, name), graph: unet }
     }
@@ -116,9 +129,9 @@ export class ModelSource {
     const exported = this.folders.map((folder) => join(folder, name, 'model.onnx')).join(' or ')
     const places = this.folders.map((folder) => join(folder, name === 'vae_decoder' ? 'vae' : name))
     const looked = [name, ...(CONFIG_FOLDERS[name] ?? [])].flatMap((part) => this.folders.map((folder) => join(folder, part)))
-    const there = [...new Set(looked)].filter((place) => existsSync(place)).flatMap((place) => readdirSync(place))
-    const variant = this.variant === undefined ? '' : ` of variant ${this.variant}`
-    const expected = `this file, or .safetensors weights${variant} in ${places.join(' or ')}`
+    const isFolder = (place: string) => statSync(place, { throwIfNoEntry: false })?.isDirectory() === true
+    const there = [...new Set(looked)].filter(isFolder).flatMap((place) => readdirSync(place))
+    const expected = `this file, or .safetensors weights in ${places.join(' or ')}`
     const off = name === 'text_encoder_3' ? ' (TEXT_ENCODER_3=off does without)' : ''
     const foreign = describeForeignFiles(there)
     const got = there.length === 0 ? 'nothing' : `${there.join(', ')}${foreign === undefined ? '' : `: ${foreign}`}`

@@ -32,7 +32,7 @@ import type { GenerateCall, GenerateDefaults } from './generate-call.ts'
 import { checkParams } from './check-params.ts'
 import type { GenerateParams, ParamLimits } from './generate-params.ts'
 import type { GenerateResult } from './generate-result.ts'
-import { readDefaults } from './generation-defaults.ts'
+import { defaultSide, readDefaults } from './generation-defaults.ts'
 import type { ModelDefaults } from './generation-defaults.ts'
 import { loadSd3Components } from './load-components.ts'
 import type { ComponentOverrides, LoadedComponents, Sd3Components } from './load-components.ts'
@@ -56,7 +56,7 @@ export interface FromPretrainedOptions {
    * export; for weights float16 on GPUs, else float32.
    */
   readonly dtype?: TensorDtype
-  /** Which of several sets of weight files to use, for example 'fp16' as in diffusers. Default: files without a variant, else the only one. */
+  /** Which of several sets of weight files to use where a part has several, as in diffusers: 'fp16'. Default: files without a variant, else the only one. */
   readonly variant?: string
   /** How weights are held on the CPU. Default 'auto': 'packed', or 'mapped' where packed copies would not fit into memory. */
   readonly weights?: WeightMode | 'auto'
@@ -163,7 +163,7 @@ export class StableDiffusion3Pipeline implements ResidentModel {
         throw new TypeError(
           `Expected a model of dtype ${dtype}, got ${transformer.dtype} in ${resolved.folder}; the export decides the precision`,
         )
-      const side = transformer.config.sample_size * vae.scale
+      const side = defaultSide(transformer.config, vae.scale)
       const content = toContent(source, options)
       const defaults = { ...defaultsOfModel, width: defaultsOfModel.width ?? side, height: defaultsOfModel.height ?? side }
       const pipe = new StableDiffusion3Pipeline(loaded, resolved, device, { defaults, content }, batching)

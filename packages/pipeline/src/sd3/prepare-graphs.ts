@@ -55,6 +55,7 @@ export async function prepareGraphs(
   for (const name of names) found.set(name, await source.requirePart(name))
   const encoder = await source.findPart('vae_encoder')
   if (encoder !== undefined) found.set('vae_encoder', encoder)
+  source.assertVariant()
 
   const { weights, reason } = chooseWeights(found, settings)
   const parts = new Map<GraphName, ModelPart>()

@@ -44,7 +44,8 @@ type TokenizerJson = z.infer<typeof tokenizerJsonSchema>
 const NO_LIMIT = 1e9
 
 export async function loadTokenizer(folder: string): Promise<Tokenizer> {
-  const config = await readModelJson(join(folder, 'tokenizer_config.json'), tokenizerConfigSchema)
+  const configFile = join(folder, 'tokenizer_config.json')
+  const config = await readModelJson(configFile, tokenizerConfigSchema)
   const mapFile = join(folder, 'special_tokens_map.json')
   const map = existsSync(mapFile) ? await readModelJson(mapFile, z.looseObject(specialTokens)) : undefined
   const special = {
@@ -56,7 +57,11 @@ export async function loadTokenizer(folder: string): Promise<Tokenizer> {
   const limit = config.model_max_length ?? undefined
   const modelMaxLength = limit !== undefined && limit < NO_LIMIT ? limit : undefined
   const { native, endOfWordSuffix } = await loadNative(folder, config)
-  return Tokenizer.create(native, { ...special, modelMaxLength, endOfWordSuffix })
+  const tokenizer = await Tokenizer.create(native, { ...special, modelMaxLength, endOfWordSuffix })
+  const least = tokenizer.prefixIds.length + tokenizer.suffixIds.length + 1
+  if (modelMaxLength !== undefined && (modelMaxLength < least || !Number.isInteger(modelMaxLength)))
+    throw new ModelFileError(configFile, 'model_max_length', `an integer from ${least} up`, `${modelMaxLength}`)
+  return tokenizer
 }
 
 interface Loaded {
