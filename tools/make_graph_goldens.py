@@ -73,7 +73,9 @@ def activation_outputs(folder: Path) -> dict:
     ungated = {name.replace(".wi_0.", ".wi."): value for name, value in gated.state_dict().items() if ".wi_1." not in name}
 
     def draw_t5(name: str, weights: dict) -> str:
-        model = T5EncoderModel(T5Config(**{**gated.config.to_dict(), "feed_forward_proj": name})).eval()
+        # What the configuration has derived from the feed-forward's name is derived again.
+        config = {key: value for key, value in gated.config.to_dict().items() if key not in ("is_gated_act", "dense_act_fn")}
+        model = T5EncoderModel(T5Config(**{**config, "feed_forward_proj": name})).eval()
         model.load_state_dict(weights)
         return encode_floats(model(torch.tensor(T5_IDS)).last_hidden_state[:, -1:])
 

@@ -6,6 +6,7 @@ import { promisify } from 'node:util'
 import sharp from 'sharp'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { StableDiffusion3Pipeline } from '@easel/pipeline'
+import type * as Client from '../../packages/client/src/index.ts'
 import { findChromium, launchChromium } from '../find-chromium.ts'
 import { type Easel, startEasel } from '../start-easel.ts'
 import { createEmptyProject, type EmptyProject, findBun, findDeno, findNode20, findNode24 } from './empty-project.ts'
@@ -13,6 +14,7 @@ import { packPackages, type PackedPackage, publishedPackages } from './pack-pack
 
 const root = resolve(import.meta.dirname, '../..')
 const published = publishedPackages()
+const chromium = findChromium()
 
 let packed: readonly PackedPackage[]
 let easel: Easel
@@ -137,29 +139,28 @@ describe.each([
     expect((await sharp(join(project.folder, 'boat.png')).metadata()).width).toBe(128)
   })
 
-  test.runIf(major === 24)('the client as it is packed draws, follows and uploads in a browser', async ({ skip }) => {
-    const executable = findChromium()
-    if (executable === undefined) return skip('no Chromium on this machine')
+  test.runIf(major === 24 && chromium !== undefined)('the client as it is packed draws, follows and uploads in a browser', async () => {
     const modules = join(project.folder, 'node_modules/@easel/client/dist')
-    const browser = await launchChromium(executable)
+    const browser = await launchChromium(chromium as string)
     try {
       const page = await browser.newPage()
       // A page of another origin than the service's, which is what CORS is for.
       await page.route('http://my.page/**', async (route) => {
         const path = new URL(route.request().url()).pathname
-        if (path === '/') return await route.fulfill({ contentType: 'text/html', body: '<!doctype html>' })
+        const script = `<script type="module">import * as client from '/index.js'; globalThis.client = client</script>`
+        if (path === '/') return await route.fulfill({ contentType: 'text/html', body: script })
         return await route.fulfill({ contentType: 'text/javascript', path: join(modules, path) })
       })
       await page.goto('http://my.page/')
+      await page.waitForFunction('globalThis.client')
       const seen = await page.evaluate(async (baseUrl) => {
-        const at = '/index.js'
-        const { Easel, EaselError } = (await import(at)) as typeof import('@easel/client')
+        const { Easel, EaselError } = (globalThis as unknown as { client: typeof Client }).client
         const easel = new Easel({ baseUrl })
         const { id } = await easel.create({ prompt: 'a red boat on the sea', num_inference_steps: 4, seed: 1 })
         const types: string[] = []
         for await (const event of easel.events(id)) types.push(event.type)
         const { output } = await easel.wait(id)
-        const bytes = await easel.images.bytes(output!.images[0]!)
+        const bytes = await easel.images.bytes(output.images[0])
         const upload = await easel.upload(bytes)
         const wrong = await easel.create({ prompt: '' }).catch((error: unknown) => error)
         return {

@@ -189,19 +189,15 @@ export class Layers extends GraphBuilder {
 
   /** The activation with this name. */
   activate(x: string, name: Activation): string {
-    switch (name) {
-      case 'gelu':
-        return this.gelu(x)
-      case 'gelu_new':
-      case 'gelu_pytorch_tanh':
-        return this.fastGelu(x)
-      case 'quick_gelu':
-        return this.quickGelu(x)
-      case 'relu':
-        return this.node('Relu', [x])
-      case 'silu':
-        return this.silu(x)
+    const write: Readonly<Record<Activation, () => string>> = {
+      gelu: () => this.gelu(x),
+      gelu_new: () => this.fastGelu(x),
+      gelu_pytorch_tanh: () => this.fastGelu(x),
+      quick_gelu: () => this.quickGelu(x),
+      relu: () => this.node('Relu', [x]),
+      silu: () => this.silu(x),
     }
+    return write[name]()
   }
 
   /** The exact GELU. */

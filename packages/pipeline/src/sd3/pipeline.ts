@@ -56,7 +56,7 @@ export interface FromPretrainedOptions {
    * export; for weights float16 on GPUs, else float32.
    */
   readonly dtype?: TensorDtype
-  /** Which of several sets of weight files to use where a part has several, as in diffusers: 'fp16'. Default: files without a variant, else the only one. */
+  /** Which weight files to use where a part has several sets, for example 'fp16'. Default: those without a variant, else the only ones. */
   readonly variant?: string
   /** How weights are held on the CPU. Default 'auto': 'packed', or 'mapped' where packed copies would not fit into memory. */
   readonly weights?: WeightMode | 'auto'
