@@ -160,7 +160,7 @@ describe.each([
         const types: string[] = []
         for await (const event of easel.events(id)) types.push(event.type)
         const { output } = await easel.wait(id)
-        const bytes = await easel.images.bytes(output.images[0])
+        const bytes = await easel.images.bytes(output!.images[0])
         const upload = await easel.upload(bytes)
         const wrong = await easel.create({ prompt: '' }).catch((error: unknown) => error)
         return {
