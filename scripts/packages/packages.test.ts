@@ -1,6 +1,9 @@
 /** The packages as they would be published, in a stranger's empty project: installed, type-checked, and their pages' snippets run as written. */
 import { execFile } from 'node:child_process'
+import { createReadStream } from 'node:fs'
 import { cp, readFile, rm, truncate, writeFile } from 'node:fs/promises'
+import { createServer } from 'node:http'
+import type { AddressInfo } from 'node:net'
 import { join, resolve } from 'node:path'
 import { promisify } from 'node:util'
 import sharp from 'sharp'
@@ -141,17 +144,21 @@ describe.each([
 
   test.runIf(major === 24 && chromium !== undefined)('the client as it is packed draws, follows and uploads in a browser', async () => {
     const modules = join(project.folder, 'node_modules/@easel/client/dist')
+    const html = `<script type="module">import * as client from './index.js'; globalThis.client = client</script>`
+    // Of another origin than the service's, which is what CORS is for.
+    const site = createServer((request, answer) => {
+      const isPage = request.url === '/'
+      answer.setHeader('Content-Type', isPage ? 'text/html' : 'text/javascript')
+      if (isPage) answer.end(html)
+      else
+        createReadStream(join(modules, request.url ?? ''))
+          .on('error', () => answer.writeHead(404).end())
+          .pipe(answer)
+    }).listen(0, '127.0.0.1')
     const browser = await launchChromium(chromium as string)
     try {
       const page = await browser.newPage()
-      // A page of another origin than the service's, which is what CORS is for.
-      await page.route('http://my.page/**', async (route) => {
-        const path = new URL(route.request().url()).pathname
-        const script = `<script type="module">import * as client from '/index.js'; globalThis.client = client</script>`
-        if (path === '/') return await route.fulfill({ contentType: 'text/html', body: script })
-        return await route.fulfill({ contentType: 'text/javascript', path: join(modules, path) })
-      })
-      await page.goto('http://my.page/')
+      await page.goto(`http://localhost:${(site.address() as AddressInfo).port}/`)
       await page.waitForFunction('globalThis.client')
       const seen = await page.evaluate(async (baseUrl) => {
         const { Easel, EaselError } = (globalThis as unknown as { client: typeof Client }).client
@@ -174,6 +181,7 @@ describe.each([
       expect(seen).toMatchObject({ signature: [...Buffer.from('PNG')], side: 128, field: 'prompt' })
     } finally {
       await browser.close()
+      site.close()
     }
   })
 
