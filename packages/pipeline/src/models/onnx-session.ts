@@ -172,7 +172,7 @@ export class OnnxSession {
     } finally {
       this.running.delete(run)
       // Not at once: whoever measures what the run has taken looks when it gets the result.
-      if (this.reopen !== undefined) setImmediate(() => this.rest().catch((error: unknown) => this.warnNotClosed(error)))
+      if (this.reopen !== undefined) setImmediate(() => void this.rest().catch((error: unknown) => this.warnNotClosed(error)))
     }
   }
 
