@@ -54,7 +54,7 @@ export const row: Row = {
     const inputs = Array.from({ length: 16 }, (_, seed) => toInput({ seed, prompt: `scene ${seed % 20}` }))
     let rounds, attacked: number, jain: number
     try {
-      rounds = await runRounds(pairs, {
+      rounds = await runRounds(pairs * roundsAPair, {
         oneFair: () => queue.run('fair', inputs, 1),
         oneFirst: () => queue.run('firstCome', inputs, 1),
         eightFair: () => queue.run('fair', inputs, 8),
