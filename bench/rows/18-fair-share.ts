@@ -22,6 +22,8 @@ import type { FairQueue, TimedJob } from '../stack/open-fair-queue.ts'
 
 /** The number of seeds for the simulator; each takes a second or two. */
 const mostSeeds = 5
+/** Rounds of the throughput a pair: what is looked for is smaller than what the machine's speed changes by from one slot to the next. */
+const roundsAPair = 3
 
 const toInput = (over: Partial<JobInput> & { seed: number }): JobInput => ({
   model: modelName,
