@@ -28,6 +28,7 @@ const long = [
   'services/api/playground/test/gallery.test.ts',
   'packages/cli/test/commands.test.ts',
   'services/api/test/dialects.test.ts',
+  'scripts/pages/snippets.test.ts',
   'services/gpu-worker/test/memory-shortage.test.ts',
   'packages/pipeline/src/models/check-operators.test.ts',
   'packages/cli/src/services/start.test.ts',
