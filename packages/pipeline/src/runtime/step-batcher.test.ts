@@ -398,13 +398,14 @@ it('a step tells the longest wait of its calls', async () => {
   const batcher = createBatcher()
   const waits: number[] = []
   batcher.onStep = ({ waitMs }) => waits.push(waitMs)
-  const running = Promise.withResolvers<void>()
+  const [begun, running] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()]
   batcher.aroundRun = async (_, run) => {
+    begun.resolve()
     await running.promise
     await run()
   }
   const first = batcher.forward(input(1, 1))
-  await sleep(1)
+  await begun.promise
   const early = batcher.forward(input(1, 1))
   await sleep(50)
   const late = batcher.forward(input(1, 1))
