@@ -3,7 +3,7 @@
  * event loop comes between two runs, so nothing in this process can be faster.
  */
 import type { StableDiffusion3Pipeline } from '@easel/pipeline'
-import { TIMESTEP_CHANNELS } from '../../packages/pipeline/src/models/timestep-proj.ts'
+import { timestepChannels } from '../../packages/pipeline/src/models/timestep-proj.ts'
 import { runRequests } from './in-flight.ts'
 
 type Session = StableDiffusion3Pipeline['transformer']['session']
@@ -88,7 +88,7 @@ export function transformerFeeds(
     encoder_hidden_states: [rows, tokens, config.joint_attention_dim],
     pooled_projections: [rows, config.pooled_projection_dim],
     timestep: [rows],
-    timestep_proj: [rows, TIMESTEP_CHANNELS],
+    timestep_proj: [rows, timestepChannels],
     layer_mask: [rows, layers],
   }
   const feeds: Record<string, OrtTensor> = {}

@@ -7,7 +7,7 @@ import { join } from 'node:path'
 import { Worker } from 'node:worker_threads'
 import { findWeights, readCheckpoint } from '../../packages/pipeline/src/graphs/checkpoint.ts'
 import type { ComputeType, WeightMode } from '../../packages/pipeline/src/graphs/graph-builder.ts'
-import { OPERATOR_CHOICES, PLAIN } from '../../packages/pipeline/src/graphs/operator-choices.ts'
+import { operatorChoices, plainOperators } from '../../packages/pipeline/src/graphs/operator-choices.ts'
 import { writeGraph } from '../../packages/pipeline/src/graphs/write-graph.ts'
 import { checkOperators } from '../../packages/pipeline/src/models/check-operators.ts'
 import { defaultCpuThreads } from '../../packages/pipeline/src/models/cpu-threads.ts'
@@ -68,7 +68,7 @@ async function runForward({
   const threads = defaultCpuThreads()
   const begun = performance.now()
   const checkpoint = await readCheckpoint(findWeights(join(folder, 'transformer')) ?? '')
-  const choices = operators === 'plain' ? PLAIN : await checkOperators(OPERATOR_CHOICES[device], computeType, { provider: device })
+  const choices = operators === 'plain' ? plainOperators : await checkOperators(operatorChoices[device], computeType, { provider: device })
   const bytes = await writeGraph('transformer', configFile, checkpoint, { operators: choices, computeType, weights, threads })
   const written = performance.now()
   const graph = { name: checkpoint.source, bytes, weights, betweenRuns: 'open' } as const

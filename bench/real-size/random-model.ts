@@ -11,7 +11,7 @@ import { cp, mkdir, open, readFile, rename, rm, writeFile } from 'node:fs/promis
 import type { FileHandle } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { Checkpoint } from '../../packages/pipeline/src/graphs/checkpoint.ts'
-import { PLAIN } from '../../packages/pipeline/src/graphs/operator-choices.ts'
+import { plainOperators } from '../../packages/pipeline/src/graphs/operator-choices.ts'
 import { writeGraph } from '../../packages/pipeline/src/graphs/write-graph.ts'
 import type { GraphName } from '../../packages/pipeline/src/graphs/write-graph.ts'
 import { modelsDir } from '../load/bench-model.ts'
@@ -64,7 +64,7 @@ async function writeModel(model: string, kind: ModelKind, values?: RandomValues)
     const weights = weightsOf[dirname(part)]
     if (weights === undefined) continue
     const recorder = new ShapeRecorder()
-    const options = { operators: PLAIN, computeType: 'float32', weights: 'packed' } as const
+    const options = { operators: plainOperators, computeType: 'float32', weights: 'packed' } as const
     for (const graph of weights.graphs) await writeGraph(graph, configFile, recorder, options)
     await writeSafetensors(join(dirname(configFile), weights.file), recorder.shapes, values)
   }

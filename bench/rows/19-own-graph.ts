@@ -13,7 +13,7 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { StableDiffusion3Pipeline } from '@easel/pipeline'
 import { findWeights, readCheckpoint } from '../../packages/pipeline/src/graphs/checkpoint.ts'
-import { OPERATOR_CHOICES } from '../../packages/pipeline/src/graphs/operator-choices.ts'
+import { operatorChoices } from '../../packages/pipeline/src/graphs/operator-choices.ts'
 import { writeGraph } from '../../packages/pipeline/src/graphs/write-graph.ts'
 import { median, runRounds, toMeasured } from '../harness/rounds.ts'
 import type { Row } from '../harness/row.ts'
@@ -84,7 +84,7 @@ export const row: Row = {
 async function timeToWrite(folder: string): Promise<number> {
   const startedAt = performance.now()
   const checkpoint = await readCheckpoint(findWeights(folder) ?? '')
-  const options = { operators: OPERATOR_CHOICES.cpu, computeType: 'float32', weights: 'packed' } as const
+  const options = { operators: operatorChoices.cpu, computeType: 'float32', weights: 'packed' } as const
   await writeGraph('transformer', join(folder, 'config.json'), checkpoint, options)
   return performance.now() - startedAt
 }

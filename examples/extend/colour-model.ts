@@ -24,7 +24,7 @@ import { readCheckpoint } from '../../packages/pipeline/src/graphs/checkpoint.ts
 import type { Checkpoint } from '../../packages/pipeline/src/graphs/checkpoint.ts'
 import { Layers } from '../../packages/pipeline/src/graphs/layers.ts'
 import { encodeOnnxModel } from '../../packages/pipeline/src/graphs/onnx-model.ts'
-import { OPERATOR_CHOICES } from '../../packages/pipeline/src/graphs/operator-choices.ts'
+import { operatorChoices } from '../../packages/pipeline/src/graphs/operator-choices.ts'
 import { readModelJson } from '../../packages/pipeline/src/models/model-file.ts'
 import { OnnxSession } from '../../packages/pipeline/src/models/onnx-session.ts'
 import { Runtime } from '../../packages/pipeline/src/runtime/runtime.ts'
@@ -36,7 +36,7 @@ const channels = 3
 
 /** The velocity of each row. The prompt is (rows, 1, words), the part that each word has in it; the timestep is σ in thousandths. */
 export function buildColourGraph(words: number, checkpoint: Checkpoint): Uint8Array {
-  const layers = new Layers(checkpoint, { operators: OPERATOR_CHOICES.cpu, computeType: 'float32', weights: 'packed' })
+  const layers = new Layers(checkpoint, { operators: operatorChoices.cpu, computeType: 'float32', weights: 'packed' })
   const sample = layers.input('hidden_states', 'float32', ['rows', channels, 'height', 'width'])
   const timestep = layers.input('timestep', 'float32', ['rows'])
   const prompt = layers.input('encoder_hidden_states', 'float32', ['rows', 1, words])

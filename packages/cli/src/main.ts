@@ -12,13 +12,13 @@ import { inputFits } from '@easel/contract'
 import type { DrawOptions } from './commands/draw.ts'
 import type { ServiceName } from './services/service-process.ts'
 
-const ROOT = fileURLToPath(new URL('../../../', import.meta.url))
+const root = fileURLToPath(new URL('../../../', import.meta.url))
 const wrongCommandLine = 2
-const { version } = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8')) as { version: string }
+const { version } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as { version: string }
 
 /** Paths on the command line are relative to the folder in which it was typed; everything else is relative to the project's folder. */
 const here = process.cwd()
-process.chdir(ROOT)
+process.chdir(root)
 if (existsSync('.env')) process.loadEnvFile('.env')
 const modelsDir = resolve(process.env['MODELS_DIR'] || 'models')
 
@@ -43,7 +43,7 @@ for (const [name, { names, summary }] of Object.entries(services)) {
     .option('--data <folder>', 'folder of the embedded Redis and the pictures (default: data)')
     .action(async ({ data }: { data?: string }) => {
       const { start } = await import('./services/start.ts')
-      process.exitCode = await start(names, { data: data === undefined ? join(ROOT, 'data') : resolve(here, data) })
+      process.exitCode = await start(names, { data: data === undefined ? join(root, 'data') : resolve(here, data) })
     })
 }
 

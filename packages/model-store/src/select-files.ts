@@ -6,7 +6,7 @@
  * Knows nothing about where files come from.
  */
 import { z } from 'zod'
-import { SD3_PIPELINES } from '@easel/pipeline'
+import { sd3Pipelines } from '@easel/pipeline'
 import { PullError } from './pull-error.ts'
 
 export interface SelectOptions {
@@ -96,7 +96,7 @@ function parseModelIndex(text: string, name: string): Record<string, unknown> {
   const index = modelIndexSchema.safeParse(json)
   if (!index.success) throw new PullError(`The model_index.json of ${name} names no _class_name.`)
   const className = index.data._class_name
-  if (!SD3_PIPELINES.includes(className))
+  if (!sd3Pipelines.includes(className))
     throw new PullError(`Expected ${name} to be a StableDiffusion3Pipeline, the one that Easel runs, got a ${className}.`)
   return index.data
 }

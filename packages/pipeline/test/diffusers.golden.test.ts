@@ -4,7 +4,7 @@ import { fileURLToPath } from 'node:url'
 import { afterAll, describe, expect, it } from 'vitest'
 import { StableDiffusion3Pipeline } from '../src/sd3/pipeline.ts'
 import { Tensor } from '../src/tensor/tensor.ts'
-import { KINDS, testModel } from './open-graph.ts'
+import { kinds, testModel } from './open-graph.ts'
 
 /** What diffusers' StableDiffusion3Pipeline made of the same folder with torch in float32; values as base64. */
 interface Golden {
@@ -41,10 +41,10 @@ interface Drawn {
   within: number
 }
 
-const cases: Drawn[] = [...KINDS, 'tiny-scenes'].flatMap((kind) =>
+const cases: Drawn[] = [...kinds, 'tiny-scenes'].flatMap((kind) =>
   golden(own, kind).map((expected) => ({ name: kind, folder: folderOf(kind), expected, restart: false, within: 2e-3 })),
 )
-const sharedCases: Drawn[] = (existsSync(shared) ? KINDS : []).flatMap((kind) =>
+const sharedCases: Drawn[] = (existsSync(shared) ? kinds : []).flatMap((kind) =>
   golden(shared, kind).map((expected) => {
     const drawn = { name: `${kind} as it was made`, folder: join(shared, kind), expected }
     if (kind !== 'sd3-medium-kind') return { ...drawn, restart: false, within: 2e-3 }

@@ -8,10 +8,10 @@ import { writeGraph } from '../src/graphs/write-graph.ts'
 import type { GraphName } from '../src/graphs/write-graph.ts'
 import { OnnxSession } from '../src/models/onnx-session.ts'
 import type { Feed } from '../src/models/onnx-session.ts'
-import { TIMESTEP_CHANNELS, writeTimestepProj } from '../src/models/timestep-proj.ts'
+import { timestepChannels, writeTimestepProj } from '../src/models/timestep-proj.ts'
 
 const graphThreads = 2
-export const KINDS = ['sd3-medium-kind', 'sd35-large-kind', 'sd35-medium-kind'] as const
+export const kinds = ['sd3-medium-kind', 'sd35-large-kind', 'sd35-medium-kind'] as const
 export const testModel = (name: string) => fileURLToPath(new URL(`models/${name}`, import.meta.url))
 
 export async function openGraph(
@@ -29,9 +29,9 @@ export async function openGraph(
   return { config: JSON.parse(readFileSync(configFile, 'utf8')) as Record<string, number>, session }
 }
 
-/** (timesteps, TIMESTEP_CHANNELS) */
+/** (timesteps, timestepChannels) */
 export function timestepFeed(timesteps: readonly number[]): Feed {
-  const data = new Float32Array(timesteps.length * TIMESTEP_CHANNELS)
-  for (const [row, timestep] of timesteps.entries()) writeTimestepProj(timestep, data.subarray(row * TIMESTEP_CHANNELS))
-  return { data, dims: [timesteps.length, TIMESTEP_CHANNELS] }
+  const data = new Float32Array(timesteps.length * timestepChannels)
+  for (const [row, timestep] of timesteps.entries()) writeTimestepProj(timestep, data.subarray(row * timestepChannels))
+  return { data, dims: [timesteps.length, timestepChannels] }
 }

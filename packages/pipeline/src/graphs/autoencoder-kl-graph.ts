@@ -28,7 +28,7 @@ export const autoencoderKlGraphConfigSchema = z.looseObject({
 })
 export type AutoencoderKlGraphConfig = z.infer<typeof autoencoderKlGraphConfigSchema>
 
-const EPSILON = 1e-6
+const epsilon = 1e-6
 
 /** latent_sample (batch, latent_channels, height, width) to sample, (batch, out_channels, 8 × height, 8 × width) with four blocks. */
 export function buildVaeDecoderGraph(config: AutoencoderKlGraphConfig, checkpoint: Checkpoint, options: GraphOptions): OnnxGraph {
@@ -118,7 +118,7 @@ class VaeLayers extends Layers {
     const { groups } = this
     const ones = this.toCompute(this.float32s(`ones ${groups}`, new Float32Array(groups).fill(1)))
     const zeros = this.toCompute(this.float32s(`zeros ${groups}`, new Float32Array(groups)))
-    const grouped = this.node('InstanceNormalization', [this.reshape(x, 0, groups, -1), ones, zeros], { epsilon: { float: EPSILON } })
+    const grouped = this.node('InstanceNormalization', [this.reshape(x, 0, groups, -1), ones, zeros], { epsilon: { float: epsilon } })
     const normed = this.node('Reshape', [grouped, this.node('Shape', [x])])
     const scaled = this.mul(normed, this.weight(`${name}.weight`, [channels], [channels, 1, 1]))
     return this.add(scaled, this.weight(`${name}.bias`, [channels], [channels, 1, 1]))

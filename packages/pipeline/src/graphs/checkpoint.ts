@@ -14,7 +14,7 @@ import { readSafetensorsHeader } from './safetensors.ts'
 import type { StoredTensor } from './safetensors.ts'
 
 /** Names of weight files without variant and ending: diffusers' parts have the first, transformers' parts the second. */
-const STEMS = ['diffusion_pytorch_model', 'model'] as const
+const stems = ['diffusion_pytorch_model', 'model'] as const
 
 export class Checkpoint {
   /** The file named in errors: the weights, or the index of the shards. */
@@ -67,7 +67,7 @@ export function findWeights(folder: string, variant?: string): string | undefine
   const names = new Set(readdirSync(folder))
   const wanted = variant === undefined ? [undefined, ...onlyVariant(names)] : [variant, undefined]
   for (const each of wanted)
-    for (const stem of STEMS) {
+    for (const stem of stems) {
       const suffix = each === undefined ? '' : `.${each}`
       const found = [`${stem}.safetensors.index${suffix}.json`, `${stem}${suffix}.safetensors`].find((name) => names.has(name))
       if (found !== undefined) return join(folder, found)

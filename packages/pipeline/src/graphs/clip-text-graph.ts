@@ -7,7 +7,7 @@
 import { z } from 'zod'
 import { ModelFileError } from '../models/model-file.ts'
 import type { Checkpoint } from './checkpoint.ts'
-import { ACTIVATIONS, Layers } from './layers.ts'
+import { activations, Layers } from './layers.ts'
 import type { GraphOptions } from './layers.ts'
 import type { OnnxGraph } from './onnx-model.ts'
 
@@ -21,14 +21,14 @@ export const clipTextGraphConfigSchema = z.looseObject({
   num_attention_heads: count,
   max_position_embeddings: count,
   projection_dim: count,
-  hidden_act: z.enum(ACTIVATIONS).default('quick_gelu'),
+  hidden_act: z.enum(activations).default('quick_gelu'),
   layer_norm_eps: z.number().positive().default(1e-5),
   eos_token_id: z.int().nonnegative().default(49407),
 })
 export type ClipTextGraphConfig = z.infer<typeof clipTextGraphConfigSchema>
 
 /** Configurations written before transformers 4.31 give this as the end of text; their models look for the highest id instead. */
-const LEGACY_EOS = 2
+const legacyEos = 2
 
 export function buildClipTextGraph(config: ClipTextGraphConfig, checkpoint: Checkpoint, options: GraphOptions): OnnxGraph {
   const g = new Layers(checkpoint, options)
@@ -59,7 +59,7 @@ export function buildClipTextGraph(config: ClipTextGraphConfig, checkpoint: Chec
     })
     state(index + 1)
   }
-  const marks = config.eos_token_id === LEGACY_EOS ? ids : g.cast(g.node('Equal', [ids, g.int64(config.eos_token_id)]), 'bool', 'int32')
+  const marks = config.eos_token_id === legacyEos ? ids : g.cast(g.node('Equal', [ids, g.int64(config.eos_token_id)]), 'bool', 'int32')
   const end = g.node('ArgMax', [marks], { axis: 1, keepdims: 1 })
   const pooled = g.node('GatherND', [norm(x, `${model}final_layer_norm`), end], { batch_dims: 1 })
   const projected = g.rowLinear(pooled, 'text_projection', dim, config.projection_dim, false)

@@ -3,7 +3,7 @@ import { openGraph, timestepFeed } from '../../test/open-graph.ts'
 import type { Feed } from '../models/onnx-session.ts'
 import { Generator, randn } from '../tensor/random-normal.ts'
 import type { GraphOptions } from './layers.ts'
-import { OPERATOR_CHOICES } from './operator-choices.ts'
+import { operatorChoices } from './operator-choices.ts'
 
 const rowCounts = 12
 const take = ({ data, dims: [rows = 1, ...dims] }: Feed, wanted: readonly number[]): Feed => {
@@ -42,7 +42,7 @@ describe.each([
   ['mapped', 2],
   ['mapped', 5],
 ] as const)('a row of a batch is bit for bit the row alone, with %s weights and %i threads', (weights, threads) => {
-  const options: GraphOptions = { operators: OPERATOR_CHOICES.cpu, computeType: 'float32', weights, threads }
+  const options: GraphOptions = { operators: operatorChoices.cpu, computeType: 'float32', weights, threads }
 
   it.each([
     ['sd3-medium-kind', 8, 8],

@@ -2,14 +2,14 @@ import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'no
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, describe, expect, it } from 'vitest'
-import { KINDS, openGraph, testModel, timestepFeed } from '../../test/open-graph.ts'
+import { kinds, openGraph, testModel, timestepFeed } from '../../test/open-graph.ts'
 import { OnnxSession } from '../models/onnx-session.ts'
 import type { Feed } from '../models/onnx-session.ts'
 import { Generator, randn } from '../tensor/random-normal.ts'
 import { Checkpoint, findWeights, readCheckpoint } from './checkpoint.ts'
 import type { WeightMode } from './graph-builder.ts'
 import type { GraphOptions } from './layers.ts'
-import { OPERATOR_CHOICES, PLAIN } from './operator-choices.ts'
+import { operatorChoices, plainOperators } from './operator-choices.ts'
 import { writeGraph } from './write-graph.ts'
 
 /** What torch computes from the same weights and inputs: float32 as base64, made by tools/make_graph_goldens.py. */
@@ -28,14 +28,14 @@ const activations = JSON.parse(readFileSync(new URL('../../test/golden/graphs/ac
   Record<'text_encoder' | 'text_encoder_3' | 'text_encoder_3_gated', string>
 >
 
-const fused: GraphOptions = { operators: OPERATOR_CHOICES.cpu, computeType: 'float32', weights: 'packed' }
-const plain: GraphOptions = { ...fused, operators: PLAIN }
+const fused: GraphOptions = { operators: operatorChoices.cpu, computeType: 'float32', weights: 'packed' }
+const plain: GraphOptions = { ...fused, operators: plainOperators }
 const ways: [string, GraphOptions][] = [
   ['fused operators', fused],
   ['plain operators', plain],
   ['mapped weights', { ...fused, weights: 'mapped' }],
   ['float16', { ...fused, computeType: 'float16' }],
-  ['float16, plain operators, mapped weights', { operators: PLAIN, computeType: 'float16', weights: 'mapped' }],
+  ['float16, plain operators, mapped weights', { operators: plainOperators, computeType: 'float16', weights: 'mapped' }],
 ]
 
 const noise = (seed: number, ...dims: number[]): Feed & { data: Float32Array } => randn(dims, new Generator(seed))
@@ -85,7 +85,7 @@ describe.each(Object.entries(activations))('text encoders with %s equal torch', 
   })
 })
 
-describe.each(KINDS)('%s equals torch', (kind) => {
+describe.each(kinds)('%s equals torch', (kind) => {
   const golden = JSON.parse(readFileSync(new URL(`../../test/golden/graphs/${kind}.json`, import.meta.url), 'utf8')) as Golden
 
   describe.each(ways)('with %s', (_, options) => {

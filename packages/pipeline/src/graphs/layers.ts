@@ -4,7 +4,7 @@
  * Invariant: a row of a batch comes out bit for bit as it would alone, on the CPU, whichever way the weights are held.
  * Knows nothing about which model it is.
  */
-import { LORA_GROUP } from '../tensor/lora.ts'
+import { loraGroup } from '../tensor/lora.ts'
 import type { Checkpoint } from './checkpoint.ts'
 import { GraphBuilder } from './graph-builder.ts'
 import type { ComputeType, WeightMode } from './graph-builder.ts'
@@ -12,8 +12,8 @@ import type { ElementType } from './onnx-model.ts'
 import type { OperatorChoices } from './operator-choices.ts'
 
 /** What transformers calls the activations of text encoders. */
-export const ACTIVATIONS = ['gelu', 'gelu_new', 'gelu_pytorch_tanh', 'quick_gelu', 'relu', 'silu'] as const
-export type Activation = (typeof ACTIVATIONS)[number]
+export const activations = ['gelu', 'gelu_new', 'gelu_pytorch_tanh', 'quick_gelu', 'relu', 'silu'] as const
+export type Activation = (typeof activations)[number]
 
 export interface GraphOptions {
   readonly operators: OperatorChoices
@@ -80,7 +80,7 @@ export class Layers extends GraphBuilder {
 
   /** x · down · up, from (batch, tokens, from) to (batch, tokens, to). Inputs as in tensor/lora.ts; `sets` is the number of rows, or one. */
   lowRank(x: string, name: string, from: number, to: number): string {
-    const down = this.toCompute(this.input(`${name}.lora_down`, 'float32', ['sets', `groups of ${name}`, from, LORA_GROUP]))
+    const down = this.toCompute(this.input(`${name}.lora_down`, 'float32', ['sets', `groups of ${name}`, from, loraGroup]))
     const up = this.toCompute(this.input(`${name}.lora_up`, 'float32', ['sets', `rank of ${name}`, to]))
     const groups = this.node('MatMul', [this.node('Unsqueeze', [x, this.int64s(1)]), down])
     const tokens = this.node('Transpose', [groups], { perm: [0, 2, 1, 3] })

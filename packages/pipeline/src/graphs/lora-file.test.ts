@@ -5,7 +5,7 @@ import { afterAll, describe, expect, it } from 'vitest'
 import { testModel } from '../../test/open-graph.ts'
 import { writeSafetensors } from '../../test/write-safetensors.ts'
 import type { WrittenTensor } from '../../test/write-safetensors.ts'
-import { LORA_GROUP } from '../tensor/lora.ts'
+import { loraGroup } from '../tensor/lora.ts'
 import type { LoraLayers, LoraTarget } from '../tensor/lora.ts'
 import { Generator, randn } from '../tensor/random-normal.ts'
 import { findWeights, readCheckpoint } from './checkpoint.ts'
@@ -41,39 +41,39 @@ function product(layers: LoraLayers, name: string): number[] {
   const { groups, down, up } = layers.get(name)!
   const [to, from] = shapeOf(name)
   const matrix = Array.from({ length: to * from }, () => 0)
-  for (let rank = 0; rank < groups * LORA_GROUP; rank++)
+  for (let rank = 0; rank < groups * loraGroup; rank++)
     for (let row = 0; row < to; row++)
       for (let column = 0; column < from; column++) {
-        const at = Math.floor(rank / LORA_GROUP) * from * LORA_GROUP + column * LORA_GROUP + (rank % LORA_GROUP)
+        const at = Math.floor(rank / loraGroup) * from * loraGroup + column * loraGroup + (rank % loraGroup)
         matrix[row * from + column]! += down[at]! * up[rank * to + row]!
       }
   return matrix
 }
 
-const PROJ = 'transformer_blocks.0.attn.to_out.0'
-const QUERY = 'transformer_blocks.1.attn.to_q'
+const proj = 'transformer_blocks.0.attn.to_out.0'
+const query = 'transformer_blocks.1.attn.to_q'
 
 describe('readLora', () => {
   it.each([
-    ['diffusers', `transformer.${PROJ}`, 'lora_A.weight', 'lora_B.weight'],
-    ["diffusers' earlier", `transformer.${PROJ}`, 'lora.down.weight', 'lora.up.weight'],
+    ['diffusers', `transformer.${proj}`, 'lora_A.weight', 'lora_B.weight'],
+    ["diffusers' earlier", `transformer.${proj}`, 'lora.down.weight', 'lora.up.weight'],
     ["diffusers' earliest", 'transformer_blocks.0.attn.processor.to_out_lora', 'down.weight', 'up.weight'],
-    ['peft', `base_model.model.${PROJ}`, 'lora_A.weight', 'lora_B.weight'],
-    ['peft, with the name of the adapter', `base_model.model.${PROJ}`, 'lora_A.default.weight', 'lora_B.default.weight'],
+    ['peft', `base_model.model.${proj}`, 'lora_A.weight', 'lora_B.weight'],
+    ['peft, with the name of the adapter', `base_model.model.${proj}`, 'lora_A.default.weight', 'lora_B.default.weight'],
     ["kohya's scripts", 'lora_unet_joint_blocks_0_x_block_attn_proj', 'lora_down.weight', 'lora_up.weight'],
     ["kohya's form of diffusers' names", 'lora_unet_transformer_blocks_0_attn_to_out_0', 'lora_down.weight', 'lora_up.weight'],
     ["Stability's names", 'diffusion_model.joint_blocks.0.x_block.attn.proj', 'lora_A.weight', 'lora_B.weight'],
   ])('takes the names of %s', async (_, module, down, up) => {
-    const [a, b] = pair(PROJ, 3)
-    const expected = await read({ [`${PROJ}.lora_A.weight`]: a, [`${PROJ}.lora_B.weight`]: b })
+    const [a, b] = pair(proj, 3)
+    const expected = await read({ [`${proj}.lora_A.weight`]: a, [`${proj}.lora_B.weight`]: b })
 
     const found = await read({ [`${module}.${down}`]: a, [`${module}.${up}`]: b })
-    expect([...found.keys()]).toEqual([PROJ])
-    expect(product(found, PROJ)).toEqual(product(expected, PROJ))
+    expect([...found.keys()]).toEqual([proj])
+    expect(product(found, proj)).toEqual(product(expected, proj))
   })
 
   it('divides a layer of three products among the three', async () => {
-    const [to, from] = shapeOf(QUERY)
+    const [to, from] = shapeOf(query)
     const up = random(2, to * 3, 4)
     const values = new Float32Array(up.data.buffer)
     const down = random(3, 4, from)
@@ -102,39 +102,39 @@ describe('readLora', () => {
   })
 
   it('is as strong as alpha by the rank, wherever alpha is said', async () => {
-    const [a, b] = pair(QUERY, 4)
-    const tensors = { [`transformer.${QUERY}.lora_A.weight`]: a, [`transformer.${QUERY}.lora_B.weight`]: b }
-    const full = product(await read(tensors), QUERY)
+    const [a, b] = pair(query, 4)
+    const tensors = { [`transformer.${query}.lora_A.weight`]: a, [`transformer.${query}.lora_B.weight`]: b }
+    const full = product(await read(tensors), query)
     const expected = (factor: number) => full.map((value) => expect.closeTo(value * factor, 4) as unknown)
     const half: WrittenTensor[] = [scalar(2), { dtype: 'I64', shape: [], data: new Uint8Array(BigInt64Array.of(2n).buffer) }]
     for (const alpha of half)
-      expect(product(await read({ ...tensors, [`transformer.${QUERY}.alpha`]: alpha }), QUERY)).toEqual(expected(0.5))
+      expect(product(await read({ ...tensors, [`transformer.${query}.alpha`]: alpha }), query)).toEqual(expected(0.5))
     const said = (config: object) => ({ lora_adapter_metadata: JSON.stringify(config) })
-    expect(product(await read(tensors, said({ 'transformer.lora_alpha': 8, 'transformer.r': 4 })), QUERY)).toEqual(expected(2))
+    expect(product(await read(tensors, said({ 'transformer.lora_alpha': 8, 'transformer.r': 4 })), query)).toEqual(expected(2))
     const pattern = said({ 'transformer.lora_alpha': 8, 'transformer.alpha_pattern': { '1.attn.to_q': 1 } })
-    expect(product(await read(tensors, pattern), QUERY)).toEqual(expected(0.25))
-    expect(product(await read(tensors, said({ 'transformer.use_rslora': true })), QUERY)).toEqual(expected(2))
+    expect(product(await read(tensors, pattern), query)).toEqual(expected(0.25))
+    expect(product(await read(tensors, said({ 'transformer.use_rslora': true })), query)).toEqual(expected(2))
     const folder = mkdtempSync(join(root, 'peft-'))
     writeSafetensors(join(folder, 'adapter_model.safetensors'), tensors)
     writeFileSync(join(folder, 'adapter_config.json'), JSON.stringify({ lora_alpha: 12, r: 4 }))
-    expect(product(await readLora(join(folder, 'adapter_model.safetensors'), target), QUERY)).toEqual(expected(3))
+    expect(product(await readLora(join(folder, 'adapter_model.safetensors'), target), query)).toEqual(expected(3))
   })
 
   it('reads half precision', async () => {
-    const [to, from] = shapeOf(QUERY)
+    const [to, from] = shapeOf(query)
     const filled = (dtype: string, bits: number, ...shape: number[]): WrittenTensor => {
       return { dtype, shape, data: new Uint8Array(new Uint16Array(shape.reduce((x, y) => x * y, 1)).fill(bits).buffer) }
     }
     // 1.5 and -2.
     const tensors = {
-      [`${QUERY}.lora_A.weight`]: filled('BF16', 0x3fc0, 1, from),
-      [`${QUERY}.lora_B.weight`]: filled('F16', 0xc000, to, 1),
+      [`${query}.lora_A.weight`]: filled('BF16', 0x3fc0, 1, from),
+      [`${query}.lora_B.weight`]: filled('F16', 0xc000, to, 1),
     }
-    expect(new Set(product(await read(tensors), QUERY))).toEqual(new Set([-3]))
+    expect(new Set(product(await read(tensors), query))).toEqual(new Set([-3]))
   })
 
-  const [a, b] = pair(QUERY, 4)
-  const good = { [`${QUERY}.lora_A.weight`]: a, [`${QUERY}.lora_B.weight`]: b }
+  const [a, b] = pair(query, 4)
+  const good = { [`${query}.lora_A.weight`]: a, [`${query}.lora_B.weight`]: b }
   it.each<[string, Record<string, WrittenTensor>, string]>([
     ['no tensors', {}, 'expected a LoRA, got a file without tensors'],
     [
@@ -143,25 +143,25 @@ describe('readLora', () => {
       'of text encoders is not supported',
     ],
     ["kohya's LoRA of a text encoder", { ...good, 'lora_te1_text_model_q_proj.lora_down.weight': a }, 'of text encoders is not supported'],
-    ['a magnitude', { ...good, [`${QUERY}.lora_magnitude_vector`]: scalar(1) }, `tensor ${QUERY}.lora_magnitude_vector to be lora_A`],
-    ['a LoHa', { [`${QUERY}.hada_w1_a`]: a }, 'hada_w1_a to be lora_A'],
-    ['a bias', { ...good, [`${QUERY}.lora_B.bias`]: b }, 'lora_B.bias to be lora_A'],
+    ['a magnitude', { ...good, [`${query}.lora_magnitude_vector`]: scalar(1) }, `tensor ${query}.lora_magnitude_vector to be lora_A`],
+    ['a LoHa', { [`${query}.hada_w1_a`]: a }, 'hada_w1_a to be lora_A'],
+    ['a bias', { ...good, [`${query}.lora_B.bias`]: b }, 'lora_B.bias to be lora_A'],
     ['a layer of another model', { 'unet.mid_block.to_q.lora_A.weight': a, 'unet.mid_block.to_q.lora_B.weight': b }, 'no such layer'],
-    ['one matrix', { [`${QUERY}.lora_A.weight`]: a }, `module ${QUERY} to be two matrices, down and up, got no up`],
-    ['no matrix', { [`${QUERY}.alpha`]: scalar(1) }, 'got no down'],
-    ['ranks that differ', { ...good, [`${QUERY}.lora_B.weight`]: pair(QUERY, 5)[1] }, `up of ${QUERY} to be`],
-    ['another width', { ...good, [`${QUERY}.lora_A.weight`]: random(1, 4, 7) }, `down of ${QUERY} to be`],
-    ['a convolution', { ...good, [`${QUERY}.lora_A.weight`]: { ...a, shape: [...a.shape, 1, 1] } }, `down of ${QUERY} to be`],
+    ['one matrix', { [`${query}.lora_A.weight`]: a }, `module ${query} to be two matrices, down and up, got no up`],
+    ['no matrix', { [`${query}.alpha`]: scalar(1) }, 'got no down'],
+    ['ranks that differ', { ...good, [`${query}.lora_B.weight`]: pair(query, 5)[1] }, `up of ${query} to be`],
+    ['another width', { ...good, [`${query}.lora_A.weight`]: random(1, 4, 7) }, `down of ${query} to be`],
+    ['a convolution', { ...good, [`${query}.lora_A.weight`]: { ...a, shape: [...a.shape, 1, 1] } }, `down of ${query} to be`],
     [
       'rank 0',
-      { [`${QUERY}.lora_A.weight`]: { ...a, shape: [0, shapeOf(QUERY)[1]], data: new Uint8Array() }, [`${QUERY}.lora_B.weight`]: b },
+      { [`${query}.lora_A.weight`]: { ...a, shape: [0, shapeOf(query)[1]], data: new Uint8Array() }, [`${query}.lora_B.weight`]: b },
       'to be [1,',
     ],
-    ['integers', { ...good, [`${QUERY}.lora_A.weight`]: { ...a, dtype: 'I32' } }, 'of I32'],
-    ['an alpha of two values', { ...good, [`${QUERY}.alpha`]: random(1, 2) }, `alpha of ${QUERY} to be one value`],
+    ['integers', { ...good, [`${query}.lora_A.weight`]: { ...a, dtype: 'I32' } }, 'of I32'],
+    ['an alpha of two values', { ...good, [`${query}.alpha`]: random(1, 2) }, `alpha of ${query} to be one value`],
     [
       'a layer twice',
-      { ...good, [`transformer.${QUERY}.lora_A.weight`]: a, [`transformer.${QUERY}.lora_B.weight`]: b },
+      { ...good, [`transformer.${query}.lora_A.weight`]: a, [`transformer.${query}.lora_B.weight`]: b },
       'a second one for',
     ],
   ])('refuses %s', async (_, tensors, message) => {

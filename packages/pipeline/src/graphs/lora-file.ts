@@ -12,7 +12,7 @@ import { basename, dirname, join } from 'node:path'
 import { z } from 'zod'
 import { ModelFileError, readModelJson } from '../models/model-file.ts'
 import { fromFloat16Bits } from '../tensor/float16.ts'
-import { LORA_GROUP } from '../tensor/lora.ts'
+import { loraGroup } from '../tensor/lora.ts'
 import type { LoraLayer, LoraLayers, LoraTarget } from '../tensor/lora.ts'
 import { LoraNames } from './lora-names.ts'
 import type { NamedLinears } from './lora-names.ts'
@@ -31,10 +31,10 @@ export interface LoraModule extends NamedLinears {
   readonly isRankStabilized: boolean
 }
 
-const MATRIX =
+const matrixName =
   /^(.+?)[._](lora_A|lora_B|lora_down|lora_up|lora\.down|lora\.up|lora_linear_layer\.down|lora_linear_layer\.up)(?:\.[\w-]+)?\.weight$/
-const ALPHA = /^(.+?)\.alpha$/
-const TEXT_ENCODER = /^(?:base_model\.model\.)?(?:text_encoder|lora_te|text_model)/
+const alphaName = /^(.+?)\.alpha$/
+const textEncoderName = /^(?:base_model\.model\.)?(?:text_encoder|lora_te|text_model)/
 
 /** What peft says about an adapter: in its adapter_config.json or, where diffusers wrote it, in the file's own metadata. */
 const configSchema = z.looseObject({
@@ -52,15 +52,15 @@ export async function readLoraHeader(file: string, target: LoraTarget): Promise<
   if (config.use_dora === true) throw new ModelFileError(file, 'use_dora', 'false, as magnitudes are not supported', 'true')
   const found = new Map<string, { down?: StoredTensor; up?: StoredTensor; alpha?: StoredTensor }>()
   for (const [name, tensor] of tensors) {
-    if (TEXT_ENCODER.test(name))
+    if (textEncoderName.test(name))
       throw new ModelFileError(
         file,
         `tensor ${name}`,
         'of the transformer, as a LoRA of text encoders is not supported',
         'one of a text encoder',
       )
-    const matrix = MATRIX.exec(name)
-    const module = matrix?.[1] ?? ALPHA.exec(name)?.[1]
+    const matrix = matrixName.exec(name)
+    const module = matrix?.[1] ?? alphaName.exec(name)?.[1]
     if (module === undefined)
       throw new ModelFileError(file, `tensor ${name}`, 'lora_A, lora_B, lora_down, lora_up or alpha of a linear layer', 'something else')
     const role = matrix === null ? 'alpha' : /A$|down$/.test(matrix[2] as string) ? 'down' : 'up'
@@ -121,7 +121,7 @@ export function laidOutBytes(modules: readonly LoraModule[], { shapes }: LoraTar
   for (const { linears, rank } of modules)
     for (const name of linears) {
       const [to, from] = shapes.get(name) as readonly [number, number]
-      values += Math.ceil(rank / LORA_GROUP) * LORA_GROUP * (to + from)
+      values += Math.ceil(rank / loraGroup) * loraGroup * (to + from)
     }
   return values * Float32Array.BYTES_PER_ELEMENT
 }
@@ -148,12 +148,12 @@ interface LayOutOptions {
 }
 
 function layOut(down: Float32Array, up: Float32Array, { rank, from, to, factor, rowOf }: LayOutOptions): LoraLayer {
-  const groups = Math.ceil(rank / LORA_GROUP)
-  const laidDown = new Float32Array(groups * from * LORA_GROUP)
-  const laidUp = new Float32Array(groups * LORA_GROUP * to)
+  const groups = Math.ceil(rank / loraGroup)
+  const laidDown = new Float32Array(groups * from * loraGroup)
+  const laidUp = new Float32Array(groups * loraGroup * to)
   for (let at = 0; at < rank; at++) {
-    const column = Math.floor(at / LORA_GROUP) * from * LORA_GROUP + (at % LORA_GROUP)
-    for (let value = 0; value < from; value++) laidDown[column + value * LORA_GROUP] = down[at * from + value] as number
+    const column = Math.floor(at / loraGroup) * from * loraGroup + (at % loraGroup)
+    for (let value = 0; value < from; value++) laidDown[column + value * loraGroup] = down[at * from + value] as number
   }
   for (let row = 0; row < to; row++) {
     const stored = rowOf(row) * rank

@@ -24,16 +24,16 @@ const fusedOperators: OperatorChoices = {
   rmsNorm: 'SimplifiedLayerNormalization',
   tables: 'stored',
 }
-export const PLAIN: OperatorChoices = { attention: 'plain', gelu: 'plain', silu: 'plain', rmsNorm: 'plain', tables: 'stored' }
+export const plainOperators: OperatorChoices = { attention: 'plain', gelu: 'plain', silu: 'plain', rmsNorm: 'plain', tables: 'stored' }
 
-export const OPERATOR_CHOICES: Readonly<Record<ExecutionProvider, OperatorChoices>> = {
+export const operatorChoices: Readonly<Record<ExecutionProvider, OperatorChoices>> = {
   // Each of these keeps a row of a batch bit-identical to the row alone. A scale fused into LayerNormalization does not and is never used.
   cpu: fusedOperators,
   cuda: fusedOperators,
   // Its MultiHeadAttention gives wrong values from 64 tokens on, at least in software, and many devices cannot touch float16 at all.
   webgpu: { ...fusedOperators, attention: 'plain', tables: 'cast' },
   // These providers take only ONNX's own operators; any other would be cut out of their part of the graph.
-  tensorrt: PLAIN,
-  coreml: PLAIN,
-  dml: PLAIN,
+  tensorrt: plainOperators,
+  coreml: plainOperators,
+  dml: plainOperators,
 }

@@ -23,12 +23,12 @@ export interface StoredTensor {
   readonly length: number
 }
 
-const PREFIX_BYTES = 8
+const prefixBytes = 8
 /** The header of a model has a few hundred thousand bytes. The format allows a hundred million, which take half a minute and a gigabyte to check. */
-const MAX_HEADER_BYTES = 16 * 2 ** 20
+const maxHeaderBytes = 16 * 2 ** 20
 
 /** Bits of one value. A file may contain dtypes that are not listed here, but no graph can use them. */
-const DTYPE_BITS = new Map(
+const dtypeBits = new Map(
   Object.entries({ BOOL: 8, U8: 8, I8: 8, F8_E4M3: 8, F8_E5M2: 8, I16: 16, U16: 16, F16: 16, BF16: 16, I32: 32, U32: 32, F32: 32 }).concat(
     Object.entries({ I64: 64, U64: 64, F64: 64 }),
   ),
@@ -84,13 +84,13 @@ export async function readSafetensors(path: string): Promise<SafetensorsHeader> 
 }
 
 async function readHeader(handle: FileHandle, path: string, size: number): Promise<{ header: unknown; dataStart: number }> {
-  const prefix = await readBytes(handle, path, 0, PREFIX_BYTES)
+  const prefix = await readBytes(handle, path, 0, prefixBytes)
   const length = prefix.readBigUInt64LE()
-  if (length > BigInt(Math.min(MAX_HEADER_BYTES, size - PREFIX_BYTES)))
-    throw new ModelFileError(path, 'the header', `at most ${Math.min(MAX_HEADER_BYTES, size - PREFIX_BYTES)} bytes`, `${length}`)
-  const text = await readBytes(handle, path, PREFIX_BYTES, Number(length))
+  if (length > BigInt(Math.min(maxHeaderBytes, size - prefixBytes)))
+    throw new ModelFileError(path, 'the header', `at most ${Math.min(maxHeaderBytes, size - prefixBytes)} bytes`, `${length}`)
+  const text = await readBytes(handle, path, prefixBytes, Number(length))
   try {
-    return { header: JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(text)), dataStart: PREFIX_BYTES + Number(length) }
+    return { header: JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(text)), dataStart: prefixBytes + Number(length) }
   } catch (error) {
     throw new ModelFileError(path, 'the header', 'JSON', (error as Error).message, { cause: error })
   }
@@ -128,7 +128,7 @@ function assertLayout(path: string, entries: readonly [string, Entry][], size: n
   for (const [name, { dtype, shape, data_offsets: offsets }] of entries) {
     if (offsets[0] !== end) throw new ModelFileError(path, `tensor ${name}`, `at byte ${end} of the data`, `byte ${offsets[0]}`)
     end = offsets[1]
-    const bits = DTYPE_BITS.get(dtype)
+    const bits = dtypeBits.get(dtype)
     const bytes = bits === undefined ? undefined : (shape.reduce((product, length) => product * length, 1) * bits) / 8
     if (end < offsets[0] || (bytes !== undefined && end - offsets[0] !== bytes))
       throw new ModelFileError(

@@ -5,7 +5,7 @@
  * computed by the caller because Sin and Cos differ between providers, and a mask of layers for each row, for skip-layer guidance.
  */
 import { z } from 'zod'
-import { TIMESTEP_CHANNELS } from '../models/timestep-proj.ts'
+import { timestepChannels } from '../models/timestep-proj.ts'
 import type { Checkpoint } from './checkpoint.ts'
 import { Layers } from './layers.ts'
 import type { GraphOptions } from './layers.ts'
@@ -30,7 +30,7 @@ export const sd3TransformerGraphConfigSchema = z.looseObject({
 export type Sd3TransformerGraphConfig = z.infer<typeof sd3TransformerGraphConfigSchema>
 
 /** The epsilon of every norm in this model. */
-const EPSILON = 1e-6
+const epsilon = 1e-6
 
 // oxlint-disable-next-line max-lines-per-function -- the architecture on one page, from its inputs to its output.
 export function buildSd3TransformerGraph(config: Sd3TransformerGraphConfig, checkpoint: Checkpoint, options: GraphOptions): OnnxGraph {
@@ -45,7 +45,7 @@ export function buildSd3TransformerGraph(config: Sd3TransformerGraphConfig, chec
   const givenLatents = g.input('hidden_states', 'float32', ['batch', channels, 'height', 'width'])
   const givenPrompt = g.input('encoder_hidden_states', 'float32', ['batch', 'tokens', textDim])
   const pooled = g.input('pooled_projections', 'float32', ['batch', pooledDim])
-  const timestep = g.input('timestep_proj', 'float32', ['batch', TIMESTEP_CHANNELS])
+  const timestep = g.input('timestep_proj', 'float32', ['batch', timestepChannels])
   const mask = g.node('Unsqueeze', [g.input('layer_mask', 'float32', ['batch', layers]), g.int64s(2)])
   const patches = g.node('Div', [g.mul(g.lengths(givenLatents, 2, 3), g.lengths(givenLatents, 3, 4)), g.int64s(config.patch_size ** 2)])
   const rows = g.mul(g.lengths(givenLatents, 0, 1), g.node('Min', [patches, g.lengths(givenPrompt, 1, 2)]))
@@ -57,7 +57,7 @@ export function buildSd3TransformerGraph(config: Sd3TransformerGraphConfig, chec
   const mlp = (x: string, name: string, from: number) =>
     g.rowLinear(g.silu(g.rowLinear(g.toCompute(x), `${name}.linear_1`, from, dim)), `${name}.linear_2`, dim, dim)
   const condition = g.silu(
-    g.add(mlp(timestep, 'time_text_embed.timestep_embedder', TIMESTEP_CHANNELS), mlp(pooled, 'time_text_embed.text_embedder', pooledDim)),
+    g.add(mlp(timestep, 'time_text_embed.timestep_embedder', timestepChannels), mlp(pooled, 'time_text_embed.text_embedder', pooledDim)),
   )
   /** `parts` vectors for each row, (batch, 1, dim) float32 each. */
   const modulation = (name: string, parts: number) => {
@@ -69,7 +69,7 @@ export function buildSd3TransformerGraph(config: Sd3TransformerGraphConfig, chec
     const pair = modulation(name, 2) as [string, string]
     return checkpoint.shiftFirst ? ([pair[1], pair[0]] as const) : pair
   }
-  const normalize = (x: string) => g.layerNorm(x, dim, EPSILON)
+  const normalize = (x: string) => g.layerNorm(x, dim, epsilon)
   /** Not fused into the norm, because that would make a row depend on the rows beside it. */
   const modulate = (normed: string, scale: string, shift: string) =>
     g.toCompute(g.add(g.mul(normed, g.add(scale, g.scalar(1, 'float32'))), shift))
@@ -78,7 +78,7 @@ export function buildSd3TransformerGraph(config: Sd3TransformerGraphConfig, chec
   const project = (x: string, name: string, norm: string) => {
     const projected = g.linear(x, name, dim, dim)
     if (config.qk_norm == null) return projected
-    return g.reshape(g.rmsNorm(g.reshape(projected, 0, -1, heads, headDim), headDim, EPSILON, norm), 0, -1, dim)
+    return g.reshape(g.rmsNorm(g.reshape(projected, 0, -1, heads, headDim), headDim, epsilon, norm), 0, -1, dim)
   }
   const feedForward = (x: string, name: string) =>
     g.linear(g.fastGelu(g.linear(x, `${name}.net.0.proj`, dim, dim * 4)), `${name}.net.2`, dim * 4, dim)

@@ -11,7 +11,7 @@ import type { StoredTensor } from './safetensors.ts'
 export type SingleFilePart = 'transformer' | 'vae' | 'text_encoder' | 'text_encoder_2' | 'text_encoder_3'
 
 /** The prefix of each part's names. A file that holds a transformer alone has none. */
-const PREFIXES: Readonly<Record<SingleFilePart, string>> = {
+const prefixes: Readonly<Record<SingleFilePart, string>> = {
   transformer: 'model.diffusion_model.',
   vae: 'first_stage_model.',
   text_encoder: 'text_encoders.clip_l.transformer.',
@@ -19,11 +19,11 @@ const PREFIXES: Readonly<Record<SingleFilePart, string>> = {
   text_encoder_3: 'text_encoders.t5xxl.transformer.',
 }
 
-const PARTS = Object.keys(PREFIXES) as SingleFilePart[]
+const singleFileParts = Object.keys(prefixes) as SingleFilePart[]
 
 type Rules = readonly (readonly [pattern: RegExp, name: string])[]
 
-const TRANSFORMER: Rules = [
+const transformerRules: Rules = [
   [/^pos_embed$/, 'pos_embed.pos_embed'],
   [/^x_embedder\.proj\./, 'pos_embed.proj.'],
   [/^t_embedder\.mlp\.0\./, 'time_text_embed.timestep_embedder.linear_1.'],
@@ -46,11 +46,11 @@ const TRANSFORMER: Rules = [
 ]
 
 /** The three products of an attention are stacked in one matrix. */
-const QKV = /^joint_blocks\.(\d+)\.(x_block|context_block)\.(attn2?)\.qkv\.(weight|bias)$/
-const QKV_NAMES = { x_block: ['to_q', 'to_k', 'to_v'], context_block: ['add_q_proj', 'add_k_proj', 'add_v_proj'] } as const
+const qkvName = /^joint_blocks\.(\d+)\.(x_block|context_block)\.(attn2?)\.qkv\.(weight|bias)$/
+const qkvNames = { x_block: ['to_q', 'to_k', 'to_v'], context_block: ['add_q_proj', 'add_k_proj', 'add_v_proj'] } as const
 
 /** up.N counts from the largest picture, up_blocks.N from the smallest: see toVaeName. */
-const VAE: Rules = [
+const vaeRules: Rules = [
   [/\.norm_out\./, '.conv_norm_out.'],
   [/\.mid\.attn_1\.norm\./, '.mid_block.attentions.0.group_norm.'],
   [/\.mid\.attn_1\.([qkv])\./, '.mid_block.attentions.0.to_$1.'],
@@ -64,7 +64,7 @@ const VAE: Rules = [
 
 /** Throws an error that says what a file holds which no part can be taken from: MODEL may name a LoRA by mistake. */
 export function assertHoldsPart(file: Checkpoint): void {
-  if (PARTS.some((part) => singleFilePart(file, part) !== undefined)) return
+  if (singleFileParts.some((part) => singleFilePart(file, part) !== undefined)) return
   const names = [...file.tensors.keys()]
   const lora = names.find((name) => /[._]lora[._]/.test(name))
   const found = lora === undefined ? (names[0] ?? 'no tensor') : `a LoRA, which belongs into LORAS_DIR: ${lora}`
@@ -78,7 +78,7 @@ export function assertHoldsPart(file: Checkpoint): void {
 
 /** The part, or undefined where the file does not hold it. `file`: all tensors of the file. */
 export function singleFilePart(file: Checkpoint, part: SingleFilePart): Checkpoint | undefined {
-  const own = withoutPrefix(file.tensors, PREFIXES[part])
+  const own = withoutPrefix(file.tensors, prefixes[part])
   if (part === 'transformer') {
     const tensors = own.size > 0 ? own : file.tensors
     if (tensors.has('pos_embed.pos_embed')) return new Checkpoint(file.source, tensors)
@@ -104,10 +104,10 @@ function toTransformer(tensors: ReadonlyMap<string, StoredTensor>): Map<string, 
 
 /** What diffusers calls a tensor of the transformer: one name, or three where diffusers has its three equal parts, from the top. */
 export function toDiffusersNames(name: string): string[] {
-  const qkv = QKV.exec(name)
-  if (qkv === null) return [rename(name, TRANSFORMER)]
-  const [, block, stream, attention, kind] = qkv as unknown as [string, string, keyof typeof QKV_NAMES, string, string]
-  return QKV_NAMES[stream].map((part) => `transformer_blocks.${block}.${attention}.${part}.${kind}`)
+  const qkv = qkvName.exec(name)
+  if (qkv === null) return [rename(name, transformerRules)]
+  const [, block, stream, attention, kind] = qkv as unknown as [string, string, keyof typeof qkvNames, string, string]
+  return qkvNames[stream].map((part) => `transformer_blocks.${block}.${attention}.${part}.${kind}`)
 }
 
 /** The number of rows in one of three equal parts. A number that three does not divide gives a shape that no graph asks for. */
@@ -122,7 +122,7 @@ function toVae(tensors: ReadonlyMap<string, StoredTensor>): Map<string, StoredTe
   return new Map(
     [...tensors].map(([name, tensor]) => {
       const upright = name.replace(/^decoder\.up\.(\d+)\./, (_, index: string) => `decoder.up.${ups.size - 1 - Number(index)}.`)
-      const renamed = rename(upright, VAE)
+      const renamed = rename(upright, vaeRules)
       const [to = 0, from = 0, height, width] = tensor.shape
       // A convolution of one pixel is the linear layer that diffusers has there.
       const isLinear = renamed.includes('.attentions.') && height === 1 && width === 1

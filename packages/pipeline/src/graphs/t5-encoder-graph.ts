@@ -7,14 +7,14 @@
 import { z } from 'zod'
 import { ModelFileError } from '../models/model-file.ts'
 import type { Checkpoint } from './checkpoint.ts'
-import { ACTIVATIONS, Layers } from './layers.ts'
+import { activations, Layers } from './layers.ts'
 import type { Activation, GraphOptions } from './layers.ts'
 import type { OnnxGraph } from './onnx-model.ts'
 
 const count = z.int().positive()
 
-const GATED = 'gated-'
-const feedForwardSchema = z.enum(ACTIVATIONS.flatMap((name) => [name, `${GATED}${name}`]))
+const gated = 'gated-'
+const feedForwardSchema = z.enum(activations.flatMap((name) => [name, `${gated}${name}`]))
 
 export const t5EncoderGraphConfigSchema = z.looseObject({
   vocab_size: count,
@@ -32,7 +32,7 @@ export const t5EncoderGraphConfigSchema = z.looseObject({
 export type T5EncoderGraphConfig = z.infer<typeof t5EncoderGraphConfigSchema>
 
 /** The longest prompt, in tokens. */
-const MAX_TOKENS = 512
+const maxTokens = 512
 
 export function buildT5EncoderGraph(config: T5EncoderGraphConfig, checkpoint: Checkpoint, options: GraphOptions): OnnxGraph {
   const g = new Layers(checkpoint, options)
@@ -76,17 +76,17 @@ export function buildT5EncoderGraph(config: T5EncoderGraphConfig, checkpoint: Ch
 
 /** transformers computes 'gated-gelu' by the tanh approximation. */
 function readFeedForward({ feed_forward_proj: name }: T5EncoderGraphConfig): { isGated: boolean; activation: Activation } {
-  const isGated = name.startsWith(GATED)
-  const activation = (isGated ? name.slice(GATED.length) : name) as Activation
+  const isGated = name.startsWith(gated)
+  const activation = (isGated ? name.slice(gated.length) : name) as Activation
   return { isGated, activation: isGated && activation === 'gelu' ? 'gelu_new' : activation }
 }
 
 /** What attention adds for the distance between two tokens, (1, heads, tokens, tokens); all layers share it. */
 function positionBias(g: Layers, config: T5EncoderGraphConfig, ids: string): string {
-  const distances = Array.from({ length: 2 * MAX_TOKENS - 1 }, (_, index) => toBucket(index - (MAX_TOKENS - 1), config))
+  const distances = Array.from({ length: 2 * maxTokens - 1 }, (_, index) => toBucket(index - (maxTokens - 1), config))
   const tokens = g.tokenRange(g.lengths(ids, 1, 2))
   const distance = g.node('Sub', [g.node('Unsqueeze', [tokens, g.int64s(0)]), g.node('Unsqueeze', [tokens, g.int64s(1)])])
-  const bucket = g.node('Gather', [g.int64s(...distances), g.add(distance, g.int64(MAX_TOKENS - 1))])
+  const bucket = g.node('Gather', [g.int64s(...distances), g.add(distance, g.int64(maxTokens - 1))])
   const name = 'encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight'
   const table = g.weight(name, [config.relative_attention_num_buckets, config.num_heads])
   const rows = g.node('Transpose', [g.node('Gather', [table, bucket])], { perm: [2, 0, 1] })

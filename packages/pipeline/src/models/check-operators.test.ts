@@ -1,6 +1,6 @@
 import { existsSync } from 'node:fs'
 import { afterEach, expect, it, vi } from 'vitest'
-import { OPERATOR_CHOICES, PLAIN } from '../graphs/operator-choices.ts'
+import { operatorChoices, plainOperators } from '../graphs/operator-choices.ts'
 import { checkOperators } from './check-operators.ts'
 
 const icd = '/usr/lib/chromium/vk_swiftshader_icd.json'
@@ -8,17 +8,17 @@ const warnings = vi.spyOn(process, 'emitWarning').mockImplementation(() => undef
 afterEach(() => void warnings.mockClear())
 
 it.each(['float32', 'float16'] as const)('on the CPU every operator of the table is right in %s, and none is warned of', async (type) => {
-  expect(await checkOperators(OPERATOR_CHOICES.cpu, type, {})).toEqual(OPERATOR_CHOICES.cpu)
+  expect(await checkOperators(operatorChoices.cpu, type, {})).toEqual(operatorChoices.cpu)
   expect(warnings).not.toHaveBeenCalled()
 })
 
 it('plain operators are not run', async () => {
-  expect(await checkOperators(PLAIN, 'float32', { provider: 'dml' })).toEqual(PLAIN)
+  expect(await checkOperators(plainOperators, 'float32', { provider: 'dml' })).toEqual(plainOperators)
 })
 
 it('an operator that the provider cannot run is replaced by plain ones, with a warning that says why', async () => {
-  const choices = { ...OPERATOR_CHOICES.cpu, gelu: 'NoSuchGelu' as 'FastGelu' }
-  expect(await checkOperators(choices, 'float32', {})).toEqual({ ...OPERATOR_CHOICES.cpu, gelu: 'plain' })
+  const choices = { ...operatorChoices.cpu, gelu: 'NoSuchGelu' as 'FastGelu' }
+  expect(await checkOperators(choices, 'float32', {})).toEqual({ ...operatorChoices.cpu, gelu: 'plain' })
   expect(warnings.mock.calls).toEqual([[expect.stringMatching(/^NoSuchGelu on cpu fails: .*; plain operators are used in its place$/)]])
 })
 
@@ -27,10 +27,10 @@ it.runIf(existsSync(icd))(
   async () => {
     vi.stubEnv('VK_DRIVER_FILES', icd)
     vi.stubEnv('XDG_RUNTIME_DIR', '/tmp')
-    expect(await checkOperators(OPERATOR_CHOICES.webgpu, 'float32', { provider: 'webgpu' })).toEqual(OPERATOR_CHOICES.webgpu)
+    expect(await checkOperators(operatorChoices.webgpu, 'float32', { provider: 'webgpu' })).toEqual(operatorChoices.webgpu)
     expect(warnings).not.toHaveBeenCalled()
-    const fused = { ...OPERATOR_CHOICES.webgpu, attention: OPERATOR_CHOICES.cpu.attention }
-    expect(await checkOperators(fused, 'float32', { provider: 'webgpu' })).toEqual(OPERATOR_CHOICES.webgpu)
+    const fused = { ...operatorChoices.webgpu, attention: operatorChoices.cpu.attention }
+    expect(await checkOperators(fused, 'float32', { provider: 'webgpu' })).toEqual(operatorChoices.webgpu)
     expect(warnings.mock.calls).toEqual([[expect.stringMatching(/^MultiHeadAttention on webgpu is 0\.\d+ off at \d+ tokens; plain/)]])
   },
 )

@@ -8,7 +8,7 @@
 import type { ComputeType } from '../graphs/graph-builder.ts'
 import { encodeOnnxModel } from '../graphs/onnx-model.ts'
 import { buildOperatorCheckGraph, checkWidth, checkedOperators } from '../graphs/operator-check-graph.ts'
-import { PLAIN } from '../graphs/operator-choices.ts'
+import { plainOperators } from '../graphs/operator-choices.ts'
 import type { OperatorChoices } from '../graphs/operator-choices.ts'
 import { Generator, randn } from '../tensor/random-normal.ts'
 import { OnnxSession } from './onnx-session.ts'
@@ -49,8 +49,8 @@ async function findFault(
   }
   const sessions: OnnxSession[] = []
   try {
-    sessions.push(await open(PLAIN, 'float32', { intraOpNumThreads: session.intraOpNumThreads }))
-    sessions.push(await open({ ...PLAIN, [operator]: choices[operator] }, computeType, session))
+    sessions.push(await open(plainOperators, 'float32', { intraOpNumThreads: session.intraOpNumThreads }))
+    sessions.push(await open({ ...plainOperators, [operator]: choices[operator] }, computeType, session))
     const [right, tried] = sessions as [OnnxSession, OnnxSession]
     for (const tokens of checkedTokens) {
       const x = randn([1, tokens, checkWidth], new Generator(tokens))

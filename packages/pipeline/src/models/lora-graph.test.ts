@@ -3,9 +3,9 @@ import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import { testModel, timestepFeed } from '../../test/open-graph.ts'
 import { findWeights, readCheckpoint } from '../graphs/checkpoint.ts'
-import { OPERATOR_CHOICES } from '../graphs/operator-choices.ts'
+import { operatorChoices } from '../graphs/operator-choices.ts'
 import { writeGraph } from '../graphs/write-graph.ts'
-import { LORA_GROUP } from '../tensor/lora.ts'
+import { loraGroup } from '../tensor/lora.ts'
 import type { LinearShapes, LoraLayer, LoraLayers } from '../tensor/lora.ts'
 import { Generator, randn } from '../tensor/random-normal.ts'
 import { LoraGraph } from './lora-graph.ts'
@@ -16,12 +16,12 @@ function randomLora(shapes: LinearShapes, rank: number, seed: number, only = /./
   const layers = new Map<string, LoraLayer>()
   for (const [name, [to, from]] of shapes) {
     if (!only.test(name)) continue
-    const groups = Math.ceil(rank / LORA_GROUP)
+    const groups = Math.ceil(rank / loraGroup)
     const fill = (length: number, size: number) => randn([length], generator).data.map((value) => value * size)
-    const up = fill(groups * LORA_GROUP * to, 0.05)
+    const up = fill(groups * loraGroup * to, 0.05)
     // Values beyond the rank are zero.
     up.fill(0, rank * to)
-    layers.set(name, { groups, down: fill(groups * from * LORA_GROUP, 1 / Math.sqrt(from)), up })
+    layers.set(name, { groups, down: fill(groups * from * loraGroup, 1 / Math.sqrt(from)), up })
   }
   return layers
 }
@@ -30,7 +30,7 @@ async function open(kind: string, threads: number) {
   const folder = join(testModel(kind), 'transformer')
   const configFile = join(folder, 'config.json')
   const checkpoint = await readCheckpoint(findWeights(folder)!)
-  const options = { operators: OPERATOR_CHOICES.cpu, computeType: 'float32', weights: 'mapped', threads } as const
+  const options = { operators: operatorChoices.cpu, computeType: 'float32', weights: 'mapped', threads } as const
   const written: string[][] = []
   const source = {
     shapes: checkpoint.linears,

@@ -5,7 +5,7 @@
  * Invariant: a row comes out the same whatever the rows beside it add. Rows that add nothing never come here.
  * Knows nothing about files and strengths. Runs in the engine process.
  */
-import { LORA_GROUP } from '../tensor/lora.ts'
+import { loraGroup } from '../tensor/lora.ts'
 import type { LoraLayer, LoraLayers } from '../tensor/lora.ts'
 import { ClosedError } from './closed-error.ts'
 import type { LoraGraphSource } from './model-part.ts'
@@ -70,8 +70,8 @@ export class LoraGraph {
       const groups = distinct.reduce((most, layer) => Math.max(most, layer?.groups ?? 0), 1)
       const [down, up] = inputsOf(name) as [string, string]
       const lay = (part: 'down' | 'up', length: number) => toFeedData(distinct, part, length)
-      feeds[down] = { data: lay('down', groups * from * LORA_GROUP), dims: [distinct.length, groups, from, LORA_GROUP] }
-      feeds[up] = { data: lay('up', groups * LORA_GROUP * to), dims: [distinct.length, groups * LORA_GROUP, to] }
+      feeds[down] = { data: lay('down', groups * from * loraGroup), dims: [distinct.length, groups, from, loraGroup] }
+      feeds[up] = { data: lay('up', groups * loraGroup * to), dims: [distinct.length, groups * loraGroup, to] }
     }
     return feeds
   }

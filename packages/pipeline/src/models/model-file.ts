@@ -22,7 +22,7 @@ export class ModelFileError extends Error {
 }
 
 /** More than any configuration, index of shards or vocabulary has. */
-const MAX_JSON_BYTES = 64 * 2 ** 20
+const maxJsonBytes = 64 * 2 ** 20
 
 /** The size of a file in bytes. Whatever is no file is refused, because reading a pipe or a device may never end. */
 export async function sizeOfFile(file: string): Promise<number> {
@@ -36,7 +36,7 @@ export async function readModelJson<Schema extends z.ZodType>(file: string, sche
   let text: string
   try {
     const bytes = await sizeOfFile(file)
-    if (bytes > MAX_JSON_BYTES) throw new Error(`${bytes} bytes, of which ${MAX_JSON_BYTES} would be read`)
+    if (bytes > maxJsonBytes) throw new Error(`${bytes} bytes, of which ${maxJsonBytes} would be read`)
     text = await readFile(file, 'utf8')
   } catch (error) {
     const missing = (error as NodeJS.ErrnoException).code === 'ENOENT'

@@ -14,7 +14,7 @@ import type { ModelPart } from './model-part.ts'
 import { OnnxSession } from './onnx-session.ts'
 import type { Feed } from './onnx-session.ts'
 import type { OnnxSessionOptions } from './session-options.ts'
-import { TIMESTEP_CHANNELS, writeTimestepProj } from './timestep-proj.ts'
+import { timestepChannels, writeTimestepProj } from './timestep-proj.ts'
 
 const count = z.int().positive()
 
@@ -121,9 +121,9 @@ export class Sd3Transformer {
       const given = this.takesOneTimestep ? timestep.subarray(0, 1) : timestep
       return { timestep: { data: given, dims: [given.length] } }
     }
-    const data = new Float32Array(rows * TIMESTEP_CHANNELS)
-    for (let row = 0; row < rows; row++) writeTimestepProj(timestep[row] as number, data.subarray(row * TIMESTEP_CHANNELS))
-    return { timestep_proj: { data, dims: [rows, TIMESTEP_CHANNELS] } }
+    const data = new Float32Array(rows * timestepChannels)
+    for (let row = 0; row < rows; row++) writeTimestepProj(timestep[row] as number, data.subarray(row * timestepChannels))
+    return { timestep_proj: { data, dims: [rows, timestepChannels] } }
   }
 
   async release(): Promise<void> {

@@ -4,9 +4,9 @@
  */
 
 /** The number of values in one sinusoid. */
-export const TIMESTEP_CHANNELS = 256
+export const timestepChannels = 256
 
-const half = TIMESTEP_CHANNELS / 2
+const half = timestepChannels / 2
 /** The indices at which torch's exp is one unit in the last place above the nearest float32. */
 const roundedUp = [12, 106]
 
@@ -16,7 +16,7 @@ const frequencies = Float32Array.from({ length: half }, (_, index) =>
 const bits = new Uint32Array(frequencies.buffer)
 for (const index of roundedUp) bits[index] = (bits[index] as number) + 1
 
-/** Writes the sinusoid of `timestep`, 0 to 1000, to `target`, which holds TIMESTEP_CHANNELS values. */
+/** Writes the sinusoid of `timestep`, 0 to 1000, to `target`, which holds timestepChannels values. */
 export function writeTimestepProj(timestep: number, target: Float32Array): void {
   for (const [index, frequency] of frequencies.entries()) {
     const angle = Math.fround(Math.fround(timestep) * frequency)

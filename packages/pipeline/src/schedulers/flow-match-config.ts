@@ -6,10 +6,10 @@
  */
 import * as z from 'zod'
 
-const CLASS_NAME = 'FlowMatchEulerDiscreteScheduler'
+const schedulerClass = 'FlowMatchEulerDiscreteScheduler'
 
 const count = z.int('an integer from 1 up').min(1, 'an integer from 1 up')
-const TRAIN_TIMESTEPS = 'an integer from 1 to 100000'
+const trainTimesteps = 'an integer from 1 to 100000'
 const finite = z.number('a number')
 const positive = z.number('a number above 0').positive('a number above 0')
 // Both are null in the files of some models with a fixed schedule.
@@ -28,7 +28,7 @@ const flag = z
 const schema = z
   .strictObject({
     /** The number of noise levels in training, all of which are computed. Default 1000. */
-    numTrainTimesteps: z.int(TRAIN_TIMESTEPS).min(1, TRAIN_TIMESTEPS).max(100_000, TRAIN_TIMESTEPS).default(1000),
+    numTrainTimesteps: z.int(trainTimesteps).min(1, trainTimesteps).max(100_000, trainTimesteps).default(1000),
     /** The weight of the noisy end of a fixed schedule, above 0; 1 leaves the schedule unchanged. Default 1. */
     shift: positive.default(1),
     /** Shift by `mu`, given with each request, instead of by `shift`. Default false. */
@@ -74,8 +74,8 @@ export function parseFlowMatchConfig(config: unknown): FlowMatchEulerDiscreteCon
 export function parseFlowMatchConfigJson(json: unknown): FlowMatchEulerDiscreteConfig {
   if (typeof json !== 'object' || json === null || Array.isArray(json))
     throw new TypeError(`Expected scheduler config to be an object, got ${show(json)}`)
-  const className = '_class_name' in json ? json._class_name : CLASS_NAME
-  if (className !== CLASS_NAME) throw new TypeError(`Expected _class_name to be "${CLASS_NAME}", got ${show(className)}`)
+  const className = '_class_name' in json ? json._class_name : schedulerClass
+  if (className !== schedulerClass) throw new TypeError(`Expected _class_name to be "${schedulerClass}", got ${show(className)}`)
   const known = new Map(Object.keys(schema.unwrap().shape).map((field) => [toSnakeCase(field), field]))
   const fields = Object.entries(json).filter(([name]) => !name.startsWith('_'))
   for (const [name, value] of fields) if (!known.has(name)) throw unknownField(name, value, [...known.keys()])

@@ -44,7 +44,7 @@ export interface LoadedComponents {
  * The pipelines whose folders have the parts of Stable Diffusion 3, as diffusers and optimum call them: a folder is of the pipeline that saved
  * it, and any of these draws with any of their folders.
  */
-export const SD3_PIPELINES = ['', 'Img2Img', 'Inpaint'].flatMap((task) => [
+export const sd3Pipelines = ['', 'Img2Img', 'Inpaint'].flatMap((task) => [
   `StableDiffusion3${task}Pipeline`,
   `ORTStableDiffusion3${task}Pipeline`,
 ])
@@ -60,7 +60,7 @@ const part = (...classes: readonly string[]) =>
     .transform((entry) => entry?.[1] ?? undefined)
 
 const modelIndexSchema = z.looseObject({
-  _class_name: z.enum(SD3_PIPELINES),
+  _class_name: z.enum(sd3Pipelines),
   // Which classes there are is the registry's business.
   scheduler: part(),
   transformer: part('SD3Transformer2DModel', 'ORTTransformer', exportedGraph),

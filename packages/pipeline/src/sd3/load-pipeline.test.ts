@@ -11,14 +11,14 @@ import type { PipelineClass } from './load-pipeline.ts'
 import { StableDiffusion3Pipeline } from './pipeline.ts'
 
 const model = fileURLToPath(new URL('../../test/models/tiny-scenes-onnx', import.meta.url))
-const GRAPHS = ['text_encoder', 'text_encoder_2', 'text_encoder_3', 'transformer', 'vae_decoder', 'vae_encoder']
+const graphs = ['text_encoder', 'text_encoder_2', 'text_encoder_3', 'transformer', 'vae_decoder', 'vae_encoder']
 
 /** A copy of the demo model whose small files a test may damage; the graphs are links. */
 let folder: string
 beforeEach(async () => {
   folder = await mkdtemp(join(tmpdir(), 'easel-model-'))
   await cp(model, folder, { recursive: true, filter: (source) => !source.endsWith('.onnx') })
-  for (const graph of GRAPHS) await symlink(join(model, graph, 'model.onnx'), join(folder, graph, 'model.onnx'))
+  for (const graph of graphs) await symlink(join(model, graph, 'model.onnx'), join(folder, graph, 'model.onnx'))
 })
 afterEach(() => rm(folder, { recursive: true }))
 

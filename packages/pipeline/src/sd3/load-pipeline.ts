@@ -6,7 +6,7 @@
  */
 import { z } from 'zod'
 import { ModelFileError, readModelJson } from '../models/model-file.ts'
-import { SD3_PIPELINES } from './load-components.ts'
+import { sd3Pipelines } from './load-components.ts'
 import { ModelSource } from './model-source.ts'
 import { resolveModel } from './presets.ts'
 import { StableDiffusion3Pipeline } from './pipeline.ts'
@@ -24,7 +24,7 @@ export interface PipelineClass<Made extends Pipeline = Pipeline> {
   fromPretrained(model: string, options?: FromPretrainedOptions): Promise<Made>
 }
 
-const classes = new Map<string, PipelineClass>(SD3_PIPELINES.map((name) => [name, StableDiffusion3Pipeline]))
+const classes = new Map<string, PipelineClass>(sd3Pipelines.map((name) => [name, StableDiffusion3Pipeline]))
 
 /** Makes `loadPipeline` use this class for folders whose `_class_name` is `className`. A registered name is not replaced. */
 export function registerPipelineClass(className: string, pipelineClass: PipelineClass): void {

@@ -10,7 +10,7 @@ import { mkdir, readdir, readFile, realpath, rename, stat, writeFile } from 'nod
 import { dirname, join } from 'node:path'
 import { hashFiles } from './hash-files.ts'
 
-const CONTENT = /(\.onnx|[._]data|\.pb|\.safetensors|\.json|\.txt|\.model)$/
+const contentFile = /(\.onnx|[._]data|\.pb|\.safetensors|\.json|\.txt|\.model)$/
 
 /**
  * Hex sha256 over the sorted lines `path sha256`, and what else decides the pictures. `cacheDir`: folder in which it outlives the process;
@@ -56,7 +56,7 @@ async function listFiles({ roots }: ModelContent): Promise<Map<string, string>> 
       // What has been loaded is there, so a link that leads nowhere is to something that nobody reads.
       const found = await stat(path).catch(() => undefined)
       if (found?.isDirectory() === true) await walk(path, `${prefix}${name}/`, [...above, real])
-      else if (found?.isFile() === true && CONTENT.test(name)) files.set(`${prefix}${name}`, path)
+      else if (found?.isFile() === true && contentFile.test(name)) files.set(`${prefix}${name}`, path)
     }
   }
   for (const [name, path] of roots) {

@@ -23,7 +23,7 @@ export interface FoundPart {
 }
 
 /** Folders that may hold the config.json of a graph which has none beside it. */
-const CONFIG_FOLDERS: Partial<Record<GraphName, readonly string[]>> = {
+const configFolders: Partial<Record<GraphName, readonly string[]>> = {
   transformer: ['transformer', 'unet'],
   vae_decoder: ['vae_decoder', 'vae', 'vae_encoder'],
   vae_encoder: ['vae_encoder', 'vae', 'vae_decoder'],
@@ -116,7 +116,7 @@ export class ModelSource {
   configOf(graph: string, name: GraphName): string {
     const beside = join(dirname(graph), 'config.json')
     if (existsSync(beside)) return beside
-    for (const folder of CONFIG_FOLDERS[name] ?? [name]) {
+    for (const folder of configFolders[name] ?? [name]) {
       const found = this.look(join(folder, 'config.json'))
       if (found !== undefined) return found
     }
@@ -128,7 +128,7 @@ export class ModelSource {
     if (found !== undefined) return found
     const exported = this.folders.map((folder) => join(folder, name, 'model.onnx')).join(' or ')
     const places = this.folders.map((folder) => join(folder, name === 'vae_decoder' ? 'vae' : name))
-    const looked = [name, ...(CONFIG_FOLDERS[name] ?? [])].flatMap((part) => this.folders.map((folder) => join(folder, part)))
+    const looked = [name, ...(configFolders[name] ?? [])].flatMap((part) => this.folders.map((folder) => join(folder, part)))
     const isFolder = (place: string) => statSync(place, { throwIfNoEntry: false })?.isDirectory() === true
     const there = [...new Set(looked)].filter(isFolder).flatMap((place) => readdirSync(place))
     const expected = `this file, or .safetensors weights in ${places.join(' or ')}`

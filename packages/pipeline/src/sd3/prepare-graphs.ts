@@ -10,7 +10,7 @@ import { dirname, join } from 'node:path'
 import type { Checkpoint } from '../graphs/checkpoint.ts'
 import type { ComputeType, WeightMode } from '../graphs/graph-builder.ts'
 import type { GraphOptions } from '../graphs/layers.ts'
-import { OPERATOR_CHOICES } from '../graphs/operator-choices.ts'
+import { operatorChoices } from '../graphs/operator-choices.ts'
 import type { OperatorChoices } from '../graphs/operator-choices.ts'
 import { writeGraph } from '../graphs/write-graph.ts'
 import type { GraphName } from '../graphs/write-graph.ts'
@@ -40,10 +40,10 @@ export interface GraphOrigin {
   readonly graphs: Readonly<Partial<Record<GraphName, string>>>
 }
 
-const HALF_PROVIDERS: ReadonlySet<ExecutionProvider> = new Set(['cuda', 'tensorrt', 'dml'])
+const halfProviders: ReadonlySet<ExecutionProvider> = new Set(['cuda', 'tensorrt', 'dml'])
 /** Packed weights are float32 on the CPU. Temporary copies and the memory of the steps come on top. */
-const PACKED_BYTES = 4
-const PACKED_SHARE = 1.5
+const packedValueBytes = 4
+const packedShare = 1.5
 
 export async function prepareGraphs(
   source: ModelSource,
@@ -69,9 +69,9 @@ export async function prepareGraphs(
     }
     const isVae = name === 'vae_decoder' || name === 'vae_encoder'
     // The VAE of Stable Diffusion 3 overflows in float16. It is small, and its convolutions gain most from being packed.
-    const computeType = isVae ? 'float32' : (settings.dtype ?? (HALF_PROVIDERS.has(settings.provider) ? 'float16' : 'float32'))
+    const computeType = isVae ? 'float32' : (settings.dtype ?? (halfProviders.has(settings.provider) ? 'float16' : 'float32'))
     const held = isVae ? 'packed' : weights
-    const checked = operators.get(computeType) ?? (await checkOperators(OPERATOR_CHOICES[settings.provider], computeType, session))
+    const checked = operators.get(computeType) ?? (await checkOperators(operatorChoices[settings.provider], computeType, session))
     operators.set(computeType, checked)
     const options = { operators: checked, computeType, weights: held, threads: settings.threads }
     const bytes = await writeGraph(name, configFile, graph, options)
@@ -106,7 +106,7 @@ function chooseWeights(found: ReadonlyMap<GraphName, FoundPart>, settings: Graph
   if (weights !== 'auto') return { weights, reason: 'asked for' }
   let bytes = 0
   for (const { graph } of found.values()) bytes += typeof graph === 'string' ? bytesOf(graph) : packedBytes(graph.tensors.values())
-  const needed = Math.ceil((bytes * PACKED_SHARE) / 2 ** 20)
+  const needed = Math.ceil((bytes * packedShare) / 2 ** 20)
   // All memory of the machine, not what is free now, so that a worker holds its weights in the same way after every start.
   const there = Math.floor(Math.min(memoryLimitBytes, process.constrainedMemory() || Infinity, totalmem()) / 2 ** 20)
   const reason = `packed copies and what comes with them need ${needed} MiB, and ${there} MiB are there`
@@ -116,7 +116,7 @@ function chooseWeights(found: ReadonlyMap<GraphName, FoundPart>, settings: Graph
 function packedBytes(tensors: Iterable<{ readonly shape: readonly number[] }>): number {
   let values = 0
   for (const { shape } of tensors) values += shape.reduce((product, length) => product * length, 1)
-  return values * PACKED_BYTES
+  return values * packedValueBytes
 }
 
 /** The size in bytes of an exported graph together with the data beside it. */

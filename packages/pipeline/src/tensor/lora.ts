@@ -7,13 +7,13 @@
  * Ranks are padded with zeros to a multiple of this. A product with that many columns is always summed in the same order, so a row comes out
  * the same whatever ranks the other rows in its step have.
  */
-export const LORA_GROUP = 16
+export const loraGroup = 16
 
 export interface LoraLayer {
   readonly groups: number
-  /** (groups, from, LORA_GROUP) */
+  /** (groups, from, loraGroup) */
   readonly down: Float32Array
-  /** (groups × LORA_GROUP, to), with all factors applied. */
+  /** (groups × loraGroup, to), with all factors applied. */
   readonly up: Float32Array
 }
 

@@ -41,7 +41,7 @@ type TokenizerConfig = z.infer<typeof tokenizerConfigSchema>
 const tokenizerJsonSchema = z.looseObject({ model: z.looseObject({ end_of_word_suffix: z.string().nullish() }) })
 type TokenizerJson = z.infer<typeof tokenizerJsonSchema>
 
-const NO_LIMIT = 1e9
+const noLimit = 1e9
 
 export async function loadTokenizer(folder: string): Promise<Tokenizer> {
   const configFile = join(folder, 'tokenizer_config.json')
@@ -55,7 +55,7 @@ export async function loadTokenizer(folder: string): Promise<Tokenizer> {
     unkToken: config.unk_token ?? map?.unk_token ?? undefined,
   }
   const limit = config.model_max_length ?? undefined
-  const modelMaxLength = limit !== undefined && limit < NO_LIMIT ? limit : undefined
+  const modelMaxLength = limit !== undefined && limit < noLimit ? limit : undefined
   const { native, endOfWordSuffix } = await loadNative(folder, config)
   const tokenizer = await Tokenizer.create(native, { ...special, modelMaxLength, endOfWordSuffix })
   const least = tokenizer.prefixIds.length + tokenizer.suffixIds.length + 1
