@@ -19,7 +19,13 @@ let worker: ServiceProcess
 beforeAll(async () => {
   api = await startTestApi({ env: { WEBHOOK_ALLOW_INSECURE: 'true', WEBHOOK_RETRY_DELAYS: '0', PREFER_WAIT_MAX: '60' } })
   const modelsDir = fileURLToPath(new URL('../../../models', import.meta.url))
-  worker = await startWorkerProcess({ REDIS_URL: api.redis.url, MODELS_DIR: modelsDir, DEVICE: 'cpu', STORAGE: 'local', STORAGE_DIR: api.storageDir })
+  worker = await startWorkerProcess({
+    REDIS_URL: api.redis.url,
+    MODELS_DIR: modelsDir,
+    DEVICE: 'cpu',
+    STORAGE: 'local',
+    STORAGE_DIR: api.storageDir,
+  })
 })
 afterAll(async () => {
   worker?.child.kill('SIGTERM')
