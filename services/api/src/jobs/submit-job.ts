@@ -184,8 +184,8 @@ async function toQueueFull(
     return new ProblemError('queue_full', detail, { retryAfterSeconds, limit: { name: 'queued-gpu-seconds', quota: limit } })
   }
   const own = full.result === 'owner_queue_full'
-  const detail = `${full.queued} jobs${own ? ' of yours' : ''} are waiting already.`
   const limit = own ? { name: 'queued-jobs', quota: config.maxQueuedJobsPerKey } : { name: 'queue', quota: config.maxQueuedJobs }
+  const detail = `Waiting jobs${own ? ' of yours' : ''}: ${full.queued}. With this one they would pass ${own ? 'MAX_QUEUED_JOBS_PER_KEY' : 'MAX_QUEUED_JOBS'}, ${limit.quota}.`
   const retryAfterSeconds = await estimator.secondsToFreePlace(input.model, own ? owner : undefined)
   return new ProblemError('queue_full', detail, { retryAfterSeconds, limit })
 }

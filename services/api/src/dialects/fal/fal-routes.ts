@@ -110,7 +110,8 @@ export function falRoutes(deps: FalNeeds) {
   const withSubmit = app.openapi(submit, async (c) => {
     const { fal_webhook: webhook, fal_max_queue_length: most } = c.req.valid('query')
     const waiting = most === undefined ? 0 : await store.count('', 'queued')
-    if (waiting > (most ?? 0)) throw new ProblemError('queue_full', `${waiting} jobs are waiting already.`, { retryAfterSeconds: 5 })
+    if (waiting > (most ?? 0))
+      throw new ProblemError('queue_full', `Waiting jobs: ${waiting}. fal_max_queue_length is ${most}.`, { retryAfterSeconds: 5 })
     const record = await submitInput(c, c.req.valid('json'), { ...c.req.valid('param'), webhook })
     return c.json(toStatus(await toJob(deps, record), { publicUrl: publicUrl(), logs: null }), 200)
   })
