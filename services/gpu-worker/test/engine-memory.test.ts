@@ -53,15 +53,17 @@ describe('memory that only a new process gives back', () => {
     const log = captureLog()
     const entry = fileURLToPath(new URL('cramped-engine.ts', import.meta.url))
     await bench.startWorker({ engineEntry: entry, logger: log.logger, env: { WORKER_CONCURRENCY: '16' } })
-    const processes: number[] = []
-    for (let wave = 0; wave < 3; wave++) {
-      const ids = await Promise.all(Array.from({ length: 16 }, (_, job) => bench.submit({ seed: wave * 16 + job, num_inference_steps: 4 })))
+    // How many rows the steps of a wave have depends on how its jobs arrive, so a later wave may be the one that learns the rest.
+    const processes = [log.saying('engine is ready').length]
+    for (let wave = 0; wave < 6 && (wave === 0 || processes.at(-1) !== processes.at(-2)); wave++) {
+      const ids = await Promise.all(Array.from({ length: 16 }, (_, job) => bench.submit({ seed: wave * 16 + job, num_inference_steps: 8 })))
       for (const id of ids) expect(await bench.untilEnded(id)).toMatchObject({ status: 'succeeded', runs: 1, strikes: 0 })
       processes.push(log.saying('engine is ready').length)
     }
     // The first step had up to 32 rows; each new one has half as many as the one before, down to four.
-    expect(processes[2]).toBeLessThanOrEqual(5)
-    expect(processes[2]).toBe(processes[1])
+    expect(processes.at(-1)).toBeGreaterThan(1)
+    expect(processes.at(-1)).toBeLessThanOrEqual(5)
+    expect(processes.at(-1)).toBe(processes.at(-2))
   })
 })
 
