@@ -9,13 +9,14 @@ export type ExpireQueuedNeeds = Pick<AppDeps, 'logger' | 'now' | 'outbox' | 'que
 
 /** Returns how many jobs it failed. */
 export async function expireQueued({ logger, now, outbox, queues, registry, store }: ExpireQueuedNeeds): Promise<number> {
+  const workers = await registry.workers()
   let expired = 0
   for await (const ids of pagesOfJobs(store, 'queued', now())) {
     for (const id of await store.findOverdue(ids)) {
       const record = await store.get(id)
       // A worker may have started it since it was listed; the record decides.
       if (record === undefined) continue
-      const isServed = countWorkers(await registry.workers(), record.input.model) > 0
+      const isServed = countWorkers(workers, record.input.model) > 0
       if (!(await store.expire(id, isServed ? undefined : `No worker serves ${record.input.model}.`))) continue
       await outbox.add(record, 'completed')
       await queues.remove(record.input.model, id)
