@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { describeStorage } from '@easel/storage/test/conformance'
-import { createSqliteStorage } from './sqlite-storage.ts'
+import { SqliteStorage } from './sqlite-storage.ts'
 
 const png = { contentType: 'image/png' }
 
@@ -13,11 +13,11 @@ beforeAll(async () => {
 })
 afterAll(async () => await rm(dir, { recursive: true, force: true }))
 
-describeStorage('an SQLite file', async () => createSqliteStorage({ file: join(dir, 'conformance.sqlite') }))
+describeStorage('an SQLite file', async () => new SqliteStorage({ file: join(dir, 'conformance.sqlite') }))
 
 describe('an SQLite file', () => {
   test('is shared: what one process writes the other reads, and both may write', async () => {
-    const [api, worker] = [1, 2].map(() => createSqliteStorage({ file: join(dir, 'shared.sqlite') }))
+    const [api, worker] = [1, 2].map(() => new SqliteStorage({ file: join(dir, 'shared.sqlite') }))
     await worker?.put('images/a-0.png', Buffer.from('picture'), png)
     const object = await api?.open('images/a-0.png')
     expect(await new Response(object?.body).text()).toBe('picture')
@@ -27,10 +27,10 @@ describe('an SQLite file', () => {
   })
 
   test('says denied where no file can be opened, and unavailable for a file that is none', async () => {
-    const nowhere = createSqliteStorage({ file: join(dir, 'no', 'such', 'folder.sqlite') })
+    const nowhere = new SqliteStorage({ file: join(dir, 'no', 'such', 'folder.sqlite') })
     await expect(nowhere.check()).rejects.toMatchObject({ name: 'StorageError', code: 'denied', retryable: false })
     await writeFile(join(dir, 'text.sqlite'), 'this is no database, and long enough to be looked at as one'.repeat(50))
-    const text = createSqliteStorage({ file: join(dir, 'text.sqlite') })
+    const text = new SqliteStorage({ file: join(dir, 'text.sqlite') })
     await expect(text.put('a.png', Buffer.from('x'), png)).rejects.toMatchObject({ name: 'StorageError', code: 'unavailable' })
   })
 })

@@ -13,7 +13,7 @@
 import { DatabaseSync } from 'node:sqlite'
 import { setImmediate } from 'node:timers/promises'
 import { assertContentType, assertKeyPrefix, assertObjectKey, StorageError, toContentType } from '@easel/storage'
-import type { ListedObject, Storage, StorageErrorCode, StoredObject } from '@easel/storage'
+import type { ListedObject, ObjectStat, PutOptions, Storage, StorageErrorCode, StoredObject } from '@easel/storage'
 
 export interface SqliteStorageOptions {
   /** The database file, made if missing; its folder must be there. */
@@ -32,96 +32,97 @@ const pageLength = 500
 /** SQLite's primary result codes: FULL; READONLY, PERM, CANTOPEN, AUTH. Of an extended one the low byte counts. */
 const codes = new Map<number, StorageErrorCode>([[13, 'no_space'], ...[8, 3, 14, 23].map((code): [number, 'denied'] => [code, 'denied'])])
 
-export function createSqliteStorage({ file }: SqliteStorageOptions): Storage {
-  let opened: DatabaseSync | undefined
-  /** Opened late: a store that is away is told by the call that needs it. */
-  const attempt = async <T>(task: string, act: (database: DatabaseSync) => T): Promise<T> => {
-    // A call of SQLite holds up this thread: between two of them others have their turn.
-    await setImmediate()
-    try {
-      opened ??= open(file)
-      return act(opened)
-    } catch (error) {
-      const code = codes.get(((error as { errcode?: number }).errcode ?? 0) & 0xff) ?? 'unavailable'
-      throw new StorageError(code, `Expected to ${task} in ${file}, got: ${(error as Error).message}`, { cause: error })
-    }
+export class SqliteStorage implements Storage {
+  readonly kind = 'sqlite'
+  readonly #file: string
+  #database: DatabaseSync | undefined
+
+  constructor({ file }: SqliteStorageOptions) {
+    this.#file = file
   }
-  const read = async (key: string, columns: string): Promise<ObjectRow | undefined> => {
+
+  // A statement is a transaction: readers see the bytes before or after it.
+  async put(key: string, bytes: Uint8Array, { contentType, signal }: PutOptions): Promise<void> {
     assertObjectKey(key)
-    const sql = `SELECT ${columns} FROM objects WHERE key = ?`
-    return await attempt(`read ${key}`, (database) => database.prepare(sql).get(key) as unknown as ObjectRow | undefined)
+    assertContentType(key, contentType)
+    signal?.throwIfAborted()
+    const sql = 'INSERT OR REPLACE INTO objects (key, bytes, size, written_at) VALUES (?, ?, ?, ?)'
+    await this.#attempt(`write ${key}`, (database) => database.prepare(sql).run(key, bytes, bytes.length, Date.now()))
   }
-  const remove = async (keys: readonly string[]): Promise<void> => {
+
+  async open(key: string): Promise<StoredObject | undefined> {
+    const row = await this.#read(key, '*')
+    return row && { body: ReadableStream.from([row.bytes]), ...toStat(row) }
+  }
+
+  async stat(key: string): Promise<ObjectStat | undefined> {
+    const row = await this.#read(key, 'key, size, written_at')
+    return row && toStat(row)
+  }
+
+  async url(key: string): Promise<undefined> {
+    assertObjectKey(key)
+    return undefined
+  }
+
+  async delete(key: string): Promise<void> {
+    await this.deleteMany([key])
+  }
+
+  async deleteMany(keys: readonly string[]): Promise<Map<string, StorageError>> {
     keys.forEach((key) => assertObjectKey(key))
-    await attempt('delete', (database) => {
+    await this.#attempt('delete', (database) => {
       const statement = database.prepare('DELETE FROM objects WHERE key = ?')
       for (const key of keys) statement.run(key)
     })
+    return new Map()
   }
 
-  return {
-    kind: 'sqlite',
+  list(prefix: string): AsyncIterable<ListedObject> {
+    assertKeyPrefix(prefix)
+    const sql = `SELECT key, size, written_at FROM objects WHERE key >= ? AND key > ? ORDER BY key LIMIT ${pageLength}`
+    return listFrom(prefix, async (after) => {
+      return await this.#attempt('list objects', (database) => database.prepare(sql).all(prefix, after) as unknown as ObjectRow[])
+    })
+  }
 
-    // A statement is a transaction: readers see the bytes before or after it.
-    async put(key, bytes, { contentType, signal }) {
-      assertObjectKey(key)
-      assertContentType(key, contentType)
-      signal?.throwIfAborted()
-      const sql = 'INSERT OR REPLACE INTO objects (key, bytes, size, written_at) VALUES (?, ?, ?, ?)'
-      await attempt(`write ${key}`, (database) => database.prepare(sql).run(key, bytes, bytes.length, Date.now()))
-    },
+  async check(): Promise<void> {
+    await this.#attempt('write', (database) => {
+      try {
+        // Nobody else ever sees it, and no key begins with a dot.
+        database.exec("BEGIN IMMEDIATE; INSERT INTO objects VALUES ('.probe', zeroblob(4096), 4096, 0); ROLLBACK")
+      } finally {
+        if (database.isTransaction) database.exec('ROLLBACK')
+      }
+    })
+  }
 
-    async open(key) {
-      const row = await read(key, '*')
-      return row && { body: ReadableStream.from([row.bytes]), ...toStat(row) }
-    },
+  async close(): Promise<void> {
+    this.#database?.close()
+    this.#database = undefined
+  }
 
-    async stat(key) {
-      const row = await read(key, 'key, size, written_at')
-      return row && toStat(row)
-    },
+  async #read(key: string, columns: string): Promise<ObjectRow | undefined> {
+    assertObjectKey(key)
+    const sql = `SELECT ${columns} FROM objects WHERE key = ?`
+    return await this.#attempt(`read ${key}`, (database) => database.prepare(sql).get(key) as unknown as ObjectRow | undefined)
+  }
 
-    async url(key) {
-      assertObjectKey(key)
-      return undefined
-    },
-
-    async delete(key) {
-      await remove([key])
-    },
-
-    async deleteMany(keys) {
-      await remove(keys)
-      return new Map()
-    },
-
-    list(prefix) {
-      assertKeyPrefix(prefix)
-      const sql = `SELECT key, size, written_at FROM objects WHERE key >= ? AND key > ? ORDER BY key LIMIT ${pageLength}`
-      return listFrom(prefix, async (after) => {
-        return await attempt('list objects', (database) => database.prepare(sql).all(prefix, after) as unknown as ObjectRow[])
-      })
-    },
-
-    async check() {
-      await attempt('write', (database) => {
-        try {
-          // Nobody else ever sees it, and no key begins with a dot.
-          database.exec("BEGIN IMMEDIATE; INSERT INTO objects VALUES ('.probe', zeroblob(4096), 4096, 0); ROLLBACK")
-        } finally {
-          if (database.isTransaction) database.exec('ROLLBACK')
-        }
-      })
-    },
-
-    async close() {
-      opened?.close()
-      opened = undefined
-    },
+  /** The file is opened late, so that a call that needs it reports when it cannot be used. */
+  async #attempt<T>(task: string, act: (database: DatabaseSync) => T): Promise<T> {
+    // A call of SQLite blocks this thread, so others get their turn between two calls.
+    await setImmediate()
+    try {
+      this.#database ??= open(this.#file)
+      return act(this.#database)
+    } catch (error) {
+      const code = codes.get(((error as { errcode?: number }).errcode ?? 0) & 0xff) ?? 'unavailable'
+      throw new StorageError(code, `Expected to ${task} in ${this.#file}, got: ${(error as Error).message}`, { cause: error })
+    }
   }
 }
 
-function toStat({ key, size, written_at }: ObjectRow): Omit<StoredObject, 'body'> {
+function toStat({ key, size, written_at }: ObjectRow): ObjectStat {
   return { contentType: toContentType(key), size, lastModified: new Date(written_at) }
 }
 

@@ -1,6 +1,6 @@
 export { createStorage, type StorageOptions } from './create-storage.ts'
 export { assertContentType, assertKeyPrefix, assertObjectKey, toContentType } from './object-key.ts'
 export { putWithRetry, readWithRetry, type RetryOptions, type UploadRetry } from './with-retry.ts'
-export type { ListedObject, PutOptions, SignedUrl, Storage, StoredObject, UrlOptions } from './storage.ts'
+export type { ListedObject, ObjectStat, PutOptions, SignedUrl, Storage, StoredObject, UrlOptions } from './storage.ts'
 export { StorageError, type StorageErrorCode } from './storage-error.ts'
 export { checkStorageVariables, storageVariables, toStorageOptions } from './storage-variables.ts'

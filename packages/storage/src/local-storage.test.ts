@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { mountTmpfs, noTmpfs } from '../test/tmpfs.ts'
 import { describeStorage } from '../test/conformance.ts'
-import { createLocalStorage } from './local-storage.ts'
+import { LocalStorage } from './local-storage.ts'
 
 const png = { contentType: 'image/png' }
 
@@ -19,12 +19,12 @@ afterAll(async () => {
   await rm(dir, { recursive: true, force: true })
 })
 
-describeStorage('a local folder', async () => createLocalStorage({ dir: join(dir, 'conformance', 'made', 'at', 'start') }))
+describeStorage('a local folder', async () => new LocalStorage({ dir: join(dir, 'conformance', 'made', 'at', 'start') }))
 
 describe('a local folder', () => {
   test('is a plain tree of files with no temporary ones left', async () => {
     const folder = join(dir, 'tree')
-    const storage = createLocalStorage({ dir: folder })
+    const storage = new LocalStorage({ dir: folder })
     await Promise.all([1, 2, 3].map((value) => storage.put('images/a-0.png', Buffer.alloc(100_000, value), png)))
     await storage.check()
     expect(await readdir(folder, { recursive: true })).toEqual(['images', 'images/a-0.png'])
@@ -33,7 +33,7 @@ describe('a local folder', () => {
 
   test('leaves no temporary file of a write that was aborted halfway, and the old bytes', async () => {
     const folder = join(dir, 'halfway')
-    const storage = createLocalStorage({ dir: folder })
+    const storage = new LocalStorage({ dir: folder })
     await storage.put('a.png', Buffer.from('old'), png)
     const controller = new AbortController()
     const put = storage.put('a.png', Buffer.alloc(64 * 1024 * 1024), { ...png, signal: controller.signal })
@@ -45,7 +45,7 @@ describe('a local folder', () => {
 
   test('lists neither temporary files nor strangers with a dot, and removes what a killed writer left an hour ago', async () => {
     const folder = join(dir, 'left-behind')
-    const storage = createLocalStorage({ dir: folder })
+    const storage = new LocalStorage({ dir: folder })
     await storage.put('images/a.png', Buffer.from('x'), png)
     const hoursAgo = new Date(Date.now() - 2 * 3_600_000)
     for (const name of ['.writing-old', '.writing-new', '.keep']) await writeFile(join(folder, 'images', name), 'x')
@@ -59,7 +59,7 @@ describe('a local folder', () => {
 
   test('takes a folder for no object: deleting its name does nothing', async () => {
     const folder = join(dir, 'folder-name')
-    const storage = createLocalStorage({ dir: folder })
+    const storage = new LocalStorage({ dir: folder })
     await storage.put('images/a.png', Buffer.from('x'), png)
     await storage.delete('images')
     await storage.delete('images/a.png/b.png')
@@ -70,7 +70,7 @@ describe('a local folder', () => {
     const links = '/proc/self/fd'
     if (!existsSync(links)) skip('this system does not tell what a process has open')
     const folder = join(dir, 'taken-away')
-    const storage = createLocalStorage({ dir: folder })
+    const storage = new LocalStorage({ dir: folder })
     const openFolders = async (): Promise<string[]> => {
       const targets = await Promise.all((await readdir(links)).map((fd) => readlink(join(links, fd)).catch(() => '')))
       return targets.filter((target) => target.startsWith(folder))
@@ -87,7 +87,7 @@ describe('a local folder', () => {
   test('says denied when a file stands where the folder should be', async () => {
     const path = join(dir, 'a-file')
     await writeFile(path, '')
-    const storage = createLocalStorage({ dir: path })
+    const storage = new LocalStorage({ dir: path })
     const denied = { name: 'StorageError', code: 'denied', retryable: false }
     await expect(storage.check()).rejects.toMatchObject(denied)
     await expect(storage.put('a.png', Buffer.from('x'), png)).rejects.toMatchObject(denied)
@@ -96,7 +96,7 @@ describe('a local folder', () => {
   test('says denied where no folder can be made, and does not go on trying', async () => {
     const denied = { name: 'StorageError', code: 'denied', retryable: false, message: expect.stringContaining('/proc/easel') }
     for (const path of ['/proc/easel', '/proc/easel/below']) {
-      const storage = createLocalStorage({ dir: path })
+      const storage = new LocalStorage({ dir: path })
       await expect(storage.check()).rejects.toMatchObject(denied)
       await expect(storage.put('a.png', Buffer.from('x'), png)).rejects.toMatchObject(denied)
     }
@@ -104,7 +104,7 @@ describe('a local folder', () => {
 
   test('says denied on a disk mounted read-only', async ({ skip }) => {
     const folder = (await mountTmpfs('size=1m,ro')) ?? skip(noTmpfs)
-    const storage = createLocalStorage({ dir: folder })
+    const storage = new LocalStorage({ dir: folder })
     const denied = { name: 'StorageError', code: 'denied', retryable: false }
     await expect(storage.check()).rejects.toMatchObject(denied)
     await expect(storage.put('a.png', Buffer.from('x'), png)).rejects.toMatchObject(denied)
@@ -112,7 +112,7 @@ describe('a local folder', () => {
 
   test('says no_space on a full disk, keeps the old bytes, and recovers when there is room again', async ({ skip }) => {
     const folder = (await mountTmpfs('size=1m')) ?? skip(noTmpfs)
-    const storage = createLocalStorage({ dir: folder })
+    const storage = new LocalStorage({ dir: folder })
     await storage.check()
     await storage.put('images/a.png', Buffer.from('old'), png)
     const full = { name: 'StorageError', code: 'no_space', retryable: true }

@@ -6,6 +6,7 @@
  * Knows nothing about URLs: the api serves these objects itself. Several processes may share the folder.
  */
 import { randomUUID } from 'node:crypto'
+import type { Stats } from 'node:fs'
 import { open, opendir, rename, rm, stat, unlink } from 'node:fs/promises'
 import type { FileHandle } from 'node:fs/promises'
 import { basename, dirname, join, resolve } from 'node:path'
@@ -14,7 +15,7 @@ import { deleteOneByOne } from './delete-one-by-one.ts'
 import { makeFolder } from './make-folder.ts'
 import { assertContentType, assertKeyPrefix, assertObjectKey, isObjectKey, toContentType } from './object-key.ts'
 import { toReadableBody } from './readable-body.ts'
-import type { ListedObject, PutOptions, Storage, StoredObject } from './storage.ts'
+import type { ListedObject, ObjectStat, PutOptions, Storage, StoredObject } from './storage.ts'
 import { StorageError, type StorageErrorCode } from './storage-error.ts'
 
 export interface LocalStorageOptions {
@@ -46,19 +47,69 @@ const absent = new Set(['ENOENT', 'ENOTDIR', 'EISDIR'])
 
 const cannotFlush = new Set(['EINVAL', 'ENOTSUP', 'ENOSYS'])
 
-// oxlint-disable-next-line max-lines-per-function -- a list of short methods over what they share.
-export function createLocalStorage(options: LocalStorageOptions): Storage {
-  const root = resolve(options.dir)
+export class LocalStorage implements Storage {
+  readonly kind = 'local'
+  readonly #root: string
   /** The folders that were written to, kept open for flushing. The keys of a service have one folder or two. */
-  const folders = new Map<string, Promise<FileHandle>>()
+  readonly #folders = new Map<string, Promise<FileHandle>>()
 
-  const toPath = (key: string): string => {
-    assertObjectKey(key)
-    return join(root, key)
+  constructor({ dir }: LocalStorageOptions) {
+    this.#root = resolve(dir)
   }
 
-  const remove = async (key: string): Promise<void> => {
-    const path = toPath(key)
+  async put(key: string, bytes: Uint8Array, { contentType, signal }: PutOptions): Promise<void> {
+    const path = this.#toPath(key)
+    assertContentType(key, contentType)
+    signal?.throwIfAborted()
+    try {
+      await this.#writeAtomically(path, bytes, signal)
+    } catch (error) {
+      signal?.throwIfAborted()
+      throw toStorageError(error, `write ${key}`)
+    }
+  }
+
+  async open(key: string): Promise<StoredObject | undefined> {
+    const path = this.#toPath(key)
+    try {
+      const file = await open(path, 'r')
+      try {
+        const stats = await file.stat()
+        if (!stats.isFile()) {
+          await file.close()
+          return undefined
+        }
+        const bytes = Readable.toWeb(file.createReadStream()) as ReadableStream<Uint8Array>
+        const body = toReadableBody(bytes, (error) => toStorageError(error, `read ${key}`))
+        return { body, ...toObjectStat(key, stats) }
+      } catch (error) {
+        await file.close()
+        throw error
+      }
+    } catch (error) {
+      if (absent.has(codeOf(error))) return undefined
+      throw toStorageError(error, `read ${key}`)
+    }
+  }
+
+  async stat(key: string): Promise<ObjectStat | undefined> {
+    const path = this.#toPath(key)
+    try {
+      const stats = await stat(path)
+      return stats.isFile() ? toObjectStat(key, stats) : undefined
+    } catch (error) {
+      if (absent.has(codeOf(error))) return undefined
+      throw toStorageError(error, `read ${key}`)
+    }
+  }
+
+  async url(key: string): Promise<undefined> {
+    assertObjectKey(key)
+    return undefined
+  }
+
+  async delete(key: string): Promise<void> {
+    const path = this.#toPath(key)
     try {
       await unlink(path)
     } catch (error) {
@@ -66,133 +117,85 @@ export function createLocalStorage(options: LocalStorageOptions): Storage {
     }
   }
 
-  return {
-    kind: 'local',
-
-    async put(key, bytes, { contentType, signal }: PutOptions) {
-      const path = toPath(key)
-      assertContentType(key, contentType)
-      signal?.throwIfAborted()
-      try {
-        await writeAtomically(folders, path, bytes, signal)
-      } catch (error) {
-        signal?.throwIfAborted()
-        throw toStorageError(error, `write ${key}`)
-      }
-    },
-
-    async open(key): Promise<StoredObject | undefined> {
-      const path = toPath(key)
-      try {
-        const file = await open(path, 'r')
-        try {
-          const stats = await file.stat()
-          if (!stats.isFile()) {
-            await file.close()
-            return undefined
-          }
-          const bytes = Readable.toWeb(file.createReadStream()) as ReadableStream<Uint8Array>
-          const body = toReadableBody(bytes, (error) => toStorageError(error, `read ${key}`))
-          return { body, contentType: toContentType(key), size: stats.size, lastModified: stats.mtime }
-        } catch (error) {
-          await file.close()
-          throw error
-        }
-      } catch (error) {
-        if (absent.has(codeOf(error))) return undefined
-        throw toStorageError(error, `read ${key}`)
-      }
-    },
-
-    async stat(key) {
-      const path = toPath(key)
-      try {
-        const stats = await stat(path)
-        return stats.isFile() ? { contentType: toContentType(key), size: stats.size, lastModified: stats.mtime } : undefined
-      } catch (error) {
-        if (absent.has(codeOf(error))) return undefined
-        throw toStorageError(error, `read ${key}`)
-      }
-    },
-
-    async url(key) {
-      assertObjectKey(key)
-      return undefined
-    },
-
-    delete: remove,
-
-    deleteMany: (keys) => deleteOneByOne(keys, remove),
-
-    list(prefix) {
-      assertKeyPrefix(prefix)
-      const folder = prefix.slice(0, prefix.lastIndexOf('/') + 1)
-      return walk(root, folder, prefix)
-    },
-
-    async check() {
-      const path = join(root, `.probe-${randomUUID()}`)
-      try {
-        await writeAtomically(folders, path, Buffer.alloc(probeBytes))
-        await rm(path)
-      } catch (error) {
-        throw toStorageError(error, `write to the folder ${root}`)
-      }
-    },
-
-    async close() {
-      await Promise.all([...folders.keys()].map((folder) => closeFolder(folders, folder)))
-    },
+  async deleteMany(keys: readonly string[]): Promise<Map<string, StorageError>> {
+    return await deleteOneByOne(keys, (key) => this.delete(key))
   }
-}
 
-type Folders = Map<string, Promise<FileHandle>>
+  list(prefix: string): AsyncIterable<ListedObject> {
+    assertKeyPrefix(prefix)
+    const folder = prefix.slice(0, prefix.lastIndexOf('/') + 1)
+    return walk(this.#root, folder, prefix)
+  }
 
-async function writeAtomically(folders: Folders, path: string, bytes: Uint8Array, signal?: AbortSignal): Promise<void> {
-  const folder = dirname(path)
-  const temporary = join(folder, `${temporaryPrefix}${randomUUID()}`)
-  const file = await open(temporary, 'wx').catch(async (error: unknown) => {
-    if (codeOf(error) !== 'ENOENT') throw error
-    await closeFolder(folders, folder)
-    await makeFolder(folder)
-    return await open(temporary, 'wx')
-  })
-  try {
+  async check(): Promise<void> {
+    const path = join(this.#root, `.probe-${randomUUID()}`)
     try {
-      await file.writeFile(bytes, { signal })
-      await file.sync()
-    } finally {
-      await file.close()
+      await this.#writeAtomically(path, Buffer.alloc(probeBytes))
+      await rm(path)
+    } catch (error) {
+      throw toStorageError(error, `write to the folder ${this.#root}`)
     }
-    await rename(temporary, path)
-  } catch (error) {
-    await rm(temporary, { force: true })
-    throw error
   }
-  await flushFolder(folders, folder)
+
+  async close(): Promise<void> {
+    await Promise.all([...this.#folders.keys()].map((folder) => this.#closeFolder(folder)))
+  }
+
+  #toPath(key: string): string {
+    assertObjectKey(key)
+    return join(this.#root, key)
+  }
+
+  async #writeAtomically(path: string, bytes: Uint8Array, signal?: AbortSignal): Promise<void> {
+    const folder = dirname(path)
+    const temporary = join(folder, `${temporaryPrefix}${randomUUID()}`)
+    const file = await open(temporary, 'wx').catch(async (error: unknown) => {
+      if (codeOf(error) !== 'ENOENT') throw error
+      await this.#closeFolder(folder)
+      await makeFolder(folder)
+      return await open(temporary, 'wx')
+    })
+    try {
+      try {
+        await file.writeFile(bytes, { signal })
+        await file.sync()
+      } finally {
+        await file.close()
+      }
+      await rename(temporary, path)
+    } catch (error) {
+      await rm(temporary, { force: true })
+      throw error
+    }
+    await this.#flushFolder(folder)
+  }
+
+  /** The new name is durable only when the folder is flushed too. Some network and desktop file systems cannot do that and need not. */
+  async #flushFolder(folder: string): Promise<void> {
+    const opening = this.#folders.get(folder) ?? open(folder, 'r')
+    this.#folders.set(folder, opening)
+    try {
+      await (await opening).sync()
+    } catch (error) {
+      if (cannotFlush.has(codeOf(error))) return
+      await this.#closeFolder(folder)
+      throw error
+    }
+  }
+
+  /** Drops the handle of a folder that no longer exists or cannot be opened, so that the folder that takes its place is flushed. */
+  async #closeFolder(folder: string): Promise<void> {
+    const opened = this.#folders.get(folder)
+    this.#folders.delete(folder)
+    await opened?.then(
+      (handle) => handle.close(),
+      () => {},
+    )
+  }
 }
 
-/** The new name is durable only when the folder is flushed too. Some network and desktop file systems cannot do that and need not. */
-async function flushFolder(folders: Folders, folder: string): Promise<void> {
-  const opening = folders.get(folder) ?? open(folder, 'r')
-  folders.set(folder, opening)
-  try {
-    await (await opening).sync()
-  } catch (error) {
-    if (cannotFlush.has(codeOf(error))) return
-    await closeFolder(folders, folder)
-    throw error
-  }
-}
-
-/** Drops the handle of a folder that no longer exists or cannot be opened, so that the folder that takes its place is flushed. */
-async function closeFolder(folders: Folders, folder: string): Promise<void> {
-  const opened = folders.get(folder)
-  folders.delete(folder)
-  await opened?.then(
-    (handle) => handle.close(),
-    () => {},
-  )
+function toObjectStat(key: string, { size, mtime }: Stats): ObjectStat {
+  return { contentType: toContentType(key), size, lastModified: mtime }
 }
 
 /** The objects under `folder` (empty, or ending in a slash). Also removes what killed writers have left behind. */

@@ -26,7 +26,7 @@ import { assertContentType, assertKeyPrefix, assertObjectKey, isObjectKey, toCon
 import { toReadableBody } from './readable-body.ts'
 import { nameOf, statusOf, toStorageError } from './s3-error.ts'
 import type { StorageError } from './storage-error.ts'
-import type { ListedObject, ObjectStat, PutOptions, Storage, StoredObject } from './storage.ts'
+import type { ListedObject, ObjectStat, PutOptions, SignedUrl, Storage, StoredObject, UrlOptions } from './storage.ts'
 
 export interface S3StorageOptions {
   bucket: string
@@ -67,36 +67,46 @@ const maxKeysPerDelete = 1000
 const noDeleteOfMany = new Set(['NotImplemented', 'MethodNotAllowed', 'MissingContentMD5', 'InvalidRequest', 'MalformedXML'])
 const probeName = '.probe'
 
-// oxlint-disable-next-line max-lines-per-function -- a list of short methods over what they share.
-export function createS3Storage(options: S3StorageOptions): Storage {
-  const { bucket } = options
-  const prefix = toPrefix(options.prefix)
-  const client = new S3Client(toClientConfig(options, options.endpoint))
-  const publicClient = new S3Client(toClientConfig(options, options.publicEndpoint ?? options.endpoint))
+/** An object as the commands of the SDK name it. */
+interface ObjectLocation {
+  Bucket: string
+  Key: string
+}
 
-  const locate = (key: string) => {
-    assertObjectKey(key)
-    return { Bucket: bucket, Key: `${prefix}${key}` }
+export class S3Storage implements Storage {
+  readonly kind = 's3'
+  readonly #options: S3StorageOptions
+  readonly #bucket: string
+  /** Empty, or ends in a slash. */
+  readonly #prefix: string
+  readonly #client: S3Client
+  readonly #publicClient: S3Client
+
+  constructor(options: S3StorageOptions) {
+    this.#options = options
+    this.#bucket = options.bucket
+    this.#prefix = toPrefix(options.prefix)
+    this.#client = new S3Client(toClientConfig(options, options.endpoint))
+    this.#publicClient = new S3Client(toClientConfig(options, options.publicEndpoint ?? options.endpoint))
   }
-  const write = (location: { Bucket: string; Key: string }, bytes: Uint8Array, contentType: string, signal?: AbortSignal) =>
-    client.send(
-      new PutObjectCommand({
-        ...location,
-        Body: Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength),
-        ContentLength: bytes.byteLength,
-        ContentType: contentType,
-        ServerSideEncryption: options.serverSideEncryption,
-        SSEKMSKeyId: options.kmsKeyId,
-        ACL: options.acl,
-      }),
-      signal === undefined ? {} : { abortSignal: signal },
-    )
 
-  const read = async (key: string): Promise<StoredObject | undefined> => {
-    const location = locate(key)
-    const toReadError = (error: unknown) => toStorageError(error, `read ${key} from bucket ${bucket}`)
+  async put(key: string, bytes: Uint8Array, { contentType, signal }: PutOptions): Promise<void> {
+    const location = this.#locate(key)
+    assertContentType(key, contentType)
+    signal?.throwIfAborted()
     try {
-      const { Body, ...described } = await client.send(new GetObjectCommand(location))
+      await this.#write(location, bytes, contentType, signal)
+    } catch (error) {
+      signal?.throwIfAborted()
+      throw toStorageError(error, `write ${key} to bucket ${this.#bucket}`)
+    }
+  }
+
+  async open(key: string): Promise<StoredObject | undefined> {
+    const location = this.#locate(key)
+    const toReadError = (error: unknown) => toStorageError(error, `read ${key} from bucket ${this.#bucket}`)
+    try {
+      const { Body, ...described } = await this.#client.send(new GetObjectCommand(location))
       if (Body === undefined) throw new Error('Expected a body in the answer')
       const body = toReadableBody(Body.transformToWebStream() as ReadableStream<Uint8Array>, toReadError)
       return { body, ...toStat(key, described) }
@@ -106,111 +116,125 @@ export function createS3Storage(options: S3StorageOptions): Storage {
     }
   }
 
-  const remove = async (key: string): Promise<void> => {
-    const location = locate(key)
+  async stat(key: string): Promise<ObjectStat | undefined> {
+    const location = this.#locate(key)
     try {
-      await client.send(new DeleteObjectCommand(location))
+      return toStat(key, await this.#client.send(new HeadObjectCommand(location)))
     } catch (error) {
-      if (nameOf(error) !== 'NoSuchKey') throw toStorageError(error, `delete ${key} from bucket ${bucket}`)
+      if (statusOf(error) !== 404) throw toStorageError(error, `look at ${key} in bucket ${this.#bucket}`)
+    }
+    // An answer to HEAD has no body, and servers use 404 for more than a missing object. The answer to GET tells which it is.
+    const object = await this.open(key)
+    await object?.body.cancel()
+    return object
+  }
+
+  async url(key: string, { expiresInSeconds }: UrlOptions): Promise<SignedUrl> {
+    const location = this.#locate(key)
+    if (!Number.isInteger(expiresInSeconds) || expiresInSeconds < 1 || expiresInSeconds > maxExpirySeconds) {
+      throw new RangeError(`Expected expiresInSeconds to be an integer from 1 to ${maxExpirySeconds}, got ${expiresInSeconds}`)
+    }
+    // The signature contains whole seconds; counting from them keeps expiresAt from promising a fraction of a second too much.
+    const signingDate = new Date(Math.floor(Date.now() / 1000) * 1000)
+    try {
+      const url = await getSignedUrl(this.#publicClient, new GetObjectCommand(location), { expiresIn: expiresInSeconds, signingDate })
+      return { url, expiresAt: new Date(signingDate.getTime() + expiresInSeconds * 1000) }
+    } catch (error) {
+      throw toStorageError(error, `sign a link to ${key}`)
     }
   }
 
-  const removeBatch = async (keys: readonly string[]): Promise<Map<string, StorageError>> => {
-    const keyOf = new Map(keys.map((key) => [locate(key).Key, key]))
+  async delete(key: string): Promise<void> {
+    const location = this.#locate(key)
+    try {
+      await this.#client.send(new DeleteObjectCommand(location))
+    } catch (error) {
+      if (nameOf(error) !== 'NoSuchKey') throw toStorageError(error, `delete ${key} from bucket ${this.#bucket}`)
+    }
+  }
+
+  async deleteMany(keys: readonly string[]): Promise<Map<string, StorageError>> {
+    const failures = new Map<string, StorageError>()
+    for (let from = 0; from < keys.length; from += maxKeysPerDelete) {
+      const batch = keys.slice(from, from + maxKeysPerDelete)
+      for (const [key, error] of await this.#deleteBatch(batch)) failures.set(key, error)
+    }
+    return failures
+  }
+
+  list(keyPrefix: string): AsyncIterable<ListedObject> {
+    assertKeyPrefix(keyPrefix)
+    return this.#listObjects(keyPrefix)
+  }
+
+  async check(): Promise<void> {
+    try {
+      await ensureBucket(this.#client, this.#bucket)
+      const location = { Bucket: this.#bucket, Key: `${this.#prefix}${probeName}` }
+      await this.#write(location, new Uint8Array(1), 'application/octet-stream')
+      await this.#client.send(new DeleteObjectCommand(location))
+    } catch (error) {
+      throw toStorageError(error, `write to bucket ${this.#bucket} at ${this.#options.endpoint ?? 'AWS'}`)
+    }
+  }
+
+  async close(): Promise<void> {
+    this.#client.destroy()
+    this.#publicClient.destroy()
+  }
+
+  #locate(key: string): ObjectLocation {
+    assertObjectKey(key)
+    return { Bucket: this.#bucket, Key: `${this.#prefix}${key}` }
+  }
+
+  async #write(location: ObjectLocation, bytes: Uint8Array, contentType: string, signal?: AbortSignal): Promise<void> {
+    const { serverSideEncryption, kmsKeyId, acl } = this.#options
+    const command = new PutObjectCommand({
+      ...location,
+      Body: Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength),
+      ContentLength: bytes.byteLength,
+      ContentType: contentType,
+      ServerSideEncryption: serverSideEncryption,
+      SSEKMSKeyId: kmsKeyId,
+      ACL: acl,
+    })
+    await this.#client.send(command, signal === undefined ? {} : { abortSignal: signal })
+  }
+
+  async #deleteBatch(keys: readonly string[]): Promise<Map<string, StorageError>> {
+    const keyOf = new Map(keys.map((key) => [this.#locate(key).Key, key]))
     try {
       const Delete = { Objects: [...keyOf.keys()].map((Key) => ({ Key })), Quiet: true }
-      const { Errors = [] } = await client.send(new DeleteObjectsCommand({ Bucket: bucket, Delete }))
+      const { Errors = [] } = await this.#client.send(new DeleteObjectsCommand({ Bucket: this.#bucket, Delete }))
       return new Map(
         Errors.flatMap(({ Key = '', Code = '', Message = '' }) => {
           const key = keyOf.get(Key)
           if (key === undefined || Code === 'NoSuchKey') return []
           const error = Object.assign(new Error(Message), { name: Code })
-          return [[key, toStorageError(error, `delete ${key} from bucket ${bucket}`)] as const]
+          return [[key, toStorageError(error, `delete ${key} from bucket ${this.#bucket}`)] as const]
         }),
       )
     } catch (error) {
-      if (noDeleteOfMany.has(nameOf(error)) || statusOf(error) === 501) return await deleteOneByOne(keys, remove)
-      const failure = toStorageError(error, `delete ${keys.length} objects from bucket ${bucket}`)
+      if (noDeleteOfMany.has(nameOf(error)) || statusOf(error) === 501) return await deleteOneByOne(keys, (key) => this.delete(key))
+      const failure = toStorageError(error, `delete ${keys.length} objects from bucket ${this.#bucket}`)
       return new Map(keys.map((key) => [key, failure]))
     }
   }
 
-  return {
-    kind: 's3',
-
-    async put(key, bytes, { contentType, signal }: PutOptions) {
-      const location = locate(key)
-      assertContentType(key, contentType)
-      signal?.throwIfAborted()
-      try {
-        await write(location, bytes, contentType, signal)
-      } catch (error) {
-        signal?.throwIfAborted()
-        throw toStorageError(error, `write ${key} to bucket ${bucket}`)
+  async *#listObjects(keyPrefix: string): AsyncGenerator<ListedObject> {
+    const range = { Bucket: this.#bucket, Prefix: `${this.#prefix}${keyPrefix}` }
+    try {
+      for await (const page of paginateListObjectsV2({ client: this.#client }, range)) {
+        for (const { Key, LastModified } of page.Contents ?? []) {
+          if (Key === undefined || LastModified === undefined) continue
+          const key = Key.slice(this.#prefix.length)
+          if (isObjectKey(key)) yield { key, lastModified: LastModified }
+        }
       }
-    },
-
-    open: read,
-
-    async stat(key) {
-      const location = locate(key)
-      try {
-        return toStat(key, await client.send(new HeadObjectCommand(location)))
-      } catch (error) {
-        if (statusOf(error) !== 404) throw toStorageError(error, `look at ${key} in bucket ${bucket}`)
-      }
-      // An answer to HEAD has no body, and servers use 404 for more than a missing object. The answer to GET tells which it is.
-      const object = await read(key)
-      await object?.body.cancel()
-      return object
-    },
-
-    async url(key, { expiresInSeconds }) {
-      const location = locate(key)
-      if (!Number.isInteger(expiresInSeconds) || expiresInSeconds < 1 || expiresInSeconds > maxExpirySeconds) {
-        throw new RangeError(`Expected expiresInSeconds to be an integer from 1 to ${maxExpirySeconds}, got ${expiresInSeconds}`)
-      }
-      // The signature contains whole seconds; counting from them keeps expiresAt from promising a fraction of a second too much.
-      const signingDate = new Date(Math.floor(Date.now() / 1000) * 1000)
-      try {
-        const url = await getSignedUrl(publicClient, new GetObjectCommand(location), { expiresIn: expiresInSeconds, signingDate })
-        return { url, expiresAt: new Date(signingDate.getTime() + expiresInSeconds * 1000) }
-      } catch (error) {
-        throw toStorageError(error, `sign a link to ${key}`)
-      }
-    },
-
-    delete: remove,
-
-    async deleteMany(keys) {
-      const failures = new Map<string, StorageError>()
-      for (let from = 0; from < keys.length; from += maxKeysPerDelete) {
-        const batch = keys.slice(from, from + maxKeysPerDelete)
-        for (const [key, error] of await removeBatch(batch)) failures.set(key, error)
-      }
-      return failures
-    },
-
-    list(keyPrefix) {
-      assertKeyPrefix(keyPrefix)
-      return listObjects(client, bucket, prefix, keyPrefix)
-    },
-
-    async check() {
-      try {
-        await ensureBucket(client, bucket)
-        const location = { Bucket: bucket, Key: `${prefix}${probeName}` }
-        await write(location, new Uint8Array(1), 'application/octet-stream')
-        await client.send(new DeleteObjectCommand(location))
-      } catch (error) {
-        throw toStorageError(error, `write to bucket ${bucket} at ${options.endpoint ?? 'AWS'}`)
-      }
-    },
-
-    async close() {
-      client.destroy()
-      publicClient.destroy()
-    },
+    } catch (error) {
+      throw toStorageError(error, `list '${keyPrefix}' in bucket ${this.#bucket}`)
+    }
   }
 }
 
@@ -262,19 +286,5 @@ async function ensureBucket(client: S3Client, bucket: string): Promise<void> {
     await client.send(new CreateBucketCommand({ Bucket: bucket }))
   } catch (error) {
     if (!bucketExists.has(nameOf(error))) throw error
-  }
-}
-
-async function* listObjects(client: S3Client, bucket: string, prefix: string, keyPrefix: string): AsyncGenerator<ListedObject> {
-  try {
-    for await (const page of paginateListObjectsV2({ client }, { Bucket: bucket, Prefix: `${prefix}${keyPrefix}` })) {
-      for (const { Key, LastModified } of page.Contents ?? []) {
-        if (Key === undefined || LastModified === undefined) continue
-        const key = Key.slice(prefix.length)
-        if (isObjectKey(key)) yield { key, lastModified: LastModified }
-      }
-    }
-  } catch (error) {
-    throw toStorageError(error, `list '${keyPrefix}' in bucket ${bucket}`)
   }
 }

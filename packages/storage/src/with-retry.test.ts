@@ -2,7 +2,7 @@ import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { expect, onTestFinished, test } from 'vitest'
-import { createLocalStorage } from './local-storage.ts'
+import { LocalStorage } from './local-storage.ts'
 import { putWithRetry, readWithRetry, type RetryOptions, type UploadRetry } from './with-retry.ts'
 import type { Storage } from './storage.ts'
 import { StorageError } from './storage-error.ts'
@@ -100,18 +100,17 @@ test('rejects with the reason of the signal during a real wait, before any attem
 })
 
 test('reads an object again whose bytes break off in the middle, and knows one that is not there', async () => {
-  const { storage } = await createFailing(() => undefined)
+  const { storage, folder } = await createFailing(() => undefined)
   await storage.put('a.png', someBytes, png)
   let opened = 0
-  const breaking: Storage = {
-    ...storage,
-    async open(key) {
+  const breaking: Storage = Object.assign(new LocalStorage({ dir: folder }), {
+    async open(key: string) {
       const object = await storage.open(key)
       if (object === undefined || ++opened > 2) return object
       await object.body.cancel()
       return { ...object, body: new ReadableStream({ pull: (controller) => controller.error(new StorageError('unavailable', 'cut off')) }) }
     },
-  }
+  })
   const { clock, waits } = createClock(0)
   expect(await readWithRetry(breaking, 'a.png', clock)).toEqual(someBytes)
   expect(waits).toEqual([500, 1000])
@@ -123,7 +122,7 @@ test('reads an object again whose bytes break off in the middle, and knows one t
 test('outlasts a real folder that is unusable for a while', async () => {
   const folder = await createFolder()
   const path = join(folder, 'store')
-  const storage = createLocalStorage({ dir: path })
+  const storage = new LocalStorage({ dir: path })
   // The local driver treats a file in place of the folder as a refusal, so the upload ends at once.
   await writeFile(path, '')
   await expect(putWithRetry(storage, 'a.png', someBytes, png)).rejects.toMatchObject({ code: 'denied' })
@@ -141,17 +140,16 @@ async function createFolder(): Promise<string> {
 /** A real folder, except that `fail` may make calls fail; `attempts` counts the calls. */
 async function createFailing(fail: (attempt: number) => Error | undefined) {
   const folder = await createFolder()
-  const local = createLocalStorage({ dir: folder })
+  const local = new LocalStorage({ dir: folder })
   const attempts: string[] = []
-  const storage: Storage = {
-    ...local,
-    async put(key, bytes, options) {
-      attempts.push(key)
+  const storage: Storage = Object.assign(new LocalStorage({ dir: folder }), {
+    async put(...put: Parameters<Storage['put']>) {
+      attempts.push(put[0])
       const error = fail(attempts.length)
       if (error !== undefined) throw error
-      await local.put(key, bytes, options)
+      await local.put(...put)
     },
-  }
+  })
   return { storage, folder, attempts }
 }
 

@@ -1,7 +1,7 @@
 /** Owns the clients that tests open to one S3 server, so that each file can close all of them. */
 import { randomUUID } from 'node:crypto'
 import { S3Client } from '@aws-sdk/client-s3'
-import { createS3Storage, type S3StorageOptions } from '../src/s3-storage.ts'
+import { S3Storage, type S3StorageOptions } from '../src/s3-storage.ts'
 import type { Storage } from '../src/storage.ts'
 import type { S3Server } from './server-under-test.ts'
 
@@ -18,7 +18,7 @@ export function toBucketName(): string {
 /** A storage on a bucket of its own, unless told otherwise. */
 export function connectTo(server: S3Server, options: Partial<S3StorageOptions> = {}): Storage {
   const { endpoint, accessKeyId, secretAccessKey } = server
-  const storage = createS3Storage({ endpoint, bucket: toBucketName(), credentials: { accessKeyId, secretAccessKey }, ...options })
+  const storage = new S3Storage({ endpoint, bucket: toBucketName(), credentials: { accessKeyId, secretAccessKey }, ...options })
   closers.push(() => storage.close())
   return storage
 }

@@ -82,6 +82,16 @@ async function submit(record: Partial<NewJobRecord> = {}, input: Partial<JobInpu
 }
 
 /** What comes of the job when BullMQ hands it to a worker whose engine does as `generate` says. */
+/** A store in which something happens as soon as a picture has been written. */
+function storageAfterPut(act: () => Promise<void>): Storage {
+  return Object.assign(createStorage({ kind: 'local', dir }), {
+    async put(...put: Parameters<Storage['put']>) {
+      await storage.put(...put)
+      await act()
+    },
+  })
+}
+
 async function run(id: string, generate: Generate, more: Partial<ProcessJobDeps> = {}): Promise<unknown> {
   const engine: Partial<Engine> = {
     capabilities: { modelId: 'm' } as EngineCapabilities,
@@ -285,40 +295,28 @@ describe('a job that is ended from outside', () => {
   test('by a cancel while its pictures are stored leaves none of them', async () => {
     const id = await submit({}, { num_images_per_prompt: 2 })
     const both = { ...result, images: [image, { ...image, index: 1 }] }
-    const slow: Storage = {
-      ...storage,
-      async put(...put) {
-        await storage.put(...put)
-        stop.abort('canceled')
-        stop.signal.throwIfAborted()
-      },
-    }
+    const slow = storageAfterPut(async () => {
+      stop.abort('canceled')
+      stop.signal.throwIfAborted()
+    })
     expect(await run(id, async () => both, { storage: slow })).toBe('canceled')
     expect(await filesOf(id)).toEqual([])
   })
 
   test('by a cancel between the last picture and the end is canceled, and leaves none', async () => {
     const id = await submit()
-    const canceling: Storage = {
-      ...storage,
-      async put(...put) {
-        await storage.put(...put)
-        await store.requestCancel(id)
-      },
-    }
+    const canceling = storageAfterPut(async () => {
+      await store.requestCancel(id)
+    })
     expect(await run(id, well, { storage: canceling })).toBe('canceled')
     expect([(await recordOf(id)).status, await filesOf(id)]).toEqual(['canceled', []])
   })
 
   test('by being deleted leaves nothing', async () => {
     const id = await submit()
-    const deleting: Storage = {
-      ...storage,
-      async put(...put) {
-        await storage.put(...put)
-        await store.delete(id)
-      },
-    }
+    const deleting = storageAfterPut(async () => {
+      await store.delete(id)
+    })
     expect(await run(id, well, { storage: deleting })).toBe('missing')
     expect([await store.get(id), await filesOf(id)]).toEqual([undefined, []])
   })

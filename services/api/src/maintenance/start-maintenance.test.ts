@@ -10,7 +10,7 @@ import { jobErrorTable, maintenanceQueueName } from '@easel/contract'
 import type { WebhookBody } from '@easel/contract'
 import { createRedis } from '@easel/job-store'
 import type { JobRecord, NewJobRecord, RedisConnection } from '@easel/job-store'
-import { StorageError } from '@easel/storage'
+import { createStorage, StorageError } from '@easel/storage'
 import { startTestApi } from '../../test/start-api.ts'
 import type { TestApi } from '../../test/start-api.ts'
 import { endAbandoned } from './end-abandoned.ts'
@@ -116,14 +116,13 @@ describe('retention', () => {
     const [stuck, other] = [await api.submit(), await api.submit()]
     for (const { id } of [stuck, other]) await api.worker.succeed(id)
     clockOffset = 3_610_000
-    const storage = {
-      ...api.deps.storage,
+    const storage = Object.assign(createStorage(api.deps.config.storage), {
       async deleteMany(keys: readonly string[]) {
         const [failing, others] = [keys.filter((key) => key.includes(stuck.id)), keys.filter((key) => !key.includes(stuck.id))]
         await api.deps.storage.deleteMany(others)
         return new Map(failing.map((key) => [key, new StorageError('unavailable', 'disk')]))
       },
-    }
+    })
     using warn = vi.spyOn(api.deps.logger, 'warn')
     expect(await sweepExpired({ ...api.deps, storage })).toBe(1)
     const { requestId } = (await api.worker.store.get(stuck.id)) as JobRecord

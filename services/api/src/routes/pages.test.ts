@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { createStorage } from '@easel/storage'
+import type { Storage } from '@easel/storage'
 import { startTestApi } from '../../test/start-api.ts'
 import type { TestApi } from '../../test/start-api.ts'
 import type { Api, AppDeps } from '../app-deps.ts'
@@ -69,13 +70,12 @@ describe('pages', () => {
   })
 
   test('an object store out of reach costs the page its pictures only, until it is back', async () => {
-    const { storage } = api.deps
     let reachable = false
-    const url: typeof storage.url = async () => {
+    const url: Storage['url'] = async () => {
       if (!reachable) throw new Error('no credentials yet')
       return { url: 'https://pictures.example.com/easel/x?signed', expiresAt: new Date() }
     }
-    const app = pages({ storage: { ...storage, url } })
+    const app = pages({ storage: Object.assign(createStorage(api.deps.config.storage), { url }) })
     const policy = async () => (await app.request('/', { headers: browser })).headers.get('content-security-policy')
     expect(await policy()).toContain("img-src 'self' data: blob:;")
     reachable = true
