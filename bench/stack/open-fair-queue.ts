@@ -6,7 +6,7 @@ import { Worker } from 'bullmq'
 import { v7 as uuidv7 } from 'uuid'
 import type { JobInput } from '@easel/contract'
 import { generateQueueName } from '@easel/contract'
-import { createJobLines, createJobQueues, createJobStore, createRedis, toCostMs, toQueuePriority } from '@easel/job-store'
+import { createJobLines, JobQueues, createJobStore, createRedis, toCostMs, toQueuePriority } from '@easel/job-store'
 import type { GenerateJobData } from '@easel/job-store'
 import { startRedis } from '@easel/job-store/test/redis-server'
 import { startEngine } from '../../services/gpu-worker/src/engine/engine-supervisor.ts'
@@ -56,7 +56,7 @@ export async function openFairQueue(): Promise<FairQueue> {
       },
     })
     const store = createJobStore({ redis, prefix })
-    const queues = createJobQueues({ redis, prefix, onError: () => {} })
+    const queues = new JobQueues({ redis, prefix, onError: () => {} })
     const lines = createJobLines({ redis, prefix })
     const ends = new Map<string, () => void>()
     /** The device time of the jobs that have ended, by owner, in milliseconds. */

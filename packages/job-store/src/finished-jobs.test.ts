@@ -3,7 +3,7 @@ import { v7 as uuidv7 } from 'uuid'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { generateQueueName, webhookMessageId, webhookQueueName } from '@easel/contract'
 import { startRedis } from '../test/redis-server.ts'
-import { createJobQueues } from './job-queue.ts'
+import { JobQueues } from './job-queues.ts'
 import { type RedisConnection, createRedis, waitUntilReady } from './redis.ts'
 import { createWebhookOutbox } from './webhook-outbox.ts'
 
@@ -53,7 +53,7 @@ async function leftOf(
 }
 
 test.each(['completed', 'failed'] as const)('a job that BullMQ has %s is forgotten by it after an hour', async (outcome) => {
-  const queues = createJobQueues({ redis, prefix, onError: () => {} })
+  const queues = new JobQueues({ redis, prefix, onError: () => {} })
   expect(await leftOf(generateQueueName(`m-${outcome}`), outcome, (id) => queues.add(`m-${outcome}`, id))).toEqual(['unknown', outcome])
   await queues.close()
 })

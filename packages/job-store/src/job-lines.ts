@@ -1,7 +1,7 @@
 /**
  * Which waiting job runs next, and at which position each of them is. `fair-share.ts` says whose turn it is. This module makes BullMQ's queue
  * agree: it puts the chosen job in front of all others, so that whoever asks BullMQ for a job gets that one. Everything that knows how
- * BullMQ keeps waiting jobs (the list `wait`, the set `prioritized`, the field `priority`) is here and in `job-queue.ts`.
+ * BullMQ keeps waiting jobs (the list `wait`, the set `prioritized`, the field `priority`) is here and in `job-queues.ts`.
  *
  * Invariant: a job in front has been chosen and paid for. It does not matter who takes it: a worker that ends before it can take the job
  * leaves it for the next. Jobs that BullMQ puts back (handed over, stalled, retried) were paid for earlier and go to the front too.

@@ -2,7 +2,7 @@
  * The job record in Redis: created by the api, started and ended by workers, canceled by the api. The record is the truth about a job;
  * BullMQ only carries its id. Types only: `create-job-store.ts` does the work. Knows nothing about HTTP, models or object storage.
  */
-import type { EndStatus, JobStatus, Keys } from '@easel/contract'
+import type { EndStatus, JobErrorCode, JobStatus, Keys } from '@easel/contract'
 import type { JobEnd, JobRecord, JobWork, NewJobRecord } from './job-record.ts'
 import type { StreamedJobEvent } from './streamed-event.ts'
 import type { RedisConnection } from './redis.ts'
@@ -13,7 +13,12 @@ export interface JobStoreOptions {
   prefix: string
   /** Clock, ms since the epoch. Default: Date.now. */
   now?: () => number
+  /** Called for each end that is claimed through this store, and so by this process. Default none. */
+  onEnd?: OnEnd
 }
+
+/** `code`: the error code of a failure. */
+export type OnEnd = (status: EndStatus, code?: JobErrorCode) => void
 
 export interface CreateOptions {
   /**
@@ -49,6 +54,27 @@ export type StartResult = { result: 'running' | 'ended' | 'canceled' | 'expired'
 export type CancelResult = 'missing' | 'finished' | 'already_canceled' | 'canceled' | 'cancel_requested'
 export type EndResult = { result: 'claimed' | 'ended'; status: EndStatus } | { result: 'missing' }
 
+export interface JobPreview {
+  step: number
+  /** Which of the job's pictures it shows, from 0. */
+  image: number
+  dataUrl: string
+}
+
+export interface ListOptions {
+  status?: JobStatus
+  /** A job id: only jobs that are older. Default: from the newest. */
+  before?: string
+  limit: number
+}
+
+/** A running job that should have ended, and the worker that runs it. */
+export interface DueJob {
+  id: string
+  worker: string
+  reason: 'canceled' | 'timeout'
+}
+
 export interface JobStore {
   readonly keys: Keys
   /** Writes a new record as `queued`, unless its idempotency key is in use or a limit is reached. One atomic step. */
@@ -66,7 +92,7 @@ export interface JobStore {
   /** Ignored unless the job is running. */
   progress(id: string, step: number, total: number): Promise<void>
   /** Ignored unless the job is running. */
-  preview(id: string, preview: { step: number; image: number; dataUrl: string }): Promise<void>
+  preview(id: string, preview: JobPreview): Promise<void>
   /** Claims the end. The first claim wins; after an accepted cancel every end is `canceled`. A success reports the last step if nobody has. */
   end(id: string, end: JobEnd): Promise<EndResult>
   requestCancel(id: string): Promise<CancelResult>
@@ -76,8 +102,8 @@ export interface JobStore {
   /** Keeps the point at which an interrupted job continues, until the job ends or this many seconds have passed. */
   saveCheckpoint(id: string, bytes: Buffer, ttlSeconds: number): Promise<void>
   loadCheckpoint(id: string): Promise<Buffer | undefined>
-  /** Newest first, before the cursor (a job id). `owner` '' = everyone's. */
-  list(owner: string, options: { status?: JobStatus; before?: string; limit: number }): Promise<JobRecord[]>
+  /** Newest first. `owner` '' = everyone's. */
+  list(owner: string, options: ListOptions): Promise<JobRecord[]>
   count(owner: string, status: JobStatus): Promise<number>
   /** Gives all jobs of one owner to another and returns how many there were. May be repeated. */
   adopt(from: string, to: string): Promise<number>
@@ -88,7 +114,7 @@ export interface JobStore {
   /** Those of the ids whose `expiresAt` has passed. */
   findOverdue(ids: readonly string[]): Promise<string[]>
   /** Those of the running jobs whose cancel was requested, or whose timeout has passed since their first start. */
-  findDueToEnd(ids: readonly string[]): Promise<{ id: string; worker: string; reason: 'canceled' | 'timeout' }[]>
+  findDueToEnd(ids: readonly string[]): Promise<DueJob[]>
   /** Fails a queued job with `expired` when its `expiresAt` has passed; true when it did. `why` is added to the error's message. */
   expire(id: string, why?: string): Promise<boolean>
   /** Those of the queued jobs that have no place in the fair share, because an Easel without shares made them. */

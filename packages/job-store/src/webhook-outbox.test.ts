@@ -5,8 +5,8 @@ import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
 import { generateQueueName, webhookMessageId, webhookQueueName } from '@easel/contract'
 import type { WebhookEventName, WebhookJobData } from '@easel/contract'
 import { startRedis } from '../test/redis-server.ts'
-import { createJobQueues } from './job-queue.ts'
-import type { GenerateJobData, JobQueues } from './job-queue.ts'
+import { JobQueues } from './job-queues.ts'
+import type { GenerateJobData } from './job-queues.ts'
 import { type RedisConnection, createRedis, waitUntilReady } from './redis.ts'
 import { createWebhookOutbox } from './webhook-outbox.ts'
 import type { WebhookOutbox } from './webhook-outbox.ts'
@@ -25,7 +25,7 @@ beforeAll(async () => {
   redis = createRedis({ url: server.url, use: 'request', onError: () => {} })
   blocking = createRedis({ url: server.url, use: 'worker', onError: () => {} })
   await waitUntilReady(redis, 5000)
-  queues = createJobQueues({ redis, prefix, onError: () => {} })
+  queues = new JobQueues({ redis, prefix, onError: () => {} })
   outbox = createWebhookOutbox({ redis, prefix, onError: () => {} })
   webhooks = new Queue(webhookQueueName, { connection: redis, prefix })
 })

@@ -1,7 +1,7 @@
 /**
  * The webhook messages that wait to be sent: jobs in BullMQ's queue `webhooks`, which the api delivers. Whoever makes a transition adds its
  * message: the api `queued`, the worker `started` and `progress`. The message about the end is not added here. It is the parent of the
- * generation job in a BullMQ flow (`job-queue.ts`), so that Redis itself queues it in the step that ends the generation job.
+ * generation job in a BullMQ flow (`job-queues.ts`), so that Redis itself queues it in the step that ends the generation job.
  *
  * Invariant: for each job and event at most one message waits; adding it again does nothing. Knows nothing about HTTP or signatures. Runs in
  * the api and in the worker's main process.

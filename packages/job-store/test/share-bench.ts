@@ -4,8 +4,7 @@ import { v7 as uuidv7 } from 'uuid'
 import { generateQueueName } from '@easel/contract'
 import { createJobLines } from '../src/job-lines.ts'
 import type { ChooseOptions, JobLines } from '../src/job-lines.ts'
-import { createJobQueues } from '../src/job-queue.ts'
-import type { JobQueues } from '../src/job-queue.ts'
+import { JobQueues } from '../src/job-queues.ts'
 import type { NewJobRecord } from '../src/job-record.ts'
 import { createJobStore } from '../src/create-job-store.ts'
 import type { CreateOptions, CreateResult, JobStore } from '../src/job-store.ts'
@@ -40,7 +39,7 @@ export function openShareBench(url: string, prefix: string): ShareBench {
   const bench: Pick<ShareBench, 'now'> = { now: Date.now() }
   const store = createJobStore({ redis, prefix, now: () => bench.now })
   const lines = createJobLines({ redis, prefix })
-  const queues = createJobQueues({ redis, prefix, onError: () => {} })
+  const queues = new JobQueues({ redis, prefix, onError: () => {} })
   const options = { connection: redis, prefix, autorun: false, skipVersionCheck: true }
   const worker = new Worker<{ id: string }>(generateQueueName(benchModel), null, options)
   worker.on('error', () => {})

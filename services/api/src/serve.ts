@@ -10,14 +10,13 @@ import type { Logger } from 'pino'
 import {
   createJobLines,
   createInputStore,
-  createJobQueues,
+  JobQueues,
   createJobStore,
   createModelRegistry,
   createRedis,
   createUsage,
   createWebhookOutbox,
   refuseFaultyRedis,
-  watchEnds,
 } from '@easel/job-store'
 import { createStorage } from '@easel/storage'
 import { listen, noTracing, OutageLog } from '@easel/process'
@@ -138,7 +137,7 @@ function openDeps(
   const subscriber = createRedis({ ...config.redis, use: 'worker', onError: () => {} })
   for (const connection of [redis, subscriber]) outage.watch(connection)
   const metrics = createApiMetrics()
-  const store = watchEnds(createJobStore({ redis, prefix, now }), metrics.countEnd)
+  const store = createJobStore({ redis, prefix, now, onEnd: metrics.countEnd })
   const registry = createModelRegistry({ redis, prefix, now })
   return {
     config,
@@ -148,7 +147,7 @@ function openDeps(
     registry,
     usage: createUsage({ redis, prefix, now }),
     estimator: createQueueEstimator({ lines: createJobLines({ redis, prefix }), registry, store }),
-    queues: createJobQueues({ redis, prefix, onError, telemetry: tracing.telemetry }),
+    queues: new JobQueues({ redis, prefix, onError, telemetry: tracing.telemetry }),
     outbox: createWebhookOutbox({ redis, prefix, onError, telemetry: tracing.telemetry }),
     inputs: createInputStore({ redis, prefix, now }),
     storage: createStorage(config.storage),

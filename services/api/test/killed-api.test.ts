@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { afterEach, expect, test } from 'vitest'
-import { createJobQueues, createJobStore, createModelRegistry, createRedis } from '@easel/job-store'
+import { JobQueues, createJobStore, createModelRegistry, createRedis } from '@easel/job-store'
 import { startRedis } from '@easel/job-store/test/redis-server'
 import { tinyScenes } from './start-api.ts'
 import { killProcesses, startProcess, untilStatus } from './start-process.ts'
@@ -12,7 +12,7 @@ test('an api killed in the middle of submits loses no job that a client was told
   const connection = createRedis({ url: redis.url, use: 'worker', onError: () => {} })
   const prefix = '{easel}'
   const store = createJobStore({ redis: connection, prefix })
-  const queues = createJobQueues({ redis: connection, prefix, onError: () => {} })
+  const queues = new JobQueues({ redis: connection, prefix, onError: () => {} })
   await createModelRegistry({ redis: connection, prefix }).announce(tinyScenes)
 
   const submit = async (url: string, i: number): Promise<string | undefined> => {

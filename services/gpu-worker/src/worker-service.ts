@@ -10,7 +10,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import type { Logger } from 'pino'
 import type { Provenance } from '@easel/contract'
 import { collectDefaultMetrics } from 'prom-client'
-import { createJobStore, createModelRegistry, createRedis, createWebhookOutbox, refuseFaultyRedis, watchEnds } from '@easel/job-store'
+import { createJobStore, createModelRegistry, createRedis, createWebhookOutbox, refuseFaultyRedis } from '@easel/job-store'
 import type { JobStore, RedisConnection } from '@easel/job-store'
 import { noTracing, OutageLog, settle } from '@easel/process'
 import type { Tracing } from '@easel/process'
@@ -109,7 +109,7 @@ async function assemble(options: WorkerServiceOptions, cleanups: Cleanups): Prom
   // 4. Queue
   const subscriber = connect()
   const onError = (error: Error): void => outage.report(error, 'queue')
-  const store = watchEnds(createJobStore({ redis, prefix, now }), (status, code) => metrics.countEnd(status, code))
+  const store = createJobStore({ redis, prefix, now, onEnd: (status, code) => metrics.countEnd(status, code) })
   const outbox = createWebhookOutbox({ redis, prefix, onError, telemetry: tracing.telemetry })
   cleanups.add(() => settle(outbox.close(), lettingGoMs))
   let made: Provenance | undefined

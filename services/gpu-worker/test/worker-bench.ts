@@ -12,7 +12,7 @@ import pino from 'pino'
 import sharp from 'sharp'
 import { inputKey, isEnded } from '@easel/contract'
 import type { InputPicture, JobInput } from '@easel/contract'
-import { createJobQueues, createJobStore, createModelRegistry, createRedis } from '@easel/job-store'
+import { JobQueues, createJobStore, createModelRegistry, createRedis } from '@easel/job-store'
 import type { JobRecord, NewJobRecord } from '@easel/job-store'
 import { startRedis } from '@easel/job-store/test/redis-server'
 import type { RedisOptions } from '@easel/job-store/test/redis-server'
@@ -36,7 +36,7 @@ export async function openWorkerBench(redisOptions: RedisOptions = {}) {
   const prefix = '{test}'
   const store = createJobStore({ redis, prefix })
   const registry = createModelRegistry({ redis, prefix })
-  const queues = createJobQueues({ redis, prefix, onError: () => {} })
+  const queues = new JobQueues({ redis, prefix, onError: () => {} })
   const workers: WorkerService[] = []
   const env = {
     REDIS_URL: server.url,

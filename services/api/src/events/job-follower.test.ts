@@ -149,7 +149,9 @@ describe('waiting for the end', () => {
   test('progress wakes followers, and nobody who waits for the end', async () => {
     const id = await createJob()
     let looks = 0
-    const counting: JobStore = { ...store, get: (jobId) => (looks++, store.get(jobId)) }
+    const counting = Object.assign(createJobStore({ redis, prefix: '{test}' }), {
+      get: (jobId: string) => (looks++, store.get(jobId)),
+    })
     const own = createJobFollower({ store: counting, subscriber, pollIntervalMs: 20_000 })
     const events = read(id, '0', own)
     const waiting = own.waitForEnd(id, { timeoutMs: 20_000 })
