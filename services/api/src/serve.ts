@@ -26,7 +26,7 @@ import { createApp } from './app.ts'
 import type { AppDeps } from './app-deps.ts'
 import type { ApiConfig } from './config.ts'
 import { unwrapProxied } from './dialects/fal/unwrap-proxied.ts'
-import { createJobFollower } from './events/job-follower.ts'
+import { JobFollower } from './events/job-follower.ts'
 import { startAdopting } from './jobs/adopt-jobs.ts'
 import { createQueueEstimator } from './jobs/queue-estimate.ts'
 import { logTotals } from './log-totals.ts'
@@ -151,7 +151,7 @@ function openDeps(
     outbox: createWebhookOutbox({ redis, prefix, onError, telemetry: tracing.telemetry }),
     inputs: createInputStore({ redis, prefix, now }),
     storage: createStorage(config.storage),
-    follower: createJobFollower({ store, subscriber, onError: (error, about) => outage.report(error, 'job follower', about) }),
+    follower: new JobFollower({ store, subscriber, onError: (error, about) => outage.report(error, 'job follower', about) }),
     outage,
     logger,
     metrics,

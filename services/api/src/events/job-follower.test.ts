@@ -4,8 +4,7 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } fr
 import { createJobStore, createRedis, waitUntilReady } from '@easel/job-store'
 import type { JobStore, RedisConnection, StreamedJobEvent } from '@easel/job-store'
 import { startRedis } from '@easel/job-store/test/redis-server'
-import { createJobFollower, isEventId } from './job-follower.ts'
-import type { JobFollower } from './job-follower.ts'
+import { JobFollower, isEventId } from './job-follower.ts'
 
 let server: Awaited<ReturnType<typeof startRedis>>
 let redis: RedisConnection
@@ -27,7 +26,7 @@ afterAll(async () => {
   await server.stop()
 })
 beforeEach(() => {
-  follower = createJobFollower({ store, subscriber })
+  follower = new JobFollower({ store, subscriber })
 })
 afterEach(() => follower.close())
 
@@ -96,7 +95,7 @@ describe('following a job', () => {
   })
 
   test('the end is noticed without any wake-up', async () => {
-    const deaf = createJobFollower({ store, subscriber, pollIntervalMs: 20 })
+    const deaf = new JobFollower({ store, subscriber, pollIntervalMs: 20 })
     const id = await createJob()
     const events = read(id, undefined, deaf)
     await subscriber.unsubscribe(store.keys.endsChannel)
@@ -152,7 +151,7 @@ describe('waiting for the end', () => {
     const counting = Object.assign(createJobStore({ redis, prefix: '{test}' }), {
       get: (jobId: string) => (looks++, store.get(jobId)),
     })
-    const own = createJobFollower({ store: counting, subscriber, pollIntervalMs: 20_000 })
+    const own = new JobFollower({ store: counting, subscriber, pollIntervalMs: 20_000 })
     const events = read(id, '0', own)
     const waiting = own.waitForEnd(id, { timeoutMs: 20_000 })
     await store.start(id, 'w')

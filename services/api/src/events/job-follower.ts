@@ -25,90 +25,48 @@ interface AboutJob {
   readonly requestId?: string | undefined
 }
 
-export interface JobFollower {
-  /**
-   * The job's events after an entry id (default: from the beginning), including future ones. Ends after `done`, when the job does not exist,
-   * when the signal aborts, and at `close()`. When the stream has expired but the job has ended, only `done` is given; a reader whose last
-   * entry is `done` gets nothing more.
-   */
-  follow(id: string, options: { after?: string | undefined; signal: AbortSignal }): AsyncIterable<StreamedJobEvent>
-  /**
-   * The record once the job has ended; undefined when it has not ended in time or does not exist, or when the signal aborted. Rejects when
-   * Redis fails at the end of the time.
-   */
-  waitForEnd(id: string, options: { timeoutMs: number; signal?: AbortSignal }): Promise<JobRecord | undefined>
-  /** The number of open readers. */
-  readonly readers: number
-  /** Ends every reader and the subscription. */
-  close(): Promise<void>
-}
-
 /** Whether the text is a stream entry id in Redis's format: two decimal numbers below 2^63. */
 export function isEventId(text: string): boolean {
   const match = /^(0|[1-9][0-9]{0,18})-(0|[1-9][0-9]{0,18})$/.exec(text)
   return match !== null && match.slice(1).every((part) => BigInt(part) < 2n ** 63n)
 }
 
-// oxlint-disable-next-line max-lines-per-function -- a list of short methods over what they share.
-export function createJobFollower({ store, subscriber, pollIntervalMs = 3000, onError = () => {} }: JobFollowerOptions): JobFollower {
-  const { endsChannel, newsChannel } = store.keys
-  const waiters = new Map<string, Set<JobWaiter>>()
-  const closing = new AbortController()
+export class JobFollower {
+  readonly #store: JobStore
+  readonly #subscriber: RedisConnection
+  readonly #pollIntervalMs: number
+  readonly #onError: NonNullable<JobFollowerOptions['onError']>
+  readonly #waiters = new Map<string, Set<JobWaiter>>()
+  readonly #closing = new AbortController()
 
-  const wakeAll = (): void => waiters.forEach((ofJob) => ofJob.forEach((waiter) => waiter.wake()))
-  const onMessage = (channel: string, id: string): void => {
-    const isEnd = channel === endsChannel
-    if (!isEnd && channel !== newsChannel(id)) return
-    for (const waiter of waiters.get(id) ?? []) if (isEnd || !waiter.forEnd) waiter.wake()
-  }
-  // Also after a reconnect, because what was published meanwhile is lost.
-  subscriber.on('message', onMessage).on('ready', wakeAll)
-  subscriber.subscribe(endsChannel).then(wakeAll, onError)
-
-  /** `forEnd`: woken only by the end. For all others this process listens to the job's own channel while there are any. */
-  function addWaiter(id: string, { forEnd = false } = {}): JobWaiter & Disposable {
-    const waiter = { ...createWaiter(), forEnd }
-    const ofJob = waiters.get(id) ?? new Set()
-    const onFailed = (error: unknown): void => onError(error, { jobId: id })
-    const isFollowed = (): boolean => [...ofJob].some((other) => !other.forEnd)
-    if (!forEnd && !isFollowed()) subscriber.subscribe(newsChannel(id)).then(() => waiter.wake(), onFailed)
-    waiters.set(id, ofJob.add(waiter))
-    return {
-      ...waiter,
-      [Symbol.dispose]() {
-        ofJob.delete(waiter)
-        if (!forEnd && !isFollowed()) subscriber.unsubscribe(newsChannel(id)).catch(onFailed)
-        if (ofJob.size === 0 && waiters.get(id) === ofJob) waiters.delete(id)
-      },
-    }
+  constructor({ store, subscriber, pollIntervalMs = 3000, onError = () => {} }: JobFollowerOptions) {
+    this.#store = store
+    this.#subscriber = subscriber
+    this.#pollIntervalMs = pollIntervalMs
+    this.#onError = onError
+    // Also after a reconnect, because what was published meanwhile is lost.
+    subscriber.on('message', this.#onMessage).on('ready', this.#wakeAll)
+    subscriber.subscribe(store.keys.endsChannel).then(this.#wakeAll, onError)
   }
 
-  /** Returns nothing when Redis failed; a later look will succeed. */
-  async function attempt<T>(read: Promise<T>, about?: AboutJob): Promise<{ value: T } | undefined> {
-    try {
-      return { value: await read }
-    } catch (error) {
-      onError(error, about)
-      return undefined
-    }
+  /** The number of open readers. */
+  get readers(): number {
+    return [...this.#waiters.values()].reduce((sum, ofJob) => sum + ofJob.size, 0)
   }
 
-  /** What remains to be said about a job that has ended but whose stream has nothing after the cursor. */
-  async function lastWord(record: JobRecord, cursor: string): Promise<StreamedJobEvent[]> {
-    const events = await store.readEvents(record.id, '0')
-    const done = events.findLast((event) => event.type === 'done')
-    const id = done?.id ?? `${record.completedAt ?? record.createdAt}-0`
-    return isEnded(record.status) && isBefore(cursor, id) ? [{ id, type: 'done', status: record.status }] : []
-  }
-
-  async function* follow(id: string, { after = '0', signal }: { after?: string; signal: AbortSignal }): AsyncGenerator<StreamedJobEvent> {
-    using waiter = addWaiter(id)
-    const stopped = AbortSignal.any([signal, closing.signal])
+  /**
+   * The job's events after an entry id (default: from the beginning), including future ones. Ends after `done`, when the job does not exist,
+   * when the signal aborts, and at `close()`. When the stream has expired but the job has ended, only `done` is given; a reader whose last
+   * entry is `done` gets nothing more.
+   */
+  async *follow(id: string, { after = '0', signal }: { after?: string | undefined; signal: AbortSignal }): AsyncGenerator<StreamedJobEvent> {
+    using waiter = this.#addWaiter(id)
+    const stopped = AbortSignal.any([signal, this.#closing.signal])
     let cursor = after
     let lookAtRecord = true
     let about: AboutJob = { jobId: id }
     while (!stopped.aborted) {
-      const read = await attempt(store.readEvents(id, cursor), about)
+      const read = await this.#attempt(this.#store.readEvents(id, cursor), about)
       for (const event of read?.value ?? []) {
         cursor = event.id
         if (stopped.aborted) return
@@ -116,53 +74,92 @@ export function createJobFollower({ store, subscriber, pollIntervalMs = 3000, on
         if (event.type === 'done') return
       }
       if (lookAtRecord && read !== undefined) {
-        const found = await attempt(store.get(id), about)
+        const found = await this.#attempt(this.#store.get(id), about)
         if (found !== undefined && found.value === undefined) return
         about = { jobId: id, requestId: found?.value?.requestId }
         if (found?.value !== undefined && isEnded(found.value.status)) {
           // The job may have ended after the read above.
-          const rest = await attempt(store.readEvents(id, cursor), about)
-          const last = rest?.value.length === 0 ? await attempt(lastWord(found.value, cursor), about) : rest
+          const rest = await this.#attempt(this.#store.readEvents(id, cursor), about)
+          const last = rest?.value.length === 0 ? await this.#attempt(this.#lastWord(found.value, cursor), about) : rest
           if (last !== undefined) {
             yield* last.value
             return
           }
         }
       }
-      lookAtRecord = (await waiter.wait(pollIntervalMs, stopped)) === 'time'
+      lookAtRecord = (await waiter.wait(this.#pollIntervalMs, stopped)) === 'time'
     }
   }
 
-  async function waitForEnd(
-    id: string,
-    { timeoutMs, signal }: { timeoutMs: number; signal?: AbortSignal },
-  ): Promise<JobRecord | undefined> {
-    using waiter = addWaiter(id, { forEnd: true })
-    const stopped = signal === undefined ? closing.signal : AbortSignal.any([signal, closing.signal])
+  /**
+   * The record once the job has ended; undefined when it has not ended in time or does not exist, or when the signal aborted. Rejects when
+   * Redis fails at the end of the time.
+   */
+  async waitForEnd(id: string, { timeoutMs, signal }: { timeoutMs: number; signal?: AbortSignal }): Promise<JobRecord | undefined> {
+    using waiter = this.#addWaiter(id, { forEnd: true })
+    const stopped = signal === undefined ? this.#closing.signal : AbortSignal.any([signal, this.#closing.signal])
     const deadline = performance.now() + timeoutMs
     let about: AboutJob = { jobId: id }
     for (;;) {
       const leftMs = deadline - performance.now()
-      const read = store.get(id)
-      const found = leftMs > 0 ? await attempt(read, about) : { value: await read }
+      const read = this.#store.get(id)
+      const found = leftMs > 0 ? await this.#attempt(read, about) : { value: await read }
       if (found !== undefined && (found.value === undefined || isEnded(found.value.status))) return found.value
       if (found !== undefined) about = { jobId: id, requestId: found.value?.requestId }
       if (leftMs <= 0 || stopped.aborted) return undefined
-      await waiter.wait(Math.min(pollIntervalMs, leftMs), stopped)
+      await waiter.wait(Math.min(this.#pollIntervalMs, leftMs), stopped)
     }
   }
 
-  return {
-    follow,
-    waitForEnd,
-    get readers() {
-      return [...waiters.values()].reduce((sum, ofJob) => sum + ofJob.size, 0)
-    },
-    async close() {
-      closing.abort()
-      subscriber.off('message', onMessage).off('ready', wakeAll)
-      if (subscriber.status === 'ready') await attempt(subscriber.unsubscribe(endsChannel))
-    },
+  /** Ends every reader and the subscription. */
+  async close(): Promise<void> {
+    this.#closing.abort()
+    this.#subscriber.off('message', this.#onMessage).off('ready', this.#wakeAll)
+    if (this.#subscriber.status === 'ready') await this.#attempt(this.#subscriber.unsubscribe(this.#store.keys.endsChannel))
+  }
+
+  readonly #wakeAll = (): void => this.#waiters.forEach((ofJob) => ofJob.forEach((waiter) => waiter.wake()))
+
+  readonly #onMessage = (channel: string, id: string): void => {
+    const { endsChannel, newsChannel } = this.#store.keys
+    const isEnd = channel === endsChannel
+    if (!isEnd && channel !== newsChannel(id)) return
+    for (const waiter of this.#waiters.get(id) ?? []) if (isEnd || !waiter.forEnd) waiter.wake()
+  }
+
+  /** `forEnd`: woken only by the end. For all others this process listens to the job's own channel while there are any. */
+  #addWaiter(id: string, { forEnd = false } = {}): JobWaiter & Disposable {
+    const waiter = { ...createWaiter(), forEnd }
+    const channel = this.#store.keys.newsChannel(id)
+    const ofJob = this.#waiters.get(id) ?? new Set()
+    const onFailed = (error: unknown): void => this.#onError(error, { jobId: id })
+    const isFollowed = (): boolean => [...ofJob].some((other) => !other.forEnd)
+    if (!forEnd && !isFollowed()) this.#subscriber.subscribe(channel).then(() => waiter.wake(), onFailed)
+    this.#waiters.set(id, ofJob.add(waiter))
+    const dispose = (): void => {
+      ofJob.delete(waiter)
+      if (!forEnd && !isFollowed()) this.#subscriber.unsubscribe(channel).catch(onFailed)
+      if (ofJob.size === 0 && this.#waiters.get(id) === ofJob) this.#waiters.delete(id)
+    }
+    return { ...waiter, [Symbol.dispose]: dispose }
+  }
+
+  /** Returns nothing when Redis failed; a later look will succeed. */
+  async #attempt<T>(read: Promise<T>, about?: AboutJob): Promise<{ value: T } | undefined> {
+    try {
+      return { value: await read }
+    } catch (error) {
+      this.#onError(error, about)
+      return undefined
+    }
+  }
+
+  /** What remains to be said about a job that has ended but whose stream has nothing after the cursor. */
+  async #lastWord(record: JobRecord, cursor: string): Promise<StreamedJobEvent[]> {
+    const events = await this.#store.readEvents(record.id, '0')
+    const done = events.findLast((event) => event.type === 'done')
+    const id = done?.id ?? `${record.completedAt ?? record.createdAt}-0`
+    return isEnded(record.status) && isBefore(cursor, id) ? [{ id, type: 'done', status: record.status }] : []
   }
 }
 
