@@ -10,7 +10,7 @@ import type { Storage } from '@easel/storage'
 import type { OutageLog, Tracing } from '@easel/process'
 import type { ApiKeyRing } from './api-key-ring.ts'
 import type { ApiConfig } from './config.ts'
-import type { QueueEstimator } from './jobs/queue-estimate.ts'
+import type { QueueEstimator } from './jobs/queue-estimator.ts'
 import type { JobFollower } from './events/job-follower.ts'
 import type { ApiMetrics } from './metrics/api-metrics.ts'
 

@@ -28,7 +28,7 @@ import type { ApiConfig } from './config.ts'
 import { unwrapProxied } from './dialects/fal/unwrap-proxied.ts'
 import { JobFollower } from './events/job-follower.ts'
 import { startAdopting } from './jobs/adopt-jobs.ts'
-import { createQueueEstimator } from './jobs/queue-estimate.ts'
+import { QueueEstimator } from './jobs/queue-estimator.ts'
 import { logTotals } from './log-totals.ts'
 import { createApiMetrics } from './metrics/api-metrics.ts'
 import { startMaintenance } from './maintenance/start-maintenance.ts'
@@ -146,7 +146,7 @@ function openDeps(
     store,
     registry,
     usage: createUsage({ redis, prefix, now }),
-    estimator: createQueueEstimator({ lines: createJobLines({ redis, prefix }), registry, store }),
+    estimator: new QueueEstimator({ lines: createJobLines({ redis, prefix }), registry, store }),
     queues: new JobQueues({ redis, prefix, onError, telemetry: tracing.telemetry }),
     outbox: createWebhookOutbox({ redis, prefix, onError, telemetry: tracing.telemetry }),
     inputs: createInputStore({ redis, prefix, now }),

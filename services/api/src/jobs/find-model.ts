@@ -6,7 +6,7 @@ import { ProblemError } from '@easel/contract'
 import type { RegisteredModel } from '@easel/job-store'
 import type { AppDeps } from '../app-deps.ts'
 import { describeValue } from '../middleware/field-errors.ts'
-import { countWorkers } from './queue-estimate.ts'
+import { findServingWorkers } from './find-serving-workers.ts'
 
 export type ModelNeeds = Pick<AppDeps, 'config' | 'now' | 'registry'>
 
@@ -32,7 +32,7 @@ export async function listModels({ config, now, registry }: ModelNeeds): Promise
   const [models, workers] = await Promise.all([registry.models(), registry.workers()])
   const since = now() - listedMs
   return models.flatMap((model) => {
-    const listed = { ...model, workers: countWorkers(workers, model.id), isDefault: model.id === config.defaultModel }
+    const listed = { ...model, workers: findServingWorkers(workers, model.id).length, isDefault: model.id === config.defaultModel }
     return listed.workers > 0 || Date.parse(model.announced_at) >= since ? [listed] : []
   })
 }

@@ -2,7 +2,7 @@
  * Fails jobs that were not started within their `expires_in`, even while there is no worker that would notice. Runs in the api.
  */
 import type { AppDeps } from '../app-deps.ts'
-import { countWorkers } from '../jobs/queue-estimate.ts'
+import { findServingWorkers } from '../jobs/find-serving-workers.ts'
 import { pagesOfJobs } from './pages-of-jobs.ts'
 
 export type ExpireQueuedNeeds = Pick<AppDeps, 'logger' | 'now' | 'outbox' | 'queues' | 'registry' | 'store'>
@@ -16,7 +16,7 @@ export async function expireQueued({ logger, now, outbox, queues, registry, stor
       const record = await store.get(id)
       // A worker may have started it since it was listed; the record decides.
       if (record === undefined) continue
-      const isServed = countWorkers(workers, record.input.model) > 0
+      const isServed = findServingWorkers(workers, record.input.model).length > 0
       if (!(await store.expire(id, isServed ? undefined : `No worker serves ${record.input.model}.`))) continue
       await outbox.add(record, 'completed')
       await queues.remove(record.input.model, id)

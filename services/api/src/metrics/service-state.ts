@@ -9,7 +9,8 @@ import type { JobStatus, ModelRecord } from '@easel/contract'
 import { toCostMs } from '@easel/job-store'
 import type { JobWork, QueueLook } from '@easel/job-store'
 import type { AppDeps } from '../app-deps.ts'
-import { countWorkers, toLeftMs } from '../jobs/queue-estimate.ts'
+import { toLeftMs } from '../jobs/device-time.ts'
+import { findServingWorkers } from '../jobs/find-serving-workers.ts'
 
 export interface ServiceState {
   /** All models that have a record or jobs. */
@@ -65,7 +66,7 @@ export async function readServiceState(deps: StateNeeds): Promise<ServiceState> 
     const state = {
       ...toWaiting(waiting.filter(ofModel), looks.get(id), recordsById.get(id), now()),
       active: Math.round(active.filter(ofModel).length * activeBeyond),
-      workers: countWorkers(heartbeats, id),
+      workers: findServingWorkers(heartbeats, id).length,
     }
     return [id, state]
   })

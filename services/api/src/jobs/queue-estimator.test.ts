@@ -8,7 +8,7 @@ import type { JobRecord } from '@easel/job-store'
 import { createRedis } from '@easel/job-store'
 import { startTestApi, tinyScenes } from '../../test/start-api.ts'
 import type { TestApi } from '../../test/start-api.ts'
-import type { QueueEstimate } from './queue-estimate.ts'
+import type { QueueEstimate } from './queue-estimator.ts'
 import { enqueueJob } from './enqueue-job.ts'
 
 let api: TestApi
