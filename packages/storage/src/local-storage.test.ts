@@ -6,6 +6,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { mountTmpfs, noTmpfs } from '../test/tmpfs.ts'
 import { describeStorage } from '../test/conformance.ts'
 import { LocalStorage } from './local-storage.ts'
+import type { Storage } from './storage.ts'
 
 const png = { contentType: 'image/png' }
 
@@ -24,7 +25,7 @@ describeStorage('a local folder', async () => new LocalStorage({ dir: join(dir, 
 describe('a local folder', () => {
   test('is a plain tree of files with no temporary ones left', async () => {
     const folder = join(dir, 'tree')
-    const storage = new LocalStorage({ dir: folder })
+    const storage: Storage = new LocalStorage({ dir: folder })
     await Promise.all([1, 2, 3].map((value) => storage.put('images/a-0.png', Buffer.alloc(100_000, value), png)))
     await storage.check()
     expect(await readdir(folder, { recursive: true })).toEqual(['images', 'images/a-0.png'])

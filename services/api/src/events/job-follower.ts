@@ -59,7 +59,7 @@ export class JobFollower {
    * when the signal aborts, and at `close()`. When the stream has expired but the job has ended, only `done` is given; a reader whose last
    * entry is `done` gets nothing more.
    */
-  async *follow(id: string, { after = '0', signal }: { after?: string | undefined; signal: AbortSignal }): AsyncGenerator<StreamedJobEvent> {
+  async *follow(id: string, { after = '0', signal }: { after?: string | undefined; signal: AbortSignal }): AsyncIterable<StreamedJobEvent> {
     using waiter = this.#addWaiter(id)
     const stopped = AbortSignal.any([signal, this.#closing.signal])
     let cursor = after
