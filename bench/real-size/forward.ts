@@ -14,6 +14,8 @@ import { defaultCpuThreads } from '../../packages/pipeline/src/models/cpu-thread
 import type { ExecutionProvider } from '../../packages/pipeline/src/models/onnx-runtime.ts'
 import { Sd3Transformer } from '../../packages/pipeline/src/models/sd3-transformer.ts'
 import { transformerFeeds } from '../load/raw-session.ts'
+import { countOperations } from './arithmetic.ts'
+import type { TransformerSize } from './arithmetic.ts'
 
 export interface ForwardRequest {
   /** The folder of the model whose transformer is run. */
@@ -42,6 +44,9 @@ export interface ForwardReport {
   /** The maxima in MiB: the process's own memory, and pages of the file. */
   readonly ownMib: number
   readonly mappedMib: number
+  readonly size: TransformerSize
+  /** The floating-point operations of a run. */
+  readonly operations: number
   /** Whether every value of the result is a number. */
   readonly finite: boolean
 }
@@ -93,7 +98,21 @@ async function runForward({
     finite &&= out?.data instanceof Float32Array && out.data.every((value) => Number.isFinite(value))
   }
   const { ownMib, mappedMib } = await watch()
-  return { writeMs: written - begun, loadMs: loaded - written, runMs, cpuMs, ownMib, mappedMib, finite }
+  const imageTokens = (side / latentScale / transformer.config.patch_size) ** 2
+  const width = checkpoint.linears.get('context_embedder')?.[0]
+  if (width === undefined) throw new Error(`Expected a context_embedder in ${checkpoint.source}`)
+  const size = { rows, imageTokens, textTokens: tokens, width }
+  return {
+    writeMs: written - begun,
+    loadMs: loaded - written,
+    runMs,
+    cpuMs,
+    ownMib,
+    mappedMib,
+    size,
+    operations: countOperations(checkpoint.linears, size),
+    finite,
+  }
 }
 
 /** A run blocks this thread, so another thread watches. */

@@ -15,6 +15,7 @@ import { median } from '../harness/rounds.ts'
 import { describeHardware, describeLoad, readCommit } from '../harness/report.ts'
 import { openStack } from '../stack/open-stack.ts'
 import type { BenchWorker, Stack } from '../stack/open-stack.ts'
+import { measureProduct } from './arithmetic.ts'
 import { childrenOf, readMemory, readProportionalMib } from './process-memory.ts'
 import { prepareRandomModel } from './random-model.ts'
 import { runForward, runTorch } from './run-forward.ts'
@@ -183,6 +184,8 @@ async function measureForward(
   note(`${name}: s to write the graph`, own.writeMs / 1000)
   note(`${name}: s to load`, own.loadMs / 1000)
   note(`${name}: s a run`, median(own.runMs) / 1000)
+  note(`${name}: 10^9 operations a second of a run`, own.operations / 1e6 / median(own.runMs))
+  note(`${name}: the same of one product of matrices in the same runtime`, (await measureProduct(own.size)) / 1e9)
   note(`${name}: own memory, MiB`, own.ownMib)
   note(`${name}: mapped, MiB`, own.mappedMib)
   // All of it in float32, and a shard of what is read beside it.
