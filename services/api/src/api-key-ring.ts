@@ -27,16 +27,19 @@ export interface ApiKeyRing {
   reload(): void
 }
 
-/** `configured`: the keys of `API_KEYS`. `file`: path of the file of keys; undefined: there is none. Throws a `ConfigError`. */
-export function createApiKeyRing(configured: readonly ApiKey[], file: string | undefined): ApiKeyRing {
-  const read = (): readonly ApiKey[] => {
-    try {
-      return readKeys(configured, file)
-    } catch (error) {
-      throw new ConfigError(`API_KEYS_FILE: ${(error as Error).message}`, { cause: error })
-    }
-  }
-  let keys = read()
+/** The file that `API_KEYS_FILE` names, with the keys that were in it when it was read. */
+export interface ApiKeysFile {
+  readonly path: string
+  readonly keys: readonly ApiKey[]
+}
+
+export function readApiKeysFile(path: string): ApiKeysFile {
+  return { path, keys: parseApiKeysFile(readFileSync(path, 'utf8')) }
+}
+
+/** `configured`: the keys of `API_KEYS`. `file`: undefined when there is none. */
+export function createApiKeyRing(configured: readonly ApiKey[], file: ApiKeysFile | undefined): ApiKeyRing {
+  let keys = [...configured, ...(file?.keys ?? [])]
   return {
     get keys() {
       return keys
@@ -51,19 +54,24 @@ export function createApiKeyRing(configured: readonly ApiKey[], file: string | u
     weightOf: (owner) => keys.find((key) => key.owner === owner)?.weight ?? 1,
     countOwners: () => new Set(keys.map(({ owner }) => owner)).size,
     reload() {
-      keys = read()
+      if (file === undefined) return
+      try {
+        const read = [...configured, ...readApiKeysFile(file.path).keys]
+        checkApiKeys(read)
+        keys = read
+      } catch (error) {
+        throw new ConfigError(`API_KEYS_FILE: ${(error as Error).message}`, { cause: error })
+      }
     },
   }
 }
 
-/**
- * Reports a file of keys that cannot be read or is wrong, beside all other wrong variables:
- * `schema.superRefine(checkApiKeysFile, { when: () => true })`.
- */
-export function checkApiKeysFile({ API_KEYS, API_KEYS_FILE }: KeyVariables, context: z.RefinementCtx): void {
-  const areKeysWrong = context.issues.some(({ path }) => path?.[0] === 'API_KEYS')
+/** Reports keys of the file that do not go with those of `API_KEYS`: `schema.superRefine(checkAllApiKeys, { when: () => true })`. */
+export function checkAllApiKeys({ API_KEYS, API_KEYS_FILE }: KeyVariables, context: z.RefinementCtx): void {
+  const isOneWrong = context.issues.some(({ path }) => path?.[0] === 'API_KEYS' || path?.[0] === 'API_KEYS_FILE')
+  if (isOneWrong || API_KEYS_FILE === undefined) return
   try {
-    readKeys(areKeysWrong ? [] : API_KEYS, API_KEYS_FILE)
+    checkApiKeys([...API_KEYS, ...API_KEYS_FILE.keys])
   } catch (error) {
     context.addIssue({ code: 'custom', path: ['API_KEYS_FILE'], message: (error as Error).message })
   }
@@ -71,12 +79,5 @@ export function checkApiKeysFile({ API_KEYS, API_KEYS_FILE }: KeyVariables, cont
 
 interface KeyVariables {
   readonly API_KEYS: readonly ApiKey[]
-  readonly API_KEYS_FILE?: string | undefined
-}
-
-function readKeys(configured: readonly ApiKey[], file: string | undefined): readonly ApiKey[] {
-  if (file === undefined) return configured
-  const keys = [...configured, ...parseApiKeysFile(readFileSync(file, 'utf8'))]
-  checkApiKeys(keys)
-  return keys
+  readonly API_KEYS_FILE?: ApiKeysFile | undefined
 }

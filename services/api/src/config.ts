@@ -8,7 +8,7 @@ import { checkRedisVariables, redisVariables, toRedisLocation } from '@easel/job
 import { processVariables, readVariables, toProcessConfig } from '@easel/process'
 import type { Environment } from '@easel/process'
 import { checkStorageVariables, storageVariables, toStorageOptions } from '@easel/storage'
-import { checkApiKeysFile } from './api-key-ring.ts'
+import { checkAllApiKeys, readApiKeysFile } from './api-key-ring.ts'
 import { parseApiKeys } from './parse-api-keys.ts'
 import { parseCorsOrigins } from './parse-cors-origins.ts'
 import { parseModelAliases } from './parse-model-aliases.ts'
@@ -94,9 +94,7 @@ export const apiVariables = {
     .describe(
       'Keys that requests must carry, `key`, `name:key` or `name*weight:key`, separated by commas; 8 to 256 characters each. Keys of one name have the same jobs. Unset, and no API_KEYS_FILE: no key is needed.',
     ),
-  API_KEYS_FILE: z
-    .string()
-    .min(1)
+  API_KEYS_FILE: parsedBy(readApiKeysFile, z.string().min(1))
     .optional()
     .describe('File with further keys in the form of API_KEYS, one a line or separated by commas. Read at start and again at SIGHUP.'),
   ADMIN_KEY: z
@@ -148,7 +146,7 @@ const apiConfigSchema = z
   .object(apiVariables)
   .superRefine(checkRedisVariables, { when: () => true })
   .superRefine(checkStorageVariables, { when: () => true })
-  .superRefine(checkApiKeysFile, { when: () => true })
+  .superRefine(checkAllApiKeys, { when: () => true })
   .transform((variables) => ({
     ...toProcessConfig(variables),
     host: variables.HOST,
