@@ -9,6 +9,7 @@ import { join, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { Command, InvalidArgumentError, Option } from 'commander'
 import { inputFits } from '@easel/contract'
+import { DEVICES } from '@easel/pipeline/devices'
 import type { DrawOptions } from './commands/draw.ts'
 import type { ServiceName } from './services/service-process.ts'
 
@@ -63,11 +64,7 @@ easel
   .option('--mask <file|url>', 'paint only what is white in it; with --image')
   .option('--strength <share>', 'how far the result may leave the image, above 0 up to 1 (default: 0.6)', toStrength)
   .addOption(new Option('--fit <fit>', 'how the image fills another --size (default: cover)').choices(inputFits))
-  .addOption(
-    new Option('--device <device>', 'where the model runs')
-      .choices(['auto', 'cpu', 'cuda', 'tensorrt', 'webgpu', 'coreml', 'dml'])
-      .default(process.env['DEVICE'] || 'auto'),
-  )
+  .addOption(new Option('--device <device>', 'where the model runs').choices(DEVICES).default(process.env['DEVICE'] || 'auto'))
   .option('--json', 'write files and seeds as JSON')
   .action(async (prompt: string, options: Omit<DrawOptions, 'here' | 'modelsDir'>, command: Command) => {
     for (const name of ['mask', 'strength', 'fit'] as const)

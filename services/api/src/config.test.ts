@@ -1,5 +1,9 @@
+import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import { ConfigError } from '@easel/process'
+import { createApiKeyRing } from './api-key-ring.ts'
 import { apiVariables, readConfig } from './config.ts'
 
 describe('the environment', () => {
@@ -76,6 +80,25 @@ describe('the environment', () => {
     )
     expect(() => readConfig({ API_KEYS_FILE: file })).toThrow(/^API_KEYS_FILE: ENOENT/)
     expect(() => readConfig({ API_KEYS_FILE: '/dev/null' })).toThrow(/^API_KEYS_FILE: Expected at least one key, got none$/)
+  })
+
+  test('the file of keys is read once, and judged together with API_KEYS', async () => {
+    const folder = await mkdtemp(join(tmpdir(), 'easel-keys-'))
+    const file = join(folder, 'keys')
+    await writeFile(file, 'alice:second-key')
+    const config = readConfig({ API_KEYS: 'alice:first-key', API_KEYS_FILE: file })
+    await writeFile(file, 'bob:third-key')
+    const owners = () => ring.keys.map(({ owner }) => owner)
+    const ring = createApiKeyRing(config.apiKeys, config.apiKeysFile)
+    expect(owners()).toEqual(['alice', 'alice'])
+    ring.reload()
+    expect(owners()).toEqual(['alice', 'bob'])
+    await writeFile(file, 'alice*2:second-key')
+    const heavier = /^API_KEYS_FILE: Expected one weight for all keys of alice, got 1 and 2$/
+    expect(() => readConfig({ API_KEYS: 'alice:first-key', API_KEYS_FILE: file })).toThrow(heavier)
+    expect(() => ring.reload()).toThrow(heavier)
+    expect(owners()).toEqual(['alice', 'bob'])
+    await rm(folder, { recursive: true })
   })
 
   test('every problem is told at once, by name', () => {

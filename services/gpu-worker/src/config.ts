@@ -5,6 +5,7 @@
 import { z } from 'zod'
 import { defaultModel, imageMetadataLevels } from '@easel/contract'
 import { checkRedisVariables, redisVariables, toRedisLocation } from '@easel/job-store'
+import { loadingVariables } from '@easel/model-store/loading-variables'
 import { processVariables, readVariables, toProcessConfig } from '@easel/process'
 import type { Environment } from '@easel/process'
 import { checkStorageVariables, storageVariables, toStorageOptions } from '@easel/storage'
@@ -21,13 +22,6 @@ export const workerVariables = {
     .describe(`Model this worker serves: a preset, a folder, a .safetensors file, or a name under MODELS_DIR. Default: ${defaultModel}.`),
   MODEL_PATH: z.string().min(1).optional().describe('Another name for MODEL.'),
   MODELS_DIR: z.string().min(1).default('models').describe('Folder in which names of models are looked up.'),
-  MODEL_PARTS: z
-    .string()
-    .min(1)
-    .optional()
-    .describe(
-      'A model in diffusers’ layout, named as in MODEL, for parts that the model lacks: of a single .safetensors file the tokenizers, the scheduler and every config.json. Unset: they have to be beside it.',
-    ),
   AUTO_PULL: z
     .stringbool()
     .default(false)
@@ -48,20 +42,7 @@ export const workerVariables = {
     .describe(
       'Folder of LoRAs that jobs may add to the model by name: NAME.safetensors, or a folder NAME as diffusers and peft save one. Looked through again every few seconds; all workers of a model need the same. Unset: none.',
     ),
-  WEIGHTS: z
-    .enum(['auto', 'packed', 'mapped'])
-    .default('auto')
-    .describe(
-      'How a worker without a GPU holds the weights of .safetensors files. `packed`: a copy of its own in float32, fastest; `mapped`: where they lie in the file, read at once and shared by all workers on the machine; `auto`: packed where memory holds it, and the log says why.',
-    ),
-  TEXT_ENCODER_3: z
-    .enum(['auto', 'off'])
-    .default('auto')
-    .describe('`off` does without the T5 text encoder: 9.5 GB less for a real model, and prompts are followed less closely.'),
-  DEVICE: z
-    .enum(['auto', 'cpu', 'cuda', 'tensorrt', 'webgpu', 'coreml', 'dml'])
-    .default('auto')
-    .describe('Where the model runs. `auto`: the best that works here, and the log says why.'),
+  ...loadingVariables,
   CUDA_VISIBLE_DEVICES: z
     .string()
     .optional()

@@ -3,7 +3,7 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { Logger } from 'pino'
-import { makeFolder } from '@easel/storage/make-folder'
+import { makeFolder } from '@easel/process/make-folder'
 
 export interface CacheDir {
   /** Undefined if nothing can be written anywhere. */

@@ -16,6 +16,7 @@ import {
   StableDiffusion3Pipeline,
 } from '@easel/pipeline'
 import type { Device, FromPretrainedOptions, GenerateParams, GenerateResult } from '@easel/pipeline'
+import { loadingVariables } from '@easel/model-store/loading-variables'
 import { readVariables } from '@easel/process'
 import { createProgressLines } from '../terminal/progress-lines.ts'
 import { toDuration } from '../terminal/say.ts'
@@ -59,12 +60,6 @@ const optionOf: Readonly<Record<string, string>> = {
   guidanceScale: '--guidance',
   negativePrompt: '--negative',
 }
-
-const loadingVariables = z.object({
-  MODEL_PARTS: z.string().min(1).optional(),
-  WEIGHTS: z.enum(['auto', 'packed', 'mapped']).default('auto'),
-  TEXT_ENCODER_3: z.enum(['auto', 'off']).default('auto'),
-})
 
 export async function draw(prompt: string, options: DrawOptions): Promise<number> {
   const { here, modelsDir, output, model, device, n, json = false } = options
@@ -148,7 +143,7 @@ function toCommandLineError(error: unknown): unknown {
 
 /** How the model is loaded, by the variables that a worker reads too. */
 function readLoadingVariables(env: NodeJS.ProcessEnv): FromPretrainedOptions {
-  const variables = readVariables(loadingVariables, env)
+  const variables = readVariables(z.object(loadingVariables).omit({ DEVICE: true }), env)
   return {
     modelParts: variables.MODEL_PARTS,
     weights: variables.WEIGHTS,

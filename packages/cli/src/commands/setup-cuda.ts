@@ -3,7 +3,7 @@ import { existsSync } from 'node:fs'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { cudaProviderFiles, reportCuda, runtimeVersion } from '@easel/pipeline'
-import { makeFolder } from '@easel/storage/make-folder'
+import { makeFolder } from '@easel/process/make-folder'
 import { cudaWheel, downloadWheel, installCudaProvider } from '../setup/install-cuda-provider.ts'
 
 export interface SetupCudaOptions {

@@ -9,7 +9,7 @@ import { randomUUID } from 'node:crypto'
 import { link, readFile, rm, writeFile } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
 import { findFreePort, isPortTaken, startRedisProcess } from '@easel/redis-server'
-import { makeFolder } from '@easel/storage/make-folder'
+import { makeFolder } from '@easel/process/make-folder'
 import { ensureRedisServer } from './ensure-redis.ts'
 
 /** Where the Redis container keeps its data, whatever the folder is called outside. */

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest'
 import { reportCuda } from './cuda-provider.ts'
 import { DeviceError, probeProvider, resolveDevice } from './device.ts'
-import type { Device } from './device.ts'
+import type { Device } from './devices.ts'
 import { listBuiltProviders } from './onnx-runtime.ts'
 
 describe('the device', () => {

@@ -8,12 +8,11 @@
 import { existsSync, readdirSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { reportCuda } from './cuda-provider.ts'
+import { DEVICES } from './devices.ts'
+import type { Device } from './devices.ts'
 import { listBuiltProviders } from './onnx-runtime.ts'
 import type { ExecutionProvider } from './onnx-runtime.ts'
 import { OnnxSession } from './onnx-session.ts'
-
-export const DEVICES = ['auto', 'cpu', 'cuda', 'tensorrt', 'webgpu', 'coreml', 'dml'] as const
-export type Device = (typeof DEVICES)[number]
 
 /** The choice that was made, for logs and capabilities. */
 export interface ResolvedDevice {
