@@ -52,6 +52,8 @@ export interface JobRecord extends NewJobRecord {
   completedAt: number | undefined
   cancelRequestedAt: number | undefined
   progress: Progress
+  /** The instant (ms) at which the last step that was reported had been run. */
+  steppedAt: number | undefined
   /** The id of the worker that started it last. */
   worker: string | undefined
   /** How many times a processor has started it. */
@@ -78,7 +80,9 @@ export interface JobEnd {
 }
 
 /** What determines how much work a job is, without its prompts. */
-export type JobWork = Pick<JobRecord, 'id' | 'owner' | 'status' | 'progress' | 'worker' | 'costMs' | 'weight'> & { input: WorkInput }
+export type JobWork = Pick<JobRecord, 'id' | 'owner' | 'status' | 'progress' | 'steppedAt' | 'worker' | 'costMs' | 'weight'> & {
+  input: WorkInput
+}
 
 export type WorkInput = Pick<JobInput, (typeof workFields)[number]>
 
@@ -100,14 +104,26 @@ function toWork(input: JobInput): WorkInput {
 }
 
 /** The fields of the hash that `toJobWork` reads, in this order. */
-export const jobWorkFields = ['id', 'status', 'step', 'total', 'work', 'worker', 'owner', 'cost_ms', 'weight'] as const
+export const jobWorkFields = ['id', 'status', 'step', 'total', 'stepped_at', 'work', 'worker', 'owner', 'cost_ms', 'weight'] as const
 
 /** Also undefined for a record written by an earlier Easel, which has no such field. */
-export function toJobWork([id, status, step, total, work, worker, owner, costMs, weight]: readonly (string | null)[]): JobWork | undefined {
+export function toJobWork([id, status, step, total, steppedAt, work, worker, owner, costMs, weight]: readonly (string | null)[]):
+  | JobWork
+  | undefined {
   if (id == null || work == null || owner == null) return undefined
   const progress = { step: Number(step ?? 0), total: Number(total ?? 0) }
+  const at = steppedAt == null ? undefined : Number(steppedAt)
   const share = { costMs: costMs == null ? undefined : Number(costMs), weight: Number(weight ?? 1) }
-  return { id, owner, status: status as JobStatus, progress, worker: worker ?? undefined, input: JSON.parse(work) as WorkInput, ...share }
+  return {
+    id,
+    owner,
+    status: status as JobStatus,
+    progress,
+    steppedAt: at,
+    worker: worker ?? undefined,
+    input: JSON.parse(work) as WorkInput,
+    ...share,
+  }
 }
 
 export function toHash(record: NewJobRecord): string[] {
@@ -152,6 +168,7 @@ export function fromHash(hash: Record<string, string>): JobRecord | undefined {
     completedAt: number('completed_at'),
     cancelRequestedAt: number('cancel_requested_at'),
     progress: { step: number('step') ?? 0, total: number('total') ?? 0 },
+    steppedAt: number('stepped_at'),
     worker: hash['worker'],
     runs: number('runs') ?? 0,
     strikes: number('strikes') ?? 0,

@@ -154,7 +154,7 @@ return redis.call('HINCRBY', record, 'strikes', 1)`,
   // ARGV[5] step, [6] total
   easelProgress: `${preamble}
 if redis.call('HGET', record, 'status') ~= 'running' then return 0 end
-redis.call('HSET', record, 'step', ARGV[5], 'total', ARGV[6])
+redis.call('HSET', record, 'step', ARGV[5], 'total', ARGV[6], 'stepped_at', now)
 emit('progress', 'step', ARGV[5], 'total', ARGV[6])
 return 1`,
 

@@ -8,9 +8,15 @@ export function toWholeMs({ costMs, input }: Pick<JobWork, 'costMs' | 'input'>, 
   return model?.step_ms == null ? (costMs ?? toCostMs(input, model)) : toCostMs(input, model)
 }
 
-/** From now to its end. */
-export function toLeftMs(job: JobWork, model: ModelRecord | undefined): number {
+/**
+ * From the end of its last reported step to the job's own end; with `nowMs`, from now. Time that has passed since then never counts for more than
+ * what comes next, a step or the decoding.
+ */
+export function toLeftMs(job: JobWork, model: ModelRecord | undefined, nowMs?: number): number {
   const { step, total } = job.progress
-  // The decoding comes after the last step.
-  return toWholeMs(job, model) - toStepsMs(job.input, model) * (total > 0 ? Math.min(1, step / total) : 0)
+  const stepsMs = toStepsMs(job.input, model)
+  const leftMs = toWholeMs(job, model) - stepsMs * (total > 0 ? Math.min(1, step / total) : 0)
+  if (nowMs === undefined || job.steppedAt === undefined) return leftMs
+  const nextMs = step < total ? stepsMs / total : leftMs
+  return leftMs - Math.min(Math.max(0, nowMs - job.steppedAt), nextMs)
 }

@@ -100,7 +100,7 @@ export class QueueEstimator {
 
 function estimateRunning(record: JobRecord, now: Now): QueueEstimate {
   const { load } = now
-  const leftMs = toLeftMs(record, load.model)
+  const leftMs = toLeftMs(record, load.model, Date.now())
   // Jobs of one owner that run together share its part: until one ends, each of the others has got as much of it.
   const beside = load.running.filter(({ id, owner }) => owner === record.owner && id !== record.id)
   const ownMs = beside.reduce((total, job) => total + Math.min(leftMs, job.leftMs), leftMs)

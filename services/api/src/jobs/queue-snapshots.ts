@@ -102,7 +102,7 @@ export class QueueSnapshots {
       places: workers.reduce((sum, worker) => sum + worker.concurrency, 0),
       running: running
         .filter((job) => job.input.model === modelId)
-        .map((job) => ({ id: job.id, owner: job.owner, weight: job.weight ?? 1, leftMs: toLeftMs(job, model) })),
+        .map((job) => ({ id: job.id, owner: job.owner, weight: job.weight ?? 1, leftMs: toLeftMs(job, model, Date.now()) })),
     }
   }
 

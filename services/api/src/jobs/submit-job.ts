@@ -247,6 +247,7 @@ function freshState(steps: number): Omit<JobRecord, keyof NewJobRecord> {
     completedAt: undefined,
     cancelRequestedAt: undefined,
     progress: { step: 0, total: steps },
+    steppedAt: undefined,
     worker: undefined,
     runs: 0,
     strikes: 0,
