@@ -109,7 +109,7 @@ describe('detection', () => {
     expect(await onView(scoped, (view) => Reflect.get(view, 'late') === Reflect.get(pipe, 'late'))).toBe(false)
   })
 
-  it('leaves classes, shared functions and throwing accessors alone, skips read-only accessors, and says why at debug', async () => {
+  it('leaves classes, shared functions and throwing accessors alone, copies what a read-only accessor returns, and says so at debug', async () => {
     const notes: string[] = []
     const fn = (): number => 1
     class Odd extends Pipeline {
@@ -128,9 +128,10 @@ describe('detection', () => {
     const scoped = new RequestScopedPipeline(pipe, { sharedAttrs: ['fn'], logger: { debug: (note) => notes.push(note), warn: () => {} } })
     expect(
       await onView(scoped, (view) => [view.fn === fn, view.Kind === Weights, view.readOnly === fixed, view.kept === pipe.kept]),
-    ).toEqual([true, true, true, false])
+    ).toEqual([true, true, false, false])
+    expect(await onView(scoped, (view) => view.readOnly)).toEqual(fixed)
     expect(notes.join('\n')).toMatch(/explosive .*boom/)
-    expect(notes.join('\n')).toMatch(/readOnly .* read-only/)
+    expect(notes.join('\n')).toMatch(/readOnly .* copy .* read-only/)
   })
 
   it('never copies components as state, even when it is writable and listed', async () => {

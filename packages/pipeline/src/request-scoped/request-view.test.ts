@@ -1,4 +1,4 @@
-import { describe, expect, it } from 'vitest'
+import { beforeEach, describe, expect, it } from 'vitest'
 import { BaseAsyncScheduler } from './base-async-scheduler.ts'
 import { RequestScopedPipeline } from './request-scoped-pipeline.ts'
 
@@ -172,21 +172,71 @@ it('a class that offers cloneForRequest is asked, and nothing else of it is look
   expect(base.scheduler).toBe(scheduler)
 })
 
-it('an attribute whose setter throws is left as it is, and the logger is told', async () => {
-  const kept = ['notes']
-  class Guarded extends Showing {
-    get notes(): string[] {
-      return kept
-    }
-    set notes(_: string[]) {
-      throw new Error('only for reading')
+describe('what an accessor returns that no field of the pipeline holds', () => {
+  let kept: string[]
+  let told: string[]
+  beforeEach(() => {
+    kept = ['before']
+    told = []
+  })
+  const accessors = {
+    'whose setter throws': {
+      get: () => kept,
+      set(): void {
+        throw new Error('only for reading')
+      },
+    },
+    'whose setter keeps nothing': { get: () => kept, set(): void {} },
+    'that is read-only': { get: () => kept },
+  }
+  class Noting extends Showing {
+    override async generate(note?: unknown): Promise<this> {
+      await Promise.resolve()
+      ;(this['notes'] as unknown[]).push(note)
+      return this
     }
   }
-  const told: string[] = []
-  const logger = { debug: (message: string) => told.push(message), warn: () => {} }
-  const view = await new RequestScopedPipeline(new Guarded(), { logger }).generate()
-  expect(view['notes']).toBe(kept)
-  expect(told).toEqual(['notes is left as it is: its setter throws (only for reading)'])
+  const noting = (own: PropertyDescriptor): Noting => {
+    const Own = class extends Noting {}
+    Object.defineProperty(Own.prototype, 'notes', { ...own, configurable: true })
+    return new Own()
+  }
+
+  it.each(Object.entries(accessors))('belongs to each request, %s, and the logger is told', async (_, own) => {
+    const logger = { debug: (message: string) => told.push(message), warn: () => {} }
+    const scoped = new RequestScopedPipeline(noting(own), { logger })
+    const views = await Promise.all(['a', 'b', 'c'].map(async (note) => await scoped.generate(note)))
+    expect(views.map((view) => view['notes'])).toEqual([
+      ['before', 'a'],
+      ['before', 'b'],
+      ['before', 'c'],
+    ])
+    expect(kept).toEqual(['before'])
+    expect(told).toHaveLength(3)
+    expect(told[0]).toMatch(/^notes of a view is a copy .*(throws \(only for reading\)|keeps nothing|read-only)/)
+  })
+
+  it('is what the accessor comes to return, once that is something else', async () => {
+    const view = await new RequestScopedPipeline(noting(accessors['that is read-only'])).generate('a')
+    kept = ['another']
+    expect(view['notes']).toBe(kept)
+  })
+
+  it('is shared where sharedAttrs names it, and refused where a setter that throws has set it for all', async () => {
+    const shared = new RequestScopedPipeline(noting(accessors['that is read-only']), { sharedAttrs: ['notes'] })
+    await shared.generate('a')
+    expect(kept).toEqual(['before', 'a'])
+    const before = kept
+    const keeping = {
+      get: () => kept,
+      set(notes: string[]): void {
+        kept = notes
+        throw new Error('too late')
+      },
+    }
+    await expect(new RequestScopedPipeline(noting(keeping)).generate('b')).rejects.toThrow(/whose state every view shares/)
+    expect(kept).toBe(before)
+  })
 })
 
 it('what sharedAttrs names stays the base’s own, whatever it is', async () => {

@@ -157,17 +157,29 @@ function scopeAccessor(
   }
   const kind = kindOf(value)
   if (!isState || kind === 'primitive' || kind === 'instance') return
-  if (descriptor.set === undefined) return settings.debug(`${name} is left as it is: a read-only accessor`)
   const copy = cloneMutable(value, cloning)
   if (copy === value) return
-  try {
-    Reflect.set(view, key, copy)
-  } catch (error) {
-    return settings.debug(`${name} is left as it is: its setter throws (${(error as Error).message})`)
-  }
+  const refusal = trySet(view, key, copy)
   if (Reflect.get(base, key) === copy) {
-    Reflect.set(base, key, value)
+    trySet(base, key, value)
     throw new Error(`Expected ${classNameOf(base)}.${name} to belong to its object, got an accessor whose state every view shares`)
+  }
+  if (tryRead(view, key, name, settings) !== value) return
+  // Nothing on the view holds what the accessor returns, so the view has one of its own, which does.
+  const read = (): unknown => {
+    const shown: unknown = descriptor.get?.call(view)
+    return shown === value ? copy : shown
+  }
+  Object.defineProperty(view, key, { ...descriptor, get: read, configurable: true })
+  settings.debug(`${name} of a view is a copy that only the view's accessor returns: ${refusal ?? 'its setter keeps nothing'}`)
+}
+
+/** Says why it could not be set; undefined when it was. */
+function trySet(object: object, key: PropertyKey, value: unknown): string | undefined {
+  try {
+    return Reflect.set(object, key, value) ? undefined : 'it is read-only'
+  } catch (error) {
+    return `its setter throws (${(error as Error).message})`
   }
 }
 
