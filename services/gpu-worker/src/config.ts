@@ -94,6 +94,13 @@ export const workerVariables = {
     .describe(
       'Seconds without a finished step, text or picture, for each image of a job, after which the engine process counts as hung and is replaced. Time in which it visibly computes on the CPU or reads its weights counts a tenth, and four times the longest silence so far is always allowed.',
     ),
+  ENGINE_LOAD_TIMEOUT: seconds
+    .min(1)
+    .max(86_400)
+    .default(600)
+    .describe(
+      'Seconds for which the engine process may show no sign of work (computing, reading) while it loads the model, before it counts as hung and is killed. A load that is slow and works is never ended.',
+    ),
   ENGINE_MEMORY_LIMIT: count
     .optional()
     .describe(
@@ -146,6 +153,7 @@ const workerConfigSchema = z
     imageMetadata: variables.IMAGE_METADATA,
     jobLockDurationMs: variables.JOB_LOCK_DURATION * 1000,
     engineStepTimeoutMs: variables.ENGINE_STEP_TIMEOUT * 1000,
+    engineLoadTimeoutMs: variables.ENGINE_LOAD_TIMEOUT * 1000,
     engineMemoryLimitBytes: variables.ENGINE_MEMORY_LIMIT === undefined ? undefined : variables.ENGINE_MEMORY_LIMIT * 2 ** 20,
     metricsHost: variables.METRICS_HOST,
     metricsPort: variables.METRICS_PORT,

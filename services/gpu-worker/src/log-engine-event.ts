@@ -28,6 +28,12 @@ export function logEngineEvent(logger: Logger, event: EngineEvent, active: Activ
       logger.info({ pid, contentHash, durationMs: Math.round(durationMs) }, "the model's hash is known")
       break
     }
+    case 'silent_load':
+      logger.warn(
+        { pid: event.pid, silentMs: event.silentMs, limitMs: event.limitMs },
+        'engine shows no sign of work while it loads the model',
+      )
+      break
     case 'hung':
       logger.error({ pid: event.pid, ...active.toFields(event.about) }, 'engine shows no sign of work; it is killed')
       break

@@ -21,6 +21,8 @@ export interface StatusServerOptions {
   isReady: () => boolean
   /** The progress of pulling the model; undefined when no pull is under way. */
   pulling?: () => PullProgress | undefined
+  /** For how many milliseconds the engine, which loads the model, has not been seen to work; undefined when no model is being loaded. */
+  loadingSilentMs?: () => number | undefined
   metrics: Registry
 }
 
@@ -30,6 +32,7 @@ export async function startStatusServer({
   port,
   isReady,
   pulling = () => undefined,
+  loadingSilentMs = () => undefined,
   metrics,
 }: StatusServerOptions): Promise<StatusServer> {
   const server = createServer((request, response) => {
@@ -41,8 +44,11 @@ export async function startStatusServer({
       return
     }
     const ready = isReady()
-    const pull = ready ? undefined : pulling()
-    const progress = pull === undefined ? {} : { pulling: { done_bytes: pull.doneBytes, total_bytes: pull.totalBytes } }
+    const [pull, silentMs] = ready ? [] : [pulling(), loadingSilentMs()]
+    const progress = {
+      ...(pull !== undefined && { pulling: { done_bytes: pull.doneBytes, total_bytes: pull.totalBytes } }),
+      ...(silentMs !== undefined && { loading: { silent_seconds: Math.round(silentMs / 1000) } }),
+    }
     const found =
       request.url === '/livez'
         ? { status: 200, live: true }

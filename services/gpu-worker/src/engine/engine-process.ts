@@ -5,13 +5,14 @@
  * Invariants: a call that was given to it settles exactly once. When the process dies, every call in it rejects with `engine_crashed`, or
  * with `engine_hung` when it was killed because it showed no sign of work, or with `closed` when it had been told to stop.
  *
- * Silence: while a call is in it, the process must report what it has done (a step, a text, an image, an end). SilenceWatch judges how long it
- * may take over that.
+ * Silence: while it loads its model, the process must be seen to work (LoadWatch). While a call is in it, it must report what it has done (a step,
+ * a text, an image, an end); SilenceWatch judges how long it may take over that.
  *
  * Knows nothing about what came before this process or will come after it.
  */
 import { fork } from 'node:child_process'
 import type { ChildProcess } from 'node:child_process'
+import { settle } from '@easel/process'
 import { EngineError } from './engine.ts'
 import type { EngineCallOptions, EngineResult } from './engine.ts'
 import type {
@@ -26,6 +27,7 @@ import type {
   FromEngine,
   ToEngine,
 } from './protocol.ts'
+import { LoadWatch } from './load-watch.ts'
 import { silentTicks, SilenceWatch } from './silence-watch.ts'
 
 export interface EngineProcessOptions {
@@ -36,6 +38,10 @@ export interface EngineProcessOptions {
   engine: EngineOptions
   /** The longest silence without visible work before it counts as hung, in milliseconds for each image of the largest call. */
   stepTimeoutMs: number
+  /** The longest time without visible work, in milliseconds, before it counts as hung while it loads its model. */
+  loadTimeoutMs: number
+  /** Called again and again while it loads and shows no sign of work, with the time since the last one in milliseconds. */
+  onSilentLoad: (silentMs: number) => void
   /** Called when the model is loaded. */
   onReady: (ready: { capabilities: EngineCapabilities; memoryBytes: number }) => void
   /** Called with the hash of a model that was ready without it. */
@@ -76,6 +82,8 @@ export class EngineProcess {
   readonly #checkpoints = new Map<string, Answer<Checkpoint | undefined>[]>()
   readonly #killAtExit = (): void => void this.#child.kill('SIGKILL')
   #stats: Answer<EngineStats>[] = []
+  /** Until its model is loaded, and its hash is known. */
+  readonly #load: LoadWatch
   #silenceTimer: NodeJS.Timeout | undefined
   #silence: SilenceWatch | undefined
   #callsGiven = 0
@@ -99,6 +107,8 @@ export class EngineProcess {
       })
     })
     process.once('exit', this.#killAtExit)
+    const { loadTimeoutMs: timeoutMs, onSilentLoad: onSilence } = options
+    this.#load = new LoadWatch({ pid: this.pid, timeoutMs, onSilence, onHung: () => this.#killHung() })
   }
 
   get pid(): number | undefined {
@@ -143,13 +153,14 @@ export class EngineProcess {
     })
   }
 
-  /** Tells it to stop, and kills it when it does not. Resolves when it has ended. */
+  /** Tells it to stop, and kills it when it does not. Resolves when it has ended, or cannot be ended. */
   async stop(): Promise<void> {
     this.#end = 'closed'
     this.#send({ type: 'stop' })
     // It cannot answer during a native run, and nobody waits for the result any more.
     const impatience = setTimeout(() => this.#child.kill('SIGKILL'), stopLimitMs)
-    await this.#exited
+    // One that waits for a dead mount may stay in the kernel for as long as the mount is dead.
+    await settle(this.#exited, 2 * stopLimitMs)
     clearTimeout(impatience)
   }
 
@@ -171,10 +182,12 @@ export class EngineProcess {
         return
       }
       case 'ready':
+        if (message.capabilities.contentHash !== undefined) this.#load.stop()
         this.#watchSilence(message.capabilities.provider === 'cpu')
         this.#options.onReady(message)
         return
       case 'hashed':
+        this.#load.stop()
         this.#options.onHashed(message)
         return
       case 'load_failed':
@@ -238,6 +251,7 @@ export class EngineProcess {
   }
 
   #exit(how: string): void {
+    this.#load.stop()
     clearInterval(this.#silenceTimer)
     process.off('exit', this.#killAtExit)
     this.#options.onExit(how, this.#about())

@@ -21,6 +21,17 @@ export async function orCanceled<T>(promise: Promise<T>, signal: AbortSignal | u
   }
 }
 
+export function toClosed(): EngineError {
+  return new EngineError('closed', 'The engine was closed')
+}
+
+export function toHungLoad(silentMs: number): EngineError {
+  return new EngineError(
+    'load_failed',
+    `Expected the engine process to load the model, got no sign of work for ${silentMs / 1000} s: is it on a disk or a mount that does not answer?`,
+  )
+}
+
 export function toCanceled(): EngineError {
   return new EngineError('canceled', 'The call was canceled before it began')
 }

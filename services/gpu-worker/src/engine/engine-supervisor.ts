@@ -14,7 +14,7 @@ import { CallTurns } from './call-turns.ts'
 import { EngineProcess } from './engine-process.ts'
 import { EngineError } from './engine.ts'
 import type { Engine, EngineCallOptions, EngineResult } from './engine.ts'
-import { newPromise, orCanceled, toCanceled } from './engine-promises.ts'
+import { newPromise, orCanceled, toCanceled, toClosed, toHungLoad } from './engine-promises.ts'
 import { MemoryWatermark } from './memory-watermark.ts'
 import type { MemoryVerdict } from './memory-watermark.ts'
 import type { Checkpoint, EngineCapabilities, EngineOptions, EngineParams, EngineStats, EngineStep } from './protocol.ts'
@@ -22,6 +22,8 @@ import type { Checkpoint, EngineCapabilities, EngineOptions, EngineParams, Engin
 export interface EngineSupervisorOptions extends EngineOptions {
   /** The longest silence without visible work before the process counts as hung, in milliseconds for each image of the largest call. */
   stepTimeoutMs: number
+  /** The longest time without visible work while a model is loaded, before the process counts as hung, in milliseconds. Default 600 000. */
+  loadTimeoutMs?: number
   /** Called with what happens to the process. */
   onEvent?: (event: EngineEvent) => void
   /** Called for every run of the transformer. */
@@ -34,6 +36,7 @@ export interface EngineSupervisorOptions extends EngineOptions {
 export type EngineEvent =
   | { type: 'ready'; pid: number | undefined; capabilities: EngineCapabilities }
   | { type: 'hashed'; pid: number | undefined; contentHash: string; durationMs: number }
+  | { type: 'silent_load'; pid: number | undefined; silentMs: number; limitMs: number }
   | { type: 'hung'; pid: number | undefined; about: string[] }
   | { type: 'died' | 'ended'; pid: number | undefined; how: string; about: string[] }
   | { type: 'recycled'; pid: number | undefined; memoryBytes: number }
@@ -232,13 +235,15 @@ export class EngineSupervisor implements Engine {
   }
 
   #spawn(): EngineProcess {
-    const { stepTimeoutMs, onStep = () => {}, entry = defaultEntry, onEvent: _, ...engine } = this.#options
+    const { stepTimeoutMs, loadTimeoutMs = 600_000, onStep = () => {}, entry = defaultEntry, onEvent: _, ...engine } = this.#options
     const process: EngineProcess = new EngineProcess({
       number: ++this.#processes,
       entry,
       // Hashing the model again would read all weights.
       engine: { ...engine, contentHash: this.#capabilities?.contentHash },
       stepTimeoutMs,
+      loadTimeoutMs,
+      onSilentLoad: (silentMs) => this.#emit({ type: 'silent_load', pid: process.pid, silentMs, limitMs: loadTimeoutMs }),
       onReady: ({ capabilities, memoryBytes }) => this.#serve(process, capabilities, memoryBytes),
       onHashed: ({ contentHash, durationMs }) => {
         this.#capabilities = { ...this.capabilities, contentHash }
@@ -251,7 +256,10 @@ export class EngineSupervisor implements Engine {
       },
       onStep,
       onCallEnd: (memoryBytes) => this.#heed(this.#watermark.judgeCall(memoryBytes), process, memoryBytes),
-      onHung: (about) => this.#emit({ type: 'hung', pid: process.pid, about }),
+      onHung: (about) => {
+        this.#emit({ type: 'hung', pid: process.pid, about })
+        if (this.#capabilities === undefined) this.#serving.reject(toHungLoad(loadTimeoutMs))
+      },
       onExit: (how, about) => this.#exited(process, how, about),
     })
     return process
@@ -289,7 +297,3 @@ export class EngineSupervisor implements Engine {
 }
 
 const defaultEntry = fileURLToPath(new URL('engine-main.ts', import.meta.url))
-
-function toClosed(): EngineError {
-  return new EngineError('closed', 'The engine was closed')
-}

@@ -16,7 +16,7 @@
  * Silence is counted in ticks instead of clock time: if the process that counts was itself stopped or the machine slept, messages waiting in
  * the channel are read before many ticks have passed. Without /proc no work is seen, and each tick counts whole. Knows nothing about calls.
  */
-import { readFileSync } from 'node:fs'
+import { ProcessWork } from './process-work.ts'
 
 /** How many ticks make the longest silence, for each image of the largest call. */
 export const silentTicks = 10
@@ -24,10 +24,6 @@ export const silentTicks = 10
 const workingTick = 0.1
 /** How many times as long as the longest silence so far the next may be. */
 const margin = 4
-/** The part of a tick that must be processor time to count as work; less is what a waiting process spends on timers. */
-const workingPart = 0.02
-/** Milliseconds of processor time in one count of /proc/PID/stat: USER_HZ is 100 on every Linux that Node runs on. */
-const clockTickMs = 10
 
 export interface SilenceWatchOptions {
   pid: number | undefined
@@ -41,11 +37,11 @@ export class SilenceWatch {
   readonly #options: SilenceWatchOptions
   #silentTicks = 0
   #longestTicks = 0
-  #usage: Usage
+  readonly #work: ProcessWork
 
   constructor(options: SilenceWatchOptions) {
     this.#options = options
-    this.#usage = readUsage(options.pid)
+    this.#work = new ProcessWork(options.pid)
   }
 
   /** The process has said that something is done. */
@@ -66,28 +62,8 @@ export class SilenceWatch {
   }
 
   #hasWorked(): boolean {
-    const { pid, isOnCpu, tickMs } = this.#options
-    const before = this.#usage
-    this.#usage = readUsage(pid)
-    const cpuMs = this.#usage.cpuMs - before.cpuMs
-    return (isOnCpu && cpuMs >= Math.max(clockTickMs, workingPart * tickMs)) || this.#usage.majorFaults > before.majorFaults
-  }
-}
-
-interface Usage {
-  /** Of all threads, since the process began. */
-  readonly cpuMs: number
-  readonly majorFaults: number
-}
-
-function readUsage(pid: number | undefined): Usage {
-  try {
-    const stat = readFileSync(`/proc/${pid}/stat`, 'latin1')
-    // The fields from the third on; the second is the name of the program, which may contain spaces and parentheses.
-    const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ')
-    const [majorFaults, userTicks, systemTicks] = [fields[9], fields[11], fields[12]].map(Number) as [number, number, number]
-    return { cpuMs: (userTicks + systemTicks) * clockTickMs, majorFaults }
-  } catch {
-    return { cpuMs: 0, majorFaults: 0 }
+    const { isOnCpu, tickMs } = this.#options
+    const { computed, paged } = this.#work.look(tickMs)
+    return (isOnCpu && computed) || paged
   }
 }
