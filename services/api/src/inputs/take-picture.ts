@@ -7,7 +7,7 @@ import type { InputPicture } from '@easel/contract'
 import type { AppDeps } from '../app-deps.ts'
 import { findJob, isPastRetention } from '../jobs/find-job.ts'
 import type { FindNeeds } from '../jobs/find-job.ts'
-import type { PictureField, PictureSource, SubmitRequest } from '../jobs/resolve-input.ts'
+import type { PictureField, PictureSource, SentPicture, SubmitRequest } from '../jobs/resolve-input.ts'
 import { describeValue } from '../middleware/field-errors.ts'
 import { refuseFields } from '../middleware/problem.ts'
 import { toPublicUrl } from '../public-url.ts'
@@ -15,6 +15,7 @@ import { PictureTooLarge, fetchPicture } from './fetch-picture.ts'
 import { findUpload } from './find-upload.ts'
 import type { TakenPicture } from './hold-inputs.ts'
 import { UnusablePicture, inspectPicture } from '@easel/input-pictures'
+import type { PictureFacts } from '@easel/input-pictures'
 
 export type TakeNeeds = FindNeeds & Pick<AppDeps, 'inputs' | 'storage'>
 
@@ -36,6 +37,7 @@ async function takePicture(
   { field, owner }: { field: PictureField; owner: string },
 ): Promise<TakenPicture> {
   try {
+    if (isSent(source)) return source
     const found = typeof source === 'string' ? await findSource(deps, source, field, owner) : source
     return found instanceof Uint8Array ? await takeBytes(deps, found) : { picture: found }
   } catch (error) {
@@ -44,11 +46,19 @@ async function takePicture(
 }
 
 /** Throws `UnusablePicture` or `PictureTooLarge`. */
-export async function takeBytes({ config }: Pick<AppDeps, 'config'>, bytes: Uint8Array): Promise<Required<TakenPicture>> {
+export async function takeBytes({ config }: Pick<AppDeps, 'config'>, bytes: Uint8Array): Promise<SentPicture> {
   if (bytes.byteLength > config.maxInputBytes) throw new PictureTooLarge()
-  const facts = await inspectPicture(bytes, { maxPixels: config.maxInputPixels })
+  return toSent(bytes, await inspectPicture(bytes, { maxPixels: config.maxInputPixels }))
+}
+
+/** `facts`: as the bytes have been judged. */
+export function toSent(bytes: Uint8Array, facts: PictureFacts): SentPicture {
   const sha256 = createHash('sha256').update(bytes).digest('hex')
   return { picture: { sha256, bytes: bytes.byteLength, ...facts }, bytes }
+}
+
+export function isSent(source: PictureSource | undefined): source is SentPicture {
+  return typeof source === 'object' && 'picture' in source
 }
 
 /** The problem that a client is told; other errors unchanged. */

@@ -8,8 +8,14 @@ import type { CreateJobRequest, FieldError, InputPicture, JobInput, ModelRecord 
 import { sizeForPicture } from '@easel/input-pictures'
 import { describeValue } from '../middleware/field-errors.ts'
 
-/** Where an input picture comes from: a URL or `upload:ID` in the request, the bytes themselves, or what is stored already. */
-export type PictureSource = string | Uint8Array | InputPicture
+/** A picture that came in the request itself and has been judged. */
+export interface SentPicture {
+  picture: InputPicture
+  bytes: Uint8Array
+}
+
+/** Where an input picture comes from: a URL or `upload:ID` in the request, the request itself, or what is stored already. */
+export type PictureSource = string | SentPicture | InputPicture
 
 export type PictureField = 'image' | 'mask'
 

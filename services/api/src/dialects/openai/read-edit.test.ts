@@ -1,10 +1,22 @@
+import { createHash } from 'node:crypto'
 import sharp from 'sharp'
-import { afterAll, beforeAll, expect, test } from 'vitest'
+import { afterAll, beforeAll, beforeEach, expect, test, vi } from 'vitest'
+import { inspectPicture } from '@easel/input-pictures'
 import { uniquePng } from '../../../test/pictures.ts'
 import { startTestApi, tinyScenes } from '../../../test/start-api.ts'
 import type { TestApi } from '../../../test/start-api.ts'
 import { toMaskOfAlpha } from '../../inputs/mask-of-alpha.ts'
 import type { OpenAiError } from './errors.ts'
+
+// The real one, with its calls counted.
+vi.mock('@easel/input-pictures', async (importOriginal) => {
+  const real = await importOriginal<{ inspectPicture: typeof inspectPicture }>()
+  return { ...real, inspectPicture: vi.fn(real.inspectPicture) }
+})
+const decoded = vi.mocked(inspectPicture)
+beforeEach(() => {
+  decoded.mockClear()
+})
 
 let api: TestApi
 let picture: File
@@ -50,6 +62,30 @@ test('lists are taken entry by entry', async () => {
   expect(record?.input.sigmas).toEqual([1, 0.5])
 })
 
+test('each file of a form is decoded once, and judged', async () => {
+  const clear = { create: { width: 64, height: 64, channels: 4, background: '#0000' } } as const
+  const transparent = new File([new Uint8Array(await sharp(clear).png().toBuffer())], 'mask.png')
+  const broken = new File([(await picture.bytes()).subarray(0, -20)], 'broken.png')
+  expect(await edit()).toEqual([504, null])
+  expect(decoded).toHaveBeenCalledTimes(1)
+  expect(await edit(['mask', transparent])).toEqual([504, null])
+  expect(decoded).toHaveBeenCalledTimes(3)
+  const [record] = await api.worker.store.list('', { limit: 1 })
+  expect(record?.input).toMatchObject({
+    image: { width: 64, height: 64, content_type: 'image/png', bytes: picture.size },
+    mask: { width: 64, height: 64, content_type: 'image/png' },
+  })
+  for (const name of ['image', 'mask'] as const) {
+    const stored = await api.deps.storage.open(`inputs/${record?.input[name]?.sha256}`)
+    const bytes = Buffer.from(await new Response(stored?.body).arrayBuffer())
+    expect([bytes.length, createHash('sha256').update(bytes).digest('hex')]).toEqual([
+      record?.input[name]?.bytes,
+      record?.input[name]?.sha256,
+    ])
+  }
+  expect(await edit(['mask', broken])).toEqual([400, 'mask'])
+})
+
 test('more edits at once than there are places for pictures are all served', async () => {
   const answers = await Promise.all(Array.from({ length: 8 }, async () => await edit()))
   expect(answers).toEqual(answers.map(() => [504, null]))
@@ -61,7 +97,7 @@ test('a mask made of the transparency of a turned picture is turned already', as
   const pixels = Buffer.from(Array.from({ length: width * height }, (_v, i) => [9, 9, 9, i % width < width / 2 ? 0 : 255]).flat())
   const turned = sharp(pixels, { raw: { width, height, channels: 4 } }).withMetadata({ orientation: 6 })
   const mask = await toMaskOfAlpha(await turned.png().toBuffer())
-  const { data, info } = await sharp(mask).toColourspace('b-w').raw().toBuffer({ resolveWithObject: true })
+  const { data, info } = await sharp(mask?.bytes).toColourspace('b-w').raw().toBuffer({ resolveWithObject: true })
   expect([info.width, info.height, info.channels]).toEqual([height, width, 1])
   expect(data.subarray(0, data.length / 2).every((value) => value === 255)).toBe(true)
   expect(data.subarray(data.length / 2).every((value) => value === 0)).toBe(true)

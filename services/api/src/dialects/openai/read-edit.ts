@@ -5,18 +5,20 @@
 import type { Context } from 'hono'
 import { ProblemError } from '@easel/contract'
 import type { AppDeps, AppEnv } from '../../app-deps.ts'
+import { PictureTooLarge } from '../../inputs/fetch-picture.ts'
 import { toMaskOfAlpha } from '../../inputs/mask-of-alpha.ts'
 import { isForm, readForm } from '../../inputs/read-picture-body.ts'
 import type { PictureForm } from '../../inputs/read-picture-body.ts'
 import { takeBytes, toRefusal } from '../../inputs/take-picture.ts'
+import type { SentPicture } from '../../jobs/resolve-input.ts'
 import { refuseFields } from '../../middleware/problem.ts'
 import { editRequestSchema } from './to-request.ts'
 
 export interface EditForm {
   /** Not validated yet. */
   fields: Record<string, unknown>
-  image: Uint8Array
-  mask: Uint8Array | undefined
+  image: SentPicture
+  mask: SentPicture | undefined
 }
 
 /** Call it with a place for pictures. */
@@ -34,21 +36,22 @@ export async function readEdit({ config }: Pick<AppDeps, 'config'>, c: Context<A
     throw refuseFields([{ field: 'image', expected: 'one picture, as a file', received }], 'invalid_image')
   }
   if (masks.length > 1) throw refuseFields([{ field: 'mask', expected: 'one mask', received: `${masks.length}` }], 'invalid_image')
-  const read = async (file: Uint8Array, field: string): Promise<Uint8Array> => {
+  const read = async (file: Uint8Array, field: string): Promise<SentPicture> => {
     try {
-      return (await takeBytes({ config }, file)).bytes
+      return await takeBytes({ config }, file)
     } catch (error) {
       throw toRefusal(error, field, config)
     }
   }
-  const bytes = await read(image, 'image')
+  const taken = await read(image, 'image')
   const [maskFile] = masks
-  const mask = await toMaskOfAlpha(maskFile === undefined ? bytes : await read(maskFile, 'mask'))
+  const mask = await toMaskOfAlpha((maskFile === undefined ? taken : await read(maskFile, 'mask')).bytes)
   if (maskFile !== undefined && mask === undefined) {
     const expected = 'a picture that is transparent where is painted anew'
     throw refuseFields([{ field: 'mask', expected, received: 'one that is opaque' }], 'invalid_image')
   }
-  return { fields: readText(form), image: bytes, mask }
+  if (mask !== undefined && mask.picture.bytes > config.maxInputBytes) throw toRefusal(new PictureTooLarge(), 'mask', config)
+  return { fields: readText(form), image: taken, mask }
 }
 
 /** Clients that send lists name each entry like the list, followed by `[]`. */
