@@ -51,6 +51,8 @@ export interface Keys {
   input: (sha256: string) => string
   /** Hash of an input picture: its size in bytes, the owner of each holder, and how many holders each owner has. */
   inputOwners: (sha256: string) => string
+  /** String with expiry: the input picture with that hash is being removed, and nobody may hold it. */
+  inputRemoval: (sha256: string) => string
   /** Sorted set by the instant (ms) of the next check: holders of input pictures that may no longer exist, with the hash. */
   inputHolds: string
   /** Sorted set in lexical order, which for job ids is the order of creation: one owner's jobs ('' = everyone's), all or with one status. */
@@ -108,6 +110,7 @@ export function createKeys(prefix: string = defaultQueuePrefix): Keys {
     uploadTicket: (ticket) => `${prefix}:upload-ticket:${ticket}`,
     input: (sha256) => `${prefix}:input:${sha256}`,
     inputOwners: (sha256) => `${prefix}:input:${sha256}:owners`,
+    inputRemoval: (sha256) => `${prefix}:input:${sha256}:removal`,
     inputHolds: `${prefix}:input-holds`,
     index: (owner, status) => `${prefix}:index:${owner}${status === undefined ? '' : `:${status}`}`,
     ended: `${prefix}:ended`,

@@ -1,6 +1,7 @@
 export { createJobStore } from './create-job-store.ts'
 export * from './failed-jobs.ts'
 export * from './find-request-id.ts'
+export { followRedisClock } from './follow-redis-clock.ts'
 export * from './job-cost.ts'
 export * from './job-lines.ts'
 export * from './input-store.ts'

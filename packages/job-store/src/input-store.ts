@@ -38,28 +38,31 @@ export interface HoldOptions {
 export interface InputStore {
   /** Adds a holder. Returns false while the picture is being removed: try again. */
   hold(picture: Pick<InputPicture, 'sha256' | 'bytes'>, holder: InputHolder, options: HoldOptions): Promise<boolean>
-  /** Removes a holder. True when it was the last: the caller deletes the picture and then calls `forget`. May be repeated. */
+  /** Removes a holder. True when it was the last and nobody removes the picture yet: the caller deletes it and then calls `forget`. */
   release(sha256: string, holder: DueHold['holder']): Promise<boolean>
   /** Call when the picture has been deleted from the store. */
   forget(sha256: string): Promise<void>
   /** The holder stays until it is released; it is not checked again. */
   settle(sha256: string, holder: InputHolder): Promise<void>
   listDue(instantMs: number, limit: number): Promise<DueHold[]>
-  putUpload(upload: UploadRecord): Promise<void>
+  /** `ticket`: what the bytes were sent with. False when another upload was kept with it before: nothing is kept then. */
+  putUpload(upload: UploadRecord, ticket?: string): Promise<boolean>
   getUpload(id: string): Promise<UploadRecord | undefined>
   deleteUpload(id: string): Promise<void>
-  /** Lets whoever knows the ticket send the bytes of an upload for its owner, once. */
+  /** Lets whoever knows the ticket send the bytes of an upload for its owner, until an upload has been kept with it. */
   putTicket(ticket: string, upload: Pick<UploadRecord, 'id' | 'owner'>, ttlSeconds: number): Promise<void>
-  takeTicket(ticket: string): Promise<Pick<UploadRecord, 'id' | 'owner'> | undefined>
+  /** What a ticket is for, if it can still be used. From now on it can be for so many seconds. */
+  renewTicket(ticket: string, ttlSeconds: number): Promise<Pick<UploadRecord, 'id' | 'owner'> | undefined>
 }
 
-/** After this many milliseconds a process that was removing a picture is assumed to be dead. */
-const leavingMs = 60_000
-
-// KEYS: the picture's holders, all holders by the instant of their next check. ARGV: prefix, hash, holder, now in ms, instant, owner, bytes.
+// KEYS: the picture's holders, all holders by the instant of their next check. ARGV: prefix, hash, holder, the instant of its next check in ms,
+// and what each script adds. The mark of a removal expires by Redis' own clock, which is the same for all processes.
 const preamble = `
-local prefix, sha256, holder, now, dueAt, owner, bytes = unpack(ARGV)
+local prefix, sha256, holder, dueAt = unpack(ARGV)
 local owners = ${toLua(names.inputOwners(variable('sha256')))}
+local removal = ${toLua(names.inputRemoval(variable('sha256')))}
+-- A mark of an earlier version.
+redis.call('ZREM', KEYS[1], 'leaving')
 -- The picture counts in the usage of an owner from its first holder to its last.
 local function count(owner, sign)
   local holders = redis.call('HINCRBY', owners, 'holders:' .. owner, sign)
@@ -72,10 +75,10 @@ end
 `
 
 const scripts = {
+  // ARGV[5] owner, [6] bytes
   easelHoldInput: `${preamble}
-local leaving = redis.call('ZSCORE', KEYS[1], 'leaving')
-if leaving and tonumber(leaving) + ${leavingMs} > tonumber(now) then return 0 end
-redis.call('ZREM', KEYS[1], 'leaving')
+local owner, bytes = ARGV[5], ARGV[6]
+if redis.call('EXISTS', removal) == 1 then return 0 end
 redis.call('ZREM', KEYS[2], 'leaving ' .. sha256)
 redis.call('ZADD', KEYS[2], dueAt, holder .. ' ' .. sha256)
 if redis.call('ZADD', KEYS[1], 0, holder) == 1 then
@@ -83,6 +86,7 @@ if redis.call('ZADD', KEYS[1], 0, holder) == 1 then
   count(owner, 1)
 end
 return 1`,
+  // ARGV[4] is the instant at which the removal is checked, [5] how long it may take, in ms
   easelReleaseInput: `${preamble}
 redis.call('ZREM', KEYS[1], holder)
 redis.call('ZREM', KEYS[2], holder .. ' ' .. sha256)
@@ -91,10 +95,16 @@ if of then
   redis.call('HDEL', owners, 'of:' .. holder)
   count(of, -1)
 end
-if redis.call('ZCARD', KEYS[1]) > (redis.call('ZSCORE', KEYS[1], 'leaving') and 1 or 0) then return 0 end
+if redis.call('ZCARD', KEYS[1]) > 0 then return 0 end
 redis.call('DEL', owners)
-redis.call('ZADD', KEYS[1], now, 'leaving')
-redis.call('ZADD', KEYS[2], now + ${leavingMs}, 'leaving ' .. sha256)
+redis.call('ZADD', KEYS[2], dueAt, 'leaving ' .. sha256)
+-- Of several who remove it, the first does: what another deleted later could be a picture that was stored meanwhile.
+return redis.call('SET', removal, 1, 'NX', 'PX', ARGV[5]) and 1 or 0`,
+  // KEYS: the upload, the ticket. ARGV: the upload as JSON.
+  easelKeepUpload: `
+if redis.call('GET', KEYS[1]) == ARGV[1] then return 1 end
+if redis.call('DEL', KEYS[2]) == 0 then return 0 end
+redis.call('SET', KEYS[1], ARGV[1])
 return 1`,
 } as const
 
@@ -104,24 +114,30 @@ export interface InputStoreOptions {
   redis: RedisConnection
   /** The first part of every key. */
   prefix: string
+  /**
+   * How long the store may take to delete a picture, in ms. A process that takes longer is assumed to be dead: the picture can be held again,
+   * and is removed by the sweep if nobody does. Default 60 000.
+   */
+  removalMs?: number
   /** Clock, ms since the epoch. Default: Date.now. */
   now?: () => number
 }
 
-export function createInputStore({ redis, prefix, now = Date.now }: InputStoreOptions): InputStore {
+export function createInputStore({ redis, prefix, removalMs = 60_000, now = Date.now }: InputStoreOptions): InputStore {
   const keys = createKeys(prefix)
   for (const [name, lua] of Object.entries(scripts)) redis.defineCommand(name, { numberOfKeys: 2, lua })
   const run = redis as unknown as InputScripts
   return {
     async hold({ sha256, bytes }, holder, { owner, dueAt }) {
       const names = [keys.input(sha256), keys.inputHolds]
-      return (await run.easelHoldInput(...names, prefix, sha256, holder, now(), dueAt, owner, bytes)) === 1
+      return (await run.easelHoldInput(...names, prefix, sha256, holder, dueAt, owner, bytes)) === 1
     },
     async release(sha256, holder) {
-      return (await run.easelReleaseInput(keys.input(sha256), keys.inputHolds, prefix, sha256, holder, now())) === 1
+      const names = [keys.input(sha256), keys.inputHolds]
+      return (await run.easelReleaseInput(...names, prefix, sha256, holder, now() + removalMs, removalMs)) === 1
     },
     async forget(sha256) {
-      await redis.multi().zrem(keys.input(sha256), 'leaving').zrem(keys.inputHolds, `leaving ${sha256}`).exec()
+      await redis.multi().del(keys.inputRemoval(sha256)).zrem(keys.inputHolds, `leaving ${sha256}`).exec()
     },
     async settle(sha256, holder) {
       await redis.zrem(keys.inputHolds, `${holder} ${sha256}`)
@@ -133,8 +149,11 @@ export function createInputStore({ redis, prefix, now = Date.now }: InputStoreOp
         return { sha256, holder: holder as DueHold['holder'] }
       })
     },
-    async putUpload(upload) {
-      await redis.set(keys.upload(upload.id), JSON.stringify(upload))
+    async putUpload(upload, ticket) {
+      const [name, json] = [keys.upload(upload.id), JSON.stringify(upload)]
+      if (ticket !== undefined) return (await run.easelKeepUpload(name, keys.uploadTicket(ticket), json)) === 1
+      await redis.set(name, json)
+      return true
     },
     async getUpload(id) {
       const json = await redis.get(keys.upload(id))
@@ -146,8 +165,8 @@ export function createInputStore({ redis, prefix, now = Date.now }: InputStoreOp
     async putTicket(ticket, { id, owner }, ttlSeconds) {
       await redis.set(keys.uploadTicket(ticket), JSON.stringify({ id, owner }), 'EX', ttlSeconds)
     },
-    async takeTicket(ticket) {
-      const json = await redis.getdel(keys.uploadTicket(ticket))
+    async renewTicket(ticket, ttlSeconds) {
+      const json = await redis.getex(keys.uploadTicket(ticket), 'EX', ttlSeconds)
       return json === null ? undefined : (JSON.parse(json) as Pick<UploadRecord, 'id' | 'owner'>)
     },
   }

@@ -16,10 +16,12 @@ import {
   createRedis,
   createUsage,
   createWebhookOutbox,
+  followRedisClock,
   refuseFaultyRedis,
 } from '@easel/job-store'
 import { createStorage } from '@easel/storage'
-import { listen, noTracing, OutageLog } from '@easel/process'
+import type { StorageOptions } from '@easel/storage'
+import { listen, noTracing, OutageLog, tellClock } from '@easel/process'
 import type { Tracing } from '@easel/process'
 import { createApiKeyRing } from './api-key-ring.ts'
 import { createApp } from './app.ts'
@@ -38,8 +40,10 @@ import type { DeliveryOptions } from './webhooks/start-delivery.ts'
 export interface ServeOptions {
   config: ApiConfig
   logger: Logger
-  /** Clock, ms since the epoch. Default: Date.now. */
+  /** The clock that all processes share, ms since the epoch. Default: that of Redis. */
   now?: () => number
+  /** The clock of this process, ms since the epoch. Default: that of its machine. */
+  localNow?: () => number
   /** How webhooks are sent. Defaults as in `DeliveryOptions`. */
   delivery?: Omit<DeliveryOptions, 'connection'>
   /** Where spans go; its owner closes it. Default nowhere. */
@@ -63,7 +67,7 @@ const lastAnswersMs = 2000
 const idleLookMs = 50
 
 export async function serveApi(options: ServeOptions): Promise<RunningApi> {
-  const { config, logger, now = Date.now, delivery: deliveryOptions, tracing = noTracing } = options
+  const { config, logger, delivery: deliveryOptions, tracing = noTracing } = options
   const stopping = new AbortController()
   const graceOver = new AbortController()
   const server = createAdaptorServer({
@@ -78,7 +82,7 @@ export async function serveApi(options: ServeOptions): Promise<RunningApi> {
   const apiKeys = createApiKeyRing(config.apiKeys, config.apiKeysFile)
   // Before any connection is opened, so that an unavailable address is the only thing reported.
   const port = await listen(server, { host: config.host, port: config.port, variables: { host: 'HOST', port: 'PORT' } })
-  const deps = { ...openDeps(config, logger, now, tracing), apiKeys, stopping: stopping.signal, graceOver: graceOver.signal }
+  const deps = { ...openDeps(options, tracing), apiKeys, stopping: stopping.signal, graceOver: graceOver.signal }
   const app = createApp(deps)
   try {
     await refuseFaultyRedis(deps.redis, { allowEvicting: config.allowEvictingRedis })
@@ -124,18 +128,15 @@ function namesTwoHosts({ incoming }: HttpBindings | Http2Bindings): boolean {
   return incoming.rawHeaders.filter((text, index) => index % 2 === 0 && text.toLowerCase() === 'host').length > 1
 }
 
-function openDeps(
-  config: ApiConfig,
-  logger: Logger,
-  now: () => number,
-  tracing: Tracing,
-): Omit<AppDeps, 'apiKeys' | 'stopping' | 'graceOver'> {
+function openDeps(options: ServeOptions, tracing: Tracing): Omit<AppDeps, 'apiKeys' | 'stopping' | 'graceOver'> {
+  const { config, logger, localNow } = options
   const outage = new OutageLog('Redis', logger)
   const onError = (error: Error): void => outage.report(error, 'queue')
   const { queuePrefix: prefix } = config
   const redis = createRedis({ ...config.redis, use: 'request', onError: () => {} })
   const subscriber = createRedis({ ...config.redis, use: 'worker', onError: () => {} })
   for (const connection of [redis, subscriber]) outage.watch(connection)
+  const { now = followRedisClock({ redis, prefix, localNow, ...tellClock(logger) }) } = options
   const metrics = createApiMetrics()
   const store = createJobStore({ redis, prefix, now, onEnd: metrics.countEnd })
   const registry = createModelRegistry({ redis, prefix, now })
@@ -149,7 +150,7 @@ function openDeps(
     estimator: new QueueEstimator({ lines: createJobLines({ redis, prefix }), registry, store }),
     queues: new JobQueues({ redis, prefix, onError, telemetry: tracing.telemetry }),
     outbox: createWebhookOutbox({ redis, prefix, onError, telemetry: tracing.telemetry }),
-    inputs: createInputStore({ redis, prefix, now }),
+    inputs: createInputStore({ redis, prefix, removalMs: removalMsOf(config.storage), now }),
     storage: createStorage(config.storage),
     follower: new JobFollower({ store, subscriber, onError: (error, about) => outage.report(error, 'job follower', about) }),
     outage,
@@ -158,6 +159,11 @@ function openDeps(
     tracing,
     now,
   }
+}
+
+/** How long a picture may take to be deleted, in ms: a request to S3 is tried twice. */
+function removalMsOf(storage: StorageOptions): number {
+  return 60_000 + (storage.kind === 's3' ? 2 * (storage.requestTimeoutMs ?? 0) : 0)
 }
 
 async function closeDeps({ follower, outbox, queues, redis, storage, subscriber }: AppDeps): Promise<void> {

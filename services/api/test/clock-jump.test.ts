@@ -1,12 +1,17 @@
-/** What the api does when its clock jumps. */
+/** What the api does when its clock, or that of Redis, is wrong. */
 import { once } from 'node:events'
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { Webhook } from 'standardwebhooks'
 import { afterEach, beforeEach, expect, onTestFinished, test } from 'vitest'
-import type { Job } from '@easel/contract'
+import type { Capabilities, Job, Upload } from '@easel/contract'
+import { endAbandoned } from '../src/maintenance/end-abandoned.ts'
+import { expireQueued } from '../src/maintenance/expire-queued.ts'
+import { requeueOrphans } from '../src/maintenance/requeue-orphans.ts'
 import { sweepExpired } from '../src/maintenance/sweep-expired.ts'
-import { startTestApi } from './start-api.ts'
+import { sweepInputs } from '../src/maintenance/sweep-inputs.ts'
+import { uniquePng } from './pictures.ts'
+import { startTestApi, tinyScenes } from './start-api.ts'
 import type { TestApi } from './start-api.ts'
 
 const hourMs = 3_600_000
@@ -23,21 +28,52 @@ afterEach(async () => api?.close())
 
 test.each([
   ['ahead', hourMs],
-  ['back', -hourMs],
-])('jobs from before and after a jump %s by an hour are read, listed, canceled and ended like others', async (_, jumpMs) => {
-  const [ended, waiting] = [(await api.submit()).id, (await api.submit({ expires_in: 7200 })).id]
+  ['behind', -hourMs],
+])('an api whose machine is an hour %s shares jobs, workers, uploads and housekeeping with one whose clock is right', async (_, skewMs) => {
+  const model = { ...tinyScenes, has_vae_encoder: true }
+  const other = await startTestApi({ redis: api.redis, env: { STORAGE_DIR: api.storageDir }, model, localNow: () => Date.now() + skewMs })
+  onTestFinished(() => other.close())
+  await expect.poll(() => Math.abs(other.deps.now() - Date.now())).toBeLessThan(1000)
+  await api.worker.registry.heartbeat({
+    id: 'w1',
+    model: model.id,
+    concurrency: 1,
+    active: 0,
+    device: 'cpu',
+    engine_memory_bytes: 1,
+    ready: true,
+  })
+
+  // Jobs of both are in the order in which they were made, and no time is off.
+  const both = [api, other]
+  const made: string[] = []
+  for (const [i, easel] of [api, other, api, other].entries()) made.push((await easel.submit({ expires_in: 60, prompt: `p${i}` })).id)
+  for (const easel of both) {
+    const { jobs } = (await (await easel.get('/v1/jobs')).json()) as { jobs: Job[] }
+    expect(jobs.map(({ id }) => id)).toEqual(made.toReversed())
+    for (const { created_at: at } of jobs) expect(Math.abs(Date.parse(at) - Date.now())).toBeLessThan(30_000)
+    const { models } = (await (await easel.get('/v1/capabilities')).json()) as Capabilities
+    expect(models.map(({ workers }) => workers)).toEqual([1])
+  }
+  // Nothing is given up or taken away early.
+  const [ended = '', running = '', ...waiting] = made
   await api.worker.succeed(ended)
-  offsetMs = jumpMs
-  const fresh = (await api.submit()).id
-  const { jobs } = (await (await api.get('/v1/jobs')).json()) as { jobs: Job[] }
-  expect(jobs.map(({ id }) => id)).toEqual([fresh, waiting, ended])
-  expect((await api.get(`/images/${ended}-0.png`)).status).toBe(200)
-  expect((await api.post(`/v1/jobs/${waiting}/cancel`)).status).toBe(200)
-  await api.worker.succeed(fresh)
-  expect(await (await api.get(`/v1/jobs/${fresh}`)).json()).toMatchObject({ status: 'succeeded' })
+  await api.worker.store.start(running, 'w1')
+  const file = await other.get('/v1/uploads', { method: 'POST', body: new Uint8Array(await uniquePng()) })
+  const upload = (await file.json()) as Upload
+  expect(Math.abs(Date.parse(upload.expires_at ?? '') - Date.now() - 24 * hourMs)).toBeLessThan(30_000)
+  for (const { deps } of both) {
+    const counts = [expireQueued(deps), endAbandoned(deps), requeueOrphans(deps), sweepExpired(deps), sweepInputs(deps)]
+    expect(await Promise.all(counts)).toEqual([0, 0, 0, 0, 0])
+  }
+  for (const easel of both) {
+    expect((await easel.get(`/v1/uploads/${upload.id}`)).status).toBe(200)
+    for (const id of [ended, ...waiting]) expect((await easel.get(`/v1/jobs/${id}`)).status).toBe(200)
+  }
+  expect((await other.post(`/v1/jobs/${waiting[0]}/cancel`)).status).toBe(200)
 })
 
-test('a clock that is ahead by more than RESULT_TTL expires results, and the sweep takes them away for good', async () => {
+test('a clock of Redis that is ahead by more than RESULT_TTL expires results, and the sweep takes them away for good', async () => {
   const { id } = await api.submit()
   await api.worker.succeed(id)
   const statuses = async (): Promise<number[]> =>
@@ -50,7 +86,7 @@ test('a clock that is ahead by more than RESULT_TTL expires results, and the swe
   expect(await statuses()).toEqual([404, 404])
 })
 
-test('a webhook signed by a clock that is wrong is refused by a receiver that checks, and delivered when the clock is right', async () => {
+test('a webhook signed while the clock of Redis is wrong is refused by a receiver that checks, and delivered when it is right', async () => {
   const answers: [id: string | undefined, status: number][] = []
   const receiver = createServer((request, response) => {
     let text = ''

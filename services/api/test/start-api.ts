@@ -53,8 +53,10 @@ export interface StartApiOptions {
   model?: ModelRecord | null
   /** A Redis that is running already and is left running. Default: a new one. */
   redis?: RedisServer
-  /** The api's clock in ms. Default: Date.now. */
+  /** The clock that all processes share, in ms. Default: that of Redis. */
   now?: () => number
+  /** The clock of the api's machine, in ms. Default: that of this machine. */
+  localNow?: () => number
   /** How webhooks are sent. Default: as in production. */
   delivery?: ServeOptions['delivery']
 }
@@ -105,6 +107,7 @@ export async function startTestApi(options: StartApiOptions = {}): Promise<TestA
     config,
     logger: pino({ level: 'silent' }),
     now: options.now,
+    localNow: options.localNow,
     delivery: options.delivery,
   })
   const connection = createRedis({ url: redis.url, use: 'worker', onError: () => {} })

@@ -120,7 +120,7 @@ async function run(id: string, generate: Generate, more: Partial<ProcessJobDeps>
     now: Date.now,
     ...more,
   })
-  const job: Partial<Job<GenerateJobData>> = { data: { id }, moveToWait: async (token) => putBackWith.push(token) }
+  const job: Partial<Job<GenerateJobData>> = { data: { id }, opts: {}, moveToWait: async (token) => putBackWith.push(token) }
   return await process(job as Job<GenerateJobData>, 'token', stop.signal).catch((error: unknown) => error)
 }
 

@@ -71,6 +71,7 @@ async function processJob(deps: ProcessJobDeps, job: Job<GenerateJobData>, token
     throw new UnrecoverableError(jobErrorTable.expired.message)
   }
   if (started.result !== 'running') {
+    if (started.result === 'missing' || started.record.status === 'canceled') forgetInQueue(job)
     logger.info({ status: started.result }, 'job is not to be run')
     return started.result
   }
@@ -127,6 +128,7 @@ async function processJob(deps: ProcessJobDeps, job: Job<GenerateJobData>, token
     })
     if (end.result !== 'claimed') logger.info({ end }, 'another run has ended the job')
     // It has been canceled or deleted meanwhile.
+    if (end.result === 'missing' || end.status === 'canceled') forgetInQueue(job)
     if (end.result === 'missing' || (end.result === 'claimed' && end.status === 'canceled')) await deleteImages(storage, record, logger)
     logger.info({ status: end.result === 'missing' ? 'missing' : end.status, ...timings }, 'job ended')
     return end.result === 'missing' ? 'missing' : end.status
@@ -141,15 +143,23 @@ async function processJob(deps: ProcessJobDeps, job: Job<GenerateJobData>, token
     }
     if (reason === 'canceled') {
       await store.end(id, { status: 'canceled' })
+      forgetInQueue(job)
       if (isStoring) await deleteImages(storage, record, logger)
       logger.info({ status: 'canceled' }, 'job ended')
       return 'canceled'
     }
     const failure = expiry?.aborted === true ? toJobError('timeout') : toJobError(toErrorCode(error))
     const end = await store.end(id, { status: 'failed', error: failure })
+    if (end.result === 'missing' || end.status === 'canceled') forgetInQueue(job)
     logger.error({ status: end.result === 'missing' ? 'missing' : end.status, code: failure.code, err: error }, 'job ended')
     throw new UnrecoverableError(`${failure.code}: ${failure.message}`)
   }
+}
+
+/** BullMQ keeps the ids of finished jobs for a while. Of one that was canceled, and may be deleted by now, nothing is to stay there. */
+function forgetInQueue({ opts }: Job): void {
+  opts.removeOnComplete = true
+  opts.removeOnFail = true
 }
 
 function withLoras(provenance: Provenance, { loras }: EngineResult): Provenance {

@@ -10,16 +10,24 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import type { Logger } from 'pino'
 import type { Provenance } from '@easel/contract'
 import { collectDefaultMetrics } from 'prom-client'
-import { createJobStore, createModelRegistry, createRedis, createWebhookOutbox, refuseFaultyRedis } from '@easel/job-store'
+import {
+  createJobStore,
+  createModelRegistry,
+  createRedis,
+  createWebhookOutbox,
+  followRedisClock,
+  refuseFaultyRedis,
+} from '@easel/job-store'
 import type { JobStore, RedisConnection } from '@easel/job-store'
-import { noTracing, OutageLog, settle } from '@easel/process'
+import { noTracing, OutageLog, settle, tellClock } from '@easel/process'
 import type { Tracing } from '@easel/process'
 import { createStorage, StorageError } from '@easel/storage'
 import type { Storage } from '@easel/storage'
 import { ActiveJobs } from './active-jobs.ts'
+import { Cleanups } from './cleanups.ts'
 import type { WorkerConfig } from './config.ts'
 import { startEngine } from './engine/engine-supervisor.ts'
-import type { EngineSupervisor } from './engine/engine-supervisor.ts'
+import type { EngineEvent, EngineSupervisor } from './engine/engine-supervisor.ts'
 import { ensureModel } from './ensure-model.ts'
 import type { PullProgress } from './ensure-model.ts'
 import { listenForCancels } from './listen-for-cancels.ts'
@@ -55,7 +63,10 @@ export interface WorkerServiceOptions {
   uploadRetryMs?: number
   /** Where spans go; its owner closes it. Default nowhere. */
   tracing?: Tracing
+  /** The clock that all processes share, ms since the epoch. Default: that of Redis. */
   now?: () => number
+  /** The clock of this process, ms since the epoch. Default: that of its machine. */
+  localNow?: () => number
 }
 
 const storageRetryMs = 2000
@@ -76,7 +87,7 @@ export async function startWorkerService(options: WorkerServiceOptions): Promise
 
 // oxlint-disable-next-line max-lines-per-function -- one sequence, its phases numbered.
 async function assemble(options: WorkerServiceOptions, cleanups: Cleanups): Promise<WorkerService> {
-  const { config, logger, uploadRetryMs = 120_000, tracing = noTracing, now = Date.now } = options
+  const { config, logger, uploadRetryMs = 120_000, tracing = noTracing, localNow } = options
   const { queuePrefix: prefix } = config
   const id = `${hostname()}-${process.pid}-${randomBytes(3).toString('hex')}`
 
@@ -84,7 +95,9 @@ async function assemble(options: WorkerServiceOptions, cleanups: Cleanups): Prom
   const metrics = createWorkerMetrics()
   let answersReady = (): boolean => false
   let pull: PullProgress | undefined
-  await openStatusServer(config, metrics, { isReady: () => answersReady(), pulling: () => pull }, cleanups)
+  let loadingSilentMs: number | undefined
+  const status = { isReady: () => answersReady(), pulling: () => pull, loadingSilentMs: () => loadingSilentMs }
+  await openStatusServer(config, metrics, status, cleanups)
 
   // 2. Redis
   const outage = new OutageLog('Redis', logger)
@@ -95,6 +108,7 @@ async function assemble(options: WorkerServiceOptions, cleanups: Cleanups): Prom
     return redis
   }
   const redis = connect()
+  const { now = followRedisClock({ redis, prefix, localNow, ...tellClock(logger) }) } = options
   await refuseFaultyRedis(redis, { allowEvicting: config.allowEvictingRedis })
 
   // 3. Engine and store
@@ -104,7 +118,14 @@ async function assemble(options: WorkerServiceOptions, cleanups: Cleanups): Prom
   const active = new ActiveJobs()
   await ensureModel({ config, logger, onProgress: (progress) => (pull = progress) })
   pull = undefined
-  const engine = await openEngine(options, { active, metrics }, cleanups)
+  loadingSilentMs = 0
+  const onEvent = (event: EngineEvent): void => {
+    logEngineEvent(logger, event, active)
+    if (event.type === 'ready') loadingSilentMs = undefined
+    if (event.type === 'died' || event.type === 'recycled') loadingSilentMs = 0
+    if (event.type === 'silent_load') loadingSilentMs = event.silentMs
+  }
+  const engine = await openEngine(options, { onEvent, metrics }, cleanups)
 
   // 4. Queue
   const subscriber = connect()
@@ -196,7 +217,7 @@ async function drain(queue: QueueWorker, active: ActiveJobs, engine: EngineSuper
 async function openStatusServer(
   { metricsHost: host, metricsPort: port }: WorkerConfig,
   { registry }: WorkerMetrics,
-  readiness: Pick<StatusServerOptions, 'isReady' | 'pulling'>,
+  readiness: Pick<StatusServerOptions, 'isReady' | 'pulling' | 'loadingSilentMs'>,
   cleanups: Cleanups,
 ): Promise<void> {
   if (port === undefined) return
@@ -208,7 +229,7 @@ async function openStatusServer(
 
 async function openEngine(
   { config, logger, engineEntry }: WorkerServiceOptions,
-  { active, metrics }: { active: ActiveJobs; metrics: WorkerMetrics },
+  { onEvent, metrics }: { onEvent: (event: EngineEvent) => void; metrics: WorkerMetrics },
   cleanups: Cleanups,
 ): Promise<EngineSupervisor> {
   logger.info({ model: config.model, device: config.device }, 'loading the model')
@@ -228,7 +249,8 @@ async function openEngine(
     cacheDir: cache.dir,
     entry: engineEntry,
     stepTimeoutMs: config.engineStepTimeoutMs,
-    onEvent: (event) => logEngineEvent(logger, event, active),
+    loadTimeoutMs: config.engineLoadTimeoutMs,
+    onEvent,
     onStep: (step) => metrics.observeStep(step),
   })
   cleanups.add(() => engine.close())
@@ -264,17 +286,4 @@ function logTotals({ config, logger, store, active, engine, onError }: Totals, c
   }
   const timer = setInterval(() => void write().catch(onError), config.metricsLogIntervalMs)
   cleanups.add(() => clearInterval(timer))
-}
-
-/** What must be released, in reverse order. */
-class Cleanups {
-  readonly #all: (() => unknown)[] = []
-
-  add(cleanup: () => unknown): void {
-    this.#all.push(cleanup)
-  }
-
-  async run(): Promise<void> {
-    for (const cleanup of this.#all.splice(0).toReversed()) await cleanup()
-  }
 }

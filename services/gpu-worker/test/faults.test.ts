@@ -83,6 +83,20 @@ describe('the engine process', () => {
   })
 })
 
+test('a job that is deleted while it runs leaves no id in the queue once its worker has let go of it', async () => {
+  await bench.startWorker()
+  const id = await bench.submit(endlessInput)
+  await bench.until(id, atStep(2))
+  // What the api does.
+  await bench.store.requestCancel(id)
+  await bench.store.end(id, { status: 'canceled' })
+  await bench.store.delete(id)
+  expect(await bench.queues.remove('tiny-scenes', id)).toBe(false)
+  const queue = bench.queues.of('tiny-scenes')
+  await expect.poll(() => queue.getJobState(id), { timeout: 60_000 }).toBe('unknown')
+  expect(await bench.redis.keys(`*${id}*`)).toEqual([])
+})
+
 describe('a cancel', () => {
   test('ends a running job before its next steps, and the slot is free again', async () => {
     await bench.startWorker({ env: { WORKER_CONCURRENCY: '1' } })

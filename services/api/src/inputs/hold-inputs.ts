@@ -18,15 +18,15 @@ export interface TakenPicture {
   bytes?: Uint8Array
 }
 
-/** After this many milliseconds a request that has not made its job never will. */
+/** After this many milliseconds a request that has not made its job or upload never will. */
 const unfinishedMs = 600_000
 const [holdTries, betweenTriesMs] = [100, 100]
 
 export interface HoldInputOptions {
   holder: InputHolder
   owner: string
-  /** The instant (ms) at which the holder is checked. Default: the time by which any request must have made its job. */
-  dueAt?: number
+  /** The instant (ms) at which the holder is checked. Default: the time by which any request must have made its job or upload. */
+  dueAt?: number | undefined
 }
 
 /** Throws `UnusablePicture` when the picture was stored and is gone; it is held then, too. */

@@ -3,6 +3,7 @@
  * first, so that its followers see an end and its worker stops. Pictures are deleted before the record: if their store does not answer, the
  * job still exists and can be deleted again. Runs in the api.
  */
+import { setTimeout as sleep } from 'node:timers/promises'
 import { ProblemError, isEnded, toImageKeys } from '@easel/contract'
 import type { AppDeps } from '../app-deps.ts'
 import { findJob } from './find-job.ts'
@@ -10,6 +11,8 @@ import type { FindNeeds } from './find-job.ts'
 import { releaseInputs } from '../inputs/hold-inputs.ts'
 
 export type DeleteNeeds = FindNeeds & Pick<AppDeps, 'inputs' | 'logger' | 'outbox' | 'queues' | 'storage'>
+
+const [removeTries, betweenTriesMs] = [20, 50]
 
 /** Throws `not_found` for a job that never existed, no longer exists, or belongs to another owner. */
 export async function deleteJob(deps: DeleteNeeds, id: string, owner: string): Promise<void> {
@@ -24,5 +27,7 @@ export async function deleteJob(deps: DeleteNeeds, id: string, owner: string): P
   await store.delete(id)
   // An id that is left in a queue finds no record and does nothing. Removing a message that waits for the job removes the id too.
   await outbox.remove(id)
-  await queues.remove(record.input.model, id)
+  const remove = async (): Promise<boolean> => await queues.remove(record.input.model, id)
+  // The worker of a job that has just ended is about to let go of its id; the worker of one that runs takes the id away itself.
+  for (let tries = 1; !(await remove()) && isEnded(record.status) && tries < removeTries; tries++) await sleep(betweenTriesMs)
 }

@@ -2,8 +2,7 @@
  * The only way into the queue, for every dialect: checks the request, decides the whole input, writes the record, enqueues its id. A job that
  * a client has been told about has a record and will run.
  */
-import { v7 as uuidv7 } from 'uuid'
-import { ProblemError, countStepsRun, jobIdCreatedAt } from '@easel/contract'
+import { ProblemError, countStepsRun } from '@easel/contract'
 import type { ModelRecord, ReplayOf } from '@easel/contract'
 import { UnusablePicture } from '@easel/input-pictures'
 import { toCostMs } from '@easel/job-store'
@@ -13,7 +12,7 @@ import { describeValue } from '../middleware/field-errors.ts'
 import { refuseFields } from '../middleware/problem.ts'
 import { holdInput, releaseInputs } from '../inputs/hold-inputs.ts'
 import { withPlace } from '../inputs/picture-places.ts'
-import { takePictures, toRefusal } from '../inputs/take-picture.ts'
+import { isSent, takePictures, toRefusal } from '../inputs/take-picture.ts'
 import type { TakenPictures } from '../inputs/take-picture.ts'
 import { calledUrl } from '../public-url.ts'
 import { judgeUrl } from '../outbound/judge-url.ts'
@@ -23,6 +22,7 @@ import type { FindNeeds } from './find-job.ts'
 import { findModel } from './find-model.ts'
 import { toIdempotency } from './idempotency.ts'
 import { judgeByModel } from './judge-by-model.ts'
+import { newJobId } from './new-job-id.ts'
 import { checkRequest, resolveInput } from './resolve-input.ts'
 import type { SubmitRequest } from './resolve-input.ts'
 
@@ -91,7 +91,7 @@ export async function submitJob(deps: SubmitNeeds, request: SubmitRequest, conte
     return await enqueueNew(deps, { ...wish, pictures, idempotency: byBytes }, context)
   }
   // A request that brought its pictures has had a place since before they were read.
-  return await (request.image instanceof Uint8Array ? submitWithPictures() : withPlace(owner, submitWithPictures))
+  return await (isSent(request.image) ? submitWithPictures() : withPlace(owner, submitWithPictures))
 }
 
 /** A request that has been checked as far as possible without the queue. */
@@ -109,7 +109,7 @@ interface Wish {
 function toIdentify({ apiKeys, config }: SubmitNeeds, request: SubmitRequest, { owner, idempotencyKey, replayOf }: SubmitContext) {
   return (pictures: TakenPictures): Wish['idempotency'] => {
     if (idempotencyKey === undefined) return undefined
-    const sent = (['image', 'mask'] as const).filter((field) => request[field] instanceof Uint8Array)
+    const sent = (['image', 'mask'] as const).filter((field) => isSent(request[field]))
     const hashes = {
       // Megabytes as JSON would be the end of the process. Their hash is in `pictures` as soon as it matters.
       ...Object.fromEntries(sent.map((field) => [field, 'sent'])),
@@ -129,7 +129,7 @@ async function enqueueNew(deps: SubmitNeeds, wish: Wish, context: SubmitContext)
   const pictures = Object.fromEntries(Object.entries(wish.pictures).map(([field, { picture }]) => [field, picture]))
   const resolved = resolveInput(request, model, config, pictures)
   if ('errors' in resolved) throw refuseFields(resolved.errors)
-  const record = toNewRecord(request, resolved.input, context)
+  const record = toNewRecord(request, resolved.input, { ...context, createdAt: deps.now() })
   record.costMs = toCostMs(record.input, model)
   record.weight = deps.apiKeys.weightOf(owner)
   record.timeoutSeconds ??= config.defaultTimeoutSeconds
@@ -222,9 +222,12 @@ async function replay(deps: SubmitNeeds, id: string): Promise<JobRecord> {
   return record
 }
 
-function toNewRecord(request: Wish['request'], input: NewJobRecord['input'], context: SubmitContext): NewJobRecord {
-  const id = uuidv7()
-  const createdAt = jobIdCreatedAt(id)
+function toNewRecord(
+  request: Wish['request'],
+  input: NewJobRecord['input'],
+  { createdAt, ...context }: SubmitContext & Pick<NewJobRecord, 'createdAt'>,
+): NewJobRecord {
+  const id = newJobId(createdAt)
   const record: NewJobRecord = { id, owner: context.owner, createdAt, input, priority: request.priority ?? 0, requestId: context.requestId }
   if (request.webhook !== undefined) record.webhook = request.webhook
   if (request.webhook_events_filter !== undefined) record.webhookEventsFilter = request.webhook_events_filter

@@ -1,21 +1,34 @@
 import { readdir } from 'node:fs/promises'
 import { join } from 'node:path'
+import { Worker } from 'bullmq'
+import type { Job as QueueJob } from 'bullmq'
 import { v7 as uuidv7 } from 'uuid'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import type { Job } from '@easel/contract'
+import { createRedis } from '@easel/job-store'
+import type { RedisConnection } from '@easel/job-store'
 import { startTestApi } from '../../test/start-api.ts'
 import type { TestApi } from '../../test/start-api.ts'
 import { sweepExpired } from '../maintenance/sweep-expired.ts'
 
 let api: TestApi
 let ahead = 0
+let connection: RedisConnection
+let holder: Worker
 const alice = { 'X-API-Key': 'first-secret' }
 const bob = { 'X-API-Key': 'second-secret' }
 beforeAll(async () => {
   const env = { API_KEYS: 'alice:first-secret,bob:second-secret', WEBHOOK_ALLOW_INSECURE: 'true', RESULT_TTL: '0' }
   api = await startTestApi({ env, now: () => Date.now() + ahead })
+  connection = createRedis({ url: api.redis.url, use: 'worker', onError: () => {} })
+  const { name } = api.deps.queues.of('tiny-scenes')
+  holder = new Worker(name, null, { connection, prefix: api.deps.config.queuePrefix, autorun: false })
 })
-afterAll(() => api.close())
+afterAll(async () => {
+  await holder.close()
+  connection.disconnect()
+  await api.close()
+})
 
 async function submit(body: object = {}): Promise<string> {
   const response = await api.post('/v1/jobs', { prompt: 'p', ...body }, { 'Idempotency-Key': uuidv7(), ...alice })
@@ -43,6 +56,14 @@ async function traces(id: string): Promise<string[]> {
     if (name.includes(id) || JSON.stringify(value).includes(id)) found.push(name)
   }
   return found
+}
+
+/** Takes the job from the queue as a worker does, with a lock. */
+async function hold(id: string): Promise<QueueJob> {
+  for (;;) {
+    const held = await holder.getNextJob('token', { block: false })
+    if (held?.id === id) return held
+  }
 }
 
 describe('DELETE /v1/jobs/{id}', () => {
@@ -81,6 +102,28 @@ describe('DELETE /v1/jobs/{id}', () => {
     expect(await remove(id)).toBe(204)
     expect([200, 404]).toContain((await followed).status)
     expect(await api.worker.store.end(id, { status: 'succeeded' })).toEqual({ result: 'missing' })
+  })
+
+  test('takes the id from the queue also where a worker is still about to let go of it', async () => {
+    const id = await submit()
+    const held = await hold(id)
+    await api.worker.succeed(id)
+    const removed = remove(id)
+    await expect.poll(() => api.worker.store.get(id)).toBeUndefined()
+    await held.moveToCompleted('succeeded', 'token', false)
+    expect(await removed).toBe(204)
+    expect(await traces(id)).toEqual([])
+  })
+
+  test('takes the message about its end away too, as soon as its worker has let go of it', async () => {
+    const id = await submit({ webhook: 'http://127.0.0.1:9/' })
+    const held = await hold(id)
+    await api.worker.store.start(id, 'w')
+    expect(await remove(id)).toBe(204)
+    // As the worker does.
+    held.opts.removeOnComplete = true
+    await held.moveToCompleted('canceled', 'token', false)
+    await expect.poll(() => traces(id), { timeout: 60_000 }).toEqual([])
   })
 
   test('is for the owner alone, and for a job that is there', async () => {

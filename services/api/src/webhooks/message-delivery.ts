@@ -89,7 +89,11 @@ export class MessageDelivery {
       return await putOff(message, token, firstDelayMs)
     }
     const receiver = kept ?? (await store.getWebhook(jobId))
-    if (receiver === undefined) return 'the job is no longer kept'
+    if (receiver === undefined) {
+      // Nothing of a deleted job is to stay in the queue.
+      message.opts.removeOnComplete = true
+      return 'the job is no longer kept'
+    }
     const origin = URL.parse(receiver.url)?.origin ?? ''
     using place = this.#places.take(receiver.owner, origin)
     if (place === undefined) return await putOff(message, token, this.#places.busyDelay(receiver.owner, origin))

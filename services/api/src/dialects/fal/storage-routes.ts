@@ -18,7 +18,7 @@ import { describeErrors } from '../describe-routes.ts'
 import { falErrorSchema } from './errors.ts'
 
 const tags = ['fal']
-/** How long after asking a client may send the file. */
+/** How long after asking, or after its last attempt, a client may send the file. */
 const ticketSeconds = 600
 const { refusals, absences } = describeErrors(falErrorSchema)
 
@@ -42,7 +42,7 @@ export function falStorageRoutes(deps: UploadNeeds) {
     },
     responses: {
       200: {
-        description: '`upload_url` takes the file by PUT, once; `file_url` is what requests name.',
+        description: '`upload_url` takes one file by PUT, again until it has one; `file_url` is what requests name.',
         content: { 'application/json': { schema: z.object({ upload_url: z.string(), file_url: z.string() }) } },
       },
       ...refusals,
@@ -69,12 +69,13 @@ export function falStorageRoutes(deps: UploadNeeds) {
     },
   })
   return withInitiate.openapi(put, async (c) => {
-    const upload = await inputs.takeTicket(c.req.valid('param').ticket)
+    const { ticket } = c.req.valid('param')
+    const upload = await inputs.renewTicket(ticket, ticketSeconds)
     if (upload === undefined) throw new ProblemError('not_found', 'Nobody was told to send a file here, or one has been sent.')
     const { id, owner } = upload
     const { sha256 } = await withPlace(owner, async () => {
       const bytes = await readFile(c.req, { maxBytes: config.maxInputBytes, field: 'file' })
-      return await createUpload(deps, bytes, { owner, id, field: 'file' })
+      return await createUpload(deps, bytes, { owner, field: 'file', announced: { ticket, id } })
     })
     return c.json({ sha256 }, 200)
   })

@@ -1,0 +1,65 @@
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
+import { createKeys } from '@easel/contract'
+import { startRedis } from '../test/redis-server.ts'
+import { createInputStore } from './input-store.ts'
+import { type RedisConnection, createRedis } from './redis.ts'
+
+const prefix = '{test}'
+const minuteMs = 60_000
+let server: Awaited<ReturnType<typeof startRedis>>
+let redis: RedisConnection
+let picture: { sha256: string; bytes: number }
+let made = 0
+beforeAll(async () => {
+  server = await startRedis()
+  redis = createRedis({ url: server.url, use: 'worker', onError: () => {} })
+})
+beforeEach(() => {
+  picture = { sha256: (++made).toString(16).padStart(64, '0'), bytes: 1 }
+})
+afterAll(async () => {
+  redis.disconnect()
+  await server.stop()
+})
+
+const options = { owner: 'ann', dueAt: Number.POSITIVE_INFINITY }
+
+describe('a picture that is being removed', () => {
+  test.each([
+    ['ahead', 2 * minuteMs],
+    ['behind', -2 * minuteMs],
+  ])('is held by nobody, also where the clock of another process is %s', async (_, skewMs) => {
+    const remover = createInputStore({ redis, prefix })
+    const other = createInputStore({ redis, prefix, now: () => Date.now() + skewMs })
+    await remover.hold(picture, 'job:a', options)
+    expect(await remover.release(picture.sha256, 'job:a')).toBe(true)
+    expect(await other.hold(picture, 'job:b', options)).toBe(false)
+    await remover.forget(picture.sha256)
+    expect(await other.hold(picture, 'job:b', options)).toBe(true)
+  })
+
+  test('is removed by one of those who release it at once, and checked later should that one die', async () => {
+    const store = createInputStore({ redis, prefix, removalMs: minuteMs })
+    await store.hold(picture, 'job:a', options)
+    const removers = await Promise.all([1, 2, 3].map(() => store.release(picture.sha256, 'job:a')))
+    expect(removers).toEqual([true, false, false])
+    const due = { sha256: picture.sha256, holder: 'leaving' }
+    expect(await store.listDue(Date.now() + minuteMs - 10_000, 1000)).not.toContainEqual(due)
+    expect(await store.listDue(Date.now() + minuteMs, 1000)).toContainEqual(due)
+  })
+
+  test('can be held again when its remover has taken too long', async () => {
+    const store = createInputStore({ redis, prefix, removalMs: 50 })
+    await store.hold(picture, 'job:a', options)
+    await store.release(picture.sha256, 'job:a')
+    await expect.poll(() => store.hold(picture, 'job:b', options)).toBe(true)
+    expect(await store.release(picture.sha256, 'leaving')).toBe(false)
+  })
+
+  test('and was marked by an earlier version is removed with its next last holder', async () => {
+    const store = createInputStore({ redis, prefix })
+    await redis.zadd(createKeys(prefix).input(picture.sha256), Date.now(), 'leaving')
+    await store.hold(picture, 'job:a', options)
+    expect(await store.release(picture.sha256, 'job:a')).toBe(true)
+  })
+})
