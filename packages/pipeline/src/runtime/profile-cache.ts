@@ -6,11 +6,12 @@
  * Knows nothing about how the times are used. Runs in the engine process.
  */
 import { createHash } from 'node:crypto'
-import { mkdir, readFile, rename, writeFile } from 'node:fs/promises'
+import { readFile } from 'node:fs/promises'
 import { availableParallelism, cpus } from 'node:os'
-import { dirname, join } from 'node:path'
+import { join } from 'node:path'
 import { z } from 'zod'
 import type { BatchProfile } from './batch-profile.ts'
+import { writeCacheFile } from './write-cache-file.ts'
 
 const fileSchema = z.object({
   version: z.literal(1),
@@ -57,11 +58,8 @@ export class ProfileCache {
     const text = `${JSON.stringify({ version: 1, stepMs: this.profile.toTimes(), workLimit: this.profile.workLimit.lesson })}\n`
     if (text === this.saved) return
     this.saved = text
-    const draft = `${this.file}.${process.pid}`
     try {
-      await mkdir(dirname(this.file)).catch(() => {})
-      await writeFile(draft, text)
-      await rename(draft, this.file)
+      await writeCacheFile(this.file, text)
     } catch {
       // The next process measures again.
     }

@@ -16,118 +16,124 @@ const refusedParams: Readonly<Record<string, string>> = {
   jointAttentionKwargs: 'absent, as a graph has no attention processors to pass them to',
 }
 
-const promptParams = ['prompt', 'prompt2', 'prompt3', 'negativePrompt', 'negativePrompt2', 'negativePrompt3'] as const
-const embedsParams = ['promptEmbeds', 'pooledPromptEmbeds', 'negativePromptEmbeds', 'negativePooledPromptEmbeds'] as const
-/** A record, so that the compiler reports a parameter that is missing here. */
-const otherParams: Record<Exclude<keyof GenerateParams, (typeof promptParams | typeof embedsParams)[number]>, true> = {
-  height: true,
-  width: true,
-  numInferenceSteps: true,
-  sigmas: true,
-  guidanceScale: true,
-  guidanceInterval: true,
-  numImagesPerPrompt: true,
-  seed: true,
-  generator: true,
-  latents: true,
-  clipSkip: true,
-  maxSequenceLength: true,
-  mu: true,
-  outputType: true,
-  callbackOnStepEnd: true,
-  callbackOnStepEndTensorInputs: true,
-  signal: true,
-  owner: true,
-  resume: true,
-  skipGuidanceLayers: true,
-  skipLayerGuidanceScale: true,
-  skipLayerGuidanceStart: true,
-  skipLayerGuidanceStop: true,
-  loras: true,
+interface Context {
+  readonly params: GenerateParams
+  readonly limits: ParamLimits
 }
-const knownParams = new Set<string>([...promptParams, ...embedsParams, ...Object.keys(otherParams)])
+
+/** Returns what was expected in place of a value that is given; undefined when nothing is wrong with it. */
+type Check = (value: unknown, context: Context) => string | undefined
+
+/** A check that looks at the value alone. */
+function expect(isRight: (value: unknown) => boolean, expected: string): Check {
+  return (value) => (isRight(value) ? undefined : expected)
+}
+
+function integer(min: number, max: (limits: ParamLimits) => number = () => Number.MAX_SAFE_INTEGER): Check {
+  return (value, { limits }) => {
+    const most = max(limits)
+    if (Number.isSafeInteger(value) && (value as number) >= min && (value as number) <= most) return undefined
+    return `an integer from ${min} to ${most === Number.MAX_SAFE_INTEGER ? '2^53 - 1' : most}`
+  }
+}
+
+const anything: Check = () => undefined
+const finite = expect(Number.isFinite, 'a finite number')
+const aTensor = expect((value) => value instanceof Tensor, 'a Tensor')
+
+/** `embeds`: the parameter that replaces the text. */
+const textOr =
+  (embeds: 'promptEmbeds' | 'negativePromptEmbeds'): Check =>
+  (value, { params }) => {
+    if (typeof value !== 'string' && !isListOf(value, (text) => typeof text === 'string')) return 'a string or a list of strings'
+    return params[embeds] === undefined ? undefined : `absent when ${embeds} is given`
+  }
+
+const side: Check = (value, context) => {
+  const { maxSide, sizeMultiple } = context.limits
+  const expected = integer(sizeMultiple, () => maxSide)(value, context)
+  return expected ?? ((value as number) % sizeMultiple === 0 ? undefined : `divisible by ${sizeMultiple}`)
+}
+
+/** The check of every parameter. Where several are wrong, the first one in this order is reported. */
+const checks: { readonly [Name in keyof Required<GenerateParams>]: Check } = {
+  prompt: textOr('promptEmbeds'),
+  prompt2: textOr('promptEmbeds'),
+  prompt3: textOr('promptEmbeds'),
+  negativePrompt: textOr('negativePromptEmbeds'),
+  negativePrompt2: textOr('negativePromptEmbeds'),
+  negativePrompt3: textOr('negativePromptEmbeds'),
+  promptEmbeds: aTensor,
+  pooledPromptEmbeds: aTensor,
+  negativePromptEmbeds: aTensor,
+  negativePooledPromptEmbeds: aTensor,
+  height: side,
+  width: side,
+  numInferenceSteps: integer(1),
+  numImagesPerPrompt: integer(1),
+  maxSequenceLength: integer(1, (limits) => limits.maxSequenceLength),
+  clipSkip: integer(0, (limits) => limits.maxClipSkip),
+  seed: (value, context) =>
+    integer(-Number.MAX_SAFE_INTEGER)(value, context) ??
+    (context.params.generator === undefined ? undefined : 'absent when generator is given'),
+  generator: expect(
+    (value) => value instanceof Generator || isListOf(value, (one) => one instanceof Generator),
+    'a Generator or a list of them',
+  ),
+  guidanceScale: finite,
+  guidanceInterval: expect(isInterval, '[start, stop] with 0 <= start <= stop <= 1'),
+  skipGuidanceLayers: (value, { limits: { layers } }) => {
+    if (layers === undefined) return 'absent, as the transformer takes no layer mask'
+    const isLayer = (layer: unknown): boolean => Number.isInteger(layer) && (layer as number) >= 0 && (layer as number) < layers
+    return Array.isArray(value) && value.every(isLayer) ? undefined : `a list of layers from 0 to ${layers - 1}`
+  },
+  skipLayerGuidanceScale: finite,
+  skipLayerGuidanceStart: finite,
+  skipLayerGuidanceStop: finite,
+  sigmas: expect((value) => isListOf(value, Number.isFinite), 'a list of at least one finite number'),
+  mu: finite,
+  latents: aTensor,
+  outputType: expect((value) => value === 'rgb8' || value === 'latent', "'rgb8' or 'latent'"),
+  signal: expect((value) => value instanceof AbortSignal, 'an AbortSignal'),
+  callbackOnStepEnd: expect((value) => typeof value === 'function', 'a function'),
+  callbackOnStepEndTensorInputs: expect(
+    (value) => Array.isArray(value) && value.every((name) => stepTensors.includes(name)),
+    `a list of names among ${stepTensors.join(', ')}`,
+  ),
+  owner: anything,
+  // Checked against the steps of the call, in `resume-at.ts`.
+  resume: anything,
+  loras: (value, { limits }) => expectedLoras(value, limits.takesLoras),
+}
 
 /** Throws GenerateParamsError for the first parameter that is unknown, refused or out of range. */
 export function checkParams(params: GenerateParams, limits: ParamLimits): void {
   if (typeof params !== 'object' || (params as unknown) === null)
     throw new GenerateParamsError('params', 'an object with a prompt', show(params))
-  for (const [name, value] of Object.entries(params)) {
+  const given: Readonly<Record<string, unknown>> = { ...params }
+  for (const [name, value] of Object.entries(given)) {
     if (value === undefined) continue
     if (refusedParams[name] !== undefined) throw new GenerateParamsError(name, refusedParams[name], show(value))
-    if (!knownParams.has(name)) throw new GenerateParamsError(name, 'a known parameter', 'one this pipeline does not have')
+    if (!Object.hasOwn(checks, name)) throw new GenerateParamsError(name, 'a known parameter', 'one this pipeline does not have')
+  }
+  for (const [name, check] of Object.entries(checks)) {
+    const expected = given[name] === undefined ? undefined : check(given[name], { params, limits })
+    if (expected !== undefined) throw new GenerateParamsError(name, expected, show(given[name]))
   }
   checkPrompts(params)
-  for (const side of ['height', 'width'] as const) {
-    checkInteger(side, params[side], limits.sizeMultiple, limits.maxSide)
-    const rest = (params[side] ?? 0) % limits.sizeMultiple
-    if (rest !== 0) throw new GenerateParamsError(side, `divisible by ${limits.sizeMultiple}`, show(params[side]))
-  }
-  checkInteger('numInferenceSteps', params.numInferenceSteps, 1)
-  checkInteger('numImagesPerPrompt', params.numImagesPerPrompt, 1)
-  checkInteger('maxSequenceLength', params.maxSequenceLength, 1, limits.maxSequenceLength)
-  checkInteger('clipSkip', params.clipSkip, 0, limits.maxClipSkip)
-  checkInteger('seed', params.seed, -Number.MAX_SAFE_INTEGER)
-  for (const name of ['guidanceScale', 'mu', 'skipLayerGuidanceScale', 'skipLayerGuidanceStart', 'skipLayerGuidanceStop'] as const) {
-    const value = params[name]
-    if (value !== undefined && !Number.isFinite(value)) throw new GenerateParamsError(name, 'a finite number', show(value))
-  }
-  const { guidanceInterval: interval } = params
-  if (interval !== undefined && !isInterval(interval))
-    throw new GenerateParamsError('guidanceInterval', '[start, stop] with 0 <= start <= stop <= 1', show(interval))
-  const { sigmas, outputType, generator, signal, latents, callbackOnStepEndTensorInputs: inputs } = params
-  if (sigmas !== undefined && !(Array.isArray(sigmas) && sigmas.length > 0 && sigmas.every((sigma) => Number.isFinite(sigma))))
-    throw new GenerateParamsError('sigmas', 'a list of at least one finite number', show(sigmas))
-  if (outputType !== undefined && outputType !== 'rgb8' && outputType !== 'latent')
-    throw new GenerateParamsError('outputType', "'rgb8' or 'latent'", show(outputType))
-  if (generator !== undefined) {
-    if (params.seed !== undefined) throw new GenerateParamsError('seed', 'absent when generator is given', show(params.seed))
-    const all = Array.isArray(generator) ? (generator as unknown[]) : [generator]
-    if (all.length === 0 || !all.every((one) => one instanceof Generator))
-      throw new GenerateParamsError('generator', 'a Generator or a list of them', show(generator))
-  }
-  if (latents !== undefined && !(latents instanceof Tensor)) throw new GenerateParamsError('latents', 'a Tensor', show(latents))
-  if (signal !== undefined && !(signal instanceof AbortSignal)) throw new GenerateParamsError('signal', 'an AbortSignal', show(signal))
-  const callback: unknown = params.callbackOnStepEnd
-  if (callback !== undefined && typeof callback !== 'function')
-    throw new GenerateParamsError('callbackOnStepEnd', 'a function', show(callback))
-  const stray = inputs?.find((name) => !stepTensors.includes(name))
-  if (stray !== undefined) throw new GenerateParamsError('callbackOnStepEndTensorInputs', `among ${stepTensors.join(', ')}`, show(stray))
-  checkSkipLayers(params.skipGuidanceLayers, limits.layers)
-  const choices = expectedLoras(params.loras, limits.takesLoras)
-  if (choices !== undefined) throw new GenerateParamsError('loras', choices, show(params.loras))
 }
 
-function isInterval(value: unknown): boolean {
-  if (!Array.isArray(value) || value.length !== 2) return false
-  const [start, stop] = value as unknown[]
-  return typeof start === 'number' && typeof stop === 'number' && start >= 0 && start <= stop && stop <= 1
-}
-
+/** Whether the prompts are all there, and their embeddings fit together. */
 function checkPrompts(params: GenerateParams): void {
-  for (const name of promptParams) {
-    const value: unknown = params[name]
-    const isText = typeof value === 'string' || (Array.isArray(value) && value.length > 0 && value.every((one) => typeof one === 'string'))
-    if (value !== undefined && !isText) throw new GenerateParamsError(name, 'a string or a list of strings', show(value))
-    const embeds = name.startsWith('negative') ? 'negativePromptEmbeds' : 'promptEmbeds'
-    if (value !== undefined && params[embeds] !== undefined)
-      throw new GenerateParamsError(name, `absent when ${embeds} is given`, show(value))
-  }
-  for (const name of embedsParams) {
-    const value: unknown = params[name]
-    if (value !== undefined && !(value instanceof Tensor)) throw new GenerateParamsError(name, 'a Tensor', show(value))
-  }
   if (params.prompt === undefined && params.promptEmbeds === undefined)
     throw new GenerateParamsError('prompt', 'given, or promptEmbeds', 'neither')
   for (const [embeds, pooled] of [
     ['promptEmbeds', 'pooledPromptEmbeds'],
     ['negativePromptEmbeds', 'negativePooledPromptEmbeds'],
   ] as const) {
-    if ((params[embeds] === undefined) !== (params[pooled] === undefined))
-      throw new GenerateParamsError(
-        params[embeds] === undefined ? embeds : pooled,
-        `given together with ${params[embeds] === undefined ? pooled : embeds}`,
-        'nothing',
-      )
+    const [isGiven, isPooledGiven] = [params[embeds] !== undefined, params[pooled] !== undefined]
+    if (isGiven && !isPooledGiven) throw new GenerateParamsError(pooled, `given together with ${embeds}`, 'nothing')
+    if (isPooledGiven && !isGiven) throw new GenerateParamsError(embeds, `given together with ${pooled}`, 'nothing')
   }
   const [positive, negative] = [params.promptEmbeds, params.negativePromptEmbeds]
   if (positive !== undefined && negative !== undefined && !equalDims(positive.dims, negative.dims))
@@ -138,18 +144,14 @@ function checkPrompts(params: GenerateParams): void {
     )
 }
 
-function checkInteger(name: string, value: number | undefined, min: number, max: number = Number.MAX_SAFE_INTEGER): void {
-  if (value === undefined || (Number.isSafeInteger(value) && value >= min && value <= max)) return
-  throw new GenerateParamsError(name, `an integer from ${min} to ${max === Number.MAX_SAFE_INTEGER ? '2^53 - 1' : max}`, show(value))
+function isListOf(value: unknown, isRight: (one: unknown) => boolean): boolean {
+  return Array.isArray(value) && value.length > 0 && value.every((one) => isRight(one))
 }
 
-function checkSkipLayers(skipped: readonly number[] | undefined, layers: number | undefined): void {
-  if (skipped === undefined) return
-  if (layers === undefined)
-    throw new GenerateParamsError('skipGuidanceLayers', 'absent, as the transformer takes no layer mask', show(skipped))
-  const isLayer = (layer: number): boolean => Number.isInteger(layer) && layer >= 0 && layer < layers
-  if (!Array.isArray(skipped) || !skipped.every(isLayer))
-    throw new GenerateParamsError('skipGuidanceLayers', `a list of layers from 0 to ${layers - 1}`, show(skipped))
+function isInterval(value: unknown): boolean {
+  if (!Array.isArray(value) || value.length !== 2) return false
+  const [start, stop] = value as unknown[]
+  return typeof start === 'number' && typeof stop === 'number' && start >= 0 && start <= stop && stop <= 1
 }
 
 export function show(value: unknown): string {

@@ -62,7 +62,11 @@ const refused: [params: object, message: string][] = [
   [{ callbackOnStepEnd: 'x' }, 'Expected callbackOnStepEnd to be a function, got "x"'],
   [
     { callbackOnStepEndTensorInputs: ['noise'] },
-    'Expected callbackOnStepEndTensorInputs to be among latents, promptEmbeds, pooledPromptEmbeds',
+    'Expected callbackOnStepEndTensorInputs to be a list of names among latents, promptEmbeds, pooledPromptEmbeds, got ["noise"]',
+  ],
+  [
+    { callbackOnStepEndTensorInputs: 'latents' },
+    'Expected callbackOnStepEndTensorInputs to be a list of names among latents, promptEmbeds, pooledPromptEmbeds, got "latents"',
   ],
   [{ skipGuidanceLayers: [7, 8, 9] }, 'Expected skipGuidanceLayers to be absent, as the transformer takes no layer mask, got [7,8,9]'],
   [{ ipAdapterImage: 'x.png' }, 'Expected ipAdapterImage to be absent, as image prompts are not supported'],

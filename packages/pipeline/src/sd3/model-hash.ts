@@ -6,8 +6,9 @@
  * and times of change.
  */
 import { createHash } from 'node:crypto'
-import { mkdir, readdir, readFile, realpath, rename, stat, writeFile } from 'node:fs/promises'
-import { dirname, join } from 'node:path'
+import { readdir, readFile, realpath, stat } from 'node:fs/promises'
+import { join } from 'node:path'
+import { writeCacheFile } from '../runtime/write-cache-file.ts'
 import { hashFiles } from './hash-files.ts'
 
 const contentFile = /(\.onnx|[._]data|\.pb|\.safetensors|\.json|\.txt|\.model)$/
@@ -23,7 +24,7 @@ export async function hashModel(content: ModelContent, cacheDir?: string): Promi
   const found = await readFile(kept, 'utf8').catch(() => '')
   if (/^[0-9a-f]{64}$/.test(found)) return found
   const hash = await hashContent(names, content.marks)
-  await keep(kept, hash).catch(() => {
+  await writeCacheFile(kept, hash).catch(() => {
     // A folder that cannot be written only means reading the weights again.
   })
   return hash
@@ -83,11 +84,4 @@ async function fingerprint(names: ReadonlyMap<string, string>, marks: readonly s
   })
   const text = [...marks, ...(await Promise.all(lines)).sort()].join('\n')
   return createHash('sha256').update(text).digest('hex').slice(0, 32)
-}
-
-async function keep(file: string, hash: string): Promise<void> {
-  await mkdir(dirname(file)).catch(() => {})
-  const draft = `${file}.${process.pid}`
-  await writeFile(draft, hash)
-  await rename(draft, file)
 }
