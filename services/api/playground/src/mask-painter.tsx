@@ -1,89 +1,12 @@
 /** Paints a mask over a picture with a mouse, a finger, a pen or the keyboard. Runs in the browser. */
-import { useSignal, useSignalEffect } from '@preact/signals'
+import { useSignalEffect } from '@preact/signals'
 import type { VNode } from 'preact'
-import { useRef } from 'preact/hooks'
-import { announce } from './announce.ts'
-import { clearMask, drawMask, fitMask, maskSize, operations, type Operation, type Point } from './mask.ts'
+import { useMemo, useRef } from 'preact/hooks'
+import { Brush, brushSizes } from './brush.ts'
+import { clearMask, drawMask, fitMask, maskSize, operations, type Point } from './mask.ts'
 
-const arrows: Record<string, readonly [number, number]> = {
-  ArrowLeft: [-1, 0],
-  ArrowRight: [1, 0],
-  ArrowUp: [0, -1],
-  ArrowDown: [0, 1],
-}
-/** Brush sizes in percent of the longer side. */
-const brush = { min: 2, max: 40, step: 2 }
-
-// oxlint-disable-next-line max-lines-per-function -- one component: its state, what the hand does, and what is shown.
 export function MaskPainter({ url }: { url: string }): VNode {
-  const canvas = useRef<HTMLCanvasElement>(null)
-  const size = useSignal(12)
-  const erase = useSignal(false)
-  /** Whether a movement paints, because a button, a finger or the keyboard's brush is down. */
-  const down = useSignal(false)
-  /** The position of the keyboard's brush; undefined while it is not used. */
-  const cursor = useSignal<Point | undefined>(undefined)
-  const toRadius = (): number => (Math.max(maskSize.value.width, maskSize.value.height) * size.value) / 200
-
-  useSignalEffect(() => {
-    const element = canvas.current
-    const context = element?.getContext('2d')
-    if (!element || !context) return
-    Object.assign(element, maskSize.value)
-    drawMask(context)
-    if (cursor.value !== undefined) drawCursor(context, cursor.value, toRadius(), down.value)
-  })
-
-  const begin = (point: Point): void => {
-    down.value = true
-    operations.value = [...operations.value, { kind: 'stroke', erase: erase.value, radius: toRadius(), points: [point] }]
-  }
-  const extend = (points: readonly Point[]): void => {
-    const last = operations.value.at(-1)
-    if (!down.value || last?.kind !== 'stroke') return
-    operations.value = [...operations.value.slice(0, -1), { ...last, points: [...last.points, ...points] }]
-  }
-  const undo = (): void => {
-    down.value = false
-    operations.value = operations.value.slice(0, -1)
-  }
-  const invert = (): void => {
-    down.value = false
-    const inverted: Operation = { kind: 'invert' }
-    operations.value = [...operations.value, inverted]
-  }
-  const resize = (change: number): void => {
-    size.value = Math.min(brush.max, Math.max(brush.min, size.value + change))
-  }
-
-  const paintByKey = (event: KeyboardEvent): void => {
-    const { width, height } = maskSize.value
-    const at = cursor.value ?? { x: width / 2, y: height / 2 }
-    const arrow = arrows[event.key]
-    const key = event.key.toLowerCase()
-    if (arrow !== undefined) {
-      const step = Math.max(1, toRadius() * (event.shiftKey ? 2 : 0.5))
-      cursor.value = {
-        x: Math.min(width, Math.max(0, at.x + arrow[0] * step)),
-        y: Math.min(height, Math.max(0, at.y + arrow[1] * step)),
-      }
-      extend([cursor.value])
-    } else if (key === ' ') {
-      cursor.value = at
-      if (down.value) down.value = false
-      else begin(at)
-      announce(down.value ? 'The brush is down: arrow keys paint' : 'The brush is up')
-    } else if (key === 'z' || key === 'u') undo()
-    else if (key === 'e') erase.value = !erase.value
-    else if (key === 'i') invert()
-    else if (key === '+' || key === '-') resize(key === '+' ? brush.step : -brush.step)
-    else return
-    event.preventDefault()
-  }
-  const lift = (): void => {
-    down.value = false
-  }
-
+  const brush = useMemo(() => new Brush(), [])
   return (
     <div class="painter">
       <div class="easel">
@@ -92,45 +15,26 @@ export function MaskPainter({ url }: { url: string }): VNode {
           alt="The picture to begin with"
           onLoad={({ currentTarget: { naturalWidth, naturalHeight } }) => fitMask(naturalWidth, naturalHeight)}
         />
-        <canvas
-          ref={canvas}
-          tabIndex={0}
-          role="application"
-          aria-label="Mask: the painted part is drawn again"
-          aria-describedby="mask-keys"
-          onKeyDown={paintByKey}
-          onBlur={() => {
-            lift()
-            cursor.value = undefined
-          }}
-          onPointerDown={(event) => {
-            if (event.button !== 0 || !event.isPrimary) return
-            event.currentTarget.setPointerCapture(event.pointerId)
-            cursor.value = undefined
-            begin(toPoint(event, event.currentTarget))
-          }}
-          onPointerMove={(event) => {
-            if (!event.isPrimary || !event.currentTarget.hasPointerCapture(event.pointerId)) return
-            const { currentTarget } = event
-            const moves = event.getCoalescedEvents()
-            extend((moves.length > 0 ? moves : [event]).map((move) => toPoint(move, currentTarget)))
-          }}
-          onPointerUp={lift}
-          onPointerCancel={lift}
-        />
+        <MaskCanvas brush={brush} />
       </div>
       <div class="field">
         <label for="brush-size">Brush size</label>
-        <input id="brush-size" type="range" {...brush} value={size} onInput={(event) => (size.value = Number(event.currentTarget.value))} />
+        <input
+          id="brush-size"
+          type="range"
+          {...brushSizes}
+          value={brush.size}
+          onInput={(event) => (brush.size.value = Number(event.currentTarget.value))}
+        />
       </div>
       <div class="actions">
-        <button type="button" aria-pressed={erase.value} onClick={() => (erase.value = !erase.value)}>
+        <button type="button" aria-pressed={brush.erases.value} onClick={() => (brush.erases.value = !brush.erases.value)}>
           Erase
         </button>
-        <button type="button" aria-disabled={operations.value.length === 0} onClick={undo}>
+        <button type="button" aria-disabled={operations.value.length === 0} onClick={() => brush.undo()}>
           Undo
         </button>
-        <button type="button" onClick={invert}>
+        <button type="button" onClick={() => brush.invert()}>
           Invert
         </button>
         <button type="button" aria-disabled={operations.value.length === 0} onClick={clearMask}>
@@ -142,6 +46,45 @@ export function MaskPainter({ url }: { url: string }): VNode {
         size, E erases, U undoes, I inverts.
       </p>
     </div>
+  )
+}
+
+/** The mask as it is painted, over the picture. */
+function MaskCanvas({ brush }: { brush: Brush }): VNode {
+  const canvas = useRef<HTMLCanvasElement>(null)
+  useSignalEffect(() => {
+    const element = canvas.current
+    const context = element?.getContext('2d')
+    if (!element || !context) return
+    Object.assign(element, maskSize.value)
+    drawMask(context)
+    if (brush.cursor.value !== undefined) drawCursor(context, brush.cursor.value, brush.radius, brush.isDown.value)
+  })
+  return (
+    <canvas
+      ref={canvas}
+      tabIndex={0}
+      role="application"
+      aria-label="Mask: the painted part is drawn again"
+      aria-describedby="mask-keys"
+      onKeyDown={(event) => {
+        if (brush.takeKey(event)) event.preventDefault()
+      }}
+      onBlur={() => brush.leave()}
+      onPointerDown={(event) => {
+        if (event.button !== 0 || !event.isPrimary) return
+        event.currentTarget.setPointerCapture(event.pointerId)
+        brush.begin(toPoint(event, event.currentTarget))
+      }}
+      onPointerMove={(event) => {
+        if (!event.isPrimary || !event.currentTarget.hasPointerCapture(event.pointerId)) return
+        const { currentTarget } = event
+        const moves = event.getCoalescedEvents()
+        brush.extend((moves.length > 0 ? moves : [event]).map((move) => toPoint(move, currentTarget)))
+      }}
+      onPointerUp={() => brush.lift()}
+      onPointerCancel={() => brush.lift()}
+    />
   )
 }
 
