@@ -18,7 +18,7 @@ import { startEngine } from '../../services/gpu-worker/src/engine/engine-supervi
 import { createProcessJob } from '../../services/gpu-worker/src/process-job.ts'
 import { toEngineParams } from '../../services/gpu-worker/src/to-engine-params.ts'
 import { toProvenance } from '../../services/gpu-worker/src/to-provenance.ts'
-import { createWorkerMetrics } from '../../services/gpu-worker/src/worker-metrics.ts'
+import { WorkerMetrics } from '../../services/gpu-worker/src/worker-metrics.ts'
 import { modelName, modelsDir } from '../load/bench-model.ts'
 
 export interface JobRunner {
@@ -44,7 +44,7 @@ export async function openJobRunner(): Promise<JobRunner> {
     engine,
     storage,
     logger: pino({ level: 'warn' }),
-    metrics: createWorkerMetrics(),
+    metrics: new WorkerMetrics(),
     tracing: noTracing,
     workerId: 'bench',
     provenance: async () =>

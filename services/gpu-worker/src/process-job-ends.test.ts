@@ -21,7 +21,7 @@ import type { Engine, EngineCallOptions, EngineResult } from './engine/engine.ts
 import type { Checkpoint, EngineCapabilities } from './engine/protocol.ts'
 import { createProcessJob } from './process-job.ts'
 import type { ProcessJobDeps } from './process-job.ts'
-import { createWorkerMetrics } from './worker-metrics.ts'
+import { WorkerMetrics } from './worker-metrics.ts'
 
 const image = { index: 0, width: 8, height: 8, rgb: new Uint8Array(8 * 8 * 3) }
 const timings = { encodeMs: 1.4, denoiseMs: 20.6, decodeMs: 3, deviceMs: 17 }
@@ -107,7 +107,7 @@ async function run(id: string, generate: Generate, more: Partial<ProcessJobDeps>
     outbox,
     engine: engine as Engine,
     storage,
-    metrics: createWorkerMetrics(),
+    metrics: new WorkerMetrics(),
     tracing: noTracing,
     workerId: 'w',
     logger,
@@ -191,7 +191,7 @@ describe('a job that goes well', () => {
   })
 
   test('counts its wait once, up to its first start', async () => {
-    const metrics = createWorkerMetrics()
+    const metrics = new WorkerMetrics()
     const waits = async (): Promise<string | undefined> => /easel_job_wait_seconds_count (\d+)/.exec(await metrics.registry.metrics())?.[1]
     const id = await submit()
     await store.start(id, 'earlier')

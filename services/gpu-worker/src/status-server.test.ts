@@ -1,10 +1,10 @@
 import { expect, test } from 'vitest'
-import { createWorkerMetrics } from './worker-metrics.ts'
+import { WorkerMetrics } from './worker-metrics.ts'
 import { startStatusServer } from './status-server.ts'
 
 test('the status server says whether the worker lives, whether it can take jobs, and what it counts', async () => {
   let ready = false
-  const metrics = createWorkerMetrics()
+  const metrics = new WorkerMetrics()
   const server = await startStatusServer({ host: '127.0.0.1', port: 0, isReady: () => ready, metrics: metrics.registry })
   try {
     const get = async (path: string) => (await fetch(`http://127.0.0.1:${server.port}${path}`)).status
@@ -22,7 +22,7 @@ test('the status server says whether the worker lives, whether it can take jobs,
 
 test('the status server is on the address that it is given alone, and on all of the machine where it is given none', async () => {
   const start = (host: string | undefined) =>
-    startStatusServer({ host, port: 0, isReady: () => true, metrics: createWorkerMetrics().registry })
+    startStatusServer({ host, port: 0, isReady: () => true, metrics: new WorkerMetrics().registry })
   const answers = async (address: string, port: number) =>
     await fetch(`http://${address}:${port}/livez`).then(
       ({ status }) => status,

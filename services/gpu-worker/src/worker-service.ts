@@ -41,8 +41,7 @@ import type { QueueWorker } from './queue-worker.ts'
 import { startStatusServer } from './status-server.ts'
 import type { StatusServerOptions } from './status-server.ts'
 import { toProvenance } from './to-provenance.ts'
-import { createWorkerMetrics } from './worker-metrics.ts'
-import type { WorkerMetrics } from './worker-metrics.ts'
+import { WorkerMetrics } from './worker-metrics.ts'
 
 export interface WorkerService {
   readonly id: string
@@ -92,7 +91,7 @@ async function assemble(options: WorkerServiceOptions, cleanups: Cleanups): Prom
   const id = `${hostname()}-${process.pid}-${randomBytes(3).toString('hex')}`
 
   // 1. Status and metrics, before anything that may take long or fail, so that a worker that does not get that far can be seen
-  const metrics = createWorkerMetrics()
+  const metrics = new WorkerMetrics()
   let answersReady = (): boolean => false
   let pull: PullProgress | undefined
   let loadingSilentMs: number | undefined
