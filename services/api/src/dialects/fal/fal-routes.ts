@@ -6,7 +6,7 @@ import { OpenAPIHono, createRoute, z } from '@hono/zod-openapi'
 import type { Context } from 'hono'
 import { ProblemError, isEnded } from '@easel/contract'
 import type { Job } from '@easel/contract'
-import type { JobRecord } from '@easel/job-store'
+import type { JobRecord, StreamedJobEvent } from '@easel/job-store'
 import type { Api, AppEnv } from '../../app-deps.ts'
 import { sendEvents } from '../../events/send-events.ts'
 import { cancelJob } from '../../jobs/cancel-job.ts'
@@ -57,33 +57,9 @@ type FalNeeds = SubmitNeeds & CancelNeeds & ToJobNeeds & WaitForResultNeeds
 
 // oxlint-disable-next-line max-lines-per-function -- one route after another, each of them short.
 export function falRoutes(deps: FalNeeds) {
-  const { config, follower, store } = deps
+  const { config, store } = deps
   const publicUrl = (): string => toPublicUrl(config)
   const app: Api = new OpenAPIHono<AppEnv>({ defaultHook: refuseInvalid })
-
-  async function submitInput(
-    c: Context<AppEnv>,
-    body: z.infer<typeof falInputSchema>,
-    { owner, name, webhook }: { owner: string; name: string; webhook?: string | undefined },
-  ): Promise<JobRecord> {
-    const model = toModelIdOf(`${owner}/${name}`)
-    const { request, ignored } = toRequest(body, {
-      model,
-      record: body.aspect_ratio == null ? undefined : await lookUpModel(deps, model, { usualNames: true }),
-      webhook,
-      priority: c.req.header('x-fal-queue-priority'),
-      startTimeout: c.req.header('x-fal-request-timeout'),
-    })
-    const record = await submitThrough(deps, c, request, { dialect: 'fal', ignored, rename: toFalField })
-    c.header('X-Fal-Request-Id', record.id)
-    return record
-  }
-
-  const findRequest = async (c: Context<AppEnv>, id: string): Promise<Job> => {
-    const job = await toJob(deps, await findJob(deps, id, c.var.owner))
-    c.header('X-Fal-Request-Id', job.id)
-    return job
-  }
 
   const submit = createRoute({
     method: 'post',
@@ -112,7 +88,7 @@ export function falRoutes(deps: FalNeeds) {
     const waiting = most === undefined ? 0 : await store.count('', 'queued')
     if (waiting > (most ?? 0))
       throw new ProblemError('queue_full', `Waiting jobs: ${waiting}. fal_max_queue_length is ${most}.`, { retryAfterSeconds: 5 })
-    const record = await submitInput(c, c.req.valid('json'), { ...c.req.valid('param'), webhook })
+    const record = await submitInput(deps, c, c.req.valid('json'), { ...c.req.valid('param'), webhook })
     return c.json(toStatus(await toJob(deps, record), { publicUrl: publicUrl(), logs: null }), 200)
   })
 
@@ -129,7 +105,7 @@ export function falRoutes(deps: FalNeeds) {
     },
   })
   const withStatus = withSubmit.openapi(status, async (c) => {
-    const job = await findRequest(c, c.req.valid('param').id)
+    const job = await findRequest(deps, c, c.req.valid('param').id)
     const logs = wantsLogs(c.req.valid('query')) ? toLogs(await store.readEvents(job.id, '0')) : null
     return c.json(toStatus(job, { publicUrl: publicUrl(), logs }), isEnded(job.status) ? 200 : 202)
   })
@@ -149,27 +125,16 @@ export function falRoutes(deps: FalNeeds) {
     },
   })
   const withStream = withStatus.openapi(stream, async (c) => {
-    const first = await findRequest(c, c.req.valid('param').id)
+    const first = await findRequest(deps, c, c.req.valid('param').id)
     const withLogs = wantsLogs(c.req.valid('query'))
-    return sendEvents(deps, c, { jobId: first.id }, async ({ stream: out, signal }) => {
-      const write = async (job: Job, logs: Parameters<typeof toLogs>[0]): Promise<void> => {
-        const data = toStatus(job, { publicUrl: publicUrl(), logs: withLogs ? toLogs(logs) : null })
-        await out.writeSSE({ data: JSON.stringify(data) })
-      }
-      if (!isEnded(first.status)) await write(first, [])
-      let ended = false
-      for await (const event of follower.follow(first.id, { signal })) {
-        if (event.type === 'preview') continue
-        const record = await store.get(first.id)
-        if (record === undefined) break
-        // Events from before the end are sent as still running, because COMPLETED ends the stream for the client.
-        const job = await toJob(deps, record)
-        ended = event.type === 'done'
-        if (ended || !isEnded(job.status)) await write(job, [event])
-        else if (event.type === 'progress') await write({ ...job, status: 'running' }, [event])
+    return sendEvents(deps, c, { jobId: first.id }, async ({ stream, signal }) => {
+      const write = async (job: Job, events: readonly StreamedJobEvent[]): Promise<void> => {
+        const logs = withLogs ? toLogs(events) : null
+        await stream.writeSSE({ data: JSON.stringify(toStatus(job, { publicUrl: publicUrl(), logs })) })
       }
       // The client takes the end of a stream for the end of the request, and text that is not JSON for an error.
-      if (!ended) await out.writeSSE({ event: 'error', data: 'The stream ends before the request has; its status tells how it stands.' })
+      if (!(await writeStatuses(deps, first, signal, write)))
+        await stream.writeSSE({ event: 'error', data: 'The stream ends before the request has; its status tells how it stands.' })
     })
   })
 
@@ -186,7 +151,7 @@ export function falRoutes(deps: FalNeeds) {
     },
   })
   const withResult = withStream.openapi(result, async (c) => {
-    const job = await findRequest(c, c.req.valid('param').id)
+    const job = await findRequest(deps, c, c.req.valid('param').id)
     if (!isEnded(job.status)) return c.json({ detail: 'Request is still in progress.' }, 400)
     return sendEnded(c, job)
   })
@@ -244,7 +209,7 @@ export function falRoutes(deps: FalNeeds) {
     },
   })
   const withRun = withCancel.openapi(run, async (c) => {
-    const record = await submitInput(c, c.req.valid('json'), c.req.valid('param'))
+    const record = await submitInput(deps, c, c.req.valid('json'), c.req.valid('param'))
     return sendEnded(c, await toJob(deps, await waitForResult(deps, c, record)))
   })
 
@@ -254,6 +219,53 @@ export function falRoutes(deps: FalNeeds) {
     return c.json({ detail }, 412)
   })
   return withRun
+}
+
+async function submitInput(
+  deps: FalNeeds,
+  c: Context<AppEnv>,
+  body: z.infer<typeof falInputSchema>,
+  { owner, name, webhook }: { owner: string; name: string; webhook?: string | undefined },
+): Promise<JobRecord> {
+  const model = toModelIdOf(`${owner}/${name}`)
+  const { request, ignored } = toRequest(body, {
+    model,
+    record: body.aspect_ratio == null ? undefined : await lookUpModel(deps, model, { usualNames: true }),
+    webhook,
+    priority: c.req.header('x-fal-queue-priority'),
+    startTimeout: c.req.header('x-fal-request-timeout'),
+  })
+  const record = await submitThrough(deps, c, request, { dialect: 'fal', ignored, rename: toFalField })
+  c.header('X-Fal-Request-Id', record.id)
+  return record
+}
+
+async function findRequest(deps: FalNeeds, c: Context<AppEnv>, id: string): Promise<Job> {
+  const job = await toJob(deps, await findJob(deps, id, c.var.owner))
+  c.header('X-Fal-Request-Id', job.id)
+  return job
+}
+
+/** Writes the job as it is now and after each event, with the events that are new. Returns whether the end was among them. */
+async function writeStatuses(
+  deps: FalNeeds,
+  first: Job,
+  signal: AbortSignal,
+  write: (job: Job, events: readonly StreamedJobEvent[]) => Promise<void>,
+): Promise<boolean> {
+  if (!isEnded(first.status)) await write(first, [])
+  let ended = false
+  for await (const event of deps.follower.follow(first.id, { signal })) {
+    if (event.type === 'preview') continue
+    const record = await deps.store.get(first.id)
+    if (record === undefined) break
+    // Events from before the end are sent as still running, because COMPLETED ends the stream for the client.
+    const job = await toJob(deps, record)
+    ended = event.type === 'done'
+    if (ended || !isEnded(job.status)) await write(job, [event])
+    else if (event.type === 'progress') await write({ ...job, status: 'running' }, [event])
+  }
+  return ended
 }
 
 function wantsLogs({ logs }: z.infer<typeof logsQuery>): boolean {

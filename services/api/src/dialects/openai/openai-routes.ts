@@ -63,29 +63,6 @@ export function openAiRoutes(deps: OpenAiNeeds) {
   const { config } = deps
   const app: Api = new OpenAPIHono<AppEnv>({ defaultHook: refuseParameters })
 
-  /** Makes the job that a request asks for. `pictures` are those that came with it. */
-  async function submit(
-    c: Context<AppEnv>,
-    body: ImagesRequest,
-    { pictures, ignored: others = [] }: { pictures?: Pick<SubmitRequest, 'image' | 'mask'>; ignored?: string[] } = {},
-  ): Promise<Asked> {
-    const partialImages = body.stream === true ? (body.partial_images ?? 0) : 0
-    const model = partialImages > 0 ? await lookUpModel(deps, body.model ?? config.defaultModel, { usualNames: true }) : undefined
-    const isEdit = pictures !== undefined
-    const { request, ignored } = toRequest(body, { defaultSteps: model?.defaults.num_inference_steps ?? 1, isEdit })
-    const options = { dialect: 'openai', ignored: [...ignored, ...others], rename: toParameter } as const
-    const record = await submitThrough(deps, c, { ...request, ...pictures }, options)
-    return { record, body, partialImages, kind: isEdit ? 'image_edit' : 'image_generation' }
-  }
-
-  /** Answers with the pictures of the job. */
-  async function answer(c: Context<AppEnv>, { record, body, partialImages, kind }: Asked) {
-    if (body.stream === true) return streamImages(deps, c, record, { partialImages, kind })
-    const ended = await waitForResult(deps, c, record)
-    if (ended.status !== 'succeeded') return sendJobFailure(c, ended.error)
-    return c.json(await toImagesResponse(deps, ended, body.response_format ?? undefined), 200)
-  }
-
   const generate = createRoute({
     method: 'post',
     path: '/v1/images/generations',
@@ -99,7 +76,7 @@ export function openAiRoutes(deps: OpenAiNeeds) {
     responses,
   })
   const withGenerate = app.openapi(generate, async (c) => {
-    return await answer(c, await submit(c, c.req.valid('json')))
+    return await answer(deps, c, await submit(deps, c, c.req.valid('json')))
   })
 
   const edit = createRoute({
@@ -127,9 +104,9 @@ export function openAiRoutes(deps: OpenAiNeeds) {
       const parsed = editRequestSchema.safeParse(fields)
       if (!parsed.success) return sendRefusal(c, parsed.error, fields)
       const { input_fidelity: fidelity, ...body } = parsed.data
-      return await submit(c, body, { pictures: { image, mask }, ignored: fidelity == null ? [] : ['input_fidelity'] })
+      return await submit(deps, c, body, { pictures: { image, mask }, ignored: fidelity == null ? [] : ['input_fidelity'] })
     })
-    return asked instanceof Response ? asked : await answer(c, asked)
+    return asked instanceof Response ? asked : await answer(deps, c, asked)
   })
 
   const list = createRoute({
@@ -174,6 +151,30 @@ export function openAiRoutes(deps: OpenAiNeeds) {
     const errors = [{ field: 'model', expected: 'a model of GET /v1/models', received: id }]
     throw new ProblemError('model_not_found', `There is no model ${id}.`, { errors })
   })
+}
+
+/** Makes the job that a request asks for. `pictures` are those that came with it. */
+async function submit(
+  deps: OpenAiNeeds,
+  c: Context<AppEnv>,
+  body: ImagesRequest,
+  { pictures, ignored: others = [] }: { pictures?: Pick<SubmitRequest, 'image' | 'mask'>; ignored?: string[] } = {},
+): Promise<Asked> {
+  const partialImages = body.stream === true ? (body.partial_images ?? 0) : 0
+  const model = partialImages > 0 ? await lookUpModel(deps, body.model ?? deps.config.defaultModel, { usualNames: true }) : undefined
+  const isEdit = pictures !== undefined
+  const { request, ignored } = toRequest(body, { defaultSteps: model?.defaults.num_inference_steps ?? 1, isEdit })
+  const options = { dialect: 'openai', ignored: [...ignored, ...others], rename: toParameter } as const
+  const record = await submitThrough(deps, c, { ...request, ...pictures }, options)
+  return { record, body, partialImages, kind: isEdit ? 'image_edit' : 'image_generation' }
+}
+
+/** Answers with the pictures of the job. */
+async function answer(deps: OpenAiNeeds, c: Context<AppEnv>, { record, body, partialImages, kind }: Asked) {
+  if (body.stream === true) return streamImages(deps, c, record, { partialImages, kind })
+  const ended = await waitForResult(deps, c, record)
+  if (ended.status !== 'succeeded') return sendJobFailure(c, ended.error)
+  return c.json(await toImagesResponse(deps, ended, body.response_format ?? undefined), 200)
 }
 
 function toModel({ id, created_at }: RegisteredModel): z.infer<typeof modelSchema> {

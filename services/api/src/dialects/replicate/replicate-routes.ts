@@ -90,22 +90,6 @@ export function replicateRoutes(deps: ReplicateNeeds) {
   const app: Api = new OpenAPIHono<AppEnv>({ defaultHook: refuseInvalid })
   const readSecrets = createSecretReader(deps)
 
-  /** Submits the job, and waits for its end if the request prefers that. */
-  async function predict(
-    c: Context<AppEnv>,
-    body: z.infer<typeof predictionRequestSchema>,
-    model: string,
-  ): Promise<{ prediction: Prediction; status: 201 | 202 }> {
-    const record = body.input.aspect_ratio === undefined ? undefined : await lookUpModel(deps, model, { usualNames: true })
-    const { request, ignored } = toRequest(body, { model, cancelAfter: c.req.header('cancel-after'), record })
-    const submitted = await submitThrough(deps, c, request, { dialect: 'replicate', ignored, rename: toInputField })
-    const seconds = parsePreferWait(c.req.header('prefer'), config.preferWaitMaxSeconds)
-    if (seconds === undefined) return { prediction: toPrediction(await toJob(deps, submitted), { publicUrl: publicUrl() }), status: 201 }
-    const { outcome, record: latest } = await waitForEnd(deps, submitted, { timeoutMs: seconds * 1000, left: c.req.raw.signal })
-    const prediction = toPrediction(await toJob(deps, latest), { publicUrl: publicUrl(), waitedInVain: true })
-    return { prediction, status: outcome === 'ended' ? 201 : 202 }
-  }
-
   const create = createRoute({
     method: 'post',
     path: '/v1/predictions',
@@ -117,7 +101,7 @@ export function replicateRoutes(deps: ReplicateNeeds) {
   })
   const withCreate = app.openapi(create, async (c) => {
     const { version, ...body } = c.req.valid('json')
-    const { prediction, status } = await predict(c, body, toModelOfVersion(version))
+    const { prediction, status } = await predict(deps, c, body, toModelOfVersion(version))
     return c.json(prediction, status)
   })
 
@@ -136,7 +120,7 @@ export function replicateRoutes(deps: ReplicateNeeds) {
   })
   const withCreateByModel = withCreate.openapi(createByModel, async (c) => {
     const { owner, name } = c.req.valid('param')
-    const { prediction, status } = await predict(c, c.req.valid('json'), toModelIdOf(`${owner}/${name}`))
+    const { prediction, status } = await predict(deps, c, c.req.valid('json'), toModelIdOf(`${owner}/${name}`))
     return c.json(prediction, status)
   })
 
@@ -249,4 +233,23 @@ export function replicateRoutes(deps: ReplicateNeeds) {
     c.header('Cache-Control', 'no-store')
     return c.json({ key }, 200)
   })
+}
+
+/** Submits the job, and waits for its end if the request prefers that. */
+async function predict(
+  deps: ReplicateNeeds,
+  c: Context<AppEnv>,
+  body: z.infer<typeof predictionRequestSchema>,
+  model: string,
+): Promise<{ prediction: Prediction; status: 201 | 202 }> {
+  const { config } = deps
+  const publicUrl = toPublicUrl(config)
+  const record = body.input.aspect_ratio === undefined ? undefined : await lookUpModel(deps, model, { usualNames: true })
+  const { request, ignored } = toRequest(body, { model, cancelAfter: c.req.header('cancel-after'), record })
+  const submitted = await submitThrough(deps, c, request, { dialect: 'replicate', ignored, rename: toInputField })
+  const seconds = parsePreferWait(c.req.header('prefer'), config.preferWaitMaxSeconds)
+  if (seconds === undefined) return { prediction: toPrediction(await toJob(deps, submitted), { publicUrl }), status: 201 }
+  const { outcome, record: latest } = await waitForEnd(deps, submitted, { timeoutMs: seconds * 1000, left: c.req.raw.signal })
+  const prediction = toPrediction(await toJob(deps, latest), { publicUrl, waitedInVain: true })
+  return { prediction, status: outcome === 'ended' ? 201 : 202 }
 }
