@@ -27,11 +27,7 @@ export class WorkerMetrics {
     workBuckets,
   )
   readonly #step = this.#histogram('easel_step_duration_seconds', 'One run of the transformer, for all rows in it.', workBuckets)
-  readonly #stepWait = this.#histogram(
-    'easel_step_wait_seconds',
-    'Longest wait of a job’s rows for a run of the transformer.',
-    workBuckets,
-  )
+  readonly #stepWait = this.#histogram('easel_step_wait_seconds', 'Longest wait of a job’s rows for a run of the transformer.', workBuckets)
   readonly #decode = this.#histogram(
     'easel_decode_duration_seconds',
     'Decoding of a job’s pictures, its wait for the device included.',
