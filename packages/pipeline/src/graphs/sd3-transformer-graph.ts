@@ -32,13 +32,10 @@ export type Sd3TransformerGraphConfig = z.infer<typeof sd3TransformerGraphConfig
 /** The epsilon of every norm in this model. */
 const epsilon = 1e-6
 
-// oxlint-disable-next-line max-lines-per-function -- the architecture on one page, from its inputs to its output.
 export function buildSd3TransformerGraph(config: Sd3TransformerGraphConfig, checkpoint: Checkpoint, options: GraphOptions): OnnxGraph {
-  const g = new Layers(checkpoint, options)
+  const g = new TransformerLayers(checkpoint, options, config)
+  const { dim } = g
   const { in_channels: channels, joint_attention_dim: textDim, pooled_projection_dim: pooledDim, num_layers: layers } = config
-  const heads = config.num_attention_heads
-  const headDim = config.attention_head_dim
-  const dim = heads * headDim
   // The layer mask is split before any block is looked for, so a number of layers that is out of all proportion must be found first.
   checkpoint.tensor(`transformer_blocks.${layers - 1}.attn.to_q.weight`, [dim, dim])
 
@@ -51,98 +48,143 @@ export function buildSd3TransformerGraph(config: Sd3TransformerGraphConfig, chec
   const rows = g.mul(g.lengths(givenLatents, 0, 1), g.node('Min', [patches, g.lengths(givenPrompt, 1, 2)]))
   const latents = g.atLeastTwo(givenLatents, 4, rows)
   const prompt = g.atLeastTwo(givenPrompt, 3, rows)
-  /** For each layer, (batch, 1, 1): 1 where the row goes through the layer, 0 where it bypasses it. */
   const kept = g.split('Split', [mask], layers, { axis: 1, num_outputs: layers })
-
-  const mlp = (x: string, name: string, from: number) =>
-    g.rowLinear(g.silu(g.rowLinear(g.toCompute(x), `${name}.linear_1`, from, dim)), `${name}.linear_2`, dim, dim)
   const condition = g.silu(
-    g.add(mlp(timestep, 'time_text_embed.timestep_embedder', timestepChannels), mlp(pooled, 'time_text_embed.text_embedder', pooledDim)),
+    g.add(
+      g.mlp(timestep, 'time_text_embed.timestep_embedder', timestepChannels),
+      g.mlp(pooled, 'time_text_embed.text_embedder', pooledDim),
+    ),
   )
-  /** `parts` vectors for each row, (batch, 1, dim) float32 each. */
-  const modulation = (name: string, parts: number) => {
-    const all = g.toFloat32(g.rowLinear(condition, `${name}.linear`, dim, dim * parts))
-    return g.split('Split', [g.node('Unsqueeze', [all, g.int64s(1)])], parts, { axis: 2, num_outputs: parts })
-  }
-  /** [scale, shift] of an AdaLayerNormContinuous. */
-  const continuous = (name: string) => {
-    const pair = modulation(name, 2) as [string, string]
-    return checkpoint.shiftFirst ? ([pair[1], pair[0]] as const) : pair
-  }
-  const normalize = (x: string) => g.layerNorm(x, dim, epsilon)
-  /** Not fused into the norm, because that would make a row depend on the rows beside it. */
-  const modulate = (normed: string, scale: string, shift: string) =>
-    g.toCompute(g.add(g.mul(normed, g.add(scale, g.scalar(1, 'float32'))), shift))
-
-  /** Queries or keys, normalised head by head where the model does that. */
-  const project = (x: string, name: string, norm: string) => {
-    const projected = g.linear(x, name, dim, dim)
-    if (config.qk_norm == null) return projected
-    return g.reshape(g.rmsNorm(g.reshape(projected, 0, -1, heads, headDim), headDim, epsilon, norm), 0, -1, dim)
-  }
-  const feedForward = (x: string, name: string) =>
-    g.linear(g.fastGelu(g.linear(x, `${name}.net.0.proj`, dim, dim * 4)), `${name}.net.2`, dim * 4, dim)
-
-  /** One JointTransformerBlock. The last one has no output for the text. */
-  function block(index: number, image: string, text: string): { image: string; text: string } {
-    const name = `transformer_blocks.${index}`
-    const last = index === layers - 1
-    const dual = config.dual_attention_layers.includes(index)
-    const gated = (state: string, gate: string, value: string) =>
-      g.add(state, g.mul(g.mul(gate, kept[index] as string), g.toFloat32(value)))
-
-    const own = modulation(`${name}.norm1`, dual ? 9 : 6) as Modulation
-    const normed = normalize(image)
-    const x = modulate(normed, own[1], own[0])
-    const context = last ? undefined : (modulation(`${name}.norm1_context`, 6) as Modulation)
-    const [scale, shift] = context === undefined ? continuous(`${name}.norm1_context`) : [context[1], context[0]]
-    const c = modulate(normalize(text), scale, shift)
-
-    const attn = `${name}.attn`
-    const mixed = g.attention(
-      [
-        g.join([project(x, `${attn}.to_q`, `${attn}.norm_q`), project(c, `${attn}.add_q_proj`, `${attn}.norm_added_q`)], 1),
-        g.join([project(x, `${attn}.to_k`, `${attn}.norm_k`), project(c, `${attn}.add_k_proj`, `${attn}.norm_added_k`)], 1),
-        g.join([g.linear(x, `${attn}.to_v`, dim, dim), g.linear(c, `${attn}.add_v_proj`, dim, dim)], 1),
-      ],
-      { heads, headDim },
-    )
-    const parts = g.join([g.lengths(x, 1, 2), g.lengths(c, 1, 2)], 0)
-    const [toImage, toText] = g.split('Split', [mixed, parts], 2, { axis: 1 }) as [string, string]
-
-    let y = gated(image, own[2], g.linear(toImage, `${attn}.to_out.0`, dim, dim))
-    if (dual) {
-      const alone = modulate(normed, own[7], own[6])
-      const name2 = `${name}.attn2`
-      const values = g.attention(
-        [
-          project(alone, `${name2}.to_q`, `${name2}.norm_q`),
-          project(alone, `${name2}.to_k`, `${name2}.norm_k`),
-          g.linear(alone, `${name2}.to_v`, dim, dim),
-        ],
-        { heads, headDim },
-      )
-      y = gated(y, own[8], g.linear(values, `${name2}.to_out.0`, dim, dim))
-    }
-    y = gated(y, own[5], feedForward(modulate(normalize(y), own[4], own[3]), `${name}.ff`))
-    if (context === undefined) return { image: y, text }
-
-    let z = gated(text, context[2], g.linear(toText, `${attn}.to_add_out`, dim, dim))
-    z = gated(z, context[5], feedForward(modulate(normalize(z), context[4], context[3]), `${name}.ff_context`))
-    return { image: y, text: z }
-  }
 
   const { tokens, grid } = embedPatches(g, config, latents)
-  let state = { image: tokens, text: g.toFloat32(g.linear(g.toCompute(prompt), 'context_embedder', textDim, dim)) }
-  for (let index = 0; index < layers; index++) state = g.within(`block ${index}`, () => block(index, state.image, state.text))
+  let state: State = { image: tokens, text: g.toFloat32(g.linear(g.toCompute(prompt), 'context_embedder', textDim, dim)) }
+  for (const [index, gate] of kept.entries()) state = g.within(`block ${index}`, () => block(g, index, state, { condition, kept: gate }))
 
-  const [scale, shift] = continuous('norm_out')
+  const [scale, shift] = g.continuous(condition, 'norm_out')
   const outChannels = config.out_channels ?? channels
   const patchValues = config.patch_size ** 2 * outChannels
-  const out = g.linear(modulate(normalize(state.image), scale, shift), 'proj_out', dim, patchValues)
+  const out = g.linear(g.modulate(g.normalize(state.image), scale, shift), 'proj_out', dim, patchValues)
   const velocity = g.firstOf(joinPatches(g, config.patch_size, outChannels, g.toFloat32(out), grid), givenLatents)
   g.output('out_hidden_states', velocity, 'float32', ['batch', outChannels, 'height', 'width'])
   return g.graph
+}
+
+/** What runs through the blocks: the tokens of the image and of the text, (batch, tokens, dim) float32 each. */
+interface State {
+  readonly image: string
+  readonly text: string
+}
+
+/** What steers a block. */
+interface Steering {
+  /** Timestep and pooled prompt together, (batch, dim). */
+  readonly condition: string
+  /** (batch, 1, 1): 1 where the row goes through this layer, 0 where it bypasses it. */
+  readonly kept: string
+}
+
+/** One JointTransformerBlock. The last one has no output for the text. */
+function block(g: TransformerLayers, index: number, { image, text }: State, { condition, kept }: Steering): State {
+  const { config, dim, heads, headDim } = g
+  const name = `transformer_blocks.${index}`
+  const last = index === config.num_layers - 1
+  const dual = config.dual_attention_layers.includes(index)
+  const gated = (state: string, gate: string, value: string) => g.add(state, g.mul(g.mul(gate, kept), g.toFloat32(value)))
+
+  const own = g.modulation(condition, `${name}.norm1`, dual ? 9 : 6) as Modulation
+  const normed = g.normalize(image)
+  const x = g.modulate(normed, own[1], own[0])
+  const context = last ? undefined : (g.modulation(condition, `${name}.norm1_context`, 6) as Modulation)
+  const [scale, shift] = context === undefined ? g.continuous(condition, `${name}.norm1_context`) : [context[1], context[0]]
+  const c = g.modulate(g.normalize(text), scale, shift)
+
+  const attn = `${name}.attn`
+  const mixed = g.attention(
+    [
+      g.join([g.project(x, `${attn}.to_q`, `${attn}.norm_q`), g.project(c, `${attn}.add_q_proj`, `${attn}.norm_added_q`)], 1),
+      g.join([g.project(x, `${attn}.to_k`, `${attn}.norm_k`), g.project(c, `${attn}.add_k_proj`, `${attn}.norm_added_k`)], 1),
+      g.join([g.linear(x, `${attn}.to_v`, dim, dim), g.linear(c, `${attn}.add_v_proj`, dim, dim)], 1),
+    ],
+    { heads, headDim },
+  )
+  const parts = g.join([g.lengths(x, 1, 2), g.lengths(c, 1, 2)], 0)
+  const [toImage, toText] = g.split('Split', [mixed, parts], 2, { axis: 1 }) as [string, string]
+
+  let y = gated(image, own[2], g.linear(toImage, `${attn}.to_out.0`, dim, dim))
+  if (dual) {
+    const alone = g.modulate(normed, own[7], own[6])
+    const name2 = `${name}.attn2`
+    const values = g.attention(
+      [
+        g.project(alone, `${name2}.to_q`, `${name2}.norm_q`),
+        g.project(alone, `${name2}.to_k`, `${name2}.norm_k`),
+        g.linear(alone, `${name2}.to_v`, dim, dim),
+      ],
+      { heads, headDim },
+    )
+    y = gated(y, own[8], g.linear(values, `${name2}.to_out.0`, dim, dim))
+  }
+  y = gated(y, own[5], g.feedForward(g.modulate(g.normalize(y), own[4], own[3]), `${name}.ff`))
+  if (context === undefined) return { image: y, text }
+
+  let z = gated(text, context[2], g.linear(toText, `${attn}.to_add_out`, dim, dim))
+  z = gated(z, context[5], g.feedForward(g.modulate(g.normalize(z), context[4], context[3]), `${name}.ff_context`))
+  return { image: y, text: z }
+}
+
+/** The layers that only this model has. */
+class TransformerLayers extends Layers {
+  readonly config: Sd3TransformerGraphConfig
+  readonly heads: number
+  readonly headDim: number
+  readonly dim: number
+
+  constructor(checkpoint: Checkpoint, options: GraphOptions, config: Sd3TransformerGraphConfig) {
+    super(checkpoint, options)
+    this.config = config
+    this.heads = config.num_attention_heads
+    this.headDim = config.attention_head_dim
+    this.dim = this.heads * this.headDim
+  }
+
+  mlp(x: string, name: string, from: number): string {
+    const hidden = this.rowLinear(this.toCompute(x), `${name}.linear_1`, from, this.dim)
+    return this.rowLinear(this.silu(hidden), `${name}.linear_2`, this.dim, this.dim)
+  }
+
+  /** `parts` vectors for each row, (batch, 1, dim) float32 each. */
+  modulation(condition: string, name: string, parts: number): string[] {
+    const all = this.toFloat32(this.rowLinear(condition, `${name}.linear`, this.dim, this.dim * parts))
+    return this.split('Split', [this.node('Unsqueeze', [all, this.int64s(1)])], parts, { axis: 2, num_outputs: parts })
+  }
+
+  /** [scale, shift] of an AdaLayerNormContinuous. */
+  continuous(condition: string, name: string): readonly [scale: string, shift: string] {
+    const [first, second] = this.modulation(condition, name, 2) as [string, string]
+    return this.checkpoint.shiftFirst ? [second, first] : [first, second]
+  }
+
+  normalize(x: string): string {
+    return this.layerNorm(x, this.dim, epsilon)
+  }
+
+  /** Not fused into the norm, because that would make a row depend on the rows beside it. */
+  modulate(normed: string, scale: string, shift: string): string {
+    return this.toCompute(this.add(this.mul(normed, this.add(scale, this.scalar(1, 'float32'))), shift))
+  }
+
+  /** Queries or keys, normalised head by head where the model does that. */
+  project(x: string, name: string, norm: string): string {
+    const { config, dim, heads, headDim } = this
+    const projected = this.linear(x, name, dim, dim)
+    if (config.qk_norm == null) return projected
+    return this.reshape(this.rmsNorm(this.reshape(projected, 0, -1, heads, headDim), headDim, epsilon, norm), 0, -1, dim)
+  }
+
+  feedForward(x: string, name: string): string {
+    const { dim } = this
+    return this.linear(this.fastGelu(this.linear(x, `${name}.net.0.proj`, dim, dim * 4)), `${name}.net.2`, dim * 4, dim)
+  }
 }
 
 /** Shift, scale and gate for the attention, then for the feed-forward and, with dual attention, for the second attention. */
