@@ -4,7 +4,7 @@
  */
 import { mkdirSync, writeFileSync } from 'node:fs'
 import { dirname, join, resolve } from 'node:path'
-import { API, NodeBuilderFlags, SymbolFlags } from 'typescript/unstable/sync'
+import { API as Api, NodeBuilderFlags, SymbolFlags } from 'typescript/unstable/sync'
 
 const root = resolve(import.meta.dirname, '../..')
 const format = NodeBuilderFlags.InTypeAlias | NodeBuilderFlags.NoTruncation | NodeBuilderFlags.MultilineObjectLiterals
@@ -14,7 +14,7 @@ const file = join(root, '.cache', 'contract-types.d.ts')
 
 /** Writes every exported type of the contract. */
 export function writeContractTypes(): void {
-  const compiler = new API({ cwd: root })
+  const compiler = new Api({ cwd: root })
   try {
     const [project] = compiler.updateSnapshot({ openProjects: [join(root, 'tsconfig.packages.json')] }).getProjects()
     const index = project?.program.getSourceFile(join(root, 'packages/contract/src/index.ts'))

@@ -35,8 +35,8 @@ function start(env: Record<string, string>, { prefix = 'configured', logger = si
 
 describe('signing secrets', () => {
   test('that are configured are used, and none is made', async () => {
-    for (const API_KEYS of ['', 'a-secret-key', 'alice:first-key,alice:second-key']) {
-      const read = start({ WEBHOOK_SECRETS: `${ofBytes(24)},${ofBytes(32)}`, API_KEYS })
+    for (const apiKeys of ['', 'a-secret-key', 'alice:first-key,alice:second-key']) {
+      const read = start({ WEBHOOK_SECRETS: `${ofBytes(24)},${ofBytes(32)}`, API_KEYS: apiKeys })
       expect(await read('alice')).toEqual([ofBytes(24), ofBytes(32)])
     }
     expect(await redis.exists('configured:webhook-secret')).toBe(0)
