@@ -13,6 +13,16 @@ export const maxInferenceSteps = 200
 const promptText = z.string()
 const prompt = promptText.refine((text) => text.trim() !== '', 'text that is not blank')
 
+const side = z
+  .int()
+  .min(1)
+  .optional()
+  .meta({
+    description:
+      'Pixels. A multiple of the model’s `limits.size_multiple`. Default: that of `image`, scaled down to what the model draws; else the model’s.',
+    examples: [128],
+  })
+
 export const webhookEventNames = ['queued', 'started', 'progress', 'completed'] as const
 
 /** The fields that say which picture to make, in snake case and with diffusers' words. */
@@ -62,24 +72,8 @@ export const generationFields = {
     description:
       'How `image` is brought to width × height: `cover` fills them and cuts off what is too much, `contain` shows all of it on black, `fill` stretches it. Only with `image`. Default cover.',
   }),
-  width: z
-    .int()
-    .min(1)
-    .optional()
-    .meta({
-      description:
-        'Pixels. A multiple of the model’s `limits.size_multiple`. Default: that of `image`, scaled down to what the model draws; else the model’s.',
-      examples: [128],
-    }),
-  height: z
-    .int()
-    .min(1)
-    .optional()
-    .meta({
-      description:
-        'Pixels. A multiple of the model’s `limits.size_multiple`. Default: that of `image`, scaled down to what the model draws; else the model’s.',
-      examples: [128],
-    }),
+  width: side,
+  height: side,
   num_inference_steps: z
     .int()
     .min(1)

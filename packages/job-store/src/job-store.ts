@@ -5,14 +5,9 @@
 import type { EndStatus, JobErrorCode, JobStatus, Keys } from '@easel/contract'
 import type { JobEnd, JobRecord, JobWork, NewJobRecord } from './job-record.ts'
 import type { StreamedJobEvent } from './streamed-event.ts'
-import type { RedisConnection } from './redis.ts'
+import type { StoreOptions } from './store-options.ts'
 
-export interface JobStoreOptions {
-  redis: RedisConnection
-  /** The key prefix; a hash tag such as `{easel}` where Redis is a cluster. */
-  prefix: string
-  /** Clock, ms since the epoch. Default: Date.now. */
-  now?: () => number
+export interface JobStoreOptions extends StoreOptions {
   /** Called for each end that is claimed through this store, and so by this process. Default none. */
   onEnd?: OnEnd
 }

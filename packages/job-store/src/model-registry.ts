@@ -5,7 +5,7 @@
 import { LRUCache } from 'lru-cache'
 import { createKeys, heartbeatTtlSeconds } from '@easel/contract'
 import type { ModelRecord, WorkerHeartbeat } from '@easel/contract'
-import type { RedisConnection } from './redis.ts'
+import type { StoreOptions } from './store-options.ts'
 import { toPairs } from './to-pairs.ts'
 
 const modelMaxAgeMs = 1000
@@ -37,15 +37,7 @@ export interface ModelRegistry {
   workers(): Promise<LiveWorker[]>
 }
 
-export function createModelRegistry({
-  redis,
-  prefix,
-  now = Date.now,
-}: {
-  redis: RedisConnection
-  prefix: string
-  now?: () => number
-}): ModelRegistry {
+export function createModelRegistry({ redis, prefix, now = Date.now }: StoreOptions): ModelRegistry {
   const keys = createKeys(prefix)
   const known = new LRUCache<string, RegisteredModel>({ max: 1000, ttl: modelMaxAgeMs })
   const readModels = async (ids: string[]): Promise<RegisteredModel[]> => {

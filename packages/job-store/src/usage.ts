@@ -3,7 +3,7 @@
  * (`input-store.ts`) count it; this module reads it. Runs in the api.
  */
 import { createKeys } from '@easel/contract'
-import type { RedisConnection } from './redis.ts'
+import type { StoreOptions } from './store-options.ts'
 import { toPairs } from './to-pairs.ts'
 
 export interface UsageCounts {
@@ -52,16 +52,7 @@ export interface Usage {
 
 const dayMs = 86_400_000
 
-export function createUsage({
-  redis,
-  prefix,
-  now = Date.now,
-}: {
-  redis: RedisConnection
-  prefix: string
-  /** Clock, ms since the epoch. Default: Date.now. */
-  now?: () => number
-}): Usage {
+export function createUsage({ redis, prefix, now = Date.now }: StoreOptions): Usage {
   const keys = createKeys(prefix)
   const today = (): number => Math.floor(now() / dayMs)
   const readStanding = async (owner: string): Promise<OwnerStanding> => {

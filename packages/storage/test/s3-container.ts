@@ -4,7 +4,8 @@
  * Knows RustFS, MinIO and any server that takes RustFS's variables; each gets the variables of both, and MinIO also its command.
  */
 import { spawnSync } from 'node:child_process'
-import { findFreePort, type NoS3Server, type S3Server, waitForAnswer } from './server-under-test.ts'
+import { findFreePort } from '@easel/redis-server'
+import { type NoS3Server, type S3Server, waitForAnswer } from './server-under-test.ts'
 
 const pullTimeoutMs = 60_000
 const containerPort = 9000

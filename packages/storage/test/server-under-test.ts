@@ -1,8 +1,6 @@
 /**
- * Owns what all ways to start an S3 server for tests have in common: the handle that tests get, a free port, and the wait for an answer.
+ * Owns what all ways to start an S3 server for tests have in common: the handle that tests get, and the wait for an answer.
  */
-import { once } from 'node:events'
-import { type AddressInfo, createServer } from 'node:net'
 import { setTimeout as delay } from 'node:timers/promises'
 
 const answerTimeoutMs = 20_000
@@ -34,16 +32,6 @@ export interface S3Server {
 export interface NoS3Server {
   /** Why there is no server, and what would help. */
   skipped: string
-}
-
-/** A TCP port of 127.0.0.1 that nothing listens on at the moment. */
-export async function findFreePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const { port } = server.address() as AddressInfo
-  server.close()
-  await once(server, 'close')
-  return port
 }
 
 /**

@@ -11,7 +11,8 @@ import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { promisify } from 'node:util'
-import { findFreePort, type NoS3Server, type S3Server, type S3ServerOptions, waitForAnswer } from './server-under-test.ts'
+import { findFreePort } from '@easel/redis-server'
+import { type NoS3Server, type S3Server, type S3ServerOptions, waitForAnswer } from './server-under-test.ts'
 
 const module = 'github.com/versity/versitygw/cmd/versitygw@v1.8.0'
 const bin = resolve(import.meta.dirname, '../../../.bin')

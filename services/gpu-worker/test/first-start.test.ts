@@ -6,22 +6,11 @@ import { fileURLToPath } from 'node:url'
 import { expect, test } from 'vitest'
 import { startEngine } from '../src/engine/engine-supervisor.ts'
 import type { EngineEvent } from '../src/engine/engine-supervisor.ts'
-import type { EngineParams } from '../src/engine/protocol.ts'
+import { engineParams as params } from './engine-params.ts'
 import { modelsDir, openWorkerBench } from './worker-bench.ts'
 
 const slowHashEntry = fileURLToPath(new URL('slow-hash-engine.ts', import.meta.url))
 const settings = { model: 'tiny-scenes', modelsDir, device: 'cpu', stepTimeoutMs: 60_000 }
-const params: EngineParams = {
-  prompt: 'a blue house',
-  negativePrompt: '',
-  width: 64,
-  height: 64,
-  numInferenceSteps: 6,
-  guidanceScale: 4,
-  numImagesPerPrompt: 1,
-  seed: 1,
-  maxSequenceLength: 20,
-}
 
 test('an engine serves before the hash of its model is known, which is then told to whoever waits for it', async () => {
   const quick = await startEngine(settings)

@@ -8,20 +8,11 @@ import { startEngine } from '../src/engine/engine-supervisor.ts'
 import type { EngineSupervisor } from '../src/engine/engine-supervisor.ts'
 import type { EngineParams } from '../src/engine/protocol.ts'
 import { toModelRecord } from '../src/to-model-record.ts'
+import { engineParams } from './engine-params.ts'
 
 const modelsDir = fileURLToPath(new URL('../../../models', import.meta.url))
 const shipped = fileURLToPath(new URL('../../../packages/pipeline/test/loras', import.meta.url))
-const params: EngineParams = {
-  prompt: 'a blue house',
-  negativePrompt: '',
-  width: 32,
-  height: 32,
-  numInferenceSteps: 2,
-  guidanceScale: 4,
-  numImagesPerPrompt: 1,
-  seed: 1,
-  maxSequenceLength: 20,
-}
+const params: EngineParams = { ...engineParams, width: 32, height: 32, numInferenceSteps: 2 }
 
 describe('an engine with a folder of LoRAs', () => {
   let engine: EngineSupervisor

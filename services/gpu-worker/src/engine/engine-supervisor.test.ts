@@ -4,24 +4,14 @@ import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { engineParams as params } from '../../test/engine-params.ts'
 import { decodeCheckpoint, encodeCheckpoint } from '../checkpoint.ts'
 import { startEngine } from './engine-supervisor.ts'
 import type { EngineEvent, EngineSupervisor } from './engine-supervisor.ts'
-import type { Checkpoint, EngineParams } from './protocol.ts'
+import type { Checkpoint } from './protocol.ts'
 
 const modelsDir = fileURLToPath(new URL('../../../../models', import.meta.url))
 const settings = { model: 'tiny-scenes', modelsDir, device: 'cpu', stepTimeoutMs: 60_000 }
-const params: EngineParams = {
-  prompt: 'a blue house',
-  negativePrompt: '',
-  width: 64,
-  height: 64,
-  numInferenceSteps: 6,
-  guidanceScale: 4,
-  numImagesPerPrompt: 1,
-  seed: 1,
-  maxSequenceLength: 20,
-}
 
 describe('an engine', () => {
   let engine: EngineSupervisor
