@@ -54,6 +54,10 @@ export const jobErrorTable = {
     retryable: true,
     message: 'The job was not started before its expires_in had passed, or while it could still have met its deadline.',
   },
+  not_finite: {
+    retryable: false,
+    message: 'The model computed values that are no finite numbers: its weights are damaged, or they need a higher precision.',
+  },
   internal: { retryable: true, message: 'The job failed for a reason inside the service.' },
 } as const satisfies Record<string, { retryable: boolean; message: string }>
 

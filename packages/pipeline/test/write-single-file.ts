@@ -5,7 +5,7 @@ import { findWeights, readCheckpoint } from '../src/graphs/checkpoint.ts'
 import { writeSafetensors } from './write-safetensors.ts'
 import type { WrittenTensor } from './write-safetensors.ts'
 
-type Tensors = Record<string, WrittenTensor>
+export type Tensors = Record<string, WrittenTensor>
 
 export async function writeSingleFile(model: string, file: string): Promise<void> {
   const all: Tensors = { 'an.unrelated.table': { dtype: 'F8_E4M3', shape: [3], data: new Uint8Array(3) } }
@@ -19,7 +19,18 @@ export async function writeSingleFile(model: string, file: string): Promise<void
   writeSafetensors(file, all)
 }
 
-async function readTensors(folder: string): Promise<Tensors> {
+/** Gives the first text encoder of a folder the identity for a projection: what remains of it in a file of Stability. */
+export async function unproject(model: string): Promise<void> {
+  const folder = join(model, 'text_encoder')
+  const tensors = await readTensors(folder)
+  const width = tensors['text_projection.weight']!.shape[0]!
+  const identity = Float32Array.from({ length: width * width }, (_, index) => (index % (width + 1) === 0 ? 1 : 0))
+  const projection = { dtype: 'F32', shape: [width, width], data: new Uint8Array(identity.buffer) }
+  writeSafetensors(join(folder, 'model.safetensors'), { ...tensors, 'text_projection.weight': projection })
+}
+
+/** The tensors of a part's folder, by the names of diffusers. */
+export async function readTensors(folder: string): Promise<Tensors> {
   const { tensors } = await readCheckpoint(findWeights(folder)!)
   const read: Tensors = {}
   for (const [name, { file, dtype, shape, offset, length }] of tensors)
@@ -49,7 +60,8 @@ const stability: [RegExp, string][] = [
 ]
 const fusedNames = /^transformer_blocks\.(\d+)\.(attn2?)\.(to_q|add_q_proj)\.(weight|bias)$/
 
-function toStability(tensors: Tensors): Tensors {
+/** The transformer. */
+export function toStability(tensors: Tensors): Tensors {
   const layers = Object.keys(tensors).filter((name) => name.endsWith('.attn.to_q.weight')).length
   const swapped = ['norm_out.linear.', `transformer_blocks.${layers - 1}.norm1_context.linear.`]
   const written: Tensors = {}
@@ -86,7 +98,8 @@ const ldm: [RegExp, string][] = [
   [/\.(down|up)_blocks\.(\d+)\.(downsample|upsample)rs\.0\.conv\./, '.$1.$2.$3.conv.'],
 ]
 
-function toLdm(tensors: Tensors): Tensors {
+/** The VAE. */
+export function toLdm(tensors: Tensors): Tensors {
   const ups = new Set(Object.keys(tensors).flatMap((name) => /^decoder\.up_blocks\.(\d+)\./.exec(name)?.[1] ?? [])).size
   return Object.fromEntries(
     Object.entries(tensors).map(([name, tensor]) => {

@@ -233,6 +233,7 @@ describe('a job that fails', () => {
     ['hangs in the engine', new EngineError('engine_hung', 'stuck', { alone: true }), 'engine_hung'],
     ['kills the engine', new EngineError('engine_crashed', 'died', { alone: true }), 'engine_crashed'],
     ['finds no memory', new EngineError('out_of_memory', 'no room', { first: true }), 'out_of_memory'],
+    ['comes to nothing in a damaged model', new EngineError('not_finite', '/models/a is damaged'), 'not_finite'],
     ['is refused by the engine', new EngineError('internal', 'bad size'), 'internal'],
     ['meets a bug', new TypeError('a bug'), 'internal'],
   ])('because it %s says so', async ([, error, code]) => {

@@ -187,7 +187,7 @@ function toErrorCode(error: unknown): JobErrorCode {
   if (error instanceof StorageError) return 'storage_unavailable'
   if (!(error instanceof EngineError)) return 'internal'
   const { code } = error
-  return code === 'engine_crashed' || code === 'engine_hung' || code === 'out_of_memory' ? code : 'internal'
+  return code in jobErrorTable ? (code as JobErrorCode) : 'internal'
 }
 
 function toJobError(code: JobErrorCode): JobError {

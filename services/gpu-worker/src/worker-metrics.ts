@@ -4,6 +4,7 @@
  * Runs in the worker's main process.
  */
 import { Counter, Gauge, Histogram, Registry } from 'prom-client'
+import { jobErrorCodes } from '@easel/contract'
 import type { OnEnd } from '@easel/job-store'
 import type { Engine } from './engine/engine.ts'
 import type { EngineStats, EngineStep, EngineTimings } from './engine/protocol.ts'
@@ -52,8 +53,7 @@ export class WorkerMetrics {
   constructor() {
     // If a series only appeared with its first event, there would be no rate for that event.
     for (const status of ['succeeded', 'canceled']) this.#ends.inc({ status, code: '' }, 0)
-    for (const code of ['engine_crashed', 'engine_hung', 'out_of_memory', 'storage_unavailable', 'timeout', 'expired', 'internal'])
-      this.#ends.inc({ status: 'failed', code }, 0)
+    for (const code of jobErrorCodes) this.#ends.inc({ status: 'failed', code }, 0)
   }
 
   countEnd(...[status, code]: Parameters<OnEnd>): void {

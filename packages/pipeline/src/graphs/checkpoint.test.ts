@@ -75,13 +75,14 @@ describe('Checkpoint', () => {
     const file = join(newFolder(), 'model.safetensors')
     writeSafetensors(file, {
       a: f16(2, 3),
-      b: { dtype: 'F8_E4M3', shape: [4], data: new Uint8Array(4) },
+      b: { dtype: 'I8', shape: [4], data: new Uint8Array(4) },
       c: { dtype: 'X9', shape: [4], data: new Uint8Array(3) },
     })
     const checkpoint = await readCheckpoint(file)
     expect(checkpoint.tensor('a', [2, 3]).length).toBe(12)
-    expect(() => checkpoint.tensor('a', [3, 2])).toThrow(`${file}: expected tensor a to be [3, 2] of F32, F16 or BF16, got [2, 3] of F16`)
-    expect(() => checkpoint.tensor('b', [4])).toThrow(`${file}: expected tensor b to be [4] of F32, F16 or BF16, got [4] of F8_E4M3`)
-    expect(() => checkpoint.tensor('d', [1])).toThrow(`${file}: expected tensor d to be [1] of F32, F16 or BF16, got no such tensor`)
+    const float = 'F32, F16, BF16, F8_E4M3, F8_E5M2'
+    expect(() => checkpoint.tensor('a', [3, 2])).toThrow(`${file}: expected tensor a to be [3, 2] of ${float}, got [2, 3] of F16`)
+    expect(() => checkpoint.tensor('b', [4])).toThrow(`${file}: expected tensor b to be [4] of ${float}, got [4] of I8`)
+    expect(() => checkpoint.tensor('d', [1])).toThrow(`${file}: expected tensor d to be [1] of ${float}, got no such tensor`)
   })
 })

@@ -13,6 +13,11 @@ import type { LinearShapes } from '../tensor/lora.ts'
 import { readSafetensorsHeader } from './safetensors.ts'
 import type { StoredTensor } from './safetensors.ts'
 
+/** The dtypes of weights that graphs can read. */
+const weightDtypes = ['F32', 'F16', 'BF16', 'F8_E4M3', 'F8_E5M2'] as const
+
+type WeightTensor = StoredTensor & { readonly dtype: (typeof weightDtypes)[number] }
+
 /** Names of weight files without variant and ending: diffusers' parts have the first, transformers' parts the second. */
 const stems = ['diffusion_pytorch_model', 'model'] as const
 
@@ -22,11 +27,21 @@ export class Checkpoint {
   readonly tensors: ReadonlyMap<string, StoredTensor>
   /** Whether norm_out and the last norm1_context keep shift before scale, as Stability's single files do. Default false. */
   readonly shiftFirst: boolean
+  /** Whether a text encoder gives its pooled vector as it is, without the projection. Default false. */
+  readonly unprojected: boolean
+  /** A tensor which says that float8 weights of this file are to be multiplied by factors; undefined where there is none. */
+  readonly scaleName: string | undefined
 
-  constructor(source: string, tensors: ReadonlyMap<string, StoredTensor>, shiftFirst = false) {
+  constructor(
+    source: string,
+    tensors: ReadonlyMap<string, StoredTensor>,
+    { shiftFirst = false, unprojected = false }: { readonly shiftFirst?: boolean; readonly unprojected?: boolean } = {},
+  ) {
     this.source = source
     this.tensors = tensors
     this.shiftFirst = shiftFirst
+    this.unprojected = unprojected
+    this.scaleName = [...tensors.keys()].find((name) => /(^|\.)(scaled_fp8|comfy_quant|scale_weight|weight_scale(_\w+)?)$/.test(name))
   }
 
   has(name: string): boolean {
@@ -42,13 +57,21 @@ export class Checkpoint {
   }
 
   /** Returns the tensor, which must have this shape. */
-  tensor(name: string, shape: readonly number[]): StoredTensor & { readonly dtype: 'F32' | 'F16' | 'BF16' } {
-    const expected = `[${shape.join(', ')}] of F32, F16 or BF16`
+  tensor(name: string, shape: readonly number[]): WeightTensor {
+    const expected = `[${shape.join(', ')}] of ${weightDtypes.join(', ')}`
     const tensor = this.tensors.get(name)
     if (tensor === undefined) throw new ModelFileError(this.source, `tensor ${name}`, expected, 'no such tensor')
-    const { dtype, file } = tensor
-    if ((dtype !== 'F32' && dtype !== 'F16' && dtype !== 'BF16') || !isSameShape(tensor.shape, shape))
-      throw new ModelFileError(file, `tensor ${name}`, expected, `[${tensor.shape.join(', ')}] of ${dtype}`)
+    const { file } = tensor
+    const dtype = weightDtypes.find((each) => each === tensor.dtype)
+    if (dtype === undefined || !isSameShape(tensor.shape, shape))
+      throw new ModelFileError(file, `tensor ${name}`, expected, `[${tensor.shape.join(', ')}] of ${tensor.dtype}`)
+    if (dtype.startsWith('F8') && this.scaleName !== undefined)
+      throw new ModelFileError(
+        file,
+        `tensor ${name}`,
+        'float8 without scales (the same model in float16 or bfloat16 loads)',
+        `float8 that is scaled, as ${this.scaleName} says`,
+      )
     return { ...tensor, dtype }
   }
 }

@@ -35,6 +35,8 @@ export function buildClipTextGraph(config: ClipTextGraphConfig, checkpoint: Chec
   const { hidden_size: dim, intermediate_size: inner, num_attention_heads: heads, layer_norm_eps: epsilon } = config
   if (dim % heads !== 0)
     throw new ModelFileError(checkpoint.source, 'hidden_size of its config.json', `a multiple of ${heads} heads`, `${dim}`)
+  if (checkpoint.unprojected && config.projection_dim !== dim)
+    throw new ModelFileError(checkpoint.source, 'projection_dim of its config.json', `${dim}, its hidden_size`, `${config.projection_dim}`)
   const model = checkpoint.has('text_model.embeddings.token_embedding.weight') ? 'text_model.' : ''
 
   const ids = g.input('input_ids', 'int64', ['batch', 'tokens'])
@@ -62,7 +64,7 @@ export function buildClipTextGraph(config: ClipTextGraphConfig, checkpoint: Chec
   const marks = config.eos_token_id === legacyEos ? ids : g.cast(g.node('Equal', [ids, g.int64(config.eos_token_id)]), 'bool', 'int32')
   const end = g.node('ArgMax', [marks], { axis: 1, keepdims: 1 })
   const pooled = g.node('GatherND', [norm(x, `${model}final_layer_norm`), end], { batch_dims: 1 })
-  const projected = g.rowLinear(pooled, 'text_projection', dim, config.projection_dim, false)
+  const projected = checkpoint.unprojected ? pooled : g.rowLinear(pooled, 'text_projection', dim, config.projection_dim, false)
   g.output('text_embeds', g.toFloat32(projected), 'float32', ['batch', config.projection_dim])
   return g.graph
 }

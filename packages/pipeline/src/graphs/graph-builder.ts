@@ -20,7 +20,7 @@ export type ComputeType = 'float32' | 'float16'
  */
 export type WeightMode = 'packed' | 'mapped'
 
-const storedType = { F32: 'float32', F16: 'float16', BF16: 'bfloat16' } as const
+const storedType = { F32: 'float32', F16: 'float16', BF16: 'bfloat16', F8_E4M3: 'float8e4m3fn', F8_E5M2: 'float8e5m2' } as const
 const contrib = new Set(['FastGelu', 'MultiHeadAttention', 'QuickGelu'])
 
 export class GraphBuilder {

@@ -154,7 +154,9 @@ export class Layers extends GraphBuilder {
 
   /** A lookup table, and the type of its values. `dims`: the shape in which the graph reads it, where that differs from its own. */
   table(name: string, shape: readonly number[], dims = shape): { readonly value: string; readonly type: ElementType } {
-    if (this.operators.tables === 'stored') return this.stored(name, shape, dims)
+    // No lookup takes float8.
+    const isFloat8 = this.checkpoint.tensor(name, shape).dtype.startsWith('F8')
+    if (this.operators.tables === 'stored' && !isFloat8) return this.stored(name, shape, dims)
     return { value: this.weight(name, shape, dims, 'float32'), type: 'float32' }
   }
 

@@ -5,10 +5,19 @@
  */
 import { PbfWriter } from 'pbf'
 
-export type ElementType = 'float32' | 'float16' | 'bfloat16' | 'int32' | 'int64' | 'bool'
-
 /** TensorProto.DataType. */
-export const elementTypes: Readonly<Record<ElementType, number>> = { float32: 1, int32: 6, int64: 7, bool: 9, float16: 10, bfloat16: 16 }
+export const elementTypes = {
+  float32: 1,
+  int32: 6,
+  int64: 7,
+  bool: 9,
+  float16: 10,
+  bfloat16: 16,
+  float8e4m3fn: 17,
+  float8e5m2: 19,
+} as const
+
+export type ElementType = keyof typeof elementTypes
 
 /** A plain number is an int; a float attribute is written as { float }. */
 export type Attribute = number | string | readonly number[] | { readonly float: number }

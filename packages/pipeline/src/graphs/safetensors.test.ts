@@ -1,4 +1,4 @@
-import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, rmSync, symlinkSync, truncateSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, describe, expect, it } from 'vitest'
@@ -37,6 +37,18 @@ describe('readSafetensorsHeader', () => {
     )
     mkdirSync(join(folder, 'folder.safetensors'))
     await expect(readSafetensorsHeader(join(folder, 'folder.safetensors'))).rejects.toThrow(/folder\.safetensors: expected/)
+  })
+
+  it('reads a header of 16 MiB and refuses a longer one before reading it', async () => {
+    const file = newFile()
+    const cap = 16 * 2 ** 20
+    const header = JSON.stringify({ a: { dtype: 'F32', shape: [1], data_offsets: [0, 4] } })
+    writeRaw(file, header.padEnd(cap), new Uint8Array(4))
+    expect([...(await readSafetensorsHeader(file)).keys()]).toEqual(['a'])
+    // The rest of the file is a hole, so nothing can be read there but zeros.
+    writeRaw(file, header, new Uint8Array(4), cap + 1)
+    truncateSync(file, 4 * cap)
+    await expect(readSafetensorsHeader(file)).rejects.toThrow(`${file}: expected the header to be at most ${cap} bytes, got ${cap + 1}`)
   })
 
   const f32 = (begin: number, end: number, shape = [(end - begin) / 4]) => ({ dtype: 'F32', shape, data_offsets: [begin, end] })

@@ -5,11 +5,13 @@
  * computed by the caller because Sin and Cos differ between providers, and a mask of layers for each row, for skip-layer guidance.
  */
 import { z } from 'zod'
+import { ModelFileError } from '../models/model-file.ts'
 import { timestepChannels } from '../models/timestep-proj.ts'
 import type { Checkpoint } from './checkpoint.ts'
 import { Layers } from './layers.ts'
 import type { GraphOptions } from './layers.ts'
 import type { OnnxGraph } from './onnx-model.ts'
+import { sincosPositions } from './sincos-positions.ts'
 
 const count = z.int().positive()
 
@@ -23,6 +25,8 @@ export const sd3TransformerGraphConfigSchema = z.looseObject({
   joint_attention_dim: count,
   pooled_projection_dim: count,
   pos_embed_max_size: count,
+  /** In latent pixels; the positions are counted in its patches where the checkpoint has no table of them. */
+  sample_size: count.default(128),
   /** Layers whose image tokens also attend to themselves alone. */
   dual_attention_layers: z.array(z.int().nonnegative()).default([]),
   qk_norm: z.literal('rms_norm').nullish(),
@@ -204,10 +208,33 @@ function embedPatches(g: Layers, config: Sd3TransformerGraphConfig, latents: str
   // The middle of the table of positions.
   const start = grid.map((length) => g.node('Div', [g.node('Sub', [g.int64s(max), length]), g.int64s(2)]))
   const end = start.map((first, axis) => g.add(first, grid[axis] as string))
-  const table = g.table('pos_embed.pos_embed', [1, max * max, dim], [max, max, dim])
-  const places = g.node('Slice', [table.value, g.join(start, 0), g.join(end, 0), g.int64s(0, 1)])
-  return { tokens: g.add(tokens, g.cast(g.reshape(places, 1, -1, dim), table.type, 'float32')), grid }
+  const span = (axis: number) => [start[axis] as string, end[axis] as string] as const
+  return { tokens: g.add(tokens, g.reshape(positions(g, config, span(0), span(1)), 1, -1, dim)), grid }
 }
+
+/** The positions of the patches in the given rows and columns of the square that the model knows: (rows, columns, dim) float32. */
+function positions(g: Layers, config: Sd3TransformerGraphConfig, rows: Span, columns: Span): string {
+  const { pos_embed_max_size: max, patch_size: patch, sample_size: side } = config
+  const dim = config.num_attention_heads * config.attention_head_dim
+  const name = 'pos_embed.pos_embed'
+  if (g.checkpoint.has(name)) {
+    const table = g.table(name, [1, max * max, dim], [max, max, dim])
+    const ends = [0, 1].map((end) => g.join([rows[end] as string, columns[end] as string], 0))
+    return g.cast(g.node('Slice', [table.value, ...ends, g.int64s(0, 1)]), table.type, 'float32')
+  }
+  // diffusers computes the table where a checkpoint has none. Its first half depends on the column only, its second half on the row.
+  if (dim % 4 !== 0 || side < patch)
+    throw new ModelFileError(g.checkpoint.source, `tensor ${name}`, `[1, ${max * max}, ${dim}]`, 'no such tensor, and none can be computed')
+  const axis = g.constant('positions', 'float32', [max, dim / 2], sincosPositions(max, dim / 2, Math.floor(side / patch)))
+  const [byRow, byColumn] = [rows, columns].map((span, index) =>
+    g.node('Unsqueeze', [g.node('Slice', [axis, ...span, g.int64s(0)]), g.int64s(1 - index)]),
+  ) as [string, string]
+  const cells = g.join([g.lengths(byRow, 0, 1), g.lengths(byColumn, 1, 2), g.int64s(dim / 2)], 0)
+  return g.join([g.node('Expand', [byColumn, cells]), g.node('Expand', [byRow, cells])], 2)
+}
+
+/** The first index and the one after the last, each a vector of one value. */
+type Span = readonly [start: string, end: string]
 
 /** (batch, tokens, patch × patch × channels) back to (batch, channels, height, width). */
 function joinPatches(g: Layers, patch: number, channels: number, tokens: string, grid: readonly [string, string]): string {

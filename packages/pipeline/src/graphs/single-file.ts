@@ -1,6 +1,6 @@
 /**
- * The parts of a model in one file, under Stability's names, presented as the parts that diffusers would have saved. They are views into the
- * same file; nothing is rewritten.
+ * Weights under the names of other tools, presented as the parts that diffusers would have saved: those of a file that holds several parts,
+ * and those of one part under Stability's names. They are views into the same file; nothing is rewritten.
  *
  * Follows diffusers' single_file_utils.py, version 0.42. Knows nothing about configurations: a part's graph checks what the part must hold.
  */
@@ -10,16 +10,29 @@ import type { StoredTensor } from './safetensors.ts'
 
 export type SingleFilePart = 'transformer' | 'vae' | 'text_encoder' | 'text_encoder_2' | 'text_encoder_3'
 
-/** The prefix of each part's names. A file that holds a transformer alone has none. */
-const prefixes: Readonly<Record<SingleFilePart, string>> = {
-  transformer: 'model.diffusion_model.',
-  vae: 'first_stage_model.',
-  text_encoder: 'text_encoders.clip_l.transformer.',
-  text_encoder_2: 'text_encoders.clip_g.transformer.',
-  text_encoder_3: 'text_encoders.t5xxl.transformer.',
+const unprojectedPrefix = 'text_encoders.clip_l.transformer.'
+
+/** The prefixes under which tools store the names of each part. A file that holds a transformer alone may have none. */
+const prefixes: Readonly<Record<SingleFilePart, readonly string[]>> = {
+  transformer: ['model.diffusion_model.', 'diffusion_model.', 'transformer.'],
+  vae: ['first_stage_model.', 'vae.'],
+  text_encoder: [unprojectedPrefix, 'text_encoder.'],
+  text_encoder_2: ['text_encoders.clip_g.transformer.', 'text_encoder_2.'],
+  text_encoder_3: ['text_encoders.t5xxl.transformer.', 'text_encoder_3.'],
 }
 
 const singleFileParts = Object.keys(prefixes) as SingleFilePart[]
+
+/** A tensor that every transformer of this kind has, under Stability's name and under diffusers'. */
+const stabilityMark = 'x_embedder.proj.weight'
+const diffusersMark = 'pos_embed.proj.weight'
+
+/** A tensor that shows what a file without prefixes is, and the place in a model's folder where it is read. */
+const lonelyParts = [
+  ['decoder.conv_in.weight', 'a VAE alone, which is read as vae/diffusion_pytorch_model.safetensors'],
+  ['text_model.embeddings.token_embedding.weight', 'a CLIP text encoder alone, which is read as text_encoder/model.safetensors'],
+  ['encoder.block.0.layer.0.SelfAttention.q.weight', 'a T5 encoder alone, which is read as text_encoder_3/model.safetensors'],
+] as const
 
 type Rules = readonly (readonly [pattern: RegExp, name: string])[]
 
@@ -62,30 +75,45 @@ const vaeRules: Rules = [
   [/\.(down|up)\.(\d+)\.(downsample|upsample)\.conv\./, '.$1_blocks.$2.$3rs.0.conv.'],
 ]
 
-/** Throws an error that says what a file holds which no part can be taken from: MODEL may name a LoRA by mistake. */
+/** Throws an error that says what a file holds which no part can be taken from, or not the whole part: MODEL may name it by mistake. */
 export function assertHoldsPart(file: Checkpoint): void {
-  if (singleFileParts.some((part) => singleFilePart(file, part) !== undefined)) return
   const names = [...file.tensors.keys()]
   const lora = names.find((name) => /[._]lora[._]/.test(name))
-  const found = lora === undefined ? (names[0] ?? 'no tensor') : `a LoRA, which belongs into LORAS_DIR: ${lora}`
+  const foreign = names.find((name) => prefixes.transformer.some((prefix) => name.startsWith(prefix)))
+  const lonely = lonelyParts.find(([mark]) => file.has(mark))
+  const has = (part: SingleFilePart): boolean => singleFilePart(file, part) !== undefined
+  let found: string
+  if (lora !== undefined) found = `a LoRA, which belongs into LORAS_DIR: ${lora}`
+  else if (has('transformer') || (foreign === undefined && singleFileParts.some(has))) return
+  else if (foreign !== undefined) found = `a transformer without ${stabilityMark}, so of another kind: ${foreign}`
+  else if (lonely !== undefined) found = `${lonely[1]} of its model's folder`
+  else found = names[0] ?? 'no tensor'
   throw new ModelFileError(
     file.source,
     '',
-    "a transformer, a VAE or text encoders under Stability's names, or diffusers' transformer",
+    "a transformer of Stable Diffusion 3, a VAE or text encoders under Stability's or diffusers' names",
     found,
   )
 }
 
 /** The part, or undefined where the file does not hold it. `file`: all tensors of the file. */
 export function singleFilePart(file: Checkpoint, part: SingleFilePart): Checkpoint | undefined {
-  const own = withoutPrefix(file.tensors, prefixes[part])
+  const names = [...file.tensors.keys()]
+  const prefix = prefixes[part].find((each) => names.some((name) => name.startsWith(each)))
+  const own = prefix === undefined ? file.tensors : withoutPrefix(file.tensors, prefix)
   if (part === 'transformer') {
-    const tensors = own.size > 0 ? own : file.tensors
-    if (tensors.has('pos_embed.pos_embed')) return new Checkpoint(file.source, tensors)
-    return tensors.has('x_embedder.proj.weight') ? new Checkpoint(file.source, toTransformer(tensors), true) : undefined
+    return [stabilityMark, diffusersMark].some((mark) => own.has(mark)) ? toDiffusersLayout(file.source, own, part) : undefined
   }
-  if (own.size === 0) return undefined
-  return new Checkpoint(file.source, part === 'vae' ? toVae(own) : own)
+  if (prefix === undefined) return undefined
+  // diffusers and ComfyUI leave out CLIP-L's projection, whatever such a file holds in its place.
+  return prefix === unprojectedPrefix ? new Checkpoint(file.source, own, { unprojected: true }) : toDiffusersLayout(file.source, own, part)
+}
+
+/** A part under the names that diffusers gives its tensors; `tensors` may have Stability's or diffusers' own, without prefix. */
+export function toDiffusersLayout(source: string, tensors: ReadonlyMap<string, StoredTensor>, part: SingleFilePart): Checkpoint {
+  if (part === 'vae') return new Checkpoint(source, toVae(tensors))
+  if (part !== 'transformer' || !tensors.has(stabilityMark)) return new Checkpoint(source, tensors)
+  return new Checkpoint(source, toTransformer(tensors), { shiftFirst: true })
 }
 
 function withoutPrefix(tensors: ReadonlyMap<string, StoredTensor>, prefix: string): Map<string, StoredTensor> {

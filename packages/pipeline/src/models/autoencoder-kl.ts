@@ -9,6 +9,7 @@ import { concatRows, rowsOf, sliceRows } from '../tensor/rows.ts'
 import { Tensor } from '../tensor/tensor.ts'
 import { ModelFileError, readModelJson } from './model-file.ts'
 import type { ModelPart } from './model-part.ts'
+import { assertFinite } from './not-finite-error.ts'
 import { OnnxSession } from './onnx-session.ts'
 import type { OnnxSessionOptions } from './session-options.ts'
 
@@ -76,7 +77,9 @@ export class AutoencoderKL {
     const [batch, , height, width] = latents.dims as [number, number, number, number]
     const dims = [batch, 3, height * this.scale, width * this.scale]
     const output = await this.decoder.run({ latent_sample: latents }, ['sample'], { sample: dims })
-    return output['sample'] as Tensor
+    const sample = output['sample'] as Tensor
+    assertFinite(sample, "the VAE's decoder", this.decoder.path)
+    return sample
   }
 
   /** (batch, 3, height, width), values −1 to 1 → the distribution to sample from. */
@@ -84,6 +87,7 @@ export class AutoencoderKL {
     if (this.encoder === undefined) throw new Error('Expected a model with vae_encoder/, got one without')
     const output = await this.encoder.run({ sample: images }, ['latent_parameters'])
     const parameters = output['latent_parameters'] as Tensor
+    assertFinite(parameters, "the VAE's encoder", this.encoder.path)
     // Each row holds the means of all channels, then the logarithms of their variances: cut in halves, every other half is a mean.
     const [batch, channels, ...sides] = parameters.dims as [number, number, number, number]
     const halves = new Tensor(parameters.data, [batch * 2, channels / 2, ...sides], parameters.dtype)

@@ -8,6 +8,7 @@ import { z } from 'zod'
 import type { Tensor } from '../tensor/tensor.ts'
 import { ModelFileError, readModelJson } from './model-file.ts'
 import type { ModelPart } from './model-part.ts'
+import { assertFinite } from './not-finite-error.ts'
 import { OnnxSession } from './onnx-session.ts'
 import type { OnnxSessionOptions } from './session-options.ts'
 import { toTokenFeed } from './token-feed.ts'
@@ -23,6 +24,8 @@ const clipTextConfigSchema = z.looseObject({
   projection_dim: count,
   /** Longest row of ids. */
   max_position_embeddings: count,
+  /** Number of tokens it knows; ids are below it. Some exports do not say it. */
+  vocab_size: count.optional(),
 })
 export type ClipTextConfig = z.infer<typeof clipTextConfigSchema>
 
@@ -70,7 +73,9 @@ export class ClipTextEncoder {
   async forward(ids: readonly (readonly number[])[], clipSkip = 0): Promise<ClipTextOutput> {
     const layer = `hidden_states.${this.config.num_hidden_layers - 1 - clipSkip}`
     const output = await this.session.run({ input_ids: toTokenFeed(ids) }, ['text_embeds', layer])
-    return { pooled: output['text_embeds'] as Tensor, hiddenStates: output[layer] as Tensor }
+    const [pooled, hiddenStates] = [output['text_embeds'] as Tensor, output[layer] as Tensor]
+    for (const tensor of [pooled, hiddenStates]) assertFinite(tensor, 'a CLIP text encoder', this.session.path)
+    return { pooled, hiddenStates }
   }
 
   release(): Promise<void> {

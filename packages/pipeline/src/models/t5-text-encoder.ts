@@ -8,6 +8,7 @@ import { z } from 'zod'
 import type { Tensor } from '../tensor/tensor.ts'
 import { readModelJson } from './model-file.ts'
 import type { ModelPart } from './model-part.ts'
+import { assertFinite } from './not-finite-error.ts'
 import { OnnxSession } from './onnx-session.ts'
 import type { OnnxSessionOptions } from './session-options.ts'
 import { toTokenFeed } from './token-feed.ts'
@@ -15,6 +16,8 @@ import { toTokenFeed } from './token-feed.ts'
 const t5ConfigSchema = z.looseObject({
   /** Width of a hidden state. */
   d_model: z.int().positive(),
+  /** Number of tokens it knows; ids are below it. Some exports do not say it. */
+  vocab_size: z.int().positive().optional(),
 })
 export type T5Config = z.infer<typeof t5ConfigSchema>
 
@@ -42,7 +45,9 @@ export class T5TextEncoder {
     const feed = toTokenFeed(ids)
     const dims = [...feed.dims, this.config.d_model]
     const output = await this.session.run({ input_ids: feed }, ['last_hidden_state'], { last_hidden_state: dims })
-    return output['last_hidden_state'] as Tensor
+    const states = output['last_hidden_state'] as Tensor
+    assertFinite(states, 'the T5 text encoder', this.session.path)
+    return states
   }
 
   release(): Promise<void> {

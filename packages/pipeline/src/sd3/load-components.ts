@@ -136,6 +136,7 @@ export async function loadSd3Components(
     assertFit((name) => parts.get(name)?.configFile ?? `the ${name} given`, components)
     assertReadsTexts(indexFile, components, overrides)
     assertRowsFit(indexFile, components)
+    await assertIdsFit((name) => source.look(name) ?? `the ${name} given`, components)
     return { components, owned, origin }
   } catch (error) {
     await Promise.all(owned.map((loaded) => loaded.release()))
@@ -204,6 +205,21 @@ function assertRowsFit(indexFile: string, { tokenizer, textEncoder, textEncoder2
     if (length <= most) continue
     const file = join(dirname(indexFile), 'tokenizer', 'tokenizer_config.json')
     throw new ModelFileError(file, 'model_max_length', `at most ${most}, max_position_embeddings of the CLIP encoders`, `${length}`)
+  }
+}
+
+/** A prompt with a token that its encoder does not know would fail. Tokens that no prompt becomes do no harm. */
+async function assertIdsFit(folderOf: (name: TokenizerName) => string, parts: Sd3Components): Promise<void> {
+  const pairs = [
+    ['tokenizer', parts.tokenizer, 'text_encoder', parts.textEncoder],
+    ['tokenizer_2', parts.tokenizer2, 'text_encoder_2', parts.textEncoder2],
+    ['tokenizer_3', parts.tokenizer3, 'text_encoder_3', parts.textEncoder3],
+  ] as const
+  for (const [name, tokenizer, encoderName, encoder] of pairs) {
+    const size = encoder?.config.vocab_size
+    const largest = size === undefined ? undefined : await tokenizer?.largestIdFrom(size)
+    if (largest === undefined) continue
+    throw new ModelFileError(folderOf(name), 'the largest id', `below ${size}, the vocab_size of ${encoderName}`, `${largest}`)
   }
 }
 

@@ -9,7 +9,7 @@ import { existsSync, readdirSync, statSync } from 'node:fs'
 import { basename, dirname, join } from 'node:path'
 import { findWeights, readCheckpoint } from '../graphs/checkpoint.ts'
 import type { Checkpoint } from '../graphs/checkpoint.ts'
-import { assertHoldsPart, singleFilePart } from '../graphs/single-file.ts'
+import { assertHoldsPart, singleFilePart, toDiffusersLayout } from '../graphs/single-file.ts'
 import type { GraphName } from '../graphs/write-graph.ts'
 import { ModelFileError } from '../models/model-file.ts'
 import { describeForeignFiles } from './describe-layout.ts'
@@ -104,7 +104,9 @@ export class ModelSource {
       const weights = findWeights(join(folder, weightsFolder), this.variant)
       if (weights !== undefined) {
         if (basename(weights).includes(`.${this.variant}.`)) this.hasVariant = true
-        return { configFile: this.configOf(weights, name), graph: await readCheckpoint(weights) }
+        const stored = await readCheckpoint(weights)
+        const graph = singleFilePart(stored, weightsFolder) ?? toDiffusersLayout(stored.source, stored.tensors, weightsFolder)
+        return { configFile: this.configOf(weights, name), graph }
       }
       const unet = join(folder, 'unet', 'model.onnx')
       if (name === 'transformer' && existsSync(unet)) return { configFile: this.configOf(unet, name), graph: unet }

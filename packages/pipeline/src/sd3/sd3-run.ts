@@ -8,6 +8,7 @@
  * Knows nothing about jobs, queues or who else shares its steps. Runs in the engine process.
  */
 import { randomInt } from 'node:crypto'
+import { isFiniteTensor, NotFiniteError } from '../models/not-finite-error.ts'
 import type { FlowMatchEulerDiscreteConfig } from '../schedulers/flow-match-config.ts'
 import { copyScheduler } from '../schedulers/copy-scheduler.ts'
 import { retrieveTimesteps } from '../schedulers/retrieve-timesteps.ts'
@@ -21,7 +22,7 @@ import { decodeLatents } from './decode-latents.ts'
 import { encodeTexts } from './encode-texts.ts'
 import type { TextRows } from './encode-texts.ts'
 import type { GenerateCall } from './generate-call.ts'
-import { expectDims } from './generate-params.ts'
+import { expectDims, GenerateParamsError } from './generate-params.ts'
 import type { CallState, StepTensors } from './generate-params.ts'
 import type { GenerateResult } from './generate-result.ts'
 import { calculateShift } from './guidance.ts'
@@ -30,7 +31,7 @@ import { memoryNeeds } from './memory-needs.ts'
 import { encodePicture, keepUnpainted } from './picture-latents.ts'
 import type { PictureLatents } from './picture-latents.ts'
 import { predictNoise } from './predict-noise.ts'
-import type { Prediction } from './predict-noise.ts'
+import type { Prediction, StepInput } from './predict-noise.ts'
 import { latentDimsOf, prepareLatents } from './prepare-latents.ts'
 import type { ResidentModel } from './resident-model.ts'
 import { resumeAt } from './resume-at.ts'
@@ -198,10 +199,22 @@ export class Sd3Run implements CallState {
       latents = await predictNoise(model.runtime.batcher, call, input, context, (prediction) =>
         this.stepAlong(prediction, timestep, input.latents),
       )
+      // Looked at where a job would go wrong from the start, and where its picture would: in between it costs more than it finds.
+      if (step === first || step === timesteps.length - 1) this.assertFinite(latents, step === first ? input : undefined)
       if (kept !== undefined) latents = keepUnpainted(latents, this.pictureAt(step + 1, kept), kept.mask)
       if (call.callbackOnStepEnd !== undefined) ({ latents, texts } = await this.showStep(step, timestep, latents, texts))
     }
     return latents
+  }
+
+  /** Throws unless the latents after a step are finite. `input`: what that step was made of, where the caller may have given it. */
+  assertFinite(latents: Tensor, input: StepInput | undefined): void {
+    if (isFiniteTensor(latents)) return
+    const given = input === undefined ? [] : [input.latents, ...input.texts.embeds, ...input.texts.pooled]
+    if (!given.every(isFiniteTensor)) throw new GenerateParamsError('latents or promptEmbeds', 'finite numbers', 'NaN or infinity')
+    const loras = this.call.loras.map(({ id }) => id)
+    const part = loras.length === 0 ? 'the transformer' : `the transformer with the LoRAs ${loras.join(', ')}`
+    throw new NotFiniteError(part, this.model.transformer.session.path)
   }
 
   /** The latents one noise level lower. */

@@ -17,12 +17,16 @@ interface NativeTokenizer {
   decodeBatch(rows: number[][], skipSpecialTokens: boolean): Promise<string[]>
   tokenToId(token: string): number | null
   getVocabSize(withAddedTokens: boolean): number
+  getVocab(withAddedTokens: boolean): Record<string, number>
 }
 
 interface NativeEncoding {
   getIds(): number[]
   getTokens(): string[]
 }
+
+/** The last one for private use. */
+const unknownCharacter = '\u{10FFFD}'
 
 export interface TokenizerOptions {
   /** The longest row that the model takes, including special tokens; undefined when its configuration gives none. */
@@ -113,6 +117,20 @@ export class Tokenizer {
     const copies = rows.map((row) => [...row])
     const texts = await this.native.decodeBatch(copies, options.skipSpecialTokens ?? false)
     return texts.map((text) => this.toText(text))
+  }
+
+  /**
+   * The largest id, if some text gets an id from `limit` up; otherwise undefined. A vocabulary may list tokens that no text becomes, so the texts of
+   * all tokens beyond the limit are tried, and a character that no vocabulary has.
+   */
+  async largestIdFrom(limit: number): Promise<number | undefined> {
+    const beyond = Object.entries(this.native.getVocab(true)).filter(([, id]) => id >= limit)
+    if (beyond.length === 0) return undefined
+    const isBeyond = (id: number): boolean => id >= limit
+    const decoded = await this.decodeBatch(beyond.map(([, id]) => [id]))
+    const rows = await this.encodeBatch([...beyond.map(([token]) => token), ...decoded, unknownCharacter])
+    const isReached = rows.some((row) => row.some(isBeyond)) || isBeyond(this.padTokenId ?? 0)
+    return isReached ? beyond.reduce((largest, [, id]) => Math.max(largest, id), 0) : undefined
   }
 
   toText(decoded: string): string {

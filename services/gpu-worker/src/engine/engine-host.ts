@@ -10,6 +10,7 @@ import {
   imageGenerators,
   isOutOfMemory,
   loadPipeline,
+  NotFiniteError,
   ownMemoryBytes,
   RequestScopedPipeline,
   runtimeVersion,
@@ -284,6 +285,7 @@ function toResumePoint({ step, latents, generatorState }: Checkpoint): ResumePoi
 }
 
 function toErrorCode(error: unknown): EngineErrorCode {
+  if (error instanceof NotFiniteError) return 'not_finite'
   return isOutOfMemory(error) ? 'out_of_memory' : 'internal'
 }
 

@@ -152,7 +152,15 @@ export interface EngineStep {
   readonly waitMs: number
 }
 
-export type EngineErrorCode = 'engine_crashed' | 'engine_hung' | 'out_of_memory' | 'canceled' | 'closed' | 'load_failed' | 'internal'
+export type EngineErrorCode =
+  | 'engine_crashed'
+  | 'engine_hung'
+  | 'out_of_memory'
+  | 'not_finite'
+  | 'canceled'
+  | 'closed'
+  | 'load_failed'
+  | 'internal'
 
 /** An owner, with whom other owners share the device. */
 export interface CallOwner {
