@@ -30,7 +30,7 @@ const long = [
   'services/api/test/dialects.test.ts',
   'scripts/pages/snippets.test.ts',
   'services/gpu-worker/test/memory-shortage.test.ts',
-  'packages/pipeline/src/models/check-operators.test.ts',
+  'packages/pipeline/src/graphs/check-operators.test.ts',
   'packages/cli/src/services/start.test.ts',
   'packages/cli/test/pull.test.ts',
   'services/gpu-worker/test/storage-faults.test.ts',

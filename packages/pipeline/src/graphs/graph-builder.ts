@@ -5,6 +5,7 @@
  * Cast follows where they are stored in another type than the graph computes in.
  * Knows nothing about models.
  */
+import type { WeightMode } from '../models/session-options.ts'
 import { toFloat16Bits } from '../tensor/float16.ts'
 import type { Checkpoint } from './checkpoint.ts'
 import { elementTypes } from './onnx-model.ts'
@@ -12,13 +13,6 @@ import type { Attribute, ElementType, GraphEdge, GraphInitializer, GraphNode, On
 
 /** What a graph computes in. */
 export type ComputeType = 'float32' | 'float16'
-
-/**
- * How the runtime holds the weights. 'packed': as a private copy, cast and laid out for its kernels when the graph is loaded; the fastest
- * way. 'mapped': where they lie in the file, shared by all processes; a weight stored in another type is cast during every run, just before
- * it is needed.
- */
-export type WeightMode = 'packed' | 'mapped'
 
 const storedType = { F32: 'float32', F16: 'float16', BF16: 'bfloat16', F8_E4M3: 'float8e4m3fn', F8_E5M2: 'float8e5m2' } as const
 const contrib = new Set(['FastGelu', 'MultiHeadAttention', 'QuickGelu'])

@@ -4,10 +4,11 @@
  * Invariant: a row of a batch comes out bit for bit as it would alone, on the CPU, whichever way the weights are held.
  * Knows nothing about which model it is.
  */
+import type { WeightMode } from '../models/session-options.ts'
 import { loraGroup } from '../tensor/lora.ts'
 import type { Checkpoint } from './checkpoint.ts'
 import { GraphBuilder } from './graph-builder.ts'
-import type { ComputeType, WeightMode } from './graph-builder.ts'
+import type { ComputeType } from './graph-builder.ts'
 import type { ElementType } from './onnx-model.ts'
 import type { OperatorChoices } from './operator-choices.ts'
 

@@ -1,5 +1,4 @@
 /** How a graph is to be run, and what that means to ONNX Runtime. Knows nothing about what a graph computes. */
-import type { WeightMode } from '../graphs/graph-builder.ts'
 import type { ExecutionProvider, SessionOptions } from './onnx-runtime.ts'
 
 export interface OnnxSessionOptions {
@@ -14,6 +13,13 @@ export interface OnnxSessionOptions {
   /** Outputs that the caller will fetch; a graph that lacks one of them is refused. Default none. */
   readonly outputs?: readonly string[] | undefined
 }
+
+/**
+ * How the runtime holds the weights. 'packed': as a private copy, cast and laid out for its kernels when the graph is loaded; the fastest
+ * way. 'mapped': where they lie in the file, shared by all processes; a weight stored in another type is cast during every run, just before
+ * it is needed.
+ */
+export type WeightMode = 'packed' | 'mapped'
 
 /** A graph that we wrote, whose weights lie in the checkpoint's files. */
 export interface WrittenGraph {

@@ -5,7 +5,6 @@
  * Knows nothing about jobs, queues or files of pictures. Runs in the engine process.
  */
 import { join } from 'node:path'
-import type { WeightMode } from '../graphs/graph-builder.ts'
 import type { AutoencoderKL } from '../models/autoencoder-kl.ts'
 import type { ClipTextEncoder } from '../models/clip-text-encoder.ts'
 import { defaultCpuThreads } from '../models/cpu-threads.ts'
@@ -14,6 +13,7 @@ import type { Device } from '../models/devices.ts'
 import { readGpuNames } from '../models/gpu-names.ts'
 import { runtimeVersion } from '../models/onnx-runtime.ts'
 import { ClosedError } from '../models/closed-error.ts'
+import type { WeightMode } from '../models/session-options.ts'
 import type { Sd3Transformer } from '../models/sd3-transformer.ts'
 import type { T5TextEncoder } from '../models/t5-text-encoder.ts'
 import { Runtime } from '../runtime/runtime.ts'

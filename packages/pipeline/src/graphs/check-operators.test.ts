@@ -1,6 +1,6 @@
 import { existsSync } from 'node:fs'
 import { afterEach, expect, it, vi } from 'vitest'
-import { operatorChoices, plainOperators } from '../graphs/operator-choices.ts'
+import { operatorChoices, plainOperators } from './operator-choices.ts'
 import { checkOperators } from './check-operators.ts'
 
 const icd = '/usr/lib/chromium/vk_swiftshader_icd.json'

@@ -5,15 +5,15 @@
  * that failed or was off is replaced by 'plain', and a warning says so. The lengths tried lie on both sides of the points where kernels
  * switch methods, because a short input may pass where a longer one is wrong. Runs in the engine process, once, before a model is loaded.
  */
-import type { ComputeType } from '../graphs/graph-builder.ts'
-import { encodeOnnxModel } from '../graphs/onnx-model.ts'
-import { buildOperatorCheckGraph, checkWidth, checkedOperators } from '../graphs/operator-check-graph.ts'
-import { plainOperators } from '../graphs/operator-choices.ts'
-import type { OperatorChoices } from '../graphs/operator-choices.ts'
+import { OnnxSession } from '../models/onnx-session.ts'
+import type { Feed } from '../models/onnx-session.ts'
+import type { OnnxSessionOptions } from '../models/session-options.ts'
 import { Generator, randn } from '../tensor/random-normal.ts'
-import { OnnxSession } from './onnx-session.ts'
-import type { Feed } from './onnx-session.ts'
-import type { OnnxSessionOptions } from './session-options.ts'
+import type { ComputeType } from './graph-builder.ts'
+import { encodeOnnxModel } from './onnx-model.ts'
+import { buildOperatorCheckGraph, checkWidth, checkedOperators } from './operator-check-graph.ts'
+import { plainOperators } from './operator-choices.ts'
+import type { OperatorChoices } from './operator-choices.ts'
 
 const checkedTokens = [63, 64, 100, 333]
 /** The largest difference allowed between values around 1. A wrong operator is off by far more. */
