@@ -77,6 +77,11 @@ describe('examples', () => {
     await expect(run('npm', ['run', 'example', 'weit'])).rejects.toThrow(/Expected the name of an example \(.*wait.*\), got weit/)
   })
 
+  test('the script that fits previews says in a sentence what is wrong, and nothing else', async () => {
+    const command = run('npm', ['run', '--silent', 'fit-preview'])
+    await expect(command).rejects.toThrow(/got 1:\n\nExpected the folder of a model, got nothing\n$/)
+  })
+
   test.each(Object.entries(said))('%s does what it says', async (file, lines) => {
     const out = await run(process.execPath, [join('examples', file)])
     for (const line of lines) expect(out).toMatch(line)
