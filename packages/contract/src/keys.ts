@@ -45,7 +45,7 @@ export interface Keys {
   workers: string
   /** JSON string: an uploaded picture and its owner. */
   upload: (id: string) => string
-  /** JSON string with expiry: who may send the bytes of an upload that has only been announced. */
+  /** JSON string with expiry: who may send the bytes of an upload that has only been announced. Once they have been kept, no JSON. */
   uploadTicket: (ticket: string) => string
   /** Set: the holders of the input picture with that hash, `job:ID` or `upload:ID`. The picture is stored as long as it has a holder. */
   input: (sha256: string) => string

@@ -24,6 +24,21 @@ afterAll(async () => {
 
 const options = { owner: 'ann', dueAt: Number.POSITIVE_INFINITY }
 
+test('a ticket is for one upload, which is kept once also where Redis is asked twice', async () => {
+  const store = createInputStore({ redis, prefix })
+  const of = { id: '1', owner: 'ann' }
+  const upload = { ...of, ...picture, width: 16, height: 16, content_type: 'image/png' as const }
+  await store.putTicket('t', of, 60)
+  expect(await store.renewTicket('t', 60)).toEqual(of)
+  expect(await Promise.all([store.putUpload(upload, 't'), store.putUpload(upload, 't')])).toEqual([true, false])
+  expect(await store.renewTicket('t', 60)).toBeUndefined()
+  expect(await store.getUpload('1')).toEqual(upload)
+  await store.putTicket('again', { ...of, id: '2' }, 60)
+  const args = [createKeys(prefix).upload('2'), createKeys(prefix).uploadTicket('again'), '{}', 'a call'] as const
+  const { easelKeepUpload } = redis as unknown as { easelKeepUpload: (...args: readonly string[]) => Promise<number> }
+  expect([await easelKeepUpload.call(redis, ...args), await easelKeepUpload.call(redis, ...args)]).toEqual([1, 1])
+})
+
 describe('a picture that is being removed', () => {
   test.each([
     ['ahead', 2 * minuteMs],

@@ -7,6 +7,7 @@
  * at which it is checked again. The usage of an owner counts a picture once, however many holders of it the owner has. Runs in the api. Knows
  * nothing about object storage.
  */
+import { randomUUID } from 'node:crypto'
 import { createKeys } from '@easel/contract'
 import type { InputPicture } from '@easel/contract'
 import { names, toLua, variable } from './lua-names.ts'
@@ -44,6 +45,8 @@ export interface InputStore {
   forget(sha256: string): Promise<void>
   /** The holder stays until it is released; it is not checked again. */
   settle(sha256: string, holder: InputHolder): Promise<void>
+  /** The holder, if it is one, is checked at that instant (ms) and not before. */
+  checkAt(sha256: string, holder: InputHolder, instantMs: number): Promise<void>
   listDue(instantMs: number, limit: number): Promise<DueHold[]>
   /** `ticket`: what the bytes were sent with. False when another upload was kept with it before: nothing is kept then. */
   putUpload(upload: UploadRecord, ticket?: string): Promise<boolean>
@@ -100,11 +103,14 @@ redis.call('DEL', owners)
 redis.call('ZADD', KEYS[2], dueAt, 'leaving ' .. sha256)
 -- Of several who remove it, the first does: what another deleted later could be a picture that was stored meanwhile.
 return redis.call('SET', removal, 1, 'NX', 'PX', ARGV[5]) and 1 or 0`,
-  // KEYS: the upload, the ticket. ARGV: the upload as JSON.
+  // KEYS: the upload, the ticket. ARGV: the upload as JSON, the id of this call, which is the same when it is sent again. A used ticket is the id
+  // of the call that used it.
   easelKeepUpload: `
-if redis.call('GET', KEYS[1]) == ARGV[1] then return 1 end
-if redis.call('DEL', KEYS[2]) == 0 then return 0 end
+local ticket = redis.call('GET', KEYS[2])
+if ticket == ARGV[2] then return 1 end
+if not ticket or string.sub(ticket, 1, 1) ~= '{' then return 0 end
 redis.call('SET', KEYS[1], ARGV[1])
+redis.call('SET', KEYS[2], ARGV[2], 'KEEPTTL')
 return 1`,
 } as const
 
@@ -142,6 +148,9 @@ export function createInputStore({ redis, prefix, removalMs = 60_000, now = Date
     async settle(sha256, holder) {
       await redis.zrem(keys.inputHolds, `${holder} ${sha256}`)
     },
+    async checkAt(sha256, holder, instantMs) {
+      await redis.zadd(keys.inputHolds, 'XX', instantMs, `${holder} ${sha256}`)
+    },
     async listDue(instantMs, limit) {
       const members = await redis.zrange(keys.inputHolds, '-inf', String(instantMs), 'BYSCORE', 'LIMIT', 0, limit)
       return members.map((member) => {
@@ -151,7 +160,7 @@ export function createInputStore({ redis, prefix, removalMs = 60_000, now = Date
     },
     async putUpload(upload, ticket) {
       const [name, json] = [keys.upload(upload.id), JSON.stringify(upload)]
-      if (ticket !== undefined) return (await run.easelKeepUpload(name, keys.uploadTicket(ticket), json)) === 1
+      if (ticket !== undefined) return (await run.easelKeepUpload(name, keys.uploadTicket(ticket), json, randomUUID())) === 1
       await redis.set(name, json)
       return true
     },
@@ -167,7 +176,7 @@ export function createInputStore({ redis, prefix, removalMs = 60_000, now = Date
     },
     async renewTicket(ticket, ttlSeconds) {
       const json = await redis.getex(keys.uploadTicket(ticket), 'EX', ttlSeconds)
-      return json === null ? undefined : (JSON.parse(json) as Pick<UploadRecord, 'id' | 'owner'>)
+      return json?.startsWith('{') ? (JSON.parse(json) as Pick<UploadRecord, 'id' | 'owner'>) : undefined
     },
   }
 }

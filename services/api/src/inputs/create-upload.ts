@@ -31,13 +31,13 @@ export async function createUpload(
   const expiresAt = config.resultTtlSeconds === 0 ? undefined : now() + config.resultTtlSeconds * 1000
   const id = announced?.id ?? randomUUID()
   const holder = `upload:${id}` as const
-  await holdInput(deps, taken, { holder, owner, dueAt: expiresAt })
+  await holdInput(deps, taken, { holder, owner })
   const record: UploadRecord = { id, owner, ...taken.picture, expiresAt }
   if (!(await inputs.putUpload(record, announced?.ticket))) {
     if ((await inputs.getUpload(id))?.sha256 !== sha256) await releaseInput(deps, sha256, holder)
     throw new ProblemError('not_found', 'A file has been sent here already.')
   }
-  // It is kept for ever, now that it exists.
-  if (expiresAt === undefined) await inputs.settle(sha256, holder)
+  // Only now: what the store did not take is not to count for as long as an upload.
+  await inputs.checkAt(sha256, holder, expiresAt ?? Number.POSITIVE_INFINITY)
   return { id, ...taken.picture, expires_at: expiresAt === undefined ? null : new Date(expiresAt).toISOString() }
 }

@@ -25,13 +25,12 @@ const [holdTries, betweenTriesMs] = [100, 100]
 export interface HoldInputOptions {
   holder: InputHolder
   owner: string
-  /** The instant (ms) at which the holder is checked. Default: the time by which any request must have made its job or upload. */
-  dueAt?: number | undefined
 }
 
-/** Throws `UnusablePicture` when the picture was stored and is gone; it is held then, too. */
+/** The holder is checked when any request must have made its job or upload. Throws `UnusablePicture` when the picture was stored and is gone; it is held then, too. */
 export async function holdInput({ inputs, now, storage }: HoldNeeds, taken: TakenPicture, options: HoldInputOptions): Promise<void> {
-  const { holder, owner, dueAt = now() + unfinishedMs } = options
+  const { holder, owner } = options
+  const dueAt = now() + unfinishedMs
   const { picture, bytes } = taken
   const key = inputKey(picture.sha256)
   // Another process may be removing the same picture at this moment.

@@ -1,8 +1,9 @@
 import { readdir, readFile, rm } from 'node:fs/promises'
 import { join } from 'node:path'
-import { afterAll, afterEach, beforeAll, expect, test } from 'vitest'
+import { afterAll, afterEach, beforeAll, expect, test, vi } from 'vitest'
 import type { Capabilities, Job, Problem, Upload } from '@easel/contract'
 import { createRedis } from '@easel/job-store'
+import { StorageError } from '@easel/storage'
 import { paint, startPictureServer, uniquePng } from '../../test/pictures.ts'
 import type { PictureServer } from '../../test/pictures.ts'
 import { startTestApi, tinyScenes } from '../../test/start-api.ts'
@@ -348,6 +349,19 @@ test('usage counts the pictures that an owner’s uploads and jobs keep, each on
   // A request that makes no job keeps nothing.
   expect((await submit({ image: `data:image/png;base64,${png.toString('base64')}`, width: 17 })).status).toBe(422)
   expect(await usageOf(ann)).toEqual(before)
+})
+
+test('an upload that the store did not take is counted for no longer than ten minutes, and one that it took stays', async () => {
+  const usage = async (): Promise<unknown> => ((await (await api.get('/v1/usage', { headers: ann })).json()) as { inputs: unknown }).inputs
+  const { id } = await upload(await uniquePng())
+  const before = await usage()
+  using storing = vi.spyOn(api.deps.storage, 'put').mockRejectedValueOnce(new StorageError('unavailable', 'disk'))
+  expect((await send(new Uint8Array(await uniquePng()))).status).toBe(503)
+  expect(storing).toHaveBeenCalledOnce()
+  clockOffset = 601_000
+  await sweepInputs(api.deps)
+  expect(await usage()).toEqual(before)
+  expect((await api.get(`/v1/uploads/${id}`, { headers: ann })).status).toBe(200)
 })
 
 test('what a request that broke off has stored is swept, and a store that failed is asked again', async () => {
