@@ -38,6 +38,8 @@ export interface TokenizerOptions {
   readonly unkToken: string | undefined
   /** The mark that ends a word in the vocabulary ("</w>" in CLIP) and is a space to a reader. Default none. */
   readonly endOfWordSuffix?: string | undefined
+  /** No token has a larger id. Default Infinity: not known. */
+  readonly largestId?: number
 }
 
 export interface EncodeOptions {
@@ -64,6 +66,7 @@ export class Tokenizer {
   readonly eosToken: string | undefined
   readonly unkToken: string | undefined
   readonly endOfWordSuffix: string | undefined
+  readonly largestId: number
   readonly padTokenId: number | undefined
   /** The number of tokens, including added ones. */
   readonly vocabSize: number
@@ -79,6 +82,7 @@ export class Tokenizer {
     this.eosToken = options.eosToken
     this.unkToken = options.unkToken
     this.endOfWordSuffix = options.endOfWordSuffix
+    this.largestId = options.largestId ?? Infinity
     this.padTokenId = options.padToken === undefined ? undefined : (native.tokenToId(options.padToken) ?? undefined)
     this.vocabSize = native.getVocabSize(true)
     this.prefixIds = prefixIds
@@ -124,6 +128,7 @@ export class Tokenizer {
    * all tokens beyond the limit are tried, and a character that no vocabulary has.
    */
   async largestIdFrom(limit: number): Promise<number | undefined> {
+    if (this.largestId < limit) return undefined
     const beyond = Object.entries(this.native.getVocab(true)).filter(([, id]) => id >= limit)
     if (beyond.length === 0) return undefined
     const isBeyond = (id: number): boolean => id >= limit
