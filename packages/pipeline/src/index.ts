@@ -57,6 +57,7 @@ export type { FlowMatchEulerDiscreteConfig } from './schedulers/flow-match-confi
 export { registerSchedulerClass } from './schedulers/scheduler-classes.ts'
 export type { SchedulerClass } from './schedulers/scheduler-classes.ts'
 export type { Scheduler, SchedulerConfig, SetTimestepsOptions, StepOptions, StepOutput } from './schedulers/scheduler.ts'
+export { allowHalfInstructions } from './tensor/float16-kernels.ts'
 export { VaeImageProcessor } from './tensor/image-processor.ts'
 export type { Gray8Image, PostprocessOptions, Rgb8Image } from './tensor/image-processor.ts'
 export { imageGenerators, imageSeed } from './tensor/image-seeds.ts'

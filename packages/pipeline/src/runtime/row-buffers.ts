@@ -7,6 +7,7 @@
  * Knows nothing about requests or when a step runs. Runs in the engine process.
  */
 import { fromFloat16Bits, toFloat16Bits } from '../tensor/float16.ts'
+import { makeHalves } from '../tensor/float16-kernels.ts'
 import type { LoraLayers } from '../tensor/lora.ts'
 import type { PackedRows } from '../tensor/packed-rows.ts'
 import { makeValues } from '../tensor/tensor.ts'
@@ -103,9 +104,10 @@ export class RowBuffers {
     return { packed, places }
   }
 
-  /** The output row in `place`, of `length` values, in the buffer's own memory. */
-  outputAt(place: number, length: number): TensorValues {
-    return this.output.subarray(place * length, (place + 1) * length)
+  /** The row in `place` as the graph has read it and as it has written it, each of `length` values, in the buffer's own memory. */
+  rowAt(place: number, length: number): { latents: TensorValues; output: TensorValues } {
+    const part = (values: TensorValues) => values.subarray(place * length, (place + 1) * length)
+    return { latents: part(this.latents), output: part(this.output) }
   }
 
   /** Rows that are in place stay there; the others take free places. */
@@ -126,12 +128,15 @@ export class RowBuffers {
   grow(rows: number, { latents, embeds, pooled }: RowInput): void {
     const make = (length: number): TensorValues => makeValues(length, this.dtype)
     this.capacity = rows
-    this.latents = make(rows * latents.length)
     this.timesteps = new Float32Array(rows)
     this.layerMasks = new Float32Array(rows * (this.layers ?? 0))
     this.embeds = make(rows * embeds.length)
     this.pooled = make(rows * pooled.length)
-    this.output = make(rows * latents.length)
+    // What a step is computed from lies in one memory, where kernels for float16 read it without a copy.
+    const length = rows * latents.length
+    const both = this.dtype === 'float16' ? makeHalves(length * 2) : make(length * 2)
+    this.latents = both.subarray(0, length)
+    this.output = both.subarray(length)
     this.places = []
   }
 

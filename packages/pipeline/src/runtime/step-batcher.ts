@@ -19,6 +19,7 @@
 import { LRUCache } from 'lru-cache'
 import { concatRows } from '../tensor/rows.ts'
 import { numelOf, Tensor } from '../tensor/tensor.ts'
+import type { TensorValues } from '../tensor/tensor.ts'
 import { batchPolicies, selectBatch } from './batch-policy.ts'
 import type { BatchPolicy, BatchPolicyName, BatchShare } from './batch-policy.ts'
 import { BatchProfile } from './batch-profile.ts'
@@ -28,7 +29,7 @@ import { RowBuffers } from './row-buffers.ts'
 import { workOf } from './row-size.ts'
 import { ServedTimes } from './served-times.ts'
 import { createStepCall, nextRows, rejectCall, takePredictions } from './step-call.ts'
-import type { PredictionReader, StepCall, StepContext, StepRow } from './step-call.ts'
+import type { FinishedRow, PredictionReader, StepCall, StepContext, StepRow } from './step-call.ts'
 import type { StepGraph } from './step-graph.ts'
 
 export interface StepBatcherOptions {
@@ -96,7 +97,10 @@ export class StepBatcher {
   forward<T>(input: readonly StepRow[], context: StepContext | undefined, read: PredictionReader<T>): Promise<T>
   async forward(input: readonly StepRow[], context?: StepContext, read: PredictionReader<unknown> = concatRows): Promise<unknown> {
     if (this.graph.takesOneTimestep && input.some(({ timestep }) => timestep !== input[0]?.timestep))
-      return read(await Promise.all(input.map((row) => this.forward([row], context))))
+      return read(
+        await Promise.all(input.map((row) => this.forward([row], context))),
+        input.map(({ hiddenStates }) => hiddenStates),
+      )
     return new Promise((resolve, reject) => {
       this.waiting.push(createStepCall(this.graph, input, { context, order: this.calls++, read, resolve, reject }))
       this.schedule()
@@ -144,15 +148,19 @@ export class StepBatcher {
     const { size, dims } = (batch[0] as BatchShare<StepCall>).call
     const rows = batch.flatMap(({ call, rows }) => nextRows(call, rows))
     let runMs: number
-    let predictions: Tensor[]
+    let done: FinishedRow[]
     try {
       const buffers = this.buffersFor(size)
       const { packed, places } = buffers.pack(rows)
       const runAt = performance.now()
       await this.aroundRun(rows.length * workOf(dims), () => this.graph.run(packed, dims))
       runMs = performance.now() - runAt
-      const predictionDims = [1, ...dims.latents]
-      predictions = places.map((place) => new Tensor(buffers.outputAt(place, numelOf(predictionDims)), predictionDims, this.graph.dtype))
+      const rowDims = [1, ...dims.latents]
+      const toTensor = (values: TensorValues) => new Tensor(values, rowDims, this.graph.dtype)
+      done = places.map((place) => {
+        const { latents, output } = buffers.rowAt(place, numelOf(rowDims))
+        return { prediction: toTensor(output), latents: toTensor(latents) }
+      })
     } catch (error) {
       this.recover(batch, rows.length, error)
       return
@@ -165,7 +173,7 @@ export class StepBatcher {
       call.context?.onServed?.(deviceMs)
     }
     let from = 0
-    for (const { call, rows: count } of batch) takePredictions(call, predictions.slice(from, (from += count)))
+    for (const { call, rows: count } of batch) takePredictions(call, done.slice(from, (from += count)))
     const waitMs = startedAt - Math.min(...batch.map(({ call }) => call.cameAtMs))
     const rowsLeft = this.waiting.reduce((sum, call) => sum + call.rows, 0)
     try {
@@ -202,7 +210,9 @@ export class StepBatcher {
   }
 
   buffersFor(size: string): RowBuffers {
-    const buffers = this.buffers.get(size) ?? new RowBuffers(this.graph.dtype, this.graph.layers)
+    const kept = this.buffers.get(size)
+    if (kept !== undefined) return kept
+    const buffers = new RowBuffers(this.graph.dtype, this.graph.layers)
     this.buffers.set(size, buffers)
     return buffers
   }

@@ -56,8 +56,8 @@ export interface StepCall extends WaitingCall {
   readonly context: StepContext | undefined
   readonly dims: RowDims
   readonly cameAtMs: number
-  /** The predictions of rows that ran in earlier runs than the rest, in order and in memory of their own. */
-  readonly earlier: Tensor[]
+  /** The rows that ran in earlier runs than the rest, in order and in memory of their own. */
+  readonly earlier: FinishedRow[]
   remainingMs: number
   stepMs: number
   servedMs: number
@@ -72,8 +72,15 @@ export interface StepCall extends WaitingCall {
   reject(reason: unknown): void
 }
 
-/** `rows`: each (1, in_channels, height / 8, width / 8), in memory that is written over after this returns. Must not wait for anything. */
-export type PredictionReader<T> = (rows: readonly Tensor[]) => T
+/** A row after its run; both tensors are (1, in_channels, height / 8, width / 8) in the graph's precision. */
+export interface FinishedRow {
+  readonly prediction: Tensor
+  /** The row's hidden states as the graph has read them. */
+  readonly latents: Tensor
+}
+
+/** Gets both tensors of every row, in memory that is written over after this returns. Must not wait for anything. */
+export type PredictionReader<T> = (predictions: readonly Tensor[], latents: readonly Tensor[]) => T
 
 export interface StepCallOptions extends Pick<StepCall, 'context' | 'read' | 'resolve' | 'reject'> {
   /** The number of calls that came before this one. */
@@ -142,15 +149,21 @@ export function nextRows({ input, context, rows }: StepCall, count: number): Row
 }
 
 /** Takes the predictions of a call's next rows. With those of the last rows the call is finished. They are read at once. */
-export function takePredictions(call: StepCall, predictions: readonly Tensor[]): void {
-  call.rows -= predictions.length
+export function takePredictions(call: StepCall, rows: readonly FinishedRow[]): void {
+  call.rows -= rows.length
   if (call.rows > 0) {
-    call.earlier.push(...predictions.map((prediction) => prediction.clone()))
+    call.earlier.push(...rows.map(({ prediction, latents }) => ({ prediction: prediction.clone(), latents: latents.clone() })))
     return
   }
   call.settled = true
+  const all = [...call.earlier, ...rows]
   try {
-    call.resolve(call.read([...call.earlier, ...predictions]))
+    call.resolve(
+      call.read(
+        all.map(({ prediction }) => prediction),
+        all.map(({ latents }) => latents),
+      ),
+    )
   } catch (error) {
     call.reject(error)
   }

@@ -137,17 +137,22 @@ export class FlowMatchEulerDiscreteScheduler implements Scheduler {
   }
 
   /** The pass exists for float16, where guidance and a step cost most, and without fresh noise. A class with another `step` keeps that. */
-  stepGuided({ uncond, cond, scale }: GuidedOutput, timestep: number, sample: Tensor): StepOutput | undefined {
+  stepGuided(
+    { uncond, cond, scale, sample: seen }: GuidedOutput,
+    timestep: number,
+    sample: Tensor,
+    spare?: Tensor,
+  ): StepOutput | undefined {
     const isHalf = [sample, ...uncond, ...cond].every(({ dtype }) => dtype === 'float16')
     if (!isHalf || this.config.stochasticSampling || Reflect.get(this, 'step') !== ownStep) return undefined
-    const rows = splitRows(sample)
+    const rows = seen ?? splitRows(sample)
     for (const [name, outputs] of Object.entries({ uncond, cond })) {
       if (outputs.length !== rows.length) throw new RangeError(`Expected ${name} of ${rows.length} rows, got ${outputs.length}`)
       for (const [index, output] of outputs.entries()) assertSameDims(name, output, rows[index]!)
     }
     const index = this.indexOfStep(timestep)
     const dt = roundToFloat16(f32(this.sigmas[index + 1]! - this.sigmas[index]!))
-    const values = new Uint16Array(sample.numel)
+    const values = spare?.values instanceof Uint16Array && spare.numel === sample.numel ? spare.values : new Uint16Array(sample.numel)
     const rowNumel = sample.numel / rows.length
     for (const [row, { bits }] of rows.entries()) {
       const prevBits = values.subarray(row * rowNumel, (row + 1) * rowNumel)

@@ -47,6 +47,8 @@ export interface GuidedOutput {
   readonly uncond: readonly Tensor[]
   readonly cond: readonly Tensor[]
   readonly scale: number
+  /** The sample as the model has read it, in the precision of the outputs and in memory beside them. Default: it is read elsewhere. */
+  readonly sample?: readonly Tensor[]
 }
 
 export interface Scheduler {
@@ -73,11 +75,12 @@ export interface Scheduler {
   /** Takes one step towards the picture. Never changes the tensors it is given; increments stepIndex. */
   step(modelOutput: Tensor, timestep: number, sample: Tensor, options?: StepOptions): StepOutput
   /**
-   * Guidance and `step` in one pass over the values, with the same result. Never changes the tensors it is given, and reads them during the
-   * call only. Returns undefined, having done nothing, where it has no such pass: the caller computes the guided output and calls `step`.
-   * Optional; a scheduler that keeps model outputs or does anything else with them leaves it out.
+   * Guidance and `step` in one pass over the values, with the same result. Never changes `guided` and `sample`, and keeps neither them nor its
+   * result. `spare`: an earlier result that nobody reads any more, which it may write over and return. Returns undefined, having done nothing,
+   * where it has no such pass: the caller computes the guided output and calls `step`. Optional; a scheduler that keeps model outputs or does
+   * anything else with them leaves it out.
    */
-  stepGuided?(guided: GuidedOutput, timestep: number, sample: Tensor): StepOutput | undefined
+  stepGuided?(guided: GuidedOutput, timestep: number, sample: Tensor, spare?: Tensor): StepOutput | undefined
   /** The sample with the noise that belongs to the given timesteps: one for all rows, or one per row. */
   scaleNoise(sample: Tensor, timesteps: readonly number[], noise: Tensor): Tensor
   /** A scheduler with the same config and state that shares nothing mutable with this one. Every run works on such a copy. */

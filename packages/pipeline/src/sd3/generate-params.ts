@@ -24,6 +24,12 @@ export interface CallState {
   readonly guidanceScale: number
   /** Set to true to skip the remaining steps; the picture is then decoded as it is. */
   _interrupt: boolean
+  /**
+   * A copy of the latents after the last step that has ended, (rows, channels, height / 8, width / 8), at any time from the first step on. A
+   * callback that needs them now and then asks here and leaves them out of its inputs, so that the steps of a float16 model can use the same
+   * memory again and again.
+   */
+  copyLatents(): Tensor
 }
 
 export type CallbackOnStepEnd = (

@@ -63,7 +63,7 @@ export async function predictNoise<T>(
   const rows = [...rowsFrom(0), ...rowsFrom(prompt)]
   const skip = plan.skipsLayers ? skipLayerGuidance : undefined
   if (skip !== undefined) rows.push(...rowsFrom(prompt, skip.layerMask))
-  return batcher.forward(rows, context, (predictions) => {
+  return batcher.forward(rows, context, (predictions, seen) => {
     const uncond = predictions.slice(0, pictures)
     const cond = predictions.slice(pictures, pictures * 2)
     const skipped = predictions.slice(pictures * 2)
@@ -71,7 +71,7 @@ export async function predictNoise<T>(
       const guided = guide(asOne(uncond), asOne(cond), scale)
       return skip === undefined ? guided : guideAwayFrom(guided, asOne(cond), asOne(skipped), skip.scale)
     }
-    return step({ guided: skip === undefined ? { uncond, cond, scale } : undefined, noise })
+    return step({ guided: skip === undefined ? { uncond, cond, scale, sample: seen.slice(0, pictures) } : undefined, noise })
   })
 }
 

@@ -12,7 +12,7 @@ import { isFiniteTensor, NotFiniteError } from '../models/not-finite-error.ts'
 import type { FlowMatchEulerDiscreteConfig } from '../schedulers/flow-match-config.ts'
 import { copyScheduler } from '../schedulers/copy-scheduler.ts'
 import { retrieveTimesteps } from '../schedulers/retrieve-timesteps.ts'
-import type { Scheduler } from '../schedulers/scheduler.ts'
+import type { Scheduler, StepOutput } from '../schedulers/scheduler.ts'
 import { toSafeSeed } from '../tensor/image-seeds.ts'
 import type { LoraLayers } from '../tensor/lora.ts'
 import { Generator } from '../tensor/random-normal.ts'
@@ -61,6 +61,8 @@ export class Sd3Run implements CallState {
   _interrupt = false
   /** The device time that its steps have taken, in milliseconds. */
   deviceMs = 0
+  /** The latents after the last step that has ended; undefined before the first step. */
+  latents: Tensor | undefined
   /** What the call's LoRAs add to the model's layers. */
   lora: LoraLayers | undefined
 
@@ -82,6 +84,11 @@ export class Sd3Run implements CallState {
 
   get guidanceScale(): number {
     return this.call.guidanceScale
+  }
+
+  copyLatents(): Tensor {
+    if (this.latents === undefined) throw new Error('Expected a call that has begun its steps, got one that has not')
+    return this.latents.clone()
   }
 
   /** Waits until there is memory for the call, then carries it out. */
@@ -182,6 +189,11 @@ export class Sd3Run implements CallState {
     // Set explicitly, because a timestep does not tell its place when the caller's sigmas repeat. After the last step nothing begins.
     if (first < timesteps.length) scheduler.setBeginIndex(this.begin + first)
     const pictures = latents.dims[0] as number
+    const showsLatents = call.callbackOnStepEnd !== undefined && call.callbackOnStepEndTensorInputs.includes('latents')
+    // Whether nobody but this run can have the latents, and latents of this run that nobody reads any more, over which a step may be written.
+    let isPrivate = false
+    let spare: Tensor | undefined
+    this.latents = latents
     for (let step = first; step < timesteps.length; step++) {
       call.signal?.throwIfAborted()
       if (this._interrupt) break
@@ -196,13 +208,18 @@ export class Sd3Run implements CallState {
           this.deviceMs += deviceMs
         },
       }
-      latents = await predictNoise(model.runtime.batcher, call, input, context, (prediction) =>
-        this.stepAlong(prediction, timestep, input.latents),
+      const stepped = await predictNoise(model.runtime.batcher, call, input, context, (prediction) =>
+        this.stepAlong(prediction, timestep, input.latents, spare),
       )
+      spare = isPrivate && stepped.inOnePass ? latents : undefined
+      latents = stepped.prevSample
       // Looked at where a job would go wrong from the start, and where its picture would: in between it costs more than it finds.
       if (step === first || step === timesteps.length - 1) this.assertFinite(latents, step === first ? input : undefined)
       if (kept !== undefined) latents = keepUnpainted(latents, this.pictureAt(step + 1, kept), kept.mask)
+      this.latents = latents
       if (call.callbackOnStepEnd !== undefined) ({ latents, texts } = await this.showStep(step, timestep, latents, texts))
+      isPrivate = stepped.inOnePass && latents === stepped.prevSample && !showsLatents
+      this.latents = latents
     }
     return latents
   }
@@ -217,11 +234,17 @@ export class Sd3Run implements CallState {
     throw new NotFiniteError(part, this.model.transformer.session.path)
   }
 
-  /** The latents one noise level lower. */
-  stepAlong({ guided, noise }: Prediction, timestep: number, latents: Tensor): Tensor {
+  /** The latents one noise level lower, and whether the scheduler took them there in its one pass, after which it keeps none of them. */
+  stepAlong(
+    { guided, noise }: Prediction,
+    timestep: number,
+    latents: Tensor,
+    spare: Tensor | undefined,
+  ): StepOutput & { inOnePass: boolean } {
     const { generator, scheduler } = this
-    const step = guided && scheduler.stepGuided?.(guided, timestep, latents)
-    return (step ?? scheduler.step(noise(), timestep, latents, { generator })).prevSample
+    const step = guided && scheduler.stepGuided?.(guided, timestep, latents, spare)
+    const { prevSample } = step ?? scheduler.step(noise(), timestep, latents, { generator })
+    return { prevSample, inOnePass: step !== undefined }
   }
 
   /** The picture with the noise that it would have at the start of a step; after the last step without noise. */

@@ -1,4 +1,5 @@
 import { describe, expect, test } from 'vitest'
+import { makeHalves } from './float16-kernels.ts'
 import {
   addScaledFloat16,
   addScaledMixFloat16,
@@ -125,9 +126,19 @@ describe('operators on many values round as each alone does', () => {
     ] as const) {
       const mixed = base.map((value, i) => f16(value + f16(scale * f16(other[i]! - value))))
       const expected = fromFloat16Bits(sample).map((value, i) => f16(value + f16(dt * mixed[i]!)))
-      const bits = new Uint16Array(sample.length)
-      addScaledMixFloat16(sample, a, b, scale, dt, bits)
-      expect(plain(bits)).toEqual(bitsOf(expected))
+      // Once with all operands where the kernels reach them, with what would be flagged after their ends.
+      const near = makeHalves(sample.length * 3 + 8).fill(0x7bff)
+      const part = (index: number, values: Uint16Array) => {
+        near.set(values, index * sample.length)
+        return near.subarray(index * sample.length, (index + 1) * sample.length)
+      }
+      const operands = [part(0, sample), part(1, a), part(2, b)] as const
+      for (const [samples, bases, others] of [[sample, a, b], operands, [sample, operands[1], operands[2]]] as const) {
+        const bits = new Uint16Array(sample.length)
+        addScaledMixFloat16(samples, bases, others, scale, dt, bits)
+        expect(plain(bits)).toEqual(bitsOf(expected))
+      }
+      expect(operands).toEqual([sample, a, b])
     }
     for (const [divisor, offset] of [
       [Math.fround(1.5305), f16(0.0609)],

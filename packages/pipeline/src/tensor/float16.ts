@@ -37,9 +37,9 @@ const largestBits = 0x7bff
 
 /** Packs values into float16 bit patterns, rounding those that float16 cannot represent. Writes to `bits`, of the same length, if given. */
 export function toFloat16Bits(values: Float32Array, bits: Uint16Array = new Uint16Array(values.length)): Uint16Array {
-  forChunks(values.length, (start, end, { floats, halves, kernels }) => {
+  forChunks(values.length, [], (start, end, { floats, halves, kernels }) => {
     floats.set(values.subarray(start, end))
-    if (!kernels.pack(end - start)) return bits.set(halves[0].subarray(0, end - start), start)
+    if (!kernels.pack(end - start, 0, 0, 0)) return bits.set(halves[0].subarray(0, end - start), start)
     const view = viewOf(bits)
     for (let i = start; i < end; i++) view.setFloat16(i * 2, values[i]!, littleEndian)
   })
@@ -48,9 +48,8 @@ export function toFloat16Bits(values: Float32Array, bits: Uint16Array = new Uint
 
 /** Widens float16 bit patterns; exact for every pattern. Writes to `values`, of the same length, if given. */
 export function fromFloat16Bits(bits: Uint16Array, values: Float32Array = new Float32Array(bits.length)): Float32Array {
-  forChunks(bits.length, (start, end, { floats, halves, kernels }) => {
-    halves[0].set(bits.subarray(start, end))
-    if (!kernels.widen(end - start, 0, 0, largestBits)) return values.set(floats.subarray(0, end - start), start)
+  forChunks(bits.length, [bits], (start, end, { floats, kernels }, starts) => {
+    if (!kernels.widen(end - start, 0, 0, largestBits, ...starts)) return values.set(floats.subarray(0, end - start), start)
     const view = viewOf(bits)
     for (let i = start; i < end; i++) values[i] = view.getFloat16(i * 2, littleEndian)
   })
@@ -60,7 +59,7 @@ export function fromFloat16Bits(bits: Uint16Array, values: Float32Array = new Fl
 /** base + factor × (other − base) of float16 bits, every operator rounded to float16; the factor is float32. */
 export function mixFloat16(base: Uint16Array, other: Uint16Array, factor: number): Uint16Array {
   const limit = bitsBelow(Math.min(largest / 2, mostMixed(factor)))
-  return operate('mix', [base, other], { first: factor * scaledUp, limit }, (a, b) => mix(a, b, factor))
+  return operate('mix', [base, other], { first: factor, limit }, (a, b) => mix(a, b, factor))
 }
 
 /** base + factor × other of float16 bits: the product is rounded to float16, then the sum. */
@@ -80,7 +79,7 @@ export function addScaledMixFloat16(
 ): void {
   const mixed = mostMixed(mixFactor)
   const limit = bitsBelow(Math.min(largest / 2, mixed, largest / (1 + (Math.abs(factor) * largest) / mixed)))
-  const factors = { first: mixFactor * scaledUp, second: factor, limit }
+  const factors = { first: mixFactor, second: factor, limit }
   operate('addScaledMix', [base, other, sample], factors, (a, b, c) => addScaled(c, mix(a, b, mixFactor), factor), bits)
 }
 
@@ -95,10 +94,7 @@ export function divideAndAddFloat16(dividends: Uint16Array, divisor: number, off
 const mix = (base: number, other: number, factor: number): number => roundSingle(base + roundSingle(factor * roundSingle(other - base)))
 const addScaled = (base: number, other: number, factor: number): number => roundSingle(base + roundSingle(factor * other))
 
-/** What the kernels multiply by in place of a factor of a mix: they have the difference at 2^-112 of its size. */
-const scaledUp = 2 ** 112
-
-/** The largest values that a mix keeps within float16; NaN for a factor for which `factor * scaledUp` leaves float32. */
+/** The largest values that a mix keeps within float16; NaN for a factor that is too large for the kernels. */
 function mostMixed(factor: number): number {
   return Math.abs(factor) < 2 ** 15 ? largest / (1 + 2 * Math.abs(factor)) : Number.NaN
 }
@@ -118,9 +114,8 @@ function operate(
   alone: (...values: [number, number, number]) => number,
   bits: Uint16Array = new Uint16Array(operands[0].length),
 ): Uint16Array {
-  forChunks(bits.length, (start, end, { halves, kernels }) => {
-    for (const [index, operand] of operands.entries()) halves[index]!.set(operand.subarray(start, end))
-    if (!kernels[kernel](end - start, first, second, limit)) return bits.set(halves[0].subarray(0, end - start), start)
+  forChunks(bits.length, operands, (start, end, { halves, kernels }, starts) => {
+    if (!kernels[kernel](end - start, first, second, limit, ...starts)) return bits.set(halves[0].subarray(0, end - start), start)
     const views = operands.map(viewOf)
     const view = viewOf(bits)
     for (let at = start * 2; at < end * 2; at += 2) {

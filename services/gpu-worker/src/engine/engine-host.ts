@@ -7,6 +7,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { guidedPart } from '@easel/contract'
 import {
+  allowHalfInstructions,
   imageGenerators,
   isOutOfMemory,
   loadPipeline,
@@ -19,7 +20,7 @@ import {
   StableDiffusion3Pipeline,
   Tensor,
 } from '@easel/pipeline'
-import type { Device, Generator, GenerateParams, GenerateResult, ResumePoint } from '@easel/pipeline'
+import type { CallState, Device, Generator, GenerateParams, GenerateResult, ResumePoint } from '@easel/pipeline'
 import { Previews } from './previews.ts'
 import type {
   Checkpoint,
@@ -50,7 +51,8 @@ interface Call {
   readonly abort: AbortController
   generators: readonly Generator[]
   step: number
-  latents: Tensor | undefined
+  /** Undefined before the end of its first step. */
+  run: CallState | undefined
 }
 
 /** Loads the model for which the process was started, then serves its parent until the parent is gone or says `stop`. */
@@ -58,6 +60,8 @@ export async function runEngineHost(channel: NodeJS.Process): Promise<void> {
   // When the parent is gone the channel closes, which ends this process. Nobody needs what could not be sent.
   const send = (message: FromEngine): void => void channel.send?.(message, () => {})
   const options = JSON.parse(channel.argv[2] ?? '{}') as EngineOptions
+  // This process does nothing else, and is started anew should they end it.
+  allowHalfInstructions()
   let host: EngineHost
   let hashing: Promise<string>
   const loadFailed = (error: unknown): void =>
@@ -134,7 +138,7 @@ class EngineHost {
 
   async generate(message: GenerateMessage): Promise<void> {
     const { id, resume, params } = message
-    const call: Call = { abort: new AbortController(), generators: [], step: resume?.step ?? 0, latents: undefined }
+    const call: Call = { abort: new AbortController(), generators: [], step: resume?.step ?? 0, run: undefined }
     this.#calls.set(id, call)
     this.#clock.enter()
     let pictures = 0
@@ -144,7 +148,7 @@ class EngineHost {
       images.forEach(({ data, width, height }, index) => this.#send({ type: 'image', id, index, width, height, rgb: data }))
       this.#send({ type: 'done', id, loras, timings, memoryBytes: ownMemoryBytes() })
       pictures = this.#toDefaultSized(params)
-      if (call.latents !== undefined) this.#previews.learn(call.latents, images)
+      if (call.run !== undefined) this.#previews.learn(call.run.copyLatents(), images)
     } catch (error) {
       const code = call.abort.signal.aborted ? 'canceled' : toErrorCode(error)
       this.#send({ type: 'error', id, code, message: messageOf(error), memoryBytes: ownMemoryBytes() })
@@ -161,8 +165,8 @@ class EngineHost {
   /** Undefined when the call is unknown or has not begun its steps. */
   checkpoint(id: string): Checkpoint | undefined {
     const call = this.#calls.get(id)
-    if (call?.latents === undefined) return undefined
-    const { data, dims, dtype } = call.latents
+    if (call?.run === undefined) return undefined
+    const { data, dims, dtype } = call.run.copyLatents()
     const isStochastic = this.capabilities.scheduler.config['stochasticSampling'] === true
     const generatorState = isStochastic ? call.generators.map((generator) => generator.getState()) : undefined
     return { step: call.step, latents: { data, dims, dtype }, generatorState }
@@ -207,15 +211,17 @@ class EngineHost {
       signal: call.abort.signal,
       owner,
       resume: resume === undefined ? undefined : toResumePoint(resume),
-      callbackOnStepEnd: ({ numTimesteps: total }, index, __, { latents }) => {
+      callbackOnStepEndTensorInputs: [],
+      callbackOnStepEnd: (run, index) => {
+        const total = run.numTimesteps
         const step = index + 1
         call.step = step
-        call.latents = latents
+        call.run = run
         this.#clock.count(pictures * guided)
         this.#send({ type: 'progress', id, step, total })
         // After the last step comes the picture.
-        if (latents === undefined || step % previewEvery !== 0 || step === total) return
-        for (const image of this.#previews.of(latents)) this.#send({ type: 'preview', id, step, ...image })
+        if (step % previewEvery !== 0 || step === total) return
+        for (const image of this.#previews.of(run.copyLatents())) this.#send({ type: 'preview', id, step, ...image })
       },
     }
   }
