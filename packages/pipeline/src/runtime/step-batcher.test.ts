@@ -97,6 +97,25 @@ describe('calls that wait together', () => {
     expect(c.data.buffer).not.toBe(output.buffer)
   })
 
+  it('are read beside what they were made from, also by a call whose rows were cut', async () => {
+    const batcher = createBatcher({ maxBatchRows: 3 })
+    const rows = (from: number) => [...input(1, from), ...input(1, from + 1)]
+    const inPlace: boolean[] = []
+    const latentsOf = (_: unknown, latents: readonly Tensor[]): number[] => {
+      inPlace.push(...latents.map(({ data }) => data.buffer === [...batcher.buffers.values()][0]?.latents.buffer))
+      return latents.map(({ data }) => data[0] as number)
+    }
+    const read = await Promise.all([1, 5].map((from) => batcher.forward(rows(from), context(), latentsOf)))
+    expect(runner.runs).toEqual([3, 1])
+    expect(read).toEqual([
+      [1, 2],
+      [5, 6],
+    ])
+    expect(inPlace).toEqual([true, true, false, true])
+    runner.takesOneTimestep = true
+    expect(await batcher.forward([...input(1, 3), { ...input(1, 4)[0]!, timestep: 5 }], context(), latentsOf)).toEqual([3, 4])
+  })
+
   it('end only the call whose reader throws', async () => {
     const batcher = createBatcher()
     const calls = [

@@ -217,6 +217,13 @@ describe('a step of a guided float16 output', () => {
       expect(together.stepIndex).toBe(apart.stepIndex)
     }
     expect(sample.bits).toEqual(half(3, 3).bits)
+    const [spare, other] = [half(4, 3), half(5, 1)]
+    const [reused, anew] = [spare, other].map((given) => {
+      const seen = { ...guided, sample: splitRows(half(3, 3)) }
+      return scheduled(new FlowMatchEulerDiscreteScheduler()).stepGuided(seen, together.timesteps[0]!, sample, given)!.prevSample
+    })
+    expect([reused!.values === spare.values, anew!.values === other.values]).toEqual([true, false])
+    expect(reused!.bits).toEqual(anew!.bits)
     expect(() => together.stepGuided(guided, 1000, sample)).toThrow('Expected at most 7 steps in this schedule, got step 8')
   })
 
@@ -247,6 +254,7 @@ describe('a step of a guided float16 output', () => {
     expect(() => scheduler.stepGuided({ ...guided, cond: guided.cond.slice(1) }, 1000, sample)).toThrow('Expected cond of 3 rows, got 2')
     const flat = guided.uncond.map(({ values }) => new Tensor(values, [1, 1024], 'float16'))
     expect(() => scheduler.stepGuided({ ...guided, uncond: flat }, 1000, sample)).toThrow('Expected uncond of dims [1, 16, 8, 8]')
+    expect(() => scheduler.stepGuided({ ...guided, sample: flat }, 1000, sample)).toThrow('Expected sample of dims [1, 16, 8, 8]')
   })
 })
 

@@ -145,8 +145,8 @@ export class FlowMatchEulerDiscreteScheduler implements Scheduler {
   ): StepOutput | undefined {
     const isHalf = [sample, ...uncond, ...cond].every(({ dtype }) => dtype === 'float16')
     if (!isHalf || this.config.stochasticSampling || Reflect.get(this, 'step') !== ownStep) return undefined
-    const rows = seen ?? splitRows(sample)
-    for (const [name, outputs] of Object.entries({ uncond, cond })) {
+    const rows = splitRows(sample)
+    for (const [name, outputs] of Object.entries({ uncond, cond, sample: seen ?? rows })) {
       if (outputs.length !== rows.length) throw new RangeError(`Expected ${name} of ${rows.length} rows, got ${outputs.length}`)
       for (const [index, output] of outputs.entries()) assertSameDims(name, output, rows[index]!)
     }
@@ -154,7 +154,7 @@ export class FlowMatchEulerDiscreteScheduler implements Scheduler {
     const dt = roundToFloat16(f32(this.sigmas[index + 1]! - this.sigmas[index]!))
     const values = spare?.values instanceof Uint16Array && spare.numel === sample.numel ? spare.values : new Uint16Array(sample.numel)
     const rowNumel = sample.numel / rows.length
-    for (const [row, { bits }] of rows.entries()) {
+    for (const [row, { bits }] of (seen ?? rows).entries()) {
       const prevBits = values.subarray(row * rowNumel, (row + 1) * rowNumel)
       addScaledMixFloat16(bits, uncond[row]!.bits, cond[row]!.bits, f32(scale), dt, prevBits)
     }

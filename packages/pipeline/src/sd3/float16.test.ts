@@ -1,12 +1,13 @@
 /** The pipeline on a float16 model: every step and every pixel equal those of torch and diffusers, to the bit (tools/make_float16_model.py). */
 import { readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
-import { afterAll, beforeAll, expect, it, vi } from 'vitest'
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
 import { FlowMatchEulerDiscreteScheduler } from '../schedulers/flow-match-euler-discrete.ts'
+import type { StepOutput } from '../schedulers/scheduler.ts'
 import { fromFloat16Bits } from '../tensor/float16.ts'
 import { Generator, randnTensor } from '../tensor/random-normal.ts'
 import type { Tensor } from '../tensor/tensor.ts'
-import type { GenerateParams } from './generate-params.ts'
+import type { CallbackOnStepEnd, GenerateParams } from './generate-params.ts'
 import { StableDiffusion3Pipeline } from './pipeline.ts'
 
 const folder = fileURLToPath(new URL('../../test/fixtures/float16-model', import.meta.url))
@@ -58,4 +59,54 @@ it('a scheduler may keep the predictions of earlier steps: nothing is written ov
   } finally {
     step.mockRestore()
   }
+})
+
+describe('the memory of the latents', () => {
+  const stepGuided = vi.spyOn(FlowMatchEulerDiscreteScheduler.prototype, 'stepGuided')
+  afterAll(() => stepGuided.mockRestore())
+  /** How many memories the steps of a call were written to, of four. */
+  async function memoriesOf(params: Partial<GenerateParams>): Promise<number> {
+    stepGuided.mockClear()
+    await pipe.generate({ ...call, ...params })
+    const results = stepGuided.mock.results.map(({ value }) => (value as StepOutput).prevSample)
+    expect(results).toHaveLength(4)
+    return new Set(results.map(({ values }) => values.buffer)).size
+  }
+
+  it('two take turns where nobody is given the latents, and a copy stays as it is', async () => {
+    const copies: Tensor[] = []
+    const watch: Partial<GenerateParams> = {
+      callbackOnStepEnd: (run) => void copies.push(run.copyLatents()),
+      callbackOnStepEndTensorInputs: ['promptEmbeds'],
+    }
+    expect([await memoriesOf({}), await memoriesOf(watch)]).toEqual([2, 2])
+    expect(copies.map(({ data }) => data)).toEqual(expected.steps.map(floats))
+  })
+
+  it('a callback may keep its latents: nothing is written over them', async () => {
+    const kept: Tensor[] = []
+    expect(await memoriesOf({ callbackOnStepEnd: (_, __, ___, { latents }) => void kept.push(latents as Tensor) })).toBe(4)
+    expect(kept.map(({ data }) => data)).toEqual(expected.steps.map(floats))
+  })
+
+  it('a copy shows what a callback has put in place of the latents', async () => {
+    const shown: Tensor[] = []
+    const put = half(5, 1, 16, 8, 8)
+    const callbackOnStepEnd: CallbackOnStepEnd = (run, step) => {
+      if (step > 0) shown.push(run.copyLatents())
+      else queueMicrotask(() => setImmediate(() => shown.push(run.copyLatents())))
+      return step === 0 ? { latents: put } : undefined
+    }
+    await memoriesOf({ callbackOnStepEnd, callbackOnStepEndTensorInputs: [] })
+    expect(shown[0]?.bits).toEqual(put.bits)
+    expect(put.bits).toEqual(half(5, 1, 16, 8, 8).bits)
+  })
+
+  it('nothing is written over latents that the caller has given', async () => {
+    const latents = half(42, 1, 16, 8, 8)
+    const resumed = { step: 1, latents: half(7, 1, 16, 8, 8) }
+    await memoriesOf({ latents })
+    await pipe.generate({ ...call, resume: resumed })
+    expect([latents.bits, resumed.latents.bits]).toEqual([half(42, 1, 16, 8, 8).bits, half(7, 1, 16, 8, 8).bits])
+  })
 })
