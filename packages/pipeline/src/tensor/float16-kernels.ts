@@ -11,7 +11,7 @@ import type { SimdModule } from './simd-module.ts'
 
 type Kernels = SimdModule<keyof typeof float16Bodies.bodies>
 
-export interface Float16Kernels extends Kernels {
+interface Float16Kernels extends Kernels {
   /** Buffers for the bits of operands that lie elsewhere. Results come to the first. */
   readonly halves: readonly [Uint16Array, Uint16Array, Uint16Array]
   /** A buffer for the floats that a kernel takes or gives. */

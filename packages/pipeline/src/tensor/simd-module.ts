@@ -140,7 +140,7 @@ export const flag = (value: Code): Code => [0x20, flagsIndex, ...value, ...simd(
  * Runs over the first `values` values of its operands, rounded up to a multiple of eight; returns true if any bit was flagged. `starts`: the
  * byte of the memory at which each operand starts.
  */
-export type Kernel = (values: number, first: number, second: number, limit: number, ...starts: readonly number[]) => boolean
+type Kernel = (values: number, first: number, second: number, limit: number, ...starts: readonly number[]) => boolean
 
 export interface SimdModule<Name extends string> {
   readonly kernels: Readonly<Record<Name, Kernel>>
