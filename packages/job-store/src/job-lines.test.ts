@@ -82,11 +82,7 @@ describe('whose turn it is', () => {
     const [canceled, ...others] = await submitMany('a', 4)
     await submitMany('b', 4)
     await bench.store.requestCancel(canceled ?? '')
-    expect(await bench.lines.choose(benchModel, { running: new Map(), places: 9 })).toEqual({
-      result: 'chosen',
-      id: others[0],
-      owner: 'a',
-    })
+    expect(await bench.lines.choose(benchModel, { running: new Map(), places: 9 })).toMatchObject({ result: 'chosen', id: others[0] })
     await bench.store.requestCancel(others[0] ?? '')
     await bench.queues.remove(benchModel, others[0] ?? '')
     expect(await takeOwners(4)).toBe('abab')
@@ -212,6 +208,34 @@ describe('places of a worker', () => {
     expect((await bench.take(running({ a: 1 })))?.owner).toBe('d')
   })
 
+  test('a choice tells whether another job may run beside the chosen one', async () => {
+    const choose = async (counts: Record<string, number>): Promise<string> => {
+      const choice = await bench.lines.choose(benchModel, running(counts))
+      if (choice.result !== 'chosen') return choice.result
+      await bench.queues.remove(benchModel, choice.id)
+      return `${choice.owner}${choice.more ? ' and more' : ''}`
+    }
+    await submitMany('a', 6)
+    expect(await choose({})).toBe('a and more')
+    expect(await choose({ a: 1 })).toBe('a')
+    await submitMany('b', 1)
+    expect(await choose({ a: 1 })).toBe('b')
+    await submitMany('c', 2)
+    expect(await choose({ a: 1 })).toBe('c')
+    await submitMany('d', 1)
+    expect(await choose({ a: 1 })).toBe('d and more')
+    expect(await choose({ a: 2, d: 1 })).toBe('c')
+    expect(await choose({ a: 2 })).toBe('blocked')
+    for (let i = 0; i < 3; i++) expect(await choose({})).toBe('a and more')
+    expect([await choose({}), await choose({})]).toEqual(['a', 'none'])
+    // What has no place in the share counts too.
+    const old = bench.newRecord('a', { costMs: undefined })
+    await bench.create(old)
+    await bench.queues.add(benchModel, old.id, { priority: toQueuePriority(old) })
+    await submitMany('a', 1)
+    expect([await choose({}), await choose({})]).toEqual(['a and more', 'unlisted'])
+  })
+
   test('of an owner on all workers may be limited: its jobs wait and others go', async () => {
     await submitMany('a', 4)
     const limited = { maxRunningOfOwner: 2 }
@@ -228,7 +252,7 @@ describe('places of a worker', () => {
     const ids = await submitMany('a', 3)
     const choose = () => bench.lines.choose(benchModel, { running: new Map(), places: 9, maxRunningOfOwner: 2 })
     for (const id of ids.slice(0, 2)) {
-      expect(await choose()).toEqual({ result: 'chosen', id, owner: 'a' })
+      expect(await choose()).toEqual({ result: 'chosen', id, owner: 'a', more: id === ids[0] })
       // A worker has it from BullMQ and has not told that it begins.
       await bench.queues.remove(benchModel, id)
     }
@@ -236,7 +260,7 @@ describe('places of a worker', () => {
     await bench.store.start(ids[0] ?? '', 'w')
     expect(await choose()).toEqual({ result: 'blocked' })
     await bench.store.end(ids[0] ?? '', { status: 'succeeded', output: { images: [] } })
-    expect(await choose()).toEqual({ result: 'chosen', id: ids[2], owner: 'a' })
+    expect(await choose()).toEqual({ result: 'chosen', id: ids[2], owner: 'a', more: false })
   })
 })
 

@@ -25,10 +25,11 @@ export interface ChooseOptions {
 }
 
 /**
- * `chosen`: a job is in front now. `unlisted`: jobs wait that have no place in the share, and BullMQ's order holds. `blocked`: jobs wait, but
- * none of them may run here now. `none`: no job waits.
+ * `chosen`: a job is in front now; `more`: another one may run here at the same time. `unlisted`: jobs wait that have no place in the share, and
+ * BullMQ's order holds. `blocked`: jobs wait, but none of them may run here now; never while fewer than `places` jobs run here and owners have
+ * no limit. `none`: no job waits.
  */
-export type Choice = { result: 'chosen'; id: string; owner: string } | { result: 'unlisted' | 'blocked' | 'none' }
+export type Choice = { result: 'chosen'; id: string; owner: string; more: boolean } | { result: 'unlisted' | 'blocked' | 'none' }
 
 /** The waiting jobs of a model, as they are now. */
 export interface WaitingJobs {
@@ -90,33 +91,42 @@ for _, id in ipairs(redis.call('LRANGE', wait, 0, -1)) do
     redis.call('ZADD', prioritized, ${maxQueuePriority * 2 ** 32}, id)
   else toFront(id) end
 end
-local blocked = false
-for _, id in ipairs(redis.call('ZRANGE', unpack(front))) do
-  local owner = redis.call('HGET', ${toLua(names.job(variable('id')))}, 'owner') or ''
-  if hasPlace(owner) then
-    toFront(id)
-    return {'chosen', id, owner}
-  end
-  blocked = true
-end
-local owners = redis.call('ZRANGE', ${toLua(names.shareOwners(variable('model')))}, 0, -1)
-for _, owner in ipairs(owners) do
-  if hasPlace(owner) and mayRun(owner) then
-    for _, id in ipairs(redis.call('ZRANGE', ${toLua(names.shareLine(variable('model'), variable('owner')))}, 0, ${lookedAt - 1})) do
-      if redis.call('ZSCORE', prioritized, id) then
-        local job = shareJob(id)
-        shareTake(job)
-        redis.call('SADD', job.chosen, id)
-        toFront(id)
-        return {'chosen', id, owner}
-      end
-      -- A worker that knew no shares took it. What is queued and not there yet is on its way.
-      if redis.call('HGET', ${toLua(names.job(variable('id')))}, 'status') ~= 'queued' then shareDrop(owner, id) end
+local blocked
+-- The first job that may run here, its owner, and whether it is in front already. passed: a job that is passed over.
+local function find(passed)
+  blocked = false
+  for _, id in ipairs(redis.call('ZRANGE', unpack(front))) do
+    if id ~= passed then
+      local owner = redis.call('HGET', ${toLua(names.job(variable('id')))}, 'owner') or ''
+      if hasPlace(owner) then return id, owner, true end
+      blocked = true
     end
-  else blocked = true end
+  end
+  for _, owner in ipairs(redis.call('ZRANGE', ${toLua(names.shareOwners(variable('model')))}, 0, -1)) do
+    if hasPlace(owner) and mayRun(owner) then
+      for _, id in ipairs(redis.call('ZRANGE', ${toLua(names.shareLine(variable('model'), variable('owner')))}, 0, ${lookedAt - 1})) do
+        if redis.call('ZSCORE', prioritized, id) then return id, owner, false end
+        -- A worker that knew no shares took it. What is queued and not there yet is on its way.
+        if redis.call('HGET', ${toLua(names.job(variable('id')))}, 'status') ~= 'queued' then shareDrop(owner, id) end
+      end
+    else blocked = true end
+  end
 end
-if blocked then return {'blocked'} end
-return {redis.call('ZCARD', prioritized) > 0 and 'unlisted' or 'none'}`,
+local id, owner, isInFront = find()
+if not id then
+  if blocked then return {'blocked'} end
+  return {redis.call('ZCARD', prioritized) > 0 and 'unlisted' or 'none'}
+end
+if not isInFront then
+  local job = shareJob(id)
+  shareTake(job)
+  redis.call('SADD', job.chosen, id)
+end
+toFront(id)
+here[owner] = (here[owner] or 0) + 1
+total = total + 1
+local more = find(id) or not blocked and redis.call('ZCARD', prioritized) > 1
+return {'chosen', id, owner, more and 1 or 0}`,
 
   easelReadLines: `${preamble}
 local ids = redis.call('ZRANGE', unpack(front))
@@ -149,8 +159,8 @@ export function createJobLines({ redis, prefix }: { redis: RedisConnection; pref
   return {
     async choose(modelId, { running, places, maxRunningOfOwner = 0 }) {
       const reply = await run('easelChoose', modelId, places, maxRunningOfOwner, ...[...running].flat())
-      const [result, id = '', owner = ''] = reply as [Choice['result'], string?, string?]
-      return result === 'chosen' ? { result, id, owner } : { result }
+      const [result, id = '', owner = '', more] = reply as [Choice['result'], string?, string?, number?]
+      return result === 'chosen' ? { result, id, owner, more: more === 1 } : { result }
     },
 
     async read(modelId) {

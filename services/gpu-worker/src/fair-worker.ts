@@ -1,12 +1,15 @@
 /**
  * Takes jobs from BullMQ's queue in the order of the fair share. BullMQ's own loop takes whatever is in front as soon as another job may run.
- * This one first finds out whether a job may run here, from whose turn it is and which places are open to whom (`job-lines.ts`), and takes
- * one only then. BullMQ does everything else: locks and their renewal, stalled jobs, cancel signals, ends.
+ * This one has the job that may run here put in front (`job-lines.ts`: whose turn it is, and which places are open to whom), and takes it
+ * then. BullMQ does everything else: locks and their renewal, stalled jobs, cancel signals, ends.
+ *
+ * While a place is open to anyone, a job that may run here is sure to be in front once the choice has been made. So the command that takes it
+ * is sent right behind the choice, without waiting for an answer. Where a job ends, that command is BullMQ's own, which writes the end and
+ * takes the next job in one script. Where only an owner with nothing running here may come in, the answer is awaited first.
  *
  * Invariant: at most `places` jobs of one owner run here. When two workers choose at the same time, each may get the other's job; a job that
  * has no place here goes back to the front of the queue. Runs in the worker's main process.
  */
-import { setTimeout as sleep } from 'node:timers/promises'
 import { Worker } from 'bullmq'
 import type { Job, Processor, WorkerOptions } from 'bullmq'
 import type { Choice, GenerateJobData } from '@easel/job-store'
@@ -16,9 +19,13 @@ export interface FairWorkerOptions extends WorkerOptions {
   places: number
   /** Puts the next job that may run here in front of the queue. `running`: the number of jobs that run here, by owner. */
   choose: (running: ReadonlyMap<string, number>) => Promise<Choice>
+  /** Whether `choose` may answer `blocked` even if fewer than `places` jobs run here. Default false. */
+  ownersAreLimited?: boolean
   /** The owner of a job that another worker had chosen. */
   readOwner: (jobId: string) => Promise<string | undefined>
 }
+
+type FairJob = Job<GenerateJobData, string>
 
 /** The longest wait for a message about a new job, in milliseconds, because messages may be lost and retries come without one. */
 const pollMs = 1000
@@ -27,17 +34,21 @@ export class FairWorker extends Worker<GenerateJobData, string> {
   readonly #choose: FairWorkerOptions['choose']
   readonly #readOwner: FairWorkerOptions['readOwner']
   readonly #places: number
+  readonly #ownersAreLimited: boolean
   /** The owners of the jobs that run here, by job id. */
   readonly #owners = new Map<string, string>()
-  #taken = 0
+  /** How many jobs are being taken; their owners are not known yet. */
+  #taking = 0
+  #tokens = 0
   #isAwake = false
   #wakeUp = (): void => {}
 
   constructor(queueName: string, processor: Processor<GenerateJobData, string>, options: FairWorkerOptions) {
-    const { places, choose, readOwner, ...rest } = options
+    const { places, choose, ownersAreLimited = false, readOwner, ...rest } = options
     super(queueName, processor, { ...rest, autorun: false })
     this.#places = places
     this.#choose = choose
+    this.#ownersAreLimited = ownersAreLimited
     this.#readOwner = readOwner
     this.on('closing', () => this.wake())
     this.on('stalled', () => this.wake())
@@ -67,70 +78,126 @@ export class FairWorker extends Worker<GenerateJobData, string> {
     }
   }
 
+  get #isStopping(): boolean {
+    return this.closing !== undefined || this.paused
+  }
+
   async #takeJobs(): Promise<void> {
     const busy = new Set<Promise<void>>()
-    while (this.closing === undefined && !this.paused) {
+    while (!this.#isStopping) {
       this.#isAwake = false
-      const job = await this.#takeNext().catch((error: Error) => {
-        if (this.closing === undefined) this.emit('error', error)
-      })
-      if (job === undefined) await this.#nap()
-      else {
-        const run: Promise<void> = this.#process(job).finally(() => busy.delete(run))
+      const job = await this.#takeNext().catch((error: Error) => this.#report(error))
+      if (job !== undefined) {
+        const run: Promise<void> = this.#processAll(job).finally(() => busy.delete(run))
         busy.add(run)
       }
+      await this.#nap()
     }
     await Promise.all(busy)
   }
 
   /** The next job that may run here, locked. */
-  async #takeNext(): Promise<Job<GenerateJobData, string> | undefined> {
-    const choice = await this.#choose(this.#countOwners())
-    if (choice.result === 'blocked') return undefined
-    const token = `${this.id}:${this.#taken++}`
-    // Also done when none waits, because this puts jobs whose retry is due into the queue.
-    const job = await this.moveToActive(token)
+  async #takeNext(): Promise<FairJob | undefined> {
+    const isSure = this.#isOpenToAll()
+    const choice = this.#chooseNow()
+    if (!isSure && (await choice).result === 'blocked') return undefined
+    this.#taking++
+    try {
+      // Also done when none waits, because this puts jobs whose retry is due into the queue.
+      const job = await this.moveToActive(`${this.id}:${this.#tokens++}`)
+      return await this.#accept(await choice, job)
+    } finally {
+      this.#taking--
+    }
+  }
+
+  /** Runs a job, and then each that was taken when the one before it ended. */
+  async #processAll(first: FairJob): Promise<void> {
+    for (let job: FairJob | void = first; job !== undefined; ) job = await this.#process(job).catch((error: Error) => this.#report(error))
+  }
+
+  /** Runs a job. Returns the one that was taken when it ended. */
+  async #process(job: FairJob): Promise<FairJob | undefined> {
+    let choice = undefined as Promise<Choice> | undefined
+    // BullMQ asks just before it writes the end, and again when it has to write it once more.
+    const takesNext = (): boolean => {
+      this.#owners.delete(job.id ?? '')
+      if (choice !== undefined) return true
+      if (this.#isStopping || !this.#isOpenToAll()) return false
+      choice = this.#chooseNow()
+      this.#taking++
+      return true
+    }
+    let next: FairJob | void = undefined
+    try {
+      next = await this.processJob(job, job.token ?? '', takesNext)
+    } catch (error) {
+      this.emit('error', error as Error)
+    }
+    this.#owners.delete(job.id ?? '')
+    if (choice === undefined) {
+      this.wake()
+      return undefined
+    }
+    try {
+      const made = await choice
+      // It may have failed, or BullMQ may have failed to write the end.
+      if (next === undefined && made.result !== 'none') this.wake()
+      return await this.#accept(made, next)
+    } finally {
+      this.#taking--
+    }
+  }
+
+  /** A choice that failed counts as `blocked`. */
+  async #chooseNow(): Promise<Choice> {
+    const running = new Map<string, number>()
+    for (const owner of this.#owners.values()) running.set(owner, (running.get(owner) ?? 0) + 1)
+    // No owner has this name.
+    if (this.#taking > 0) running.set('', this.#taking)
+    return await this.#choose(running).catch((error: Error) => {
+      this.#report(error)
+      return { result: 'blocked' }
+    })
+  }
+
+  /** Keeps the place of a job that was taken, or puts it back where its owner has none. */
+  async #accept(choice: Choice, job: FairJob | void): Promise<FairJob | undefined> {
     if (job?.id === undefined) return undefined
-    const owner = choice.result === 'chosen' && choice.id === job.id ? choice.owner : ((await this.#readOwner(job.id)) ?? '')
+    const isChosen = choice.result === 'chosen' && choice.id === job.id
+    const owner = isChosen ? choice.owner : ((await this.#readOwner(job.id)) ?? '')
     if (!this.#hasPlace(owner)) {
-      await job.moveToWait(token)
+      await job.moveToWait(job.token)
       return undefined
     }
     this.#owners.set(job.id, owner)
+    if (!isChosen || choice.more) this.wake()
     return job
   }
 
-  async #process(job: Job<GenerateJobData, string>): Promise<void> {
-    try {
-      // Never fetches the next job in the same script, because that could be any job.
-      await this.processJob(job, job.token ?? '', () => false)
-    } catch (error) {
-      this.emit('error', error as Error)
-    } finally {
-      this.#owners.delete(job.id ?? '')
-      this.wake()
-    }
-  }
-
-  #countOwners(): Map<string, number> {
-    const counts = new Map<string, number>()
-    for (const owner of this.#owners.values()) counts.set(owner, (counts.get(owner) ?? 0) + 1)
-    return counts
+  /** Whether a job may run here whoever owns it. */
+  #isOpenToAll(): boolean {
+    return !this.#ownersAreLimited && this.#owners.size + this.#taking < this.#places
   }
 
   #hasPlace(owner: string): boolean {
     const { size } = this.#owners
-    return size < this.#places || (size < 2 * this.#places && !this.#countOwners().has(owner))
+    return size < this.#places || (size < 2 * this.#places && ![...this.#owners.values()].includes(owner))
   }
 
   /** Waits until something may have changed. */
   async #nap(): Promise<void> {
     if (this.#isAwake) return
-    const timer = new AbortController()
-    const woken = new Promise<void>((resolve) => {
-      this.#wakeUp = resolve
+    await new Promise<void>((resolve) => {
+      const timer = setTimeout(resolve, pollMs)
+      this.#wakeUp = () => {
+        clearTimeout(timer)
+        resolve()
+      }
     })
-    await Promise.race([woken, sleep(pollMs, undefined, { signal: timer.signal }).catch(() => {})])
-    timer.abort()
+  }
+
+  #report(error: Error): void {
+    if (this.closing === undefined) this.emit('error', error)
   }
 }

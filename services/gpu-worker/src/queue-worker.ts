@@ -63,6 +63,7 @@ export function createQueueWorker(options: QueueWorkerOptions): QueueWorker {
       prefix,
       places: concurrency,
       choose: (running) => lines.choose(modelId, { running, places: concurrency, maxRunningOfOwner }),
+      ownersAreLimited: maxRunningOfOwner > 0,
       readOwner: async (jobId) => (await store.get(jobId))?.owner,
       lockDuration: lockDurationMs,
       stalledInterval: lockDurationMs,
