@@ -80,7 +80,7 @@ function openWorker({ places, maxRunningOfOwner = 0, jobMs, choose = (make) => m
     running,
     mostOfOwner: () => mostOfOwner,
     /** Ends a job of the owner that runs, and waits until it has ended in the record. */
-    async end(owner: string): Promise<void> {
+    end: async (owner: string): Promise<void> => {
       const id = [...running].find(([, of]) => of === owner)?.[0] ?? ''
       await expect.poll(() => gates.has(id)).toBe(true)
       gates.get(id)?.()
@@ -97,7 +97,15 @@ async function submit(owners: string, { costs = {} }: { costs?: Record<string, n
   for (const owner of owners) {
     const size = { width: 64, height: 64, num_inference_steps: 10, guidance_scale: 4, num_images_per_prompt: 1 }
     const input = { model, prompt: 'p', negative_prompt: '', ...size, seed: 7, max_sequence_length: 20, output_format: 'png' as const }
-    const record = { id: `0197a1b2-c3d4-7abc-8def-${(++jobs).toString(16).padStart(12, '0')}`, owner, createdAt: Date.now(), input, priority: 0, costMs: costs[owner] ?? 100, weight: 1 }
+    const record = {
+      id: `0197a1b2-c3d4-7abc-8def-${(++jobs).toString(16).padStart(12, '0')}`,
+      owner,
+      createdAt: Date.now(),
+      input,
+      priority: 0,
+      costMs: costs[owner] ?? 100,
+      weight: 1,
+    }
     await store.create(record)
     await queues.add(model, record.id, { priority: toQueuePriority(record) })
     ids.push(record.id)
@@ -107,7 +115,8 @@ async function submit(owners: string, { costs = {} }: { costs?: Record<string, n
 }
 
 const countOf = (status: 'queued' | 'succeeded'): Promise<number> => createJobStore({ redis, prefix }).count('', status)
-const countScripts = async (): Promise<number> => Number(/cmdstat_evalsha:calls=(\d+)/.exec(await (redis as { info(section: string): Promise<string> }).info('commandstats'))?.[1] ?? 0)
+const countScripts = async (): Promise<number> =>
+  Number(/cmdstat_evalsha:calls=(\d+)/.exec(await (redis as { info(section: string): Promise<string> }).info('commandstats'))?.[1] ?? 0)
 
 test('a job costs four scripts: its choice, its start, its end in the record, and its end in BullMQ, which takes the next one', async () => {
   const count = 40

@@ -113,7 +113,7 @@ export class FairWorker extends Worker<GenerateJobData, string> {
 
   /** Runs a job, and then each that was taken when the one before it ended. */
   async #processAll(first: FairJob): Promise<void> {
-    for (let job: FairJob | void = first; job !== undefined; ) job = await this.#process(job).catch((error: Error) => this.#report(error))
+    for (let job: FairJob | void = first; job !== undefined;) job = await this.#process(job).catch((error: Error) => this.#report(error))
   }
 
   /** Runs a job. Returns the one that was taken when it ended. */
