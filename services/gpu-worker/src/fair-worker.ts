@@ -39,6 +39,8 @@ export class FairWorker extends Worker<GenerateJobData, string> {
   readonly #owners = new Map<string, string>()
   /** How many jobs are being taken; their owners are not known yet. */
   #taking = 0
+  /** Whether to look again when a job has been taken. */
+  #looksAgain = false
   #tokens = 0
   #isAwake = false
   #wakeUp = (): void => {}
@@ -99,6 +101,9 @@ export class FairWorker extends Worker<GenerateJobData, string> {
   /** The next job that may run here, locked. */
   async #takeNext(): Promise<FairJob | undefined> {
     const isSure = this.#isOpenToAll()
+    // Who may come in beyond the places depends on whose job is being taken.
+    this.#looksAgain = !isSure && this.#taking > 0
+    if (this.#looksAgain) return undefined
     const choice = this.#chooseNow()
     if (!isSure && (await choice).result === 'blocked') return undefined
     this.#taking++
@@ -107,8 +112,13 @@ export class FairWorker extends Worker<GenerateJobData, string> {
       const job = await this.moveToActive(`${this.id}:${this.#tokens++}`)
       return await this.#accept(await choice, job)
     } finally {
-      this.#taking--
+      this.#endTaking()
     }
+  }
+
+  #endTaking(): void {
+    this.#taking--
+    if (this.#looksAgain) this.wake()
   }
 
   /** Runs a job, and then each that was taken when the one before it ended. */
@@ -145,7 +155,7 @@ export class FairWorker extends Worker<GenerateJobData, string> {
       if (next === undefined && made.result !== 'none') this.wake()
       return await this.#accept(made, next)
     } finally {
-      this.#taking--
+      this.#endTaking()
     }
   }
 
@@ -153,8 +163,6 @@ export class FairWorker extends Worker<GenerateJobData, string> {
   async #chooseNow(): Promise<Choice> {
     const running = new Map<string, number>()
     for (const owner of this.#owners.values()) running.set(owner, (running.get(owner) ?? 0) + 1)
-    // No owner has this name.
-    if (this.#taking > 0) running.set('', this.#taking)
     return await this.#choose(running).catch((error: Error) => {
       this.#report(error)
       return { result: 'blocked' }
