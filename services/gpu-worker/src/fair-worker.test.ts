@@ -2,7 +2,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest'
 import { generateQueueName } from '@easel/contract'
-import { createJobLines, createJobQueues, createJobStore, createRedis, toQueuePriority } from '@easel/job-store'
+import { createJobLines, createJobStore, createRedis, JobQueues, toQueuePriority } from '@easel/job-store'
 import type { Choice, GenerateJobData, JobLines, RedisConnection } from '@easel/job-store'
 import { startRedis } from '@easel/job-store/test/redis-server'
 import { FairWorker } from './fair-worker.ts'
@@ -92,7 +92,7 @@ function openWorker({ places, maxRunningOfOwner = 0, jobMs, choose = (make) => m
 /** Queues jobs; the same queue for all workers of a test. */
 async function submit(owners: string, { costs = {} }: { costs?: Record<string, number> } = {}): Promise<string[]> {
   const store = createJobStore({ redis, prefix })
-  const queues = createJobQueues({ redis, prefix, onError: () => {} })
+  const queues = new JobQueues({ redis, prefix, onError: () => {} })
   const ids: string[] = []
   for (const owner of owners) {
     const size = { width: 64, height: 64, num_inference_steps: 10, guidance_scale: 4, num_images_per_prompt: 1 }

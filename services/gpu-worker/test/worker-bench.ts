@@ -12,7 +12,7 @@ import pino from 'pino'
 import sharp from 'sharp'
 import { inputKey, isEnded } from '@easel/contract'
 import type { InputPicture, JobInput } from '@easel/contract'
-import { JobQueues, createJobStore, createModelRegistry, createRedis } from '@easel/job-store'
+import { createJobStore, createModelRegistry, createRedis, JobQueues, toQueuePriority } from '@easel/job-store'
 import type { JobRecord, NewJobRecord } from '@easel/job-store'
 import { startRedis } from '@easel/job-store/test/redis-server'
 import type { RedisOptions } from '@easel/job-store/test/redis-server'
@@ -70,7 +70,8 @@ export async function openWorkerBench(redisOptions: RedisOptions = {}) {
     async submit(input: Partial<JobInput> = {}, record: Partial<NewJobRecord> = {}): Promise<string> {
       const id = `0197a1b2-c3d4-7abc-8def-${(++made).toString(16).padStart(12, '0')}`
       await store.create({ id, owner: 'public', createdAt: Date.now(), priority: 0, input: { ...smallInput, ...input }, ...record })
-      await queues.add('tiny-scenes', id)
+      // As the api does: whatever has no priority is taken before a job that was chosen.
+      await queues.add('tiny-scenes', id, { priority: toQueuePriority({ priority: 0, createdAt: Date.now(), ...record }) })
       return id
     },
 
