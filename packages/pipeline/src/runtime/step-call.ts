@@ -56,7 +56,7 @@ export interface StepCall extends WaitingCall {
   readonly context: StepContext | undefined
   readonly dims: RowDims
   readonly cameAtMs: number
-  /** The rows that ran in earlier runs than the rest, in order and in memory of their own. */
+  /** The rows that ran in earlier runs than the rest, in order and in memory that stays. */
   readonly earlier: FinishedRow[]
   remainingMs: number
   stepMs: number
@@ -72,10 +72,10 @@ export interface StepCall extends WaitingCall {
   reject(reason: unknown): void
 }
 
-/** A row after its run; both tensors are (1, in_channels, height / 8, width / 8) in the graph's precision. */
+/** A row after its run; both tensors are (1, in_channels, height / 8, width / 8). */
 export interface FinishedRow {
   readonly prediction: Tensor
-  /** The row's hidden states as the graph has read them. */
+  /** The row's hidden states as the graph has read them; of a row of an earlier run those that the call brought. */
   readonly latents: Tensor
 }
 
@@ -152,7 +152,10 @@ export function nextRows({ input, context, rows }: StepCall, count: number): Row
 export function takePredictions(call: StepCall, rows: readonly FinishedRow[]): void {
   call.rows -= rows.length
   if (call.rows > 0) {
-    call.earlier.push(...rows.map(({ prediction, latents }) => ({ prediction: prediction.clone(), latents: latents.clone() })))
+    for (const { prediction } of rows) {
+      const { hiddenStates } = call.input[call.earlier.length] as StepRow
+      call.earlier.push({ prediction: prediction.clone(), latents: hiddenStates })
+    }
     return
   }
   call.settled = true

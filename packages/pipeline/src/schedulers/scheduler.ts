@@ -47,7 +47,7 @@ export interface GuidedOutput {
   readonly uncond: readonly Tensor[]
   readonly cond: readonly Tensor[]
   readonly scale: number
-  /** The sample as the model has read it, in the precision of the outputs and in memory beside them. Default: it is read elsewhere. */
+  /** The rows of the sample with the same values, in memory beside the outputs where possible. Default: the sample itself is read. */
   readonly sample?: readonly Tensor[]
 }
 
