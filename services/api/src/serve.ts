@@ -147,7 +147,7 @@ function openDeps(options: ServeOptions, tracing: Tracing): Omit<AppDeps, 'apiKe
     store,
     registry,
     usage: createUsage({ redis, prefix, now }),
-    estimator: new QueueEstimator({ lines: createJobLines({ redis, prefix }), registry, store }),
+    estimator: new QueueEstimator({ lines: createJobLines({ redis, prefix }), registry, store, now }),
     queues: new JobQueues({ redis, prefix, onError, telemetry: tracing.telemetry }),
     outbox: createWebhookOutbox({ redis, prefix, onError, telemetry: tracing.telemetry }),
     inputs: createInputStore({ redis, prefix, removalMs: removalMsOf(config.storage), now }),

@@ -46,9 +46,11 @@ interface Now {
 
 export class QueueEstimator {
   readonly #snapshots: QueueSnapshots
+  readonly #now: () => number
 
   constructor(options: QueueSnapshotsOptions) {
     this.#snapshots = new QueueSnapshots(options)
+    this.#now = options.now
   }
 
   /** Also unknown when Redis does not answer, because a job that was made or read must reach its client even without an estimate. */
@@ -56,7 +58,7 @@ export class QueueEstimator {
     if (record.status !== 'queued' && record.status !== 'running') return unknown
     try {
       const now = await this.#look(record.input.model)
-      return record.status === 'running' ? estimateRunning(record, now) : estimateQueued(record, now)
+      return record.status === 'running' ? estimateRunning(record, now, this.#now()) : estimateQueued(record, now)
     } catch (error) {
       if (isRedisUnavailable(error)) return unknown
       throw error
@@ -98,9 +100,9 @@ export class QueueEstimator {
   }
 }
 
-function estimateRunning(record: JobRecord, now: Now): QueueEstimate {
+function estimateRunning(record: JobRecord, now: Now, nowMs: number): QueueEstimate {
   const { load } = now
-  const leftMs = toLeftMs(record, load.model, Date.now())
+  const leftMs = toLeftMs(record, load.model, nowMs)
   // Jobs of one owner that run together share its part: until one ends, each of the others has got as much of it.
   const beside = load.running.filter(({ id, owner }) => owner === record.owner && id !== record.id)
   const ownMs = beside.reduce((total, job) => total + Math.min(leftMs, job.leftMs), leftMs)

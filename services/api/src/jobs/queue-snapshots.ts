@@ -46,21 +46,25 @@ export interface QueueSnapshotsOptions {
   lines: JobLines
   registry: ModelRegistry
   store: JobStore
+  /** The clock that all processes share, in ms. */
+  now: () => number
 }
 
 export class QueueSnapshots {
   readonly #lines: JobLines
   readonly #registry: ModelRegistry
   readonly #store: JobStore
+  readonly #now: () => number
   readonly #loads = new Map<string, { since: number; load: Promise<Load> }>()
   readonly #waiting = new Map<string, WaitingSnapshot>()
   /** Readings of waiting jobs that are under way, for callers at the same time to share. */
   readonly #readings = new Map<string, Promise<Waiting>>()
 
-  constructor({ lines, registry, store }: QueueSnapshotsOptions) {
+  constructor({ lines, registry, store, now }: QueueSnapshotsOptions) {
     this.#lines = lines
     this.#registry = registry
     this.#store = store
+    this.#now = now
   }
 
   async load(modelId: string, options: { maxAgeMs?: number } = {}): Promise<Load> {
@@ -93,7 +97,7 @@ export class QueueSnapshots {
     const [model, heartbeats, running] = await Promise.all([
       this.#registry.model(modelId),
       this.#registry.workers(),
-      this.#store.listCreatedBefore('running', Date.now() + farMs, { limit: runningLength }).then((ids) => this.#store.getWorks(ids)),
+      this.#store.listCreatedBefore('running', this.#now() + farMs, { limit: runningLength }).then((ids) => this.#store.getWorks(ids)),
     ])
     const workers = findServingWorkers(heartbeats, modelId)
     return {
@@ -102,7 +106,7 @@ export class QueueSnapshots {
       places: workers.reduce((sum, worker) => sum + worker.concurrency, 0),
       running: running
         .filter((job) => job.input.model === modelId)
-        .map((job) => ({ id: job.id, owner: job.owner, weight: job.weight ?? 1, leftMs: toLeftMs(job, model, Date.now()) })),
+        .map((job) => ({ id: job.id, owner: job.owner, weight: job.weight ?? 1, leftMs: toLeftMs(job, model, this.#now()) })),
     }
   }
 
