@@ -27,7 +27,10 @@ export interface HoldInputOptions {
   owner: string
 }
 
-/** The holder is checked when any request must have made its job or upload. Throws `UnusablePicture` when the picture was stored and is gone; it is held then, too. */
+/**
+ * The holder is checked when any request must have made its job or upload. Throws `UnusablePicture` when the picture was stored and is gone; it
+ * is held then, too.
+ */
 export async function holdInput({ inputs, now, storage }: HoldNeeds, taken: TakenPicture, options: HoldInputOptions): Promise<void> {
   const { holder, owner } = options
   const dueAt = now() + unfinishedMs

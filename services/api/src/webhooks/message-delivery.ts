@@ -110,7 +110,7 @@ export class MessageDelivery {
     })
 
     // 3. The outcome
-    return await this.#conclude(message, made, attempt)
+    return await this.#conclude(message, made, { ...attempt, origin })
   }
 
   // BullMQ has just recorded the failure, so Redis answers.
@@ -154,17 +154,16 @@ export class MessageDelivery {
     return { ...answer, at, durationMs: Math.round(performance.now() - startedAt) }
   }
 
-  async #conclude(message: Message, { id, requestId, url }: KeptWebhookMessage, attempt: Attempt): Promise<string> {
+  async #conclude(message: Message, { id, requestId }: KeptWebhookMessage, attempt: Attempt & { origin: string }): Promise<string> {
     const { logger, metrics, now, redis, store } = this.#deps
     const { jobId, event } = message.data
-    const { status, durationMs } = attempt
+    const { origin, status, durationMs } = attempt
     const ok = status !== null && status >= 200 && status < 300
     const error = ok ? null : (attempt.error ?? describeStatus(status))
     const at = new Date(attempt.at).toISOString()
     await addAttempt(redis, store.keys, jobId, { message_id: id, event, at, duration_ms: durationMs, status, ok, error })
     metrics.countWebhookAttempt(ok ? 'delivered' : 'failed')
     await store.increment(ok ? 'webhook_attempts:ok' : 'webhook_attempts:failed')
-    const origin = URL.parse(url)?.origin ?? ''
     const line = { jobId, requestId, event, origin, status, durationMs, attempt: message.attemptsMade + 1 }
     if (ok) {
       logger.info(line, 'webhook delivered')
