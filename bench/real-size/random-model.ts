@@ -35,7 +35,7 @@ class ShapeRecorder extends Checkpoint {
 
   override tensor(name: string, shape: readonly number[]): ReturnType<Checkpoint['tensor']> {
     this.shapes.set(name, shape)
-    return { file: '/', dtype: 'BF16', shape, offset: 0, length: 0 }
+    return { file: '/', dtype: 'BF16', shape, offset: 0, length: 0, scale: 1 }
   }
 }
 

@@ -1,6 +1,6 @@
 /** Opens graphs written over the parts of the small random models in test/models, for the tests of graphs. */
 import { readFileSync } from 'node:fs'
-import { join } from 'node:path'
+import { isAbsolute, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { findWeights, readCheckpoint } from '../src/graphs/checkpoint.ts'
 import type { GraphOptions } from '../src/graphs/layers.ts'
@@ -14,12 +14,13 @@ const graphThreads = 2
 export const kinds = ['sd3-medium-kind', 'sd35-large-kind', 'sd35-medium-kind'] as const
 export const testModel = (name: string) => fileURLToPath(new URL(`models/${name}`, import.meta.url))
 
+/** `model`: the name of one of them, or the path of another. */
 export async function openGraph(
   model: string,
   name: GraphName,
   options: GraphOptions,
 ): Promise<{ config: Record<string, number>; session: OnnxSession }> {
-  const folder = join(testModel(model), name.startsWith('vae') ? 'vae' : name)
+  const folder = join(isAbsolute(model) ? model : testModel(model), name.startsWith('vae') ? 'vae' : name)
   const configFile = join(folder, 'config.json')
   const bytes = await writeGraph(name, configFile, await readCheckpoint(findWeights(folder)!), { threads: graphThreads, ...options })
   const session = await OnnxSession.load(

@@ -12,11 +12,12 @@ import { ModelFileError, readModelJson } from '../models/model-file.ts'
 import type { LinearShapes } from '../tensor/lora.ts'
 import { readSafetensorsHeader } from './safetensors.ts'
 import type { StoredTensor } from './safetensors.ts'
+import { findScaledMark, readScales } from './weight-scales.ts'
 
 /** The dtypes of weights that graphs can read. */
 const weightDtypes = ['F32', 'F16', 'BF16', 'F8_E4M3', 'F8_E5M2'] as const
 
-type WeightTensor = StoredTensor & { readonly dtype: (typeof weightDtypes)[number] }
+export type WeightTensor = StoredTensor & { readonly dtype: (typeof weightDtypes)[number]; readonly scale: number }
 
 /** Names of weight files without variant and ending: diffusers' parts have the first, transformers' parts the second. */
 const stems = ['diffusion_pytorch_model', 'model'] as const
@@ -29,8 +30,8 @@ export class Checkpoint {
   readonly shiftFirst: boolean
   /** Whether a text encoder gives its pooled vector as it is, without the projection. Default false. */
   readonly unprojected: boolean
-  /** A tensor which says that float8 weights of this file are to be multiplied by factors; undefined where there is none. */
-  readonly scaleName: string | undefined
+  /** A tensor which says that the float8 matrices of this part have factors; undefined where there is none. */
+  readonly scaledMark: string | undefined
 
   constructor(
     source: string,
@@ -41,7 +42,7 @@ export class Checkpoint {
     this.tensors = tensors
     this.shiftFirst = shiftFirst
     this.unprojected = unprojected
-    this.scaleName = [...tensors.keys()].find((name) => /(^|\.)(scaled_fp8|comfy_quant|scale_weight|weight_scale(_\w+)?)$/.test(name))
+    this.scaledMark = findScaledMark(tensors.keys())
   }
 
   has(name: string): boolean {
@@ -65,14 +66,22 @@ export class Checkpoint {
     const dtype = weightDtypes.find((each) => each === tensor.dtype)
     if (dtype === undefined || !isSameShape(tensor.shape, shape))
       throw new ModelFileError(file, `tensor ${name}`, expected, `[${tensor.shape.join(', ')}] of ${tensor.dtype}`)
-    if (dtype.startsWith('F8') && this.scaleName !== undefined)
+    const { scale = 1 } = tensor
+    if (scale instanceof ModelFileError) throw scale
+    return { ...tensor, dtype, scale }
+  }
+
+  /** The same for the matrix of a linear layer, which has a factor wherever other matrices of its part have one. */
+  matrix(name: string, shape: readonly number[]): WeightTensor {
+    const tensor = this.tensor(name, shape)
+    if (tensor.dtype.startsWith('F8') && this.scaledMark !== undefined && this.tensors.get(name)?.scale === undefined)
       throw new ModelFileError(
-        file,
+        tensor.file,
         `tensor ${name}`,
-        'float8 without scales (the same model in float16 or bfloat16 loads)',
-        `float8 that is scaled, as ${this.scaleName} says`,
+        `float8 with a factor (scale_weight or weight_scale), as ${this.scaledMark} says`,
+        'none',
       )
-    return { ...tensor, dtype }
+    return tensor
   }
 }
 
@@ -111,7 +120,7 @@ function onlyVariant(names: ReadonlySet<string>): string[] {
 
 /** `weights`: what findWeights found. */
 export async function readCheckpoint(weights: string): Promise<Checkpoint> {
-  if (!weights.endsWith('.json')) return new Checkpoint(weights, await readSafetensorsHeader(weights))
+  if (!weights.endsWith('.json')) return new Checkpoint(weights, await readScales(await readSafetensorsHeader(weights)))
   const index = await readModelJson(weights, z.looseObject({ weight_map: z.record(z.string(), z.string()) }))
   const shards = new Map<string, Map<string, StoredTensor>>()
   const tensors = new Map<string, StoredTensor>()
@@ -125,5 +134,5 @@ export async function readCheckpoint(weights: string): Promise<Checkpoint> {
     if (tensor === undefined) throw new ModelFileError(file, `tensor ${name}`, `there, as ${basename(weights)} says`, 'no such tensor')
     tensors.set(name, tensor)
   }
-  return new Checkpoint(weights, tensors)
+  return new Checkpoint(weights, await readScales(tensors))
 }

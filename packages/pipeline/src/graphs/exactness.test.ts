@@ -1,5 +1,11 @@
-import { describe, expect, it } from 'vitest'
-import { openGraph, timestepFeed } from '../../test/open-graph.ts'
+import { mkdtempSync, rmSync } from 'node:fs'
+import { cp } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { kinds, openGraph, testModel, timestepFeed } from '../../test/open-graph.ts'
+import { rewritePart } from '../../test/rewrite-part.ts'
+import { toScaledFloat8 } from '../../test/write-float8.ts'
 import type { Feed } from '../models/onnx-session.ts'
 import { Generator, randn } from '../tensor/random-normal.ts'
 import type { GraphOptions } from './layers.ts'
@@ -36,12 +42,26 @@ async function differingRows(run: (rows: readonly number[]) => Promise<Float32Ar
   return differing
 }
 
+/** The same models with their matrices in scaled float8. */
+const float8Root = mkdtempSync(join(tmpdir(), 'easel-exactness-'))
+beforeAll(async () => {
+  for (const kind of kinds) {
+    await cp(testModel(kind), join(float8Root, kind), { recursive: true })
+    for (const part of ['transformer', ...(kind === 'sd35-large-kind' ? ['text_encoder', 'text_encoder_2', 'text_encoder_3'] : [])])
+      await rewritePart(join(float8Root, kind, part), (tensors) => toScaledFloat8(tensors).stored)
+  }
+})
+afterAll(() => rmSync(float8Root, { recursive: true }))
+
 describe.each([
-  ['packed', 2],
-  ['mapped', 1],
-  ['mapped', 2],
-  ['mapped', 5],
-] as const)('a row of a batch is bit for bit the row alone, with %s weights and %i threads', (weights, threads) => {
+  ['packed', 2, 'as it is'],
+  ['mapped', 1, 'as it is'],
+  ['mapped', 2, 'as it is'],
+  ['mapped', 5, 'as it is'],
+  ['packed', 2, 'in scaled float8'],
+  ['mapped', 2, 'in scaled float8'],
+] as const)('a row of a batch is bit for bit the row alone, with %s weights and %i threads, the model %s', (weights, threads, stored) => {
+  const modelOf = (kind: string) => (stored === 'as it is' ? kind : join(float8Root, kind))
   const options: GraphOptions = { operators: operatorChoices.cpu, computeType: 'float32', weights, threads }
 
   it.each([
@@ -51,7 +71,7 @@ describe.each([
     // A single token.
     ['sd35-medium-kind', 2, 2],
   ] as const)('in the transformer of %s at %i × %i, whatever layers the others skip', async (kind, height, width) => {
-    const { config, session } = await openGraph(kind, 'transformer', options)
+    const { config, session } = await openGraph(modelOf(kind), 'transformer', options)
     const noise = (seed: number, ...dims: number[]): Feed => randn(dims, new Generator(seed))
     const mask = Float32Array.from({ length: rowCounts * config['num_layers']! }, (_, at) => (at % 5 === 0 ? 0 : 1))
     const feeds = {
@@ -75,7 +95,7 @@ describe.each([
     ['text_encoder_3', 20],
     ['text_encoder_3', 1],
   ] as const)('in %s with %i tokens', async (part, tokens) => {
-    const { session } = await openGraph('sd35-large-kind', part, options)
+    const { session } = await openGraph(modelOf('sd35-large-kind'), part, options)
     const ids = { data: Int32Array.from({ length: rowCounts * tokens }, (_, at) => (at * 37) % 150), dims: [rowCounts, tokens] }
     const output = part === 'text_encoder_3' ? 'last_hidden_state' : 'text_embeds'
     const run = async (rows: readonly number[]) => (await session.run({ input_ids: take(ids, rows) }, [output]))[output]!.data

@@ -7,7 +7,7 @@
  */
 import type { WeightMode } from '../models/session-options.ts'
 import { toFloat16Bits } from '../tensor/float16.ts'
-import type { Checkpoint } from './checkpoint.ts'
+import type { Checkpoint, WeightTensor } from './checkpoint.ts'
 import { elementTypes } from './onnx-model.ts'
 import type { Attribute, ElementType, GraphEdge, GraphInitializer, GraphNode, OnnxGraph } from './onnx-model.ts'
 
@@ -114,35 +114,57 @@ export class GraphBuilder {
   }
 
   /** The weight as it is stored. `dims`: the shape in which the graph reads it, where that differs from its own. */
-  stored(name: string, shape: readonly number[], dims = shape): { readonly value: string; readonly type: ElementType } {
-    const { dtype, file, offset, length } = this.checkpoint.tensor(name, shape)
+  stored(name: string, shape: readonly number[], dims = shape): StoredWeight {
+    return this.initializer(name, this.checkpoint.tensor(name, shape), dims)
+  }
+
+  initializer(name: string, tensor: WeightTensor, dims: readonly number[]): StoredWeight {
+    const { dtype, file, offset, length, scale } = tensor
     const type = storedType[dtype]
     // A checkpoint is little-endian, as everything that runs Node.js is.
     this.initializers.set(name, { name, type, dims, data: { file, offset, length } })
-    return { value: name, type }
+    return { value: name, type, scale }
   }
 
-  /** The weight in the given type. */
+  /** The weight in the given type, with its factor. */
   weight(name: string, shape: readonly number[], dims = shape, type: ComputeType = this.computeType): string {
-    const key = `${name} ${type}`
-    const ready = this.ready.get(key)
-    if (ready !== undefined) return ready
-    const stored = this.stored(name, shape, dims)
-    const value = this.cast(stored.value, stored.type, type)
-    this.ready.set(key, value)
-    return value
+    return this.once(`${name} ${type}`, () => this.scaled(this.stored(name, shape, dims), type))
   }
 
   /**
-   * The matrix of a linear layer, in the given type. Where weights are mapped, its Cast depends on `input`: otherwise the runtime would cast
-   * most of the model's weights before it begins, and hold all of them.
+   * The matrix of a linear layer in the given type, and the factor that its product still needs. Where weights are mapped, its Cast depends on
+   * `input`: otherwise the runtime would cast most of the model's weights before it begins, and hold all of them.
    */
-  matrix(name: string, shape: readonly number[], input: string, type: ComputeType): string {
-    if (this.weights === 'packed') return this.weight(name, shape, shape, type)
-    const stored = this.stored(name, shape)
-    if (stored.type === type) return stored.value
+  matrix(name: string, shape: readonly number[], input: string, type: ComputeType): { readonly value: string; readonly scale: number } {
+    const stored = this.initializer(name, this.checkpoint.matrix(name, shape), shape)
+    // The runtime takes a factor of a product in the type of the product. In float16 it would be rounded, so there the weight gets it.
+    const { scale, left } = type === 'float32' ? { scale: 1, left: stored.scale } : { scale: stored.scale, left: 1 }
+    const cast = (value: string) => this.scaled({ ...stored, value, scale }, type)
+    if (this.weights === 'packed') return { value: this.once(`matrix ${name} ${type}`, () => cast(stored.value)), scale: left }
+    if (stored.type === type) return { value: stored.value, scale: left }
     const none = this.node('Mul', [this.node('Shape', [input], { start: 0, end: 1 }), this.int64s(0)])
     const late = this.node('Reshape', [stored.value, this.node('Add', [this.int64s(...shape), none])])
-    return this.cast(late, stored.type, type)
+    return { value: cast(late), scale: left }
   }
+
+  /** A stored weight in the given type, multiplied by its factor in float32. */
+  scaled({ value, type: stored, scale }: StoredWeight, type: ComputeType): string {
+    if (scale === 1) return this.cast(value, stored, type)
+    return this.cast(this.node('Mul', [this.cast(value, stored, 'float32'), this.scalar(scale, 'float32')]), 'float32', type)
+  }
+
+  /** What `write` makes, the first time; the same value afterwards. */
+  once(key: string, write: () => string): string {
+    const ready = this.ready.get(key) ?? write()
+    this.ready.set(key, ready)
+    return ready
+  }
+}
+
+/** A weight in the graph, in the type in which it is stored. */
+interface StoredWeight {
+  readonly value: string
+  readonly type: ElementType
+  /** What it is still to be multiplied by. */
+  readonly scale: number
 }

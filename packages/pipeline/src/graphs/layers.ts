@@ -128,9 +128,10 @@ export class Layers extends GraphBuilder {
 
   gemm(x: string, name: string, { from, to, bias, type, leastRows }: GemmOptions): string {
     const padded = this.weights === 'mapped' && leastRows > 0
-    const inputs = [padded ? this.padRows(x, from, leastRows, type) : x, this.matrix(`${name}.weight`, [to, from], x, type)]
+    const matrix = this.matrix(`${name}.weight`, [to, from], x, type)
+    const inputs = [padded ? this.padRows(x, from, leastRows, type) : x, matrix.value]
     if (bias) inputs.push(this.weight(`${name}.bias`, [to], [to], type))
-    const rows = this.node('Gemm', inputs, { transB: 1 })
+    const rows = this.node('Gemm', inputs, matrix.scale === 1 ? { transB: 1 } : { transB: 1, alpha: { float: matrix.scale } })
     return padded ? this.node('Slice', [rows, this.int64s(0), this.lengths(x, 0, 1)]) : rows
   }
 

@@ -7,16 +7,14 @@
  */
 import { existsSync } from 'node:fs'
 import { open } from 'node:fs/promises'
-import type { FileHandle } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
 import { z } from 'zod'
 import { ModelFileError, readModelJson } from '../models/model-file.ts'
-import { fromFloat16Bits } from '../tensor/float16.ts'
 import { loraGroup } from '../tensor/lora.ts'
 import type { LoraLayer, LoraLayers, LoraTarget } from '../tensor/lora.ts'
 import { LoraNames } from './lora-names.ts'
 import type { NamedLinears } from './lora-names.ts'
-import { readSafetensors } from './safetensors.ts'
+import { readSafetensors, readValues } from './safetensors.ts'
 import type { StoredTensor } from './safetensors.ts'
 
 /** A module as the file holds it: checked, but not read. */
@@ -126,13 +124,6 @@ export function laidOutBytes(modules: readonly LoraModule[], { shapes }: LoraTar
   return values * Float32Array.BYTES_PER_ELEMENT
 }
 
-async function readValues(handle: FileHandle, { file, dtype, offset, length }: StoredTensor): Promise<Float32Array> {
-  const bytes = new Uint8Array(length)
-  const { bytesRead } = await handle.read(bytes, 0, length, offset)
-  if (bytesRead < length) throw new ModelFileError(file, '', `at least ${offset + length} bytes`, `${offset + bytesRead}`)
-  return toFloat32(bytes, dtype)
-}
-
 /** The norms whose scale and shift Stability stores the other way round: the last ones, which have two parts. */
 function hasTwoOrders(name: string, to: number, from: number): boolean {
   return name === 'norm_out.linear' || (name.endsWith('.norm1_context.linear') && to === from * 2)
@@ -166,16 +157,6 @@ function expectFloats(file: string, what: string, { dtype, shape }: StoredTensor
   const isSame = shape.length === expected.length && shape.every((length, axis) => length === expected[axis])
   if (isSame && (dtype === 'F32' || dtype === 'F16' || dtype === 'BF16')) return
   throw new ModelFileError(file, what, `[${expected.join(', ')}] of F32, F16 or BF16`, `[${shape.join(', ')}] of ${dtype}`)
-}
-
-/** `bytes` must begin at the start of their buffer. */
-function toFloat32({ buffer }: Uint8Array<ArrayBuffer>, dtype: string): Float32Array {
-  if (dtype === 'F32') return new Float32Array(buffer)
-  if (dtype === 'I64') return Float32Array.from(new BigInt64Array(buffer), Number)
-  const bits = new Uint16Array(buffer)
-  if (dtype === 'F16') return fromFloat16Bits(bits)
-  // bfloat16 is the upper half of a float32.
-  return new Float32Array(Uint32Array.from(bits, (half) => half << 16).buffer)
 }
 
 async function readConfig(file: string, metadata: Readonly<Record<string, unknown>>): Promise<LoraConfig> {

@@ -9,6 +9,7 @@ import { open, realpath } from 'node:fs/promises'
 import type { FileHandle } from 'node:fs/promises'
 import { z } from 'zod'
 import { ModelFileError, sizeOfFile } from '../models/model-file.ts'
+import { fromFloat16Bits } from '../tensor/float16.ts'
 
 /** One tensor, or a contiguous part of one. */
 export interface StoredTensor {
@@ -21,6 +22,8 @@ export interface StoredTensor {
   readonly offset: number
   /** Bytes. */
   readonly length: number
+  /** What the stored values are to be multiplied by, or why that cannot be told. Default 1. */
+  readonly scale?: number | ModelFileError
 }
 
 const prefixBytes = 8
@@ -96,8 +99,9 @@ async function readHeader(handle: FileHandle, path: string, size: number): Promi
   }
 }
 
-async function readBytes(handle: FileHandle, path: string, position: number, length: number): Promise<Buffer> {
-  const buffer = Buffer.alloc(length)
+async function readBytes(handle: FileHandle, path: string, position: number, length: number): Promise<Buffer<ArrayBuffer>> {
+  // Memory of its own, which begins where the values begin.
+  const buffer = Buffer.from(new ArrayBuffer(length))
   const { bytesRead } = await handle.read(buffer, 0, length, position)
   if (bytesRead < length) throw new ModelFileError(path, '', `at least ${position + length} bytes`, `${position + bytesRead}`)
   return buffer
@@ -139,4 +143,15 @@ function assertLayout(path: string, entries: readonly [string, Entry][], size: n
       )
   }
   if (end !== size) throw new ModelFileError(path, 'the data', `${end} bytes, as the header says`, `${size}`)
+}
+
+/** The values of a tensor of F32, F16, BF16 or I64. `handle`: its file. */
+export async function readValues(handle: FileHandle, { file, dtype, offset, length }: StoredTensor): Promise<Float32Array> {
+  const { buffer } = await readBytes(handle, file, offset, length)
+  if (dtype === 'F32') return new Float32Array(buffer)
+  if (dtype === 'I64') return Float32Array.from(new BigInt64Array(buffer), Number)
+  const bits = new Uint16Array(buffer)
+  if (dtype === 'F16') return fromFloat16Bits(bits)
+  // bfloat16 is the upper half of a float32.
+  return new Float32Array(Uint32Array.from(bits, (half) => half << 16).buffer)
 }

@@ -5,6 +5,8 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { testModel } from '../../test/open-graph.ts'
+import { float8Values, fromFloats } from '../../test/write-float8.ts'
+import type { Float8 } from '../../test/write-float8.ts'
 import { writeSafetensors } from '../../test/write-safetensors.ts'
 import type { WrittenTensor } from '../../test/write-safetensors.ts'
 import { readTensors, toLdm, toStability, unproject } from '../../test/write-single-file.ts'
@@ -57,12 +59,6 @@ function write(name: string, tensors: Tensors): string {
 /** Replaces the weights of a part in the copied folder. */
 const rewrite = (name: string, tensors: Tensors): string =>
   write(join('model', name, `${name.startsWith('text') ? 'model' : 'diffusion_pytorch_model'}.safetensors`), tensors)
-const fromFloats = (shape: number[], values: Float32Array): WrittenTensor => ({
-  dtype: 'F32',
-  shape,
-  data: new Uint8Array(values.buffer, values.byteOffset, values.byteLength),
-})
-
 describe('a file of a transformer alone draws with the parts of a folder', () => {
   it.each<[string, string, (tensors: Tensors) => Tensors]>([
     ['without prefix, as Stability and ComfyUI write it', '', toStability],
@@ -167,22 +163,10 @@ it('a T5 with two tables of words uses its encoder’s own, as transformers 5 do
 })
 
 describe('float8', () => {
-  const types = { F8_E4M3: [4, 7], F8_E5M2: [5, 15] } as const
-  type Float8 = keyof typeof types
-  /** The value of each byte; NaN and infinities included. */
-  const valuesOf = (type: Float8): Float32Array =>
-    Float32Array.from({ length: 256 }, (_, byte) => {
-      const [exponentBits, bias] = types[type]
-      const mantissaBits = 7 - exponentBits
-      const exponent = (byte & 0x7f) >> mantissaBits
-      const fraction = (byte & ((1 << mantissaBits) - 1)) / (1 << mantissaBits)
-      const size = exponent === 0 ? fraction * 2 ** (1 - bias) : (1 + fraction) * 2 ** (exponent - bias)
-      return byte >> 7 === 1 ? -size : size
-    })
   const float8 = (type: Float8, { shape, data }: WrittenTensor): [stored: WrittenTensor, meant: WrittenTensor] => {
     // Any bytes will do, so long as they are small numbers: those of the tensor itself, its large exponents cut off.
     const bytes = Uint8Array.from({ length: shape.reduce((a, b) => a * b, 1) }, (_, index) => data[index % data.length]! & 0xa7)
-    const values = valuesOf(type)
+    const values = float8Values(type)
     return [
       { dtype: type, shape, data: bytes },
       fromFloats(
@@ -208,23 +192,6 @@ describe('float8', () => {
     rewrite(name, Object.fromEntries(pairs.map(([key, [stored]]) => [key, stored])))
     expect(await draw(folder, { weights })).toBe(expected)
   })
-
-  it.each(['scaled_fp8', 'transformer_blocks.0.attn.to_q.scale_weight', 'transformer_blocks.0.attn.to_q.weight_scale'])(
-    'with factors, as %s says, is refused with what to take instead',
-    async (mark) => {
-      const transformer = await part('transformer')
-      const name = 'transformer_blocks.0.attn.to_q.weight'
-      const file = rewrite('transformer', {
-        ...transformer,
-        [name]: float8('F8_E4M3', transformer[name]!)[0],
-        [mark]: fromFloats([], Float32Array.of(0.5)),
-      })
-      expect(await messageOfLoading(folder)).toBe(
-        `${file}: expected tensor ${name} to be float8 without scales (the same model in float16 or bfloat16 loads), ` +
-          `got float8 that is scaled, as ${mark} says`,
-      )
-    },
-  )
 })
 
 describe('a file that is no model', () => {

@@ -1,0 +1,53 @@
+/**
+ * The factors of float8 weights in files of ComfyUI and of the tools around it: weight = stored value × factor, one number for each matrix.
+ *
+ * Older files have `scale_weight` beside a weight and a marker `scaled_fp8`, newer ones `weight_scale` and `comfy_quant`. What they say about the
+ * inputs of a product (`scale_input`, `input_scale`) is for products in float8, which are not computed here.
+ * Invariant: a factor is a finite number, or the error to be thrown if somebody asks for its weight. Knows nothing about models.
+ */
+import { open } from 'node:fs/promises'
+import { ModelFileError } from '../models/model-file.ts'
+import { readValues } from './safetensors.ts'
+import type { StoredTensor } from './safetensors.ts'
+
+/** Tensors that scale the weight beside them. Only the first two are a plain factor. */
+const scaleName = /^(.+)\.(?:scale_weight|weight_scale|weight_scale_\w+|weight_scalar|pre_quant_scale)$/
+const plainScaleName = /\.(?:scale_weight|weight_scale)$/
+/** Tensors which say that a file has factors. */
+const scaledMark = /(?:^|\.)(?:scaled_fp8|comfy_quant|scale_weight|weight_scale(?:_\w+)?)$/
+
+/** The first tensor which says that float8 matrices have factors. */
+export function findScaledMark(names: Iterable<string>): string | undefined {
+  for (const name of names) if (scaledMark.test(name)) return name
+  return undefined
+}
+
+/** The same tensors; a weight that has a factor knows it. */
+export async function readScales(tensors: ReadonlyMap<string, StoredTensor>): Promise<ReadonlyMap<string, StoredTensor>> {
+  const scaled = new Map(tensors)
+  for (const [name, tensor] of tensors) {
+    const weightName = `${scaleName.exec(name)?.[1]}.weight`
+    const weight = scaled.get(weightName)
+    if (weight !== undefined) scaled.set(weightName, { ...weight, scale: await readScale(name, tensor, weight) })
+  }
+  return scaled
+}
+
+async function readScale(name: string, tensor: StoredTensor, weight: StoredTensor): Promise<number | ModelFileError> {
+  const { file, dtype, shape } = tensor
+  const refuse = (expected: string, found: string) => new ModelFileError(file, `tensor ${name}`, expected, found)
+  if (!weight.dtype.startsWith('F8'))
+    return refuse('beside a float8 weight, the only kind that has a factor', `beside one of ${weight.dtype}`)
+  if (!plainScaleName.test(name)) return refuse('absent: a float8 weight has one factor, scale_weight or weight_scale', 'there')
+  if (weight.scale !== undefined) return refuse('the only factor of its weight', 'a second one')
+  const isOne = shape.every((length) => length === 1)
+  if (!isOne || (dtype !== 'F32' && dtype !== 'F16' && dtype !== 'BF16'))
+    return refuse('one number of F32, F16 or BF16', `[${shape.join(', ')}] of ${dtype}`)
+  const handle = await open(file)
+  try {
+    const value = (await readValues(handle, tensor))[0] as number
+    return Number.isFinite(value) ? value : refuse('a finite number', `${value}`)
+  } finally {
+    await handle.close()
+  }
+}

@@ -1,0 +1,197 @@
+/** Weights in float8 with a factor for each matrix, as ComfyUI and the tools around it store them; and quantised weights that are not read. */
+import { createHash } from 'node:crypto'
+import { cp, mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterAll, afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { testModel } from '../../test/open-graph.ts'
+import { rewritePart } from '../../test/rewrite-part.ts'
+import { fromFloats, scaledNames, toScaledFloat8 } from '../../test/write-float8.ts'
+import type { Float8 } from '../../test/write-float8.ts'
+import { writeSafetensors } from '../../test/write-safetensors.ts'
+import type { WrittenTensor } from '../../test/write-safetensors.ts'
+import { readTensors, toLdm, toStability } from '../../test/write-single-file.ts'
+import type { Tensors } from '../../test/write-single-file.ts'
+import { StableDiffusion3Pipeline } from './pipeline.ts'
+import type { FromPretrainedOptions } from './pipeline.ts'
+
+const kind = 'sd3-medium-kind'
+const call = { prompt: 'a red boat', width: 32, height: 48, numInferenceSteps: 2, guidanceScale: 3, seed: 5 }
+const parts = ['transformer', 'text_encoder', 'text_encoder_2', 'text_encoder_3'] as const
+const ways = ['packed', 'mapped'] as const
+
+let root: string
+/** A copy of the model, to be changed. */
+let folder: string
+beforeEach(async () => {
+  root = await mkdtemp(join(tmpdir(), 'easel-float8-'))
+  folder = join(root, 'model')
+  await cp(testModel(kind), folder, { recursive: true })
+})
+afterEach(() => rm(root, { recursive: true }))
+const read = new Map<string, Promise<Tensors>>()
+afterAll(() => read.clear())
+function part(name: string): Promise<Tensors> {
+  const tensors = read.get(name) ?? readTensors(join(testModel(kind), name))
+  read.set(name, tensors)
+  return tensors
+}
+
+async function drawLatents(model: string, options: FromPretrainedOptions = {}): Promise<{ latents: Float32Array; pixels: Uint8Array }> {
+  const pipe = await StableDiffusion3Pipeline.fromPretrained(model, { device: 'cpu', ...options })
+  let latents: Float32Array | undefined
+  const { images } = await pipe.generate({
+    ...call,
+    callbackOnStepEnd: (_, __, ___, values) => ((latents = values.latents!.data.slice() as Float32Array), {}),
+  })
+  await pipe.close()
+  return { latents: latents!, pixels: images[0]!.data }
+}
+async function draw(model: string, options: FromPretrainedOptions = {}): Promise<string> {
+  return createHash('sha256')
+    .update((await drawLatents(model, options)).pixels)
+    .digest('hex')
+}
+async function messageOfLoading(model = folder, options: FromPretrainedOptions = {}): Promise<string> {
+  try {
+    await (await StableDiffusion3Pipeline.fromPretrained(model, { device: 'cpu', ...options })).close()
+  } catch (error) {
+    return (error as Error).message
+  }
+  return 'loaded'
+}
+
+const rewrite = (name: string, tensors: Tensors): Promise<string> => rewritePart(join(folder, name), () => tensors)
+const prefixed = (prefix: string, tensors: Tensors): Tensors =>
+  Object.fromEntries(Object.entries(tensors).map(([name, tensor]) => [prefix + name, tensor]))
+const toPowerOfTwo = (scale: number): number => 2 ** Math.round(Math.log2(scale))
+const largestDifference = (a: ArrayLike<number>, b: ArrayLike<number>): number =>
+  Array.from(a).reduce((most, value, at) => Math.max(most, Math.abs(value - b[at]!)), 0)
+
+describe.each(ways)('scaled float8, %s weights', (weights) => {
+  it.each<[keyof typeof scaledNames, Float8]>([
+    ['scale_weight', 'F8_E4M3'],
+    ['weight_scale', 'F8_E4M3'],
+    ['scale_weight', 'F8_E5M2'],
+  ])(
+    'named %s, %s, in the transformer and all text encoders: draws to the bit what the same numbers in float32 draw',
+    async (names, type) => {
+      const scaled = await Promise.all(parts.map(async (name) => toScaledFloat8(await part(name), scaledNames[names], type, toPowerOfTwo)))
+      for (const [index, name] of parts.entries()) await rewrite(name, scaled[index]!.meant)
+      const expected = await draw(folder, { weights })
+      for (const [index, name] of parts.entries()) await rewrite(name, scaled[index]!.stored)
+      expect(await draw(folder, { weights })).toBe(expected)
+    },
+  )
+
+  it('with factors that are no powers of two differs from the same numbers in float32 by rounding only', async () => {
+    const scaled = await Promise.all(parts.map(async (name) => toScaledFloat8(await part(name))))
+    for (const [index, name] of parts.entries()) await rewrite(name, scaled[index]!.meant)
+    const expected = await drawLatents(folder, { weights })
+    for (const [index, name] of parts.entries()) await rewrite(name, scaled[index]!.stored)
+    const found = await drawLatents(folder, { weights })
+    expect(largestDifference(found.latents, expected.latents)).toBeLessThan(2e-4)
+    expect(largestDifference(found.pixels, expected.pixels)).toBeLessThanOrEqual(1)
+  })
+
+  it('in a single file with all parts, as sd3.5_medium_incl_clips_t5xxlfp8scaled.safetensors: only T5 has factors', async () => {
+    const t5 = toScaledFloat8(await part('text_encoder_3'), scaledNames.scale_weight, 'F8_E4M3', toPowerOfTwo)
+    const others = {
+      ...prefixed('model.diffusion_model.', toStability(await part('transformer'))),
+      ...prefixed('first_stage_model.', toLdm(await part('vae'))),
+      ...prefixed('text_encoders.clip_l.transformer.', await part('text_encoder')),
+      ...prefixed('text_encoders.clip_g.transformer.', await part('text_encoder_2')),
+    }
+    const file = join(root, 'sd3.5_medium_incl_clips_t5xxlfp8scaled.safetensors')
+    const drawWith = (tensors: Tensors): Promise<string> => {
+      writeSafetensors(file, { ...others, ...prefixed('text_encoders.t5xxl.transformer.', tensors) })
+      return draw(file, { weights, modelParts: folder })
+    }
+    expect(await drawWith(t5.stored)).toBe(await drawWith(t5.meant))
+  })
+
+  it('of a transformer under the names of Stability: the three products of an attention share a factor', async () => {
+    const transformer = toScaledFloat8(toStability(await part('transformer')), scaledNames.weight_scale, 'F8_E4M3', toPowerOfTwo)
+    const file = join(root, 'sd3.5_medium_fp8_scaled.safetensors')
+    const drawWith = (prefix: string, tensors: Tensors): Promise<string> => {
+      writeSafetensors(file, prefixed(prefix, tensors))
+      return draw(file, { weights, modelParts: folder })
+    }
+    const expected = await drawWith('', transformer.meant)
+    expect(await drawWith('', transformer.stored)).toBe(expected)
+    expect(await drawWith('model.diffusion_model.', transformer.stored)).toBe(expected)
+  })
+})
+
+it('scaled float8 draws in float16 what the same numbers in float32 draw, within the rounding of float16', async () => {
+  const scaled = toScaledFloat8(await part('transformer'))
+  await rewrite('transformer', scaled.meant)
+  const expected = await drawLatents(folder, { dtype: 'float16' })
+  await rewrite('transformer', scaled.stored)
+  for (const weights of ways)
+    expect(largestDifference((await drawLatents(folder, { dtype: 'float16', weights })).latents, expected.latents)).toBeLessThan(0.05)
+})
+
+const layer = 'transformer_blocks.1.ff.net.2'
+const scalar = (...values: number[]): WrittenTensor => fromFloats(values.length === 1 ? [] : [values.length], Float32Array.from(values))
+
+describe('scaled float8 is refused', () => {
+  it.each<[string, (tensors: Tensors) => Tensors, RegExp]>([
+    [
+      'where a matrix has no factor',
+      (tensors) => Object.fromEntries(Object.entries(tensors).filter(([name]) => name !== `${layer}.scale_weight`)),
+      /tensor transformer_blocks\.1\.ff\.net\.2\.weight to be float8 with a factor \(scale_weight or weight_scale\), as .* says, got none$/,
+    ],
+    [
+      'where a factor is several numbers',
+      (tensors) => ({ ...tensors, [`${layer}.scale_weight`]: scalar(1, 2) }),
+      /tensor transformer_blocks\.1\.ff\.net\.2\.scale_weight to be one number of F32, F16 or BF16, got \[2\] of F32$/,
+    ],
+    [
+      'where a factor is no float',
+      (tensors) => ({ ...tensors, [`${layer}.scale_weight`]: { dtype: 'U8', shape: [1], data: new Uint8Array(1) } }),
+      /scale_weight to be one number of F32, F16 or BF16, got \[1\] of U8$/,
+    ],
+    [
+      'where a factor is NaN',
+      (tensors) => ({ ...tensors, [`${layer}.scale_weight`]: scalar(NaN) }),
+      /tensor transformer_blocks\.1\.ff\.net\.2\.scale_weight to be a finite number, got NaN$/,
+    ],
+    [
+      'where a factor is infinite',
+      (tensors) => ({ ...tensors, [`${layer}.scale_weight`]: scalar(-Infinity) }),
+      /scale_weight to be a finite number, got -Infinity$/,
+    ],
+    [
+      'where a weight that is no float8 has a factor',
+      (tensors) => ({ ...tensors, [`${layer}.weight`]: { ...tensors['proj_out.weight']!, ...plainMatrix(tensors[`${layer}.weight`]!) } }),
+      /scale_weight to be beside a float8 weight, the only kind that has a factor, got beside one of F32$/,
+    ],
+    [
+      'where a weight has two factors',
+      (tensors) => ({ ...tensors, [`${layer}.weight_scale`]: scalar(1) }),
+      /tensor transformer_blocks\.1\.ff\.net\.2\.weight_scale to be the only factor of its weight, got a second one$/,
+    ],
+    [
+      'where a factor has a factor of its own',
+      (tensors) => ({ ...tensors, [`${layer}.weight_scale_2`]: scalar(1) }),
+      /weight_scale_2 to be absent: a float8 weight has one factor, scale_weight or weight_scale, got there$/,
+    ],
+  ])('%s', async (_, change, sentence) => {
+    const file = await rewrite('transformer', change(toScaledFloat8(await part('transformer')).stored))
+    const message = await messageOfLoading()
+    expect(message).toMatch(sentence)
+    expect(message).toContain(`${file}: expected `)
+  })
+})
+
+function plainMatrix({ shape }: WrittenTensor): WrittenTensor {
+  return fromFloats(shape, new Float32Array(shape.reduce((a, b) => a * b, 1)))
+}
+
+it('what is wrong with a factor of a part that is not loaded does no harm', async () => {
+  const t5 = toScaledFloat8(await part('text_encoder_3')).stored
+  await rewrite('text_encoder_3', { ...t5, 'encoder.block.0.layer.0.SelfAttention.q.scale_weight': scalar(NaN) })
+  expect(await messageOfLoading()).toMatch(/SelfAttention\.q\.scale_weight to be a finite number, got NaN/)
+  expect(await messageOfLoading(folder, { components: { textEncoder3: null, tokenizer3: null } })).toBe('loaded')
+})
