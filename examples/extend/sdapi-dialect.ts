@@ -6,11 +6,10 @@
  * 1. services/api/src/dialects/sdapi/sdapi-routes.ts: this file, its imports relative, and a test beside it. The other dialects describe
  *    their routes with createRoute and zod, so that /openapi.json tells of them.
  * 2. services/api/src/app.ts: `.route('/', sdapiRoutes(deps))` beside the other dialects.
- * 3. services/api/src/dialects/dialect-errors.ts: the shape of errors for its paths, in place of `onError` here: so errors that arise before
- *    a route is reached (a wrong key, too many requests) have it too.
- * 4. packages/job-store/src/job-record.ts: its name in DialectName, when its webhook messages have a shape of their own, which is then made
- *    in services/api/src/webhooks/to-message.ts.
- * 5. docs/dialects.md: what it takes, and what it ignores.
+ * 3. services/api/src/dialects/dialects.ts: an entry with its paths and the shape of its errors, in place of `onError` here: so errors that
+ *    arise before a route is reached (a wrong key, too many requests) have it too. If its webhook messages have a shape of their own, that
+ *    belongs in the entry as well, and `submitThrough` is given the entry's name as `dialect`.
+ * 4. docs/dialects.md: what it takes, and what it ignores.
  *
  * A dialect owns words and shapes, and nothing else: `submitThrough` judges the request, fills in every default and queues the job, exactly
  * as POST /v1/jobs does; `waitForResult` waits for its end and cancels it when the caller leaves.
@@ -19,7 +18,7 @@ import { Hono } from 'hono'
 import type { ContentfulStatusCode } from 'hono/utils/http-status'
 import { ProblemError, problemTable } from '@easel/contract'
 import type { AppDeps, AppEnv } from '../../services/api/src/app-deps.ts'
-import { readBase64 } from '../../services/api/src/dialects/openai/to-images-response.ts'
+import { readBase64 } from '../../services/api/src/dialects/read-base64.ts'
 import { submitThrough } from '../../services/api/src/dialects/submit-through.ts'
 import { waitForResult } from '../../services/api/src/dialects/wait-for-result.ts'
 import { jsonBody } from '../../services/api/src/middleware/json-body.ts'

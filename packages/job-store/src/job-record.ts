@@ -13,9 +13,6 @@ import type {
   WebhookEventName,
 } from '@easel/contract'
 
-/** Another service's wire format through which a job may be made. Its webhook messages then have that service's shape. */
-export type DialectName = 'openai' | 'replicate' | 'fal'
-
 /** What is decided when a job is created. */
 export interface NewJobRecord {
   id: string
@@ -36,8 +33,8 @@ export interface NewJobRecord {
   weight?: number
   /** The request id of the HTTP request that made it, for logs. */
   requestId?: string
-  /** The dialect through which it was made; absent for none. */
-  dialect?: DialectName
+  /** The api's name for the dialect through which it was made, whose shape its webhook messages have; absent for none. */
+  dialect?: string
   /** The server's origin as the request that made it gave it, without a trailing slash; absent when PUBLIC_URL decides. */
   publicUrl?: string
   /** The job that it repeats; absent for none. */
@@ -191,7 +188,7 @@ export function fromHash(hash: Record<string, string>): JobRecord | undefined {
   const weight = number('weight')
   if (weight !== undefined) record.weight = weight
   if (hash['request_id'] !== undefined) record.requestId = hash['request_id']
-  if (hash['dialect'] !== undefined) record.dialect = hash['dialect'] as DialectName
+  if (hash['dialect'] !== undefined) record.dialect = hash['dialect']
   if (hash['public_url'] !== undefined) record.publicUrl = hash['public_url']
   const replayOf = json('replay_of') as ReplayOf | undefined
   if (replayOf !== undefined) record.replayOf = replayOf

@@ -13,6 +13,7 @@ import type { ApiConfig } from './config.ts'
 import type { QueueEstimator } from './jobs/queue-estimator.ts'
 import type { JobFollower } from './events/job-follower.ts'
 import type { ApiMetrics } from './metrics/api-metrics.ts'
+import type { SecretReader } from './webhooks/secret-reader.ts'
 
 /** Everything the routes need from outside; opened and closed by whoever calls `createApp`. */
 export interface AppDeps {
@@ -31,6 +32,8 @@ export interface AppDeps {
   usage: Usage
   /** The webhook messages that wait to be sent. */
   outbox: WebhookOutbox
+  /** The secrets with which an owner's webhook messages are signed. */
+  readSecrets: SecretReader
   storage: Storage
   follower: JobFollower
   /** Receives errors that an outage of Redis may have caused. */

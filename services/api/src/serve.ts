@@ -24,6 +24,7 @@ import type { StorageOptions } from '@easel/storage'
 import { listen, noTracing, OutageLog, tellClock } from '@easel/process'
 import type { Tracing } from '@easel/process'
 import { createApiKeyRing } from './api-key-ring.ts'
+import type { ApiKeyRing } from './api-key-ring.ts'
 import { createApp } from './app.ts'
 import type { AppDeps } from './app-deps.ts'
 import type { ApiConfig } from './config.ts'
@@ -34,6 +35,7 @@ import { QueueEstimator } from './jobs/queue-estimator.ts'
 import { logTotals } from './log-totals.ts'
 import { createApiMetrics } from './metrics/api-metrics.ts'
 import { startMaintenance } from './maintenance/start-maintenance.ts'
+import { createSecretReader } from './webhooks/secret-reader.ts'
 import { startDelivery } from './webhooks/start-delivery.ts'
 import type { DeliveryOptions } from './webhooks/start-delivery.ts'
 
@@ -82,7 +84,7 @@ export async function serveApi(options: ServeOptions): Promise<RunningApi> {
   const apiKeys = createApiKeyRing(config.apiKeys, config.apiKeysFile)
   // Before any connection is opened, so that an unavailable address is the only thing reported.
   const port = await listen(server, { host: config.host, port: config.port, variables: { host: 'HOST', port: 'PORT' } })
-  const deps = { ...openDeps(options, tracing), apiKeys, stopping: stopping.signal, graceOver: graceOver.signal }
+  const deps = { ...openDeps(options, apiKeys, tracing), stopping: stopping.signal, graceOver: graceOver.signal }
   const app = createApp(deps)
   try {
     await refuseFaultyRedis(deps.redis, { allowEvicting: config.allowEvictingRedis })
@@ -128,7 +130,7 @@ function namesTwoHosts({ incoming }: HttpBindings | Http2Bindings): boolean {
   return incoming.rawHeaders.filter((text, index) => index % 2 === 0 && text.toLowerCase() === 'host').length > 1
 }
 
-function openDeps(options: ServeOptions, tracing: Tracing): Omit<AppDeps, 'apiKeys' | 'stopping' | 'graceOver'> {
+function openDeps(options: ServeOptions, apiKeys: ApiKeyRing, tracing: Tracing): Omit<AppDeps, 'stopping' | 'graceOver'> {
   const { config, logger, localNow } = options
   const outage = new OutageLog('Redis', logger)
   const onError = (error: Error): void => outage.report(error, 'queue')
@@ -142,6 +144,7 @@ function openDeps(options: ServeOptions, tracing: Tracing): Omit<AppDeps, 'apiKe
   const registry = createModelRegistry({ redis, prefix, now })
   return {
     config,
+    apiKeys,
     redis,
     subscriber,
     store,
@@ -150,6 +153,7 @@ function openDeps(options: ServeOptions, tracing: Tracing): Omit<AppDeps, 'apiKe
     estimator: new QueueEstimator({ lines: createJobLines({ redis, prefix }), registry, store, now }),
     queues: new JobQueues({ redis, prefix, onError, telemetry: tracing.telemetry }),
     outbox: createWebhookOutbox({ redis, prefix, onError, telemetry: tracing.telemetry }),
+    readSecrets: createSecretReader({ apiKeys, config, logger, redis, store }),
     inputs: createInputStore({ redis, prefix, removalMs: removalMsOf(config.storage), now }),
     storage: createStorage(config.storage),
     follower: new JobFollower({ store, subscriber, onError: (error, about) => outage.report(error, 'job follower', about) }),

@@ -3,9 +3,7 @@ import type { Context } from 'hono'
 import { ProblemError } from '@easel/contract'
 import type { AppEnv } from '../app-deps.ts'
 import { sendProblem, toProblemError } from '../middleware/problem.ts'
-import { isFalPath, sendFalError } from './fal/errors.ts'
-import { isOpenAiPath, sendOpenAiError } from './openai/errors.ts'
-import { isReplicatePath, sendReplicateError } from './replicate/errors.ts'
+import { dialects } from './dialects.ts'
 
 /** The error handler of the whole app, for whatever a route throws. */
 export function handleError(error: unknown, c: Context<AppEnv>): Response {
@@ -22,8 +20,6 @@ export function sendMethodNotAllowed(c: Context<AppEnv>, methods: readonly strin
 }
 
 function send(c: Context<AppEnv>, error: ProblemError): Response {
-  const { path } = c.req
-  if (isOpenAiPath(path)) return sendOpenAiError(c, error)
-  if (isReplicatePath(path)) return sendReplicateError(c, error)
-  return isFalPath(path) ? sendFalError(c, error) : sendProblem(c, error)
+  const dialect = [...dialects.values()].find(({ isOwnPath }) => isOwnPath(c.req.path))
+  return dialect === undefined ? sendProblem(c, error) : dialect.sendError(c, error)
 }

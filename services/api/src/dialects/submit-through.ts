@@ -4,15 +4,16 @@
  */
 import type { Context } from 'hono'
 import { ProblemError, createJobRequestSchema } from '@easel/contract'
-import type { DialectName, JobRecord } from '@easel/job-store'
+import type { JobRecord } from '@easel/job-store'
 import type { AppEnv } from '../app-deps.ts'
 import { toPublicPath } from '../public-url.ts'
 import { submitJob } from '../jobs/submit-job.ts'
 import type { SubmitRequest } from '../jobs/resolve-input.ts'
 import type { SubmitNeeds } from '../jobs/submit-job.ts'
-import { toFieldErrors } from '../middleware/field-errors.ts'
-import { refuseFields } from '../middleware/problem.ts'
-import type { RefusalCode } from '../middleware/problem.ts'
+import { toFieldErrors } from '../problems/field-errors.ts'
+import { refuseFields } from '../problems/refuse-fields.ts'
+import type { RefusalCode } from '../problems/refuse-fields.ts'
+import type { DialectName } from './dialects.ts'
 
 export interface SubmitThroughOptions {
   /** The service whose shape the webhook messages have. Default: this service. */

@@ -1,7 +1,7 @@
 /** Makes a mask from the transparency of a picture. Knows nothing about requests. Runs in the api; libvips' threads do the work. */
 import sharp, { type Sharp } from 'sharp'
 import { decodeInTurn } from '@easel/input-pictures'
-import type { SentPicture } from '../jobs/resolve-input.ts'
+import type { SentPicture } from './picture-source.ts'
 import { toSent } from './take-picture.ts'
 
 /** A PNG, white where the picture is transparent; undefined when it is nowhere transparent. The picture must have been inspected. */

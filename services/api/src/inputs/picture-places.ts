@@ -5,7 +5,7 @@
  */
 import { setTimeout as sleep } from 'node:timers/promises'
 import { ProblemError } from '@easel/contract'
-import { createPlaces } from '../webhooks/places.ts'
+import { createPlaces } from '../places.ts'
 
 /** Each takes up to twice MAX_INPUT_BYTES. With the default an api stays below 512 MiB (measured: bench/README.md). */
 const total = 6

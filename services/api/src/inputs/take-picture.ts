@@ -2,43 +2,44 @@
  * Gets a picture from what a request says about it: finds it, checks the limits and decodes it once. Stores nothing. Runs in the api.
  */
 import { createHash } from 'node:crypto'
-import { ProblemError, parseImageFileName } from '@easel/contract'
+import { parseImageFileName } from '@easel/contract'
 import type { InputPicture } from '@easel/contract'
 import type { AppDeps } from '../app-deps.ts'
-import { findJob, isPastRetention } from '../jobs/find-job.ts'
-import type { FindNeeds } from '../jobs/find-job.ts'
-import type { PictureField, PictureSource, SentPicture, SubmitRequest } from '../jobs/resolve-input.ts'
-import { describeValue } from '../middleware/field-errors.ts'
-import { refuseFields } from '../middleware/problem.ts'
+import { isPastRetention } from '../past-retention.ts'
+import { describeValue } from '../problems/field-errors.ts'
+import { refuseFields } from '../problems/refuse-fields.ts'
 import { toPublicUrl } from '../public-url.ts'
 import { PictureTooLarge, fetchPicture } from './fetch-picture.ts'
 import { findUpload } from './find-upload.ts'
 import type { TakenPicture } from './hold-inputs.ts'
+import type { PictureField, PictureSource, PictureSources, SentPicture } from './picture-source.ts'
 import { UnusablePicture, inspectPicture } from '@easel/input-pictures'
 import type { PictureFacts } from '@easel/input-pictures'
 
-export type TakeNeeds = FindNeeds & Pick<AppDeps, 'inputs' | 'storage'>
+export type TakeNeeds = Pick<AppDeps, 'apiKeys' | 'config' | 'inputs' | 'now' | 'storage'>
+
+export interface TakeOptions {
+  owner: string
+  /** The picture that a job of the owner was given; undefined when there is none. */
+  findOfJob: (id: string, field: PictureField) => Promise<InputPicture | undefined>
+}
 
 /** The pictures of a request, by field. */
 export type TakenPictures = { [Field in PictureField]?: TakenPicture }
 
 /** Throws `invalid_image` or `image_too_large`. */
-export async function takePictures(deps: TakeNeeds, { image, mask }: SubmitRequest, owner: string): Promise<TakenPictures> {
+export async function takePictures(deps: TakeNeeds, { image, mask }: PictureSources, options: TakeOptions): Promise<TakenPictures> {
   const taken: TakenPictures = {}
-  if (image !== undefined) taken.image = await takePicture(deps, image, { field: 'image', owner })
-  if (mask !== undefined) taken.mask = await takePicture(deps, mask, { field: 'mask', owner })
+  if (image !== undefined) taken.image = await takePicture(deps, image, 'image', options)
+  if (mask !== undefined) taken.mask = await takePicture(deps, mask, 'mask', options)
   return taken
 }
 
 /** `field`: the request's name for it. Throws `invalid_image` or `image_too_large`. */
-async function takePicture(
-  deps: TakeNeeds,
-  source: PictureSource,
-  { field, owner }: { field: PictureField; owner: string },
-): Promise<TakenPicture> {
+async function takePicture(deps: TakeNeeds, source: PictureSource, field: PictureField, options: TakeOptions): Promise<TakenPicture> {
   try {
     if (isSent(source)) return source
-    const found = typeof source === 'string' ? await findSource(deps, source, field, owner) : source
+    const found = typeof source === 'string' ? await findSource(deps, source, field, options) : source
     return found instanceof Uint8Array ? await takeBytes(deps, found) : { picture: found }
   } catch (error) {
     throw toRefusal(error, field, deps.config)
@@ -70,10 +71,20 @@ export function toRefusal(error: unknown, field: string, { maxInputBytes }: Pick
   return refuseFields([{ field, expected: `a file of at most ${maxInputBytes} bytes`, received: 'a larger one' }], 'image_too_large')
 }
 
-async function findSource(deps: TakeNeeds, text: string, field: PictureField, owner: string): Promise<InputPicture | Uint8Array> {
+async function findSource(
+  deps: TakeNeeds,
+  text: string,
+  field: PictureField,
+  { owner, findOfJob }: TakeOptions,
+): Promise<InputPicture | Uint8Array> {
   const { config } = deps
   if (text.startsWith('upload:')) return await findUploadOf(deps, text.slice('upload:'.length), owner)
-  if (text.startsWith('job:')) return await findInputOf(deps, text.slice('job:'.length), field, owner)
+  if (text.startsWith('job:')) {
+    const id = text.slice('job:'.length)
+    const picture = await findOfJob(id, field)
+    if (picture !== undefined) return picture
+    throw new UnusablePicture(`a job of yours with ${field === 'mask' ? 'a mask' : 'an image'}`, describeValue(id))
+  }
   if (/^data:/i.test(text)) return await readDataUrl(text)
   const path = toOwnPath(text, [toPublicUrl(config), config.publicUrl])
   if (path === undefined) return await fetchPicture(text, { allowInsecure: config.inputAllowInsecure, maxBytes: config.maxInputBytes })
@@ -88,16 +99,6 @@ async function findUploadOf(deps: TakeNeeds, id: string, owner: string): Promise
   if (upload === undefined) throw new UnusablePicture('an upload of yours that has not expired', describeValue(id))
   const { sha256, bytes, width, height, content_type } = upload
   return { sha256, bytes, width, height, content_type }
-}
-
-async function findInputOf(deps: TakeNeeds, id: string, field: PictureField, owner: string): Promise<InputPicture> {
-  try {
-    const picture = (await findJob(deps, id, owner)).input[field]
-    if (picture !== undefined) return picture
-  } catch (error) {
-    if (!(error instanceof ProblemError)) throw error
-  }
-  throw new UnusablePicture(`a job of yours with ${field === 'mask' ? 'a mask' : 'an image'}`, describeValue(id))
 }
 
 /** Decoded by Node; it is at most as large as a body. */

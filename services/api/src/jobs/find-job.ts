@@ -2,6 +2,7 @@
 import { ProblemError, isJobId, jobIdCreatedAt } from '@easel/contract'
 import type { JobRecord } from '@easel/job-store'
 import type { AppDeps } from '../app-deps.ts'
+import { isPastRetention } from '../past-retention.ts'
 
 export type FindNeeds = Pick<AppDeps, 'apiKeys' | 'config' | 'now' | 'store'>
 
@@ -19,9 +20,4 @@ export async function findJob(deps: FindNeeds, id: string, owner: string): Promi
 export function missingJob(deps: Pick<AppDeps, 'config' | 'now'>, id: string): ProblemError {
   if (isJobId(id) && isPastRetention(deps, jobIdCreatedAt(id))) return new ProblemError('expired')
   return new ProblemError('not_found', 'There is no such job.')
-}
-
-/** Whether something that ended, or was made, at that instant (ms) is no longer kept. */
-export function isPastRetention({ config, now }: Pick<AppDeps, 'config' | 'now'>, instantMs: number): boolean {
-  return config.resultTtlSeconds > 0 && instantMs + config.resultTtlSeconds * 1000 < now()
 }

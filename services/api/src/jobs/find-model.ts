@@ -5,7 +5,7 @@
 import { ProblemError } from '@easel/contract'
 import type { RegisteredModel } from '@easel/job-store'
 import type { AppDeps } from '../app-deps.ts'
-import { describeValue } from '../middleware/field-errors.ts'
+import { describeValue } from '../problems/field-errors.ts'
 import { findServingWorkers } from './find-serving-workers.ts'
 
 export type ModelNeeds = Pick<AppDeps, 'config' | 'now' | 'registry'>

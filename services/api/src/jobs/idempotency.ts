@@ -4,8 +4,8 @@
  */
 import { createHash } from 'node:crypto'
 import type { CreateOptions } from '@easel/job-store'
-import { describeValue } from '../middleware/field-errors.ts'
-import { refuseFields } from '../middleware/problem.ts'
+import { describeValue } from '../problems/field-errors.ts'
+import { refuseFields } from '../problems/refuse-fields.ts'
 
 /** How many seconds a key outlives the retention time of results; the sweep removes it together with its job. */
 const marginSeconds = 86_400

@@ -5,7 +5,7 @@
 import pLimit from 'p-limit'
 import type { LimitFunction } from 'p-limit'
 import type { Job, JobStatus } from '@easel/contract'
-import { isPastRetention } from './find-job.ts'
+import { isPastRetention } from '../past-retention.ts'
 import type { FindNeeds } from './find-job.ts'
 import { toJob } from './to-job.ts'
 import type { ToJobNeeds } from './to-job.ts'

@@ -6,21 +6,11 @@ import { randomInt } from 'node:crypto'
 import { defaultStrength, generationFields, maxSeed, promptFields } from '@easel/contract'
 import type { CreateJobRequest, FieldError, InputPicture, JobInput, ModelRecord } from '@easel/contract'
 import { sizeForPicture } from '@easel/input-pictures'
-import { describeValue } from '../middleware/field-errors.ts'
-
-/** A picture that came in the request itself and has been judged. */
-export interface SentPicture {
-  picture: InputPicture
-  bytes: Uint8Array
-}
-
-/** Where an input picture comes from: a URL or `upload:ID` in the request, the request itself, or what is stored already. */
-export type PictureSource = string | SentPicture | InputPicture
-
-export type PictureField = 'image' | 'mask'
+import type { PictureField, PictureSources } from '../inputs/picture-source.ts'
+import { describeValue } from '../problems/field-errors.ts'
 
 /** What a job should be, in whichever dialect it was requested. */
-export type SubmitRequest = Omit<CreateJobRequest, PictureField> & { [Field in PictureField]?: PictureSource | undefined }
+export type SubmitRequest = Omit<CreateJobRequest, PictureField> & PictureSources
 
 /** The pictures of a request, stored or about to be. */
 export type InputPictures = { [Field in PictureField]?: InputPicture }

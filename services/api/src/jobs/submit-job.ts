@@ -6,19 +6,20 @@ import { ProblemError, countStepsRun } from '@easel/contract'
 import type { ModelRecord, ReplayOf } from '@easel/contract'
 import { UnusablePicture } from '@easel/input-pictures'
 import { toCostMs } from '@easel/job-store'
-import type { CreateOptions, CreateResult, DialectName, JobRecord, NewJobRecord, RegisteredModel } from '@easel/job-store'
+import type { CreateOptions, CreateResult, JobRecord, NewJobRecord, RegisteredModel } from '@easel/job-store'
 import type { AppDeps } from '../app-deps.ts'
-import { describeValue } from '../middleware/field-errors.ts'
-import { refuseFields } from '../middleware/problem.ts'
+import { describeValue } from '../problems/field-errors.ts'
+import { refuseFields } from '../problems/refuse-fields.ts'
 import { holdInput, releaseInputs } from '../inputs/hold-inputs.ts'
 import { withPlace } from '../inputs/picture-places.ts'
 import { isSent, takePictures, toRefusal } from '../inputs/take-picture.ts'
 import type { TakenPictures } from '../inputs/take-picture.ts'
 import { calledUrl } from '../public-url.ts'
 import { judgeUrl } from '../outbound/judge-url.ts'
+import { isPastRetention } from '../past-retention.ts'
 import { enqueueJob } from './enqueue-job.ts'
-import { isPastRetention } from './find-job.ts'
 import type { FindNeeds } from './find-job.ts'
+import { findPictureOfJob } from './find-picture-of-job.ts'
 import { findModel } from './find-model.ts'
 import { toIdempotency } from './idempotency.ts'
 import { judgeByModel } from './judge-by-model.ts'
@@ -36,7 +37,7 @@ export interface SubmitContext {
   /** The value of the Idempotency-Key header, as received. */
   idempotencyKey?: string
   /** The dialect of the request. Default none. */
-  dialect?: DialectName
+  dialect?: string
   /** The job that the new one repeats. Default none. */
   replayOf?: ReplayOf
 }
@@ -80,7 +81,7 @@ export async function submitJob(deps: SubmitNeeds, request: SubmitRequest, conte
   const submitWithPictures = async (): Promise<SubmittedJob> => {
     let pictures: TakenPictures
     try {
-      pictures = await takePictures(deps, request, owner)
+      pictures = await takePictures(deps, request, { owner, findOfJob: (id, field) => findPictureOfJob(deps, id, field, owner) })
     } catch (error) {
       // What was at the URL may be gone by the time a request is repeated. The job that it made has its picture.
       const earlier = identity === undefined || !(error instanceof ProblemError) ? undefined : await deps.store.findKeyed(identity)

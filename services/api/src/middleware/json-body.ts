@@ -9,7 +9,7 @@ import type { HonoRequest, MiddlewareHandler } from 'hono'
 import { createMiddleware } from 'hono/factory'
 import { ProblemError } from '@easel/contract'
 import type { AppEnv } from '../app-deps.ts'
-import { refuseFields } from './problem.ts'
+import { refuseFields } from '../problems/refuse-fields.ts'
 
 const jsonType = 'application/json'
 

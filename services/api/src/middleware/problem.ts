@@ -7,11 +7,12 @@ import type { Context } from 'hono'
 import { HTTPException } from 'hono/http-exception'
 import type { ContentfulStatusCode } from 'hono/utils/http-status'
 import { ProblemError, createJobRequestSchema, problemSchema, problemTable } from '@easel/contract'
-import type { FieldError, Problem, ProblemCode } from '@easel/contract'
+import type { Problem, ProblemCode } from '@easel/contract'
 import { isRedisUnavailable } from '@easel/job-store'
 import { StorageError } from '@easel/storage'
 import type { AppEnv } from '../app-deps.ts'
-import { toFieldErrors } from './field-errors.ts'
+import { toFieldErrors } from '../problems/field-errors.ts'
+import { refuseFields } from '../problems/refuse-fields.ts'
 import { pathJobId } from './path-job-id.ts'
 
 const problemType = 'application/problem+json'
@@ -69,15 +70,6 @@ export function toProblemError(error: unknown, c: Context<AppEnv>): ProblemError
   }
   c.var.logger.error(line, 'request failed')
   return new ProblemError('internal', undefined, { cause: error })
-}
-
-/** The codes of problems about fields. */
-export type RefusalCode = 'invalid_request' | 'invalid_image' | 'image_too_large'
-
-/** A problem that names all refused fields. */
-export function refuseFields(errors: readonly FieldError[], code: RefusalCode = 'invalid_request'): ProblemError {
-  const sentences = errors.map(({ field, expected, received }) => `${field === '' ? 'body' : field}: expected ${expected}, got ${received}`)
-  return new ProblemError(code, sentences.join('; '), { errors })
 }
 
 /** The hook of every route: what zod refuses becomes a 422. */

@@ -13,8 +13,9 @@ import { findJob } from '../jobs/find-job.ts'
 import type { FindNeeds } from '../jobs/find-job.ts'
 import { toJob } from '../jobs/to-job.ts'
 import type { ToJobNeeds } from '../jobs/to-job.ts'
-import { describeValue } from '../middleware/field-errors.ts'
-import { describeProblems, refuseFields, refuseInvalid } from '../middleware/problem.ts'
+import { describeValue } from '../problems/field-errors.ts'
+import { describeProblems, refuseInvalid } from '../middleware/problem.ts'
+import { refuseFields } from '../problems/refuse-fields.ts'
 
 export interface EventRoutesOptions {
   /** The time between comments that keep a silent connection alive, in milliseconds, 1 or more. Default 15000. */

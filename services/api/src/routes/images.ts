@@ -5,7 +5,7 @@
 import { OpenAPIHono, createRoute, z } from '@hono/zod-openapi'
 import { ProblemError, jobIdCreatedAt, parseImageFileName } from '@easel/contract'
 import type { Api, AppDeps, AppEnv } from '../app-deps.ts'
-import { isPastRetention } from '../jobs/find-job.ts'
+import { isPastRetention } from '../past-retention.ts'
 import { directUrlSeconds } from '../jobs/to-job.ts'
 import { matchesEtag } from '../middleware/matches-etag.ts'
 import { describeProblems } from '../middleware/problem.ts'

@@ -9,7 +9,8 @@ import { describeForm, describePicture } from '../inputs/describe-picture-body.t
 import { findUpload } from '../inputs/find-upload.ts'
 import { withPlace } from '../inputs/picture-places.ts'
 import { isForm, readFile, readForm } from '../inputs/read-picture-body.ts'
-import { describeProblems, refuseFields, refuseInvalid } from '../middleware/problem.ts'
+import { describeProblems, refuseInvalid } from '../middleware/problem.ts'
+import { refuseFields } from '../problems/refuse-fields.ts'
 
 const binary = { schema: z.string().meta({ format: 'binary' }) }
 /** What an error calls the one file of a body. */

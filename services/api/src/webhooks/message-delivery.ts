@@ -12,18 +12,16 @@ import type { KeptWebhookMessage, WebhookJobData } from '@easel/contract'
 import { findRequestId } from '@easel/job-store'
 import type { AppDeps } from '../app-deps.ts'
 import { addAttempt, listAttempts } from './webhook-attempts.ts'
-import { createPlaces } from './places.ts'
-import type { Places } from './places.ts'
+import { createPlaces } from '../places.ts'
+import type { Places } from '../places.ts'
 import { renderMessage } from './render-message.ts'
 import type { RenderMessageNeeds } from './render-message.ts'
 import { postMessage } from './post-message.ts'
 import type { PostResult } from './post-message.ts'
 import { parseRetryAfter } from './retry-delay.ts'
-import { createSecretReader } from './secret-reader.ts'
-import type { SecretReader, SecretReaderNeeds } from './secret-reader.ts'
 import { signMessage } from './sign-message.ts'
 
-export type DeliveryNeeds = RenderMessageNeeds & SecretReaderNeeds & Pick<AppDeps, 'metrics' | 'tracing'>
+export type DeliveryNeeds = RenderMessageNeeds & Pick<AppDeps, 'logger' | 'metrics' | 'readSecrets' | 'redis' | 'store' | 'tracing'>
 
 export interface MessageDeliveryOptions {
   /** How many messages are sent at a time, 2 or more. */
@@ -63,14 +61,12 @@ export class MessageDelivery {
   readonly #deps: DeliveryNeeds
   readonly #options: MessageDeliveryOptions
   readonly #places: Places
-  readonly #readSecrets: SecretReader
   readonly #closing = new AbortController()
 
   constructor(deps: DeliveryNeeds, options: MessageDeliveryOptions) {
     this.#deps = deps
     this.#options = options
     this.#places = createPlaces({ total: options.places, perOrigin: options.perOrigin })
-    this.#readSecrets = createSecretReader(deps)
   }
 
   /** Breaks off the attempts under way; their messages go back to the queue. */
@@ -141,7 +137,7 @@ export class MessageDelivery {
   async #attempt({ id, body, owner, url }: KeptWebhookMessage, attributes: Record<string, string>): Promise<Attempt> {
     const { config, now, tracing } = this.#deps
     const { timeoutMs, lookup } = this.#options
-    const secrets = await this.#readSecrets(owner)
+    const secrets = await this.#deps.readSecrets(owner)
     const at = now()
     const startedAt = performance.now()
     const headers = { ...signMessage(secrets, { id, at, body }) }

@@ -2,8 +2,8 @@
 import { z } from '@hono/zod-openapi'
 import { generationFields, maxImagesPerPrompt } from '@easel/contract'
 import type { CreateJobRequest, FieldError, ModelRecord } from '@easel/contract'
-import { describeValue } from '../../middleware/field-errors.ts'
-import { refuseFields } from '../../middleware/problem.ts'
+import { describeValue } from '../../problems/field-errors.ts'
+import { refuseFields } from '../../problems/refuse-fields.ts'
 import { dropNulls, ownFields } from '../own-fields.ts'
 import { ratioPattern, sizeOfRatio } from '../size-of-ratio.ts'
 

@@ -7,7 +7,7 @@ import { problemTable } from '@easel/contract'
 import type { JobError, ProblemCode, ProblemError } from '@easel/contract'
 import type { AppEnv } from '../../app-deps.ts'
 import { setRetryHeaders } from '../../middleware/problem.ts'
-import { suggestField, toFieldErrors } from '../../middleware/field-errors.ts'
+import { suggestField, toFieldErrors } from '../../problems/field-errors.ts'
 import { imagesRequestSchema } from './to-request.ts'
 
 export function isOpenAiPath(path: string): boolean {

@@ -10,8 +10,8 @@ import { toMaskOfAlpha } from '../../inputs/mask-of-alpha.ts'
 import { isForm, readForm } from '../../inputs/read-picture-body.ts'
 import type { PictureForm } from '../../inputs/read-picture-body.ts'
 import { takeBytes, toRefusal } from '../../inputs/take-picture.ts'
-import type { SentPicture } from '../../jobs/resolve-input.ts'
-import { refuseFields } from '../../middleware/problem.ts'
+import type { SentPicture } from '../../inputs/picture-source.ts'
+import { refuseFields } from '../../problems/refuse-fields.ts'
 import { editRequestSchema } from './to-request.ts'
 
 export interface EditForm {

@@ -10,7 +10,8 @@ import { toProblemError } from '../../middleware/problem.ts'
 import { cancelAbandoned } from '../wait-for-result.ts'
 import type { WaitForResultNeeds } from '../wait-for-result.ts'
 import { toJobFailure, toOpenAiError } from './errors.ts'
-import { readBase64, toSize, toUnixTime, usage } from './to-images-response.ts'
+import { readBase64 } from '../read-base64.ts'
+import { toSize, toUnixTime, usage } from './to-images-response.ts'
 
 type StreamNeeds = WaitForResultNeeds & Pick<AppDeps, 'storage'>
 

@@ -1,11 +1,10 @@
 /** The pictures of a successful job in the form of OpenAI's image endpoint: as one answer, or as the last events of a stream. */
 import { z } from '@hono/zod-openapi'
-import { ProblemError } from '@easel/contract'
-import type { StoredImage } from '@easel/contract'
 import type { JobRecord } from '@easel/job-store'
 import type { AppDeps } from '../../app-deps.ts'
 import { toImageUrl } from '../../jobs/to-job.ts'
 import { toPublicUrl } from '../../public-url.ts'
+import { readBase64 } from '../read-base64.ts'
 
 const count = z.int().describe('Always 0: tokens are not counted here.')
 const usageSchema = z.object({
@@ -54,12 +53,6 @@ export async function toImagesResponse(
     data: await Promise.all(data),
     usage,
   }
-}
-
-export async function readBase64({ storage }: Pick<AppDeps, 'storage'>, { key }: StoredImage): Promise<string> {
-  const object = await storage.open(key)
-  if (object === undefined) throw new ProblemError('expired')
-  return Buffer.from(await new Response(object.body).arrayBuffer()).toString('base64')
 }
 
 export function toSize({ input }: JobRecord): string {

@@ -2,8 +2,8 @@
 import { z } from '@hono/zod-openapi'
 import { countStepsRun, defaultStrength, generationFields, maxImagesPerPrompt } from '@easel/contract'
 import type { CreateJobRequest } from '@easel/contract'
-import { describeValue } from '../../middleware/field-errors.ts'
-import { refuseFields } from '../../middleware/problem.ts'
+import { describeValue } from '../../problems/field-errors.ts'
+import { refuseFields } from '../../problems/refuse-fields.ts'
 import { dropNulls, ownFields } from '../own-fields.ts'
 
 const ignored = { description: 'Taken and without effect.' }

@@ -20,7 +20,6 @@ import { jsonBody } from '../../middleware/json-body.ts'
 import { toPublicUrl } from '../../public-url.ts'
 import { parsePreferWait } from '../../middleware/prefer-wait.ts'
 import { refuseInvalid } from '../../middleware/problem.ts'
-import { createSecretReader } from '../../webhooks/secret-reader.ts'
 import { describeErrors, modelParams } from '../describe-routes.ts'
 import { toModelIdOf, toOwnedPath } from '../model-name.ts'
 import { submitThrough } from '../submit-through.ts'
@@ -81,14 +80,13 @@ const modelSchema = z
   })
   .meta({ id: 'ReplicateModel' })
 
-type ReplicateNeeds = SubmitNeeds & CancelNeeds & ToJobNeeds & WaitNeeds & Pick<AppDeps, 'redis'>
+type ReplicateNeeds = SubmitNeeds & CancelNeeds & ToJobNeeds & WaitNeeds & Pick<AppDeps, 'readSecrets'>
 
 // oxlint-disable-next-line max-lines-per-function -- one route after another, each of them short.
 export function replicateRoutes(deps: ReplicateNeeds) {
   const { config } = deps
   const publicUrl = (): string => toPublicUrl(config)
   const app: Api = new OpenAPIHono<AppEnv>({ defaultHook: refuseInvalid })
-  const readSecrets = createSecretReader(deps)
 
   const create = createRoute({
     method: 'post',
@@ -229,7 +227,7 @@ export function replicateRoutes(deps: ReplicateNeeds) {
         'The secret is told only where API_KEYS are set. Whoever runs this server finds it in WEBHOOK_SECRETS or the log.',
       )
     }
-    const [key = ''] = await readSecrets(c.var.owner)
+    const [key = ''] = await deps.readSecrets(c.var.owner)
     c.header('Cache-Control', 'no-store')
     return c.json({ key }, 200)
   })

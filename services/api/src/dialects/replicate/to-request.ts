@@ -2,8 +2,8 @@
 import { z } from '@hono/zod-openapi'
 import { deliveryFields, generationFields } from '@easel/contract'
 import type { CreateJobRequest, FieldError, ModelRecord, WebhookEventName } from '@easel/contract'
-import { describeValue } from '../../middleware/field-errors.ts'
-import { refuseFields } from '../../middleware/problem.ts'
+import { describeValue } from '../../problems/field-errors.ts'
+import { refuseFields } from '../../problems/refuse-fields.ts'
 import { toModelIdOf } from '../model-name.ts'
 import { ratioPattern, sizeOfRatio } from '../size-of-ratio.ts'
 

@@ -1,8 +1,8 @@
 import { expect, test } from 'vitest'
 import { maxWebhookBodyBytes } from '@easel/contract'
 import type { Job } from '@easel/contract'
-import { toMessage } from '../webhooks/to-message.ts'
-import { toRenderBody } from './render-body.ts'
+import { renderAs } from './render-message.ts'
+import { toMessage } from './to-message.ts'
 
 const id = '0198c0de-0000-7000-8000-000000000000'
 const job: Job = {
@@ -36,8 +36,8 @@ const job: Job = {
   replay: null,
 }
 
-function bodyOf(dialect: Parameters<typeof toRenderBody>[0], of: Job = job): Record<string, unknown> {
-  const { body = '' } = toMessage('completed', of, 0, toRenderBody(dialect, 'http://here')) ?? {}
+function bodyOf(dialect: string | undefined, of: Job = job): Record<string, unknown> {
+  const { body = '' } = toMessage('completed', of, 0, renderAs(dialect, 'http://here')) ?? {}
   expect(Buffer.byteLength(body)).toBeLessThanOrEqual(maxWebhookBodyBytes)
   return JSON.parse(body) as Record<string, unknown>
 }

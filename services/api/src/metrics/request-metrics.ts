@@ -2,7 +2,7 @@
 import { createMiddleware } from 'hono/factory'
 import { routePath } from 'hono/route'
 import type { AppEnv } from '../app-deps.ts'
-import type { ApiMetrics } from '../metrics/api-metrics.ts'
+import type { ApiMetrics } from './api-metrics.ts'
 
 /** The status under which proxies count such requests; it is never sent. */
 const clientLeftStatus = 499

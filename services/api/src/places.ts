@@ -1,7 +1,7 @@
 /**
- * Decides who may send a webhook message now. The places of a process are shared first among the owners of jobs and then among the origins to
- * which an owner sends, so that receivers that never answer delay only those who named them. Also decides how long a message that found no
- * place should wait. Holds only counts. Runs in the api.
+ * Decides who may begin something now that a process does a limited number of times at once: sending a webhook message, taking in a picture.
+ * The places are shared first among the owners of jobs and then among the origins with which an owner deals, so that an origin that never
+ * answers delays only those who named it. Also decides how long a message that found no place should wait. Holds only counts. Runs in the api.
  *
  * Invariant: an owner gets a place only while it has fewer than are free, and for an origin only while the origin has fewer than are then left
  * for the owner. So a single owner gets half of the places and two owners a third each, and the next one always finds some free.
@@ -18,7 +18,7 @@ export interface Places {
 }
 
 export interface PlacesOptions {
-  /** How many messages are sent at a time, 2 or more. */
+  /** How many places there are, 2 or more. */
   total: number
   /** How many of these may go to one origin of one owner, 1 or more. */
   perOrigin: number
@@ -31,14 +31,14 @@ export interface PlacesOptions {
 interface Use {
   count: number
   since: number
-  /** How long the latest message took; undefined before the first has been sent. */
+  /** How long the latest use of a place took; undefined before the first has ended. */
   latestMs: number | undefined
 }
 
 const [minDelayMs, maxDelayMs] = [500, 60_000]
 
 export function createPlaces({ total, perOrigin, now = () => performance.now(), random = Math.random }: PlacesOptions): Places {
-  // An owner, or an origin of an owner, is forgotten when nothing is being sent for it.
+  // An owner, or an origin of an owner, is forgotten when it has no place.
   const uses = new Map<string, Use>()
   let taken = 0
   const originKey = (owner: string, origin: string): string => `${owner} ${origin}`

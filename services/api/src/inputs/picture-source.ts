@@ -1,0 +1,16 @@
+/** Where the pictures of a request come from. Types only. */
+import type { InputPicture } from '@easel/contract'
+
+/** A picture that came in the request itself and has been judged. */
+export interface SentPicture {
+  picture: InputPicture
+  bytes: Uint8Array
+}
+
+/** Where an input picture comes from: a URL or `upload:ID` in the request, the request itself, or what is stored already. */
+export type PictureSource = string | SentPicture | InputPicture
+
+export type PictureField = 'image' | 'mask'
+
+/** What a request says about its pictures. */
+export type PictureSources = { [Field in PictureField]?: PictureSource | undefined }
