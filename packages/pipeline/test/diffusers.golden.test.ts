@@ -1,10 +1,14 @@
-import { existsSync, readFileSync } from 'node:fs'
+import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { cp } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { afterAll, describe, expect, it } from 'vitest'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { StableDiffusion3Pipeline } from '../src/sd3/pipeline.ts'
 import { Tensor } from '../src/tensor/tensor.ts'
 import { kinds, testModel } from './open-graph.ts'
+import { rewritePart } from './rewrite-part.ts'
+import { toScaledFloat8 } from './write-float8.ts'
 
 /** What diffusers' StableDiffusion3Pipeline made of the same folder with torch in float32; values as base64. */
 interface Golden {
@@ -54,8 +58,28 @@ const sharedCases: Drawn[] = (existsSync(shared) ? kinds : []).flatMap((kind) =>
   }),
 )
 
+/** The same models, made here, with their matrices in scaled float8: torch had the same numbers in float32. */
+const float8Root = mkdtempSync(join(tmpdir(), 'easel-golden-'))
+beforeAll(async () => {
+  for (const kind of kinds) {
+    await cp(testModel(kind), join(float8Root, kind), { recursive: true })
+    for (const part of ['transformer', 'text_encoder', 'text_encoder_2', 'text_encoder_3'].map((name) => join(float8Root, kind, name)))
+      if (existsSync(part)) await rewritePart(part, (tensors) => toScaledFloat8(tensors).stored)
+  }
+})
+afterAll(() => rmSync(float8Root, { recursive: true }))
+const float8Cases: Drawn[] = kinds.flatMap((kind) =>
+  golden(join(own, '..', 'scaled-float8'), kind).map((expected) => ({
+    name: `${kind} in scaled float8`,
+    folder: join(float8Root, kind),
+    expected,
+    restart: false,
+    within: 2e-3,
+  })),
+)
+
 describe.each(['packed', 'mapped'] as const)('equal to diffusers with torch, %s weights', (weights) => {
-  it.each([...cases, ...sharedCases])('$name, seed $expected.seed', async ({ name, folder, expected, restart, within }) => {
+  it.each([...cases, ...float8Cases, ...sharedCases])('$name, seed $expected.seed', async ({ name, folder, expected, restart, within }) => {
     const pipe = await StableDiffusion3Pipeline.fromPretrained(folder, { device: 'cpu', weights })
     const steps: number[] = []
     const { images } = await pipe.generate({

@@ -37,7 +37,7 @@ interface Quantised {
   readonly meant: WrittenTensor
 }
 
-/** As quantisers do it: the largest value becomes the largest float8. `toScale` may change the factor, to a power of two for example. */
+/** As torch and the quantisers built on it do it: the largest value becomes the largest float8, ties go to even. `toScale` may change the factor, to a power of two for example. */
 function quantise(tensor: WrittenTensor, type: Float8 = 'F8_E4M3', toScale = (scale: number): number => scale): Quantised {
   const values = floatsOf(tensor)
   const largest = values.reduce((most, value) => Math.max(most, Math.abs(value)), 0)
@@ -46,14 +46,16 @@ function quantise(tensor: WrittenTensor, type: Float8 = 'F8_E4M3', toScale = (sc
   // Positive numbers ascend with their bytes.
   const sizes = numbers.subarray(0, 128).filter((value) => !Number.isNaN(value) && value <= layouts[type].largest)
   const data = Uint8Array.from(values, (value) => {
-    const size = Math.abs(value) / scale
+    const size = Math.fround(Math.abs(value) / scale)
     let [low, high] = [0, sizes.length - 1]
     while (high - low > 1) {
       const middle = (low + high) >> 1
       if (sizes[middle]! <= size) low = middle
       else high = middle
     }
-    return (size - sizes[low]! <= sizes[high]! - size ? low : high) + (value < 0 ? 0x80 : 0)
+    const [toLow, toHigh] = [size - sizes[low]!, sizes[high]! - size]
+    const nearest = toLow === toHigh ? low + (low % 2) : toLow < toHigh ? low : high
+    return nearest + (value < 0 ? 0x80 : 0)
   })
   const meant = Float32Array.from(data, (byte) => numbers[byte]! * scale)
   return { stored: { dtype: type, shape: tensor.shape, data }, scale, meant: fromFloats(tensor.shape, meant) }
