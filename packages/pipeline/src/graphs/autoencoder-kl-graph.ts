@@ -113,7 +113,7 @@ class VaeLayers extends Layers {
     return this.node('Conv', [x, ...weights], { kernel_shape: [kernel, kernel], strides: [stride, stride], pads })
   }
 
-  /** Built on InstanceNormalization over the groups: no operator is faster on a CPU, and every provider has it. */
+  /** Built on InstanceNormalization over the groups, because every provider has it and no other operator is faster on a CPU. */
   groupNorm(x: string, name: string, channels: number): string {
     const { groups } = this
     const ones = this.toCompute(this.float32s(`ones ${groups}`, new Float32Array(groups).fill(1)))

@@ -1,7 +1,7 @@
 /**
  * Finds out which of the operators that a graph would use give the right numbers here.
  *
- * Invariant: an operator that keeps its place has been run on the provider by itself and agreed with ONNX's plain operators on the CPU. One
+ * Invariant: an operator that is kept has been run on the provider by itself and agreed with ONNX's plain operators on the CPU. One
  * that failed or was off is replaced by 'plain', and a warning says so. The lengths tried lie on both sides of the points where kernels
  * switch methods, because a short input may pass where a longer one is wrong. Runs in the engine process, once, before a model is loaded.
  */

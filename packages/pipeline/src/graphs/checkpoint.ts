@@ -2,7 +2,7 @@
  * The stored tensors of one part of a model, from one .safetensors file or from the shards that an index names.
  *
  * Invariant: a tensor that a graph asks for exists, has the expected shape and a dtype that graphs can compute with; otherwise one error
- * names the file, the tensor, what was expected and what was found. Tensors that nobody asks for are never looked at.
+ * names the file, the tensor, what was expected and what was found. Tensors that no graph asks for are never checked.
  * Knows nothing about what the tensors mean.
  */
 import { readdirSync, statSync } from 'node:fs'
@@ -28,7 +28,7 @@ export class Checkpoint {
   readonly tensors: ReadonlyMap<string, StoredTensor>
   /** Whether norm_out and the last norm1_context keep shift before scale, as Stability's single files do. Default false. */
   readonly shiftFirst: boolean
-  /** Whether a text encoder gives its pooled vector as it is, without the projection. Default false. */
+  /** Whether a text encoder returns its pooled vector without the projection. Default false. */
   readonly unprojected: boolean
   /** A tensor which says that the float8 matrices of this part have factors; undefined where there is none. */
   readonly scaledMark: string | undefined
@@ -91,8 +91,8 @@ function isSameShape(a: readonly number[], b: readonly number[]): boolean {
 
 /**
  * The weights of a part's folder: the file, or the index of shards, or undefined where there is neither. `variant` as in diffusers, for
- * example 'fp16'; a part that does not have it is taken without. Where none is named, the files without a variant are taken, else those of the only
- * variant there is.
+ * example 'fp16'; a part that lacks it falls back to the files without a variant. Where none is named, the files without a variant are taken,
+ * else those of the only variant there is.
  */
 export function findWeights(folder: string, variant?: string): string | undefined {
   if (statSync(folder, { throwIfNoEntry: false })?.isDirectory() !== true) return undefined

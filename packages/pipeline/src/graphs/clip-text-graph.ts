@@ -27,7 +27,7 @@ export const clipTextGraphConfigSchema = z.looseObject({
 })
 export type ClipTextGraphConfig = z.infer<typeof clipTextGraphConfigSchema>
 
-/** Configurations written before transformers 4.31 give this as the end of text; their models look for the highest id instead. */
+/** Configurations written before transformers 4.31 give this id for the end of text; for those, the position of the highest id is used. */
 const legacyEos = 2
 
 export function buildClipTextGraph(config: ClipTextGraphConfig, checkpoint: Checkpoint, options: GraphOptions): OnnxGraph {
@@ -43,7 +43,7 @@ export function buildClipTextGraph(config: ClipTextGraphConfig, checkpoint: Chec
   const norm = (x: string, name: string) => g.toCompute(g.layerNorm(x, dim, epsilon, name))
   const places = g.table(`${model}embeddings.position_embedding.weight`, [config.max_position_embeddings, dim])
   const first = g.node('Slice', [places.value, g.int64s(0), g.lengths(ids, 1, 2)])
-  // Looked up in the type it is stored in: the table is far larger than what is taken from it.
+  // Looked up in the stored type, and cast afterwards, because the table is far larger than the rows taken from it.
   const table = g.table(`${model}embeddings.token_embedding.weight`, [config.vocab_size, dim])
   const words = g.node('Gather', [table.value, ids])
   let x = g.add(g.cast(words, table.type, 'float32'), g.cast(first, places.type, 'float32'))

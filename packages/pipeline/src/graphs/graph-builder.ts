@@ -2,7 +2,7 @@
  * Writes one graph, node by node. A value is represented by its name.
  *
  * Owns the names, the constants, and the way a stored weight enters the graph: its bytes stay where they are in the checkpoint's file, and a
- * Cast follows where they are stored in another type than the graph computes in.
+ * Cast follows if they are stored in a type other than the one the graph computes in.
  * Knows nothing about models.
  */
 import type { WeightMode } from '../models/session-options.ts'
@@ -113,7 +113,7 @@ export class GraphBuilder {
     return this.cast(value, this.computeType, 'float32')
   }
 
-  /** The weight as it is stored. `dims`: the shape in which the graph reads it, where that differs from its own. */
+  /** The weight in its stored type. `dims`: the shape in which the graph reads it, if that differs from its own. */
   stored(name: string, shape: readonly number[], dims = shape): StoredWeight {
     return this.initializer(name, this.checkpoint.tensor(name, shape), dims)
   }

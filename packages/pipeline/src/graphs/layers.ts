@@ -12,13 +12,13 @@ import type { ComputeType } from './graph-builder.ts'
 import type { ElementType } from './onnx-model.ts'
 import type { OperatorChoices } from './operator-choices.ts'
 
-/** What transformers calls the activations of text encoders. */
+/** The activations of text encoders, by the names that transformers uses. */
 export const activations = ['gelu', 'gelu_new', 'gelu_pytorch_tanh', 'quick_gelu', 'relu', 'silu'] as const
 export type Activation = (typeof activations)[number]
 
 export interface GraphOptions {
   readonly operators: OperatorChoices
-  /** Inputs, outputs and the sums that run through the model are float32 in either case. */
+  /** Inputs, outputs and the residual stream are float32 in either case. */
   readonly computeType: ComputeType
   readonly weights: WeightMode
   /** Threads of a run on the CPU. With mapped weights a row is exact only for this number. Default 1. */
@@ -69,11 +69,11 @@ export class Layers extends GraphBuilder {
     return this.loraLinears.has(name) ? this.add(y, this.lowRank(x, name, from, to)) : y
   }
 
-  /** Linear on (batch, from). */
+  /** torch's Linear from (batch, from) to (batch, to). */
   rowLinear(x: string, name: string, from: number, to: number, bias = true): string {
     const y = this.gemm(x, name, { from, to, bias, type: this.computeType, leastRows: Math.max(2, this.leastRows(from, to)) })
     if (!this.loraLinears.has(name)) return y
-    // Each vector as two tokens, for the same reason as in leastRows.
+    // Each vector is repeated as two tokens, for the reason given at leastRows.
     const token = this.node('Unsqueeze', [x, this.int64s(1)])
     const twice = this.lowRank(this.join([token, token], 1), name, from, to)
     return this.add(y, this.node('Squeeze', [this.node('Slice', [twice, this.int64s(0), this.int64s(1), this.int64s(1)]), this.int64s(1)]))
@@ -86,7 +86,7 @@ export class Layers extends GraphBuilder {
     const groups = this.node('MatMul', [this.node('Unsqueeze', [x, this.int64s(1)]), down])
     const tokens = this.node('Transpose', [groups], { perm: [0, 2, 1, 3] })
     const low = this.node('Reshape', [tokens, this.join([this.lengths(x, 0, 2), this.lengths(up, 1, 2)], 0)])
-    // Any rank may come, so only the width decides the order of the sum: see leastRows.
+    // The rank may be anything, so only the width decides in which order a sum is taken: see leastRows.
     const least = this.leastRows(Infinity, to)
     if (least === 0) return this.node('MatMul', [low, up])
     const wide = this.node('MatMul', [this.padTokens(low, least), up])
@@ -101,9 +101,9 @@ export class Layers extends GraphBuilder {
   }
 
   /**
-   * How many rows a product needs so that each comes out as it does among many, where the runtime does not lay the matrix out beforehand (its
-   * sgemm.cpp). A single row takes another path, so vectors and single tokens are computed in twos (see atLeastTwo). Otherwise the sum over
-   * `from` is taken in pieces of 128, or of more where a thread has 64 columns or fewer; threads divide the columns among themselves unless
+   * How many rows a product needs so that each row comes out as it does among many, where the runtime does not pack the matrix beforehand (see
+   * its sgemm.cpp). A single row takes another code path, so vectors and single tokens are computed in pairs (see atLeastTwo). Otherwise the sum
+   * over `from` is taken in pieces of 128, or of more if a thread has 64 columns or fewer; threads divide the columns among themselves unless
    * there are as many rows as threads.
    */
   leastRows(from: number, to: number): number {
@@ -112,7 +112,7 @@ export class Layers extends GraphBuilder {
   }
 
   /**
-   * The batch itself, or, where mapped weights would meet a single row of tokens, that row twice. `x` has `rank` axes; `rows` is a vector of
+   * The batch itself or, where a single row would be multiplied by mapped weights, that row twice. `x` has `rank` axes; `rows` is a vector of
    * one value, the number of rows in its smallest product. `firstOf` removes the second copy.
    */
   atLeastTwo(x: string, rank: number, rows: string): string {
@@ -156,7 +156,7 @@ export class Layers extends GraphBuilder {
 
   /** A lookup table, and the type of its values. `dims`: the shape in which the graph reads it, where that differs from its own. */
   table(name: string, shape: readonly number[], dims = shape): { readonly value: string; readonly type: ElementType } {
-    // No lookup takes float8.
+    // The Gather operator does not take float8.
     const isFloat8 = this.checkpoint.tensor(name, shape).dtype.startsWith('F8')
     if (this.operators.tables === 'stored' && !isFloat8) return this.stored(name, shape, dims)
     return { value: this.weight(name, shape, dims, 'float32'), type: 'float32' }

@@ -2,7 +2,7 @@
  * A LoRA from its .safetensors file, checked against the model and laid out for its graph.
  *
  * Accepts what diffusers, peft and kohya's scripts write. Invariant: a file is untrusted, and every tensor in it is either used or refused,
- * because leaving one out silently would give another picture than the one its maker saw. A LoRA for text encoders is refused, because
+ * because ignoring one would silently give a picture other than the one its maker saw. A LoRA for text encoders is refused, because
  * requests share embeddings. Knows nothing about requests or strengths.
  */
 import { existsSync } from 'node:fs'
@@ -34,7 +34,7 @@ const matrixName =
 const alphaName = /^(.+?)\.alpha$/
 const textEncoderName = /^(?:base_model\.model\.)?(?:text_encoder|lora_te|text_model)/
 
-/** What peft says about an adapter: in its adapter_config.json or, where diffusers wrote it, in the file's own metadata. */
+/** peft's settings of an adapter: from adapter_config.json or, if diffusers wrote the file, from its own metadata. */
 const configSchema = z.looseObject({
   lora_alpha: z.number().nullish(),
   alpha_pattern: z.record(z.string(), z.number()).nullish(),
@@ -71,7 +71,7 @@ export async function readLoraHeader(file: string, target: LoraTarget): Promise<
     const named = names.find(module)
     if (named === undefined) throw new ModelFileError(file, `module ${module}`, 'a linear layer of this transformer', 'no such layer')
     for (const linear of named.linears) {
-      if (taken.has(linear)) throw new ModelFileError(file, `module ${module}`, 'there once', `a second one for ${linear}`)
+      if (taken.has(linear)) throw new ModelFileError(file, `module ${module}`, 'one module for each layer', `a second one for ${linear}`)
       taken.add(linear)
     }
     if (down === undefined || up === undefined)
@@ -82,7 +82,7 @@ export async function readLoraHeader(file: string, target: LoraTarget): Promise<
     expectFloats(file, `up of ${module}`, up, [to * named.linears.length, rank])
     if (alpha !== undefined && alpha.shape.reduce((product, length) => product * length, 1) !== 1)
       throw new ModelFileError(file, `alpha of ${module}`, 'one value', `[${alpha.shape.join(', ')}]`)
-    // Trainers that were given a whole number write one.
+    // Trainers whose alpha was given as a whole number store an integer.
     if (alpha !== undefined && alpha.dtype !== 'I64') expectFloats(file, `alpha of ${module}`, alpha, alpha.shape)
     const isRankStabilized = config.use_rslora === true
     return { ...named, down, up, rank, alpha: alpha ?? configuredAlpha(config, module) ?? rank, isRankStabilized }
@@ -101,7 +101,7 @@ export async function readLora(file: string, target: LoraTarget): Promise<LoraLa
       const factor = strength / (isRankStabilized ? Math.sqrt(rank) : rank)
       for (const [index, name] of linears.entries()) {
         const [to, from] = target.shapes.get(name) as readonly [number, number]
-        // Half a turn brings shift and scale from the order they were trained in to that of the checkpoint.
+        // Rotating the rows by half swaps shift and scale from the order in training to that of the checkpoint.
         const turned = isStability !== target.shiftFirst && hasTwoOrders(name, to, from) ? to / 2 : 0
         const rowOf = (row: number) => index * to + ((row + turned) % to)
         layers.set(name, layOut(downValues, upValues, { rank, from, to, factor, rowOf }))
@@ -113,7 +113,7 @@ export async function readLora(file: string, target: LoraTarget): Promise<LoraLa
   return layers
 }
 
-/** The bytes of what readLora makes of these modules. */
+/** The size in bytes of what readLora makes of these modules. */
 export function laidOutBytes(modules: readonly LoraModule[], { shapes }: LoraTarget): number {
   let values = 0
   for (const { linears, rank } of modules)

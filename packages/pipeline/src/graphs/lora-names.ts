@@ -8,7 +8,7 @@ import type { LinearShapes } from '../tensor/lora.ts'
 import { toDiffusersNames } from './single-file.ts'
 
 export interface NamedLinears {
-  /** One layer, or three that are equal parts of the stored matrix, from the top. */
+  /** One layer, or three, whose matrices are equal parts of the stored one, from the top. */
   readonly linears: readonly string[]
   /** Whether the name was Stability's, in whose files the last norms have shift before scale. */
   readonly isStability: boolean

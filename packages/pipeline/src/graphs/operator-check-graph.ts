@@ -10,7 +10,7 @@ import type { OperatorChoices } from './operator-choices.ts'
 const checkedHeads = 2
 const checkedHeadDim = 64
 const checkedDim = checkedHeads * checkedHeadDim
-/** How many values a token of x has: those of one query, one key and one value. */
+/** The number of values in a token of x: one query, one key and one value. */
 export const checkWidth = 3 * checkedDim
 
 type CheckedOperator = Exclude<keyof OperatorChoices, 'tables'>

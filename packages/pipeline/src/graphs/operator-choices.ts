@@ -13,7 +13,7 @@ export interface OperatorChoices {
   /** QuickGelu with strength 1 is SiLU. */
   readonly silu: 'QuickGelu' | 'plain'
   readonly rmsNorm: 'SimplifiedLayerNormalization' | 'plain'
-  /** Whether a table is read in the type it is stored in and only the values taken from it are cast, or the whole table is cast. */
+  /** 'stored': a lookup table is read in its stored type and only the values taken from it are cast. 'cast': the whole table is cast. */
   readonly tables: 'stored' | 'cast'
 }
 
@@ -30,9 +30,9 @@ export const operatorChoices: Readonly<Record<ExecutionProvider, OperatorChoices
   // Each of these keeps a row of a batch bit-identical to the row alone. A scale fused into LayerNormalization does not and is never used.
   cpu: fusedOperators,
   cuda: fusedOperators,
-  // Its MultiHeadAttention gives wrong values from 64 tokens on, at least in software, and many devices cannot touch float16 at all.
+  // Its MultiHeadAttention gives wrong values from 64 tokens on, at least in software, and many devices do not support float16 at all.
   webgpu: { ...fusedOperators, attention: 'plain', tables: 'cast' },
-  // These providers take only ONNX's own operators; any other would be cut out of their part of the graph.
+  // These providers take only ONNX's own operators; any other would run on the CPU and split the graph.
   tensorrt: plainOperators,
   coreml: plainOperators,
   dml: plainOperators,

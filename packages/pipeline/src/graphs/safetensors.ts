@@ -27,10 +27,10 @@ export interface StoredTensor {
 }
 
 const prefixBytes = 8
-/** The header of a model has a few hundred thousand bytes. The format allows a hundred million, which take half a minute and a gigabyte to check. */
+/** A header takes a few hundred kilobytes. The format allows a hundred million bytes, which would take half a minute and a gigabyte to check. */
 const maxHeaderBytes = 16 * 2 ** 20
 
-/** Bits of one value. A file may contain dtypes that are not listed here, but no graph can use them. */
+/** Bits per value. A file may contain dtypes that are not listed here, but no graph can use them. */
 const dtypeBits = new Map(
   Object.entries({ BOOL: 8, U8: 8, I8: 8, F8_E4M3: 8, F8_E5M2: 8, I16: 16, U16: 16, F16: 16, BF16: 16, I32: 32, U32: 32, F32: 32 }).concat(
     Object.entries({ I64: 64, U64: 64, F64: 64 }),

@@ -25,7 +25,7 @@ export const sd3TransformerGraphConfigSchema = z.looseObject({
   joint_attention_dim: count,
   pooled_projection_dim: count,
   pos_embed_max_size: count,
-  /** In latent pixels; the positions are counted in its patches where the checkpoint has no table of them. */
+  /** In latent pixels; used to compute the table of positions where the checkpoint has none. */
   sample_size: count.default(128),
   /** Layers whose image tokens also attend to themselves alone. */
   dual_attention_layers: z.array(z.int().nonnegative()).default([]),
@@ -40,7 +40,7 @@ export function buildSd3TransformerGraph(config: Sd3TransformerGraphConfig, chec
   const g = new TransformerLayers(checkpoint, options, config)
   const { dim } = g
   const { in_channels: channels, joint_attention_dim: textDim, pooled_projection_dim: pooledDim, num_layers: layers } = config
-  // The layer mask is split before any block is looked for, so a number of layers that is out of all proportion must be found first.
+  // The layer mask is split before any block is looked up, so an absurd number of layers has to be refused first.
   checkpoint.tensor(`transformer_blocks.${layers - 1}.attn.to_q.weight`, [dim, dim])
 
   const givenLatents = g.input('hidden_states', 'float32', ['batch', channels, 'height', 'width'])
@@ -79,7 +79,7 @@ interface State {
   readonly text: string
 }
 
-/** What steers a block. */
+/** What conditions a block. */
 interface Steering {
   /** Timestep and pooled prompt together, (batch, dim). */
   readonly condition: string
@@ -172,7 +172,7 @@ class TransformerLayers extends Layers {
     return this.layerNorm(x, this.dim, epsilon)
   }
 
-  /** Not fused into the norm, because that would make a row depend on the rows beside it. */
+  /** Scale and shift are not fused into the norm, because that would make a row depend on the rows beside it. */
   modulate(normed: string, scale: string, shift: string): string {
     return this.toCompute(this.add(this.mul(normed, this.add(scale, this.scalar(1, 'float32'))), shift))
   }

@@ -27,7 +27,7 @@ const singleFileParts = Object.keys(prefixes) as SingleFilePart[]
 const stabilityMark = 'x_embedder.proj.weight'
 const diffusersMark = 'pos_embed.proj.weight'
 
-/** A tensor that shows what a file without prefixes is, and the place in a model's folder where it is read. */
+/** Tensors that show what a file without prefixes is, each with the place in a model's folder where such a file belongs. */
 const lonelyParts = [
   ['decoder.conv_in.weight', 'a VAE alone, which is read as vae/diffusion_pytorch_model.safetensors'],
   ['text_model.embeddings.token_embedding.weight', 'a CLIP text encoder alone, which is read as text_encoder/model.safetensors'],
@@ -75,7 +75,7 @@ const vaeRules: Rules = [
   [/\.(down|up)\.(\d+)\.(downsample|upsample)\.conv\./, '.$1_blocks.$2.$3rs.0.conv.'],
 ]
 
-/** Throws an error that says what a file holds which no part can be taken from, or not the whole part: MODEL may name it by mistake. */
+/** Throws unless a whole part can be taken from the file. The error says what it holds, because MODEL may name it by mistake. */
 export function assertHoldsPart(file: Checkpoint): void {
   const names = [...file.tensors.keys()]
   const lora = names.find((name) => /[._]lora[._]/.test(name))
@@ -83,7 +83,7 @@ export function assertHoldsPart(file: Checkpoint): void {
   const lonely = lonelyParts.find(([mark]) => file.has(mark))
   const has = (part: SingleFilePart): boolean => singleFilePart(file, part) !== undefined
   let found: string
-  if (lora !== undefined) found = `a LoRA, which belongs into LORAS_DIR: ${lora}`
+  if (lora !== undefined) found = `a LoRA, which belongs in LORAS_DIR: ${lora}`
   else if (has('transformer') || (foreign === undefined && singleFileParts.some(has))) return
   else if (foreign !== undefined) found = `a transformer without ${stabilityMark}, so of another kind: ${foreign}`
   else if (lonely !== undefined) found = `${lonely[1]} of its model's folder`
@@ -138,7 +138,7 @@ export function toDiffusersNames(name: string): string[] {
   return qkvNames[stream].map((part) => `transformer_blocks.${block}.${attention}.${part}.${kind}`)
 }
 
-/** The number of rows in one of three equal parts. A number that three does not divide gives a shape that no graph asks for. */
+/** One of three equal parts of a tensor's rows. If three does not divide them, the shape is one that no graph asks for. */
 function third(tensor: StoredTensor, index: number): StoredTensor {
   const [rows = 0, ...dims] = tensor.shape
   const length = tensor.length / 3

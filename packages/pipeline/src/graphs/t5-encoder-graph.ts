@@ -1,7 +1,7 @@
 /**
  * T5EncoderModel as a graph: the third text encoder of Stable Diffusion 3.
  *
- * Follows transformers' modeling_t5.py, version 5. The sums that run through the layers and the last product of each feed-forward are
+ * Follows transformers' modeling_t5.py, version 5. The residual stream and the last product of each feed-forward are
  * float32 in every graph: in float16 they overflow, and transformers keeps them in float32 for the same reason.
  */
 import { z } from 'zod'
@@ -48,7 +48,7 @@ export function buildT5EncoderGraph(config: T5EncoderGraphConfig, checkpoint: Ch
   const ids = g.atLeastTwo(given, 2, g.mul(g.lengths(given, 0, 1), g.lengths(given, 1, 2)))
   const norm = (x: string, name: string) => g.toCompute(g.rmsNorm(x, dim, config.layer_norm_epsilon, name, 'float32'))
 
-  // Where both are stored and differ, transformers 5 takes the encoder's own.
+  // If both are stored and differ, transformers 5 takes the encoder's own.
   const words = checkpoint.has('encoder.embed_tokens.weight') ? 'encoder.embed_tokens.weight' : 'shared.weight'
   const table = g.table(words, [config.vocab_size, dim])
   const { isGated, activation } = readFeedForward(config)

@@ -1,7 +1,7 @@
 /**
- * Writes the graph of any part of a model from its configuration and its checkpoint. The only list of the kinds we write graphs for.
+ * Writes the graph of any part of a model from its configuration and its checkpoint. This is the only list of the parts we write graphs for.
  *
- * Invariant: a part that is returned has been checked completely, its configuration and every tensor the graph uses, without loading it.
+ * Invariant: when a graph is returned, its configuration and every tensor that it uses have been checked, without loading any.
  */
 import type { z } from 'zod'
 import { readModelJson } from '../models/model-file.ts'

@@ -84,11 +84,11 @@ export class AutoencoderKL {
 
   /** (batch, 3, height, width), values −1 to 1 → the distribution to sample from. */
   async encode(images: Tensor): Promise<LatentDistribution> {
-    if (this.encoder === undefined) throw new Error('Expected a model with vae_encoder/, got one without')
+    if (this.encoder === undefined) throw new Error('Expected a model with vae_encoder/, got one without it')
     const output = await this.encoder.run({ sample: images }, ['latent_parameters'])
     const parameters = output['latent_parameters'] as Tensor
     assertFinite(parameters, "the VAE's encoder", this.encoder.path)
-    // Each row holds the means of all channels, then the logarithms of their variances: cut in halves, every other half is a mean.
+    // Each row holds the means of all channels, then the logarithms of their variances. With each row cut in two, every other half holds means.
     const [batch, channels, ...sides] = parameters.dims as [number, number, number, number]
     const halves = new Tensor(parameters.data, [batch * 2, channels / 2, ...sides], parameters.dtype)
     const pick = (offset: number) =>

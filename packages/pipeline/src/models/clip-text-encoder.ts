@@ -24,7 +24,7 @@ const clipTextConfigSchema = z.looseObject({
   projection_dim: count,
   /** Longest row of ids. */
   max_position_embeddings: count,
-  /** Number of tokens it knows; ids are below it. Some exports do not say it. */
+  /** The size of its vocabulary; ids are below it. Some exports omit it. */
   vocab_size: count.optional(),
 })
 export type ClipTextConfig = z.infer<typeof clipTextConfigSchema>
@@ -67,8 +67,8 @@ export class ClipTextEncoder {
   }
 
   /**
-   * `ids`: rows of equal length, at most max_position_embeddings. `clipSkip`: layers to skip before the last but one, 0 to
-   * maxClipSkip, default 0.
+   * `ids`: rows of equal length, at most max_position_embeddings. `clipSkip`: how many layers before the last but one the hidden state comes
+   * from, 0 to maxClipSkip, default 0.
    */
   async forward(ids: readonly (readonly number[])[], clipSkip = 0): Promise<ClipTextOutput> {
     const layer = `hidden_states.${this.config.num_hidden_layers - 1 - clipSkip}`

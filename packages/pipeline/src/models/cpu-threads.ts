@@ -1,4 +1,4 @@
-/** How many threads a run on the CPU gets when nobody says. */
+/** How many threads a run on the CPU gets by default. */
 import { readdirSync, readFileSync } from 'node:fs'
 import { availableParallelism } from 'node:os'
 
@@ -10,7 +10,7 @@ export function defaultCpuThreads(): number {
   return Math.max(1, Math.min(physicalCores(), availableParallelism()))
 }
 
-/** Infinity where the system does not say: everywhere but on Linux. */
+/** Infinity where the number is not known: on every system but Linux. */
 function physicalCores(): number {
   const folder = '/sys/devices/system/cpu'
   try {

@@ -45,7 +45,7 @@ export function reportCuda(): CudaReport {
   return { providerFolder, driverVersion, problems }
 }
 
-/** Beside the runtime's own binary. */
+/** The folder of the runtime's own binary. */
 function findProviderFolder(): string | undefined {
   if (process.platform !== 'linux' || process.arch !== 'x64') return undefined
   const entry = createRequire(import.meta.url).resolve('onnxruntime-node/package.json')
@@ -63,7 +63,7 @@ function readDriverVersion(): string | undefined {
   return status === 0 ? stdout.trim().split('\n')[0]?.trim() || undefined : undefined
 }
 
-/** The libraries the provider was linked against that the dynamic linker cannot find. The driver's own are judged by its version. */
+/** The libraries that the provider was linked against and the dynamic linker cannot find. The driver's own libraries are judged by its version. */
 function findMissing(library: string): string[] {
   const { stdout } = spawnSync('ldd', [library], { encoding: 'utf8', timeout: 10_000 })
   const names = [...(stdout ?? '').matchAll(/^\s*(\S+) => not found$/gm)].map(([, name]) => name ?? '')

@@ -2,7 +2,7 @@
  * Which execution provider runs the model: the one asked for, or the best that works here.
  *
  * Invariant: a provider is chosen only after a real graph has run on it with the right result; one that was asked for and does
- * not work is an error that says what is missing, never a silent step down to the CPU.
+ * not work is an error that says what is missing, never a silent fallback to the CPU.
  * Knows nothing about the model. Runs in the engine process, once, at start.
  */
 import { existsSync, readdirSync } from 'node:fs'
@@ -18,7 +18,7 @@ import { OnnxSession } from './onnx-session.ts'
 export interface ResolvedDevice {
   /** What was asked for. */
   readonly requested: Device
-  /** What runs. */
+  /** The provider that runs the model. */
   readonly provider: ExecutionProvider
   /** Why this one was chosen and those before it were not. */
   readonly reason: string

@@ -1,8 +1,8 @@
 /**
  * The transformer's second graph, for rows with low-rank additions: the same weights, and two further inputs for each linear layer that any
- * LoRA has changed so far. It is written and loaded when the first such row comes, and again when a LoRA changes other layers.
+ * LoRA has changed so far. It is written and loaded when the first such row comes, and again when a LoRA changes further layers.
  *
- * Invariant: a row comes out the same whatever the rows beside it add. Rows that add nothing never come here.
+ * Invariant: a row comes out the same whatever the rows beside it add. Rows that add nothing run on the first graph.
  * Knows nothing about files and strengths. Runs in the engine process.
  */
 import { loraGroup } from '../tensor/lora.ts'
@@ -19,7 +19,7 @@ export class LoraGraph {
   session: OnnxSession | undefined
   /** The layers for which the session has inputs. */
   linears: ReadonlySet<string> = new Set()
-  /** Those of the latest step, because rows mostly stay together from step to step. */
+  /** The rows and feeds of the latest step, kept because rows mostly stay together from step to step. */
   latest: { readonly rows: readonly LoraLayers[]; readonly feeds: Readonly<Record<string, Feed>> } | undefined
   isReleased = false
 
@@ -87,7 +87,7 @@ function inputsOf(linear: string): string[] {
   return [`${linear}.lora_down`, `${linear}.lora_up`]
 }
 
-/** `length`: of each layer's part, including the groups that it lacks. */
+/** `length`: the number of values in each layer's part once it is padded to the most groups. */
 function toFeedData(layers: readonly (LoraLayer | undefined)[], part: 'down' | 'up', length: number): Float32Array {
   const [only] = layers
   if (layers.length === 1 && only?.[part].length === length) return only[part]

@@ -18,6 +18,6 @@ it('a JSON file of 64 MiB is read, and a longer one is refused without being rea
   // What follows is a hole: had it been read, the error would be about JSON.
   truncateSync(file, cap + 1)
   await expect(readModelJson(file, schema)).rejects.toThrow(
-    `${file}: expected a readable JSON file, got ${cap + 1} bytes, of which ${cap} would be read`,
+    `${file}: expected a readable JSON file, got ${cap + 1} bytes, more than the ${cap} that are read`,
   )
 })

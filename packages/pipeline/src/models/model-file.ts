@@ -21,13 +21,13 @@ export class ModelFileError extends Error {
   }
 }
 
-/** More than any configuration, index of shards or vocabulary has. */
+/** Larger than any configuration, index of shards or vocabulary. */
 const maxJsonBytes = 64 * 2 ** 20
 
-/** The size of a file in bytes. Whatever is no file is refused, because reading a pipe or a device may never end. */
+/** The size of a file in bytes. Anything that is not a regular file is refused, because reading a pipe or a device may never end. */
 export async function sizeOfFile(file: string): Promise<number> {
   const found = await stat(file)
-  if (!found.isFile()) throw new Error(found.isDirectory() ? 'a folder' : 'something that is no file')
+  if (!found.isFile()) throw new Error(found.isDirectory() ? 'a folder' : 'something that is not a file')
   return found.size
 }
 
@@ -36,7 +36,7 @@ export async function readModelJson<Schema extends z.ZodType>(file: string, sche
   let text: string
   try {
     const bytes = await sizeOfFile(file)
-    if (bytes > maxJsonBytes) throw new Error(`${bytes} bytes, of which ${maxJsonBytes} would be read`)
+    if (bytes > maxJsonBytes) throw new Error(`${bytes} bytes, more than the ${maxJsonBytes} that are read`)
     text = await readFile(file, 'utf8')
   } catch (error) {
     const missing = (error as NodeJS.ErrnoException).code === 'ENOENT'

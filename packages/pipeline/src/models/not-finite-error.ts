@@ -1,7 +1,7 @@
 /**
- * What happens when a part of a model computes NaN or infinity, as damaged weights make it do, and weights that overflow in float16.
+ * The error for a part of a model that computes NaN or infinity, because its weights are damaged or overflow in float16.
  *
- * Such a value spreads to all that is computed from it, so looking at the results of a part finds it; the weights are never searched for it.
+ * Such a value spreads to everything computed from it, so checking the results of a part finds it; the weights themselves are never searched.
  * Runs in the engine process.
  */
 import type { Tensor } from '../tensor/tensor.ts'
@@ -9,7 +9,7 @@ import type { Tensor } from '../tensor/tensor.ts'
 /** All bits of a float16's exponent: they are set in infinities and NaN only. */
 const float16Exponent = 0x7c00
 
-/** A part of a model computed a value that is no finite number. */
+/** A part of a model computed a value that is not a finite number. */
 export class NotFiniteError extends Error {
   override readonly name = 'NotFiniteError'
 

@@ -3,8 +3,8 @@
  *
  * Owns the native session and every conversion at its edge: feeds are cast to the type and rank the graph declares (exports
  * differ: int32 or int64 ids, float16 floats, a scalar timestep), outputs come back as Tensors.
- * Invariant: after release() nothing runs; it waits for runs that were asked for before. A session that is not to be kept open is closed when a
- * run is over and whoever asked for it has got the result, and is opened again for the next run.
+ * Invariant: release() waits for runs that were asked for before, and nothing runs after it. A session that is not to be kept open is closed
+ * once a run is over and the caller has its result, and is opened again for the next run.
  * Knows nothing about what a graph computes, and does not wait for the device: whoever runs a graph holds the turn. The native run blocks the
  * thread it is on, so this runs in the engine process.
  */
@@ -32,7 +32,7 @@ interface GraphValue {
   readonly shape: readonly (number | string)[]
 }
 
-/** The types that can be a tensor in Node and that our models use. */
+/** The element types that tensors in Node can have and that our models use. */
 const inputTypes = ['float32', 'float16', 'int64', 'int32']
 const outputTypes = ['float32', 'float16']
 
@@ -109,7 +109,7 @@ export class OnnxSession {
     }
     const results = await this.track(this.runNative(feeds, outputNames, buffers))
     const outputs: Record<string, Tensor> = {}
-    // The runtime fills the given buffer in place and returns another copy of it: read the buffer.
+    // The runtime fills the given buffer in place and returns another copy of it, so the buffer is what to read.
     for (const name of outputNames) outputs[name] = this.toTensor(name, buffers[name] ?? results[name])
     return outputs
   }
@@ -147,12 +147,12 @@ export class OnnxSession {
   async openAgain(): Promise<InferenceSession> {
     if (this.reopen === undefined) throw new Error(`Expected the session of ${this.path} to be open, got a closed one`)
     const native = await this.reopen()
-    // Two runs that were asked for at once have opened it twice.
+    // Two runs that were asked for at the same time have opened it twice.
     if (this.native !== undefined) await native.release()
     return (this.native ??= native)
   }
 
-  /** Closes it until the next run, if that is its way and nothing is running. */
+  /** Closes it until the next run, if it is that kind of session and nothing is running. */
   async rest(): Promise<void> {
     const { native } = this
     if (this.reopen === undefined || this.running.size > 0 || native === undefined) return
@@ -160,7 +160,7 @@ export class OnnxSession {
     await native.release()
   }
 
-  /** The run is over and its result is good, so nobody waits for this error. */
+  /** A warning, not an error: the run is over and its result is good. */
   warnNotClosed(error: unknown): void {
     process.emitWarning(`Expected ${this.path} to close after its run, got: ${messageOf(error)}; its memory may be lost`)
   }
@@ -171,7 +171,7 @@ export class OnnxSession {
       return await run
     } finally {
       this.running.delete(run)
-      // Not at once: whoever measures what the run has taken looks when it gets the result.
+      // Not at once, because the caller measures the memory that the run has taken when it gets the result.
       if (this.reopen !== undefined) setImmediate(() => void this.rest().catch((error: unknown) => this.warnNotClosed(error)))
     }
   }

@@ -1,4 +1,4 @@
-/** How a graph is to be run, and what that means to ONNX Runtime. Knows nothing about what a graph computes. */
+/** How a graph is to be run, and the session options of ONNX Runtime that follow from it. Knows nothing about what a graph computes. */
 import type { ExecutionProvider, SessionOptions } from './onnx-runtime.ts'
 
 export interface OnnxSessionOptions {
@@ -58,7 +58,7 @@ export function toSessionOptions(options: OnnxSessionOptions, written?: WrittenG
     },
     // Above 'basic' the runtime makes copies of float16 weights.
     ...(isMapped ? { graphOptimizationLevel: 'basic' } : {}),
-    // A plan of its memory makes the runtime take as much again from the second run on, and a session that is closed has no second run.
+    // With a memory pattern the runtime takes as much memory again from the second run on. A closed session has no second run to gain from it.
     ...(isMapped || written?.betweenRuns === 'closed' ? { enableMemPattern: false } : {}),
     ...(options.intraOpNumThreads === undefined ? {} : { intraOpNumThreads: options.intraOpNumThreads }),
   }

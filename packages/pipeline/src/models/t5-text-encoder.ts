@@ -16,7 +16,7 @@ import { toTokenFeed } from './token-feed.ts'
 const t5ConfigSchema = z.looseObject({
   /** Width of a hidden state. */
   d_model: z.int().positive(),
-  /** Number of tokens it knows; ids are below it. Some exports do not say it. */
+  /** The size of its vocabulary; ids are below it. Some exports omit it. */
   vocab_size: z.int().positive().optional(),
 })
 export type T5Config = z.infer<typeof t5ConfigSchema>

@@ -14,7 +14,7 @@ import type { StableDiffusion3Pipeline } from '../sd3/pipeline.ts'
 import type { Rgb8Image } from '../tensor/image-processor.ts'
 import type { Tensor } from '../tensor/tensor.ts'
 
-/** For each of R, G, B: one weight a channel, then the constant. Values of 0 to 255. */
+/** For each of R, G and B: one weight per channel, then the constant. The sums are values from 0 to 255. */
 export type PreviewProjection = readonly (readonly number[])[]
 
 export interface PreviewImage {
@@ -30,7 +30,7 @@ export interface PreviewImage {
 
 export const previewProjectionFile = 'preview_projection.json'
 
-/** The weights that come with a model that has so many latent channels; undefined when it has none. */
+/** The weights that come with a model of this many latent channels; undefined when there are none. */
 export async function readPreviewProjection(folder: string, channels: number): Promise<PreviewProjection | undefined> {
   const path = join(folder, previewProjectionFile)
   const text = await readFile(path, 'utf8').catch((error: NodeJS.ErrnoException) => {
@@ -46,14 +46,14 @@ export async function readPreviewProjection(folder: string, channels: number): P
   throw new Error(`Expected ${path} to hold 3 lists of ${channels + 1} numbers, got something else: ${result.error.issues[0]?.message}`)
 }
 
-/** Scenes that differ in colour, so that the fit sees the channels move. */
+/** Scenes that differ in colour, so that all channels vary in the fit. */
 const scenes = ['a red flower in a green field', 'a blue sea and a white sky', 'a black night, a yellow moon', 'a portrait photograph']
-/** Enough steps for colours; details do not matter. */
+/** Enough steps for the colours; details do not matter. */
 const steps = 8
 /** In latent pixels: small, because the decoder works the same at every size. */
 const side = 16
 
-/** Fits the weights to more and more pictures, by least squares. */
+/** Fits the weights by least squares to the pictures added so far. */
 export class PreviewFit {
   /** How many pictures have been added. */
   pictures = 0
@@ -119,7 +119,7 @@ export function projectPreview(projection: PreviewProjection, { data, dims }: Te
   const [rows, channels, height, width] = dims as [number, number, number, number]
   const plane = height * width
   return Array.from({ length: rows }, (_, index) => {
-    // Rounds and clamps what is written to it.
+    // This array rounds and clamps what is written to it.
     const rgb = new Uint8ClampedArray(plane * 3)
     for (const [colour, weights] of projection.entries()) {
       const values = new Float64Array(plane).fill(weights[channels]!)

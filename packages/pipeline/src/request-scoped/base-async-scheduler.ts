@@ -1,7 +1,7 @@
 /**
  * A scheduler that hands out copies of itself: a transparent proxy around any scheduler, so that a request works on its own copy while
- * everything else sees the scheduler it knows. Reads fall through to the inner scheduler, its methods run with it as `this`, and writes go
- * to it where it has the name. A copy that cannot be made is an error that names the class; nothing is ever shared instead.
+ * everything else sees the scheduler it knows. Reads fall through to the inner scheduler, its methods run with it as `this`, and a write goes
+ * to it if it has a member of that name. A copy that cannot be made is an error that names the class; nothing is ever shared instead.
  * Knows nothing about pipelines.
  */
 import { inspect } from 'node:util'
@@ -60,7 +60,7 @@ export class BaseAsyncScheduler<T extends SchedulerLike = SchedulerLike> {
 const passThrough: ProxyHandler<BaseAsyncScheduler> = {
   get(wrapper, key, receiver) {
     if (Reflect.has(wrapper, key)) return Reflect.get(wrapper, key, receiver)
-    // It takes the place of `step`, so it must not pass by one that the wrapper has of its own.
+    // stepGuided replaces `step`, so it must not bypass a `step` that the wrapper itself defines.
     if (key === 'stepGuided' && Reflect.has(wrapper, 'step')) return undefined
     return bindMethod(wrapper.scheduler, key)
   },

@@ -20,7 +20,7 @@ export interface CloneOptions {
 
 type Kind = 'primitive' | 'container' | 'tensor' | 'generator' | 'instance'
 
-/** How the copier classifies a value. Subclasses of Array, Map and Set count as containers. */
+/** How copying classifies a value. Subclasses of Array, Map and Set count as containers. */
 export function kindOf(value: unknown): Kind {
   if (value === null || (typeof value !== 'object' && typeof value !== 'function')) return 'primitive'
   if (typeof value === 'function') return 'instance'

@@ -46,7 +46,7 @@ export function lockComponent<T extends object>(component: T, lock: Lock, method
   if (locked.has(component)) return component
   const callable = typeof component === 'function'
   const lockedMethods = new Map<unknown, unknown>()
-  // The proxy's target is a stand-in, because a frozen component would forbid its methods to be read as anything but themselves.
+  // The proxy's target is a stand-in, because a proxy may not return anything but a frozen target's own methods.
   const standIn: object = callable ? () => {} : {}
   const proxy = new Proxy(standIn, {
     get(_, key) {
@@ -77,7 +77,7 @@ export function lockComponent<T extends object>(component: T, lock: Lock, method
 async function takeTurn<T>(lock: Lock, call: () => Promise<T> | T): Promise<T> {
   const outer = currentTurn.getStore()
   for (let turn = outer; turn !== undefined; turn = turn.outer) {
-    // Work that a call has left running may still see its turn after the turn is over; such work waits like any other.
+    // Work that outlives the call that started it may still see that call's turn after it is over; such work waits like any other.
     if (turn.lock === lock && !turn.over) return await call()
   }
   return await lock.runExclusive(async () => {

@@ -1,6 +1,6 @@
 /**
  * What to say when a copy fails because it lacks the `#private` members of its class. No code outside a class can copy those, and every
- * access to a missing one throws a TypeError, so nothing is ever shared silently; this module only adds what the reader should do.
+ * access to a missing one throws a TypeError, so nothing is ever shared silently; this module only adds advice.
  * Knows nothing about pipelines.
  */
 

@@ -33,7 +33,7 @@ export interface RequestScopedPipelineOptions {
   /**
    * Attributes that requests share with the base as they are; they are never copied, replaced or refused. This is the only way to keep an
    * arrow field or a bound method. Such a function always runs on the base, so name only those that use nothing of a request. An attribute
-   * may not be in `mutableAttrs` too. Default none.
+   * must not be in `mutableAttrs` as well. Default none.
    */
   sharedAttrs?: Iterable<string>
   /** Whether to look for further attributes that hold mutable state at every call, and to copy them. Default true. */
@@ -58,7 +58,7 @@ export const defaultMutableAttrs: readonly string[] = [
   'latents',
 ]
 
-/** A generator belongs to the device, which all requests share. */
+/** The offload context belongs to the device, which all requests share. */
 const alwaysShared = 'modelCpuOffloadContext'
 
 export class RequestScopedPipeline<P extends GeneratingPipeline> {

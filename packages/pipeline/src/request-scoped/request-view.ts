@@ -165,7 +165,7 @@ function scopeAccessor(
     throw new Error(`Expected ${classNameOf(base)}.${name} to belong to its object, got an accessor whose state every view shares`)
   }
   if (tryRead(view, key, name, settings) !== value) return
-  // Nothing on the view holds what the accessor returns, so the view has one of its own, which does.
+  // Nothing on the view holds what the accessor returns, so the view gets an accessor of its own that returns the copy.
   const read = (): unknown => {
     const shown: unknown = descriptor.get?.call(view)
     return shown === value ? copy : shown

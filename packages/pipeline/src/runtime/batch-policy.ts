@@ -12,17 +12,17 @@ export interface WaitingCall {
   readonly rows: number
   /** Calls of equal shape may share a step: latent sides, text length. */
   readonly shape: string
-  /** The order in which calls came, unique; it breaks ties between requests that came together. */
+  /** Position in the order of arrival, unique; it breaks ties between requests that arrived together. */
   readonly order: number
-  /** When the request came to the engine, in milliseconds on the clock of `nowMs`. */
+  /** When the request reached the engine, in milliseconds on the clock of `nowMs`. */
   readonly arrivedAtMs: number
   /** Estimated device time until the request has finished all its steps, in milliseconds. */
   readonly remainingMs: number
   /** Estimated device time of the rows that wait for this step, in milliseconds. */
   readonly stepMs: number
-  /** Whose request it is. */
+  /** The owner of the request. */
   readonly owner: string
-  /** Share of the owner when several have rows waiting, above 0. */
+  /** Relative share of the owner when several have rows waiting, above 0. */
   readonly weight: number
   /** Device time that the owner has had, divided by its weight, in milliseconds; the same for all its calls. */
   readonly servedMs: number
@@ -33,11 +33,11 @@ export type BatchPolicy = <Call extends WaitingCall>(waiting: readonly Call[], n
 
 /**
  * What a millisecond of age is worth in milliseconds of remaining work. A request with remaining work R goes before every newcomer once it
- * is older than R / 0.1. So nobody starves, and until then short requests go first.
+ * is older than R / 0.1. So no request starves, and until then short requests go first.
  */
 export const ageing = 0.1
 
-/** Shortest remaining work first, minus what age has earned: close to the least mean latency possible, and nobody waits forever. */
+/** Shortest remaining work first, less a credit for age: close to the least possible mean latency, and no request waits forever. */
 const srpt: BatchPolicy = (waiting, nowMs) => {
   const rank = (call: WaitingCall) => call.remainingMs - ageing * (nowMs - call.arrivedAtMs)
   return [...waiting].sort((a, b) => rank(a) - rank(b) || byArrival(a, b))
@@ -51,8 +51,8 @@ function byArrival(a: WaitingCall, b: WaitingCall): number {
 }
 
 /**
- * Fair shares: the owner that has had the least for its weight goes first, counting each call it sends as if it had already run. Within an
- * owner, shortest remaining work with ageing. With a single owner this is `srpt`.
+ * Fair shares: the owner that has had the least device time for its weight goes first, counting each call placed ahead as if it had already
+ * run. Within an owner, shortest remaining work with ageing. With a single owner this is `srpt`.
  */
 const fair: BatchPolicy = (waiting, nowMs) => {
   const calls = srpt(waiting, nowMs)
@@ -75,7 +75,7 @@ export type BatchPolicyName = keyof typeof batchPolicies
 
 export interface BatchShare<Call extends WaitingCall> {
   readonly call: Call
-  /** How many of its waiting rows take part, from 1. */
+  /** How many of its waiting rows are in the step, from 1. */
   readonly rows: number
 }
 

@@ -4,12 +4,12 @@
  * For each size of row the profile keeps the latest times at each number of rows. It tries 1, 2, 4, 8 … rows as soon as that many wait, as
  * often as it takes to know their cost, and stops going up where a row hardly gets cheaper. It then chooses the knee: the fewest rows at
  * which a row costs at most 5 % more than the cheapest. Where batching does not pay, the knee is 1 and the policy decides who goes first.
- * From time to time the numbers of rows next to the knee are measured again, because the load of a machine changes. Where memory has run
- * out, steps of that size stay at half the rows and grow again by doublings as long as it does not run out. Where something other than a
- * step found no memory, steps of every size stay below a limit of work (work-limit.ts).
+ * From time to time the numbers of rows next to the knee are measured again, because the load of a machine changes. After memory has run
+ * out in a step, steps of that size stay at half the rows and grow again by doublings while memory lasts. After something other than a
+ * step has found no memory, steps of every size stay below a limit of work (work-limit.ts).
  *
- * A size that nobody has measured begins with one row, and each doubling is tried only after five steps at the number before. Until then
- * its cost is derived from another size, in proportion to the work. On a device that has measured nothing, the cost is the work itself,
+ * A size that has not been measured begins with one row, and each doubling is tried only after five steps at the number before. Until then
+ * its cost is derived from another size, in proportion to the work. While nothing has been measured at all, the cost is the work itself,
  * which is enough to put requests of different sizes in order.
  * Invariant: no number of rows is ever assumed to be good; each comes from a measurement on this machine, a new one or a cached one.
  * Knows nothing about rows' content, policies or files. Runs in the engine process.
@@ -35,7 +35,7 @@ interface Sample {
 interface SizeProfile {
   readonly samples: Map<number, Sample>
   steps: number
-  /** Numbers of rows whose first step is over. The first step is not measured, since ONNX Runtime plans during it. */
+  /** Numbers of rows whose first step is over. The first step is not measured, because ONNX Runtime plans its memory during it. */
   readonly planned: Set<number>
   /** The work of a row, in the caller's unit; undefined until a cost has been asked for. */
   work: number | undefined
@@ -45,26 +45,26 @@ interface SizeProfile {
 
 /** How many measurements of one number of rows are kept; their lower quartile counts. */
 const keptTimes = 9
-/** After so many measurements the cost of a number of rows is known. */
+/** After this many measurements the cost of a number of rows counts as known. */
 const enoughTimes = 4
-/** A row that costs up to this factor of the cheapest is as good. */
+/** A row that costs at most this many times the cheapest counts as equally cheap. */
 const tolerance = 1.05
 /**
- * A doubling must make a row cheaper by this factor. The search ends after two that do not, because on some devices the cost changes in
- * steps. It also ends at one that makes a row more expensive, since more rows would only take more memory.
+ * A doubling must make a row cheaper by this factor. The search ends after two doublings that do not, because on some devices the cost falls
+ * in jumps. It also ends at one that makes a row more expensive, since more rows would only take more memory.
  */
 const leastGain = 1.03
-/** After so many steps without a shortage of memory, twice the rows are tried again. */
+/** After this many steps without a shortage of memory, twice the rows are tried again. */
 const recoverySteps = 400
-/** How many sizes have their times kept; the one unused for longest is dropped first. */
+/** For how many sizes times are kept; the least recently used is dropped first. */
 const keptSizes = 64
-/** After so many steps a number of rows is measured again: next to the knee, and farther away from it. */
+/** After how many steps a number of rows is measured again: next to the knee, and farther away from it. */
 const staleSteps = { near: 50, far: 400 }
 
 export class BatchProfile {
   /** The most rows that a step may have, as set by the user. */
   readonly maxRows: number
-  /** By size, without those that have not been observed for longest. */
+  /** By size; the least recently used are dropped. */
   readonly sizes = new LRUCache<string, SizeProfile>({ max: keptSizes })
   /** Holds for steps of all sizes. */
   readonly workLimit = new WorkLimit()
@@ -81,8 +81,8 @@ export class BatchProfile {
   }
 
   /**
-   * The knee, or all waiting rows where they are only a few more and cost no more each: the few left over would make another step, in which
-   * a row is expensive.
+   * The knee, or all waiting rows if they are only a few more and cost no more each: otherwise the few rows beyond the knee would need a step
+   * of their own, in which a row is expensive.
    */
   upToKnee(size: string, most: number): number {
     const knee = this.knee(size)

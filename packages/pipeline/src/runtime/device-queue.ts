@@ -5,8 +5,8 @@
  * wait they alternate, so the steps of all other requests wait for at most one unit. Among units, decodings go first: a finished picture
  * waits for one step and for the pictures that were finished before it, and never for requests that have just arrived. Otherwise work is
  * served in the order it came.
- * Invariant: the event loop turns once before every run, so messages get in and every request has asked for its next step by then. Work
- * that was aborted before its turn is not run. Knows nothing about what the work is. Runs in the engine process.
+ * Invariant: the event loop turns once before every run, so that messages are received and every request has asked for its next step by then.
+ * Work that was aborted before its turn is not run. Knows nothing about what the work is. Runs in the engine process.
  */
 
 /** `encode` is the encoding of a text or a picture. */

@@ -1,7 +1,7 @@
 /**
- * What encoders made of prompts or pictures, by the content it comes from: what has been encoded once is not encoded again.
+ * The encodings of prompts or pictures, keyed by their content, so that the same content is not encoded twice.
  *
- * Invariant: an entry is what the encoders gave for exactly the content that its key stands for; other encoders empty the cache. Requests that
+ * Invariant: an entry is what the encoders gave for exactly the content that its key stands for; a change of encoders empties the cache. Requests that
  * ask for the same entry at the same time share one encoding. Pinned entries are always kept; beyond a number of bytes the others are dropped,
  * least recently used first. Entries are shared, so nobody may write to them. Knows nothing about tokenizers and encoders. Runs in the engine
  * process.
@@ -35,18 +35,18 @@ export class EncodingCache<Entry extends object> {
 
   readonly bytesOf: (entry: Entry) => number
 
-  /** `maxBytes`: limit for everything that is not pinned; with 0 nothing else is kept. `name`: of that limit, for errors. */
+  /** `maxBytes`: the limit for everything that is not pinned; with 0 only pinned entries are kept. `name`: what errors call that limit. */
   constructor(name: string, maxBytes: number, bytesOf: (entry: Entry) => number) {
     if (!Number.isSafeInteger(maxBytes) || maxBytes < 0)
       throw new RangeError(`Expected ${name} to be an integer from 0 up, got ${maxBytes}`)
     this.bytesOf = bytesOf
-    // The class does not accept a limit of 0, and one byte holds nothing either.
+    // LRUCache does not accept a limit of 0, and no entry fits into one byte either.
     this.entries = new LRUCache({ maxSize: Math.max(1, maxBytes), sizeCalculation: (entry, key) => bytesOf(entry) + key.length * 2 })
   }
 
   /**
-   * The entry for `key`, made by `encode` unless they exist or are being made. `encoders`: everything else they depend on. Rejects as soon
-   * as `signal` aborts; the signal passed to `encode` aborts when nobody waits for the encoding any more.
+   * The entry for `key`, made by `encode` unless it exists or is being made. `encoders`: everything else it depends on. Rejects as soon
+   * as `signal` aborts; the signal passed to `encode` aborts when no request waits for the encoding any more.
    */
   async get(
     key: string,

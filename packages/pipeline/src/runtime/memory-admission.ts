@@ -1,11 +1,11 @@
 /**
  * How many requests may hold memory at once: a request that would exceed the limit waits before it takes any.
  *
- * The estimate is the process as it is, plus what each admitted request holds itself (latents, embeddings, pixels), plus what a run larger
+ * The estimate is the present size of the process, plus what each admitted request holds itself (latents, embeddings, pixels), plus what a run larger
  * than any before would take. The last part is learnt from the runs: the runtime keeps the memory it has once taken, so the growth of the
  * process from the first run to the largest shows what a unit of work costs. That is extrapolated only up to twice the largest run. A
  * request that may bring a larger one waits until a run of half its work has happened, or until it is alone. So the first request runs alone
- * up to its first decoding, and a burst is let in by doublings.
+ * up to its first decoding, and a burst of requests is admitted in doublings.
  *
  * Invariant: one request is always admitted, whatever the estimate. First come, first served. Without a limit nothing waits.
  * The limit can be exceeded by a request that needs more on its own, and by the error of an estimate that was too low.
@@ -21,7 +21,7 @@ export interface MemoryNeeds {
   readonly stepRows: number
   /** The work of one row, in the unit that `measure` gets. */
   readonly rowWork: number
-  /** The most rows that a step of its size has, as far as is known now and whoever takes part; Infinity while it is not known. */
+  /** The most rows that a step of its size may have, whatever the requests in it, as far as is known now; Infinity while it is not known. */
   readonly mostRows: () => number
   /** Its largest decoding, in pixels of one picture; 0 for none. */
   readonly decodePixels: number
@@ -46,7 +46,7 @@ const runKinds = ['step', 'decode', 'encode'] as const satisfies readonly RunKin
 
 /** What the runtime has been observed to take for one kind of run. */
 interface Growth {
-  /** The work of the first run, 0 before it, and the bytes taken until a larger one came. Part of those any run takes, whatever its work. */
+  /** The work of the first run, 0 before it, and the bytes taken until a larger one came. Some of these any run takes, whatever its work. */
   first: number
   firstBytes: number
   /** The work of the largest run, and all bytes taken. */
@@ -85,7 +85,7 @@ export class MemoryAdmission {
 
   /** Waits until the request fits and returns a function that gives its share back. Rejects with the signal's reason if it aborts first. */
   async admit(needs: MemoryNeeds, signal?: AbortSignal): Promise<() => void> {
-    // A copy, so that the equal needs of two requests count twice.
+    // A copy, so that two requests that pass the same object count twice.
     const own = { ...needs }
     if (this.waiting.length > 0 || !this.fits(own)) await this.wait(own, signal)
     this.admitted.add(own)
@@ -105,7 +105,7 @@ export class MemoryAdmission {
   /** Runs of equal work count too: the second may take as much again, because from then on ONNX Runtime plans its memory. */
   learn(growth: Growth, work: number, before: number): void {
     const now = this.residentBytes()
-    // At most the growth that is not explained yet: what another run or a request took meanwhile does not belong to this run.
+    // At most the growth that has no other explanation: what another run or a request took meanwhile does not belong to this run.
     const grown = Math.max(0, Math.min(now - before, now - this.learntBytes - held(this.admitted)))
     const isLarger = work > growth.largest
     growth.bytes += grown

@@ -1,5 +1,5 @@
 /**
- * How the library says that memory has run out, and how it recognises that the runtime means it.
+ * The error for a shortage of memory, and how to recognise one in an error of the runtime.
  *
  * The runtime has no error code for it: each provider's allocator has its own sentence, and the wrappers keep the first error as `cause`.
  * Knows nothing about what needed the memory.
@@ -16,7 +16,7 @@ export class OutOfMemoryError extends Error {
   }
 }
 
-/** One pattern for each sentence of a provider, each with a line in the test. cuDNN 9 names host and device; cuDNN 8, cuBLAS: ALLOC_FAILED. */
+/** One pattern for each provider's message, each with a case in the test. cuDNN 9 names host and device; cuDNN 8 and cuBLAS say ALLOC_FAILED. */
 const sentences = [
   /out[ _]of[ _](?:device_|host_)?memory/i,
   /outofmemory/i,

@@ -4,7 +4,7 @@
  */
 import { readFileSync } from 'node:fs'
 
-/** In bytes. Where the system does not tell the two apart, which only Linux does, all resident memory. */
+/** In bytes. Only Linux tells the two kinds of pages apart; elsewhere this is all resident memory. */
 export function ownMemoryBytes(): number {
   const anonymousKib = /^RssAnon:\s+(\d+) kB$/m.exec(readStatus())?.[1]
   return anonymousKib === undefined ? process.memoryUsage.rss() : Number(anonymousKib) * 1024

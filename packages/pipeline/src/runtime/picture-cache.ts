@@ -1,6 +1,6 @@
 /**
- * The latents of input pictures that come again (encoding-cache.ts): the distribution, which is the same for everyone. What a request draws from
- * it depends on its seed and is its own.
+ * The encodings of input pictures that are used again (encoding-cache.ts). What is cached is the distribution of the latents, which is the
+ * same for all requests; the sample that a request draws from it depends on its seed and is not cached.
  */
 import type { Tensor } from '../tensor/tensor.ts'
 import { EncodingCache } from './encoding-cache.ts'

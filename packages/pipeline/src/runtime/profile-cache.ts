@@ -1,8 +1,8 @@
 /**
  * Keeps a batch profile on disk, so that a process starts with what the previous one has measured and learnt.
  *
- * There is one JSON file for each combination of model, device and processor, because the times of another machine say nothing here.
- * Invariant: never gets in the way. A folder that cannot be written, a damaged file or another version only means measuring again.
+ * There is one JSON file for each combination of model, device and processor, because times measured on other hardware mean nothing here.
+ * Invariant: it never causes a failure. A folder that cannot be written, a damaged file or another version only means measuring again.
  * Knows nothing about how the times are used. Runs in the engine process.
  */
 import { createHash } from 'node:crypto'

@@ -1,4 +1,4 @@
-/** The embeddings of prompts that come again (encoding-cache.ts). The pinned one is the empty negative prompt, which nearly every request needs. */
+/** The embeddings of prompts that are used again (encoding-cache.ts). The empty negative prompt, which nearly every request needs, is pinned. */
 import type { Tensor } from '../tensor/tensor.ts'
 import { EncodingCache } from './encoding-cache.ts'
 

@@ -23,11 +23,11 @@ export interface RowInput {
   readonly embeds: Float32Array
   /** (pooled_projection_dim) */
   readonly pooled: Float32Array
-  /** (layers,) or undefined: all layers take part. */
+  /** (layers,); undefined means that no layer is skipped. */
   readonly layerMask: Float32Array | undefined
   /** All rows of a step have one, or none has. */
   readonly lora: LoraLayers | undefined
-  /** Whether nobody will write to embeds and pooled again, so that a copy of them stays valid. */
+  /** Whether embeds and pooled will not be written to again, so that a copy of them stays valid. */
   readonly keepsPrompt: boolean
 }
 
@@ -76,7 +76,7 @@ export class RowBuffers {
     for (const [index, row] of rows.entries()) {
       const place = places[index] as number
       const { length } = row.latents
-      // The two rows of a guided picture show the same latents: the second is a copy of what the first was converted to.
+      // The two rows of a guided picture have the same latents: the second row is copied from the first one's converted values.
       const twin = placed.get(row.latents)
       if (twin === undefined) write(this.latents, row.latents, place)
       else this.latents.copyWithin(place * length, twin * length, (twin + 1) * length)
@@ -132,7 +132,7 @@ export class RowBuffers {
     this.layerMasks = new Float32Array(rows * (this.layers ?? 0))
     this.embeds = make(rows * embeds.length)
     this.pooled = make(rows * pooled.length)
-    // What a step is computed from lies in one memory, where kernels for float16 read it without a copy.
+    // Latents and predictions lie in one memory, where the float16 kernels read them without a copy.
     const length = rows * latents.length
     const both = this.dtype === 'float16' ? makeHalves(length * 2) : make(length * 2)
     this.latents = both.subarray(0, length)

@@ -1,8 +1,8 @@
 /**
- * What the requests on one resident model share on its device besides the weights: turns, the step batcher, the prompt cache, admission to
- * memory, the counters, and the step times kept on disk.
+ * What the requests on one resident model share on its device besides the weights: turns, the step batcher, the caches of encoded prompts and
+ * pictures, memory admission, the counters, and the step times kept on disk.
  *
- * Whoever runs a graph comes here for a turn: rows of steps through `batcher`, everything else through `encode` and `decode`.
+ * Every run of a graph takes its turn here: rows of steps through `batcher`, everything else through `encode` and `decode`.
  * Invariant: each pipeline has one, shared by all its request views; nothing in here decides what a picture looks like. Whenever memory
  * runs out, later steps take fewer rows.
  * Knows nothing about prompts, schedules or models. Runs in the engine process.
@@ -23,15 +23,15 @@ import { untilAborted } from './until-aborted.ts'
 
 export interface BatchingOptions extends StepBatcherOptions {
   /**
-   * The folder in which measured step times, and what the last shortage of memory taught, outlive the process. It is created in an existing
-   * folder when absent, and ignored when it cannot be written. Default: nothing is kept.
+   * The folder in which measured step times, and the limit learnt from the last shortage of memory, outlive the process. It is created if its
+   * parent folder exists, and ignored when it cannot be written. Default: nothing is kept.
    */
   readonly cacheDir?: string | undefined
   /** When the process takes more resident bytes than this, further requests wait before they take memory. Default: no limit. */
   readonly memoryLimitBytes?: number | undefined
-  /** How many bytes of embeddings to keep for prompts that come again, from 0. Default 256 MiB, at most a tenth of what a limit leaves. */
+  /** How many bytes of embeddings to keep for prompts used again, from 0. Default 256 MiB, at most a tenth of what memoryLimitBytes leaves. */
   readonly promptCacheBytes?: number | undefined
-  /** How many bytes of latents to keep for input pictures that come again, from 0. Default 64 MiB, at most a tenth of what a limit leaves. */
+  /** How many bytes of latents to keep for input pictures used again, from 0. Default 64 MiB, at most a tenth of what memoryLimitBytes leaves. */
   readonly pictureCacheBytes?: number | undefined
   /** Called after every encoding and every decoding. Default none. */
   readonly onUnit?: (() => void) | undefined
@@ -100,7 +100,7 @@ export class Runtime {
     return this.inTurn('decode', 'decoding one picture', () => this.memory.measure('decode', pixels, work), signal)
   }
 
-  /** Runs one unit of work. When memory runs out, gives back what can be spared and tries once more. `name` is used in the error. */
+  /** Runs one unit of work. When memory runs out, it releases what can be spared and tries once more. `name` is used in the error. */
   async inTurn<T>(kind: Exclude<DeviceWork, 'step'>, name: string, work: () => Promise<T>, signal: AbortSignal | undefined): Promise<T> {
     const unit = async (): Promise<T> => {
       const startedAt = performance.now()

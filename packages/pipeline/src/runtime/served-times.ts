@@ -2,8 +2,8 @@
  * How much of the device each owner has had, for the policy `fair`: start-time fair queueing (Goyal, Vin, Cheng: SIGCOMM 1996) of rows among
  * owners. The unit is milliseconds of device time divided by the owner's weight.
  *
- * Invariant: nobody is behind the clock, which is the time of the owner served last, so an owner that had no rows waiting has saved nothing
- * up. Knows nothing about rows or shapes. Runs in the engine process.
+ * Invariant: no owner's time is behind the clock, which is the time of the owner served last, so an owner that had no rows waiting has not
+ * saved anything up. Knows nothing about rows or shapes. Runs in the engine process.
  */
 
 export class ServedTimes {

@@ -36,8 +36,8 @@ export interface StepBatcherOptions {
   /** The most rows in one run, from 1. This is only a limit; the best number is measured. Default none. */
   readonly maxBatchRows?: number | undefined
   /**
-   * Who goes first. 'fair': the owner that has had the least for its weight; 'srpt': shortest remaining work with ageing; 'fcfs': first come,
-   * first served. Default 'fair'.
+   * Who goes first. 'fair': the owner that has had the least device time for its weight; 'srpt': shortest remaining work with ageing; 'fcfs':
+   * first come, first served. Default 'fair'.
    */
   readonly policy?: BatchPolicyName | undefined
 }
@@ -47,7 +47,7 @@ export interface StepRecord {
   /** 'latent sides + tokens', as in "16x16+40". */
   readonly size: string
   readonly rows: number
-  /** The number of calls that took part. */
+  /** The number of calls whose rows were in it. */
   readonly calls: number
   /** Milliseconds from packing to the end of the run. */
   readonly durationMs: number
@@ -59,7 +59,7 @@ export interface StepRecord {
   readonly rowsLeft: number
 }
 
-/** How many sizes have their buffers kept; the one unused for longest is dropped first. */
+/** For how many sizes buffers are kept; the least recently used is dropped first. */
 const keptSizes = 8
 
 export class StepBatcher {
@@ -67,7 +67,7 @@ export class StepBatcher {
   readonly policy: BatchPolicy
   readonly profile: BatchProfile
   readonly served = new ServedTimes()
-  /** By size, without those that have not been used for longest. */
+  /** By size; the least recently used are dropped. */
   readonly buffers = new LRUCache<string, RowBuffers>({ max: keptSizes })
   /** Wraps every run so that its memory can be measured; `work` is that of all its rows. */
   aroundRun: (work: number, run: () => Promise<void>) => Promise<void> = (_, run) => run()
@@ -142,7 +142,7 @@ export class StepBatcher {
     return batch
   }
 
-  /** Packs, runs and hands out. An error of the run goes to the calls that took part. */
+  /** Packs the rows, runs them and hands out the predictions. An error of the run goes to the calls whose rows were in it. */
   async runRows(batch: readonly BatchShare<StepCall>[]): Promise<void> {
     const startedAt = performance.now()
     const { size, dims } = (batch[0] as BatchShare<StepCall>).call

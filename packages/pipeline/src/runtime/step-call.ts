@@ -29,7 +29,7 @@ export interface StepRow {
   readonly lora?: LoraLayers | undefined
 }
 
-/** What the batcher may know about the request behind a call. When it is given, nobody may write to embeddings while the request runs. */
+/** What the batcher may know about the request behind a call. Where it is given, the embeddings must not be written to while the request runs. */
 export interface StepContext {
   /** When the request arrived, on the clock of performance.now(). */
   readonly arrivedAtMs: number
@@ -37,7 +37,7 @@ export interface StepContext {
   readonly remainingRows: number
   /** When it aborts, the call is dropped before the next step and rejects with the signal's reason. */
   readonly signal?: AbortSignal | undefined
-  /** Whose request it is. Default: one owner for all requests that do not say. */
+  /** The owner of the request. Default: all requests without one belong to one owner. */
   readonly owner?: RowOwner | undefined
   /** Called after every run with the request's part of its time, in proportion to its rows, in milliseconds. */
   readonly onServed?: ((deviceMs: number) => void) | undefined
@@ -45,7 +45,7 @@ export interface StepContext {
 
 export interface RowOwner {
   readonly name: string
-  /** The owner's share of the device when several owners have rows waiting, above 0. */
+  /** The owner's relative share of the device when several owners have rows waiting, above 0. */
   readonly weight: number
 }
 
@@ -56,17 +56,17 @@ export interface StepCall extends WaitingCall {
   readonly context: StepContext | undefined
   readonly dims: RowDims
   readonly cameAtMs: number
-  /** The rows that ran in earlier runs than the rest, in order and in memory that stays. */
+  /** Rows that have already run while others still wait, in order, copied to memory that is not reused. */
   readonly earlier: FinishedRow[]
   remainingMs: number
   stepMs: number
   servedMs: number
-  /** Whether a run of one of its rows alone has already found no memory once. */
+  /** Whether a run of a single row of it has already found no memory once. */
   foundNoMemory: boolean
   /** The rows that wait; those before them have run. */
   rows: number
   settled: boolean
-  /** Makes the call's result of the predictions of all its rows; see StepBatcher.forward. */
+  /** Makes the call's result from the predictions of all its rows; see StepBatcher.forward. */
   readonly read: PredictionReader<unknown>
   resolve(result: unknown): void
   reject(reason: unknown): void
@@ -75,11 +75,11 @@ export interface StepCall extends WaitingCall {
 /** A row after its run; both tensors are (1, in_channels, height / 8, width / 8). */
 export interface FinishedRow {
   readonly prediction: Tensor
-  /** The row's hidden states as the graph has read them; of a row of an earlier run those that the call brought. */
+  /** The row's hidden states as the graph read them; for a row of an earlier run, those that came with the call. */
   readonly latents: Tensor
 }
 
-/** Gets both tensors of every row, in memory that is written over after this returns. Must not wait for anything. */
+/** Gets both tensors of every row, in memory that is overwritten after this returns, so it must not be asynchronous. */
 export type PredictionReader<T> = (predictions: readonly Tensor[], latents: readonly Tensor[]) => T
 
 export interface StepCallOptions extends Pick<StepCall, 'context' | 'read' | 'resolve' | 'reject'> {
@@ -148,7 +148,7 @@ export function nextRows({ input, context, rows }: StepCall, count: number): Row
   }))
 }
 
-/** Takes the predictions of a call's next rows. With those of the last rows the call is finished. They are read at once. */
+/** Takes the predictions of a call's next rows. Those of the last rows finish the call, which reads them at once. */
 export function takePredictions(call: StepCall, rows: readonly FinishedRow[]): void {
   call.rows -= rows.length
   if (call.rows > 0) {

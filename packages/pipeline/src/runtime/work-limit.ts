@@ -7,7 +7,7 @@
  * Invariant: shortages that follow within those steps are the same shortage and teach nothing more. Pure; knows nothing about rows or files.
  */
 
-/** What outlives the process. */
+/** What is kept on disk beyond the process. */
 export interface WorkLesson {
   /** The most work that a step may have. */
   readonly work: number

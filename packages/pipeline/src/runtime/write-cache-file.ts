@@ -1,5 +1,5 @@
 /**
- * Writes a small file of the cache folder, which is made when it is missing. Other processes read the old text or the new one, never a part.
+ * Writes a small file in the cache folder, which is created if it is missing. Other processes read the old text or the new one, never a part.
  * Rejects when the file cannot be written.
  */
 import { mkdir, rename, writeFile } from 'node:fs/promises'

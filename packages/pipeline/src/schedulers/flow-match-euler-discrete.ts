@@ -1,7 +1,7 @@
 /**
  * Euler steps for flow-matching models (SD3, Flux), equal to diffusers' class of the same name to the last float32 bit.
  *
- * Owns the schedule of one request (sigmas, timesteps) and the place in it. Invariant: every operation is rounded to the
+ * Owns the schedule of one request (sigmas, timesteps) and its position in it. Invariant: every operation is rounded to the
  * precision and in the order that numpy and torch use. Knows nothing about models, images or other requests.
  * Runs in the engine process.
  *
@@ -38,7 +38,7 @@ export class FlowMatchEulerDiscreteScheduler implements Scheduler {
   stepIndex: number | undefined
   beginIndex: number | undefined
 
-  /** Before setTimesteps the schedule is that of the training, with numTrainTimesteps levels. */
+  /** Until setTimesteps is called, the schedule is the training schedule with numTrainTimesteps levels. */
   constructor(config: Partial<FlowMatchEulerDiscreteConfig> = {}) {
     this.config = parseFlowMatchConfig(config)
     const { numTrainTimesteps, shift, useDynamicShifting } = this.config
@@ -104,14 +104,14 @@ export class FlowMatchEulerDiscreteScheduler implements Scheduler {
     this.beginIndex = undefined
   }
 
-  /** Says where the run begins, for schedules entered in the middle or with a timestep that occurs twice. */
+  /** Sets the index of the first step, for schedules entered in the middle or with a timestep that occurs twice. */
   setBeginIndex(beginIndex = 0): void {
     if (!Number.isInteger(beginIndex) || beginIndex < 0 || beginIndex >= this.timesteps.length)
       throw new RangeError(`Expected beginIndex from 0 to ${this.timesteps.length - 1}, got ${beginIndex}`)
     this.beginIndex = beginIndex
   }
 
-  /** The index of a timestep in the schedule; where it occurs more than once the second index, so that no level is skipped. */
+  /** The index of a timestep in the schedule; the second index if it occurs more than once, so that no level is skipped. */
   indexForTimestep(timestep: number, scheduleTimesteps: Float32Array = this.timesteps): number {
     const wanted = f32(timestep)
     const first = scheduleTimesteps.indexOf(wanted)
@@ -136,7 +136,7 @@ export class FlowMatchEulerDiscreteScheduler implements Scheduler {
     return { prevSample: new Tensor(values, sample.dims, modelOutput.dtype) }
   }
 
-  /** The pass exists for float16, where guidance and a step cost most, and without fresh noise. A class with another `step` keeps that. */
+  /** Only for float16, where guidance and a step cost most, and without fresh noise. A subclass that overrides `step` does not use this pass. */
   stepGuided(
     { uncond, cond, scale, sample: seen }: GuidedOutput,
     timestep: number,
@@ -193,7 +193,7 @@ export class FlowMatchEulerDiscreteScheduler implements Scheduler {
     return copy
   }
 
-  /** The index of the step that comes now. */
+  /** The index of the step to take now. */
   private indexOfStep(timestep: number): number {
     const index = this.stepIndex ?? this.beginIndex ?? this.indexForTimestep(timestep)
     if (index + 1 < this.sigmas.length) return index
@@ -238,7 +238,7 @@ function stepWithNoise(output: Tensor, sample: Tensor, sigma: number, sigmaNext:
   })
 }
 
-/** The number of steps asked for. The ways to give it must agree. */
+/** The number of steps asked for. If it is given in several ways, they must agree. */
 function countSteps(numInferenceSteps: number | undefined, { sigmas, timesteps }: SetTimestepsOptions): number {
   if (sigmas !== undefined && timesteps !== undefined) throw new TypeError('Expected sigmas or timesteps, got both')
   const steps = numInferenceSteps ?? sigmas?.length ?? timesteps?.length
@@ -252,7 +252,7 @@ function countSteps(numInferenceSteps: number | undefined, { sigmas, timesteps }
   return steps
 }
 
-// In the next three the Python scalars are rounded to the array's precision before they meet an array.
+// In the next three functions, Python scalars are rounded to the array's precision before they are combined with an array.
 
 function shiftSigma(sigma: number, shift: number, round: Rounding): number {
   return round(round(round(shift) * sigma) / round(1 + round(round(shift - 1) * sigma)))

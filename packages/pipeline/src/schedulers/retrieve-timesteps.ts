@@ -1,5 +1,5 @@
 /**
- * Configures a scheduler for a run and reads the schedule back. Decides which of steps, timesteps and sigmas counts, and whether this
+ * Configures a scheduler for a run and reads the schedule back. Decides which of steps, timesteps and sigmas is used, and whether this
  * scheduler accepts it. Works with any scheduler that has `setTimesteps` and `timesteps`. Knows nothing about pipelines.
  */
 
@@ -9,7 +9,7 @@ export type CustomSchedule = 'timesteps' | 'sigmas'
 /** The part of a scheduler that scheduling needs; diffusers' names. */
 export interface SchedulerLike {
   /**
-   * What `setTimesteps` accepts in place of a number of steps. A function cannot be asked which options it reads, so a scheduler that does
+   * What `setTimesteps` accepts in place of a number of steps. Which options a function reads cannot be found out, so a scheduler that does
    * not say is assumed to accept none. Default none.
    */
   readonly accepts?: readonly CustomSchedule[]
@@ -20,9 +20,9 @@ export interface SchedulerLike {
 export interface ScheduleOptions {
   /** Where the schedule will be used; passed on to the scheduler. Default none. */
   device?: string | undefined
-  /** Own timesteps, highest first, in place of a number of steps. Not together with `sigmas`. Default none. */
+  /** The caller's own timesteps, highest first, in place of a number of steps. Not together with `sigmas`. Default none. */
   timesteps?: ArrayLike<number> | undefined
-  /** Own noise levels, highest first, in place of a number of steps. Not together with `timesteps`. Default none. */
+  /** The caller's own noise levels, highest first, in place of a number of steps. Not together with `timesteps`. Default none. */
   sigmas?: ArrayLike<number> | undefined
   /** Shift of the schedule for models with dynamic shifting. Default none. */
   mu?: number | undefined
@@ -31,8 +31,8 @@ export interface ScheduleOptions {
 }
 
 /**
- * Configures `scheduler` and returns its timesteps and their number. `timesteps` or `sigmas` (both: an error; a scheduler that does not
- * accept them: an error) replace `numInferenceSteps`, and then the number is their length. Other options go to `setTimesteps`.
+ * Configures `scheduler` and returns its timesteps and their number. `timesteps` or `sigmas` replace `numInferenceSteps`, and then the number
+ * is their length; giving both, or giving one to a scheduler that does not accept it, is an error. Other options go to `setTimesteps`.
  */
 export function retrieveTimesteps<T extends SchedulerLike>(
   scheduler: T,

@@ -1,5 +1,5 @@
 /**
- * The interface of a noise scheduler, with diffusers' names: which noise levels a request walks through, and how one step goes.
+ * The interface of a noise scheduler, with diffusers' names: which noise levels a request passes through, and how one step is computed.
  *
  * Invariant: a scheduler is the mutable state of ONE request; two requests never share one. All fields are public so that
  * a request-scoped view can copy it. Knows nothing about models, prompts or images. Runs in the engine process.
@@ -41,13 +41,13 @@ export interface StepOutput {
   readonly prevSample: Tensor
 }
 
-/** Two outputs of a model for each row of a sample, of which guidance makes one: uncond + scale × (cond − uncond). */
+/** Two outputs of a model for each row of a sample, which guidance combines into one: uncond + scale × (cond − uncond). */
 export interface GuidedOutput {
   /** Row by row, each with the dims of one row of the sample: (1, …). */
   readonly uncond: readonly Tensor[]
   readonly cond: readonly Tensor[]
   readonly scale: number
-  /** The rows of the sample with the same values, in memory beside the outputs where possible. Default: the sample itself is read. */
+  /** The rows of the sample, with the same values, in the same memory as the outputs where possible. Default: the sample itself is read. */
   readonly sample?: readonly Tensor[]
 }
 
@@ -75,10 +75,10 @@ export interface Scheduler {
   /** Takes one step towards the picture. Never changes the tensors it is given; increments stepIndex. */
   step(modelOutput: Tensor, timestep: number, sample: Tensor, options?: StepOptions): StepOutput
   /**
-   * Guidance and `step` in one pass over the values, with the same result. Never changes `guided` and `sample`, and keeps neither them nor its
-   * result. `spare`: an earlier result that nobody reads any more, which it may write over and return. Returns undefined, having done nothing,
-   * where it has no such pass: the caller computes the guided output and calls `step`. Optional; a scheduler that keeps model outputs or does
-   * anything else with them leaves it out.
+   * Guidance and `step` in one pass over the values, with the same result. Never changes `guided` and `sample`, and keeps no reference to them or
+   * to its result. `spare`: an earlier result that is no longer read, which may be overwritten and returned. Returns undefined, having done
+   * nothing, where there is no such pass; the caller then computes the guided output and calls `step`. Optional: a scheduler that keeps model
+   * outputs, or needs them for anything else, must not offer it.
    */
   stepGuided?(guided: GuidedOutput, timestep: number, sample: Tensor, spare?: Tensor): StepOutput | undefined
   /** The sample with the noise that belongs to the given timesteps: one for all rows, or one per row. */

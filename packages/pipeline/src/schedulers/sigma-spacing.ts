@@ -15,7 +15,7 @@ const betaShape = 0.6
 /** `steps` values from `first` to `last`, computed in numpy.linspace's order of operations. */
 export function linspace(first: number, last: number, steps: number): Float64Array {
   const stride = (last - first) / (steps - 1)
-  // A single value has no stride: it is the first.
+  // With a single value the stride is not finite, and that value is the first.
   return Float64Array.from({ length: steps }, (_, i) => (i === 0 ? first : i === steps - 1 ? last : i * stride + first))
 }
 

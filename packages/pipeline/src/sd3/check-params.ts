@@ -1,7 +1,7 @@
 /**
  * The check that the parameters of a call must pass before any work is done.
  *
- * Invariant: as far as parameters decide, a call that passes can run to the end; every refusal names the parameter, what was expected and what
+ * Invariant: a call that passes does not fail later because of its parameters; every refusal names the parameter, what was expected and what
  * was given. Knows nothing about how a picture is made.
  */
 import { Generator } from '../tensor/random-normal.ts'

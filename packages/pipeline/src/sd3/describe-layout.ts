@@ -1,9 +1,9 @@
 /**
- * What files are that make no model for this pipeline, told by their names, so that whoever has them learns what they are instead of what
- * is missing. Pure; knows nothing about where the files lie.
+ * Recognises, by the names of its files, what a folder holds if it is not a model for this pipeline, so that the error can say what it is
+ * instead of what is missing. Pure; knows nothing about where the files lie.
  */
 
-/** Something made for another runtime or in another form; undefined when nothing of the kind is seen. `paths`: with slashes. */
+/** A clause about files for another runtime or in another format; undefined when there are none. `paths` have slashes. */
 export function describeForeignFiles(paths: readonly string[]): string | undefined {
   const some = (pattern: RegExp): boolean => paths.some((path) => pattern.test(path))
   if (some(/\.mxr$/)) return 'it holds graphs compiled for AMD GPUs (.mxr), which nothing else runs'
@@ -20,7 +20,7 @@ export function describeUnknownLayout(paths: readonly string[]): string {
   const foreign = describeForeignFiles(paths)
   if (foreign !== undefined) return foreign
   if (paths.some((path) => /^[^/]+\.safetensors$/.test(path)))
-    return 'it holds single files: name one of them, downloaded, by its path, or take the repository with folders that its page names'
+    return 'it holds single files: download one and give its path, or take the repository in diffusers layout that its page names'
   if (paths.some((path) => path.endsWith('.onnx'))) return 'it holds ONNX graphs, but not in the folders that optimum writes'
   return 'it has no model_index.json, which every model in diffusers layout has'
 }

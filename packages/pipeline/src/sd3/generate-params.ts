@@ -26,8 +26,8 @@ export interface CallState {
   _interrupt: boolean
   /**
    * A copy of the latents after the last step that has ended, (rows, channels, height / 8, width / 8), at any time from the first step on. A
-   * callback that needs them now and then asks here and leaves them out of its inputs, so that the steps of a float16 model can use the same
-   * memory again and again.
+   * callback that needs the latents only now and then should call this instead of having them among its inputs: the steps of a float16 model can
+   * then reuse the same memory.
    */
   copyLatents(): Tensor
 }
@@ -107,7 +107,7 @@ export interface GenerateParams {
   readonly callbackOnStepEndTensorInputs?: readonly (typeof stepTensors)[number][] | undefined
   /** Stops the call before its next step; the call then throws the signal's reason. */
   readonly signal?: AbortSignal | undefined
-  /** Whose call it is, for sharing the device between owners. Default: one owner for all calls that do not say. */
+  /** The owner of the call; the device is shared among owners. Default: all calls without one belong to one owner. */
   readonly owner?: RowOwner | undefined
   /** Continues from a stored step; the result has the same bytes as that of an uninterrupted call. */
   readonly resume?: ResumePoint | undefined

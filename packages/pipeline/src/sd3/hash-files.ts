@@ -6,7 +6,7 @@ import { stat } from 'node:fs/promises'
 import { availableParallelism } from 'node:os'
 import { hashFile, startHashThread } from './hash-file.ts'
 
-/** For fewer bytes a thread costs more than it saves. */
+/** With fewer bytes than this to hash, a thread costs more than it saves. */
 const threadBytes = 2 ** 27
 
 /** The hashes in hex, in the order of `paths`. */

@@ -41,8 +41,8 @@ export interface LoadedComponents {
 }
 
 /**
- * The pipelines whose folders have the parts of Stable Diffusion 3, as diffusers and optimum call them: a folder is of the pipeline that saved
- * it, and any of these draws with any of their folders.
+ * The pipelines whose folders have the parts of Stable Diffusion 3, as diffusers and optimum call them. A folder names the pipeline that saved
+ * it, and each of these pipelines can use the folders of all the others.
  */
 export const sd3Pipelines = ['', 'Img2Img', 'Inpaint'].flatMap((task) => [
   `StableDiffusion3${task}Pipeline`,
@@ -61,7 +61,7 @@ const part = (...classes: readonly string[]) =>
 
 const modelIndexSchema = z.looseObject({
   _class_name: z.enum(sd3Pipelines),
-  // Which classes there are is the registry's business.
+  // The registry of schedulers decides which classes there are.
   scheduler: part(),
   transformer: part('SD3Transformer2DModel', 'ORTTransformer', exportedGraph),
   vae: part('AutoencoderKL', 'ORTVae', exportedGraph),
@@ -208,7 +208,7 @@ function assertRowsFit(indexFile: string, { tokenizer, textEncoder, textEncoder2
   }
 }
 
-/** A prompt with a token that its encoder does not know would fail. Tokens that no prompt becomes do no harm. */
+/** A prompt with a token that its encoder does not know would fail. Tokens that no prompt can produce do no harm. */
 async function assertIdsFit(folderOf: (name: TokenizerName) => string, parts: Sd3Components): Promise<void> {
   const pairs = [
     ['tokenizer', parts.tokenizer, 'text_encoder', parts.textEncoder],
@@ -233,14 +233,14 @@ function assertReadsTexts(indexFile: string, parts: Sd3Components, overrides: Co
   for (const [name, encoder, override, tokenizerName, tokenizer] of readers) {
     if (encoder === undefined) {
       if (override === null) continue
-      throw new ModelFileError(indexFile, name, 'a CLIP encoder, as texts cannot be read without', 'none')
+      throw new ModelFileError(indexFile, name, 'a CLIP encoder, as texts cannot be encoded without one', 'none')
     }
     if (tokenizer === undefined) throw new ModelFileError(indexFile, tokenizerName, `the tokenizer of ${name}`, 'none')
     if (tokenizer.padTokenId === undefined)
       throw new ModelFileError(
         join(dirname(indexFile), tokenizerName, 'tokenizer_config.json'),
         'pad_token',
-        'a token of the vocabulary, as rows are filled up with it',
+        'a token of the vocabulary, as rows are padded with it',
         tokenizer.padToken === undefined ? 'none' : JSON.stringify(tokenizer.padToken),
       )
   }

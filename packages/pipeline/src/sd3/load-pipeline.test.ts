@@ -138,7 +138,7 @@ describe('a model with a missing file', () => {
     expect([pipe.textEncoder3, pipe.tokenizer3, pipe.vae.encoder]).toEqual([undefined, undefined, undefined])
     await expect(
       pipe.vae.encode(await pipe.vae.decode((await pipe.generate({ prompt: 'a', numInferenceSteps: 1, outputType: 'latent' })).latents!)),
-    ).rejects.toThrow('Expected a model with vae_encoder/, got one without')
+    ).rejects.toThrow('Expected a model with vae_encoder/, got one without it')
     await pipe.close()
   })
 })
@@ -147,7 +147,7 @@ describe('a model that would fail every request is refused when it is loaded', (
   it.each([
     ['tokenizer_3', 'expected tokenizer_3 to be the tokenizer of text_encoder_3, got none'],
     ['tokenizer', 'expected tokenizer to be the tokenizer of text_encoder, got none'],
-    ['text_encoder', 'expected text_encoder to be a CLIP encoder, as texts cannot be read without, got none'],
+    ['text_encoder', 'expected text_encoder to be a CLIP encoder, as texts cannot be encoded without one, got none'],
     ['text_encoder_2', 'expected text_encoder_2 to be a CLIP encoder'],
   ])('without %s', async (name, sentence) => {
     await edit('model_index.json', { [name]: [null, null] })
@@ -162,7 +162,7 @@ describe('a model that would fail every request is refused when it is loaded', (
     await rm(join(folder, name, 'special_tokens_map.json'), { force: true })
     const { message } = await errorOfLoading()
     expect(message).toContain(join(folder, name, 'tokenizer_config.json'))
-    expect(message).toContain(`expected pad_token to be a token of the vocabulary, as rows are filled up with it, got ${got}`)
+    expect(message).toContain(`expected pad_token to be a token of the vocabulary, as rows are padded with it, got ${got}`)
   })
 
   it('whose transformer mixes precisions', async () => {

@@ -142,7 +142,7 @@ describe('weights in a folder', () => {
       await rm(file)
       execFileSync('mkfifo', [file])
       expect(await messageOfLoading()).toMatch(
-        new RegExp(`${name.replaceAll('.', '\\.')}: expected a readable .*, got something that is no file`),
+        new RegExp(`${name.replaceAll('.', '\\.')}: expected a readable .*, got something that is not a file`),
       )
       await rm(file)
       await mkdir(file)
@@ -322,7 +322,7 @@ describe('a single file', () => {
     const matrix = { dtype: 'F32', shape: [4, 64], data: new Uint8Array(1024) }
     writeSafetensors(file, { 'transformer.transformer_blocks.0.attn.to_q.lora_A.weight': matrix })
     expect(await messageOfLoading(file, { modelParts: folder })).toMatch(
-      /style\.safetensors: expected a transformer of .*, got a LoRA, which belongs into LORAS_DIR/,
+      /style\.safetensors: expected a transformer of .*, got a LoRA, which belongs in LORAS_DIR/,
     )
     writeSafetensors(file, { 'diffusion_model.joint_blocks.0.x_block.attn.proj.weight': matrix })
     expect(await messageOfLoading(file, { modelParts: folder })).toMatch(

@@ -2,7 +2,7 @@
  * The LoRAs in a folder that fit a model: finds and checks them, reads them when a call asks for them, and keeps as many as memory allows.
  *
  * A LoRA is NAME.safetensors, or a folder NAME with pytorch_lora_weights.safetensors or adapter_model.safetensors in it, as diffusers and
- * peft save them; NAME is its id. Invariant: every LoRA listed fits the model; a call gets the content that belongs to the hashes it is told.
+ * peft save them; NAME is its id. Invariant: every LoRA listed fits the model; a call gets exactly the content whose hashes it reports.
  * Knows nothing about graphs. Runs in the engine process.
  */
 import { createHash } from 'node:crypto'
@@ -19,10 +19,10 @@ import type { LoraChoice, UsedLora } from './lora-choices.ts'
 
 interface KnownLora {
   readonly file: string
-  /** Size and time of change, which tell whether it is still the same file. */
+  /** Size and modification time, which show whether it is still the same file. */
   readonly stamp: string
   readonly fits: boolean
-  /** Of its matrices as they are laid out for the graph; 0 for one that does not fit. */
+  /** The size of its matrices as they are laid out for the graph; 0 for a LoRA that does not fit. */
   readonly bytes: number
   /** Known once the file has been asked for, because reading it takes seconds per gigabyte. */
   sha256?: Promise<string>
@@ -64,7 +64,7 @@ export class LoraStore {
     this.known = known
   }
 
-  /** The bytes of what the choices add together, as of the last look at the folder, before anything of it is read. */
+  /** The total size of the chosen LoRAs, as of the last look at the folder, without reading them. */
   bytesOf(choices: readonly LoraChoice[]): number {
     return choices.reduce((sum, { id, scale }) => sum + (scale === 0 ? 0 : (this.known.get(id)?.bytes ?? 0)), 0)
   }

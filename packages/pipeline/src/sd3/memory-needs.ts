@@ -5,8 +5,8 @@ import type { GenerateCall } from './generate-call.ts'
 import type { ResidentModel } from './resident-model.ts'
 
 /**
- * How many copies of its latents a request holds at the peak of a step: its own, the guidance pair's (where its rows run apart), the guided
- * prediction, the next.
+ * How many copies of its latents a request holds at the peak of a step: the current latents, the two predictions that guidance combines (kept
+ * when their rows run in different steps), the guided prediction, and the next latents.
  */
 const latentCopies = 5
 
@@ -22,7 +22,7 @@ export function memoryNeeds(model: ResidentModel, call: GenerateCall, latentDims
   const stepRows = rows * (call.skipLayerGuidance === undefined ? prompts : prompts + 1)
   const latentBytes = channels * height * width * 4 * latentCopies
   const promptBytes = tokens * transformer.config.joint_attention_dim * 4
-  // Its place in the packed step: the prompt, the latents and the prediction.
+  // Its rows in the packed step: the prompt, the latents and the prediction.
   const packedBytes = promptBytes + channels * height * width * 4 * 2
   // What the call's LoRAs add, and a copy of it for each row that shares a step with rows of other LoRAs.
   const loraBytes = (model.loras?.bytesOf(call.loras) ?? 0) * (1 + stepRows)
@@ -37,9 +37,9 @@ export function memoryNeeds(model: ResidentModel, call: GenerateCall, latentDims
       call.batch * prompts * promptBytes +
       stepRows * packedBytes +
       loraBytes +
-      // With three channels: float pixels of the picture being decoded, bytes of all finished ones.
+      // Three channels each: float pixels of the picture being decoded, and bytes of all finished pictures.
       (rows + 4) * pixels * 3 +
-      // With three channels: bytes of the input pictures, float pixels of the one being encoded.
+      // Three channels each: bytes of the input pictures, and float pixels of the one being encoded.
       ((start?.pictures.length ?? 0) + 4) * encodedPixels * 3 +
       // The picture's latents and noise are kept for all steps.
       (isPainting ? rows * channels * height * width * 4 * 2 : 0),

@@ -14,8 +14,8 @@ import { hashFiles } from './hash-files.ts'
 const contentFile = /(\.onnx|[._]data|\.pb|\.safetensors|\.json|\.txt|\.model)$/
 
 /**
- * Hex sha256 over the sorted lines `path sha256`, and what else decides the pictures. `cacheDir`: folder in which it outlives the process;
- * default: nowhere.
+ * Hex sha256 over the sorted lines `path sha256` and over the content's marks. `cacheDir`: the folder in which the hash outlives the process;
+ * by default it is not kept.
  */
 export async function hashModel(content: ModelContent, cacheDir?: string): Promise<string> {
   const names = await listFiles(content)
@@ -54,7 +54,7 @@ async function listFiles({ roots }: ModelContent): Promise<Map<string, string>> 
     for (const name of (await readdir(at)).sort()) {
       if (name.startsWith('.')) continue
       const path = join(at, name)
-      // What has been loaded is there, so a link that leads nowhere is to something that nobody reads.
+      // Everything that was loaded exists, so a dangling link belongs to something that is never read.
       const found = await stat(path).catch(() => undefined)
       if (found?.isDirectory() === true) await walk(path, `${prefix}${name}/`, [...above, real])
       else if (found?.isFile() === true && contentFile.test(name)) files.set(`${prefix}${name}`, path)

@@ -38,7 +38,7 @@ export class ModelSource {
   readonly variant: string | undefined
   /** Whether a part of that variant has been found. */
   hasVariant = false
-  /** The files, and folders of small files, that the model was made of, by their name in it. */
+  /** The files, and folders of small files, that make up the model, by their name in it. */
   readonly taken = new Map<string, string>()
 
   private constructor(folders: readonly string[], file: Checkpoint | undefined, variant: string | undefined) {
@@ -72,7 +72,7 @@ export class ModelSource {
     return this.folders.map((folder) => join(folder, name)).find((path) => existsSync(path))
   }
 
-  /** After all parts have been found: a variant that none of them has is a slip of whoever named it. */
+  /** Call after all parts have been found: a variant that none of them has is probably misspelt. */
   assertVariant(): void {
     if (this.variant === undefined || this.hasVariant) return
     throw new ModelFileError(this.folders.join(' or '), '', `weights of variant ${this.variant} in at least one part`, 'none')
@@ -134,7 +134,7 @@ export class ModelSource {
     const isFolder = (place: string) => statSync(place, { throwIfNoEntry: false })?.isDirectory() === true
     const there = [...new Set(looked)].filter(isFolder).flatMap((place) => readdirSync(place))
     const expected = `this file, or .safetensors weights in ${places.join(' or ')}`
-    const off = name === 'text_encoder_3' ? ' (TEXT_ENCODER_3=off does without)' : ''
+    const off = name === 'text_encoder_3' ? ' (TEXT_ENCODER_3=off omits it)' : ''
     const foreign = describeForeignFiles(there)
     const got = there.length === 0 ? 'nothing' : `${there.join(', ')}${foreign === undefined ? '' : `: ${foreign}`}`
     throw new ModelFileError(exported, '', `${expected}${off}`, got)

@@ -197,12 +197,8 @@ describe('float8', () => {
 describe('a file that is no model', () => {
   const matrix = fromFloats([2, 2], new Float32Array(4))
   it.each<[string, string[], RegExp]>([
-    [
-      'a LoRA for ComfyUI',
-      ['diffusion_model.joint_blocks.0.x_block.attn.qkv.lora_down.weight'],
-      /got a LoRA, which belongs into LORAS_DIR/,
-    ],
-    ['a LoRA beside a text encoder', ['transformer.a.lora_A.weight', 'text_encoder.b.weight'], /got a LoRA, which belongs into LORAS_DIR/],
+    ['a LoRA for ComfyUI', ['diffusion_model.joint_blocks.0.x_block.attn.qkv.lora_down.weight'], /got a LoRA, which belongs in LORAS_DIR/],
+    ['a LoRA beside a text encoder', ['transformer.a.lora_A.weight', 'text_encoder.b.weight'], /got a LoRA, which belongs in LORAS_DIR/],
     [
       'another kind of model with a VAE that would fit',
       ['model.diffusion_model.double_blocks.0.img_attn.qkv.weight', 'first_stage_model.decoder.conv_in.weight'],

@@ -39,7 +39,7 @@ export interface PictureLatents {
   readonly noise: Tensor
 }
 
-/** Each picture that is not known yet takes one turn on the device. */
+/** Each picture that is not in the cache takes one turn on the device. */
 export async function encodePicture(model: ResidentModel, start: StartPicture, run: PictureRun): Promise<PictureLatents> {
   const { generator, dims, dtype } = run
   const rows = dims[0] as number
@@ -73,7 +73,7 @@ async function sampleLatents(
   return scaleLatents(sampled, vae.config.scaling_factor, vae.config.shift_factor)
 }
 
-/** What a picture's latents depend on besides the VAE. */
+/** The cache key: everything that a picture's latents depend on besides the VAE. */
 function toKey(picture: Rgb8Image | Tensor): string {
   const dims = picture instanceof Tensor ? `float ${picture.dims.join('x')}` : `${picture.width}x${picture.height}`
   const { buffer, byteOffset, byteLength } = picture.data

@@ -1,8 +1,9 @@
 /**
  * The parameters of a call that starts from a picture, with diffusers' names in camelCase, and their check.
  *
- * Invariant: as far as parameters decide, a call that passes can run to the end. Pictures are not resized here; they must have exactly the
- * call's size. Pixels stay as they were given until the run encodes them, because calls may wait long for memory. Knows nothing about steps.
+ * Invariant: a call that passes does not fail later because of its parameters. Pictures are not resized here; they must have exactly the
+ * call's size. Pixels keep the form in which they were given until the run encodes them, because a call may wait long for memory and that
+ * form is the smallest. Knows nothing about steps.
  */
 import type { Gray8Image, Rgb8Image } from '../tensor/image-processor.ts'
 import { splitRows } from '../tensor/rows.ts'

@@ -91,7 +91,7 @@ export class StableDiffusion3Pipeline implements ResidentModel {
   readonly model: ResolvedModel
   /** Where it runs, and why there. */
   readonly device: ResolvedDevice
-  /** Which graphs draw, in which precision, and how their weights are held. */
+  /** Which graphs are used, in which precision, and how their weights are held. */
   readonly origin: GraphOrigin
   /** What the model's hash covers. */
   readonly content: ModelContent
@@ -104,7 +104,7 @@ export class StableDiffusion3Pipeline implements ResidentModel {
   /** What lives as long as the weights; the same object in every view. */
   readonly life: {
     readonly owned: LoadedComponents['owned']
-    /** The folder for what outlives the process. */
+    /** The folder for hashes and measurements that outlive the process. */
     readonly cacheDir: string | undefined
     hash?: Promise<string>
     closing?: Promise<void>

@@ -26,9 +26,9 @@ export interface StepInput {
   readonly lora: LoraLayers | undefined
 }
 
-/** What the model says about a step: the velocity to step along, which guidance may still have to make. */
+/** The model's prediction for a step. Guidance is applied only when `noise` is called, or by a scheduler that takes `guided`. */
 export interface Prediction {
-  /** Undefined where the velocity is more than guidance of two outputs. */
+  /** The two outputs that guidance combines; undefined without guidance, and with skip-layer guidance, which combines three. */
   readonly guided: GuidedOutput | undefined
   /** The velocity, with the dims of the latents, in memory that nothing else uses. */
   readonly noise: () => Tensor
@@ -75,5 +75,5 @@ export async function predictNoise<T>(
   })
 }
 
-/** A single row as it is, which saves a copy; several rows are copied to one tensor. */
+/** A single row is returned as it is, without a copy; several rows are copied to one tensor. */
 const asOne = (rows: readonly Tensor[]): Tensor => (rows.length === 1 ? (rows[0] as Tensor) : concatRows(rows))

@@ -41,7 +41,7 @@ export interface GraphOrigin {
 }
 
 const halfProviders: ReadonlySet<ExecutionProvider> = new Set(['cuda', 'tensorrt', 'dml'])
-/** Packed weights are float32 on the CPU. Temporary copies and the memory of the steps come on top. */
+/** Packed weights are float32 on the CPU. The share leaves room for temporary copies and for the memory of the steps. */
 const packedValueBytes = 4
 const packedShare = 1.5
 
@@ -75,7 +75,7 @@ export async function prepareGraphs(
     operators.set(computeType, checked)
     const options = { operators: checked, computeType, weights: held, threads: settings.threads }
     const bytes = await writeGraph(name, configFile, graph, options)
-    // Where memory is short, only what every step needs keeps any; the rest takes far longer to run than to open.
+    // Where memory is short, only the transformer, which every step needs, stays open. The other parts take far longer to run than to open.
     const betweenRuns = weights === 'mapped' && name !== 'transformer' ? 'closed' : 'open'
     const part: ModelPart = { configFile, graph: { name: graph.source, bytes, weights: held, betweenRuns } }
     parts.set(name, name === 'transformer' ? { ...part, lora: loraGraphSource(part.configFile, graph, options, settings.provider) } : part)
@@ -109,7 +109,7 @@ function chooseWeights(found: ReadonlyMap<GraphName, FoundPart>, settings: Graph
   const needed = Math.ceil((bytes * packedShare) / 2 ** 20)
   // All memory of the machine, not what is free now, so that a worker holds its weights in the same way after every start.
   const there = Math.floor(Math.min(memoryLimitBytes, process.constrainedMemory() || Infinity, totalmem()) / 2 ** 20)
-  const reason = `packed copies and what comes with them need ${needed} MiB, and ${there} MiB are there`
+  const reason = `packed copies and working memory need ${needed} MiB, and ${there} MiB are available`
   return { weights: needed <= there ? 'packed' : 'mapped', reason }
 }
 

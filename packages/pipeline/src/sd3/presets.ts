@@ -54,7 +54,7 @@ export const presets = {
 export type PresetName = keyof typeof presets
 
 export interface ResolvedModel {
-  /** The preset's name, for a folder in Hugging Face's cache the repository's, else that of the folder or of the file without its ending. */
+  /** The preset's name; for a folder in Hugging Face's cache, the repository's; else the name of the folder, or of the file without its ending. */
   readonly id: string
   /** The absolute path; for a model that is a single file, the folder that contains it. */
   readonly folder: string
@@ -128,7 +128,7 @@ function placeOf(path: string): Pick<ResolvedModel, 'folder' | 'file'> | undefin
   return existsSync(join(snapshot, 'model_index.json')) ? { folder: snapshot } : undefined
 }
 
-/** Enough to see what a layout is; a folder that is no model may be of any size. */
+/** Enough to recognise a layout. Without limits the search might not end soon, because a folder that is not a model may be of any size. */
 const lookDepth = 4
 const lookFiles = 1000
 
@@ -161,7 +161,7 @@ function howToGet(model: string, { repository, sizeGb }: Preset): string {
 }
 
 function modelsIn(modelsDir: string): string[] {
-  if (!existsSync(modelsDir)) return ['which is not there']
+  if (!existsSync(modelsDir)) return ['which does not exist']
   const names = readdirSync(modelsDir).filter((name) => placeOf(join(modelsDir, name)) !== undefined)
-  return names.length > 0 ? names.sort() : ['which has none']
+  return names.length > 0 ? names.sort() : ['which holds none']
 }

@@ -6,7 +6,7 @@ import type { ParamLimits } from './generate-params.ts'
 import type { Sd3Components } from './load-components.ts'
 import type { LoraStore } from './lora-store.ts'
 
-/** Nobody changes it, including its scheduler, of which each run makes a copy. */
+/** Never changed, not even its scheduler: each run makes its own copy of that. */
 export interface ResidentModel extends Sd3Components {
   readonly imageProcessor: VaeImageProcessor
   readonly runtime: Runtime

@@ -4,7 +4,7 @@
  * noise, and with a mask everything that is not painted is restored after each step.
  *
  * Owns all state of the call: its copy of the scheduler with the call's schedule, its generators, its latents. Invariant: one object carries
- * out one call, once, and changes nothing that another run can see, so any number of runs go on at the same time.
+ * out one call, once, and changes nothing that another run can see, so any number of runs may go on at the same time.
  * Knows nothing about jobs, queues or who else shares its steps. Runs in the engine process.
  */
 import { randomInt } from 'node:crypto'
@@ -186,11 +186,11 @@ export class Sd3Run implements CallState {
   async denoise({ latents, kept }: StartLatents, texts: TextRows): Promise<Tensor> {
     const { call, guidance, model, scheduler, timesteps } = this
     const first = call.resume?.step ?? 0
-    // Set explicitly, because a timestep does not tell its place when the caller's sigmas repeat. After the last step nothing begins.
+    // Set explicitly, because a timestep does not identify its index when the caller's sigmas repeat. A run resumed after its last step has none.
     if (first < timesteps.length) scheduler.setBeginIndex(this.begin + first)
     const pictures = latents.dims[0] as number
     const showsLatents = call.callbackOnStepEnd !== undefined && call.callbackOnStepEndTensorInputs.includes('latents')
-    // Whether nobody but this run can have the latents, and latents of this run that nobody reads any more, over which a step may be written.
+    // isPrivate: whether only this run holds the latents. spare: earlier latents of this run that are no longer read, so a step may overwrite them.
     let isPrivate = false
     let spare: Tensor | undefined
     this.latents = latents
@@ -213,7 +213,7 @@ export class Sd3Run implements CallState {
       )
       spare = isPrivate && stepped.inOnePass ? latents : undefined
       latents = stepped.prevSample
-      // Looked at where a job would go wrong from the start, and where its picture would: in between it costs more than it finds.
+      // Checked after the first step, where damaged weights show, and after the last, from which the picture is made. Between them it is not worth it.
       if (step === first || step === timesteps.length - 1) this.assertFinite(latents, step === first ? input : undefined)
       if (kept !== undefined) latents = keepUnpainted(latents, this.pictureAt(step + 1, kept), kept.mask)
       this.latents = latents
@@ -234,7 +234,7 @@ export class Sd3Run implements CallState {
     throw new NotFiniteError(part, this.model.transformer.session.path)
   }
 
-  /** The latents one noise level lower, and whether the scheduler took them there in its one pass, after which it keeps none of them. */
+  /** The latents one noise level lower, and whether guidance and step were one pass, after which the scheduler holds no reference to them. */
   stepAlong(
     { guided, noise }: Prediction,
     timestep: number,

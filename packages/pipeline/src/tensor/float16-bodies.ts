@@ -1,8 +1,8 @@
 /**
- * float16 arithmetic on eight values at a time, as the bodies of WebAssembly kernels in instructions that every machine has. Invariant: a kernel
- * either gives the same bits as single operators rounded to float16, or it flags a value that it does not handle (not a number, so large that
- * an operator could leave the range of float16, or a -0 that would show a sign it has not kept), in which case its whole result must be
- * discarded. Knows nothing about tensors or who runs a kernel.
+ * float16 arithmetic on eight values at a time, as the bodies of WebAssembly kernels, in instructions that every machine has. Invariant: a kernel
+ * either gives the same bits as single operators rounded to float16, or it flags a value that it does not handle (NaN, a value so large that an
+ * operator could leave the range of float16, or a -0 whose sign it would lose), in which case its whole result must be discarded. Knows nothing
+ * about tensors or who runs a kernel.
  */
 import {
   add,
@@ -35,14 +35,14 @@ import {
 import type { Code, KernelSource, Operand } from './simd-module.ts'
 import { buffers } from './float16-buffers.ts'
 
-// Each four values have six numbers of their own, from 0 for the first four and from 6 for the last; what follows is set once a call.
+// Locals, here called numbers: 0 to 5 are for the first four values, 6 to 11 for the last four; the constants after them are set once per call.
 const numbersOfFour = 6
 const firstConstant = numbersOfFour * 2
 const constants: Code[] = []
 const constant = (value: Code): Code => get(firstConstant + constants.push(value) - 1)
 
 const firstFactor = constant(factor(0))
-/** For what has 2^-112 of its size; infinite from 2^16 up. */
+/** The first factor for operands scaled by 2^-112; infinite for factors from 2^16 up. */
 const firstFactorUp = constant(multiply(factor(0), bits(0x77800000)))
 const secondFactor = constant(factor(1))
 const largestBits = constant(limit)
@@ -51,7 +51,7 @@ const withoutSign = constant(bits(0x7fffffff))
 const exponent = constant(bits(0x7f800000))
 /** The exponent of float16's smallest normal value, 2^-14. */
 const smallestNormal = constant(bits(0x38800000))
-/** From the exponent of x to a float32 of 1.5 · 2^13 times that power: added to x, it leaves the bits of a float16. */
+/** Added to the exponent of x, this gives a float32 of 1.5 · 2^13 times that power of two. Adding that to x leaves the bits of a float16. */
 const toShift = constant(bits(0x06c00000))
 /** The positions of a float16's bits after a shift to the left by 13, with the sign in the highest bit. */
 const movedUp = constant(bits(0x8fffe000))
@@ -63,17 +63,17 @@ const halvesWithoutSign = constant(bits(0x7fff7fff))
 const negativeZeros = constant(bits(0x80008000))
 /** The bits of a float32 that float16 has no room for. */
 const droppedBits = 13
-/** 2^112 and 2^-112: between the exponents of float16 and float32, subnormal values included. */
+/** 2^112 and 2^-112: the factors between the exponents of float16 and float32, subnormal values included. */
 const [up, down] = [constant(bits(0x77800000)), constant(bits(0x07800000))]
 
 type Four = 0 | 1
 
-/** Statements, each of which sets a number. Those of eight values' two fours take turns, so that the processor always has work that need not wait. */
+/** Statements, each of which sets a number. Those for the two groups of four are interleaved, so that the processor need not wait for a result. */
 type Statements = readonly Code[]
 
 /**
- * Four finite float16 values of an operand as floats of 2^-112 their size, which saves a multiplication. Sums of such floats, and what
- * `roundSum` makes of them, have 2^-112 of their true size too: those that are subnormal as float32 are exact.
+ * Four finite float16 values of an operand as floats scaled by 2^-112, which saves a multiplication. Sums of such floats, and the results of
+ * `roundSum` on them, are scaled by 2^-112 too; those that are subnormal as float32 are exact.
  */
 const loadScaled = (operand: Operand, four: Four): Code => and(shiftLeft(loadFourHalves(operand, four), droppedBits), movedUp)
 
@@ -83,7 +83,7 @@ const loadWide = (operand: Operand, four: Four): Code => multiply(loadScaled(ope
 /** The number that rounds each lane of `value` to float16 when it is added and subtracted again. */
 const shiftOf = (value: Code): Code => addBits(largerBits(and(value, exponent), smallestNormal), toShift)
 
-/** Number `at` after the shift of number `at` + 1. A negative value that rounds to zero loses its sign. */
+/** Number `at` rounded by adding and subtracting number `at` + 1. A negative value that rounds to zero loses its sign. */
 const shifted = (at: number): Code => subtract(add(get(at), get(at + 1)), get(at + 1))
 
 /** Rounds the lanes of number `at` to float16; uses number `at` + 1. A negative value that rounds to zero loses its sign. */
@@ -101,14 +101,14 @@ const roundSum = (at: number): Statements => [
   set(at, subtract(get(at + 1), subtract(get(at + 1), get(at)))),
 ]
 
-/** Makes of values of 2^-112 their size, in number `at`, the bits of float16, each in the lower half of its lane. */
+/** Turns values scaled by 2^-112, in number `at`, into the bits of float16, each in the lower half of its lane. */
 const toBits = (at: number): Statements => [set(at, shiftRight(or(shiftLeft(get(at), 16 - droppedBits), and(get(at), sign)), 16))]
 
 /** Flags values of these operands whose size is above the limit of the call. */
 const flagLarge = (...operands: Operand[]): Code =>
   flag(isAboveInHalves(operands.map((operand) => and(loadHalves(operand), halvesWithoutSign)).reduce(largerHalves), largestBits))
 
-/** Computes eight values and stores their bits as results. `fourBits` leaves those of a four in number `at` and may use those up to `at` + 5. */
+/** Computes eight values and stores their bits as results. `fourBits` leaves the bits of four in number `at` and may use numbers up to `at` + 5. */
 function storeBits(fourBits: (at: number, four: Four) => Statements): Code {
   const [firstFour, lastFour] = [fourBits(0, 0), fourBits(numbersOfFour, 1)]
   const inTurn = firstFour.flatMap((statement, index) => [...statement, ...(lastFour[index] as Code)])
@@ -141,8 +141,8 @@ const bodies = {
     ]),
   ],
   /**
-   * Only a sum with -0 shows the sign of a product that rounds to zero. So a third operand of -0 is flagged, and signs are not kept: a zero
-   * that the inner sum gives with another sign changes nothing that can be seen either.
+   * The sign of a product that rounds to zero shows only when it is added to -0. So a -0 in the third operand is flagged, and the signs of zeros
+   * are not kept; a zero of the inner sum with the wrong sign does not change the result either.
    */
   addScaledMix: [
     ...flagLarge(0, 1, 2),

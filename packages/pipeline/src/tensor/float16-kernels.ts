@@ -1,6 +1,6 @@
 /**
- * Runs kernels for float16 over values of any length, in memories that they can reach. Chooses the instructions: those of half-bodies.ts where
- * the process allows them and they are seen to work, else those of float16-bodies.ts. Knows nothing about tensors.
+ * Runs float16 kernels over any number of values, in WebAssembly memories. Chooses the instructions: those of half-bodies.ts if the process
+ * allows them and they pass a check, else those of float16-bodies.ts. Knows nothing about tensors.
  */
 import { setFlagsFromString } from 'node:v8'
 import { float16Bodies } from './float16-bodies.ts'
@@ -12,9 +12,9 @@ import type { SimdModule } from './simd-module.ts'
 type Kernels = SimdModule<keyof typeof float16Bodies.bodies>
 
 interface Float16Kernels extends Kernels {
-  /** Buffers for the bits of operands that lie elsewhere. Results come to the first. */
+  /** Buffers for the bits of operands that lie in other memory. Results are written to the first. */
   readonly halves: readonly [Uint16Array, Uint16Array, Uint16Array]
-  /** A buffer for the floats that a kernel takes or gives. */
+  /** A buffer for the floats that a kernel reads or writes. */
   readonly floats: Float32Array
 }
 
@@ -23,24 +23,24 @@ let usesHalf = false
 let makeModule: ((memoryBytes: number) => Kernels) | undefined
 
 /**
- * Lets this process use V8's instructions for float16, with which a step takes half the time around the model. They are experimental, so that
- * only whoever owns the process should decide it. Call it before the first float16 value is computed; later it has no effect.
+ * Lets this process use V8's instructions for float16, which halve the time that guidance and a scheduler's step take. They are experimental, so
+ * the decision belongs to the program, not to a library. Call it before the first float16 value is computed; later it has no effect.
  */
 export function allowHalfInstructions(): void {
   allowsHalf = true
 }
 
-/** Whether the kernels are made of them, which the first call decides. */
+/** Whether the kernels use those instructions. The first call decides it. */
 export function usesHalfInstructions(): boolean {
   makeModule ??= compile()
   return usesHalf
 }
 
-/** Compiled at the first use, because a process that computes in float32 needs none. */
+/** Called at the first use, because a process that computes in float32 needs no kernels. */
 function compile(): (memoryBytes: number) => Kernels {
   const plain = assemble(float16Bodies)
   if (!allowsHalf) return plain
-  // The flag counts while a module is read, so nothing else in the process sees it.
+  // V8 looks at the flag while a module is compiled, so setting it only here affects nothing else in the process.
   setFlagsFromString(`--${halfFlag}`)
   try {
     const half = assemble(halfBodies)
@@ -53,13 +53,13 @@ function compile(): (memoryBytes: number) => Kernels {
   }
 }
 
-/** Whether two modules compute the same from values that the plain one handles: of both signs, subnormal ones too, and with all last bits. */
+/** Whether two modules compute the same from values that the plain one handles: of both signs, subnormal ones, and with every pattern of low bits. */
 function agree(...modules: readonly [Kernels, Kernels]): boolean {
   const [one, other] = modules.map(({ kernels, memory }) => {
     const results: Buffer[] = []
     for (const kernel of Object.values(kernels)) {
       const bits = new Uint16Array(memory, 0, chunk * 3)
-      // Without bit 13 all values are below 512. None is zero, because of -0.
+      // Without bit 13 all values are below 512. No value is zero, because the plain kernels flag -0.
       for (let i = 0; i < bits.length; i++) bits[i] = (Math.imul(i, 40503) & 0xdfff) | 1
       const floats = new Float32Array(memory, buffers.floats, chunk)
       for (let i = 0; i < chunk; i++) floats[i] = Math.sin(i) * 2 ** ((i % 40) - 26)
@@ -88,14 +88,14 @@ let ready: Float16Kernels | undefined
 /** Kernels for values that lie in the memory of those kernels. */
 const kernelsOf = new WeakMap<ArrayBufferLike, Float16Kernels>()
 
-/** Zeros as float16 bits, in a memory of their own where kernels read them without a copy. It goes when nobody holds a view of it. */
+/** Zeros as float16 bits, in a WebAssembly memory of their own, where kernels read them without a copy. It is freed with the last view of it. */
 export function makeHalves(length: number): Uint16Array<ArrayBuffer> {
   try {
     const own = loadKernels(length * 2)
     kernelsOf.set(own.memory, own)
     return new Uint16Array(own.memory, bufferBytes, length)
   } catch {
-    // There are fewer such memories than arrays, and none is above 4 GiB.
+    // Such a memory is not always available: their number is limited, and none can exceed 4 GiB.
     return new Uint16Array(length)
   }
 }
@@ -109,7 +109,7 @@ export function forChunks(length: number, operands: readonly Uint16Array[], run:
   for (let start = 0; start < length; start += chunk) {
     const end = Math.min(start + chunk, length)
     const isWhole = (end - start) % 8 === 0
-    // A kernel works on groups of eight, so what an earlier call left beyond the end must not raise a flag.
+    // A kernel works on groups of eight, and values that an earlier call left beyond the end must not raise a flag.
     if (!isWhole) for (const buffer of [...own.halves, own.floats]) buffer.fill(0, end - start, end - start + 7)
     const starts = operands.map((operand, index) => {
       if (isWhole && operand.buffer === own.memory) return operand.byteOffset + start * 2

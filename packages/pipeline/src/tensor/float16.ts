@@ -2,7 +2,7 @@
  * IEEE 754 half precision: rounding to it (to nearest, ties to even), packing in 16 bits, and the operators of a step on packed values.
  *
  * Invariant: needs no `Float16Array` global, which the engine process hides from ONNX Runtime. Every value equals what `Math.f16round`
- * gives, at a small part of its cost, because the thread that feeds the device does all of this between two runs.
+ * gives, at a fraction of its cost, which matters because the thread that feeds the device does all of this between two runs.
  * Knows nothing about tensors. Runs in any process that uses the library.
  */
 import { forChunks } from './float16-kernels.ts'
@@ -16,7 +16,7 @@ const splitter = 2 ** 42 + 1
 /** A double of this size can hold multiples of 2^-24, the smallest step of float16, and nothing smaller. */
 const subnormalShift = 1.5 * 2 ** 28
 
-/** The float16 value nearest to `x`; beyond 65504 (65520 and up) Infinity. */
+/** The float16 value nearest to `x`; from 65520 up, Infinity. */
 export function roundToFloat16(x: number): number {
   const size = Math.abs(x)
   if (size >= smallestNormal && size < overflow) {
@@ -94,7 +94,7 @@ export function divideAndAddFloat16(dividends: Uint16Array, divisor: number, off
 const mix = (base: number, other: number, factor: number): number => roundSingle(base + roundSingle(factor * roundSingle(other - base)))
 const addScaled = (base: number, other: number, factor: number): number => roundSingle(base + roundSingle(factor * other))
 
-/** The largest values that a mix keeps within float16; NaN for a factor that is too large for the kernels. */
+/** The largest size of operands with which a mix stays within float16; NaN for a factor that is too large for the kernels. */
 function mostMixed(factor: number): number {
   return Math.abs(factor) < 2 ** 15 ? largest / (1 + 2 * Math.abs(factor)) : Number.NaN
 }
@@ -132,7 +132,7 @@ function bitsBelow(size: number): number {
   return toFloat16Bits(Float32Array.of(Math.min(size, largest) * (1 - 2 ** -8)))[0]!
 }
 
-/** float16 operators compute in float32 first. */
+/** float16 operators compute in float32 and then round. */
 function roundSingle(x: number): number {
   return roundToFloat16(Math.fround(x))
 }

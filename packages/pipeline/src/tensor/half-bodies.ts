@@ -1,6 +1,6 @@
 /**
- * The kernels of float16-bodies.ts in WebAssembly's own instructions for float16, which round as the format asks. V8 has them, but still behind a
- * flag. Invariant: nothing is flagged, because they handle every value. Knows nothing about when they may be used.
+ * The kernels of float16-bodies.ts in WebAssembly's own instructions for float16, which round as IEEE 754 requires. In V8 they are still behind a
+ * flag. Invariant: no value is flagged, because they handle every one. Knows nothing about when they may be used.
  */
 import { buffers } from './float16-buffers.ts'
 import type { float16Bodies } from './float16-bodies.ts'
@@ -27,16 +27,16 @@ import type { Code } from './simd-module.ts'
 /** The name of V8's flag, without which it refuses these kernels. */
 export const halfFlag = 'experimental-wasm-fp16'
 
-// The numbers of what is set once a call. A body uses those below.
+// The numbers of the two values that are set once per call. A body uses the numbers below them.
 const [firstFactor, secondFactor] = [6, 7]
 
-/** Computes what leaves eight float16 values, each a number from 0 up, in the last of them, and stores it. */
+/** Sets one number after another, from 0 up, and stores the eight float16 values of the last one. */
 const storeLast = (...values: readonly Code[]): Code => [
   ...values.flatMap((value, name) => set(name, value)),
   ...storeHalves(buffers.results, get(values.length - 1)),
 ]
 
-/** Four floats after four, made of eight float16 values of number `name`, and rounded to float16. */
+/** Applies `ofFour` to the eight float16 values of number `name`, four at a time as floats, and rounds the results to float16. */
 const byFours = (name: number, ofFour: (floats: Code) => Code): Code =>
   joinLow(demote(ofFour(promoteLow(get(name)))), demote(ofFour(promoteLow(lastFour(get(name))))))
 

@@ -2,7 +2,7 @@
  * Converts between 8-bit RGB pictures and the VAE's tensors in [-1, 1].
  *
  * Invariant: rounds exactly as diffusers' VaeImageProcessor does (each operation in the tensor's dtype, half to even at the end). Knows
- * nothing about file formats: encoding PNG is up to the caller. Runs in the engine process.
+ * nothing about file formats: encoding is up to the caller. Runs in the engine process.
  *
  * Source: diffusers src/diffusers/image_processor.py@58eb52c.
  */

@@ -1,5 +1,5 @@
 /**
- * The seeds of a request's pictures: picture i has seed + i, and equals the picture that this seed gives alone. Only this module says so.
+ * The seeds of a request's pictures: picture i has seed + i, and equals the picture that this seed gives alone. This rule is stated only here.
  * Pure; runs in any process that uses the library.
  */
 import { Generator } from './random-normal.ts'

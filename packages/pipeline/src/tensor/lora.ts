@@ -1,6 +1,6 @@
 /**
- * Low-rank additions to linear layers, as a graph reads them: x · down · up is added to what a layer makes of x. Contains types, and the one
- * number on which the code that lays them out and the code that writes the graph agree.
+ * Low-rank additions to linear layers, as a graph reads them: x · down · up is added to the layer's output for x. Contains types, and the one
+ * number on which the code that lays them out and the code that writes the graph have to agree.
  */
 
 /**

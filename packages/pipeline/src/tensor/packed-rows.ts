@@ -16,7 +16,7 @@ export interface PackedRows {
   readonly encoderHiddenStates: TensorValues
   /** (rows, pooled_projection_dim) */
   readonly pooledProjections: TensorValues
-  /** (rows, layers): 1 for a layer that takes part, 0 for one that is skipped. Undefined for a graph that takes no mask. */
+  /** (rows, layers): 1 for a layer that runs, 0 for one that is skipped. Undefined for a graph that takes no mask. */
   readonly layerMask: Float32Array | undefined
   /** What each row adds to the model's layers; undefined when no row adds anything. */
   readonly loras: readonly LoraLayers[] | undefined

@@ -1,8 +1,8 @@
 /**
  * Normally distributed random tensors, equal to those of `torch.randn` with a CPU generator on x86-64, to the bit.
  *
- * Owns the generator state and both of torch's ways from integers to normals: blocks of 16 in float32 from 16 values up,
- * single doubles with a cached second value below. Invariant: the same seed and the same sequence of calls give the same
+ * Owns the generator state and both of torch's methods of turning integers into normals: from 16 values up, blocks of 16 in float32;
+ * below that, single doubles with a cached second value. Invariant: the same seed and the same sequence of calls give the same
  * bits on every machine, because all rounding is explicit. (torch itself differs between x86-64 and ARM; x86-64 with AVX2
  * is the reference here, float16 as in torch 2.13.) Knows nothing about CUDA generators, which are other streams.
  * Runs in any process that uses the library.
@@ -152,7 +152,7 @@ export function randn(dims: readonly number[], generator: Generator): Tensor {
 }
 
 /**
- * Noise as diffusers draws it: one generator draws the whole tensor, each of several draws one row. float16 values are rounded float32 ones.
+ * Noise as diffusers draws it: one generator draws the whole tensor; of several, each draws one row. float16 values are rounded float32 values.
  * Returns a tensor with `dims` and `dtype`.
  */
 export function randnTensor(dims: readonly number[], generator: Generator | readonly Generator[], dtype: TensorDtype = 'float32'): Tensor {

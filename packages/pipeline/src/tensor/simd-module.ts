@@ -38,7 +38,7 @@ const shift =
   (instruction: number) =>
   (a: Code, bits: number): Code => [...a, 0x41, bits, ...simd(instruction)]
 
-// Four lanes as floats, rounded to the nearest as Math.fround does.
+// Four lanes as floats, rounded to nearest as Math.fround does.
 export const add = binary(0xe4)
 export const subtract = binary(0xe5)
 export const multiply = binary(0xe6)
@@ -68,14 +68,14 @@ const shuffle = (a: Code, b: Code, lanes: readonly number[]): Code => [
   ...simd(0x0d),
   ...lanes.flatMap((lane) => Array.from({ length: halfVectorBytes }, (_, byte) => lane * halfVectorBytes + byte)),
 ]
-// What V8 has behind its flag --experimental-wasm-fp16 (WebAssembly's half-precision proposal). Eight lanes as float16, each result rounded:
+// Behind V8's flag --experimental-wasm-fp16 (WebAssembly's half-precision proposal). Eight lanes as float16, each result rounded:
 export const addHalves = binary(0x13d)
 export const subtractHalves = binary(0x13e)
 /** The first four of eight float16 lanes as floats. */
 export const promoteLow = unary(0x14b)
 /** Four floats rounded to float16, in the first four of eight lanes. */
 export const demote = unary(0x149)
-// And what moves halves of vectors to where these work.
+// Moves halves of vectors to where promoteLow and demote work.
 /** The last four of eight lanes in place of the first. */
 export const lastFour = (value: Code): Code => shuffle(value, [...value], [1, 1])
 /** The first four lanes of both. */
@@ -97,7 +97,7 @@ const place: Code = [0x20, placeIndex]
 /** 32-bit values lie twice as far from the start of their buffer. */
 const doublePlace: Code = [0x20, placeIndex, 0x41, 1, 0x74]
 
-/** The number of an operand: of 16-bit values, wherever the call says that it starts. */
+/** The number of an operand, which holds 16-bit values and starts where the call says. */
 export type Operand = 0 | 1 | 2
 const operandPlace = (operand: Operand): Code => [0x20, firstOperand + operand, ...place, 0x6a]
 
@@ -157,7 +157,7 @@ export interface KernelSource<Name extends string> {
 
 const pageBytes = 65536
 
-/** Compiles the kernels. What this returns makes a memory of at least so many bytes, and the kernels that work in it. */
+/** Compiles the kernels. The function that it returns makes a memory of at least that many bytes, with kernels that work in it. */
 export function assemble<Name extends string>(source: KernelSource<Name>): (memoryBytes: number) => SimdModule<Name> {
   const names = Object.keys(source.bodies) as Name[]
   const module = new WebAssembly.Module(Uint8Array.from(encodeModule(names, source)))
@@ -205,7 +205,7 @@ function encodeModule(names: readonly string[], source: KernelSource<string>): n
 function encodeFunction(setup: Code, body: Code, values: number): number[] {
   const locals = [2, 1, i32, ...unsigned(1 + values), v128]
   const loop = [0x03, 0x40]
-  /** place += 16, and again while it is below the bytes. */
+  /** place += 16, then loops while place is below the number of bytes. */
   const next = [...place, 0x41, vectorBytes, 0x6a, 0x22, placeIndex, 0x20, 0, 0x49, 0x0d, 0]
   const end = 0x0b
   const anyFlag = [0x20, flagsIndex, ...simd(0x53)]

@@ -13,7 +13,7 @@ export type TensorDtype = 'float32' | 'float16'
 export type TensorValues = Float32Array | Uint16Array
 
 export class Tensor {
-  /** The values in the form in which they are stored: a float16 tensor may hold bits or floats. Read `data` or `bits` for a certain form. */
+  /** The values as stored: a float16 tensor may hold bits or floats. Read `data` for floats and `bits` for bits. */
   values: TensorValues
   /** Length of each axis; `[]` is a scalar. */
   readonly dims: readonly number[]
@@ -31,8 +31,8 @@ export class Tensor {
   }
 
   /**
-   * Row-major values, which may be written to. The first read widens bits, and from then on the tensor holds the floats; slices that were
-   * made before keep the bits.
+   * Row-major values, which may be written to. The first read widens bits to floats, which the tensor holds from then on; slices made earlier
+   * keep the bits.
    */
   get data(): Float32Array {
     if (this.values instanceof Uint16Array) this.values = fromFloat16Bits(this.values)

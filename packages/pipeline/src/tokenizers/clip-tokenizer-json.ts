@@ -65,7 +65,7 @@ export function toClipTokenizerJson(
   }
 }
 
-/** The tokens that are matched before the text is split. Older exporters do not list them; then those of the configuration are used. */
+/** The tokens that are matched before the text is split. If an older exporter does not list them, those of the configuration are used. */
 function addedTokens(
   vocab: Readonly<Record<string, number>>,
   config: ClipSpecialTokens,

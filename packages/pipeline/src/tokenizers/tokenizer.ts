@@ -2,13 +2,13 @@
  * Text to token ids and back, with the special tokens, truncation and padding of a model's tokenizer.
  *
  * Invariant: never changes after it has been made. The native tokenizer's setters would also affect encodings that are already queued, so its
- * own truncation and padding stay off and both happen here, with the length that each call wants.
+ * own truncation and padding stay off and both happen here, to the length that each call asks for.
  * Knows nothing about prompts or models. The native part runs on libuv's threads, in whatever process holds the pipeline.
  */
 
 /**
- * What is used of the package `tokenizers`. Written out, because the package's own declarations do not compile, and ours would lead a
- * program that checks its libraries to them.
+ * The part of the package `tokenizers` that is used. It is declared here because the package's own declarations do not compile, and a program
+ * that type-checks its libraries would run into them through ours.
  */
 interface NativeTokenizer {
   encode(text: string, pair: null, options: { addSpecialTokens: boolean }): Promise<NativeEncoding>
@@ -25,7 +25,7 @@ interface NativeEncoding {
   getTokens(): string[]
 }
 
-/** The last one for private use. */
+/** The last private-use character, which no vocabulary has. */
 const unknownCharacter = '\u{10FFFD}'
 
 export interface TokenizerOptions {
@@ -38,7 +38,7 @@ export interface TokenizerOptions {
   readonly unkToken: string | undefined
   /** The mark that ends a word in the vocabulary ("</w>" in CLIP) and is a space to a reader. Default none. */
   readonly endOfWordSuffix?: string | undefined
-  /** No token has a larger id. Default Infinity: not known. */
+  /** An upper bound of the ids. Default Infinity: not known. */
   readonly largestId?: number
 }
 
@@ -124,8 +124,8 @@ export class Tokenizer {
   }
 
   /**
-   * The largest id, if some text gets an id from `limit` up; otherwise undefined. A vocabulary may list tokens that no text becomes, so the texts of
-   * all tokens beyond the limit are tried, and a character that no vocabulary has.
+   * The largest id, if some text produces an id from `limit` up; otherwise undefined. A vocabulary may list tokens that no text produces, so the
+   * texts of all tokens beyond the limit are tried, and a character that no vocabulary has.
    */
   async largestIdFrom(limit: number): Promise<number | undefined> {
     if (this.largestId < limit) return undefined
