@@ -1,7 +1,7 @@
 /**
  * The encodings of prompts or pictures, keyed by their content, so that the same content is not encoded twice.
  *
- * Invariant: an entry is what the encoders gave for exactly the content that its key stands for; a change of encoders empties the cache. Requests that
+ * Invariant: an entry is what the encoders gave for exactly the content of its key; a change of encoders empties the cache. Requests that
  * ask for the same entry at the same time share one encoding. Pinned entries are always kept; beyond a number of bytes the others are dropped,
  * least recently used first. Entries are shared, so nobody may write to them. Knows nothing about tokenizers and encoders. Runs in the engine
  * process.

@@ -213,7 +213,7 @@ export class Sd3Run implements CallState {
       )
       spare = isPrivate && stepped.inOnePass ? latents : undefined
       latents = stepped.prevSample
-      // Checked after the first step, where damaged weights show, and after the last, from which the picture is made. Between them it is not worth it.
+      // Checked after the first step, where damaged weights show, and after the last, which makes the picture. In between it is not worth it.
       if (step === first || step === timesteps.length - 1) this.assertFinite(latents, step === first ? input : undefined)
       if (kept !== undefined) latents = keepUnpainted(latents, this.pictureAt(step + 1, kept), kept.mask)
       this.latents = latents
