@@ -10,6 +10,7 @@ import { basename, dirname, join } from 'node:path'
 import { z } from 'zod'
 import { ModelFileError, readModelJson } from '../models/model-file.ts'
 import type { LinearShapes } from '../tensor/lora.ts'
+import { describeQuantisation } from './describe-quantisation.ts'
 import { readSafetensorsHeader } from './safetensors.ts'
 import type { StoredTensor } from './safetensors.ts'
 import { findScaledMark, readScales } from './weight-scales.ts'
@@ -61,11 +62,14 @@ export class Checkpoint {
   tensor(name: string, shape: readonly number[]): WeightTensor {
     const expected = `[${shape.join(', ')}] of ${weightDtypes.join(', ')}`
     const tensor = this.tensors.get(name)
-    if (tensor === undefined) throw new ModelFileError(this.source, `tensor ${name}`, expected, 'no such tensor')
-    const { file } = tensor
-    const dtype = weightDtypes.find((each) => each === tensor.dtype)
+    const refuse = (from: string, found: string): ModelFileError => {
+      const quantisation = dtype === undefined ? describeQuantisation(this.tensors.keys()) : undefined
+      return new ModelFileError(from, `tensor ${name}`, expected, quantisation === undefined ? found : `${found}: ${quantisation}`)
+    }
+    const dtype = weightDtypes.find((each) => each === tensor?.dtype)
+    if (tensor === undefined) throw refuse(this.source, 'no such tensor')
     if (dtype === undefined || !isSameShape(tensor.shape, shape))
-      throw new ModelFileError(file, `tensor ${name}`, expected, `[${tensor.shape.join(', ')}] of ${tensor.dtype}`)
+      throw refuse(tensor.file, `[${tensor.shape.join(', ')}] of ${tensor.dtype}`)
     const { scale = 1 } = tensor
     if (scale instanceof ModelFileError) throw scale
     return { ...tensor, dtype, scale }

@@ -6,6 +6,7 @@
  */
 import { ModelFileError } from '../models/model-file.ts'
 import { Checkpoint } from './checkpoint.ts'
+import { describeQuantisation } from './describe-quantisation.ts'
 import type { StoredTensor } from './safetensors.ts'
 
 export type SingleFilePart = 'transformer' | 'vae' | 'text_encoder' | 'text_encoder_2' | 'text_encoder_3'
@@ -78,7 +79,9 @@ const vaeRules: Rules = [
 /** Throws unless a whole part can be taken from the file. The error says what it holds, because MODEL may name it by mistake. */
 export function assertHoldsPart(file: Checkpoint): void {
   const names = [...file.tensors.keys()]
-  const lora = names.find((name) => /[._]lora[._]/.test(name))
+  const quantisation = describeQuantisation(names)
+  // Nunchaku keeps a LoRA of its own beside each matrix.
+  const lora = quantisation === undefined ? names.find((name) => /[._]lora[._]/.test(name)) : undefined
   const foreign = names.find((name) => prefixes.transformer.some((prefix) => name.startsWith(prefix)))
   const lonely = lonelyParts.find(([mark]) => file.has(mark))
   const has = (part: SingleFilePart): boolean => singleFilePart(file, part) !== undefined
@@ -87,7 +90,7 @@ export function assertHoldsPart(file: Checkpoint): void {
   else if (has('transformer') || (foreign === undefined && singleFileParts.some(has))) return
   else if (foreign !== undefined) found = `a transformer without ${stabilityMark}, so of another kind: ${foreign}`
   else if (lonely !== undefined) found = `${lonely[1]} of its model's folder`
-  else found = names[0] ?? 'no tensor'
+  else found = quantisation ?? names[0] ?? 'no tensor'
   throw new ModelFileError(
     file.source,
     '',

@@ -1,6 +1,6 @@
 /** Weights in float8 with a factor for each matrix, as ComfyUI and the tools around it store them; and quantised weights that are not read. */
 import { createHash } from 'node:crypto'
-import { cp, mkdtemp, rm } from 'node:fs/promises'
+import { cp, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, afterEach, beforeEach, describe, expect, it } from 'vitest'
@@ -194,4 +194,107 @@ it('what is wrong with a factor of a part that is not loaded does no harm', asyn
   await rewrite('text_encoder_3', { ...t5, 'encoder.block.0.layer.0.SelfAttention.q.scale_weight': scalar(NaN) })
   expect(await messageOfLoading()).toMatch(/SelfAttention\.q\.scale_weight to be a finite number, got NaN/)
   expect(await messageOfLoading(folder, { components: { textEncoder3: null, tokenizer3: null } })).toBe('loaded')
+})
+
+describe('weights that are quantised in another way are refused with the name of the tool', () => {
+  const name = 'transformer_blocks.0.attn.to_q.weight'
+  const bytes = (dtype: string, ...shape: number[]): WrittenTensor => ({
+    dtype,
+    shape,
+    data: new Uint8Array(shape.reduce((a, b) => a * b, dtype === 'F32' ? 4 : 1)),
+  })
+  const [to, from] = [64, 64]
+
+  it.each<[string, Tensors, RegExp]>([
+    [
+      'NF4',
+      {
+        [name]: bytes('U8', (to * from) / 2, 1),
+        [`${name}.absmax`]: bytes('F32', 64),
+        [`${name}.quant_map`]: bytes('F32', 16),
+        [`${name}.quant_state.bitsandbytes__nf4`]: bytes('U8', 80),
+      },
+      /to be \[64, 64\] of F32, .*, got \[2048, 1\] of U8: quantised by bitsandbytes in 4 bits, as .*bitsandbytes__nf4 shows$/,
+    ],
+    [
+      'int8 of bitsandbytes',
+      { [name]: bytes('I8', to, from), 'transformer_blocks.0.attn.to_q.SCB': bytes('F32', to) },
+      /got \[64, 64\] of I8: quantised by bitsandbytes in 8 bits, as transformer_blocks\.0\.attn\.to_q\.SCB shows$/,
+    ],
+    [
+      'int8 of ComfyUI',
+      {
+        [name]: bytes('I8', to, from),
+        'transformer_blocks.0.attn.to_q.weight_scale': bytes('F32', to, 1),
+        'transformer_blocks.0.attn.to_q.comfy_quant': bytes('U8', 27),
+      },
+      /got \[64, 64\] of I8: quantised by a tool for ComfyUI, as transformer_blocks\.0\.attn\.to_q\.\w+ shows$/,
+    ],
+    [
+      'NVFP4 of ComfyUI',
+      {
+        [name]: bytes('U8', to, from / 2),
+        'transformer_blocks.0.attn.to_q.weight_scale': bytes('F8_E4M3', to, 4),
+        'transformer_blocks.0.attn.to_q.weight_scale_2': bytes('F32'),
+      },
+      /got \[64, 32\] of U8: quantised by a tool for ComfyUI, as .* shows$/,
+    ],
+    [
+      'MXFP8 of ComfyUI',
+      { [name]: bytes('F8_E4M3', to, from), 'transformer_blocks.0.attn.to_q.weight_scale': bytes('U8', to, 2) },
+      /weight_scale to be one number of F32, F16 or BF16, got \[64, 2\] of U8$/,
+    ],
+    [
+      'optimum-quanto',
+      { [`${name}._data`]: bytes('I8', to, from), [`${name}._scale`]: bytes('F32', to, 1) },
+      /to be \[64, 64\] of F32, .*, got no such tensor: quantised by optimum-quanto, as .*\.weight\._data shows$/,
+    ],
+    [
+      'Nunchaku',
+      {
+        'transformer_blocks.0.attn.to_q.qweight': bytes('I8', to, from / 2),
+        'transformer_blocks.0.attn.to_q.wscales': bytes('F32', 1, to),
+        'transformer_blocks.0.attn.to_q.lora_down': bytes('F32', from, 8),
+        'transformer_blocks.0.attn.to_q.lora_up': bytes('F32', to, 8),
+      },
+      /got no such tensor: quantised by Nunchaku, as transformer_blocks\.0\.attn\.to_q\.wscales shows$/,
+    ],
+  ])('%s, in a folder and in a single file', async (_, quantised, sentence) => {
+    const { [name]: replaced, ...rest } = await part('transformer')
+    expect(replaced!.shape).toEqual([to, from])
+    const tensors = { ...rest, ...quantised }
+    const file = await rewrite('transformer', tensors)
+    expect(await messageOfLoading()).toMatch(sentence)
+    expect(await messageOfLoading()).toContain(file)
+    const single = join(root, 'single.safetensors')
+    writeSafetensors(single, prefixed('transformer.', tensors))
+    expect(await messageOfLoading(single, { modelParts: folder })).toMatch(sentence)
+  })
+
+  it('NF4 under the names of Stability, where three products of an attention are one', async () => {
+    const transformer = toStability(await part('transformer'))
+    const qkv = 'joint_blocks.2.x_block.attn.qkv.weight'
+    const file = join(root, 'nf4.safetensors')
+    const nf4 = {
+      [qkv]: bytes('U8', 6144, 1),
+      [`${qkv}.absmax`]: bytes('F32', 192),
+      [`${qkv}.quant_state.bitsandbytes__nf4`]: bytes('U8', 80),
+    }
+    writeSafetensors(file, prefixed('model.diffusion_model.', { ...transformer, ...nf4 }))
+    expect(await messageOfLoading(file, { modelParts: folder })).toMatch(
+      /nf4\.safetensors: expected tensor transformer_blocks\.2\.attn\.to_q\.weight to be .*, got \[2048, 1\] of U8: quantised by bitsandbytes in 4 bits, as .*nf4 shows$/,
+    )
+  })
+
+  it('GGUF, as a file, in a folder of files, and in a part’s folder', async () => {
+    const files = join(root, 'files')
+    await mkdir(files)
+    for (const file of [join(files, 'sd3.5_medium-Q4_0.gguf'), join(folder, 'transformer', 'sd3.5_medium-Q4_0.gguf')])
+      await writeFile(file, 'GGUF')
+    const sentence = /it holds GGUF files, which Easel does not read/
+    expect(await messageOfLoading(join(files, 'sd3.5_medium-Q4_0.gguf'))).toMatch(sentence)
+    expect(await messageOfLoading(files)).toMatch(sentence)
+    await rm(join(folder, 'transformer', 'diffusion_pytorch_model.safetensors'))
+    expect(await messageOfLoading()).toMatch(sentence)
+  })
 })
