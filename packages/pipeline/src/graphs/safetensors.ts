@@ -8,7 +8,7 @@
 import { open, realpath } from 'node:fs/promises'
 import type { FileHandle } from 'node:fs/promises'
 import { z } from 'zod'
-import { ModelFileError, sizeOfFile } from '../models/model-file.ts'
+import { describeValue, ModelFileError, sizeOfFile } from '../models/model-file.ts'
 import { fromFloat16Bits } from '../tensor/float16.ts'
 
 /** One tensor, or a contiguous part of one. */
@@ -109,14 +109,14 @@ async function readBytes(handle: FileHandle, path: string, position: number, len
 
 function parseEntries(path: string, header: unknown): [string, Entry][] {
   if (typeof header !== 'object' || header === null || Array.isArray(header))
-    throw new ModelFileError(path, 'the header', 'a JSON object', JSON.stringify(header).slice(0, 80))
+    throw new ModelFileError(path, 'the header', 'a JSON object', describeValue(header))
   return Object.entries(header)
     .filter(([name]) => name !== '__metadata__')
     .map(([name, value]): [string, Entry] => {
       const parsed = entrySchema.safeParse(value)
       if (parsed.success) return [name, parsed.data]
       const expected = 'a dtype, a shape and two data_offsets of integers from 0 up'
-      throw new ModelFileError(path, `tensor ${name}`, expected, JSON.stringify(value).slice(0, 120))
+      throw new ModelFileError(path, `tensor ${name}`, expected, describeValue(value, 120))
     })
     .sort(([, a], [, b]) => a.data_offsets[0] - b.data_offsets[0] || a.data_offsets[1] - b.data_offsets[1])
 }

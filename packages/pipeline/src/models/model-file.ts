@@ -6,6 +6,7 @@
  */
 import { readFile, stat } from 'node:fs/promises'
 import type { z } from 'zod'
+import { describeExpected } from './describe-expected.ts'
 
 /** A file of a model folder is missing or invalid. */
 export class ModelFileError extends Error {
@@ -15,14 +16,25 @@ export class ModelFileError extends Error {
   readonly field: string
 
   constructor(file: string, field: string, expected: string, got: string, options?: ErrorOptions) {
-    super(`${file}: expected ${field === '' ? '' : `${field} to be `}${expected}, got ${got}`, options)
+    const [name, found] = [toPrintable(field, maxFieldLength), toPrintable(got, maxFoundLength)]
+    super(`${file}: expected ${name === '' ? '' : `${name} to be `}${expected}, got ${found}`, options)
     this.file = file
-    this.field = field
+    this.field = name
   }
 }
 
+/** Longer than any name of a tensor that a model needs. */
+const maxFieldLength = 200
+const maxFoundLength = 1000
+
+/** What a file says, for one line of a terminal: without control characters, and no longer than `length`. */
+function toPrintable(text: string, length: number): string {
+  const short = text.length > length ? `${text.slice(0, length)}…` : text
+  return short.replaceAll(/\p{Cc}|\p{Cf}/gu, (character) => `\\u${character.codePointAt(0)?.toString(16).padStart(4, '0')}`)
+}
+
 /** Larger than any configuration, index of shards or vocabulary. */
-const maxJsonBytes = 64 * 2 ** 20
+const maxTextBytes = 64 * 2 ** 20
 
 /** The size of a file in bytes. Anything that is not a regular file is refused, because reading a pipe or a device may never end. */
 export async function sizeOfFile(file: string): Promise<number> {
@@ -31,19 +43,21 @@ export async function sizeOfFile(file: string): Promise<number> {
   return found.size
 }
 
-/** The content of a JSON file, as the schema returns it. */
-export async function readModelJson<Schema extends z.ZodType>(file: string, schema: Schema): Promise<z.output<Schema>> {
-  let text: string
+/** The text of a file. */
+export async function readModelText(file: string, kind = 'text'): Promise<string> {
   try {
     const bytes = await sizeOfFile(file)
-    if (bytes > maxJsonBytes) throw new Error(`${bytes} bytes, more than the ${maxJsonBytes} that are read`)
-    text = await readFile(file, 'utf8')
+    if (bytes > maxTextBytes) throw new Error(`${bytes} bytes, more than the ${maxTextBytes} that are read`)
+    return await readFile(file, 'utf8')
   } catch (error) {
     const missing = (error as NodeJS.ErrnoException).code === 'ENOENT'
-    throw new ModelFileError(file, '', 'a readable JSON file', missing ? 'no such file' : (error as Error).message, {
-      cause: error,
-    })
+    throw new ModelFileError(file, '', `a readable ${kind} file`, missing ? 'no such file' : (error as Error).message, { cause: error })
   }
+}
+
+/** The content of a JSON file, as the schema returns it. */
+export async function readModelJson<Schema extends z.ZodType>(file: string, schema: Schema): Promise<z.output<Schema>> {
+  const text = await readModelText(file, 'JSON')
   let json: unknown
   try {
     json = JSON.parse(text)
@@ -52,12 +66,11 @@ export async function readModelJson<Schema extends z.ZodType>(file: string, sche
   }
   const parsed = schema.safeParse(json)
   if (parsed.success) return parsed.data
-  const issue = parsed.error.issues[0]
-  const path = issue?.path ?? []
-  const unknown = issue?.code === 'unrecognized_keys' ? issue.keys.join(', ') : undefined
-  if (unknown !== undefined) throw new ModelFileError(file, path.join('.'), 'known fields only', unknown)
-  const expected = (issue?.message ?? 'another value').replace(/^[^:]*: expected /, '').replace(/, received .*$/, '')
-  throw new ModelFileError(file, path.join('.'), expected, describeValue(valueAt(json, path)))
+  const [issue] = parsed.error.issues
+  if (issue === undefined) throw new ModelFileError(file, '', 'another content', describeValue(json))
+  const path = issue.path.join('.')
+  if (issue.code === 'unrecognized_keys') throw new ModelFileError(file, path, 'known fields only', issue.keys.join(', '))
+  throw new ModelFileError(file, path, describeExpected(issue), describeValue(valueAt(json, issue.path)))
 }
 
 function valueAt(json: unknown, path: readonly PropertyKey[]): unknown {
@@ -66,7 +79,15 @@ function valueAt(json: unknown, path: readonly PropertyKey[]): unknown {
   return value
 }
 
-function describeValue(value: unknown): string {
-  const text = value === undefined ? 'nothing' : JSON.stringify(value)
-  return text.length > 80 ? `${text.slice(0, 80)}…` : text
+/** A value of a file, in the first characters of its JSON. */
+export function describeValue(value: unknown, length = 80): string {
+  if (value === undefined) return 'nothing'
+  // JSON has no infinity, but a number too large for a double is read as one.
+  if (typeof value === 'number') return String(value)
+  try {
+    const text = JSON.stringify(value)
+    return text.length > length ? `${text.slice(0, length)}…` : text
+  } catch {
+    return 'lists or objects within each other, too deep to be written'
+  }
 }

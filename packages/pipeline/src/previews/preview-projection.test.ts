@@ -1,3 +1,4 @@
+import { execFileSync } from 'node:child_process'
 import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -35,6 +36,9 @@ describe('the preview projection', () => {
       expect(await readPreviewProjection(empty, 16)).toBeUndefined()
       await writeFile(join(empty, previewProjectionFile), '[[1, 2]]')
       await expect(readPreviewProjection(empty, 16)).rejects.toThrow(/preview_projection\.json to hold 3 lists of 17 numbers/)
+      await rm(join(empty, previewProjectionFile))
+      execFileSync('mkfifo', [join(empty, previewProjectionFile)])
+      await expect(readPreviewProjection(empty, 16)).rejects.toThrow(/preview_projection\.json: .* got something that is not a file/)
     } finally {
       await rm(empty, { recursive: true })
     }

@@ -5,9 +5,10 @@
  * that it has drawn and the latents they were decoded from.
  * Invariant: nothing here changes a call. Runs in the engine process.
  */
-import { readFile } from 'node:fs/promises'
+import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { z } from 'zod'
+import { readModelJson } from '../models/model-file.ts'
 import type { GenerateParams } from '../sd3/generate-params.ts'
 import type { GenerateResult } from '../sd3/generate-result.ts'
 import type { StableDiffusion3Pipeline } from '../sd3/pipeline.ts'
@@ -33,15 +34,12 @@ export const previewProjectionFile = 'preview_projection.json'
 /** The weights that come with a model of this many latent channels; undefined when there are none. */
 export async function readPreviewProjection(folder: string, channels: number): Promise<PreviewProjection | undefined> {
   const path = join(folder, previewProjectionFile)
-  const text = await readFile(path, 'utf8').catch((error: NodeJS.ErrnoException) => {
-    if (error.code === 'ENOENT') return undefined
-    throw error
-  })
-  if (text === undefined) return undefined
+  if (!existsSync(path)) return undefined
+  const json = await readModelJson(path, z.array(z.unknown()))
   const result = z
     .array(z.array(z.number()).length(channels + 1))
     .length(3)
-    .safeParse(JSON.parse(text))
+    .safeParse(json)
   if (result.success) return result.data
   throw new Error(`Expected ${path} to hold 3 lists of ${channels + 1} numbers, got something else: ${result.error.issues[0]?.message}`)
 }

@@ -5,11 +5,10 @@
  * Knows nothing about what the ids are for.
  */
 import { existsSync } from 'node:fs'
-import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { Tokenizer as NativeTokenizer } from 'tokenizers'
 import { z } from 'zod'
-import { ModelFileError, readModelJson } from '../models/model-file.ts'
+import { ModelFileError, readModelJson, readModelText } from '../models/model-file.ts'
 import { toClipTokenizerJson } from './clip-tokenizer-json.ts'
 import { Tokenizer } from './tokenizer.ts'
 
@@ -82,7 +81,7 @@ async function loadNative(folder: string, config: TokenizerConfig): Promise<Load
     json = await readModelJson(file, tokenizerJsonSchema)
   } else if (existsSync(vocabFile) && existsSync(mergesFile)) {
     const vocab = await readModelJson(vocabFile, z.record(z.string(), z.int().nonnegative()))
-    json = tokenizerJsonSchema.parse(toClipTokenizerJson(vocab, await readFile(mergesFile, 'utf8'), config))
+    json = tokenizerJsonSchema.parse(toClipTokenizerJson(vocab, await readModelText(mergesFile), config))
   } else {
     const hint = existsSync(join(folder, 'spiece.model')) ? 'only spiece.model, which has to be converted' : 'neither'
     throw new ModelFileError(file, '', 'this file, or vocab.json with merges.txt', hint)
