@@ -7,7 +7,7 @@
  *    `WRITERS` of write-graph.ts. A golden test compares each with the original.
  * 2. packages/pipeline/src/models/NAME-transformer.ts: what runs the graph of a step, as `ColourDenoiser`; text encoders and decoders too.
  * 3. packages/pipeline/src/NAME/: the pipeline, as `ColourPipeline`, and a run with the state of one call. sd3/ is the pattern: parameters are
- *    checked before anything runs, a run can be aborted and resumed, and tells its steps. `.oxlintrc.json` says what a room may import.
+ *    checked before anything runs, a run can be aborted and resumed, and tells its steps. `oxlint.config.ts` says what a room may import.
  * 4. packages/pipeline/src/sd3/load-pipeline.ts: its class in `classes`, in place of `registerPipelineClass`.
  * 5. packages/pipeline/src/sd3/presets.ts and packages/model-store/src/select-files.ts: where it comes from, and which of its files are taken.
  * 6. services/gpu-worker/src/engine/engine-host.ts: it takes a StableDiffusion3Pipeline and no other. What it needs of one (defaults, limits,
