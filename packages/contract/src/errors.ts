@@ -14,13 +14,17 @@ export interface ProblemRow {
 }
 
 export const problemTable = {
-  malformed_body: { status: 400, retryable: false, title: 'The body is not what its content type says, valid JSON in UTF-8 or a form.' },
-  unauthorized: { status: 401, retryable: false, title: 'An API key is required, and this is not one.' },
+  malformed_body: {
+    status: 400,
+    retryable: false,
+    title: 'The body does not match its content type: expected valid JSON in UTF-8, or a form.',
+  },
+  unauthorized: { status: 401, retryable: false, title: 'A valid API key is required.' },
   not_found: { status: 404, retryable: false, title: 'There is nothing here.' },
   method_not_allowed: { status: 405, retryable: false, title: 'This method is not offered here.' },
   job_finished: { status: 409, retryable: false, title: 'The job has already ended.' },
   no_receipt: { status: 409, retryable: false, title: 'The job has no receipt: it has not succeeded.' },
-  webhook_gone: { status: 409, retryable: false, title: 'The receiver of the job’s webhook wants no more: it answered 410.' },
+  webhook_gone: { status: 409, retryable: false, title: 'The receiver of the job’s webhook answered 410, so it gets no more messages.' },
   expired: { status: 410, retryable: false, title: 'The job and its images are past their retention time.' },
   body_too_large: { status: 413, retryable: false, title: 'The body is larger than this server accepts.' },
   image_too_large: { status: 413, retryable: false, title: 'The picture has more bytes than this server accepts.' },
@@ -52,11 +56,11 @@ export const jobErrorTable = {
   timeout: { retryable: true, message: 'The job ran longer than its timeout.' },
   expired: {
     retryable: true,
-    message: 'The job was not started before its expires_in had passed, or while it could still have met its deadline.',
+    message: 'The job was not started in time: its expires_in passed, or it could no longer meet its deadline.',
   },
   not_finite: {
     retryable: false,
-    message: 'The model computed values that are no finite numbers: its weights are damaged, or they need a higher precision.',
+    message: 'The model computed values that are not finite numbers: its weights are damaged, or they need a higher precision.',
   },
   internal: { retryable: true, message: 'The job failed for a reason inside the service.' },
 } as const satisfies Record<string, { retryable: boolean; message: string }>

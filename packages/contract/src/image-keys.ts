@@ -17,7 +17,7 @@ export function thumbnailKey(id: string, n: number): string {
   return `images/${id}-${n}.thumb.webp`
 }
 
-/** Every object that a run of the job may have written, whether it succeeded or not: what has to go when the job's pictures go. */
+/** Every object that a run of the job may have written, whether it succeeded or not: all of them are deleted with the job's pictures. */
 export function toImageKeys({ id, input }: { id: string; input: Pick<JobInput, 'num_images_per_prompt' | 'output_format'> }): string[] {
   const keysOf = (n: number): string[] => [imageKey(id, n, input.output_format), thumbnailKey(id, n)]
   return Array.from({ length: input.num_images_per_prompt }, (_, n) => keysOf(n)).flat()

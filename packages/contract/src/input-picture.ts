@@ -12,10 +12,10 @@ export const minInputSide = 16
 
 export const inputPictureSchema = z
   .object({
-    sha256: z.string().describe('Of the file as it was given, in hex.'),
+    sha256: z.string().describe('Hash of the file as it was given, in hex.'),
     bytes: z.int().describe('Size of the file.'),
-    width: z.int().describe('Pixels, with the orientation that the file asks for.'),
-    height: z.int().describe('Pixels, with the orientation that the file asks for.'),
+    width: z.int().describe('Pixels, after applying the orientation stored in the file.'),
+    height: z.int().describe('Pixels, after applying the orientation stored in the file.'),
     content_type: z.enum(inputContentTypes),
   })
   .meta({ id: 'InputPicture' })
@@ -23,12 +23,12 @@ export type InputPicture = z.infer<typeof inputPictureSchema>
 
 export const uploadSchema = z
   .object({
-    id: z.string().describe('`upload:` and this is what the fields `image` and `mask` take.'),
+    id: z.string().describe('The fields `image` and `mask` take `upload:` followed by this id.'),
     ...inputPictureSchema.shape,
     expires_at: z
       .string()
       .nullable()
-      .describe('When it goes, unless a job that uses it is kept for longer; null when it is kept for ever.'),
+      .describe('When it is deleted, unless a job that uses it is kept for longer; null when it is kept for ever.'),
   })
   .meta({ id: 'Upload' })
 export type Upload = z.infer<typeof uploadSchema>

@@ -20,16 +20,18 @@ export const provenanceSchema = z.object({
     .record(z.string(), z.string())
     .optional()
     .describe(
-      'What drew, by part of the model: `onnx` for a graph that was exported, else Easel’s own with the precision it computed in and how its weights were held, as in `easel float32 packed`.',
+      'The graph of each part of the model: `onnx` for an exported one, else Easel’s own with the precision it computed in and how its weights were held, as in `easel float32 packed`.',
     ),
   loras: z
-    .array(z.object({ id: z.string(), sha256: z.string().describe('Of its file, in hex.') }))
+    .array(z.object({ id: z.string(), sha256: z.string().describe('Hash of its file, in hex.') }))
     .optional()
     .describe('LoRAs that were added to the model; how much of each is in the parameters. Absent: none.'),
   platform: z.string().describe('Operating system and processor architecture of the worker, such as `linux-x64`.'),
-  processor: z.string().describe('Model of the worker’s processor; kernels differ between processors, and their last bits with them.'),
+  processor: z
+    .string()
+    .describe('Model of the worker’s processor; kernels differ between processors, and so do the last bits of their results.'),
   scheduler: z.object({
-    class: z.string().describe('Class of the scheduler, in diffusers’ words.'),
+    class: z.string().describe('Class of the scheduler, by its name in diffusers.'),
     config: z.record(z.string(), z.unknown()).describe('Its complete configuration.'),
   }),
   encoder: z.object({
@@ -43,11 +45,11 @@ export type Provenance = z.infer<typeof provenanceSchema>
 export const receiptSchema = z
   .object({
     ...provenanceSchema.shape,
-    parameters: jobInputSchema.describe('Every parameter as it was used, nothing left to a default.'),
+    parameters: jobInputSchema.describe('Every parameter as it was used, with all defaults filled in.'),
     images: z.array(
       z.object({
         seed: z.int().describe('The seed that makes this picture alone.'),
-        sha256: z.string().describe('Of the file, in hex.'),
+        sha256: z.string().describe('Hash of the file, in hex.'),
       }),
     ),
   })
@@ -68,11 +70,8 @@ export const replaySchema = z
     identical: z
       .boolean()
       .nullable()
-      .describe('Whether every file has the same bytes as that job’s; null while the job has not succeeded.'),
-    note: z
-      .string()
-      .nullable()
-      .describe('What the two were made with that is not the same, such as model files or runtime; null when there is nothing to say.'),
+      .describe('Whether every file has the same bytes as in that job; null while this job has not succeeded.'),
+    note: z.string().nullable().describe('What differs in how the two were made, such as model files or runtime; null when nothing does.'),
   })
   .meta({ id: 'Replay' })
 export type Replay = z.infer<typeof replaySchema>

@@ -35,7 +35,7 @@ export const generationFields = {
   prompt_3: prompt.optional().meta({ description: 'Prompt for the third text encoder (T5). Default: `prompt`.' }),
   negative_prompt: promptText
     .optional()
-    .meta({ description: 'What the picture must not show; used when guidance is on. Default: empty.', examples: ['a box'] }),
+    .meta({ description: 'What the picture should not show; used when guidance is on. Default: empty.', examples: ['a box'] }),
   negative_prompt_2: promptText
     .optional()
     .meta({ description: 'Negative prompt for the second text encoder. Default: `negative_prompt`.' }),
@@ -46,7 +46,7 @@ export const generationFields = {
     .optional()
     .meta({
       description:
-        'A picture to begin with (image-to-image): an https:// URL, a data: URL, `upload:ID` from POST /v1/uploads, or `job:ID` for the one of an earlier job. PNG, JPEG, WebP, AVIF, or the first frame of a GIF.',
+        'A picture to begin with (image-to-image): an https:// URL, a data: URL, `upload:ID` from POST /v1/uploads, or `job:ID` for the input of an earlier job. PNG, JPEG, WebP, AVIF, or the first frame of a GIF.',
       examples: ['https://example.com/red-boat.png'],
     }),
   mask: z
@@ -65,12 +65,12 @@ export const generationFields = {
     .optional()
     .meta({
       description:
-        'How far the picture may leave `image`: that part of the steps is run, at least one; above 0, up to 1. Only with `image`. Default 0.6.',
+        'How far the picture may depart from `image`: that fraction of the steps is run, at least one; above 0, up to 1. Only with `image`. Default 0.6.',
       examples: [0.6],
     }),
   fit: z.enum(inputFits).optional().meta({
     description:
-      'How `image` is brought to width × height: `cover` fills them and cuts off what is too much, `contain` shows all of it on black, `fill` stretches it. Only with `image`. Default cover.',
+      'How `image` is brought to width × height: `cover` fills the area and crops the rest, `contain` shows all of it on black, `fill` stretches it. Only with `image`. Default cover.',
   }),
   width: side,
   height: side,
@@ -85,14 +85,14 @@ export const generationFields = {
     .min(1)
     .max(maxInferenceSteps)
     .optional()
-    .meta({ description: 'Own noise levels, one a step, in place of the scheduler’s. Gives the number of steps.' }),
+    .meta({ description: 'Noise levels to use in place of the scheduler’s, one for each step; they decide the number of steps.' }),
   guidance_scale: z
     .number()
     .min(0)
     .max(100)
     .optional()
     .meta({
-      description: 'Classifier-free guidance, 0 to 100. Up to 1 there is none and `negative_prompt` is not used. Default: the model’s.',
+      description: 'Classifier-free guidance, 0 to 100. Up to 1 it is off and `negative_prompt` is not used. Default: the model’s.',
       examples: [4],
     }),
   guidance_interval: z
@@ -118,7 +118,7 @@ export const generationFields = {
     .min(0)
     .max(100)
     .optional()
-    .meta({ description: 'How far it is pushed, 0 to 100. Only with `skip_guidance_layers`. Default 2.8.', examples: [2.8] }),
+    .meta({ description: 'How strongly it is pushed away, 0 to 100. Only with `skip_guidance_layers`. Default 2.8.', examples: [2.8] }),
   skip_layer_guidance_start: z
     .number()
     .min(0)
@@ -152,7 +152,7 @@ export const generationFields = {
     .max(maxImagesPerPrompt)
     .optional()
     .meta({
-      description: 'Pictures, 1 to 10. Picture i has seed `seed + i` and is the one that seed gives alone. Default 1.',
+      description: 'Number of pictures, 1 to 10. Picture i has seed `seed + i` and is the one which that seed gives alone. Default 1.',
       examples: [1],
     }),
   seed: z
@@ -174,7 +174,7 @@ export const generationFields = {
     .min(1)
     .max(512)
     .optional()
-    .meta({ description: 'Tokens for the third text encoder, up to the model’s limit. Default: the model’s.' }),
+    .meta({ description: 'Number of tokens for the third text encoder, up to the model’s limit. Default: the model’s.' }),
   output_format: z.enum(['png', 'jpeg', 'webp']).optional().meta({ description: 'File format of the pictures. Default png.' }),
   output_quality: z.int().min(1).max(100).optional().meta({ description: 'Quality of jpeg and webp, 1 to 100; not for png. Default 90.' }),
 }
@@ -189,13 +189,13 @@ export const deliveryFields = {
     .min(1)
     .max(2048)
     .optional()
-    .meta({ description: 'URL that is told what happens to the job (Standard Webhooks).', examples: ['https://example.com/hooks/easel'] }),
+    .meta({ description: 'URL that receives messages about the job (Standard Webhooks).', examples: ['https://example.com/hooks/easel'] }),
   webhook_events_filter: z
     .array(z.enum(webhookEventNames))
     .min(1)
     .max(4)
     .optional()
-    .meta({ description: 'Events the webhook is told. Default: completed only (succeeded, failed or canceled).' }),
+    .meta({ description: 'Events that the webhook receives. Default: completed only (succeeded, failed or canceled).' }),
   preview_every: z
     .int()
     .min(1)
@@ -207,7 +207,7 @@ export const deliveryFields = {
     .min(-10)
     .max(10)
     .optional()
-    .meta({ description: 'Higher runs earlier, -10 to 10; waiting jobs age, so that none starves. Default 0.' }),
+    .meta({ description: 'Jobs with a higher priority run earlier, -10 to 10; waiting jobs age, so that none starves. Default 0.' }),
   expires_in: z
     .int()
     .min(1)
@@ -222,7 +222,7 @@ export const deliveryFields = {
     .optional()
     .meta({
       description:
-        'Seconds from now, or an instant (ISO 8601), by which the job must have ended to be of use. Refused with `deadline_unreachable` when the queue says that it cannot; failed with `expired`, without being started, when it no longer can. It never goes before jobs of others for it. Default: none.',
+        'Seconds from now, or an instant (ISO 8601), by which the job must have ended to be of use. The request is refused with `deadline_unreachable` when the present queue makes that impossible; a waiting job that can no longer meet it fails with `expired`. A deadline does not move a job ahead of others. Default: none.',
       examples: [60],
     }),
   timeout: z

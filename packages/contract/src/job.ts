@@ -44,7 +44,7 @@ export const storedImageSchema = z.object({
   width: z.int(),
   height: z.int(),
   seed: z.int(),
-  sha256: z.string().describe('Of the file, in hex.'),
+  sha256: z.string().describe('Hash of the file, in hex.'),
   content_type: z.string(),
 })
 export type StoredImage = z.infer<typeof storedImageSchema>
@@ -62,7 +62,7 @@ export const imageSchema = z.object({
   width: z.int(),
   height: z.int(),
   seed: z.int(),
-  sha256: z.string().describe('Of the file, in hex.'),
+  sha256: z.string().describe('Hash of the file, in hex.'),
   content_type: z.string(),
 })
 export type Image = z.infer<typeof imageSchema>

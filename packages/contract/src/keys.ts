@@ -45,13 +45,13 @@ export interface Keys {
   workers: string
   /** JSON string: an uploaded picture and its owner. */
   upload: (id: string) => string
-  /** JSON string with expiry: who may send the bytes of an upload that has only been announced. Once they have been kept, no JSON. */
+  /** String with expiry: as JSON, who may send the bytes of an announced upload; once it has been used, the id of the call that used it. */
   uploadTicket: (ticket: string) => string
   /** Set: the holders of the input picture with that hash, `job:ID` or `upload:ID`. The picture is stored as long as it has a holder. */
   input: (sha256: string) => string
   /** Hash of an input picture: its size in bytes, the owner of each holder, and how many holders each owner has. */
   inputOwners: (sha256: string) => string
-  /** String with expiry: the input picture with that hash is being removed, and nobody may hold it. */
+  /** String with expiry: the input picture with that hash is being removed and can get no new holder. */
   inputRemoval: (sha256: string) => string
   /** Sorted set by the instant (ms) of the next check: holders of input pictures that may no longer exist, with the hash. */
   inputHolds: string
@@ -59,7 +59,7 @@ export interface Keys {
   index: (owner: string, status?: string) => string
   /** Sorted set by end time (ms): the ended jobs of all owners, for the retention sweep. */
   ended: string
-  /** Hash: counters over all replicas (total requests, jobs by outcome). */
+  /** Hash: counters shared by all replicas (total requests, jobs by outcome). */
   counters: string
   /** Hash: the fair share of a model, with its clock and the tag and weight of each owner. */
   share: (modelId: string) => string

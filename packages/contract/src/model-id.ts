@@ -1,4 +1,4 @@
-/** Which model id the variable MODEL means. The api names its default model by the same rule as the worker. */
+/** Which model id the variable MODEL stands for. The api and the worker use the same rule. */
 
 /** Models that have a name of their own instead of their folder's. */
 export const modelPresetNames = [

@@ -1,6 +1,6 @@
 /**
  * What a worker announces about its model. It is written without expiry: limits stay known while no worker runs, so that jobs are accepted
- * while workers are scaled to zero or restarting. Liveness is told by a separate heartbeat key.
+ * while workers are scaled to zero or restarting. A separate heartbeat key shows which workers are alive.
  */
 import { z } from 'zod'
 
@@ -44,7 +44,7 @@ export const modelRecordSchema = z.object({
   picture_ms: z
     .number()
     .nullish()
-    .describe('Measured milliseconds of the texts and the decoding of one default-sized image; null before the first.'),
+    .describe('Measured milliseconds to encode the texts of one default-sized image and to decode it; null before the first.'),
   updated_at: z.string(),
 })
 export type ModelRecord = z.infer<typeof modelRecordSchema>
@@ -53,15 +53,15 @@ export type ModelRecord = z.infer<typeof modelRecordSchema>
 export const engineTelemetrySchema = z.object({
   steps: z.int().describe('Runs of the transformer since the engine process began.'),
   rows: z.int().describe('Rows in them: two for a picture with guidance.'),
-  step_seconds: z.number().describe('Seconds that they took.'),
-  wait_seconds: z.number().describe('Seconds that rows have waited for their step, counted for the longest wait of each.'),
+  step_seconds: z.number().describe('Seconds that these runs took.'),
+  wait_seconds: z.number().describe('Seconds that rows have waited for their run: the longest wait in each, summed.'),
   waiting_rows: z.int().describe('Rows that wait now.'),
   batching_gain: z.number().describe('Time that the rows would have taken one by one, over what they took.'),
   prompt_cache_hits: z.int().describe('Prompts that were not encoded again.'),
   prompt_cache_misses: z.int().describe('Prompts that were encoded.'),
-  memory_estimated_bytes: z.int().describe('What all jobs in the engine are thought to need, the process included.'),
+  memory_estimated_bytes: z.int().describe('Estimated need of the process with all jobs in the engine.'),
   memory_waiting: z.int().describe('Jobs in the engine that wait for memory before they begin.'),
-  memory_shortages: z.int().describe('Times that the runtime has run out of memory.'),
+  memory_shortages: z.int().describe('How many times the runtime has run out of memory.'),
 })
 export type EngineTelemetry = z.infer<typeof engineTelemetrySchema>
 

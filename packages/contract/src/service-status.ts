@@ -1,6 +1,6 @@
 /**
- * What the status page of operators is told (`GET /admin/status`). Every list has a bound, and nothing in it is what a client wrote: no
- * prompts, no pictures, and of a webhook's URL only its origin.
+ * What the operators' status page shows (`GET /admin/status`). Every list is limited in length, and nothing in it was written by a client: no
+ * prompts, no pictures, and only the origin of a webhook's URL.
  */
 import type { JobErrorCode } from './errors.ts'
 import type { WebhookEventName } from './webhook-events.ts'
@@ -18,9 +18,9 @@ export interface ServiceStatus {
   webhooks: WebhookStatus
 }
 
-/** The first of a list. */
+/** The beginning of a list. */
 export interface Excerpt<T> {
-  /** How many there are. */
+  /** The length of the whole list. */
   total: number
   listed: T[]
 }
@@ -31,7 +31,7 @@ export interface ModelStatus {
   default: boolean
   /** Workers that can take its jobs now. */
   workers: number
-  /** Jobs that no worker runs, and jobs that one does. */
+  /** Jobs that no worker runs, and jobs that a worker runs. */
   waiting: number
   active: number
   /** Age of the job that waits longest; 0 when none waits. */
@@ -48,7 +48,7 @@ export interface WorkerStatus {
   id: string
   model: string
   device: string
-  /** Whether it takes jobs; false while it loads its model, at first or again, and while it ends. */
+  /** Whether it takes jobs; false while it loads its model, at the start or again, and while it stops. */
   ready: boolean
   /** Instant of its last heartbeat. */
   heard_at: string
@@ -66,31 +66,31 @@ export interface WorkerStatus {
   /** Rows that wait for a step, and jobs that wait for memory. */
   waiting_rows: number
   memory_waiting: number
-  /** Times that the runtime has run out of memory. */
+  /** How many times the runtime has run out of memory. */
   memory_shortages: number
 }
 
-/** Of the failed jobs whose records are kept, those that were made last. */
+/** The failed jobs that were created last, of those whose records are kept. */
 export interface FailureStatus {
-  /** Failed jobs that were looked at. */
+  /** How many failed jobs were read. */
   looked_at: number
-  /** By code and sentence, those with the latest end first. */
+  /** Grouped by code and message, those with the latest end first. */
   listed: Failure[]
 }
 
 export interface Failure {
   code: JobErrorCode
-  /** The sentence that the job's owner is told. */
+  /** The message that the job's owner sees. */
   message: string
   retryable: boolean
-  /** Jobs that failed so. */
+  /** How many jobs failed like this. */
   count: number
-  /** The one of them that ended last. */
+  /** The one that ended last. */
   latest: { job_id: string; model: string; owner: string; ended_at: string }
 }
 
 export interface ShareStatus {
-  /** Whoever has jobs, in order of their turns, and then whoever has used most of the device. */
+  /** Owners with waiting jobs, in the order of their turns, and then those who have used most of the device. */
   listed: OwnerShare[]
   /** What all others together have used of the device. */
   others_gpu_seconds: number
@@ -104,7 +104,7 @@ export interface OwnerShare {
   waiting: number
   /** Estimated time of the device of the jobs that wait. */
   gpu_seconds_queued: number
-  /** Time of the device that its jobs have had: of those that ended since midnight UTC, and of all. */
+  /** Device time that its jobs have had: those that ended since midnight UTC, and all. */
   gpu_seconds_today: number
   gpu_seconds: number
 }
@@ -115,7 +115,7 @@ export interface WebhookStatus {
   sending: number
   /** Messages of the last hour that were not delivered and are not tried again. */
   given_up: number
-  /** Messages that wait, those whose next attempt comes first before others. */
+  /** Messages that wait, those with the earliest next attempt first. */
   listed: WaitingWebhook[]
 }
 
@@ -125,10 +125,10 @@ export interface WaitingWebhook {
   /** Owner of the job, and scheme, host and port of the receiver; null when the job's record is gone. */
   owner: string | null
   receiver: string | null
-  /** Attempts that failed. */
+  /** How many attempts failed. */
   attempts: number
-  /** Why the last one did; null before. */
+  /** Why the last one failed; null before. */
   reason: string | null
-  /** Null: as soon as there is a place. */
+  /** Null: as soon as a delivery slot is free. */
   next_attempt_at: string | null
 }

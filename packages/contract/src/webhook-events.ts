@@ -14,7 +14,7 @@ export function webhookMessageId(jobId: string, event: WebhookEventName, step?: 
   return `msg_${jobId}_${event}${step === undefined ? '' : `_${step}`}`
 }
 
-/** Takes the id of a message in the queue apart; undefined when it is not one. */
+/** Splits the id of a message in the queue into its parts; undefined when it is not such an id. */
 export function parseWebhookMessageId(messageId: string): { jobId: string; event: WebhookEventName } | undefined {
   const [, jobId, event] = /^msg_([0-9a-f-]{36})_([a-z]+)$/.exec(messageId) ?? []
   const name = webhookEventNames.find((known) => known === event)
@@ -47,7 +47,7 @@ export interface KeptWebhookMessage {
 export interface WebhookJobData {
   jobId: string
   event: WebhookEventName
-  /** Whether a client asked for it; it is then sent at once. */
+  /** Whether a client asked for redelivery; the message is then sent at once. */
   redelivered?: boolean
   /** Absent while the record exists. */
   kept?: KeptWebhookMessage

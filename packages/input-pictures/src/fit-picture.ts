@@ -1,5 +1,5 @@
 /**
- * A picture file to the pixels that a run starts from, and a mask file to where it paints.
+ * Turns a picture file into the pixels that a run starts from, and a mask file into the pixels that say where it paints.
  *
  * Invariant: the same bytes and sizes give the same pixels on every run. Orientation is applied, colours become 8-bit sRGB, and what is
  * transparent lies on white; a mask is grey on black, so that what it does not cover is kept. Decoding and resizing run in libvips' threads.
@@ -22,16 +22,16 @@ export interface Frame {
   readonly width: number
   /** Pixels of the result. */
   readonly height: number
-  /** `cover` fills the frame and cuts off at both sides, `contain` shows all of it on black, `fill` stretches it. */
+  /** `cover` fills the frame and crops the rest evenly, `contain` shows the whole picture on black, `fill` stretches it. */
   readonly fit: InputFit
 }
 
-/** Bytes of RGB. */
+/** RGB bytes. */
 export async function fitPicture(file: Uint8Array, frame: Frame): Promise<InputPixels> {
   return await toPixels(fitInto(decode(file, '#fff').toColourspace('srgb'), frame), 3)
 }
 
-/** Bytes of grey. The mask is stretched to the size of its picture first, so that it lies on it wherever that goes; padding is black. */
+/** Grey bytes. The mask is first stretched to the size of its picture, so that the two stay aligned in any fit; padding is black. */
 export async function fitMask(file: Uint8Array, picture: { width: number; height: number }, frame: Frame): Promise<InputPixels> {
   const grey = decode(file, '#000').toColourspace('b-w')
   const stretched = await toPixels(fitInto(grey, { ...picture, fit: 'fill' }), 1)
@@ -39,9 +39,9 @@ export async function fitMask(file: Uint8Array, picture: { width: number; height
   return await toPixels(fitInto(sharp(data, { raw: { width, height, channels: 1 } }).toColourspace('b-w'), frame), 1)
 }
 
-/** `background`: of what is transparent. */
+/** `background`: the colour behind transparent pixels. */
 function decode(file: Uint8Array, background: string): Sharp {
-  // The size was judged when the file came in; only the first frame of an animation is read.
+  // The size was checked when the file came in; only the first frame of an animation is read.
   return sharp(file, { limitInputPixels: false }).autoOrient().flatten({ background })
 }
 

@@ -1,11 +1,10 @@
 /**
- * Says what an input picture is, or why it cannot be one: by its first bytes, then its header, then all of it decoded and thrown away, so
- * that nothing is queued that a worker could not read. Each look is cheaper than the next, and what a header promises is believed to be as
- * large as that.
+ * Says what an input picture is, or why it cannot be one: by its first bytes, then by its header, then by decoding it once, so that nothing is
+ * queued that a worker could not read. Each check is cheaper than the next, and the size in the header is trusted before anything is decoded.
  *
- * Decoding runs in threads of libvips and never in the event loop, two pictures at a time of the four threads that Node has for this and
- * for files. Rows stream through where the format allows it; a file that lists its pixels in several passes (a progressive JPEG, an interlaced
- * PNG) is held whole, at up to 8 bytes a pixel. Runs in the api and in the command line.
+ * Decoding runs in threads and never in the event loop: two pictures at a time, of the four threads that Node has for this and for files. Rows
+ * are streamed where the format allows it; a file that stores its pixels in several passes (a progressive JPEG, an interlaced PNG) is held
+ * whole, at up to 8 bytes a pixel. Runs in the api and in the command line.
  */
 import pLimit from 'p-limit'
 import sharp from 'sharp'
@@ -15,7 +14,7 @@ import type { InputPicture } from '@easel/contract'
 type ContentType = InputPicture['content_type']
 export type PictureFacts = Pick<InputPicture, 'width' | 'height' | 'content_type'>
 
-/** Why the bytes are no picture that can be used. */
+/** Why the bytes are not a usable picture. */
 export class UnusablePicture extends Error {
   override readonly name = 'UnusablePicture'
   readonly expected: string
@@ -33,16 +32,16 @@ sharp.cache(false)
 
 const decoding = pLimit(2)
 const decodingLarge = pLimit(1)
-/** Pictures with more pixels than this are decoded one at a time, because each may take hundreds of megabytes meanwhile. */
+/** Pictures with more pixels than this are decoded one at a time, because each may take hundreds of megabytes. */
 const largePixels = 10_000_000
-/** Longest time that a picture may take to decode. */
+/** The longest time that decoding a picture may take. */
 const decodeSeconds = 30
 const formats = 'a PNG, JPEG, WebP, AVIF or GIF file'
 
 /** Throws `UnusablePicture`. */
 export async function inspectPicture(bytes: Uint8Array, { maxPixels }: { maxPixels: number }): Promise<PictureFacts> {
   const contentType = toContentType(bytes)
-  // Only what is one of these by its first bytes is shown to the library: it knows formats that can do more than hold pixels.
+  // Only files whose first bytes are of these formats reach the library, because it also reads formats that hold more than pixels.
   if (contentType === undefined) throw new UnusablePicture(formats, bytes.byteLength === 0 ? 'nothing' : 'something else')
   const { width, height } = await readSize(bytes)
   if (width < minInputSide || height < minInputSide) {
@@ -53,12 +52,12 @@ export async function inspectPicture(bytes: Uint8Array, { maxPixels }: { maxPixe
   return { width, height, content_type: contentType }
 }
 
-/** Decodes a picture of so many pixels when no more memory is taken by others than there should be. */
+/** Decodes a picture of this many pixels in its turn, so that not too much memory is in use at once. */
 export async function decodeInTurn<Result>(pixels: number, decode: () => Promise<Result>): Promise<Result> {
   return await (pixels > largePixels ? decodingLarge(() => decoding(decode)) : decoding(decode))
 }
 
-/** As its orientation asks for. */
+/** The size after applying the file's orientation. */
 async function readSize(bytes: Uint8Array): Promise<{ width: number; height: number }> {
   try {
     const { autoOrient } = await sharp(bytes, { limitInputPixels: false }).metadata()
@@ -70,7 +69,7 @@ async function readSize(bytes: Uint8Array): Promise<{ width: number; height: num
 
 async function decode(bytes: Uint8Array): Promise<void> {
   try {
-    // To have few pixels of the result, all of the file must be read.
+    // The result is tiny, but to compute it the whole file has to be read.
     const small = sharp(bytes, { limitInputPixels: false, failOn: 'error', sequentialRead: true }).resize(8, 8, { fit: 'fill' })
     await small.timeout({ seconds: decodeSeconds }).raw().toBuffer()
   } catch {

@@ -2,7 +2,7 @@
  * The size of the pictures that are drawn from an input picture. Pure: the service and the command line give the same picture the same size.
  */
 
-/** Sides and areas that a model draws. */
+/** The sizes that a model draws. */
 export interface SizeRule {
   /** Sides are multiples of this many pixels. */
   readonly multiple: number
@@ -13,8 +13,8 @@ export interface SizeRule {
 }
 
 /**
- * A picture for which neither side was asked keeps its own size, scaled down to `maxArea`; when one was, the other follows by the picture's
- * ratio. Both are rounded down to what the model draws. Sides that were asked for are returned as they are.
+ * If neither side was asked for, the picture keeps its own size, scaled down to `maxArea`; if one was, the other follows from the picture's
+ * aspect ratio. Computed sides are rounded down to what the model draws; sides that were asked for are returned unchanged.
  */
 export function sizeForPicture(
   picture: { readonly width: number; readonly height: number },
@@ -22,7 +22,7 @@ export function sizeForPicture(
   { multiple, maxSide, maxArea }: SizeRule,
 ): { width: number; height: number } {
   const toSide = (pixels: number): number => {
-    // A side that is whole but for the last bit of a division is whole.
+    // A side that misses a multiple only by the rounding of a division counts as that multiple.
     const rounded = Math.floor(pixels / multiple + 1e-9) * multiple
     return Math.max(multiple, Math.min(rounded, Math.floor(maxSide / multiple) * multiple))
   }

@@ -254,14 +254,14 @@ class RedisJobStore implements JobStore {
     return await execPipeline(pipeline)
   }
 
-  /** A job that never ran does not need its prompts for being repeated. */
+  /** A job that never ran cannot be replayed, so it need not keep its whole prompts. */
   async #truncateInput(id: string): Promise<void> {
     const input = await this.#redis.hget(this.keys.job(id), 'input')
     const short = input === null ? undefined : truncatePrompts(JSON.parse(input) as JobInput)
     if (short !== undefined) await this.#run('easelTruncateInput', id, JSON.stringify(short))
   }
 
-  /** Where a request may have been kept: first where it is kept now. */
+  /** The Redis keys under which the request may be recorded; the one in use now comes first. */
   #namesOf({ key, formerKeys = [] }: IdempotencyKeys): string[] {
     return [key, ...formerKeys].map((name) => this.keys.idempotency(name))
   }

@@ -31,7 +31,7 @@ const [model, owner] = [variable('job.model'), variable('job.owner')]
 
 /** The script must define `prefix`, the first part of every name. */
 export const fairShareLua = `
--- What the share knows of a job; nil of one that has no cost, because an Easel made it that had no shares.
+-- What the share knows of a job; nil for a job without a cost, made by an Easel without shares.
 local function shareJob(id)
   local record = ${toLua(names.job(variable('id')))}
   local model, owner, cost = unpack(redis.call('HMGET', record, 'model', 'owner', 'cost_ms'))
@@ -66,7 +66,7 @@ local function shareJoin(id)
   setShareTag(job, waits and shareTag(job) or math.max(shareTag(job), shareClock(job)))
 end
 
--- The job is chosen: its owner pays. Once, however often it is handed over.
+-- The job is chosen, and its owner is charged: once, however often the job is handed over.
 local function shareTake(job)
   if redis.call('HSETNX', job.record, 'charged', 1) == 0 then return end
   local tag = shareTag(job)
@@ -84,7 +84,7 @@ local function shareStart(id)
   redis.call('HINCRBY', job.usage, 'queued_ms', -job.cost)
 end
 
--- The job ends, or is deleted. from: its status until now. took: milliseconds of the device, 0 of a job that never began.
+-- The job ends, or is deleted. from: its status until now. took: milliseconds of the device, 0 for a job that never began.
 local function shareLeave(id, from, took)
   local job = shareJob(id)
   if not job or redis.call('HDEL', job.costs, id) == 0 then return end

@@ -1,4 +1,4 @@
-/** The id of the HTTP request that made a job, for log lines when its record is not at hand. It costs a read: not for frequent events. */
+/** The id of the HTTP request that made a job, for log lines written without its record. It costs a read, so it is not for frequent events. */
 import type { JobStore } from './job-store.ts'
 
 /** Also undefined when the record cannot be read, because the log line must not be lost for that. */

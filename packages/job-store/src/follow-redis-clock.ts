@@ -1,24 +1,24 @@
 /**
- * The clock that all processes of one Easel share: that of Redis. Instants are compared between processes (when a job expires, whether a worker
- * is alive, what is past its retention), so the clocks of their machines, which differ and jump, must not decide.
+ * The clock that all processes of one Easel share: that of Redis. Processes compare instants that others have written (when a job expires,
+ * whether a worker is alive, what is past its retention), and the clocks of their machines may differ and jump.
  *
- * Invariant: reading it never waits. It is the steady clock of this process plus its difference from Redis, which is measured whenever the
- * connection is ready and every few seconds, until the connection ends. The difference stays as it is for as long as it can be the true one, so
- * the clock does not jump to and fro. Until the first answer, and with a Redis user who may not ask for the time, it is the clock of the
- * machine. Runs in the api and in the worker's main process.
+ * Invariant: reading it never waits. It is the monotonic clock of this process plus its difference from Redis, which is measured whenever the
+ * connection is ready and every few seconds, until the connection ends. The difference is kept as long as the measurements agree with it, so
+ * that the clock does not jitter. Until the first answer, and if the Redis user may not call TIME, it is the clock of the machine. Runs in the
+ * api and in the worker's main process.
  */
 import { createKeys } from '@easel/contract'
 import type { RedisConnection } from './redis.ts'
 
 export interface FollowRedisClockOptions {
   redis: RedisConnection
-  /** The first part of every key: of a cluster, the node that has them is asked. */
+  /** The first part of every key; in a cluster, the node that holds these keys is asked. */
   prefix: string
-  /** Called when the difference has changed by more than a second, with the whole of it in ms: above 0 where this process is behind. */
+  /** Called when the difference has changed by more than a second, with its new value in ms: above 0 if this process is behind. */
   onSkew: (skewMs: number) => void
-  /** Called once when Redis refuses to tell the time. */
+  /** Called once when Redis refuses TIME. */
   onRefusal: (error: Error) => void
-  /** The clock of this process, ms since the epoch. Default: its machine's clock when it began, and what has passed since. */
+  /** The clock of this process, ms since the epoch. Default: the machine's clock when the process began, plus the time since. */
   localNow?: (() => number) | undefined
 }
 
@@ -26,7 +26,7 @@ const measureEveryMs = 10_000
 /** A larger change is reported, in ms. */
 const reportedChangeMs = 1000
 
-/** As different versions of Redis say it. */
+/** How different versions of Redis word the refusal. */
 const noPermission = /permission|can't run this command/i
 
 const steadyNow = (): number => performance.timeOrigin + performance.now()
@@ -45,7 +45,7 @@ export function followRedisClock({ redis, prefix, onSkew, onRefusal, localNow = 
     const [seconds, microseconds] = await commands.easelTime(key)
     const answeredAt = localNow()
     const measuredMs = Number(seconds) * 1000 + Number(microseconds) / 1000 - (askedAt + answeredAt) / 2
-    // Redis looked at its clock at some moment between the two.
+    // Redis read its clock at some moment between the two instants.
     if (Math.abs(measuredMs - skewMs) > (answeredAt - askedAt) / 2 + 1) skewMs = Math.round(measuredMs)
     if (Math.abs(skewMs - reportedMs) <= reportedChangeMs) return
     reportedMs = skewMs
@@ -54,7 +54,7 @@ export function followRedisClock({ redis, prefix, onSkew, onRefusal, localNow = 
 
   const follow = (): void =>
     void measure().catch((error: unknown) => {
-      // Without an answer nothing changes; others report that Redis is away.
+      // Without an answer nothing changes; the outage of Redis is reported elsewhere.
       if (isRefused || !(error instanceof Error) || !noPermission.test(error.message)) return
       isRefused = true
       onRefusal(error)

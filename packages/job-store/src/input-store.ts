@@ -1,8 +1,8 @@
 /**
- * Who needs which input picture, and the uploads, in Redis. A picture is stored once per hash however many jobs and uploads hold it, and is
- * removed when nobody holds it any more.
+ * In Redis: which jobs and uploads hold which input picture, and the uploads themselves. A picture is stored once per hash, however many
+ * holders it has, and is removed when it has none.
  *
- * Invariant: a holder is written before the picture, and nobody becomes a holder while the picture is being removed, so a picture that has a
+ * Invariant: a holder is written before the picture, and none is added while the picture is being removed, so a picture that has a
  * holder is stored. A holder that may never come into being (a job whose request was interrupted) or that expires (an upload) has an instant
  * at which it is checked again. The usage of an owner counts a picture once, however many holders of it the owner has. Runs in the api. Knows
  * nothing about object storage.
@@ -23,7 +23,7 @@ export interface UploadRecord extends InputPicture {
 
 export type InputHolder = `job:${string}` | `upload:${string}`
 
-/** A holder to check: does the job exist, has the upload expired? `leaving`: the picture itself, which nobody holds. */
+/** A holder to check: does the job exist, has the upload expired? `leaving`: the picture itself, which has no holders. */
 export interface DueHold {
   sha256: string
   holder: InputHolder | 'leaving'
@@ -39,22 +39,22 @@ export interface HoldOptions {
 export interface InputStore {
   /** Adds a holder. Returns false while the picture is being removed: try again. */
   hold(picture: Pick<InputPicture, 'sha256' | 'bytes'>, holder: InputHolder, options: HoldOptions): Promise<boolean>
-  /** Removes a holder. True when it was the last and nobody removes the picture yet: the caller deletes it and then calls `forget`. */
+  /** Removes a holder. True when it was the last and no one else is removing the picture: the caller deletes it and then calls `forget`. */
   release(sha256: string, holder: DueHold['holder']): Promise<boolean>
   /** Call when the picture has been deleted from the store. */
   forget(sha256: string): Promise<void>
   /** The holder stays until it is released; it is not checked again. */
   settle(sha256: string, holder: InputHolder): Promise<void>
-  /** The holder, if it is one, is checked at that instant (ms) and not before. */
+  /** Sets the instant (ms) of the holder's next check, if it is still a holder. */
   checkAt(sha256: string, holder: InputHolder, instantMs: number): Promise<void>
   listDue(instantMs: number, limit: number): Promise<DueHold[]>
-  /** `ticket`: what the bytes were sent with. False when another upload was kept with it before: nothing is kept then. */
+  /** `ticket`: the one with which the bytes were sent. False, and nothing is kept, if it was used for another upload before. */
   putUpload(upload: UploadRecord, ticket?: string): Promise<boolean>
   getUpload(id: string): Promise<UploadRecord | undefined>
   deleteUpload(id: string): Promise<void>
   /** Lets whoever knows the ticket send the bytes of an upload for its owner, until an upload has been kept with it. */
   putTicket(ticket: string, upload: Pick<UploadRecord, 'id' | 'owner'>, ttlSeconds: number): Promise<void>
-  /** What a ticket is for, if it can still be used. From now on it can be for so many seconds. */
+  /** What a ticket is for, if it can still be used. It then stays valid for this many seconds from now. */
   renewTicket(ticket: string, ttlSeconds: number): Promise<Pick<UploadRecord, 'id' | 'owner'> | undefined>
 }
 
@@ -64,7 +64,7 @@ const preamble = `
 local prefix, sha256, holder, dueAt = unpack(ARGV)
 local owners = ${toLua(names.inputOwners(variable('sha256')))}
 local removal = ${toLua(names.inputRemoval(variable('sha256')))}
--- A mark of an earlier version.
+-- Earlier versions kept this mark.
 redis.call('ZREM', KEYS[1], 'leaving')
 -- The picture counts in the usage of an owner from its first holder to its last.
 local function count(owner, sign)
@@ -101,7 +101,7 @@ end
 if redis.call('ZCARD', KEYS[1]) > 0 then return 0 end
 redis.call('DEL', owners)
 redis.call('ZADD', KEYS[2], dueAt, 'leaving ' .. sha256)
--- Of several who remove it, the first does: what another deleted later could be a picture that was stored meanwhile.
+-- Only the first of several callers deletes it: a later one could delete a picture that has been stored again meanwhile.
 return redis.call('SET', removal, 1, 'NX', 'PX', ARGV[5]) and 1 or 0`,
   // KEYS: the upload, the ticket. ARGV: the upload as JSON, the id of this call, which is the same when it is sent again. A used ticket is the id
   // of the call that used it.
@@ -122,7 +122,7 @@ export interface InputStoreOptions {
   prefix: string
   /**
    * How long the store may take to delete a picture, in ms. A process that takes longer is assumed to be dead: the picture can be held again,
-   * and is removed by the sweep if nobody does. Default 60 000.
+   * or else the sweep removes it. Default 60 000.
    */
   removalMs?: number
   /** Clock, ms since the epoch. Default: Date.now. */

@@ -25,9 +25,9 @@ export interface ChooseOptions {
 }
 
 /**
- * `chosen`: a job is in front now; `more`: another one may run here at the same time. `unlisted`: jobs wait that have no place in the share, and
- * BullMQ's order holds. `blocked`: jobs wait, but none of them may run here now; never while fewer than `places` jobs run here and owners have
- * no limit. `none`: no job waits.
+ * `chosen`: a job is in front now; `more`: another one may run here at the same time. `unlisted`: the only waiting jobs have no place in the
+ * share, so they are taken in BullMQ's order. `blocked`: jobs wait, but none of them may run here now; never while fewer than `places` jobs run
+ * here and owners have no limit. `none`: no job waits.
  */
 export type Choice = { result: 'chosen'; id: string; owner: string; more: boolean } | { result: 'unlisted' | 'blocked' | 'none' }
 
@@ -81,11 +81,11 @@ local function mayRun(owner)
   local running = redis.call('ZCARD', ${toLua(names.index(variable('owner'), 'running'))})
   return running + redis.call('SCARD', ${toLua(names.shareChosen(variable('model'), variable('owner')))}) < most
 end
--- BullMQ takes from this list first, whoever may run: so nothing stays in it.
+-- BullMQ takes from this list first, without regard to shares, so nothing may stay in it.
 for _, id in ipairs(redis.call('LRANGE', wait, 0, -1)) do
   redis.call('LREM', wait, 1, id)
   local job = shareJob(id)
-  -- What still has its turn to come was queued without a priority.
+  -- A job that is still in its owner's line has not been chosen; it was queued without a priority.
   if job and redis.call('ZSCORE', job.line, id) then
     redis.call('HSET', queue .. id, 'priority', ${maxQueuePriority})
     redis.call('ZADD', prioritized, ${maxQueuePriority * 2 ** 32}, id)
@@ -106,7 +106,7 @@ local function find(passed)
     if hasPlace(owner) and mayRun(owner) then
       for _, id in ipairs(redis.call('ZRANGE', ${toLua(names.shareLine(variable('model'), variable('owner')))}, 0, ${lookedAt - 1})) do
         if redis.call('ZSCORE', prioritized, id) then return id, owner, false end
-        -- A worker that knew no shares took it. What is queued and not there yet is on its way.
+        -- A worker without shares has taken it, unless it is still queued: then it is on its way into BullMQ's queue.
         if redis.call('HGET', ${toLua(names.job(variable('id')))}, 'status') ~= 'queued' then shareDrop(owner, id) end
       end
     else blocked = true end

@@ -2,7 +2,7 @@
  * Puts job ids into BullMQ and removes them. Each model has a queue. Adding the same id twice does nothing, so a submit may be repeated.
  * Runs in the api.
  *
- * A job whose webhook wants to know about its end is added as a flow: the message is the parent, the generation job its child. Redis releases
+ * A job whose webhook asks for the end is added as a flow: the message is the parent, the generation job its child. Redis releases
  * the parent in the same script that ends or removes the child, whatever the end is, so that nothing can be lost between the two.
  */
 import { FlowProducer, Queue } from 'bullmq'

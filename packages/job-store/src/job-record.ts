@@ -35,7 +35,7 @@ export interface NewJobRecord {
   requestId?: string
   /** The api's name for the dialect through which it was made, whose shape its webhook messages have; absent for none. */
   dialect?: string
-  /** The server's origin as the request that made it gave it, without a trailing slash; absent when PUBLIC_URL decides. */
+  /** The server's origin as addressed by the request that made it, without a trailing slash; absent when PUBLIC_URL is used. */
   publicUrl?: string
   /** The job that it repeats; absent for none. */
   replayOf?: ReplayOf
@@ -70,7 +70,7 @@ export interface JobEnd {
   error?: JobError
   timings?: Timings
   provenance?: Provenance
-  /** The device time that it took, in milliseconds. Absent: the part of its estimated cost that belongs to the steps it had run. */
+  /** The device time that it took, in milliseconds. Default: its estimated cost in proportion to the steps it had run. */
   gpuMs?: number
   /** The size of its stored pictures in bytes. */
   bytes?: number

@@ -17,9 +17,9 @@ export type OnEnd = (status: EndStatus, code?: JobErrorCode) => void
 
 export interface CreateOptions {
   /**
-   * The key by which a repeated request is recognised, and a fingerprint of the request with its pictures by their bytes. `askedFingerprint`:
-   * the same with its pictures by the words of the request; absent for a request without any. `formerKeys`: keys under which the request may
-   * have been kept before; they are read and never written. Default: none.
+   * The key by which a repeated request is recognised, and a fingerprint of the request that covers the bytes of its pictures.
+   * `askedFingerprint`: the same, but with the pictures as the request names them; absent for a request without pictures. `formerKeys`: keys
+   * under which the request may have been recorded before; they are read and never written. Default: none.
    */
   idempotency?: { key: string; formerKeys?: readonly string[]; fingerprint: string; askedFingerprint?: string; ttlSeconds: number }
   /** The most queued jobs of all owners together; 0 = no limit. */
@@ -88,7 +88,7 @@ export interface JobStore {
   progress(id: string, step: number, total: number): Promise<void>
   /** Ignored unless the job is running. */
   preview(id: string, preview: JobPreview): Promise<void>
-  /** Claims the end. The first claim wins; after an accepted cancel every end is `canceled`. A success reports the last step if nobody has. */
+  /** Claims the end. The first claim wins; after an accepted cancel every end is `canceled`. A success also reports the last step if none has. */
   end(id: string, end: JobEnd): Promise<EndResult>
   requestCancel(id: string): Promise<CancelResult>
   isCancelRequested(id: string): Promise<boolean>

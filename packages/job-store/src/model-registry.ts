@@ -20,14 +20,14 @@ export interface RegisteredModel extends ModelRecord {
 
 /** A worker as the registry gives it. */
 export interface LiveWorker extends WorkerHeartbeat {
-  /** Instant of its last heartbeat, by its own clock. */
+  /** Instant of its last heartbeat. */
   heard_at: string
 }
 
 export interface ModelRegistry {
   announce(model: ModelRecord): Promise<void>
   heartbeat(worker: WorkerHeartbeat): Promise<void>
-  /** Removes the heartbeat at once, when a worker shuts down in order. */
+  /** Removes the heartbeat at once; for a worker that shuts down. */
   removeWorker(workerId: string): Promise<void>
   /** May be up to a second old, because it is needed for every job and hardly ever changes. */
   model(id: string): Promise<RegisteredModel | undefined>

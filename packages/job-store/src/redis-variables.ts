@@ -19,30 +19,37 @@ export const redisVariables = {
     .describe(
       'Redis that holds queue and records, `redis[s]://user:password@host:port/db`; api and workers must see the same one. Several, separated by commas: nodes of one Redis Cluster.',
     ),
-  REDIS_CLUSTER: z.stringbool().default(false).describe('Whether REDIS_URL, though it is only one, is a node of a Redis Cluster.'),
+  REDIS_CLUSTER: z
+    .stringbool()
+    .default(false)
+    .describe('Whether REDIS_URL is a node of a Redis Cluster; needed only when it is a single URL.'),
   REDIS_SENTINELS: z
     .string()
     .refine((text) => splitList(text).every((part) => hostAndPort.test(part)), 'Expected host:port, separated by commas')
     .optional()
     .describe(
-      "Sentinels that know which Redis is the master, `host:port` separated by commas. REDIS_URL's user, password, number of the database and TLS still hold; its host and port do not.",
+      'Sentinels that know which Redis is the master, `host:port` separated by commas. User, password, database number and TLS are still taken from REDIS_URL; its host and port are not used.',
     ),
-  REDIS_SENTINEL_MASTER: z.string().min(1).default('mymaster').describe('Name of the master that REDIS_SENTINELS are asked for.'),
+  REDIS_SENTINEL_MASTER: z.string().min(1).default('mymaster').describe('Name by which the REDIS_SENTINELS know the master.'),
   REDIS_SENTINEL_PASSWORD: z.string().optional().describe('Password of the Sentinels themselves. Unset: none.'),
   REDIS_TLS_CA: z
     .string()
     .min(1)
     .optional()
-    .describe("File with the certificates (PEM) that a rediss:// server's must be signed by. Unset: those that Node.js trusts."),
+    .describe(
+      "File with the certificates (PEM) of the authorities that may sign a rediss:// server's certificate. Unset: those that Node.js trusts.",
+    ),
   ALLOW_EVICTING_REDIS: z
     .stringbool()
     .default(false)
-    .describe('Take a Redis whose maxmemory-policy evicts keys. When its memory is full, jobs that were accepted are lost without a word.'),
+    .describe('Accept a Redis whose maxmemory-policy evicts keys. When its memory is full, accepted jobs are lost silently.'),
   QUEUE_PREFIX: z
     .string()
     .min(1)
     .default(defaultQueuePrefix)
-    .describe('First part of every key in Redis; a Redis Cluster needs a hash tag in it, as in `{easel}`. The same for api and workers.'),
+    .describe(
+      'First part of every key in Redis; a Redis Cluster needs a hash tag in it, as in `{easel}`. Must be the same for api and workers.',
+    ),
 }
 
 const redisSchema = z.object(redisVariables)

@@ -43,7 +43,7 @@ local function move(from, to)
   index(owner, to, true)
   redis.call('HSET', record, 'status', to)
 end
--- Milliseconds of the device: as the worker measured them, or as far as the job came.
+-- Milliseconds of the device: as the worker measured them, else the job's cost in proportion to the steps it ran.
 local function tookMs(from)
   local measured, cost, step, total = unpack(redis.call('HMGET', record, 'gpu_ms', 'cost_ms', 'step', 'total'))
   if from == 'queued' then return 0 end
@@ -87,8 +87,9 @@ local function isEndOfThisCall() return redis.call('HGET', record, 'ended_by') =
 `
 
 const scripts = {
-  // ARGV[5] names of idempotency keys, JSON: each is looked at, the first is written; [6] its value, [7] its life in seconds, [8] most queued jobs of all, [9] of this owner, [10] most
-  // queued milliseconds of this owner (0 = no limit), [11] cost of the job in milliseconds, [12] owner, [13…] fields
+  // ARGV[5] names of idempotency keys, JSON: each is read, and the first is written; [6] its value, [7] its life in seconds, [8] most queued jobs
+  // of all owners, [9] of this owner, [10] most queued milliseconds of this owner (0 = no limit), [11] cost of the job in milliseconds,
+  // [12] owner, [13…] fields
   easelCreate: `${preamble}
 if redis.call('EXISTS', record) == 1 then return {'created', ''} end
 local keys = cjson.decode(ARGV[5])

@@ -44,8 +44,8 @@ export interface Usage {
   /** The owners who have used most: the device time used and waiting, in milliseconds, for each of them and summed for all others. */
   readTop(count: number): Promise<{ owners: { owner: string; gpuMs: number; queuedMs: number }[]; othersGpuMs: number }>
   /**
-   * First the owners who have jobs of these models waiting, in the order of their turns, then those who have used most; `count` of each
-   * model, `count` of those, and twice as many in all. And what the others have used together.
+   * First the owners who have jobs of these models waiting, in the order of their turns, then those who have used most; at most `count` for each
+   * model, `count` of the latter, and twice `count` in all. Also what the others have used together.
    */
   readStandings(modelIds: readonly string[], count: number): Promise<{ owners: OwnerStanding[]; othersGpuMs: number }>
 }
@@ -90,7 +90,7 @@ export function createUsage({ redis, prefix, now = Date.now }: StoreOptions): Us
       ])
       const owners = [...new Set([...turns.flat(), ...top.owners.map(({ owner }) => owner)])].slice(0, 2 * count)
       const standings = await Promise.all(owners.map(async (owner) => await readStanding(owner)))
-      // Who waits may be one of the others.
+      // An owner with waiting jobs need not be one of the top owners.
       const isTop = new Set(top.owners.map(({ owner }) => owner))
       const listedOthers = standings.filter(({ owner }) => !isTop.has(owner))
       return { owners: standings, othersGpuMs: listedOthers.reduce((left, { gpuMs }) => left - gpuMs, top.othersGpuMs) }

@@ -1,6 +1,6 @@
 /**
- * The webhook messages that wait to be sent: jobs in BullMQ's queue `webhooks`, which the api delivers. Whoever makes a transition adds its
- * message: the api `queued`, the worker `started` and `progress`. The message about the end is not added here. It is the parent of the
+ * The webhook messages that wait to be sent: jobs in BullMQ's queue `webhooks`, which the api delivers. The service that makes a transition adds
+ * its message: the api `queued`, the worker `started` and `progress`. The message about the end is not added here. It is the parent of the
  * generation job in a BullMQ flow (`job-queues.ts`), so that Redis itself queues it in the step that ends the generation job.
  *
  * Invariant: for each job and event at most one message waits; adding it again does nothing. Knows nothing about HTTP or signatures. Runs in
@@ -36,9 +36,9 @@ export interface WaitingMessage {
   /** Owner of the job and URL of the receiver; undefined when the record is gone. */
   owner: string | undefined
   url: string | undefined
-  /** Attempts that failed. */
+  /** The number of attempts that failed. */
   attempts: number
-  /** Why the last one did. */
+  /** Why the last one failed. */
   reason: string | undefined
   /** Instant of the next attempt, ms; undefined: as soon as there is a place. */
   nextAttemptAt: number | undefined
@@ -76,7 +76,7 @@ export interface WebhookOutbox {
   remove(jobId: string): Promise<void>
   /** The number of messages that wait, are being sent, or wait for their next attempt. */
   count(): Promise<number>
-  /** The same by what becomes of them, and those that were given up in the last hour. */
+  /** The same by state, and the number given up in the last hour. */
   counts(): Promise<{ waiting: number; sending: number; givenUp: number }>
   /** Messages that wait, at most so many: those whose next attempt comes first, then those that are due. */
   listWaiting(limit: number): Promise<WaitingMessage[]>
@@ -173,7 +173,7 @@ export function createWebhookOutbox({ redis, prefix, onError, telemetry }: Webho
       const [delayed, prioritized, waiting] = await Promise.all([
         redis.zrange(queue.toKey('delayed'), 0, last, 'WITHSCORES'),
         redis.zrange(queue.toKey('prioritized'), 0, last),
-        // It is taken from the end.
+        // BullMQ takes from the end of this list.
         redis.lrange(queue.toKey('wait'), -limit, -1),
       ])
       const later = toPairs(delayed).map(([id, score]) => ({ id, at: Math.floor(Number(score) / delayedScoreUnits) }))

@@ -53,7 +53,7 @@ export async function fetchFile(source: ModelSource, file: SourceFile, target: s
       await rm(partialPath)
       if (++wrong === 2) throw new PullError(toMismatch(source, file, digests))
       partial = await PartialFile.open(partialPath, file, signal)
-      onRetry(`${file.path} came with another hash than its source tells`, 0)
+      onRetry(`${file.path} arrived with a hash other than the one its source gives`, 0)
     }
   } finally {
     await partial.close()
@@ -92,7 +92,7 @@ async function fetchRest(source: ModelSource, file: SourceFile, partial: Partial
     }
     for await (const chunk of bytes) {
       timer.refresh()
-      if (partial.bytes + chunk.length > file.size) throw new Error(`more than the ${file.size} bytes that its source tells came`)
+      if (partial.bytes + chunk.length > file.size) throw new Error(`more bytes arrived than the ${file.size} that its source gives`)
       await partial.write(chunk)
       onBytes(chunk.length)
     }
@@ -122,5 +122,5 @@ function isRight(file: SourceFile, digests: { sha256: string; gitOid: string }):
 
 function toMismatch({ name }: ModelSource, file: SourceFile, digests: { sha256: string; gitOid: string }): string {
   const [kind, expected, got] = file.sha256 === undefined ? ['id', file.gitOid, digests.gitOid] : ['sha256', file.sha256, digests.sha256]
-  return `${file.path} of ${name} came twice with the ${kind} ${got} instead of ${expected}: something between here and there changes files.`
+  return `${file.path} of ${name} arrived twice with the ${kind} ${got} instead of ${expected}: something on the way, such as a proxy, changes files.`
 }

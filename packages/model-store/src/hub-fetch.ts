@@ -40,7 +40,7 @@ export function createHubFetch(options: HubFetchOptions): typeof fetch {
       try {
         const signals = init?.signal ? [signal, init.signal] : [signal]
         const response = await fetch(input, { ...init, signal: AbortSignal.any(signals) })
-        // The hub's own client expects this answer for a file that does not exist.
+        // The hub's own client expects this answer when a file does not exist.
         if (response.ok || response.headers.get('x-error-code') === 'EntryNotFound') return response
         if (!retryableStatuses.has(response.status)) {
           if (isOfHub(response, options)) throw new PullError(await toSentence(response, options))
@@ -86,13 +86,13 @@ async function toSentence(response: Response, { repository, revision, hubUrl, ha
     return hasToken
       ? `${repository} is gated, and the account of your token has no access yet: accept the terms at ${page}, then try again.`
       : `${repository} is gated: accept the terms at ${page}, then ${logIn}.`
-  if (code === 'RevisionNotFound') return `${repository} has no revision "${revision}": its page, ${page}, lists those there are.`
+  if (code === 'RevisionNotFound') return `${repository} has no revision "${revision}": its page, ${page}, lists the existing ones.`
   if (code === 'RepoNotFound' || response.status === 404)
     return `There is no model ${repository} at ${hubUrl}, or it is private${hasToken ? ' and your token may not read it' : `: ${logIn}`}.`
   if (response.status === 401 || response.status === 403)
     return hasToken
       ? `${hubUrl} does not accept your token (${said || response.status}): ${logIn}.`
-      : `${hubUrl} asks who you are before it gives out ${repository}: ${logIn}.`
+      : `${hubUrl} requires a login for ${repository}: ${logIn}.`
   return `${new URL(response.url || hubUrl).host} answers ${response.status} for ${repository}${said === '' ? '' : `: ${said}`}.`
 }
 

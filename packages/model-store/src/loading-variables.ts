@@ -11,17 +11,17 @@ export const loadingVariables = {
     .min(1)
     .optional()
     .describe(
-      'A model in diffusers’ layout, named as in MODEL, for parts that the model lacks: of a single .safetensors file the tokenizers, the scheduler and every config.json. Unset: they have to be beside it.',
+      'A model in diffusers’ layout, named as in MODEL, that provides the parts which the model lacks: a single .safetensors file lacks the tokenizers, the scheduler and every config.json. Unset: they have to be beside it.',
     ),
   WEIGHTS: z
     .enum(['auto', 'packed', 'mapped'])
     .default('auto')
     .describe(
-      'How a worker without a GPU holds the weights of .safetensors files. `packed`: a copy of its own in float32, fastest; `mapped`: where they lie in the file, read at once and shared by all workers on the machine; `auto`: packed where memory holds it, and the log says why.',
+      'How a worker without a GPU holds the weights of .safetensors files. `packed`: as a copy of its own in float32, which is fastest; `mapped`: where they lie in the file, which loads at once and is shared by all workers on the machine; `auto`: packed if memory allows it, and the log says why.',
     ),
   TEXT_ENCODER_3: z
     .enum(['auto', 'off'])
     .default('auto')
-    .describe('`off` does without the T5 text encoder: 9.5 GB less for a real model, and prompts are followed less closely.'),
+    .describe('`off` omits the T5 text encoder: 9.5 GB less for a real model, and prompts are followed less closely.'),
   DEVICE: z.enum(DEVICES).default('auto').describe('Where the model runs. `auto`: the best that works here, and the log says why.'),
 }

@@ -28,8 +28,8 @@ export function toSourcePath(root: string, file: string): string {
 }
 
 /**
- * The files in a folder and below it. Links are followed, because the hub's cache consists of links; one that leads nowhere, or to a folder above
- * it, is passed over. `above`: the real paths of the folders above.
+ * The files in a folder and below it. Links are followed, because the hub's cache consists of links; a dangling link, or one to a folder above
+ * it, is skipped. `above`: the real paths of the folders above.
  */
 export async function listFolder(folder: string, above: readonly string[] = []): Promise<string[]> {
   const real = await realpath(folder)

@@ -1,4 +1,4 @@
-/** What a pull tells its user. */
+/** The errors of a pull, worded for its user. */
 
 /** A model cannot be fetched; the message says why and how to solve it. */
 export class PullError extends Error {
@@ -22,6 +22,6 @@ export function isOfDisk(error: unknown): error is NodeJS.ErrnoException {
 export function toDiskError(error: NodeJS.ErrnoException, folder: string): PullError {
   const problem = diskProblems[error.code ?? ''] ?? error.message
   return new PullError(
-    `Cannot write in ${folder}: ${problem}. What is there is kept; mend that, or name another folder in MODELS_DIR, and pull again.`,
+    `Cannot write in ${folder}: ${problem}. What has been fetched is kept; solve that, or name another folder in MODELS_DIR, and pull again.`,
   )
 }

@@ -138,7 +138,7 @@ test('a server that ignores ranges sends the file from its start, and the file i
 test('other bytes than the hub tells get no name: fetched once more, then an error with both hashes', async () => {
   const hub = await startHub()
   hub.fault = (path) => (path === bigPath ? { corrupt: true } : undefined)
-  await expect(pull(hub)).rejects.toThrow(new RegExp(`came twice with the sha256 [0-9a-f]{64} instead of ${sha256(big)}`))
+  await expect(pull(hub)).rejects.toThrow(new RegExp(`arrived twice with the sha256 [0-9a-f]{64} instead of ${sha256(big)}`))
   expect(existsSync(join(modelsDir, 'owner/model'))).toBe(false)
   expect(await readdir(join(modelsDir, '.pulls/owner--model/transformer'))).toEqual(['config.json'])
   hub.fault = () => undefined
@@ -148,7 +148,7 @@ test('other bytes than the hub tells get no name: fetched once more, then an err
 test('a small file whose content is not the one that git knows is refused too', async () => {
   const hub = await startHub()
   hub.fault = (path) => (path.endsWith('/transformer/config.json') ? { corrupt: true } : undefined)
-  await expect(pull(hub)).rejects.toThrow(/transformer\/config\.json of owner\/model came twice with the id/)
+  await expect(pull(hub)).rejects.toThrow(/transformer\/config\.json of owner\/model arrived twice with the id/)
 })
 
 test('429 is obeyed: the next try comes after Retry-After', async () => {
@@ -252,7 +252,7 @@ test('a disk without room for the whole is told before the first byte, and one t
   await rm(filler)
   const fill = ({ type }: PullEvent): void => void (type === 'planned' && writeFileSync(filler, Buffer.alloc(400_000)))
   await expect(pull(hub, { modelsDir: disk, onEvent: fill })).rejects.toThrow(
-    /Cannot write in \S+: the disk is full\. What is there is kept/,
+    /Cannot write in \S+: the disk is full\. What has been fetched is kept/,
   )
   await rm(filler)
   hub.requests.length = 0

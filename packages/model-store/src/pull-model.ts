@@ -2,7 +2,7 @@
  * Pulls a model into the models directory.
  *
  * Invariant: the model appears under its name only when it is complete and checked. Until then it grows in `.pulls/`, where a later pull
- * continues, whatever ended this one. Only one process pulls a model at a time, on however many machines share the directory.
+ * continues, however this one ended. Only one process at a time pulls a model, among all machines that share the directory.
  */
 import { existsSync } from 'node:fs'
 import { link, mkdir, rename, rm, stat, statfs } from 'node:fs/promises'
@@ -34,7 +34,7 @@ export interface PullOptions {
   modelsDir: string
   /** The name of the model's folder (or file) under `modelsDir`; may contain a `/`. */
   folder: string
-  /** Whether an existing model is good enough, whatever its source has by now. Default false. */
+  /** Whether to keep an existing model even if its source has changed. Default false. */
   onlyIfMissing?: boolean
   /** The precision variant of the weights, such as `fp16`. Default: the one without a name. */
   variant?: string
@@ -50,7 +50,7 @@ export interface PulledModel {
   /** The absolute path of the model. */
   path: string
   totalBytes: number
-  /** Whether everything existed already. */
+  /** Whether nothing had to be fetched. */
   wasThere: boolean
 }
 
@@ -78,7 +78,7 @@ export function toStagingFolder(modelsDir: string, folder: string): string {
   return join(modelsDir, pullsFolder, folder.replaceAll('/', '--'))
 }
 
-/** Waits while another process pulls the same model. A killed process counts as gone after `stale`. */
+/** Waits while another process pulls the same model. The lock of a killed process expires after `stale`. */
 async function becomeOnlyPuller(staging: string, { signal, onEvent }: PullOptions, onCompromised: (error: Error) => void) {
   for (let waited = false; ; waited = true) {
     try {
@@ -134,7 +134,7 @@ async function pullAlone(staging: string, options: PullOptions): Promise<PulledM
 interface PullPlan {
   source: ModelSource
   missing: readonly SourceFile[]
-  /** Gets an entry for each file as it comes. */
+  /** Gets an entry for each file once it is complete. */
   record: PullRecord
   totalBytes: number
 }
@@ -186,7 +186,7 @@ async function chooseFiles(source: ModelSource, folder: string, variant: string 
   if (folder.endsWith('.safetensors')) return files
   const paths = files.map(({ path }) => path)
   if (!paths.includes('model_index.json'))
-    throw new PullError(`${source.name} is no model that Easel runs: ${describeUnknownLayout(paths)}.`)
+    throw new PullError(`${source.name} is not a model that Easel runs: ${describeUnknownLayout(paths)}.`)
   const selected = new Set(selectFiles(paths, (await source.read('model_index.json')).toString(), source.name, { variant }))
   return files.filter(({ path }) => selected.has(path))
 }
@@ -227,7 +227,7 @@ async function publish(staging: string, path: string, record: PullRecord): Promi
     await rm(staging, { recursive: true, force: true })
     return
   }
-  // Removes what an earlier pull of other files has left.
+  // Removes what an earlier pull, of a different set of files, has left.
   for (const left of await listFolder(staging)) if (record.files[toSourcePath(staging, left)] === undefined) await rm(left)
   await writePullRecord(staging, record)
   const old = `${staging}.old`

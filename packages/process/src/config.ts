@@ -8,7 +8,7 @@ import { z } from 'zod'
 
 export type Environment = Readonly<Record<string, string | undefined>>
 
-/** Ends a start and is for the operator to solve: lists the variables that are wrong by name, one per line. */
+/** Ends the start; the operator has to solve it. Lists the wrong variables by name, one per line. */
 export class ConfigError extends Error {
   override readonly name = 'ConfigError'
 }
@@ -20,23 +20,23 @@ const headers = /^\s*[^=,\s]+\s*=[^,]*(,\s*[^=,\s]+\s*=[^,]*)*,?\s*$/
 export const processVariables = {
   SHUTDOWN_GRACE: seconds
     .default(30)
-    .describe('Seconds that requests and jobs under way have to end after SIGTERM; another worker then continues a job that has not.'),
+    .describe('Seconds after SIGTERM in which requests and jobs under way may end; another worker then continues the remaining jobs.'),
   METRICS_LOG_INTERVAL: seconds.default(0).describe('Seconds between log lines of totals; 0 = none.'),
   LOG_LEVEL: z
     .enum(['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'])
     .default('info')
-    .describe('Least severe log lines written.'),
-  LOG_PROMPTS: z.stringbool().default(false).describe('Whether the log says the prompt and negative prompt of each job.'),
+    .describe('Lowest severity of log lines that are written.'),
+  LOG_PROMPTS: z.stringbool().default(false).describe('Whether the log contains the prompt and negative prompt of each job.'),
   OTEL_EXPORTER_OTLP_ENDPOINT: z
     .url({ protocol: /^https?$/, error: 'Expected an http:// or https:// URL' })
     .optional()
-    .describe('OTLP endpoint that traces go to. Unset: no traces.'),
+    .describe('OTLP endpoint to which traces are sent. Unset: no traces.'),
   OTEL_EXPORTER_OTLP_HEADERS: z
     .string()
     .regex(headers, 'Expected name=value, separated by commas')
     .optional()
     .describe(
-      'Headers that go with traces, `name=value` separated by commas; values are percent-encoded, as in `authorization=Bearer%20KEY`. Unset: none.',
+      'Headers that are sent with traces, `name=value` separated by commas; values are percent-encoded, as in `authorization=Bearer%20KEY`. Unset: none.',
     ),
 }
 
@@ -63,7 +63,7 @@ export function toProcessConfig(variables: z.output<typeof processSchema>): Proc
   }
 }
 
-/** The environment of this process. A function, so that only `config.ts` files know where it is. */
+/** The environment of this process. A function, so that only `config.ts` files use process.env. */
 export function readEnvironment(): Environment {
   return process.env
 }

@@ -1,5 +1,5 @@
 /**
- * Removes the secrets of the environment from the log, however they got there: a server may quote what it was sent, as Redis does with the
+ * Removes the secrets of the environment from the log, however they got into it: a server may quote what it was sent, as Redis does with the
  * arguments of an unknown command, and a library may print a URL with its password. Log lines are built field by field and contain no
  * secrets anyway; this is the second line of defence. Runs in both services.
  */
@@ -25,7 +25,7 @@ const secretsOf: Record<string, (value: string) => string[]> = {
 const minLength = 8
 const hidden = '[secret]'
 
-/** Returns a line without the secrets of this environment, both as they are and as JSON writes them. */
+/** Returns a function that removes the secrets of this environment from a line, both in plain and in JSON-escaped form. */
 export function createSecretFilter(env: Environment): (line: string) => string {
   const found = Object.entries(secretsOf).flatMap(([name, toSecrets]) => toSecrets(env[name]?.trim() ?? ''))
   // The longest come first, because one may be part of another.

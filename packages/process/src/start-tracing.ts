@@ -1,7 +1,7 @@
 /**
  * Tracing with OpenTelemetry: spans are sent over OTLP/HTTP in batches. Registers itself as this process's tracing, so it is started once.
  *
- * A trace begins with a request or with a job, never with the housekeeping of a queue, which would bury the others.
+ * A trace begins with a request or with a job, never with BullMQ's housekeeping, whose many traces would bury the others.
  */
 import { setTimeout as sleep } from 'node:timers/promises'
 import { context, propagation, SpanKind, SpanStatusCode, trace } from '@opentelemetry/api'

@@ -2,7 +2,7 @@
 import type { Logger } from 'pino'
 
 export interface ClockNews {
-  /** `skewMs`: above 0 where this machine is behind. */
+  /** `skewMs`: above 0 if this machine is behind. */
   onSkew: (skewMs: number) => void
   onRefusal: (error: Error) => void
 }

@@ -1,6 +1,6 @@
 /**
- * What the services know of tracing: an interface, and the tracing that does nothing. Loads no tracing library; `@easel/tracing/start` does,
- * and is loaded only where traces are wanted.
+ * What the services know of tracing: an interface, and an implementation that does nothing. Loads no tracing library; `start-tracing.ts` does,
+ * and is imported only where traces are wanted.
  */
 import type { Telemetry } from 'bullmq'
 
@@ -25,9 +25,9 @@ export interface Tracing {
   readonly telemetry: Telemetry | undefined
   /** Does the work inside a span, which is a child of the current one. An error marks the span as failed. */
   span<T>(name: string, options: SpanOptions, work: (span: OpenSpan) => Promise<T>): Promise<T>
-  /** Records a span that is over already, in ms since the epoch, as a child of the current one. */
+  /** Records a span that is already over, in ms since the epoch, as a child of the current one. */
   record(name: string, startedAt: number, endedAt: number): void
-  /** Sends what is left, within a few seconds at most. */
+  /** Sends the spans that are left, within a few seconds at most. */
   close(): Promise<void>
 }
 

@@ -24,7 +24,7 @@ export interface LocalStorageOptions {
 }
 
 const temporaryPrefix = '.writing-'
-/** A temporary file of this age belongs to no write that is still running: its process was killed. */
+/** A temporary file of this age does not belong to a write in progress: its process was killed. */
 const abandonedAfterMs = 3_600_000
 /** How many bytes `check` writes, because an empty file would fit on a full disk. */
 const probeBytes = 4096
@@ -35,7 +35,7 @@ const codes: Record<string, StorageErrorCode> = {
   EACCES: 'denied',
   EPERM: 'denied',
   EROFS: 'denied',
-  // There is a file where the folder should be, or the other way round.
+  // A file is where a folder should be, or the other way round.
   ENOTDIR: 'denied',
   EEXIST: 'denied',
   EISDIR: 'denied',
@@ -50,7 +50,7 @@ const cannotFlush = new Set(['EINVAL', 'ENOTSUP', 'ENOSYS'])
 export class LocalStorage implements Storage {
   readonly kind = 'local'
   readonly #root: string
-  /** The folders that were written to, kept open for flushing. The keys of a service have one folder or two. */
+  /** The folders that were written to, kept open for flushing. The keys of the services lie in only two folders. */
   readonly #folders = new Map<string, Promise<FileHandle>>()
 
   constructor({ dir }: LocalStorageOptions) {
@@ -170,7 +170,7 @@ export class LocalStorage implements Storage {
     await this.#flushFolder(folder)
   }
 
-  /** The new name is durable only when the folder is flushed too. Some network and desktop file systems cannot do that and need not. */
+  /** The new name is durable only once the folder is flushed too. Some network and desktop file systems cannot do that and do not need it. */
   async #flushFolder(folder: string): Promise<void> {
     const opening = this.#folders.get(folder) ?? open(folder, 'r')
     this.#folders.set(folder, opening)

@@ -1,5 +1,5 @@
 /**
- * Owns what an object key is: the rule that both drivers apply before any I/O, and the content type that a key's extension stands for.
+ * Defines what an object key is: the rule that both drivers apply before any I/O, and the content type that a key's extension stands for.
  *
  * Invariant: a key that passes names the same object on every driver and can never leave the store's folder or prefix. Names that begin
  * with a dot are reserved for the drivers (temporary files, probes, and the bookkeeping of some S3 servers).
@@ -42,7 +42,7 @@ export function toContentType(key: string): string {
   return contentTypes.get(extension) ?? 'application/octet-stream'
 }
 
-/** A folder keeps no content type besides the name, so a type that does not follow from the name would be lost there. */
+/** A folder stores no content type, so a type that does not follow from the name would be lost there. */
 export function assertContentType(key: string, contentType: string): void {
   const expected = toContentType(key)
   if (contentType !== expected) throw new TypeError(`Expected contentType to be ${expected} for key ${key}, got ${contentType}`)

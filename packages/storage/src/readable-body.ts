@@ -1,7 +1,7 @@
 /** The bytes of an object on their way to a reader. */
 import type { StorageError } from './storage-error.ts'
 
-/** The same bytes, but an error while reading them becomes an error of the store, which code further up could not tell otherwise. */
+/** The same bytes, but an error while reading becomes a StorageError, which code further up could not recognise otherwise. */
 export function toReadableBody(source: ReadableStream<Uint8Array>, toError: (error: unknown) => StorageError): ReadableStream<Uint8Array> {
   const reader = source.getReader()
   return new ReadableStream({

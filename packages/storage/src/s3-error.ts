@@ -36,7 +36,7 @@ export function nameOf(error: unknown): string {
 /** The answer's HTTP status; undefined when there was no answer. */
 export function statusOf(error: unknown): number | undefined {
   if (typeof error !== 'object' || error === null) return undefined
-  // `$metadata` comes with errors the server described; `$response` with answers that are no S3 error document, such as a proxy's page.
+  // `$metadata` comes with errors that the server described; `$response` with other answers, such as a proxy's error page.
   const { $metadata, $response } = error as { $metadata?: { httpStatusCode?: number }; $response?: { statusCode?: number } }
   return $metadata?.httpStatusCode ?? $response?.statusCode
 }

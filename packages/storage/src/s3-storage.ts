@@ -3,7 +3,7 @@
  *
  * Invariant: every object is written by one PutObject of bytes in memory, which S3 servers publish atomically. Objects are written and read
  * through `endpoint`; links are signed for `publicEndpoint`, because the Host header is part of the signature.
- * Calls are tried twice here; `putWithRetry` waits for a server that is down.
+ * Each request is tried twice here; `putWithRetry` waits for a server that is down.
  */
 import {
   CreateBucketCommand,
@@ -59,7 +59,7 @@ const connectionTimeoutMs = 5_000
 const attemptsPerRequest = 2
 /** The limit of the signature scheme, a week. */
 const maxExpirySeconds = 604_800
-/** The bucket exists: another process made it first, or it is ours already. If it is somebody else's, the write that follows fails. */
+/** The bucket exists: another process made it first, or it is ours already. If it belongs to someone else, the write that follows fails. */
 const bucketExists = new Set(['BucketAlreadyOwnedByYou', 'BucketAlreadyExists', 'OperationAborted'])
 /** The most keys in one call, as the protocol allows. */
 const maxKeysPerDelete = 1000
@@ -123,7 +123,7 @@ export class S3Storage implements Storage {
     } catch (error) {
       if (statusOf(error) !== 404) throw toStorageError(error, `look at ${key} in bucket ${this.#bucket}`)
     }
-    // An answer to HEAD has no body, and servers use 404 for more than a missing object. The answer to GET tells which it is.
+    // An answer to HEAD has no body, and servers use 404 for more than a missing object. The answer to GET shows which it is.
     const object = await this.open(key)
     await object?.body.cancel()
     return object
@@ -134,7 +134,7 @@ export class S3Storage implements Storage {
     if (!Number.isInteger(expiresInSeconds) || expiresInSeconds < 1 || expiresInSeconds > maxExpirySeconds) {
       throw new RangeError(`Expected expiresInSeconds to be an integer from 1 to ${maxExpirySeconds}, got ${expiresInSeconds}`)
     }
-    // The signature contains whole seconds; counting from them keeps expiresAt from promising a fraction of a second too much.
+    // The signature contains whole seconds; starting at a whole second keeps expiresAt from being a fraction of a second too late.
     const signingDate = new Date(Math.floor(Date.now() / 1000) * 1000)
     try {
       const url = await getSignedUrl(this.#publicClient, new GetObjectCommand(location), { expiresIn: expiresInSeconds, signingDate })
@@ -278,8 +278,8 @@ async function ensureBucket(client: S3Client, bucket: string): Promise<void> {
   } catch (error) {
     const status = statusOf(error)
     if (status === undefined || status >= 500) throw error
-    // An answer to HEAD has no text. The write that follows is refused with a reason (region, credentials), or not at all: credentials
-    // that may only write objects get 403 here.
+    // An answer to HEAD gives no reason. The write that follows either fails with one (region, credentials) or succeeds: credentials that may
+    // only write objects get 403 here.
     if (status !== 404) return
   }
   try {

@@ -12,7 +12,7 @@
  */
 export type StorageErrorCode = 'unavailable' | 'no_space' | 'denied' | 'invalid_key'
 
-/** Space can be freed and servers come back; a refusal stays until somebody changes the configuration. */
+/** Space can be freed and servers come back; a refusal stays until the configuration is changed. */
 const retryableCodes: Record<StorageErrorCode, boolean> = { unavailable: true, no_space: true, denied: false, invalid_key: false }
 
 export class StorageError extends Error {

@@ -44,22 +44,22 @@ export const storageVariables = {
     .string()
     .optional()
     .describe(
-      "Access key, with S3_SECRET_ACCESS_KEY. Both unset: the AWS SDK's own search (AWS_* variables, profile, container or instance role).",
+      'Access key, used with S3_SECRET_ACCESS_KEY. Both unset: credentials are found by the AWS SDK (AWS_* variables, profile, container or instance role).',
     ),
   S3_SECRET_ACCESS_KEY: z.string().optional().describe('Secret of S3_ACCESS_KEY_ID.'),
   S3_PREFIX: z
     .string()
     .refine(isKeyPrefix, 'Expected plain names separated by single slashes')
     .optional()
-    .describe('Put before every key, such as `easel` or `team/easel`, to share a bucket.'),
+    .describe('Prefix of every key, such as `easel` or `team/easel`, to share a bucket.'),
   S3_FORCE_PATH_STYLE: z
     .stringbool()
     .default(true)
-    .describe('Bucket in the path (`host/bucket/key`), which every server understands; `false` puts it into the host name.'),
+    .describe('Whether the bucket is in the path (`host/bucket/key`), which every server understands; `false` puts it into the host name.'),
   S3_SERVER_SIDE_ENCRYPTION: z
     .enum([ServerSideEncryption.AES256, ServerSideEncryption.aws_kms, ServerSideEncryption.aws_kms_dsse])
     .optional()
-    .describe("Encryption asked for with every object. Unset: the bucket's own setting."),
+    .describe("Encryption requested for every object. Unset: the bucket's own setting."),
   S3_SSE_KMS_KEY_ID: z.string().optional().describe("KMS key for `aws:kms` and `aws:kms:dsse`. Unset: the account's default key."),
   S3_ACL: z
     .enum(ObjectCannedACL)
@@ -74,7 +74,7 @@ export const storageVariables = {
     .describe('Longest wait for an answer of the S3 server, in milliseconds. Failed uploads are tried again for two minutes.'),
 }
 
-/** Slashes around a prefix are a habit and mean nothing. */
+/** Slashes at either end of a prefix have no meaning and are allowed. */
 function isKeyPrefix(prefix: string): boolean {
   const trimmed = prefix.replace(/^\/+|\/+$/g, '')
   return trimmed === '' || isObjectKey(trimmed)

@@ -20,7 +20,7 @@ export interface Storage {
    */
   put(key: string, bytes: Uint8Array, options: PutOptions): Promise<void>
 
-  /** The object, or undefined when there is none. The caller must read `body` to its end or cancel it; until then it holds a file or socket. */
+  /** The object, or undefined when there is none. The caller must read `body` to its end or cancel it, to release its file or socket. */
   open(key: string): Promise<StoredObject | undefined>
 
   /** What is known about the object without reading it, or undefined when there is none. Costs no more than one request. */

@@ -1,5 +1,5 @@
 /**
- * Owns the retry policy of jobs: how long a finished picture, or a job that begins with one, waits for a store that is down, slow or full
+ * Owns the retry policy of jobs: how long writing a finished picture, or reading an input picture, waits for a store that is down, slow or full
  * before the job fails.
  *
  * Invariant: after a retryable error it continues for at least `retryForMs` and then throws the store's last error unchanged; any other
@@ -38,7 +38,7 @@ export interface UploadRetry {
   delayMs: number
 }
 
-/** `storage.put`, tried again. */
+/** `storage.put` with retries. */
 export async function putWithRetry(
   storage: Storage,
   key: string,

@@ -24,7 +24,7 @@ test('its jobs fail for good, and the log names the part and the file', async ()
   await bench.startWorker({ env: { MODELS_DIR: models }, logger: log.logger })
   const record = await bench.untilEnded(await bench.submit())
   expect(record).toMatchObject({ status: 'failed', strikes: 0, error: { code: 'not_finite', retryable: false } })
-  expect(record.error?.message).toMatch(/^The model computed values that are no finite numbers/)
+  expect(record.error?.message).toMatch(/^The model computed values that are not finite numbers/)
   const [line] = await log.until('job ended')
   expect(line?.err?.message).toContain(
     `Expected the transformer to compute finite numbers, got NaN or infinity: the weights in ${file} are damaged`,

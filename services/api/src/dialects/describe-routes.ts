@@ -13,7 +13,7 @@ export const modelParams = z.object({
     .meta({ examples: ['tiny-scenes'] }),
 })
 
-const unauthorized = 'An API key is required, and this is not one.'
+const unauthorized = 'A valid API key is required.'
 const refusals = {
   401: unauthorized,
   422: 'The input is refused, or there is no such model.',

@@ -27,7 +27,7 @@ const modelSchema = z
   .object({ id: z.string(), object: z.literal('model'), created: z.int(), owned_by: z.string() })
   .meta({ id: 'OpenAiModel' })
 const errorContent = { 'application/json': { schema: openAiErrorSchema } }
-const unauthorized = { description: 'An API key is required, and this is not one.', content: errorContent }
+const unauthorized = { description: 'A valid API key is required.', content: errorContent }
 const tags = ['OpenAI']
 const idempotencyHeaders = z.object({
   'idempotency-key': z.string().optional().meta({ description: 'The same key and body give the same pictures.' }),
