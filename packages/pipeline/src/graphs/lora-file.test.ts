@@ -63,6 +63,12 @@ describe('readLora', () => {
     ["kohya's scripts", 'lora_unet_joint_blocks_0_x_block_attn_proj', 'lora_down.weight', 'lora_up.weight'],
     ["kohya's form of diffusers' names", 'lora_unet_transformer_blocks_0_attn_to_out_0', 'lora_down.weight', 'lora_up.weight'],
     ["Stability's names", 'diffusion_model.joint_blocks.0.x_block.attn.proj', 'lora_A.weight', 'lora_B.weight'],
+    ['SimpleTuner', `transformer.base_model.model.${proj}`, 'lora_A.weight', 'lora_B.weight'],
+    ['ai-toolkit', `diffusion_model.${proj}`, 'lora_A.weight', 'lora_B.weight'],
+    ['LyCORIS', 'lycoris_transformer_blocks_0_attn_to_out_0', 'lora_down.weight', 'lora_up.weight'],
+    ['OneTrainer', 'transformer.joint_blocks.0.x_block.attn.proj', 'lora_down.weight', 'lora_up.weight'],
+    ["OneTrainer's form of diffusers' names", `lora_transformer.${proj}`, 'lora_down.weight', 'lora_up.weight'],
+    ['OneTrainer, earlier', 'lora_transformer_transformer_blocks_0_attn_to_out_0', 'lora_down.weight', 'lora_up.weight'],
   ])('takes the names of %s', async (_, module, down, up) => {
     const [a, b] = pair(proj, 3)
     const expected = await read({ [`${proj}.lora_A.weight`]: a, [`${proj}.lora_B.weight`]: b })
@@ -87,6 +93,22 @@ describe('readLora', () => {
       const alone = await read({ [`${name}.lora_A.weight`]: down, [`${name}.lora_B.weight`]: own })
       expect(product(found, name)).toEqual(product(alone, name))
     }
+  })
+
+  it('takes the three products of an attention by their numbers, as OneTrainer writes them', async () => {
+    for (const [stream, parts] of [
+      ['x_block.attn', ['attn.to_q', 'attn.to_k', 'attn.to_v']],
+      ['context_block.attn', ['attn.add_q_proj', 'attn.add_k_proj', 'attn.add_v_proj']],
+      ['x_block.attn2', ['attn2.to_q', 'attn2.to_k', 'attn2.to_v']],
+    ] as const)
+      for (const [index, part] of parts.entries()) {
+        const name = `transformer_blocks.1.${part}`
+        const [down, up] = pair(name, 2, index)
+        const module = `transformer.joint_blocks.1.${stream}.qkv.${index}`
+        const found = await read({ [`${module}.lora_down.weight`]: down, [`${module}.lora_up.weight`]: up, [`${module}.alpha`]: scalar(2) })
+        expect([...found.keys()]).toEqual([name])
+        expect(product(found, name)).toEqual(product(await read({ [`${name}.lora_A.weight`]: down, [`${name}.lora_B.weight`]: up }), name))
+      }
   })
 
   it('turns scale and shift of the last norms to the order of the checkpoint', async () => {
@@ -143,6 +165,13 @@ describe('readLora', () => {
       'of text encoders is not supported',
     ],
     ["kohya's LoRA of a text encoder", { ...good, 'lora_te1_text_model_q_proj.lora_down.weight': a }, 'of text encoders is not supported'],
+    [
+      "OneTrainer's LoRA of a text encoder",
+      { ...good, 'clip_l.text_model.q_proj.lora_down.weight': a },
+      'of text encoders is not supported',
+    ],
+    ["OneTrainer's LoRA of T5", { ...good, 't5.encoder.block.0.q.lora_down.weight': a }, 'of text encoders is not supported'],
+    ['a LoKr', { 'lycoris_transformer_blocks_0_attn_to_q.lokr_w1': a }, 'lokr_w1 to be lora_A'],
     ['a magnitude', { ...good, [`${query}.lora_magnitude_vector`]: scalar(1) }, `tensor ${query}.lora_magnitude_vector to be lora_A`],
     ['a LoHa', { [`${query}.hada_w1_a`]: a }, 'hada_w1_a to be lora_A'],
     ['a bias', { ...good, [`${query}.lora_B.bias`]: b }, 'lora_B.bias to be lora_A'],

@@ -32,7 +32,7 @@ export interface LoraModule extends NamedLinears {
 const matrixName =
   /^(.+?)[._](lora_A|lora_B|lora_down|lora_up|lora\.down|lora\.up|lora_linear_layer\.down|lora_linear_layer\.up)(?:\.[\w-]+)?\.weight$/
 const alphaName = /^(.+?)\.alpha$/
-const textEncoderName = /^(?:base_model\.model\.)?(?:text_encoder|lora_te|text_model)/
+const textEncoderName = /^(?:base_model\.model\.)?(?:text_encoder|lora_te|text_model|clip_[lg]\.|t5\.)/
 
 /** peft's settings of an adapter: from adapter_config.json or, if diffusers wrote the file, from its own metadata. */
 const configSchema = z.looseObject({

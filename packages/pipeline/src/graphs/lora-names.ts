@@ -2,7 +2,7 @@
  * Which linear layers of a transformer a module of a LoRA file means, under any of the names that trainers give it.
  *
  * diffusers and peft name modules as the model does, kohya's scripts write underscores for dots, and some trainers keep Stability's names,
- * in which the three products of an attention are one layer. Pure; knows nothing about files.
+ * in which the three products of an attention are one layer or are numbered. Pure; knows nothing about files.
  */
 import type { LinearShapes } from '../tensor/lora.ts'
 import { toDiffusersNames } from './single-file.ts'
@@ -14,8 +14,9 @@ export interface NamedLinears {
   readonly isStability: boolean
 }
 
-const prefix =
-  /^(?:base_model[._]model[._])?(?:model[._]diffusion_model[._]|diffusion_model[._]|transformer\.|lora_transformer_|lora_unet_)?/
+/** Some tools put one before the other. */
+const prefixes =
+  /^(?:base_model[._]model[._]|model[._]diffusion_model[._]|diffusion_model[._]|transformer\.|lora_transformer[._]|lora_unet_|lycoris_)+/
 const streams = ['x_block', 'context_block']
 const layers = ['attn.qkv', 'attn.proj', 'attn2.qkv', 'attn2.proj', 'mlp.fc1', 'mlp.fc2', 'adaLN_modulation.1']
 const outer = [
@@ -44,13 +45,18 @@ export class LoraNames {
     )
     for (const stability of [...inner, ...outer]) {
       const linears = toDiffusersNames(`${stability}.weight`).map((name) => name.slice(0, -'.weight'.length))
-      if (linears.every((name) => shapes.has(name))) this.byName.set(flatten(stability), { linears, isStability: true })
+      if (!linears.every((name) => shapes.has(name))) continue
+      this.byName.set(flatten(stability), { linears, isStability: true })
+      // OneTrainer numbers the three products of an attention.
+      if (linears.length > 1)
+        for (const [index, name] of linears.entries())
+          this.byName.set(flatten(`${stability}.${index}`), { linears: [name], isStability: true })
     }
   }
 
   /** `module`: a tensor's name up to the end of the layer's name. */
   find(module: string): NamedLinears | undefined {
-    return this.byName.get(flatten(module)) ?? this.byName.get(flatten(module.replace(prefix, '')))
+    return this.byName.get(flatten(module)) ?? this.byName.get(flatten(module.replace(prefixes, '')))
   }
 }
 

@@ -135,7 +135,10 @@ export class ModelSource {
     const there = [...new Set(looked)].filter(isFolder).flatMap((place) => readdirSync(place))
     const expected = `this file, or .safetensors weights in ${places.join(' or ')}`
     const off = name === 'text_encoder_3' ? ' (TEXT_ENCODER_3=off omits it)' : ''
-    const foreign = describeForeignFiles(there)
+    const misnamed = there.some((file) => file.endsWith('.safetensors'))
+      ? 'weights are looked for as model.safetensors or diffusion_pytorch_model.safetensors'
+      : undefined
+    const foreign = describeForeignFiles(there) ?? misnamed
     const got = there.length === 0 ? 'nothing' : `${there.join(', ')}${foreign === undefined ? '' : `: ${foreign}`}`
     throw new ModelFileError(exported, '', `${expected}${off}`, got)
   }

@@ -1,6 +1,6 @@
 /** Weights under the names, in the layouts and in the types that tools other than diffusers write. */
 import { createHash } from 'node:crypto'
-import { cp, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
+import { cp, mkdtemp, readFile, rename, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, afterEach, beforeEach, describe, expect, it } from 'vitest'
@@ -119,6 +119,24 @@ it('the projection of CLIP-L in a file of Stability is left out, as diffusers an
   await writeFile(config, JSON.stringify({ ...(JSON.parse(await readFile(config, 'utf8')) as object), projection_dim: 48 }))
   expect(await messageOfLoading(join(root, 'clips.safetensors'), { modelParts: folder })).toMatch(
     /clips\.safetensors: expected projection_dim of its config\.json to be 32, its hidden_size, got 48/,
+  )
+})
+
+it('CLIP-L of a folder may come without its projection, as the file clip_l.safetensors does; CLIP-G may not', async () => {
+  const { 'text_projection.weight': _, ...clip } = await part('text_encoder')
+  await unproject(folder)
+  const expected = await draw(folder)
+  rewrite('text_encoder', clip)
+  expect(await draw(folder)).toBe(expected)
+  const { 'text_projection.weight': __, ...clipG } = await part('text_encoder_2')
+  const file = rewrite('text_encoder_2', clipG)
+  expect(await messageOfLoading(folder)).toContain(`${file}: expected tensor text_projection.weight to be `)
+})
+
+it('weights in a part’s folder under a name of their own are not taken, and the error says under which they are', async () => {
+  await rename(join(folder, 'text_encoder', 'model.safetensors'), join(folder, 'text_encoder', 'clip_l.safetensors'))
+  expect(await messageOfLoading(folder)).toMatch(
+    /got .*clip_l\.safetensors.*: weights are looked for as model\.safetensors or diffusion_pytorch_model\.safetensors$/,
   )
 })
 
