@@ -55,29 +55,29 @@ easel
   .option('-o, --output <file>', '.png, .jpg or .webp; several pictures get numbers', toOutput, 'easel.png')
   .option('-m, --model <model>', 'preset, folder, or name under MODELS_DIR', process.env['MODEL'] || 'tiny-scenes')
   .option('-n, --n <count>', 'pictures', toCount, 1)
-  .option('--seed <seed>', 'the same seed draws the same picture; the next ones have the next seeds', toInteger)
+  .option('--seed <seed>', 'the same seed draws the same picture; further pictures use the next seeds', toInteger)
   .option('--size <pixels>', 'width × height, as in 1024x768, or one side of a square', toPixels)
   .option('--steps <count>', 'denoising steps (default: what the model recommends)', toCount)
   .option('--guidance <scale>', 'weight of the prompt (default: what the model recommends)', toNumber)
-  .option('--negative <prompt>', 'what the picture is to keep away from')
+  .option('--negative <prompt>', 'what the picture should not show')
   .option('--image <file|url>', 'picture to begin with; without --size the result has its size, scaled down to what the model draws')
-  .option('--mask <file|url>', 'paint only what is white in it; with --image')
-  .option('--strength <share>', 'how far the result may leave the image, above 0 up to 1 (default: 0.6)', toStrength)
+  .option('--mask <file|url>', 'paint only its white parts; with --image')
+  .option('--strength <share>', 'how far the result may depart from the image, above 0 up to 1 (default: 0.6)', toStrength)
   .addOption(new Option('--fit <fit>', 'how the image fills another --size (default: cover)').choices(inputFits))
   .addOption(new Option('--device <device>', 'where the model runs').choices(DEVICES).default(process.env['DEVICE'] || 'auto'))
   .option('--json', 'write files and seeds as JSON')
   .action(async (prompt: string, options: Omit<DrawOptions, 'here' | 'modelsDir'>, command: Command) => {
     for (const name of ['mask', 'strength', 'fit'] as const)
-      if (options.image === undefined && options[name] !== undefined) command.error(`error: --${name} is of use only with --image`)
+      if (options.image === undefined && options[name] !== undefined) command.error(`error: --${name} needs --image`)
     const { draw } = await import('./commands/draw.ts')
     process.exitCode = await draw(prompt, { ...options, here, modelsDir })
   })
 
 easel
   .command('pull')
-  .description('fetch a model into MODELS_DIR: what the pipeline reads of it, checked, and from where an earlier pull broke off')
+  .description('fetch a model into MODELS_DIR: only the files that the pipeline reads, with checks; continues an earlier pull')
   .argument('<model>', 'preset, repository of the hub (owner/name, owner/name@revision), folder, or .safetensors file')
-  .option('--variant <name>', 'precision of the weights where a repository has several, as fp16')
+  .option('--variant <name>', 'precision of the weights if a repository has several, such as fp16')
   .option('--json', 'write the result as JSON')
   .addHelpText('after', '\nHF_TOKEN or "hf auth login" says who you are, HF_ENDPOINT names another hub, HTTPS_PROXY a proxy.')
   .action(async (model: string, options: { variant?: string; json?: boolean }) => {
@@ -87,7 +87,7 @@ easel
 
 easel
   .command('models')
-  .description('list the models in MODELS_DIR: size, type, whether they are whole, where they are from')
+  .description('list the models in MODELS_DIR: size, type, whether they are complete, origin')
   .option('--json', 'write the list as JSON')
   .action(async (options: { json?: boolean }) => {
     const { models } = await import('./commands/models.ts')
@@ -103,13 +103,13 @@ easel
     process.exitCode = await remove(modelsDir, model)
   })
 
-const setup = easel.command('setup').description('put in place what the npm packages come without')
+const setup = easel.command('setup').description('install what the npm packages do not contain')
 setup
   .command('cuda')
   .description("fetch ONNX Runtime's CUDA provider with pip, and say what else CUDA lacks on this machine")
   .option('--force', 'fetch it again')
-  .option('--wheel <file>', 'the wheel of onnxruntime-gpu, where it was fetched by other means')
-  .option('--into <folder>', 'put it there instead of beside the runtime, as for an image')
+  .option('--wheel <file>', 'the wheel of onnxruntime-gpu, if it was fetched by other means')
+  .option('--into <folder>', 'put it there instead of beside the runtime, for building an image')
   .action(async ({ into, wheel, force }: { into?: string; wheel?: string; force?: boolean }) => {
     const { setupCuda } = await import('./commands/setup-cuda.ts')
     const absolute = (path?: string): string | undefined => (path === undefined ? undefined : resolve(here, path))
@@ -118,11 +118,11 @@ setup
 
 easel
   .command('doctor')
-  .description('look at device, memory, Redis, storage and models, and say what mends what is wrong')
-  .option('--json', 'write what was found as JSON')
+  .description('check the device, memory, Redis, storage and models, and say how to solve each problem')
+  .option('--json', 'write the findings as JSON')
   .action(async (options: { json?: boolean }) => {
     const { doctor } = await import('./commands/doctor.ts')
-    // Does not wait for what has not answered yet.
+    // Exits without waiting for checks that have timed out.
     process.exit(await doctor(modelsDir, options))
   })
 

@@ -90,7 +90,7 @@ test('Ctrl-C ends a pull with 130 and says that it can go on', async () => {
   child.kill('SIGINT')
   const { code, stderr } = await ended
   expect(code).toBe(130)
-  expect(stderr).toContain('the same command goes on from there')
+  expect(stderr).toContain('the same command continues from there')
   const { stdout } = await easel(['models', '--json'], { cwd: folder, env }).ended
   expect(JSON.parse(stdout)).toMatchObject([{ name: 'painter/scenes', state: 'partial' }])
 })
@@ -106,5 +106,5 @@ test('a gated repository is told in one sentence, and with the right token it co
   expect(code).toBe(0)
   expect(JSON.parse(stdout)).toMatchObject({ model: 'painter/gated', path: join(folder, 'models/painter/gated'), was_there: false })
   const removed = await easel(['rm', 'painter/gated'], { cwd: folder, env }).ended
-  expect(removed.stdout).toMatch(/^Removed painter\/gated; 19 MB are free now\.$/m)
+  expect(removed.stdout).toMatch(/^Removed painter\/gated; 19 MB were freed\.$/m)
 })

@@ -1,5 +1,5 @@
 /**
- * Owns what a program can ask of an Easel service. Every method sends one request, which is repeated until it is answered as long as that may help.
+ * What a program can ask of an Easel service. Every method sends one request, which is repeated until it is answered as long as that may help.
  * No method keeps any state.
  */
 import type { Capabilities, CreateJobRequest, Image, Job, JobList, JobStatus, Upload, Usage } from '@easel/contract'
@@ -31,8 +31,8 @@ export type CreateJob = Omit<CreateJobRequest, 'image' | 'mask'> & { image?: Inp
 
 export interface CreateOptions extends RequestOptions {
   /**
-   * Identifies the wish, so that asking again with the same key returns the same job: 1 to 255 ASCII characters. Use a key of your own, such as an
-   * order's number, to be safe even if your program restarts. Default: a random key for each call, so that a request that is resent makes one job.
+   * Identifies the request, so that repeating it with the same key returns the same job: 1 to 255 ASCII characters. Use a key of your own, such
+   * as an order number, to be safe even if your program restarts. Default: a random key for each call, so that a resent request makes one job.
    */
   idempotencyKey?: string | undefined
 }
@@ -55,7 +55,7 @@ export interface PageOptions extends RequestOptions {
 
 /** How many seconds one request waits for the end of a job, which is less than proxies wait for an answer. */
 const waitSeconds = 20
-/** The pause in milliseconds before the next waiting request when the service did not wait. */
+/** The pause in milliseconds before the next waiting request, for a service that answers without waiting. */
 const pollMs = 1000
 /** How many milliseconds sending a picture may take. */
 const uploadTimeoutMs = 300_000
@@ -78,7 +78,7 @@ export class Easel {
       apiKey,
       timeoutMs,
       retries,
-      // Browsers accept only calls of it as a method of the window.
+      // Not passed on as it is, because browsers require the window as its `this`.
       fetch: send ?? ((input, init) => fetch(input, init)),
     })
     this.images = createImages(this.#sender)
@@ -91,7 +91,7 @@ export class Easel {
 
   /**
    * Makes a job and waits for its pictures. Throws a JobFailedError or a JobCanceledError when there are none. When the signal aborts, the job is
-   * canceled, because nobody else knows of it.
+   * canceled, because no one else has its id.
    */
   async run(request: CreateJob, options: CreateOptions = {}): Promise<SucceededJob> {
     const { id } = await this.create(request, options)

@@ -39,7 +39,7 @@ export class EaselError extends Error {
   readonly field: string | undefined
   /** The id of the request in the service's log. */
   readonly requestId: string | undefined
-  /** After how many seconds the service wants to be asked again; undefined when it did not say. */
+  /** After how many seconds to try again, as the service said; undefined when it did not say. */
   readonly retryAfterSeconds: number | undefined
   /** How often the request was sent. */
   attempts = 1
@@ -117,7 +117,7 @@ export class JobCanceledError extends EaselError {
   }
 }
 
-/** A message that must not be trusted: it is not signed with any of the secrets, is too old, or is no message of the service. */
+/** A message that must not be trusted: it is not signed with any of the secrets, is too old, or is not a message of the service. */
 export class WebhookVerificationError extends EaselError {
   override readonly name = 'WebhookVerificationError'
 
@@ -142,7 +142,7 @@ export async function toError(response: Response): Promise<EaselError> {
   return new (classOf(status))(message, details)
 }
 
-/** For answers that are not the service's own. */
+/** Used for answers that are not the service's own. */
 const retryableStatuses: ReadonlySet<number> = new Set([408, 429, 502, 503, 504])
 
 function classOf(status: number): typeof EaselError {

@@ -1,8 +1,8 @@
 /**
  * Follows the event stream of a job to its end, over any number of lost connections.
  *
- * Invariant: every event of the job is passed on once and in order. A lost connection is made again with the id of the last event. The place in the
- * queue, which has no id, is reported when it changes and is not repeated.
+ * Invariant: every event of the job is passed on once and in order. After a lost connection the client reconnects with the id of the last event. The
+ * queue position, which has no id, is reported when it changes and is not repeated.
  */
 import type { Job, JobEvent } from '@easel/contract'
 import { hasEnded, type EndedJob } from './ended-job.ts'
@@ -24,10 +24,10 @@ export type FollowedEvent =
     }
   | { type: 'done'; job: EndedJob }
 
-/** The seconds before a lost connection is made again when the stream has not said how many. */
+/** The seconds to wait before reconnecting when the stream has not said how many. */
 const usualRetrySeconds = 1
 
-/** `getJob`: reads the job, for the case that the stream has nothing more to say. */
+/** `getJob`: reads the job, in case the stream no longer has it. */
 export async function* followJob(
   sender: RequestSender,
   id: string,

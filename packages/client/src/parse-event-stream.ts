@@ -1,4 +1,4 @@
-/** Parses server-sent events as the HTML standard says (9.2.6, "Interpreting an event stream"). Knows nothing about jobs. */
+/** Parses server-sent events as the HTML standard specifies (9.2.6, "Interpreting an event stream"). Knows nothing about jobs. */
 
 export interface StreamMessage {
   /** The id of the last event that had one; empty when none had. */
@@ -10,11 +10,11 @@ export interface StreamMessage {
 export interface EventStreamOptions {
   /** Called whenever bytes arrive, including comments. */
   onBytes: () => void
-  /** Called when the stream says after how many milliseconds a lost connection should be made again. */
+  /** Called when the stream says how many milliseconds to wait before reconnecting. */
   onRetry: (ms: number) => void
 }
 
-/** An event in which the stream breaks off is dropped. */
+/** An event that is incomplete when the stream ends is dropped. */
 export async function* parseEventStream(
   body: ReadableStream<Uint8Array>,
   { onBytes, onRetry }: EventStreamOptions,

@@ -2,7 +2,7 @@
  * Owns how a request reaches the service: the address, the key, the time limit of each attempt, and the retries.
  *
  * Invariant: an attempt ends (by a complete answer, an error, its time limit or the caller's signal) before the next begins, and leaves neither a
- * timer nor an open connection. Knows nothing about what is asked. Runs wherever there is `fetch`.
+ * timer nor an open connection. Knows nothing about the meaning of requests. Runs wherever there is `fetch`.
  */
 import { ConnectionError, EaselError, toError } from './errors.ts'
 import { retryDelayMs } from './retry-delay.ts'
@@ -41,7 +41,7 @@ export interface EaselRequest {
 /** The beginning of a successful answer. It must be closed. */
 interface OpenAnswer {
   readonly response: Response
-  /** Starts the time limit again for the rest of the answer. */
+  /** Restarts the time limit for the rest of the answer. */
   renew(): void
   /** The error to throw when reading the rest has failed. */
   toReadError(error: unknown): unknown
@@ -50,7 +50,7 @@ interface OpenAnswer {
 }
 
 export interface RequestSender {
-  /** Sends a request until it is answered and `read` has read the answer, or until another attempt makes no sense. */
+  /** Sends a request until it is answered and `read` has read the answer, or until another attempt would not help. */
   send<T>(request: EaselRequest, read: (response: Response) => Promise<T>, options: RequestOptions): Promise<T>
   /** Sends a request once. Throws for every answer that is not a success. */
   open(request: EaselRequest, options: RequestOptions): Promise<OpenAnswer>
@@ -116,7 +116,7 @@ async function open(
     if (error instanceof EaselError) return error
     if (signal?.aborted === true) return signal.reason
     const { origin } = new URL(url)
-    const why = isLate ? `nothing came for ${timeoutMs / 1000} s` : describeFailure(error)
+    const why = isLate ? `nothing arrived for ${timeoutMs / 1000} s` : describeFailure(error)
     return new ConnectionError(`No answer from ${origin}: ${why}.`, { cause: error })
   }
 

@@ -6,9 +6,9 @@ import type { WebhookBody } from '@easel/contract'
 import { WebhookVerificationError } from './errors.ts'
 
 export interface VerifyWebhookOptions {
-  /** How many seconds the message's time may differ from now, above 0. Default: 300. */
+  /** How many seconds the message's timestamp may differ from now, above 0. Default: 300. */
   toleranceSeconds?: number | undefined
-  /** The present, in milliseconds since the epoch. Default: the clock. */
+  /** The current time, in milliseconds since the epoch. Default: the clock. */
   now?: number | undefined
 }
 
@@ -45,7 +45,7 @@ export async function verifyWebhook(
   const bytes = typeof body === 'string' ? new TextEncoder().encode(body) : new Uint8Array(body)
   const signed = concat(new TextEncoder().encode(`${id}.${timestamp}.`), bytes)
   if (!(await isSignedByAny(signed, signatures, keys))) {
-    throw new WebhookVerificationError('Expected a signature made with one of the secrets over these very bytes, got none.')
+    throw new WebhookVerificationError('Expected a signature made with one of the secrets over exactly these bytes, got none.')
   }
   return { id, ...(JSON.parse(new TextDecoder().decode(bytes)) as WebhookBody) }
 }
@@ -59,7 +59,7 @@ async function isSignedByAny(
   const given = signatures.split(' ').flatMap((signature) => (signature.startsWith('v1,') ? (fromBase64(signature.slice(3)) ?? []) : []))
   for (const bytes of keys) {
     const key = await crypto.subtle.importKey('raw', bytes, { name: 'HMAC', hash: 'SHA-256' }, false, ['verify'])
-    // `verify` takes the same time whatever the difference is.
+    // `verify` compares in constant time.
     for (const signature of given) if (await crypto.subtle.verify('HMAC', key, signature, signed)) return true
   }
   return false

@@ -279,7 +279,7 @@ test('a service that takes connections and never answers is given up after the t
   const baseUrl = await listen(createTcpServer(() => {}))
   const error = await thrownBy(new Easel({ baseUrl, timeoutMs: 50, retries: 1 }).capabilities())
   expect(error).toBeInstanceOf(ConnectionError)
-  expect(error).toMatchObject({ message: `No answer from ${baseUrl}: nothing came for 0.05 s.`, attempts: 2 })
+  expect(error).toMatchObject({ message: `No answer from ${baseUrl}: nothing arrived for 0.05 s.`, attempts: 2 })
 })
 
 describe('an error', () => {

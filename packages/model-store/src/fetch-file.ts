@@ -83,7 +83,7 @@ async function untilWhole(source: ModelSource, file: SourceFile, partial: Partia
 async function fetchRest(source: ModelSource, file: SourceFile, partial: PartialFile, options: FetchFileOptions): Promise<void> {
   const { signal, onBytes, silenceMs = 30_000 } = options
   const silent = new AbortController()
-  const timer = setTimeout(() => silent.abort(new Error(`nothing came for ${silenceMs / 1000} s`)), silenceMs)
+  const timer = setTimeout(() => silent.abort(new Error(`nothing arrived for ${silenceMs / 1000} s`)), silenceMs)
   try {
     const { offset, bytes } = await source.open(file, partial.bytes, AbortSignal.any([signal, silent.signal]))
     if (offset !== partial.bytes) {

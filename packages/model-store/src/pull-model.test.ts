@@ -166,7 +166,7 @@ test('a connection on which nothing comes any more is given up for another', asy
   hub.fault = (path) => (path === bigPath && slow++ === 1 ? { bytesPerSecond: 1000 } : undefined)
   const reasons: string[] = []
   await expectWhole(await pull(hub, { silenceMs: 300, onEvent: (event) => event.type === 'retry' && reasons.push(event.reason) }))
-  expect(reasons).toEqual([expect.stringMatching(/nothing came for 0\.3 s/)])
+  expect(reasons).toEqual([expect.stringMatching(/nothing arrived for 0\.3 s/)])
 })
 
 test('a hub that cannot be reached is named, with what to look at', async () => {

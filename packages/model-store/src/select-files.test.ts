@@ -108,7 +108,7 @@ test.each([
   [
     all.filter((path) => !path.startsWith('transformer/')),
     index,
-    /names transformer in its model_index\.json and has no folder transformer\//,
+    /names transformer in its model_index\.json but has no folder transformer\//,
   ],
   [
     [...wanted.filter((path) => !path.startsWith('text_encoder/')), 'text_encoder/pytorch_model.bin'],
@@ -120,7 +120,7 @@ test.each([
     JSON.stringify({ _class_name: 'FluxPipeline' }),
     /Expected it to be a StableDiffusion3Pipeline.*got a FluxPipeline/,
   ],
-  [['model_index.json'], 'no json', /is no JSON/],
+  [['model_index.json'], 'no json', /is not JSON/],
   [['model_index.json'], '{}', /names no _class_name/],
 ])('what is no whole model is an error that says why (%#)', (paths, modelIndex, says) => {
   expect(() => selectFiles(paths, modelIndex, 'it')).toThrow(says)

@@ -10,7 +10,7 @@ import { sd3Pipelines } from '@easel/pipeline'
 import { PullError } from './pull-error.ts'
 
 export interface SelectOptions {
-  /** Precision variant in the names of weights, as `fp16` in `model.fp16.safetensors`. Default: those without one, where there are any. */
+  /** Precision variant in the names of weight files, such as `fp16` in `model.fp16.safetensors`. Default: files without one, if there are any. */
   variant?: string
 }
 
@@ -37,7 +37,7 @@ const weightFolders: Record<string, string[]> = {
   text_encoder_3: ['text_encoder_3'],
 }
 
-/** `name`: of the model, for sentences. `modelIndex`: the text of its model_index.json. Returns paths in the order of `paths`. */
+/** `name`: the model's name, for messages. `modelIndex`: the text of its model_index.json. Returns paths in the order of `paths`. */
 export function selectFiles(paths: readonly string[], modelIndex: string, name: string, { variant }: SelectOptions = {}): string[] {
   const index = parseModelIndex(modelIndex, name)
   const parts = new Set(
@@ -65,7 +65,7 @@ export function selectFiles(paths: readonly string[], modelIndex: string, name: 
       )
     } else if (Object.hasOwn(weightFolders, part)) {
       const folders = (weightFolders[part] ?? []).filter((folder) => filesIn(folder).length > 0)
-      // Safetensors and their ONNX twin are the same part.
+      // Weights in .safetensors and their ONNX copy are the same part.
       const own =
         folders.includes(part) && selectWeights(filesIn(part), variant).length > 0 ? [part] : folders.filter((folder) => folder !== part)
       const found = own.length > 0 ? own : folders
@@ -74,13 +74,13 @@ export function selectFiles(paths: readonly string[], modelIndex: string, name: 
         if (weights.length === 0)
           throw new PullError(`${name} has no weights that Easel reads in ${folder}/: ${describeWeights(filesIn(folder))}.`)
         take(folder, weights)
-        // A graph without a config.json has it in another of the part's folders.
+        // If a graph has no config.json beside it, the file is in another of the part's folders.
         const described = filesIn(folder).includes('config.json')
           ? [folder]
           : folders.filter((other) => filesIn(other).includes('config.json'))
         for (const other of described) take(other, ['config.json'])
       }
-      if (found.length === 0) throw new PullError(`${name} names ${part} in its model_index.json and has no folder ${part}/.`)
+      if (found.length === 0) throw new PullError(`${name} names ${part} in its model_index.json but has no folder ${part}/.`)
     }
   }
   return paths.filter((path) => selected.has(path))
@@ -91,7 +91,7 @@ function parseModelIndex(text: string, name: string): Record<string, unknown> {
   try {
     json = JSON.parse(text)
   } catch {
-    throw new PullError(`The model_index.json of ${name} is no JSON.`)
+    throw new PullError(`The model_index.json of ${name} is not JSON.`)
   }
   const index = modelIndexSchema.safeParse(json)
   if (!index.success) throw new PullError(`The model_index.json of ${name} names no _class_name.`)

@@ -54,7 +54,7 @@ test('a link that leads nowhere or upwards, and a pipe, keep no other model from
   expect(models.map(({ name, dtype, problem }) => [name, dtype, problem])).toEqual([
     ['linked', 'unknown', 'it has no weights that Easel reads in transformer/: only config.json.'],
     ['mine', 'float16', undefined],
-    ['piped', 'unknown', 'its model_index.json is no file'],
+    ['piped', 'unknown', 'its model_index.json is not a file'],
     ['variant', 'float16', 'transformer/model.fp16-00002-of-00002.safetensors is missing'],
   ])
   expect(models[1]!.bytes).toBe(bytes)

@@ -22,7 +22,7 @@ export interface StoredModel {
   bytes: number
   /** The dtype of the transformer's weights: `float32`, `float16`, `bfloat16`, `onnx`, or `unknown`. */
   dtype: string
-  /** The address and version, or the path, from which it was pulled; undefined where it was not pulled. */
+  /** The address and version, or the path, from which it was pulled; undefined if it was not pulled. */
   origin: string | undefined
   /** `partial`: a pull has begun and can be continued. */
   state: 'whole' | 'incomplete' | 'partial'
@@ -114,11 +114,11 @@ async function describeModel(modelsDir: string, path: string): Promise<StoredMod
 async function describePartial(path: string): Promise<StoredModel> {
   const record = await readPullRecord(path)
   const name = basename(path).replace('--', '/')
-  const problem = `its pull was not finished; "easel pull ${name}" goes on`
+  const problem = `its pull was not finished; "easel pull ${name}" continues it`
   return { name, path, bytes: await sizeOf(path), dtype: 'unknown', origin: record?.origin, state: 'partial', problem }
 }
 
-/** What is missing according to the record of the pull, or else to the model's own index. */
+/** What is missing according to the record of the pull or, without one, to the model's own index. */
 async function findProblem(folder: string): Promise<string | undefined> {
   const record = await readPullRecord(folder)
   for (const [path, { size }] of Object.entries(record?.files ?? {})) {
@@ -129,7 +129,7 @@ async function findProblem(folder: string): Promise<string | undefined> {
   if (record !== undefined) return undefined
   try {
     const paths = (await listFolder(folder)).map((path) => toSourcePath(folder, path))
-    if (!paths.includes('model_index.json')) return 'its model_index.json is no file'
+    if (!paths.includes('model_index.json')) return 'its model_index.json is not a file'
     selectFiles(paths, await readFile(join(folder, 'model_index.json'), 'utf8'), 'it')
     return await findMissingShard(folder, paths)
   } catch (error) {

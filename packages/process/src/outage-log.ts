@@ -1,6 +1,6 @@
 /**
- * Logs an outage of something that several connections of a process use: one line when it begins, one when all connections are back. What
- * fails in between is logged at debug level only. A failure may be told before the connections know that there is an outage, or after they are
+ * Logs an outage of a server that several connections of a process use: one line when it begins, one when all connections are back. Failures
+ * in between are logged at debug level only. A failure may be reported before the connections have noticed the outage, or after they are
  * back, so it is judged a moment later. Knows nothing about where the connections lead.
  */
 import type { Logger } from 'pino'
@@ -13,7 +13,7 @@ interface WatchedConnection {
   on(event: 'ready', listener: () => void): unknown
 }
 
-/** So many milliseconds after a failure its outage is known, and so many after an outage the last failure it caused is told. */
+/** An outage is noticed at most this many milliseconds after a failure that it causes, and such failures are reported at most this long after it. */
 const momentMs = 500
 
 export class OutageLog {
@@ -23,10 +23,10 @@ export class OutageLog {
   /** The connections that have failed and not come back. There is no outage when it is empty. */
   readonly #away = new Set<WatchedConnection>()
   #sinceMs = 0
-  /** When a connection last went or came back. */
+  /** When a connection was last lost or restored. */
   #changedMs = -Infinity
 
-  /** `name`: the name of what may go away, with which its log lines begin. */
+  /** `name`: the name of the server, with which the log lines begin. */
   constructor(name: string, logger: Logger) {
     this.#name = name
     this.#logger = logger
@@ -39,8 +39,8 @@ export class OutageLog {
   }
 
   /**
-   * Logs a failure that an outage may have caused, after a moment: as a warning, unless a connection was down about then and its line stands for
-   * all.
+   * Logs a failure that an outage may have caused, after a moment: as a warning, unless a connection was down at about that time, in which case
+   * the line about the outage is enough.
    */
   report(error: unknown, message: string, fields: object = {}): void {
     const reportedMs = performance.now()

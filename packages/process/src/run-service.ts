@@ -1,9 +1,9 @@
 /**
  * The life of a service's process: configuration, log, traces, signals, exit code.
  *
- * What prevents a start is told once, as a sentence on stderr or to the process that started it, and the process exits with 1. The first
- * SIGTERM or SIGINT shuts the service down cleanly, within its grace and a few seconds even if Redis or the store is away; the second ends
- * it at once. Knows nothing about what the service does.
+ * What prevents a start is reported once, as a sentence on stderr or to the process that started it, and the process exits with 1. The first
+ * SIGTERM or SIGINT shuts the service down cleanly, within its grace and a few seconds even if Redis or the store cannot be reached; the second
+ * ends it at once. Knows nothing about what the service does.
  */
 import type { Logger } from 'pino'
 import { ConfigError, readEnvironment } from './config.ts'
@@ -14,7 +14,7 @@ import { noTracing } from './tracing.ts'
 import type { Tracing } from './tracing.ts'
 
 interface ServiceDefinition<Config extends ProcessConfig> {
-  /** Used in log lines and sentences, and with the prefix `easel-` in traces. */
+  /** Used in log lines and messages, and with the prefix `easel-` in traces. */
   name: string
   /** Throws a `ConfigError`. */
   readConfig: () => Config
@@ -32,7 +32,7 @@ interface Closable {
   close(): Promise<void>
 }
 
-/** What a service tells a process that has started it with a channel, such as `easel start`, which tells its user. */
+/** What a service sends to a process that has started it with an IPC channel, such as `easel start`. */
 export type StartMessage = { type: 'ready' } | { type: 'cannot_start'; sentence: string }
 
 /** How long releasing everything may take after the grace, in milliseconds. */
@@ -88,7 +88,7 @@ function endOnSignals(name: string, logger: Logger, { shutdownGraceMs }: Process
     stopping = true
     logger.info({ signal, graceMs: shutdownGraceMs }, `${name} stops; a second signal ends it at once`)
     setTimeout(() => {
-      logger.error(`${name} could not stop in order`)
+      logger.error(`${name} could not stop cleanly in time`)
       process.exit(1)
     }, shutdownGraceMs + lettingGoMs).unref()
     close().then(

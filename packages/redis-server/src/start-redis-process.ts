@@ -19,7 +19,7 @@ export interface RedisProcessOptions {
   /** Further server options, as on its command line, such as `['--maxclients', '20']`. Default none. */
   args?: string[]
   /**
-   * Whether to run in its own process group, which Ctrl-C in a terminal does not reach, for a starter that ends its processes in order.
+   * Whether to run in its own process group, which Ctrl-C in a terminal does not reach, for a starter that ends its processes one after another.
    * Default false.
    */
   detached?: boolean
@@ -37,9 +37,9 @@ export interface RedisProcess {
 }
 
 /**
- * A shell that becomes the server after starting a second shell, which waits for the end of file descriptor 3. That is a pipe whose other
- * end only the starter holds, so it closes when the starter is gone. A line on it says that the server has ended by itself. A frozen server
- * gets its signal when it is thawed.
+ * A shell that becomes the server after starting a second shell, which waits until file descriptor 3 is closed. That is a pipe whose other
+ * end only the starter holds, so it closes when the starter is gone. A line on it says that the server has ended by itself. SIGCONT lets a
+ * stopped server receive its SIGTERM.
  */
 const lifelineScript = '(read -r _ <&3 || { kill -TERM $$; kill -CONT $$; }) >/dev/null 2>&1 & exec "$@" 3<&-'
 
@@ -48,7 +48,7 @@ export function isPortTaken(error: unknown): boolean {
   return /already (in use|allocated)/.test(String(error))
 }
 
-/** Resolves when the server accepts connections; rejects with its last words when it ends before that. */
+/** Resolves when the server accepts connections; rejects with its output when it ends before that. */
 export async function startRedisProcess(options: RedisProcessOptions): Promise<RedisProcess> {
   await mkdir(options.dir, { recursive: true })
   const binary = findRedisServer()

@@ -1,4 +1,4 @@
-/** `easel draw PROMPT`: pictures in this process, from noise or from a picture, without Redis or a service. */
+/** `easel draw PROMPT`: draws pictures in this process, from noise or from a picture, without Redis or a service. */
 import { randomInt } from 'node:crypto'
 import { existsSync } from 'node:fs'
 import { writeFile } from 'node:fs/promises'
@@ -25,7 +25,7 @@ import { readPictures } from './read-pictures.ts'
 import type { DrawnPictures } from './read-pictures.ts'
 
 export interface DrawOptions {
-  /** Folder that paths on the command line are relative to. */
+  /** The folder to which paths on the command line are relative. */
   here: string
   modelsDir: string
   output: string
@@ -39,19 +39,19 @@ export interface DrawOptions {
   negative?: string
   /** File or URL of a picture to begin with. Default: noise alone. */
   image?: string
-  /** File or URL; what is white in it is painted anew. Only with `image`. Default: everything. */
+  /** File or URL of a mask; its white parts are repainted. Only with `image`. Default: everything is. */
   mask?: string
-  /** How far the result may leave `image`: above 0, up to 1. Default 0.6. */
+  /** How far the result may depart from `image`: above 0, up to 1. Default 0.6. */
   strength?: number
   /** How `image` fills another size. Default `cover`. */
   fit?: InputFit
   json?: boolean
 }
 
-/** Characters that a picture takes on a terminal that is as wide. */
+/** The width of a picture in characters, on a terminal that is at least that wide. */
 const pictureColumns = 64
 
-/** The options that set parameters of the library, for its sentences about them. */
+/** The option that sets each parameter of the library, for errors about it. */
 const optionOf: Readonly<Record<string, string>> = {
   width: '--size',
   height: '--size',
@@ -135,13 +135,13 @@ async function generate(
   return await StableDiffusion3InpaintPipeline.fromPipe(pipeline).generate({ ...params, image, maskImage, strength })
 }
 
-/** A sentence about a parameter names the option that was typed. */
+/** Makes an error about a parameter name the option that was typed. */
 function toCommandLineError(error: unknown): unknown {
   const option = error instanceof GenerateParamsError ? optionOf[error.param] : undefined
   return option === undefined ? error : new Error(`${option}: ${(error as Error).message}`, { cause: error })
 }
 
-/** How the model is loaded, by the variables that a worker reads too. */
+/** How the model is loaded, from the variables that a worker reads too. */
 function readLoadingVariables(env: NodeJS.ProcessEnv): FromPretrainedOptions {
   const variables = readVariables(z.object(loadingVariables).omit({ DEVICE: true }), env)
   return {
@@ -156,7 +156,7 @@ function toFormat(output: string): 'png' | 'jpeg' | 'webp' {
   return extension === '.png' ? 'png' : extension === '.webp' ? 'webp' : 'jpeg'
 }
 
-/** On a terminal that shows 24 bits of colour. */
+/** Shows the pictures on a terminal that has 24-bit colour. */
 async function show(images: readonly { data: Uint8Array; width: number; height: number }[]): Promise<void> {
   if (!process.stdout.isTTY || process.stdout.getColorDepth() !== 24) return
   const columns = Math.min(images.length > 1 ? pictureColumns / 2 : pictureColumns, process.stdout.columns)

@@ -24,6 +24,6 @@ export async function models(modelsDir: string, { json = false }: { json?: boole
 }
 
 export async function remove(modelsDir: string, name: string): Promise<number> {
-  console.log(`Removed ${name}; ${toSize(await removeModel(modelsDir, name))} are free now.`)
+  console.log(`Removed ${name}; ${toSize(await removeModel(modelsDir, name))} were freed.`)
   return 0
 }

@@ -5,14 +5,14 @@ import { toSize } from '../terminal/say.ts'
 import { TransferLine } from '../terminal/transfer-line.ts'
 
 export interface PullCommandOptions {
-  /** Folder that a path on the command line is relative to. */
+  /** The folder to which a path on the command line is relative. */
   here: string
   modelsDir: string
   variant?: string
   json?: boolean
 }
 
-/** The exit code of a command that was ended by Ctrl-C. */
+/** The exit code of a command that Ctrl-C has ended. */
 const interrupted = 130
 
 export async function pull(model: string, { here, modelsDir, variant, json = false }: PullCommandOptions): Promise<number> {
@@ -22,7 +22,7 @@ export async function pull(model: string, { here, modelsDir, variant, json = fal
   const onEvent = (event: PullEvent): void => {
     switch (event.type) {
       case 'waiting':
-        return line.say(`Another process pulls ${model}; waiting for it …`)
+        return line.say(`Another process is pulling ${model}; waiting for it …`)
       case 'planned':
         return line.say(`${model}: ${event.files} files, ${toSize(event.totalBytes)}`)
       case 'progress':
@@ -37,7 +37,7 @@ export async function pull(model: string, { here, modelsDir, variant, json = fal
     const name = toModelVariable(model, here)
     if (json) console.log(JSON.stringify({ model: name, path: pulled.path, bytes: pulled.totalBytes, was_there: pulled.wasThere }))
     else {
-      const done = pulled.wasThere ? 'is there already' : `is there now: ${toSize(pulled.totalBytes)}`
+      const done = pulled.wasThere ? 'is already complete' : `is complete: ${toSize(pulled.totalBytes)}`
       console.log(
         `${model} ${done}, in ${pulled.path}\n\n  MODEL=${name} npm start\n  npx easel draw "a red boat on the sea" --model ${name}`,
       )
@@ -46,7 +46,7 @@ export async function pull(model: string, { here, modelsDir, variant, json = fal
   } catch (error) {
     line.end()
     if (!stop.signal.aborted) throw error
-    console.error('Stopped. What is whole is kept, and the same command goes on from there.')
+    console.error('Stopped. What has been fetched is kept, and the same command continues from there.')
     return interrupted
   }
 }

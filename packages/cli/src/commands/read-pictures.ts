@@ -1,6 +1,6 @@
 /**
- * The picture and the mask that `easel draw` begins with: from files or URLs of the command line to pixels of one size, by the rules of the
- * service. Knows nothing about models.
+ * The picture and the mask that `easel draw` begins with: turns files or URLs from the command line into pixels of one size, by the same rules as
+ * the service. Knows nothing about models.
  */
 import { readFile } from 'node:fs/promises'
 import { resolve } from 'node:path'
@@ -8,7 +8,7 @@ import type { InputFit } from '@easel/contract'
 import { fitMask, fitPicture, inspectPicture, sizeForPicture } from '@easel/input-pictures'
 import type { InputPixels, PictureFacts, SizeRule } from '@easel/input-pictures'
 
-/** What the command line says about them; a file is meant from `here`. */
+/** The options of the command line. File paths are relative to `here`. */
 export interface PictureOptions {
   here: string
   image: string
@@ -38,7 +38,7 @@ export async function readPictures({ here, image, mask, fit, size }: PictureOpti
 async function readPicture(option: 'image' | 'mask', source: string, here: string): Promise<{ bytes: Uint8Array; facts: PictureFacts }> {
   try {
     const bytes = /^(https?|data):/i.test(source) ? await fetchBytes(source) : await readFile(resolve(here, source))
-    // Whoever types a command may look at pictures of any size.
+    // There is no limit here, because users of the command line choose their own files.
     return { bytes, facts: await inspectPicture(bytes, { maxPixels: Infinity }) }
   } catch (error) {
     const { message, cause } = error as Error

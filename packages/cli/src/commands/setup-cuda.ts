@@ -7,7 +7,7 @@ import { makeFolder } from '@easel/process/make-folder'
 import { cudaWheel, downloadWheel, installCudaProvider } from '../setup/install-cuda-provider.ts'
 
 export interface SetupCudaOptions {
-  /** Another folder for the provider, for building an image; nothing is then said about this machine. Default: where the runtime looks. */
+  /** Another folder for the provider, for building an image; this machine is then not examined. Default: where the runtime looks. */
   into?: string | undefined
   /** The wheel, if it was fetched by other means. Default: pip fetches it. */
   wheel?: string | undefined
@@ -22,7 +22,7 @@ export async function setupCuda({ into, wheel, force = false }: SetupCudaOptions
   const folder = into ?? reportCuda().providerFolder
   if (folder === undefined) throw new Error(reportCuda().problems.join(' '))
   const isThere = cudaProviderFiles.every((name) => existsSync(join(folder, name)))
-  if (isThere && !force) console.log(`The CUDA provider is in ${folder} already.`)
+  if (isThere && !force) console.log(`The CUDA provider is already in ${folder}.`)
   else await takeProvider(folder, wheel)
   if (into !== undefined) return 0
 
@@ -41,5 +41,5 @@ async function takeProvider(folder: string, wheel: string | undefined): Promise<
   } finally {
     await rm(work, { recursive: true, force: true })
   }
-  console.log(`The CUDA provider is in ${folder} now.`)
+  console.log(`The CUDA provider is now in ${folder}.`)
 }

@@ -34,11 +34,11 @@ function readGpus(): string[] {
 
 /** `modelBytes`: the size of the model's files; undefined where there is no model. */
 export function examineMemory(modelBytes: number | undefined): Finding {
-  // In a container its limit counts, which the system's own figure does not reflect.
+  // In a container the container's limit applies, which the system's figure does not reflect.
   const constrained = process.constrainedMemory()
   const total = constrained > 0 && constrained < totalmem() ? constrained : totalmem()
   const says = `${toSize(total)}, of which ${toSize(Math.min(freemem(), total))} are free`
   if (modelBytes === undefined || modelBytes < total * 0.8) return { subject: 'memory', state: 'ok', says }
   const mend = 'a model on the CPU is mapped from its files (WEIGHTS=mapped), which is slower; more memory, or TEXT_ENCODER_3=off, helps'
-  return { subject: 'memory', state: 'warn', says: `${says}; the model's files have ${toSize(modelBytes)}`, mend }
+  return { subject: 'memory', state: 'warn', says: `${says}; the model's files take ${toSize(modelBytes)}`, mend }
 }

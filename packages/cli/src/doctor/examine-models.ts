@@ -16,7 +16,7 @@ export async function examineModels(
   const findings = stored.map(({ name, bytes, dtype, state, problem }): Finding => {
     if (problem === undefined) return { subject, state: 'ok', says: `${name}: ${dtype}, ${toSize(bytes)}` }
     const mend = state === 'partial' ? `easel pull ${name}` : `pull it again, or remove it: easel rm ${name}`
-    return { subject, state: 'warn', says: `${name} is not whole: ${problem}`, mend }
+    return { subject, state: 'warn', says: `${name} is not complete: ${problem}`, mend }
   })
   try {
     const { folder, file } = resolveModel(model, { modelsDir, modelParts })

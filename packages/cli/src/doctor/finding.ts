@@ -1,4 +1,4 @@
-/** What an examination of this machine finds: a sentence and, where something is wrong, another one that says how to solve it. */
+/** What an examination of this machine finds: a sentence and, if something is wrong, another one that says how to solve it. */
 export interface Finding {
   /** What was examined, in a word or two. */
   subject: string

@@ -1,8 +1,8 @@
 /**
- * Ends a process whose starter no longer exists, however the starter ended: a wrapper that is killed with SIGKILL can tell nobody.
+ * Ends a process whose starter no longer exists, however the starter ended: one that is killed with SIGKILL cannot notify its children.
  *
  * Invariant: the process gets the same SIGTERM as in a clean shutdown, and SIGKILL when that has not ended it in time. Loaded by
- * `node --import` it watches the starter that EASEL_PARENT_PID names, and hides that variable from processes further down.
+ * `node --import` it watches the starter that EASEL_PARENT_PID names, and removes that variable from the environment of further child processes.
  * Knows nothing about what runs in the process.
  */
 

@@ -20,7 +20,7 @@ export function chooseFirstAddress(variables: Readonly<Record<string, string | u
   const env: Record<string, string> = {}
   if (isLocalOnly) {
     env['HOST'] = '127.0.0.1'
-    // A page of any origin also runs on this machine, in the browser of whoever visits it.
+    // Pages of any origin also reach this machine's api, because they run in the browser of a user on this machine.
     if (!isSet('CORS_ORIGINS')) env['CORS_ORIGINS'] = `http://localhost:${port},http://127.0.0.1:${port}`
   }
   const host = isSet('HOST') ? (variables['HOST'] ?? '') : '0.0.0.0'

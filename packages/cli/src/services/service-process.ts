@@ -2,7 +2,7 @@
  * Owns the processes of our services while a script runs them: starts them, waits until they take jobs, drains and ends them.
  *
  * Invariant: no service outlives the script that started it, however the script ends. Each runs in its own process group, so that Ctrl-C in a
- * terminal reaches only the script, which sends each service exactly one SIGTERM (a second one would mean "at once"). Knows nothing about
+ * terminal reaches only the script, which sends each service exactly one SIGTERM (a second one would end it at once). Knows nothing about
  * jobs.
  */
 import { spawn } from 'node:child_process'
@@ -18,7 +18,7 @@ export interface ServiceProcess {
   readonly name: ServiceName
   /** Resolves when the service says that it is ready: the api listens, the worker takes jobs. */
   readonly ready: Promise<void>
-  /** Resolves when the process has ended, with a sentence about it: the service's own where it could not start. */
+  /** Resolves when the process has ended, with a sentence about it: the service's own if it could not start. */
   readonly ended: Promise<string>
   /** Passes a SIGHUP on, once the service is ready: before that it would end the process. */
   hangUp(): void
@@ -85,7 +85,7 @@ export async function endServices(services: ServiceProcess[], limitMs: number): 
   await all
 }
 
-/** Resolves when all services have reported that they are ready and the api at `url` takes jobs. Asks nothing of them before that. */
+/** Resolves when all services have reported that they are ready and the api at `url` takes jobs. Sends no request before the reports. */
 export async function untilReady(services: ServiceProcess[], url: string, signal: AbortSignal): Promise<void> {
   signal.throwIfAborted()
   const ready = Promise.all(services.map(async (service) => await service.ready))

@@ -83,7 +83,7 @@ describe('npm start', () => {
   test('says that it is ready when its worker takes jobs, listens on this machine only, and ends with npm', async () => {
     const run = npmRun('start')
     await untilSaid(run, /Easel is ready: open http:\/\/localhost:\d+ in a browser/)
-    expect(run.output()).toContain('Only this machine reaches it')
+    expect(run.output()).toContain('Only this machine can reach it')
     expect(run.output()).toContain('API_KEYS')
 
     const body = JSON.stringify({ prompt: 'a cat', num_inference_steps: 1 })

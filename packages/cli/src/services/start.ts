@@ -60,11 +60,11 @@ interface SupervisedStart {
 async function supervise(names: ServiceName[], { redisUrl, address, data }: SupervisedStart): Promise<number> {
   const stopping = new AbortController()
   const services: ServiceProcess[] = []
-  // As to the api itself, a SIGHUP says that its file of keys has changed; without such a file, that the terminal is gone.
+  // As for the api itself, a SIGHUP means that the file of keys has changed; without such a file, that the terminal is gone.
   const hasKeysFile = names.includes('api') && (process.env['API_KEYS_FILE'] ?? '').trim() !== ''
   onStopSignals(
     () => {
-      console.error('\nStopping: running jobs may finish. Once more to end at once.')
+      console.error('\nStopping: running jobs may finish. Press again to end at once.')
       stopping.abort()
     },
     () => process.exit(130),
@@ -114,7 +114,7 @@ async function announce(services: ServiceProcess[], address: FirstAddress, signa
 
 function toFirstLines({ isLocalOnly }: FirstAddress): string {
   if (!isLocalOnly) return ''
-  return 'Only this machine reaches it, because it asks for no key. For others, set API_KEYS; with HOST=0.0.0.0 it is open without keys.'
+  return 'Only this machine can reach it, because it asks for no key. For others, set API_KEYS; with HOST=0.0.0.0 it is open without keys.'
 }
 
 async function untilAborted(signal: AbortSignal): Promise<void> {

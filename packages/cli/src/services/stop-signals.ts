@@ -1,10 +1,10 @@
 /**
- * Owns what Ctrl-C means to a script that runs services: the first signal asks for a clean shutdown, the second ends everything at once.
+ * Defines what Ctrl-C does to a script that runs services: the first signal asks for a clean shutdown, the second ends everything at once.
  *
  * Knows nothing about what is stopped.
  */
 
-/** A terminal signals the whole process group and npm passes the signal on too, so one Ctrl-C may arrive several times within this time. */
+/** A terminal signals the whole process group and npm passes the signal on too, so one Ctrl-C may arrive several times within this period. */
 const sameKeystrokeMs = 500
 
 const stopSignals = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const

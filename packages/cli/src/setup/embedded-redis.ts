@@ -1,5 +1,5 @@
 /**
- * Owns the Redis of `npm start` where no REDIS_URL names another: one server per checkout, whose jobs survive a restart (data/redis).
+ * Owns the Redis of `npm start`, used unless REDIS_URL names another: one server per checkout, whose jobs survive a restart (data/redis).
  *
  * Invariant: one data folder has one server. Its port, which is remembered beside the data, is the lock: the process that binds it is the
  * owner, and any other (`npm run start:worker` in a second terminal) uses the same server. Knows nothing about queues.

@@ -8,7 +8,7 @@ import { findDocker, findRedisServer } from '@easel/redis-server'
 import { aptScript, installProgram } from './install-program.ts'
 import type { Program } from './install-program.ts'
 
-/** Newer releases of both have Valkey, older ones only Redis. */
+/** Newer releases of the distributions have Valkey, older ones only Redis. */
 const redisServer: Program = {
   name: 'a Redis server',
   scripts: {

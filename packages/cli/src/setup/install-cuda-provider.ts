@@ -2,7 +2,7 @@
  * Puts ONNX Runtime's CUDA provider beside the runtime of the npm package, which comes without it. It is taken from PyPI's wheel of the same
  * version, which was built from the same commit and is known to be for CUDA 13.
  *
- * Invariant: nothing is unpacked from a file with another sha256 than the one written here; a library gets its name when it is complete.
+ * Invariant: nothing is unpacked from a file whose sha256 differs from the one given here; a library gets its name when it is complete.
  * Knows nothing about drivers or CUDA's own libraries. Used by `easel setup cuda` and while the CUDA image is built.
  */
 import { spawnSync } from 'node:child_process'

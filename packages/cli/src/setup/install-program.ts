@@ -6,7 +6,7 @@
 import { spawnSync } from 'node:child_process'
 
 export interface Program {
-  /** How sentences call it, with its article. */
+  /** Its name in messages, with an article. */
   name: string
   /** The shell scripts that install it, by package manager. */
   scripts: Partial<Record<(typeof packageManagers)[number], string>>
@@ -16,7 +16,7 @@ export interface Program {
 const packageManagers = ['apt-get', 'dnf', 'apk'] as const
 const installTimeoutMs = 300_000
 
-/** Returns why it was not installed, in words that end a sentence; undefined when it was. */
+/** Returns why it was not installed, as the end of a sentence; undefined when it was. */
 export function installProgram({ name, scripts }: Program): string | undefined {
   const known = packageManagers.filter((command) => scripts[command] !== undefined)
   const manager = known.find((command) => succeeds('sh', ['-c', `command -v ${command}`]))

@@ -1,5 +1,5 @@
 /**
- * Owns the live progress of several jobs on a terminal: one line each, redrawn in place. Into a pipe or file it writes a plain line when a
+ * Owns the live progress of several jobs on a terminal: one line each, redrawn in place. To a pipe or file it writes a plain line when a
  * job's state changes and at each quarter of its steps.
  *
  * Knows nothing about where the jobs come from.

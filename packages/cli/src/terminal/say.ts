@@ -1,4 +1,4 @@
-/** How the command line writes sizes, times and marks: colours and moving lines on a terminal only, plain text elsewhere. */
+/** How the command line writes sizes, times and marks: with colours on a terminal only, plain text elsewhere. */
 import { styleText } from 'node:util'
 
 export function toSize(bytes: number): string {

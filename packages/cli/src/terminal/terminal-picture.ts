@@ -1,6 +1,6 @@
 /**
- * Owns how a picture becomes text: two pixels a character, the upper half block in the colour of one over a background in the colour of
- * the other, 24 bits each.
+ * Turns a picture into text, two pixels per character: an upper half block in the colour of one pixel, on a background in the colour of the
+ * other, 24 bits each.
  *
  * Knows nothing about files or the terminal it is written to.
  */
@@ -15,7 +15,7 @@ export interface RgbImage {
 
 const reset = '\u001B[0m'
 
-/** One string a line, `width` characters wide and `height / 2` lines high. */
+/** One string per line: `height / 2` lines of `width` characters. */
 export function toHalfBlocks({ data, width, height }: RgbImage): string[] {
   const colour = (x: number, y: number) => data.subarray((y * width + x) * 3, (y * width + x) * 3 + 3).join(';')
   return Array.from({ length: Math.floor(height / 2) }, (_, line) => {
