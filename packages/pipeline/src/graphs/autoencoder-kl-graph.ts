@@ -19,7 +19,8 @@ export const autoencoderKlGraphConfigSchema = z.looseObject({
   block_out_channels: z.array(count).min(1),
   layers_per_block: count.default(1),
   norm_num_groups: count.default(32),
-  act_fn: z.literal('silu').default('silu'),
+  /** Two names for one activation. */
+  act_fn: z.enum(['silu', 'swish']).default('silu'),
   down_block_types: z.array(z.literal('DownEncoderBlock2D')),
   up_block_types: z.array(z.literal('UpDecoderBlock2D')),
   mid_block_add_attention: z.boolean().default(true),

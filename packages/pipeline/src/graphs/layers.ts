@@ -12,9 +12,24 @@ import type { ComputeType } from './graph-builder.ts'
 import type { ElementType } from './onnx-model.ts'
 import type { OperatorChoices } from './operator-choices.ts'
 
-/** The activations of text encoders, by the names that transformers uses. */
-export const activations = ['gelu', 'gelu_new', 'gelu_pytorch_tanh', 'quick_gelu', 'relu', 'silu'] as const
-export type Activation = (typeof activations)[number]
+type ActivationLayer = 'gelu' | 'fastGelu' | 'quickGelu' | 'relu' | 'silu'
+
+/** The activations of text encoders by the names that transformers gives them; several of them compute the same. */
+const activationLayers = {
+  gelu: 'gelu',
+  gelu_python: 'gelu',
+  gelu_new: 'fastGelu',
+  gelu_fast: 'fastGelu',
+  gelu_accurate: 'fastGelu',
+  gelu_pytorch_tanh: 'fastGelu',
+  gelu_python_tanh: 'fastGelu',
+  quick_gelu: 'quickGelu',
+  relu: 'relu',
+  silu: 'silu',
+  swish: 'silu',
+} as const satisfies Readonly<Record<string, ActivationLayer>>
+export type Activation = keyof typeof activationLayers
+export const activations = Object.keys(activationLayers) as Activation[]
 
 export interface GraphOptions {
   readonly operators: OperatorChoices
@@ -193,15 +208,11 @@ export class Layers extends GraphBuilder {
 
   /** The activation with this name. */
   activate(x: string, name: Activation): string {
-    const write: Readonly<Record<Activation, () => string>> = {
-      gelu: () => this.gelu(x),
-      gelu_new: () => this.fastGelu(x),
-      gelu_pytorch_tanh: () => this.fastGelu(x),
-      quick_gelu: () => this.quickGelu(x),
-      relu: () => this.node('Relu', [x]),
-      silu: () => this.silu(x),
-    }
-    return write[name]()
+    return this[activationLayers[name]](x)
+  }
+
+  relu(x: string): string {
+    return this.node('Relu', [x])
   }
 
   /** The exact GELU. */

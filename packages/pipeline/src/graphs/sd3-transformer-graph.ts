@@ -33,6 +33,9 @@ export const sd3TransformerGraphConfigSchema = z.looseObject({
 })
 export type Sd3TransformerGraphConfig = z.infer<typeof sd3TransformerGraphConfigSchema>
 
+/** The most patches along a side for which positions are computed: more than ten times what any model has. */
+const maxComputedPositions = 4096
+
 /** The epsilon of every norm in this model. */
 const epsilon = 1e-6
 
@@ -225,6 +228,10 @@ function positions(g: Layers, config: Sd3TransformerGraphConfig, rows: Span, col
   // diffusers computes the table where a checkpoint has none. Its first half depends on the column only, its second half on the row.
   if (dim % 4 !== 0 || side < patch)
     throw new ModelFileError(g.checkpoint.source, `tensor ${name}`, `[1, ${max * max}, ${dim}]`, 'no such tensor, and none can be computed')
+  if (max > maxComputedPositions) {
+    const field = 'pos_embed_max_size of its config.json'
+    throw new ModelFileError(g.checkpoint.source, field, `at most ${maxComputedPositions}, as ${name} is not stored`, `${max}`)
+  }
   const axis = g.constant('positions', 'float32', [max, dim / 2], sincosPositions(max, dim / 2, Math.floor(side / patch)))
   const [byRow, byColumn] = [rows, columns].map((span, index) =>
     g.node('Unsqueeze', [g.node('Slice', [axis, ...span, g.int64s(0)]), g.int64s(1 - index)]),

@@ -26,7 +26,7 @@ export const t5EncoderGraphConfigSchema = z.looseObject({
   /** The activation of each feed-forward; in the gated form a second product is multiplied by its result. */
   feed_forward_proj: feedForwardSchema.default('relu'),
   layer_norm_epsilon: z.number().positive().default(1e-6),
-  relative_attention_num_buckets: z.int().min(4).multipleOf(4).default(32),
+  relative_attention_num_buckets: z.int().min(4).default(32),
   relative_attention_max_distance: count.default(128),
 })
 export type T5EncoderGraphConfig = z.infer<typeof t5EncoderGraphConfigSchema>
@@ -38,7 +38,7 @@ export function buildT5EncoderGraph(config: T5EncoderGraphConfig, checkpoint: Ch
   const g = new Layers(checkpoint, options)
   const { d_model: dim, d_ff: inner, d_kv: headDim, num_heads: heads } = config
   const width = heads * headDim
-  const exact = config.relative_attention_num_buckets / 4
+  const { exact } = bucketsOf(config)
   if (config.relative_attention_max_distance <= exact) {
     const field = 'relative_attention_max_distance of its config.json'
     const expected = `above ${exact}, a quarter of relative_attention_num_buckets`
@@ -93,13 +93,20 @@ function positionBias(g: Layers, config: T5EncoderGraphConfig, ids: string): str
   return g.node('Unsqueeze', [rows, g.int64s(0)])
 }
 
+type BucketConfig = Pick<T5EncoderGraphConfig, 'relative_attention_num_buckets' | 'relative_attention_max_distance'>
+
+/** The buckets of one direction, and how many of them are for a single distance. */
+function bucketsOf({ relative_attention_num_buckets: buckets }: BucketConfig): { half: number; exact: number } {
+  const half = Math.floor(buckets / 2)
+  return { half, exact: Math.floor(half / 2) }
+}
+
 /**
  * T5Attention._relative_position_bucket in both directions: one bucket for each small distance, and buckets of growing width beyond.
  * In float32, as torch computes it.
  */
-function toBucket(distance: number, config: T5EncoderGraphConfig): number {
-  const half = config.relative_attention_num_buckets / 2
-  const exact = half / 2
+export function toBucket(distance: number, config: BucketConfig): number {
+  const { half, exact } = bucketsOf(config)
   const side = distance > 0 ? half : 0
   const length = Math.abs(distance)
   if (length < exact) return side + length

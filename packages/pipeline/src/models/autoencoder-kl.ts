@@ -54,15 +54,23 @@ export class AutoencoderKL {
     options: OnnxSessionOptions = {},
   ): Promise<AutoencoderKL> {
     const config = await readModelJson(configFile, autoencoderConfigSchema)
-    const decoder = await OnnxSession.load(graph, { ...options, inputs: ['latent_sample'], outputs: ['sample'] })
+    const opened: OnnxSession[] = []
+    const open = async (graph: ModelPart['graph'], input: string, output: string): Promise<OnnxSession> => {
+      const session = await OnnxSession.load(graph, { ...options, inputs: [input], outputs: [output] })
+      opened.push(session)
+      return session
+    }
     try {
+      const decoder = await open(graph, 'latent_sample', 'sample')
       const channels = decoder.inputs.get('latent_sample')?.shape[1]
       if (typeof channels === 'number' && channels !== config.latent_channels)
         throw new ModelFileError(configFile, 'latent_channels', `${channels} as the graph's latent_sample`, `${config.latent_channels}`)
-      const encoding = { ...options, inputs: ['sample'], outputs: ['latent_parameters'] }
-      return new AutoencoderKL(config, decoder, encoder === undefined ? undefined : await OnnxSession.load(encoder, encoding))
+      assertRgb(configFile, 'out_channels', decoder.outputs.get('sample'))
+      const encoding = encoder === undefined ? undefined : await open(encoder, 'sample', 'latent_parameters')
+      assertRgb(configFile, 'in_channels', encoding?.inputs.get('sample'))
+      return new AutoencoderKL(config, decoder, encoding)
     } catch (error) {
-      await decoder.release()
+      await Promise.all(opened.map((session) => session.release()))
       throw error
     }
   }
@@ -100,4 +108,11 @@ export class AutoencoderKL {
     await this.decoder.release()
     await this.encoder?.release()
   }
+}
+
+/** `pixels`: what a graph says of its pictures. */
+function assertRgb(configFile: string, field: string, pixels: { readonly shape: readonly (number | string)[] } | undefined): void {
+  const channels = pixels?.shape[1]
+  if (typeof channels === 'number' && channels !== 3)
+    throw new ModelFileError(configFile, field, '3, for red, green and blue', `${channels}`)
 }

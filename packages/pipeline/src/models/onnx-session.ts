@@ -13,6 +13,7 @@ import { toFloat16Bits } from '../tensor/float16.ts'
 import { numelOf, Tensor } from '../tensor/tensor.ts'
 import type { TensorDtype } from '../tensor/tensor.ts'
 import { ClosedError } from './closed-error.ts'
+import { sizeOfFile } from './model-file.ts'
 import { loadRuntime } from './onnx-runtime.ts'
 import type { OnnxRuntime } from './onnx-runtime.ts'
 import { toSessionOptions } from './session-options.ts'
@@ -68,6 +69,7 @@ export class OnnxSession {
     const path = typeof graph === 'string' ? graph : graph.name
     const open = async (): Promise<InferenceSession> => {
       try {
+        if (typeof graph === 'string') await sizeOfFile(graph)
         return typeof graph === 'string'
           ? await ort.InferenceSession.create(graph, toSessionOptions(options))
           : await ort.InferenceSession.create(graph.bytes, toSessionOptions(options, graph))
