@@ -56,7 +56,9 @@ it.each([
 })
 
 it('a table of positions that would have to be computed has a bound', async () => {
-  await rewritePart(join(folder, 'transformer'), ({ 'pos_embed.pos_embed': _, ...rest }) => rest)
+  await rewritePart(join(folder, 'transformer'), (tensors) =>
+    Object.fromEntries(Object.entries(tensors).filter(([name]) => name !== 'pos_embed.pos_embed')),
+  )
   expect(await messageOfLoading()).toBe('loaded')
   await configure('transformer', { pos_embed_max_size: 1e9 })
   expect(await messageOfLoading()).toMatch(/expected pos_embed_max_size of its config\.json to be at most 4096, .*got 1000000000/)
