@@ -11,7 +11,7 @@ describe('generated documents', () => {
   test('say of a variable what it means to each service, and what it may be', () => {
     const text = generatedDocs()['docs/variables.md'] ?? ''
     const rowOf = (name: string): string | undefined => text.split('\n').find((row) => row.startsWith(`| \`${name}\` |`))
-    expect(rowOf('MODEL')).toMatch(/api: Model of requests.+ gpu-worker: Model this worker serves/)
+    expect(rowOf('MODEL')).toMatch(/api: Model of requests.+ gpu-worker: Model that this worker serves/)
     expect(rowOf('RESULT_TTL')).not.toContain('api:')
     expect(rowOf('DEVICE')).toContain('One of `auto`, `cpu`, `cuda`, `tensorrt`, `webgpu`, `coreml`, `dml`.')
     expect(rowOf('LOG_LEVEL')).toContain('`silent`')

@@ -1,5 +1,5 @@
 /**
- * What a picture says about how it was made: a text in the format that image tools read (AUTOMATIC1111's), and XMP that marks it as made by a
+ * What a picture says about how it was made: text in the format that image tools read (AUTOMATIC1111's), and XMP that marks it as made by a
  * trained model. Contains nothing that differs between two runs of the same input: no time, job or host. Pure; knows nothing about files.
  */
 import type { JobInput, Provenance } from '@easel/contract'
@@ -12,7 +12,7 @@ export interface ImageDescription {
   toXmp: (text?: string) => string
 }
 
-/** The description of image `index` of a job; undefined when pictures are to say nothing. */
+/** The description of image `index` of a job; undefined when pictures should contain none. */
 export function describeImage(input: JobInput, index: number, made: Provenance): ImageDescription | undefined {
   const { metadata } = made.encoder
   if (metadata === 'none') return undefined

@@ -42,11 +42,11 @@ function fitXmp({ parameters, toXmp }: ImageDescription, format: ImageFormat): s
   return format === 'jpeg' && Buffer.byteLength(xmp) > maxJpegXmpBytes ? toXmp() : xmp
 }
 
-/** Longest side in pixels: wide enough for a picture of a gallery on a screen of double density. */
+/** Longest side in pixels: wide enough for a picture in a gallery on a screen of double density. */
 const thumbnailSide = 384
 const thumbnailQuality = 80
 
-/** The picture made small, as WebP; one that is small already keeps its size. Says how it came to be made, but not with which prompt. */
+/** A small copy as WebP; a picture that is already small keeps its size. Its XMP marks it as generated but does not contain the prompt. */
 export async function encodeThumbnail(image: EngineImage, description?: ImageDescription): Promise<Buffer> {
   const small = toSharp(image).resize(thumbnailSide, thumbnailSide, { fit: 'inside', withoutEnlargement: true })
   const described = description === undefined ? small : small.withXmp(description.toXmp())

@@ -32,7 +32,7 @@ export async function ensureModel({ config, logger, onProgress }: EnsureModelOpt
     resolveModel(model, { modelsDir, modelParts })
     return
   } catch (error) {
-    // For a name that no hub could know the engine says what is wrong.
+    // If the name cannot be that of a repository, the engine will say what is wrong with it.
     if (!(error instanceof ModelNotFoundError) || !isRepositoryName(model)) return
   }
   const startedAt = performance.now()
@@ -43,8 +43,8 @@ export async function ensureModel({ config, logger, onProgress }: EnsureModelOpt
     onlyIfMissing: true,
     signal: new AbortController().signal,
     onEvent(event) {
-      if (event.type === 'waiting') logger.info({ model }, 'another worker pulls the model; waiting for it')
-      if (event.type === 'retry') logger.warn({ model, reason: event.reason, waitMs: event.waitMs }, 'the pull tries again')
+      if (event.type === 'waiting') logger.info({ model }, 'another worker is pulling the model; waiting for it')
+      if (event.type === 'retry') logger.warn({ model, reason: event.reason, waitMs: event.waitMs }, 'the pull is tried again')
       if (event.type !== 'progress') return
       onProgress({ doneBytes: event.doneBytes, totalBytes: event.totalBytes })
       if (performance.now() - saidAt < logIntervalMs) return
@@ -53,5 +53,5 @@ export async function ensureModel({ config, logger, onProgress }: EnsureModelOpt
       logger.info({ model, percent, doneBytes: event.doneBytes, totalBytes: event.totalBytes }, 'pulling the model')
     },
   })
-  logger.info({ model, path, totalBytes, ms: Math.round(performance.now() - startedAt) }, 'the model is there')
+  logger.info({ model, path, totalBytes, ms: Math.round(performance.now() - startedAt) }, 'the model is complete')
 }

@@ -1,11 +1,11 @@
 /**
  * Takes jobs from BullMQ's queue in the order of the fair share. BullMQ's own loop takes whatever is in front as soon as another job may run.
- * This one has the job that may run here put in front (`job-lines.ts`: whose turn it is, and which places are open to whom), and takes it
- * then. BullMQ does everything else: locks and their renewal, stalled jobs, cancel signals, ends.
+ * This loop first has a job that may run here put in front (`job-lines.ts`: whose turn it is, and which places are open to whom), and then takes
+ * it. BullMQ does everything else: locks and their renewal, stalled jobs, cancel signals, ends.
  *
- * While a place is open to anyone, a job that may run here is sure to be in front once the choice has been made. So the command that takes it
- * is sent right behind the choice, without waiting for an answer. Where a job ends, that command is BullMQ's own, which writes the end and
- * takes the next job in one script. Where only an owner with nothing running here may come in, the answer is awaited first.
+ * While a place is open to any owner, a job that may run here is certain to be in front once the choice has been made. So the command that takes
+ * it is sent right behind the choice, without waiting for an answer. When a job ends, that command is BullMQ's own, which writes the end and
+ * takes the next job in one script. While only an owner with nothing running here may get a place, the answer is awaited first.
  *
  * Invariant: at most `places` jobs of one owner run here. When two workers choose at the same time, each may get the other's job; a job that
  * has no place here goes back to the front of the queue. Runs in the worker's main process.
@@ -56,7 +56,7 @@ export class FairWorker extends Worker<GenerateJobData, string> {
     this.on('stalled', () => this.wake())
   }
 
-  /** Call when a job may have come that can run here; it looks immediately. */
+  /** Call when a job that can run here may have arrived; it looks immediately. */
   wake(): void {
     this.#isAwake = true
     this.#wakeUp()
@@ -101,14 +101,14 @@ export class FairWorker extends Worker<GenerateJobData, string> {
   /** The next job that may run here, locked. */
   async #takeNext(): Promise<FairJob | undefined> {
     const isSure = this.#isOpenToAll()
-    // Who may come in beyond the places depends on whose job is being taken.
+    // Beyond the places, which owner may get one depends on the owner of the job that is being taken.
     this.#looksAgain = !isSure && this.#taking > 0
     if (this.#looksAgain) return undefined
     const choice = this.#chooseNow()
     if (!isSure && (await choice).result === 'blocked') return undefined
     this.#taking++
     try {
-      // Also done when none waits, because this puts jobs whose retry is due into the queue.
+      // Also done when no job waits, because this puts jobs whose retry is due into the queue.
       const job = await this.moveToActive(`${this.id}:${this.#tokens++}`)
       return await this.#accept(await choice, job)
     } finally {
@@ -129,7 +129,7 @@ export class FairWorker extends Worker<GenerateJobData, string> {
   /** Runs a job. Returns the one that was taken when it ended. */
   async #process(job: FairJob): Promise<FairJob | undefined> {
     let choice = undefined as Promise<Choice> | undefined
-    // BullMQ asks just before it writes the end, and again when it has to write it once more.
+    // BullMQ asks just before it writes the end, and again if it has to write it once more.
     const takesNext = (): boolean => {
       this.#owners.delete(job.id ?? '')
       if (choice !== undefined) return true
@@ -151,7 +151,7 @@ export class FairWorker extends Worker<GenerateJobData, string> {
     }
     try {
       const made = await choice
-      // It may have failed, or BullMQ may have failed to write the end.
+      // The choice may have failed, or BullMQ may have failed to write the end.
       if (next === undefined && made.result !== 'none') this.wake()
       return await this.#accept(made, next)
     } finally {
@@ -169,7 +169,7 @@ export class FairWorker extends Worker<GenerateJobData, string> {
     })
   }
 
-  /** Keeps the place of a job that was taken, or puts it back where its owner has none. */
+  /** Keeps a job that was taken, or puts it back if its owner has no place here. */
   async #accept(choice: Choice, job: FairJob | void): Promise<FairJob | undefined> {
     if (job?.id === undefined) return undefined
     const isChosen = choice.result === 'chosen' && choice.id === job.id
@@ -183,7 +183,7 @@ export class FairWorker extends Worker<GenerateJobData, string> {
     return job
   }
 
-  /** Whether a job may run here whoever owns it. */
+  /** Whether a job of any owner may run here. */
   #isOpenToAll(): boolean {
     return !this.#ownersAreLimited && this.#owners.size + this.#taking < this.#places
   }

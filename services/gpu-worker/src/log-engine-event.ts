@@ -49,7 +49,7 @@ export function logEngineEvent(logger: Logger, event: EngineEvent, active: Activ
     case 'limit_too_low':
       logger.warn(
         { pid: event.pid, memoryBytes: event.memoryBytes },
-        'the engine cannot do with ENGINE_MEMORY_LIMIT; it is replaced when it has grown further',
+        'the engine needs more than ENGINE_MEMORY_LIMIT; it is replaced when it has grown further',
       )
       break
     case 'load_failed':

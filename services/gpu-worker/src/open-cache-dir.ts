@@ -1,4 +1,4 @@
-/** Opens the folder in which engine processes pass on what they learn. Runs in the worker's main process. */
+/** Opens the folder in which engine processes keep what they have measured for their successors. Runs in the worker's main process. */
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -12,7 +12,7 @@ export interface CacheDir {
   remove: () => Promise<void>
 }
 
-/** `named`: CACHE_DIR. If it is unset or cannot be made, the folder is one for the life of this process. */
+/** `named`: CACHE_DIR. If it is unset or cannot be created, the folder is a temporary one for the life of this process. */
 export async function openCacheDir(named: string | undefined, logger: Logger): Promise<CacheDir> {
   if (named !== undefined) {
     try {

@@ -93,7 +93,7 @@ export function createPresence(options: PresenceOptions): Presence {
 
   const announce = (): void => {
     void ask()
-    beating = beating.then(beat).catch((error: unknown) => logger.warn({ err: error }, 'the registry was not told'))
+    beating = beating.then(beat).catch((error: unknown) => logger.warn({ err: error }, 'the registry could not be written'))
   }
 
   return {
@@ -102,7 +102,7 @@ export function createPresence(options: PresenceOptions): Presence {
       await ask()
       await beat()
       timer = setInterval(announce, heartbeatSeconds * 1000)
-      // Of a model that has just come here it is known later.
+      // For a model that is new here the hash is known later.
       if (engine.capabilities.contentHash === undefined) engine.contentHash().then(announce, () => {})
     },
     announce,

@@ -208,7 +208,7 @@ describe('a job that goes well', () => {
   })
 })
 
-describe('a job that is not to be run', () => {
+describe('a job that must not be run', () => {
   test('is left alone: without a record, ended, canceled, or of another model', async () => {
     const [ended, canceled, foreign] = [await submit(), await submit(), await submit({}, { model: 'other' })]
     await run(ended, well)

@@ -224,7 +224,7 @@ describe('a worker', () => {
       await bench.startWorker({ logger: log.logger })
       const id = await bench.submit({ model: 'other' }, { requestId: 'of-other' })
       const line = { jobId: id, requestId: 'of-other', model: 'other', served: 'tiny-scenes' }
-      expect(await log.until('job is of another model and is not run here')).toMatchObject([line])
+      expect(await log.until('job is for another model and is not run here')).toMatchObject([line])
       // BullMQ has given it up, at the first try.
       await expect.poll(() => bench.queues.findMissing(['tiny-scenes', 'other'], [id])).toEqual([id])
       expect(await bench.store.get(id)).toMatchObject({ status: 'running', runs: 1, output: undefined, error: undefined })
@@ -246,7 +246,7 @@ describe('a worker', () => {
       const [death] = await log.until('engine process died; another is started')
       expect(death).toMatchObject({ jobIds: [id], requestIds: ['of-lost'] })
       await bench.redis.del(`{test}:generate-tiny-scenes:${id}:lock`)
-      expect((await log.until('job was left by its worker and is put back'))[0]).toMatchObject(ids)
+      expect((await log.until('job was abandoned by its worker and is queued again'))[0]).toMatchObject(ids)
       expect((await log.until('the lock of a job is lost; another worker may run it too'))[0]).toMatchObject(ids)
       await bench.store.requestCancel(id)
       await bench.untilEnded(id)
@@ -254,7 +254,7 @@ describe('a worker', () => {
       // The job cannot be started.
       await bench.redis.set(bench.store.keys.index('', 'running'), 'no sorted set')
       const broken = await bench.submit({}, { requestId: 'of-broken' })
-      expect((await log.until('run broke off')).at(-1)).toMatchObject({ jobId: broken, requestId: 'of-broken' })
+      expect((await log.until('run was interrupted')).at(-1)).toMatchObject({ jobId: broken, requestId: 'of-broken' })
     } finally {
       await bench.close()
     }

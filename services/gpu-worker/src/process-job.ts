@@ -5,8 +5,8 @@
  * the record exactly once, before BullMQ is told. An object exists before the record names it. A job may run twice, even at the same time:
  * both runs write the same bytes under the same keys, and the first claim wins.
  *
- * The signal that comes with a job is aborted for one of two reasons: `canceled`, or `hand_over` when this worker must end. In that case the
- * latents are stored and the job goes back to the queue, so that another worker can continue from the same step to the same bytes.
+ * The signal that comes with a job is aborted for one of two reasons: `canceled`, or `hand_over` when this worker must end. On a hand-over the
+ * latents are stored and the job goes back to the queue, so that another worker can continue from the same step and make the same bytes.
  */
 import { UnrecoverableError, WaitingError } from 'bullmq'
 import type { Job, Processor } from 'bullmq'
@@ -32,7 +32,7 @@ export interface ProcessJobDeps extends ImageStore {
   /** The webhook messages about what happens here; Redis itself queues the one about the end. */
   outbox: WebhookOutbox
   engine: Engine
-  /** What pictures are made with here, once it is known: the model's hash may still be in work. Rejects with an EngineError. */
+  /** What pictures are made with here; resolves once the model's hash has been computed. Rejects with an EngineError. */
   provenance: (signal: AbortSignal) => Promise<Provenance>
   logger: Logger
   metrics: WorkerMetrics
@@ -72,15 +72,15 @@ async function processJob(deps: ProcessJobDeps, job: Job<GenerateJobData>, token
   }
   if (started.result !== 'running') {
     if (started.result === 'missing' || started.record.status === 'canceled') forgetInQueue(job)
-    logger.info({ status: started.result }, 'job is not to be run')
+    logger.info({ status: started.result }, 'job must not be run')
     return started.result
   }
   const { record } = started
   const { input, runs, strikes } = record
   const { modelId: served } = engine.capabilities
-  // BullMQ must not retry it here: housekeeping puts a job that has not ended into the queue of its model.
+  // BullMQ must not retry it here: housekeeping will put it into the queue of its own model.
   if (input.model !== served) {
-    logger.error({ model: input.model, served }, 'job is of another model and is not run here')
+    logger.error({ model: input.model, served }, 'job is for another model and is not run here')
     throw new UnrecoverableError(`Expected a job of the model ${served}, got one of ${input.model}`)
   }
   const waitMs = Math.max(0, (record.startedAt ?? now()) - record.createdAt)
@@ -156,7 +156,7 @@ async function processJob(deps: ProcessJobDeps, job: Job<GenerateJobData>, token
   }
 }
 
-/** BullMQ keeps the ids of finished jobs for a while. Of one that was canceled, and may be deleted by now, nothing is to stay there. */
+/** BullMQ keeps the ids of finished jobs for a while. A job that was canceled, and may be deleted by now, must leave nothing there. */
 function forgetInQueue({ opts }: Job): void {
   opts.removeOnComplete = true
   opts.removeOnFail = true
@@ -166,7 +166,7 @@ function withLoras(provenance: Provenance, { loras }: EngineResult): Provenance 
   return loras.length === 0 ? provenance : { ...provenance, loras: loras.map(({ id, sha256 }) => ({ id, sha256 })) }
 }
 
-/** Spans of the phases, placed by their durations, since the engine has a clock of its own: decoding last, before it the steps, first encoding. */
+/** Spans of the phases, placed by their durations, because the engine has a clock of its own: encoding at the beginning, decoding at the end. */
 function recordPhases(tracing: Tracing, { encodeMs, denoiseMs, decodeMs }: EngineTimings, beganAt: number, endedAt: number): void {
   tracing.record('encode', beganAt, beganAt + encodeMs)
   tracing.record('denoise', endedAt - decodeMs - denoiseMs, endedAt - decodeMs)

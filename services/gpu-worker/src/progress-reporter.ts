@@ -1,15 +1,15 @@
 /**
  * Writes a job's progress and previews to its record, at most `maxProgressPerSecond` entries per second.
  *
- * Invariant: the newest of each kind always arrives, at the latest at `flush`; older ones are dropped. Only one write is under way at a time,
- * which keeps the order, and a slow Redis delays nothing but this. A failed write is logged and ignored, because progress is not worth a job.
+ * Invariant: the newest of each kind is always written, at the latest at `flush`; older ones are dropped. Only one write is under way at a time,
+ * which keeps the order, and a slow Redis delays nothing else. A failed write is logged and ignored, because a job must not fail for it.
  */
 import { setTimeout as sleep } from 'node:timers/promises'
 import { maxProgressPerSecond } from '@easel/contract'
 
 export interface ProgressReporter {
   progress(step: number, total: number): void
-  /** `toDataUrl` is called only when the preview is really sent. */
+  /** `toDataUrl` is called only if the preview is really sent. */
   preview(image: number, step: number, toDataUrl: () => Promise<string>): void
   /** Resolves when the newest of each kind has been written. */
   flush(): Promise<void>
@@ -22,7 +22,7 @@ export interface ProgressSink {
   preview(preview: { step: number; image: number; dataUrl: string }): Promise<void>
 }
 
-/** In milliseconds. All jobs of a worker write at the same moment, because handling them together costs Redis and the api less. */
+/** Milliseconds until the next write. All jobs of a worker write at the same moments, because that costs Redis and the api less. */
 function untilTick(): number {
   const tick = 1000 / maxProgressPerSecond
   // A timer may fire slightly early and must not find the same tick still ahead.

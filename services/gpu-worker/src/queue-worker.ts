@@ -19,7 +19,7 @@ export interface QueueWorkerOptions {
   redis: RedisConnection
   prefix: string
   modelId: string
-  /** How many of anyone's jobs run at once; as many again may run, each of an owner who has nothing else running here. */
+  /** How many jobs of any owners run at once; up to as many again may run, each of an owner who has nothing else running here. */
   concurrency: number
   /** The most jobs of one owner at once on all workers together; 0 = no limit. */
   maxRunningOfOwner: number
@@ -80,14 +80,14 @@ export function createQueueWorker(options: QueueWorkerOptions): QueueWorker {
 /** BullMQ has just heard from Redis when it emits these two events, so a read does not have to wait. */
 function tellRuns(bull: QueueWorker['bull'], { store, metrics, logger }: QueueWorkerOptions): void {
   bull.on('failed', (job, error) => {
-    // An end that is in the record has been logged with it.
+    // An end that is in the record has already been logged.
     if (error instanceof UnrecoverableError) return
     const jobId = job?.data.id
-    void findRequestId(store, jobId ?? '').then((requestId) => logger.error({ jobId, requestId, err: error }, 'run broke off'))
+    void findRequestId(store, jobId ?? '').then((requestId) => logger.error({ jobId, requestId, err: error }, 'run was interrupted'))
   })
   bull.on('stalled', (jobId) => {
     metrics.countStall()
-    const message = 'job was left by its worker and is put back'
+    const message = 'job was abandoned by its worker and is queued again'
     void findRequestId(store, jobId).then((requestId) => logger.warn({ jobId, requestId }, message))
   })
 }
@@ -100,7 +100,7 @@ function tellLocks(bull: QueueWorker['bull'], { active, metrics, onError, logger
   bull.on('lockRenewalFailed', (jobIds) => {
     repeated = jobIds.length
     queueMicrotask(() => (repeated = 0))
-    // It is reported again at every renewal until the run is over.
+    // A lost lock is reported again at every renewal until the run is over.
     lockless = new Set([...lockless].filter((jobId) => active.has(jobId)))
     const lost = jobIds.filter((jobId) => active.has(jobId) && !lockless.has(jobId))
     for (const jobId of lost) lockless.add(jobId)

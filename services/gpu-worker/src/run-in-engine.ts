@@ -5,8 +5,8 @@
  * the job was alone is a strike; after three strikes the job fails. Strikes are kept in the record, so they follow the job to other workers.
  *
  * Memory: a job that ran out of memory is retried alone in a process started after the one in which that happened. Jobs that found no memory
- * in one process therefore share the next one, so memory that only a new process gives back is given back once. A job that runs out of
- * memory in a process that has run nothing else fails.
+ * in the same process therefore share the next one, so that the process is replaced only once for all of them. A job that runs out of memory in
+ * a process that has run nothing else fails.
  *
  * Hand-over: when this worker must end, the job's latents are stored before the call rejects, so that another worker can continue from them.
  */
@@ -27,7 +27,7 @@ export interface RunOptions {
   callId: string
   /** The pictures with which the job begins; undefined for noise. */
   start: StartFromPicture | undefined
-  /** Aborted by whatever ends the run. */
+  /** Aborted by anything that ends the run. */
   signal: AbortSignal
   /** Whether the run ended because of a hand-over. */
   isHandOver: () => boolean
@@ -59,7 +59,7 @@ export async function runInEngine(record: JobRecord, options: RunOptions): Promi
         newerThan = processNumber
       } else if (error.isCrash) {
         const strikes = alone ? await store.addStrike(record.id) : record.strikes
-        logger.warn({ code, alone, strikes }, 'the engine died under the job')
+        logger.warn({ code, alone, strikes }, 'the engine died while it ran the job')
         if (alone && strikes >= maxStrikes) throw error
         exclusive = true
         // The checkpoint itself may be what kills the engine.
@@ -116,7 +116,7 @@ async function loadCheckpoint(store: JobStore, id: string, logger: Logger): Prom
   const bytes = await store.loadCheckpoint(id)
   if (bytes === undefined) return undefined
   const checkpoint = decodeCheckpoint(bytes)
-  if (checkpoint === undefined) logger.warn('checkpoint cannot be read; the job begins anew')
-  else logger.info({ step: checkpoint.step }, 'job goes on from its checkpoint')
+  if (checkpoint === undefined) logger.warn('checkpoint cannot be read; the job starts again')
+  else logger.info({ step: checkpoint.step }, 'job continues from its checkpoint')
   return checkpoint
 }

@@ -1,6 +1,6 @@
 /**
- * GET /livez, /readyz and /metrics on the worker's own port, for whoever starts, stops and monitors it. Live: the process answers, from its
- * first moment on. Ready: it can take jobs. Knows nothing else; runs in the worker's main process.
+ * GET /livez, /readyz and /metrics on the worker's own port, for orchestrators and monitoring. Live: the process answers, from the moment it
+ * starts. Ready: it can take jobs. Knows nothing else; runs in the worker's main process.
  */
 import { once } from 'node:events'
 import { createServer } from 'node:http'
@@ -16,7 +16,7 @@ export interface StatusServer {
 export interface StatusServerOptions {
   /** The address to listen on; undefined for all addresses. */
   host: string | undefined
-  /** 0: a free one. */
+  /** 0: any free port. */
   port: number
   isReady: () => boolean
   /** The progress of pulling the model; undefined when no pull is under way. */

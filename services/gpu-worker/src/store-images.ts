@@ -1,5 +1,5 @@
 /**
- * Turns pixels into stored files: encodes and uploads pictures and thumbnails, and removes those that nobody needs any more.
+ * Turns pixels into stored files: encodes and uploads pictures and thumbnails, and removes those of canceled jobs.
  * Encoding runs on libvips' threads, so neither the event loop nor the device waits for it. Runs in the worker's main process.
  */
 import { createHash } from 'node:crypto'

@@ -15,7 +15,7 @@ const elsewhere: Readonly<Record<FieldElsewhere, true>> = {
 }
 const fields = (Object.keys(jobInputSchema.shape) as (keyof JobInput)[]).filter((field) => !(field in elsewhere))
 
-/** `start`: the pictures of the input, of its size. */
+/** `start`: the pictures of the input, in the job's size. */
 export function toEngineParams(input: JobInput, start?: StartFromPicture): EngineParams {
   const given = fields.filter((field) => input[field] !== undefined)
   const params = Object.fromEntries(given.map((field): [string, unknown] => [toCamelCase(field), input[field]]))

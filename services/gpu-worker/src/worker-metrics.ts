@@ -1,6 +1,6 @@
 /**
- * The metrics of this worker, for Prometheus. Each worker has its own registry, so that two in one process do not mix. Code that sees something
- * happen reports it here. What the engine process counts itself is taken from its stats, whose counts restart with every process.
+ * The metrics of this worker, for Prometheus. Each worker has its own registry, so that two in one process do not mix. Other code reports events
+ * here. What the engine process counts itself is taken from its stats, whose counts restart with every process.
  * Runs in the worker's main process.
  */
 import { Counter, Gauge, Histogram, Registry } from 'prom-client'
@@ -17,34 +17,34 @@ export class WorkerMetrics {
   readonly registry = new Registry()
   readonly #ends = new Counter({
     name: 'easel_jobs_total',
-    help: 'Jobs whose end this process claimed; code is empty unless failed.',
+    help: 'Jobs that this process ended; code is empty unless they failed.',
     labelNames: ['status', 'code'],
     registers: [this.registry],
   })
-  readonly #wait = this.#histogram('easel_job_wait_seconds', 'Time from the submit of a job to its first start.', waitBuckets)
+  readonly #wait = this.#histogram('easel_job_wait_seconds', 'Time from the submission of a job to its first start.', waitBuckets)
   readonly #encode = this.#histogram(
     'easel_encode_duration_seconds',
-    'Text encoding of a job, its wait for the device included.',
+    'Text encoding of a job, including its wait for the device.',
     workBuckets,
   )
   readonly #step = this.#histogram('easel_step_duration_seconds', 'One run of the transformer, for all rows in it.', workBuckets)
   readonly #stepWait = this.#histogram('easel_step_wait_seconds', 'Longest wait of a job’s rows for a run of the transformer.', workBuckets)
   readonly #decode = this.#histogram(
     'easel_decode_duration_seconds',
-    'Decoding of a job’s pictures, its wait for the device included.',
+    'Decoding of a job’s pictures, including their wait for the device.',
     workBuckets,
   )
   readonly #upload = this.#histogram('easel_upload_duration_seconds', 'File encoding and upload of a job’s pictures.', workBuckets)
   readonly #rows = this.#histogram('easel_batch_rows', 'Rows in a run of the transformer.', rowBuckets)
-  readonly #gain = this.#gauge('easel_batching_gain', 'Device time that the rows would have taken one by one, over what they took.')
-  readonly #memory = this.#gauge('easel_engine_memory_bytes', 'Memory of the engine process, without files that are only mapped.')
+  readonly #gain = this.#gauge('easel_batching_gain', 'Device time that the rows would have taken one by one, divided by what they took.')
+  readonly #memory = this.#gauge('easel_engine_memory_bytes', 'Memory of the engine process, without mapped files.')
   readonly #memoryWaiting = this.#gauge('easel_engine_memory_waiting', 'Jobs in the engine that wait for memory before they begin.')
   readonly #stalls = this.#counter('easel_job_stalls_total', 'Jobs found abandoned by a worker and put back.')
   readonly #lostLocks = this.#counter('easel_job_lock_losses_total', 'Runs of jobs in which this worker lost the lock.')
   /** What the engine process counts from its start. */
   readonly #sinceStart = {
-    shortages: this.#counter('easel_engine_memory_shortages_total', 'Times that the runtime has run out of memory.'),
-    hits: this.#counter('easel_prompt_cache_hits_total', 'Prompts whose embeddings were kept from before.'),
+    shortages: this.#counter('easel_engine_memory_shortages_total', 'How many times the runtime has run out of memory.'),
+    hits: this.#counter('easel_prompt_cache_hits_total', 'Prompts whose embeddings were in the cache.'),
     misses: this.#counter('easel_prompt_cache_misses_total', 'Prompts that had to be encoded.'),
   }
   /** What was in the engine's last stats. */
@@ -76,7 +76,7 @@ export class WorkerMetrics {
     this.#decode.observe(decodeMs / 1000)
   }
 
-  /** Encoding of the files and their way to the store. */
+  /** The time to encode the files and upload them. */
   observeUpload(ms: number): void {
     this.#upload.observe(ms / 1000)
   }

@@ -2,7 +2,7 @@
  * One worker: connects Redis, store, engine and queue, and shuts them down again in the right order.
  *
  * Invariant: jobs are taken only while the engine has a model and the store can be written to. After `close` no process, connection or timer
- * is left. `close` ends within its grace and a few seconds, even if Redis or the store is away. Runs in the worker's main process.
+ * is left. `close` ends within its grace and a few seconds, even if Redis or the store cannot be reached. Runs in the worker's main process.
  */
 import { randomBytes } from 'node:crypto'
 import { hostname } from 'node:os'
@@ -60,7 +60,7 @@ export interface WorkerServiceOptions {
   engineEntry?: string
   /** How long uploads are retried, in ms. Default 120 000. */
   uploadRetryMs?: number
-  /** Where spans go; its owner closes it. Default nowhere. */
+  /** Where spans are sent; the caller closes it. Default: nowhere. */
   tracing?: Tracing
   /** The clock that all processes share, ms since the epoch. Default: that of Redis. */
   now?: () => number
@@ -71,7 +71,7 @@ export interface WorkerServiceOptions {
 const storageRetryMs = 2000
 /** How long the engine may take to provide checkpoints, enough for a step or two. After that its jobs go back without them. */
 const handOverLimitMs = 2500
-/** How long jobs may take to go back when their engine is gone, and how long each part may take to release Redis. */
+/** How long jobs may take to return to the queue when their engine is gone, and how long each part may take to release Redis. */
 const lettingGoMs = 300
 
 export async function startWorkerService(options: WorkerServiceOptions): Promise<WorkerService> {

@@ -36,7 +36,7 @@ test('a worker that pulls tells how far it is, one beside it waits for that, and
   expect(await ask()).toEqual({ ready: true })
   await expect(fetch(`http://127.0.0.1:${port}/readyz`)).rejects.toThrow('fetch failed')
   expect(log.saying('pulling the model').length).toBeGreaterThan(0)
-  expect(log.saying('another worker pulls the model; waiting for it')).toHaveLength(1)
+  expect(log.saying('another worker is pulling the model; waiting for it')).toHaveLength(1)
 
   const files = await readRepository(join(env['MODELS_DIR'] ?? '', 'painter/tiny-scenes'))
   const bytes = Object.values(files).reduce((sum, { length }) => sum + length, 0)

@@ -25,7 +25,7 @@ export async function endAbandoned({ logger, now, outbox, queues, registry, stor
       // Its message usually waits for the job in the queue and is not added twice; a job that was in no queue has none.
       await outbox.add(record, 'completed')
       if (claim.result !== 'claimed') continue
-      logger.info({ jobId: id, requestId: record.requestId, reason, worker }, 'a job that its worker had left was ended')
+      logger.info({ jobId: id, requestId: record.requestId, reason, worker }, 'a job that its worker had abandoned was ended')
       ended++
     }
   }

@@ -1,8 +1,8 @@
 /**
  * Which calls may be in the engine together: any number of ordinary calls, or one exclusive call and nothing else.
  *
- * Invariant: a waiting exclusive call goes before waiting ordinary ones, so that suspects of a crash are tried at once and one at a time. A
- * turn is given back exactly once. Knows nothing about what a call does.
+ * Invariant: a waiting exclusive call goes before waiting ordinary ones, so that calls suspected of a crash are tried at once and one at a time.
+ * A turn is given back exactly once. Knows nothing about what a call does.
  */
 interface Waiting {
   exclusive: boolean

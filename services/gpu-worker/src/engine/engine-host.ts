@@ -1,5 +1,5 @@
 /**
- * The child's side of the protocol: one resident pipeline, a request-scoped view for each call.
+ * The child's side of the protocol: one resident pipeline, and a request-scoped view for each call.
  *
  * Invariant: every generate is answered by exactly one done or error; after it nothing here holds the call's latents or pixels. Runs in the
  * engine process. Knows nothing about jobs, files or what happens to the pictures.
@@ -39,8 +39,8 @@ import { StepClock } from './step-clock.ts'
 /** How many milliseconds a stopping engine may take to save its step times. */
 const saveLimitMs = 500
 /**
- * Milliseconds that a model's hash may take before the model serves without it: so that who is told of a small model, or of one whose hash was
- * kept, is told its hash too.
+ * How many milliseconds to wait for a model's hash before the model serves without it. This is enough for a small model, and for one whose hash
+ * was kept, so that these are announced together with their hash.
  */
 const hashGraceMs = 1000
 
@@ -55,12 +55,12 @@ interface Call {
   run: CallState | undefined
 }
 
-/** Loads the model for which the process was started, then serves its parent until the parent is gone or says `stop`. */
+/** Loads the model for which the process was started, then serves its parent until the parent is gone or sends `stop`. */
 export async function runEngineHost(channel: NodeJS.Process): Promise<void> {
-  // When the parent is gone the channel closes, which ends this process. Nobody needs what could not be sent.
+  // When the parent is gone the channel closes, which ends this process, so a failed send does not matter.
   const send = (message: FromEngine): void => void channel.send?.(message, () => {})
   const options = JSON.parse(channel.argv[2] ?? '{}') as EngineOptions
-  // This process does nothing else, and is started anew should they end it.
+  // The instructions are experimental, but this process does nothing else, and it is restarted if they make it crash.
   allowHalfInstructions()
   let host: EngineHost
   let hashing: Promise<string>
@@ -74,7 +74,7 @@ export async function runEngineHost(channel: NodeJS.Process): Promise<void> {
     })
     hashingAt = performance.now()
     hashing = options.contentHash === undefined ? pipeline.modelHash() : Promise.resolve(options.contentHash)
-    // Whoever waits for it is told.
+    // A failure is handled where the hash is awaited, below.
     hashing.catch(() => {})
     await pipeline.warmUp()
     const contentHash = await Promise.race([hashing, sleep(hashGraceMs)])
@@ -105,7 +105,7 @@ export async function runEngineHost(channel: NodeJS.Process): Promise<void> {
   })
   send({ type: 'ready', capabilities: host.capabilities, memoryBytes: ownMemoryBytes() })
   if (host.capabilities.contentHash !== undefined) return
-  // The files of a model that cannot be hashed are gone or unreadable: it could not be loaded again either.
+  // If a model cannot be hashed, its files are gone or unreadable, so it could not be loaded again either.
   await hashing.then((contentHash) => send({ type: 'hashed', contentHash, durationMs: performance.now() - hashingAt }), loadFailed)
 }
 
@@ -142,7 +142,7 @@ class EngineHost {
     this.#calls.set(id, call)
     this.#clock.enter()
     let pictures = 0
-    // Everything that parameters can cause to fail is inside, because an error that escaped would end the process and the calls of others.
+    // Everything that can fail because of parameters is inside, because an escaped error would end the process and all other calls.
     try {
       const { images, loras, timings } = await this.#run(this.#toRequest(message, call), message.params.start)
       images.forEach(({ data, width, height }, index) => this.#send({ type: 'image', id, index, width, height, rgb: data }))
@@ -175,7 +175,7 @@ class EngineHost {
   stats(): EngineStats {
     const pipeline = this.#pipeline.engineStats()
     const { loras } = this.#pipeline
-    // Files added meanwhile are reported the next time.
+    // Files that were added since are reported the next time.
     loras?.refresh().catch((error: unknown) => process.emitWarning(messageOf(error)))
     return {
       memoryBytes: ownMemoryBytes(),
@@ -219,14 +219,14 @@ class EngineHost {
         call.run = run
         this.#clock.count(pictures * guided)
         this.#send({ type: 'progress', id, step, total })
-        // After the last step comes the picture.
+        // No preview after the last step, because the picture follows.
         if (step % previewEvery !== 0 || step === total) return
         for (const image of this.#previews.of(run.copyLatents())) this.#send({ type: 'preview', id, step, ...image })
       },
     }
   }
 
-  /** Pictures of the model's default size that are as large as those of the call. */
+  /** How many pictures of the model's default size are as large as the call's pictures together. */
   #toDefaultSized({ numImagesPerPrompt, width, height }: EngineParams): number {
     const { defaults } = this.capabilities
     return (numImagesPerPrompt * width * height) / (defaults.width * defaults.height)

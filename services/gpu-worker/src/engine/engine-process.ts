@@ -2,7 +2,7 @@
  * One engine process as its parent sees it: starts it, exchanges messages with it, tells it to stop or kills it. Runs in the worker's main
  * process.
  *
- * Invariants: a call that was given to it settles exactly once. When the process dies, every call in it rejects with `engine_crashed`, or
+ * Invariants: a call that was given to the process settles exactly once. When the process dies, every call in it rejects with `engine_crashed`, or
  * with `engine_hung` when it was killed because it showed no sign of work, or with `closed` when it had been told to stop.
  *
  * Silence: while it loads its model, the process must be seen to work (LoadWatch). While a call is in it, it must report what it has done (a step,
@@ -40,7 +40,7 @@ export interface EngineProcessOptions {
   stepTimeoutMs: number
   /** The longest time without visible work, in milliseconds, before it counts as hung while it loads its model. */
   loadTimeoutMs: number
-  /** Called again and again while it loads and shows no sign of work, with the time since the last one in milliseconds. */
+  /** Called repeatedly while it loads and shows no sign of work, with the milliseconds since the last sign. */
   onSilentLoad: (silentMs: number) => void
   /** Called when the model is loaded. */
   onReady: (ready: { capabilities: EngineCapabilities; memoryBytes: number }) => void
@@ -54,7 +54,7 @@ export interface EngineProcessOptions {
   onCallEnd: (memoryBytes: number) => void
   /** Called when it shows no sign of work and is killed; `about` describes the calls in it. */
   onHung: (about: string[]) => void
-  /** Called before its calls reject, so that whoever retries immediately finds the new state. */
+  /** Called before its calls reject, so that a caller that retries immediately finds the new state. */
   onExit: (how: string, about: string[]) => void
 }
 
@@ -157,9 +157,9 @@ export class EngineProcess {
   async stop(): Promise<void> {
     this.#end = 'closed'
     this.#send({ type: 'stop' })
-    // It cannot answer during a native run, and nobody waits for the result any more.
+    // It cannot answer during a native run, and the run's result is no longer needed.
     const impatience = setTimeout(() => this.#child.kill('SIGKILL'), stopLimitMs)
-    // One that waits for a dead mount may stay in the kernel for as long as the mount is dead.
+    // A process that waits for a dead mount may be stuck in the kernel for as long as the mount is dead.
     await settle(this.#exited, 2 * stopLimitMs)
     clearTimeout(impatience)
   }

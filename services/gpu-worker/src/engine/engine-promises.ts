@@ -1,7 +1,7 @@
 /** Promises that callers of the engine wait for, and what they reject with. Runs in the worker's main process. */
 import { EngineError } from './engine.ts'
 
-/** One that may be rejected without anybody waiting. */
+/** A promise that may be rejected while nothing awaits it. */
 export function newPromise<T>(): PromiseWithResolvers<T> {
   const made = Promise.withResolvers<T>()
   made.promise.catch(() => {})

@@ -7,7 +7,7 @@
  *
  * Invariants: only `#enter` changes the state, and it refuses any change that is not drawn above. A call is in the process, or waits for its
  * turn and for a serving process; calls that wait when a process dies continue in the next one. A new process is started immediately if the
- * last one had loaded its model, otherwise after a growing pause. Knows nothing about jobs; the caller decides who may try again.
+ * last one had loaded its model, otherwise after a growing pause. Knows nothing about jobs; the caller decides which calls to retry.
  */
 import { fileURLToPath } from 'node:url'
 import { CallTurns } from './call-turns.ts'
@@ -89,9 +89,9 @@ export class EngineSupervisor implements Engine {
   #processes = 0
   #restarts = 0
   #recycles = 0
-  /** How many processes in a row have died without having loaded the model, plus the one before them. */
+  /** How many processes in a row have died since one last loaded the model. */
   #failures = 0
-  /** As last reported by the process. */
+  /** Its memory as last reported by the process. */
   #memoryBytes = 0
   #recycling = false
   #closed: Promise<void> | undefined
@@ -183,7 +183,7 @@ export class EngineSupervisor implements Engine {
     this.#serving.resolve(process)
   }
 
-  /** Serving → replacing, for a caller who has the engine to itself. Resolves when the process has ended. */
+  /** Serving → replacing, for a caller that has the engine to itself. Resolves when the process has ended. */
   async #replace(process: EngineProcess): Promise<void> {
     this.#enter({ name: 'replacing', process })
     this.#serving = newPromise()
@@ -211,7 +211,7 @@ export class EngineSupervisor implements Engine {
     if ('process' in state) await state.process.stop()
   }
 
-  /** The process has ended; its calls have not been told yet. */
+  /** The process has ended; its calls have not been rejected yet. */
   #exited(process: EngineProcess, how: string, about: string[]): void {
     switch (this.#state.name) {
       case 'starting':

@@ -15,7 +15,7 @@ import type {
 } from './protocol.ts'
 
 export interface Engine {
-  /** Describes the model as it was loaded first; every restart loads the same. */
+  /** Describes the model as it was first loaded; every restart loads the same. */
   readonly capabilities: EngineCapabilities
   /** `id` must differ from those of all running calls. Only ever rejects with an EngineError. */
   generate(id: string, params: EngineParams, options?: EngineCallOptions): Promise<EngineResult>
@@ -23,8 +23,8 @@ export interface Engine {
   checkpoint(id: string): Promise<Checkpoint | undefined>
   stats(): Promise<EngineStats>
   /**
-   * sha256 over the model's files, in hex. A model that has just come here serves before it is known: every weight has to be read. Rejects with
-   * an EngineError.
+   * sha256 over the model's files, in hex. A model that is new here serves before its hash is known, because every weight has to be read for it.
+   * Rejects with an EngineError.
    */
   contentHash(signal?: AbortSignal): Promise<string>
   /** How many times the process had to be restarted. */
@@ -36,7 +36,7 @@ export interface Engine {
 }
 
 export interface EngineCallOptions {
-  /** What the call is for, as reported with what happens to its process. Default: its id. */
+  /** What the call is for, as reported in events about its process. Default: its id. */
   about?: string
   /** Called after every step. */
   onProgress?: (step: number, total: number) => void
@@ -45,12 +45,12 @@ export interface EngineCallOptions {
   onPreview?: (step: number, image: EngineImage) => void
   /** When it aborts, the call ends before its next step and rejects with `canceled`. */
   signal?: AbortSignal
-  /** Whose call it is. Default: one owner for all calls that do not say. */
+  /** The owner of the call. Default: all calls without one belong to one owner. */
   owner?: CallOwner
   resume?: Checkpoint | undefined
   /** Run with no other call in the engine, so that a crash can be attributed to it. Default false. */
   exclusive?: boolean
-  /** Run in a process started after the one with this number (an error's `processNumber`). Default: whichever runs. */
+  /** Run in a process started after the one with this number (an error's `processNumber`). Default: the one that is running. */
   newerThan?: number | undefined
 }
 
@@ -68,7 +68,7 @@ export class EngineError extends Error {
   readonly alone: boolean
   /** Whether no other call was ever in the process, so that a new process would not give it more memory. */
   readonly first: boolean
-  /** The number of the engine process that it was in, from 1; 0 for none. */
+  /** The number of the engine process in which the call was, from 1; 0 for none. */
   readonly processNumber: number
 
   constructor(code: EngineErrorCode, message: string, { alone = false, first = false, processNumber = 0 } = {}) {

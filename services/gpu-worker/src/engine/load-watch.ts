@@ -1,10 +1,10 @@
 /**
- * Tells an engine process that hangs while it loads its model, as it does on a network mount that is dead, from one that loads slowly. Runs in
+ * Tells an engine process that hangs while it loads its model, as it does on a dead network mount, from one that loads slowly. Runs in
  * the worker's main process.
  *
- * Nobody knows how long a model takes, so the time itself is no limit: silence is. A process that used processor time, read, or had pages of
- * mapped files read since the last look works, and its silence begins anew. Silence is counted in ticks instead of clock time: if the process
- * that counts was itself stopped or the machine slept, no more than one tick has passed.
+ * How long a model takes to load is not known beforehand, so it is not the loading time that is limited, but silence. A process that has used
+ * processor time, read, or had pages of mapped files read since the last look is working, and its silence starts again from zero. Silence is
+ * counted in ticks instead of clock time: if the counting process was itself stopped or the machine slept, no more than one tick has passed.
  */
 import { ProcessWork } from './process-work.ts'
 
@@ -17,7 +17,7 @@ export interface LoadWatchOptions {
   timeoutMs: number
   /** Called at every tick of a silence with its length so far, in milliseconds. */
   onSilence: (silentMs: number) => void
-  /** Called once, when the silence is longer than it may be. */
+  /** Called once, when the silence exceeds the timeout. */
   onHung: () => void
 }
 

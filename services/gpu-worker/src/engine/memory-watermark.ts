@@ -6,16 +6,16 @@
  * grown by another quarter.
  */
 
-/** A process that replaced one that was too large, and is past the mark before this many calls have ended, really needs that much. */
+/** If a replacement exceeds the mark again before this many calls have ended, the engine really needs that much. */
 const fewCalls = 10
-/** The factor by which such a process may grow. */
+/** The factor by which such an engine may then grow. */
 const roomFactor = 1.25
 
 /** What to do about a process: nothing, replace it, or tell the operator that the limit cannot be kept. */
 export type MemoryVerdict = 'fine' | 'replace' | 'limit_too_low'
 
 export class MemoryWatermark {
-  /** A process is replaced when it is past this: the limit, or more where the engine needs more. */
+  /** A process is replaced when it exceeds this: the limit, or more if the engine needs more. */
   #bytes: number
   /** How many calls have ended since a process was replaced because of its memory. */
   #callsSinceReplaced = Infinity

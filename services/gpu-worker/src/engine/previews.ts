@@ -1,18 +1,18 @@
 /**
  * Previews of one model's calls, as small pictures.
  *
- * The projection ships with the model, or is fitted to the first pictures that are drawn; until then there are no previews. Nothing is run for
- * it: a few steps of a real model on a CPU take minutes. Runs in the engine process.
+ * The projection ships with the model, or is fitted to the first pictures that are drawn; until then there are no previews. No extra pictures
+ * are drawn for it, because a few steps of a real model on a CPU take minutes. Runs in the engine process.
  */
 import { PreviewFit, projectPreview, readPreviewProjection } from '@easel/pipeline'
 import type { PreviewImage, PreviewProjection, Rgb8Image, StableDiffusion3Pipeline, Tensor } from '@easel/pipeline'
 
-/** Pictures that the projection is fitted to. More of them show more colours, and each takes a moment of the engine's thread. */
+/** The number of pictures to which the projection is fitted. More of them show more colours, but each takes some time on the engine's thread. */
 const fittedPictures = 4
 
 export class Previews {
   #projection: PreviewProjection | undefined
-  /** Undefined where nothing more is to be learnt. */
+  /** Undefined when the projection is final. */
   #fit: PreviewFit | undefined
 
   constructor(projection: PreviewProjection | undefined, channels: number) {
@@ -31,12 +31,12 @@ export class Previews {
     return new Previews(projection, channels)
   }
 
-  /** One for each row of the latents, or none. */
+  /** One preview for each row of the latents, or none while there is no projection. */
   of(latents: Tensor): PreviewImage[] {
     return this.#projection === undefined ? [] : projectPreview(this.#projection, latents)
   }
 
-  /** Takes in what the latents after the last step were decoded to. */
+  /** Fits the projection to the latents after the last step and the pictures that they were decoded to. */
   learn(latents: Tensor, images: readonly Rgb8Image[]): void {
     if (this.#fit === undefined || latents.dims[0] !== images.length) return
     this.#fit.add(latents, images)

@@ -4,18 +4,18 @@
  */
 import { readFileSync } from 'node:fs'
 
-/** The part of a period that must be processor time to count as work; less is what a waiting process spends on timers. */
+/** The fraction of a period that must be processor time to count as work; a waiting process spends less, on timers. */
 const workingPart = 0.02
 /** Milliseconds of processor time in one count of /proc/PID/stat: USER_HZ is 100 on every Linux that Node runs on. */
 const clockTickMs = 10
-/** So many bytes read are work; messages and timers take fewer. */
+/** Reading this many bytes counts as work; messages and timers read fewer. */
 const readBytesOfWork = 4096
 
 /** The signs of work since the last look. */
 export interface WorkSeen {
   /** Whether it used processor time, in any thread. */
   computed: boolean
-  /** Whether it had major page faults: mapped files were read from disk. Whatever hangs or is stopped has none. */
+  /** Whether it had major page faults: mapped files were read from disk. A process that hangs or is stopped has none. */
   paged: boolean
   /** Whether it read from files or sockets. */
   read: boolean
@@ -43,7 +43,7 @@ export class ProcessWork {
 }
 
 interface Usage {
-  /** Of all threads, since the process began. */
+  /** Processor time of all threads since the process began. */
   readonly cpuMs: number
   readonly majorFaults: number
   readonly readBytes: number

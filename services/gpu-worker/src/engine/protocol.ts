@@ -3,7 +3,7 @@
  * channel. Types only.
  *
  *   parent ─► child   generate, cancel, checkpoint, stats, stop
- *   child ─► parent   ready or load_failed once; hashed once where ready came without the hash; step after every run of the transformer,
+ *   child ─► parent   ready or load_failed once; hashed once if ready came without the hash; step after every run of the transformer,
  *                     unit after every other run; for each generate: progress and preview 0…n times, then image n times and done, or
  *                     error; checkpoint and stats as answers
  *
@@ -14,15 +14,15 @@ import type { JobInput } from '@easel/contract'
 import type { InputPixels } from '@easel/input-pictures'
 import type { GeneratorState, RuntimeStats, TensorDtype, UsedLora } from '@easel/pipeline'
 
-/** The fields of a job's input that the engine gets in another form, as `start`, or not at all. */
+/** The fields of a job's input that the engine gets only as part of `start`, or not at all. */
 export type FieldElsewhere = 'model' | 'image' | 'mask' | 'strength' | 'fit' | 'output_format' | 'output_quality'
 
 /** `num_inference_steps` as `numInferenceSteps`. */
 type CamelCase<Text extends string> = Text extends `${infer Head}_${infer Tail}` ? `${Head}${Capitalize<CamelCase<Tail>>}` : Text
 
 /**
- * Which pictures to make: all other fields of the job's input, in the library's spelling. Everything is decided, so that every run with the same
- * parameters makes the same bytes. Image i is drawn from seed + i and equals the picture that this seed gives alone.
+ * Which pictures to make: all other fields of the job's input, in the library's spelling. Nothing is left to a default, so every run with the
+ * same parameters makes the same bytes. Image i is drawn from seed + i and equals the picture that this seed gives alone.
  */
 export type EngineParams = {
   readonly [Field in keyof Omit<JobInput, FieldElsewhere> as CamelCase<Field>]: JobInput[Field]
@@ -37,7 +37,7 @@ export interface StartFromPicture {
   readonly image: InputPixels
   /** Grey; pixels from 128 up are painted. Absent when everything is painted. */
   readonly mask?: InputPixels | undefined
-  /** The part of the steps that run, above 0 and up to 1. */
+  /** The fraction of the steps that are run, above 0 and up to 1. */
   readonly strength: number
 }
 
@@ -65,11 +65,11 @@ export interface EngineOptions {
   /** The folder of LoRAs; absent for none. */
   readonly lorasDir?: string | undefined
   readonly device: string
-  /** The most rows in one run of the transformer; measured when absent. */
+  /** The most rows in one run of the transformer. Absent: chosen by measurement. */
   readonly maxBatchRows?: number | undefined
   /** Whose rows go first. Default 'fair'. */
   readonly batchPolicy?: 'fair' | 'srpt' | 'fcfs' | undefined
-  /** Where measurements are kept between starts; absent for nowhere. */
+  /** The folder in which measurements are kept between starts; absent for none. */
   readonly cacheDir?: string | undefined
   /** When the process has more resident memory than this many bytes, further calls wait; absent for no limit. */
   readonly memoryLimitBytes?: number | undefined
@@ -126,7 +126,7 @@ export interface EngineStats {
   readonly active: number
   /** The measured cost of one step of one default-sized image in milliseconds; null before the first. */
   readonly stepMs: number | null
-  /** Measured milliseconds that the texts and the decoding of one default-sized image cost; null before the first picture. */
+  /** Measured milliseconds to encode the texts of one default-sized image and to decode it; null before the first picture. */
   readonly pictureMs: number | null
   /** The LoRAs that calls may name now. */
   readonly loras: readonly string[]
@@ -145,7 +145,7 @@ export interface EngineTimings {
 
 /** One run of the transformer. */
 export interface EngineStep {
-  /** The rows of all calls that took part. */
+  /** The number of rows in it, of all calls. */
   readonly rows: number
   readonly durationMs: number
   /** The longest wait of a call for this run. */
@@ -162,10 +162,10 @@ export type EngineErrorCode =
   | 'load_failed'
   | 'internal'
 
-/** An owner, with whom other owners share the device. */
+/** One of the owners among whom the device is shared. */
 export interface CallOwner {
   readonly name: string
-  /** Its share of the device when several have calls running, above 0. */
+  /** Its relative share of the device when several have calls running, above 0. */
   readonly weight: number
 }
 
@@ -175,7 +175,7 @@ export type ToEngine =
       readonly id: string
       readonly params: EngineParams
       readonly resume?: Checkpoint | undefined
-      /** Whose call it is; undefined for an owner that all such calls share. */
+      /** The owner of the call; undefined for the one that all such calls share. */
       readonly owner?: CallOwner | undefined
       /** The number of steps between previews; undefined for none. */
       readonly previewEvery?: number | undefined

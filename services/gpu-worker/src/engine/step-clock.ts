@@ -1,6 +1,6 @@
 /**
- * What a step and a picture cost here, measured while it happens: of the time in which at least one call was running, what the device spent on
- * texts and decodings over the pictures of all calls, and the rest over their steps.
+ * What a step and a picture cost here, measured from the work itself. Of the time in which at least one call was running, the part that the
+ * device spent on texts and decodings is divided by the pictures of all calls, and the rest by their steps.
  *
  * Calls that share a run of the transformer share its cost, so the numbers say how fast work is done, not how long one call waits. Old
  * measurements fade: the last few hundred decide.
@@ -31,7 +31,7 @@ export class StepClock {
     return toMean(this.#steps)
   }
 
-  /** Milliseconds of the texts and the decoding of one default-sized image; null before the first. */
+  /** Milliseconds to encode the texts of one default-sized image and to decode it; null before the first. */
   get pictureMs(): number | null {
     return toMean(this.#pictures)
   }
@@ -43,13 +43,13 @@ export class StepClock {
     this.#unitSinceMs = this.#unitMs()
   }
 
-  /** A call has made a step that is worth so many guided steps of one default-sized image. */
+  /** A call has made a step that is worth this many guided steps of one default-sized image. */
   count(steps: number): void {
     this.#lap()
     count(this.#steps, steps)
   }
 
-  /** A call has ended, with pictures that are worth so many default-sized ones; 0 where it failed. */
+  /** A call has ended, with pictures that are worth this many default-sized ones; 0 if it failed. */
   leave(pictures: number): void {
     this.#lap()
     this.#active--
@@ -67,7 +67,7 @@ export class StepClock {
   }
 }
 
-/** So much has been done in the time before. What there is fades by the same part. */
+/** Counts what has been done in the time before; both sums fade by the same factor. */
 function count(spent: Spent, more: number): void {
   spent.ms *= keptTimes
   spent.count = (spent.count + more) * keptTimes
