@@ -2,6 +2,7 @@
  * What a picture says about how it was made: text in the format that image tools read (AUTOMATIC1111's), and XMP that marks it as made by a
  * trained model. Contains nothing that differs between two runs of the same input: no time, job or host. Pure; knows nothing about files.
  */
+import { jobInputSchema, promptFields } from '@easel/contract'
 import type { JobInput, Provenance } from '@easel/contract'
 import { imageSeed } from '@easel/pipeline/image-seeds'
 
@@ -22,8 +23,37 @@ export function describeImage(input: JobInput, index: number, made: Provenance):
 /** The names that image tools use for schedulers. */
 const samplers: Readonly<Record<string, string>> = { FlowMatchEulerDiscreteScheduler: 'Euler' }
 
+/** The fields that have a place of their own in a description, or say nothing about the picture. All others follow under their own names. */
+const placed: readonly (keyof JobInput)[] = [
+  ...promptFields,
+  'model',
+  'num_inference_steps',
+  'guidance_scale',
+  'seed',
+  'width',
+  'height',
+  'clip_skip',
+  'strength',
+  'image',
+  'mask',
+  'fit',
+  'max_sequence_length',
+  'guidance_interval',
+  'skip_guidance_layers',
+  'skip_layer_guidance_scale',
+  'skip_layer_guidance_start',
+  'skip_layer_guidance_stop',
+  'loras',
+  'num_images_per_prompt',
+  'output_format',
+  'output_quality',
+]
+const otherFields = (Object.keys(jobInputSchema.shape) as (keyof JobInput)[]).filter((field) => !placed.includes(field))
+
+type Setting = [name: string, value: string | number | undefined]
+
 function toParameters(input: JobInput, index: number, { model, scheduler }: Provenance, prompts: boolean): string {
-  const settings: [string, string | number | undefined][] = [
+  const settings: Setting[] = [
     ['Steps', input.num_inference_steps],
     ['Sampler', samplers[scheduler.class] ?? scheduler.class],
     ['CFG scale', input.guidance_scale],
@@ -44,7 +74,7 @@ function toParameters(input: JobInput, index: number, { model, scheduler }: Prov
     ['Skip layer guidance start', input.skip_layer_guidance_start],
     ['Skip layer guidance stop', input.skip_layer_guidance_stop],
     ['LoRAs', input.loras?.map(({ id, scale = 1 }) => `${id} ${scale}`).join(', ')],
-    ['Sigmas', input.sigmas?.join(', ')],
+    ...otherFields.map((field): Setting => [toName(field), toText(input[field])]),
   ]
   if (prompts) {
     settings.push(['Prompt 2', input.prompt_2], ['Prompt 3', input.prompt_3])
@@ -53,6 +83,16 @@ function toParameters(input: JobInput, index: number, { model, scheduler }: Prov
   const line = settings.flatMap(([name, value]) => (value === undefined ? [] : [`${name}: ${quote(String(value))}`])).join(', ')
   if (!prompts) return line
   return [input.prompt, ...(input.negative_prompt === '' ? [] : [`Negative prompt: ${input.negative_prompt}`]), line].join('\n')
+}
+
+/** `max_sequence_length` as `Max sequence length`. */
+function toName(field: string): string {
+  return field.charAt(0).toUpperCase() + field.slice(1).replaceAll('_', ' ')
+}
+
+function toText(value: unknown): string | undefined {
+  if (Array.isArray(value)) return value.join(', ')
+  return value === undefined || typeof value === 'string' ? value : JSON.stringify(value)
 }
 
 /** A value that could be read as several is written as a JSON string. */

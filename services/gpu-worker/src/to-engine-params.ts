@@ -3,7 +3,7 @@ import { jobInputSchema } from '@easel/contract'
 import type { JobInput } from '@easel/contract'
 import type { EngineParams, FieldElsewhere, StartFromPicture } from './engine/protocol.ts'
 
-/** A record, so that the compiler reports a field that is missing here. */
+/** The compiler reports a field that is neither here nor a parameter of the library, where it would be refused. */
 const elsewhere: Readonly<Record<FieldElsewhere, true>> = {
   model: true,
   image: true,

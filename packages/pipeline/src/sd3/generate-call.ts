@@ -24,15 +24,28 @@ export interface GenerateDefaults {
   readonly maxSequenceLength: number
 }
 
-type Optional = 'sigmas' | 'mu' | 'seed' | 'generator' | 'latents' | 'callbackOnStepEnd' | 'signal' | 'owner' | 'resume'
+/** The parameters that always have a value in a call. */
+type Decided =
+  | keyof GenerateDefaults
+  | 'numImagesPerPrompt'
+  | 'guidanceInterval'
+  | 'clipSkip'
+  | 'outputType'
+  | 'callbackOnStepEndTensorInputs'
 
-/** Fields that have the name of a parameter mean the same. */
-export interface GenerateCall extends GenerateDefaults, Pick<GenerateParams, Optional> {
-  readonly numImagesPerPrompt: number
-  readonly guidanceInterval: readonly [start: number, stop: number]
-  readonly clipSkip: number
-  readonly outputType: 'rgb8' | 'latent'
-  readonly callbackOnStepEndTensorInputs: NonNullable<GenerateParams['callbackOnStepEndTensorInputs']>
+/** The parameters that a call has in another form. */
+type Replaced =
+  | `${'prompt' | 'negativePrompt'}${'' | '2' | '3' | 'Embeds'}`
+  | 'pooledPromptEmbeds'
+  | 'negativePooledPromptEmbeds'
+  | 'skipGuidanceLayers'
+  | `skipLayerGuidance${'Scale' | 'Start' | 'Stop'}`
+  | 'loras'
+
+type DecidedParams = { readonly [Name in Decided]: NonNullable<GenerateParams[Name]> }
+
+/** Fields that have the name of a parameter mean the same. A parameter without a default and in its own form needs no line here. */
+export interface GenerateCall extends Omit<GenerateParams, Decided | Replaced>, DecidedParams {
   /** When the call arrived, on the clock of performance.now(). */
   readonly arrivedAtMs: number
   /** The number of prompts. */
@@ -78,6 +91,7 @@ export function resolveCall(params: GenerateParams, defaults: GenerateDefaults, 
   if (Array.isArray(generator) && generator.length > 1 && generator.length !== batch * numImagesPerPrompt)
     throw new GenerateParamsError('generator', `one, or a list of ${batch * numImagesPerPrompt}`, `a list of ${generator.length}`)
   return {
+    ...params,
     width: params.width ?? defaults.width,
     height: params.height ?? defaults.height,
     numInferenceSteps: params.numInferenceSteps ?? defaults.numInferenceSteps,
@@ -88,15 +102,6 @@ export function resolveCall(params: GenerateParams, defaults: GenerateDefaults, 
     clipSkip: params.clipSkip ?? 0,
     outputType: params.outputType ?? 'rgb8',
     callbackOnStepEndTensorInputs: params.callbackOnStepEndTensorInputs ?? ['latents'],
-    sigmas: params.sigmas,
-    mu: params.mu,
-    seed: params.seed,
-    generator,
-    latents: params.latents,
-    callbackOnStepEnd: params.callbackOnStepEnd,
-    signal: params.signal,
-    owner: params.owner,
-    resume: params.resume,
     arrivedAtMs: performance.now(),
     batch,
     ...toTexts(params, batch),

@@ -12,13 +12,15 @@
  */
 import type { JobInput } from '@easel/contract'
 import type { InputPixels } from '@easel/input-pictures'
-import type { GeneratorState, RuntimeStats, TensorDtype, UsedLora } from '@easel/pipeline'
-
-/** The fields of a job's input that the engine gets only as part of `start`, or not at all. */
-export type FieldElsewhere = 'model' | 'image' | 'mask' | 'strength' | 'fit' | 'output_format' | 'output_quality'
+import type { GenerateParams, GeneratorState, RuntimeStats, TensorDtype, UsedLora } from '@easel/pipeline'
 
 /** `num_inference_steps` as `numInferenceSteps`. */
 type CamelCase<Text extends string> = Text extends `${infer Head}_${infer Tail}` ? `${Head}${Capitalize<CamelCase<Tail>>}` : Text
+
+/** The fields of a job's input that are no parameter of the library: the engine gets them only as part of `start`, or not at all. */
+export type FieldElsewhere = {
+  [Field in keyof JobInput]-?: CamelCase<Field> extends keyof GenerateParams ? never : Field
+}[keyof JobInput]
 
 /**
  * Which pictures to make: all other fields of the job's input, in the library's spelling. Nothing is left to a default, so every run with the
