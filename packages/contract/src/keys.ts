@@ -61,10 +61,8 @@ export interface Keys {
   ended: string
   /** Hash: counters shared by all replicas (total requests, jobs by outcome). */
   counters: string
-  /** Hash: the fair share of a model, with its clock and the tag and weight of each owner. */
+  /** Hash: the fair share of a model, with its clock, the tag and weight of each owner, and a version that changes with them. */
   share: (modelId: string) => string
-  /** Number: changes with every change of a model's share. */
-  shareVersion: (modelId: string) => string
   /** Sorted set by tag: the owners who have jobs of the model waiting. */
   shareOwners: (modelId: string) => string
   /** Sorted set: an owner's waiting jobs of the model, in the owner's order. */
@@ -85,7 +83,7 @@ export interface Keys {
   endsChannel: string
   /** Pub/sub channel of one job: its id at every new event except the last, for its followers. */
   newsChannel: (id: string) => string
-  /** Pub/sub channel: the id of a model for which a new job waits. It only wakes workers. */
+  /** Pub/sub channel: JSON with the `model` and `owner` of a new job that waits. It only wakes workers. */
   waitingChannel: string
   /** Pub/sub channel: the id of a running job whose cancellation was requested. */
   cancelChannel: string
@@ -116,7 +114,6 @@ export function createKeys(prefix: string = defaultQueuePrefix): Keys {
     ended: `${prefix}:ended`,
     counters: `${prefix}:counters`,
     share: (modelId) => `${prefix}:share:${modelId}`,
-    shareVersion: (modelId) => `${prefix}:share:${modelId}:version`,
     shareOwners: (modelId) => `${prefix}:share:${modelId}:owners`,
     shareLine: (modelId, owner) => `${prefix}:share:${modelId}:line:${owner}`,
     shareChosen: (modelId, owner) => `${prefix}:share:${modelId}:chosen:${owner}`,

@@ -31,69 +31,87 @@ const [model, owner] = [variable('job.model'), variable('job.owner')]
 
 /** The script must define `prefix`, the first part of every name. */
 export const fairShareLua = `
--- What the share knows of a job; nil for a job without a cost, made by an Easel without shares.
-local function shareJob(id)
-  local record = ${toLua(names.job(variable('id')))}
-  local model, owner, cost = unpack(redis.call('HMGET', record, 'model', 'owner', 'cost_ms'))
-  if not model or not cost then return nil end
-  local job = {id = id, record = record, model = model, owner = owner, cost = tonumber(cost)}
-  job.share = ${toLua(names.share(model))}
-  job.line = ${toLua(names.shareLine(model, owner))}
-  job.chosen = ${toLua(names.shareChosen(model, owner))}
-  job.costs = ${toLua(names.shareCosts(model))}
-  job.owners = ${toLua(names.shareOwners(model))}
-  job.usage = ${toLua(names.usage(owner))}
+-- A job: the fields of its record that scripts need for their decisions, in one read. A field that the record lacks is nil.
+local function readJob(id)
+  local job = {id = id, record = ${toLua(names.job(variable('id')))}}
+  local fields = {'status', 'owner', 'model', 'cost_ms', 'weight', 'created_at', 'priority', 'expires_at', 'charged', 'cancel_requested_at',
+    'started_by', 'ended_by', 'runs', 'step', 'total', 'gpu_ms', 'pictures', 'bytes'}
+  for i, value in ipairs(redis.call('HMGET', job.record, unpack(fields))) do job[fields[i]] = value or nil end
   return job
 end
-local function shareClock(job) return tonumber(redis.call('HGET', job.share, 'clock') or 0) end
-local function shareTag(job) return tonumber(redis.call('HGET', job.share, 'tag:' .. job.owner) or shareClock(job)) end
-local function shareWeight(job) return tonumber(redis.call('HGET', job.share, 'weight:' .. job.owner) or 1) end
-local function setShareTag(job, tag)
-  redis.call('HSET', job.share, 'tag:' .. job.owner, tag)
-  if redis.call('ZCARD', job.line) > 0 then redis.call('ZADD', job.owners, tag, job.owner) else redis.call('ZREM', job.owners, job.owner) end
-  redis.call('INCR', ${toLua(names.shareVersion(model))})
-end
 
-local function shareJoin(id)
-  local job = shareJob(id)
-  if not job then return end
-  local created, priority, weight = unpack(redis.call('HMGET', job.record, 'created_at', 'priority', 'weight'))
-  redis.call('HSET', job.share, 'weight:' .. job.owner, weight or 1)
-  redis.call('HSET', job.costs, id, job.cost)
-  redis.call('HINCRBY', job.usage, 'queued_ms', job.cost)
-  local waits = redis.call('ZCARD', job.line) > 0
-  redis.call('ZADD', job.line, tonumber(created) - tonumber(priority or 0) * ${secondsPerPriorityLevel * 1000}, id)
-  setShareTag(job, waits and shareTag(job) or math.max(shareTag(job), shareClock(job)))
+-- The share of a job's model, with the clock and the owner's tag and weight; nil for a job without a cost, made by an Easel without shares.
+local function readShare(job)
+  if not job.model or not job.cost_ms then return nil end
+  local share = {
+    state = ${toLua(names.share(model))},
+    owners = ${toLua(names.shareOwners(model))},
+    line = ${toLua(names.shareLine(model, owner))},
+    chosen = ${toLua(names.shareChosen(model, owner))},
+    costs = ${toLua(names.shareCosts(model))},
+  }
+  local clock, tag, weight = unpack(redis.call('HMGET', share.state, 'clock', 'tag:' .. job.owner, 'weight:' .. job.owner))
+  share.clock, share.tag, share.weight = tonumber(clock or 0), tonumber(tag or clock or 0), tonumber(weight or 1)
+  return share
+end
+-- change: what has happened to the job. Together with the job it makes a version that no other state has.
+local function writeShare(share, job, change)
+  local of = ':' .. job.owner
+  redis.call('HSET', share.state, 'clock', share.clock, 'tag' .. of, share.tag, 'weight' .. of, share.weight, 'version', change .. of .. ':' .. job.id)
+  redis.call('ZADD', share.owners, 'XX', share.tag, job.owner)
+end
+local function leaveLine(share, job)
+  local left = redis.call('ZREM', share.line, job.id) == 1
+  if left and redis.call('ZCARD', share.line) == 0 then redis.call('ZREM', share.owners, job.owner) end
+end
+local function addQueuedMs(job, ms) redis.call('HINCRBY', ${toLua(names.usage(owner))}, 'queued_ms', ms) end
+
+local function shareJoin(job)
+  local share = readShare(job)
+  if not share then return end
+  redis.call('HSET', share.costs, job.id, job.cost_ms)
+  addQueuedMs(job, job.cost_ms)
+  share.weight = job.weight or 1
+  if redis.call('ZCARD', share.line) == 0 then share.tag = math.max(share.tag, share.clock) end
+  redis.call('ZADD', share.line, tonumber(job.created_at) - tonumber(job.priority or 0) * ${secondsPerPriorityLevel * 1000}, job.id)
+  redis.call('ZADD', share.owners, share.tag, job.owner)
+  writeShare(share, job, 'join')
 end
 
 -- The job is chosen, and its owner is charged: once, however often the job is handed over.
-local function shareTake(job)
-  if redis.call('HSETNX', job.record, 'charged', 1) == 0 then return end
-  local tag = shareTag(job)
-  redis.call('ZREM', job.line, job.id)
-  redis.call('HSET', job.share, 'clock', math.max(shareClock(job), tag))
-  setShareTag(job, tag + job.cost / shareWeight(job))
+local function shareTake(share, job)
+  if job.charged then return end
+  redis.call('HSET', job.record, 'charged', 1)
+  leaveLine(share, job)
+  share.clock = math.max(share.clock, share.tag)
+  share.tag = share.tag + job.cost_ms / share.weight
+  writeShare(share, job, 'take')
 end
 
 -- The job begins for the first time.
-local function shareStart(id)
-  local job = shareJob(id)
-  if not job then return end
-  shareTake(job)
-  redis.call('SREM', job.chosen, id)
-  redis.call('HINCRBY', job.usage, 'queued_ms', -job.cost)
+local function shareStart(job)
+  local share = readShare(job)
+  if not share then return end
+  shareTake(share, job)
+  redis.call('SREM', share.chosen, job.id)
+  addQueuedMs(job, -job.cost_ms)
 end
 
 -- The job ends, or is deleted. from: its status until now. took: milliseconds of the device, 0 for a job that never began.
-local function shareLeave(id, from, took)
-  local job = shareJob(id)
-  if not job or redis.call('HDEL', job.costs, id) == 0 then return end
-  local tag = shareTag(job)
-  redis.call('ZREM', job.line, id)
-  redis.call('SREM', job.chosen, id)
-  if from == 'queued' then redis.call('HINCRBY', job.usage, 'queued_ms', -job.cost) end
-  if redis.call('HGET', job.record, 'charged') then tag = tag + (took - job.cost) / shareWeight(job) end
-  setShareTag(job, tag)
-  if redis.call('HLEN', job.costs) == 0 then redis.call('DEL', job.share, job.owners) end
+local function shareLeave(job, from, took)
+  local share = readShare(job)
+  if not share or redis.call('HDEL', share.costs, job.id) == 0 then return end
+  if from == 'queued' then addQueuedMs(job, -job.cost_ms) end
+  -- A worker without shares leaves the jobs that it takes in their lines.
+  if from == 'queued' or not job.charged then
+    leaveLine(share, job)
+    redis.call('SREM', share.chosen, job.id)
+  end
+  if redis.call('HLEN', share.costs) == 0 then
+    redis.call('DEL', share.state, share.owners)
+    return
+  end
+  if job.charged then share.tag = share.tag + (took - job.cost_ms) / share.weight end
+  writeShare(share, job, 'leave')
 end
 `

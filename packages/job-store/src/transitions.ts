@@ -37,44 +37,49 @@ local function emit(...)
   return entry
 end
 ${fairShareLua}
-local function move(from, to)
-  local owner = redis.call('HGET', record, 'owner')
-  index(owner, from, false)
-  index(owner, to, true)
-  redis.call('HSET', record, 'status', to)
+-- ...: other fields that change with the status.
+local function move(job, to, ...)
+  index(job.owner, job.status, false)
+  index(job.owner, to, true)
+  redis.call('HSET', record, 'status', to, ...)
 end
 -- Milliseconds of the device: as the worker measured them, else the job's cost in proportion to the steps it ran.
-local function tookMs(from)
-  local measured, cost, step, total = unpack(redis.call('HMGET', record, 'gpu_ms', 'cost_ms', 'step', 'total'))
-  if from == 'queued' then return 0 end
-  if measured then return tonumber(measured) end
-  return math.floor((tonumber(cost) or 0) * (tonumber(step) or 0) / math.max(1, tonumber(total) or 1) + 0.5)
+local function tookMs(job)
+  if job.status == 'queued' then return 0 end
+  if job.gpu_ms then return tonumber(job.gpu_ms) end
+  return math.floor((job.cost_ms or 0) * (job.step or 0) / math.max(1, job.total or 1) + 0.5)
 end
-local function keepUsage(took, sign)
-  local owner, pictures, bytes = unpack(redis.call('HMGET', record, 'owner', 'pictures', 'bytes'))
-  local usage = ${toLua(names.usage(variable('owner')))}
-  local counts = {gpu_ms = took, jobs = 1, pictures = tonumber(pictures) or 0, bytes = tonumber(bytes) or 0}
-  for name, count in pairs(counts) do
-    if count ~= 0 then redis.call('HINCRBY', usage, 'kept_' .. name, sign * count) end
+-- Adds to number fields of a hash, with two calls however many fields there are.
+local function addTo(key, counts)
+  local fields, sums = {}, {}
+  for field, count in pairs(counts) do if count ~= 0 then table.insert(fields, field) end end
+  if #fields == 0 then return end
+  for i, before in ipairs(redis.call('HMGET', key, unpack(fields))) do
+    table.insert(sums, fields[i])
+    table.insert(sums, (tonumber(before) or 0) + counts[fields[i]])
   end
-  return owner, counts
+  redis.call('HSET', key, unpack(sums))
 end
-local function countUsage(took)
-  local owner, counts = keepUsage(took, 1)
-  local day = math.floor(tonumber(now) / 86400000)
+local function keepUsage(job, took, sign)
+  local owner = job.owner
+  addTo(${toLua(names.usage(variable('owner')))}, {
+    kept_gpu_ms = sign * took, kept_jobs = sign, kept_pictures = sign * (job.pictures or 0), kept_bytes = sign * (job.bytes or 0),
+  })
+end
+local function countUsage(job, took)
+  keepUsage(job, took, 1)
+  local owner, day = job.owner, math.floor(now / 86400000)
   local today = ${toLua(names.usageOfDay(variable('owner'), variable('day')))}
-  for name, count in pairs(counts) do redis.call('HINCRBY', today, name, count) end
+  addTo(today, {gpu_ms = took, jobs = 1, pictures = job.pictures or 0, bytes = job.bytes or 0})
   redis.call('EXPIRE', today, 172800)
   redis.call('ZINCRBY', ${toLua(names.usageOwners)}, took, owner)
 end
-local function finish(from, to, errorJson)
-  local took = tookMs(from)
-  shareLeave(id, from, took)
-  redis.call('HSET', record, 'gpu_ms', took)
-  countUsage(took)
-  move(from, to)
-  redis.call('HSET', record, 'completed_at', now, 'ended_by', call)
-  if errorJson then redis.call('HSET', record, 'error', errorJson) end
+-- ...: other fields that change with the end.
+local function finish(job, to, ...)
+  local took = tookMs(job)
+  shareLeave(job, job.status, took)
+  countUsage(job, took)
+  move(job, to, 'gpu_ms', took, 'completed_at', now, 'ended_by', call, ...)
   redis.call('ZADD', ${toLua(names.ended)}, now, id)
   redis.call('HINCRBY', counters, to, 1)
   redis.call('DEL', ${toLua(names.checkpoint(variable('id')))})
@@ -83,7 +88,6 @@ local function finish(from, to, errorJson)
   redis.call('PUBLISH', ${toLua(names.endsChannel)}, id)
 end
 local function ended(status) return status == 'succeeded' or status == 'failed' or status == 'canceled' end
-local function isEndOfThisCall() return redis.call('HGET', record, 'ended_by') == call end
 `
 
 const scripts = {
@@ -109,6 +113,8 @@ if tonumber(ARGV[10]) > 0 then
   -- A job that is larger than the limit may still be the only one.
   if own > 0 and own + tonumber(ARGV[11]) > tonumber(ARGV[10]) then return {'owner_work_full', tostring(own)} end
 end
+local job = {id = id, record = record}
+for i = 13, #ARGV, 2 do job[ARGV[i]] = ARGV[i + 1] end
 redis.call('HSET', record, 'status', 'queued', unpack(ARGV, 13))
 if keys[1] then
   redis.call('SET', keys[1], ARGV[6], 'EX', ARGV[7])
@@ -116,32 +122,29 @@ if keys[1] then
 end
 index(ARGV[12], nil, true)
 index(ARGV[12], 'queued', true)
-shareJoin(id)
+shareJoin(job)
 redis.call('HINCRBY', counters, 'created', 1)
-emit('status', 'status', 'queued')
+-- No follower can be waiting for news about it yet.
+add('status', 'status', 'queued')
 return {'created', ''}`,
 
   // ARGV[5] worker id, [6] the error of an expired job, JSON. Returns the outcome and the record as it is afterwards.
   easelStart: `${preamble}
+local job = readJob(id)
 local function start()
-  local status = redis.call('HGET', record, 'status')
-  if not status then return 'missing' end
-  if ended(status) then
-    if not isEndOfThisCall() then return 'ended' end
-    return status == 'canceled' and 'canceled' or 'expired'
+  if not job.status then return 'missing' end
+  if ended(job.status) then
+    if job.ended_by ~= call then return 'ended' end
+    return job.status == 'canceled' and 'canceled' or 'expired'
   end
-  if redis.call('HGET', record, 'cancel_requested_at') then finish(status, 'canceled') return 'canceled' end
-  if status == 'queued' then
-    local expires = redis.call('HGET', record, 'expires_at')
-    if expires and tonumber(now) > tonumber(expires) then finish('queued', 'failed', ARGV[6]) return 'expired' end
-    shareStart(id)
-    move('queued', 'running')
-    redis.call('HSET', record, 'started_at', now)
-    emit('status', 'status', 'running')
-  end
-  if redis.call('HGET', record, 'started_by') == call then return 'running' end
-  redis.call('HSET', record, 'worker', ARGV[5], 'started_by', call)
-  redis.call('HINCRBY', record, 'runs', 1)
+  if job.cancel_requested_at then finish(job, 'canceled') return 'canceled' end
+  if job.started_by == call then return 'running' end
+  local run = {'worker', ARGV[5], 'started_by', call, 'runs', (job.runs or 0) + 1}
+  if job.status == 'running' then redis.call('HSET', record, unpack(run)) return 'running' end
+  if job.expires_at and tonumber(now) > tonumber(job.expires_at) then finish(job, 'failed', 'error', ARGV[6]) return 'expired' end
+  shareStart(job)
+  move(job, 'running', 'started_at', now, unpack(run))
+  emit('status', 'status', 'running')
   return 'running'
 end
 return {start(), redis.call('HGETALL', record)}`,
@@ -170,28 +173,25 @@ return 1`,
 
   // ARGV[5] status, [6…] fields of the end. A job that succeeds has run all its steps, whether the last ones were reported or not.
   easelEnd: `${preamble}
-local status = redis.call('HGET', record, 'status')
-if not status then return {'missing', ''} end
-if ended(status) then return {isEndOfThisCall() and 'claimed' or 'ended', status} end
-local to = ARGV[5]
-if redis.call('HGET', record, 'cancel_requested_at') then to = 'canceled' end
-if #ARGV > 5 and to == ARGV[5] then redis.call('HSET', record, unpack(ARGV, 6)) end
-local step, total = unpack(redis.call('HMGET', record, 'step', 'total'))
-if to == 'succeeded' and total and step ~= total then
-  redis.call('HSET', record, 'step', total)
-  add('progress', 'step', total, 'total', total)
+local job = readJob(id)
+if not job.status then return {'missing', ''} end
+if ended(job.status) then return {job.ended_by == call and 'claimed' or 'ended', job.status} end
+if job.cancel_requested_at and ARGV[5] ~= 'canceled' then finish(job, 'canceled') return {'claimed', 'canceled'} end
+for i = 6, #ARGV, 2 do job[ARGV[i]] = ARGV[i + 1] end
+if ARGV[5] == 'succeeded' and job.total and job.step ~= job.total then
+  job.step = job.total
+  add('progress', 'step', job.total, 'total', job.total)
 end
-finish(status, to)
-return {'claimed', to}`,
+finish(job, ARGV[5], 'step', job.step or 0, unpack(ARGV, 6))
+return {'claimed', ARGV[5]}`,
 
   easelRequestCancel: `${preamble}
-local status = redis.call('HGET', record, 'status')
-if not status then return 'missing' end
-if status == 'canceled' then return isEndOfThisCall() and 'canceled' or 'already_canceled' end
-if ended(status) then return 'finished' end
-if status == 'queued' then
-  redis.call('HSET', record, 'cancel_requested_at', now)
-  finish('queued', 'canceled')
+local job = readJob(id)
+if not job.status then return 'missing' end
+if job.status == 'canceled' then return job.ended_by == call and 'canceled' or 'already_canceled' end
+if ended(job.status) then return 'finished' end
+if job.status == 'queued' then
+  finish(job, 'canceled', 'cancel_requested_at', now)
   return 'canceled'
 end
 redis.call('HSETNX', record, 'cancel_requested_at', now)
@@ -200,10 +200,10 @@ return 'cancel_requested'`,
 
   // ARGV[5] the error of an expired job, JSON
   easelExpire: `${preamble}
-if redis.call('HGET', record, 'status') ~= 'queued' then return isEndOfThisCall() and 1 or 0 end
-local expires = redis.call('HGET', record, 'expires_at')
-if not expires or tonumber(now) <= tonumber(expires) then return 0 end
-finish('queued', 'failed', ARGV[5])
+local job = readJob(id)
+if job.status ~= 'queued' then return job.ended_by == call and 1 or 0 end
+if not job.expires_at or tonumber(now) <= tonumber(job.expires_at) then return 0 end
+finish(job, 'failed', 'error', ARGV[5])
 return 1`,
 
   // ARGV[5] the input with its prompts cut, JSON
@@ -213,38 +213,39 @@ return 1`,
 
   // ARGV[5] cost in milliseconds, [6] weight of its owner. For a queued job that an Easel without shares made.
   easelEnlist: `${preamble}
-local status, cost = unpack(redis.call('HMGET', record, 'status', 'cost_ms'))
-if status ~= 'queued' or cost then return 0 end
-redis.call('HSET', record, 'model', cjson.decode(redis.call('HGET', record, 'input')).model, 'cost_ms', ARGV[5], 'weight', ARGV[6])
-shareJoin(id)
+local job = readJob(id)
+if job.status ~= 'queued' or job.cost_ms then return 0 end
+job.model, job.cost_ms, job.weight = cjson.decode(redis.call('HGET', record, 'input')).model, ARGV[5], ARGV[6]
+redis.call('HSET', record, 'model', job.model, 'cost_ms', job.cost_ms, 'weight', job.weight)
+shareJoin(job)
 return 1`,
 
   // ARGV[5] its present owner, [6] its new owner.
   easelAdopt: `${preamble}
 local from, to = ARGV[5], ARGV[6]
 redis.call('ZREM', indexOf(from), id)
-local owner, status = unpack(redis.call('HMGET', record, 'owner', 'status'))
-if owner ~= from then return 0 end
-local waits = status == 'queued' and not redis.call('HGET', record, 'charged')
-local took = ended(status) and tonumber(redis.call('HGET', record, 'gpu_ms'))
-if waits then shareLeave(id, 'queued', 0) end
-if took then keepUsage(took, -1) end
+local job = readJob(id)
+if job.owner ~= from then return 0 end
+local waits = job.status == 'queued' and not job.charged
+local took = ended(job.status) and tonumber(job.gpu_ms)
+if waits then shareLeave(job, 'queued', 0) end
+if took then keepUsage(job, took, -1) end
+job.owner = to
 redis.call('HSET', record, 'owner', to)
-if waits then shareJoin(id) end
-if took then keepUsage(took, 1) end
+if waits then shareJoin(job) end
+if took then keepUsage(job, took, 1) end
 redis.call('ZADD', indexOf(to), 0, id)
-if redis.call('ZREM', indexOf(from, status), id) == 1 then redis.call('ZADD', indexOf(to, status), 0, id) end
+if redis.call('ZREM', indexOf(from, job.status), id) == 1 then redis.call('ZADD', indexOf(to, job.status), 0, id) end
 return 1`,
 
   // Removes every trace of a job. With ARGV[5] 'keep' the attempts to deliver webhooks stay. The job's idempotency key may have expired and
   // belong to another job by now.
   easelDelete: `${preamble}
-local owner = redis.call('HGET', record, 'owner')
-if owner then
-  local status = redis.call('HGET', record, 'status')
-  if ended(status) then keepUsage(tonumber(redis.call('HGET', record, 'gpu_ms')) or 0, -1) else shareLeave(id, status, tookMs(status)) end
-  index(owner, status, false)
-  index(owner, nil, false)
+local job = readJob(id)
+if job.owner then
+  if ended(job.status) then keepUsage(job, tonumber(job.gpu_ms) or 0, -1) else shareLeave(job, job.status, tookMs(job)) end
+  index(job.owner, job.status, false)
+  index(job.owner, nil, false)
 end
 redis.call('ZREM', indexOf(''), id)
 redis.call('ZREM', ${toLua(names.ended)}, id)
