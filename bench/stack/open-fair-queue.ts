@@ -124,7 +124,7 @@ class Side {
     const [name, options] = [generateQueueName(modelName), { connection: redis, prefix, skipVersionCheck: true }]
     const fair = {
       places,
-      choose: (running: ReadonlyMap<string, number>) => lines.choose(modelName, { running, places }),
+      choose: (running: ReadonlyMap<string, number>, taking: number) => lines.choose(modelName, { running, places, taking }),
       readOwner: async (id: string) => (await this.store.get(id))?.owner,
     }
     this.#worker =

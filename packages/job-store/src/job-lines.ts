@@ -20,6 +20,8 @@ export interface ChooseOptions {
   running: ReadonlyMap<string, number>
   /** The number of this worker's places for anyone's jobs, from 1. */
   places: number
+  /** How many jobs this worker has commands under way to take. Above 0 only while a place is open to anyone. Default 0. */
+  taking?: number
   /** The most jobs of one owner that run at once on all workers together; 0 = no limit. Default 0. */
   maxRunningOfOwner?: number
 }
@@ -47,31 +49,34 @@ export interface JobLines {
 
 /** How many jobs of an owner are examined to find one that BullMQ carries. Those before it are on their way into the queue, or were lost. */
 const lookedAt = 50
-/** BullMQ scores a job with priority × 2^32 + a counter. A job in front has the highest priority, 1. */
+/**
+ * BullMQ scores a job with priority × 2^32 + a counter, and takes the one with the lowest score. What it puts back has the highest priority, 1.
+ * Below are the jobs that were chosen, in the order in which they are to be taken.
+ */
 const firstScore = 2 ** 32
 
 const preamble = `
 local prefix, model, queue = ARGV[1], ARGV[2], ARGV[3]
 local wait, prioritized = queue .. 'wait', queue .. 'prioritized'
 ${fairShareLua}
-local function toFront(id)
-  local lowest = redis.call('ZRANGE', prioritized, 0, 0, 'WITHSCORES')[2]
-  redis.call('HSET', queue .. id, 'priority', 1)
-  redis.call('ZADD', prioritized, math.min(tonumber(lowest or ${firstScore}), ${firstScore}) - 1, id)
+local function place(id, priority, score)
+  redis.call('HSET', queue .. id, 'priority', priority)
+  redis.call('ZADD', prioritized, score, id)
 end
 local function shareDrop(owner, id)
-  shareLeave(id, 'queued', 0)
+  shareLeave(readJob(id), 'queued', 0)
   redis.call('ZREM', ${toLua(names.shareLine(variable('model'), variable('owner')))}, id)
 end
 local front = {prioritized, '-inf', '(${2 * firstScore}', 'BYSCORE'}
 `
 
 const scripts = {
-  // ARGV[4] the worker's places, [5] most running jobs of an owner, [6…] in turn an owner and the number of its jobs that run on the worker.
+  // ARGV[4] the worker's places, [5] most running jobs of an owner, [6] jobs being taken, [7…] in turn an owner and the number of its jobs that
+  // run on the worker.
   easelChoose: `${preamble}
-local places, most = tonumber(ARGV[4]), tonumber(ARGV[5])
-local here, total = {}, 0
-for i = 6, #ARGV, 2 do
+local places, most, taking = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
+local here, total = {}, taking
+for i = 7, #ARGV, 2 do
   here[ARGV[i]] = tonumber(ARGV[i + 1])
   total = total + here[ARGV[i]]
 end
@@ -84,19 +89,25 @@ end
 -- BullMQ takes from this list first, without regard to shares, so nothing may stay in it.
 for _, id in ipairs(redis.call('LRANGE', wait, 0, -1)) do
   redis.call('LREM', wait, 1, id)
-  local job = shareJob(id)
+  local share = readShare(readJob(id))
   -- A job that is still in its owner's line has not been chosen; it was queued without a priority.
-  if job and redis.call('ZSCORE', job.line, id) then
-    redis.call('HSET', queue .. id, 'priority', ${maxQueuePriority})
-    redis.call('ZADD', prioritized, ${maxQueuePriority * 2 ** 32}, id)
-  else toFront(id) end
+  if share and redis.call('ZSCORE', share.line, id) then
+    place(id, ${maxQueuePriority}, ${maxQueuePriority * firstScore})
+  else place(id, 1, ${firstScore}) end
 end
+-- The first jobs in front belong to commands of this worker that are under way, so they are passed over.
+local passed, lastScore, left = {}, nil, redis.call('ZCARD', prioritized)
+if taking > 0 then
+  local chosen = redis.call('ZRANGE', prioritized, '-inf', '(${firstScore}', 'BYSCORE', 'LIMIT', 0, taking, 'WITHSCORES')
+  for i = 1, #chosen, 2 do passed[chosen[i]], lastScore, left = true, tonumber(chosen[i + 1]), left - 1 end
+end
+if left == 0 then return {'none'} end
 local blocked
--- The first job that may run here, its owner, and whether it is in front already. passed: a job that is passed over.
-local function find(passed)
+-- The first job that may run here, its owner, and whether it is in front already.
+local function find()
   blocked = false
   for _, id in ipairs(redis.call('ZRANGE', unpack(front))) do
-    if id ~= passed then
+    if not passed[id] then
       local owner = redis.call('HGET', ${toLua(names.job(variable('id')))}, 'owner') or ''
       if hasPlace(owner) then return id, owner, true end
       blocked = true
@@ -113,19 +124,23 @@ local function find(passed)
   end
 end
 local id, owner, isInFront = find()
-if not id then
-  if blocked then return {'blocked'} end
-  return {redis.call('ZCARD', prioritized) > 0 and 'unlisted' or 'none'}
-end
+if not id then return {blocked and 'blocked' or 'unlisted'} end
 if not isInFront then
-  local job = shareJob(id)
-  shareTake(job)
-  redis.call('SADD', job.chosen, id)
+  local job = readJob(id)
+  local share = readShare(job)
+  shareTake(share, job)
+  -- Where owners have no limit, nobody counts them.
+  if most > 0 then redis.call('SADD', share.chosen, id) end
 end
-toFront(id)
+if lastScore then place(id, 1, lastScore + 1)
+else
+  local lowest = tonumber(redis.call('ZRANGE', prioritized, 0, 0, 'WITHSCORES')[2])
+  place(id, 1, math.min(lowest, ${firstScore / 2}) - 1)
+end
 here[owner] = (here[owner] or 0) + 1
-total = total + 1
-local more = find(id) or not blocked and redis.call('ZCARD', prioritized) > 1
+total, passed[id] = total + 1, true
+-- While a place is open to anyone, whatever else waits may have it.
+local more = left > 1 and (total < places and most == 0 or find() or not blocked)
 return {'chosen', id, owner, more and 1 or 0}`,
 
   easelReadLines: `${preamble}
@@ -157,8 +172,8 @@ export function createJobLines({ redis, prefix }: { redis: RedisConnection; pref
   const run = (name: keyof typeof scripts, modelId: string, ...rest: (string | number)[]): Promise<unknown> =>
     (redis as unknown as Scripts)[name](keys.share(modelId), prefix, modelId, `${prefix}:${generateQueueName(modelId)}:`, ...rest)
   return {
-    async choose(modelId, { running, places, maxRunningOfOwner = 0 }) {
-      const reply = await run('easelChoose', modelId, places, maxRunningOfOwner, ...[...running].flat())
+    async choose(modelId, { running, places, taking = 0, maxRunningOfOwner = 0 }) {
+      const reply = await run('easelChoose', modelId, places, maxRunningOfOwner, taking, ...[...running].flat())
       const [result, id = '', owner = '', more] = reply as [Choice['result'], string?, string?, number?]
       return result === 'chosen' ? { result, id, owner, more: more === 1 } : { result }
     },
@@ -177,7 +192,7 @@ export function createJobLines({ redis, prefix }: { redis: RedisConnection; pref
     },
 
     async version(modelId) {
-      return (await redis.get(keys.shareVersion(modelId))) ?? ''
+      return (await redis.hget(keys.share(modelId), 'version')) ?? ''
     },
   }
 }

@@ -1,6 +1,6 @@
 /** FairWorker with a real Redis, queue and share. What a job does is to wait until the test lets it end. */
 import { setTimeout as sleep } from 'node:timers/promises'
-import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest'
+import { afterAll, afterEach, beforeAll, beforeEach, expect, onTestFinished, test, vi } from 'vitest'
 import { generateQueueName } from '@easel/contract'
 import { createJobLines, createJobStore, createRedis, JobQueues, toQueuePriority } from '@easel/job-store'
 import type { Choice, GenerateJobData, JobLines, RedisConnection } from '@easel/job-store'
@@ -47,7 +47,7 @@ function openWorker({ places, maxRunningOfOwner = 0, jobMs, choose = (make) => m
   /** The owners of the jobs that run, by id. */
   const running = new Map<string, string>()
   const [started, errors]: [string[], Error[]] = [[], []]
-  let mostOfOwner = 0
+  let [mostOfOwner, readOwners] = [0, 0]
   const worker = new FairWorker(
     generateQueueName(model),
     async ({ data: { id } }: { data: GenerateJobData }) => {
@@ -66,9 +66,12 @@ function openWorker({ places, maxRunningOfOwner = 0, jobMs, choose = (make) => m
       prefix,
       skipVersionCheck: true,
       places,
-      choose: (counts) => choose(() => lines.choose(model, { running: counts, places, maxRunningOfOwner })),
+      choose: (counts, taking) => choose(() => lines.choose(model, { running: counts, places, taking, maxRunningOfOwner })),
       ownersAreLimited: maxRunningOfOwner > 0,
-      readOwner: async (id) => (await store.get(id))?.owner,
+      readOwner: async (id) => {
+        readOwners++
+        return (await store.get(id))?.owner
+      },
     },
   )
   worker.on('error', (error) => errors.push(error))
@@ -79,6 +82,7 @@ function openWorker({ places, maxRunningOfOwner = 0, jobMs, choose = (make) => m
     errors,
     running,
     mostOfOwner: () => mostOfOwner,
+    readOwners: () => readOwners,
     /** Ends a job of the owner that runs, and waits until it has ended in the record. */
     end: async (owner: string): Promise<void> => {
       const id = [...running].find(([, of]) => of === owner)?.[0] ?? ''
@@ -121,12 +125,55 @@ const countScripts = async (): Promise<number> =>
 test('a job costs four scripts: its choice, its start, its end in the record, and its end in BullMQ, which takes the next one', async () => {
   const count = 40
   await submit('a'.repeat(count))
-  const { worker } = openWorker({ places: 2, jobMs: 1 })
+  const { worker, readOwners } = openWorker({ places: 8, jobMs: 1 })
   const before = await countScripts()
   void worker.run()
   await expect.poll(() => countOf('succeeded')).toBe(count)
   // And a few to fill the places, and to see that nothing is left.
-  expect((await countScripts()) - before).toBeLessThan(4 * count + 20)
+  expect((await countScripts()) - before).toBeLessThan(4 * count + 30)
+  // Jobs end at the same time here, so many come with the choice of another one, and their owners are known all the same.
+  expect(readOwners()).toBe(0)
+})
+
+test('a new job costs nothing while its owner has no place here', async () => {
+  await submit('aa')
+  const { worker, started } = openWorker({ places: 2 })
+  void worker.run()
+  await expect.poll(() => started.join('')).toBe('aa')
+  await submit('ab')
+  const before = await countScripts()
+  for (let i = 0; i < 50; i++) {
+    worker.wake('a')
+    await sleep(1)
+  }
+  // Those of the worker that looks by itself now and then.
+  expect((await countScripts()) - before).toBeLessThan(10)
+  worker.wake('b')
+  await expect.poll(() => started.join('')).toBe('aab')
+})
+
+test('a newcomer that is heard of while a job is being taken gets its place once that job has come', async () => {
+  await submit('a')
+  let choices = 0
+  const gate = Promise.withResolvers<void>()
+  const { worker, started } = openWorker({
+    places: 1,
+    choose: async (make) => {
+      const choice = await make()
+      choices++
+      await gate.promise
+      return choice
+    },
+  })
+  void worker.run()
+  await expect.poll(() => choices).toBe(1)
+  await submit('b')
+  worker.wake('b')
+  // Nothing but this wake-up makes it look again.
+  vi.useFakeTimers({ toFake: ['setTimeout'], now: 0 })
+  onTestFinished(() => void vi.useRealTimers())
+  gate.resolve()
+  await expect.poll(() => started.join('')).toBe('ab')
 })
 
 test('the job that is taken when another one ends is the one whose turn it is', async () => {
@@ -142,6 +189,19 @@ test('the job that is taken when another one ends is the one whose turn it is', 
   // Both have had the same now, so it is a's turn, and then b has nothing running here and gets a place of its own.
   await end('b')
   await expect.poll(() => started.join('')).toBe('abbbab')
+})
+
+test('of jobs that are taken at the same moment each is the one whose turn it is', async () => {
+  // BullMQ's own order is that in which they came.
+  await submit('a'.repeat(8) + 'b'.repeat(8))
+  const { worker, started, end } = openWorker({ places: 2 })
+  void worker.run()
+  await expect.poll(() => started.join('')).toBe('ab')
+  for (let count = 4; count <= 16; count += 2) {
+    await Promise.all([end('a'), end('b')])
+    await expect.poll(() => started.length).toBe(count)
+    expect(started.slice(-2).toSorted().join('')).toBe('ab')
+  }
 })
 
 test('a newcomer gets a place beyond those that are full, and no one else gets that place', async () => {

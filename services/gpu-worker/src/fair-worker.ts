@@ -17,8 +17,11 @@ import type { Choice, GenerateJobData } from '@easel/job-store'
 export interface FairWorkerOptions extends WorkerOptions {
   /** The number of places for anyone's jobs, from 1. As many again are each open to an owner who has nothing running here. */
   places: number
-  /** Puts the next job that may run here in front of the queue. `running`: the number of jobs that run here, by owner. */
-  choose: (running: ReadonlyMap<string, number>) => Promise<Choice>
+  /**
+   * Puts the next job that may run here in front of the queue. `running`: the number of jobs that run here, by owner. `taking`: how many others
+   * are being taken.
+   */
+  choose: (running: ReadonlyMap<string, number>, taking: number) => Promise<Choice>
   /** Whether `choose` may answer `blocked` even if fewer than `places` jobs run here. Default false. */
   ownersAreLimited?: boolean
   /** The owner of a job that another worker had chosen. */
@@ -26,6 +29,7 @@ export interface FairWorkerOptions extends WorkerOptions {
 }
 
 type FairJob = Job<GenerateJobData, string>
+type Chosen = Extract<Choice, { result: 'chosen' }>
 
 /** The longest wait for a message about a new job, in milliseconds, because messages may be lost and retries come without one. */
 const pollMs = 1000
@@ -37,8 +41,12 @@ export class FairWorker extends Worker<GenerateJobData, string> {
   readonly #ownersAreLimited: boolean
   /** The owners of the jobs that run here, by job id. */
   readonly #owners = new Map<string, string>()
+  /** The choices whose jobs have not arrived yet, by job id. With several under way, a job may arrive in answer to another command than its own. */
+  readonly #choices = new Map<string, Chosen>()
   /** How many jobs are being taken; their owners are not known yet. */
   #taking = 0
+  /** The owners of jobs that have arrived in the queue meanwhile, when no place was open to all. */
+  readonly #newcomers = new Set<string>()
   /** Whether to look again when a job has been taken. */
   #looksAgain = false
   #tokens = 0
@@ -56,8 +64,15 @@ export class FairWorker extends Worker<GenerateJobData, string> {
     this.on('stalled', () => this.wake())
   }
 
-  /** Call when a job that can run here may have arrived; it looks immediately. */
-  wake(): void {
+  /**
+   * Call when a job that can run here may have arrived; it looks immediately. `owner`: the owner of the job, if known; nothing happens if that
+   * owner has no place here.
+   */
+  wake(owner?: string): void {
+    if (owner !== undefined && !this.#isOpenToAll() && !this.#ownersAreLimited) {
+      if (this.#taking > 0) this.#newcomers.add(owner)
+      if (this.#taking > 0 || !this.#hasPlace(owner)) return
+    }
     this.#isAwake = true
     this.#wakeUp()
   }
@@ -110,7 +125,8 @@ export class FairWorker extends Worker<GenerateJobData, string> {
     try {
       // Also done when no job waits, because this puts jobs whose retry is due into the queue.
       const job = await this.moveToActive(`${this.id}:${this.#tokens++}`)
-      return await this.#accept(await choice, job)
+      await choice
+      return await this.#accept(job)
     } finally {
       this.#endTaking()
     }
@@ -119,6 +135,10 @@ export class FairWorker extends Worker<GenerateJobData, string> {
   #endTaking(): void {
     this.#taking--
     if (this.#looksAgain) this.wake()
+    if (this.#taking > 0) return
+    const owners = [...this.#newcomers]
+    this.#newcomers.clear()
+    for (const owner of owners) this.wake(owner)
   }
 
   /** Runs a job, and then each that was taken when the one before it ended. */
@@ -153,7 +173,7 @@ export class FairWorker extends Worker<GenerateJobData, string> {
       const made = await choice
       // The choice may have failed, or BullMQ may have failed to write the end.
       if (next === undefined && made.result !== 'none') this.wake()
-      return await this.#accept(made, next)
+      return await this.#accept(next)
     } finally {
       this.#endTaking()
     }
@@ -163,23 +183,29 @@ export class FairWorker extends Worker<GenerateJobData, string> {
   async #chooseNow(): Promise<Choice> {
     const running = new Map<string, number>()
     for (const owner of this.#owners.values()) running.set(owner, (running.get(owner) ?? 0) + 1)
-    return await this.#choose(running).catch((error: Error) => {
+    const choice = await this.#choose(running, this.#taking).catch((error: Error): Choice => {
       this.#report(error)
       return { result: 'blocked' }
     })
+    if (choice.result === 'chosen') this.#choices.set(choice.id, choice)
+    // The job of an old choice has gone to another worker.
+    const [oldest = ''] = this.#choices.keys()
+    if (this.#choices.size > 2 * this.#places) this.#choices.delete(oldest)
+    return choice
   }
 
   /** Keeps a job that was taken, or puts it back if its owner has no place here. */
-  async #accept(choice: Choice, job: FairJob | void): Promise<FairJob | undefined> {
+  async #accept(job: FairJob | void): Promise<FairJob | undefined> {
     if (job?.id === undefined) return undefined
-    const isChosen = choice.result === 'chosen' && choice.id === job.id
-    const owner = isChosen ? choice.owner : ((await this.#readOwner(job.id)) ?? '')
+    const choice = this.#choices.get(job.id)
+    this.#choices.delete(job.id)
+    const owner = choice?.owner ?? (await this.#readOwner(job.id)) ?? ''
     if (!this.#hasPlace(owner)) {
       await job.moveToWait(job.token)
       return undefined
     }
     this.#owners.set(job.id, owner)
-    if (!isChosen || choice.more) this.wake()
+    if (choice === undefined || choice.more) this.wake()
     return job
   }
 

@@ -62,7 +62,7 @@ export function createQueueWorker(options: QueueWorkerOptions): QueueWorker {
       connection: redis,
       prefix,
       places: concurrency,
-      choose: (running) => lines.choose(modelId, { running, places: concurrency, maxRunningOfOwner }),
+      choose: (running, taking) => lines.choose(modelId, { running, places: concurrency, taking, maxRunningOfOwner }),
       ownersAreLimited: maxRunningOfOwner > 0,
       readOwner: async (jobId) => (await store.get(jobId))?.owner,
       lockDuration: lockDurationMs,
