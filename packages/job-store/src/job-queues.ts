@@ -25,6 +25,15 @@ export const generateJobOptions: JobsOptions = {
   removeOnFail: { age: 3600, count: 1000 },
 }
 
+/** What workers are told of a new job. `owner`: absent where it is not known. */
+export interface JobWaits {
+  model: string
+  owner?: string | undefined
+}
+
+/** `owner`: whose job it is. Workers that have no place for that owner are not disturbed. Default: all are told. */
+export type AddOptions = JobsOptions & { owner?: string }
+
 /** A snapshot of a model's queue. */
 export interface QueueLook {
   /** The number of jobs that wait. */
@@ -70,13 +79,13 @@ export class JobQueues {
     return queue
   }
 
-  async add(modelId: string, id: string, options?: JobsOptions): Promise<void> {
+  async add(modelId: string, id: string, { owner, ...options }: AddOptions = {}): Promise<void> {
     await this.of(modelId).add('generate', { id }, { ...options, jobId: id })
-    await this.#redis.publish(this.#waitingChannel, modelId)
+    this.#tellWorkers({ model: modelId, owner })
   }
 
   /** Like `add`, together with the webhook message about the job's end. */
-  async addWithWebhook(modelId: string, id: string, options?: JobsOptions): Promise<void> {
+  async addWithWebhook(modelId: string, id: string, { owner, ...options }: AddOptions = {}): Promise<void> {
     const data: WebhookJobData = { jobId: id, event: 'completed' }
     // One transaction writes all of a flow.
     this.#flows ??= new FlowProducer(this.#options).on('error', this.#onError)
@@ -95,7 +104,7 @@ export class JobQueues {
         },
       ],
     })
-    await this.#redis.publish(this.#waitingChannel, modelId)
+    this.#tellWorkers({ model: modelId, owner })
   }
 
   /** Returns those of the ids that BullMQ does not carry, because it never got them or has already given them up. One round trip. */
@@ -132,6 +141,11 @@ export class JobQueues {
       // A worker has locked it, and reads the record before it does anything.
       return false
     }
+  }
+
+  /** Nobody waits for the answer, because workers also look by themselves. */
+  #tellWorkers(job: JobWaits): void {
+    this.#redis.publish(this.#waitingChannel, JSON.stringify(job)).catch(this.#onError)
   }
 
   async close(): Promise<void> {

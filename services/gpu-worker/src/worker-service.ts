@@ -157,7 +157,7 @@ async function assemble(options: WorkerServiceOptions, cleanups: Cleanups): Prom
   })
   const onCancel = (jobId: string): void => queue.stopJob(jobId, 'canceled')
   await listenForCancels({ subscriber, prefix, store, active, onCancel, onError })
-  await listenForJobs({ subscriber, prefix, modelId: engine.capabilities.modelId, onJob: () => queue.bull.wake() })
+  await listenForJobs({ subscriber, prefix, modelId: engine.capabilities.modelId, onJob: (owner) => queue.bull.wake(owner) })
 
   // 5. Start work and announce it
   const isReady = (): boolean => redis.status === 'ready' && engine.hasModel && queue.bull.isRunning()

@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { v7 as uuidv7 } from 'uuid'
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest'
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest'
 import { createJobStore, createRedis, waitUntilReady } from '@easel/job-store'
 import type { JobStore, RedisConnection, StreamedJobEvent } from '@easel/job-store'
 import { startRedis } from '@easel/job-store/test/redis-server'
@@ -147,10 +147,8 @@ describe('waiting for the end', () => {
 
   test('progress wakes followers, and nobody who waits for the end', async () => {
     const id = await createJob()
-    let looks = 0
-    const counting = Object.assign(createJobStore({ redis, prefix: '{test}' }), {
-      get: (jobId: string) => (looks++, store.get(jobId)),
-    })
+    const counting = createJobStore({ redis, prefix: '{test}' })
+    const look = vi.spyOn(counting, 'get')
     const own = new JobFollower({ store: counting, subscriber, pollIntervalMs: 20_000 })
     const events = read(id, '0', own)
     const waiting = own.waitForEnd(id, { timeoutMs: 20_000 })
@@ -160,7 +158,34 @@ describe('waiting for the end', () => {
     expect(await waiting).toMatchObject({ status: 'succeeded' })
     expect((await events).length).toBe(8)
     // Each of the two reads at once; the one that waits reads again when the subscription is ready, and at the end.
-    expect(looks).toBeLessThanOrEqual(4)
+    expect(look.mock.calls.length).toBeLessThanOrEqual(4)
+    await own.close()
+  })
+
+  test('a caller that has just read the record gets the news alone: one look, at the end', async () => {
+    const counting = createJobStore({ redis, prefix: '{test}' })
+    const look = vi.spyOn(counting, 'get')
+    const own = new JobFollower({ store: counting, subscriber, pollIntervalMs: 100_000 })
+    const [heard, missed] = [await createJob(), await createJob()]
+    // Which shows that the subscription is ready.
+    const first = own.waitForEnd(heard, { timeoutMs: 100_000 })
+    await store.end(heard, { status: 'failed' })
+    await first
+    look.mockClear()
+    const waiting = own.waitForEnd(missed, { timeoutMs: 100_000, wasJustRead: true })
+    await store.end(missed, { status: 'succeeded' })
+    expect(await waiting).toMatchObject({ id: missed, status: 'succeeded' })
+    expect(look).toHaveBeenCalledTimes(1)
+    // It ended after the caller had read it and before it began to wait.
+    expect(await own.waitForEnd(heard, { timeoutMs: 100_000, wasJustRead: true })).toMatchObject({ id: heard, status: 'failed' })
+    await own.close()
+  })
+
+  test('while messages cannot arrive, the record is looked at even if it has just been read', async () => {
+    const id = await createJob()
+    await store.end(id, { status: 'failed' })
+    const own = new JobFollower({ store, subscriber, pollIntervalMs: 100_000 })
+    expect(await own.waitForEnd(id, { timeoutMs: 100_000, wasJustRead: true })).toMatchObject({ id })
     await own.close()
   })
 

@@ -18,6 +18,15 @@ export interface JobFollowerOptions {
   onError?: (error: unknown, about?: AboutJob) => void
 }
 
+interface WaitForEndOptions {
+  timeoutMs: number
+  signal?: AbortSignal
+  wasJustRead?: boolean
+}
+
+/** Enough for all ends between a caller's look at its job and its wait. */
+const keptEnds = 1000
+
 /** The fields of a log line about a job. */
 interface AboutJob {
   readonly jobId: string
@@ -37,6 +46,10 @@ export class JobFollower {
   readonly #pollIntervalMs: number
   readonly #onError: NonNullable<JobFollowerOptions['onError']>
   readonly #waiters = new Map<string, Set<JobWaiter>>()
+  /** The jobs whose end this process has heard of last. */
+  readonly #ends = new Set<string>()
+  /** Whether messages about ends arrive now. */
+  #hearsEnds = false
   readonly #closing = new AbortController()
 
   constructor({ store, subscriber, pollIntervalMs = 3000, onError = () => {} }: JobFollowerOptions) {
@@ -45,8 +58,8 @@ export class JobFollower {
     this.#pollIntervalMs = pollIntervalMs
     this.#onError = onError
     // Also after a reconnect, because what was published meanwhile is lost.
-    subscriber.on('message', this.#onMessage).on('ready', this.#wakeAll)
-    subscriber.subscribe(store.keys.endsChannel).then(this.#wakeAll, onError)
+    subscriber.on('message', this.#onMessage).on('ready', this.#onReady).on('close', this.#onClose)
+    subscriber.subscribe(store.keys.endsChannel).then(this.#onReady, onError)
   }
 
   /** The number of open readers. */
@@ -93,13 +106,14 @@ export class JobFollower {
 
   /**
    * The record once the job has ended; undefined when it has not ended in time or does not exist, or when the signal aborted. Rejects when
-   * Redis fails at the end of the time.
+   * Redis fails at the end of the time. `wasJustRead`: whether the job had not ended a moment ago, so that only news are waited for.
    */
-  async waitForEnd(id: string, { timeoutMs, signal }: { timeoutMs: number; signal?: AbortSignal }): Promise<JobRecord | undefined> {
+  async waitForEnd(id: string, { timeoutMs, signal, wasJustRead = false }: WaitForEndOptions): Promise<JobRecord | undefined> {
     using waiter = this.#addWaiter(id, { forEnd: true })
     const stopped = signal === undefined ? this.#closing.signal : AbortSignal.any([signal, this.#closing.signal])
     const deadline = performance.now() + timeoutMs
     let about: AboutJob = { jobId: id }
+    if (wasJustRead && this.#hearsEnds && !this.#ends.has(id)) await waiter.wait(Math.min(this.#pollIntervalMs, timeoutMs), stopped)
     for (;;) {
       const leftMs = deadline - performance.now()
       const read = this.#store.get(id)
@@ -114,17 +128,31 @@ export class JobFollower {
   /** Ends every reader and the subscription. */
   async close(): Promise<void> {
     this.#closing.abort()
-    this.#subscriber.off('message', this.#onMessage).off('ready', this.#wakeAll)
+    this.#subscriber.off('message', this.#onMessage).off('ready', this.#onReady).off('close', this.#onClose)
     if (this.#subscriber.status === 'ready') await this.#attempt(this.#subscriber.unsubscribe(this.#store.keys.endsChannel))
   }
 
-  readonly #wakeAll = (): void => this.#waiters.forEach((ofJob) => ofJob.forEach((waiter) => waiter.wake()))
+  readonly #onReady = (): void => {
+    this.#hearsEnds = true
+    this.#waiters.forEach((ofJob) => ofJob.forEach((waiter) => waiter.wake()))
+  }
+
+  readonly #onClose = (): void => {
+    this.#hearsEnds = false
+  }
 
   readonly #onMessage = (channel: string, id: string): void => {
     const { endsChannel, newsChannel } = this.#store.keys
     const isEnd = channel === endsChannel
+    if (isEnd) this.#keepEnd(id)
     if (!isEnd && channel !== newsChannel(id)) return
     for (const waiter of this.#waiters.get(id) ?? []) if (isEnd || !waiter.forEnd) waiter.wake()
+  }
+
+  #keepEnd(id: string): void {
+    this.#ends.add(id)
+    const [oldest = ''] = this.#ends
+    if (this.#ends.size > keptEnds) this.#ends.delete(oldest)
   }
 
   /** `forEnd`: woken only by the end. For all others this process listens to the job's own channel while there are any. */

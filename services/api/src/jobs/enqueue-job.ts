@@ -12,7 +12,7 @@ export async function enqueueJob(
   record: NewJobRecord,
   { again = false }: { again?: boolean } = {},
 ): Promise<void> {
-  const options = { priority: toQueuePriority(record) }
+  const options = { priority: toQueuePriority(record), owner: record.owner }
   // A message that has left the flow waits for the record's end by itself.
   const inFlow = wantsWebhook(record, 'completed') && !(again && (await outbox.isReleased(record.id)))
   if (inFlow) await queues.addWithWebhook(record.input.model, record.id, options)

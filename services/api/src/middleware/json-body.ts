@@ -28,8 +28,7 @@ export function jsonBody(maxBytes: number): MiddlewareHandler<AppEnv> {
     if (encoding.trim().toLowerCase() !== 'identity') {
       throw new ProblemError('unsupported_media_type', `Expected a body without Content-Encoding, got ${encoding.slice(0, 100)}.`)
     }
-    const hint = `Expected at most ${maxBytes} bytes. Send a picture that is larger to POST /v1/uploads.`
-    const value = parseJson(decode(await readBody(c.req, maxBytes, new ProblemError('body_too_large', hint))))
+    const value = parseJson(decode(await readBody(c.req, maxBytes)))
     refuseManyFields(value, '')
     if (isObject(value)) for (const [field, part] of Object.entries(value)) refuseManyFields(part, field)
     // The route's validator asks for both again, and accepts fewer spellings of the type than RFC 9110 allows.
@@ -49,25 +48,29 @@ function isUtf8Json(type: string): boolean {
 }
 
 /** Apart from the size, a failure can only come from the client, which closed the connection before its body was complete. */
-async function readBody(request: HonoRequest, maxBytes: number, tooLarge: ProblemError): Promise<ArrayBuffer | Uint8Array> {
+async function readBody(request: HonoRequest, maxBytes: number): Promise<ArrayBuffer | Uint8Array> {
   const { headers } = request.raw
+  const refuseAbove = (bytes: number): void => {
+    const hint = `Expected at most ${maxBytes} bytes. Send a picture that is larger to POST /v1/uploads.`
+    if (bytes > maxBytes) throw new ProblemError('body_too_large', hint)
+  }
   const length = headers.get('Content-Length')
   try {
     // The server does not read more than was announced.
     if (length !== null && !headers.has('Transfer-Encoding')) {
-      if (Number(length) > maxBytes) throw tooLarge
+      refuseAbove(Number(length))
       return await request.arrayBuffer()
     }
     const chunks: Uint8Array[] = []
     let bytes = 0
     for await (const chunk of request.raw.body ?? []) {
       bytes += chunk.byteLength
-      if (bytes > maxBytes) throw tooLarge
+      refuseAbove(bytes)
       chunks.push(chunk)
     }
     return Buffer.concat(chunks)
   } catch (error) {
-    if (error === tooLarge) throw error
+    if (error instanceof ProblemError) throw error
     throw new ProblemError('malformed_body', 'Expected the whole body, got an end of the connection before it.', { cause: error })
   }
 }
