@@ -92,15 +92,24 @@ export function checkStorageVariables(values: StorageVariables, context: z.Refin
   for (const [name, message] of findProblems(values)) context.addIssue({ code: 'custom', path: [name], message })
 }
 
-/** The drivers' options, from variables that passed `checkStorageVariables`. */
+/** The driver's options, from variables that passed `checkStorageVariables`. */
 export function toStorageOptions(values: StorageVariables): StorageOptions {
   const [problem] = findProblems(values)
   if (problem !== undefined) throw new TypeError(`${problem[0]}: ${problem[1]}`)
-  if (chooseKind(values) === 'local' || values.S3_BUCKET === undefined) return { kind: 'local', dir: values.STORAGE_DIR }
+  switch (chooseKind(values)) {
+    case 'local':
+      return { kind: 'local', dir: values.STORAGE_DIR }
+    case 's3':
+      return toS3Options(values)
+  }
+}
+
+function toS3Options(values: StorageVariables): StorageOptions {
   const { S3_ACCESS_KEY_ID: accessKeyId, S3_SECRET_ACCESS_KEY: secretAccessKey } = values
   return {
     kind: 's3',
-    bucket: values.S3_BUCKET,
+    // An absent one has been refused.
+    bucket: values.S3_BUCKET ?? '',
     endpoint: values.S3_ENDPOINT,
     publicEndpoint: values.S3_PUBLIC_ENDPOINT,
     region: values.S3_REGION,
@@ -114,13 +123,23 @@ export function toStorageOptions(values: StorageVariables): StorageOptions {
   }
 }
 
-function chooseKind(values: StorageVariables): 'local' | 's3' {
+function chooseKind(values: StorageVariables): StorageOptions['kind'] {
   return values.STORAGE ?? (values.S3_ENDPOINT !== undefined || values.S3_BUCKET !== undefined ? 's3' : 'local')
 }
 
-function findProblems(values: StorageVariables): [name: keyof StorageVariables, message: string][] {
-  if (chooseKind(values) === 'local') return []
-  const problems: [keyof StorageVariables, string][] = []
+type Problem = [name: keyof StorageVariables, message: string]
+
+function findProblems(values: StorageVariables): Problem[] {
+  switch (chooseKind(values)) {
+    case 'local':
+      return []
+    case 's3':
+      return findS3Problems(values)
+  }
+}
+
+function findS3Problems(values: StorageVariables): Problem[] {
+  const problems: Problem[] = []
   if (values.S3_BUCKET === undefined) {
     const reason = values.STORAGE === 's3' ? 'STORAGE is s3' : 'S3_ENDPOINT is set'
     problems.push(['S3_BUCKET', `Expected the name of a bucket because ${reason}, got nothing`])
