@@ -61,6 +61,18 @@ function quantise(tensor: WrittenTensor, type: Float8 = 'F8_E4M3', toScale = (sc
   return { stored: { dtype: type, shape: tensor.shape, data }, scale, meant: fromFloats(tensor.shape, meant) }
 }
 
+/** A part of which every tensor was cast to float8, as a plain float8 file has it, and the same numbers in float32. */
+export function toPlainFloat8(tensors: Tensors, type: Float8 = 'F8_E4M3'): { stored: Tensors; meant: Tensors } {
+  const stored: Tensors = {}
+  const meant: Tensors = {}
+  for (const [name, tensor] of Object.entries(tensors)) {
+    const quantised = quantise(tensor, type, () => 1)
+    stored[name] = quantised.stored
+    meant[name] = quantised.meant
+  }
+  return { stored, meant }
+}
+
 /** Which tensors a quantiser takes: the matrices of linear layers. Tables of embeddings stay as they are. */
 const isMatrix = (name: string, { shape }: WrittenTensor): boolean =>
   shape.length === 2 && name.endsWith('.weight') && !/embed|shared|relative_attention_bias/.test(name.replace(/[\w.]*embedder/, ''))

@@ -46,7 +46,7 @@ export function buildClipTextGraph(config: ClipTextGraphConfig, checkpoint: Chec
   // Looked up in the stored type, and cast afterwards, because the table is far larger than the rows taken from it.
   const table = g.table(`${model}embeddings.token_embedding.weight`, [config.vocab_size, dim])
   const words = g.node('Gather', [table.value, ids])
-  let x = g.add(g.cast(words, table.type, 'float32'), g.cast(first, places.type, 'float32'))
+  let x = g.add(table.toFloat32(words), places.toFloat32(first))
   const state = (index: number) => g.output(`hidden_states.${index}`, x, 'float32', ['batch', 'tokens', dim])
   state(0)
   for (let index = 0; index < config.num_hidden_layers; index++) {

@@ -5,11 +5,11 @@
  * Knows nothing about which model it is.
  */
 import type { WeightMode } from '../models/session-options.ts'
+import { float8Values, isFloat8 } from '../tensor/float8.ts'
 import { loraGroup } from '../tensor/lora.ts'
 import type { Checkpoint } from './checkpoint.ts'
 import { GraphBuilder } from './graph-builder.ts'
 import type { ComputeType } from './graph-builder.ts'
-import type { ElementType } from './onnx-model.ts'
 import type { OperatorChoices } from './operator-choices.ts'
 
 type ActivationLayer = 'gelu' | 'fastGelu' | 'quickGelu' | 'relu' | 'silu'
@@ -169,12 +169,21 @@ export class Layers extends GraphBuilder {
     return this.weight(name, [dim], [dim], 'float32')
   }
 
-  /** A lookup table, and the type of its values. `dims`: the shape in which the graph reads it, where that differs from its own. */
-  table(name: string, shape: readonly number[], dims = shape): { readonly value: string; readonly type: ElementType } {
-    // The Gather operator does not take float8.
-    const isFloat8 = this.checkpoint.tensor(name, shape).dtype.startsWith('F8')
-    if (this.operators.tables === 'stored' && !isFloat8) return this.stored(name, shape, dims)
-    return { value: this.weight(name, shape, dims, 'float32'), type: 'float32' }
+  /** A lookup table. `dims`: the shape in which the graph reads it, where that differs from its own. */
+  table(name: string, shape: readonly number[], dims = shape): Table {
+    if (this.operators.tables === 'cast') return { value: this.weight(name, shape, dims, 'float32'), toFloat32: (taken) => taken }
+    const { dtype, file, offset, length, scale } = this.checkpoint.tensor(name, shape)
+    if (!isFloat8(dtype)) {
+      const { value, type } = this.stored(name, shape, dims)
+      return { value, toFloat32: (taken) => this.cast(taken, type, 'float32') }
+    }
+    // No lookup takes float8, and a table that is cast takes four times its memory. So bytes are looked up, and then the number of each.
+    this.initializers.set(name, { name, type: 'uint8', dims, data: { file, offset, length } })
+    const numbers = this.float32s(
+      `${dtype} × ${scale}`,
+      float8Values(dtype).map((value) => value * scale),
+    )
+    return { value: name, toFloat32: (taken) => this.node('Gather', [numbers, this.cast(taken, 'uint8', 'int32')]) }
   }
 
   /** Over the last axis, which has length `dim`. `x` and the result have `type`. */
@@ -253,6 +262,12 @@ export class Layers extends GraphBuilder {
   tokenRange(length: string): string {
     return this.node('Range', [this.int64(0), this.node('Squeeze', [length, this.int64s(0)]), this.int64(1)])
   }
+}
+
+export interface Table {
+  readonly value: string
+  /** What has been taken from the table, as float32. */
+  readonly toFloat32: (taken: string) => string
 }
 
 interface GemmOptions {

@@ -8,6 +8,7 @@ import { PbfWriter } from 'pbf'
 /** TensorProto.DataType. */
 export const elementTypes = {
   float32: 1,
+  uint8: 2,
   int32: 6,
   int64: 7,
   bool: 9,

@@ -223,7 +223,7 @@ function positions(g: Layers, config: Sd3TransformerGraphConfig, rows: Span, col
   if (g.checkpoint.has(name)) {
     const table = g.table(name, [1, max * max, dim], [max, max, dim])
     const ends = [0, 1].map((end) => g.join([rows[end] as string, columns[end] as string], 0))
-    return g.cast(g.node('Slice', [table.value, ...ends, g.int64s(0, 1)]), table.type, 'float32')
+    return table.toFloat32(g.node('Slice', [table.value, ...ends, g.int64s(0, 1)]))
   }
   // diffusers computes the table where a checkpoint has none. Its first half depends on the column only, its second half on the row.
   if (dim % 4 !== 0 || side < patch)

@@ -52,7 +52,7 @@ export function buildT5EncoderGraph(config: T5EncoderGraphConfig, checkpoint: Ch
   const words = checkpoint.has('encoder.embed_tokens.weight') ? 'encoder.embed_tokens.weight' : 'shared.weight'
   const table = g.table(words, [config.vocab_size, dim])
   const { isGated, activation } = readFeedForward(config)
-  let x = g.cast(g.node('Gather', [table.value, ids]), table.type, 'float32')
+  let x = table.toFloat32(g.node('Gather', [table.value, ids]))
   const bias = positionBias(g, config, ids)
   for (let index = 0; index < config.num_layers; index++) {
     const attention = `encoder.block.${index}.layer.0`

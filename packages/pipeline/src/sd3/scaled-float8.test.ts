@@ -1,4 +1,4 @@
-/** Weights in float8 with a factor for each matrix, as ComfyUI and the tools around it store them; and quantised weights that are not read. */
+/** Weights in float8, plain and with a factor for each matrix, as ComfyUI and the tools around it store them; and quantised weights that are not read. */
 import { createHash } from 'node:crypto'
 import { cp, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
@@ -6,12 +6,16 @@ import { join } from 'node:path'
 import { afterAll, afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { testModel } from '../../test/open-graph.ts'
 import { rewritePart } from '../../test/rewrite-part.ts'
-import { fromFloats, scaledNames, toScaledFloat8 } from '../../test/write-float8.ts'
+import { fromFloats, scaledNames, toPlainFloat8, toScaledFloat8 } from '../../test/write-float8.ts'
 import type { Float8 } from '../../test/write-float8.ts'
 import { writeSafetensors } from '../../test/write-safetensors.ts'
 import type { WrittenTensor } from '../../test/write-safetensors.ts'
 import { readTensors, toLdm, toStability } from '../../test/write-single-file.ts'
 import type { Tensors } from '../../test/write-single-file.ts'
+import { readCheckpoint } from '../graphs/checkpoint.ts'
+import { operatorChoices } from '../graphs/operator-choices.ts'
+import { buildT5EncoderGraph, t5EncoderGraphConfigSchema } from '../graphs/t5-encoder-graph.ts'
+import { readModelJson } from '../models/model-file.ts'
 import { StableDiffusion3Pipeline } from './pipeline.ts'
 import type { FromPretrainedOptions } from './pipeline.ts'
 
@@ -130,6 +134,27 @@ it('scaled float8 draws in float16 what the same numbers in float32 draw, within
   await rewrite('transformer', scaled.stored)
   for (const weights of ways)
     expect(largestDifference((await drawLatents(folder, { dtype: 'float16', weights })).latents, expected.latents)).toBeLessThan(0.05)
+})
+
+describe('plain float8 in every tensor', () => {
+  it.each(['transformer', 'text_encoder', 'text_encoder_3'])('of %s draws what the same numbers in float32 draw', async (name) => {
+    const plain = toPlainFloat8(await part(name))
+    await rewrite(name, plain.meant)
+    const expected = await Promise.all(ways.map((weights) => draw(folder, { weights })))
+    await rewrite(name, plain.stored)
+    expect(await Promise.all(ways.map((weights) => draw(folder, { weights })))).toEqual(expected)
+  })
+
+  it('leaves tables as bytes: only what is taken from one is cast', async () => {
+    const file = await rewrite('text_encoder_3', toPlainFloat8(await part('text_encoder_3')).stored)
+    const config = await readModelJson(join(folder, 'text_encoder_3', 'config.json'), t5EncoderGraphConfigSchema)
+    for (const weights of ways) {
+      const options = { operators: operatorChoices.cpu, computeType: 'float32', weights } as const
+      const { nodes } = buildT5EncoderGraph(config, await readCheckpoint(file), options)
+      const readers = nodes.filter(({ inputs }) => inputs.includes('shared.weight'))
+      expect(readers.map(({ operator }) => operator)).toEqual(['Gather'])
+    }
+  })
 })
 
 const layer = 'transformer_blocks.1.ff.net.2'
