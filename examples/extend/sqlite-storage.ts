@@ -4,8 +4,8 @@
  * To make it a part of Easel:
  * 1. packages/storage/src/sqlite-storage.ts: this file, its imports relative; its test as packages/storage/src/local-storage.test.ts has one.
  * 2. packages/storage/src/create-storage.ts: `{ kind: 'sqlite' } & SqliteStorageOptions` in StorageOptions, and the call.
- * 3. packages/storage/src/storage-variables.ts: `sqlite` in STORAGE, a variable for the file, and both in the two functions with a case for each
- *    driver, which do not compile without one. `npm run docs` then writes them into docs/variables.md and .env.example.
+ * 3. packages/storage/src/storage-variables.ts: `sqlite` in STORAGE, a variable for the file, and an entry in `drivers`, which does not
+ *    compile without one. `npm run docs` then writes them into docs/variables.md and .env.example.
  *
  * What every driver must do is packages/storage/test/conformance.ts. Keys are checked before anything else, and what goes wrong in the store is
  * a StorageError, whose code says whether to try again.

@@ -8,10 +8,5 @@ import type { Storage } from './storage.ts'
 export type StorageOptions = ({ kind: 'local' } & LocalStorageOptions) | ({ kind: 's3' } & S3StorageOptions)
 
 export function createStorage(options: StorageOptions): Storage {
-  switch (options.kind) {
-    case 'local':
-      return new LocalStorage(options)
-    case 's3':
-      return new S3Storage(options)
-  }
+  return options.kind === 'local' ? new LocalStorage(options) : new S3Storage(options)
 }

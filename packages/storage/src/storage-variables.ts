@@ -96,12 +96,28 @@ export function checkStorageVariables(values: StorageVariables, context: z.Refin
 export function toStorageOptions(values: StorageVariables): StorageOptions {
   const [problem] = findProblems(values)
   if (problem !== undefined) throw new TypeError(`${problem[0]}: ${problem[1]}`)
-  switch (chooseKind(values)) {
-    case 'local':
-      return { kind: 'local', dir: values.STORAGE_DIR }
-    case 's3':
-      return toS3Options(values)
-  }
+  return drivers[chooseKind(values)].toOptions(values)
+}
+
+type Problem = [name: keyof StorageVariables, message: string]
+
+interface DriverVariables {
+  /** What is wrong with the variables when this driver is chosen. */
+  findProblems: (values: StorageVariables) => Problem[]
+  toOptions: (values: StorageVariables) => StorageOptions
+}
+
+const drivers: Readonly<Record<StorageOptions['kind'], DriverVariables>> = {
+  local: { findProblems: () => [], toOptions: ({ STORAGE_DIR: dir }) => ({ kind: 'local', dir }) },
+  s3: { findProblems: findS3Problems, toOptions: toS3Options },
+}
+
+function chooseKind(values: StorageVariables): StorageOptions['kind'] {
+  return values.STORAGE ?? (values.S3_ENDPOINT !== undefined || values.S3_BUCKET !== undefined ? 's3' : 'local')
+}
+
+function findProblems(values: StorageVariables): Problem[] {
+  return drivers[chooseKind(values)].findProblems(values)
 }
 
 function toS3Options(values: StorageVariables): StorageOptions {
@@ -120,21 +136,6 @@ function toS3Options(values: StorageVariables): StorageOptions {
     kmsKeyId: values.S3_SSE_KMS_KEY_ID,
     acl: values.S3_ACL,
     requestTimeoutMs: values.S3_REQUEST_TIMEOUT_MS,
-  }
-}
-
-function chooseKind(values: StorageVariables): StorageOptions['kind'] {
-  return values.STORAGE ?? (values.S3_ENDPOINT !== undefined || values.S3_BUCKET !== undefined ? 's3' : 'local')
-}
-
-type Problem = [name: keyof StorageVariables, message: string]
-
-function findProblems(values: StorageVariables): Problem[] {
-  switch (chooseKind(values)) {
-    case 'local':
-      return []
-    case 's3':
-      return findS3Problems(values)
   }
 }
 
