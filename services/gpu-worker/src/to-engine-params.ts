@@ -13,13 +13,17 @@ const elsewhere: Readonly<Record<FieldElsewhere, true>> = {
   output_format: true,
   output_quality: true,
 }
-const fields = (Object.keys(jobInputSchema.shape) as (keyof JobInput)[]).filter((field) => !(field in elsewhere))
+/** The fields, each in its own spelling and in the engine's. */
+const fields = (Object.keys(jobInputSchema.shape) as (keyof JobInput)[])
+  .filter((field) => !(field in elsewhere))
+  .map((field) => [field, toCamelCase(field)] as const)
 
 /** `start`: the pictures of the input, in the job's size. */
 export function toEngineParams(input: JobInput, start?: StartFromPicture): EngineParams {
-  const given = fields.filter((field) => input[field] !== undefined)
-  const params = Object.fromEntries(given.map((field): [string, unknown] => [toCamelCase(field), input[field]]))
-  return (start === undefined ? params : { ...params, start }) as EngineParams
+  const params: Record<string, unknown> = {}
+  for (const [field, name] of fields) if (input[field] !== undefined) params[name] = input[field]
+  if (start !== undefined) params['start'] = start
+  return params as EngineParams
 }
 
 function toCamelCase(field: string): string {

@@ -130,9 +130,8 @@ export class EngineSupervisor implements Engine {
       throw toCanceled()
     })
     try {
-      const serving = await this.untilServing(signal)
-      if (serving.number <= newerThan) await this.#replace(serving)
-      const process = await this.untilServing(signal)
+      let process = await this.untilServing(signal)
+      if (process.number <= newerThan) process = await this.#replace(process).then(() => this.untilServing(signal))
       return await process.generate(id, params, options)
     } finally {
       endTurn()
