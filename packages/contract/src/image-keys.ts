@@ -12,7 +12,7 @@ export function imageKey(id: string, n: number, format: ImageFormat = 'png'): st
   return `images/${id}-${n}.${format === 'jpeg' ? 'jpg' : format}`
 }
 
-/** Object key of the small copy of image n, which is a WebP whatever the image is. */
+/** Object key of the small copy of image n, which is a WebP whatever the image is. Small images have none. */
 export function thumbnailKey(id: string, n: number): string {
   return `images/${id}-${n}.thumb.webp`
 }

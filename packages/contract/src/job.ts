@@ -40,7 +40,10 @@ export type Timings = z.infer<typeof timingsSchema>
 /** A stored image, as the record describes it. */
 export const storedImageSchema = z.object({
   key: z.string().describe('Object key in the store.'),
-  thumbnail_key: z.string().optional().describe('Object key of the small copy; absent in records of an Easel that made none.'),
+  thumbnail_key: z
+    .string()
+    .optional()
+    .describe('Object key of the small copy, or of a small picture itself; absent in records of an Easel that made none.'),
   width: z.int(),
   height: z.int(),
   seed: z.int(),
@@ -55,7 +58,7 @@ export const imageSchema = z.object({
     .string()
     .optional()
     .describe(
-      'A WebP of the picture whose longer side is at most 384 pixels, stable like `url`. Absent for jobs of an Easel that made none.',
+      'A WebP of the picture whose longer side has 384 pixels, stable like `url`; the same as `url` for a picture that is no larger. Absent for jobs of an Easel that made none.',
     ),
   direct_url: z.string().optional().describe('Presigned URL of the object store, made anew at each read; with S3 storage only.'),
   direct_url_expires_at: z.string().optional(),

@@ -23,7 +23,8 @@ import { createProcessJob } from './process-job.ts'
 import type { ProcessJobDeps } from './process-job.ts'
 import { WorkerMetrics } from './worker-metrics.ts'
 
-const image = { index: 0, width: 8, height: 8, rgb: new Uint8Array(8 * 8 * 3) }
+// Large enough for a thumbnail.
+const image = { index: 0, width: 512, height: 8, rgb: new Uint8Array(512 * 8 * 3) }
 const timings = { encodeMs: 1.4, denoiseMs: 20.6, decodeMs: 3, deviceMs: 17 }
 const checkpoint: Checkpoint = { step: 4, latents: { data: Float32Array.of(1), dims: [1], dtype: 'float32' } }
 const result: EngineResult = { images: [image], loras: [], timings }

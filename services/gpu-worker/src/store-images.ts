@@ -63,8 +63,12 @@ export async function storeImages(
       encodeImage(image, { format, pngCompressionLevel, quality, description }),
       encodeThumbnail(image, description),
     ])
-    const [key, small] = [imageKey(id, index, format), thumbnailKey(id, index)]
-    await whenAllEnded([put(key, bytes, contentType), put(small, thumbnail, contentTypes.webp)])
+    const key = imageKey(id, index, format)
+    // A picture that is as small as a thumbnail serves as its own.
+    const small = thumbnail === undefined ? key : thumbnailKey(id, index)
+    const puts = [put(key, bytes, contentType)]
+    if (thumbnail !== undefined) puts.push(put(small, thumbnail, contentTypes.webp))
+    await whenAllEnded(puts)
     const sha256 = createHash('sha256').update(bytes).digest('hex')
     return { key, thumbnail_key: small, width, height, seed: imageSeed(input.seed, index), sha256, content_type: contentType }
   }

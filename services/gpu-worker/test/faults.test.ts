@@ -1,9 +1,8 @@
 /** What a worker does when processes under it or beside it die, hang or are told to go. Everything is real. */
-import { mkdir, readdir, writeFile } from 'node:fs/promises'
+import { readdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
-import { thumbnailKey } from '@easel/contract'
 import type { JobRecord } from '@easel/job-store'
 import { atStep, endlessInput, longInput, openWorkerBench, sha } from './worker-bench.ts'
 import type { WorkerBench } from './worker-bench.ts'
@@ -23,15 +22,9 @@ function isAlive(pid: number): boolean {
 }
 
 let expectedSha: string | undefined
-let expectedThumbnail: Buffer | undefined
 /** The hash of the picture of `longInput` that nothing disturbed. Needs a worker at the first call. */
 async function undisturbed(): Promise<string | undefined> {
-  if (expectedSha === undefined) {
-    const record = await bench.untilEnded(await bench.submit(longInput))
-    expectedThumbnail = await bench.thumbnail(record)
-    expectedSha = sha(record)
-  }
-  return expectedSha
+  return (expectedSha ??= sha(await bench.untilEnded(await bench.submit(longInput))))
 }
 
 describe('the engine process', () => {
@@ -144,7 +137,7 @@ test('the timeout counts from the first start, whichever worker made it', async 
   expect((record.completedAt ?? 0) - record.createdAt).toBeLessThan(20_000)
 })
 
-test('a cancel that lands while pictures are being stored leaves none of them, and no thumbnail', async () => {
+test('a cancel that lands while pictures are being stored leaves none of them', async () => {
   await bench.startWorker()
   const folder = join(bench.dir, 'images')
   const files = async (id: string): Promise<string[]> => (await readdir(folder).catch(() => [])).filter((name) => name.startsWith(id))
@@ -170,17 +163,6 @@ describe('a store that fails', () => {
     const id = await bench.submit()
     expect(await bench.untilEnded(id)).toMatchObject({ status: 'failed', output: undefined, error: { code: 'storage_unavailable' } })
   })
-
-  test('for a thumbnail alone fails the job too: no record names an object that is not there', async () => {
-    await bench.startWorker({ uploadRetryMs: 300 })
-    const done = await bench.untilEnded(await bench.submit())
-    // The id of the next job of the bench.
-    const next = done.id.replace(/.$/, '2')
-    // A folder where the thumbnail should be.
-    await mkdir(join(bench.dir, thumbnailKey(next, 0)))
-    expect(await bench.submit()).toBe(next)
-    expect(await bench.untilEnded(next)).toMatchObject({ status: 'failed', output: undefined, error: { code: 'storage_unavailable' } })
-  })
 })
 
 describe('a worker that is told to go', () => {
@@ -201,7 +183,6 @@ describe('a worker that is told to go', () => {
     for (const event of await bench.store.readEvents(id, '0')) if (event.type === 'progress') steps.push(event.step)
     expect(record).toMatchObject({ status: 'succeeded', runs: 2, strikes: 0 })
     expect(sha(record)).toBe(expected)
-    expect(await bench.thumbnail(record)).toEqual(expectedThumbnail)
     // No step was made twice.
     expect(steps).toEqual([...steps].sort((a, b) => a - b))
     expect(await bench.store.loadCheckpoint(id)).toBeUndefined()

@@ -97,11 +97,6 @@ export async function openWorkerBench(redisOptions: RedisOptions = {}) {
       }
     },
 
-    /** The first thumbnail of a job, as it lies in the store. */
-    async thumbnail(record: JobRecord): Promise<Buffer> {
-      return await readFile(join(dir, record.output?.images[0]?.thumbnail_key ?? ''))
-    },
-
     /** Pixels of image n of a job, RGB. */
     async pixels(record: JobRecord, n = 0): Promise<Buffer> {
       return await toPixels(await readFile(join(dir, record.output?.images[n]?.key ?? '')))
