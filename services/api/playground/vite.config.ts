@@ -2,7 +2,7 @@
  * Builds the pages people see: the playground, the api reference and the status page of operators, with every file they need, into dist/.
  *
  * Invariant: nothing is inlined and all paths are relative, so that the pages run under a strict Content-Security-Policy and behind a
- * proxy's path. The reference is Scalar's ready-made bundle, taken over as it is.
+ * proxy's path. The reference is Scalar's ready-made bundle, used unchanged.
  */
 import { createHash } from 'node:crypto'
 import { readFileSync } from 'node:fs'

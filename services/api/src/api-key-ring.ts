@@ -1,7 +1,7 @@
 /**
  * The API keys that are accepted now: those in `API_KEYS` and those in the file named by `API_KEYS_FILE`, which can be read again while the api
- * runs. Invariant: once there are keys there are always some, so that no mistake in a file opens the api to everyone. Knows nothing about
- * HTTP. Runs in the api.
+ * runs. Invariant: once there are keys, there is always at least one, so that no mistake in a file opens the api to everyone. Knows nothing
+ * about HTTP. Runs in the api.
  */
 import { timingSafeEqual } from 'node:crypto'
 import { readFileSync } from 'node:fs'
@@ -66,7 +66,7 @@ export function createApiKeyRing(configured: readonly ApiKey[], file: ApiKeysFil
   }
 }
 
-/** Reports keys of the file that do not go with those of `API_KEYS`: `schema.superRefine(checkAllApiKeys, { when: () => true })`. */
+/** Reports keys in the file that conflict with those of `API_KEYS`: `schema.superRefine(checkAllApiKeys, { when: () => true })`. */
 export function checkAllApiKeys({ API_KEYS, API_KEYS_FILE }: KeyVariables, context: z.RefinementCtx): void {
   const isOneWrong = context.issues.some(({ path }) => path?.[0] === 'API_KEYS' || path?.[0] === 'API_KEYS_FILE')
   if (isOneWrong || API_KEYS_FILE === undefined) return

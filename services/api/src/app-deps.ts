@@ -25,7 +25,7 @@ export interface AppDeps {
   subscriber: RedisConnection
   store: JobStore
   registry: ModelRegistry
-  /** Who needs which input picture. */
+  /** Which jobs and uploads hold which input picture. */
   inputs: InputStore
   queues: JobQueues
   estimator: QueueEstimator
@@ -45,7 +45,7 @@ export interface AppDeps {
   now: () => number
   /** Aborts when the api takes no more requests; those under way continue. */
   stopping: AbortSignal
-  /** Aborts when their time is over: a request that still waits for the end of a job answers without it. */
+  /** Aborts when the grace of a shutdown is over: a request that still waits for the end of a job answers without it. */
   graceOver: AbortSignal
 }
 

@@ -91,13 +91,13 @@ export function createApp(deps: AppDeps, { eventHeartbeatMs }: AppOptions = {}) 
     method: 'post',
     path: 'job',
     operationId: 'receiveWebhook',
-    summary: 'What the `webhook` of a job is told (Standard Webhooks)',
+    summary: 'What the `webhook` of a job receives (Standard Webhooks)',
     tags: ['Jobs'],
     security: [],
     request: { body: { required: true, content: { 'application/json': { schema: webhookBodySchema } } } },
-    responses: { 200: { description: 'Taken: any 2xx will do.' }, 410: { description: 'Send no more messages about this job.' } },
+    responses: { 200: { description: 'Received; any 2xx will do.' }, 410: { description: 'Send no more messages about this job.' } },
   })
-  // Keys may come and go while the server runs.
+  // Keys may be added and removed while the server runs.
   const descriptions = new Map<boolean, string>()
   app.get('/openapi.json', (c) => {
     const secured = deps.apiKeys.keys.length > 0

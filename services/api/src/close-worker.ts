@@ -8,7 +8,7 @@ import { settle } from '@easel/process'
 export interface CloseWorkerOptions {
   /** How many milliseconds jobs under way have to end. */
   graceMs: number
-  /** Tells the jobs that are still under way then to end; they have up to another second to hand themselves back. Default nothing. */
+  /** Tells the jobs that are then still under way to stop; they have up to another second to return themselves to the queue. Default nothing. */
   stop?: () => void
 }
 

@@ -18,7 +18,7 @@ import { isWebhookSecret } from './webhooks/webhook-secret.ts'
 
 const count = z.coerce.number().int().min(0)
 const seconds = z.coerce.number().int().min(0)
-/** A variable with its own notation; the operator gets to see what `parse` throws. */
+/** A variable with its own notation; the operator sees the message that `parse` throws. */
 function parsedBy<T>(parse: (text: string) => T, text: z.ZodDefault<z.ZodString> | z.ZodString = z.string()) {
   return text.transform((text, context) => {
     try {
@@ -36,12 +36,14 @@ export const apiVariables = {
     .string()
     .min(1)
     .default('0.0.0.0')
-    .describe('Address the api listens on. `npm start` and `easel api` listen on 127.0.0.1 unless this, API_KEYS or API_KEYS_FILE is set.'),
-  PORT: z.coerce.number().int().min(1).max(65_535).default(8500).describe('TCP port the api listens on, 1 to 65535.'),
+    .describe(
+      'Address on which the api listens. `npm start` and `easel api` listen on 127.0.0.1 unless this, API_KEYS or API_KEYS_FILE is set.',
+    ),
+  PORT: z.coerce.number().int().min(1).max(65_535).default(8500).describe('TCP port on which the api listens, 1 to 65535.'),
   PUBLIC_URL: httpUrl
     .optional()
     .describe(
-      'URL under which clients reach the api; image URLs begin with it. Unset: they begin with what the request called this server (behind TRUSTED_PROXIES, what the proxy was called).',
+      'URL at which clients reach the api; image URLs begin with it. Unset: they begin with the origin that the request used (behind TRUSTED_PROXIES, the one that the proxy received).',
     ),
   ...redisVariables,
   MODEL: z
@@ -53,7 +55,7 @@ export const apiVariables = {
   MODEL_ALIASES: parsedBy(parseModelAliases)
     .default(new Map<string, string>())
     .describe(
-      'Other names that requests may give models, `alias=model` separated by commas, such as dall-e-3=tiny-scenes. Where one model is served, the names that clients of OpenAI, Replicate and fal usually send mean it without being listed here.',
+      'Other names that requests may use for models, `alias=model` separated by commas, such as dall-e-3=tiny-scenes. If only one model is served, the names that clients of OpenAI, Replicate and fal usually send mean that model without being listed here.',
     ),
   MAX_PROMPT_LENGTH: count
     .min(1)
@@ -65,7 +67,7 @@ export const apiVariables = {
   MAX_INPUT_PIXELS: count
     .min(256)
     .default(50_000_000)
-    .describe('Most pixels of an input picture, width × height as its header says, from 256.'),
+    .describe('Most pixels of an input picture, width × height according to its header, from 256.'),
   INPUT_ALLOW_INSECURE: z
     .stringbool()
     .default(false)
@@ -76,7 +78,7 @@ export const apiVariables = {
     .optional()
     .transform((text) => (text ?? '').split(',').flatMap((part) => (part.trim() === '' ? [] : [part.trim()])))
     .refine((secrets) => secrets.every(isWebhookSecret), 'Expected `whsec_` and base64 of 24 to 64 bytes, separated by commas')
-    .describe('Signing secrets of webhooks, `whsec_…`, separated by commas; all of them sign. Unset: one is made and kept in Redis.'),
+    .describe('Signing secrets of webhooks, `whsec_…`, separated by commas; all of them sign. Unset: one is generated and kept in Redis.'),
   WEBHOOK_ALLOW_INSECURE: z
     .stringbool()
     .default(false)
@@ -87,40 +89,42 @@ export const apiVariables = {
     .transform((text) => text.split(',').map((part) => Number(part.trim())))
     .refine((delays) => delays.every((delay) => Number.isFinite(delay) && delay >= 0), 'Expected seconds separated by commas')
     .describe(
-      'Seconds before each attempt to deliver a webhook, the first included, separated by commas. After the last the message is given up.',
+      'Seconds before each attempt to deliver a webhook, the first included, separated by commas. After the last one the message is given up.',
     ),
   API_KEYS: parsedBy(parseApiKeys)
     .default([])
     .describe(
-      'Keys that requests must carry, `key`, `name:key` or `name*weight:key`, separated by commas; 8 to 256 characters each. Keys of one name have the same jobs. Unset, and no API_KEYS_FILE: no key is needed.',
+      'Keys that requests must carry, `key`, `name:key` or `name*weight:key`, separated by commas; 8 to 256 characters each. Keys with the same name share their jobs. Unset, and no API_KEYS_FILE: no key is needed.',
     ),
   API_KEYS_FILE: parsedBy(readApiKeysFile, z.string().min(1))
     .optional()
-    .describe('File with further keys in the form of API_KEYS, one a line or separated by commas. Read at start and again at SIGHUP.'),
+    .describe('File with further keys in the form of API_KEYS, one per line or separated by commas. Read at start and again at SIGHUP.'),
   ADMIN_KEY: z
     .string()
     .regex(/^[\x21-\x7e]{16,256}$/, 'Expected 16 to 256 visible ASCII characters')
     .optional()
     .describe(
-      'Key of the operator: opens /admin, the status page, and /admin/queues, as the password of any user or as Bearer token. Unset: there are no such pages.',
+      'Key of the operator for /admin, the status page, and /admin/queues: the password with any user name, or a Bearer token. Unset: there are no such pages.',
     ),
   RATE_LIMIT: parsedBy(parseRateLimit)
     .optional()
     .describe(
-      'Requests that one key, or one client address where there are no keys, may make: COUNT/PERIOD such as 60/min, 5/s, 1000/h. Unset: no limit.',
+      'Requests that one key, or without keys one client address, may make: COUNT/PERIOD such as 60/min, 5/s, 1000/h. Unset: no limit.',
     ),
   TRUSTED_PROXIES: count
     .max(10)
     .default(0)
-    .describe('Proxies in front of the api that each add to X-Forwarded-For, or to Forwarded, 0 to 10; 0 = no such header is believed.'),
+    .describe(
+      'Number of proxies in front of the api that each add to X-Forwarded-For, or to Forwarded, 0 to 10; 0 = such headers are not trusted.',
+    ),
   MAX_QUEUED_JOBS: count.default(10_000).describe('Most jobs that may wait; 0 = no limit.'),
-  MAX_QUEUED_JOBS_PER_KEY: count.default(0).describe('Most jobs that may wait of one API key; 0 = no limit.'),
+  MAX_QUEUED_JOBS_PER_KEY: count.default(0).describe('Most jobs of one API key that may wait; 0 = no limit.'),
   MAX_QUEUED_GPU_SECONDS_PER_KEY: count
     .default(0)
-    .describe('Most work that may wait of one API key, in estimated seconds of the device; 0 = no limit. A first job is always taken.'),
+    .describe('Most work of one API key that may wait, in estimated seconds of the device; 0 = no limit. A first job is always accepted.'),
   MAX_STEPS: count.min(1).max(maxInferenceSteps).default(maxInferenceSteps).describe('Most steps of a job, 1 to 200.'),
   MAX_IMAGES_PER_JOB: count.min(1).max(maxImagesPerPrompt).default(maxImagesPerPrompt).describe('Most pictures of a job, 1 to 10.'),
-  DEFAULT_TIMEOUT: seconds.max(86_400).default(0).describe('Seconds that a job may run when its request does not say; 0 = no limit.'),
+  DEFAULT_TIMEOUT: seconds.max(86_400).default(0).describe('Seconds that a job may run if its request does not say; 0 = no limit.'),
   CORS_ORIGINS: parsedBy(parseCorsOrigins, z.string().default('*')).describe(
     'Origins whose pages may call the api, such as https://app.example.com, separated by commas; * = all.',
   ),
@@ -132,12 +136,14 @@ export const apiVariables = {
     .min(1)
     .max(3600)
     .default(480)
-    .describe('Longest wait of requests that answer with the pictures (diffusers, OpenAI, fal.run), in seconds.'),
+    .describe('Longest wait of requests that are answered with the pictures (diffusers, OpenAI, fal.run), in seconds.'),
   KEEP_ALIVE_TIMEOUT: seconds
     .min(1)
     .max(3600)
     .default(75)
-    .describe('Seconds that an idle connection of a client stays open, 1 to 3600; longer than balancers in front keep theirs.'),
+    .describe(
+      'Seconds that an idle connection of a client stays open, 1 to 3600; must be longer than load balancers in front keep theirs.',
+    ),
   ...processVariables,
   ...storageVariables,
 }

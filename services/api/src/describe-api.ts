@@ -1,5 +1,5 @@
 /**
- * Completes the routes' descriptions of themselves: names of operations, groups in an order that suits readers, and an example for every
+ * Completes the OpenAPI descriptions of the routes: names of operations, groups in an order that suits readers, and an example for every
  * request with a body. Each example works unchanged on a server with the embedded model; a test sends them all.
  * Pure.
  */
@@ -11,10 +11,14 @@ type Operation = NonNullable<NonNullable<Document['paths']>[string]['get']>
 const methods = ['get', 'post', 'put', 'delete'] as const
 
 const groups = [
-  { name: 'Jobs', description: 'Make pictures, follow, list and cancel: the api’s own words.', path: /^\/v1\/jobs/ },
-  { name: 'Pictures', description: 'The files: results, and pictures to begin with.', path: /^\/(images|v1\/uploads)(\/|$)/ },
-  { name: 'Service', description: 'What there is and whether it works.', path: /^\/(v1\/capabilities|v1\/usage|livez|readyz|metrics)?$/ },
-  { name: 'Diffusers example', description: 'The surface of diffusers’ example server.', path: /^\/api\// },
+  { name: 'Jobs', description: 'Make pictures, follow, list and cancel jobs: Easel’s own api.', path: /^\/v1\/jobs/ },
+  { name: 'Pictures', description: 'Files: results, and input pictures.', path: /^\/(images|v1\/uploads)(\/|$)/ },
+  {
+    name: 'Service',
+    description: 'Models, usage, and whether the service works.',
+    path: /^\/(v1\/capabilities|v1\/usage|livez|readyz|metrics)?$/,
+  },
+  { name: 'Diffusers example', description: 'The interface of diffusers’ example server.', path: /^\/api\// },
 ]
 
 const prompt = 'a red boat on the sea'
@@ -70,10 +74,10 @@ function describeHeaders(operation: Operation): void {
 }
 
 const headers: Record<string, string> = {
-  'X-Request-Id': 'Id of the request, as in the log; the one that was sent if it is sane.',
+  'X-Request-Id': 'Id of the request, as in the log; the one that the client sent if it is valid.',
   'Retry-After': 'Seconds after which the same request is worth repeating.',
   'WWW-Authenticate': 'How to send a key.',
-  Location: 'Where the job can be polled, or the picture fetched.',
+  Location: 'URL at which the job can be polled, or the picture fetched.',
 }
 const headersOf: Record<string, readonly string[]> = {
   202: ['Location', 'Retry-After'],

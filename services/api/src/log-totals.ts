@@ -1,7 +1,7 @@
 /** Writes a log line of totals over all replicas and workers every METRICS_LOG_INTERVAL seconds. */
 import type { AppDeps } from './app-deps.ts'
 
-/** Returns a function that ends it. With an interval of 0 nothing is written. */
+/** Returns a function that stops it. With an interval of 0 nothing is written. */
 export function logTotals({ config, logger, outage, store }: Pick<AppDeps, 'config' | 'logger' | 'outage' | 'store'>): () => void {
   if (config.metricsLogIntervalMs === 0) return () => {}
   const write = async (): Promise<void> => {

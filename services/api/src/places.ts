@@ -1,7 +1,7 @@
 /**
- * Decides who may begin something now that a process does a limited number of times at once: sending a webhook message, taking in a picture.
- * The places are shared first among the owners of jobs and then among the origins with which an owner deals, so that an origin that never
- * answers delays only those who named it. Also decides how long a message that found no place should wait. Holds only counts. Runs in the api.
+ * Decides who may begin now what a process does only a limited number of times at once: sending a webhook message, receiving a picture.
+ * The places are shared first among the owners of jobs and then among the origins that an owner uses, so that an origin that never
+ * answers delays only the owners that use it. Also decides how long a message that found no place should wait. Holds only counts. Runs in the api.
  *
  * Invariant: an owner gets a place only while it has fewer than are free, and for an origin only while the origin has fewer than are then left
  * for the owner. So a single owner gets half of the places and two owners a third each, and the next one always finds some free.
@@ -11,7 +11,7 @@ export interface Places {
   /** Takes a place; undefined when the owner, or the origin within the owner, already has its share. Dispose of it to give it back. */
   take(owner: string, origin: string): Disposable | undefined
   /**
-   * After how many milliseconds to try again: soon where answers come fast, up to a minute where they do not, because each attempt costs Redis
+   * After how many milliseconds to try again: soon if answers come fast, up to a minute if they do not, because each attempt costs Redis
    * something and there may be thousands of messages.
    */
   busyDelay(owner: string, origin: string): number

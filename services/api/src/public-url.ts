@@ -1,5 +1,5 @@
 /**
- * The URL under which this server is reached: PUBLIC_URL or, where that is not set, the one by which the present request called it, which is
+ * The URL at which this server is reached: PUBLIC_URL or, if that is not set, the origin that the present request used, which is
  * passed along with everything done for that request. Knows nothing about HTTP. Runs in the api.
  */
 import { AsyncLocalStorage } from 'node:async_hooks'
@@ -12,12 +12,12 @@ export function toPublicUrl({ publicUrl }: Pick<ApiConfig, 'publicUrl'>): string
   return called.getStore() ?? publicUrl
 }
 
-/** The URL by which the request called this server; undefined outside of requests, and where PUBLIC_URL decides. */
+/** The origin that the request used; undefined outside of requests, and if PUBLIC_URL is set. */
 export function calledUrl(): string | undefined {
   return called.getStore()
 }
 
-/** Runs `act` as if for a request that called this server by that URL; undefined means PUBLIC_URL or its default. */
+/** Runs `act` as if for a request that used this origin; undefined means PUBLIC_URL or its default. */
 export function calledBy<Result>(url: string | undefined, act: () => Result): Result {
   return called.run(url, act)
 }

@@ -1,6 +1,6 @@
 /**
  * Owns a running api: connections, app, HTTP server, and their clean shutdown. It starts even while Redis is down and recovers by itself: every
- * connection retries without limit, and requests get 503 meanwhile. Runs in the api process, and in tests.
+ * connection retries without limit, and until then requests get 503. Runs in the api process, and in tests.
  */
 import { once } from 'node:events'
 import type { Server } from 'node:http'
@@ -48,7 +48,7 @@ export interface ServeOptions {
   localNow?: () => number
   /** How webhooks are sent. Defaults as in `DeliveryOptions`. */
   delivery?: Omit<DeliveryOptions, 'connection'>
-  /** Where spans go; its owner closes it. Default nowhere. */
+  /** Where spans are sent; the caller closes it. Default: nowhere. */
   tracing?: Tracing
 }
 
@@ -63,7 +63,7 @@ export interface RunningApi {
   close(): Promise<void>
 }
 
-/** How many milliseconds the answers that are sent when the grace is over may take before their connections are cut. */
+/** How many milliseconds answers that are still being sent when the grace is over may take before their connections are cut. */
 const lastAnswersMs = 2000
 /** The time between checks for idle connections while the server stops, in milliseconds. */
 const idleLookMs = 50
@@ -125,7 +125,7 @@ export async function serveApi(options: ServeOptions): Promise<RunningApi> {
   }
 }
 
-/** RFC 9112, 3.2, wants such a request refused: Node.js would use the first Host, and a proxy in front of it may have used the other. */
+/** RFC 9112, 3.2, requires such a request to be refused: Node.js would use the first Host, and a proxy in front of it may have used the other. */
 function namesTwoHosts({ incoming }: HttpBindings | Http2Bindings): boolean {
   return incoming.rawHeaders.filter((text, index) => index % 2 === 0 && text.toLowerCase() === 'host').length > 1
 }

@@ -58,7 +58,7 @@ describe.each(dialects)('$name', ({ path, body, said }) => {
     await full.submit()
     const refused = await full.post(path, body)
     expect([refused.status, Number(refused.headers.get('retry-after')) > 0]).toEqual([429, true])
-    expect(await refused.json()).toHaveProperty(said, 'Waiting jobs: 1. With this one they would pass MAX_QUEUED_JOBS, 1.')
+    expect(await refused.json()).toHaveProperty(said, 'Waiting jobs: 1. With this one they would exceed MAX_QUEUED_JOBS, 1.')
     await full.post(path, body)
     const limited = await full.post(path, body)
     expect([limited.status, Number(limited.headers.get('retry-after')) > 0]).toEqual([429, true])

@@ -147,7 +147,7 @@ test('a replay by another worker process has the same bytes; one whose files say
   expect(bare.replay).toEqual({
     of: job.id,
     identical: false,
-    note: 'Made with something else. metadata in the files: was full, is none.',
+    note: 'Made differently. metadata in the files: was full, is none.',
   })
   const [told, silent] = [(await fetchImage(job)).file, (await fetchImage(bare)).file]
   expect([told.includes('Negative prompt: a box'), silent.includes('Negative prompt')]).toEqual([true, false])

@@ -1,4 +1,4 @@
-/** The settings that most people leave alone, folded until they are wanted. The page remembers what was chosen. Runs in the browser. */
+/** The settings that most people leave alone, folded away by default. The page remembers what was chosen. Runs in the browser. */
 import type { VNode } from 'preact'
 import { LoraFields } from './lora-fields.tsx'
 import type { Model } from './models.ts'
@@ -58,7 +58,7 @@ export function AdvancedFields({ model }: { model: Model | undefined }): VNode {
 function SkipLayerFields(): VNode {
   return (
     <>
-      <TextField field="skip_guidance_layers" label="Skip-layer guidance" hint="layers, as in 2, 3" placeholder="none" />
+      <TextField field="skip_guidance_layers" label="Skip-layer guidance" hint="layers, such as 2, 3" placeholder="none" />
       {settings.value.skip_guidance_layers.trim() !== '' && (
         <div class="row">
           <TextField field="skip_layer_guidance_scale" label="Scale" placeholder="2.8" step={0.1} min={0} max={100} inputMode="decimal" />

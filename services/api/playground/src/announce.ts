@@ -1,4 +1,4 @@
-/** Owns the one short sentence that a screen reader is told at a time. Runs in the browser. */
+/** Owns the short sentence that a screen reader announces, one at a time. Runs in the browser. */
 import { signal } from '@preact/signals'
 
 export const announcement = signal('')

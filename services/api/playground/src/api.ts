@@ -14,7 +14,7 @@ const answerLimitMs = 20_000
 export const apiKey = signal(sessionStorage.getItem(keyName) ?? localStorage.getItem(keyName) ?? '')
 /** Whether the last answer said that the key is missing or wrong. */
 export const keyWanted = signal(false)
-/** What the last answer said. `ok`; `queue`: the api answers but its queue does not; `away`: the api does not answer. */
+/** What the last answer showed. `ok`; `queue`: the api answers but its queue does not; `away`: the api does not answer. */
 export const link = signal<'ok' | 'queue' | 'away'>('ok')
 
 /** `keep`: the browser keeps the key; without it the key is forgotten when the tab is closed. */
@@ -25,7 +25,7 @@ export function setApiKey(key: string, keep: boolean): void {
   else localStorage.removeItem(keyName)
 }
 
-/** The client of the page. It repeats no request: a user is told of a failure at once, and the page's own readings are repeated anyway. */
+/** The client of the page. It does not retry: users see a failure at once, and the page's own readings are repeated anyway. */
 export const easel = new Easel({ baseUrl: new URL('.', document.baseURI).href, fetch: ask, timeoutMs: answerLimitMs, retries: 0 })
 
 /** `fetch` with the key; it notes how the api answered. */

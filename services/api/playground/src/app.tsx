@@ -1,4 +1,4 @@
-/** The page: head, form, gallery, and the one place where a screen reader is told what happens. Runs in the browser. */
+/** The page: head, form, gallery, and the live region for screen readers. Runs in the browser. */
 import type { VNode } from 'preact'
 import { announcement } from './announce.ts'
 import { keyWanted } from './api.ts'

@@ -1,5 +1,5 @@
 /**
- * The brush of a mask: its state, and the strokes that a hand or the keyboard makes with it. Knows nothing about how it is shown. Runs in the
+ * The brush of a mask: its state, and the strokes that a pointer or the keyboard makes with it. Knows nothing about how it is shown. Runs in the
  * browser.
  */
 import { signal } from '@preact/signals'
@@ -18,17 +18,17 @@ export const brushSizes = { min: 2, max: 40, step: 2 }
 export class Brush {
   readonly size = signal(12)
   readonly erases = signal(false)
-  /** Whether a movement paints, because a button, a finger or the keyboard's brush is down. */
+  /** Whether a movement paints, because a mouse button, a finger or the keyboard's brush is down. */
   readonly isDown = signal(false)
   /** The position of the keyboard's brush; undefined while it is not used. */
   readonly cursor = signal<Point | undefined>(undefined)
 
-  /** In pixels of the mask. */
+  /** The radius in pixels of the mask. */
   get radius(): number {
     return (Math.max(maskSize.value.width, maskSize.value.height) * this.size.value) / 200
   }
 
-  /** A hand puts the brush down here. */
+  /** A pointer puts the brush down here. */
   begin(point: Point): void {
     this.cursor.value = undefined
     this.#putDown(point)
@@ -61,7 +61,7 @@ export class Brush {
     operations.value = [...operations.value, inverted]
   }
 
-  /** Does what the key says; false when it says nothing to a brush. */
+  /** Handles a key; returns false if the key means nothing to the brush. */
   takeKey({ key, shiftKey }: KeyboardEvent): boolean {
     const arrow = arrows[key]
     if (arrow !== undefined) {
@@ -107,7 +107,7 @@ export class Brush {
     this.size.value = Math.min(brushSizes.max, Math.max(brushSizes.min, this.size.value + change))
   }
 
-  /** Where the keyboard's brush is, or begins. */
+  /** The position of the keyboard's brush, or where it starts. */
   #place(): Point {
     const { width, height } = maskSize.value
     return this.cursor.value ?? { x: width / 2, y: height / 2 }

@@ -1,6 +1,6 @@
-/** Starts Scalar with the api's own description. It asks no server but this one. Runs in the browser, on /docs. */
+/** Starts Scalar with the api's own description. It sends requests to no other server. Runs in the browser, on /docs. */
 
-/** The part that is used of Scalar's bundle, which a script element before this one has loaded. */
+/** The part of Scalar's bundle that is used; an earlier script element has loaded it. */
 interface ScalarBundle {
   createApiReference(selector: string, options: Record<string, unknown>): unknown
 }

@@ -1,4 +1,4 @@
-/** Owns which pictures are favourites, by job and number. Only this browser keeps them. Runs in the browser. */
+/** Owns the list of favourite pictures, by job and number. It is kept only in this browser. Runs in the browser. */
 import { effect, signal } from '@preact/signals'
 
 const name = 'easel.favourites'

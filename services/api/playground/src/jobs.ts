@@ -36,7 +36,7 @@ export const olderCursor = signal<string | null>(null)
 
 const followed = new Set<string>()
 
-/** Reads the gallery. The jobs of this browser are in it even when others have made many since. */
+/** Reads the gallery. The jobs of this browser stay in it even if others have made many jobs since. */
 export async function loadGallery(): Promise<void> {
   try {
     const { jobs: listed, next } = await easel.listPage({ limit: galleryLength })
@@ -79,7 +79,7 @@ export async function remove(id: string): Promise<void> {
   }
 }
 
-/** A request without an answer may have been accepted; when it is sent again, it means the same job. */
+/** A request without an answer may have been accepted; sent again with the same key, it returns the same job. */
 let unanswered = { body: '', key: '' }
 
 export async function submit(wish: CreateJobRequest): Promise<Job> {
@@ -107,7 +107,7 @@ export async function cancel(id: string): Promise<void> {
   }
 }
 
-/** Shows at a job which action on it failed. */
+/** Shows on a job's card which action on it failed. */
 export function showProblem(id: string, problem: string): void {
   change(id, (shown) => ({ ...shown, problem }))
   if (problem !== '') announce(problem)
@@ -117,7 +117,7 @@ export function hasEnded({ completed_at: completedAt }: Job): boolean {
   return completedAt !== null
 }
 
-/** What an answer says of a job may be older than what its events have said meanwhile, and a job that has ended stays ended. */
+/** An answer about a job may be older than the events received meanwhile, and a job that has ended stays ended. */
 function later(known: Job | undefined, answered: Job): Job {
   return known !== undefined && hasEnded(known) && !hasEnded(answered) ? known : answered
 }
@@ -126,7 +126,7 @@ function show(job: Job): void {
   const others = jobs.value.filter((shown) => shown.job.id !== job.id)
   const known = jobs.value.find((shown) => shown.job.id === job.id)
   const shown = { previews: [], canceling: false, problem: '', ...known, job: later(known?.job, job) }
-  // Ids sort by time of creation.
+  // Ids sort by creation time.
   jobs.value = [...others, shown].sort((a, b) => (a.job.id < b.job.id ? 1 : -1))
   if (!hasEnded(shown.job)) void follow(job.id)
 }

@@ -7,7 +7,7 @@ import { describedBy, FieldProblem } from './text-field.tsx'
 /** The api's own limit. */
 const mostLoras = 4
 
-/** Renders nothing for a model without LoRAs, unless some were chosen for another model before: they would be sent, so they are shown. */
+/** Renders nothing for a model without LoRAs, unless some are still chosen from another model: they would be sent, so they are shown. */
 export function LoraFields({ model }: { model: Model | undefined }): VNode | null {
   const known = model?.loras ?? []
   const { loras } = settings.value

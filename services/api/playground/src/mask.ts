@@ -62,7 +62,7 @@ export function drawMask(context: CanvasRenderingContext2D): void {
   }
 }
 
-/** Uploads the mask, white where it was painted, and returns what a job calls it; undefined when nothing was painted. */
+/** Uploads the mask, white where it was painted, and returns the value for a job's `mask`; undefined when nothing was painted. */
 export async function uploadMask(): Promise<string | undefined> {
   const painted = operations.value
   if (painted.length === 0) return undefined

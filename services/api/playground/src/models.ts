@@ -12,11 +12,11 @@ export const models = signal<readonly Model[]>([])
 /** Whether the list has been read since the page was opened. */
 const read = signal(false)
 
-/** Milliseconds between two readings: while all is well, and while something is missing. */
+/** Milliseconds between two readings: while everything works, and while it does not. */
 const calmMs = 5000
 const restlessMs = 2000
 
-/** What the service lacks, and what happens meanwhile; empty when it lacks nothing. */
+/** What is missing from the service, and what happens meanwhile; empty when nothing is. */
 export const serviceProblem = computed(() => {
   if (link.value === 'away')
     return 'The server does not answer. Jobs that have been submitted are not lost, and this page reconnects by itself.'

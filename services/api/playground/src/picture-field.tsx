@@ -1,4 +1,4 @@
-/** Chooses the picture that a job begins with (dropped, pasted, chosen, or one of the gallery), its strength and its mask. Runs in the browser. */
+/** Chooses the picture that a job begins with (dropped, pasted, chosen, or from the gallery), its strength and its mask. Runs in the browser. */
 import { EaselError } from '@easel/client'
 import { useSignal } from '@preact/signals'
 import type { VNode } from 'preact'
@@ -46,7 +46,7 @@ function TakingPictureField(): VNode {
     }
     const paste = (event: ClipboardEvent): void => takeFrom(event, event.clipboardData)
     const drop = (event: DragEvent): void => takeFrom(event, event.dataTransfer)
-    // A file may be dropped anywhere: beside a small target it would replace the page.
+    // A file may be dropped anywhere on the page, because a browser opens one dropped beside a small target in place of the page.
     document.addEventListener('paste', paste)
     document.addEventListener('dragover', drop)
     document.addEventListener('drop', drop)

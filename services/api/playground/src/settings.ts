@@ -1,5 +1,5 @@
 /**
- * Owns the content of the form: texts as they were typed, which survive a reload, and the request that is made of them. The api judges them;
+ * Owns the content of the form: texts as they were typed, which survive a reload, and the request made from them. The api validates them;
  * the form only omits what was left empty. Runs in the browser.
  */
 import { computed, effect, signal } from '@preact/signals'
@@ -15,7 +15,7 @@ export interface ChosenLora {
   scale: string
 }
 
-/** The names are the api's, so that an error finds its field. Numbers are kept as texts, because the api judges what was typed. */
+/** The names are the api's, so that an error can be shown at its field. Numbers are kept as text, because the api validates what was typed. */
 export interface Settings {
   model: string
   prompt: string
@@ -92,7 +92,7 @@ const empty: Settings = {
 
 export const settings = signal<Settings>(stored())
 export const fieldErrors = signal<readonly FieldError[]>([])
-/** A problem that no single field of the form has. */
+/** A problem that does not belong to a single field of the form. */
 export const formProblem = signal('')
 
 /** Whether a request of the form is under way. */

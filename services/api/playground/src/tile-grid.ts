@@ -2,7 +2,7 @@
 
 export interface TileGrid {
   columns: number
-  /** Whether a picture fills its tile, so that nothing of the tile is left free. */
+  /** Whether a picture fills its tile completely. */
   isFilled: boolean
 }
 

@@ -1,4 +1,4 @@
-/** A page in a real browser for tests: it notes what a page of ours must never do, and looks for what hinders people. */
+/** A page in a real browser for tests: it records what a page of ours must never do, and checks accessibility. */
 import { readFile } from 'node:fs/promises'
 import { createRequire } from 'node:module'
 import type { Browser, BrowserContext, Page } from 'playwright-core'
@@ -8,7 +8,7 @@ const axe = await readFile(createRequire(import.meta.url).resolve('axe-core/axe.
 export interface OpenedPage {
   context: BrowserContext
   page: Page
-  /** Errors nobody caught, breaches of the page's policy, and requests to other servers. */
+  /** Uncaught errors, violations of the page's Content-Security-Policy, and requests to other servers. */
   complaints: string[]
 }
 
@@ -35,7 +35,7 @@ export async function openPage(
   return { context, page, complaints }
 }
 
-/** What axe has against the page as it is now, and whether it can be scrolled sideways. */
+/** The violations that axe finds on the page as it is now, and whether it can be scrolled sideways. */
 export async function findHindrances(page: Page): Promise<string[]> {
   await page.evaluate(axe)
   return await page.evaluate(async () => {

@@ -1,7 +1,7 @@
 /**
- * What the rest of the api has to know about each dialect: which paths are its own, the shape of its errors, and that of the webhook messages
+ * What the rest of the api has to know about each dialect: which paths are its own, the shape of its errors, and the shape of webhook messages
  * about jobs that were made through it. A dialect that uses this service's own shapes for both, such as `diffusers/`, is not listed. The routes
- * are put together in `app.ts`. Pure.
+ * are added in `app.ts`. Pure.
  */
 import type { Context } from 'hono'
 import type { Job, ProblemError } from '@easel/contract'
@@ -26,7 +26,7 @@ const table = {
   fal: { isOwnPath: isFalPath, sendError: sendFalError, toWebhookBody: toFalWebhook },
 } satisfies Record<string, Dialect>
 
-/** What the record of a job calls the dialect that made it. */
+/** The name in a job's record of the dialect through which it was made. */
 export type DialectName = keyof typeof table
 
 export const dialects: ReadonlyMap<string, Dialect> = new Map(Object.entries(table))

@@ -1,4 +1,4 @@
-/** Names of models where a dialect wants `owner/name`: a model without an owner is `local/NAME`. Pure. */
+/** Names of models in dialects that require `owner/name`: a model without an owner is `local/NAME`. Pure. */
 
 const localOwner = 'local/'
 

@@ -1,5 +1,5 @@
 /**
- * How a dialect's request gets into the queue: through the same validation and the same submit as POST /v1/jobs, with errors that use the
+ * How a dialect's request gets into the queue: through the same validation and the same submission as POST /v1/jobs, with errors that use the
  * dialect's names of fields.
  */
 import type { Context } from 'hono'
@@ -18,7 +18,7 @@ import type { DialectName } from './dialects.ts'
 export interface SubmitThroughOptions {
   /** The service whose shape the webhook messages have. Default: this service. */
   dialect?: DialectName
-  /** Fields that the client sent and that have no effect, as it will be told. Default none. */
+  /** Fields that the client sent and that have no effect; the answer lists them. Default none. */
   ignored?: readonly string[]
   /** The dialect's name for a field of the request. Default: our own name. */
   rename?: (field: string) => string

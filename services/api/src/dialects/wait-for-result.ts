@@ -26,9 +26,9 @@ export async function cancelAbandoned(deps: CancelNeeds, c: Context<AppEnv>, id:
   if (c.req.header('idempotency-key') !== undefined) return
   try {
     await cancelJob(deps, id, c.var.owner)
-    c.var.logger.info({ jobId: id }, 'caller has left, job canceled')
+    c.var.logger.info({ jobId: id }, 'caller has disconnected, job canceled')
   } catch (error) {
-    // It has ended meanwhile, or Redis is away; there is nobody left to tell.
-    c.var.logger.debug({ err: error, jobId: id }, 'job of a caller that has left')
+    // It has ended meanwhile, or Redis is away; no one is left who would need to know.
+    c.var.logger.debug({ err: error, jobId: id }, 'job of a caller that has disconnected was not canceled')
   }
 }

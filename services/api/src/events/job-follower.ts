@@ -12,7 +12,7 @@ export interface JobFollowerOptions {
   store: JobStore
   /** A connection for pub/sub only (`use: 'worker'`). It stays open; its owner closes it. */
   subscriber: RedisConnection
-  /** After this many milliseconds, 1 or more, a reader looks again without having been woken. Default 3000. */
+  /** After this many milliseconds, 1 or more, a reader reads again without having been woken. Default 3000. */
   pollIntervalMs?: number
   /** Called on every failed read or subscription, after which the reader continues. Default none. */
   onError?: (error: unknown, about?: AboutJob) => void
@@ -155,7 +155,7 @@ export class JobFollower {
     if (this.#ends.size > keptEnds) this.#ends.delete(oldest)
   }
 
-  /** `forEnd`: woken only by the end. For all others this process listens to the job's own channel while there are any. */
+  /** `forEnd`: woken only by the end. While there are other waiters, this process listens to the channel of the job. */
   #addWaiter(id: string, { forEnd = false } = {}): JobWaiter & Disposable {
     const waiter = { ...createWaiter(), forEnd }
     const channel = this.#store.keys.newsChannel(id)
@@ -172,7 +172,7 @@ export class JobFollower {
     return { ...waiter, [Symbol.dispose]: dispose }
   }
 
-  /** Returns nothing when Redis failed; a later look will succeed. */
+  /** Returns nothing when Redis failed; a later read will succeed. */
   async #attempt<T>(read: Promise<T>, about?: AboutJob): Promise<{ value: T } | undefined> {
     try {
       return { value: await read }
@@ -182,7 +182,7 @@ export class JobFollower {
     }
   }
 
-  /** What remains to be said about a job that has ended but whose stream has nothing after the cursor. */
+  /** The remaining event for a job that has ended but whose stream has nothing after the cursor. */
   async #lastWord(record: JobRecord, cursor: string): Promise<StreamedJobEvent[]> {
     const events = await this.#store.readEvents(record.id, '0')
     const done = events.findLast((event) => event.type === 'done')
@@ -197,7 +197,7 @@ interface JobWaiter extends Waiter {
 
 interface Waiter {
   wake(): void
-  /** Returns immediately when woken since the last call. */
+  /** Returns immediately if it was woken since the last call. */
   wait(timeoutMs: number, signal: AbortSignal): Promise<'woken' | 'time' | 'aborted'>
 }
 

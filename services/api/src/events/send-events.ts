@@ -30,7 +30,7 @@ export function sendEvents(
   { jobId, heartbeatMs = 15_000 }: SendEventsOptions,
   write: (sink: EventSink) => Promise<void>,
 ): Response {
-  // Nobody would read the stream, so nothing would ever end it.
+  // No client would read the stream, so nothing would ever end it.
   if (c.req.method === 'HEAD') return c.body(null, 200, { 'Content-Type': 'text/event-stream', 'Cache-Control': 'no-store' })
   const leaving = new AbortController()
   const left = AbortSignal.any([leaving.signal, c.req.raw.signal])
@@ -41,15 +41,15 @@ export function sendEvents(
     try {
       await write({ stream, left, signal: AbortSignal.any([left, graceOver]) })
     } catch (error) {
-      c.var.logger.warn({ err: error, jobId }, 'event stream broke off')
+      c.var.logger.warn({ err: error, jobId }, 'event stream was interrupted')
     } finally {
       clearInterval(heartbeat)
       leaving.abort()
     }
   })
-  // A stream of events is not worth keeping, and with API keys it must not be kept. The library would say no-cache.
+  // Caching a stream of events is useless, and with API keys it must not happen. The library would set no-cache.
   response.headers.set('Cache-Control', 'no-store')
-  // The server chooses framing that the client's HTTP version supports; 1.0 has no chunks.
+  // The server chooses the framing that the client's HTTP version supports; HTTP/1.0 has no chunked encoding.
   response.headers.delete('Transfer-Encoding')
   response.headers.delete('Connection')
   return response

@@ -11,7 +11,7 @@ export type UploadNeeds = Pick<AppDeps, 'config' | 'inputs' | 'logger' | 'now' |
 
 export interface CreateUploadOptions {
   owner: string
-  /** The request's name for the file, for errors. */
+  /** The field of the request that holds the file, for errors. */
   field: string
   /** The ticket with which the bytes were sent, and the id that the client was given with it. Default: none, and a new id. */
   announced?: { ticket: string; id: string }
@@ -35,9 +35,9 @@ export async function createUpload(
   const record: UploadRecord = { id, owner, ...taken.picture, expiresAt }
   if (!(await inputs.putUpload(record, announced?.ticket))) {
     if ((await inputs.getUpload(id))?.sha256 !== sha256) await releaseInput(deps, sha256, holder)
-    throw new ProblemError('not_found', 'A file has been sent here already.')
+    throw new ProblemError('not_found', 'A file has already been sent here.')
   }
-  // Only now: what the store did not take is not to count for as long as an upload.
+  // Only now, so that a picture which could not be stored is not held for as long as an upload.
   await inputs.checkAt(sha256, holder, expiresAt ?? Number.POSITIVE_INFINITY)
   return { id, ...taken.picture, expires_at: expiresAt === undefined ? null : new Date(expiresAt).toISOString() }
 }

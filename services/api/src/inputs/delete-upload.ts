@@ -1,9 +1,9 @@
-/** Takes an upload away before its time. Jobs that use its picture keep it. Runs in the api. */
+/** Deletes an upload before it expires. Jobs that use its picture keep it. Runs in the api. */
 import type { AppDeps } from '../app-deps.ts'
 import { findUpload } from './find-upload.ts'
 import { releaseInput } from './hold-inputs.ts'
 
-/** False: there is no such upload, or it is another owner's. When the store does not answer, the sweep takes the bytes away later. */
+/** False: there is no such upload, or it is another owner's. If the store does not answer, the sweep deletes the bytes later. */
 export async function deleteUpload(
   deps: Pick<AppDeps, 'apiKeys' | 'inputs' | 'logger' | 'now' | 'storage'>,
   id: string,
@@ -11,7 +11,7 @@ export async function deleteUpload(
 ): Promise<boolean> {
   const upload = await findUpload(deps, id, owner)
   if (upload === undefined) return false
-  // In this order: whatever breaks off in between, asking again ends it.
+  // In this order, so that a deletion that is interrupted in between can be completed by repeating it.
   await releaseInput(deps, upload.sha256, `upload:${id}`)
   await deps.inputs.deleteUpload(id)
   return true

@@ -1,6 +1,6 @@
 /**
- * Describes request bodies with files for the OpenAPI document. They are plain schemas, which the framework shows and does not judge: it would
- * read a form whole before anybody has looked at its size. Pure.
+ * Describes request bodies with files for the OpenAPI document. They are plain schemas, which the framework shows but does not validate: it would
+ * read a whole form before its size has been checked. Pure.
  */
 import { z } from '@hono/zod-openapi'
 import { inputContentTypes } from '@easel/contract'

@@ -1,7 +1,6 @@
 /**
  * Fetches an input picture from a URL in a request, guarded like webhooks: each redirect is checked like the URL itself, everything together
- * has one deadline, and no more bytes are read than a picture may have. What a client is told about a failure never reveals addresses. Runs in
- * the api.
+ * has one deadline, and no more bytes are read than a picture may have. Error messages for clients never reveal addresses. Runs in the api.
  */
 import type { IncomingMessage } from 'node:http'
 import type { LookupFunction } from 'node:net'
@@ -45,7 +44,7 @@ export async function fetchPicture(text: string, options: FetchOptions): Promise
       target = new URL(got, url).href
     } catch (error) {
       if (error instanceof UnusablePicture || error instanceof PictureTooLarge) throw error
-      const why = signal.aborted ? `no whole answer within ${timeoutMs / 1000} s` : describeFailure(error)
+      const why = signal.aborted ? `no complete answer within ${timeoutMs / 1000} s` : describeFailure(error)
       throw new UnusablePicture('a URL that can be fetched', why)
     }
   }

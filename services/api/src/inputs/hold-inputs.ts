@@ -12,13 +12,13 @@ import type { AppDeps } from '../app-deps.ts'
 
 export type HoldNeeds = Pick<AppDeps, 'inputs' | 'logger' | 'now' | 'storage'>
 
-/** A picture with its bytes; without bytes it is stored already. */
+/** A picture with its bytes, or without them if it is already stored. */
 export interface TakenPicture {
   picture: InputPicture
   bytes?: Uint8Array
 }
 
-/** After this many milliseconds a request that has not made its job or upload never will. */
+/** A request that has not made its job or upload after this many milliseconds never will. */
 const unfinishedMs = 600_000
 const [holdTries, betweenTriesMs] = [100, 100]
 
@@ -28,8 +28,8 @@ export interface HoldInputOptions {
 }
 
 /**
- * The holder is checked when any request must have made its job or upload. Throws `UnusablePicture` when the picture was stored and is gone; it
- * is held then, too.
+ * The holder is checked later, by when any request must have made its job or upload. Throws `UnusablePicture` if the picture was stored but no
+ * longer exists; it is held in that case too.
  */
 export async function holdInput({ inputs, now, storage }: HoldNeeds, taken: TakenPicture, options: HoldInputOptions): Promise<void> {
   const { holder, owner } = options
@@ -42,7 +42,7 @@ export async function holdInput({ inputs, now, storage }: HoldNeeds, taken: Take
     await sleep(betweenTriesMs)
   }
   if ((await storage.stat(key)) !== undefined) return
-  if (bytes === undefined) throw new UnusablePicture('a picture that is there', 'one that has been deleted')
+  if (bytes === undefined) throw new UnusablePicture('a picture that exists', 'one that has been deleted')
   await storage.put(key, bytes, { contentType: 'application/octet-stream' })
 }
 
@@ -66,7 +66,7 @@ export async function releaseInput(
     await storage.delete(inputKey(sha256))
   } catch (error) {
     if (!(error instanceof StorageError)) throw error
-    logger.warn({ err: error, sha256 }, 'an input picture that nobody needs could not be taken away; the sweep tries again')
+    logger.warn({ err: error, sha256 }, 'an unused input picture could not be deleted; the sweep tries again')
     return false
   }
   await inputs.forget(sha256)

@@ -4,7 +4,7 @@ import { decodeInTurn } from '@easel/input-pictures'
 import type { SentPicture } from './picture-source.ts'
 import { toSent } from './take-picture.ts'
 
-/** A PNG, white where the picture is transparent; undefined when it is nowhere transparent. The picture must have been inspected. */
+/** A PNG, white where the picture is transparent; undefined if it is opaque everywhere. The picture must have been inspected. */
 export async function toMaskOfAlpha(bytes: Uint8Array): Promise<SentPicture | undefined> {
   const picture = sharp(bytes, { limitInputPixels: false })
   const { hasAlpha, width, height } = await picture.metadata()

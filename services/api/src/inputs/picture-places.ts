@@ -7,7 +7,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { ProblemError } from '@easel/contract'
 import { createPlaces } from '../places.ts'
 
-/** Each takes up to twice MAX_INPUT_BYTES. With the default an api stays below 512 MiB (measured: bench/README.md). */
+/** Each request takes up to twice MAX_INPUT_BYTES. With the default an api stays below 512 MiB (measured: bench/README.md). */
 const total = 6
 const places = createPlaces({ total, perOrigin: total })
 /** The time between two attempts to get a place, and the time after which to give up, in milliseconds. */

@@ -1,6 +1,6 @@
 /**
  * Reads the files in a request's body: a raw body, or the files of a form. No more bytes are read than allowed, and a file is in memory once: a
- * raw body is written in place where its length is known, and a form is taken apart while it arrives. Runs in the api.
+ * raw body is written into one buffer if its length is known, and a form is parsed while it arrives. Runs in the api.
  */
 import { Readable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
@@ -20,7 +20,7 @@ export interface PictureBodyOptions {
   maxBytes: number
   /** The most files in a form. */
   files: number
-  /** The request's name for its file, for errors. */
+  /** The field of the request that holds the file, for errors. */
   field: string
 }
 
@@ -45,7 +45,7 @@ export async function readForm(request: HonoRequest, { maxBytes, files, field }:
     parser.on('file', (name, stream) => {
       const chunks: Buffer[] = []
       stream.on('data', (chunk: Buffer) => chunks.push(chunk))
-      // Without this a form that ends within a file would pass for a whole one.
+      // Without this, a form that ends within a file would be taken for a complete one.
       stream.on('error', (error) => parser.destroy(error))
       stream.on('end', () => form.files.push({ name, bytes: Buffer.concat(chunks) }))
     })
@@ -72,12 +72,12 @@ export async function readFile(request: HonoRequest, { maxBytes, field }: Omit<P
     }
   } catch (error) {
     if (error === limits.tooLarge) throw error
-    throw new ProblemError('malformed_body', 'Expected the whole body, got an end of the connection before it.', { cause: error })
+    throw new ProblemError('malformed_body', 'Expected the whole body, but the connection ended before it was complete.', { cause: error })
   }
   return whole?.subarray(0, bytes) ?? Buffer.concat(chunks)
 }
 
-/** The body as it arrives. Throws `tooLarge` when it is announced to be larger than `maxBytes`, or is. */
+/** The body as it arrives. Throws `tooLarge` if it is larger than `maxBytes`, or its Content-Length is. */
 async function* readChunks(
   request: HonoRequest,
   { maxBytes, tooLarge }: { maxBytes: number; tooLarge: ProblemError },

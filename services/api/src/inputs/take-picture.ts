@@ -1,5 +1,5 @@
 /**
- * Gets a picture from what a request says about it: finds it, checks the limits and decodes it once. Stores nothing. Runs in the api.
+ * Gets a picture that a request names: finds it, checks the limits and decodes it once. Stores nothing. Runs in the api.
  */
 import { createHash } from 'node:crypto'
 import { parseImageFileName } from '@easel/contract'
@@ -35,7 +35,7 @@ export async function takePictures(deps: TakeNeeds, { image, mask }: PictureSour
   return taken
 }
 
-/** `field`: the request's name for it. Throws `invalid_image` or `image_too_large`. */
+/** `field`: the field of the request, for errors. Throws `invalid_image` or `image_too_large`. */
 async function takePicture(deps: TakeNeeds, source: PictureSource, field: PictureField, options: TakeOptions): Promise<TakenPicture> {
   try {
     if (isSent(source)) return source
@@ -52,7 +52,7 @@ export async function takeBytes({ config }: Pick<AppDeps, 'config'>, bytes: Uint
   return toSent(bytes, await inspectPicture(bytes, { maxPixels: config.maxInputPixels }))
 }
 
-/** `facts`: as the bytes have been judged. */
+/** `facts`: the result of inspecting the bytes. */
 export function toSent(bytes: Uint8Array, facts: PictureFacts): SentPicture {
   const sha256 = createHash('sha256').update(bytes).digest('hex')
   return { picture: { sha256, bytes: bytes.byteLength, ...facts }, bytes }
@@ -62,7 +62,7 @@ export function isSent(source: PictureSource | undefined): source is SentPicture
   return typeof source === 'object' && 'picture' in source
 }
 
-/** The problem that a client is told; other errors unchanged. */
+/** The problem that a client sees; other errors are returned unchanged. */
 export function toRefusal(error: unknown, field: string, { maxInputBytes }: Pick<AppDeps['config'], 'maxInputBytes'>): unknown {
   if (error instanceof UnusablePicture) {
     return refuseFields([{ field, expected: error.expected, received: error.received }], 'invalid_image')
@@ -91,7 +91,7 @@ async function findSource(
   const [, folder = '', name = ''] = /^\/(images|v1\/uploads)\/([^/]+)$/.exec(path) ?? []
   if (folder === 'images') return await readResult(deps, name)
   if (folder === 'v1/uploads') return await findUploadOf(deps, name, owner)
-  throw new UnusablePicture('the URL of a picture', 'another one of this server')
+  throw new UnusablePicture('the URL of a picture', 'another URL of this server')
 }
 
 async function findUploadOf(deps: TakeNeeds, id: string, owner: string): Promise<InputPicture> {
@@ -101,12 +101,12 @@ async function findUploadOf(deps: TakeNeeds, id: string, owner: string): Promise
   return { sha256, bytes, width, height, content_type }
 }
 
-/** Decoded by Node; it is at most as large as a body. */
+/** Decoded by Node's fetch; its size is limited by that of the body. */
 async function readDataUrl(text: string): Promise<Uint8Array> {
   try {
     return new Uint8Array(await (await fetch(text)).arrayBuffer())
   } catch {
-    throw new UnusablePicture('a data: URL', 'one that is broken')
+    throw new UnusablePicture('a valid data: URL', 'one that cannot be decoded')
   }
 }
 
@@ -117,7 +117,7 @@ async function readResult(deps: TakeNeeds, file: string): Promise<Uint8Array> {
   const object = name === undefined ? undefined : await storage.open(name.key)
   if (object === undefined || isPastRetention(deps, object.lastModified.getTime())) {
     await object?.body.cancel()
-    throw new UnusablePicture('a picture that is there', `${describeValue(file)}, which is not`)
+    throw new UnusablePicture('a picture that exists', `${describeValue(file)}, which does not`)
   }
   if (object.size > config.maxInputBytes) {
     await object.body.cancel()

@@ -1,6 +1,6 @@
 /**
- * Gives jobs that belong to the hash of a key to the key's present name: jobs of an Easel in which names were not owners, and jobs made before
- * the key had a name. Every replica does this for its own keys, which may differ during a rolling update. Runs in the api.
+ * Gives jobs that belong to the hash of a key to the key's present name: jobs made by an Easel in which names were not owners, and jobs made
+ * before the key had a name. Every replica does this for its own keys, which may differ during a rolling update. Runs in the api.
  */
 import { createJobStore } from '@easel/job-store'
 import type { RedisConnection } from '@easel/job-store'
@@ -18,11 +18,13 @@ export function startAdopting(
   const adopt = async (): Promise<void> => {
     for (const { formerOwner, owner } of apiKeys.keys) {
       const jobs = formerOwner === owner ? 0 : await store.adopt(formerOwner, owner)
-      if (jobs > 0) logger.info({ jobs, owner }, 'jobs made with a key before it had a name are found under its name')
+      if (jobs > 0) logger.info({ jobs, owner }, 'jobs made with a key before it had a name now belong to its name')
     }
   }
   const look = (): void => {
-    adopt().catch((error: unknown) => outage.report(error, 'jobs made with a key before it had a name are looked for again'))
+    adopt().catch((error: unknown) =>
+      outage.report(error, 'jobs made with a key before it had a name could not be moved to its name; tried again later'),
+    )
   }
   look()
   const timer = setInterval(look, everyMs)

@@ -34,7 +34,7 @@ function describeDifferences(before: Provenance, now: Provenance): string | null
     ['metadata in the files', ({ encoder }) => encoder.metadata],
   ]
   const differences = parts.flatMap(([name, of]) => (of(before) === of(now) ? [] : [`${name}: was ${of(before)}, is ${of(now)}`]))
-  return differences.length === 0 ? null : `Made with something else. ${differences.join('; ')}.`
+  return differences.length === 0 ? null : `Made differently. ${differences.join('; ')}.`
 }
 
 function toSortedJson(value: Provenance['scheduler']): string {

@@ -28,6 +28,6 @@ export async function deleteJob(deps: DeleteNeeds, id: string, owner: string): P
   // An id that is left in a queue finds no record and does nothing. Removing a message that waits for the job removes the id too.
   await outbox.remove(id)
   const remove = async (): Promise<boolean> => await queues.remove(record.input.model, id)
-  // The worker of a job that has just ended is about to let go of its id; the worker of one that runs takes the id away itself.
+  // The worker of a job that has just ended is about to release its id; the worker of a running job removes the id itself.
   for (let tries = 1; !(await remove()) && isEnded(record.status) && tries < removeTries; tries++) await sleep(betweenTriesMs)
 }

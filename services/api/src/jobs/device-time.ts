@@ -3,7 +3,7 @@ import type { ModelRecord } from '@easel/contract'
 import { toCostMs, toStepsMs } from '@easel/job-store'
 import type { JobWork } from '@easel/job-store'
 
-/** From its start to its end. What is measured now may be better than what was known when the job came, which may have been nothing. */
+/** From its start to its end. The present measurements may be better than the estimate made when the job came, perhaps without any. */
 export function toWholeMs({ costMs, input }: Pick<JobWork, 'costMs' | 'input'>, model: ModelRecord | undefined): number {
   return model?.step_ms == null ? (costMs ?? toCostMs(input, model)) : toCostMs(input, model)
 }

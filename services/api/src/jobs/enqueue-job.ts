@@ -13,7 +13,7 @@ export async function enqueueJob(
   { again = false }: { again?: boolean } = {},
 ): Promise<void> {
   const options = { priority: toQueuePriority(record), owner: record.owner }
-  // A message that has left the flow waits for the record's end by itself.
+  // A message that is no longer in a flow waits for the end in the record by itself.
   const inFlow = wantsWebhook(record, 'completed') && !(again && (await outbox.isReleased(record.id)))
   if (inFlow) await queues.addWithWebhook(record.input.model, record.id, options)
   else await queues.add(record.input.model, record.id, options)

@@ -16,7 +16,7 @@ export async function findJob(deps: FindNeeds, id: string, owner: string): Promi
   return record
 }
 
-/** The error for a job without a record. Its id tells whether it may have existed. */
+/** The error for a job without a record. The instant in its id shows whether it may have existed. */
 export function missingJob(deps: Pick<AppDeps, 'config' | 'now'>, id: string): ProblemError {
   if (isJobId(id) && isPastRetention(deps, jobIdCreatedAt(id))) return new ProblemError('expired')
   return new ProblemError('not_found', 'There is no such job.')

@@ -20,7 +20,7 @@ export interface ListedModel extends RegisteredModel {
 
 /** How long after its last announcement a model is listed, in milliseconds. */
 const listedMs = 86_400_000
-/** After this many seconds a request that found no worker is worth repeating, because loading a model takes that long. */
+/** After how many seconds to repeat a request that found no worker: about as long as loading a model takes. */
 const noWorkerRetrySeconds = 10
 
 /** The model names that the vendors' clients use by default. */

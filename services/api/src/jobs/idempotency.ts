@@ -10,7 +10,7 @@ import { refuseFields } from '../problems/refuse-fields.ts'
 /** How many seconds a key outlives the retention time of results; the sweep removes it together with its job. */
 const marginSeconds = 86_400
 
-/** Ten years; a key whose job is kept for ever is removed when the job is deleted. */
+/** Ten years: for keys of jobs that are kept for ever, which are removed when the job is deleted. */
 const foreverSeconds = 315_360_000
 
 interface IdentifyOptions {

@@ -1,4 +1,4 @@
-/** Tells a polling client whether a job has changed since it last looked. Pure. */
+/** The tag by which a polling client learns whether a job has changed since it last asked. Pure. */
 import { createHash } from 'node:crypto'
 import type { Job } from '@easel/contract'
 

@@ -25,7 +25,7 @@ const maxPageBytes = 1024 * 1024 - 1024
 const chunkLength = 10
 
 const reads = pLimit(2)
-/** By owner: each reads one page at a time, so that nobody waits for the many pages of another. There are as many as API keys have names. */
+/** By owner: each reads one page at a time, so that no owner waits for the many pages of another. There are as many entries as owners. */
 const ownReads = new Map<string, LimitFunction>()
 
 /** `next`: the cursor for the next page; null when there is none. */

@@ -20,7 +20,7 @@ function nextRandom(): Uint8Array {
 
 /** `createdAt`: ms since the epoch. */
 export function newJobId(createdAt: number): string {
-  // The sequence begins at random in every millisecond: nobody is to guess an id from another.
+  // The sequence begins at random in every millisecond, so that an id cannot be guessed from another.
   latest = { msecs: createdAt, seq: createdAt === latest.msecs ? latest.seq + 1 : randomInt(2 ** 31) }
   return uuidv7({ ...latest, random: nextRandom() })
 }

@@ -1,5 +1,5 @@
 /**
- * How far a queued job is from its turn, and how long a queued or running one will still take, as its owner sees it.
+ * The position of a queued job, and how long a queued or running job will still take, as its owner sees it.
  *
  * The position is the job's place in the order of the fair share. The time follows from the share too: while the owner's own work is done (what
  * is before the job, and the job itself), every other owner gets as much of the device as its weight allows, or as much as it has work for.
@@ -13,9 +13,9 @@ import type { Load, QueueSnapshotsOptions, Waiting } from './queue-snapshots.ts'
 import { toSharedMs } from './shared-time.ts'
 
 export interface QueueEstimate {
-  /** 1 for the next job; null when it is not queued, or a worker is just taking it. */
+  /** 1 for the next job; null when it is not queued, or when a worker is just taking it. */
   position: number | null
-  /** The estimated seconds until the end; null when it has ended, or when unknown because no worker lives or no step has been measured. */
+  /** The estimated seconds until the end; null when it has ended, or when unknown because there is no worker or no step has been measured. */
   etaSeconds: number | null
   /** For a queued job, the number of workers that could take it now. */
   workers?: number
@@ -26,7 +26,7 @@ type NewWork = Pick<JobRecord, 'owner' | 'input' | 'costMs' | 'weight'>
 
 /** How many milliseconds old a load may be for refused callers: their answer must not come from before the burst that filled the queue. */
 const freshMs = 100
-/** The seconds that a refused caller is told when nothing is known, and the most it is ever told. */
+/** The Retry-After of a refused caller in seconds: when nothing is known, and at most. */
 const unknownRetrySeconds = 30
 const maxRetrySeconds = 3600
 
@@ -74,16 +74,16 @@ export class QueueEstimator {
     return toSeconds(load, shareOthers(now, work.owner, ownMs, work.weight))
   }
 
-  /** The seconds until a place in the queue is likely to become free, among everyone's or among one owner's. At least 1. */
+  /** The seconds until a place in the queue is likely to become free, for any owner or for one. At least 1. */
   async secondsToFreePlace(modelId: string, owner?: string): Promise<number> {
     const now = await this.#look(modelId, { maxAgeMs: freshMs })
     const { load, waiting } = now
     const own = load.running.filter((job) => job.owner === owner)
     const owners = new Set(load.running.map((job) => job.owner))
-    // Where a place is free a job is about to be taken; beyond these, one place is open to an owner who has nothing running.
+    // If a place is free, a job is about to be taken. Beyond these places, each further one is open only to an owner who has nothing running.
     const isOpen = waiting.lines.some((line) => !owners.has(line.owner) && (owner ?? line.owner) === line.owner)
     if (load.running.length < load.places || (isOpen && load.running.length < 2 * load.places)) return atLeastOne(toSeconds(load, 0))
-    // The job that is nearest to its end makes the place.
+    // Otherwise the job that is nearest to its end will free a place.
     const ends = (own.length > 0 ? own : load.running).map((job) => shareOthers(now, job.owner, job.leftMs))
     return atLeastOne(toSeconds(load, Math.min(...ends)))
   }
@@ -115,7 +115,7 @@ function estimateQueued(record: JobRecord, now: Now): QueueEstimate {
   const line = waiting.lines.find(({ owner }) => owner === record.owner)
   const index = line?.jobs.findIndex(({ id }) => id === record.id) ?? -1
   const before = line === undefined ? [] : index < 0 ? line.jobs : line.jobs.slice(0, index)
-  // One that is not in a queue of a moment ago is just being taken; in one that has changed since it may have come, behind all others.
+  // A job that is not in a current snapshot is just being taken. If the snapshot may be out of date, the job may have been queued since, at the end.
   const position = waiting.positions.get(record.id) ?? (waiting.isCurrent ? null : waiting.positions.size + 1)
   if (position === null) return { position, etaSeconds: null, workers }
   const ownMs = runningOf(load, record.owner) + sum(before.map(({ costMs }) => costMs)) + toWholeMs(record, load.model)

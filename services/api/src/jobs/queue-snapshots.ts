@@ -14,7 +14,7 @@ import { findServingWorkers } from './find-serving-workers.ts'
 export interface Load {
   model: ModelRecord | undefined
   workers: number
-  /** How many of anyone's jobs all workers together run at once. */
+  /** How many jobs of any owners all workers together run at once. */
   places: number
   running: { id: string; owner: string; weight: number; leftMs: number }[]
 }
@@ -33,7 +33,7 @@ interface WaitingSnapshot {
   waiting: Waiting
 }
 
-/** More milliseconds than any clock may be ahead of this one. */
+/** Milliseconds by which no clock is ahead of this one. */
 const farMs = 86_400_000
 /** How many running jobs are examined, oldest first. */
 const runningLength = 200
@@ -73,7 +73,7 @@ export class QueueSnapshots {
       const made = { since: performance.now(), load: this.#readLoad(modelId) }
       entry = made
       this.#loads.set(modelId, made)
-      // A failure is only for those who wait for it now, not for later callers.
+      // A failed reading rejects only for the callers that wait for it now, not for later ones.
       made.load.catch(() => this.#loads.get(modelId) === made && this.#loads.delete(modelId))
     }
     return await entry.load

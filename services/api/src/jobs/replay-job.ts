@@ -1,4 +1,4 @@
-/** Makes a new job from the receipt of another one: the same parameters, nothing left to a default. */
+/** Makes a new job from the receipt of another one, with the same parameters and no defaults. */
 import { ProblemError } from '@easel/contract'
 import { toReplayOf } from './compare-replay.ts'
 import { findJob } from './find-job.ts'

@@ -101,7 +101,7 @@ export function resolveInput(
   const { layers = 0 } = limits
   const wrongLayer = request.skip_guidance_layers?.find((layer) => layer >= layers)
   if (wrongLayer !== undefined) {
-    const expected = layers === 0 ? 'nothing, as this model’s graph cannot leave layers out' : `layers from 0 to ${layers - 1}`
+    const expected = layers === 0 ? 'nothing, as this model’s graph cannot skip layers' : `layers from 0 to ${layers - 1}`
     errors.push({ field: 'skip_guidance_layers', expected, received: String(wrongLayer) })
   }
   if (length > limits.max_sequence_length) {

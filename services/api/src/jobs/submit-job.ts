@@ -1,6 +1,6 @@
 /**
- * The only way into the queue, for every dialect: checks the request, decides the whole input, writes the record, enqueues its id. A job that
- * a client has been told about has a record and will run.
+ * The only way into the queue, for every dialect: checks the request, decides the whole input, writes the record, enqueues its id. A job whose
+ * id a client has received has a record and will run.
  */
 import { ProblemError, countStepsRun } from '@easel/contract'
 import type { ModelRecord, ReplayOf } from '@easel/contract'
@@ -83,7 +83,7 @@ export async function submitJob(deps: SubmitNeeds, request: SubmitRequest, conte
     try {
       pictures = await takePictures(deps, request, { owner, findOfJob: (id, field) => findPictureOfJob(deps, id, field, owner) })
     } catch (error) {
-      // What was at the URL may be gone by the time a request is repeated. The job that it made has its picture.
+      // When a request is repeated, its URL may no longer serve the picture. The job that it made has a copy.
       const earlier = identity === undefined || !(error instanceof ProblemError) ? undefined : await deps.store.findKeyed(identity)
       if (earlier?.askedFingerprint === undefined || earlier.askedFingerprint !== identity?.fingerprint) throw error
       return { record: await replay(deps, earlier.jobId), replayed: true }
@@ -91,7 +91,7 @@ export async function submitJob(deps: SubmitNeeds, request: SubmitRequest, conte
     const byBytes = identity && { ...identity, ...identify(pictures), askedFingerprint: identity.fingerprint }
     return await enqueueNew(deps, { ...wish, pictures, idempotency: byBytes }, context)
   }
-  // A request that brought its pictures has had a place since before they were read.
+  // A request that contains its pictures has had a place since before they were read.
   return await (isSent(request.image) ? submitWithPictures() : withPlace(owner, submitWithPictures))
 }
 
@@ -104,15 +104,15 @@ interface Wish {
 }
 
 /**
- * How a repeated request is recognised. The pictures in `pictures` count by their bytes, wherever they come from; those that have not been read
- * yet count by what the request says of them. Throws when the key is invalid.
+ * How a repeated request is recognised. The pictures in `pictures` are compared by their bytes, wherever they come from; those that have not been
+ * read yet are compared by how the request names them. Throws when the key is invalid.
  */
 function toIdentify({ apiKeys, config }: SubmitNeeds, request: SubmitRequest, { owner, idempotencyKey, replayOf }: SubmitContext) {
   return (pictures: TakenPictures): Wish['idempotency'] => {
     if (idempotencyKey === undefined) return undefined
     const sent = (['image', 'mask'] as const).filter((field) => isSent(request[field]))
     const hashes = {
-      // Megabytes as JSON would be the end of the process. Their hash is in `pictures` as soon as it matters.
+      // Megabytes of bytes as JSON would exhaust the memory. Their hash is in `pictures` by the time it matters.
       ...Object.fromEntries(sent.map((field) => [field, 'sent'])),
       ...Object.fromEntries(Object.entries(pictures).map(([field, { picture }]) => [field, picture.sha256])),
     }
@@ -141,7 +141,7 @@ async function enqueueNew(deps: SubmitNeeds, wish: Wish, context: SubmitContext)
     try {
       await holdInput(deps, taken, { holder: `job:${record.id}`, owner })
     } catch (error) {
-      // Where the store does not answer, releasing would only wait for it again; the sweep does it later.
+      // If the store does not answer, releasing would only wait for it again; the sweep does it later.
       if (error instanceof UnusablePicture) await releaseInputs(deps, record)
       throw toRefusal(error, field, config)
     }
@@ -180,13 +180,13 @@ async function toQueueFull(
 ): Promise<ProblemError> {
   if (full.result === 'owner_work_full') {
     const [limit, waiting] = [config.maxQueuedMsPerKey / 1000, Math.ceil(full.queuedMs / 1000)]
-    const detail = `Jobs of yours of ${waiting} GPU-seconds are waiting already; with this one they would pass MAX_QUEUED_GPU_SECONDS_PER_KEY, ${limit}.`
+    const detail = `Jobs of yours of ${waiting} GPU-seconds are already waiting; with this one they would exceed MAX_QUEUED_GPU_SECONDS_PER_KEY, ${limit}.`
     const retryAfterSeconds = await estimator.secondsToBegin(input.model, owner, full.queuedMs + costMs - config.maxQueuedMsPerKey)
     return new ProblemError('queue_full', detail, { retryAfterSeconds, limit: { name: 'queued-gpu-seconds', quota: limit } })
   }
   const own = full.result === 'owner_queue_full'
   const limit = own ? { name: 'queued-jobs', quota: config.maxQueuedJobsPerKey } : { name: 'queue', quota: config.maxQueuedJobs }
-  const detail = `Waiting jobs${own ? ' of yours' : ''}: ${full.queued}. With this one they would pass ${own ? 'MAX_QUEUED_JOBS_PER_KEY' : 'MAX_QUEUED_JOBS'}, ${limit.quota}.`
+  const detail = `Waiting jobs${own ? ' of yours' : ''}: ${full.queued}. With this one they would exceed ${own ? 'MAX_QUEUED_JOBS_PER_KEY' : 'MAX_QUEUED_JOBS'}, ${limit.quota}.`
   const retryAfterSeconds = await estimator.secondsToFreePlace(input.model, own ? owner : undefined)
   return new ProblemError('queue_full', detail, { retryAfterSeconds, limit })
 }
@@ -204,7 +204,7 @@ async function keepDeadline({ estimator }: SubmitNeeds, record: NewJobRecord, de
       leftSeconds <= 0
         ? 'The deadline of the job has passed.'
         : `The job would end in about ${neededSeconds} s; its deadline is in ${Math.max(0.1, Math.floor(leftSeconds * 10) / 10)} s.`
-    // Seconds count from the next request, so there may be enough of them later. An instant only comes nearer.
+    // A deadline in seconds starts again with the next request, so retrying may help. An instant only comes nearer.
     const retryAfterSeconds = typeof deadline === 'number' ? Math.max(1, Math.ceil(neededSeconds - leftSeconds)) : undefined
     throw new ProblemError('deadline_unreachable', detail, { retryAfterSeconds })
   }

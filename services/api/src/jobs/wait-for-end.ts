@@ -1,5 +1,5 @@
 /**
- * Waits for the end of a job on behalf of a request. Only this module knows how long, and what ends the wait before the job does; the caller
+ * Waits for the end of a job on behalf of a request. Only this module knows what ends the wait before the job ends; the caller
  * decides how to answer about an unfinished job. Runs in the api.
  */
 import { ProblemError, isEnded } from '@easel/contract'
@@ -50,7 +50,7 @@ export async function waitForEnd(deps: WaitNeeds, record: JobRecord, { timeoutMs
 /** The error for a client that accepts only pictures while the job goes on. `timeoutMs`: the longest wait, if there was one. */
 export function toUnfinished({ outcome, record: { id }, error }: Waited, timeoutMs = 0): ProblemError {
   if (outcome === 'stopping') {
-    return new ProblemError('stopping', `This server stops, and the job ${id} has not ended; it goes on.`, { retryAfterSeconds: 1 })
+    return new ProblemError('stopping', `This server is stopping, and the job ${id} has not ended; it goes on.`, { retryAfterSeconds: 1 })
   }
   if (outcome === 'lost') {
     return new ProblemError('queue_unavailable', `The job ${id} cannot be read.`, { retryAfterSeconds: 5, cause: error })

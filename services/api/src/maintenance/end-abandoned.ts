@@ -1,6 +1,6 @@
 /**
- * Ends running jobs that were canceled or whose `timeout` has passed, when the worker that ran them no longer lives. With workers scaled to
- * zero nobody else would do it. A live worker ends its own jobs. Runs in the api.
+ * Ends running jobs that were canceled or whose `timeout` has passed, if the worker that ran them is no longer alive. With workers scaled to
+ * zero nothing else would do it. A live worker ends its own jobs. Runs in the api.
  */
 import { jobErrorTable } from '@easel/contract'
 import type { JobEnd } from '@easel/job-store'
@@ -17,7 +17,7 @@ export async function endAbandoned({ logger, now, outbox, queues, registry, stor
     for (const { id, worker, reason } of await store.findDueToEnd(ids)) {
       if (alive.has(worker)) continue
       const record = await store.get(id)
-      // A job that is still locked has a worker that only seems to be gone. The next round checks it again.
+      // If a job is still locked, its worker only seems to be gone. The next round checks it again.
       if (record === undefined || !(await queues.remove(record.input.model, id))) continue
       const end: JobEnd =
         reason === 'canceled' ? { status: 'canceled' } : { status: 'failed', error: { code: 'timeout', ...jobErrorTable.timeout } }

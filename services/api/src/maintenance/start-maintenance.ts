@@ -1,5 +1,5 @@
 /**
- * The regular housekeeping that one of the api replicas does. BullMQ's scheduler in the queue `maintenance` says when, and whichever replica
+ * The regular housekeeping that one of the api replicas does. BullMQ's scheduler in the queue `maintenance` decides when, and the replica that
  * takes the job does it, so that it is done once however many replicas there are. Every task may be repeated and interrupted, and none waits
  * for another: a task that hangs, because the image store does, delays only itself.
  *
@@ -57,7 +57,7 @@ export function startMaintenance(deps: TaskNeeds & Pick<AppDeps, 'outage'>, { co
   const worker = new Worker<unknown, number>(
     maintenanceQueueName,
     async ({ name }) => {
-      // The scheduler goes on while a task takes longer than its interval.
+      // The scheduler continues even if a task takes longer than its interval.
       if (!Object.hasOwn(tasks, name) || underWay.has(name)) return 0
       underWay.add(name)
       try {
@@ -68,13 +68,13 @@ export function startMaintenance(deps: TaskNeeds & Pick<AppDeps, 'outage'>, { co
         underWay.delete(name)
       }
     },
-    // One place more than there are tasks, for a round that finds its task still under way.
+    // One more than the number of tasks, for a round that finds its task still under way.
     { ...shared, concurrency: Object.keys(tasks).length + 1, removeOnComplete: { count: 0 }, removeOnFail: { count: 10 } },
   )
   worker.on('error', onError)
   worker.on('failed', (_job, error) => onError(error))
 
-  // Waits for Redis; the process may be told to stop before.
+  // Waits for Redis; the process may be told to stop before it answers.
   const scheduled = Promise.all(
     Object.entries(tasks).map(([name, task]) => queue.upsertJobScheduler(name, { every: everyMs ?? task.everyMs }, { name })),
   ).then(() => {}, onError)

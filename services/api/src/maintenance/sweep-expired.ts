@@ -35,13 +35,13 @@ export async function sweepExpired(deps: SweepExpiredNeeds): Promise<number> {
         return true
       } catch (error) {
         const line = { err: error, jobId: id, requestId: record?.requestId }
-        logger.warn(line, 'a job past its retention could not be taken away; the next sweep tries again')
+        logger.warn(line, 'a job past its retention could not be removed; the next sweep tries again')
         return false
       }
     }
     const removed = (await Promise.all(ids.map(remove))).filter(Boolean).length
     swept += removed
-    // Those that failed would be listed first again.
+    // Jobs whose removal failed would be listed first again.
     if (ids.length < pageSize || removed < ids.length) return swept
   }
 }

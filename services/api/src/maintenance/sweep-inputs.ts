@@ -1,6 +1,6 @@
 /**
- * Removes input pictures that nobody needs: those of expired uploads, of requests that were interrupted before their job was made, and what an
- * earlier attempt has left. Holders that stay are not checked again. Runs in the api.
+ * Removes input pictures that are no longer needed: those of expired uploads, of requests that were interrupted before their job was made, and
+ * what an earlier attempt has left. Holders that stay are not checked again. Runs in the api.
  */
 import type { AppDeps } from '../app-deps.ts'
 import { releaseInput } from '../inputs/hold-inputs.ts'
@@ -26,7 +26,7 @@ export async function sweepInputs(deps: SweepInputsNeeds): Promise<number> {
       if (await releaseInput(deps, sha256, holder)) swept++
       else failed++
     }
-    // Those that failed are due again later, not now.
+    // Holders whose removal failed are due again later, not now.
     if (due.length < pageSize || failed > 0) return swept
   }
 }

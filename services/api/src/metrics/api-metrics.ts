@@ -1,6 +1,6 @@
 /**
  * The metrics of this api process, for Prometheus. Each api has its own registry, so that two in one process do not mix. Knows neither HTTP
- * frameworks nor Redis: code that sees something happen reports it here.
+ * frameworks nor Redis: other code reports events here.
  */
 import { setTimeout as sleep } from 'node:timers/promises'
 import { collectDefaultMetrics, Counter, Histogram, Registry } from 'prom-client'
@@ -32,14 +32,14 @@ export function createApiMetrics(): ApiMetrics {
   })
   const durations = new Histogram({
     name: 'easel_http_request_duration_seconds',
-    help: 'Time to the head of the answer.',
+    help: 'Time until the headers of the answer.',
     labelNames: ['method', 'route'],
     buckets: requestBuckets,
     registers,
   })
   const ends = new Counter({
     name: 'easel_jobs_total',
-    help: 'Jobs whose end this process claimed; code is empty unless failed.',
+    help: 'Jobs that this process ended; code is empty unless they failed.',
     labelNames: ['status', 'code'],
     registers,
   })

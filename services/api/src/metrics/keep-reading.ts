@@ -1,9 +1,9 @@
-/** One reading at a time, however many ask: what costs Redis much is read at most once a second by a process. Knows nothing of what is read. */
+/** One reading at a time for all callers: what is expensive for Redis is read at most once a second by each process. */
 
-/** Milliseconds that a reading is told, from when it is there. */
+/** For how many milliseconds a finished reading is returned again. */
 const keptMs = 1000
 
-/** `now`: clock, ms since the epoch. A reading that fails is for those alone who waited for it. */
+/** `now`: clock, ms since the epoch. A reading that fails rejects only for the callers that waited for it. */
 export function keepReading<T>(read: () => Promise<T>, now: () => number): () => Promise<T> {
   let latest: { reading: Promise<T>; until: number } | undefined
   return async () => {

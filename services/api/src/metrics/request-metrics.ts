@@ -14,7 +14,7 @@ export function requestMetrics(metrics: ApiMetrics) {
     const pattern = routePath(c, -1)
     // Only middleware matched, so there is no such route.
     const route = pattern === '/*' || pattern === '*' ? 'none' : pattern
-    // Nobody reads an answer to a client that has disconnected, whatever it says.
+    // A client that has disconnected does not read its answer, so the answer's status means nothing.
     const status = c.req.raw.signal.aborted ? clientLeftStatus : c.res.status
     metrics.countRequest({ method: c.req.method, route, status }, (performance.now() - startedAt) / 1000)
   })

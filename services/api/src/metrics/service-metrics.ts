@@ -22,7 +22,7 @@ if holder and holder ~= ARGV[1] then return 0 end
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 return 1`
 
-/** How many owners have lines of their own: those who have used most. The others are summed. */
+/** How many owners have series of their own: those who have used most. The others are summed. */
 const toldOwners = 20
 
 const releaseLock = `
@@ -36,7 +36,7 @@ export function createServiceMetrics(deps: StateNeeds & Pick<AppDeps, 'apiKeys' 
   const lock = store.keys.metricsLock
   const release = (): void => {
     redis.eval(releaseLock, 1, lock, replicaId).catch((error: unknown) => {
-      logger.warn({ err: error }, 'the metrics of the service are told again when this lock has run out')
+      logger.warn({ err: error }, 'the lock of the service metrics was not released; they are reported again when it has expired')
     })
   }
   stopping.addEventListener('abort', release, { once: true })
@@ -59,7 +59,7 @@ async function renderState({ models, webhooksWaiting }: ServiceState): Promise<s
     labelNames: ['state', 'model'],
     registers,
   })
-  const age = ofModel('easel_oldest_job_age_seconds', 'Age of the job that waits longest; 0 when none waits.')
+  const age = ofModel('easel_oldest_job_age_seconds', 'Age of the job that has waited longest; 0 when none waits.')
   const work = ofModel('easel_gpu_seconds_queued', 'Work of the waiting jobs, in seconds of one worker.')
   const workers = ofModel('easel_workers', 'Workers with a fresh heartbeat that can take jobs.')
   for (const [model, state] of models) {
@@ -76,7 +76,7 @@ async function renderState({ models, webhooksWaiting }: ServiceState): Promise<s
 
 type TopOwners = Awaited<ReturnType<Usage['readTop']>>['owners']
 
-/** The part of the device's time that is due to each owner with jobs waiting, as long as it is they who wait: its weight over that of them all. */
+/** The part of the device's time that is due to each owner with jobs waiting: its weight over the sum of the weights of all such owners. */
 async function readShares(
   { apiKeys, redis, store }: Pick<AppDeps, 'apiKeys' | 'redis' | 'store'>,
   models: readonly string[],
@@ -92,17 +92,17 @@ async function renderOwners(owners: TopOwners, othersGpuMs: number, shares: Read
   const options = { labelNames: ['owner'] as const, registers: [registry] }
   const used = new Counter({
     name: 'easel_owner_gpu_seconds_total',
-    help: 'Time of the device that the jobs of an owner have had.',
+    help: 'Device time that the jobs of an owner have had.',
     ...options,
   })
   const queued = new Gauge({
     name: 'easel_owner_gpu_seconds_queued',
-    help: 'Estimated time of the device of an owner’s waiting jobs.',
+    help: 'Estimated device time of an owner’s waiting jobs.',
     ...options,
   })
   const share = new Gauge({
     name: 'easel_owner_share',
-    help: 'Part of the device’s time that is due to an owner with jobs waiting: its weight over that of all such owners; 0 when none wait.',
+    help: 'Part of the device’s time that is due to an owner with jobs waiting: its weight over the sum of the weights of all such owners; 0 when it has none waiting.',
     ...options,
   })
   for (const { owner, gpuMs, queuedMs } of owners) {

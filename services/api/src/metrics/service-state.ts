@@ -1,5 +1,5 @@
 /**
- * How much work there is for each model, and who does it: read from the records of jobs, without their prompts and with a bound on how many.
+ * How much work there is for each model, and which workers do it: read from the records of jobs, of a limited number and without their prompts.
  *
  * A job waits when no worker runs it: either none has begun it, or the one that had no longer exists (it handed the job over, or was killed).
  * Such a job stays `running` in its record until another worker takes it, so its worker's heartbeat decides. Runs in the api.
@@ -32,7 +32,7 @@ interface ModelState {
 
 export type StateNeeds = Pick<AppDeps, 'now' | 'outbox' | 'queues' | 'redis' | 'registry' | 'store'>
 
-/** For how many queued and how many running jobs the work is read, oldest first. The others count as their model's mean. */
+/** For how many queued and how many running jobs the work is read, oldest first. Each of the others counts as its model's mean. */
 const countedJobs = 1000
 /** The assumed cost of a step where none has been measured, so that work for a model that never ran is not zero. */
 const unknownStepMs = 1000
@@ -81,7 +81,7 @@ function toWaiting(
   now: number,
 ): Pick<ModelState, 'waiting' | 'oldestAgeSeconds' | 'gpuSecondsQueued'> {
   const waiting = Math.max(jobs.length, queue?.length ?? 0)
-  // A job that had run all its steps has lost its pictures, so what remains is never zero.
+  // A job that had run all its steps without storing its pictures still has work to do, so what remains is never zero.
   const works = jobs.map((job) => Math.max(toLeftMs(job, model), toCostMs(job.input, model) / countStepsRun(job.input)))
   const counted = works.reduce((sum, work) => sum + work, 0)
   const mean = jobs.length === 0 ? (model?.defaults.num_inference_steps ?? 1) * (model?.step_ms ?? unknownStepMs) : counted / jobs.length

@@ -33,7 +33,7 @@ export function apiKeys(ring: ApiKeyRing, countWrongKey: CountWrongKey): Middlew
       }
       c.set('owner', caller.owner)
       c.set('logger', c.var.logger.child({ apiKey: caller.owner }))
-      // What one key may read must not be kept in a shared cache, unless the route says otherwise.
+      // Answers to a key must not be kept in a shared cache, unless the route says otherwise.
       c.header('Cache-Control', 'no-store')
     }
     await next()

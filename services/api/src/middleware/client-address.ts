@@ -1,7 +1,7 @@
 /**
- * Where a request came from, and by which name it called this server: from the connection, or from the proxies that the operator trusts
- * (`X-Forwarded-For`, `-Host`, `-Proto`, or RFC 7239's `Forwarded` where the first is missing). Each trusted proxy adds one entry at the end;
- * anything before those was written by the client and is not believed. Runs in the api.
+ * Where a request came from, and by which name it addressed this server: from the connection, or from the proxies that the operator trusts
+ * (`X-Forwarded-For`, `-Host`, `-Proto`, or RFC 7239's `Forwarded` if the first is missing). Each trusted proxy adds one entry at the end;
+ * anything before those was written by the client and is not trusted. Runs in the api.
  */
 import { SocketAddress, isIP } from 'node:net'
 import { getConnInfo } from '@hono/node-server/conninfo'
@@ -12,7 +12,7 @@ import ipaddr from 'ipaddr.js'
 /** All addresses that cannot be parsed count as one client. */
 const unknownClient = 'unknown'
 
-/** What the outermost trusted proxy saw; undefined when there is no trusted proxy or it said nothing. */
+/** What the outermost trusted proxy reported; undefined when there is no trusted proxy or it reported nothing. */
 interface Forwarded {
   for?: string | undefined
   host?: string | undefined
@@ -34,7 +34,7 @@ export function toClient(text: string): string {
   return parsed.kind() === 'ipv4' ? parsed.toString() : `${Buffer.from(parsed.toByteArray().slice(0, 8)).toString('hex')}/64`
 }
 
-/** Reads what `trustedProxies` proxies said; with 0 none is believed. */
+/** Reads what `trustedProxies` proxies reported; with 0 nothing is trusted. */
 export function readForwarded(c: Context, trustedProxies: number): Forwarded | undefined {
   if (trustedProxies === 0) return undefined
   const header = c.req.header('forwarded')
@@ -47,7 +47,7 @@ function splitList(header = ''): string[] {
   return header.split(',').flatMap((part) => (part.trim() === '' ? [] : [part.trim()]))
 }
 
-/** The entry that the outermost trusted proxy added; where there are fewer, the first. */
+/** The entry that the outermost trusted proxy added; if there are fewer entries than proxies, the first. */
 function entryOf<T>(entries: readonly T[], trustedProxies: number): T | undefined {
   return entries.at(-Math.min(trustedProxies, entries.length))
 }

@@ -1,5 +1,5 @@
 /**
- * Where PUBLIC_URL is not set, makes the URLs in an answer begin with the name by which the request called this server: its Host or, behind
+ * If PUBLIC_URL is not set, makes the URLs in an answer begin with the origin that the request used: its Host or, behind
  * trusted proxies, the host and protocol that they received. Knows nothing about routes. Runs in the api.
  */
 import type { Context } from 'hono'
@@ -12,7 +12,7 @@ import { readForwarded } from './client-address.ts'
 export function followRequestUrl({ isPublicUrlSet, trustedProxies }: Pick<ApiConfig, 'isPublicUrlSet' | 'trustedProxies'>) {
   return createMiddleware<AppEnv>(async function followRequestUrl(c, next) {
     if (isPublicUrlSet) return await next()
-    // A cache distinguishes answers for different hosts by itself.
+    // Caches already distinguish answers by Host, so only the forwarded headers have to be named.
     if (trustedProxies > 0) c.header('Vary', 'X-Forwarded-Host, X-Forwarded-Proto, Forwarded', { append: true })
     await calledBy(toOrigin(c, trustedProxies), next)
   })

@@ -13,7 +13,7 @@ import { refuseFields } from '../problems/refuse-fields.ts'
 
 const jsonType = 'application/json'
 
-/** The most fields in a body and in each object directly in it: many thousands would take the event loop seconds to judge. */
+/** The most fields in a body and in each object directly in it: validating many thousands would block the event loop for seconds. */
 export const maxFields = 500
 
 /** For the `middleware` of a route with a body. `maxBytes`: the largest body, counted as it arrives. */
@@ -47,11 +47,11 @@ function isUtf8Json(type: string): boolean {
   }
 }
 
-/** Apart from the size, a failure can only come from the client, which closed the connection before its body was complete. */
+/** Apart from the size, this can only fail because the client closed the connection before its body was complete. */
 async function readBody(request: HonoRequest, maxBytes: number): Promise<ArrayBuffer | Uint8Array> {
   const { headers } = request.raw
   const refuseAbove = (bytes: number): void => {
-    const hint = `Expected at most ${maxBytes} bytes. Send a picture that is larger to POST /v1/uploads.`
+    const hint = `Expected at most ${maxBytes} bytes. Send a larger picture to POST /v1/uploads.`
     if (bytes > maxBytes) throw new ProblemError('body_too_large', hint)
   }
   const length = headers.get('Content-Length')
@@ -71,7 +71,7 @@ async function readBody(request: HonoRequest, maxBytes: number): Promise<ArrayBu
     return Buffer.concat(chunks)
   } catch (error) {
     if (error instanceof ProblemError) throw error
-    throw new ProblemError('malformed_body', 'Expected the whole body, got an end of the connection before it.', { cause: error })
+    throw new ProblemError('malformed_body', 'Expected the whole body, but the connection ended before it was complete.', { cause: error })
   }
 }
 

@@ -1,4 +1,4 @@
-/** Which job a path is about, whatever its route calls the parameter: for log lines, including those of requests that reach no route. */
+/** Which job a path is about, whatever its route names the parameter: for log lines, including those of requests that reach no route. */
 import { isJobId, parseImageFileName } from '@easel/contract'
 
 /** The first part of the path that is a job id or the name of a job's picture; undefined when there is none. */

@@ -2,7 +2,7 @@
 
 /**
  * The seconds to wait, capped; undefined when the request has no wait or one that is not a number, which RFC 7240 says to ignore. `wait`
- * without a number means the cap. The first of several counts. Nothing after an unmatched quotation mark is read, so that the time this takes
+ * without a number means the cap. If there are several, the first counts. Nothing after an unmatched quotation mark is read, so that the time
  * grows only linearly with the length of the header.
  */
 export function parsePreferWait(header: string | undefined, maxSeconds: number): number | undefined {

@@ -16,7 +16,7 @@ import { refuseFields } from '../problems/refuse-fields.ts'
 import { pathJobId } from './path-job-id.ts'
 
 const problemType = 'application/problem+json'
-/** After this many seconds a request that failed because of an outage is worth repeating. */
+/** The Retry-After in seconds of a request that failed because of an outage. */
 const outageRetrySeconds = 5
 
 type ProblemStatus = (typeof problemTable)[ProblemCode]['status']
@@ -42,7 +42,7 @@ export function sendProblem<Status extends ContentfulStatusCode = ProblemStatus>
   return c.json(problem, status, { 'Content-Type': problemType })
 }
 
-/** The headers that say when a refused request is worth repeating and which limit refused it; the same in every dialect. */
+/** Sets the headers that say when to repeat a refused request and which limit refused it; the same in every dialect. */
 export function setRetryHeaders(c: Context<AppEnv>, { limit, retryAfterSeconds }: ProblemError): void {
   if (retryAfterSeconds === undefined) return
   c.header('Retry-After', String(retryAfterSeconds))
@@ -51,7 +51,7 @@ export function setRetryHeaders(c: Context<AppEnv>, { limit, retryAfterSeconds }
   c.header('RateLimit', `"${limit.name}";r=0;t=${retryAfterSeconds}`)
 }
 
-/** What a client may be told about an error. */
+/** What a client may learn about an error. */
 export function toProblemError(error: unknown, c: Context<AppEnv>): ProblemError {
   if (error instanceof ProblemError) return error
   const { path } = c.req

@@ -1,5 +1,5 @@
 /**
- * How many requests an API key, or a client address where there are no keys, may make within a window of time. Counted in Redis, so that all
+ * How many requests an API key, or without keys a client address, may make within a window of time. Counted in Redis, so that all
  * replicas count together. Open paths are not counted. Knows nothing about jobs. Runs in the api.
  */
 import type { MiddlewareHandler } from 'hono'
@@ -17,7 +17,7 @@ export interface RateLimitOptions {
   /** The first part of every key in Redis. */
   prefix: string
   limit: RateLimit
-  /** The number of proxies in front of the api that each add to X-Forwarded-For; with 0 the header is not believed. Default 0. */
+  /** The number of proxies in front of the api that each add to X-Forwarded-For; with 0 the header is not trusted. Default 0. */
   trustedProxies?: number
 }
 
@@ -43,7 +43,7 @@ export function rateLimit({
     c.header('RateLimit-Policy', policy)
     c.header('RateLimit', `"default";r=${state.remainingPoints};t=${resetSeconds}`)
     if (!allowed) {
-      const detail = `Expected at most ${limit.requests} requests in ${limit.windowSeconds} s, got more; the next are taken in ${resetSeconds} s.`
+      const detail = `Expected at most ${limit.requests} requests in ${limit.windowSeconds} s, got more; the next will be accepted in ${resetSeconds} s.`
       throw new ProblemError('rate_limited', detail, { retryAfterSeconds: resetSeconds })
     }
     await next()

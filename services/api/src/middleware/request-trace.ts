@@ -1,4 +1,4 @@
-/** Puts every request in a span, as a child of the caller's where one was sent. Probes and scrapes are not traced. Runs in the api. */
+/** Puts every request in a span, as a child of the caller's span if one was sent. Probes and scrapes are not traced. Runs in the api. */
 import { createMiddleware } from 'hono/factory'
 import { routePath } from 'hono/route'
 import type { Tracing } from '@easel/process'

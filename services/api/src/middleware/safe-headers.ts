@@ -1,4 +1,4 @@
-/** Headers that keep browsers from treating an answer as anything else than what it declares. Knows nothing about routes. Runs in the api. */
+/** Headers that keep browsers from treating an answer as anything other than what it declares. Knows nothing about routes. Runs in the api. */
 import { createMiddleware } from 'hono/factory'
 import type { AppEnv } from '../app-deps.ts'
 

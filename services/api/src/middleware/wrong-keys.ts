@@ -1,6 +1,6 @@
 /**
- * Limits how fast anyone can guess keys: a number of wrong ones per minute from one client address, API keys and the operator's together,
- * with a log line for each. Right keys are never checked here, so nobody is locked out by a neighbour behind the same address. Counted in
+ * Limits how fast keys can be guessed: a number of wrong ones per minute from one client address, API keys and the operator's together,
+ * with a log line for each. Requests with a valid key never get here, so no client is locked out by others behind the same address. Counted in
  * Redis, so that all replicas count together, and in the process while Redis is away. Runs in the api.
  */
 import type { Context } from 'hono'

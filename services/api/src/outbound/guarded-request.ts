@@ -1,8 +1,8 @@
 /**
  * Makes one request to a URL that came from outside, for webhooks and input pictures alike.
  *
- * Invariant: unless insecure targets are allowed, no byte is sent to an address that is not public. The address is checked after the name was
- * resolved and before the socket connects to that very address, so a name that changes its answer (DNS rebinding) gains nothing. No connection
+ * Invariant: unless insecure targets are allowed, no byte is sent to an address that is not public. The address is checked after the name has
+ * been resolved and before the socket connects to exactly that address, so DNS rebinding gains nothing. No connection
  * is kept for a later request, and redirects are not followed. `judgeUrl` checks the text of the URL beforehand. Runs in the api.
  */
 import { lookup as dnsLookup } from 'node:dns'
@@ -40,7 +40,7 @@ export async function guardedRequest<Result>(
     const answer = await new Promise<IncomingMessage>((resolve, reject) => {
       const request = (isHttps ? httpsRequest : httpRequest)(url, options, resolve)
       request.on('error', reject)
-      // A server that switches protocols is left without an answer and without an error.
+      // If the server switches protocols, the request closes without an answer and without an error.
       request.on('close', () => reject(Object.assign(new Error('closed without an answer'), { code: 'ECONNRESET' })))
       request.end(body)
     })
@@ -50,7 +50,7 @@ export async function guardedRequest<Result>(
   }
 }
 
-/** A lookup that fails when any address it found is not public. The same rule holds for the text of a URL and for what its name resolves to. */
+/** A lookup that fails if any address that it finds is not public. The same rule is applied to an address in the text of a URL. */
 function lookupPublic(lookup: LookupFunction): LookupFunction {
   return (name, options, done) => {
     lookup(name, options, (error, found, family) => {
@@ -72,7 +72,7 @@ const failures: Record<string, string> = {
   ETIMEDOUT: 'connection timed out',
 }
 
-/** Never reveals addresses, so that nobody can map a private network with it. */
+/** Never reveals addresses, so that a private network cannot be mapped with it. */
 export function describeFailure(error: unknown): string {
   // A refusal by the filtering agent is the only error here without a code.
   if (!(error instanceof Error) || !('code' in error) || typeof error.code !== 'string') return 'address not allowed'

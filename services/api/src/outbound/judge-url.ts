@@ -6,7 +6,7 @@
 import { isIP } from 'node:net'
 import ipaddr from 'ipaddr.js'
 
-/** Ranges that look public and are not: the metadata service of cloud machines, and IPv4 addresses inside IPv6 ones. */
+/** Ranges that look public but are not: the metadata service of a cloud provider, and IPv4 addresses inside IPv6 ones. */
 export const deniedRanges: readonly string[] = ['168.63.129.16/32', '::/96']
 
 /** Names that only mean something inside a machine or a private network. */
@@ -17,7 +17,7 @@ export interface UrlRules {
   allowInsecure: boolean
 }
 
-/** The URL as it was checked, the only form that may be stored and called, or what was expected in its place. */
+/** The URL as it was checked, which is the only form that may be stored and called, or what was expected in its place. */
 export type JudgedUrl = { url: string; expected?: undefined } | { url?: undefined; expected: string }
 
 export function judgeUrl(text: string, { allowInsecure }: UrlRules): JudgedUrl {
@@ -40,7 +40,7 @@ function isPublicHost(host: string): boolean {
   return !privateSuffixes.some((suffix) => name.endsWith(`.${suffix}`))
 }
 
-/** True for unicast addresses of the public internet, but not for those that wrap another address (IPv4-mapped, NAT64, 6to4, Teredo). */
+/** True for unicast addresses of the public internet, except those that wrap another address (IPv4-mapped, NAT64, 6to4, Teredo). */
 export function isPublicAddress(address: string): boolean {
   const parsed = ipaddr.parse(address)
   const isDenied = deniedRanges.some((text) => {

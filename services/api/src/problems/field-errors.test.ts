@@ -48,6 +48,6 @@ test('an unknown field is told what it may have meant, in other words or misspel
 test('a value nested deeper than the stack is described, not choked on', () => {
   const depth = 200_000
   const value: unknown = JSON.parse('['.repeat(depth) + ']'.repeat(depth))
-  expect(describeValue(value)).toBe('a value nested too deep')
+  expect(describeValue(value)).toBe('a value nested too deeply')
   expect(refuse({ prompt: value })[0]?.field).toBe('prompt')
 })

@@ -1,4 +1,4 @@
-/** Turns zod's findings into sentences for the author of the request. Pure. */
+/** Turns zod's issues into messages for the author of the request. Pure. */
 import { closestMatch } from 'leven'
 import { z } from 'zod'
 import { createJobRequestSchema } from '@easel/contract'
@@ -41,8 +41,8 @@ const synonyms: Record<string, string> = {
 const mostErrors = 50
 
 /**
- * `input` is the parsed body, in which received values are looked up. `known` lists the existing fields, for a hint at what an unknown one may
- * have meant. There is one entry per field, for the first error found.
+ * `input` is the parsed body, in which received values are looked up. `known` lists the existing fields, from which the one that was meant is
+ * suggested. There is one entry per field, for the first error found.
  */
 export function toFieldErrors(error: z.core.$ZodError, input: unknown, known: readonly string[] = []): FieldError[] {
   const errors = new Map<string, FieldError>()
@@ -66,7 +66,7 @@ function toUnknown(key: string, known: readonly string[]): string {
   return meant === undefined ? 'no field of this name' : `no field of this name; did you mean ${meant}?`
 }
 
-/** The field that an unknown one may have meant: the one that another service calls by this name, or the one with the most similar spelling. */
+/** The field that was probably meant by an unknown one: the one that has this name in another service, or the one with the closest spelling. */
 export function suggestField(key: string, known: readonly string[]): string | undefined {
   const word = key
     .slice(0, 100)
@@ -74,7 +74,7 @@ export function suggestField(key: string, known: readonly string[]): string | un
     .replaceAll(/[^a-z0-9]/g, '')
   const synonym = Object.hasOwn(synonyms, word) ? synonyms[word] : undefined
   if (synonym !== undefined && known.includes(synonym)) return synonym
-  // Up to a third of the letters may differ, or the two that have changed places in a word of five.
+  // Up to a third of the letters may differ; in a word of five letters two may, which allows for swapped letters.
   const spelt = new Map(known.map((field) => [field.replaceAll('_', ''), field]))
   const closest = closestMatch(word, [...spelt.keys()], { maxDistance: word.length === 5 ? 2 : Math.floor(word.length / 3) })
   return closest === undefined ? undefined : spelt.get(closest)
@@ -99,14 +99,14 @@ function toAmount(amount: number | bigint, origin: string): string {
 
 let jobRequest: z.core.JSONSchema.BaseSchema | undefined
 
-/** The whole range of a numeric field in a job request, which a wrong type alone would not reveal. */
+/** The whole range of a numeric field in a job request; zod's issue about a wrong type does not contain it. */
 function numberRange([field, ...rest]: readonly PropertyKey[]): string | undefined {
   jobRequest ??= z.toJSONSchema(z.object(createJobRequestSchema.shape), { io: 'input' })
   const schema =
     rest.length === 0 && Object.hasOwn(jobRequest.properties ?? {}, field ?? '') ? jobRequest.properties?.[String(field)] : undefined
   if (typeof schema !== 'object' || (schema.type !== 'integer' && schema.type !== 'number')) return undefined
   const { minimum, maximum = Number.MAX_SAFE_INTEGER, type } = schema
-  // That many is as good as no limit, except for the seed, whose limit is named when it is exceeded.
+  // This maximum is as good as no limit, except for the seed, whose limit is named when it is exceeded.
   const range = maximum === Number.MAX_SAFE_INTEGER ? `of at least ${minimum}` : `from ${minimum} to ${maximum}`
   return `${typeNames[type]} ${range}`
 }
@@ -133,7 +133,7 @@ function toJson(value: unknown): string {
   try {
     return JSON.stringify(value)
   } catch (error) {
-    if (error instanceof RangeError) return 'a value nested too deep'
+    if (error instanceof RangeError) return 'a value nested too deeply'
     throw error
   }
 }

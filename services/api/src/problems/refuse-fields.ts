@@ -1,4 +1,4 @@
-/** The problem that tells a client which of its fields are wrong, whoever has judged them. Pure. */
+/** The problem that says which fields of a request are wrong, whatever has checked them. Pure. */
 import { ProblemError } from '@easel/contract'
 import type { FieldError } from '@easel/contract'
 

@@ -1,5 +1,5 @@
 /**
- * What operators see under /admin, with ADMIN_KEY: the status page, what it is told, and Bull Board. Nothing here changes anything.
+ * What operators see under /admin, with ADMIN_KEY: the status page, its data, and Bull Board. All of it is read-only.
  *
  * Invariant: every path under /admin asks for the key, no answer is kept by a browser or a cache, and no page may be framed. Runs in the api.
  */

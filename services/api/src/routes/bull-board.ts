@@ -1,6 +1,6 @@
 /**
- * Bull Board at /admin/queues: what lies in the queues, for whoever has been let into /admin. It only shows: the record of a job is the truth,
- * and a job removed or repeated behind its back would be put right by housekeeping. There are ids in the queues, no prompts. Runs in the api.
+ * Bull Board at /admin/queues: the content of the queues, for operators who are logged in to /admin. It is read-only: the record of a job is the
+ * truth, and housekeeping would undo any change made in the queues alone. The queues contain ids, no prompts. Runs in the api.
  */
 import { createBullBoard } from '@bull-board/api'
 import { BullMQAdapter } from '@bull-board/api/bullMQAdapter'
@@ -46,7 +46,7 @@ export function bullBoardRoutes({ config, logger, queues, redis, registry, stopp
     const html = (await c.res.text()).replaceAll(/<link [^>]*href="https?:[^>]*>/g, '')
     c.res = c.html(html)
   })
-  // A model that was announced since has a queue to show.
+  // A model that has been announced since then has a queue to show.
   app.use(`${boardPath}/api/*`, async (_, next) => {
     const models = await registry.models()
     board.setQueues([...models.map(({ id }) => queues.of(id)), ...own].map(toAdapter))

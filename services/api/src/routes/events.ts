@@ -20,7 +20,7 @@ import { refuseFields } from '../problems/refuse-fields.ts'
 export interface EventRoutesOptions {
   /** The time between comments that keep a silent connection alive, in milliseconds, 1 or more. Default 15000. */
   heartbeatMs?: number
-  /** The time between looks at the queue while a job has not ended, in milliseconds, 1 or more. Default 1000. */
+  /** The time between two readings of the queue while a job has not ended, in milliseconds, 1 or more. Default 1000. */
   queueMs?: number
 }
 
@@ -36,14 +36,14 @@ export function eventRoutes(deps: EventNeeds, { heartbeatMs = 15_000, queueMs = 
     path: '/v1/jobs/{id}/events',
     summary: 'Follow a job (server-sent events)',
     description:
-      'Events `status`, `progress`, `preview` and, last, `done` with the job object. All there are is replayed first. `Last-Event-ID` goes on after an event, at any replica. In between `queue`, with `queue_position` and `eta_seconds` when they change: it has no id and is not replayed.',
+      'Events `status`, `progress`, `preview` and, last, `done` with the job object. Past events are replayed first. `Last-Event-ID` resumes after an event, at any replica. In between, `queue` reports `queue_position` and `eta_seconds` when they change: it has no id and is not replayed.',
     request: {
       params: z.object({ id: z.string().max(100).meta({ description: 'Id of the job.' }) }),
       headers: z.object({ 'last-event-id': z.string().optional().meta({ description: 'Id of the last event that was received.' }) }),
     },
     responses: {
       200: { description: 'The stream of events.', content: { 'text/event-stream': { schema: jobEventSchema } } },
-      204: { description: 'Nothing came after that event, and nothing will: do not connect again.' },
+      204: { description: 'There are no events after that one, and there will be none: do not reconnect.' },
       ...describeProblems('unauthorized', 'rate_limited', 'not_found', 'expired', 'invalid_request', 'queue_unavailable'),
     },
   })

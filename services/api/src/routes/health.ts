@@ -9,7 +9,7 @@ import { toPublicUrl } from '../public-url.ts'
 
 type HealthNeeds = Pick<AppDeps, 'config' | 'logger' | 'now' | 'redis' | 'registry' | 'storage'>
 
-/** The store is asked at most this often, however often /readyz is called. */
+/** The store is checked at most this often, however often /readyz is called. */
 const storageCheckIntervalMs = 30_000
 
 const welcomeSchema = z
@@ -19,8 +19,8 @@ const aliveSchema = z.object({ status: z.literal('alive') }).meta({ id: 'Alive' 
 const readySchema = z
   .object({
     status: z.literal('ready'),
-    models: z.array(z.string()).describe('Every model that a worker has announced within a day: its jobs are taken.'),
-    workers: z.record(z.string(), z.int()).describe('By model: workers that can take its jobs now. 0: they wait until there is one.'),
+    models: z.array(z.string()).describe('Every model that a worker has announced within a day; jobs for it are accepted.'),
+    workers: z.record(z.string(), z.int()).describe('By model: workers that can take its jobs now. With 0, its jobs wait until there is one.'),
     storage: z.enum(['ok', 'unavailable']).describe('Whether the image store could be written to when it was last checked.'),
   })
   .meta({ id: 'Ready' })
@@ -69,7 +69,7 @@ export function healthRoutes(deps: HealthNeeds) {
   const readyz = createRoute({
     method: 'get',
     path: '/readyz',
-    summary: 'Whether jobs are taken: Redis answers and a model is known',
+    summary: 'Whether jobs are accepted: Redis answers and a model is known',
     security: [],
     responses: {
       200: { description: 'They are.', content: { 'application/json': { schema: readySchema } } },
@@ -77,7 +77,7 @@ export function healthRoutes(deps: HealthNeeds) {
     },
   })
   return withLivez.openapi(readyz, async (c) => {
-    // It may be another server than at the start: a replica after a failover, or one with other settings.
+    // The server may not be the one that answered at the start: it may be a replica after a failover, or have other settings.
     const fault = await findRedisFault(redis, { allowEvicting: config.allowEvictingRedis })
     if (fault !== undefined) throw new ProblemError('queue_unavailable', fault, { retryAfterSeconds: 30 })
     // A model that no worker has announced for a long time still accepts jobs.

@@ -1,6 +1,6 @@
 /**
  * GET /images/{file}: a stored picture, or its thumbnail, by its stable name, streamed from the local folder or redirected to a freshly signed URL of the
- * object store. Needs no key: whoever knows the name may see it. Asks the store only, so pictures load while Redis is away.
+ * object store. Needs no key: anyone who knows the name may see it. Uses only the store, so pictures load while Redis is away.
  */
 import { OpenAPIHono, createRoute, z } from '@hono/zod-openapi'
 import { ProblemError, jobIdCreatedAt, parseImageFileName } from '@easel/contract'
@@ -23,12 +23,12 @@ export function imageRoutes(deps: Pick<AppDeps, 'config' | 'now' | 'storage'>) {
     summary: 'Fetch a picture or its thumbnail',
     security: [],
     request: {
-      params: z.object({ file: z.string().meta({ description: 'The end of a `url` or `thumbnail_url`: job id, number and extension.' }) }),
+      params: z.object({ file: z.string().meta({ description: 'The last part of a `url` or `thumbnail_url`: job id, number and extension.' }) }),
     },
     responses: {
       200: { description: 'The picture.', content: { 'image/png': binary, 'image/jpeg': binary, 'image/webp': binary } },
-      302: { description: 'With S3 storage: where the picture can be fetched for a while.' },
-      304: { description: 'The picture that the client has is the right one.' },
+      302: { description: 'With S3 storage: a URL at which the picture can be fetched for a while.' },
+      304: { description: 'The client already has this picture.' },
       ...describeProblems('not_found', 'expired', 'storage_unavailable'),
     },
   })

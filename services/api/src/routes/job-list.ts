@@ -9,8 +9,8 @@ import type { ToJobNeeds } from '../jobs/to-job.ts'
 import { describeProblems, refuseInvalid } from '../middleware/problem.ts'
 
 const querySchema = z.strictObject({
-  limit: z.coerce.number().int().min(1).max(100).default(20).meta({ description: 'Most jobs of one page, 1 to 100. Default 20.' }),
-  cursor: z.string().refine(isJobId, '`next` of the page before').optional().meta({ description: '`next` of the page before.' }),
+  limit: z.coerce.number().int().min(1).max(100).default(20).meta({ description: 'Most jobs on a page, 1 to 100. Default 20.' }),
+  cursor: z.string().refine(isJobId, '`next` of the previous page').optional().meta({ description: '`next` of the previous page.' }),
   status: z.enum(jobStatuses).optional().meta({ description: 'Only jobs that are in this state now.' }),
 })
 
@@ -23,7 +23,7 @@ export function jobListRoutes(deps: FindNeeds & ToJobNeeds) {
     request: { query: querySchema },
     responses: {
       200: {
-        description: 'A page of jobs. `next`, and `Link` with `rel="next"`, lead to the one after it. A page ends early at 1 MiB.',
+        description: 'A page of jobs. `next`, and `Link` with `rel="next"`, lead to the next one. A page ends early at 1 MiB.',
         content: { 'application/json': { schema: jobListSchema } },
       },
       ...describeProblems('unauthorized', 'rate_limited', 'invalid_request', 'queue_unavailable'),

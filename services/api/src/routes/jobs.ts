@@ -44,7 +44,7 @@ const submitHeaders = z.object({
 })
 const submitAnswers = {
   200: { description: 'The job has ended within the time of `Prefer: wait`.', content: jobContent },
-  202: { description: 'The job is queued. `Location` is where to poll it.', content: jobContent },
+  202: { description: 'The job is queued. Poll it at `Location`.', content: jobContent },
 }
 /** Why a job cannot be made, whether from a request or from a receipt. */
 const submitProblems = [
@@ -102,8 +102,8 @@ export function jobRoutes(deps: JobRouteNeeds) {
       }),
     },
     responses: {
-      200: { description: 'The job as it stands; with `Retry-After` while it has not ended.', content: jobContent },
-      304: { description: 'The job is as `If-None-Match` knows it.' },
+      200: { description: 'The job as it is now; with `Retry-After` while it has not ended.', content: jobContent },
+      304: { description: 'The job has not changed since the answer that `If-None-Match` names.' },
       ...describeProblems('unauthorized', 'rate_limited', 'not_found', 'expired', 'queue_unavailable'),
     },
   })
@@ -113,7 +113,7 @@ export function jobRoutes(deps: JobRouteNeeds) {
     const job = await toJob(deps, record)
     const etag = toJobEtag(job)
     c.header('ETag', etag)
-    // Answers to a key must not be stored; the middleware says so.
+    // With keys, answers must not be stored; the middleware sets that header.
     if (deps.apiKeys.keys.length === 0) c.header('Cache-Control', 'private, no-cache')
     if (!isEnded(record.status)) c.header('Retry-After', String(pollSeconds))
     if (matchesEtag(c.req, etag)) return c.body(null, 304)
@@ -126,7 +126,7 @@ export function jobRoutes(deps: JobRouteNeeds) {
     summary: 'Cancel a job',
     request: { params: jobParams },
     responses: {
-      200: { description: 'The job is canceled, now or already before.', content: jobContent },
+      200: { description: 'The job is canceled, or already was.', content: jobContent },
       202: { description: 'The job is running and is canceled at its next step.', content: jobContent },
       ...describeProblems('unauthorized', 'rate_limited', 'not_found', 'job_finished', 'expired', 'queue_unavailable'),
     },
@@ -143,7 +143,7 @@ export function jobRoutes(deps: JobRouteNeeds) {
     summary: 'Make the pictures of a job again',
     description:
       'A new job with the parameters of the receipt. When it has succeeded, its `replay` says whether the files have the same bytes, and ' +
-      'what it was made with that differs. How the first job was run and followed (webhook, priority, timeout and the like) is not repeated.',
+      'what differs in how they were made. Webhook, priority, timeout and previews of the first job are not repeated.',
     request: { params: jobParams, headers: submitHeaders },
     responses: {
       ...submitAnswers,
@@ -161,11 +161,11 @@ export function jobRoutes(deps: JobRouteNeeds) {
     path: '/v1/jobs/{id}',
     summary: 'Delete a job and its pictures',
     description:
-      'Ends the job if it has not ended, and takes away its pictures, its events, its webhook messages and itself. Without this it all goes ' +
-      'by itself RESULT_TTL seconds after the end of the job.',
+      'Ends the job if it has not ended, and deletes it with its pictures, its events and its webhook messages. Otherwise all of this is ' +
+      'deleted RESULT_TTL seconds after the end of the job.',
     request: { params: jobParams },
     responses: {
-      204: { description: 'There is nothing left of it.' },
+      204: { description: 'The job has been deleted.' },
       ...describeProblems('unauthorized', 'rate_limited', 'not_found', 'queue_unavailable', 'storage_unavailable'),
     },
   })
@@ -207,6 +207,6 @@ async function waitAsPreferred(
   c.header('Preference-Applied', `wait=${seconds}`)
   const { outcome, record: latest, error } = await waitForEnd(deps, record, { timeoutMs: seconds * 1000, left: c.req.raw.signal })
   // The caller must learn the job's id even if Redis has failed meanwhile.
-  if (outcome === 'lost') c.var.logger.warn({ err: error, jobId: record.id }, 'wait for the end broke off')
+  if (outcome === 'lost') c.var.logger.warn({ err: error, jobId: record.id }, 'the wait for the end of a job was interrupted')
   return { record: latest, waited: true }
 }

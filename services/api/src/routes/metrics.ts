@@ -1,6 +1,6 @@
 /**
  * GET /metrics for Prometheus: what this process counts and, from one replica at a time, the state of the whole service. Needs no key, because
- * it contains numbers and no prompts or ids; operators who do not want that to be public block the path at the proxy.
+ * it contains numbers and no prompts or ids; operators who do not want it to be public can block the path at the proxy.
  */
 import { Hono } from 'hono'
 import type { AppDeps, AppEnv } from '../app-deps.ts'

@@ -1,9 +1,9 @@
 /**
- * The pages for people: the playground at / for a browser (all others get the welcome in JSON), the api reference at /docs, and their files. All
+ * The pages for people: the playground at / for a browser (other clients get the welcome in JSON), the api reference at /docs, and their files. All
  * of them are built from playground/ and need no key.
  *
- * Invariant: a page loads everything from this server, except pictures where they are in an object store; its policy tells the browser so.
- * Without the built files there is a sentence instead. Runs in the api.
+ * Invariant: a page loads everything from this server, except pictures that are in an object store; its Content-Security-Policy enforces this.
+ * If the built files are missing, a sentence is sent instead. Runs in the api.
  */
 import { existsSync } from 'node:fs'
 import { readFile } from 'node:fs/promises'
@@ -24,7 +24,7 @@ export interface PageRoutesOptions {
 
 export const builtPages = fileURLToPath(new URL('../../playground/dist', import.meta.url))
 const notBuilt =
-  '<!doctype html><html lang="en"><title>Easel</title><p>Easel runs, but its pages are not built yet: <code>npm start</code> does it. The api itself is at <code>/v1</code>, its description at <code>/openapi.json</code>.'
+  '<!doctype html><html lang="en"><title>Easel</title><p>Easel runs, but its pages have not been built yet: <code>npm start</code> builds them. The api itself is at <code>/v1</code>, its description at <code>/openapi.json</code>.'
 
 export function pageRoutes({ storage }: Pick<AppDeps, 'storage'>, { folder = builtPages }: PageRoutesOptions = {}): Api {
   const app: Api = new OpenAPIHono<AppEnv>()
@@ -41,7 +41,7 @@ export function pageRoutes({ storage }: Pick<AppDeps, 'storage'>, { folder = bui
   app.get('/docs', async (c) => await sendPage(c, join(folder, 'docs.html'), toPolicy({ inlineStyles: true })))
   let files: MiddlewareHandler<AppEnv> | undefined
   app.get('/playground/*', async (c, next) => {
-    // Created late, because it complains on the console about a missing folder.
+    // Created late, because it prints a warning if the folder is missing.
     if (files === undefined && !existsSync(folder)) return next()
     files ??= serveFiles(folder)
     return await files(c, next)
@@ -49,7 +49,7 @@ export function pageRoutes({ storage }: Pick<AppDeps, 'storage'>, { folder = bui
   return app
 }
 
-/** The names of these files change with their content. */
+/** The names of these files change with their content, so they may be cached for ever. */
 function serveFiles(folder: string): MiddlewareHandler<AppEnv> {
   return serveStatic<AppEnv>({
     root: folder,

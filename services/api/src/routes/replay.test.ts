@@ -98,7 +98,7 @@ describe('a replay', () => {
     expect((await read(made.id)).replay).toEqual({
       of: original.id,
       identical: false,
-      note: `Made with something else. hash of the model: was ${tinyScenes.content_hash}, is f00; runtime: was ${tinyScenes.runtime}, is onnxruntime-node 9.9.9.`,
+      note: `Made differently. hash of the model: was ${tinyScenes.content_hash}, is f00; runtime: was ${tinyScenes.runtime}, is onnxruntime-node 9.9.9.`,
     })
   })
 

@@ -13,7 +13,7 @@ import { describeProblems, refuseInvalid } from '../middleware/problem.ts'
 import { refuseFields } from '../problems/refuse-fields.ts'
 
 const binary = { schema: z.string().meta({ format: 'binary' }) }
-/** What an error calls the one file of a body. */
+/** The name of the file in errors. */
 const field = 'file'
 const params = z.object({ id: z.string().max(100).meta({ description: 'Id of the upload.' }) })
 
@@ -25,15 +25,15 @@ export function uploadRoutes(deps: UploadNeeds & Pick<AppDeps, 'apiKeys'>) {
   const create = createRoute({
     method: 'post',
     path: '/v1/uploads',
-    summary: 'Send a picture for jobs to begin with',
+    summary: 'Upload a picture for jobs to begin with',
     description:
-      'The picture as the body, or as the one file of a form. Jobs take it as `upload:ID` in `image` or `mask`. Only its owner can use it. It is ' +
-      'kept as long as results are, and by jobs that use it as long as they are.',
+      'The picture is the body, or the only file of a form. Jobs use it as `upload:ID` in `image` or `mask`. Only its owner can use it. It is ' +
+      'kept as long as results are, and as long as any job that uses it.',
     request: {
       body: { required: true, content: { ...describePicture(), ...describeForm(z.object({ file: z.file() }), { file: 'boat.png' }) } },
     },
     responses: {
-      201: { description: 'The picture is kept.', content: { 'application/json': { schema: uploadSchema } } },
+      201: { description: 'The picture has been stored.', content: { 'application/json': { schema: uploadSchema } } },
       ...describeProblems(
         'unauthorized',
         'rate_limited',
@@ -91,11 +91,11 @@ export function uploadRoutes(deps: UploadNeeds & Pick<AppDeps, 'apiKeys'>) {
     path: '/v1/uploads/{id}',
     summary: 'Delete an uploaded picture',
     description:
-      'No job can begin with it any more. Jobs that were made with it keep the picture until they go themselves; when there are none, its bytes ' +
-      'go at once.',
+      'New jobs can no longer use it. Jobs that were made with it keep the picture until they are deleted; if there are none, its bytes are ' +
+      'deleted at once.',
     request: { params },
     responses: {
-      204: { description: 'The upload is gone.' },
+      204: { description: 'The upload has been deleted.' },
       ...describeProblems('unauthorized', 'rate_limited', 'not_found', 'queue_unavailable'),
     },
   })

@@ -1,4 +1,4 @@
-/** GET /v1/usage: what the caller has used of the device, and what is kept of it. */
+/** GET /v1/usage: how much device time the caller has used, and what is stored for it. */
 import { OpenAPIHono, createRoute } from '@hono/zod-openapi'
 import { usageSchema } from '@easel/contract'
 import type { Usage } from '@easel/contract'
@@ -11,9 +11,9 @@ export function usageRoutes({ apiKeys, usage }: Pick<AppDeps, 'apiKeys' | 'usage
   const route = createRoute({
     method: 'get',
     path: '/v1/usage',
-    summary: 'Tell what you have used',
+    summary: 'Read your usage',
     responses: {
-      200: { description: 'Today, and of the jobs that are kept.', content: { 'application/json': { schema: usageSchema } } },
+      200: { description: 'The usage of today, and of the jobs that are kept.', content: { 'application/json': { schema: usageSchema } } },
       ...describeProblems('unauthorized', 'queue_unavailable'),
     },
   })

@@ -39,7 +39,7 @@ export function webhookRoutes(deps: FindNeeds & Pick<AppDeps, 'outbox' | 'redis'
     request: { params: jobParams },
     responses: {
       200: {
-        description: 'The latest attempts, oldest first; also of a job that is gone while a message of it is still tried.',
+        description: 'The latest attempts, oldest first; for a deleted job, as long as one of its messages is still being retried.',
         content: { 'application/json': { schema: z.object({ attempts: z.array(webhookAttemptSchema) }) } },
       },
       ...describeProblems('unauthorized', 'not_found', 'expired', 'queue_unavailable'),
@@ -58,7 +58,7 @@ export function webhookRoutes(deps: FindNeeds & Pick<AppDeps, 'outbox' | 'redis'
     request: { params: jobParams },
     responses: {
       202: {
-        description: 'The message is sent at once; a receiver knows it by the same id.',
+        description: 'The message is sent at once, with the same id as before.',
         content: { 'application/json': { schema: z.object({ message_id: z.string(), event: z.enum(webhookEventNames) }) } },
       },
       ...describeProblems('unauthorized', 'rate_limited', 'not_found', 'webhook_gone', 'expired', 'queue_unavailable'),

@@ -1,8 +1,8 @@
 /**
- * What operators see of the service: workers, queues, failures, shares and webhooks, put together from what workers announce, from the
+ * What operators see of the service: workers, queues, failures, shares and webhooks, assembled from the workers' announcements, from the
  * records of jobs and from the queues.
  *
- * Invariant: every list has a bound, no record is read whole, and nothing that a client wrote is in it: no prompts, no paths of receivers.
+ * Invariant: every list is limited in length, no record is read whole, and nothing that a client wrote is in it: no prompts, no paths of receivers.
  * Runs in the api.
  */
 import { jobStatuses } from '@easel/contract'
@@ -15,14 +15,14 @@ import type { ServiceState, StateNeeds } from '../metrics/service-state.ts'
 
 export type StatusNeeds = StateNeeds & Pick<AppDeps, 'apiKeys' | 'config' | 'usage'>
 
-/** Models and workers that are listed at most. */
+/** The most models, and the most workers, that are listed. */
 const mostListed = 50
-/** Failed jobs that are looked at, and different failures that are listed of them. */
+/** How many failed jobs are read, and how many different failures are listed. */
 const failuresLookedAt = 200
 const mostFailures = 20
-/** Owners that are listed of those who wait for one model, and of those who have used most. */
+/** How many owners are listed of those waiting for one model, and of those who have used most. */
 const mostOwners = 20
-/** Webhook messages that are listed. */
+/** How many webhook messages are listed. */
 const mostMessages = 20
 
 export async function readStatus(deps: StatusNeeds): Promise<ServiceStatus> {
@@ -82,7 +82,7 @@ function toModel({ id, step_ms, announced_at }: RegisteredModel, { models }: Ser
   }
 }
 
-/** Models with jobs or workers first: the registry forgets none. */
+/** Models with jobs or workers first, because the registry never forgets a model. */
 function byWork(a: ModelStatus, b: ModelStatus): number {
   return b.waiting + b.active - (a.waiting + a.active) || b.workers - a.workers || (a.id < b.id ? -1 : 1)
 }
@@ -123,7 +123,7 @@ function toMessage({ jobId, event, owner, url, attempts, reason, nextAttemptAt }
     job_id: jobId,
     event,
     owner: owner ?? null,
-    // The rest of the URL may be a secret of the receiver's.
+    // The rest of the URL may contain a secret of the receiver.
     receiver: url === undefined ? null : (URL.parse(url)?.origin ?? null),
     attempts,
     reason: reason ?? null,

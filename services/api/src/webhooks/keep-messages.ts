@@ -1,6 +1,6 @@
 /**
- * Lets webhook messages outlive their job's record: before a record is removed, each of its messages that still waits for delivery is given its
- * body and its receiver. A message about progress has nothing to say by then. Runs in the api.
+ * Lets webhook messages outlive their job's record: before a record is removed, each of its messages that still waits for delivery gets its
+ * body and its receiver. A message about progress is out of date by then. Runs in the api.
  */
 import { webhookEventNames } from '@easel/contract'
 import { wantsWebhook } from '@easel/job-store'

@@ -48,7 +48,7 @@ const notEndedRetryMs = 5000
 /** An attempt failed and may be repeated. */
 export class DeliveryFailed extends Error {
   override readonly name = 'DeliveryFailed'
-  /** How long the receiver asked to be left alone. */
+  /** The wait that the receiver asked for. */
   readonly retryAfterMs: number | undefined
 
   constructor(message: string, retryAfterMs: number | undefined) {
@@ -69,7 +69,7 @@ export class MessageDelivery {
     this.#places = createPlaces({ total: options.places, perOrigin: options.perOrigin })
   }
 
-  /** Breaks off the attempts under way; their messages go back to the queue. */
+  /** Interrupts the attempts under way; their messages return to the queue. */
   stop(): void {
     this.#closing.abort(new Error('the api stops'))
   }
@@ -79,14 +79,14 @@ export class MessageDelivery {
     const { config, redis, store } = this.#deps
     const { jobId, redelivered = false, kept } = message.data
 
-    // 1. Is it due, is there a place, and is it still wanted? The place comes early, because most of thousands of messages may find none.
+    // 1. Is it due, is there a place, and is it still wanted? The place is checked early, because most of thousands of messages may find none.
     const firstDelayMs = (config.webhookRetryDelaysSeconds[0] ?? 0) * 1000
     if (firstDelayMs > 0 && message.attemptsMade === 0 && !redelivered && message.attemptsStarted <= 1) {
       return await putOff(message, token, firstDelayMs)
     }
     const receiver = kept ?? (await store.getWebhook(jobId))
     if (receiver === undefined) {
-      // Nothing of a deleted job is to stay in the queue.
+      // A deleted job must leave nothing in the queue.
       message.opts.removeOnComplete = true
       return 'the job is no longer kept'
     }
@@ -95,9 +95,9 @@ export class MessageDelivery {
     if (place === undefined) return await putOff(message, token, this.#places.busyDelay(receiver.owner, origin))
     const made = await this.#read(message)
     if (made === 'no end yet') return await putOff(message, token, notEndedRetryMs)
-    if (made === undefined) return 'nothing to tell'
+    if (made === undefined) return 'nothing to send'
     const earlier = await listAttempts(redis, store.keys, jobId)
-    if (earlier.some((attempt) => attempt.status === 410)) return 'the receiver wants no more'
+    if (earlier.some((attempt) => attempt.status === 410)) return 'the receiver has answered 410'
 
     // 2. One attempt
     const attempt = await this.#attempt(made, { 'server.address': origin, 'easel.job_id': jobId }).catch(async (error: unknown) => {

@@ -29,7 +29,7 @@ export interface PostResult {
   status: number | null
   /** Header `Retry-After`. */
   retryAfter: string | undefined
-  /** Why there was no answer. Never reveals addresses, so that nobody can map a private network with it. */
+  /** Why there was no answer. Never reveals addresses, so that a private network cannot be mapped with it. */
   error: string | null
 }
 
@@ -61,7 +61,7 @@ async function exchange({ url, headers, body, allowInsecure, lookup }: PostOptio
   })
 }
 
-/** Reads to the end or the limit. The status has arrived by then, so a body that breaks off changes nothing. */
+/** Reads to the end or the limit. The status has arrived by then, so a body that is cut off changes nothing. */
 async function drain(answer: IncomingMessage): Promise<void> {
   let read = 0
   try {

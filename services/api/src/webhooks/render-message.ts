@@ -1,6 +1,6 @@
 /**
- * The webhook message about an event, from the record of its job, in the shape of the dialect that made it and with URLs that begin as in that
- * request. Runs in the api.
+ * The webhook message about an event, from the record of its job, in the shape of the dialect through which the job was made and with URLs that
+ * begin as in that request. Runs in the api.
  */
 import type { WebhookEventName } from '@easel/contract'
 import type { JobRecord } from '@easel/job-store'
@@ -14,7 +14,7 @@ import type { RenderBody, WebhookMessage } from './to-message.ts'
 
 export type RenderMessageNeeds = ToJobNeeds & Pick<AppDeps, 'now'>
 
-/** Undefined when there is nothing to say about the event. */
+/** Undefined if there is no message about the event. */
 export async function renderMessage(
   deps: RenderMessageNeeds,
   record: JobRecord,

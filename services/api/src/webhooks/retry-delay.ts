@@ -1,12 +1,12 @@
 /**
- * When a message that was not delivered is tried again: a table of delays, stretched by a small random amount so that a recovering receiver is
- * not hit by everything at once, and never earlier than the receiver itself asked for. Pure. Runs in the api.
+ * When a message that was not delivered is tried again: a table of delays, lengthened by a small random amount so that a recovering receiver
+ * does not get everything at once, and never earlier than the receiver itself asked for. Pure. Runs in the api.
  */
 
 /** The seconds before each attempt, including the first; about three days in all. */
 export const defaultRetryDelays = '0,5,300,1800,7200,18000,36000,50400,72000,86400'
 
-/** The longest time for which a receiver may put a message off at once. */
+/** The longest time for which a receiver may postpone a message with one answer. */
 const maxRetryAfterMs = 24 * 3600 * 1000
 const jitter = 0.2
 

@@ -2,7 +2,7 @@
  * Owns the signing secrets of webhooks: those of the configuration, or one that the first api to need it generates and stores in Redis, so that
  * all replicas sign alike, even after a restart.
  *
- * Invariant: where there are several owners, each has its own secrets, derived from these, so that none can forge messages that another's
+ * Invariant: if there are several owners, each has its own secrets, derived from these, so that none can forge messages that another's
  * receivers would accept. Runs in the api.
  */
 import { randomBytes } from 'node:crypto'
@@ -13,7 +13,7 @@ import { deriveSecret } from './webhook-secret.ts'
 
 export type SecretReaderNeeds = Pick<AppDeps, 'apiKeys' | 'config' | 'logger' | 'redis' | 'store'>
 
-/** The secrets that sign an owner's messages, at least one. Asks Redis until it has received them once. */
+/** The secrets that sign an owner's messages, at least one. A generated secret is read from Redis only until it is known. */
 export type SecretReader = (owner: string) => Promise<readonly string[]>
 
 export function createSecretReader({ apiKeys, config, logger, redis, store }: SecretReaderNeeds): SecretReader {

@@ -14,7 +14,7 @@ export interface SignedHeaders {
 
 export interface MessageToSign {
   id: string
-  /** When the attempt is made, in ms since the epoch. Receivers refuse what is more than five minutes off. */
+  /** When the attempt is made, in ms since the epoch. Receivers refuse messages that are more than five minutes off. */
   at: number
   body: string
 }

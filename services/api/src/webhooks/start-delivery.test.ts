@@ -274,7 +274,7 @@ describe('a message that does not arrive', () => {
     startWorker()
     await expect
       .poll(async () => (await messages.getJob(webhookMessageId(id, 'completed')))?.returnvalue)
-      .toBe('the receiver wants no more')
+      .toBe('the receiver has answered 410')
     expect((await attempts(id)).map(({ status }) => status)).toEqual([410])
     const refused = await api.post(`/v1/jobs/${id}/webhooks/redeliver`)
     expect([refused.status, ((await refused.json()) as Problem).code]).toEqual([409, 'webhook_gone'])

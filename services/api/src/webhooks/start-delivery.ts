@@ -1,6 +1,6 @@
 /**
- * Takes webhook messages from BullMQ's queue `webhooks`, has one attempt made for each (`message-delivery.ts`), and lets BullMQ try again after
- * the time in the retry table.
+ * Takes webhook messages from BullMQ's queue `webhooks`, makes one attempt for each (`message-delivery.ts`), and lets BullMQ try again after
+ * the delay in the retry table.
  *
  * Invariant: a message keeps its id over all attempts. Runs in the api, in any number of replicas.
  */
@@ -25,7 +25,7 @@ export interface Delivery {
   close(): Promise<void>
 }
 
-/** How many messages are examined in addition to those being sent, so that this never has to wait for a receiver. */
+/** How many messages are examined in addition to those being sent, so that examining never has to wait for a receiver. */
 const looks = 16
 
 /** How many milliseconds requests under way have to end at `close()`. */

@@ -17,7 +17,7 @@ export type RenderBody = (told: { event: WebhookEventName; timestamp: string; jo
 
 const renderBody: RenderBody = ({ event, timestamp, job }) => ({ type: `job.${event}`, timestamp, data: job }) satisfies WebhookBody
 
-/** The message about an event; undefined when the event has not happened or, for progress, is no longer news. */
+/** The message about an event; undefined when the event has not happened or, for progress, is out of date. */
 export function toMessage(event: WebhookEventName, job: Job, now: number, render: RenderBody = renderBody): WebhookMessage | undefined {
   const seen = toJobAt(event, job)
   if (seen === undefined) return undefined

@@ -3,7 +3,7 @@ import { maxWebhookAttempts } from '@easel/contract'
 import type { Keys, WebhookAttempt } from '@easel/contract'
 import type { RedisConnection } from '@easel/job-store'
 
-/** The list expires this many seconds after the latest attempt, in case the job was deleted at that moment; longer than any retry waits. */
+/** The list expires this many seconds after the latest attempt, in case the job was deleted at that moment; longer than any wait for a retry. */
 const lifeSeconds = 7 * 24 * 3600
 
 export async function addAttempt(redis: RedisConnection, keys: Keys, jobId: string, attempt: WebhookAttempt): Promise<void> {

@@ -1,4 +1,4 @@
-/** What a signing secret of webhooks looks like, and how an owner's own is made from the common one. Pure. */
+/** The format of a signing secret for webhooks, and how an owner's own secret is derived from the common one. Pure. */
 import { createHmac } from 'node:crypto'
 
 const secretPattern = /^whsec_[A-Za-z0-9+/]+={0,2}$/

@@ -85,7 +85,7 @@ function Overview({ of }: { of: ServiceStatus }): VNode {
 interface SectionProps {
   name: string
   hint?: string
-  /** What is said in place of the content. Default: false, the content is shown. */
+  /** The text shown instead of the content. Default: false, the content is shown. */
   empty?: string | false
   children: ComponentChildren
 }

@@ -6,13 +6,13 @@
 import { computed, signal } from '@preact/signals'
 import type { Problem, ServiceStatus } from '@easel/contract'
 
-/** Milliseconds between two readings: while all is well, and while something is missing. */
+/** Milliseconds between two readings: while everything works, and while it does not. */
 const calmMs = 3000
 const restlessMs = 2000
 /** Milliseconds after which an unanswered reading counts as lost. */
 const answerLimitMs = 10_000
 
-/** What the last answer said. `ok`; `queue`: the api answers but its queue does not; `key`: the key was refused; `away`: the api does not answer. */
+/** What the last answer showed. `ok`; `queue`: the api answers but its queue does not; `key`: the key was refused; `away`: no answer. */
 type Link = 'ok' | 'queue' | 'key' | 'away'
 
 export const status = signal<ServiceStatus | undefined>(undefined)
@@ -30,7 +30,7 @@ export const connectionProblem = computed(() => {
   return sentences[link.value]
 })
 
-/** What a service that answers still lacks, and what happens meanwhile; empty when it lacks nothing. */
+/** What is missing although the service answers, and what happens meanwhile; empty when nothing is missing. */
 export const serviceProblem = computed(() => {
   if (link.value !== 'ok' || status.value === undefined) return ''
   const { listed } = status.value.models

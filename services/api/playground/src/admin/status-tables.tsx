@@ -115,7 +115,7 @@ export function WebhookTable({ messages, readAt }: At<{ messages: readonly Waiti
     { head: 'Why', cell: ({ reason }) => reason ?? none },
     {
       head: 'Next attempt',
-      cell: ({ next_attempt_at: at }) => (at === null ? 'when there is a place' : toDistance(at, readAt)),
+      cell: ({ next_attempt_at: at }) => (at === null ? 'as soon as possible' : toDistance(at, readAt)),
       numeric: true,
     },
     {

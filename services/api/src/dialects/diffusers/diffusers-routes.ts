@@ -38,14 +38,14 @@ const statusSchema = z
   .object({
     current_model: z.string(),
     type_models: z.literal('t2im'),
-    memory: memorySchema.describe('Of all GPUs together; empty without one.'),
+    memory: memorySchema.describe('Memory of all GPUs together; empty without one.'),
     active_inferences: z.int().describe('Jobs running now, on all workers.'),
     total_requests: z.int().describe('Jobs made by all replicas of the api.'),
     engine_memory_bytes: z.int().describe('Resident memory of all engine processes.'),
-    workers: z.int().describe('Workers alive now.'),
+    workers: z.int().describe('Workers that are alive now.'),
     engines: z
       .array(engineTelemetrySchema.extend({ worker: z.string(), model: z.string() }))
-      .describe('How the engine of each worker is doing.'),
+      .describe('The state of each worker’s engine.'),
   })
   .meta({ id: 'DiffusersStatus' })
 
@@ -108,7 +108,7 @@ export function diffusersRoutes(deps: DiffusersNeeds) {
   const status = createRoute({
     method: 'get',
     path: '/api/status',
-    summary: 'What is going on (diffusers example server)',
+    summary: 'Read the state of the service (diffusers example server)',
     responses: {
       200: { description: 'Counts over all workers and replicas.', content: { 'application/json': { schema: statusSchema } } },
       ...describeProblems('queue_unavailable'),

@@ -17,7 +17,7 @@ export const falErrorSchema = z
       z.string(),
       z.array(
         z.object({
-          loc: z.array(z.string()).describe('`body` or the like, then the path of the field.'),
+          loc: z.array(z.string()).describe('`body`, `query` or `header`, then the path of the field.'),
           msg: z.string(),
           type: z.string(),
         }),

@@ -48,7 +48,7 @@ const failures = {
   500: { description: 'It failed.', content: errorContent },
   504: {
     description:
-      'It was not started in the time of `x-fal-request-timeout`, or it did not end in the time of a waiting request and goes on.',
+      'It was not started within `x-fal-request-timeout`, or it did not end within the time that a request may wait, and goes on.',
     content: errorContent,
   },
 }
@@ -71,13 +71,13 @@ export function falRoutes(deps: FalNeeds) {
       params: modelParams,
       headers: submitHeaders,
       query: z.object({
-        fal_webhook: z.string().optional().meta({ description: 'URL that is told of the end.' }),
+        fal_webhook: z.string().optional().meta({ description: 'URL that receives a message at the end.' }),
         fal_max_queue_length: z.coerce
           .number()
           .int()
           .min(0)
           .optional()
-          .meta({ description: 'Refuse (429) when more jobs wait than that.' }),
+          .meta({ description: 'Refuse (429) when more jobs than this wait.' }),
       }),
       body: { required: true, content: { 'application/json': { schema: falInputSchema } } },
     },
@@ -99,8 +99,8 @@ export function falRoutes(deps: FalNeeds) {
     summary: 'State of a request (fal)',
     request: { params: requestParams, query: logsQuery },
     responses: {
-      200: { description: 'It is completed, well or not.', content: statusContent },
-      202: { description: 'It waits or runs.', content: statusContent },
+      200: { description: 'It is completed, successfully or not.', content: statusContent },
+      202: { description: 'It is waiting or running.', content: statusContent },
       ...absences,
     },
   })
@@ -134,7 +134,7 @@ export function falRoutes(deps: FalNeeds) {
       }
       // The client takes the end of a stream for the end of the request, and text that is not JSON for an error.
       if (!(await writeStatuses(deps, first, signal, write)))
-        await stream.writeSSE({ event: 'error', data: 'The stream ends before the request has; its status tells how it stands.' })
+        await stream.writeSSE({ event: 'error', data: 'The stream ends before the request has ended; read its status.' })
     })
   })
 
@@ -164,7 +164,7 @@ export function falRoutes(deps: FalNeeds) {
     request: { params: requestParams },
     responses: {
       202: {
-        description: 'It is canceled, at its next step if it runs.',
+        description: 'It is canceled, at its next step if it is running.',
         content: { 'application/json': { schema: z.object({ status: z.literal('CANCELLATION_REQUESTED') }) } },
       },
       400: {
@@ -278,7 +278,7 @@ function sendEnded(c: Context<AppEnv>, job: Job) {
   if (failure === undefined) return c.json(toResult(job), 200)
   if (job.status === 'canceled') return c.json({ detail: failure }, 400)
   if (job.error?.code !== 'expired') return c.json({ detail: failure }, 500)
-  // This tells the client that its own limit has passed, so it does not retry.
+  // This header says that the client's own limit has passed, so it does not retry.
   c.header('X-Fal-Request-Timeout-Type', 'user')
   return c.json({ detail: failure }, 504)
 }

@@ -42,7 +42,7 @@ export function falStorageRoutes(deps: UploadNeeds) {
     },
     responses: {
       200: {
-        description: '`upload_url` takes one file by PUT, again until it has one; `file_url` is what requests name.',
+        description: '`upload_url` takes one file by PUT, which may be repeated until it succeeds; requests use `file_url`.',
         content: { 'application/json': { schema: z.object({ upload_url: z.string(), file_url: z.string() }) } },
       },
       ...refusals,
@@ -71,7 +71,7 @@ export function falStorageRoutes(deps: UploadNeeds) {
   return withInitiate.openapi(put, async (c) => {
     const { ticket } = c.req.valid('param')
     const upload = await inputs.renewTicket(ticket, ticketSeconds)
-    if (upload === undefined) throw new ProblemError('not_found', 'Nobody was told to send a file here, or one has been sent.')
+    if (upload === undefined) throw new ProblemError('not_found', 'No upload was announced for this URL, or a file has already been sent.')
     const { id, owner } = upload
     const { sha256 } = await withPlace(owner, async () => {
       const bytes = await readFile(c.req, { maxBytes: config.maxInputBytes, field: 'file' })

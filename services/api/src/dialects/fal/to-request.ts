@@ -32,7 +32,7 @@ export const falInputSchema = z
       .nullish()
       .meta({ description: 'A name, or width and height in pixels within the model’s limits. Default: the model’s.' }),
     aspect_ratio: z.string().regex(ratioPattern, 'a ratio such as 16:9').nullish().meta({
-      description: 'Instead of `image_size`: a size of that ratio with about the pixels of the model’s default.',
+      description: 'Instead of `image_size`: a size of that ratio with about as many pixels as the model’s default size.',
     }),
     num_images: z.int().min(1).max(maxImagesPerPrompt).nullish().meta({ description: 'Pictures, 1 to 10. Default 1.' }),
     loras: z
@@ -44,7 +44,7 @@ export const falInputSchema = z
     image_url: generationFields.image.nullable().meta({
       description: 'A picture to begin with: an https:// or data: URL, or one of this server’s own.',
     }),
-    mask_url: generationFields.mask.nullable().meta({ description: 'What of `image_url` is painted anew: white is painted.' }),
+    mask_url: generationFields.mask.nullable().meta({ description: 'Which part of `image_url` is repainted: the white one.' }),
     mask_image_url: generationFields.mask.nullable().meta({ description: 'The same as `mask_url`.' }),
     ...ownFields(['prompt', 'width', 'height', 'num_images_per_prompt', 'image', 'mask', 'loras']),
   })
@@ -67,9 +67,9 @@ export function toRequest(body: z.infer<typeof falInputSchema>, options: FalOpti
   const { image_url: image, mask_url: mask, mask_image_url: sameMask, ...rest } = others
   const errors: FieldError[] = refused
     .filter((field) => rest[field] !== undefined && !isEmptyList(rest[field]))
-    .map((field) => ({ field, expected: 'nothing: such a thing cannot go in here', received: describeValue(rest[field]) }))
+    .map((field) => ({ field, expected: 'nothing: this input is not supported here', received: describeValue(rest[field]) }))
   if (ratio !== undefined && size !== undefined) {
-    errors.push({ field: 'aspect_ratio', expected: 'nothing beside image_size', received: describeValue(ratio) })
+    errors.push({ field: 'aspect_ratio', expected: 'nothing together with image_size', received: describeValue(ratio) })
   }
   if (errors.length > 0) throw refuseFields(errors)
 

@@ -6,7 +6,7 @@
 
 export const proxyPath = '/fal/proxy'
 
-/** The hosts that the client means, and where their paths are here. */
+/** The hosts that the client addresses, and the prefixes of their paths here. */
 const folders = new Map([
   ['queue.fal.run', '/fal/queue'],
   ['fal.run', '/fal/run'],

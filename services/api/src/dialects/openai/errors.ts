@@ -72,7 +72,7 @@ export const refuseParameters: Hook<unknown, AppEnv, string, unknown> = (result,
   return result.success ? undefined : sendRefusal(c, result.error, (result as { data?: unknown }).data)
 }
 
-/** `data`: what was judged. */
+/** `data`: what was validated. */
 export function sendRefusal(c: Context<AppEnv>, error: z.core.$ZodError, data: unknown): Response {
   const [first] = toFieldErrors(error, data)
   const [issue] = error.issues

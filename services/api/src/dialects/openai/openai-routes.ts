@@ -44,12 +44,12 @@ const responses = {
   429: { description: 'Too many requests, or too many jobs are waiting.', content: errorContent },
   500: { description: 'The job failed.', content: errorContent },
   503: { description: 'No worker, queue or image store can be reached.', content: errorContent },
-  504: { description: 'The job did not end in time and goes on; `Location` is where to poll it.', content: errorContent },
+  504: { description: 'The job did not end in time and goes on; poll it at `Location`.', content: errorContent },
 }
 
 type OpenAiNeeds = SubmitNeeds & WaitForResultNeeds & Pick<AppDeps, 'storage'>
 
-/** A job, and how its pictures are to be told. */
+/** A job, and the form in which its pictures are to be returned. */
 interface Asked {
   record: JobRecord
   body: ImagesRequest
@@ -83,9 +83,9 @@ export function openAiRoutes(deps: OpenAiNeeds) {
     method: 'post',
     path: '/v1/images/edits',
     tags,
-    summary: 'Make pictures out of one and wait for them (OpenAI)',
+    summary: 'Make pictures from a picture and wait for them (OpenAI)',
     description:
-      'A form: `image` (one file), `mask` (a file that is transparent where is painted anew; default: the transparency of `image`), and the ' +
+      'A form: `image` (one file), `mask` (a file that is transparent where to repaint; default: the transparency of `image`), and the ' +
       'fields of POST /v1/images/generations as text. With `stream` the events are `image_edit.partial_image` and `image_edit.completed`.',
     request: {
       headers: idempotencyHeaders,
@@ -94,11 +94,11 @@ export function openAiRoutes(deps: OpenAiNeeds) {
     responses: {
       ...responses,
       413: { description: 'A picture has more bytes than this server accepts.', content: errorContent },
-      415: { description: 'The body is no form.', content: errorContent },
+      415: { description: 'The body is not a form.', content: errorContent },
     },
   })
   const withEdit = withGenerate.openapi(edit, async (c) => {
-    // While the job is waited for, its pictures are no longer in memory.
+    // The place is given back before the wait for the job, because by then its pictures are no longer in memory.
     const asked = await withPlace(c.var.owner, async () => {
       const { fields, image, mask } = await readEdit(deps, c)
       const parsed = editRequestSchema.safeParse(fields)

@@ -21,7 +21,7 @@ export interface EditForm {
   mask: SentPicture | undefined
 }
 
-/** Call it with a place for pictures. */
+/** Call it while holding a place for pictures (`withPlace`). */
 export async function readEdit({ config }: Pick<AppDeps, 'config'>, c: Context<AppEnv>): Promise<EditForm> {
   if (!isForm(c.req)) throw new ProblemError('unsupported_media_type', 'Expected multipart/form-data.')
   const form = await readForm(c.req, { maxBytes: config.maxInputBytes, files: 2, field: 'image' })
@@ -47,7 +47,7 @@ export async function readEdit({ config }: Pick<AppDeps, 'config'>, c: Context<A
   const [maskFile] = masks
   const mask = await toMaskOfAlpha((maskFile === undefined ? taken : await read(maskFile, 'mask')).bytes)
   if (maskFile !== undefined && mask === undefined) {
-    const expected = 'a picture that is transparent where is painted anew'
+    const expected = 'a picture that is transparent where to repaint'
     throw refuseFields([{ field: 'mask', expected, received: 'one that is opaque' }], 'invalid_image')
   }
   if (mask !== undefined && mask.picture.bytes > config.maxInputBytes) throw toRefusal(new PictureTooLarge(), 'mask', config)

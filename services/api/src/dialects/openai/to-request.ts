@@ -6,7 +6,7 @@ import { describeValue } from '../../problems/field-errors.ts'
 import { refuseFields } from '../../problems/refuse-fields.ts'
 import { dropNulls, ownFields } from '../own-fields.ts'
 
-const ignored = { description: 'Taken and without effect.' }
+const ignored = { description: 'Accepted, but without effect.' }
 const ignoredFields = {
   quality: z.enum(['auto', 'low', 'medium', 'high', 'xhigh', 'max', 'standard', 'hd']).nullish().meta(ignored),
   style: z.enum(['vivid', 'natural']).nullish().meta(ignored),
@@ -28,7 +28,7 @@ export const imagesRequestSchema = z
     response_format: z
       .enum(['url', 'b64_json'])
       .nullish()
-      .meta({ description: 'What each picture comes as. Default: both. A stream has `b64_json` only.' }),
+      .meta({ description: 'The form of each picture. Default: both. A stream has `b64_json` only.' }),
     output_format: z.enum(['png', 'jpeg', 'webp']).nullish().meta({ description: 'File format. Default png.' }),
     output_compression: z
       .int()

@@ -12,7 +12,7 @@ export function isReplicatePath(path: string): boolean {
 }
 
 export const replicateErrorSchema = z
-  .object({ title: z.string(), detail: z.string().describe('One line a refused field.'), status: z.int() })
+  .object({ title: z.string(), detail: z.string().describe('One line for each refused field.'), status: z.int() })
   .meta({ id: 'ReplicateError' })
 
 export function sendReplicateError(c: Context<AppEnv>, error: ProblemError): Response {

@@ -1,4 +1,4 @@
-/** Replicate's files: its client uploads files given as inputs first and passes on their URLs. Each becomes an upload like any other. */
+/** Replicate's files: its client first uploads files given as inputs, and then sends their URLs. Each becomes an upload like any other. */
 import { OpenAPIHono, createRoute, z } from '@hono/zod-openapi'
 import { ProblemError } from '@easel/contract'
 import type { UploadRecord } from '@easel/job-store'
@@ -26,7 +26,7 @@ const fileSchema = z
     checksums: z.object({ sha256: z.string() }),
     metadata: z.object({}),
     expires_at: z.string().nullable(),
-    urls: z.object({ get: z.string().describe('What inputs name; the picture for its owner.') }),
+    urls: z.object({ get: z.string().describe('The URL for inputs; it serves the picture to its owner.') }),
   })
   .meta({ id: 'ReplicateFile' })
 const errorContent = { 'application/json': { schema: replicateErrorSchema } }
@@ -49,7 +49,7 @@ export function replicateFileRoutes(deps: UploadNeeds & Pick<AppDeps, 'apiKeys'>
     request: { body: { required: true, content: describeForm(z.object({ content: z.file() }), { content: 'boat.png' }) } },
     responses: {
       201: { description: 'The file is kept as long as results are.', content },
-      415: { description: 'The body is no form.', content: errorContent },
+      415: { description: 'The body is not a form.', content: errorContent },
       ...refusals,
     },
   })
@@ -70,7 +70,7 @@ export function replicateFileRoutes(deps: UploadNeeds & Pick<AppDeps, 'apiKeys'>
     method: 'get',
     path: '/v1/files/{id}',
     tags,
-    summary: 'Read what is known of a file (Replicate)',
+    summary: 'Read the metadata of a file (Replicate)',
     request: { params },
     responses: { 200: { description: 'The file, without its bytes.', content }, ...absences },
   })
@@ -87,7 +87,7 @@ export function replicateFileRoutes(deps: UploadNeeds & Pick<AppDeps, 'apiKeys'>
     tags,
     summary: 'Delete a file (Replicate)',
     request: { params },
-    responses: { 204: { description: 'The file is gone.' }, ...absences },
+    responses: { 204: { description: 'The file has been deleted.' }, ...absences },
   })
   return withGet.openapi(remove, async (c) => {
     if (await deleteUpload(deps, c.req.valid('param').id, c.var.owner)) return c.body(null, 204)

@@ -186,7 +186,7 @@ test('where there are several owners each is told the secret that signs its own 
 
 test('the signing secret is told to holders of an API key only', async () => {
   const closed = await read(api.get('/v1/webhooks/default/secret'))
-  expect([closed.status, closed.body.detail.split('.')[0]]).toEqual([404, 'The secret is told only where API_KEYS are set'])
+  expect([closed.status, closed.body.detail.split('.')[0]]).toEqual([404, 'The secret is returned only if API_KEYS are set'])
   const keyed = await startTestApi({ redis: api.redis, env: { API_KEYS: 'secret-key' } })
   const path = '/v1/webhooks/default/secret'
   expect((await keyed.get(path)).status).toBe(401)

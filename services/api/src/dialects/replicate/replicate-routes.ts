@@ -41,7 +41,7 @@ const pageLength = 100
 const predictionContent = { 'application/json': { schema: predictionSchema } }
 const createdResponses = {
   201: { description: 'The prediction, ended if the request waited for its end.', content: predictionContent },
-  202: { description: 'The prediction did not end in the time of `Prefer: wait`.', content: predictionContent },
+  202: { description: 'The prediction did not end within the time of `Prefer: wait`.', content: predictionContent },
 }
 const { refusals, absences } = describeErrors(replicateErrorSchema)
 
@@ -50,10 +50,9 @@ const createHeaders = z.object({
     .string()
     .optional()
     .meta({ description: '`wait` or `wait=SECONDS`: answer when the prediction has ended, or after that time.' }),
-  'cancel-after': z
-    .string()
-    .optional()
-    .meta({ description: 'Fail the prediction when it has not started within this time, or runs longer: `90`, `30s`, `5m`, `1h30m`.' }),
+  'cancel-after': z.string().optional().meta({
+    description: 'Fail the prediction if it does not start within this time, or runs longer than it: `90`, `30s`, `5m`, `1h30m`.',
+  }),
   'idempotency-key': z.string().optional().meta({ description: 'The same key and body give the same prediction.' }),
 })
 const idParams = z.object({ id: z.string().max(100) })
@@ -128,7 +127,7 @@ export function replicateRoutes(deps: ReplicateNeeds) {
     tags,
     summary: 'Read a prediction (Replicate)',
     request: { params: idParams },
-    responses: { 200: { description: 'The prediction as it stands.', content: predictionContent }, ...absences },
+    responses: { 200: { description: 'The prediction as it is now.', content: predictionContent }, ...absences },
   })
   const withGet = withCreateByModel.openapi(get, async (c) => {
     const record = await findJob(deps, c.req.valid('param').id, c.var.owner)
@@ -143,7 +142,7 @@ export function replicateRoutes(deps: ReplicateNeeds) {
     request: { query: z.object({ cursor: z.string().refine(isJobId, 'a cursor from `next`').optional() }) },
     responses: {
       200: {
-        description: 'A page; `next` is the URL of the one after it. Jobs made in other ways are in it too.',
+        description: 'A page; `next` is the URL of the next one. Jobs that were made in other ways are included.',
         content: {
           'application/json': {
             schema: z.object({ previous: z.null(), next: z.string().nullable(), results: z.array(predictionSchema) }),
@@ -168,7 +167,10 @@ export function replicateRoutes(deps: ReplicateNeeds) {
     tags,
     summary: 'Cancel a prediction (Replicate)',
     request: { params: idParams },
-    responses: { 200: { description: 'The prediction; one that had ended is as it was.', content: predictionContent }, ...absences },
+    responses: {
+      200: { description: 'The prediction; one that had already ended is unchanged.', content: predictionContent },
+      ...absences,
+    },
   })
   const withCancel = withList.openapi(cancel, async (c) => {
     const { id } = c.req.valid('param')
@@ -211,7 +213,7 @@ export function replicateRoutes(deps: ReplicateNeeds) {
     path: '/v1/webhooks/default/secret',
     tags,
     summary: 'Read the signing secret of webhooks (Replicate)',
-    description: 'Answered only where API_KEYS are set: who has the secret can make messages that receivers believe.',
+    description: 'Answered only if API_KEYS are set, because anyone who has the secret can forge messages that receivers would trust.',
     responses: {
       200: {
         description: 'The first secret that signs the caller’s messages.',
@@ -224,7 +226,7 @@ export function replicateRoutes(deps: ReplicateNeeds) {
     if (deps.apiKeys.keys.length === 0) {
       throw new ProblemError(
         'not_found',
-        'The secret is told only where API_KEYS are set. Whoever runs this server finds it in WEBHOOK_SECRETS or the log.',
+        'The secret is returned only if API_KEYS are set. The operator of this server finds it in WEBHOOK_SECRETS or in the log.',
       )
     }
     const [key = ''] = await deps.readSecrets(c.var.owner)

@@ -9,7 +9,7 @@ export const predictionSchema = z
   .object({
     id: z.string(),
     model: z.string().describe('owner/name'),
-    version: z.string().describe('The model: there is one version of each.'),
+    version: z.string().describe('The model; each model has one version.'),
     source: z.literal('api'),
     status: z.enum(['starting', 'processing', 'succeeded', 'failed', 'canceled']),
     input: jobInputSchema.omit({ model: true }).describe('Every parameter, defaults and seed included.'),
@@ -36,7 +36,7 @@ const statuses = {
 
 export interface PredictionOptions {
   publicUrl: string
-  /** Whether the caller has waited for the end in vain; its client takes anything except `starting` for the end. Default false. */
+  /** Whether the caller's wait for the end timed out; its client takes any status except `starting` for the end. Default false. */
   waitedInVain?: boolean
 }
 

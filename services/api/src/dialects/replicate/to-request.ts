@@ -7,7 +7,7 @@ import { refuseFields } from '../../problems/refuse-fields.ts'
 import { toModelIdOf } from '../model-name.ts'
 import { ratioPattern, sizeOfRatio } from '../size-of-ratio.ts'
 
-/** The names that models there have for our fields. */
+/** The names that Replicate's models use for our fields. */
 const words = {
   steps: 'num_inference_steps',
   cfg: 'guidance_scale',
@@ -20,8 +20,8 @@ const words = {
 const refused = ['image_prompt', 'control_image', 'input_image', 'lora_weights', 'extra_lora', 'hf_lora']
 
 /**
- * The input of every model here: the fields of a job that say which picture to make, and their names in the usual models there. Other fields
- * have no effect, as has always been the case there (replicate/cog#2943).
+ * The input of every model here: the fields of a job that say which picture to make, and their names in Replicate's usual models. Other fields
+ * have no effect, as on Replicate (replicate/cog#2943).
  */
 export const predictionInputSchema = z
   .looseObject({
@@ -35,7 +35,8 @@ export const predictionInputSchema = z
       .union([z.literal('custom'), z.string().regex(ratioPattern)], { error: 'a ratio such as 16:9, or custom' })
       .optional()
       .meta({
-        description: 'Such as `16:9`: a size of that ratio with about the pixels of the model’s default. `custom`: `width` and `height`.',
+        description:
+          'Such as `16:9`: a size of that ratio with about as many pixels as the model’s default size. `custom`: `width` and `height` are used.',
       }),
     output_format: z.enum(['png', 'jpg', 'jpeg', 'webp']).optional().meta({ description: 'File format of the pictures. Default png.' }),
     output_quality: z
@@ -43,7 +44,7 @@ export const predictionInputSchema = z
       .min(0)
       .max(100)
       .optional()
-      .meta({ description: 'Quality of jpeg and webp, 0 to 100; 0 is taken as 1, and png has none. Default 90.' }),
+      .meta({ description: 'Quality of jpeg and webp, 0 to 100; 0 counts as 1; ignored for png. Default 90.' }),
   })
   .meta({ id: 'PredictionInput' })
 
@@ -66,7 +67,7 @@ export const predictionRequestSchema = z
       .min(1)
       .max(webhookEventNames.length)
       .optional()
-      .meta({ description: 'Events that the webhook is told. Default: all.' }),
+      .meta({ description: 'Events that the webhook receives. Default: all.' }),
   })
   .meta({ id: 'ModelPredictionRequest' })
 export const versionedRequestSchema = predictionRequestSchema
@@ -125,11 +126,12 @@ function toFields(input: z.infer<typeof predictionInputSchema>, record: ModelRec
     // Clients also send the default.
     if (field === 'prompt_strength' && input.image === undefined) ignored.push(field)
     else if (Object.hasOwn(generationFields, own)) Object.assign(fields, { [own]: value })
-    else if (refused.includes(field)) refuse(field, 'nothing: such a picture cannot go in here')
+    else if (refused.includes(field)) refuse(field, 'nothing: this input is not supported here')
     else ignored.push(field)
   }
   if (ratio !== undefined && ratio !== 'custom') {
-    if (fields.width !== undefined || fields.height !== undefined) refuse('aspect_ratio', 'custom, or nothing, beside width and height')
+    if (fields.width !== undefined || fields.height !== undefined)
+      refuse('aspect_ratio', 'custom, or nothing, together with width and height')
     if (record !== undefined) Object.assign(fields, sizeOfRatio(ratio, record))
   }
   if (quality !== undefined && format === 'png') ignored.push('output_quality')
