@@ -20,7 +20,9 @@ const readySchema = z
   .object({
     status: z.literal('ready'),
     models: z.array(z.string()).describe('Every model that a worker has announced within a day; jobs for it are accepted.'),
-    workers: z.record(z.string(), z.int()).describe('By model: workers that can take its jobs now. With 0, its jobs wait until there is one.'),
+    workers: z
+      .record(z.string(), z.int())
+      .describe('By model: workers that can take its jobs now. With 0, its jobs wait until there is one.'),
     storage: z.enum(['ok', 'unavailable']).describe('Whether the image store could be written to when it was last checked.'),
   })
   .meta({ id: 'Ready' })

@@ -23,7 +23,9 @@ export function imageRoutes(deps: Pick<AppDeps, 'config' | 'now' | 'storage'>) {
     summary: 'Fetch a picture or its thumbnail',
     security: [],
     request: {
-      params: z.object({ file: z.string().meta({ description: 'The last part of a `url` or `thumbnail_url`: job id, number and extension.' }) }),
+      params: z.object({
+        file: z.string().meta({ description: 'The last part of a `url` or `thumbnail_url`: job id, number and extension.' }),
+      }),
     },
     responses: {
       200: { description: 'The picture.', content: { 'image/png': binary, 'image/jpeg': binary, 'image/webp': binary } },

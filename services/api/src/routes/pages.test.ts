@@ -97,6 +97,6 @@ describe('pages', () => {
 
   test('without built pages there is a sentence', async () => {
     const page = await pageRoutes(api.deps, { folder: join(folder, 'none') }).request('/', { headers: browser })
-    expect([page.status, await page.text()]).toEqual([200, expect.stringContaining('not built yet')])
+    expect([page.status, await page.text()]).toEqual([200, expect.stringContaining('not been built yet')])
   })
 })
