@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import { ConfigError } from '@easel/process'
-import { createApiKeyRing } from './api-key-ring.ts'
+import { ApiKeyRing } from './api-key-ring.ts'
 import { apiVariables, readConfig } from './config.ts'
 
 describe('the environment', () => {
@@ -89,7 +89,7 @@ describe('the environment', () => {
     const config = readConfig({ API_KEYS: 'alice:first-key', API_KEYS_FILE: file })
     await writeFile(file, 'bob:third-key')
     const owners = () => ring.keys.map(({ owner }) => owner)
-    const ring = createApiKeyRing(config.apiKeys, config.apiKeysFile)
+    const ring = new ApiKeyRing(config.apiKeys, config.apiKeysFile)
     expect(owners()).toEqual(['alice', 'alice'])
     ring.reload()
     expect(owners()).toEqual(['alice', 'bob'])

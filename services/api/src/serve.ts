@@ -23,8 +23,7 @@ import { createStorage } from '@easel/storage'
 import type { StorageOptions } from '@easel/storage'
 import { listen, noTracing, OutageLog, tellClock } from '@easel/process'
 import type { Tracing } from '@easel/process'
-import { createApiKeyRing } from './api-key-ring.ts'
-import type { ApiKeyRing } from './api-key-ring.ts'
+import { ApiKeyRing } from './api-key-ring.ts'
 import { createApp } from './app.ts'
 import type { AppDeps } from './app-deps.ts'
 import type { ApiConfig } from './config.ts'
@@ -81,7 +80,7 @@ export async function serveApi(options: ServeOptions): Promise<RunningApi> {
   // The timeout for the next request's headers must not be shorter than that of the idle connection.
   server.headersTimeout = server.keepAliveTimeout + 1000
   server.requestTimeout = Math.max(server.requestTimeout, server.headersTimeout)
-  const apiKeys = createApiKeyRing(config.apiKeys, config.apiKeysFile)
+  const apiKeys = new ApiKeyRing(config.apiKeys, config.apiKeysFile)
   // Before any connection is opened, so that an unavailable address is the only thing reported.
   const port = await listen(server, { host: config.host, port: config.port, variables: { host: 'HOST', port: 'PORT' } })
   const deps = { ...openDeps(options, apiKeys, tracing), stopping: stopping.signal, graceOver: graceOver.signal }

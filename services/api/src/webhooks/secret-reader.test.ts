@@ -5,7 +5,7 @@ import { createJobStore, createRedis, waitUntilReady } from '@easel/job-store'
 import type { RedisConnection } from '@easel/job-store'
 import { startRedis } from '@easel/job-store/test/redis-server'
 import { readConfig } from '../config.ts'
-import { createApiKeyRing } from '../api-key-ring.ts'
+import { ApiKeyRing } from '../api-key-ring.ts'
 import { createSecretReader } from './secret-reader.ts'
 import type { SecretReader } from './secret-reader.ts'
 import { isWebhookSecret } from './webhook-secret.ts'
@@ -29,7 +29,7 @@ const silent = pino({ level: 'silent' })
 
 function start(env: Record<string, string>, { prefix = 'configured', logger = silent } = {}): SecretReader {
   const config = readConfig(env)
-  const apiKeys = createApiKeyRing(config.apiKeys, undefined)
+  const apiKeys = new ApiKeyRing(config.apiKeys, undefined)
   return createSecretReader({ apiKeys, config, redis, logger, store: createJobStore({ redis, prefix }) })
 }
 
