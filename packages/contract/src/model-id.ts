@@ -1,4 +1,4 @@
-/** Which model id the variable MODEL stands for. The api and the worker use the same rule. */
+/** Which model id the variable MODEL stands for, without looking at any file: the id under which a worker announces that model. */
 
 /** Models that have a name of their own instead of their folder's. */
 export const modelPresetNames = [
@@ -10,9 +10,13 @@ export const modelPresetNames = [
 
 export const defaultModel = 'tiny-scenes'
 
-/** The id of the model at `model`: the preset with that name or folder, otherwise the folder's base name. */
+/**
+ * The id of the model that `model` names: the preset with that name or folder, for a folder of Hugging Face's cache the repository, otherwise the
+ * base name of the folder, or of the file without its ending.
+ */
 export function toModelId(model: string): string {
-  const path = model.replace(/[/\\]+$/, '')
-  const name = path.split(/[/\\]/).at(-1) ?? path
-  return modelPresetNames.find((preset) => preset === path || preset.endsWith(`/${name}`)) ?? name
+  const path = model.replace(/[/\\](?:\.?[/\\])*\.?$/, '')
+  const repository = /(?:^|[/\\])models--([^/\\]+)(?:[/\\]snapshots[/\\][^/\\]+)?$/.exec(path)?.[1]?.replace('--', '/')
+  const name = repository ?? (path.split(/[/\\]/).at(-1) ?? path).replace(/\.safetensors$/, '')
+  return modelPresetNames.find((preset) => preset === path || preset === name || preset.endsWith(`/${name}`)) ?? name
 }
