@@ -16,6 +16,7 @@ import { readCheckpoint } from '../graphs/checkpoint.ts'
 import { operatorChoices } from '../graphs/operator-choices.ts'
 import { buildT5EncoderGraph, t5EncoderGraphConfigSchema } from '../graphs/t5-encoder-graph.ts'
 import { readModelJson } from '../models/model-file.ts'
+import { Generator, randn } from '../tensor/random-normal.ts'
 import { StableDiffusion3Pipeline } from './pipeline.ts'
 import type { FromPretrainedOptions } from './pipeline.ts'
 
@@ -125,6 +126,31 @@ describe.each(ways)('scaled float8, %s weights', (weights) => {
     expect(await drawWith('', transformer.stored)).toBe(expected)
     expect(await drawWith('model.diffusion_model.', transformer.stored)).toBe(expected)
   })
+})
+
+it('a LoRA is added to scaled float8 as to the same numbers in float32, though the second graph is mapped', async () => {
+  const lorasDir = join(root, 'loras')
+  await mkdir(lorasDir)
+  const random = (seed: number, ...shape: number[]) => fromFloats(shape, randn(shape, new Generator(seed)).data)
+  const tensors: Tensors = {}
+  for (const name of ['attn.to_q', 'attn.add_v_proj', 'norm1.linear']) {
+    const { shape } = (await part('transformer'))[`transformer_blocks.0.${name}.weight`]!
+    tensors[`transformer.transformer_blocks.0.${name}.lora_A.weight`] = random(1, 4, shape[1]!)
+    tensors[`transformer.transformer_blocks.0.${name}.lora_B.weight`] = random(2, shape[0]!, 4)
+  }
+  writeSafetensors(join(lorasDir, 'style.safetensors'), tensors)
+  const drawStyled = async (scale: number): Promise<string> => {
+    const pipe = await StableDiffusion3Pipeline.fromPretrained(folder, { device: 'cpu', lorasDir })
+    const { images } = await pipe.generate({ ...call, loras: [{ id: 'style', scale }] })
+    await pipe.close()
+    return createHash('sha256').update(images[0]!.data).digest('hex')
+  }
+  const scaled = toScaledFloat8(await part('transformer'), scaledNames.scale_weight, 'F8_E4M3', toPowerOfTwo)
+  await rewrite('transformer', scaled.meant)
+  const expected = [await drawStyled(0.05), await drawStyled(0)]
+  await rewrite('transformer', scaled.stored)
+  expect([await drawStyled(0.05), await drawStyled(0)]).toEqual(expected)
+  expect(expected[0]).not.toBe(expected[1])
 })
 
 it('scaled float8 draws in float16 what the same numbers in float32 draw, within the rounding of float16', async () => {
