@@ -8,6 +8,7 @@ import { fileURLToPath } from 'node:url'
 import { afterAll, beforeAll, expect, onTestFinished, test } from 'vitest'
 import { type HubServer, readRepository, startHubServer } from '@easel/model-store/test/hub-server'
 import { findFreePort } from '@easel/redis-server'
+import { writeSingleFile } from '../../pipeline/test/write-single-file.ts'
 import { easel } from './easel-command.ts'
 
 const root = fileURLToPath(new URL('../../../', import.meta.url))
@@ -17,7 +18,7 @@ let folder: string
 let env: Record<string, string>
 beforeAll(async () => {
   const files = await readRepository(join(root, 'models/tiny-scenes'))
-  hub = await startHubServer({ 'painter/scenes': { files }, 'painter/gated': { files, gatedFor: 'hf_right' } })
+  hub = await startHubServer({ 'painter/scenes': { files }, 'painter/small': { files }, 'painter/gated': { files, gatedFor: 'hf_right' } })
   folder = await mkdtemp(join(tmpdir(), 'easel-pull-cli-'))
   env = { HF_ENDPOINT: hub.url, HF_HOME: join(folder, 'hf'), MODELS_DIR: join(folder, 'models') }
 })
@@ -81,6 +82,27 @@ function npmStart(variables: Record<string, string>): { npm: ChildProcess; outpu
   for (const stream of [npm.stdout, npm.stderr]) stream.on('data', (chunk: Buffer) => (text += chunk.toString()))
   return { npm, output: () => text, ended: new Promise((resolve) => npm.once('close', resolve)) }
 }
+
+test('without weights a pull fetches what a single file lacks, such a file draws with it, and a later pull brings the weights', async () => {
+  const single = join(folder, 'scenes.safetensors')
+  await writeSingleFile(join(root, 'models/tiny-scenes'), single)
+  const small = await easel(['pull', 'painter/small', '--no-weights'], { cwd: folder, env }).ended
+  expect(small.stdout).toContain('MODEL_PARTS=painter/small MODEL=FILE.safetensors npm start')
+  const files = Object.keys(await readRepository(join(folder, 'models/painter/small')))
+  expect(files).toContain('tokenizer_3/tokenizer.json')
+  expect(files.filter((path) => path.endsWith('.safetensors'))).toEqual([])
+
+  const draw = ['draw', 'a red boat', '--model', single, '--steps', '1', '--json']
+  const without = { ...env, MODEL_PARTS: 'painter/small', TEXT_ENCODER_3: 'off' }
+  const drawn = await easel(draw, { cwd: folder, env: without }).ended
+  expect(drawn.stderr).not.toContain('expected')
+  expect(JSON.parse(drawn.stdout)).toMatchObject([{ width: 128, height: 128 }])
+
+  const whole = await easel(['pull', 'painter/small'], { cwd: folder, env }).ended
+  expect(whole.stdout).toContain('MODEL=painter/small npm start')
+  expect(existsSync(join(folder, 'models/painter/small/transformer/diffusion_pytorch_model.safetensors'))).toBe(true)
+  await easel(['rm', 'painter/small'], { cwd: folder, env }).ended
+})
 
 test('Ctrl-C ends a pull with 130 and says that it can go on', async () => {
   await easel(['rm', 'painter/scenes'], { cwd: folder, env }).ended

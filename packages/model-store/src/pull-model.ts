@@ -38,6 +38,8 @@ export interface PullOptions {
   onlyIfMissing?: boolean
   /** The precision variant of the weights, such as `fp16`. Default: the one without a name. */
   variant?: string
+  /** Whether weights are fetched; without them it is what a single .safetensors file lacks. Default true. */
+  weights?: boolean
   /** How many files to fetch at once. Default 4. */
   concurrency?: number
   /** How long a connection may be silent before a new one is made, in milliseconds. Default 30 000. */
@@ -103,7 +105,7 @@ async function pullAlone(staging: string, options: PullOptions): Promise<PulledM
   await mkdir(staging, { recursive: true })
 
   const source = await options.openSource()
-  const files = await chooseFiles(source, folder, options.variant)
+  const files = await chooseFiles(source, options)
   const totalBytes = files.reduce((sum, { size }) => sum + size, 0)
   const published = await readPullRecord(path)
   if (published === undefined && existsSync(path))
@@ -181,13 +183,13 @@ async function linkFile(from: string, to: string): Promise<void> {
   await link(from, to)
 }
 
-async function chooseFiles(source: ModelSource, folder: string, variant: string | undefined): Promise<SourceFile[]> {
+async function chooseFiles(source: ModelSource, { folder, variant, weights }: PullOptions): Promise<SourceFile[]> {
   const files = await source.list()
   if (folder.endsWith('.safetensors')) return files
   const paths = files.map(({ path }) => path)
   if (!paths.includes('model_index.json'))
     throw new PullError(`${source.name} is not a model that Easel runs: ${describeUnknownLayout(paths)}.`)
-  const selected = new Set(selectFiles(paths, (await source.read('model_index.json')).toString(), source.name, { variant }))
+  const selected = new Set(selectFiles(paths, (await source.read('model_index.json')).toString(), source.name, { variant, weights }))
   return files.filter(({ path }) => selected.has(path))
 }
 

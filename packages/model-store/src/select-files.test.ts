@@ -56,6 +56,13 @@ describe('of a repository in which everything is several times', () => {
     expect(selectFiles(all, index, 'it')).toEqual(wanted)
   })
 
+  test('without weights, what a single file lacks is taken', () => {
+    const small = wanted.filter((path) => !/\.safetensors(\.index\.json)?$/.test(path))
+    expect(selectFiles(all, index, 'it', { weights: false })).toEqual([...small, 'vae_decoder/config.json'])
+    // Nor is it missed where there are none that Easel reads.
+    expect(selectFiles([...small, 'transformer/model.bin'], index, 'it', { weights: false })).toEqual(small)
+  })
+
   test('the variant that was asked for is taken where it is', () => {
     const selected = selectFiles(all, index, 'it', { variant: 'fp16' })
     expect(selected).toContain('text_encoder/model.fp16.safetensors')

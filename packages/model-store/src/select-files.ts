@@ -12,6 +12,8 @@ import { PullError } from './pull-error.ts'
 export interface SelectOptions {
   /** Precision variant in the names of weight files, such as `fp16` in `model.fp16.safetensors`. Default: files without one, if there are any. */
   variant?: string
+  /** Whether weights are taken; without them it is what a single .safetensors file lacks. Default true. */
+  weights?: boolean
 }
 
 const modelIndexSchema = z.looseObject({ _class_name: z.string() })
@@ -38,7 +40,12 @@ const weightFolders: Record<string, string[]> = {
 }
 
 /** `name`: the model's name, for messages. `modelIndex`: the text of its model_index.json. Returns paths in the order of `paths`. */
-export function selectFiles(paths: readonly string[], modelIndex: string, name: string, { variant }: SelectOptions = {}): string[] {
+export function selectFiles(
+  paths: readonly string[],
+  modelIndex: string,
+  name: string,
+  { variant, weights: takesWeights = true }: SelectOptions = {},
+): string[] {
   const index = parseModelIndex(modelIndex, name)
   const parts = new Set(
     Object.entries(index).flatMap(([part, entry]) => (Array.isArray(entry) && typeof entry[1] === 'string' ? [part] : [])),
@@ -65,6 +72,14 @@ export function selectFiles(paths: readonly string[], modelIndex: string, name: 
       )
     } else if (Object.hasOwn(weightFolders, part)) {
       const folders = (weightFolders[part] ?? []).filter((folder) => filesIn(folder).length > 0)
+      if (!takesWeights) {
+        for (const folder of folders)
+          take(
+            folder,
+            filesIn(folder).filter((file) => file === 'config.json'),
+          )
+        continue
+      }
       // Weights in .safetensors and their ONNX copy are the same part.
       const own =
         folders.includes(part) && selectWeights(filesIn(part), variant).length > 0 ? [part] : folders.filter((folder) => folder !== part)

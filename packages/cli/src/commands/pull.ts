@@ -9,13 +9,15 @@ export interface PullCommandOptions {
   here: string
   modelsDir: string
   variant?: string
+  /** Whether to fetch the weights. Default true. */
+  weights?: boolean
   json?: boolean
 }
 
 /** The exit code of a command that Ctrl-C has ended. */
 const interrupted = 130
 
-export async function pull(model: string, { here, modelsDir, variant, json = false }: PullCommandOptions): Promise<number> {
+export async function pull(model: string, { here, modelsDir, variant, weights = true, json = false }: PullCommandOptions): Promise<number> {
   const stop = new AbortController()
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.once(signal, () => stop.abort())
   const line = new TransferLine(process.stderr)
@@ -32,15 +34,24 @@ export async function pull(model: string, { here, modelsDir, variant, json = fal
     }
   }
   try {
-    const pulled = await pullByName(model, { env: process.env, workingDirectory: here, modelsDir, variant, signal: stop.signal, onEvent })
+    const pulled = await pullByName(model, {
+      env: process.env,
+      workingDirectory: here,
+      modelsDir,
+      variant,
+      weights,
+      signal: stop.signal,
+      onEvent,
+    })
     line.end()
     const name = toModelVariable(model, here)
     if (json) console.log(JSON.stringify({ model: name, path: pulled.path, bytes: pulled.totalBytes, was_there: pulled.wasThere }))
     else {
       const done = pulled.wasThere ? 'is already complete' : `is complete: ${toSize(pulled.totalBytes)}`
-      console.log(
-        `${model} ${done}, in ${pulled.path}\n\n  MODEL=${name} npm start\n  npx easel draw "a red boat on the sea" --model ${name}`,
-      )
+      const next = weights
+        ? `MODEL=${name} npm start\n  npx easel draw "a red boat on the sea" --model ${name}`
+        : `MODEL_PARTS=${name} MODEL=FILE.safetensors npm start`
+      console.log(`${model} ${done}, in ${pulled.path}\n\n  ${next}`)
     }
     return 0
   } catch (error) {

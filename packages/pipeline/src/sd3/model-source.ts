@@ -79,7 +79,9 @@ export class ModelSource {
   }
 
   hint(): string {
-    return this.folders.length === 1 ? '; MODEL_PARTS may name a diffusers folder that has it' : ''
+    return this.folders.length === 1
+      ? '; MODEL_PARTS may name a diffusers folder that has it, as "npx easel pull REPOSITORY --no-weights" fetches one'
+      : ''
   }
 
   async findPart(name: GraphName): Promise<FoundPart | undefined> {
