@@ -35,8 +35,15 @@ test('the api and the worker give a model the same id, however MODEL names it', 
   const names = [
     ...Object.keys(presets),
     ...Object.values(presets).map(({ folder }) => folder),
-    ...['mine', 'mine/', './mine/.', 'me/mine-too', 'one-file', 'one-file.safetensors'],
-    ...['models--me--mine--v2', 'models--me--mine--v2/snapshots/abc/', 'models--stabilityai--stable-diffusion-3.5-medium'],
+    'mine',
+    'mine/',
+    './mine/.',
+    'me/mine-too',
+    'one-file',
+    'one-file.safetensors',
+    'models--me--mine--v2',
+    'models--me--mine--v2/snapshots/abc/',
+    'models--stabilityai--stable-diffusion-3.5-medium',
   ]
   const paths = names.filter((name) => !Object.hasOwn(presets, name) && name !== 'one-file').map((name) => join(modelsDir, name))
   for (const model of [...names, ...paths]) expect([model, toModelId(model)]).toEqual([model, resolveModel(model, { modelsDir }).id])
