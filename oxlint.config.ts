@@ -1,5 +1,5 @@
 /**
- * The rules of the code, and who may import whom: packages first, then the rooms (the folders) inside the larger ones. A rule about imports
+ * The rules of the code, and what may import what: packages first, then the rooms (the folders) inside the larger ones. A rule about imports
  * replaces an earlier one for the same file, so the rule of a room repeats that of its package.
  */
 import { defineConfig } from 'oxlint'
@@ -10,9 +10,9 @@ interface Restriction {
 }
 
 interface Room {
-  /** The rooms that it imports; nothing else of its package but the files beside the rooms. */
+  /** The rooms that it may import; of the rest of its package it may import only the files beside the rooms. */
   imports: string[]
-  /** Why no others. */
+  /** Why it may not import others. */
   why: string
 }
 
@@ -24,15 +24,15 @@ function override(files: string | string[], restriction: Restriction) {
   return { files: [files].flat(), rules: { 'eslint/no-restricted-imports': ['error', restriction] as ['error', Restriction] } }
 }
 
-/** What a package or service may not import. `regex`: of the names of packages. */
+/** What a package or service may not import. `regex` matches the names of packages. */
 function withoutPackages(regex: string, message: string): Restriction {
   return { patterns: [{ regex, message }] }
 }
 
-/** The rules of the rooms of a package. `closed`: files beside the rooms that no room imports, as they put the rooms together. */
+/** The rules of the rooms of a package. `closed`: files beside the rooms that no room may import, because they assemble the rooms. */
 function rooms(src: string, { paths, patterns }: Restriction, table: Record<string, Room>, closed: string[] = []) {
   return Object.entries(table).map(([room, { imports, why }]) => {
-    // A room may have folders of its own, from which the way to another room is longer by one.
+    // A room may have folders of its own, from which the path to another room has one more `..`.
     const allowed = imports.flatMap((other) => [`!../${other}/*`, `!../../${other}/*`])
     const closedPaths = closed.flatMap((file) => [`../${file}`, `../../${file}`])
     const group = ['../*/**', '!../../test/**', '!../../../test/**', '!../../*.ts', ...allowed, ...closedPaths]
@@ -47,15 +47,15 @@ const pipeline: Restriction = {
 const pipelineRooms: Record<string, Room> = {
   sd3: {
     imports: ['runtime', 'models', 'graphs', 'schedulers', 'tokenizers', 'tensor'],
-    why: 'The pipeline knows neither who makes views of it nor who shows its previews.',
+    why: 'The pipeline does not know what makes views of it or shows its previews.',
   },
-  previews: { imports: ['sd3', 'models', 'tensor'], why: 'A preview needs latents and nothing that makes them.' },
+  previews: { imports: ['sd3', 'models', 'tensor'], why: 'A preview needs latents, not what makes them.' },
   'request-scoped': { imports: ['schedulers'], why: 'Request scoping serves any pipeline class.' },
   runtime: { imports: ['tensor'], why: 'The runtime shares a device; it knows no model and no pipeline.' },
-  graphs: { imports: ['models', 'tensor'], why: 'A graph knows what is read and run of it, and neither who runs it nor what for.' },
+  graphs: { imports: ['models', 'tensor'], why: 'A graph knows the files it is made from and the options it runs with, not what runs it.' },
   models: {
     imports: ['tensor'],
-    why: 'A model runs a graph and no more: it knows neither who wrote the graph nor what it is run for.',
+    why: 'A model only runs a graph: it does not know how the graph was written or what it is run for.',
   },
   schedulers: { imports: ['tensor'], why: 'A scheduler knows noise levels and tensors only.' },
   tokenizers: { imports: ['models'], why: 'A tokenizer knows its own files only.' },
@@ -66,22 +66,22 @@ const api = withoutPackages('^(@easel/(pipeline|model-store|gpu-worker|cli)|onnx
 const apiRooms: Record<string, Room> = {
   routes: {
     imports: ['events', 'inputs', 'jobs', 'metrics', 'middleware', 'problems', 'status', 'webhooks'],
-    why: 'The routes of this service know nothing of other services’ words, and nothing of what runs beside the requests.',
+    why: 'The routes of this service know neither the dialects nor what runs beside the requests.',
   },
   maintenance: { imports: ['inputs', 'jobs', 'webhooks'], why: 'Maintenance serves no request.' },
-  webhooks: { imports: ['dialects', 'jobs', 'outbound'], why: 'A webhook message tells about a job, in the shape of its dialect.' },
+  webhooks: { imports: ['dialects', 'jobs', 'outbound'], why: 'A webhook message describes a job, in the shape of its dialect.' },
   dialects: {
     imports: ['events', 'inputs', 'jobs', 'middleware', 'problems'],
-    why: 'A dialect owns words and shapes; it knows no other dialect, and not who sends its webhook messages.',
+    why: 'A dialect translates names and shapes; it knows no other dialect and does not send webhook messages.',
   },
-  status: { imports: ['metrics'], why: 'The status is put together from what is measured.' },
+  status: { imports: ['metrics'], why: 'The status is assembled from what is measured.' },
   metrics: { imports: ['jobs'], why: 'Metrics count what happens and change nothing.' },
-  jobs: { imports: ['inputs', 'outbound', 'problems'], why: 'A job knows neither HTTP nor in whose words it was asked for.' },
-  inputs: { imports: ['middleware', 'outbound', 'problems'], why: 'An input picture does not know for which job it is.' },
-  events: { imports: [], why: 'Who follows a job needs nothing but its record.' },
-  middleware: { imports: ['problems'], why: 'What every request passes knows no single route.' },
-  outbound: { imports: [], why: 'A request to elsewhere does not know what it is for.' },
-  problems: { imports: [], why: 'What is wrong with a request is said in one way by all rooms.' },
+  jobs: { imports: ['inputs', 'outbound', 'problems'], why: 'A job knows neither HTTP nor the dialect of its request.' },
+  inputs: { imports: ['middleware', 'outbound', 'problems'], why: 'An input picture does not know which job it is for.' },
+  events: { imports: [], why: 'Following a job needs only its record.' },
+  middleware: { imports: ['problems'], why: 'Middleware, which every request passes, knows no single route.' },
+  outbound: { imports: [], why: 'An outbound request does not know what it is for.' },
+  problems: { imports: [], why: 'All rooms report problems in the same way.' },
 }
 
 const worker = withoutPackages(
@@ -94,10 +94,10 @@ const workerEngine: Restriction = {
 
 const cli = withoutPackages('^(@easel/(api|gpu-worker)|hono|@hono/|onnxruntime-node)', 'The command line starts the services as processes.')
 const cliRooms: Record<string, Room> = {
-  commands: { imports: ['doctor', 'setup', 'terminal'], why: 'A command knows no other entry to the program.' },
+  commands: { imports: ['doctor', 'setup', 'terminal'], why: 'A command does not know how services are started.' },
   services: { imports: ['setup'], why: 'What runs in the process of a service prints nothing.' },
-  doctor: { imports: ['terminal'], why: 'A check looks and changes nothing.' },
-  setup: { imports: [], why: 'What is set up does not know which command asked for it.' },
+  doctor: { imports: ['terminal'], why: 'A check changes nothing.' },
+  setup: { imports: [], why: 'Setting something up does not depend on the command that needs it.' },
   terminal: { imports: [], why: 'The terminal shows what it is given.' },
 }
 
@@ -137,25 +137,27 @@ export default defineConfig({
       patterns: [{ group: ['*', '!./*', '!zod', '!vitest'], message: 'contract imports zod and nothing else.' }],
     }),
     override('packages/client/src/**', {
-      patterns: [{ regex: '^(@|node:|[a-uw-z])', allowTypeImports: true, message: 'The client takes types from elsewhere and no code.' }],
+      patterns: [
+        { regex: '^(@|node:|[a-uw-z])', allowTypeImports: true, message: 'The client may import types from elsewhere, but no code.' },
+      ],
     }),
     override(
       'packages/storage/src/**',
       withoutPackages(
         '^(@easel/(contract|input-pictures|job-store|model-store|pipeline|process$)|bullmq|ioredis|hono|@hono/)',
-        'Storage knows keys and bytes only; of a process it takes the folders alone.',
+        'Storage knows only keys and bytes; from packages/process it may import only make-folder.',
       ),
     ),
     override(
       'packages/input-pictures/src/**',
       withoutPackages(
         '^(@easel/(job-store|pipeline|process|storage|model-store)|bullmq|ioredis|hono|@hono/)',
-        'A picture is bytes; where they come from is another’s.',
+        'A picture is bytes; this package does not know where they come from.',
       ),
     ),
     override(
       'packages/process/src/**',
-      withoutPackages('^(@easel/|ioredis|hono|@hono/)', 'The home of a process knows nothing about what it does.'),
+      withoutPackages('^(@easel/|ioredis|hono|@hono/)', 'What all processes have in common knows nothing about what a process does.'),
     ),
     override(
       'packages/job-store/src/**',
@@ -173,7 +175,7 @@ export default defineConfig({
     ),
     override(
       'packages/redis-server/src/**',
-      withoutPackages('^(@easel/|bullmq|ioredis|hono|@hono/)', 'It starts a program and knows nothing of what is in it.'),
+      withoutPackages('^(@easel/|bullmq|ioredis|hono|@hono/)', 'It starts a Redis server and knows nothing about what is stored in it.'),
     ),
     override('packages/pipeline/src/**', pipeline),
     ...rooms('packages/pipeline/src', pipeline, pipelineRooms),
@@ -190,7 +192,7 @@ export default defineConfig({
     override('services/gpu-worker/src/engine/**/*.test.ts', worker),
     override('packages/cli/src/**', cli),
     ...rooms('packages/cli/src', cli, cliRooms, ['main.ts']),
-    override('scripts/**', { patterns: [{ regex: '/test/', message: 'What only tests use is not for scripts that people run.' }] }),
+    override('scripts/**', { patterns: [{ regex: '/test/', message: 'Code that only tests use is not for scripts that people run.' }] }),
     { files: ['scripts/start-easel.ts'], rules: { 'eslint/no-restricted-imports': 'off' } },
     {
       files: [

@@ -1,5 +1,5 @@
 /**
- * How the published packages are built: to ES modules for Node 20 and newer, with their types. The workspace itself runs from the sources
+ * How the published packages are built: as ES modules for Node 20 and newer, with their types. The workspace itself runs from the sources
  * and needs no build; `publishConfig.exports` of a package names what its tarball offers instead.
  */
 import { defineConfig, type UserConfig } from 'tsdown/config'
@@ -9,11 +9,11 @@ const shared: UserConfig = {
   entry: 'src/index.ts',
   format: 'esm',
   target: 'node20',
-  // `.js` and `.d.ts`, since the packages are of type module.
+  // `.js` and `.d.ts`, because the packages have "type": "module".
   fixedExtension: false,
   dts: true,
   tsconfig: '../../tsconfig.packages.json',
-  // Dependencies stay imports; of node_modules nothing is taken in.
+  // Dependencies stay imports; nothing of node_modules is bundled.
   deps: { onlyBundle: [] },
   failOnWarn: true,
   // TypeScript 7.1 is not out yet.
@@ -29,7 +29,7 @@ export default defineConfig([
     ...shared,
     cwd: 'packages/client',
     platform: 'neutral',
-    // It depends on nothing: its declarations take in the contract's types, from where this configuration leads to.
+    // The client has no dependencies, so its declarations contain the contract's types, to which this configuration points.
     tsconfig: 'tsconfig.build.json',
     copy: [changelog],
   },
@@ -38,7 +38,7 @@ export default defineConfig([
     ...shared,
     cwd: 'packages/pipeline',
     platform: 'node',
-    // File by file: a module starts itself as a thread, and another finds its graph, by the URL of their own files.
+    // File by file, because one module starts itself as a thread and another finds its graph, both by the URL of their own file.
     unbundle: true,
     copy: [changelog, { from: 'src/models/probe.onnx', to: 'dist/models' }],
   },

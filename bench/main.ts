@@ -4,10 +4,10 @@
  *   npm run bench                  every row, 20 pairs each
  *   npm run bench -- quick         the rows that take little time, 5 pairs each
  *   npm run bench -- row 4 7       these rows, 20 pairs each (after `quick`: 5)
- *   npm run bench -- soak 5        kills at random for 5 minutes, every job accounted for
+ *   npm run bench -- soak 5        random kills for 5 minutes, with every job accounted for
  *   npm run bench -- scaling       throughput of 1, 2 and 3 workers
  *   npm run bench -- memory MODEL  memory of a worker's engine by size and requests in flight; default tiny-scenes
- *   npm run bench -- inputs        memory of an api that takes twenty large pictures at once
+ *   npm run bench -- inputs        memory of an api that receives twenty large pictures at once
  *   npm run bench -- real-size     a model of real size, from its start to a picture; 32 GB on disk
  *   npm run bench -- gpu           WebGPU against the CPU, CUDA against torch; see gpu/README.md
  *

@@ -1,10 +1,10 @@
 /**
  * Throughput of one, two and three workers, as a share of linear.
  *
- * The engine is the null engine with steps of a fixed time, so that the cores of this machine do not decide: what is measured is whether queue,
+ * The engine is the null engine with steps of a fixed time, so that the cores of this machine are not the limit: what is measured is whether queue,
  * Redis, api and workers let three workers do three times the work. Each number of workers serves a model of its own, so all of them run from
- * the start and the slots can take turns; a worker without jobs costs nothing. In a slot twice as many clients as the workers have places keep
- * them full.
+ * the start and the slots can take turns; a worker without jobs costs nothing. In a slot, twice as many clients as the workers have places keep
+ * them busy.
  * Linear is the rate of the one worker in the same round, times the workers.
  */
 import { median, runRounds, toMeasured } from './harness/rounds.ts'
@@ -17,7 +17,7 @@ const counts = [1, 2, 3] as const
 const stepMs = 50
 const steps = 10
 const concurrency = 8
-/** The number of jobs for each worker in a slot: so many that the beginning and the end of a slot hardly count. */
+/** The number of jobs for each worker in a slot: enough that the beginning and the end of a slot hardly matter. */
 const jobsPerWorker = concurrency * 6
 
 const row: Row = {

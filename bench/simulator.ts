@@ -6,7 +6,7 @@
  *   static      up to eight waiting requests at once, first come first; all run as many steps as the longest of them needs
  *
  * Invariant: pure. The same trace and the same device times give the same latencies; no clock, no randomness, no model. Decoding follows the
- * device's rule of turns: after a step one picture is decoded, if one waits. Encoding is cached and costs nothing on any side.
+ * rule of the device's queue: after a step one picture is decoded, if one waits. Encoding is cached and costs nothing on any side.
  */
 import { BatchProfile, selectBatch, ServedTimes } from '@easel/pipeline'
 import type { BatchPolicy, WaitingCall } from '@easel/pipeline'
@@ -161,7 +161,7 @@ export function aloneMs(job: TraceJob, times: DeviceTimes): number {
 
 /**
  * A Poisson stream of requests with guidance, each number of steps equally likely. `meanGapMs`: mean time between two arrivals. The same seed
- * gives the same stream, and with another gap the same one stretched.
+ * gives the same stream; another gap only stretches it.
  */
 export function makeTrace(options: { seed: number; jobs: number; meanGapMs: number; steps: readonly number[] }): TraceJob[] {
   const random = mulberry32(options.seed)

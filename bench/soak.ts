@@ -4,7 +4,7 @@
  * Every two to five seconds one process gets SIGKILL: the engine of a worker, a worker, or the api. Killed services start again, as under a
  * container runtime. Eight clients submit jobs of a fixed set of inputs meanwhile, with webhooks; some cancel. In the end:
  *   each job that was submitted has ended, exactly once (one `done` in its stream), and its end is still what the client saw first;
- *   no job exists that nobody submitted;
+ *   no job exists that was not submitted;
  *   every picture has the hash that the same input gave before the first kill, in the record and as a file;
  *   each job's end was reported correctly, and more than once only where an api was killed; nothing is left of the fair share.
  * Prints a verdict and last one line of JSON; ends with 0 only when all of it holds.
@@ -134,7 +134,7 @@ export async function runSoak(minutes: number): Promise<number> {
       const entries = await connection.xrange(keys.events(id), '-', '+')
       const ends = entries.filter(([, fields]) => fields.some((field) => /^(done|.*"type":"done".*)$/.test(field))).length
       if (ends !== 1) problems.push(`${id} ended ${ends} times in its stream`)
-      if (job.status === 'canceled' && !canceled) problems.push(`${id} was canceled and nobody asked for it`)
+      if (job.status === 'canceled' && !canceled) problems.push(`${id} was canceled without a request`)
       if (job.status === 'succeeded' && canceled) problems.push(`${id} succeeded after its cancel was accepted`)
       if (job.status === 'failed') problems.push(`${id} failed: ${job.error?.code}`)
       if (job.status === 'succeeded') {
@@ -148,14 +148,14 @@ export async function runSoak(minutes: number): Promise<number> {
       }
       const told = receiver.completed.get(id) ?? []
       if (told.length === 0 || told.some((status) => status !== job.status))
-        problems.push(`${id} ended as ${job.status} and was told as [${told.join(', ')}]`)
+        problems.push(`${id} ended as ${job.status} and was reported as [${told.join(', ')}]`)
       repeated += Math.max(0, told.length - 1)
     }
     for (const { id } of await client.listAll()) if (!seen.has(id) && !before.has(id)) problems.push(`${id} was never submitted`)
     // A killed api may have sent messages that it had not recorded yet, at most one for each client that waits.
-    if (repeated > kills.api * clients) problems.push(`${repeated} messages came again, after ${kills.api} kills of the api`)
+    if (repeated > kills.api * clients) problems.push(`${repeated} messages were repeated, after ${kills.api} kills of the api`)
     const left = await connection.keys(`${keys.share('')}*`)
-    if (left.length > 0) problems.push(`of the fair share is left: ${left.join(', ')}`)
+    if (left.length > 0) problems.push(`left of the fair share: ${left.join(', ')}`)
     problems.push(...receiver.wrong)
 
     const ok = problems.length === 0

@@ -1,4 +1,4 @@
-/** Cancels a job that runs: it ends at its next step, and can then not succeed any more. */
+/** Cancels a running job: it ends at its next step and can no longer succeed. */
 import { setTimeout as sleep } from 'node:timers/promises'
 import { hc } from 'hono/client'
 import type { JobRoutes } from '@easel/api'
@@ -10,7 +10,7 @@ if (!submitted.ok) throw new Error(`Expected a job, got ${submitted.status}: ${a
 const { id } = await submitted.json()
 await sleep(500)
 
-// 200: it had not started and is canceled now. 202: it runs and ends at its next step. 409: it had ended before.
+// 200: it had not started and is now canceled. 202: it is running and ends at its next step. 409: it had already ended.
 const canceled = await easel.v1.jobs[':id'].cancel.$post({ param: { id } })
 console.log(`cancel: ${canceled.status}`)
 

@@ -1,4 +1,4 @@
-/** The package `@easel/client`: makes a picture, follows how it comes, keeps it, draws another from it, and says what was wrong with a request. */
+/** The package `@easel/client`: makes a picture, follows its progress, saves it, draws another from it, and shows what was wrong with a request. */
 import { mkdir } from 'node:fs/promises'
 import { Easel, InvalidRequestError } from '@easel/client'
 
@@ -17,7 +17,7 @@ const [red] = job.output.images
 await mkdir(folder, { recursive: true })
 await easel.images.toFile(red, `${folder}/client-red.png`)
 
-// Asking and waiting in one; it throws when there are no pictures.
+// Submits and waits in one call; it throws when there are no pictures.
 const { output } = await easel.run({ prompt: 'a blue boat on the sea', image: red, strength: 0.6, seed: 42 })
 await easel.images.toFile(output.images[0], `${folder}/client-blue.png`)
 console.log(`${folder}/client-red.png, ${folder}/client-blue.png`)

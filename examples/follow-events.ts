@@ -1,4 +1,4 @@
-/** Follows a job by its event stream: progress, previews, the end. A lost connection goes on where it broke off. */
+/** Follows a job by its event stream: progress, previews, the end. After a lost connection it continues where it stopped. */
 import { EventSourceParserStream } from 'eventsource-parser/stream'
 import type { Job } from '@easel/contract'
 
@@ -25,7 +25,7 @@ while (job === undefined) {
       console.log(`step ${step} of ${total}`)
     }
     if (message.event === 'preview') {
-      // A small JPEG as a data: URL: what an <img> takes as its src.
+      // A small JPEG as a data: URL, which can be the src of an <img>.
       const { step, data_url: dataUrl } = JSON.parse(message.data) as { step: number; data_url: string }
       console.log(`preview of step ${step}: ${dataUrl.slice(0, 40)}…`)
     }

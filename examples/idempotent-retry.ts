@@ -5,7 +5,7 @@ import type { Job, Problem } from '@easel/contract'
 
 const url = process.env['EASEL_URL'] ?? 'http://localhost:8500'
 
-// Made once for what is wanted, before the first try; kept with the order, so that a restarted client uses it too.
+// Made once per order, before the first attempt, and stored with it, so that a restarted client uses it too.
 const idempotencyKey = randomUUID()
 
 async function submit(attempts: number): Promise<{ job: Job; replayed: boolean }> {
@@ -22,7 +22,7 @@ async function submit(attempts: number): Promise<{ job: Job; replayed: boolean }
       if (!problem.retryable || attempt === attempts) throw new Error(problem.detail ?? problem.title, { cause: problem })
       await sleep(Number(response.headers.get('retry-after') ?? 1) * 1000)
     } catch (error) {
-      // What never got an answer is tried again; what the server refused for good is not.
+      // A request without an answer is tried again; one that the server has refused is not.
       if (!(error instanceof TypeError || (error as Error).name === 'TimeoutError') || attempt === attempts) throw error
       await sleep(1000)
     }

@@ -1,4 +1,4 @@
-/** Image to image: a red boat is drawn, and drawn anew as a blue one. The first picture is named, and never leaves the server. */
+/** Image to image: draws a red boat, and from it a blue one. The first picture is only referred to; it never leaves the server. */
 import { type CreateJob, Easel } from '@easel/client'
 
 const easel = new Easel({ baseUrl: process.env['EASEL_URL'] ?? 'http://localhost:8500' })

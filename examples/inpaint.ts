@@ -1,4 +1,4 @@
-/** Inpainting: a disc in the middle of a picture is painted anew, and the rest stays. The mask, white where is painted, is made here and uploaded. */
+/** Inpainting: repaints a disc in the middle of a picture and keeps the rest. The mask, white where to paint, is made here and uploaded. */
 import sharp from 'sharp'
 import { type CreateJob, Easel } from '@easel/client'
 

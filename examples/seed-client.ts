@@ -1,4 +1,4 @@
-/** What the test client of diffusers' server-async example does, against the same routes: ask, wait, fetch every picture. */
+/** Does what the test client of diffusers' server-async example does, on the same routes: requests pictures, waits, and fetches each of them. */
 const url = process.env['EASEL_URL'] ?? 'http://localhost:8500'
 
 const response = await fetch(`${url}/api/diffusers/inference`, {

@@ -1,4 +1,4 @@
-/** Submits a job and asks for it until it has ended. The client is typed by the api's own routes: a wrong field does not compile. */
+/** Submits a job and polls it until it has ended. The client is typed by the api's own routes: a wrong field does not compile. */
 import { setTimeout as sleep } from 'node:timers/promises'
 import { hc } from 'hono/client'
 import type { JobRoutes } from '@easel/api'

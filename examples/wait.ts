@@ -1,4 +1,4 @@
-/** Submits a job and waits for its end in the same request, as long as the server allows; then in further ones. */
+/** Submits a job and waits for its end in the same request, as long as the server allows, and then in further requests. */
 import { hc } from 'hono/client'
 import type { JobRoutes } from '@easel/api'
 

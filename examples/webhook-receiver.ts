@@ -1,5 +1,5 @@
 /**
- * Receives the webhook of a job and believes it only when its signature is right (Standard Webhooks). Easel must know the same secret
+ * Receives the webhook of a job and accepts it only if its signature is valid (Standard Webhooks). Easel must have the same secret
  * (WEBHOOK_SECRETS) and, because this machine is called by http://, run with WEBHOOK_ALLOW_INSECURE=true.
  */
 import { randomBytes } from 'node:crypto'
@@ -39,7 +39,7 @@ const { data: job } = await finished.promise
 console.log(job.output?.images[0]?.url ?? job.error?.message)
 receiver.close()
 
-/** Easel calls http:// addresses and this machine only where it is told so, and both sides must know one secret. */
+/** Easel calls http:// addresses and this machine only if it is configured to, and both sides must have the same secret. */
 function howToStart(): string {
   const shared = secret ?? `whsec_${randomBytes(24).toString('base64')}`
   return (
@@ -53,7 +53,7 @@ async function receive(request: IncomingMessage, response: ServerResponse): Prom
   try {
     const message = webhook.verify(body, onlyStrings(request.headers)) as WebhookBody
     console.log(`${message.type}: ${message.data.status}`)
-    // Answer first, work later: a slow answer counts as none and the message comes again.
+    // Answer first and work later: a slow answer counts as none, and the message is sent again.
     response.writeHead(204).end()
     if (message.type === 'job.completed') finished.resolve(message)
   } catch {

@@ -2,7 +2,7 @@
  * Owns `npm run demo`: the whole service on free ports, a few prompts at once through its HTTP API, the pictures on screen and on disk.
  *
  * Invariant: it shares nothing with a running Easel (own queue prefix, own storage, own ports) and leaves nothing behind but demo-output/,
- * whether it ends by itself or by Ctrl-C. Everything goes the way a client's request goes; nothing is short-cut. Runs on Node 24.
+ * whether it ends by itself or by Ctrl-C. All requests go through the HTTP API, as a client's would. Runs on Node 24.
  */
 import { Redis } from 'ioredis'
 import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
@@ -30,7 +30,7 @@ const demoRequests = [
   { prompt: 'a purple flower and a pink balloon in a meadow', seed: 3, num_images_per_prompt: 2 },
   { prompt: 'a black rocket above a white ball at sunset', seed: 5 },
 ]
-/** Drawn anew from the first of these: the whole of it, and a disc in the middle. */
+/** The first picture is drawn again from itself: the whole of it, and a disc in the middle. */
 const repaintRequest = { prompt: 'a blue boat on the sea', strength: 0.6, seed: 42 }
 const partRequest = { prompt: 'a yellow star', strength: 0.9, seed: 42 }
 const discMask = '<svg width="128" height="128"><rect width="128" height="128"/><circle cx="64" cy="64" r="36" fill="#fff"/></svg>'
@@ -38,7 +38,7 @@ const outputFolder = 'demo-output'
 const startLimitMs = 120_000
 const jobsLimitMs = 300_000
 const endLimitMs = 10_000
-/** Characters a picture takes on screen, if the terminal is that wide; half as many lines. */
+/** The width of a picture on screen in characters, if the terminal is wide enough; it takes half as many lines. */
 const pictureColumns = 48
 
 const stopping = new AbortController()
@@ -59,7 +59,7 @@ async function main(): Promise<number> {
     await Promise.race([untilReady(services, url, toLimit(startLimitMs)), ended])
     console.log(`Ready after ${toSeconds(performance.now() - startedAt)}. ${demoRequests.length} prompts at once to ${url}/v1/jobs:\n`)
     const made = await Promise.race([runJobs(url, demoRequests, toLimit(jobsLimitMs)), ended])
-    console.log(`\nThe first of them as the beginning of two more: all of it drawn anew, and a disc in the middle.\n`)
+    console.log(`\nTwo more pictures that begin with the first: one redraws all of it, the other a disc in the middle.\n`)
     const image = made[0]?.url ?? ''
     const mask = `data:image/png;base64,${(await sharp(Buffer.from(discMask)).png().toBuffer()).toString('base64')}`
     const again = [
@@ -68,14 +68,14 @@ async function main(): Promise<number> {
     ]
     made.push(...(await Promise.race([runJobs(url, again, toLimit(jobsLimitMs)), ended])))
     if (process.stdout.isTTY && process.stdout.getColorDepth() === 24) await draw(made.map(({ png }) => png))
-    console.log(`\nThe pictures stay in ${outputFolder}/; the service of this demo ends now. For one that stays: npm start`)
+    console.log(
+      `\nThe pictures are kept in ${outputFolder}/; the service of this demo ends now. To start one that keeps running: npm start`,
+    )
     return 0
   } catch (error) {
     if (stopping.signal.aborted) return 0
     const reason = error instanceof Error && error.name !== 'TimeoutError' ? error.message : 'it took too long'
-    console.error(
-      `\nThe demo failed: ${reason}. The services' own words are in ${outputFolder}/api.log and ${outputFolder}/gpu-worker.log.`,
-    )
+    console.error(`\nThe demo failed: ${reason}. The services' logs are ${outputFolder}/api.log and ${outputFolder}/gpu-worker.log.`)
     return 1
   } finally {
     stopping.abort()
@@ -84,7 +84,7 @@ async function main(): Promise<number> {
   }
 }
 
-/** Starts Redis (unless REDIS_URL names one), the api and a worker; what it takes to undo that is added to `cleanups` step by step. */
+/** Starts Redis (unless REDIS_URL names one), the api and a worker, and adds to `cleanups` step by step what undoes this. */
 async function startEasel(cleanups: (() => Promise<unknown>)[]): Promise<{ url: string; services: ServiceProcess[] }> {
   const storageDir = await mkdtemp(join(tmpdir(), 'easel-demo-'))
   cleanups.push(() => rm(storageDir, { recursive: true, force: true }))
@@ -115,7 +115,7 @@ async function startEasel(cleanups: (() => Promise<unknown>)[]): Promise<{ url: 
     STORAGE: 'local',
     STORAGE_DIR: storageDir,
     SHUTDOWN_GRACE: '1',
-    // Meant for the real service, and in the demo's way.
+    // These are meant for the real service and would disturb the demo.
     MODEL_PATH: undefined,
     API_KEYS: undefined,
     RATE_LIMIT: undefined,

@@ -1,4 +1,4 @@
-/** Finds a Chromium on this machine and starts it without a screen and without connections to its maker. For browser tests and screenshots. */
+/** Finds a Chromium on this machine and starts it headless and without connections to its vendor. For browser tests and screenshots. */
 import { accessSync, constants } from 'node:fs'
 import { chromium, type Browser } from 'playwright-core'
 

@@ -66,7 +66,7 @@ function toVariableTable(variables: Variable[]): string {
       `| \`${name}\` | ${value === '' ? '' : `\`${value}\``} | ${[...meanings.keys()].join(', ')} | ${toDescription(meanings).replaceAll('|', '\\|')} |`,
   )
   const intro =
-    'For whoever sets Easel up: every setting of the api and of the workers. A variable set to nothing counts as unset. All problems are told at once, by name, and the service ends with 1.'
+    'For whoever sets Easel up: every setting of the api and of the workers. A variable that is empty counts as unset. All problems are reported at once, by name, and the service ends with 1.'
   return `# Variables\n\n${intro} Written by \`npm run docs\`.\n\n| name | default | read by | meaning |\n|---|---|---|---|\n${rows.join('\n')}\n`
 }
 
@@ -77,12 +77,12 @@ function toErrorTables(): string {
   const ends = Object.entries(jobErrorTable).map(([code, row]) => `| \`${code}\` | ${row.retryable ? 'yes' : 'no'} | ${row.message} |`)
   return `# Errors
 
-For whoever calls Easel and has to decide what to do about a refusal or a job that failed. Written by \`npm run docs\` from \`packages/contract/src/errors.ts\`.
+For those who call Easel and have to decide what to do about a refused request or a failed job. Written by \`npm run docs\` from \`packages/contract/src/errors.ts\`.
 
 ## Answers
 
 Every error is \`application/problem+json\` (RFC 9457) with \`code\`, \`status\`, \`title\`, \`detail\`, \`retryable\` and \`request_id\`; \`invalid_request\`
-has \`errors\`, one entry for each refused field with \`field\`, \`expected\` and \`received\`. A retryable one has \`Retry-After\` where the time is known.
+has \`errors\`, one entry for each refused field with \`field\`, \`expected\` and \`received\`. A retryable error has \`Retry-After\` if the time is known.
 
 | code | status | retryable | title |
 |---|--:|---|---|
@@ -90,7 +90,7 @@ ${problems.join('\n')}
 
 ## Failed jobs
 
-\`error.code\` of a job whose status is \`failed\`. Retryable: the same job, submitted again, may succeed.
+These are the values of \`error.code\` of a job whose status is \`failed\`. Retryable means that the same job, submitted again, may succeed.
 
 | code | retryable | message |
 |---|---|---|

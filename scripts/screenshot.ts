@@ -51,7 +51,7 @@ const post = async (path: string, body: unknown, prefer = 'wait=60'): Promise<{ 
   return (await (await fetch(easel.url + path, { method: 'POST', headers, body: JSON.stringify(body) })).json()) as { id: string }
 }
 
-/** What the screenshot of the status page shows besides jobs: a failure, a webhook that nobody answers, and work in progress. */
+/** What the screenshot of the status page shows besides jobs: a failure, a webhook whose receiver does not answer, and work in progress. */
 async function makeNews(): Promise<void> {
   const large = { num_inference_steps: 200, width: 256, height: 256, num_images_per_prompt: 2 }
   await post('/v1/jobs', { ...large, prompt: 'a gray mushroom in the desert', timeout: 1 })

@@ -55,7 +55,7 @@ export async function startEasel({ env = {} }: StartEaselOptions = {}): Promise<
     await stop()
     throw new Error(`Expected Easel to start, got ${(error as Error).message}\n${logs.join('\n').slice(-4000)}`, { cause: error })
   }
-  // It rejects when the services end on purpose, which nobody needs to know.
+  // It also rejects when the services are ended on purpose, which is not an error.
   failWhenOneEnds(services).catch(() => {})
   return { url, stop }
 }

@@ -1,6 +1,6 @@
 /**
- * Owns the trial of the compose file (`npm run test:compose`): builds the images, starts everything, and checks as a client on this machine that
- * it keeps its promises: a picture at a URL that opens, work spread over three workers, a rolling restart under load that loses no job, and an
+ * Tests the compose file (`npm run test:compose`): builds the images, starts everything, and checks as a client on this machine that
+ * it works as promised: a picture at a URL that opens, work spread over three workers, a rolling restart under load that loses no job, and an
  * api image without ONNX Runtime.
  *
  * Invariant: it has its own project name and ports, and removes its containers and volumes at the end, even after a failure. The images stay.
@@ -22,13 +22,13 @@ const workerCount = 3
 const project = `easel-trial-${process.pid}`
 const startLimitS = 300
 const jobLimitMs = 180_000
-/** So many that three workers, each with 8 places by default, all get some, and that a restart always interrupts running ones. */
+/** Enough that three workers, each with 8 places by default, all get some, and that a restart always interrupts running jobs. */
 const spreadJobs = 48
 const restartSteps = 60
 
 const [apiPort, s3Port] = await Promise.all([freePort(), freePort()])
 const api = `http://localhost:${apiPort}`
-// Variables of a `.env` file must not change the trial, so those that matter are set here.
+// Variables of a `.env` file must not affect this test, so those that matter are set here.
 const env = {
   ...process.env,
   BIND_ADDRESS: '127.0.0.1',
@@ -68,7 +68,7 @@ try {
     await spreads()
   })
   await check('a rolling restart of the workers under load loses no job', rollingRestart)
-  console.log('\nThe compose file keeps its promises.')
+  console.log('\nThe compose file works as promised.')
   await end(0)
 } catch (error) {
   console.error(error)
@@ -146,7 +146,7 @@ async function rollingRestart() {
   for (const { id } of jobs) if (Number(await recordField(id, 'runs')) > 1) handedOver++
   console.log(`    ${jobs.length} jobs, all succeeded; ${handedOver} were begun by one worker and ended by another`)
   assert.deepEqual(await workerContainers(), before, 'the same containers run as before')
-  assert.ok(handedOver > 0, 'Expected the restarts to hit running jobs: the trial shows nothing otherwise')
+  assert.ok(handedOver > 0, 'Expected the restarts to hit running jobs: otherwise this test shows nothing')
 }
 
 /**

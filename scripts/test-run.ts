@@ -1,7 +1,7 @@
 /**
- * Owns a test run: static checks where they belong, then one vitest configuration, then one line that says how many tests did what.
+ * Owns a test run: static checks if they belong to it, then one vitest configuration, then one line with the numbers of tests.
  *
- * Invariant: everything is run even when something before it has failed, and the exit code is 0 only when nothing has. Knows nothing about what is
+ * Invariant: everything is run even if something before it has failed, and the exit code is 0 only if nothing has. Knows nothing about what is
  * tested. Runs on Node 24, started by test.js (all checks and tests), test-faults.js (the long fault tests only) and test-packages.js
  * (the packages installed elsewhere).
  */

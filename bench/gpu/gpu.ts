@@ -1,9 +1,9 @@
 /**
- * `npm run bench -- gpu [FOLDER]`: what Easel does on this machine's GPU. First WebGPU: a picture of the embedded model against the same picture
+ * `npm run bench -- gpu [FOLDER]`: how Easel performs on this machine's GPU. First WebGPU: a picture of the embedded model against the same picture
  * on the CPU. Then CUDA: the transformer of Stable Diffusion 3.5 medium in its exact shapes with random weights, in float16 at 1024 px and 1, 2, 4
  * and 8 rows, against torch's own on the same weights in bfloat16, as it is and compiled.
  *
- * `npm run bench -- gpu rehearse`: the same with small models, CUDA's part on the CPU, WebGPU's in whatever offers it; for a machine without a GPU.
+ * `npm run bench -- gpu rehearse`: the same with small models, CUDA's part on the CPU, WebGPU's on any adapter; for a machine without a GPU.
  *
  * Prints what it finds, and last one line of JSON. Ends with 1 when there was nothing to measure on. How to prepare a machine: README.md.
  */
@@ -80,7 +80,7 @@ export async function runGpu(word = join(tmpdir(), 'easel-gpu')): Promise<number
 
   for (const part of absent) console.log(`not measured: ${part}`)
   if (Object.keys(findings).length === 0) {
-    console.log('There is no GPU here that works, so nothing was measured.')
+    console.log('No GPU works here, so nothing was measured.')
     return 1
   }
   console.log(JSON.stringify({ commit: readCommit(), hardware: describeHardware(), findings }))
@@ -131,7 +131,7 @@ async function compareForwards(plan: ForwardPlan, note: Note): Promise<void> {
       const found = await runTorch({ folder, side, rows, tokens, runs: runsPerSize, device, dtype: plan.torchDtype, compile })
       return found && { ms: median(found.runMs), mib: await memory() }
     } catch (error) {
-      // Running out of memory, or a missing compiler, is a finding like any other.
+      // Running out of memory, or a missing compiler, is a result like any other.
       note(`torch${compile ? ', compiled' : ''}, ${rows} rows`, `failed: ${lastLine(error)}`)
       return undefined
     } finally {
@@ -154,7 +154,7 @@ async function compareForwards(plan: ForwardPlan, note: Note): Promise<void> {
         device,
         computeType,
       })
-      if (!own.finite) note(name, 'gave values that are no numbers')
+      if (!own.finite) note(name, 'gave values that are not numbers')
       ms = median(own.runMs)
       note(`${name}: ms a step`, ms)
       note(`${name}: MiB of the device`, await memory())

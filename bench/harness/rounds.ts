@@ -3,7 +3,7 @@ import type { Measured } from './row.ts'
 
 /**
  * Runs every slot once in each round. The order is rotated by one from round to round, so that no side always comes first. One more round
- * before the first warms up and does not count.
+ * before the first is a warm-up and does not count.
  */
 export async function runRounds<Name extends string>(
   rounds: number,

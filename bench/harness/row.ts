@@ -1,8 +1,8 @@
 /**
  * What a row of the benchmark table is, and how a measured value meets its target. Types and pure functions.
  *
- * A row claims one or more ratios. Both sides of a ratio are measured in the same run, in short slots that take turns, so that whatever else
- * the machine does falls on both. The value is the median of the ratios of all rounds.
+ * A row claims one or more ratios. Both sides of a ratio are measured in the same run, in short slots that take turns, so that other work on
+ * the machine affects both. The value is the median of the ratios of all rounds.
  */
 interface RunOptions {
   /** The number of rounds, from 1. Each round measures every side once. */

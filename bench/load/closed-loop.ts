@@ -12,8 +12,8 @@ export async function runInFlight(inFlight: number, count: number, work: (n: num
 }
 
 /**
- * Keeps `inFlight` works going; milliseconds in which `count` of them end. Counts from the end of the first `inFlight`, which begin together as
- * they never do again, to an end before the loop runs dry.
+ * Keeps `inFlight` works running and returns the milliseconds in which `count` of them end. The count begins after the first `inFlight`, which
+ * begin together unlike all later ones, and stops before the loop runs out of work.
  */
 export async function timeSteadily(inFlight: number, count: number, work: (n: number) => Promise<unknown>): Promise<number> {
   let begun = 0

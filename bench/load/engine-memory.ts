@@ -21,7 +21,7 @@ export interface EngineMemory {
   readonly largestMib: number
 }
 
-/** So many steps that the engine has tried every number of rows up to its knee. */
+/** Enough steps for the engine to have tried every number of rows up to its knee. */
 const steps = 3
 
 export async function measureEngineMemory({ model, inFlight, requests, side }: MemoryLoad): Promise<EngineMemory> {

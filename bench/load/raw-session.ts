@@ -101,7 +101,7 @@ export function transformerFeeds(
   return feeds
 }
 
-/** The values are not zeros, because some kernels are faster with zeros. */
+/** Not filled with zeros, because some kernels are faster with them. */
 function filled(dims: readonly number[]): Float32Array {
   const data = new Float32Array(dims.reduce((product, length) => product * length, 1))
   for (let at = 0; at < data.length; at++) data[at] = ((at * 7919) % 1000) / 500 - 1

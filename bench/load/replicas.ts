@@ -1,4 +1,4 @@
-/** Copies of the engine, each in its own process with one thread: what one would run without batching. */
+/** Copies of the engine, each in its own process with one thread: what one would use without batching. */
 import { fork } from 'node:child_process'
 import type { ChildProcess } from 'node:child_process'
 import { once } from 'node:events'

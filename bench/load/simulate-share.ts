@@ -127,7 +127,7 @@ export async function simulateShare({ bench, jobs, weights, misjudge = () => 1, 
   return result
 }
 
-/** What each owner gets when nobody can be given more without taking it from somebody who has less (max-min fairness), all with weight 1. */
+/** The max-min fair shares for owners of weight 1: none can get more without taking it from one that has less. */
 export function maxMinShares(demands: readonly number[], capacity: number): number[] {
   const shares = demands.map(() => 0)
   let open = demands.map((_, i) => i)

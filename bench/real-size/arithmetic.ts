@@ -1,5 +1,5 @@
 /**
- * How much arithmetic a run of a transformer is, and how fast the runtime multiplies matrices here: together the least time that a run can take.
+ * How much arithmetic a run of a transformer needs, and how fast the runtime multiplies matrices here: together, the least time that a run can take.
  */
 import { encodeOnnxModel } from '../../packages/pipeline/src/graphs/onnx-model.ts'
 import { defaultCpuThreads } from '../../packages/pipeline/src/models/cpu-threads.ts'
@@ -34,7 +34,7 @@ export function countOperations(linears: LinearShapes, { rows, imageTokens, text
 
 /**
  * Floating-point operations a second of the runtime in the largest product of a run: all tokens with a layer of a feed-forward network, in
- * float32, from weights that the runtime has laid out for its kernels.
+ * float32, with weights that the runtime has packed for its kernels.
  */
 export async function measureProduct({ rows, imageTokens, textTokens, width }: TransformerSize): Promise<number> {
   const [tokens, outputs] = [rows * (imageTokens + textTokens), 4 * width]

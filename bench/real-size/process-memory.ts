@@ -20,6 +20,6 @@ export function childrenOf(pid: number): number[] {
 
 function readKib(text: string, field: string): number {
   const found = new RegExp(`^${field}:\\s+(\\d+) kB$`, 'm').exec(text)?.[1]
-  if (found === undefined) throw new Error(`Expected Linux to tell ${field} of a process, got:\n${text}`)
+  if (found === undefined) throw new Error(`Expected Linux to report ${field} of a process, got:\n${text}`)
   return Number(found)
 }

@@ -3,8 +3,8 @@
  * or the transformer alone of 3.5 large or of a middle size.
  *
  * Our own graphs say which tensors there are and which shapes they have, because they accept no others. That these are the real model's is confirmed
- * when torch loads the same file. Only a few MB are in memory at a time. The tokenizers are tiny-scenes', with the lengths of the real ones: random
- * weights do not care what a text says, only how many tokens it has.
+ * when torch loads the same file. Only a few MB are in memory at a time. The tokenizers are tiny-scenes', with the lengths of the real ones: with
+ * random weights the content of a text does not matter, only its number of tokens.
  */
 import { existsSync } from 'node:fs'
 import { cp, mkdir, open, readFile, rename, rm, writeFile } from 'node:fs/promises'
@@ -135,7 +135,7 @@ class RandomValues {
     for (let at = 0; at < tileValues; at++) this.normal[at] = Math.sqrt(-2 * Math.log(uniform())) * Math.cos(2 * Math.PI * uniform())
   }
 
-  /** Values keep their magnitude from layer to layer, because a weight's spread follows from the number of values that make one output. */
+  /** Activations keep their magnitude from layer to layer, because the spread of weights follows from the number of inputs of each output. */
   of(name: string, shape: readonly number[]): Uint16Array {
     const isNorm = /norm.*\.weight$/.test(name)
     const spread = isNorm ? 0 : shape.length === 1 ? 0.02 : 1 / Math.sqrt(sizeOf(shape.slice(1)))

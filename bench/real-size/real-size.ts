@@ -4,7 +4,7 @@
  * transformer on the same weights; then 3.5 large's transformer. The models, 16 GB each, are written to the folder at the first run and stay
  * there.
  *
- * Prints what it finds as a table and last as one line of JSON; ends with 1 when a job did not end as it should. Linux only.
+ * Prints the results as a table and last as one line of JSON; ends with 1 when a job did not end as it should. Linux only.
  */
 import { mkdtemp, readdir, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
@@ -21,7 +21,7 @@ import { prepareRandomModel } from './random-model.ts'
 import { runForward, runTorch } from './run-forward.ts'
 
 const pollMs = 100
-/** The most memory that torch has taken, relative to its weights. */
+/** The peak memory of torch, relative to its weights. */
 const torchShare = 1.5
 /** 77 tokens of CLIP and 256 of T5. */
 const textTokens = 333
@@ -86,7 +86,7 @@ async function measureService(model: string, cacheDir: string, note: (name: stri
     note('s a step', (denoise_ms ?? 0) / 4000)
     note('s of decoding', (decode_ms ?? 0) / 1000)
     note('steps seen by polling', seen.join(', '))
-    note('eta_seconds told last at each step, and s that were left', told.join('; '))
+    note('last eta_seconds at each step, and s that were left', told.join('; '))
     for (const [phase, mib] of Object.entries(memory())) note(`engine's own memory at most, ${phase}, MiB`, mib)
     note('mapped beside it, MiB', readMemory(engineOf(one.workers[0] as BenchWorker)).mappedMib)
   } finally {
@@ -147,7 +147,7 @@ async function follow(
   }
 }
 
-/** Waits until the model's hash is known, because it is cached at that moment. */
+/** Waits until the model's hash is known, which is when it appears in the cache. */
 async function untilHashed(cacheDir: string): Promise<void> {
   while (!(await readdir(cacheDir)).some((name) => name.startsWith('model-hash-'))) await sleep(pollMs)
 }
@@ -188,11 +188,11 @@ async function measureForward(
   note(`${name}: the same of one product of matrices in the same runtime`, (await measureProduct(own.size)) / 1e9)
   note(`${name}: own memory, MiB`, own.ownMib)
   note(`${name}: mapped, MiB`, own.mappedMib)
-  // All of it in float32, and a shard of what is read beside it.
+  // Twice the size of the bfloat16 weights, for float32, times torch's peak.
   const torchMib = own.mappedMib * 2 * torchShare
   const thereMib = process.availableMemory() / 2 ** 20
   if (torchMib > thereMib)
-    return note(`${name}: torch float32`, `not run: it needs some ${Math.round(torchMib)} MiB, ${Math.round(thereMib)} are there`)
+    return note(`${name}: torch float32`, `not run: it needs some ${Math.round(torchMib)} MiB, ${Math.round(thereMib)} are available`)
   const torch = await runTorch({ folder, side, rows, tokens: textTokens, runs: 2 })
   if (torch === undefined) return console.log('no Python with torch and diffusers: nothing to compare with (PYTHON names another one)')
   note(`${name}: torch float32, s a run`, median(torch.runMs) / 1000)

@@ -1,10 +1,10 @@
 /**
- * Row 1: what eight requests in flight gain over one at a time, measured against what the hardware gives for it.
+ * Row 1: what eight requests in flight gain over one at a time, compared with what the hardware gains.
  *
  * Left: time of requests run one at a time over the time of the same requests run eight at a time, through the engine.
  * Right: the same ratio of a plain `session.run` loop that runs exactly the row counts the engine ran in the two slots of the same round.
  * 1.00 means that the engine passes on everything that batching gives on this machine. Requests end as latents: decoding is not batched on
- * either side, row 14 has it. The engine has learnt its knee before the first round.
+ * either side; row 14 includes it. The engine has learnt its knee before the first round.
  * Control: replicas. Two processes with one thread each, one request at a time, are the other way to use two cores; batching has to be
  * judged against that too.
  */

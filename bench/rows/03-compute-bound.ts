@@ -1,9 +1,9 @@
 /**
  * Row 3: batching never makes things worse where it does not pay.
  *
- * At 256 px, the largest picture of the model, a row alone keeps the machine busy and more rows mostly make it leave its caches.
+ * At 256 px, the largest picture of the model, a row alone keeps the machine busy, and more rows mostly exceed its caches.
  * Left: rows a second with eight requests in flight and the number of rows left to the engine. Right: the same load with at most one row a
- * step. The engine finds the knee by measuring; here it is low, and the time it spends on looking is part of the left side.
+ * step. The engine finds the knee by measuring; here it is low, and the time spent on finding it is part of the left side.
  * Control: what the plain `session.run` loop gives at 16 rows against 1, that is, what batching everything would have cost or gained.
  */
 import { median, runRounds, toMeasured } from '../harness/rounds.ts'

@@ -5,8 +5,8 @@
  * seeded trace of 400 requests in virtual time, from step times measured in this run: left the engine's real policy at its real knee, right
  * first come, first served, to the end. Each pair is another seed. Latency is from arrival to picture.
  * Where batching pays, this load is more than the right side can carry: its queue grows as long as the trace lasts. So the control is the
- * same at 0.95 of what the right side can carry, which leaves the engine with room: there the difference is smaller, and is order and sharing
- * alone.
+ * same at 0.95 of what the right side can carry, where the engine is not fully loaded: there the difference is smaller, and comes from the order
+ * of work and shared steps alone.
  */
 import type { Row } from '../harness/row.ts'
 import { compareLatency } from '../load/compare-latency.ts'

@@ -1,5 +1,5 @@
 /**
- * Row 5: the same latency against static batching, what most servers that batch do.
+ * Row 5: the same latency against static batching, which is what most batching servers do.
  *
  * Left: as in row 4. Right: when the device is free, up to eight waiting requests start together and run as one batch, with as many steps as the
  * longest of them needs; what comes meanwhile waits. Same traces, same measured step times.

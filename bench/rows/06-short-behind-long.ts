@@ -1,8 +1,8 @@
 /**
- * Row 6: what a short request suffers from long ones.
+ * Row 6: how much long requests slow down short ones.
  *
- * Slowdown is latency over the time the request takes alone. Requests of 4 and of 50 steps, equally likely, at 0.95 of capacity; counted is the
- * p99 of the slowdown of those with 4 steps. Left: the engine. Right: first come, run to completion. In virtual time, as row 4.
+ * Slowdown is latency over the time the request takes alone. Requests of 4 and of 50 steps, equally likely, at 0.95 of capacity; the value is the
+ * p99 of the slowdown of those with 4 steps. Left: the engine. Right: first come, run to completion. In virtual time, like row 4.
  * Controls: the slowdowns themselves; the price that the long ones pay; the engine under `fcfs`, which shows how much of it is sharing steps and
  * how much is shortest work first; the load that the right side can carry; and eight in flight, as a worker takes them.
  */

@@ -1,10 +1,10 @@
 /**
- * Row 9: a prompt that comes again costs no encoding.
+ * Row 9: a prompt that is used again costs no encoding.
  *
  * Left: encoding time of a request whose prompt was used before. Right: of a request with a new prompt. Both as the engine reports it in its
  * timings, one request at a time, the empty negative prompt cached on both sides.
- * Control: what the cache saves of a whole request, beside what leaving out one of its 20 steps would save: a cache that saves less than a
- * step is an optimisation of the wrong thing.
+ * Control: what the cache saves of a whole request, compared with what leaving out one of its 20 steps would save: a cache that saves less than
+ * a step would be an optimisation of the wrong thing.
  */
 import { RequestScopedPipeline } from '@easel/pipeline'
 import { median, runRounds, toMeasured } from '../harness/rounds.ts'

@@ -2,8 +2,8 @@
  * Row 10: fifty requests in flight need little more memory than one.
  *
  * Left: largest resident memory of an engine process with 50 requests in flight. Right: with 1. Each slot starts a fresh engine process
- * through the worker's own supervisor, because a runtime keeps what it has once taken. What may grow is latents and the
- * activations of a larger step; weights, graphs and buffers are shared.
+ * through the worker's own supervisor, because a runtime keeps what it has once taken. Only the latents and the activations of a
+ * larger step may grow; weights, graphs and buffers are shared.
  * Control: what 50 replicas of the process would take, the memory of one times 50.
  */
 import { median, runRounds, toMeasured } from '../harness/rounds.ts'

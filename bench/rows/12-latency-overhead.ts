@@ -1,5 +1,5 @@
 /**
- * Row 12: what a client waits for besides the engine.
+ * Row 12: how long a client waits for everything but the engine.
  *
  * From the first byte of `POST /v1/jobs` with `Prefer: wait` to the whole answer, as the client's clock sees it, less the time that the engine
  * says it took. The engine is the null engine with steps of 5 ms; one client, so that no job waits for another. Not a ratio: the value is
@@ -13,7 +13,7 @@ import { runInFlight } from '../load/closed-loop.ts'
 import { openStack } from '../stack/open-stack.ts'
 
 const jobs = 100
-/** Of the controls. */
+/** The number of jobs in the controls. */
 const fewer = 40
 
 export const row: Row = {

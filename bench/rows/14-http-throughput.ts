@@ -1,10 +1,9 @@
 /**
  * Row 14: pictures a minute through HTTP, against the bare graphs.
  *
- * Left: jobs of 8 steps through all of Easel with the real engine, eight clients that each wait for their picture before they ask for the next,
- * counted while all eight are at it. Right: a plain `session.run`
- * loop in this process over the same transformer rows, all sixteen of eight pictures in each run, and the same decodings one by one. Text
- * encoding, schedulers, PNG, files, queue and HTTP are extra on the left.
+ * Left: jobs of 8 steps through all of Easel with the real engine, from eight clients that each wait for their picture before they ask for the
+ * next, counted while all eight are active. Right: a plain `session.run` loop in this process over the same transformer rows, all sixteen of
+ * eight pictures in each run, and the same decodings one by one. Text encoding, schedulers, PNG, files, queue and HTTP are only on the left.
  * Control: the same jobs one at a time.
  */
 import { median, runRounds, toMeasured } from '../harness/rounds.ts'

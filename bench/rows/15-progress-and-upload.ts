@@ -1,9 +1,9 @@
 /**
- * Row 15: telling and storing do not slow the engine down.
+ * Row 15: reporting progress and storing pictures do not slow the engine down.
  *
  * Left: all that a worker does for a job, with progress after every step, a preview every second step, PNG and upload. Right: the same
- * requests on the same engine process, pictures made and dropped, nothing told. Eight in flight on both sides, counted while all eight are
- * at it. The record in Redis, its start and its end are on the left side too; HTTP and queue are on neither (row 14 has them).
+ * requests on the same engine process, with the pictures discarded and nothing reported. Eight in flight on both sides, counted while all eight
+ * are active. The record in Redis, its start and its end are on the left side too; HTTP and queue are on neither (row 14 includes them).
  * Control: the left side without previews.
  */
 import type { JobInput } from '@easel/contract'

@@ -4,9 +4,9 @@
  * Eight guided requests of 1024 × 1024 pixels step together, sixteen rows a step. A GPU that takes 200 ms for a step is simulated: the graph
  * is replaced by a wait that blocks the thread, as ONNX Runtime's run does, and noise that is copied to its output. Everything else is the
  * engine's own: guidance, scheduler steps, conversion from and to float16, packing, promises and the turn of the event loop. The share is
- * the time from the end of one step's wait to the beginning of the next, of the whole step. V8's instructions for float16 are allowed, as in the
- * engine process.
- * Controls: that time in milliseconds, and what of it is the arithmetic of guidance and step alone.
+ * the time from the end of one step's wait to the beginning of the next, divided by the whole step. V8's instructions for float16 are allowed, as
+ * in the engine process.
+ * Controls: that time in milliseconds, and the time of the arithmetic of guidance and step alone.
  */
 import { fileURLToPath } from 'node:url'
 import { addScaledMixFloat16 } from '../../packages/pipeline/src/tensor/float16.ts'
@@ -20,7 +20,7 @@ const model = fileURLToPath(new URL('../../packages/pipeline/test/fixtures/float
 const inFlight = 8
 const rowsOfStep = inFlight * 2
 const deviceMs = 200
-/** In the first steps of a slot the requests come together, so these are not counted. */
+/** In the first steps of a slot the requests are still falling into step with each other, so these are not counted. */
 const steps = 7
 
 export const row: Row = {
@@ -83,7 +83,7 @@ async function runTogether(pipeline: StableDiffusion3Pipeline): Promise<void> {
     numInferenceSteps: steps,
     guidanceScale: 4.5,
     outputType: 'latent',
-    // As the engine's host asks: it hears of each step and takes no latents.
+    // As in the engine's host, which is called after each step and takes no latents.
     callbackOnStepEnd: () => undefined,
     callbackOnStepEndTensorInputs: [],
     promptEmbeds: half(seed, 1, 6, 8),

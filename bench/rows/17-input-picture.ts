@@ -13,7 +13,7 @@ import { runInFlight } from '../load/closed-loop.ts'
 import { runSteadily, toRequest } from '../load/in-flight.ts'
 
 const inFlight = 8
-/** So many that neither what the machine's speed changes by within a second nor how the first eight fall in step decides. */
+/** Enough that neither changes in the machine's speed within a second nor the grouping of the first eight into steps decides the result. */
 const requests = 48
 const side = 128
 const steps = 20

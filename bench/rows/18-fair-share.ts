@@ -1,11 +1,11 @@
 /**
- * Row 18: what fair shares give, and what they cost.
+ * Row 18: what fair shares achieve, and what they cost.
  *
  * Throughput: 16 jobs of 4 steps through queue and engine, taken by the fair share, over the same taken by BullMQ's own loop with rows first
  * come, first served; of one owner and of eight. Fairness in virtual time (`simulateShare`, seeded; the service's own scripts on a real
  * Redis): 200 jobs of 4 to 50 steps and 1 to 4 pictures whose costs are misjudged by up to half, of two owners who always have jobs waiting; and
- * ten owners of very unequal demand. The same with a real Redis and a real engine: ten owners who ask for a twentieth of the tenth that is due
- * to each up to eight times it. The attack: 8 jobs of 200 steps × 10 pictures at 256 px fill every place of a real worker, and another
+ * ten owners of very unequal demand. The same with a real Redis and a real engine: ten owners whose demands range from a twentieth of the tenth
+ * that is due to each to eight times it. The attack: 8 jobs of 200 steps × 10 pictures at 256 px fill every place of a real worker, and another
  * owner sends one of 20 steps.
  * Controls: the longest wait of an owner of weight 1 among ten over the bound that `fair-share.ts` states.
  */
@@ -179,7 +179,7 @@ async function jainOfTen(seed: number, simulate: Simulate): Promise<number> {
       own.push(job)
       work += job.steps * job.pictures * 2
     }
-    // An owner that asks for little asks now and then; one that asks for much asks for all of it at once.
+    // An owner with little demand submits now and then; one with much demand submits everything at once.
     return own.map((job, at) => ({ ...job, arrivesAt: factor < 1 ? (at * untilMs * 0.8) / own.length : 0 }))
   })
   const { served } = await simulate({ jobs, weights: Object.fromEntries(factors.map((_, i) => [`owner${i}`, 1])), untilMs })

@@ -1,10 +1,10 @@
 /**
- * Row 19: a graph written here is no slower than the one an exporter makes of the same model, needs less memory, and is written at once.
+ * Row 19: a graph written by Easel is no slower than an exporter's of the same model, needs less memory, and is written quickly.
  *
  * Time: tiny-scenes over its weights against the export of the same weights, raw session.run at 256 px with the same inputs, 1, 2, 8 and 16 rows
  * in turn; the ratio of a round is the median of those of its row counts. Memory: a transformer of middle size with random weights at 1024 px, our
- * graph against our graph of plain operators, what a process takes beside its mapped weights. Writing: the graph of 3.5 large's transformer,
- * headers of its weights read.
+ * graph against our graph of plain operators; what a process takes beside its mapped weights. Writing: the graph of 3.5 large's transformer,
+ * including reading the headers of its weights.
  * Control: milliseconds a row of each graph; MiB of each side.
  */
 import { mkdtemp, rm } from 'node:fs/promises'

@@ -1,5 +1,5 @@
 /**
- * Row 20: the packages for other programs stay small.
+ * Row 20: the packages that other programs install stay small.
  *
  * The size of each tarball as `npm pack` makes it, in kB, without dependencies. There is no right side, and the value is the same every time.
  * Control: how many files each holds.

@@ -13,7 +13,7 @@ export interface MortalService {
   readonly name: string
   /** The pid of the engine process that was announced last, unless its end has been logged. */
   readonly enginePid: number | undefined
-  /** Sends SIGKILL to the process alone, whose children have to notice by themselves, and starts another one. */
+  /** Sends SIGKILL to the process but not to its children, which have to notice by themselves, and starts another one. */
   kill(): void
   /** Sends SIGTERM and stops starting it again. */
   close(): Promise<void>

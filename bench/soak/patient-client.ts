@@ -1,5 +1,5 @@
 /**
- * A client that does what the documentation asks of one: it sends an idempotency key, and tries again when there is no answer or a 503.
+ * A client that behaves as the documentation asks: it sends an idempotency key, and tries again when there is no answer or a 503.
  * Invariant: a job it has submitted is never submitted twice, whatever was lost on the way.
  */
 import { randomUUID } from 'node:crypto'

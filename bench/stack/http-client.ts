@@ -1,6 +1,6 @@
 /**
- * A client of the api on a few connections that stay open. It uses `node:http`, because everything shares the same cores here, so that the client's
- * own cost counts, and `fetch` costs several times as much.
+ * A client of the api on a few connections that stay open. It uses `node:http`, because everything shares the same cores here: the client's
+ * own cost matters, and `fetch` costs several times as much.
  */
 import { Agent, request } from 'node:http'
 
@@ -24,7 +24,7 @@ export function openHttpClient(url: string): HttpClient {
         response.on('error', reject)
       })
       sent.on('error', (error: NodeJS.ErrnoException) => {
-        // The server closed a connection that was idle while this process was busy with another slot, so nobody has read the request.
+        // The server closed a connection that was idle while this process was busy with another slot, so the request has not been read.
         if (sent.reusedSocket && error.code === 'ECONNRESET') resolve(send(method, path, body))
         else reject(error)
       })

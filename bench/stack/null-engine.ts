@@ -1,6 +1,6 @@
 /**
  * An engine process without a model: speaks the worker's protocol and answers every call with ready bytes, after as many steps as it was asked
- * for. With `NULL_STEP_MS` each step takes so long for all calls together, as a device would: without it they take no time.
+ * for. With `NULL_STEP_MS` each step takes this long for all calls together, as on a device; without it steps take no time.
  *
  * Runs in place of services/gpu-worker/src/engine/engine-main.ts; forked by the same supervisor.
  */

@@ -1,6 +1,6 @@
 /**
  * The same engine, jobs and queue under two ways to take jobs: the fair share as a worker takes them, and BullMQ's own loop with rows first come,
- * first served. Records, queue and engine processes are real; pictures are made and dropped.
+ * first served. Records, queue and engine processes are real; pictures are made and discarded.
  */
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Worker } from 'bullmq'

@@ -24,7 +24,7 @@ import { modelName, modelsDir } from '../load/bench-model.ts'
 export interface JobRunner {
   /** Everything that a worker does for a job: record, progress, previews, PNG, file, end of the record. */
   runJob(input: JobInput, options?: { previewEvery?: number }): Promise<void>
-  /** The pictures are made and dropped, and nothing is reported. */
+  /** The pictures are made and discarded, and nothing is reported. */
   runBare(input: JobInput): Promise<void>
   close(): Promise<void>
 }

@@ -39,7 +39,7 @@ export interface BenchWorker {
 
 export interface Stack {
   readonly redisUrl: string
-  /** Of the api. */
+  /** The URL of the api. */
   readonly url: string
   /** One for each of the options given. */
   readonly workers: readonly BenchWorker[]

@@ -1,17 +1,17 @@
 /**
- * A new model family, as small as one can be: it knows words for colours, and draws the mean of those in the prompt. What it shares with
- * Stable Diffusion 3 is everything around the model: the writing of graphs, the step batcher, schedulers, request scoping.
+ * A new model family, as small as possible: it knows words for colours, and draws the mean of those in the prompt. It shares with
+ * Stable Diffusion 3 everything around the model: the writing of graphs, the step batcher, schedulers, request scoping.
  *
  * To make a family a part of Easel:
- * 1. packages/pipeline/src/graphs/NAME-graph.ts: its graph, as `buildColourGraph` here; one for each part of the model, and a line for each in
- *    `WRITERS` of write-graph.ts. A golden test compares each with the original.
- * 2. packages/pipeline/src/models/NAME-transformer.ts: what runs the graph of a step, as `ColourDenoiser`; text encoders and decoders too.
- * 3. packages/pipeline/src/NAME/: the pipeline, as `ColourPipeline`, and a run with the state of one call. sd3/ is the pattern: parameters are
- *    checked before anything runs, a run can be aborted and resumed, and tells its steps. `oxlint.config.ts` says what a room may import.
+ * 1. packages/pipeline/src/graphs/NAME-graph.ts: its graph, like `buildColourGraph` here; one for each part of the model, and a line for each in
+ *    `writers` of write-graph.ts. A golden test compares each with the original.
+ * 2. packages/pipeline/src/models/NAME-transformer.ts: what runs the graph of a step, like `ColourDenoiser`; text encoders and decoders too.
+ * 3. packages/pipeline/src/NAME/: the pipeline, like `ColourPipeline`, and a run with the state of one call. Follow sd3/: parameters are
+ *    checked before anything runs, and a run can be aborted and resumed and reports its steps. `oxlint.config.ts` says what a folder may import.
  * 4. packages/pipeline/src/sd3/load-pipeline.ts: its class in `classes`, in place of `registerPipelineClass`.
- * 5. packages/pipeline/src/sd3/presets.ts and packages/model-store/src/select-files.ts: where it comes from, and which of its files are taken.
- * 6. services/gpu-worker/src/engine/engine-host.ts: it takes a StableDiffusion3Pipeline and no other. What it needs of one (defaults, limits,
- *    hash, counters, `decodeLatents` for previews) is then an interface that both classes have.
+ * 5. packages/pipeline/src/sd3/presets.ts and packages/model-store/src/select-files.ts: where it comes from, and which of its files are read.
+ * 6. services/gpu-worker/src/engine/engine-host.ts: it accepts only a StableDiffusion3Pipeline. Make what it uses (defaults, limits, hash,
+ *    counters, `decodeLatents` for previews) an interface that both classes implement.
  *
  * The model is a flow: a sample at level σ is (1 - σ) · picture + σ · noise, and the graph gives its velocity, noise - picture. A model of one
  * picture knows that exactly: (sample - picture) / σ.
@@ -47,7 +47,7 @@ export function buildColourGraph(words: number, checkpoint: Checkpoint): Uint8Ar
   return encodeOnnxModel(layers.graph)
 }
 
-/** Runs the rows of a step. Whose they are, and when they run, is the batcher's business. */
+/** Runs the rows of a step. The batcher decides whose rows run, and when. */
 class ColourDenoiser implements StepGraph {
   readonly dtype = 'float32'
   readonly takesOneTimestep = false
@@ -71,7 +71,7 @@ class ColourDenoiser implements StepGraph {
 
 export interface ColourParams {
   prompt: string
-  /** Decides the noise that the picture grows out of. Default 0. */
+  /** Determines the noise from which the picture is made. Default 0. */
   seed?: number
   /** Steps, from 1. Default 4. */
   numInferenceSteps?: number
@@ -103,7 +103,7 @@ export class ColourPipeline {
     return new ColourPipeline(words, new ColourDenoiser(session))
   }
 
-  /** A view for one request; RequestScopedPipeline asks for it. */
+  /** A view for one request; RequestScopedPipeline calls this. */
   cloneForRequest(): ColourPipeline {
     return new ColourPipeline(this.words, this.denoiser, this.runtime)
   }
@@ -139,7 +139,7 @@ export class ColourPipeline {
   }
 }
 
-/** From then on `loadPipeline` knows folders whose model_index.json says ColourPipeline. */
+/** After this, `loadPipeline` can load folders whose model_index.json names ColourPipeline. */
 export function registerColourPipeline(): void {
   registerPipelineClass('ColourPipeline', ColourPipeline)
 }

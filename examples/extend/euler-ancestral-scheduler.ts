@@ -1,5 +1,5 @@
 /**
- * A new sampler: Euler steps with fresh noise, "Euler a" of other tools, for flow-matching models.
+ * A new sampler: Euler steps with fresh noise, called "Euler a" in other tools, for flow-matching models.
  *
  * To make it a part of Easel:
  * 1. packages/pipeline/src/schedulers/flow-match-euler-ancestral.ts: this class, its imports relative, and a test beside it.
@@ -8,8 +8,8 @@
  * 4. services/gpu-worker/src/describe-image.ts: its name for image tools, in `samplers`.
  * A model then uses it by naming it in model_index.json and having its scheduler_config.json.
  *
- * A step may draw noise, from the generator that it is given: `stochasticSampling` in its configuration has the generator's state handed over
- * together with the latents when a worker stops. A sampler that looks back at earlier predictions (DPM++ 2M) has more to hand over: see
+ * A step may draw noise from the generator that it is given: with `stochasticSampling` in its configuration, the generator's state is handed
+ * over together with the latents when a worker stops. A sampler that uses earlier predictions (DPM++ 2M) has more to hand over: see
  * docs/extend.md.
  */
 import { FlowMatchEulerDiscreteScheduler, randnTensor, registerSchedulerClass, Tensor } from '@easel/pipeline'
@@ -22,12 +22,12 @@ export function registerFlowMatchEulerAncestral(): void {
 }
 
 /**
- * The schedule is that of Euler's scheduler. A sample at level σ is (1 - σ) · picture + σ · noise. A step to σ' goes further down, to
- * σ″ = σ' · (1 - eta · (1 - σ' / σ)), and comes back up to σ' by mixing fresh noise in, a · sample + b · noise. The picture's part has to be
- * 1 - σ' then, so a = (1 - σ') / (1 - σ″); and the noise's σ', so a² · σ″² + b² = σ'².
+ * The schedule is that of the Euler scheduler. A sample at level σ is (1 - σ) · picture + σ · noise. A step to σ' goes further down, to
+ * σ″ = σ' · (1 - eta · (1 - σ' / σ)), and comes back up to σ' by mixing in fresh noise, a · sample + b · noise. The picture's share must then be
+ * 1 - σ', so a = (1 - σ') / (1 - σ″); the noise's share must be σ', so a² · σ″² + b² = σ'².
  */
 export class FlowMatchEulerAncestralDiscreteScheduler extends FlowMatchEulerDiscreteScheduler {
-  /** How much of what a step takes off is noise that is replaced, 0 to 1: at 0 the steps are Euler's. Default 1. */
+  /** How much of the noise that a step removes is replaced by fresh noise, 0 to 1: at 0 the steps are Euler's. Default 1. */
   readonly eta: number
 
   constructor(config: Partial<FlowMatchEulerDiscreteConfig> = {}, eta = 1) {
@@ -54,7 +54,7 @@ export class FlowMatchEulerAncestralDiscreteScheduler extends FlowMatchEulerDisc
     const down = next * (1 - this.eta * (1 - next / sigma))
     const keep = (1 - next) / (1 - down)
     const fresh = Math.sqrt(Math.max(0, next ** 2 - (keep * down) ** 2))
-    // Drawn also where none is mixed in, so that the same seed draws the same at every eta.
+    // Drawn even if none is mixed in, so that the same seed draws the same noise at every eta.
     const noise = randnTensor(sample.dims, generator).data
     const values = sample.data.map((value, i) => keep * (value + (down - sigma) * modelOutput.data[i]!) + fresh * noise[i]!)
     this.stepIndex = index + 1

@@ -4,15 +4,15 @@
  *
  * To make it a part of Easel:
  * 1. services/api/src/dialects/sdapi/sdapi-routes.ts: this file, its imports relative, and a test beside it. The other dialects describe
- *    their routes with createRoute and zod, so that /openapi.json tells of them.
+ *    their routes with createRoute and zod, so that /openapi.json contains them.
  * 2. services/api/src/app.ts: `.route('/', sdapiRoutes(deps))` beside the other dialects.
- * 3. services/api/src/dialects/dialects.ts: an entry with its paths and the shape of its errors, in place of `onError` here: so errors that
- *    arise before a route is reached (a wrong key, too many requests) have it too. If its webhook messages have a shape of their own, that
- *    belongs in the entry as well, and `submitThrough` is given the entry's name as `dialect`.
- * 4. docs/dialects.md: what it takes, and what it ignores.
+ * 3. services/api/src/dialects/dialects.ts: an entry with its paths and the shape of its errors, in place of `onError` here, so that errors
+ *    which arise before a route is reached (a wrong key, too many requests) have that shape too. If its webhook messages have a shape of their
+ *    own, that belongs in the entry as well, and `submitThrough` is given the entry's name as `dialect`.
+ * 4. docs/dialects.md: what it accepts, and what it ignores.
  *
- * A dialect owns words and shapes, and nothing else: `submitThrough` judges the request, fills in every default and queues the job, exactly
- * as POST /v1/jobs does; `waitForResult` waits for its end and cancels it when the caller leaves.
+ * A dialect only translates names and shapes: `submitThrough` validates the request, fills in every default and queues the job, exactly
+ * as POST /v1/jobs does; `waitForResult` waits for its end and cancels it when the caller disconnects.
  */
 import { Hono } from 'hono'
 import type { ContentfulStatusCode } from 'hono/utils/http-status'
@@ -53,7 +53,7 @@ export function sdapiRoutes(deps: AppDeps): Hono<AppEnv> {
   app.post('/sdapi/v1/txt2img', jsonBody(deps.config.maxBodyBytes), async (c) => {
     const { request, ignored } = toRequest(await c.req.json())
     const rename = (field: string): string => ownNames.get(field) ?? field
-    // The fields are judged there, by the schema of POST /v1/jobs.
+    // The fields are validated there, by the schema of POST /v1/jobs.
     const record = await submitThrough(deps, c, request as { prompt: string }, { ignored, rename })
     const ended = await waitForResult(deps, c, record)
     if (ended.status !== 'succeeded') {
@@ -68,7 +68,7 @@ export function sdapiRoutes(deps: AppDeps): Hono<AppEnv> {
   return app
 }
 
-/** Our names for what a request says, and the fields that have no effect here: such a client sends dozens. */
+/** The request under our names, and the fields that have no effect here, of which such clients send dozens. */
 function toRequest(body: unknown): { request: Record<string, unknown>; ignored: string[] } {
   if (typeof body !== 'object' || body === null || Array.isArray(body)) {
     throw new ProblemError('invalid_request', 'Expected a JSON object with a prompt.')

@@ -7,7 +7,7 @@
  * 3. packages/storage/src/storage-variables.ts: `sqlite` in STORAGE, a variable for the file, and an entry in `drivers`, which does not
  *    compile without one. `npm run docs` then writes them into docs/variables.md and .env.example.
  *
- * What every driver must do is packages/storage/test/conformance.ts. Keys are checked before anything else, and what goes wrong in the store is
+ * packages/storage/test/conformance.ts tests what every driver must do. Keys are checked before anything else, and every failure of the store is
  * a StorageError, whose code says whether to try again.
  */
 import { DatabaseSync } from 'node:sqlite'
@@ -16,7 +16,7 @@ import { assertContentType, assertKeyPrefix, assertObjectKey, StorageError, toCo
 import type { ListedObject, ObjectStat, PutOptions, Storage, StorageErrorCode, StoredObject } from '@easel/storage'
 
 export interface SqliteStorageOptions {
-  /** The database file, made if missing; its folder must be there. */
+  /** The database file, created if missing; its folder must exist. */
   file: string
 }
 
@@ -27,9 +27,9 @@ interface ObjectRow {
   written_at: number
 }
 
-/** Keys that are read at once by `list`. */
+/** How many keys `list` reads at once. */
 const pageLength = 500
-/** SQLite's primary result codes: FULL; READONLY, PERM, CANTOPEN, AUTH. Of an extended one the low byte counts. */
+/** SQLite's primary result codes: FULL; READONLY, PERM, CANTOPEN, AUTH. In an extended code, the low byte is the primary one. */
 const codes = new Map<number, StorageErrorCode>([[13, 'no_space'], ...[8, 3, 14, 23].map((code): [number, 'denied'] => [code, 'denied'])])
 
 export class SqliteStorage implements Storage {
@@ -41,7 +41,7 @@ export class SqliteStorage implements Storage {
     this.#file = file
   }
 
-  // A statement is a transaction: readers see the bytes before or after it.
+  // A statement is a transaction: readers see the old bytes or the new ones.
   async put(key: string, bytes: Uint8Array, { contentType, signal }: PutOptions): Promise<void> {
     assertObjectKey(key)
     assertContentType(key, contentType)
@@ -89,7 +89,7 @@ export class SqliteStorage implements Storage {
   async check(): Promise<void> {
     await this.#attempt('write', (database) => {
       try {
-        // Nobody else ever sees it, and no key begins with a dot.
+        // It is never visible outside this transaction, and no key begins with a dot.
         database.exec("BEGIN IMMEDIATE; INSERT INTO objects VALUES ('.probe', zeroblob(4096), 4096, 0); ROLLBACK")
       } finally {
         if (database.isTransaction) database.exec('ROLLBACK')
@@ -108,9 +108,9 @@ export class SqliteStorage implements Storage {
     return await this.#attempt(`read ${key}`, (database) => database.prepare(sql).get(key) as unknown as ObjectRow | undefined)
   }
 
-  /** The file is opened late, so that a call that needs it reports when it cannot be used. */
+  /** The file is opened late, so that the first call that needs it reports if it cannot be used. */
   async #attempt<T>(task: string, act: (database: DatabaseSync) => T): Promise<T> {
-    // A call of SQLite blocks this thread, so others get their turn between two calls.
+    // A call of SQLite blocks this thread, so other work gets a turn between two calls.
     await setImmediate()
     try {
       this.#database ??= open(this.#file)
@@ -127,9 +127,9 @@ function toStat({ key, size, written_at }: ObjectRow): ObjectStat {
 }
 
 function open(file: string): DatabaseSync {
-  // Waits five seconds for another process that writes.
+  // Waits up to five seconds for another process that is writing.
   const database = new DatabaseSync(file, { timeout: 5000 })
-  // Readers do not wait for a writer, and what was written is on the disk.
+  // WAL: readers do not wait for a writer. FULL: a finished write is on the disk.
   database.exec('PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL')
   database.exec(
     'CREATE TABLE IF NOT EXISTS objects (key TEXT PRIMARY KEY, bytes BLOB NOT NULL, size INTEGER NOT NULL, written_at INTEGER NOT NULL)',
@@ -137,7 +137,7 @@ function open(file: string): DatabaseSync {
   return database
 }
 
-/** Keys are in the order of their UTF-8 bytes, so those that begin alike stand together. `read`: a page of rows after a key. */
+/** Keys are in the order of their UTF-8 bytes, so keys with the same beginning are adjacent. `read`: a page of rows after a key. */
 async function* listFrom(prefix: string, read: (after: string) => Promise<ObjectRow[]>): AsyncGenerator<ListedObject> {
   for (let after = ''; ;) {
     const page = await read(after)

@@ -1,5 +1,5 @@
 /**
- * Owns an empty project outside of this repository, in which packages are installed and used as by a stranger, on a Node of a chosen major version.
+ * Owns an empty project outside this repository, in which packages are installed and used as by an outsider, on a Node of a chosen major version.
  *
  * Invariant: nothing of the workspace can be resolved from it. Knows nothing about the packages. Runs in tests.
  */
@@ -19,7 +19,7 @@ export interface EmptyProject {
 }
 
 const root = resolve(import.meta.dirname, '../..')
-/** The last of its line. */
+/** The last release of Node 20. */
 const node20 = '20.20.2'
 const deno = '2.9.6'
 const bun = '1.4.5'
@@ -65,7 +65,7 @@ export async function findBun(): Promise<string> {
   return await findProgram(`@oven/bun-${process.platform}-${process.arch === 'arm64' ? 'aarch64' : process.arch}`, bun, 'bin/bun')
 }
 
-/** The path of a program in a package, which is fetched once. */
+/** The path of a program in a package, which is fetched only once. */
 async function findProgram(name: string, version: string, program: string): Promise<string> {
   const prefix = join(root, '.cache', `${name.replace(/^@(\w+)\/.*/, '$1')}-${version}`)
   const path = join(prefix, 'node_modules', name, program)

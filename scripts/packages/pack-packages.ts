@@ -1,7 +1,7 @@
 /**
  * Owns `dist/`: the tarballs of the packages that can be installed elsewhere, as they would be published.
  *
- * Invariant: the tarballs belong to the present sources, and they are made again only when something they are made of has changed. pnpm packs them,
+ * Invariant: the tarballs match the present sources, and they are made again only when something they are made from has changed. pnpm packs them,
  * because it replaces `workspace:` versions and applies `publishConfig.exports`, which npm does not. Knows nothing about what is in the packages.
  * Runs on Node 24 in scripts, tests and benchmarks.
  */

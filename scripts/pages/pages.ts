@@ -3,20 +3,20 @@
 export interface FollowedPage {
   /** What the output must contain. */
   says: readonly RegExp[]
-  /** Files that there must be afterwards, in the clone or in the home folder (`~/`). */
+  /** Files that must exist afterwards, in the clone or in the home folder (`~/`). */
   leaves?: readonly string[]
   /** Languages whose blocks this suite runs. Default: all. */
   languages?: readonly string[]
   /** After a line that contains the first text, the terminals must show the second one before the reader goes on. Default: none. */
   shows?: Readonly<Record<string, string>>
-  /** Shell that makes what the page takes as given: a model of one's own, a job to repeat. */
+  /** Shell commands that prepare what the page presupposes: a model of one's own, a job to repeat. */
   given?: string
 }
 
 const submit = `curl -sf localhost:8500/v1/jobs -H 'content-type: application/json' -H 'prefer: wait=60'`
 const printId = `grep -o '"id":"[^"]*' | head -1 | cut -d '"' -f 4`
 
-/** Followed on a service that runs already, in `npm test`. */
+/** Followed on a service that is already running, in `npm test`. */
 export const servicePages: Readonly<Record<string, FollowedPage>> = {
   'docs/client.md': {
     languages: ['ts'],
@@ -48,7 +48,7 @@ export const servicePages: Readonly<Record<string, FollowedPage>> = {
   },
 }
 
-/** Followed from an empty machine with Node 20, in `npm run test:packages`: they start the service themselves, install, pull. */
+/** Followed on a bare machine with Node 20, in `npm run test:packages`: these pages start the service themselves, install, or pull. */
 export const commandPages: Readonly<Record<string, FollowedPage>> = {
   'README.md': {
     given: 'mkdir ~/my-project && npm init --yes --prefix ~/my-project',

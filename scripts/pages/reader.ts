@@ -1,10 +1,10 @@
 /**
  * Owns a reader who follows a page: a home folder of its own with a clone of this project in it, and a shell that types what the page says.
  *
- * Invariant: every block that needs nothing special is run as it is written, in the order of the page; only the ports are others, so that
- * nothing else on the machine is met. What keeps running (`npm start`, a receiver) gets a terminal of its own, as the pages say, and is
- * ended with the page. The shell finds the Node that it is given, and none of the workspace's programs. Knows nothing about what a page
- * is about. Runs in tests.
+ * Invariant: every block that needs nothing special is run as it is written, in the order of the page; only the ports differ, so that
+ * nothing else on the machine is disturbed. What keeps running (`npm start`, a receiver) gets a terminal of its own, as the pages say, and is
+ * ended with the page. The shell finds the Node that it is given, and none of the workspace's programs. Knows nothing about the content of
+ * pages. Runs in tests.
  */
 import { execFileSync, spawn } from 'node:child_process'
 import { existsSync } from 'node:fs'
@@ -19,16 +19,16 @@ import type { FollowedPage } from './pages.ts'
 import { readSnippets, root, type Snippet } from './snippets.ts'
 
 export interface ReaderOptions {
-  /** Folder of the `node` that the reader has; undefined for the one of this machine. */
+  /** Folder of the `node` that the reader uses; undefined for the one of this machine. */
   nodeFolder?: string
-  /** URL of a service that runs already; undefined when the page starts one. */
+  /** URL of a service that is already running; undefined when the page starts one. */
   url?: string
-  /** Milliseconds after which a page that has not come to its end is ended: less than the test has, so that nothing outlives it. */
+  /** Milliseconds after which a page that has not finished is stopped: less than the test's limit, so that nothing outlives the test. */
   limitMs: number
 }
 
 export interface Reader {
-  /** Follows a page to its end and gives back everything that was written. Throws that when a command fails. */
+  /** Follows a page to its end and returns everything that was printed. If a command fails, throws an error that contains it. */
   follow(page: string, options: FollowedPage): Promise<string>
   /** Whether a file is there, in the clone or at `~/…`. */
   has(file: string): boolean
@@ -39,8 +39,8 @@ export interface Reader {
 const keepsTerminal = /^(?:[A-Z_0-9]+=(?:\$\(.*?\)|\S+) )*(?:npm start|npm run start:\w+|node \S+\.mjs)(?: +#.*)?$/
 
 /**
- * `terminal LINE` starts the line in the background, services in the clone, and waits until it is ready: until the service says so, or a
- * receiver listens. One that is started anew replaces the one before it, as Ctrl-C would have ended that.
+ * `terminal LINE` starts the line in the background (services in the clone) and waits until it is ready: until the service says so, or a
+ * receiver listens. A line that is started again replaces the previous one, which Ctrl-C would have ended.
  */
 const prelude = `
 set -eo pipefail
@@ -83,7 +83,7 @@ export async function openReader({ nodeFolder, url, limitMs }: ReaderOptions): P
   const env = {
     PATH: path,
     HOME: home,
-    // As after a first start: what the packages of this machine have been fetched from need not be asked again.
+    // As on a machine that has installed packages before: they come from npm's cache if they are there.
     npm_config_cache: process.env['npm_config_cache'] ?? join(homedir(), '.npm'),
     npm_config_prefer_offline: 'true',
     PORT: String(port),
@@ -111,7 +111,7 @@ export async function openReader({ nodeFolder, url, limitMs }: ReaderOptions): P
       }
       for (const [n, code] of toPrograms(snippets).entries()) {
         const name = `page-${n + 1}`
-        // A server would go on for ever; the lines after it have been run then.
+        // A server would run for ever; by this point all lines have been run.
         const ended = code.includes('.listen(') ? `${code}\nprocess.exit(0)\n` : code
         lines.push(
           `echo '--- ${page}, program ${n + 1}'`,
@@ -129,9 +129,9 @@ export async function openReader({ nodeFolder, url, limitMs }: ReaderOptions): P
   }
 }
 
-/** What git would clone, and changes that are not committed yet. The dependencies are those of the workspace: a first install is no page's. */
+/** What git would clone, plus uncommitted changes. The dependencies are those of the workspace, because no page is about the first install. */
 async function cloneInto(clone: string): Promise<void> {
-  // A clone that finds them older than its lock file would install into the folder that it shares.
+  // A clone that finds the dependencies older than its lock file would install into the folder that it shares.
   ensureDependencies(root)
   const args = ['ls-files', '-z', '--cached', '--others', '--exclude-standard']
   const files = execFileSync('git', args, { cwd: root, encoding: 'utf8', maxBuffer: 2 ** 26 })
@@ -143,7 +143,7 @@ async function cloneInto(clone: string): Promise<void> {
   }
   await symlink(join(root, 'node_modules'), join(clone, 'node_modules'))
   for (const folder of new Set(files.filter((file) => file.endsWith('/package.json')).map(dirname))) {
-    // Nothing but links to the workspace's packages, which so are those of the clone.
+    // These contain only relative links to the workspace's packages, which in the clone lead to the clone's packages.
     if (existsSync(join(root, folder, 'node_modules')))
       await cp(join(root, folder, 'node_modules'), join(clone, folder, 'node_modules'), { recursive: true, verbatimSymlinks: true })
   }
@@ -153,7 +153,7 @@ async function cloneInto(clone: string): Promise<void> {
   await symlink(join(clone, 'services/api/node_modules/@fal-ai'), join(clone, 'examples/node_modules/@fal-ai'))
 }
 
-/** Lines of shell as they are, but for those that keep their terminal; after some, what the terminals show is waited for. */
+/** Lines of shell as they are written, except those that keep their terminal; after some, the reader waits for what the terminals show. */
 function typed(code: string, shows: Readonly<Record<string, string>>): string[] {
   return code.split('\n').flatMap((line) => {
     if (line.startsWith('# after Ctrl-C')) return ['stop_named service']
@@ -170,7 +170,7 @@ function write(file: string, code: string): string[] {
 
 const quote = (line: string): string => `'${line.replaceAll("'", String.raw`'\''`)}'`
 
-/** Blocks of TypeScript belong together until one imports a package that is new to the page. */
+/** Blocks of TypeScript belong to one program until a block imports a package that is new to the page. */
 function toPrograms(snippets: readonly Snippet[]): string[] {
   const programs: string[] = []
   const known = new Set<string>()

@@ -1,8 +1,8 @@
 /**
- * Owns what the fenced blocks of the pages are: which pages have some, in which language, and which of them are only parsed.
+ * Finds the fenced blocks of the pages: which pages have some, in which language, and which of them are only parsed.
  *
  * Invariant: a block is run as it is written, unless its first line is a comment that says what it needs (`# needs Docker`), where every reader
- * sees it. `text` is for what is no code. Knows nothing about how a block is run. Runs in tests.
+ * sees it. `text` is for blocks that are not code. Knows nothing about how a block is run. Runs in tests.
  */
 import { execFileSync } from 'node:child_process'
 import { readFileSync } from 'node:fs'

@@ -1,5 +1,5 @@
 /**
- * Owns node_modules: installs what pnpm-lock.yaml lists unless it exists already, and finds the Node 24 that runs everything else.
+ * Owns node_modules: installs what pnpm-lock.yaml lists unless it is already installed, and finds the Node 24 that runs everything else.
  *
  * Invariant: once the stamp in node_modules equals the hash of the lock file, nothing is installed and the network is not used.
  * Knows nothing about Redis or the services. Runs in the entry scripts, on any Node from 20 up, before any dependency exists.
@@ -50,9 +50,9 @@ function install(root) {
 }
 
 /**
- * npm and pnpm keep their caches in the home folder; a service account's may be missing or read-only.
+ * npm and pnpm keep their caches in the home folder; that of a service account may be missing or read-only.
  * @param {string} root
- * @returns {Record<string, string>} variables that name another one, none when the user's own will do
+ * @returns {Record<string, string>} variables that name another folder; none if the user's own can be used
  */
 function writableHome(root) {
   try {
@@ -61,7 +61,7 @@ function writableHome(root) {
   } catch {
     const home = join(root, '.cache', 'home')
     mkdirSync(home, { recursive: true })
-    // `npm run` names its cache in the old home to everything it starts.
+    // `npm run` passes the path of its cache in the old home folder to everything that it starts.
     return { HOME: home, npm_config_cache: join(home, '.npm') }
   }
 }

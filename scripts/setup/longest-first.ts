@@ -1,6 +1,6 @@
 /**
- * The order in which test files are started: first those that are known to take long, so that none of them is left alone at the end. Vitest
- * itself goes by the size of a file until it has seen a run, which says little about tests that start processes.
+ * The order in which test files are started: first those that are known to take long, so that none of them runs alone at the end. Until it has
+ * seen a run, Vitest itself sorts by the size of a file, which says little about tests that start processes.
  */
 import { BaseSequencer } from 'vitest/node'
 import type { TestSpecification } from 'vitest/node'

@@ -1,6 +1,6 @@
 /**
- * Owns the step from `npm run NAME` or `easel` to a TypeScript file on Node 24: sets up what is missing, then runs the file and ends as it
- * ends.
+ * The step from `npm run NAME` or `easel` to a TypeScript file on Node 24: sets up what is missing, then runs the file and exits with its exit
+ * code.
  *
  * Invariant: a signal that reaches this process reaches the script, and a script whose starter was killed ends too, so that nothing
  * outlives the command. Knows nothing about what the script does. Runs in the entry scripts, on any Node from 20 up.
@@ -14,7 +14,7 @@ import { ensureDependencies } from './ensure-dependencies.js'
 const root = dirname(dirname(dirname(fileURLToPath(import.meta.url))))
 
 /**
- * Sets up what is missing. Says what could not be set up, and makes this process end with 1 then.
+ * Sets up what is missing. If something could not be set up, says so and makes this process end with 1.
  * @returns {string | undefined} the path of a Node ≥ 24
  */
 export function prepare() {
@@ -36,7 +36,7 @@ export function runScript(script, fixedArgs = []) {
   if (node === undefined) return
   const args = [join(root, script), ...fixedArgs, ...process.argv.slice(2)]
   const env = { ...process.env, PATH: `${join(root, 'node_modules', '.bin')}${delimiter}${process.env['PATH'] ?? ''}` }
-  // A Node that can replace itself by another program does so, because one command needs only one process.
+  // If this Node can replace itself with another program, it does, because one process is then enough.
   if (process.execve !== undefined && process.platform !== 'win32') process.execve(node, [node, ...args], env)
 
   const preload = join(root, 'packages', 'cli', 'src', 'services', 'end-with-parent.ts')

@@ -1,6 +1,6 @@
 /**
- * Gives a test file one core: this process and all that it starts run there, and ONNX Runtime then takes one thread. With as many threads as
- * there are cores, in several processes at once, most of them would spin until another process lets theirs go on.
+ * Gives a test file one core: this process and all that it starts run there, and ONNX Runtime then uses one thread. With as many threads as
+ * there are cores, in several processes at once, most threads would spin while they wait for threads that another process has displaced.
  *
  * Only on Linux, where `taskset` is part of every distribution; elsewhere the system places the processes. Knows nothing about the tests. Runs
  * in each test process of vitest, before its file is loaded.
@@ -11,7 +11,7 @@ import { platform } from 'node:os'
 
 if (platform() === 'linux') {
   const cores = allowedCores()
-  // The files of one run are dealt out in turn; each run begins at another core, so that several runs do not meet on the first.
+  // The files of one run take the cores in turn; each run begins at a different core, so that several runs do not all use the first.
   const core = cores[(Number(process.env['VITEST_POOL_ID'] ?? 1) + process.ppid) % cores.length]
   spawnSync('taskset', ['--all-tasks', '--cpu-list', '--pid', String(core), String(process.pid)])
 }
