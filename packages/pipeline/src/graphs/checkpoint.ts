@@ -63,7 +63,7 @@ export class Checkpoint {
     const expected = `[${shape.join(', ')}] of ${weightDtypes.join(', ')}`
     const tensor = this.tensors.get(name)
     const refuse = (from: string, found: string): ModelFileError => {
-      const quantisation = dtype === undefined ? describeQuantisation(this.tensors.keys()) : undefined
+      const quantisation = dtype === undefined ? describeQuantisation(this.tensors) : undefined
       return new ModelFileError(from, `tensor ${name}`, expected, quantisation === undefined ? found : `${found}: ${quantisation}`)
     }
     const dtype = weightDtypes.find((each) => each === tensor?.dtype)

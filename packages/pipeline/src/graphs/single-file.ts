@@ -79,7 +79,7 @@ const vaeRules: Rules = [
 /** Throws unless a whole part can be taken from the file. The error says what it holds, because MODEL may name it by mistake. */
 export function assertHoldsPart(file: Checkpoint): void {
   const names = [...file.tensors.keys()]
-  const quantisation = describeQuantisation(names)
+  const quantisation = describeQuantisation(file.tensors)
   // Nunchaku keeps a LoRA of its own beside each matrix.
   const lora = quantisation === undefined ? names.find((name) => /[._]lora[._]/.test(name)) : undefined
   const foreign = names.find((name) => prefixes.transformer.some((prefix) => name.startsWith(prefix)))

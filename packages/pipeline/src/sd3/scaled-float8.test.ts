@@ -240,6 +240,12 @@ function plainMatrix({ shape }: WrittenTensor): WrittenTensor {
   return fromFloats(shape, new Float32Array(shape.reduce((a, b) => a * b, 1)))
 }
 
+it('a tensor that is missing beside scaled float8 is missing, and nothing is said about a tool', async () => {
+  const { stored } = toScaledFloat8(await part('transformer'), scaledNames.weight_scale)
+  await rewrite('transformer', Object.fromEntries(Object.entries(stored).filter(([name]) => name !== 'proj_out.bias')))
+  expect(await messageOfLoading()).toMatch(/tensor proj_out\.bias to be \[64\] of .*, got no such tensor$/)
+})
+
 it('what is wrong with a factor of a part that is not loaded does no harm', async () => {
   const t5 = toScaledFloat8(await part('text_encoder_3')).stored
   await rewrite('text_encoder_3', { ...t5, 'encoder.block.0.layer.0.SelfAttention.q.scale_weight': scalar(NaN) })
