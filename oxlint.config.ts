@@ -105,7 +105,7 @@ export default defineConfig({
   plugins: ['typescript', 'import', 'node', 'unicorn', 'promise', 'vitest', 'oxc'],
   categories: { correctness: 'error', suspicious: 'error' },
   rules: {
-    'import/no-cycle': 'error',
+    'import/no-cycle': ['error', { ignoreTypes: false }],
     'import/no-unassigned-import': 'off',
     'node/no-process-env': 'error',
     'typescript/no-floating-promises': 'error',

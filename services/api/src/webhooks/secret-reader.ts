@@ -7,11 +7,18 @@
  */
 import { randomBytes } from 'node:crypto'
 import type { Logger } from 'pino'
-import type { RedisConnection } from '@easel/job-store'
-import type { AppDeps } from '../app-deps.ts'
+import type { JobStore, RedisConnection } from '@easel/job-store'
+import type { ApiKeyRing } from '../api-key-ring.ts'
+import type { ApiConfig } from '../config.ts'
 import { deriveSecret } from './webhook-secret.ts'
 
-export type SecretReaderNeeds = Pick<AppDeps, 'apiKeys' | 'config' | 'logger' | 'redis' | 'store'>
+export interface SecretReaderNeeds {
+  apiKeys: Pick<ApiKeyRing, 'countOwners'>
+  config: Pick<ApiConfig, 'webhookSecrets'>
+  logger: Logger
+  redis: RedisConnection
+  store: Pick<JobStore, 'keys'>
+}
 
 /** The secrets that sign an owner's messages, at least one. A generated secret is read from Redis only until it is known. */
 export type SecretReader = (owner: string) => Promise<readonly string[]>
