@@ -1,4 +1,4 @@
-"""How references are written down: exact values as text, and hashes where the values would be too many."""
+"""How references are stored: exact values as text, or hashes where there would be too many values."""
 
 import base64
 import hashlib
@@ -50,7 +50,7 @@ class StepRecorder:
 
 
 def hashed_steps(recorder: StepRecorder) -> dict:
-    """A hash for each step, and the last latents themselves."""
+    """A hash of the latents of each step, and the last latents themselves."""
     last = recorder.latents[-1]
     return {
         "step_sha256": [hash_floats(latents) for latents in recorder.latents],
@@ -64,7 +64,7 @@ def hash_images(pixels: np.ndarray) -> list[str]:
 
 
 def save_images(pixels: np.ndarray, folder: Path, name: str) -> None:
-    """NAME.png, or NAME-0.png and so on where there are several."""
+    """Writes NAME.png, or NAME-0.png and so on if there are several."""
     for index, image in enumerate(pixels):
         suffix = f"-{index}" if len(pixels) > 1 else ""
         Image.fromarray(image).save(folder / f"{name}{suffix}.png")

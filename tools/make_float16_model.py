@@ -1,10 +1,10 @@
-"""Makes the float16 model of the pipeline's tests, and what torch and diffusers make of it.
+"""Makes the float16 model of the pipeline's tests, and the references that torch and diffusers compute with it.
 
     python make_float16_model.py OUTPUT_FOLDER
 
 The folder gets a Stable Diffusion 3 model without text encoders whose two graphs are a few float16 operators each, and expected.json: the
-latents after every step and the picture of one guided call. The model draws nothing; it exists because all arithmetic around its graphs
-happens in float16: noise, guidance, steps, the scale of latents and the way to pixels.
+latents after every step and the picture of one guided call. The model draws nothing meaningful. It exists to test that everything around the
+graphs is computed in float16: noise, guidance, steps, the scale of latents and the conversion to pixels.
 """
 
 import argparse
@@ -27,7 +27,7 @@ OPSET = 18
 
 
 def randn(seed: int, *dims: int) -> torch.Tensor:
-    """Normal values that the tests draw too: of a number that 16 divides float16 ones are the float32 ones rounded."""
+    """Normal values that the tests draw too. If their number is divisible by 16, torch's float16 values are its float32 values, rounded."""
     return torch.randn(dims, generator=torch.Generator().manual_seed(seed), dtype=torch.float16)
 
 

@@ -2,9 +2,9 @@
 
     python make_graph_goldens.py GOLDEN MODEL...
 
-For each MODEL, GOLDEN/NAME.json holds outputs as base64 of float32. GOLDEN/activations.json holds what the text encoders of the first MODEL that has
-T5 give with other activations than their own; where the feed-forward of T5 has no gate, its first matrix is that of the gate. Inputs come from torch.randn with the seeds below, which the tests draw again;
-stored weights are cast up to float32.
+For each MODEL, GOLDEN/NAME.json holds outputs as base64 of float32. GOLDEN/activations.json holds the outputs of the text encoders of the first
+MODEL that has T5, with other activations than their own. A T5 whose feed-forward has no gate gets the gate's matrix as its first. Inputs come from
+torch.randn with the seeds below, which the tests draw again. Stored weights are cast up to float32.
 """
 
 import argparse
@@ -20,7 +20,7 @@ TIMESTEPS = [987.380615234375, 8.928571701049805]
 ACTIVATIONS = ["gelu", "gelu_new", "gelu_pytorch_tanh", "quick_gelu", "relu", "silu"]
 CLIP_IDS = [[0, 5, 9, 33, 1] + [1] * 15, [0, 77, 1] + [1] * 17]
 T5_IDS = [[5, 9, 33, 1] + [0] * 146]
-"""Long enough for every bucket of distances."""
+"""150 tokens, which is enough to reach every bucket of T5's relative positions."""
 
 
 def randn(seed: int, *shape: int) -> torch.Tensor:
@@ -73,7 +73,7 @@ def activation_outputs(folder: Path) -> dict:
     ungated = {name.replace(".wi_0.", ".wi."): value for name, value in gated.state_dict().items() if ".wi_1." not in name}
 
     def draw_t5(name: str, weights: dict) -> str:
-        # What the configuration has derived from the feed-forward's name is derived again.
+        # T5Config derives these two from feed_forward_proj, so they must not be passed on.
         config = {key: value for key, value in gated.config.to_dict().items() if key not in ("is_gated_act", "dense_act_fn")}
         model = T5EncoderModel(T5Config(**{**config, "feed_forward_proj": name})).eval()
         model.load_state_dict(weights)

@@ -1,4 +1,4 @@
-"""Makes LoRA files and what torch draws with them on the demo model: packages/pipeline/test/loras and golden/lora.
+"""Makes LoRA files, and references of what torch draws with them on the demo model: packages/pipeline/test/loras and golden/lora.
 
     python make_lora_goldens.py MODEL LORAS GOLDEN
 

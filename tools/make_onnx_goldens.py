@@ -4,13 +4,13 @@
     python make_onnx_goldens.py MODEL cases/img2img.json OUTPUT --images IMAGES
 
 A case is {"name", "kind", "seed", "call"}, with kind text2img (the default), img2img or inpaint, and for the last two "image" and "mask": files in
-IMAGES, of the picture's own size, so that nothing is resized. What a call leaves out comes from the model's generation_config.json;
-`latents_seed` stands for initial latents drawn with that seed. OUTPUT gets NAME.png and NAME.json: the call, a hash of the float32 latents after
-every step, the last latents, and a hash of each picture's RGB. The masks of the cases are drawn into OUTPUT/inputs.
+IMAGES that have the size of the picture to draw, so that nothing is resized. Parameters that a call omits come from the model's
+generation_config.json; `latents_seed` stands for initial latents drawn with that seed. OUTPUT gets NAME.png and NAME.json: the call, a hash of
+the float32 latents after every step, the last latents, and a hash of each picture's RGB. The masks of the cases are drawn into OUTPUT/inputs.
 
 The same seed, call and version of ONNX Runtime give the same bytes on the same kind of processor; on others some values may differ by one
 level. With --images the picture is decoded from the last latents here, as latents / scaling_factor + shift_factor: the inpainting pipeline
-of diffusers leaves the shift out.
+of diffusers omits the shift.
 """
 
 import argparse
@@ -37,7 +37,7 @@ PIPELINES = {
 
 
 def draw_masks(folder: Path) -> None:
-    """White where a picture is painted anew."""
+    """Draws the masks, which are white where the picture is repainted."""
     folder.mkdir(parents=True, exist_ok=True)
     disc = Image.new("L", (128, 128))
     ImageDraw.Draw(disc).ellipse([30, 30, 98, 98], fill=255)
@@ -77,7 +77,7 @@ class Painter:
         return {**names, "call": call, **hashed_steps(steps), "image_sha256": hash_images(pixels)}, pixels
 
     def draw_from_picture(self, case: dict, images: Path, masks: Path) -> tuple[dict, np.ndarray]:
-        """The reference of a case that begins with a picture, and its pictures."""
+        """The reference of an img2img or inpainting case, and its pictures."""
         pipeline = self.pipeline(case["kind"])
         image = Image.open(images / case["image"]).convert("RGB")
         size = {"width": image.width, "height": image.height}
@@ -94,7 +94,7 @@ class Painter:
 
 
 def load_tokenizers(model: Path) -> dict[str, PreTrainedTokenizerFast]:
-    """From their tokenizer.json: the classes that a model names may be of newer transformers than optimum takes."""
+    """Loaded from tokenizer.json, because a model may name classes of a newer transformers than optimum supports."""
     names = ("tokenizer", "tokenizer_2", "tokenizer_3")
     return {name: PreTrainedTokenizerFast.from_pretrained(model / name) for name in names}
 
@@ -111,8 +111,8 @@ def main() -> None:
     parser.add_argument("model", type=Path, help="folder of an export to ONNX")
     parser.add_argument("cases", type=Path, help="file of cases")
     parser.add_argument("output", type=Path, help="folder to write")
-    parser.add_argument("--images", type=Path, help="folder with the pictures that cases begin with")
-    parser.add_argument("--only", nargs="+", metavar="NAME", help="these cases alone")
+    parser.add_argument("--images", type=Path, help="folder with the input pictures and masks of the cases")
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="run only these cases")
     arguments = parser.parse_args()
 
     warnings.filterwarnings("ignore")

@@ -2,8 +2,8 @@
 
     python make_pipeline_goldens.py MODEL cases/tiny-scenes.json OUTPUT.json
 
-A case is {"name", "seed", "call"}; the model's generation_config.json holds the rest of each call. The output holds, for each case, the whole call, the
-latents after every step (base64 of float32) and the first picture (base64 of RGB bytes).
+A case is {"name", "seed", "call"}. Parameters that a call omits come from the model's generation_config.json. The output holds, for each case, the
+whole call, the latents after every step (base64 of float32) and the first picture (base64 of RGB bytes).
 """
 
 import argparse

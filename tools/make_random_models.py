@@ -1,19 +1,19 @@
-"""Makes the small random models of packages/pipeline/test/models, and what torch draws with them: golden/diffusers.
+"""Makes the small random models of packages/pipeline/test/models, and references of what torch draws with them: golden/diffusers.
 
     python make_random_models.py MODEL_WITH_TOKENIZERS cases/random-models.json MODELS GOLDEN
 
 Each model has the architecture of a real one (Stable Diffusion 3, 3.5 large in shards of bfloat16, 3.5 medium without T5) and weights drawn at
-random, wide enough that a wrong operator shows. GOLDEN/NAME.json gets, for each case, the latents after every step, the picture, and the
-embeddings of the prompt: torch on the CPU in float32, stored weights cast up.
+random, spread widely enough that a wrong operator changes the result visibly. GOLDEN/NAME.json gets, for each case, the latents after every step,
+the picture, and the embeddings of the prompt, computed by torch on the CPU in float32 from the stored weights, cast up.
 
-A model of the file of kinds has: `joint`, the width of a text token; `clip` and `clip_layers`, width and layers of the two CLIP encoders; `t5`, head
-width, heads and layers of T5, or no such field; `heads`, number and width of the transformer's, `layers`, `qk_norm`, `dual` (layers with a second
-attention), `sample_size` in latents and `pos`, the longest side in patches; `vae` and `vae_layers`, the autoencoder's widths and layers a width;
-`dtype` and `shard`, how weights are stored; `generation`, its defaults.
+A model in the file of kinds has these fields: `joint`, the width of a text embedding; `clip` and `clip_layers`, widths and layers of the two CLIP
+encoders; `t5`, head width, heads and layers of T5, absent if there is no T5; `heads`, number and width of the transformer's heads; `layers`;
+`qk_norm`; `dual`, the layers with a second attention; `sample_size` in latents; `pos`, the longest side in patches; `vae` and `vae_layers`, the
+autoencoder's widths and the layers at each width; `dtype` and `shard`, how weights are stored; `generation`, the defaults of a call.
 
 A model whose queries and keys have no norm (`qk_norm` null) has attention scores in the hundreds: its softmax jumps from token to token, and torch in
-float32 is 0.1 away from torch in float64 after four steps. So `attention_scale` of a model multiplies the weights and biases of all queries
-and keys before it is saved: with 0.1 it is as well-behaved as a trained one.
+float32 is 0.1 away from torch in float64 after four steps. For such models `attention_scale` multiplies the weights and biases of all queries and
+keys before the model is saved: with 0.1 it is as well-behaved as a trained one.
 """
 
 import argparse
@@ -34,7 +34,7 @@ QUERIES_AND_KEYS = (".to_q.", ".to_k.", ".add_q_proj.", ".add_k_proj.")
 
 @torch.no_grad()
 def widen(module: nn.Module, source: torch.Generator) -> None:
-    """Draws every weight anew: as torch initialises them, the network's output hardly depends on its input."""
+    """Replaces all weights: with torch's own initialisation the network's output hardly depends on its input."""
     for name, weight in module.named_parameters():
         values = torch.randn(weight.shape, generator=source)
         if weight.ndim == 1:
@@ -138,7 +138,7 @@ def build_pipeline(kind: dict, tokenizers: Path) -> StableDiffusion3Pipeline:
         if module is not None:
             widen(module.eval(), source)
     with torch.no_grad():
-        # This keeps the latents of a guided call within what a decoder can take.
+        # This keeps the latents of a guided call within the range that a decoder can handle.
         transformer.proj_out.weight.mul_(0.12)
     return StableDiffusion3Pipeline(
         transformer=transformer,
@@ -195,7 +195,7 @@ def draw(pipeline: StableDiffusion3Pipeline, case: dict, defaults: dict) -> dict
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("tokenizers", type=Path, help="folder with tokenizer, tokenizer_2 and tokenizer_3, as of the demo model")
+    parser.add_argument("tokenizers", type=Path, help="folder with tokenizer, tokenizer_2 and tokenizer_3, such as the demo model")
     parser.add_argument("kinds", type=Path, help="file of models and their cases")
     parser.add_argument("models", type=Path, help="folder to write models into")
     parser.add_argument("golden", type=Path, help="folder to write references into")

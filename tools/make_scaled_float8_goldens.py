@@ -2,10 +2,10 @@
 
     python make_scaled_float8_goldens.py cases/random-models.json MODELS GOLDEN
 
-For each model of the file of kinds, read from MODELS/NAME, the matrix of every linear layer of the transformer and the text encoders is quantised
-as ComfyUI's files have it: its largest value becomes the largest float8_e4m3fn, and one factor in float32 brings it back. GOLDEN/NAME.json
-holds what torch draws on the CPU with these numbers in float32: for the first case of the model, the latents after every step, the picture,
-and the embeddings of the prompt. The tests quantise the same weights by the same rule.
+For each model in the file of kinds, read from MODELS/NAME, the matrix of every linear layer of the transformer and the text encoders is quantised
+as in ComfyUI's files: its largest value becomes the largest float8_e4m3fn, and one float32 factor per matrix undoes the scaling. GOLDEN/NAME.json
+holds what torch computes on the CPU in float32 with the dequantised weights: for the first case of the model, the latents after every step, the
+picture, and the embeddings of the prompt. The tests quantise the same weights by the same rule.
 """
 
 import argparse

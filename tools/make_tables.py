@@ -3,10 +3,10 @@
     python make_tables.py GOLDEN_DIR [--tokenizers DIR] [--model DIR]
 
 randn.json        torch.randn of a generator on the CPU: a hash, the first and the last values
-schedulers.json   FlowMatchEulerDiscreteScheduler: sigmas, timesteps, and where fixed predictions lead
+schedulers.json   FlowMatchEulerDiscreteScheduler: sigmas, timesteps, and the results of steps with fixed predictions
 scale_noise.json  the same scheduler's scale_noise
 tokens.json       token ids of the tokenizers of Stable Diffusion 3 (with --tokenizers: a folder with tokenizer, tokenizer_2, tokenizer_3)
-tokens-tiny-scenes.json  the same of the demo model (with --model)
+tokens-tiny-scenes.json  the same for the demo model (with --model)
 """
 
 import argparse
@@ -21,9 +21,9 @@ from transformers import AutoTokenizer, CLIPTokenizer
 from golden_values import encode_floats, generator, hash_floats, write_json
 
 SEEDS = (0, 1, 42, 2**31, 2**32 - 1, 2**32 + 42, 1234567890123, 2**53 - 1)
-"""On both sides of where a seed has more than 32 bits."""
+"""Seeds of up to 32 bits and of more."""
 DRAWS = ([1], [15], [16], [37], [100], [4096], [65536], [3, 5, 16, 7, 37, 2], [16384, 16384])
-"""Lengths drawn one after another from one generator: below 16 torch draws singly and keeps a second value, from 16 on in blocks."""
+"""Shapes drawn one after another from one generator. Below 16 values torch draws in pairs and keeps the second value; from 16 on, in blocks."""
 
 LATENTS = (1, 16, 4, 4)
 DYNAMIC = {
@@ -66,12 +66,12 @@ def randn_table() -> list[dict]:
 
 
 def schedule(name: str, config: dict, **call) -> dict:
-    """What a scheduler makes of a call, or the error that it answers with."""
+    """The schedule that a call to set_timesteps gives and the steps along it, or the error that it raises."""
     scheduler = FlowMatchEulerDiscreteScheduler(**config)
     entry = {"name": name, "config": config, "call": call}
     try:
         scheduler.set_timesteps(**call)
-    except Exception as error:  # Whatever it is, it is the reference.
+    except Exception as error:  # Any error is the reference.
         return {**entry, "error": f"{type(error).__name__}: {error}"}
     sample = torch.randn(LATENTS, generator=generator(7))
     noise = generator(11)
@@ -91,7 +91,7 @@ def schedule(name: str, config: dict, **call) -> dict:
 
 
 def scheduler_table() -> list[dict]:
-    """`use_beta_sigmas` needs scipy."""
+    """Needs scipy, because of `use_beta_sigmas`."""
     shifted = {"shift": 3.0}
     twelve = np.linspace(1, 1 / 12, 12).tolist()
     return [
@@ -127,10 +127,10 @@ def scale_noise_table() -> list[dict]:
 
 
 def token_table(folder: Path, lengths: dict[str, int]) -> dict:
-    """`lengths`: to which each tokenizer's rows are filled up and cut."""
+    """`lengths`: the length to which each tokenizer's rows are padded or truncated."""
     table: dict = {"texts": TEXTS}
     for name, length in lengths.items():
-        # The real CLIP tokenizers come as vocabularies, for which the class has to be named.
+        # The real CLIP tokenizers are only vocabulary files, so their class has to be named.
         cls = CLIPTokenizer if (folder / name / "merges.txt").exists() else AutoTokenizer
         tokenizer = cls.from_pretrained(folder / name)
         padded = {"padding": "max_length", "max_length": length, "truncation": True, "add_special_tokens": True}

@@ -23,7 +23,7 @@ with torch.device("meta"):
 weights = load_file(f"{folder}/diffusion_pytorch_model.safetensors")
 for name in list(weights):
     weights[name] = weights[name].to(device, dtype)
-# Strict, so that a success proves that every tensor is present and has the shape of the real model's.
+# Loading is strict, so success proves that every tensor is present and has the real model's shape.
 model.load_state_dict(weights, assign=True)
 model.eval()
 load_ms = (time.perf_counter() - begun) * 1000

@@ -1,8 +1,8 @@
-"""Puts the trained parts of the demo model together as a diffusers folder, with float16 weights.
+"""Assembles the trained parts of the demo model into a diffusers folder with float16 weights.
 
     python export_diffusers.py DENOISER AUTOENCODER MODEL
 
-MODEL is what models/tiny-scenes is, but for its card and for preview_projection.json, which `npm run fit-preview MODEL` adds.
+MODEL becomes what models/tiny-scenes is, except for its model card and preview_projection.json, which `npm run fit-preview MODEL` adds.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from transformers import CLIPTokenizer, PreTrainedTokenizerFast
 
 GENERATION = {"width": 128, "height": 128, "num_inference_steps": 20, "guidance_scale": 4.0, "max_sequence_length": TOKENS}
 TEXTS = ["a red boat on the sea", "A Big  green cat at night!", "zebra ünïcode 你好 12", "", "a " * 60]
-"""Texts that the exported tokenizers must cut as those of the training did."""
+"""Texts that the exported tokenizers must tokenize exactly as those used in training."""
 
 
 def to_clip_tokenizer(tokenizer: Tokenizer) -> CLIPTokenizer:

@@ -1,9 +1,9 @@
-"""Exports a diffusers folder with optimum, and stores what is float16 anyway as float16.
+"""Exports a diffusers folder with optimum, and stores weights as float16 where that loses nothing.
 
     python export_onnx.py MODEL EXPORT
 
-The graphs compute in float32. A weight that float16 can hold without loss is stored so, with a Cast that ONNX Runtime folds when it loads the
-graph: half the size, and no bit of a picture changes. The folder packages/pipeline/test/models/tiny-scenes-onnx was made like this.
+The graphs compute in float32. A weight that float16 holds without loss is stored as float16, followed by a Cast that ONNX Runtime folds when it
+loads the graph: half the size, and no bit of a picture changes. The folder packages/pipeline/test/models/tiny-scenes-onnx was made with it.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from optimum.exporters.onnx import main_export
 TOKENIZERS = ("tokenizer", "tokenizer_2", "tokenizer_3")
 KNOWN_CLASS = "PreTrainedTokenizerFast"
 SMALLEST = 64
-"""Weights of fewer values stay as they are."""
+"""Weights with fewer values than this stay float32."""
 
 
 def store_as_float16(path: Path) -> None:
@@ -48,7 +48,7 @@ def store_as_float16(path: Path) -> None:
 
 
 def copy_with_known_tokenizers(model: Path, copy: Path) -> None:
-    """The classes that a model names for its tokenizers may be of newer transformers than optimum takes."""
+    """A copy that names the generic tokenizer class: a model may name classes of a newer transformers than optimum supports."""
     shutil.copytree(model, copy)
     index = json.loads((copy / "model_index.json").read_text())
     for name in TOKENIZERS:

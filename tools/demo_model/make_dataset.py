@@ -18,7 +18,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("dataset", type=Path, help="folder to write")
     parser.add_argument("--count", type=int, default=30_000, help="scenes to draw (default: 30000)")
-    parser.add_argument("--seed", type=int, default=1000, help="of all choices (default: 1000)")
+    parser.add_argument("--seed", type=int, default=1000, help="seed of the random generator (default: 1000)")
     arguments = parser.parse_args()
 
     arguments.dataset.mkdir(parents=True, exist_ok=True)

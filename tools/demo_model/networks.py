@@ -12,7 +12,7 @@ from transformers import CLIPTextConfig, CLIPTextModelWithProjection, T5Config, 
 TOKENS = 20
 """Length of every row of token ids."""
 TEXT_WIDTH = 128
-"""Of a row of the T5 encoder; the two CLIP encoders fill it together."""
+"""Width of the T5 encoder's embeddings, and of the two CLIP encoders' together."""
 CLIP_WIDTH = TEXT_WIDTH // 2
 HEADS, HEAD_WIDTH, LAYERS = 3, 64, 6
 BEGIN, END = "<|startoftext|>", "<|endoftext|>"
@@ -21,7 +21,7 @@ CLIP_WORDS = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 
 
 def train_clip_tokenizer(captions: list[str]) -> Tokenizer:
-    """Byte pairs, cut as CLIP's tokenizer cuts texts."""
+    """A byte-pair tokenizer that splits texts as CLIP's does."""
     tokenizer = Tokenizer(models.BPE(end_of_word_suffix="</w>", unk_token=END))
     spaces = normalizers.Replace(Regex(r"\s+"), " ")
     tokenizer.normalizer = normalizers.Sequence([normalizers.NFC(), spaces, normalizers.Lowercase()])
@@ -38,7 +38,7 @@ def train_clip_tokenizer(captions: list[str]) -> Tokenizer:
 
 
 def train_t5_tokenizer(captions: list[str]) -> Tokenizer:
-    """Pieces of words. With so few texts it misses some common words, and spells them."""
+    """A unigram tokenizer. Trained on so few texts, it lacks some common words and splits them."""
     tokenizer = Tokenizer(models.Unigram())
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
     trainer = trainers.UnigramTrainer(vocab_size=400, special_tokens=["<pad>", "</s>", "<unk>"], unk_token="<unk>")
@@ -75,7 +75,7 @@ class Tokenizers:
 
 
 class Denoiser(nn.Module):
-    """Everything that is trained on latents: text encoders and transformer, named as in diffusers' pipeline."""
+    """Everything that is trained on latents: the text encoders and the transformer, named as in diffusers' pipeline."""
 
     def __init__(self, tokenizers: Tokenizers):
         super().__init__()
@@ -85,7 +85,7 @@ class Denoiser(nn.Module):
         self.transformer = build_transformer()
 
     def encode_texts(self, clip_ids: torch.Tensor, t5_ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Embeddings (batch, 2 x TOKENS, TEXT_WIDTH) and pooled embeddings (batch, TEXT_WIDTH), as the pipeline puts them together."""
+        """Embeddings (batch, 2 x TOKENS, TEXT_WIDTH) and pooled embeddings (batch, TEXT_WIDTH), concatenated as the pipeline does it."""
         first = self.text_encoder(clip_ids, output_hidden_states=True)
         second = self.text_encoder_2(clip_ids, output_hidden_states=True)
         clip = torch.cat([first.hidden_states[-2], second.hidden_states[-2]], -1)
@@ -94,7 +94,7 @@ class Denoiser(nn.Module):
         return embeddings, torch.cat([first.text_embeds, second.text_embeds], -1)
 
     def forward(self, latents: torch.Tensor, sigmas: torch.Tensor, clip_ids: torch.Tensor, t5_ids: torch.Tensor) -> torch.Tensor:
-        """The velocity from picture to noise. `sigmas`: (batch), the share of noise in each row, 0 to 1."""
+        """The velocity from picture to noise. `sigmas`: (batch), the share of noise in each row, from 0 to 1."""
         embeddings, pooled = self.encode_texts(clip_ids, t5_ids)
         return self.transformer(
             hidden_states=latents,

@@ -1,4 +1,4 @@
-"""Drawn scenes with captions: what the demo model learns to paint.
+"""Draws scenes with captions, from which the demo model learns.
 
 A scene is one object, or two in relation to each other, on a landscape or a plain background. Everything is flat shapes, drawn three times as
 large as needed and scaled down. The same random generator gives the same scenes.
@@ -317,7 +317,7 @@ def draw_scene(rng: random.Random) -> tuple[Image.Image, str]:
 
 
 def _draw_background(draw: ImageDraw.ImageDraw, rng: random.Random, is_plain: bool) -> tuple[str, list[str]]:
-    """Returns the words for it and the colours that can be seen on it."""
+    """Returns the words for the background and the colours that stand out from it."""
     names = list(COLOURS)
     if is_plain:
         background = rng.choice(names)

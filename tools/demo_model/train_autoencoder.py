@@ -3,9 +3,9 @@
     python train_autoencoder.py DATASET AUTOENCODER --steps 4000
     python train_autoencoder.py DATASET AUTOENCODER --steps 2500 --decoder-of AUTOENCODER
 
-The first round trains all of it on crops of 64 pixels; it is fully convolutional. Its encoder is good long before its decoder is sharp, so the
-second round trains the decoder alone, on the latents that the encoder gives. These stay what they are, so that the transformer can be
-trained before or after it. On two cores the first round takes about 25 minutes, the second 30.
+The autoencoder is fully convolutional, so the first round trains all of it on crops of 64 pixels. Its encoder is good long before its decoder is
+sharp, so the second round trains the decoder alone, on the encoder's latents. The second round does not change the latents, so the transformer
+can be trained before or after it. On two cores the first round takes about 25 minutes, the second 30.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from training import AveragedWeights, Progress, learning_rate, load_images, set_
 
 LATENT_SIDE, SCALE = 16, 8
 DECODER_IMAGES = 8000
-"""Pictures that the decoder is trained on; their latents are held in memory."""
+"""Number of pictures that the decoder is trained on; their latents are held in memory."""
 
 
 def build_autoencoder() -> AutoencoderKL:
@@ -44,7 +44,7 @@ def build_autoencoder() -> AutoencoderKL:
 
 
 def difference(made: torch.Tensor, wanted: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Of the colours, and of the edges: flat pictures with sharp borders need the second."""
+    """The loss of the colours and that of the edges, which flat pictures with sharp borders need."""
     colours = F.l1_loss(made, wanted) + 0.5 * F.mse_loss(made, wanted)
     edges = sum(F.l1_loss(made.diff(dim=axis), wanted.diff(dim=axis)) for axis in (-1, -2))
     return colours, edges
@@ -74,7 +74,7 @@ def train_all(images: np.ndarray, steps: int, batch_size: int) -> AutoencoderKL:
 
 @torch.no_grad()
 def encode_images(autoencoder: AutoencoderKL, images: np.ndarray) -> torch.Tensor:
-    """(images, 16, 16, 16), the likeliest latents of each picture."""
+    """(images, 16, 16, 16), the mode of each picture's latent distribution."""
     latents = []
     for begin in range(0, len(images), 64):
         with torch.autocast("cpu", torch.bfloat16):
@@ -97,7 +97,7 @@ def train_decoder(autoencoder: AutoencoderKL, images: np.ndarray, steps: int, ba
         chosen = np.sort(rng.integers(0, len(images), batch_size))
         top, left = rng.integers(0, LATENT_SIDE - crop + 1, 2)
         given = latents[chosen][:, :, top : top + crop, left : left + crop]
-        # The transformer's latents will be slightly wrong, and the decoder learns to tolerate that.
+        # The transformer's latents will be slightly wrong, so the decoder learns to tolerate noise.
         noisy = given + torch.randn_like(given) * spread * 0.08
         pixels = images[chosen, top * SCALE : (top + crop) * SCALE, left * SCALE : (left + crop) * SCALE]
         with torch.autocast("cpu", torch.bfloat16):
@@ -112,7 +112,7 @@ def train_decoder(autoencoder: AutoencoderKL, images: np.ndarray, steps: int, ba
 
 
 def inside(begin: int, length: int) -> slice:
-    """The pixels of a crop along one axis, without the latent at each cut: what lay beyond it is missing there."""
+    """The pixels of a crop along one axis, without the latent at each cut edge, because it lacks its neighbour beyond the cut."""
     first = 0 if begin == 0 else SCALE
     last = length * SCALE if begin + length == LATENT_SIDE else (length - 1) * SCALE
     return slice(first, last)
@@ -125,7 +125,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=4000, help="(default: 4000)")
     parser.add_argument("--batch-size", type=int, default=32, help="(default: 32)")
     parser.add_argument("--decoder-of", type=Path, help="train only the decoder of this autoencoder")
-    parser.add_argument("--threads", type=int, default=2, help="of the processor (default: 2)")
+    parser.add_argument("--threads", type=int, default=2, help="number of CPU threads (default: 2)")
     arguments = parser.parse_args()
 
     torch.manual_seed(0)

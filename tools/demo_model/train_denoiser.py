@@ -4,8 +4,8 @@
     python train_denoiser.py DATASET AUTOENCODER DENOISER --steps 3000 --learning-rate 6e-4 --resume DENOISER
 
 DENOISER gets denoiser.pt (the averaged weights as float16, and the shift and scale of the latents), clip.json and t5.json (the tokenizers).
-The second line goes on from the first one's averaged weights. On two cores 64 pictures take half a second to a second; after 3000 steps
-pictures follow their prompts. The loss falls from 1.35 to 0.22 (1000 steps), 0.10 (3000) and 0.04 (7000).
+The second command continues from the averaged weights of the first. On two cores a step of 64 pictures takes half a second to a second. After
+3000 steps, pictures follow their prompts. The loss falls from 1.35 to 0.22 (1000 steps), 0.10 (3000) and 0.04 (7000).
 """
 
 import argparse
@@ -21,16 +21,16 @@ from train_autoencoder import encode_images
 from training import AveragedWeights, Progress, learning_rate, load_images, set_learning_rate, update
 
 WITHOUT_PROMPT = 0.1
-"""Share of the rows that learn without their prompt, which guidance needs."""
+"""Share of the rows that are trained without their prompt, which classifier-free guidance needs."""
 
 
 def load_latents(dataset: Path, autoencoder: Path) -> torch.Tensor:
-    """(images, 16, 16, 16) of all pictures of the training set."""
+    """(images, 16, 16, 16), the latents of all pictures of the training set."""
     return encode_images(AutoencoderKL.from_pretrained(autoencoder).eval(), load_images(dataset))
 
 
 def load_weights(denoiser: Denoiser, folder: Path) -> dict:
-    """Puts the weights of a checkpoint into the networks and returns the rest of it."""
+    """Loads the weights of a checkpoint into the networks and returns the rest of it."""
     checkpoint = torch.load(folder / "denoiser.pt", weights_only=True)
     weights = checkpoint.pop("weights")
     denoiser.load_state_dict({name: value.float() if value.is_floating_point() else value for name, value in weights.items()})
@@ -45,7 +45,7 @@ def save_checkpoint(folder: Path, denoiser: Denoiser, tokenizers: Tokenizers, sh
 
 
 def draw_sigmas(count: int) -> torch.Tensor:
-    """Shares of noise, most of them in the middle, where there is most to learn."""
+    """Random shares of noise, most of them near the middle, where there is most to learn."""
     return torch.sigmoid(torch.randn(count) * 1.1 + 0.2)
 
 
@@ -95,13 +95,13 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=7000, help="(default: 7000)")
     parser.add_argument("--batch-size", type=int, default=64, help="(default: 64)")
     parser.add_argument("--learning-rate", type=float, default=1e-3, help="the highest (default: 0.001)")
-    parser.add_argument("--resume", type=Path, help="folder of an earlier training to go on from")
-    parser.add_argument("--threads", type=int, default=2, help="of the processor (default: 2)")
+    parser.add_argument("--resume", type=Path, help="output folder of an earlier run to continue from")
+    parser.add_argument("--threads", type=int, default=2, help="number of CPU threads (default: 2)")
     arguments = parser.parse_args()
 
     torch.manual_seed(0 if arguments.resume is None else 1)
     torch.set_num_threads(arguments.threads)
-    # The backward pass of flash attention is slow on processors.
+    # The backward pass of flash attention is slow on a CPU.
     with sdpa_kernel(SDPBackend.MATH):
         train(arguments)
 

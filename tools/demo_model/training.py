@@ -1,4 +1,4 @@
-"""What both trainings share: batches of pictures, the schedule of the learning rate, and averaged weights."""
+"""Shared by both trainings: batches of pictures, the learning-rate schedule, and averaged weights."""
 
 import copy
 import math
@@ -10,7 +10,7 @@ from torch import nn
 
 
 def load_images(dataset: Path) -> np.ndarray:
-    """(count, 128, 128, 3) bytes; stays on disk."""
+    """(count, 128, 128, 3) bytes, memory-mapped."""
     return np.load(dataset / "images.npy", mmap_mode="r")
 
 
@@ -21,7 +21,7 @@ def to_batch(pixels: np.ndarray) -> torch.Tensor:
 
 
 def learning_rate(peak: float, step: int, steps: int, warm_up: int, lowest: float = 0.02) -> float:
-    """Rises over `warm_up` steps, then falls along a cosine to `lowest` of the peak."""
+    """Rises over `warm_up` steps, then falls along a cosine to `lowest` times the peak."""
     rise = min(1.0, (step + 1) / warm_up)
     return peak * rise * max(lowest, 0.5 * (1 + math.cos(math.pi * step / steps)))
 
@@ -32,10 +32,10 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
 
 
 class AveragedWeights:
-    """A copy of a network that follows it slowly; it draws better than the network itself."""
+    """A moving average of a network's weights, which draws better than the network itself."""
 
     def __init__(self, network: nn.Module, longest: float):
-        """`longest`: the share of itself that the copy keeps at each step, once there have been many."""
+        """`longest`: the share of itself that the average keeps at each step. The first steps keep less."""
         self.network, self.longest = network, longest
         self.average = copy.deepcopy(network).eval()
 
@@ -46,7 +46,7 @@ class AveragedWeights:
 
 
 class Progress:
-    """Prints a running mean of the losses every so many steps."""
+    """Prints a running mean of the losses every `every` steps."""
 
     def __init__(self, every: int = 50):
         self.every = every
