@@ -8,7 +8,7 @@
 import { FlowProducer, Queue } from 'bullmq'
 import type { JobsOptions, QueueOptions, Telemetry } from 'bullmq'
 import { createKeys, generateQueueName, webhookMessageId, webhookQueueName } from '@easel/contract'
-import type { WebhookJobData } from '@easel/contract'
+import type { Keys, WebhookJobData } from '@easel/contract'
 import { execPipeline } from './exec-pipeline.ts'
 import { webhookJobOptions } from './webhook-outbox.ts'
 import type { RedisConnection } from './redis.ts'
@@ -42,6 +42,19 @@ export interface QueueLook {
   next: string[]
 }
 
+/**
+ * KEYS[1] the line of the job's owner, [2] BullMQ's set of waiting jobs; ARGV[1] the job, [2] the channel, [3] the message. While an earlier job
+ * of the owner waits, either no worker has a place for this one, or a worker finds it when it takes that one.
+ */
+const tellLua = `
+local first = redis.call('ZRANGE', KEYS[1], 0, 0)[1]
+if first and first ~= ARGV[1] and redis.call('ZSCORE', KEYS[2], first) then return 0 end
+return redis.call('PUBLISH', ARGV[2], ARGV[3])`
+
+interface Scripts {
+  easelTell: (...args: string[]) => Promise<unknown>
+}
+
 export interface JobQueuesOptions {
   redis: RedisConnection
   prefix: string
@@ -52,19 +65,20 @@ export interface JobQueuesOptions {
 }
 
 export class JobQueues {
-  readonly #redis: RedisConnection
+  readonly #redis: RedisConnection & Scripts
   readonly #onError: (error: Error) => void
   readonly #options: QueueOptions
-  readonly #waitingChannel: string
+  readonly #keys: Keys
   readonly #queues = new Map<string, Queue<GenerateJobData>>()
   /** Opened on first use. */
   #flows: FlowProducer | undefined
 
   constructor({ redis, prefix, onError, telemetry }: JobQueuesOptions) {
-    this.#redis = redis
+    redis.defineCommand('easelTell', { numberOfKeys: 2, lua: tellLua })
+    this.#redis = redis as RedisConnection & Scripts
     this.#onError = onError
     this.#options = { connection: redis, prefix, skipVersionCheck: true, telemetry }
-    this.#waitingChannel = createKeys(prefix).waitingChannel
+    this.#keys = createKeys(prefix)
   }
 
   /** The queue of a model, opened on first use. */
@@ -81,7 +95,7 @@ export class JobQueues {
 
   async add(modelId: string, id: string, { owner, ...options }: AddOptions = {}): Promise<void> {
     await this.of(modelId).add('generate', { id }, { ...options, jobId: id })
-    this.#tellWorkers({ model: modelId, owner })
+    this.#tellWorkers(id, { model: modelId, owner })
   }
 
   /** Like `add`, together with the webhook message about the job's end. */
@@ -104,7 +118,7 @@ export class JobQueues {
         },
       ],
     })
-    this.#tellWorkers({ model: modelId, owner })
+    this.#tellWorkers(id, { model: modelId, owner })
   }
 
   /** Returns those of the ids that BullMQ does not carry, because it never got them or has already given them up. One round trip. */
@@ -144,8 +158,10 @@ export class JobQueues {
   }
 
   /** Nobody waits for the answer, because workers also look by themselves. */
-  #tellWorkers(job: JobWaits): void {
-    this.#redis.publish(this.#waitingChannel, JSON.stringify(job)).catch(this.#onError)
+  #tellWorkers(id: string, job: JobWaits): void {
+    const line = this.#keys.shareLine(job.model, job.owner ?? '')
+    const prioritized = this.of(job.model).toKey('prioritized')
+    this.#redis.easelTell(line, prioritized, id, this.#keys.waitingChannel, JSON.stringify(job)).catch(this.#onError)
   }
 
   async close(): Promise<void> {
