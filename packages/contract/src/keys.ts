@@ -79,9 +79,12 @@ export interface Keys {
   usageOwners: string
   /** String with expiry: the api replica that reports the metrics of the whole service. */
   metricsLock: string
-  /** Pub/sub channel: the id of a job that has ended. Like the next channel, it only wakes readers. */
+  /**
+   * Pub/sub channel: the id of a job that has ended and, right after the id if the job has succeeded, a JSON list of the fields of its record that
+   * have changed since it was made.
+   */
   endsChannel: string
-  /** Pub/sub channel of one job: its id at every new event except the last, for its followers. */
+  /** Pub/sub channel of one job: its id at every new event except the last. It only wakes followers. */
   newsChannel: (id: string) => string
   /** Pub/sub channel: JSON with the `model` and `owner` of a new job that waits. It only wakes workers. */
   waitingChannel: string

@@ -35,7 +35,7 @@ export const fairShareLua = `
 local function readJob(id)
   local job = {id = id, record = ${toLua(names.job(variable('id')))}}
   local fields = {'status', 'owner', 'model', 'cost_ms', 'weight', 'created_at', 'priority', 'expires_at', 'charged', 'cancel_requested_at',
-    'started_by', 'ended_by', 'runs', 'step', 'total', 'gpu_ms', 'pictures', 'bytes'}
+    'started_at', 'started_by', 'ended_by', 'worker', 'runs', 'strikes', 'step', 'stepped_at', 'total', 'gpu_ms', 'pictures', 'bytes'}
   for i, value in ipairs(redis.call('HMGET', job.record, unpack(fields))) do job[fields[i]] = value or nil end
   return job
 end

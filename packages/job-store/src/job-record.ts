@@ -13,6 +13,8 @@ import type {
   WebhookEventName,
 } from '@easel/contract'
 
+import { toPairs } from './to-pairs.ts'
+
 /** What is decided when a job is created. */
 export interface NewJobRecord {
   id: string
@@ -146,6 +148,11 @@ export function toHash(record: NewJobRecord): string[] {
     ['work', JSON.stringify(toWork(record.input))],
   ]
   return fields.flatMap(([name, value]) => (value === undefined ? [] : [name, String(value)]))
+}
+
+/** The record of a job that has succeeded since it was read. `changes`: what its end has told. */
+export function toEndedRecord(record: JobRecord, changes: string): JobRecord | undefined {
+  return fromHash(Object.fromEntries(toPairs([...toHash(record), ...(JSON.parse(changes) as string[])])))
 }
 
 export function fromHash(hash: Record<string, string>): JobRecord | undefined {

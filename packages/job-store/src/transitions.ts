@@ -49,16 +49,8 @@ local function tookMs(job)
   if job.gpu_ms then return tonumber(job.gpu_ms) end
   return math.floor((job.cost_ms or 0) * (job.step or 0) / math.max(1, job.total or 1) + 0.5)
 end
--- Adds to number fields of a hash, with two calls however many fields there are.
 local function addTo(key, counts)
-  local fields, sums = {}, {}
-  for field, count in pairs(counts) do if count ~= 0 then table.insert(fields, field) end end
-  if #fields == 0 then return end
-  for i, before in ipairs(redis.call('HMGET', key, unpack(fields))) do
-    table.insert(sums, fields[i])
-    table.insert(sums, (tonumber(before) or 0) + counts[fields[i]])
-  end
-  redis.call('HSET', key, unpack(sums))
+  for field, count in pairs(counts) do if count ~= 0 then redis.call('HINCRBY', key, field, count) end end
 end
 local function keepUsage(job, took, sign)
   local owner = job.owner
@@ -74,6 +66,17 @@ local function countUsage(job, took)
   redis.call('EXPIRE', today, 172800)
   redis.call('ZINCRBY', ${toLua(names.usageOwners)}, took, owner)
 end
+-- What has changed in the record since it was made, so that whoever waits for the end of the job need not read it.
+local function changes(job, to, ...)
+  local fields = {'status', to, 'completed_at', now, ...}
+  for _, field in ipairs({'step', 'stepped_at', 'started_at', 'worker', 'runs', 'strikes'}) do
+    if job[field] then
+      table.insert(fields, field)
+      table.insert(fields, job[field])
+    end
+  end
+  return cjson.encode(fields)
+end
 -- ...: other fields that change with the end.
 local function finish(job, to, ...)
   local took = tookMs(job)
@@ -85,7 +88,7 @@ local function finish(job, to, ...)
   redis.call('DEL', ${toLua(names.checkpoint(variable('id')))})
   add('done', 'status', to)
   redis.call('EXPIRE', events, ${eventsRetentionSeconds})
-  redis.call('PUBLISH', ${toLua(names.endsChannel)}, id)
+  redis.call('PUBLISH', ${toLua(names.endsChannel)}, id .. (to == 'succeeded' and changes(job, to, ...) or ''))
 end
 local function ended(status) return status == 'succeeded' or status == 'failed' or status == 'canceled' end
 `

@@ -2,7 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { v7 as uuidv7 } from 'uuid'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest'
 import { createJobStore, createRedis, waitUntilReady } from '@easel/job-store'
-import type { JobStore, RedisConnection, StreamedJobEvent } from '@easel/job-store'
+import type { JobEnd, JobRecord, JobStore, RedisConnection, StreamedJobEvent } from '@easel/job-store'
 import { startRedis } from '@easel/job-store/test/redis-server'
 import { JobFollower, isEventId } from './job-follower.ts'
 
@@ -12,6 +12,13 @@ let subscriber: RedisConnection
 let store: JobStore
 let follower: JobFollower
 const never = new AbortController().signal
+const success: JobEnd = {
+  status: 'succeeded',
+  output: { images: [{ key: 'images/a-0.png', width: 64, height: 64, seed: 7, content_type: 'image/png', sha256: 'ab' }] },
+  timings: { queue_ms: 1, encode_ms: 2, denoise_ms: 3, decode_ms: 4, upload_ms: 5, total_ms: 6 },
+  gpuMs: 8,
+  bytes: 9,
+}
 
 beforeAll(async () => {
   server = await startRedis({ appendonly: true, args: ['--appendfsync', 'always'] })
@@ -162,30 +169,43 @@ describe('waiting for the end', () => {
     await own.close()
   })
 
-  test('a caller that has just read the record gets the news alone: one look, at the end', async () => {
+  test('a caller that has just read the record gets it from the news of the end, as a read would give it', async () => {
     const counting = createJobStore({ redis, prefix: '{test}' })
     const look = vi.spyOn(counting, 'get')
     const own = new JobFollower({ store: counting, subscriber, pollIntervalMs: 100_000 })
-    const [heard, missed] = [await createJob(), await createJob()]
+    const [heard, failing, waited] = [await createJob(), await createJob(), await createJob()]
+    const records = await store.getMany([heard, failing, waited])
+    const wait = (n: number) => own.waitForEnd(records[n]?.id ?? '', { timeoutMs: 100_000, justRead: records[n] as JobRecord })
     // Which shows that the subscription is ready.
     const first = own.waitForEnd(heard, { timeoutMs: 100_000 })
-    await store.end(heard, { status: 'failed' })
+    await store.start(heard, 'w')
+    await store.progress(heard, 2, 4)
+    await store.end(heard, success)
     await first
     look.mockClear()
-    const waiting = own.waitForEnd(missed, { timeoutMs: 100_000, wasJustRead: true })
-    await store.end(missed, { status: 'succeeded' })
-    expect(await waiting).toMatchObject({ id: missed, status: 'succeeded' })
-    expect(look).toHaveBeenCalledTimes(1)
+    const waiting = wait(2)
+    await store.start(waited, 'w')
+    await store.start(waited, 'w2')
+    await store.addStrike(waited)
+    await store.end(waited, success)
+    expect(await waiting).toEqual(await store.get(waited))
     // It ended after the caller had read it and before it began to wait.
-    expect(await own.waitForEnd(heard, { timeoutMs: 100_000, wasJustRead: true })).toMatchObject({ id: heard, status: 'failed' })
+    expect(await wait(0)).toEqual(await store.get(heard))
+    expect(look).not.toHaveBeenCalled()
+    // How a job has failed is read.
+    const failed = wait(1)
+    await store.end(failing, { status: 'failed', error: { code: 'internal', message: 'no', retryable: true } })
+    expect(await failed).toEqual(await store.get(failing))
+    expect(look).toHaveBeenCalledTimes(1)
     await own.close()
   })
 
-  test('while messages cannot arrive, the record is looked at even if it has just been read', async () => {
+  test('while no messages can arrive, the record is read even if it has just been read', async () => {
     const id = await createJob()
+    const justRead = (await store.get(id)) as JobRecord
     await store.end(id, { status: 'failed' })
     const own = new JobFollower({ store, subscriber, pollIntervalMs: 100_000 })
-    expect(await own.waitForEnd(id, { timeoutMs: 100_000, wasJustRead: true })).toMatchObject({ id })
+    expect(await own.waitForEnd(id, { timeoutMs: 100_000, justRead })).toMatchObject({ id, status: 'failed' })
     await own.close()
   })
 

@@ -6,6 +6,7 @@
  * nothing about HTTP. Runs in the api.
  */
 import { isEnded } from '@easel/contract'
+import { toEndedRecord } from '@easel/job-store'
 import type { JobRecord, JobStore, RedisConnection, StreamedJobEvent } from '@easel/job-store'
 
 export interface JobFollowerOptions {
@@ -21,9 +22,10 @@ export interface JobFollowerOptions {
 interface WaitForEndOptions {
   timeoutMs: number
   signal?: AbortSignal
-  wasJustRead?: boolean
+  justRead?: JobRecord
 }
 
+const jobIdLength = 36
 /** Enough for all ends between a caller's look at its job and its wait. */
 const keptEnds = 1000
 
@@ -46,8 +48,8 @@ export class JobFollower {
   readonly #pollIntervalMs: number
   readonly #onError: NonNullable<JobFollowerOptions['onError']>
   readonly #waiters = new Map<string, Set<JobWaiter>>()
-  /** The jobs whose end this process has heard of last. */
-  readonly #ends = new Set<string>()
+  /** The jobs whose end this process has heard of last, with what was told about each. */
+  readonly #ends = new Map<string, string>()
   /** Whether messages about ends arrive now. */
   #hearsEnds = false
   readonly #closing = new AbortController()
@@ -106,15 +108,19 @@ export class JobFollower {
 
   /**
    * The record once the job has ended; undefined when it has not ended in time or does not exist, or when the signal aborted. Rejects when
-   * Redis fails at the end of the time. `wasJustRead`: whether the job had not ended a moment ago, so that only news are waited for.
+   * Redis fails at the end of the time. `justRead`: the record as the caller has just read it; it is not read again before the end.
    */
-  async waitForEnd(id: string, { timeoutMs, signal, wasJustRead = false }: WaitForEndOptions): Promise<JobRecord | undefined> {
+  async waitForEnd(id: string, { timeoutMs, signal, justRead }: WaitForEndOptions): Promise<JobRecord | undefined> {
     using waiter = this.#addWaiter(id, { forEnd: true })
     const stopped = signal === undefined ? this.#closing.signal : AbortSignal.any([signal, this.#closing.signal])
     const deadline = performance.now() + timeoutMs
-    let about: AboutJob = { jobId: id }
-    if (wasJustRead && this.#hearsEnds && !this.#ends.has(id)) await waiter.wait(Math.min(this.#pollIntervalMs, timeoutMs), stopped)
+    let about: AboutJob = { jobId: id, requestId: justRead?.requestId }
+    if (justRead !== undefined && this.#hearsEnds && !this.#ends.has(id)) {
+      await waiter.wait(Math.min(this.#pollIntervalMs, timeoutMs), stopped)
+    }
     for (;;) {
+      const changes = this.#ends.get(id) ?? ''
+      if (justRead !== undefined && changes !== '') return toEndedRecord(justRead, changes)
       const leftMs = deadline - performance.now()
       const read = this.#store.get(id)
       const found = leftMs > 0 ? await this.#attempt(read, about) : { value: await read }
@@ -141,17 +147,18 @@ export class JobFollower {
     this.#hearsEnds = false
   }
 
-  readonly #onMessage = (channel: string, id: string): void => {
+  readonly #onMessage = (channel: string, message: string): void => {
     const { endsChannel, newsChannel } = this.#store.keys
     const isEnd = channel === endsChannel
-    if (isEnd) this.#keepEnd(id)
+    const id = message.slice(0, jobIdLength)
+    if (isEnd) this.#keepEnd(id, message.slice(jobIdLength))
     if (!isEnd && channel !== newsChannel(id)) return
     for (const waiter of this.#waiters.get(id) ?? []) if (isEnd || !waiter.forEnd) waiter.wake()
   }
 
-  #keepEnd(id: string): void {
-    this.#ends.add(id)
-    const [oldest = ''] = this.#ends
+  #keepEnd(id: string, changes: string): void {
+    this.#ends.set(id, changes)
+    const [oldest = ''] = this.#ends.keys()
     if (this.#ends.size > keptEnds) this.#ends.delete(oldest)
   }
 

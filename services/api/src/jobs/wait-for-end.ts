@@ -36,7 +36,7 @@ export async function waitForEnd(deps: WaitNeeds, record: JobRecord, { timeoutMs
   if (isEnded(record.status)) return { outcome: 'ended', record }
   const { follower, graceOver, store } = deps
   try {
-    const ended = await follower.waitForEnd(record.id, { timeoutMs, signal: AbortSignal.any([left, graceOver]), wasJustRead: true })
+    const ended = await follower.waitForEnd(record.id, { timeoutMs, signal: AbortSignal.any([left, graceOver]), justRead: record })
     if (ended !== undefined) return { outcome: 'ended', record: ended }
     if (left.aborted) return { outcome: 'left', record }
     const latest = await store.get(record.id)
