@@ -175,7 +175,7 @@ describe('waiting for the end', () => {
     const own = new JobFollower({ store: counting, subscriber, pollIntervalMs: 100_000 })
     const [heard, failing, waited] = [await createJob(), await createJob(), await createJob()]
     const records = await store.getMany([heard, failing, waited])
-    const wait = (n: number) => own.waitForEnd(records[n]?.id ?? '', { timeoutMs: 100_000, justRead: records[n] as JobRecord })
+    const wait = (n: number) => own.waitForEnd(records[n]?.id ?? '', { timeoutMs: 100_000, justRead: records[n] })
     // Which shows that the subscription is ready.
     const first = own.waitForEnd(heard, { timeoutMs: 100_000 })
     await store.start(heard, 'w')
