@@ -26,10 +26,10 @@ const compose = composeWith({})
 const service = (name: string, { services } = compose): z.infer<typeof serviceSchema> => serviceSchema.parse(services[name])
 
 /**
- * What the image or the compose file decides, because the rest depends on it. MODEL_PATH is only another name for MODEL. docker-compose.gpu.yml says
- * which GPU a container has, and an empty CUDA_VISIBLE_DEVICES would hide it.
+ * Variables that are not passed on. MODEL_PATH is only another name for MODEL. docker-compose.gpu.yml assigns the GPUs, and an empty
+ * CUDA_VISIBLE_DEVICES would hide them.
  */
-const decidedHere = new Set(['HOST', 'MODEL_PATH', 'STORAGE_DIR', 'CUDA_VISIBLE_DEVICES'])
+const notPassedOn = new Set(['HOST', 'MODEL_PATH', 'STORAGE_DIR', 'CUDA_VISIBLE_DEVICES'])
 
 /** Variables that a library reads from the environment, and not the services. */
 const readByLibraries = new Set(['OTEL_EXPORTER_OTLP_HEADERS'])
@@ -41,7 +41,7 @@ describe.each([
   const environment = service(name).environment
 
   it('passes on every variable that the service has', () => {
-    expect(Object.keys(variables).filter((variable) => !(variable in environment) && !decidedHere.has(variable))).toEqual([])
+    expect(Object.keys(variables).filter((variable) => !(variable in environment) && !notPassedOn.has(variable))).toEqual([])
   })
 
   it('passes on nothing that the service does not know', () => {
@@ -50,15 +50,15 @@ describe.each([
     expect(Object.keys(environment).filter((variable) => !known.has(variable) && !readByLibraries.has(variable))).toEqual([])
   })
 
-  it('gets each value as it was set, but for those that the header of the file calls decided', () => {
+  it('gets each value as it was set, except those that .env cannot change according to the header of the file', () => {
     const header = read('docker-compose.yml').split('\nx-service')[0] ?? ''
-    const decided = /^# Decided here[^]*?(?=^# The defaults)/m.exec(header)?.[0] ?? ''
+    const decided = /^# `.env` cannot change[^]*?(?=^# The defaults)/m.exec(header)?.[0] ?? ''
     const set = Object.fromEntries(Object.keys(environment).map((variable) => [variable, `set-${variable}`]))
     const kept = service(name, composeWith(set)).environment
     const fixed = Object.keys(set).filter((variable) => kept[variable] !== set[variable])
     const expected = name === 'api' ? ['PORT', 'STORAGE'] : ['CACHE_DIR', 'METRICS_PORT', 'MODELS_DIR', 'STORAGE']
     expect(fixed.sort()).toEqual(expected)
-    for (const variable of [...fixed.filter((each) => each !== 'PORT'), ...decidedHere]) expect(decided).toContain(variable)
+    for (const variable of [...fixed.filter((each) => each !== 'PORT'), ...notPassedOn]) expect(decided).toContain(variable)
   })
 
   it('starts from an image that copies every workspace package the service needs', () => {
