@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os'
 import { basename, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { afterAll, afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { messageOfLoading } from '../../test/message-of-loading.ts'
 import { testModel } from '../../test/open-graph.ts'
 import { writeSafetensors } from '../../test/write-safetensors.ts'
 import type { WrittenTensor } from '../../test/write-safetensors.ts'
@@ -38,14 +39,6 @@ function drawPlain(kind: string): Promise<string> {
   const picture = pictures.get(kind) ?? draw(testModel(kind))
   pictures.set(kind, picture)
   return picture
-}
-async function messageOfLoading(model = folder, options: FromPretrainedOptions = {}): Promise<string> {
-  try {
-    await (await StableDiffusion3Pipeline.fromPretrained(model, { device: 'cpu', ...options })).close()
-  } catch (error) {
-    return (error as Error).message
-  }
-  return 'loaded'
 }
 
 describe('weights in a folder', () => {
@@ -115,7 +108,7 @@ describe('weights in a folder', () => {
     const name = join(transformer, 'diffusion_pytorch_model.safetensors')
     await rename(name, join(transformer, 'diffusion_pytorch_model.fp16.safetensors'))
     await writeFile(name, 'broken')
-    expect(await messageOfLoading()).toContain(`${name}: expected`)
+    expect(await messageOfLoading(folder)).toContain(`${name}: expected`)
     // The text encoders do not have it and are taken without, as in diffusers.
     expect(await draw(folder, { variant: 'fp16' })).toBe(await drawPlain('sd35-medium-kind'))
     await writeFile(join(folder, 'text_encoder', 'model.fp16.safetensors'), 'broken')
@@ -141,12 +134,12 @@ describe('weights in a folder', () => {
       const file = join(folder, name)
       await rm(file)
       execFileSync('mkfifo', [file])
-      expect(await messageOfLoading()).toMatch(
+      expect(await messageOfLoading(folder)).toMatch(
         new RegExp(`${name.replaceAll('.', '\\.')}: expected a readable .*, got something that is not a file`),
       )
       await rm(file)
       await mkdir(file)
-      expect(await messageOfLoading()).toMatch(new RegExp(`${name.replaceAll('.', '\\.')}: expected a readable .*, got a folder`))
+      expect(await messageOfLoading(folder)).toMatch(new RegExp(`${name.replaceAll('.', '\\.')}: expected a readable .*, got a folder`))
     },
   )
 
@@ -187,15 +180,19 @@ describe('weights in a folder', () => {
     const file = join(folder, 'transformer', 'config.json')
     const config = JSON.parse(await readFile(file, 'utf8')) as Record<string, unknown>
     await writeFile(file, JSON.stringify({ ...config, attention_head_dim: 8 }))
-    expect(await messageOfLoading()).toMatch(
+    expect(await messageOfLoading(folder)).toMatch(
       /diffusion_pytorch_model\.safetensors: expected tensor .* to be \[.*\] of F32, F16, BF16, F8_E4M3, F8_E5M2, got \[/,
     )
     await writeFile(file, JSON.stringify({ ...config, num_layers: 5 }))
-    expect(await messageOfLoading()).toContain('expected tensor transformer_blocks.4.attn.to_q.weight to be')
+    expect(await messageOfLoading(folder)).toContain('expected tensor transformer_blocks.4.attn.to_q.weight to be')
     await writeFile(file, JSON.stringify({ ...config, num_layers: 1e9 }))
-    expect(await messageOfLoading()).toContain('expected tensor transformer_blocks.999999999.attn.to_q.weight to be')
+    expect(await messageOfLoading(folder)).toContain('expected tensor transformer_blocks.999999999.attn.to_q.weight to be')
+    await writeFile(file, JSON.stringify({ ...config, qk_norm: null }))
+    expect(await messageOfLoading(folder)).toMatch(
+      /expected qk_norm of its config\.json to be "rms_norm", as it has a tensor .*norm_q\.weight, got null/,
+    )
     await writeFile(file, JSON.stringify({ ...config, qk_norm: 'layer_norm' }))
-    expect(await messageOfLoading()).toContain(`${file}: expected qk_norm to be`)
+    expect(await messageOfLoading(folder)).toContain(`${file}: expected qk_norm to be`)
   })
 
   it('are refused by a sentence where a configuration cannot be', async () => {
@@ -218,23 +215,25 @@ describe('weights in a folder', () => {
       const file = join(folder, part, 'config.json')
       const text = await readFile(file, 'utf8')
       await writeFile(file, JSON.stringify({ ...(JSON.parse(text) as object), ...change }))
-      expect(await messageOfLoading()).toMatch(sentence)
+      expect(await messageOfLoading(folder)).toMatch(sentence)
       await writeFile(file, text)
     }
     await rm(join(folder, 'vae'), { recursive: true })
     await writeFile(join(folder, 'vae'), 'no folder')
-    expect(await messageOfLoading()).toMatch(/vae_decoder\/model\.onnx: expected this file, or \.safetensors weights in .*vae, got nothing/)
+    expect(await messageOfLoading(folder)).toMatch(
+      /vae_decoder\/model\.onnx: expected this file, or \.safetensors weights in .*vae, got nothing/,
+    )
   })
 
   it('that end early are refused, and nothing stays loaded', async () => {
     const file = join(folder, 'vae', 'diffusion_pytorch_model.safetensors')
     await writeFile(file, (await readFile(file)).subarray(0, 100_000))
-    expect(await messageOfLoading()).toContain(`${file}: expected the data to be`)
+    expect(await messageOfLoading(folder)).toContain(`${file}: expected the data to be`)
   })
 
   it('as pickles are not read; the error says what is there', async () => {
     await rename(join(folder, 'vae', 'diffusion_pytorch_model.safetensors'), join(folder, 'vae', 'diffusion_pytorch_model.bin'))
-    expect(await messageOfLoading()).toMatch(/\.safetensors weights in .*vae, got config\.json, diffusion_pytorch_model\.bin/)
+    expect(await messageOfLoading(folder)).toMatch(/\.safetensors weights in .*vae, got config\.json, diffusion_pytorch_model\.bin/)
   })
 })
 

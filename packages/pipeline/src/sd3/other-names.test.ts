@@ -4,6 +4,7 @@ import { cp, mkdtemp, readFile, rename, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { messageOfLoading } from '../../test/message-of-loading.ts'
 import { testModel } from '../../test/open-graph.ts'
 import { float8Values, fromFloats } from '../../test/write-float8.ts'
 import type { Float8 } from '../../test/write-float8.ts'
@@ -38,15 +39,6 @@ async function draw(model: string, options: FromPretrainedOptions = {}): Promise
 }
 /** What the model draws as it is. */
 const drawPlain = (): Promise<string> => (plain ??= draw(testModel(kind)))
-
-async function messageOfLoading(model: string, options: FromPretrainedOptions = {}): Promise<string> {
-  try {
-    await (await StableDiffusion3Pipeline.fromPretrained(model, { device: 'cpu', ...options })).close()
-  } catch (error) {
-    return (error as Error).message
-  }
-  return 'loaded'
-}
 
 const part = (name: string): Promise<Tensors> => readTensors(join(testModel(kind), name))
 const prefixed = (prefix: string, tensors: Tensors): Tensors =>

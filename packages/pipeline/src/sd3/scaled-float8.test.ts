@@ -4,6 +4,7 @@ import { cp, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { messageOfLoading } from '../../test/message-of-loading.ts'
 import { testModel } from '../../test/open-graph.ts'
 import { rewritePart } from '../../test/rewrite-part.ts'
 import { fromFloats, scaledNames, toPlainFloat8, toScaledFloat8 } from '../../test/write-float8.ts'
@@ -56,14 +57,6 @@ async function draw(model: string, options: FromPretrainedOptions = {}): Promise
   return createHash('sha256')
     .update((await drawLatents(model, options)).pixels)
     .digest('hex')
-}
-async function messageOfLoading(model = folder, options: FromPretrainedOptions = {}): Promise<string> {
-  try {
-    await (await StableDiffusion3Pipeline.fromPretrained(model, { device: 'cpu', ...options })).close()
-  } catch (error) {
-    return (error as Error).message
-  }
-  return 'loaded'
 }
 
 const rewrite = (name: string, tensors: Tensors): Promise<string> => rewritePart(join(folder, name), () => tensors)
@@ -230,7 +223,7 @@ describe('scaled float8 is refused', () => {
     ],
   ])('%s', async (_, change, sentence) => {
     const file = await rewrite('transformer', change(toScaledFloat8(await part('transformer')).stored))
-    const message = await messageOfLoading()
+    const message = await messageOfLoading(folder)
     expect(message).toMatch(sentence)
     expect(message).toContain(`${file}: expected `)
   })
@@ -243,13 +236,13 @@ function plainMatrix({ shape }: WrittenTensor): WrittenTensor {
 it('a tensor that is missing beside scaled float8 is missing, and nothing is said about a tool', async () => {
   const { stored } = toScaledFloat8(await part('transformer'), scaledNames.weight_scale)
   await rewrite('transformer', Object.fromEntries(Object.entries(stored).filter(([name]) => name !== 'proj_out.bias')))
-  expect(await messageOfLoading()).toMatch(/tensor proj_out\.bias to be \[64\] of .*, got no such tensor$/)
+  expect(await messageOfLoading(folder)).toMatch(/tensor proj_out\.bias to be \[64\] of .*, got no such tensor$/)
 })
 
 it('what is wrong with a factor of a part that is not loaded does no harm', async () => {
   const t5 = toScaledFloat8(await part('text_encoder_3')).stored
   await rewrite('text_encoder_3', { ...t5, 'encoder.block.0.layer.0.SelfAttention.q.scale_weight': scalar(NaN) })
-  expect(await messageOfLoading()).toMatch(/SelfAttention\.q\.scale_weight to be a finite number, got NaN/)
+  expect(await messageOfLoading(folder)).toMatch(/SelfAttention\.q\.scale_weight to be a finite number, got NaN/)
   expect(await messageOfLoading(folder, { components: { textEncoder3: null, tokenizer3: null } })).toBe('loaded')
 })
 
@@ -321,8 +314,8 @@ describe('weights that are quantised in another way are refused with the name of
     expect(replaced!.shape).toEqual([to, from])
     const tensors = { ...rest, ...quantised }
     const file = await rewrite('transformer', tensors)
-    expect(await messageOfLoading()).toMatch(sentence)
-    expect(await messageOfLoading()).toContain(file)
+    expect(await messageOfLoading(folder)).toMatch(sentence)
+    expect(await messageOfLoading(folder)).toContain(file)
     const single = join(root, 'single.safetensors')
     writeSafetensors(single, prefixed('transformer.', tensors))
     expect(await messageOfLoading(single, { modelParts: folder })).toMatch(sentence)
@@ -352,6 +345,6 @@ describe('weights that are quantised in another way are refused with the name of
     expect(await messageOfLoading(join(files, 'sd3.5_medium-Q4_0.gguf'))).toMatch(sentence)
     expect(await messageOfLoading(files)).toMatch(sentence)
     await rm(join(folder, 'transformer', 'diffusion_pytorch_model.safetensors'))
-    expect(await messageOfLoading()).toMatch(sentence)
+    expect(await messageOfLoading(folder)).toMatch(sentence)
   })
 })

@@ -1,0 +1,13 @@
+/** What a user is told about a model that does not load. */
+import { StableDiffusion3Pipeline } from '../src/sd3/pipeline.ts'
+import type { FromPretrainedOptions } from '../src/sd3/pipeline.ts'
+
+/** 'loaded' where it does. */
+export async function messageOfLoading(model: string, options: FromPretrainedOptions = {}): Promise<string> {
+  try {
+    await (await StableDiffusion3Pipeline.fromPretrained(model, { device: 'cpu', ...options })).close()
+  } catch (error) {
+    return (error as Error).message
+  }
+  return 'loaded'
+}
