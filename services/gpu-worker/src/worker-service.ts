@@ -133,8 +133,11 @@ async function assemble(options: WorkerServiceOptions, cleanups: Cleanups): Prom
   const outbox = createWebhookOutbox({ redis, prefix, onError, telemetry: tracing.telemetry })
   cleanups.add(() => settle(outbox.close(), lettingGoMs))
   let made: Provenance | undefined
-  const provenance = async (signal: AbortSignal): Promise<Provenance> =>
-    (made ??= toProvenance(engine.capabilities, await engine.contentHash(signal), config))
+  const provenance = async (signal: AbortSignal): Promise<Provenance> => {
+    const contentHash = await engine.contentHash(signal)
+    if (made?.model.content_hash !== contentHash) made = toProvenance(engine.capabilities, contentHash, config)
+    return made
+  }
   const { logPrompts } = config
   const onRecord = active.learn.bind(active)
   const about = { logger, metrics, tracing, workerId: id, provenance, logPrompts, uploadRetryMs, onRecord, now }

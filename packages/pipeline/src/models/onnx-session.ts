@@ -68,6 +68,7 @@ export class OnnxSession {
     const ort = await loadRuntime()
     const path = typeof graph === 'string' ? graph : graph.name
     const open = async (): Promise<InferenceSession> => {
+      if (typeof graph !== 'string') await graph.files?.assertSame()
       try {
         if (typeof graph === 'string') await sizeOfFile(graph)
         return typeof graph === 'string'

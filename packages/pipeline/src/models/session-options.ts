@@ -1,4 +1,5 @@
 /** How a graph is to be run, and the session options of ONNX Runtime that follow from it. Knows nothing about what a graph computes. */
+import type { LoadedFiles } from './loaded-files.ts'
 import type { ExecutionProvider, SessionOptions } from './onnx-runtime.ts'
 
 export interface OnnxSessionOptions {
@@ -28,6 +29,8 @@ export interface WrittenGraph {
   /** An ONNX model; files of weights are named from the root of the file system. */
   readonly bytes: Uint8Array
   readonly weights: WeightMode
+  /** The files that the weights lie in, which must not have changed since the graph was written. Default none. */
+  readonly files?: LoadedFiles
   /**
    * What the session does between two runs. An open one keeps all the memory that its runs have ever taken; a closed one keeps none, and each
    * run has to open it first, which takes as long as loading it.

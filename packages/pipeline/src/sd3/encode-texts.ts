@@ -1,12 +1,11 @@
 /**
  * The texts of a call as rows for the transformer: each prompt once for each of its pictures and, with guidance, the negative prompts too.
  *
- * Invariant: nobody writes to the rows, which belong to the prompt cache or are copies of what the caller gave. Runs in the engine process.
+ * Invariant: nobody writes to the rows, which belong to the prompt cache or to the call. Runs in the engine process.
  */
 import { splitRows } from '../tensor/rows.ts'
 import type { Tensor } from '../tensor/tensor.ts'
 import { embedCached } from './embed-cached.ts'
-import type { PromptEmbeddings } from './embed-prompts.ts'
 import type { GenerateCall } from './generate-call.ts'
 import { expectDims } from './generate-params.ts'
 import type { ResidentModel } from './resident-model.ts'
@@ -23,24 +22,18 @@ export interface TextRows {
 export async function encodeTexts(model: ResidentModel, call: GenerateCall, withNegative: boolean): Promise<TextRows> {
   const { joint_attention_dim, pooled_projection_dim } = model.transformer.config
   const { clipSkip, maxSequenceLength, signal, numImagesPerPrompt } = call
-  const positive = copyOf(call.embeddings) ?? (await embedCached(model, call.texts, { clipSkip, maxSequenceLength, signal }))
+  const positive = call.embeddings ?? (await embedCached(model, call.texts, { clipSkip, maxSequenceLength, signal }))
   expectDims('promptEmbeds', positive.embeds, [call.batch, positive.embeds.dims[1] ?? 0, joint_attention_dim])
   expectDims('pooledPromptEmbeds', positive.pooled, [call.batch, pooled_projection_dim])
   const embeds = splitRows(positive.embeds, numImagesPerPrompt)
   const pooled = splitRows(positive.pooled, numImagesPerPrompt)
   if (!withNegative) return { embeds, pooled }
   // The negative prompt never skips CLIP layers.
-  const negative =
-    copyOf(call.negativeEmbeddings) ?? (await embedCached(model, call.negativeTexts, { clipSkip: 0, maxSequenceLength, signal }))
+  const negative = call.negativeEmbeddings ?? (await embedCached(model, call.negativeTexts, { clipSkip: 0, maxSequenceLength, signal }))
   expectDims('negativePromptEmbeds', negative.embeds, positive.embeds.dims)
   expectDims('negativePooledPromptEmbeds', negative.pooled, positive.pooled.dims)
   return {
     embeds: [...splitRows(negative.embeds, numImagesPerPrompt), ...embeds],
     pooled: [...splitRows(negative.pooled, numImagesPerPrompt), ...pooled],
   }
-}
-
-/** Copies what the caller gave: the batcher tells rows apart by their memory, and callers may write to theirs. */
-function copyOf(given: PromptEmbeddings | undefined): PromptEmbeddings | undefined {
-  return given && { embeds: given.embeds.clone(), pooled: given.pooled.clone() }
 }

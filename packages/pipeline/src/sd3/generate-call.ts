@@ -52,7 +52,7 @@ export interface GenerateCall extends Omit<GenerateParams, Decided | Replaced>, 
   readonly batch: number
   readonly texts: PromptTexts
   readonly negativeTexts: PromptTexts
-  /** Embeddings given in place of texts. */
+  /** Copies of the embeddings given in place of texts. */
   readonly embeddings: PromptEmbeddings | undefined
   readonly negativeEmbeddings: PromptEmbeddings | undefined
   readonly skipLayerGuidance: SkipLayerGuidance | undefined
@@ -105,6 +105,8 @@ export function resolveCall(params: GenerateParams, defaults: GenerateDefaults, 
     arrivedAtMs: performance.now(),
     batch,
     ...toTexts(params, batch),
+    // A copy, as of the embeddings.
+    latents: params.latents?.clone(),
     embeddings: pair(params.promptEmbeds, params.pooledPromptEmbeds),
     negativeEmbeddings: pair(params.negativePromptEmbeds, params.negativePooledPromptEmbeds),
     skipLayerGuidance: toSkipLayerGuidance(params, limits.layers),
@@ -168,6 +170,7 @@ function toList(
   return list
 }
 
+/** Copies, because the call may wait before it reads them, and the batcher tells rows apart by their memory. */
 function pair(embeds: Tensor | undefined, pooled: Tensor | undefined): PromptEmbeddings | undefined {
-  return embeds === undefined || pooled === undefined ? undefined : { embeds, pooled }
+  return embeds === undefined || pooled === undefined ? undefined : { embeds: embeds.clone(), pooled: pooled.clone() }
 }

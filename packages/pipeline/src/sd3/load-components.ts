@@ -10,6 +10,7 @@ import { z } from 'zod'
 import type { GraphName } from '../graphs/write-graph.ts'
 import { AutoencoderKL } from '../models/autoencoder-kl.ts'
 import { ClipTextEncoder } from '../models/clip-text-encoder.ts'
+import type { LoadedFiles } from '../models/loaded-files.ts'
 import { ModelFileError, readModelJson } from '../models/model-file.ts'
 import type { ModelPart } from '../models/model-part.ts'
 import type { OnnxSessionOptions } from '../models/session-options.ts'
@@ -38,6 +39,8 @@ export interface LoadedComponents {
   /** The parts that were loaded here and must be released. Parts that were given belong to whoever made them. */
   readonly owned: readonly { release(): Promise<void> }[]
   readonly origin: GraphOrigin
+  /** The weight files of all that was loaded here. */
+  readonly files: LoadedFiles
 }
 
 /**
@@ -107,7 +110,7 @@ export async function loadSd3Components(
     ['transformer', overrides.transformer, true],
   ] as const
   const names = wanted.flatMap(([name, given, listed]) => (given === undefined && listed !== undefined ? [name] : []))
-  const { parts, origin } = await prepareGraphs(source, names, settings, session)
+  const { parts, origin, files } = await prepareGraphs(source, names, settings, session)
 
   const owned: { release(): Promise<void> }[] = []
   async function load<Part extends { release(): Promise<void> }>(
@@ -137,7 +140,7 @@ export async function loadSd3Components(
     assertReadsTexts(indexFile, components, overrides)
     assertRowsFit(indexFile, components)
     await assertIdsFit((name) => source.look(name) ?? `the ${name} given`, components)
-    return { components, owned, origin }
+    return { components, owned, origin, files }
   } catch (error) {
     await Promise.all(owned.map((loaded) => loaded.release()))
     throw error

@@ -13,6 +13,7 @@ import { assertHoldsPart, singleFilePart, toDiffusersLayout } from '../graphs/si
 import type { GraphName } from '../graphs/write-graph.ts'
 import { ModelFileError } from '../models/model-file.ts'
 import { describeForeignFiles } from './describe-layout.ts'
+import type { ModelContent } from './model-hash.ts'
 import type { ResolvedModel } from './presets.ts'
 
 /** A part, as found. */
@@ -76,6 +77,17 @@ export class ModelSource {
   assertVariant(): void {
     if (this.variant === undefined || this.hasVariant) return
     throw new ModelFileError(this.folders.join(' or '), '', `weights of variant ${this.variant} in at least one part`, 'none')
+  }
+
+  /**
+   * What a hash of the model covers: the whole folder of a model in its own folder, and of one put together from several places only the files
+   * that were used. `marks` as in ModelContent.
+   */
+  content(marks: readonly string[]): ModelContent {
+    const [folder = '', ...others] = this.folders
+    const isWhole = this.file === undefined && others.length === 0
+    const variant = this.variant === undefined ? [] : [`variant ${this.variant}`]
+    return { roots: isWhole ? new Map([['', folder]]) : this.taken, marks: [...marks, ...variant] }
   }
 
   hint(): string {

@@ -121,7 +121,14 @@ describe('a call', () => {
     write(catRow)
     expect(await first).toEqual(await bytes({ ...boat, guidanceScale: 1 }))
     expect(await bytes(call)).toEqual(await bytes({ ...boat, guidanceScale: 1, prompt: 'a big green cat at night' }))
-    // The same holds in a step callback: one tensor, written to between two steps.
+    // The same holds for latents,
+    const latents = randn([1, 16, 8, 8], new Generator(3))
+    const other = randn([1, 16, 8, 8], new Generator(4))
+    const given = { ...boat, width: 64, height: 64, latents: latents.clone() }
+    const started = bytes(given)
+    given.latents.data.set(other.data)
+    expect(await started).toEqual(await bytes({ ...given, latents }))
+    // and in a step callback: one tensor, written to between two steps.
     const switching = (fresh: boolean) =>
       bytes({
         ...boat,

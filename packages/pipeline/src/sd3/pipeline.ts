@@ -13,6 +13,7 @@ import type { Device } from '../models/devices.ts'
 import { readGpuNames } from '../models/gpu-names.ts'
 import { runtimeVersion } from '../models/onnx-runtime.ts'
 import { ClosedError } from '../models/closed-error.ts'
+import type { LoadedFiles } from '../models/loaded-files.ts'
 import type { WeightMode } from '../models/session-options.ts'
 import type { Sd3Transformer } from '../models/sd3-transformer.ts'
 import type { T5TextEncoder } from '../models/t5-text-encoder.ts'
@@ -93,6 +94,8 @@ export class StableDiffusion3Pipeline implements ResidentModel {
   readonly device: ResolvedDevice
   /** Which graphs are used, in which precision, and how their weights are held. */
   readonly origin: GraphOrigin
+  /** The files that the weights were loaded from. */
+  readonly files: LoadedFiles
   /** What the model's hash covers. */
   readonly content: ModelContent
   /** The model's own values for parameters that a call does not give. */
@@ -132,6 +135,7 @@ export class StableDiffusion3Pipeline implements ResidentModel {
     this.modelDefaults = defaults
     this.runtime = new Runtime(this.transformer, batching)
     this.origin = loaded.origin
+    this.files = loaded.files
     this.content = content
     this.life = { owned: loaded.owned, cacheDir: batching.cacheDir }
   }
@@ -164,7 +168,7 @@ export class StableDiffusion3Pipeline implements ResidentModel {
           `Expected a model of dtype ${dtype}, got ${transformer.dtype} in ${resolved.folder}; the export decides the precision`,
         )
       const side = defaultSide(transformer.config, vae.scale)
-      const content = toContent(source, options)
+      const content = source.content(options.components?.textEncoder3 === null ? ['without text_encoder_3'] : [])
       const defaults = { ...defaultsOfModel, width: defaultsOfModel.width ?? side, height: defaultsOfModel.height ?? side }
       const pipe = new StableDiffusion3Pipeline(loaded, resolved, device, { defaults, content }, batching)
       if (options.lorasDir !== undefined && transformer.loraTarget !== undefined) {
@@ -257,8 +261,15 @@ export class StableDiffusion3Pipeline implements ResidentModel {
 
   /** The hash of everything in the model that decides a picture. Reads all weights, once. */
   modelHash(): Promise<string> {
-    this.life.hash ??= hashModel(this.content, this.life.cacheDir)
+    this.life.hash ??= this.hashLoaded()
     return this.life.hash
+  }
+
+  /** The hash of the files that were loaded: throws where others lie in their place. */
+  async hashLoaded(): Promise<string> {
+    const hash = await hashModel(this.content, this.life.cacheDir)
+    await this.files.assertSame()
+    return hash
   }
 
   /**
@@ -286,15 +297,4 @@ export class StableDiffusion3Pipeline implements ResidentModel {
     await Promise.all(this.life.owned.map((part) => part.release()))
     await this.runtime.close()
   }
-}
-
-/** For a model in its own folder the whole folder counts; for one put together from several places only the files that were used. */
-function toContent(source: ModelSource, { variant, components }: FromPretrainedOptions): ModelContent {
-  const [folder = '', ...others] = source.folders
-  const whole = source.file === undefined && others.length === 0
-  const marks = [
-    ...(components?.textEncoder3 === null ? ['without text_encoder_3'] : []),
-    ...(variant === undefined ? [] : [`variant ${variant}`]),
-  ]
-  return { roots: whole ? new Map([['', folder]]) : source.taken, marks }
 }

@@ -15,6 +15,7 @@ import type { OperatorChoices } from '../graphs/operator-choices.ts'
 import { writeGraph } from '../graphs/write-graph.ts'
 import type { GraphName } from '../graphs/write-graph.ts'
 import { checkOperators } from '../graphs/check-operators.ts'
+import { LoadedFiles } from '../models/loaded-files.ts'
 import type { LoraGraphSource, ModelPart } from '../models/model-part.ts'
 import type { ExecutionProvider } from '../models/onnx-runtime.ts'
 import type { OnnxSessionOptions, WeightMode } from '../models/session-options.ts'
@@ -50,7 +51,7 @@ export async function prepareGraphs(
   names: readonly GraphName[],
   settings: GraphSettings,
   session: OnnxSessionOptions = {},
-): Promise<{ parts: Map<GraphName, ModelPart>; origin: GraphOrigin }> {
+): Promise<{ parts: Map<GraphName, ModelPart>; origin: GraphOrigin; files: LoadedFiles }> {
   const found = new Map<GraphName, FoundPart>()
   for (const name of names) found.set(name, await source.requirePart(name))
   const encoder = await source.findPart('vae_encoder')
@@ -58,6 +59,7 @@ export async function prepareGraphs(
   source.assertVariant()
 
   const { weights, reason } = chooseWeights(found, settings)
+  const files = await LoadedFiles.of([...found.values()].flatMap(filesOf))
   const parts = new Map<GraphName, ModelPart>()
   const operators = new Map<ComputeType, OperatorChoices>()
   const graphs: Partial<Record<GraphName, string>> = {}
@@ -73,29 +75,39 @@ export async function prepareGraphs(
     const held = isVae ? 'packed' : weights
     const checked = operators.get(computeType) ?? (await checkOperators(operatorChoices[settings.provider], computeType, session))
     operators.set(computeType, checked)
+    const own = await LoadedFiles.of(filesOf({ configFile, graph }))
     const options = { operators: checked, computeType, weights: held, threads: settings.threads }
     const bytes = await writeGraph(name, configFile, graph, options)
     // Where memory is short, only the transformer, which every step needs, stays open. The other parts take far longer to run than to open.
     const betweenRuns = weights === 'mapped' && name !== 'transformer' ? 'closed' : 'open'
-    const part: ModelPart = { configFile, graph: { name: graph.source, bytes, weights: held, betweenRuns } }
-    parts.set(name, name === 'transformer' ? { ...part, lora: loraGraphSource(part.configFile, graph, options, settings.provider) } : part)
+    const part: ModelPart = { configFile, graph: { name: graph.source, bytes, weights: held, files: own, betweenRuns } }
+    parts.set(
+      name,
+      name === 'transformer' ? { ...part, lora: loraGraphSource(part.configFile, graph, options, own, settings.provider) } : part,
+    )
     graphs[name] = `easel ${computeType} ${held}`
   }
-  return { parts, origin: { weights, reason, graphs } }
+  return { parts, origin: { weights, reason, graphs }, files }
 }
 
 /**
  * On the CPU the second graph reads the weights where they lie, because it is loaded while requests wait and a second packed copy would take
  * as much memory as the model.
  */
-function loraGraphSource(configFile: string, checkpoint: Checkpoint, options: GraphOptions, provider: ExecutionProvider): LoraGraphSource {
+function loraGraphSource(
+  configFile: string,
+  checkpoint: Checkpoint,
+  options: GraphOptions,
+  files: LoadedFiles,
+  provider: ExecutionProvider,
+): LoraGraphSource {
   const weights = provider === 'cpu' ? 'mapped' : 'packed'
   return {
     shapes: checkpoint.linears,
     shiftFirst: checkpoint.shiftFirst,
     async write(loraLinears) {
       const bytes = await writeGraph('transformer', configFile, checkpoint, { ...options, weights, loraLinears })
-      return { name: checkpoint.source, bytes, weights, betweenRuns: 'open' }
+      return { name: checkpoint.source, bytes, weights, files, betweenRuns: 'open' }
     },
   }
 }
@@ -117,6 +129,13 @@ function packedBytes(tensors: Iterable<{ readonly shape: readonly number[] }>): 
   let values = 0
   for (const { shape } of tensors) values += shape.reduce((product, length) => product * length, 1)
   return values * packedValueBytes
+}
+
+/** The files that hold the weights of a part; for an exported graph those beside it. */
+function filesOf({ graph }: FoundPart): string[] {
+  if (typeof graph !== 'string') return [...new Set([...graph.tensors.values()].map(({ file }) => file))]
+  const beside = readdirSync(dirname(graph)).map((name) => join(dirname(graph), name))
+  return beside.filter((file) => statSync(file, { throwIfNoEntry: false })?.isFile() === true)
 }
 
 /** The size in bytes of an exported graph together with the data beside it. */

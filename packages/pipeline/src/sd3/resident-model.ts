@@ -1,4 +1,5 @@
 /** What is loaded once and shared by all runs: the parts of a model, and what its runs share on the device. Types only. */
+import type { LoadedFiles } from '../models/loaded-files.ts'
 import type { Runtime } from '../runtime/runtime.ts'
 import type { VaeImageProcessor } from '../tensor/image-processor.ts'
 import type { GenerateDefaults } from './generate-call.ts'
@@ -10,6 +11,8 @@ import type { LoraStore } from './lora-store.ts'
 export interface ResidentModel extends Sd3Components {
   readonly imageProcessor: VaeImageProcessor
   readonly runtime: Runtime
+  /** The files that the weights were loaded from. */
+  readonly files: LoadedFiles
   /** Undefined where LoRAs cannot be added. */
   readonly loras: LoraStore | undefined
   /** What a call uses for parameters that it does not give. */

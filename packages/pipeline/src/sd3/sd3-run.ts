@@ -97,9 +97,12 @@ export class Sd3Run implements CallState {
     call.signal?.throwIfAborted()
     const giveBack = await model.runtime.memory.admit(memoryNeeds(model, call, latentDimsOf(call, model)), call.signal)
     try {
+      await model.files.assertNotWritten()
       return await this.generate()
     } finally {
       giveBack()
+      // A picture that was drawn meanwhile may be of both.
+      await model.files.assertNotWritten()
     }
   }
 

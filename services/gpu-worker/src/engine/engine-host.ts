@@ -11,10 +11,10 @@ import {
   imageGenerators,
   isOutOfMemory,
   loadPipeline,
+  ModelChangedError,
   NotFiniteError,
   ownMemoryBytes,
   RequestScopedPipeline,
-  runtimeVersion,
   StableDiffusion3Img2ImgPipeline,
   StableDiffusion3InpaintPipeline,
   StableDiffusion3Pipeline,
@@ -35,6 +35,7 @@ import type {
   ToEngine,
 } from './protocol.ts'
 import { StepClock } from './step-clock.ts'
+import { toCapabilities } from './to-capabilities.ts'
 
 /** How many milliseconds a stopping engine may take to save its step times. */
 const saveLimitMs = 500
@@ -73,13 +74,13 @@ export async function runEngineHost(channel: NodeJS.Process): Promise<void> {
       onUnit: () => send({ type: 'unit' }),
     })
     hashingAt = performance.now()
-    hashing = options.contentHash === undefined ? pipeline.modelHash() : Promise.resolve(options.contentHash)
+    hashing = pipeline.modelHash()
     // A failure is handled where the hash is awaited, below.
     hashing.catch(() => {})
     await pipeline.warmUp()
     const contentHash = await Promise.race([hashing, sleep(hashGraceMs)])
     const capabilities = { ...(await toCapabilities(pipeline)), contentHash: contentHash ?? undefined }
-    host = new EngineHost(pipeline, { capabilities, previews: await Previews.open(pipeline) }, send)
+    host = new EngineHost(pipeline, { capabilities, previews: await Previews.open(pipeline) }, send, loadFailed)
   } catch (error) {
     loadFailed(error)
     return
@@ -116,6 +117,8 @@ class EngineHost {
   readonly #scopedImg2Img: RequestScopedPipeline<StableDiffusion3Img2ImgPipeline>
   readonly #scopedInpaint: RequestScopedPipeline<StableDiffusion3InpaintPipeline>
   readonly #send: (message: FromEngine) => void
+  /** Ends the process with the reason. */
+  readonly #end: (reason: Error) => void
   readonly #calls = new Map<string, Call>()
   readonly #clock: StepClock
   readonly #previews: Previews
@@ -124,6 +127,7 @@ class EngineHost {
     pipeline: StableDiffusion3Pipeline,
     { capabilities, previews }: { capabilities: EngineCapabilities; previews: Previews },
     send: (message: FromEngine) => void,
+    end: (reason: Error) => void,
   ) {
     this.#pipeline = pipeline
     this.#scoped = new RequestScopedPipeline(pipeline)
@@ -131,6 +135,7 @@ class EngineHost {
     this.#scopedInpaint = new RequestScopedPipeline(StableDiffusion3InpaintPipeline.fromPipe(pipeline))
     this.capabilities = capabilities
     this.#send = send
+    this.#end = end
     const { counters } = pipeline.runtime
     this.#previews = previews
     this.#clock = new StepClock(() => counters.encodeMs + counters.decodeMs)
@@ -150,6 +155,8 @@ class EngineHost {
       pictures = this.#toDefaultSized(params)
       if (call.run !== undefined) this.#previews.learn(call.run.copyLatents(), images)
     } catch (error) {
+      // This call and the others begin again in the next process, which loads the model as it is by then.
+      if (error instanceof ModelChangedError) return this.#end(error)
       const code = call.abort.signal.aborted ? 'canceled' : toErrorCode(error)
       this.#send({ type: 'error', id, code, message: messageOf(error), memoryBytes: ownMemoryBytes() })
     } finally {
@@ -256,30 +263,6 @@ async function load(
   if (pipeline instanceof StableDiffusion3Pipeline) return pipeline
   await pipeline.close()
   throw new TypeError(`Expected a StableDiffusion3Pipeline, got ${pipeline.constructor.name}`)
-}
-
-async function toCapabilities(pipeline: StableDiffusion3Pipeline): Promise<EngineCapabilities> {
-  const { model, device, defaults, examples, limits, origin, scheduler } = pipeline
-  const { sizeMultiple, maxSide, maxSequenceLength, maxClipSkip, layers = 0 } = limits
-  return {
-    modelId: model.id,
-    pipelineClass: pipeline.constructor.name,
-    runtime: `onnxruntime-node ${await runtimeVersion()}`,
-    provider: device.provider,
-    providerReason: device.reason,
-    graphs: origin.graphs,
-    weights: origin.weights,
-    weightsReason: origin.reason,
-    // Goes through JSON to keep only what can be stored and compared.
-    scheduler: { class: scheduler.constructor.name, config: JSON.parse(JSON.stringify(scheduler.config)) as Record<string, unknown> },
-    defaults,
-    examples,
-    // A model without CLIP encoders has no layers to skip.
-    limits: { sizeMultiple, maxSide, maxSequenceLength, maxClipSkip: Number.isFinite(maxClipSkip) ? maxClipSkip : 0, layers },
-    hasVaeEncoder: pipeline.vae.encoder !== undefined,
-    loras: pipeline.loras?.ids ?? [],
-    loadMs: performance.now(),
-  }
 }
 
 function toResumePoint({ step, latents, generatorState }: Checkpoint): ResumePoint {

@@ -225,12 +225,40 @@ test('an engine whose model is gone tries again after pauses that grow, and serv
 test('an engine that is closed as its next process becomes ready ends', async () => {
   const entry = fileURLToPath(new URL('../../test/late-engine.ts', import.meta.url))
   const events: string[] = []
-  const engine = await startEngine({ ...settings, entry, onEvent: ({ type }) => events.push(type) })
+  const cacheDir = await mkdtemp(join(tmpdir(), 'easel-cache-'))
+  const engine = await startEngine({ ...settings, entry, cacheDir, onEvent: ({ type }) => events.push(type) })
   const first = engine.pid
   await expect(engine.generate('a', params)).rejects.toMatchObject({ code: 'engine_crashed' })
   await expect.poll(() => engine.pid !== undefined && engine.pid !== first).toBe(true)
   await engine.close()
   expect(events).toEqual(['ready', 'died', 'ended'])
+  await rm(cacheDir, { recursive: true })
+})
+
+test('an engine whose model is written over loads it again, and tells the hash of what it draws with', async () => {
+  const folder = join(await mkdtemp(join(tmpdir(), 'easel-models-')), 'scenes')
+  await cp(join(modelsDir, 'tiny-scenes'), folder, { recursive: true })
+  const messages: string[] = []
+  const onEvent = (event: EngineEvent): void => void (event.type === 'load_failed' && messages.push(event.message))
+  const engine = await startEngine({ ...settings, model: folder, onEvent })
+  try {
+    const before = await engine.generate('a', params)
+    const hash = await engine.contentHash()
+    const file = join(folder, 'vae', 'diffusion_pytorch_model.safetensors')
+    const bytes = await readFile(file)
+    // The decoder's weights come first.
+    const start = 8 + Number(bytes.readBigUInt64LE())
+    for (let at = start; at < start + 20_000; at += 2) bytes.writeUInt16LE(bytes.readUInt16LE(at) ^ 0x80, at)
+    await writeFile(file, bytes)
+    await expect(engine.generate('b', params)).rejects.toMatchObject({ code: 'engine_crashed' })
+    const after = await engine.generate('c', params)
+    expect(after.images[0]?.rgb).not.toEqual(before.images[0]?.rgb)
+    expect(await engine.contentHash()).not.toBe(hash)
+    expect(messages).toEqual([expect.stringContaining(`Expected ${file} to stay as it was when the model was loaded`)])
+  } finally {
+    await engine.close()
+    await rm(join(folder, '..'), { recursive: true })
+  }
 })
 
 test('an engine that is told to stop writes down what it has learnt', async () => {

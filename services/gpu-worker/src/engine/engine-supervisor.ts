@@ -85,7 +85,8 @@ export class EngineSupervisor implements Engine {
   /** Settles with the serving process; replaced by a new promise whenever there is none. */
   #serving = newPromise<EngineProcess>()
   #capabilities: EngineCapabilities | undefined
-  readonly #contentHash = newPromise<string>()
+  /** Settles with the hash of what the process has loaded. */
+  #contentHash = newPromise<string>()
   #processes = 0
   #restarts = 0
   #recycles = 0
@@ -175,6 +176,7 @@ export class EngineSupervisor implements Engine {
     if (this.#state.name === 'closing') return
     this.#enter({ name: 'serving', process })
     this.#failures = 0
+    if (this.#capabilities?.contentHash !== undefined) this.#contentHash = newPromise()
     this.#capabilities = capabilities
     this.#emit({ type: 'ready', pid: process.pid, capabilities })
     if (capabilities.contentHash !== undefined) this.#contentHash.resolve(capabilities.contentHash)
@@ -238,8 +240,7 @@ export class EngineSupervisor implements Engine {
     const process: EngineProcess = new EngineProcess({
       number: ++this.#processes,
       entry,
-      // Hashing the model again would read all weights.
-      engine: { ...engine, contentHash: this.#capabilities?.contentHash },
+      engine,
       stepTimeoutMs,
       loadTimeoutMs,
       onSilentLoad: (silentMs) => this.#emit({ type: 'silent_load', pid: process.pid, silentMs, limitMs: loadTimeoutMs }),

@@ -3,7 +3,7 @@
  * channel. Types only.
  *
  *   parent ─► child   generate, cancel, checkpoint, stats, stop
- *   child ─► parent   ready or load_failed once; hashed once if ready came without the hash; step after every run of the transformer,
+ *   child ─► parent   ready or load_failed once, and load_failed again where the files of the model have changed since; hashed once if ready came without the hash; step after every run of the transformer,
  *                     unit after every other run; for each generate: progress and preview 0…n times, then image n times and done, or
  *                     error; checkpoint and stats as answers
  *
@@ -75,8 +75,6 @@ export interface EngineOptions {
   readonly cacheDir?: string | undefined
   /** When the process has more resident memory than this many bytes, further calls wait; absent for no limit. */
   readonly memoryLimitBytes?: number | undefined
-  /** The content hash of the model, if it is known already; computing it reads all weights. */
-  readonly contentHash?: string | undefined
 }
 
 /** What the loaded model is and accepts. */
