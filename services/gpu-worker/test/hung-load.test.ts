@@ -3,11 +3,14 @@ import { execFileSync } from 'node:child_process'
 import { cp, mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import { findFreePort } from '@easel/job-store/test/redis-server'
 import { captureLog } from './log-capture.ts'
 import { modelsDir, openWorkerBench } from './worker-bench.ts'
 import type { WorkerBench } from './worker-bench.ts'
+
+const engineEntry = fileURLToPath(new URL('stuck-engine.ts', import.meta.url))
 
 let bench: WorkerBench
 let root: string
@@ -22,14 +25,12 @@ afterEach(async () => {
 
 test('a worker whose engine waits for a file of its model says for how long on its port, and ends with why', async () => {
   await cp(join(modelsDir, 'tiny-scenes'), join(root, 'stuck'), { recursive: true })
-  const file = join(root, 'stuck/preview_projection.json')
-  await rm(file)
-  // Whoever opens it waits for somebody who writes, as on a mount whose server is gone.
-  execFileSync('mkfifo', [file])
+  // Whoever opens it waits for somebody who writes.
+  execFileSync('mkfifo', [join(root, 'stuck', 'stuck')])
   const port = await findFreePort()
   const log = captureLog()
   const env = { MODELS_DIR: root, MODEL: 'stuck', ENGINE_LOAD_TIMEOUT: '5', METRICS_PORT: String(port), METRICS_HOST: '127.0.0.1' }
-  const started = bench.startWorker({ env, logger: log.logger }).then(
+  const started = bench.startWorker({ env, logger: log.logger, engineEntry }).then(
     () => 'ready',
     (error: Error) => error.message,
   )
