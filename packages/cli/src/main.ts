@@ -78,7 +78,7 @@ easel
   .description('fetch a model into MODELS_DIR: only the files that the pipeline reads, with checks; continues an earlier pull')
   .argument('<model>', 'preset, repository of the hub (owner/name, owner/name@revision), folder, or .safetensors file')
   .option('--variant <name>', 'precision of the weights if a repository has several, such as fp16')
-  .option('--no-weights', 'only the small files, for MODEL_PARTS: what a model in a single .safetensors file lacks')
+  .option('--no-weights', 'fetch only the small files that a model in a single .safetensors file lacks, for MODEL_PARTS')
   .option('--json', 'write the result as JSON')
   .addHelpText('after', '\nHF_TOKEN or "hf auth login" says who you are, HF_ENDPOINT names another hub, HTTPS_PROXY a proxy.')
   .action(async (model: string, options: { variant?: string; weights: boolean; json?: boolean }) => {

@@ -12,7 +12,7 @@ export function imageKey(id: string, n: number, format: ImageFormat = 'png'): st
   return `images/${id}-${n}.${format === 'jpeg' ? 'jpg' : format}`
 }
 
-/** Object key of the small copy of image n, which is a WebP whatever the image is. Small images have none. */
+/** Object key of the thumbnail of image n, always a WebP. An image that is no larger than a thumbnail has none. */
 export function thumbnailKey(id: string, n: number): string {
   return `images/${id}-${n}.thumb.webp`
 }
@@ -23,7 +23,7 @@ export function toImageKeys({ id, input }: { id: string; input: Pick<JobInput, '
   return Array.from({ length: input.num_images_per_prompt }, (_, n) => keysOf(n)).flat()
 }
 
-/** The job and the object that a file name under `/images/` stands for, of a picture or a thumbnail; undefined when it is neither. */
+/** The job and the object key that belong to a file name under `/images/`; undefined if it is not that of a picture or thumbnail. */
 export function parseImageFileName(name: string): { id: string; key: string } | undefined {
   const id = /^([0-9a-f-]{36})-(?:0|[1-9][0-9]?)\.(?:png|jpg|webp|thumb\.webp)$/.exec(name)?.[1]
   return id === undefined || !isJobId(id) ? undefined : { id, key: `images/${name}` }

@@ -43,7 +43,7 @@ export const storedImageSchema = z.object({
   thumbnail_key: z
     .string()
     .optional()
-    .describe('Object key of the small copy, or of a small picture itself; absent in records of an Easel that made none.'),
+    .describe('Object key of the thumbnail, which for a small picture is its own key; absent in records of an Easel without thumbnails.'),
   width: z.int(),
   height: z.int(),
   seed: z.int(),
@@ -58,7 +58,7 @@ export const imageSchema = z.object({
     .string()
     .optional()
     .describe(
-      'A WebP of the picture whose longer side has 384 pixels, stable like `url`; the same as `url` for a picture that is no larger. Absent for jobs of an Easel that made none.',
+      'A WebP of the picture whose longer side has 384 pixels, stable like `url`; the same as `url` for a picture that is no larger. Absent for jobs made by an Easel without thumbnails.',
     ),
   direct_url: z.string().optional().describe('Presigned URL of the object store, made anew at each read; with S3 storage only.'),
   direct_url_expires_at: z.string().optional(),

@@ -1,6 +1,6 @@
-/** Which model id the variable MODEL stands for, without looking at any file: the id under which a worker announces that model. */
+/** Derives from the variable MODEL, without reading any file, the id under which a worker announces that model. */
 
-/** Models that have a name of their own instead of their folder's. */
+/** Models whose id is not the name of their folder. */
 export const modelPresetNames = [
   'stabilityai/stable-diffusion-3-medium',
   'stabilityai/stable-diffusion-3.5-large',
@@ -11,8 +11,8 @@ export const modelPresetNames = [
 export const defaultModel = 'tiny-scenes'
 
 /**
- * The id of the model that `model` names: the preset with that name or folder, for a folder of Hugging Face's cache the repository, otherwise the
- * base name of the folder, or of the file without its ending.
+ * The id of the model that `model` names: the preset with that name or folder; for a folder of Hugging Face's cache, the repository; otherwise the
+ * base name of the folder, or of the file without its extension.
  */
 export function toModelId(model: string): string {
   const path = model.replace(/[/\\](?:\.?[/\\])*\.?$/, '')

@@ -5,12 +5,12 @@
  *
  * Each owner has a tag: device time in milliseconds, divided by the owner's weight. Among the owners whose jobs wait, the one with the
  * smallest tag goes next, and the estimated cost of its job is added to its tag when the job is chosen. The clock is the tag at which the
- * last job was chosen. When an owner comes back, its tag is not behind the clock: whoever was away has saved nothing up and owes nothing.
+ * last job was chosen. When an owner comes back, its tag is not behind the clock: an owner that was away has neither credit nor debt.
  *
  *   join      a job waits          tag = max(tag, clock), if no other job of the owner waits
  *   take      it is chosen         clock = max(clock, tag); tag += cost / weight
  *   leave     it has ended         tag += (what it took - cost) / weight; a job that never ran took nothing
- *   idle      nothing waits or runs: all tags and the clock start again, and whoever filled an idle machine owes nothing
+ *   idle      nothing waits or runs: all tags and the clock are reset, so using an idle machine leaves no debt
  *
  * Tags belong to owners, not to waiting jobs. So a correction or a refund moves all of an owner's waiting jobs without touching any of them,
  * and the order among an owner's own jobs depends only on priority and age (`secondsPerPriorityLevel`).
@@ -54,7 +54,7 @@ local function readShare(job)
   share.clock, share.tag, share.weight = tonumber(clock or 0), tonumber(tag or clock or 0), tonumber(weight or 1)
   return share
 end
--- change: what has happened to the job. Together with the job it makes a version that no other state has.
+-- change: what has happened to the job. Together with the job id it is a version that no other state has.
 local function writeShare(share, job, change)
   local of = ':' .. job.owner
   redis.call('HSET', share.state, 'clock', share.clock, 'tag' .. of, share.tag, 'weight' .. of, share.weight, 'version', change .. of .. ':' .. job.id)

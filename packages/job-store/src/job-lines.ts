@@ -1,10 +1,10 @@
 /**
  * Which waiting job runs next, and at which position each of them is. `fair-share.ts` says whose turn it is. This module makes BullMQ's queue
- * agree: it puts the chosen job in front of all others, so that whoever asks BullMQ for a job gets that one. Everything that knows how
+ * agree: it puts the chosen job in front of all others, so that the next worker that asks BullMQ for a job gets that one. Everything that knows how
  * BullMQ keeps waiting jobs (the list `wait`, the set `prioritized`, the field `priority`) is here and in `job-queues.ts`.
  *
- * Invariant: a job in front has been chosen and paid for. It does not matter who takes it: a worker that ends before it can take the job
- * leaves it for the next. Jobs that BullMQ puts back (handed over, stalled, retried) were paid for earlier and go to the front too.
+ * Invariant: a job in front has been chosen and charged. It does not matter which worker takes it: one that ends before it can take the job
+ * leaves it for the next. Jobs that BullMQ puts back (handed over, stalled, retried) were charged earlier and go to the front too.
  *
  * Places: a worker has `places` for anyone and as many again, each of which is open only to an owner who has nothing running there. Runs in
  * the api, which reads, and in the worker's main process, which chooses.
@@ -20,7 +20,7 @@ export interface ChooseOptions {
   running: ReadonlyMap<string, number>
   /** The number of this worker's places for anyone's jobs, from 1. */
   places: number
-  /** How many jobs this worker has commands under way to take. Above 0 only while a place is open to anyone. Default 0. */
+  /** How many commands to take a job this worker has in flight. Above 0 only while a place is open to anyone. Default 0. */
   taking?: number
   /** The most jobs of one owner that run at once on all workers together; 0 = no limit. Default 0. */
   maxRunningOfOwner?: number
@@ -95,7 +95,7 @@ for _, id in ipairs(redis.call('LRANGE', wait, 0, -1)) do
     place(id, ${maxQueuePriority}, ${maxQueuePriority * firstScore})
   else place(id, 1, ${firstScore}) end
 end
--- The first jobs in front belong to commands of this worker that are under way, so they are passed over.
+-- The first jobs in front are for this worker's commands in flight, so they are passed over.
 local passed, lastScore, left = {}, nil, redis.call('ZCARD', prioritized)
 if taking > 0 then
   local chosen = redis.call('ZRANGE', prioritized, '-inf', '(${firstScore}', 'BYSCORE', 'LIMIT', 0, taking, 'WITHSCORES')
@@ -129,7 +129,7 @@ if not isInFront then
   local job = readJob(id)
   local share = readShare(job)
   shareTake(share, job)
-  -- Where owners have no limit, nobody counts them.
+  -- Only needed if owners have a limit.
   if most > 0 then redis.call('SADD', share.chosen, id) end
 end
 if lastScore then place(id, 1, lastScore + 1)
@@ -139,7 +139,7 @@ else
 end
 here[owner] = (here[owner] or 0) + 1
 total, passed[id] = total + 1, true
--- While a place is open to anyone, whatever else waits may have it.
+-- While a place is open to anyone, any other waiting job may have it.
 local more = left > 1 and (total < places and most == 0 or find() or not blocked)
 return {'chosen', id, owner, more and 1 or 0}`,
 

@@ -25,13 +25,13 @@ export const generateJobOptions: JobsOptions = {
   removeOnFail: { age: 3600, count: 1000 },
 }
 
-/** What workers are told of a new job. `owner`: absent where it is not known. */
+/** The message to workers about a new job. `owner`: absent if it is not known. */
 export interface JobWaits {
   model: string
   owner?: string | undefined
 }
 
-/** `owner`: whose job it is. Workers that have no place for that owner are not disturbed. Default: all are told. */
+/** `owner`: the job's owner. Workers that have no place for that owner ignore the message. Default: all look for the job. */
 export type AddOptions = JobsOptions & { owner?: string }
 
 /** A snapshot of a model's queue. */
@@ -43,8 +43,8 @@ export interface QueueLook {
 }
 
 /**
- * KEYS[1] the line of the job's owner, [2] BullMQ's set of waiting jobs; ARGV[1] the job, [2] the channel, [3] the message. While an earlier job
- * of the owner waits, either no worker has a place for this one, or a worker finds it when it takes that one.
+ * KEYS[1] the line of the job's owner, [2] BullMQ's set of waiting jobs; ARGV[1] the job, [2] the channel, [3] the message. No message is needed
+ * while an earlier job of the owner waits: either no worker has a place for this one, or a worker finds it when it takes the earlier one.
  */
 const tellLua = `
 local first = redis.call('ZRANGE', KEYS[1], 0, 0)[1]
@@ -157,7 +157,7 @@ export class JobQueues {
     }
   }
 
-  /** Nobody waits for the answer, because workers also look by themselves. */
+  /** The result is not awaited, because workers also look by themselves. */
   #tellWorkers(id: string, job: JobWaits): void {
     const line = this.#keys.shareLine(job.model, job.owner ?? '')
     const prioritized = this.of(job.model).toKey('prioritized')

@@ -150,7 +150,7 @@ export function toHash(record: NewJobRecord): string[] {
   return fields.flatMap(([name, value]) => (value === undefined ? [] : [name, String(value)]))
 }
 
-/** The record of a job that has succeeded since it was read. `changes`: what its end has told. */
+/** The record of a job that has succeeded since it was read. `changes`: from the message about its end. */
 export function toEndedRecord(record: JobRecord, changes: string): JobRecord | undefined {
   return fromHash(Object.fromEntries(toPairs([...toHash(record), ...(JSON.parse(changes) as string[])])))
 }

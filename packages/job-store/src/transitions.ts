@@ -66,7 +66,7 @@ local function countUsage(job, took)
   redis.call('EXPIRE', today, 172800)
   redis.call('ZINCRBY', ${toLua(names.usageOwners)}, took, owner)
 end
--- What has changed in the record since it was made, so that whoever waits for the end of the job need not read it.
+-- The fields of the record that have changed since it was made, so that callers that wait for the end need not read the record.
 local function changes(job, to, ...)
   local fields = {'status', to, 'completed_at', now, ...}
   for _, field in ipairs({'step', 'stepped_at', 'started_at', 'worker', 'runs', 'strikes'}) do

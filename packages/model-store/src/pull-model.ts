@@ -38,7 +38,7 @@ export interface PullOptions {
   onlyIfMissing?: boolean
   /** The precision variant of the weights, such as `fp16`. Default: the one without a name. */
   variant?: string
-  /** Whether weights are fetched; without them it is what a single .safetensors file lacks. Default true. */
+  /** Whether to fetch weights too. The other files are what a model in a single .safetensors file lacks. Default true. */
   weights?: boolean
   /** How many files to fetch at once. Default 4. */
   concurrency?: number

@@ -12,7 +12,7 @@ import { PullError } from './pull-error.ts'
 export interface SelectOptions {
   /** Precision variant in the names of weight files, such as `fp16` in `model.fp16.safetensors`. Default: files without one, if there are any. */
   variant?: string
-  /** Whether weights are taken; without them it is what a single .safetensors file lacks. Default true. */
+  /** Whether to select weights too. The other files are what a model in a single .safetensors file lacks. Default true. */
   weights?: boolean
 }
 

@@ -102,7 +102,7 @@ export function toStorageOptions(values: StorageVariables): StorageOptions {
 type Problem = [name: keyof StorageVariables, message: string]
 
 interface DriverVariables {
-  /** What is wrong with the variables when this driver is chosen. */
+  /** Returns what is wrong with the variables if this driver is chosen. */
   findProblems: (values: StorageVariables) => Problem[]
   toOptions: (values: StorageVariables) => StorageOptions
 }
@@ -124,7 +124,7 @@ function toS3Options(values: StorageVariables): StorageOptions {
   const { S3_ACCESS_KEY_ID: accessKeyId, S3_SECRET_ACCESS_KEY: secretAccessKey } = values
   return {
     kind: 's3',
-    // An absent one has been refused.
+    // checkStorageVariables has refused an absent bucket.
     bucket: values.S3_BUCKET ?? '',
     endpoint: values.S3_ENDPOINT,
     publicEndpoint: values.S3_PUBLIC_ENDPOINT,

@@ -32,24 +32,24 @@ export class ApiKeyRing {
     this.#keys = [...configured, ...(file?.keys ?? [])]
   }
 
-  /** The present keys; empty when no key is needed. */
+  /** The keys that are accepted now; empty if no key is needed. */
   get keys(): readonly ApiKey[] {
     return this.#keys
   }
 
-  /** The key that was presented; undefined when it is not one of these. */
+  /** The accepted key that equals the presented one; undefined if there is none. */
   find(presented: string): ApiKey | undefined {
     const hash = hashKey(presented)
-    // Compares with all of them, so that the time does not reveal which one came close.
+    // Compared with all keys, so that the time taken does not reveal which one it resembles.
     return this.#keys.filter((key) => timingSafeEqual(key.hash, hash))[0]
   }
 
-  /** Whether the first owner is the hash of one of the second owner's keys, which owned jobs before names did. */
+  /** Whether `recorded` is the hash of one of `owner`'s keys: before owners had names, the hash was the owner of a job. */
   isFormerly(recorded: string, owner: string): boolean {
     return this.#keys.some((key) => key.formerOwner === recorded && key.owner === owner)
   }
 
-  /** The hashes of an owner's keys, which owned its jobs before its name did; empty for an owner without a name. */
+  /** The hashes of an owner's keys, which were the owners of its jobs before it had a name; empty for an owner without a name. */
   formerOwnersOf(owner: string): readonly string[] {
     return this.#keys.filter((key) => key.owner === owner && key.formerOwner !== owner).map(({ formerOwner }) => formerOwner)
   }
@@ -59,12 +59,12 @@ export class ApiKeyRing {
     return this.#keys.find((key) => key.owner === owner)?.weight ?? 1
   }
 
-  /** The number of owners among the keys. */
+  /** The number of different owners of the keys. */
   countOwners(): number {
     return new Set(this.#keys.map(({ owner }) => owner)).size
   }
 
-  /** Reads the file again. Throws a `ConfigError`, and leaves the keys as they are, when it cannot be read or is wrong. */
+  /** Reads the file again. Throws a `ConfigError`, and leaves the keys as they are, if it cannot be read or is invalid. */
   reload(): void {
     if (this.#file === undefined) return
     try {

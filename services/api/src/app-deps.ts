@@ -15,7 +15,7 @@ import type { JobFollower } from './events/job-follower.ts'
 import type { ApiMetrics } from './metrics/api-metrics.ts'
 import type { SecretReader } from './webhooks/secret-reader.ts'
 
-/** Everything the routes need from outside; opened and closed by whoever calls `createApp`. */
+/** Everything the routes need from outside; opened and closed by the caller of `createApp`. */
 export interface AppDeps {
   config: ApiConfig
   apiKeys: ApiKeyRing

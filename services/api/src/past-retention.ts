@@ -1,4 +1,4 @@
-/** How long ended jobs and their pictures are kept, by RESULT_TTL. Pure except for the clock. Runs in the api. */
+/** Applies RESULT_TTL, which says how long ended jobs and their pictures are kept. Pure except for the clock. Runs in the api. */
 import type { AppDeps } from './app-deps.ts'
 
 /** Whether something that ended, or was made, at that instant (ms) is no longer kept. */

@@ -1,5 +1,5 @@
 /**
- * Decides who may begin now what a process does only a limited number of times at once: sending a webhook message, receiving a picture.
+ * Limits how many operations of one kind run at once, and for which owners: sending webhook messages, receiving pictures.
  * The places are shared first among the owners of jobs and then among the origins that an owner uses, so that an origin that never
  * answers delays only the owners that use it. Also decides how long a message that found no place should wait. Holds only counts. Runs in the api.
  *
@@ -38,7 +38,7 @@ interface Use {
 const [minDelayMs, maxDelayMs] = [500, 60_000]
 
 export function createPlaces({ total, perOrigin, now = () => performance.now(), random = Math.random }: PlacesOptions): Places {
-  // An owner, or an origin of an owner, is forgotten when it has no place.
+  // The entry of an owner, or of its origin, is removed when its last place is given back.
   const uses = new Map<string, Use>()
   let taken = 0
   const originKey = (owner: string, origin: string): string => `${owner} ${origin}`

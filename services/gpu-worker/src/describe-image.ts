@@ -23,7 +23,7 @@ export function describeImage(input: JobInput, index: number, made: Provenance):
 /** The names that image tools use for schedulers. */
 const samplers: Readonly<Record<string, string>> = { FlowMatchEulerDiscreteScheduler: 'Euler' }
 
-/** The fields that have a place of their own in a description, or say nothing about the picture. All others follow under their own names. */
+/** The fields that are written in their own way or not at all. All others are written under their own names. */
 const placed: readonly (keyof JobInput)[] = [
   ...promptFields,
   'model',
@@ -85,7 +85,7 @@ function toParameters(input: JobInput, index: number, { model, scheduler }: Prov
   return [input.prompt, ...(input.negative_prompt === '' ? [] : [`Negative prompt: ${input.negative_prompt}`]), line].join('\n')
 }
 
-/** `max_sequence_length` as `Max sequence length`. */
+/** For example `Max sequence length` for `max_sequence_length`. */
 function toName(field: string): string {
   return field.charAt(0).toUpperCase() + field.slice(1).replaceAll('_', ' ')
 }

@@ -45,11 +45,11 @@ function fitXmp({ parameters, toXmp }: ImageDescription, format: ImageFormat): s
 /** Longest side in pixels: wide enough for a picture in a gallery on a screen of double density. */
 const thumbnailSide = 384
 const thumbnailQuality = 80
-/** How hard WebP tries to make the file small, 0 to 6. The default of 4 takes twice as long and saves five per cent of the bytes. */
+/** WebP's compression effort, 0 to 6. The default of 4 takes twice as long and saves five per cent of the bytes. */
 const thumbnailEffort = 2
 
 /**
- * A small copy as WebP, or undefined for a picture that is already as small as one. Its XMP marks it as generated but does not contain the
+ * A small copy as WebP, or undefined if the picture is no larger than that. Its XMP marks it as generated but does not contain the
  * prompt.
  */
 export async function encodeThumbnail(image: EngineImage, description?: ImageDescription): Promise<Buffer | undefined> {

@@ -41,11 +41,11 @@ export class FairWorker extends Worker<GenerateJobData, string> {
   readonly #ownersAreLimited: boolean
   /** The owners of the jobs that run here, by job id. */
   readonly #owners = new Map<string, string>()
-  /** The choices whose jobs have not arrived yet, by job id. With several under way, a job may arrive in answer to another command than its own. */
+  /** The choices whose jobs have not arrived yet, by job id. With several in flight, a command may return the job of another choice. */
   readonly #choices = new Map<string, Chosen>()
   /** How many jobs are being taken; their owners are not known yet. */
   #taking = 0
-  /** The owners of jobs that have arrived in the queue meanwhile, when no place was open to all. */
+  /** The owners of jobs that were queued while jobs were being taken and no place was open to all. */
   readonly #newcomers = new Set<string>()
   /** Whether to look again when a job has been taken. */
   #looksAgain = false
@@ -188,7 +188,7 @@ export class FairWorker extends Worker<GenerateJobData, string> {
       return { result: 'blocked' }
     })
     if (choice.result === 'chosen') this.#choices.set(choice.id, choice)
-    // The job of an old choice has gone to another worker.
+    // The job of an old choice was taken by another worker.
     const [oldest = ''] = this.#choices.keys()
     if (this.#choices.size > 2 * this.#places) this.#choices.delete(oldest)
     return choice

@@ -9,7 +9,7 @@ export interface ListenForJobsOptions {
   subscriber: RedisConnection
   prefix: string
   modelId: string
-  /** `owner`: whose job waits, if that is known. */
+  /** `owner`: the owner of the waiting job, if known. */
   onJob: (owner?: string) => void
 }
 

@@ -64,7 +64,7 @@ export async function storeImages(
       encodeThumbnail(image, description),
     ])
     const key = imageKey(id, index, format)
-    // A picture that is as small as a thumbnail serves as its own.
+    // A picture that is no larger than a thumbnail is its own thumbnail.
     const small = thumbnail === undefined ? key : thumbnailKey(id, index)
     const puts = [put(key, bytes, contentType)]
     if (thumbnail !== undefined) puts.push(put(small, thumbnail, contentTypes.webp))

@@ -3,7 +3,7 @@ import { jobInputSchema } from '@easel/contract'
 import type { JobInput } from '@easel/contract'
 import type { EngineParams, FieldElsewhere, StartFromPicture } from './engine/protocol.ts'
 
-/** The compiler reports a field that is neither here nor a parameter of the library, where it would be refused. */
+/** The compiler reports a field that is neither here nor a parameter of the library, which would refuse it. */
 const elsewhere: Readonly<Record<FieldElsewhere, true>> = {
   model: true,
   image: true,
@@ -13,7 +13,7 @@ const elsewhere: Readonly<Record<FieldElsewhere, true>> = {
   output_format: true,
   output_quality: true,
 }
-/** The fields, each in its own spelling and in the engine's. */
+/** The fields, each under its own name and the engine's. */
 const fields = (Object.keys(jobInputSchema.shape) as (keyof JobInput)[])
   .filter((field) => !(field in elsewhere))
   .map((field) => [field, toCamelCase(field)] as const)

@@ -31,7 +31,7 @@ export class Checkpoint {
   readonly shiftFirst: boolean
   /** Whether a text encoder returns its pooled vector without the projection. Default false. */
   readonly unprojected: boolean
-  /** A tensor which says that the float8 matrices of this part have factors; undefined where there is none. */
+  /** A tensor whose presence means that the float8 matrices of this part have factors; undefined if there is none. */
   readonly scaledMark: string | undefined
 
   constructor(
@@ -50,7 +50,7 @@ export class Checkpoint {
     return this.tensors.has(name)
   }
 
-  /** The layers that have a matrix, as far as names and shapes tell. */
+  /** The layers that have a matrix, judged by names and shapes. */
   get linears(): LinearShapes {
     const linears = new Map<string, readonly [number, number]>()
     for (const [name, { shape }] of this.tensors)
@@ -75,7 +75,7 @@ export class Checkpoint {
     return { ...tensor, dtype, scale }
   }
 
-  /** The same for the matrix of a linear layer, which has a factor wherever other matrices of its part have one. */
+  /** The same for the matrix of a linear layer, which must have a factor if other float8 matrices of its part do. */
   matrix(name: string, shape: readonly number[]): WeightTensor {
     const tensor = this.tensor(name, shape)
     if (tensor.dtype.startsWith('F8') && this.scaledMark !== undefined && this.tensors.get(name)?.scale === undefined)

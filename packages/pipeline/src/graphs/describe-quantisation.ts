@@ -1,6 +1,6 @@
 /**
- * Which tool has quantised the weights of a file, told by the names of its tensors, so that whoever has such a file learns why it does not load.
- * Pure; float8 with a factor, which does load, is not its business.
+ * Recognises by the names of its tensors which tool has quantised a file, so that the error says why the file does not load.
+ * Pure. Scaled float8, which does load, is handled in `weight-scales.ts`.
  */
 import type { StoredTensor } from './safetensors.ts'
 
@@ -12,10 +12,10 @@ const marks: readonly (readonly [mark: RegExp, tool: string])[] = [
   [/\.qweight$/, 'GPTQ, AWQ or a similar tool'],
   [/\.weight\._data$/, 'optimum-quanto'],
 ]
-/** Stands beside float8 too, and beside bytes, which only ComfyUI reads. */
+/** ComfyUI's tools write these beside float8 weights, which load, and beside 8-bit integers, which do not. */
 const comfyMark = /^(.+)\.(?:comfy_quant|weight_scale)$/
 
-/** For example 'quantised by Nunchaku, as NAME shows'; undefined where nothing tells. */
+/** For example 'quantised by Nunchaku, as NAME shows'; undefined if no tool is recognised. */
 export function describeQuantisation(tensors: ReadonlyMap<string, StoredTensor>): string | undefined {
   const names = [...tensors.keys()]
   for (const [mark, tool] of marks) {

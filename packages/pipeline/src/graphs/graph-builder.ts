@@ -126,18 +126,18 @@ export class GraphBuilder {
     return { value: name, type, scale }
   }
 
-  /** The weight in the given type, with its factor. */
+  /** The weight in the given type, multiplied by its factor. */
   weight(name: string, shape: readonly number[], dims = shape, type: ComputeType = this.computeType): string {
     return this.once(`${name} ${type}`, () => this.scaled(this.stored(name, shape, dims), type))
   }
 
   /**
-   * The matrix of a linear layer in the given type, and the factor that its product still needs. Where weights are mapped, its Cast depends on
-   * `input`: otherwise the runtime would cast most of the model's weights before it begins, and hold all of them.
+   * The matrix of a linear layer in the given type, and the factor by which its product must still be multiplied. With mapped weights its Cast
+   * depends on `input`: otherwise the runtime would cast most of the model's weights before it begins, and hold all of them.
    */
   matrix(name: string, shape: readonly number[], input: string, type: ComputeType): { readonly value: string; readonly scale: number } {
     const stored = this.initializer(name, this.checkpoint.matrix(name, shape), shape)
-    // The runtime takes a factor of a product in the type of the product. In float16 it would be rounded, so there the weight gets it.
+    // Gemm's alpha is applied in the type of the product. In float16 the factor would be rounded, so there it is applied to the weight.
     const { scale, left } = type === 'float32' ? { scale: 1, left: stored.scale } : { scale: stored.scale, left: 1 }
     const cast = (value: string) => this.scaled({ ...stored, value, scale }, type)
     if (this.weights === 'packed') return { value: this.once(`matrix ${name} ${type}`, () => cast(stored.value)), scale: left }
@@ -153,7 +153,7 @@ export class GraphBuilder {
     return this.cast(this.node('Mul', [this.cast(value, stored, 'float32'), this.scalar(scale, 'float32')]), 'float32', type)
   }
 
-  /** What `write` makes, the first time; the same value afterwards. */
+  /** Returns the value that `write` made when this key was first used. */
   once(key: string, write: () => string): string {
     const ready = this.ready.get(key) ?? write()
     this.ready.set(key, ready)
@@ -165,6 +165,6 @@ export class GraphBuilder {
 interface StoredWeight {
   readonly value: string
   readonly type: ElementType
-  /** What it is still to be multiplied by. */
+  /** The factor by which it must still be multiplied. */
   readonly scale: number
 }

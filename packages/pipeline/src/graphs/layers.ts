@@ -14,7 +14,7 @@ import type { OperatorChoices } from './operator-choices.ts'
 
 type ActivationLayer = 'gelu' | 'fastGelu' | 'quickGelu' | 'relu' | 'silu'
 
-/** The activations of text encoders by the names that transformers gives them; several of them compute the same. */
+/** The activations of text encoders, by their names in transformers. Several names mean the same activation. */
 const activationLayers = {
   gelu: 'gelu',
   gelu_python: 'gelu',
@@ -169,7 +169,7 @@ export class Layers extends GraphBuilder {
     return this.weight(name, [dim], [dim], 'float32')
   }
 
-  /** A lookup table. `dims`: the shape in which the graph reads it, where that differs from its own. */
+  /** A lookup table. `dims`: the shape in which the graph reads it, if that differs from its own. */
   table(name: string, shape: readonly number[], dims = shape): Table {
     if (this.operators.tables === 'cast') return { value: this.weight(name, shape, dims, 'float32'), toFloat32: (taken) => taken }
     const { dtype, file, offset, length, scale } = this.checkpoint.tensor(name, shape)
@@ -177,7 +177,7 @@ export class Layers extends GraphBuilder {
       const { value, type } = this.stored(name, shape, dims)
       return { value, toFloat32: (taken) => this.cast(taken, type, 'float32') }
     }
-    // No lookup takes float8, and a table that is cast takes four times its memory. So bytes are looked up, and then the number of each.
+    // Gather does not support float8, and a table cast to float32 takes four times the memory. So bytes are looked up, then each byte's value.
     this.initializers.set(name, { name, type: 'uint8', dims, data: { file, offset, length } })
     const numbers = this.float32s(
       `${dtype} × ${scale}`,
@@ -266,7 +266,7 @@ export class Layers extends GraphBuilder {
 
 export interface Table {
   readonly value: string
-  /** What has been taken from the table, as float32. */
+  /** Converts entries taken from the table to float32. */
   readonly toFloat32: (taken: string) => string
 }
 

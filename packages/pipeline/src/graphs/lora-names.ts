@@ -14,7 +14,7 @@ export interface NamedLinears {
   readonly isStability: boolean
 }
 
-/** Some tools put one before the other. */
+/** Prefixes of module names; some tools write two of them, one before the other. */
 const prefixes =
   /^(?:base_model[._]model[._]|model[._]diffusion_model[._]|diffusion_model[._]|transformer\.|lora_transformer[._]|lora_unet_|lycoris_)+/
 const streams = ['x_block', 'context_block']

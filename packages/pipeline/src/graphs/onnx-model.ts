@@ -62,8 +62,8 @@ const external = 1
 const attributeTypes = { float: 1, int: 2, string: 3, ints: 7 } as const
 
 /**
- * Weight files are named by their path without the leading slash, and the runtime is told to resolve them from the root of the file system:
- * it refuses absolute paths, links, and anything outside the folder it starts from.
+ * Weight files are named by their path without the leading slash, and the runtime is set to resolve them from the root of the file system,
+ * because it refuses absolute paths, links, and anything outside the folder it starts from.
  */
 export function encodeOnnxModel(graph: OnnxGraph): Uint8Array {
   const pbf = new PbfWriter()

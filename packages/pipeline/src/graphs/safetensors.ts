@@ -22,7 +22,7 @@ export interface StoredTensor {
   readonly offset: number
   /** Bytes. */
   readonly length: number
-  /** What the stored values are to be multiplied by, or why that cannot be told. Default 1. */
+  /** The factor of the stored values, or the error that was found in it. Default 1. */
   readonly scale?: number | ModelFileError
 }
 
@@ -100,7 +100,7 @@ async function readHeader(handle: FileHandle, path: string, size: number): Promi
 }
 
 async function readBytes(handle: FileHandle, path: string, position: number, length: number): Promise<Buffer<ArrayBuffer>> {
-  // Memory of its own, which begins where the values begin.
+  // Not from the pool, so that the ArrayBuffer holds exactly these bytes.
   const buffer = Buffer.from(new ArrayBuffer(length))
   const { bytesRead } = await handle.read(buffer, 0, length, position)
   if (bytesRead < length) throw new ModelFileError(path, '', `at least ${position + length} bytes`, `${position + bytesRead}`)

@@ -33,7 +33,7 @@ export const sd3TransformerGraphConfigSchema = z.looseObject({
 })
 export type Sd3TransformerGraphConfig = z.infer<typeof sd3TransformerGraphConfigSchema>
 
-/** The most patches along a side for which positions are computed: more than ten times what any model has. */
+/** Upper limit of patches along a side for which positions are computed: more than ten times that of any known model. */
 const maxComputedPositions = 4096
 
 /** The epsilon of every norm in this model. */

@@ -115,7 +115,7 @@ export function singleFilePart(file: Checkpoint, part: SingleFilePart): Checkpoi
 /** A part under the names that diffusers gives its tensors; `tensors` may have Stability's or diffusers' own, without prefix. */
 export function toDiffusersLayout(source: string, tensors: ReadonlyMap<string, StoredTensor>, part: SingleFilePart): Checkpoint {
   if (part === 'vae') return new Checkpoint(source, toVae(tensors))
-  // Stability's own clip_l.safetensors has no projection; every tool that reads it leaves it out.
+  // Stability's own clip_l.safetensors has no projection, and every tool that reads the file does without one.
   if (part === 'text_encoder') return new Checkpoint(source, tensors, { unprojected: !tensors.has('text_projection.weight') })
   if (part !== 'transformer' || !tensors.has(stabilityMark)) return new Checkpoint(source, tensors)
   return new Checkpoint(source, toTransformer(tensors), { shiftFirst: true })

@@ -95,7 +95,7 @@ function positionBias(g: Layers, config: T5EncoderGraphConfig, ids: string): str
 
 type BucketConfig = Pick<T5EncoderGraphConfig, 'relative_attention_num_buckets' | 'relative_attention_max_distance'>
 
-/** The buckets of one direction, and how many of them are for a single distance. */
+/** The number of buckets for one direction, and how many of them hold a single distance each. */
 function bucketsOf({ relative_attention_num_buckets: buckets }: BucketConfig): { half: number; exact: number } {
   const half = Math.floor(buckets / 2)
   return { half, exact: Math.floor(half / 2) }

@@ -1,28 +1,28 @@
 /**
- * The factors of float8 weights in files of ComfyUI and of the tools around it: weight = stored value × factor, one number for each matrix.
+ * The factors of scaled float8 weights, in files of ComfyUI and related tools: weight = stored value × factor, with one factor for each matrix.
  *
- * Older files have `scale_weight` beside a weight and a marker `scaled_fp8`, newer ones `weight_scale` and `comfy_quant`. What they say about the
- * inputs of a product (`scale_input`, `input_scale`) is for products in float8, which are not computed here.
- * Invariant: a factor is a finite number, or the error to be thrown if somebody asks for its weight. Knows nothing about models.
+ * Older files have `scale_weight` beside a weight and a marker `scaled_fp8`, newer ones `weight_scale` and `comfy_quant`. The factors of a product's
+ * inputs (`scale_input`, `input_scale`) are for products in float8, which are not computed here.
+ * Invariant: a factor is a finite number, or the error that reading its weight throws. Knows nothing about models.
  */
 import { open } from 'node:fs/promises'
 import { ModelFileError } from '../models/model-file.ts'
 import { readValues } from './safetensors.ts'
 import type { StoredTensor } from './safetensors.ts'
 
-/** Tensors that scale the weight beside them. Only the first two are a plain factor. */
+/** Tensors that scale the weight beside them. Only the first two are a single factor. */
 const scaleName = /^(.+)\.(?:scale_weight|weight_scale|weight_scale_\w+|weight_scalar|pre_quant_scale)$/
 const plainScaleName = /\.(?:scale_weight|weight_scale)$/
-/** Tensors which say that a file has factors. */
+/** Tensors whose presence means that a file has factors. */
 const scaledMark = /(?:^|\.)(?:scaled_fp8|comfy_quant|scale_weight|weight_scale(?:_\w+)?)$/
 
-/** The first tensor which says that float8 matrices have factors. */
+/** The first tensor whose presence means that float8 matrices have factors. */
 export function findScaledMark(names: Iterable<string>): string | undefined {
   for (const name of names) if (scaledMark.test(name)) return name
   return undefined
 }
 
-/** The same tensors; a weight that has a factor knows it. */
+/** The same tensors, with `scale` set on weights that have a factor. */
 export async function readScales(tensors: ReadonlyMap<string, StoredTensor>): Promise<ReadonlyMap<string, StoredTensor>> {
   const scaled = new Map(tensors)
   for (const [name, tensor] of tensors) {

@@ -110,7 +110,7 @@ export class AutoencoderKL {
   }
 }
 
-/** `pixels`: what a graph says of its pictures. */
+/** `pixels`: the graph's declaration of its picture input or output. */
 function assertRgb(configFile: string, field: string, pixels: { readonly shape: readonly (number | string)[] } | undefined): void {
   const channels = pixels?.shape[1]
   if (typeof channels === 'number' && channels !== 3)

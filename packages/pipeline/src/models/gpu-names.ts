@@ -1,4 +1,4 @@
-/** The names of this machine's GPUs, by which its measurements are told from another machine's. Knows nothing about what runs on them. */
+/** The names of this machine's GPUs, which distinguish its measurements from another machine's. Knows nothing about what runs on them. */
 import { execFile } from 'node:child_process'
 import { promisify } from 'node:util'
 import type { ExecutionProvider } from './onnx-runtime.ts'

@@ -27,7 +27,7 @@ export class ModelFileError extends Error {
 const maxFieldLength = 200
 const maxFoundLength = 1000
 
-/** What a file says, for one line of a terminal: without control characters, and no longer than `length`. */
+/** Text from a file, made safe to print on one line: control characters escaped, and cut after `length` characters. */
 function toPrintable(text: string, length: number): string {
   const short = text.length > length ? `${text.slice(0, length)}…` : text
   return short.replaceAll(/\p{Cc}|\p{Cf}/gu, (character) => `\\u${character.codePointAt(0)?.toString(16).padStart(4, '0')}`)

@@ -144,7 +144,12 @@ function assertLikeConfig(file: string, config: Sd3TransformerConfig, session: O
   }
   const out = session.outputs.get('out_hidden_states')?.shape[1]
   if (typeof out === 'number' && out !== config.in_channels)
-    throw new ModelFileError(file, 'out_channels', `${config.in_channels}, as in_channels, for a step changes every channel`, `${out}`)
+    throw new ModelFileError(
+      file,
+      'out_channels',
+      `${config.in_channels}, the same as in_channels, because a step changes every channel`,
+      `${out}`,
+    )
 }
 
 /** Rows are packed in the precision of the graph, so its parts must agree on one. */

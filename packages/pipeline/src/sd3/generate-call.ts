@@ -33,7 +33,7 @@ type Decided =
   | 'outputType'
   | 'callbackOnStepEndTensorInputs'
 
-/** The parameters that a call has in another form. */
+/** The parameters that a call holds in another form. */
 type Replaced =
   | `${'prompt' | 'negativePrompt'}${'' | '2' | '3' | 'Embeds'}`
   | 'pooledPromptEmbeds'
@@ -44,7 +44,7 @@ type Replaced =
 
 type DecidedParams = { readonly [Name in Decided]: NonNullable<GenerateParams[Name]> }
 
-/** Fields that have the name of a parameter mean the same. A parameter without a default and in its own form needs no line here. */
+/** A field with the name of a parameter means the same. A parameter that has no default and keeps its form needs no line here. */
 export interface GenerateCall extends Omit<GenerateParams, Decided | Replaced>, DecidedParams {
   /** When the call arrived, on the clock of performance.now(). */
   readonly arrivedAtMs: number

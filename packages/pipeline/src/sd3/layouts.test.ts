@@ -55,7 +55,7 @@ describe('a transformer in unet/', () => {
       await writeFile(join(parts, 'model_index.json'), '{}')
       await toUnetLayout(parts)
       await expect(load()).rejects.toThrow(
-        `${join(folder, 'vae_decoder/config.json')}: expected this file, got no such file; MODEL_PARTS may name a diffusers folder that has it, as "npx easel pull REPOSITORY --no-weights" fetches one`,
+        `${join(folder, 'vae_decoder/config.json')}: expected this file, got no such file; MODEL_PARTS may name a diffusers folder that has it, such as one fetched by "npx easel pull REPOSITORY --no-weights"`,
       )
       const pipe = await load(folder, { modelParts: parts })
       const hash = await pipe.modelHash()

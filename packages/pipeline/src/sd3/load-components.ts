@@ -36,7 +36,7 @@ export type ComponentOverrides = { readonly [Name in keyof Sd3Components]?: Sd3C
 
 export interface LoadedComponents {
   readonly components: Sd3Components
-  /** The parts that were loaded here and must be released. Parts that were given belong to whoever made them. */
+  /** The parts that were loaded here and must be released. Parts that were given belong to the caller. */
   readonly owned: readonly { release(): Promise<void> }[]
   readonly origin: GraphOrigin
   /** The weight files of all that was loaded here. */

@@ -92,7 +92,7 @@ export class ModelSource {
 
   hint(): string {
     return this.folders.length === 1
-      ? '; MODEL_PARTS may name a diffusers folder that has it, as "npx easel pull REPOSITORY --no-weights" fetches one'
+      ? '; MODEL_PARTS may name a diffusers folder that has it, such as one fetched by "npx easel pull REPOSITORY --no-weights"'
       : ''
   }
 
@@ -150,7 +150,7 @@ export class ModelSource {
     const expected = `this file, or .safetensors weights in ${places.join(' or ')}`
     const off = name === 'text_encoder_3' ? ' (TEXT_ENCODER_3=off omits it)' : ''
     const misnamed = there.some((file) => file.endsWith('.safetensors'))
-      ? 'weights are looked for as model.safetensors or diffusion_pytorch_model.safetensors'
+      ? 'weights must be named model.safetensors or diffusion_pytorch_model.safetensors'
       : undefined
     const foreign = describeForeignFiles(there) ?? misnamed
     const got = there.length === 0 ? 'nothing' : `${there.join(', ')}${foreign === undefined ? '' : `: ${foreign}`}`

@@ -128,7 +128,7 @@ it('CLIP-L of a folder may come without its projection, as the file clip_l.safet
 it('weights in a part’s folder under a name of their own are not taken, and the error says under which they are', async () => {
   await rename(join(folder, 'text_encoder', 'model.safetensors'), join(folder, 'text_encoder', 'clip_l.safetensors'))
   expect(await messageOfLoading(folder)).toMatch(
-    /got .*clip_l\.safetensors.*: weights are looked for as model\.safetensors or diffusion_pytorch_model\.safetensors$/,
+    /got .*clip_l\.safetensors.*: weights must be named model\.safetensors or diffusion_pytorch_model\.safetensors$/,
   )
 })
 

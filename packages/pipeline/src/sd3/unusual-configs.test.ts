@@ -41,7 +41,7 @@ it.each([
     ['proj_out.weight', 'proj_out.bias'],
     0,
     32,
-    '16, as in_channels, for a step changes every channel, got 8',
+    '16, the same as in_channels, because a step changes every channel, got 8',
   ],
   ['vae', { out_channels: 4 }, ['decoder.conv_out.weight', 'decoder.conv_out.bias'], 0, 4, '3, for red, green and blue, got 4'],
   ['vae', { in_channels: 1 }, ['encoder.conv_in.weight'], 1, 1, '3, for red, green and blue, got 1'],

@@ -5,7 +5,7 @@ export const chunk = 4096
 
 /** The byte at which each buffer begins. */
 export const buffers = {
-  /** Three buffers of float16 bits, for operands that lie in other memory. */
+  /** Three buffers of float16 bits, for operands that are in other memory. */
   operands: [0, chunk * 2, chunk * 4],
   /** Results in float16 bits overwrite the first operand. */
   results: 0,

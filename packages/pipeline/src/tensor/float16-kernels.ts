@@ -12,7 +12,7 @@ import type { SimdModule } from './simd-module.ts'
 type Kernels = SimdModule<keyof typeof float16Bodies.bodies>
 
 interface Float16Kernels extends Kernels {
-  /** Buffers for the bits of operands that lie in other memory. Results are written to the first. */
+  /** Buffers for the bits of operands that are in other memory. Results are written to the first. */
   readonly halves: readonly [Uint16Array, Uint16Array, Uint16Array]
   /** A buffer for the floats that a kernel reads or writes. */
   readonly floats: Float32Array
@@ -83,9 +83,9 @@ function loadKernels(valuesBytes: number): Float16Kernels {
   }
 }
 
-/** Kernels for values that lie anywhere. */
+/** Kernels for values in any memory. */
 let ready: Float16Kernels | undefined
-/** Kernels for values that lie in the memory of those kernels. */
+/** Kernels for values in the memory of those kernels. */
 const kernelsOf = new WeakMap<ArrayBufferLike, Float16Kernels>()
 
 /** Zeros as float16 bits, in a WebAssembly memory of their own, where kernels read them without a copy. It is freed with the last view of it. */
@@ -100,7 +100,7 @@ export function makeHalves(length: number): Uint16Array<ArrayBuffer> {
   }
 }
 
-/** Computes the values from `start` up to but excluding `end`. `starts`: where each operand's values lie in the kernels' memory, in bytes. */
+/** Computes the values from `start` up to but excluding `end`. `starts`: the byte offset of each operand's values in the kernels' memory. */
 type RunPiece = (start: number, end: number, kernels: Float16Kernels, starts: readonly number[]) => void
 
 /** Calls `run` for one piece of `length` values after another, each no longer than a buffer. */

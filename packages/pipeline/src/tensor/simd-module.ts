@@ -94,7 +94,7 @@ const placeIndex = 7
 const flagsIndex = 8
 const firstValue = 9
 const place: Code = [0x20, placeIndex]
-/** 32-bit values lie twice as far from the start of their buffer. */
+/** 32-bit values are twice as far from the start of their buffer. */
 const doublePlace: Code = [0x20, placeIndex, 0x41, 1, 0x74]
 
 /** The number of an operand, which holds 16-bit values and starts where the call says. */

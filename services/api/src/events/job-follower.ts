@@ -26,7 +26,7 @@ interface WaitForEndOptions {
 }
 
 const jobIdLength = 36
-/** Enough for all ends between a caller's look at its job and its wait. */
+/** Enough for all jobs that end between a caller's read of its job and its wait. */
 const keptEnds = 1000
 
 /** The fields of a log line about a job. */
@@ -48,9 +48,9 @@ export class JobFollower {
   readonly #pollIntervalMs: number
   readonly #onError: NonNullable<JobFollowerOptions['onError']>
   readonly #waiters = new Map<string, Set<JobWaiter>>()
-  /** The jobs whose end this process has heard of last, with what was told about each. */
+  /** The latest jobs whose end was announced to this process, by id, each with the changed fields from the message. */
   readonly #ends = new Map<string, string>()
-  /** Whether messages about ends arrive now. */
+  /** Whether this process is subscribed to ends now. */
   #hearsEnds = false
   readonly #closing = new AbortController()
 

@@ -12,5 +12,5 @@ export type PictureSource = string | SentPicture | InputPicture
 
 export type PictureField = 'image' | 'mask'
 
-/** What a request says about its pictures. */
+/** The input pictures that a request names or contains. */
 export type PictureSources = { [Field in PictureField]?: PictureSource | undefined }

@@ -3,7 +3,7 @@ import { createHash } from 'node:crypto'
 import type { Job } from '@easel/contract'
 
 /**
- * A weak entity tag: two job objects with the same tag say the same about the job. It does not cover what is computed anew for every read:
+ * A weak entity tag: two job objects with the same tag say the same about the job. It does not cover what is computed for every read:
  * the estimated time and the presigned URLs.
  */
 export function toJobEtag({ eta_seconds: _eta, output, ...job }: Job): string {

@@ -7,7 +7,7 @@ import { v7 as uuidv7 } from 'uuid'
 
 let latest = { msecs: 0, seq: 0 }
 
-/** Random bytes for many ids: asking the system for those of each costs more than everything else about it. */
+/** Random bytes for many ids, because one system call per id would cost more than the rest of making it. */
 const pool = new Uint8Array(4096)
 const bytesOfId = 16
 let used = pool.length

@@ -1,4 +1,4 @@
-/** The problem that says which fields of a request are wrong, whatever has checked them. Pure. */
+/** Makes the problem that names the wrong fields of a request. Pure. */
 import { ProblemError } from '@easel/contract'
 import type { FieldError } from '@easel/contract'
 

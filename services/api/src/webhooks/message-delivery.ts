@@ -79,7 +79,7 @@ export class MessageDelivery {
     const { config, redis, store } = this.#deps
     const { jobId, redelivered = false, kept } = message.data
 
-    // 1. Is it due, is there a place, and is it still wanted? The place is checked early, because most of thousands of messages may find none.
+    // 1. Is it due, is there a place, and is it still wanted? The place is checked early, because with thousands of messages most may find none.
     const firstDelayMs = (config.webhookRetryDelaysSeconds[0] ?? 0) * 1000
     if (firstDelayMs > 0 && message.attemptsMade === 0 && !redelivered && message.attemptsStarted <= 1) {
       return await putOff(message, token, firstDelayMs)

@@ -17,7 +17,7 @@ import type { GenerateParams, GeneratorState, RuntimeStats, TensorDtype, UsedLor
 /** `num_inference_steps` as `numInferenceSteps`. */
 type CamelCase<Text extends string> = Text extends `${infer Head}_${infer Tail}` ? `${Head}${Capitalize<CamelCase<Tail>>}` : Text
 
-/** The fields of a job's input that are no parameter of the library: the engine gets them only as part of `start`, or not at all. */
+/** The fields of a job's input that are not parameters of the library: the engine gets them only as part of `start`, or not at all. */
 export type FieldElsewhere = {
   [Field in keyof JobInput]-?: CamelCase<Field> extends keyof GenerateParams ? never : Field
 }[keyof JobInput]
