@@ -6,9 +6,9 @@
  * 1. services/api/src/dialects/sdapi/sdapi-routes.ts: this file, its imports relative, and a test beside it. The other dialects describe
  *    their routes with createRoute and zod, so that /openapi.json contains them.
  * 2. services/api/src/app.ts: `.route('/', sdapiRoutes(deps))` beside the other dialects.
- * 3. services/api/src/dialects/dialects.ts: an entry with its paths and the shape of its errors, in place of `onError` here, so that errors
- *    which arise before a route is reached (a wrong key, too many requests) have that shape too. If its webhook messages have a shape of their
- *    own, that belongs in the entry as well, and `submitThrough` is given the entry's name as `dialect`.
+ * 3. services/api/src/dialects/sdapi/errors.ts: its paths and the shape of its errors, in place of `onError` here; and an entry for both in
+ *    services/api/src/dialects/dialects.ts, so that errors that arise before a route is reached (a wrong key, too many requests) have that
+ *    shape too. If its webhook messages have a shape of their own, the entry names it, and `submitThrough` gets the entry's name as `dialect`.
  * 4. docs/dialects.md: what it accepts, and what it ignores.
  *
  * A dialect only translates names and shapes: `submitThrough` validates the request, fills in every default and queues the job, exactly
