@@ -160,6 +160,11 @@ describe('readLora', () => {
   it.each<[string, Record<string, WrittenTensor>, string]>([
     ['no tensors', {}, 'expected a LoRA, got a file without tensors'],
     [
+      'two matrices for one side under two names',
+      { ...good, [`${query}.lora_down.weight`]: a },
+      'lora_down.weight to be the only down of its module, got a second one',
+    ],
+    [
       'a LoRA of a text encoder',
       { ...good, 'text_encoder.text_model.layers.0.q_proj.lora_A.weight': a },
       'of text encoders is not supported',

@@ -62,7 +62,9 @@ export async function readLoraHeader(file: string, target: LoraTarget): Promise<
     if (module === undefined)
       throw new ModelFileError(file, `tensor ${name}`, 'lora_A, lora_B, lora_down, lora_up or alpha of a linear layer', 'something else')
     const role = matrix === null ? 'alpha' : /A$|down$/.test(matrix[2] as string) ? 'down' : 'up'
-    found.set(module, { ...found.get(module), [role]: tensor })
+    const others = found.get(module)
+    if (others?.[role] !== undefined) throw new ModelFileError(file, `tensor ${name}`, `the only ${role} of its module`, 'a second one')
+    found.set(module, { ...others, [role]: tensor })
   }
   if (found.size === 0) throw new ModelFileError(file, '', 'a LoRA', 'a file without tensors')
   const names = new LoraNames(target.shapes)
