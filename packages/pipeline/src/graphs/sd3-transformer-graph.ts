@@ -45,10 +45,10 @@ export function buildSd3TransformerGraph(config: Sd3TransformerGraphConfig, chec
   const { in_channels: channels, joint_attention_dim: textDim, pooled_projection_dim: pooledDim, num_layers: layers } = config
   // The layer mask is split before any block is looked up, so an absurd number of layers has to be refused first.
   checkpoint.tensor(`transformer_blocks.${layers - 1}.attn.to_q.weight`, [dim, dim])
-  // Nothing else would miss a norm that the configuration leaves out: the tensors of which it knows would all be there.
+  // No other check would find that the configuration omits these norms, because all the tensors it asks for would exist.
   const norm = 'transformer_blocks.0.attn.norm_q.weight'
   if (config.qk_norm == null && checkpoint.has(norm))
-    throw new ModelFileError(checkpoint.source, 'qk_norm of its config.json', `"rms_norm", as it has a tensor ${norm}`, 'null')
+    throw new ModelFileError(checkpoint.source, 'qk_norm of its config.json', `"rms_norm", because there is a tensor ${norm}`, 'null')
 
   const givenLatents = g.input('hidden_states', 'float32', ['batch', channels, 'height', 'width'])
   const givenPrompt = g.input('encoder_hidden_states', 'float32', ['batch', 'tokens', textDim])

@@ -1,13 +1,13 @@
 /**
- * The weight files of a model, as they were when it was loaded.
+ * Detects that the weight files of a model have changed since it was loaded.
  *
- * The runtime maps weights, whichever way they are held: bytes that are written over later change the pictures, and bytes that are cut off end
- * the process. A file that is replaced or removed stays whole for whoever has it open, but must not be opened again in its place. Size, time
- * of change and inode tell; nothing is read. Knows nothing about what the files hold. Runs in the engine process.
+ * The runtime maps weight files into memory, in either mode of WEIGHTS: overwriting a file changes the pictures, and truncating it kills the
+ * process. A file that is replaced or removed stays intact while it is open, but must not be opened again. Changes are detected by inode, size
+ * and modification time; no content is read. Knows nothing about what the files hold. Runs in the engine process.
  */
 import { stat } from 'node:fs/promises'
 
-/** A weight file is no longer what the model was loaded from. Loading the model again is the way out. */
+/** A weight file has changed since the model was loaded from it. The model has to be loaded again. */
 export class ModelChangedError extends Error {
   override readonly name = 'ModelChangedError'
 
@@ -34,7 +34,7 @@ export class LoadedFiles {
     return new LoadedFiles(new Map(await Promise.all(stamps)))
   }
 
-  /** For whoever opens the files again: throws unless each is still the same. */
+  /** Call before the files are opened again: throws unless each is still the same. */
   async assertSame(): Promise<void> {
     await this.look((file, stamp, found) => {
       if (found === undefined) throw new ModelChangedError(file, 'no such file')
@@ -43,7 +43,7 @@ export class LoadedFiles {
     })
   }
 
-  /** For whoever has the files open: throws where one has been written to. */
+  /** Call while the files are open: throws if one has been written to. */
   async assertNotWritten(): Promise<void> {
     await this.look((file, stamp, found) => {
       if (found?.ino === stamp.ino) assertNotWritten(file, stamp, found)
@@ -57,5 +57,5 @@ export class LoadedFiles {
 
 function assertNotWritten(file: string, stamp: Stamp, found: Stamp): void {
   if (found.size !== stamp.size) throw new ModelChangedError(file, `${found.size} bytes instead of ${stamp.size}`)
-  if (found.mtimeMs !== stamp.mtimeMs) throw new ModelChangedError(file, 'one that has been written to')
+  if (found.mtimeMs !== stamp.mtimeMs) throw new ModelChangedError(file, 'a file that has been written to')
 }

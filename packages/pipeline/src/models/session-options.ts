@@ -29,7 +29,7 @@ export interface WrittenGraph {
   /** An ONNX model; files of weights are named from the root of the file system. */
   readonly bytes: Uint8Array
   readonly weights: WeightMode
-  /** The files that the weights lie in, which must not have changed since the graph was written. Default none. */
+  /** The files that contain the weights; they must not have changed since the graph was written. Default none. */
   readonly files?: LoadedFiles
   /**
    * What the session does between two runs. An open one keeps all the memory that its runs have ever taken; a closed one keeps none, and each

@@ -1,7 +1,7 @@
 /**
  * The texts of a call as rows for the transformer: each prompt once for each of its pictures and, with guidance, the negative prompts too.
  *
- * Invariant: nobody writes to the rows, which belong to the prompt cache or to the call. Runs in the engine process.
+ * Invariant: the rows belong to the prompt cache or to the call and are never written to. Runs in the engine process.
  */
 import { splitRows } from '../tensor/rows.ts'
 import type { Tensor } from '../tensor/tensor.ts'

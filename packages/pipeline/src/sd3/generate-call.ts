@@ -105,7 +105,7 @@ export function resolveCall(params: GenerateParams, defaults: GenerateDefaults, 
     arrivedAtMs: performance.now(),
     batch,
     ...toTexts(params, batch),
-    // A copy, as of the embeddings.
+    // A copy, like the embeddings.
     latents: params.latents?.clone(),
     embeddings: pair(params.promptEmbeds, params.pooledPromptEmbeds),
     negativeEmbeddings: pair(params.negativePromptEmbeds, params.negativePooledPromptEmbeds),

@@ -39,7 +39,7 @@ export interface LoadedComponents {
   /** The parts that were loaded here and must be released. Parts that were given belong to the caller. */
   readonly owned: readonly { release(): Promise<void> }[]
   readonly origin: GraphOrigin
-  /** The weight files of all that was loaded here. */
+  /** The weight files of all parts that were loaded here. */
   readonly files: LoadedFiles
 }
 

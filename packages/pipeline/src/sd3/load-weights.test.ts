@@ -189,7 +189,7 @@ describe('weights in a folder', () => {
     expect(await messageOfLoading(folder)).toContain('expected tensor transformer_blocks.999999999.attn.to_q.weight to be')
     await writeFile(file, JSON.stringify({ ...config, qk_norm: null }))
     expect(await messageOfLoading(folder)).toMatch(
-      /expected qk_norm of its config\.json to be "rms_norm", as it has a tensor .*norm_q\.weight, got null/,
+      /expected qk_norm of its config\.json to be "rms_norm", because there is a tensor .*norm_q\.weight, got null/,
     )
     await writeFile(file, JSON.stringify({ ...config, qk_norm: 'layer_norm' }))
     expect(await messageOfLoading(folder)).toContain(`${file}: expected qk_norm to be`)

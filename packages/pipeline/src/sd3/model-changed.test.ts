@@ -49,7 +49,7 @@ it.each(['packed', 'mapped'] as const)('written over or cut off, %s: calls fail 
   const bytes = await readFile(file)
   await writeFile(file, await readFile(await writeOther(file)))
   await expect(draw()).rejects.toThrow(ModelChangedError)
-  await expect(draw()).rejects.toThrow(`Expected ${file} to stay as it was when the model was loaded, got one that has been written to`)
+  await expect(draw()).rejects.toThrow(`Expected ${file} to stay as it was when the model was loaded, got a file that has been written to`)
   // Reading what is no longer there would end the process.
   await truncate(file, 1000)
   await expect(draw()).rejects.toThrow(`${file} to stay as it was when the model was loaded, got 1000 bytes instead of ${bytes.length}`)

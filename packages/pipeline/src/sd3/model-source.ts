@@ -80,8 +80,8 @@ export class ModelSource {
   }
 
   /**
-   * What a hash of the model covers: the whole folder of a model in its own folder, and of one put together from several places only the files
-   * that were used. `marks` as in ModelContent.
+   * What the hash of the model covers: the whole folder, or only the files that were used if the model comes from a single file or several
+   * folders. `marks` as in ModelContent.
    */
   content(marks: readonly string[]): ModelContent {
     const [folder = '', ...others] = this.folders

@@ -265,7 +265,7 @@ export class StableDiffusion3Pipeline implements ResidentModel {
     return this.life.hash
   }
 
-  /** The hash of the files that were loaded: throws where others lie in their place. */
+  /** The hash of the files that were loaded. Throws if they have changed since. */
   async hashLoaded(): Promise<string> {
     const hash = await hashModel(this.content, this.life.cacheDir)
     await this.files.assertSame()

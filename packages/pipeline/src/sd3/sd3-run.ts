@@ -101,7 +101,7 @@ export class Sd3Run implements CallState {
       return await this.generate()
     } finally {
       giveBack()
-      // A picture that was drawn meanwhile may be of both.
+      // If a file was written to during the call, the picture may be a mixture of both versions.
       await model.files.assertNotWritten()
     }
   }

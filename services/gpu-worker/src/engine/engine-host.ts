@@ -155,7 +155,7 @@ class EngineHost {
       pictures = this.#toDefaultSized(params)
       if (call.run !== undefined) this.#previews.learn(call.run.copyLatents(), images)
     } catch (error) {
-      // This call and the others begin again in the next process, which loads the model as it is by then.
+      // This call and the others start again in the next process, which loads the changed files.
       if (error instanceof ModelChangedError) return this.#end(error)
       const code = call.abort.signal.aborted ? 'canceled' : toErrorCode(error)
       this.#send({ type: 'error', id, code, message: messageOf(error), memoryBytes: ownMemoryBytes() })

@@ -85,7 +85,7 @@ export class EngineSupervisor implements Engine {
   /** Settles with the serving process; replaced by a new promise whenever there is none. */
   #serving = newPromise<EngineProcess>()
   #capabilities: EngineCapabilities | undefined
-  /** Settles with the hash of what the process has loaded. */
+  /** Settles with the hash of the model that the process has loaded. */
   #contentHash = newPromise<string>()
   #processes = 0
   #restarts = 0

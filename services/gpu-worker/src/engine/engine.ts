@@ -15,7 +15,7 @@ import type {
 } from './protocol.ts'
 
 export interface Engine {
-  /** Describes the model as it was loaded last; a restart loads what its files hold by then. */
+  /** Describes the model as it was last loaded; a restart loads the files as they are then. */
   readonly capabilities: EngineCapabilities
   /** `id` must differ from those of all running calls. Only ever rejects with an EngineError. */
   generate(id: string, params: EngineParams, options?: EngineCallOptions): Promise<EngineResult>

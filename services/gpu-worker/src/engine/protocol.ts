@@ -3,9 +3,9 @@
  * channel. Types only.
  *
  *   parent ─► child   generate, cancel, checkpoint, stats, stop
- *   child ─► parent   ready or load_failed once, and load_failed again where the files of the model have changed since; hashed once if ready came without the hash; step after every run of the transformer,
- *                     unit after every other run; for each generate: progress and preview 0…n times, then image n times and done, or
- *                     error; checkpoint and stats as answers
+ *   child ─► parent   ready or load_failed once, and load_failed later if the model's files have changed; hashed once if ready came without
+ *                     the hash; step after every run of the transformer, unit after every other run; for each generate: progress and
+ *                     preview 0…n times, then image n times and done, or error; checkpoint and stats as answers
  *
  * Messages in one direction arrive in the order in which they were sent, so a checkpoint asked for before a cancel is answered before the
  * call ends.
@@ -14,7 +14,7 @@ import type { JobInput } from '@easel/contract'
 import type { InputPixels } from '@easel/input-pictures'
 import type { GenerateParams, GeneratorState, RuntimeStats, TensorDtype, UsedLora } from '@easel/pipeline'
 
-/** `num_inference_steps` as `numInferenceSteps`. */
+/** Turns `num_inference_steps` into `numInferenceSteps`. */
 type CamelCase<Text extends string> = Text extends `${infer Head}_${infer Tail}` ? `${Head}${Capitalize<CamelCase<Tail>>}` : Text
 
 /** The fields of a job's input that are not parameters of the library: the engine gets them only as part of `start`, or not at all. */

@@ -1,4 +1,4 @@
-/** What a loaded pipeline is and accepts, as plain data for the worker's main process. Runs in the engine process. */
+/** Describes a loaded pipeline and what it accepts, as plain data for the worker's main process. Runs in the engine process. */
 import { runtimeVersion } from '@easel/pipeline'
 import type { StableDiffusion3Pipeline } from '@easel/pipeline'
 import type { EngineCapabilities } from './protocol.ts'
