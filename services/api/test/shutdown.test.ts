@@ -87,7 +87,7 @@ test('a job that has not ended when the grace is over is never told as a success
   expect([(await answerOf('replicate')).response.status, (await answerOf('replicate')).json()]).toMatchObject([202, { status: 'starting' }])
   for (const [name, body] of [
     ['openai', { error: { type: 'server_error', code: 'stopping' } }],
-    ['falRun', { detail: expect.stringContaining('stops') as string }],
+    ['falRun', { detail: expect.stringContaining('is stopping') as string }],
     ['diffusers', { code: 'stopping', retryable: true }],
   ] as const) {
     const { response, json } = await answerOf(name)
