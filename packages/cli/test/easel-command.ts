@@ -1,4 +1,4 @@
-/** Runs the command line as a user types it, in a process of its own. */
+/** Runs a command line in its own process, as a user would. */
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { fileURLToPath } from 'node:url'

@@ -1,4 +1,4 @@
-/** A port in front of a server on which a test can break connections: at once, or after the server has done what it was asked and before its answer. */
+/** A port in front of a server, on which a test can break connections: at once, or after a command has been executed but before its reply. */
 import { once } from 'node:events'
 import { type AddressInfo, connect, createServer, type Socket } from 'node:net'
 
@@ -7,7 +7,7 @@ export interface LossyConnection {
   readonly host: string
   /** Loses the next reply of the server. */
   loseNextReply(): void
-  /** Breaks all connections there are now. */
+  /** Breaks all present connections. */
   cut(): void
   /** The number of replies lost so far. */
   readonly lost: number

@@ -102,7 +102,7 @@ export async function askOnce<T>(port: number, [command, ...words]: (string | nu
   }
 }
 
-/** Checks again until the condition holds; it does not hold yet while a server does not answer. */
+/** Checks until the condition holds. A server that does not answer counts as "not yet". */
 export async function until(condition: () => Promise<boolean>): Promise<void> {
   for (;;) {
     if (await condition().catch(() => false)) return

@@ -20,7 +20,7 @@ export interface TlsServer {
   stop(): Promise<void>
 }
 
-/** Why it cannot be started on this machine; undefined when it can. */
+/** The reason why it cannot be started on this machine; undefined if it can. */
 export function whyNoTls(): string | undefined {
   const binary = findRedisServer()
   if (binary === undefined) return 'no redis-server or valkey-server'

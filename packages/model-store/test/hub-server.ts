@@ -1,6 +1,6 @@
 /**
- * A hub of our own for tests: the part of the Hugging Face hub's HTTP api that a pull uses, on two ports of this machine, one for the api
- * and one for large files, as the real one has two hosts.
+ * A fake hub for tests: the part of the Hugging Face hub's HTTP api that a pull uses, on two ports of this machine, one for the api and one
+ * for large files, because the real one has two hosts.
  *
  * Invariant: it serves what the test gave it, except where the test asked for a fault. It records every request.
  */

@@ -1,8 +1,8 @@
-/** What a user is told about a model that does not load. */
+/** Returns the error message that a user sees for a model that does not load. */
 import { StableDiffusion3Pipeline } from '../src/sd3/pipeline.ts'
 import type { FromPretrainedOptions } from '../src/sd3/pipeline.ts'
 
-/** 'loaded' where it does. */
+/** 'loaded' if the model does load. */
 export async function messageOfLoading(model: string, options: FromPretrainedOptions = {}): Promise<string> {
   try {
     await (await StableDiffusion3Pipeline.fromPretrained(model, { device: 'cpu', ...options })).close()

@@ -14,7 +14,7 @@ const graphThreads = 2
 export const kinds = ['sd3-medium-kind', 'sd35-large-kind', 'sd35-medium-kind'] as const
 export const testModel = (name: string) => fileURLToPath(new URL(`models/${name}`, import.meta.url))
 
-/** `model`: the name of one of them, or the path of another. */
+/** `model`: the name of one of these models, or the path of another one. */
 export async function openGraph(
   model: string,
   name: GraphName,

@@ -1,4 +1,4 @@
-/** Replaces the weights in a part's folder, those of a copied model, by others in one file. */
+/** Replaces the weights in the folder of a part, in a copy of a model, with others in one file. */
 import { rm } from 'node:fs/promises'
 import { basename, join } from 'node:path'
 import { findWeights } from '../src/graphs/checkpoint.ts'
@@ -6,7 +6,7 @@ import { writeSafetensors } from './write-safetensors.ts'
 import { readTensors } from './write-single-file.ts'
 import type { Tensors } from './write-single-file.ts'
 
-/** Returns the file. */
+/** Returns the path of the new file. */
 export async function rewritePart(folder: string, change: (tensors: Tensors) => Tensors): Promise<string> {
   const tensors = change(await readTensors(folder))
   const found = findWeights(folder)!

@@ -1,4 +1,4 @@
-/** Float8 weights for tests: which numbers there are, and tensors in them, plain or with a factor as ComfyUI's files have it. */
+/** Float8 weights for tests: the values that float8 has, and tensors of them, plain or with a factor as in ComfyUI's files. */
 import { fromFloat16Bits } from '../src/tensor/float16.ts'
 import type { WrittenTensor } from './write-safetensors.ts'
 import type { Tensors } from './write-single-file.ts'
@@ -6,7 +6,7 @@ import type { Tensors } from './write-single-file.ts'
 const layouts = { F8_E4M3: { exponentBits: 4, bias: 7, largest: 448 }, F8_E5M2: { exponentBits: 5, bias: 15, largest: 57344 } } as const
 export type Float8 = keyof typeof layouts
 
-/** The number that each byte means. */
+/** The value of each byte. */
 export function float8Values(type: Float8): Float32Array {
   const { exponentBits, bias, largest } = layouts[type]
   const mantissaBits = 7 - exponentBits
@@ -30,14 +30,17 @@ export function fromFloats(shape: number[], values: Float32Array): WrittenTensor
   return { dtype: 'F32', shape, data: new Uint8Array(values.buffer, values.byteOffset, values.byteLength) }
 }
 
-/** A tensor in float8 with one factor, and the same numbers in float32. */
+/** A tensor in float8 with one factor, and the same values in float32. */
 interface Quantised {
   readonly stored: WrittenTensor
   readonly scale: number
   readonly meant: WrittenTensor
 }
 
-/** As torch and the quantisers built on it do it: the largest value becomes the largest float8, ties go to even. `toScale` may change the factor, to a power of two for example. */
+/**
+ * Quantises as torch and the tools built on it do: the largest value becomes the largest float8, and ties are rounded to even. `toScale` may change
+ * the factor, for example to a power of two.
+ */
 function quantise(tensor: WrittenTensor, type: Float8 = 'F8_E4M3', toScale = (scale: number): number => scale): Quantised {
   const values = floatsOf(tensor)
   const largest = values.reduce((most, value) => Math.max(most, Math.abs(value)), 0)
@@ -61,7 +64,7 @@ function quantise(tensor: WrittenTensor, type: Float8 = 'F8_E4M3', toScale = (sc
   return { stored: { dtype: type, shape: tensor.shape, data }, scale, meant: fromFloats(tensor.shape, meant) }
 }
 
-/** A part of which every tensor was cast to float8, as a plain float8 file has it, and the same numbers in float32. */
+/** A part with every tensor cast to float8, as in a plain float8 file, and the same values in float32. */
 export function toPlainFloat8(tensors: Tensors, type: Float8 = 'F8_E4M3'): { stored: Tensors; meant: Tensors } {
   const stored: Tensors = {}
   const meant: Tensors = {}
@@ -73,14 +76,14 @@ export function toPlainFloat8(tensors: Tensors, type: Float8 = 'F8_E4M3'): { sto
   return { stored, meant }
 }
 
-/** Which tensors a quantiser takes: the matrices of linear layers. Tables of embeddings stay as they are. */
+/** Whether quantisers convert the tensor: they convert the matrices of linear layers, but not embedding tables. */
 const isMatrix = (name: string, { shape }: WrittenTensor): boolean =>
   shape.length === 2 && name.endsWith('.weight') && !/embed|shared|relative_attention_bias/.test(name.replace(/[\w.]*embedder/, ''))
 
 export interface ScaledNames {
   readonly weight: string
   readonly input: string
-  /** What else the file has, under the prefix of the part; `layers` are the names of the quantised layers. */
+  /** Other tensors of the file, under the prefix of the part. `layers`: the names of the quantised layers. */
   readonly marks: (layers: readonly string[]) => Tensors
 }
 
@@ -89,7 +92,7 @@ const json = (value: object): WrittenTensor => {
   return { dtype: 'U8', shape: [data.length], data }
 }
 
-/** The two ways in which ComfyUI has named factors. */
+/** The two naming schemes of factors in ComfyUI's files, the older first. */
 export const scaledNames: Readonly<Record<'scale_weight' | 'weight_scale', ScaledNames>> = {
   scale_weight: {
     weight: 'scale_weight',
@@ -103,7 +106,7 @@ export const scaledNames: Readonly<Record<'scale_weight' | 'weight_scale', Scale
   },
 }
 
-/** A part with its matrices in scaled float8, and the same numbers in float32. */
+/** A part with its matrices in scaled float8, and the same values in float32. */
 export function toScaledFloat8(
   tensors: Tensors,
   { weight, input, marks }: ScaledNames = scaledNames.scale_weight,

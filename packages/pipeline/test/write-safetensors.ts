@@ -1,4 +1,4 @@
-/** Writes .safetensors files for tests: right ones, and such as no program should write. */
+/** Writes .safetensors files for tests, valid and invalid ones. */
 import { writeFileSync } from 'node:fs'
 
 export interface WrittenTensor {
@@ -7,7 +7,7 @@ export interface WrittenTensor {
   data: Uint8Array
 }
 
-/** One after another, as the format wants it. */
+/** Writes the tensors one after another, as the format requires. */
 export function writeSafetensors(file: string, tensors: Record<string, WrittenTensor>, metadata: Record<string, string> = {}): void {
   let end = 0
   const header: Record<string, unknown> = { __metadata__: metadata }
@@ -18,7 +18,7 @@ export function writeSafetensors(file: string, tensors: Record<string, WrittenTe
   writeRaw(file, JSON.stringify(header), Buffer.concat(Object.values(tensors).map(({ data }) => data)))
 }
 
-/** Any text as header. */
+/** Writes any text as the header. */
 export function writeRaw(file: string, header: string, data: Uint8Array, headerLength = Buffer.byteLength(header)): void {
   const length = Buffer.alloc(8)
   length.writeBigUInt64LE(BigInt(headerLength))

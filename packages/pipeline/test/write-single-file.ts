@@ -19,7 +19,7 @@ export async function writeSingleFile(model: string, file: string): Promise<void
   writeSafetensors(file, all)
 }
 
-/** Gives the first text encoder of a folder the identity for a projection: what remains of it in a file of Stability. */
+/** Makes the projection of a folder's first text encoder the identity, which is what one read from a file of Stability's has. */
 export async function unproject(model: string): Promise<void> {
   const folder = join(model, 'text_encoder')
   const tensors = await readTensors(folder)

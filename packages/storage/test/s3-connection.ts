@@ -15,7 +15,7 @@ export function toBucketName(): string {
   return `easel-test-${randomUUID()}`
 }
 
-/** A storage on a bucket of its own, unless told otherwise. */
+/** A storage on its own bucket, unless another one is given. */
 export function connectTo(server: S3Server, options: Partial<S3StorageOptions> = {}): Storage {
   const { endpoint, accessKeyId, secretAccessKey } = server
   const storage = new S3Storage({ endpoint, bucket: toBucketName(), credentials: { accessKeyId, secretAccessKey }, ...options })
@@ -23,7 +23,7 @@ export function connectTo(server: S3Server, options: Partial<S3StorageOptions> =
   return storage
 }
 
-/** The SDK's client with nothing of ours around it, to look at what was really stored. */
+/** The SDK's plain client, to inspect what was really stored. */
 export function connectPlainly(server: S3Server): S3Client {
   const { endpoint, accessKeyId, secretAccessKey } = server
   const client = new S3Client({ endpoint, region: 'us-east-1', forcePathStyle: true, credentials: { accessKeyId, secretAccessKey } })

@@ -74,13 +74,13 @@ export async function startVersitygw(options: S3ServerOptions): Promise<S3Server
   }
 }
 
-/** Whether every thread of a process has stopped: the signal reaches one thread, and the others may serve a request until they are told. */
+/** Whether every thread of a process has stopped: the signal reaches one thread, and the others may still serve a request until it reaches them. */
 async function isStopped(pid: number): Promise<boolean> {
   const tasks = `/proc/${pid}/task`
   const states = await Promise.all(
     (await readdir(tasks)).map(async (id) => {
       const status = await readFile(join(tasks, id, 'stat'), 'utf8').catch(() => '')
-      // The state follows the name, which stands in parentheses and may hold any character.
+      // The state follows the name, which is in parentheses and may contain any character.
       return status.slice(status.lastIndexOf(')') + 2, status.lastIndexOf(')') + 3)
     }),
   )

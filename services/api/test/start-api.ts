@@ -35,7 +35,7 @@ export const tinyScenes: ModelRecord = {
   updated_at: '2026-01-01T00:00:00.000Z',
 }
 
-/** What the simulated worker says it makes pictures with. */
+/** The provenance that the simulated worker reports. */
 export const provenance: Provenance = {
   model: { id: tinyScenes.id, content_hash: contentHash },
   runtime: tinyScenes.runtime,
@@ -51,7 +51,7 @@ export interface StartApiOptions {
   env?: Record<string, string>
   /** The model to announce; null for none. Default: `tinyScenes`. */
   model?: ModelRecord | null
-  /** A Redis that is running already and is left running. Default: a new one. */
+  /** A running Redis, which is not stopped. Default: a new one. */
   redis?: RedisServer
   /** The clock that all processes share, in ms. Default: that of Redis. */
   now?: () => number

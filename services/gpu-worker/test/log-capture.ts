@@ -1,4 +1,4 @@
-/** Keeps what a worker logs, for tests that wait for it to notice something. */
+/** Collects a worker's log lines, for tests that wait until it has noticed something. */
 import pino from 'pino'
 import { expect } from 'vitest'
 

@@ -1,6 +1,6 @@
 /**
  * The real engine process with memory faults that words in a prompt trigger: `leak` takes 600 MiB and never gives it back, `fragmented` finds
- * no memory in a process that has run another call, `insatiable` never finds any.
+ * no memory in a process that has run another call, and `insatiable` never finds any.
  */
 import { isOutOfMemory } from '@easel/pipeline'
 import type { FromEngine, ToEngine } from '../src/engine/protocol.ts'

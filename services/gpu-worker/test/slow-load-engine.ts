@@ -1,4 +1,4 @@
-/** The real engine, which begins to load its model only after six seconds in which it has done a little, now and then. */
+/** The real engine process, except that it starts to load its model only after six seconds, during which it works a little now and then. */
 import { setTimeout as sleep } from 'node:timers/promises'
 
 for (let round = 0; round < 6; round++) {

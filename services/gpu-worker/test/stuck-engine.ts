@@ -1,4 +1,4 @@
-/** The engine process of a model with a file that nobody answers for, as on a mount whose server is gone. */
+/** The engine process of a model with a file whose read never returns, as on a mount whose server is gone. */
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { EngineOptions } from '../src/engine/protocol.ts'

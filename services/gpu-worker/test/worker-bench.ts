@@ -70,7 +70,7 @@ export async function openWorkerBench(redisOptions: RedisOptions = {}) {
     async submit(input: Partial<JobInput> = {}, record: Partial<NewJobRecord> = {}): Promise<string> {
       const id = `0197a1b2-c3d4-7abc-8def-${(++made).toString(16).padStart(12, '0')}`
       await store.create({ id, owner: 'public', createdAt: Date.now(), priority: 0, input: { ...smallInput, ...input }, ...record })
-      // As the api does: whatever has no priority is taken before a job that was chosen.
+      // As in the api: a job without a priority would be taken before one that was chosen.
       await queues.add('tiny-scenes', id, { priority: toQueuePriority({ priority: 0, createdAt: Date.now(), ...record }) })
       return id
     },
@@ -127,13 +127,13 @@ const smallInput: JobInput = {
   output_format: 'png',
 }
 
-/** A run of about a second, long enough to do something to it. */
+/** A run of about a second, long enough to interfere with it. */
 export const longInput = { num_inference_steps: 60, width: 128, height: 128 } as const
 
 /** A run of half a minute, for things that must happen before its end on any machine. */
 export const endlessInput = { num_inference_steps: 200, width: 256, height: 256, num_images_per_prompt: 2 } as const
 
-/** Pictures and masks with which jobs begin in tests, and what diffusers makes of them. */
+/** Input pictures and masks of test jobs, and diffusers' results for them. */
 export const pictures = new URL('../../../packages/pipeline/test/golden/', import.meta.url)
 
 export async function toPixels(file: Buffer): Promise<Buffer> {

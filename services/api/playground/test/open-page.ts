@@ -1,4 +1,4 @@
-/** A page in a real browser for tests: it records what a page of ours must never do, and checks accessibility. */
+/** A page in a real browser for tests. It records what a page must never do, and checks accessibility. */
 import { readFile } from 'node:fs/promises'
 import { createRequire } from 'node:module'
 import type { Browser, BrowserContext, Page } from 'playwright-core'
@@ -20,7 +20,7 @@ export async function openPage(
   path = '',
 ): Promise<OpenedPage> {
   const context = await browser.newContext({ permissions: ['clipboard-read', 'clipboard-write'], ...options })
-  // For each wait of a test: a machine with other work needs more than the half minute of Playwright.
+  // The limit of each wait in a test: a busy machine needs more than Playwright's half minute.
   context.setDefaultTimeout(90_000)
   const page = await context.newPage()
   const complaints: string[] = []
