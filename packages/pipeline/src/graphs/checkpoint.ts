@@ -23,26 +23,35 @@ export type WeightTensor = StoredTensor & { readonly dtype: (typeof weightDtypes
 /** Names of weight files without variant and ending: diffusers' parts have the first, transformers' parts the second. */
 const stems = ['diffusion_pytorch_model', 'model'] as const
 
-export class Checkpoint {
+export interface CheckpointLayout {
+  /** Whether norm_out and the last norm1_context keep shift before scale, as Stability's single files do. Default false. */
+  readonly shiftFirst?: boolean
+  /** Whether a text encoder returns its pooled vector without the projection. Default false. */
+  readonly unprojected?: boolean
+  /** The configuration that the weights must fit, where it does not lie beside them; named in errors. Default none. */
+  readonly configFile?: string | undefined
+}
+
+export class Checkpoint implements CheckpointLayout {
   /** The file named in errors: the weights, or the index of the shards. */
   readonly source: string
   readonly tensors: ReadonlyMap<string, StoredTensor>
-  /** Whether norm_out and the last norm1_context keep shift before scale, as Stability's single files do. Default false. */
   readonly shiftFirst: boolean
-  /** Whether a text encoder returns its pooled vector without the projection. Default false. */
   readonly unprojected: boolean
+  readonly configFile: string | undefined
   /** A tensor whose presence means that the float8 matrices of this part have factors; undefined if there is none. */
   readonly scaledMark: string | undefined
 
   constructor(
     source: string,
     tensors: ReadonlyMap<string, StoredTensor>,
-    { shiftFirst = false, unprojected = false }: { readonly shiftFirst?: boolean; readonly unprojected?: boolean } = {},
+    { shiftFirst = false, unprojected = false, configFile }: CheckpointLayout = {},
   ) {
     this.source = source
     this.tensors = tensors
     this.shiftFirst = shiftFirst
     this.unprojected = unprojected
+    this.configFile = configFile
     this.scaledMark = findScaledMark(tensors.keys())
   }
 
@@ -60,7 +69,8 @@ export class Checkpoint {
 
   /** Returns the tensor, which must have this shape. */
   tensor(name: string, shape: readonly number[]): WeightTensor {
-    const expected = `[${shape.join(', ')}] of ${weightDtypes.join(', ')}`
+    const said = this.configFile === undefined ? '' : `, as ${this.configFile} says`
+    const expected = `[${shape.join(', ')}] of ${weightDtypes.join(', ')}${said}`
     const tensor = this.tensors.get(name)
     const refuse = (from: string, found: string): ModelFileError => {
       const quantisation = dtype === undefined ? describeQuantisation(this.tensors) : undefined

@@ -329,6 +329,17 @@ describe('a single file', () => {
     )
   })
 
+  it('that another model’s configuration describes is refused with the name of that configuration', async () => {
+    const file = join(root, 'sd3.5_large.safetensors')
+    await writeSingleFile(testModel('sd35-large-kind'), file)
+    for (const part of ['text_encoder', 'text_encoder_2', 'vae'])
+      await cp(join(testModel('sd35-large-kind'), part), join(folder, part), { recursive: true })
+    expect(await messageOfLoading(file, { modelParts: folder })).toBe(
+      `${file}: expected tensor transformer_blocks.3.attn.to_q.weight to be [64, 64] of F32, F16, BF16, F8_E4M3, F8_E5M2, ` +
+        `as ${join(folder, 'transformer', 'config.json')} says, got [96, 96] of BF16`,
+    )
+  })
+
   it('alone says which parts it lacks', async () => {
     const file = join(root, 'alone', 'merged.safetensors')
     await mkdir(join(root, 'alone'))

@@ -7,8 +7,7 @@
  */
 import { existsSync, readdirSync, statSync } from 'node:fs'
 import { basename, dirname, join } from 'node:path'
-import { findWeights, readCheckpoint } from '../graphs/checkpoint.ts'
-import type { Checkpoint } from '../graphs/checkpoint.ts'
+import { Checkpoint, findWeights, readCheckpoint } from '../graphs/checkpoint.ts'
 import { assertHoldsPart, singleFilePart, toDiffusersLayout } from '../graphs/single-file.ts'
 import type { GraphName } from '../graphs/write-graph.ts'
 import { ModelFileError } from '../models/model-file.ts'
@@ -111,7 +110,10 @@ export class ModelSource {
   async lookForPart(name: GraphName): Promise<FoundPart | undefined> {
     const weightsFolder = name === 'vae_decoder' || name === 'vae_encoder' ? 'vae' : name
     const own = this.file && singleFilePart(this.file, weightsFolder)
-    if (own !== undefined) return { configFile: this.require(join(weightsFolder, 'config.json')), graph: own }
+    if (own !== undefined) {
+      const configFile = this.require(join(weightsFolder, 'config.json'))
+      return { configFile, graph: new Checkpoint(own.source, own.tensors, { ...own, configFile }) }
+    }
     for (const folder of this.folders) {
       const exported = join(folder, name, 'model.onnx')
       if (existsSync(exported)) return { configFile: this.configOf(exported, name), graph: exported }
