@@ -112,7 +112,8 @@ export class ModelSource {
     const own = this.file && singleFilePart(this.file, weightsFolder)
     if (own !== undefined) {
       const configFile = this.require(join(weightsFolder, 'config.json'))
-      return { configFile, graph: new Checkpoint(own.source, own.tensors, { ...own, configFile }) }
+      const { source, tensors, shiftFirst, unprojected } = own
+      return { configFile, graph: new Checkpoint(source, tensors, { shiftFirst, unprojected, configFile }) }
     }
     for (const folder of this.folders) {
       const exported = join(folder, name, 'model.onnx')
