@@ -151,21 +151,15 @@ export function toHash(record: NewJobRecord): string[] {
 }
 
 /** The record of a job that has succeeded since it was read. `changes`: from the message about its end. */
-export function toEndedRecord(record: JobRecord, changes: string): JobRecord | undefined {
-  return fromHash(Object.fromEntries(toPairs([...toHash(record), ...(JSON.parse(changes) as string[])])))
+export function toEndedRecord(record: JobRecord, changes: string): JobRecord {
+  return { ...record, ...toState(Object.fromEntries(toPairs(JSON.parse(changes) as string[]))) }
 }
 
-export function fromHash(hash: Record<string, string>): JobRecord | undefined {
-  const { id, owner, input } = hash
-  if (id === undefined || owner === undefined || input === undefined) return undefined
+/** What changes while the job lives. */
+function toState(hash: Record<string, string>): Omit<JobRecord, keyof NewJobRecord> {
   const number = (field: string): number | undefined => (hash[field] === undefined ? undefined : Number(hash[field]))
   const json = (field: string): unknown => (hash[field] === undefined ? undefined : JSON.parse(hash[field]))
-  const record: JobRecord = {
-    id,
-    owner,
-    createdAt: Number(hash['created_at']),
-    input: JSON.parse(input) as JobInput,
-    priority: number('priority') ?? 0,
+  return {
     status: hash['status'] as JobStatus,
     inputTruncated: hash['input_truncated'] !== undefined,
     startedAt: number('started_at'),
@@ -180,6 +174,20 @@ export function fromHash(hash: Record<string, string>): JobRecord | undefined {
     error: json('error') as JobRecord['error'],
     timings: json('timings') as JobRecord['timings'],
     provenance: json('provenance') as JobRecord['provenance'],
+  }
+}
+
+export function fromHash(hash: Record<string, string>): JobRecord | undefined {
+  const { id, owner, input } = hash
+  if (id === undefined || owner === undefined || input === undefined) return undefined
+  const number = (field: string): number | undefined => (hash[field] === undefined ? undefined : Number(hash[field]))
+  const record: JobRecord = {
+    id,
+    owner,
+    createdAt: Number(hash['created_at']),
+    input: JSON.parse(input) as JobInput,
+    priority: number('priority') ?? 0,
+    ...toState(hash),
   }
   if (hash['webhook'] !== undefined) record.webhook = hash['webhook']
   if (hash['webhook_events_filter'] !== undefined)
@@ -197,7 +205,6 @@ export function fromHash(hash: Record<string, string>): JobRecord | undefined {
   if (hash['request_id'] !== undefined) record.requestId = hash['request_id']
   if (hash['dialect'] !== undefined) record.dialect = hash['dialect']
   if (hash['public_url'] !== undefined) record.publicUrl = hash['public_url']
-  const replayOf = json('replay_of') as ReplayOf | undefined
-  if (replayOf !== undefined) record.replayOf = replayOf
+  if (hash['replay_of'] !== undefined) record.replayOf = JSON.parse(hash['replay_of']) as ReplayOf
   return record
 }

@@ -36,7 +36,14 @@ local function emit(...)
   redis.call('PUBLISH', ${toLua(names.newsChannel(variable('id')))}, id)
   return entry
 end
+`
+
+const withShare = `${preamble}
 ${fairShareLua}
+local function ended(status) return status == 'succeeded' or status == 'failed' or status == 'canceled' end
+`
+
+const withEnd = `${withShare}
 -- ...: other fields that change with the status.
 local function move(job, to, ...)
   index(job.owner, job.status, false)
@@ -66,10 +73,10 @@ local function countUsage(job, took)
   redis.call('EXPIRE', today, 172800)
   redis.call('ZINCRBY', ${toLua(names.usageOwners)}, took, owner)
 end
--- The fields of the record that have changed since it was made, so that callers that wait for the end need not read the record.
+-- All fields of the record that change while a job lives, so that callers that wait for the end need not read the record.
 local function changes(job, to, ...)
   local fields = {'status', to, 'completed_at', now, ...}
-  for _, field in ipairs({'step', 'stepped_at', 'started_at', 'worker', 'runs', 'strikes'}) do
+  for _, field in ipairs({'step', 'total', 'stepped_at', 'started_at', 'worker', 'runs', 'strikes'}) do
     if job[field] then
       table.insert(fields, field)
       table.insert(fields, job[field])
@@ -90,14 +97,13 @@ local function finish(job, to, ...)
   redis.call('EXPIRE', events, ${eventsRetentionSeconds})
   redis.call('PUBLISH', ${toLua(names.endsChannel)}, id .. (to == 'succeeded' and changes(job, to, ...) or ''))
 end
-local function ended(status) return status == 'succeeded' or status == 'failed' or status == 'canceled' end
 `
 
 const scripts = {
   // ARGV[5] names of idempotency keys, JSON: each is read, and the first is written; [6] its value, [7] its life in seconds, [8] most queued jobs
   // of all owners, [9] of this owner, [10] most queued milliseconds of this owner (0 = no limit), [11] cost of the job in milliseconds,
   // [12] owner, [13…] fields
-  easelCreate: `${preamble}
+  easelCreate: `${withShare}
 if redis.call('EXISTS', record) == 1 then return {'created', ''} end
 local keys = cjson.decode(ARGV[5])
 for _, key in ipairs(keys) do
@@ -132,7 +138,7 @@ add('status', 'status', 'queued')
 return {'created', ''}`,
 
   // ARGV[5] worker id, [6] the error of an expired job, JSON. Returns the outcome and the record as it is afterwards.
-  easelStart: `${preamble}
+  easelStart: `${withEnd}
 local job = readJob(id)
 local function start()
   if not job.status then return 'missing' end
@@ -175,7 +181,7 @@ redis.call('HSET', record, field, emit('preview', 'step', ARGV[5], 'image', ARGV
 return 1`,
 
   // ARGV[5] status, [6…] fields of the end. A job that succeeds has run all its steps, whether the last ones were reported or not.
-  easelEnd: `${preamble}
+  easelEnd: `${withEnd}
 local job = readJob(id)
 if not job.status then return {'missing', ''} end
 if ended(job.status) then return {job.ended_by == call and 'claimed' or 'ended', job.status} end
@@ -188,7 +194,7 @@ end
 finish(job, ARGV[5], 'step', job.step or 0, unpack(ARGV, 6))
 return {'claimed', ARGV[5]}`,
 
-  easelRequestCancel: `${preamble}
+  easelRequestCancel: `${withEnd}
 local job = readJob(id)
 if not job.status then return 'missing' end
 if job.status == 'canceled' then return job.ended_by == call and 'canceled' or 'already_canceled' end
@@ -202,7 +208,7 @@ redis.call('PUBLISH', ${toLua(names.cancelChannel)}, id)
 return 'cancel_requested'`,
 
   // ARGV[5] the error of an expired job, JSON
-  easelExpire: `${preamble}
+  easelExpire: `${withEnd}
 local job = readJob(id)
 if job.status ~= 'queued' then return job.ended_by == call and 1 or 0 end
 if not job.expires_at or tonumber(now) <= tonumber(job.expires_at) then return 0 end
@@ -215,7 +221,7 @@ if redis.call('EXISTS', record) == 1 then redis.call('HSET', record, 'input', AR
 return 1`,
 
   // ARGV[5] cost in milliseconds, [6] weight of its owner. For a queued job that an Easel without shares made.
-  easelEnlist: `${preamble}
+  easelEnlist: `${withShare}
 local job = readJob(id)
 if job.status ~= 'queued' or job.cost_ms then return 0 end
 job.model, job.cost_ms, job.weight = cjson.decode(redis.call('HGET', record, 'input')).model, ARGV[5], ARGV[6]
@@ -224,7 +230,7 @@ shareJoin(job)
 return 1`,
 
   // ARGV[5] its present owner, [6] its new owner.
-  easelAdopt: `${preamble}
+  easelAdopt: `${withEnd}
 local from, to = ARGV[5], ARGV[6]
 redis.call('ZREM', indexOf(from), id)
 local job = readJob(id)
@@ -243,7 +249,7 @@ return 1`,
 
   // Removes every trace of a job. With ARGV[5] 'keep' the attempts to deliver webhooks stay. The job's idempotency key may have expired and
   // belong to another job by now.
-  easelDelete: `${preamble}
+  easelDelete: `${withEnd}
 local job = readJob(id)
 if job.owner then
   if ended(job.status) then keepUsage(job, tonumber(job.gpu_ms) or 0, -1) else shareLeave(job, job.status, tookMs(job)) end
