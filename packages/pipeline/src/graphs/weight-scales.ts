@@ -26,9 +26,9 @@ export function findScaledMark(names: Iterable<string>): string | undefined {
 export async function readScales(tensors: ReadonlyMap<string, StoredTensor>): Promise<ReadonlyMap<string, StoredTensor>> {
   const scaled = new Map(tensors)
   for (const [name, tensor] of tensors) {
-    const weightName = `${scaleName.exec(name)?.[1]}.weight`
-    const weight = scaled.get(weightName)
-    if (weight !== undefined) scaled.set(weightName, { ...weight, scale: await readScale(name, tensor, weight) })
+    const layer = scaleName.exec(name)?.[1]
+    const weight = layer === undefined ? undefined : scaled.get(`${layer}.weight`)
+    if (weight !== undefined) scaled.set(`${layer}.weight`, { ...weight, scale: await readScale(name, tensor, weight) })
   }
   return scaled
 }
