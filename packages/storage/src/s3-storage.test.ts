@@ -204,6 +204,13 @@ function describeS3(server: S3Server): void {
       expect(await storages[4]?.open('a.png')).toMatchObject({ size: 1 })
     })
 
+    test('is found usable by any number of processes that look at the same time', async () => {
+      const storages = Array.from({ length: 20 }, () => connectTo(server, { bucket }))
+      for (let round = 0; round < 5; round++) {
+        await expect(Promise.all(storages.map((each) => each.check()))).resolves.toHaveLength(20)
+      }
+    })
+
     test('says unavailable for a bucket that is not there, which check repairs', async () => {
       const missing = connectTo(server, { bucket: toBucketName() })
       const unavailable = { name: 'StorageError', code: 'unavailable', retryable: true }

@@ -5,6 +5,7 @@
  * through `endpoint`; links are signed for `publicEndpoint`, because the Host header is part of the signature.
  * Each request is tried twice here; `putWithRetry` waits for a server that is down.
  */
+import { randomUUID } from 'node:crypto'
 import {
   CreateBucketCommand,
   DeleteObjectCommand,
@@ -65,7 +66,6 @@ const bucketExists = new Set(['BucketAlreadyOwnedByYou', 'BucketAlreadyExists', 
 const maxKeysPerDelete = 1000
 /** The answers of servers that have no call for many objects, or expect another checksum than the SDK sends. */
 const noDeleteOfMany = new Set(['NotImplemented', 'MethodNotAllowed', 'MissingContentMD5', 'InvalidRequest', 'MalformedXML'])
-const probeName = '.probe'
 
 /** An object as the commands of the SDK name it. */
 interface ObjectLocation {
@@ -170,7 +170,8 @@ export class S3Storage implements Storage {
   async check(): Promise<void> {
     try {
       await ensureBucket(this.#client, this.#bucket)
-      const location = { Bucket: this.#bucket, Key: `${this.#prefix}${probeName}` }
+      // A name of its own: servers that keep objects as files refuse a write whose file another process deletes at that moment.
+      const location = { Bucket: this.#bucket, Key: `${this.#prefix}.probe-${randomUUID()}` }
       await this.#write(location, new Uint8Array(1), 'application/octet-stream')
       await this.#client.send(new DeleteObjectCommand(location))
     } catch (error) {
