@@ -55,7 +55,7 @@ export const generationFields = {
     .optional()
     .meta({
       description:
-        'Which part of `image` is painted anew (inpainting): white is painted, black is kept. Given like `image`, and stretched to its size.',
+        'Which part of `image` is repainted (inpainting): white is repainted, black is kept. Given like `image`, and stretched to its size.',
       examples: ['https://example.com/mask.png'],
     }),
   strength: z

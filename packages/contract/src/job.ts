@@ -60,7 +60,7 @@ export const imageSchema = z.object({
     .describe(
       'A WebP of the picture whose longer side has 384 pixels, stable like `url`; the same as `url` for a picture that is no larger. Absent for jobs made by an Easel without thumbnails.',
     ),
-  direct_url: z.string().optional().describe('Presigned URL of the object store, made anew at each read; with S3 storage only.'),
+  direct_url: z.string().optional().describe('Presigned URL of the object store, new at each read; with S3 storage only.'),
   direct_url_expires_at: z.string().optional(),
   width: z.int(),
   height: z.int(),

@@ -129,7 +129,7 @@ export class StepBatcher {
   }
 
   chooseRows(): BatchShare<StepCall>[] {
-    // Computed anew for every step, because the cost of a row is still being learnt.
+    // Computed for every step, because the cost of a row is still being learnt.
     const rowMs = new Map<string, number>()
     for (const call of this.waiting) {
       if (!rowMs.has(call.size)) rowMs.set(call.size, this.profile.rowMs(call.size, workOf(call.dims)))

@@ -88,7 +88,7 @@ export class FlowMatchEulerDiscreteScheduler implements Scheduler {
     // 3) Stretch.
     if (shiftTerminal !== null && shiftTerminal > 0) levels = stretchToTerminal(levels, shiftTerminal, round)
 
-    // 4) Space the levels anew between the two ends.
+    // 4) Respace the levels between the two ends.
     const spacing = this.spacing()
     if (spacing !== undefined) levels = Array.from(spacing(levels[0]!, levels.at(-1)!, steps))
 
