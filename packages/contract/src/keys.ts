@@ -86,7 +86,7 @@ export interface Keys {
   endsChannel: string
   /** Pub/sub channel of one job: its id at every new event except the last. It only wakes followers. */
   newsChannel: (id: string) => string
-  /** Pub/sub channel: JSON with the `model` and `owner` of a new job that waits. It only wakes workers. */
+  /** Pub/sub channel: the model of a new job that waits, and on a second line its owner, if known. It only wakes workers. */
   waitingChannel: string
   /** Pub/sub channel: the id of a running job whose cancellation was requested. */
   cancelChannel: string

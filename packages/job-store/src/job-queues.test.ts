@@ -19,8 +19,8 @@ afterAll(async () => {
 
 test('workers are told of a job unless an earlier one of its owner waits, which they find first', async () => {
   const bench = openShareBench(server.url, '{told}')
-  const told: unknown[] = []
-  subscriber.on('message', (_channel, message) => told.push(JSON.parse(message)))
+  const told: string[] = []
+  subscriber.on('message', (_channel, message) => told.push(message))
   await subscriber.subscribe(bench.store.keys.waitingChannel)
   const add = async (owner: string): Promise<string> => {
     const record = bench.newRecord(owner)
@@ -29,12 +29,12 @@ test('workers are told of a job unless an earlier one of its owner waits, which 
     return record.id
   }
   /** What workers have been told up to now. */
-  const read = async (): Promise<unknown[]> => {
-    await bench.redis.publish(bench.store.keys.waitingChannel, '"end"')
+  const read = async (): Promise<string[]> => {
+    await bench.redis.publish(bench.store.keys.waitingChannel, 'end')
     await expect.poll(() => told.at(-1)).toBe('end')
     return told.splice(0).slice(0, -1)
   }
-  const [a, b] = ['a', 'b'].map((owner) => ({ model: benchModel, owner }))
+  const [a, b] = ['a', 'b'].map((owner) => `${benchModel}\n${owner}`)
   try {
     await add('a')
     expect(await read()).toEqual([a])

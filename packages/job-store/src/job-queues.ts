@@ -25,12 +25,6 @@ export const generateJobOptions: JobsOptions = {
   removeOnFail: { age: 3600, count: 1000 },
 }
 
-/** The message to workers about a new job. `owner`: absent if it is not known. */
-export interface JobWaits {
-  model: string
-  owner?: string | undefined
-}
-
 /** `owner`: the job's owner. Workers that have no place for that owner ignore the message. Default: all look for the job. */
 export type AddOptions = JobsOptions & { owner?: string }
 
@@ -95,7 +89,7 @@ export class JobQueues {
 
   async add(modelId: string, id: string, { owner, ...options }: AddOptions = {}): Promise<void> {
     await this.of(modelId).add('generate', { id }, { ...options, jobId: id })
-    this.#tellWorkers(id, { model: modelId, owner })
+    this.#tellWorkers(id, modelId, owner)
   }
 
   /** Like `add`, together with the webhook message about the job's end. */
@@ -118,7 +112,7 @@ export class JobQueues {
         },
       ],
     })
-    this.#tellWorkers(id, { model: modelId, owner })
+    this.#tellWorkers(id, modelId, owner)
   }
 
   /** Returns those of the ids that BullMQ does not carry, because it never got them or has already given them up. One round trip. */
@@ -158,10 +152,11 @@ export class JobQueues {
   }
 
   /** The result is not awaited, because workers also look by themselves. */
-  #tellWorkers(id: string, job: JobWaits): void {
-    const line = this.#keys.shareLine(job.model, job.owner ?? '')
-    const prioritized = this.of(job.model).toKey('prioritized')
-    this.#redis.easelTell(line, prioritized, id, this.#keys.waitingChannel, JSON.stringify(job)).catch(this.#onError)
+  #tellWorkers(id: string, modelId: string, owner: string | undefined): void {
+    const line = this.#keys.shareLine(modelId, owner ?? '')
+    const prioritized = this.of(modelId).toKey('prioritized')
+    const message = owner === undefined ? modelId : `${modelId}\n${owner}`
+    this.#redis.easelTell(line, prioritized, id, this.#keys.waitingChannel, message).catch(this.#onError)
   }
 
   async close(): Promise<void> {

@@ -2,7 +2,7 @@
  * Learns when a new job waits. A lost message costs a second, after which the worker looks by itself. Runs in the worker's main process.
  */
 import { createKeys } from '@easel/contract'
-import type { JobWaits, RedisConnection } from '@easel/job-store'
+import type { RedisConnection } from '@easel/job-store'
 
 export interface ListenForJobsOptions {
   /** A connection for pub/sub alone. */
@@ -15,10 +15,10 @@ export interface ListenForJobsOptions {
 
 export async function listenForJobs({ subscriber, prefix, modelId, onJob }: ListenForJobsOptions): Promise<void> {
   const { waitingChannel } = createKeys(prefix)
-  subscriber.on('message', (channel, about) => {
-    if (channel !== waitingChannel) return
-    const job = JSON.parse(about) as JobWaits
-    if (job.model === modelId) onJob(job.owner)
+  subscriber.on('message', (channel, message) => {
+    // An older api names no owner.
+    const [model, owner] = message.split('\n')
+    if (channel === waitingChannel && model === modelId) onJob(owner)
   })
   subscriber.on('ready', () => onJob())
   await subscriber.subscribe(waitingChannel)
