@@ -9,6 +9,7 @@ import { readdirSync, statSync } from 'node:fs'
 import { basename, dirname, join } from 'node:path'
 import { z } from 'zod'
 import { ModelFileError, readModelJson } from '../models/model-file.ts'
+import { isFloat8 } from '../tensor/float8.ts'
 import type { LinearShapes } from '../tensor/lora.ts'
 import { describeQuantisation } from './describe-quantisation.ts'
 import { readSafetensorsHeader } from './safetensors.ts'
@@ -88,7 +89,7 @@ export class Checkpoint implements CheckpointLayout {
   /** The same for the matrix of a linear layer, which must have a factor if other float8 matrices of its part do. */
   matrix(name: string, shape: readonly number[]): WeightTensor {
     const tensor = this.tensor(name, shape)
-    if (tensor.dtype.startsWith('F8') && this.scaledMark !== undefined && this.tensors.get(name)?.scale === undefined)
+    if (isFloat8(tensor.dtype) && this.scaledMark !== undefined && this.tensors.get(name)?.scale === undefined)
       throw new ModelFileError(
         tensor.file,
         `tensor ${name}`,

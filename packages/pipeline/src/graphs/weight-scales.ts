@@ -7,6 +7,7 @@
  */
 import { open } from 'node:fs/promises'
 import { ModelFileError } from '../models/model-file.ts'
+import { isFloat8 } from '../tensor/float8.ts'
 import { readValues } from './safetensors.ts'
 import type { StoredTensor } from './safetensors.ts'
 
@@ -36,8 +37,7 @@ export async function readScales(tensors: ReadonlyMap<string, StoredTensor>): Pr
 async function readScale(name: string, tensor: StoredTensor, weight: StoredTensor): Promise<number | ModelFileError> {
   const { file, dtype, shape } = tensor
   const refuse = (expected: string, found: string) => new ModelFileError(file, `tensor ${name}`, expected, found)
-  if (!weight.dtype.startsWith('F8'))
-    return refuse('beside a float8 weight, the only kind that has a factor', `beside one of ${weight.dtype}`)
+  if (!isFloat8(weight.dtype)) return refuse('beside a float8 weight, the only kind that has a factor', `beside one of ${weight.dtype}`)
   if (!plainScaleName.test(name)) return refuse('absent: a float8 weight has one factor, scale_weight or weight_scale', 'there')
   if (weight.scale !== undefined) return refuse('the only factor of its weight', 'a second one')
   const isOne = shape.every((length) => length === 1)
