@@ -88,8 +88,14 @@ const worker = withoutPackages(
   '^(@easel/(api|client|cli)|hono|@hono/|onnxruntime-node)',
   'The worker knows no HTTP api; only packages/pipeline talks to ONNX Runtime.',
 )
+const workerRooms: Record<string, Room> = {
+  queue: { imports: ['jobs', 'status'], why: 'The queue passes a job on and does not know how it is run.' },
+  jobs: { imports: ['engine', 'pictures', 'status'], why: 'A job does not know how it was taken from the queue.' },
+  pictures: { imports: ['engine'], why: 'A picture is pixels and a description; it does not know who asked for it.' },
+  status: { imports: ['engine'], why: 'The status reports what it is told and knows no single job.' },
+}
 const workerEngine: Restriction = {
-  patterns: [...worker.patterns, { group: ['../*', '!../../test/**'], message: 'The engine makes pictures and knows no jobs.' }],
+  patterns: [...worker.patterns, { group: ['../*', '../*/**', '!../../test/**'], message: 'The engine makes pictures and knows no jobs.' }],
 }
 
 const cli = withoutPackages('^(@easel/(api|gpu-worker)|hono|@hono/|onnxruntime-node)', 'The command line starts the services as processes.')
@@ -188,6 +194,7 @@ export default defineConfig({
     // Tests start a whole api.
     override('services/api/src/**/*.test.ts', api),
     override('services/gpu-worker/src/**', worker),
+    ...rooms('services/gpu-worker/src', worker, workerRooms, ['log-engine-event.ts', 'main.ts', 'worker-service.ts']),
     override('services/gpu-worker/src/engine/**', workerEngine),
     override('services/gpu-worker/src/engine/**/*.test.ts', worker),
     override('packages/cli/src/**', cli),

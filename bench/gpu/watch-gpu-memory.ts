@@ -1,5 +1,5 @@
 /** How much memory of the first NVIDIA GPU is in use beyond what was in use before; 0 where there is none. */
-import { readGpuMemory } from '../../services/gpu-worker/src/read-gpu-memory.ts'
+import { readGpuMemory } from '../../services/gpu-worker/src/status/read-gpu-memory.ts'
 
 const sampleMs = 200
 const mibInGib = 1024

@@ -13,8 +13,8 @@ import type { GenerateJobData, JobStore, RedisConnection } from '@easel/job-stor
 import { startRedis } from '@easel/job-store/test/redis-server'
 import type { RedisServer } from '@easel/job-store/test/redis-server'
 import { startEngine } from '../../services/gpu-worker/src/engine/engine-supervisor.ts'
-import { FairWorker } from '../../services/gpu-worker/src/fair-worker.ts'
-import { toEngineParams } from '../../services/gpu-worker/src/to-engine-params.ts'
+import { FairWorker } from '../../services/gpu-worker/src/queue/fair-worker.ts'
+import { toEngineParams } from '../../services/gpu-worker/src/jobs/to-engine-params.ts'
 import { modelName, modelsDir } from '../load/bench-model.ts'
 
 type TakingJobs = 'fair' | 'firstCome'

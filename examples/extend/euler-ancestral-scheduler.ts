@@ -5,7 +5,7 @@
  * 1. packages/pipeline/src/schedulers/flow-match-euler-ancestral.ts: this class, its imports relative, and a test beside it.
  * 2. packages/pipeline/src/schedulers/scheduler-classes.ts: a line in `classes`, in place of `registerFlowMatchEulerAncestral`.
  * 3. packages/pipeline/src/index.ts: its export.
- * 4. services/gpu-worker/src/describe-image.ts: its name for image tools, in `samplers`.
+ * 4. services/gpu-worker/src/pictures/describe-image.ts: its name for image tools, in `samplers`.
  * A model then uses it by naming it in model_index.json and having its scheduler_config.json.
  *
  * A step may draw noise from the generator that it is given: with `stochasticSampling` in its configuration, the generator's state is handed

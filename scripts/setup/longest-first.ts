@@ -23,7 +23,7 @@ const long = [
   'services/api/src/webhooks/start-delivery.test.ts',
   'services/gpu-worker/test/engine-memory.test.ts',
   'services/api/test/outage-lines.test.ts',
-  'services/gpu-worker/src/process-job.test.ts',
+  'services/gpu-worker/src/jobs/process-job.test.ts',
   'services/gpu-worker/test/metrics.test.ts',
   'services/api/playground/test/gallery.test.ts',
   'packages/cli/test/commands.test.ts',

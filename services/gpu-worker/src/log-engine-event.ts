@@ -1,6 +1,6 @@
 /** Logs what happens to the engine process. Runs in the worker's main process. */
 import type { Logger } from 'pino'
-import type { ActiveJobs } from './active-jobs.ts'
+import type { ActiveJobs } from './queue/active-jobs.ts'
 import type { EngineEvent } from './engine/engine-supervisor.ts'
 
 export function logEngineEvent(logger: Logger, event: EngineEvent, active: ActiveJobs): void {

@@ -7,7 +7,7 @@ import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest'
 import { startEngine } from '../src/engine/engine-supervisor.ts'
 import type { EngineSupervisor } from '../src/engine/engine-supervisor.ts'
 import type { EngineParams } from '../src/engine/protocol.ts'
-import { toModelRecord } from '../src/to-model-record.ts'
+import { toModelRecord } from '../src/status/to-model-record.ts'
 import { engineParams } from './engine-params.ts'
 
 const modelsDir = fileURLToPath(new URL('../../../models', import.meta.url))

@@ -2,7 +2,7 @@
 import sharp, { type Sharp } from 'sharp'
 import type { ImageFormat } from '@easel/contract'
 import type { ImageDescription } from './describe-image.ts'
-import type { EngineImage } from './engine/protocol.ts'
+import type { EngineImage } from '../engine/protocol.ts'
 import { insertPngTexts } from './png-text.ts'
 
 export interface EncodeOptions {

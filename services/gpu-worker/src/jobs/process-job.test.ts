@@ -7,11 +7,11 @@ import sharp from 'sharp'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { webhookQueueName } from '@easel/contract'
 import type { JobInput, WebhookJobData } from '@easel/contract'
-import { captureLog } from '../test/log-capture.ts'
-import { endlessInput, longInput, openWorkerBench, pictures, toPixels } from '../test/worker-bench.ts'
-import type { WorkerBench } from '../test/worker-bench.ts'
+import { captureLog } from '../../test/log-capture.ts'
+import { endlessInput, longInput, openWorkerBench, pictures, toPixels } from '../../test/worker-bench.ts'
+import type { WorkerBench } from '../../test/worker-bench.ts'
 
-const golden = new URL('../../../packages/pipeline/test/golden/pipeline/', import.meta.url)
+const golden = new URL('../../../../packages/pipeline/test/golden/pipeline/', import.meta.url)
 
 describe('a job', () => {
   let bench: WorkerBench

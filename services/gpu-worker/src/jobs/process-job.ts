@@ -16,16 +16,16 @@ import type { JobError, JobErrorCode, Provenance, Timings } from '@easel/contrac
 import type { GenerateJobData, JobRecord, JobStore, WebhookOutbox } from '@easel/job-store'
 import { StorageError } from '@easel/storage'
 import type { Tracing } from '@easel/process'
-import { EngineError } from './engine/engine.ts'
-import type { Engine, EngineResult } from './engine/engine.ts'
-import type { EngineTimings } from './engine/protocol.ts'
+import { EngineError } from '../engine/engine.ts'
+import type { Engine, EngineResult } from '../engine/engine.ts'
+import type { EngineTimings } from '../engine/protocol.ts'
 import { createProgressReporter } from './progress-reporter.ts'
 import type { ProgressSink } from './progress-reporter.ts'
-import { loadStart } from './load-start.ts'
+import { loadStart } from '../pictures/load-start.ts'
 import { runInEngine } from './run-in-engine.ts'
-import { deleteImages, storeImages } from './store-images.ts'
-import type { ImageStore } from './store-images.ts'
-import type { WorkerMetrics } from './worker-metrics.ts'
+import { deleteImages, storeImages } from '../pictures/store-images.ts'
+import type { ImageStore } from '../pictures/store-images.ts'
+import type { WorkerMetrics } from '../status/worker-metrics.ts'
 
 export interface ProcessJobDeps extends ImageStore {
   store: JobStore

@@ -2,7 +2,7 @@ import { load } from 'exifreader'
 import sharp from 'sharp'
 import { expect, test } from 'vitest'
 import { encodeThumbnail } from './encode-image.ts'
-import type { EngineImage } from './engine/protocol.ts'
+import type { EngineImage } from '../engine/protocol.ts'
 
 function imageOf(width: number, height: number): EngineImage {
   return { index: 0, width, height, rgb: Uint8Array.from({ length: width * height * 3 }, (_, i) => (i * 7) % 251) }

@@ -10,7 +10,7 @@ import type { Provenance } from '@easel/contract'
 import type { JobRecord } from '@easel/job-store'
 import { createStorage } from '@easel/storage'
 import type { Storage } from '@easel/storage'
-import type { EngineImage } from './engine/protocol.ts'
+import type { EngineImage } from '../engine/protocol.ts'
 import { deleteImages, storeImages } from './store-images.ts'
 import type { StoredImages } from './store-images.ts'
 

@@ -1,6 +1,6 @@
 /** What the worker announces about its model, from what the engine reports and the operator allows. Pure. */
 import type { ModelRecord } from '@easel/contract'
-import type { EngineCapabilities } from './engine/protocol.ts'
+import type { EngineCapabilities } from '../engine/protocol.ts'
 
 const defaultMaxPixels = 2 * 1024 * 1024
 

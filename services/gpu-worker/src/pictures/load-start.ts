@@ -8,7 +8,7 @@ import type { InputPicture, JobInput } from '@easel/contract'
 import { fitMask, fitPicture } from '@easel/input-pictures'
 import { readWithRetry } from '@easel/storage'
 import type { Storage } from '@easel/storage'
-import type { StartFromPicture } from './engine/protocol.ts'
+import type { StartFromPicture } from '../engine/protocol.ts'
 
 export interface InputStore {
   storage: Storage

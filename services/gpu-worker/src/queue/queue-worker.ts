@@ -12,8 +12,8 @@ import { createJobLines, findRequestId } from '@easel/job-store'
 import type { JobStore, RedisConnection } from '@easel/job-store'
 import type { ActiveJobs } from './active-jobs.ts'
 import { FairWorker } from './fair-worker.ts'
-import type { ProcessJob, StopReason } from './process-job.ts'
-import type { WorkerMetrics } from './worker-metrics.ts'
+import type { ProcessJob, StopReason } from '../jobs/process-job.ts'
+import type { WorkerMetrics } from '../status/worker-metrics.ts'
 
 export interface QueueWorkerOptions {
   redis: RedisConnection

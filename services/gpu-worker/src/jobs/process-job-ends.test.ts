@@ -16,12 +16,12 @@ import { noTracing } from '@easel/process'
 import { createStorage } from '@easel/storage'
 import type { Storage } from '@easel/storage'
 import { decodeCheckpoint } from './checkpoint.ts'
-import { EngineError } from './engine/engine.ts'
-import type { Engine, EngineCallOptions, EngineResult } from './engine/engine.ts'
-import type { Checkpoint, EngineCapabilities } from './engine/protocol.ts'
+import { EngineError } from '../engine/engine.ts'
+import type { Engine, EngineCallOptions, EngineResult } from '../engine/engine.ts'
+import type { Checkpoint, EngineCapabilities } from '../engine/protocol.ts'
 import { createProcessJob } from './process-job.ts'
 import type { ProcessJobDeps } from './process-job.ts'
-import { WorkerMetrics } from './worker-metrics.ts'
+import { WorkerMetrics } from '../status/worker-metrics.ts'
 
 // Large enough for a thumbnail.
 const image = { index: 0, width: 512, height: 8, rgb: new Uint8Array(512 * 8 * 3) }

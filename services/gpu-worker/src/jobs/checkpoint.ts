@@ -1,6 +1,6 @@
 /** Encodes checkpoints as bytes. One in another version of the format is ignored: the job then starts again and gives the same bytes. */
 import { deserialize, serialize } from 'node:v8'
-import type { Checkpoint } from './engine/protocol.ts'
+import type { Checkpoint } from '../engine/protocol.ts'
 
 const version = 1
 

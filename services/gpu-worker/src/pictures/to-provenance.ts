@@ -2,7 +2,7 @@
 import { cpus } from 'node:os'
 import sharp from 'sharp'
 import type { ImageMetadataLevel, Provenance } from '@easel/contract'
-import type { EngineCapabilities } from './engine/protocol.ts'
+import type { EngineCapabilities } from '../engine/protocol.ts'
 
 export function toProvenance(
   { modelId, runtime, provider, graphs, scheduler }: EngineCapabilities,

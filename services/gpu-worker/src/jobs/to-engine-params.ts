@@ -1,7 +1,7 @@
 /** Translates a job's input into the engine's parameters, which have the same names in camelCase. Pure. */
 import { jobInputSchema } from '@easel/contract'
 import type { JobInput } from '@easel/contract'
-import type { EngineParams, FieldElsewhere, StartFromPicture } from './engine/protocol.ts'
+import type { EngineParams, FieldElsewhere, StartFromPicture } from '../engine/protocol.ts'
 
 /** The compiler reports a field that is neither here nor a parameter of the library, which would refuse it. */
 const elsewhere: Readonly<Record<FieldElsewhere, true>> = {

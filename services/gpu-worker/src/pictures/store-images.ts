@@ -12,7 +12,7 @@ import { putWithRetry } from '@easel/storage'
 import type { Storage } from '@easel/storage'
 import { describeImage } from './describe-image.ts'
 import { contentTypes, encodeImage, encodeThumbnail } from './encode-image.ts'
-import type { EngineImage } from './engine/protocol.ts'
+import type { EngineImage } from '../engine/protocol.ts'
 
 export interface ImageStore {
   storage: Storage

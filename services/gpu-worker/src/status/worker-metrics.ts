@@ -6,8 +6,8 @@
 import { Counter, Gauge, Histogram, Registry } from 'prom-client'
 import { jobErrorCodes } from '@easel/contract'
 import type { OnEnd } from '@easel/job-store'
-import type { Engine } from './engine/engine.ts'
-import type { EngineStats, EngineStep, EngineTimings } from './engine/protocol.ts'
+import type { Engine } from '../engine/engine.ts'
+import type { EngineStats, EngineStep, EngineTimings } from '../engine/protocol.ts'
 
 const waitBuckets = [0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800, 3600]
 const workBuckets = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60]

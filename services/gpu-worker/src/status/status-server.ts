@@ -6,7 +6,7 @@ import { once } from 'node:events'
 import { createServer } from 'node:http'
 import { listen } from '@easel/process'
 import type { Registry } from 'prom-client'
-import type { PullProgress } from './ensure-model.ts'
+import type { PullProgress } from '../ensure-model.ts'
 
 export interface StatusServer {
   readonly port: number
