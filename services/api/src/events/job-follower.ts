@@ -5,6 +5,7 @@
  * hint to read again; a poll every few seconds makes up for one that was lost while Redis was away. Reads Redis through the job store. Knows
  * nothing about HTTP. Runs in the api.
  */
+import { LRUCache } from 'lru-cache'
 import { isEnded } from '@easel/contract'
 import { toEndedRecord } from '@easel/job-store'
 import type { JobRecord, JobStore, RedisConnection, StreamedJobEvent } from '@easel/job-store'
@@ -49,7 +50,7 @@ export class JobFollower {
   readonly #onError: NonNullable<JobFollowerOptions['onError']>
   readonly #waiters = new Map<string, Set<JobWaiter>>()
   /** The latest jobs whose end was announced to this process, by id, each with the changed fields from the message. */
-  readonly #ends = new Map<string, string>()
+  readonly #ends = new LRUCache<string, string>({ max: keptEnds })
   /** Whether this process is subscribed to ends now. */
   #hearsEnds = false
   readonly #closing = new AbortController()
@@ -119,7 +120,7 @@ export class JobFollower {
       await waiter.wait(Math.min(this.#pollIntervalMs, timeoutMs), stopped)
     }
     for (;;) {
-      const changes = this.#ends.get(id) ?? ''
+      const changes = this.#ends.peek(id) ?? ''
       if (justRead !== undefined && changes !== '') return toEndedRecord(justRead, changes)
       const leftMs = deadline - performance.now()
       const read = this.#store.get(id)
@@ -151,15 +152,9 @@ export class JobFollower {
     const { endsChannel, newsChannel } = this.#store.keys
     const isEnd = channel === endsChannel
     const id = message.slice(0, jobIdLength)
-    if (isEnd) this.#keepEnd(id, message.slice(jobIdLength))
+    if (isEnd) this.#ends.set(id, message.slice(jobIdLength))
     if (!isEnd && channel !== newsChannel(id)) return
     for (const waiter of this.#waiters.get(id) ?? []) if (isEnd || !waiter.forEnd) waiter.wake()
-  }
-
-  #keepEnd(id: string, changes: string): void {
-    this.#ends.set(id, changes)
-    const [oldest = ''] = this.#ends.keys()
-    if (this.#ends.size > keptEnds) this.#ends.delete(oldest)
   }
 
   /** `forEnd`: woken only by the end. While there are other waiters, this process listens to the channel of the job. */

@@ -12,6 +12,7 @@
  */
 import { Worker } from 'bullmq'
 import type { Job, Processor, WorkerOptions } from 'bullmq'
+import { LRUCache } from 'lru-cache'
 import type { Choice, GenerateJobData } from '@easel/job-store'
 
 export interface FairWorkerOptions extends WorkerOptions {
@@ -41,8 +42,11 @@ export class FairWorker extends Worker<GenerateJobData, string> {
   readonly #ownersAreLimited: boolean
   /** The owners of the jobs that run here, by job id. */
   readonly #owners = new Map<string, string>()
-  /** The choices whose jobs have not arrived yet, by job id. With several in flight, a command may return the job of another choice. */
-  readonly #choices = new Map<string, Chosen>()
+  /**
+   * The choices whose jobs have not arrived yet, by job id. With several in flight, a command may return the job of another choice. The job of a
+   * choice that is pushed out was taken by another worker.
+   */
+  readonly #choices: LRUCache<string, Chosen>
   /** How many jobs are being taken; their owners are not known yet. */
   #taking = 0
   /** The owners of jobs that were queued while jobs were being taken and no place was open to all. */
@@ -57,6 +61,7 @@ export class FairWorker extends Worker<GenerateJobData, string> {
     const { places, choose, ownersAreLimited = false, readOwner, ...rest } = options
     super(queueName, processor, { ...rest, autorun: false })
     this.#places = places
+    this.#choices = new LRUCache({ max: 2 * places })
     this.#choose = choose
     this.#ownersAreLimited = ownersAreLimited
     this.#readOwner = readOwner
@@ -188,9 +193,6 @@ export class FairWorker extends Worker<GenerateJobData, string> {
       return { result: 'blocked' }
     })
     if (choice.result === 'chosen') this.#choices.set(choice.id, choice)
-    // The job of an old choice was taken by another worker.
-    const [oldest = ''] = this.#choices.keys()
-    if (this.#choices.size > 2 * this.#places) this.#choices.delete(oldest)
     return choice
   }
 
