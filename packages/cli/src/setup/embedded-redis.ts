@@ -14,6 +14,8 @@ import { ensureRedisServer } from './ensure-redis.ts'
 
 /** Where the Redis container keeps its data, whatever the folder is called outside. */
 const containerDir = '/data'
+/** How long to wait for the server on the remembered port to say whose it is. */
+const patienceMs = 15_000
 
 export async function openEmbeddedRedis(folder: string): Promise<{ url: string; stop(): Promise<void> }> {
   ensureRedisServer()
@@ -48,8 +50,9 @@ async function rememberedPort(file: string): Promise<number> {
   return Number(await readFile(file, 'utf8'))
 }
 
+/** A second server on the same data would destroy it, so ours gets time to answer even on a machine that stands still for a while. */
 async function isOurs(url: string, dir: string): Promise<boolean> {
-  const client = new Redis(url, { lazyConnect: true, retryStrategy: null, connectTimeout: 1000, commandTimeout: 1000 })
+  const client = new Redis(url, { lazyConnect: true, retryStrategy: null, connectTimeout: patienceMs, commandTimeout: patienceMs })
   client.on('error', () => {})
   try {
     await client.connect()

@@ -14,7 +14,7 @@ beforeEach(async () => {
   onTestFinished(() => rm(folder, { recursive: true, force: true }))
 })
 
-/** A wheel with these libraries, beside the folder for which they are meant. */
+/** A wheel with these libraries, in a folder other than the one they are meant for. */
 async function writeWheel(names: readonly string[]): Promise<{ archive: string; wheel: Wheel }> {
   const zip = new ZipFile()
   for (const name of names) zip.addBuffer(Buffer.from(`library ${name}`), `onnxruntime/capi/${name}`)
@@ -28,7 +28,7 @@ async function writeWheel(names: readonly string[]): Promise<{ archive: string; 
   return { archive, wheel: { version: '1', name: 'some.whl', sha256: createHash('sha256').update(content).digest('hex') } }
 }
 
-test('the libraries are taken out of the wheel, and nothing else is left', async () => {
+test('the libraries are taken out of the wheel, and nothing else', async () => {
   const { archive, wheel } = await writeWheel(cudaProviderFiles)
   await installCudaProvider(archive, wheel, cudaProviderFiles, folder)
   expect((await readdir(folder)).toSorted()).toEqual([...cudaProviderFiles].toSorted())
@@ -49,6 +49,6 @@ test('a wheel without the libraries is an error that names them', async () => {
   expect(await readdir(folder)).toEqual([])
 })
 
-test('the wheel written down here is of the version that the npm package has', async () => {
+test('the wheel that is fetched has the version of the npm package', async () => {
   expect(cudaWheel.version).toBe(await runtimeVersion())
 })
