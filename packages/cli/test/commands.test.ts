@@ -1,4 +1,4 @@
-/** What commands print and how they exit. */
+/** What the commands print and how they exit. */
 import { mkdtemp, readFile, rm } from 'node:fs/promises'
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
@@ -23,7 +23,7 @@ const readPixels = async (file: string): Promise<Buffer> =>
     .raw()
     .toBuffer()
 
-test('draw writes pictures where it was typed; the same seed draws the same picture', async () => {
+test('draw writes pictures into the working directory, and the same seed draws the same picture', async () => {
   const two = await easel(['draw', 'a red boat on the sea', '--seed', '5', '-n', '2', '--steps', '3', '-o', 'boat.png', '--json'], {
     cwd: folder,
   }).ended
@@ -61,7 +61,7 @@ test.each([
   expect(ours.equals(theirs)).toBe(true)
 })
 
-test('draw takes a picture from a URL, and its size as the service does', async () => {
+test('draw takes a picture from a URL, and derives the size from it as the service does', async () => {
   const picture = await sharp({ create: { width: 600, height: 300, channels: 3, background: '#48f' } })
     .jpeg()
     .toBuffer()
@@ -124,7 +124,7 @@ test.each([
   expect(ended.stderr).not.toMatch(/^ +at /m)
 })
 
-test('draw takes a wrong variable for what it is, as a worker does', async () => {
+test('draw refuses wrong variables, as a worker does', async () => {
   const ended = await easel(['draw', 'x'], { cwd: folder, env: { WEIGHTS: 'packd', TEXT_ENCODER_3: 'none' } }).ended
   expect(ended.code).toBe(1)
   expect(ended.stderr).toMatch(/^WEIGHTS: .*"packed"/m)

@@ -26,14 +26,14 @@ async function startRedis(args: string[], appendonly: boolean): Promise<string> 
   return `redis://127.0.0.1:${port}`
 }
 
-test('a machine on which everything is there is well', async () => {
+test('a machine that has everything is reported as well', async () => {
   const { code, findings } = await examine({ REDIS_URL: await startRedis([], true) })
   expect(findings.filter(({ state }) => state !== 'ok')).toEqual([])
   expect(new Set(findings.map(({ subject }) => subject))).toEqual(new Set(['node', 'device', 'memory', 'redis', 'storage', 'models']))
   expect(code).toBe(0)
 })
 
-test('a Redis that forgets is a warning with the command that mends it, one that evicts is a fault', async () => {
+test('a Redis that forgets is a warning with the command that mends it, and one that evicts is a fault', async () => {
   const forgets = await examine({ REDIS_URL: await startRedis([], false) })
   expect(forgets.findings).toContainEqual(
     expect.objectContaining({ subject: 'redis', state: 'warn', mend: expect.stringContaining('appendonly yes') }),
@@ -46,7 +46,7 @@ test('a Redis that forgets is a warning with the command that mends it, one that
   expect(evicts.code).toBe(1)
 })
 
-test('a model that is not there, a store that cannot be written and a Redis that is away are told by their sentences', async () => {
+test('a missing model, a store that cannot be written to and a Redis that does not answer are each reported with the reason', async () => {
   await writeFile(join(folder, 'file'), '')
   const { code, findings } = await examine({ MODEL: 'nope', STORAGE_DIR: join(folder, 'file/images'), REDIS_URL: 'redis://127.0.0.1:1' })
   const bad = findings.filter(({ state }) => state === 'bad').map(({ subject }) => subject)
@@ -55,7 +55,7 @@ test('a model that is not there, a store that cannot be written and a Redis that
   expect(code).toBe(1)
 })
 
-test('CUDA, where it is asked for, is complete or told with what mends it', async () => {
+test('CUDA, where it is requested, is complete or reported with what mends it', async () => {
   const { code, findings } = await examine({ DEVICE: 'cuda', REDIS_URL: await startRedis([], true) })
   const cuda = findings.filter(({ subject }) => subject === 'cuda')
   expect(cuda.length).toBeGreaterThan(0)
@@ -63,7 +63,7 @@ test('CUDA, where it is asked for, is complete or told with what mends it', asyn
   expect(code).toBe(cuda.every(({ state }) => state === 'ok') ? 0 : 1)
 })
 
-test('into a pipe go lines without colours, each fault with what mends it below', async () => {
+test('a pipe gets lines without colours, with what mends each fault below it', async () => {
   const { stdout } = await easel(['doctor'], {
     cwd: folder,
     env: { REDIS_URL: await startRedis([], false), STORAGE_DIR: join(folder, 'images'), DEVICE: 'cpu' },

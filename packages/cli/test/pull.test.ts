@@ -1,4 +1,4 @@
-/** From a repository of a hub to pictures of a running service, by the commands that a person types. */
+/** From a repository on a hub to the pictures of a running service, with the commands that a person types. */
 import { type ChildProcess, spawn } from 'node:child_process'
 import { existsSync } from 'node:fs'
 import { mkdtemp, readdir, rm, stat } from 'node:fs/promises'
@@ -35,7 +35,7 @@ async function pulledBytes(): Promise<number> {
   return sizes.reduce((sum, size) => sum + size, 0)
 }
 
-test('a pull that is killed twice goes on each time, and a service draws with what it has fetched', async () => {
+test('a pull that is killed twice continues each time, and a service draws with what it has fetched', async () => {
   hub.fault = (path) => (path.startsWith('/blobs/') ? { bytesPerSecond: 2_000_000 } : undefined)
   for (const share of [3_000_000, 8_000_000]) {
     const { child, ended } = easel(['pull', 'painter/scenes'], { cwd: folder, env })
@@ -58,7 +58,7 @@ test('a pull that is killed twice goes on each time, and a service draws with wh
   const port = await findFreePort()
   const url = `http://localhost:${port}`
   const service = npmStart({ ...env, MODEL: 'painter/scenes', PORT: String(port), SHUTDOWN_GRACE: '1' })
-  await expect.poll(service.output, { timeout: 60_000 }).toContain('Easel is ready')
+  await expect.poll(service.output, { timeout: 250_000 }).toContain('Easel is ready')
   const answer = await fetch(`${url}/v1/jobs`, {
     method: 'POST',
     headers: { 'content-type': 'application/json', prefer: 'wait=60' },
@@ -83,7 +83,7 @@ function npmStart(variables: Record<string, string>): { npm: ChildProcess; outpu
   return { npm, output: () => text, ended: new Promise((resolve) => npm.once('close', resolve)) }
 }
 
-test('without weights a pull fetches what a single file lacks, such a file draws with it, and a later pull brings the weights', async () => {
+test('a pull without weights fetches what a single file lacks to draw, and a later pull brings the weights', async () => {
   const single = join(folder, 'scenes.safetensors')
   await writeSingleFile(join(root, 'models/tiny-scenes'), single)
   const small = await easel(['pull', 'painter/small', '--no-weights'], { cwd: folder, env }).ended
@@ -104,7 +104,7 @@ test('without weights a pull fetches what a single file lacks, such a file draws
   await easel(['rm', 'painter/small'], { cwd: folder, env }).ended
 })
 
-test('Ctrl-C ends a pull with 130 and says that it can go on', async () => {
+test('Ctrl-C ends a pull with 130, and the pull says that it can be continued', async () => {
   await easel(['rm', 'painter/scenes'], { cwd: folder, env }).ended
   hub.fault = (path) => (path.startsWith('/blobs/') ? { bytesPerSecond: 500_000 } : undefined)
   const { child, ended } = easel(['pull', 'painter/scenes'], { cwd: folder, env })
@@ -117,7 +117,7 @@ test('Ctrl-C ends a pull with 130 and says that it can go on', async () => {
   expect(JSON.parse(stdout)).toMatchObject([{ name: 'painter/scenes', state: 'partial' }])
 })
 
-test('a gated repository is told in one sentence, and with the right token it comes', async () => {
+test('a gated repository is reported in one sentence, and is fetched with the right token', async () => {
   hub.fault = () => undefined
   const refused = await easel(['pull', 'painter/gated'], { cwd: folder, env }).ended
   expect(refused.code).toBe(1)

@@ -24,7 +24,7 @@ const expected: StreamMessage[] = [
 ]
 
 describe('a stream of events', () => {
-  test('is read alike however it is cut into pieces', async () => {
+  test('is read the same way however it is cut into pieces', async () => {
     const bytes = new TextEncoder().encode(text)
     for (let at = 1; at < bytes.length; at++) {
       const { messages, retries, pieces } = await parse(bytes.subarray(0, at), bytes.subarray(at))
@@ -41,12 +41,12 @@ describe('a stream of events', () => {
     expect((await parse(...bytes)).messages).toEqual(expected)
   })
 
-  test('loses the event in which it breaks off, and nothing before', async () => {
+  test('loses only the event in which it breaks off', async () => {
     expect((await parse(`${text}id: 1-2\ndata: half`)).messages).toEqual(expected)
     expect((await parse(`${text}id: 1-2\ndata: whole but not ended\n`)).messages).toEqual(expected)
   })
 
-  test('has fields that mean nothing: they are passed over', async () => {
+  test('may have fields without a meaning, which are ignored', async () => {
     const { messages, retries } = await parse('unknown: x\nid: a\0b\nretry: soon\ndata:  one space stays\n\n\n\nevent: nothing\n\n')
     expect(messages).toEqual([{ id: '', event: 'message', data: ' one space stays' }])
     expect(retries).toEqual([])

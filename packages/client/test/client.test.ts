@@ -1,4 +1,4 @@
-/** Every method against the whole service: a real api, a real worker with the embedded model, real files. */
+/** Every method, used on the whole service: a real api, a real worker with the embedded model, real files. */
 import { createHash } from 'node:crypto'
 import { once } from 'node:events'
 import { mkdtemp, readFile, rm } from 'node:fs/promises'
@@ -41,7 +41,7 @@ afterAll(async () => {
 
 const sha256 = (bytes: Uint8Array): string => createHash('sha256').update(bytes).digest('hex')
 
-test('run makes a picture, which can be had as bytes and as a file', async () => {
+test('run makes a picture, which can be fetched as bytes and as a file', async () => {
   const job = await easel.run(quick)
   expect(job).toMatchObject({ status: 'succeeded', error: null, input: { seed: 42, num_inference_steps: 4 } })
   const [image] = job.output.images
@@ -52,7 +52,7 @@ test('run makes a picture, which can be had as bytes and as a file', async () =>
   expect(sha256(await readFile(join(folder, 'boat.png')))).toBe(image.sha256)
 })
 
-test('events tell of a job from its beginning to the job itself, to whoever comes at any time', async () => {
+test('the events of a job go from its beginning to the ended job itself, whenever they are read', async () => {
   const { id, status } = await easel.create({ ...quick, num_inference_steps: 20 })
   expect(status).toBe('queued')
   const events = await Array.fromAsync(easel.events(id))
@@ -71,15 +71,15 @@ test('events tell of a job from its beginning to the job itself, to whoever come
   expect(await easel.wait(id)).toEqual(last.job)
 })
 
-test('cancel ends a job that runs, wait tells of it, and whoever leaves its events early leaves nothing behind', async () => {
-  const { id } = await easel.create({ ...quick, num_inference_steps: 200, width: 256, height: 256 })
+test('cancel ends a running job, wait returns it as canceled, and canceling it again is harmless', async () => {
+  const { id } = await easel.create({ ...quick, num_inference_steps: 200, num_images_per_prompt: 4, width: 256, height: 256 })
   for await (const event of easel.events(id)) if (event.type === 'progress') break
   expect(await easel.cancel(id)).toMatchObject({ id })
   expect(await easel.wait(id)).toMatchObject({ id, status: 'canceled', output: null })
   expect(await easel.cancel(id)).toMatchObject({ id, status: 'canceled' })
 })
 
-test('delete takes a job away with its pictures', async () => {
+test('delete removes a job and its pictures', async () => {
   const { id, output } = await easel.run(quick)
   await easel.delete(id)
   await expect(easel.get(id)).rejects.toThrow(NotFoundError)
@@ -87,7 +87,7 @@ test('delete takes a job away with its pictures', async () => {
   await expect(easel.delete(id)).rejects.toThrow(NotFoundError)
 })
 
-test('list goes through all jobs, newest first, over any number of pages', async () => {
+test('list returns all jobs, newest first, over any number of pages', async () => {
   const made: Job[] = []
   for (let seed = 0; seed < 5; seed++) made.push(await easel.create({ ...quick, seed }))
   const wanted = made.map(({ id }) => id).reverse()
@@ -104,7 +104,7 @@ test('list goes through all jobs, newest first, over any number of pages', async
   expect(jobs.map(({ id }) => id).slice(0, 2)).toEqual(wanted.slice(3))
 })
 
-test('a job begins with an uploaded picture or with one of an earlier job, and with a mask', async () => {
+test('a job can begin with an uploaded picture or one of an earlier job, and have a mask', async () => {
   const red = await sharp({ create: { width: 64, height: 64, channels: 3, background: 'red' } })
     .png()
     .toBuffer()
@@ -122,7 +122,7 @@ test('a job begins with an uploaded picture or with one of an earlier job, and w
   await expect(easel.run({ ...quick, image: upload, strength: 0.5 })).rejects.toThrow(InvalidRequestError)
 })
 
-test('capabilities, usage and replay say what they say over HTTP', async () => {
+test('capabilities, usage and replay return what they return over HTTP', async () => {
   const { models } = await easel.capabilities()
   expect(models).toMatchObject([{ id: 'tiny-scenes', default: true, workers: 1 }])
   const job = await easel.run(quick)
@@ -132,10 +132,10 @@ test('capabilities, usage and replay say what they say over HTTP', async () => {
   expect(images(replayed)).toEqual(images(job))
   const usage = await easel.usage()
   expect(usage.owner).toBe('public')
-  expect(usage.today.jobs).toBeGreaterThanOrEqual(2)
+  expect(usage.retained.jobs).toBeGreaterThanOrEqual(2)
 })
 
-test('a webhook message that came over the wire is believed, and another is not', async () => {
+test('a webhook message from the service is accepted, and an altered one is not', async () => {
   const told = Promise.withResolvers<WebhookMessage>()
   const forged = Promise.withResolvers<unknown>()
   const server = createServer((request, response) => {

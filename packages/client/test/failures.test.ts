@@ -1,6 +1,6 @@
 /**
- * What a caller sees when things go wrong: lost answers, cut streams, limits, outages, jobs that fail. Api and Redis are real and are reached
- * through a port that breaks connections. The worker is simulated, so that a job stands still as long as a test wants.
+ * What a caller sees when things go wrong: lost answers, interrupted streams, limits, outages, jobs that fail. The api and Redis are real, and the
+ * api is reached through a port that breaks connections. The worker is simulated, so that a job stands still as long as a test wants.
  */
 import { once } from 'node:events'
 import { createServer } from 'node:http'
@@ -85,7 +85,7 @@ describe('an answer that is lost', () => {
     expect(await jobIds()).toEqual([job.id])
   })
 
-  test('of create, after which the caller asks for the same by a key of its own: one job as well', async () => {
+  test('of create, after which the caller repeats the request with a key of its own: there is one job, too', async () => {
     lossy.loseNextReply()
     const once = { retries: 0, idempotencyKey: 'order-17' }
     expect(await thrownBy(easel.create({ prompt }, once))).toBeInstanceOf(ConnectionError)
@@ -97,7 +97,7 @@ describe('an answer that is lost', () => {
     expect(await jobIds()).toHaveLength(2)
   })
 
-  test('of cancel and of delete: what was asked for is done and said to be', async () => {
+  test('of cancel and of delete: what was asked for is done and reported as done', async () => {
     const { id } = await easel.create({ prompt })
     lossy.loseNextReply()
     expect(await easel.cancel(id)).toMatchObject({ id, status: 'canceled' })
@@ -106,7 +106,7 @@ describe('an answer that is lost', () => {
     expect(await jobIds()).toEqual([])
   })
 
-  test('of wait: it goes on waiting', async () => {
+  test('of wait: it continues to wait', async () => {
     const { id } = await easel.create({ prompt })
     const waiting = easel.wait(id)
     await expect.poll(() => api.deps.follower.readers).toBeGreaterThan(0)
@@ -115,7 +115,7 @@ describe('an answer that is lost', () => {
     expect(await waiting).toMatchObject({ id, status: 'succeeded' })
   })
 
-  test('again and again: retries are counted, and then it is said', async () => {
+  test('again and again: after so many retries there is an error', async () => {
     const nobody = createTcpServer((socket) => socket.destroy())
     const baseUrl = await listen(nobody)
     const error = await thrownBy(new Easel({ baseUrl, retries: 2 }).get('x'))
@@ -127,7 +127,7 @@ describe('an answer that is lost', () => {
 })
 
 describe('events', () => {
-  test('go on where they were when the connection is cut: each one once, in order', async () => {
+  test('continue where they were when the connection is cut: each one comes once, in order', async () => {
     const { id } = await easel.create({ prompt })
     await api.worker.store.start(id, 'w')
     const sent = noteRequests()
@@ -146,17 +146,17 @@ describe('events', () => {
     expect(sent.requests.length).toBeGreaterThan(3)
   })
 
-  test('that stay silent for longer than the limit are asked for anew', async () => {
+  test('that stay silent for longer than the limit are requested again', async () => {
     const { id } = await easel.create({ prompt })
     const sent = noteRequests()
-    const following = Array.fromAsync(toClient({ fetch: sent.fetch, timeoutMs: 300 }).events(id))
+    const following = Array.fromAsync(toClient({ fetch: sent.fetch, timeoutMs: 300, retries: Infinity }).events(id))
     await expect.poll(() => sent.requests.length).toBeGreaterThan(2)
     await api.worker.succeed(id)
     const types = (await following).map(({ type }) => type).filter((type) => type !== 'queue')
     expect(types).toEqual(['status', 'status', 'progress', 'done'])
   })
 
-  test('of a job that is gone meanwhile, or was never there, end with a NotFoundError', async () => {
+  test('of a job that was deleted meanwhile or never existed end with a NotFoundError', async () => {
     const { id } = await easel.create({ prompt })
     const following = thrownBy(Array.fromAsync(easel.events(id)))
     await expect.poll(() => api.deps.follower.readers).toBeGreaterThan(0)
@@ -179,28 +179,32 @@ describe('events', () => {
     const following = new Easel({ baseUrl: `http://${gone.host}`, retries: 1 }).events(id)
     expect((await following.next()).value).toMatchObject({ type: 'status' })
     await gone.close()
-    expect(await thrownBy(following.next())).toMatchObject({ name: 'ConnectionError', attempts: 2 })
+    // Other events may have arrived before the connection broke.
+    expect(await thrownBy(Array.fromAsync(following))).toMatchObject({ name: 'ConnectionError', attempts: 2 })
   })
 })
 
 describe('a service that cannot take a request now', () => {
-  test('is asked again when it wants to be, and not before', async () => {
+  test('is asked again when it said, and not before', async () => {
     const limited = await startOther({ env: { RATE_LIMIT: '1/2' } })
     const sent = noteRequests()
     const patient = new Easel({ baseUrl: limited.url, fetch: sent.fetch })
-    await patient.usage()
-    const refused = await thrownBy(patient.usage({ retries: 0 }))
-    expect(refused).toBeInstanceOf(RateLimitError)
-    const { retryAfterSeconds = 0 } = refused as RateLimitError
+    let refused: unknown
+    // On a slow machine the allowance may be there again before the next request.
+    while (!(refused instanceof RateLimitError)) refused = await thrownBy(patient.usage({ retries: 0 }))
+    const { retryAfterSeconds = 0 } = refused
     expect(refused).toMatchObject({ code: 'rate_limited', status: 429, retryable: true, attempts: 1 })
     expect(retryAfterSeconds).toBeGreaterThanOrEqual(1)
-    await patient.usage()
-    const [first, second] = sent.requests.slice(2).map(({ at }) => at) as [number, number]
+    do {
+      sent.requests.length = 0
+      await patient.usage()
+    } while (sent.requests.length < 2)
+    const [first, second] = sent.requests.map(({ at }) => at) as [number, number]
     // What it asked for is at least a second; timers may be a little early.
     expect(second - first).toBeGreaterThan(900)
   })
 
-  test('is asked again until it can: create waits for Redis to come back', async () => {
+  test('is asked again until it can: create succeeds once Redis is back', async () => {
     await redis.kill()
     const refused = await thrownBy(easel.create({ prompt }, { retries: 0 }))
     expect(refused).toBeInstanceOf(ServerError)
@@ -211,12 +215,12 @@ describe('a service that cannot take a request now', () => {
     expect(await jobIds()).toEqual([id])
   })
 
-  test('is not asked again for what it cannot make in time', async () => {
+  test('is not asked again when it cannot meet the deadline', async () => {
     const error = await thrownBy(easel.create({ prompt, deadline: '2026-01-01T00:00:00Z' }))
     expect(error).toMatchObject({ name: 'RateLimitError', code: 'deadline_unreachable', retryable: true, attempts: 1 })
   })
 
-  test('says when no worker was ever there', async () => {
+  test('says so when there has never been a worker', async () => {
     const idle = await startOther({ model: null })
     const patient = new Easel({ baseUrl: idle.url })
     expect(await thrownBy(patient.create({ prompt }, { retries: 0 }))).toMatchObject({
@@ -268,14 +272,17 @@ describe('a signal', () => {
     expect(await easel.get(id)).toMatchObject({ status: 'queued' })
   })
 
-  test('that ends a run cancels its job, which nobody else knows of', async () => {
-    const running = thrownBy(easel.run({ prompt }, { signal: AbortSignal.timeout(1000) }))
-    expect(await running).toMatchObject({ name: 'TimeoutError' })
+  test('that ends a run cancels its job, which nobody else knows about', async () => {
+    const leaving = new AbortController()
+    const running = thrownBy(easel.run({ prompt }, { signal: leaving.signal }))
+    await expect.poll(() => api.deps.follower.readers).toBeGreaterThan(0)
+    leaving.abort(reason)
+    expect(await running).toBe(reason)
     await expect.poll(async () => (await easel.listPage()).jobs.map(({ status }) => status)).toEqual(['canceled'])
   })
 })
 
-test('a service that takes connections and never answers is given up after the time limit', async () => {
+test('a service that accepts connections and never answers is given up after the time limit', async () => {
   const baseUrl = await listen(createTcpServer(() => {}))
   const error = await thrownBy(new Easel({ baseUrl, timeoutMs: 50, retries: 1 }).capabilities())
   expect(error).toBeInstanceOf(ConnectionError)
@@ -298,7 +305,7 @@ describe('an error', () => {
     expect((error as EaselError).requestId).toMatch(/^[0-9a-f-]{36}$/)
   })
 
-  test('names every refused field, with what was expected and what came', async () => {
+  test('names every refused field, with what was expected and what was received', async () => {
     const error = (await thrownBy(easel.create({ prompt: ' ', width: 100 }))) as EaselError
     expect(error.errors.map(({ field }) => field)).toEqual(['prompt', 'width'])
     expect(error.errors[1]).toEqual({ field: 'width', expected: expect.stringContaining('16') as string, received: '100' })
@@ -313,7 +320,7 @@ describe('an error', () => {
     expect(await new Easel({ baseUrl: locked.url, apiKey: 'secret-of-ann' }).usage()).toMatchObject({ owner: 'ann' })
   })
 
-  test('is a ConflictError when a job that has ended is to be canceled', async () => {
+  test('is a ConflictError when the job to be canceled has ended', async () => {
     const { id } = await easel.create({ prompt })
     await api.worker.succeed(id)
     expect(await thrownBy(easel.cancel(id))).toMatchObject({ name: 'ConflictError', code: 'job_finished', status: 409 })
@@ -344,7 +351,7 @@ describe('an error', () => {
     expect(await canceling).toMatchObject({ name: 'JobCanceledError', code: 'canceled', job: { id: canceled } })
   })
 
-  test('says when the address is not that of an Easel', async () => {
+  test('says so when the address is not that of an Easel', async () => {
     const baseUrl = await listen(
       createServer((request, response) => {
         const status = request.url === '/v1/usage' ? 404 : 200
@@ -362,7 +369,7 @@ describe('an error', () => {
   })
 })
 
-test('the key goes to the service, and not to where its pictures are', async () => {
+test('the key is sent to the service, and not to where its pictures are', async () => {
   const sent = noteRequests()
   const own = toClient({ fetch: sent.fetch, apiKey: 'a-secret' })
   const { id } = await own.create({ prompt })
@@ -377,7 +384,7 @@ test('the key goes to the service, and not to where its pictures are', async () 
   ])
 })
 
-test('options that make no sense are said at once', () => {
+test('options that make no sense are refused immediately', () => {
   const bad: [EaselOptions, RegExp][] = [
     [{ baseUrl: 'localhost:8500' }, /Expected baseUrl to begin with http:\/\/ or https:\/\/, got localhost:8500/],
     [{ baseUrl: '/easel' }, /Expected baseUrl/],

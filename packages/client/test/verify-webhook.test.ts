@@ -1,4 +1,4 @@
-/** Messages that the service has signed, and others. They are signed by the service's own code and by the package `standardwebhooks`. */
+/** Messages that were signed by the service's own code, and altered ones; the package `standardwebhooks` must agree. */
 import { Webhook } from 'standardwebhooks'
 import { describe, expect, test } from 'vitest'
 import { signMessage, type SignedHeaders } from '../../../services/api/src/webhooks/sign-message.ts'
@@ -21,7 +21,7 @@ const verify = async (headers: Parameters<typeof verifyWebhook>[1], secrets: str
   await verifyWebhook(body, headers, secrets, { now: at, ...options })
 
 describe('a message that the service signed', () => {
-  test('is given with its id, whatever its bytes and headers come as', async () => {
+  test('is returned with its id, in whatever form its bytes and headers come', async () => {
     const message = { id, ...(JSON.parse(body) as object) }
     const headers = { ...sign(first) }
     const bytes = Buffer.from(body)
@@ -34,7 +34,7 @@ describe('a message that the service signed', () => {
     }
   })
 
-  test('is believed by whoever knows any of its secrets, while they are being changed on either side', async () => {
+  test('is accepted by whoever knows any of its secrets, so that either side can change them', async () => {
     for (const secrets of [first, second, [third, second], [first, third]]) {
       expect(await verify({ ...sign(first, second) }, secrets)).toMatchObject({ id })
     }
@@ -44,7 +44,7 @@ describe('a message that the service signed', () => {
     expect(await verify({ ...sign(first), 'webhook-signature': signature }, first)).toMatchObject({ id })
   })
 
-  test('is believed exactly where the package standardwebhooks believes it', async () => {
+  test('is accepted by the package standardwebhooks, too', async () => {
     const now = Math.floor(Date.now() / 1000) * 1000
     const headers = { ...signMessage([first], { id, at: now, body }) }
     expect(new Webhook(first).verify(body, headers)).toEqual(JSON.parse(body))
@@ -52,16 +52,16 @@ describe('a message that the service signed', () => {
   })
 })
 
-describe('a message is not believed', () => {
+describe('a message is refused', () => {
   test.each<[string, Partial<SignedHeaders>, string]>([
     ['with another secret', {}, second],
     ['with another id', { 'webhook-id': 'msg_0199_started' }, first],
     ['with another time', { 'webhook-timestamp': String(at / 1000 + 1) }, first],
     ['with a signature of something else', { 'webhook-signature': sign(second)['webhook-signature'] }, first],
     ['with an empty signature', { 'webhook-signature': 'v1,' }, first],
-    ['with a signature that is no base64', { 'webhook-signature': 'v1,%%%' }, first],
-    ['with a time that is none', { 'webhook-timestamp': 'now' }, first],
-    ['with a time that is none but begins as one', { 'webhook-timestamp': `${at / 1000}.5` }, first],
+    ['with a signature that is not base64', { 'webhook-signature': 'v1,%%%' }, first],
+    ['with a time that is not a number', { 'webhook-timestamp': 'now' }, first],
+    ['with a time that is not a whole number', { 'webhook-timestamp': `${at / 1000}.5` }, first],
     ['without a signature', { 'webhook-signature': '' }, first],
     ['without an id', { 'webhook-id': '' }, first],
   ])('%s', async (_, over, secret) => {
@@ -70,13 +70,13 @@ describe('a message is not believed', () => {
     expect(error).toMatchObject({ code: 'invalid_webhook', status: undefined, retryable: false })
   })
 
-  test('when a byte of it is another', async () => {
+  test('when a byte of it has changed', async () => {
     await expect(
       verifyWebhook(body.replace('boat', 'goat').replace('Boot', 'Brot'), { ...sign(first) }, first, { now: at }),
     ).rejects.toThrow('Expected a signature made with one of the secrets')
   })
 
-  test('when it is older or newer than the tolerance, which is five minutes unless it is said otherwise', async () => {
+  test('when it is older or newer than the tolerance allows, which is five minutes by default', async () => {
     const headers = { ...sign(first) }
     for (const offMs of [-300_000, 300_000]) expect(await verify(headers, first, { now: at + offMs })).toMatchObject({ id })
     for (const offMs of [-301_000, 301_000]) {
@@ -89,7 +89,7 @@ describe('a message is not believed', () => {
   })
 })
 
-test('a secret that is none is the fault of the program, and said as one', async () => {
+test('a secret that is not one is a fault of the program, and reported as such', async () => {
   for (const secrets of [[], 'secret', 'whsec_', 'whsec_%%', [first, 'whsec_']]) {
     await expect(verify({ ...sign(first) }, secrets)).rejects.toThrow(TypeError)
   }

@@ -15,7 +15,7 @@ test('the objects of a job are its pictures and their thumbnails, and each is fo
   }
 })
 
-test('nothing else is the name of an image file', () => {
+test('no other name is that of an image file', () => {
   const ofPictures = [`${id}-01.png`, `${id}-0.gif`, `${id}.png`, `../${id}-0.png`, `${id}-0.png/..`, `${id}-100.png`, `x${id}-0.png`]
   const ofThumbnails = [`${id}-0.thumb.png`, `${id}-0.thumb`, `${id}.thumb.webp`, `${id}-0.thumb.thumb.webp`, `${id}-0.thumbxwebp`]
   for (const bad of [...ofPictures, ...ofThumbnails, `${id.replace('-7', '-4')}-0.png`]) expect(parseImageFileName(bad)).toBeUndefined()

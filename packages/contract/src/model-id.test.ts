@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest'
 import { modelPresetNames, toModelId } from './model-id.ts'
 
-test('a preset is its own id, by name and by folder; any other folder goes by its base name', () => {
+test('the id of a preset is its name, even when a folder is given, and that of any other folder is its base name', () => {
   for (const name of modelPresetNames) {
     expect(toModelId(name)).toBe(name)
     expect(toModelId(`/srv/models/${name.split('/')[1]}`)).toBe(name)

@@ -6,7 +6,7 @@ type Colour = readonly [red: number, green: number, blue: number]
 const red: Colour = [255, 0, 0]
 const blue: Colour = [0, 0, 255]
 
-/** Left half and right half of each colour. */
+/** A picture whose left half has one colour and whose right half another. */
 async function halves(width: number, height: number, [left, right]: readonly [Colour, Colour]): Promise<Buffer> {
   const data = Buffer.from(Array.from({ length: width * height }, (_, pixel) => (pixel % width < width / 2 ? left : right)).flat())
   return await sharp(data, { raw: { width, height, channels: 3 } })
@@ -21,7 +21,7 @@ const white = [255, 255, 255]
 const black = [0, 0, 0]
 
 describe('a picture', () => {
-  test('of the size of the frame keeps every pixel, whatever the fit', async () => {
+  test('of the same size as the frame keeps every pixel, whatever the fit', async () => {
     const noise = Uint8Array.from({ length: 64 * 64 * 3 }, (_, i) => (i * 2654435761) >>> 24)
     const file = await sharp(noise, { raw: { ...square, channels: 3 } })
       .png()
@@ -78,14 +78,14 @@ describe('a picture', () => {
     for (const [channel, value] of fromP3.entries()) expect(Math.abs(value - (red[channel] ?? 0))).toBeLessThanOrEqual(3)
   })
 
-  test('lies on white where it is transparent', async () => {
+  test('is put on white where it is transparent', async () => {
     const clear = await sharp({ create: { ...square, channels: 4, background: { r: 255, g: 0, b: 0, alpha: 0 } } })
       .png()
       .toBuffer()
     expect(at(await fitPicture(clear, { ...square, fit: 'fill' }), 5, 5)).toEqual(white)
   })
 
-  test('that moves is its first frame', async () => {
+  test('that is animated becomes its first frame', async () => {
     const frames = Buffer.concat([Buffer.alloc(64 * 64 * 3, Buffer.from(red)), Buffer.alloc(64 * 64 * 3, Buffer.from(blue))])
     const gif = await sharp(frames, { raw: { width: 64, height: 128, channels: 3, pageHeight: 64 } })
       .gif()
@@ -101,7 +101,7 @@ describe('a mask', () => {
     [255, 255, 255],
   ])
 
-  test('is stretched over its picture and goes with it, and nothing is painted beside the picture', async () => {
+  test('is stretched over its picture and fitted with it, and leaves the area beside the picture unpainted', async () => {
     const picture = { width: 128, height: 64 }
     const contain = await fitMask(await toMask, picture, { ...square, fit: 'contain' })
     expect(contain.data).toHaveLength(64 * 64)
@@ -111,7 +111,7 @@ describe('a mask', () => {
     expect([at(cover, 2, 2, 1), at(cover, 61, 61, 1)]).toEqual([[0], [255]])
   })
 
-  test('of the size of its picture and the frame keeps every value', async () => {
+  test('of the same size as its picture and the frame keeps every value', async () => {
     const values = Uint8Array.from({ length: 64 * 64 }, (_, i) => i % 256)
     const file = await sharp(values, { raw: { ...square, channels: 1 } })
       .png()
@@ -138,6 +138,6 @@ describe('a mask', () => {
   })
 })
 
-test('what is no picture is an error', async () => {
+test('something that is not a picture is an error', async () => {
   await expect(fitPicture(Buffer.from('<html>'), { ...square, fit: 'cover' })).rejects.toThrow('unsupported image format')
 })

@@ -2,7 +2,7 @@ import sharp from 'sharp'
 import { expect, test } from 'vitest'
 import { decodeInTurn, inspectPicture } from './inspect-picture.ts'
 
-test('nothing of a picture stays in memory once it has been inspected', async () => {
+test('no memory stays in use once a picture has been inspected', async () => {
   // The decoder of a progressive JPEG holds 3 bytes for each of its pixels.
   const [width, height] = [4000, 4000]
   const file = await sharp({ create: { width, height, channels: 3, background: '#093063' } })

@@ -30,26 +30,26 @@ async function submitMany(owner: string, count: number, job: Parameters<ShareBen
 }
 
 describe('whose turn it is', () => {
-  test('goes by what jobs cost, not by how many there are', async () => {
+  test('depends on what jobs cost, not on how many there are', async () => {
     await submitMany('a', 4, { costMs: 300 })
     await submitMany('b', 8, { costMs: 100 })
     expect(await takeOwners(8)).toBe('abbbabbb')
   })
 
-  test('goes by weight', async () => {
+  test('depends on the weights of owners', async () => {
     await submitMany('a', 3, { weight: 1 })
     await submitMany('b', 9, { weight: 3 })
     expect(await takeOwners(8)).toBe('abbbabbb')
   })
 
-  test('an owner who was away neither has saved up nor owes', async () => {
+  test('an owner who was away has neither credit nor debt', async () => {
     await submitMany('a', 6)
     expect(await takeOwners(3)).toBe('aaa')
     await submitMany('b', 4)
     expect(await takeOwners(6)).toBe('bababa')
   })
 
-  test('an owner whose last job still runs does not save up the turns of others meanwhile', async () => {
+  test('an owner whose last job is still running gains no credit while others have their turns', async () => {
     await submitMany('a', 1)
     expect(await takeOwners(1)).toBe('a')
     await submitMany('b', 9, { costMs: 90 })
@@ -58,7 +58,7 @@ describe('whose turn it is', () => {
     expect(await takeOwners(4)).toBe('abab')
   })
 
-  test('one who filled an idle machine owes nothing once it is idle again', async () => {
+  test('an owner who filled an idle machine owes nothing once it is idle again', async () => {
     for (const id of await submitMany('a', 5, { costMs: 1000 })) {
       await bench.take()
       await bench.finish(id, 1000)
@@ -68,17 +68,17 @@ describe('whose turn it is', () => {
     expect(await takeOwners(4)).toBe('abab')
   })
 
-  test('what a job took is set against what it was thought to cost', async () => {
+  test('the time that a job took takes the place of its estimated cost', async () => {
     await submitMany('a', 3)
     await submitMany('b', 9)
     expect(await takeOwners(2)).toBe('ab')
     const [first] = (await bench.store.list('a', { status: 'running', limit: 1 })).map(({ id }) => id)
-    // Three times as much, so b goes first until it has had as much.
+    // That is three times the estimate, so b goes first until it has had as much.
     await bench.finish(first ?? '', 300)
     expect(await takeOwners(4)).toBe('bbab')
   })
 
-  test('a job that never ran costs nothing: canceled while it waited, or after it was chosen', async () => {
+  test('a job that never ran costs nothing, whether it was canceled while it waited or after it was chosen', async () => {
     const [canceled, ...others] = await submitMany('a', 4)
     await submitMany('b', 4)
     await bench.store.requestCancel(canceled ?? '')
@@ -88,7 +88,7 @@ describe('whose turn it is', () => {
     expect(await takeOwners(4)).toBe('abab')
   })
 
-  test('a job that failed on the way has cost what it had come to', async () => {
+  test('a job that fails halfway costs the part that it ran', async () => {
     const [first] = await submitMany('a', 5, { costMs: 400 })
     await submitMany('b', 5, { costMs: 100 })
     expect(await takeOwners(1)).toBe('a')
@@ -98,7 +98,7 @@ describe('whose turn it is', () => {
     expect(await bench.redis.hget(bench.store.keys.usage('a'), 'kept_gpu_ms')).toBe('200')
   })
 
-  test('a job that is deleted while it runs has cost what it had come to', async () => {
+  test('a job that is deleted while it runs costs the part that it ran', async () => {
     const [first] = await submitMany('a', 5, { costMs: 400 })
     await submitMany('b', 5, { costMs: 100 })
     expect(await takeOwners(1)).toBe('a')
@@ -107,7 +107,7 @@ describe('whose turn it is', () => {
     expect(await takeOwners(3)).toBe('bba')
   })
 
-  test('within an owner priority and age decide, and never jump another owner', async () => {
+  test('priority and age decide among the jobs of one owner, and never overtake another owner', async () => {
     const [plain] = await submitMany('a', 1)
     bench.now += 1000
     const [urgent] = await submitMany('a', 1, { priority: 5 })
@@ -120,7 +120,7 @@ describe('whose turn it is', () => {
     expect([(await bench.take())?.id, (await bench.take())?.id]).toEqual([old, fresh])
   })
 
-  test('a handed over job goes on before all others and is paid for once', async () => {
+  test('a job that was handed over continues before all others and is charged once', async () => {
     await submitMany('a', 2)
     await submitMany('b', 3)
     const first = await bench.take()
@@ -129,7 +129,7 @@ describe('whose turn it is', () => {
     expect(await takeOwners(3)).toBe('bab')
   })
 
-  test('a job that BullMQ put back into its list of waiting ones goes first, if its owner has a place', async () => {
+  test('a job that BullMQ has moved back to its wait list goes first if its owner has a place', async () => {
     await submitMany('a', 2)
     const stalled = await bench.take()
     const queue = bench.queues.of(benchModel)
@@ -145,8 +145,8 @@ describe('whose turn it is', () => {
   })
 })
 
-test('a Redis that is killed and starts again from its append-only file goes on with the same turns', async () => {
-  // As docs/redis.md demands: appendonly, here with every change on the disk before it is answered.
+test('the order of turns survives a Redis that is killed and started again from its append-only file', async () => {
+  // Append-only, as docs/redis.md demands, and here every change is on the disk before it is answered.
   const durable = await startRedis({ appendonly: true, args: ['--appendfsync', 'always'] })
   const own = openShareBench(durable.url, '{durable}')
   try {
@@ -180,7 +180,7 @@ test('a Redis that is killed and starts again from its append-only file goes on 
   }
 })
 
-test('a job that was queued without a priority waits for its turn all the same', async () => {
+test('a job that was queued without a priority waits for its turn like any other', async () => {
   const [first] = await submitMany('a', 1)
   const record = bench.newRecord('a')
   await bench.create(record)
@@ -194,7 +194,7 @@ test('a job that was queued without a priority waits for its turn all the same',
 describe('places of a worker', () => {
   const running = (counts: Record<string, number>) => ({ running: new Map(Object.entries(counts)), places: 2 })
 
-  test('are for anyone, and beyond them open to owners with nothing running there', async () => {
+  test('are for any owner, and beyond them there is room for owners with nothing running there', async () => {
     await submitMany('a', 5)
     expect((await bench.take(running({ a: 1 })))?.owner).toBe('a')
     expect(await bench.lines.choose(benchModel, running({ a: 2 }))).toEqual({ result: 'blocked' })
@@ -228,7 +228,7 @@ describe('places of a worker', () => {
     expect(await choose({ a: 2 })).toBe('blocked')
     for (let i = 0; i < 3; i++) expect(await choose({})).toBe('a and more')
     expect([await choose({}), await choose({})]).toEqual(['a', 'none'])
-    // What has no place in the share counts too.
+    // A job without a place in the share counts too.
     const old = bench.newRecord('a', { costMs: undefined })
     await bench.create(old)
     await bench.queues.add(benchModel, old.id, { priority: toQueuePriority(old) })
@@ -236,7 +236,7 @@ describe('places of a worker', () => {
     expect([await choose({}), await choose({})]).toEqual(['a and more', 'unlisted'])
   })
 
-  test('a choice leaves the jobs of earlier choices to the commands that are taking them', async () => {
+  test('a choice passes over the jobs of earlier choices, which other commands are taking', async () => {
     const [a1] = await submitMany('a', 3)
     const [b1] = await submitMany('b', 2)
     const choose = async (taking: number) => await bench.lines.choose(benchModel, { running: new Map(), places: 9, taking })
@@ -251,7 +251,7 @@ describe('places of a worker', () => {
     expect((await bench.take())?.id).toBe(b1)
   })
 
-  test('a job that was put back is next, also while others are being taken', async () => {
+  test('a job that was put back is next, even while others are being taken', async () => {
     await submitMany('a', 4)
     const first = await bench.take()
     await bench.putBack(first as NonNullable<typeof first>)
@@ -260,7 +260,7 @@ describe('places of a worker', () => {
     expect((await bench.take())?.id).toBe(first?.id)
   })
 
-  test('of an owner on all workers may be limited: its jobs wait and others go', async () => {
+  test('of one owner can be limited over all workers: its jobs wait and those of others are taken', async () => {
     await submitMany('a', 4)
     const limited = { maxRunningOfOwner: 2 }
     const first = await bench.take(limited)
@@ -272,12 +272,12 @@ describe('places of a worker', () => {
     expect((await bench.take(limited))?.owner).toBe('a')
   })
 
-  test('of an owner on all workers are taken as soon as its jobs are chosen, before they begin', async () => {
+  test('of one owner count as taken as soon as its jobs are chosen, before they begin', async () => {
     const ids = await submitMany('a', 3)
     const choose = () => bench.lines.choose(benchModel, { running: new Map(), places: 9, maxRunningOfOwner: 2 })
     for (const id of ids.slice(0, 2)) {
       expect(await choose()).toEqual({ result: 'chosen', id, owner: 'a', more: id === ids[0] })
-      // A worker has it from BullMQ and has not told that it begins.
+      // A worker has got it from BullMQ and has not yet said that it begins.
       await bench.queues.remove(benchModel, id)
     }
     expect(await choose()).toEqual({ result: 'blocked' })
@@ -288,7 +288,7 @@ describe('places of a worker', () => {
   })
 })
 
-test('the order that is told is the order in which jobs are taken', async () => {
+test('the order that is reported is the order in which jobs are taken', async () => {
   let seed = 5
   const random = (below: number): number => (seed = (seed * 48_271) % 2_147_483_647) % below
   for (let i = 0; i < 60; i++) {
@@ -323,7 +323,7 @@ test('jobs from before there were shares are taken in BullMQ’s order until the
   expect(await takeOwners(3)).toBe('ab-')
 })
 
-test('a job that a worker took that knew no shares is forgotten by the share', async () => {
+test('a job that was taken by a worker without shares leaves the share', async () => {
   const [taken] = await submitMany('a', 1)
   await bench.redis.hset(bench.store.keys.job(taken ?? ''), 'status', 'running')
   await bench.queues.remove(benchModel, taken ?? '')
@@ -340,7 +340,7 @@ test('a job on its way into the queue does not hold up those behind it', async (
   expect(await takeOwners(2)).toBe('a-')
 })
 
-test('an owner under a new name keeps the turn of its waiting jobs', async () => {
+test('an owner who gets a new name keeps the turn of its waiting jobs', async () => {
   await submitMany('a', 3)
   await submitMany('old', 3)
   await bench.store.adopt('old', 'name')
@@ -352,7 +352,7 @@ test('an owner under a new name keeps the turn of its waiting jobs', async () =>
   expect(await bench.redis.hgetall(bench.store.keys.usage('old'))).toMatchObject({ queued_ms: '0' })
 })
 
-test('an owner under a new name has used what its jobs have used', async () => {
+test('an owner who gets a new name takes the usage of its jobs with it', async () => {
   const [id = ''] = await submitMany('old', 1)
   await bench.take()
   await bench.finish(id, 140)
@@ -364,7 +364,7 @@ test('an owner under a new name has used what its jobs have used', async () => {
   ])
 })
 
-test('when all have ended nothing is left of the share, and what was used is counted', async () => {
+test('when all jobs have ended, nothing is left of the share, and what they used is counted', async () => {
   await submitMany('a', 2)
   const first = await bench.take()
   expect(await bench.redis.hget(bench.store.keys.usage('a'), 'queued_ms')).toBe('100')
@@ -378,7 +378,7 @@ test('when all have ended nothing is left of the share, and what was used is cou
   expect(await bench.redis.zscore(bench.store.keys.usageOwners, 'a')).toBe('140')
 })
 
-test('most queued work of an owner: refused beyond it, but a first job is always taken', async () => {
+test('a job beyond the limit of queued work of its owner is refused, but a first job is always accepted', async () => {
   const limit = { maxQueuedMsOfOwner: 250 }
   expect(await bench.create(bench.newRecord('a', { costMs: 300 }), limit)).toEqual({ result: 'created' })
   expect(await bench.create(bench.newRecord('a', { costMs: 1 }), limit)).toEqual({ result: 'owner_work_full', queuedMs: 300 })

@@ -10,14 +10,14 @@ let subscriber: RedisConnection
 beforeAll(async () => {
   server = await startRedis()
   subscriber = createRedis({ url: server.url, use: 'worker', onError: () => {} })
-  await waitUntilReady(subscriber, 5000)
+  await waitUntilReady(subscriber, 60_000)
 })
 afterAll(async () => {
   subscriber.disconnect()
   await server.stop()
 })
 
-test('workers are told of a job unless an earlier one of its owner waits, which they find first', async () => {
+test('workers are told of a job unless an earlier one of its owner waits, which they take first', async () => {
   const bench = openShareBench(server.url, '{told}')
   const told: string[] = []
   subscriber.on('message', (_channel, message) => told.push(message))
@@ -28,7 +28,7 @@ test('workers are told of a job unless an earlier one of its owner waits, which 
     await bench.queues.add(benchModel, record.id, { owner, priority: toQueuePriority(record) })
     return record.id
   }
-  /** What workers have been told up to now. */
+  /** What workers have been told since the last call. */
   const read = async (): Promise<string[]> => {
     await bench.redis.publish(bench.store.keys.waitingChannel, 'end')
     await expect.poll(() => told.at(-1)).toBe('end')

@@ -18,7 +18,7 @@ beforeAll(async () => {
   server = await startRedis()
   lossy = await startLossyConnection(server.port)
   redis = createRedis({ url: `redis://${lossy.host}`, use: 'worker', onError: () => {} })
-  await waitUntilReady(redis, 5000)
+  await waitUntilReady(redis, 60_000)
   store = createJobStore({ redis, prefix: '{test}' })
 })
 afterAll(async () => {
@@ -45,7 +45,7 @@ async function started(over: Partial<NewJobRecord> = {}): Promise<string> {
   return id
 }
 
-/** What the call returns when its first reply is lost. It has been called once before, so that Redis knows the script. */
+/** What the call returns when its first reply is lost. It must have been called once before, so that Redis knows the script. */
 async function resent<T>(call: () => Promise<T>): Promise<T> {
   const before = lossy.lost
   lossy.loseNextReply()
@@ -61,13 +61,13 @@ describe('a call whose reply was lost answers as if it had not been', () => {
     expect(await resent(() => store.create(plain))).toEqual({ result: 'created' })
     const idempotency = { key: 'k', fingerprint: 'f', ttlSeconds: 60 }
     expect(await resent(() => store.create(keyed, { idempotency }))).toEqual({ result: 'created' })
-    // Even if the job filled the queue, it is in the queue.
+    // Even if the job itself has filled the queue.
     const last = newJob({ owner: 'limited' })
     expect(await resent(() => store.create(last, { maxQueuedOfOwner: 1 }))).toEqual({ result: 'created' })
     expect(await store.count('limited', 'queued')).toBe(1)
   })
 
-  test('start: one run is counted, and an end that it claimed is told', async () => {
+  test('start: one run is counted, and an end that the call claimed is reported', async () => {
     await started()
     const id = await created()
     expect(await resent(() => store.start(id, 'w'))).toMatchObject({ result: 'running', record: { runs: 1 } })
@@ -80,7 +80,7 @@ describe('a call whose reply was lost answers as if it had not been', () => {
     expect(await store.start(id, 'w')).toMatchObject({ result: 'ended' })
   })
 
-  test('end: whoever claimed it is told so, and nobody else', async () => {
+  test('end: whoever claimed it is told so, and nobody else is', async () => {
     await store.end(await started(), { status: 'failed' })
     const id = await started()
     expect(await resent(() => store.end(id, { status: 'succeeded' }))).toEqual({ result: 'claimed', status: 'succeeded' })

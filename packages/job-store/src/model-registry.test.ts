@@ -27,7 +27,7 @@ const model: ModelRecord = {
   updated_at: '2026-01-01T00:00:00.000Z',
 }
 
-test('a model was created when it was first announced, whoever announces it again', async () => {
+test('the instant at which a model was created is that of its first announcement, whoever announces it again', async () => {
   let now = Date.UTC(2026, 0, 2)
   const registry = createModelRegistry({ redis, prefix: '{test}', now: () => now })
   await registry.announce(model)

@@ -5,19 +5,19 @@ const at = Date.UTC(2026, 10, 24, 12)
 const levelMs = secondsPerPriorityLevel * 1000
 
 describe('queue priority', () => {
-  test('of jobs made at the same time the one with the higher priority goes first', () => {
+  test('puts the job with the higher priority first among jobs made at the same time', () => {
     const order = [10, 1, 0, -1, -10].map((priority) => toQueuePriority({ priority, createdAt: at }))
     expect(order).toEqual(order.toSorted((a, b) => a - b))
     expect(new Set(order).size).toBe(5)
   })
 
-  test('a job of the lowest priority goes before one of the highest that came later by more than the levels are worth', () => {
+  test('puts a job of the lowest priority before one of the highest that came later by more than the levels are worth', () => {
     const old = toQueuePriority({ priority: -10, createdAt: at })
     expect(old).toBeLessThan(toQueuePriority({ priority: 10, createdAt: at + 21 * levelMs }))
     expect(old).toBeGreaterThan(toQueuePriority({ priority: 10, createdAt: at + 19 * levelMs }))
   })
 
-  test('is a whole number that BullMQ takes, also when a clock is far off', () => {
+  test('is a whole number that BullMQ accepts, even when a clock is far off', () => {
     for (const createdAt of [0, at, Date.UTC(2026, 0, 1), Date.UTC(2100, 0, 1)]) {
       for (const priority of [-10, 0, 10]) {
         const value = toQueuePriority({ priority, createdAt })

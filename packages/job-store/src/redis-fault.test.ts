@@ -17,7 +17,7 @@ async function connectTo(args: string[]) {
     redis.disconnect()
     await server.stop()
   })
-  await waitUntilReady(redis, 5000)
+  await waitUntilReady(redis, 60_000)
   return { redis, server }
 }
 
@@ -28,7 +28,7 @@ test('a Redis as the documentation asks for has no fault', async () => {
 })
 
 test.for(['allkeys-lru', 'volatile-lru', 'allkeys-random'])(
-  'one that evicts by %s is refused by name of the setting, unless that is allowed',
+  'a Redis that evicts by %s is refused with the name of the setting, unless eviction is allowed',
   async (policy) => {
     const { redis } = await connectTo(['--maxmemory-policy', policy])
     expect(await findRedisFault(redis, strict)).toMatch(
@@ -39,7 +39,7 @@ test.for(['allkeys-lru', 'volatile-lru', 'allkeys-random'])(
   },
 )
 
-test('a read-only replica is refused, also where eviction is allowed, and a replica that can be written to is not', async () => {
+test('a read-only replica is refused even where eviction is allowed, and a replica that accepts writes is not', async () => {
   const { redis } = await connectTo(['--replicaof', '127.0.0.1', String(master.port)])
   expect(await findRedisFault(redis, { allowEvicting: true })).toContain(`read-only replica of 127.0.0.1:${master.port}`)
   const { redis: writable } = await connectTo(['--replicaof', '127.0.0.1', String(master.port), '--replica-read-only', 'no'])
@@ -52,11 +52,11 @@ test.for([
   ['6.2.0', undefined],
   ['7.0.15', undefined],
   ['10.0.0', undefined],
-] as const)('of version %s it says: %s', ([version, fault]) => {
+] as const)('the fault of a Redis of version %s is: %s', ([version, fault]) => {
   expect(judgeInfo(`# Server\r\nredis_version:${version}\r\nrole:master\r\nmaxmemory_policy:noeviction\r\n`, strict)).toBe(fault)
 })
 
-test('a Redis that is away is waited for by the service and not refused', async () => {
+test('a Redis that does not answer is not refused, because the service waits for it', async () => {
   const redis = createRedis({ url: 'redis://127.0.0.1:1', use: 'worker', onError: () => {} })
   await expect(refuseFaultyRedis(redis, strict)).resolves.toBeUndefined()
   redis.disconnect()

@@ -18,13 +18,13 @@ const errorOf = async (promise: Promise<unknown>): Promise<unknown> =>
     (error: unknown) => error,
   )
 
-test('a server that was never there, went away, freezes, or refuses writes is unavailable', async () => {
+test('a server that never was there, is frozen, refuses writes or has gone away is unavailable', async () => {
   const never = createRedis({ url: `redis://127.0.0.1:${await findFreePort()}`, use: 'request', onError: () => {} })
   expect(isRedisUnavailable(await errorOf(never.get('a')))).toBe(true)
   never.disconnect()
 
   const redis = createRedis({ url: server.url, use: 'request', onError: () => {} })
-  await waitUntilReady(redis, 5000)
+  await waitUntilReady(redis, 60_000)
   server.pause()
   expect(isRedisUnavailable(await errorOf(redis.get('a')))).toBe(true)
   server.resume()
@@ -38,10 +38,10 @@ test('a server that was never there, went away, freezes, or refuses writes is un
   expect(isRedisUnavailable(await errorOf(redis.get('a')))).toBe(true)
 })
 
-test('our own mistakes are not', async () => {
+test('an error in a command of our own does not mean that the server is unavailable', async () => {
   await server.restart()
   const redis = createRedis({ url: server.url, use: 'request', onError: () => {} })
-  await waitUntilReady(redis, 5000)
+  await waitUntilReady(redis, 60_000)
   await redis.set('text', 'x')
   expect(isRedisUnavailable(await errorOf(redis.lpush('text', 'y')))).toBe(false)
   expect(isRedisUnavailable(await errorOf(redis.call('NONSENSE')))).toBe(false)
@@ -50,7 +50,7 @@ test('our own mistakes are not', async () => {
   expect(isRedisUnavailable(Object.assign(new Error('no such file'), { code: 'ENOENT', syscall: 'open' }))).toBe(false)
 })
 
-test('a socket that breaks somewhere is not, whatever its code: it may be that of a client or of the object store', () => {
+test('a broken socket does not mean that Redis is unavailable, whatever its code: it may be that of a client or of the object store', () => {
   for (const code of ['ECONNRESET', 'EPIPE', 'ETIMEDOUT', 'ECONNREFUSED', 'ENOTFOUND']) {
     for (const syscall of [undefined, 'read', 'connect']) {
       expect(isRedisUnavailable(Object.assign(new Error('aborted'), { code, syscall }))).toBe(false)
@@ -58,7 +58,7 @@ test('a socket that breaks somewhere is not, whatever its code: it may be that o
   }
 })
 
-test('a cluster none of whose nodes is there is unavailable', async () => {
+test('a cluster of which no node can be reached is unavailable', async () => {
   const redis = createRedis({ url: `redis://127.0.0.1:${await findFreePort()}`, cluster: true, use: 'request', onError: () => {} })
   onTestFinished(() => redis.disconnect())
   const told = await errorOf(redis.get('key'))

@@ -19,12 +19,12 @@ describe('where Redis is', () => {
     expect(read({})).toEqual({ url: 'redis://localhost:6379', cluster: false })
   })
 
-  test('is a cluster when several URLs are given, or one and the word', () => {
+  test('is a cluster when several URLs are given, or one and REDIS_CLUSTER', () => {
     expect(read({ REDIS_URL: 'redis://a:7000, redis://b:7001' })).toMatchObject({ cluster: true })
     expect(read({ REDIS_URL: 'rediss://cluster.example.com:6379', REDIS_CLUSTER: 'true' })).toMatchObject({ cluster: true })
   })
 
-  test('is what Sentinels say', () => {
+  test('is what the Sentinels say', () => {
     expect(read({ REDIS_SENTINELS: 'a:26379,[::1]:26380', REDIS_SENTINEL_MASTER: 'easel', REDIS_SENTINEL_PASSWORD: 's' })).toEqual({
       url: 'redis://localhost:6379',
       cluster: false,
@@ -32,7 +32,7 @@ describe('where Redis is', () => {
     })
   })
 
-  test('is proven by the authority in a file', () => {
+  test('is verified with the certificates in REDIS_TLS_CA', () => {
     expect(read({ REDIS_URL: 'rediss://a', REDIS_TLS_CA: someFile })).toMatchObject({ tlsCaFile: someFile })
   })
 })
@@ -56,11 +56,11 @@ test.for([
   [{ REDIS_URL: 'redis://a,redis://b/1' }, 'REDIS_URL: Expected database 0, the only one of a Redis Cluster, got another'],
   [{ REDIS_URL: 'redis://:x@a,redis://:y@b' }, 'REDIS_URL: Expected the same scheme, user and password in every URL, got different ones'],
   [{ REDIS_TLS_CA: someFile }, 'REDIS_TLS_CA: Expected a rediss:// URL in REDIS_URL, which alone uses it, got redis://'],
-] as const)('what cannot be is refused by name: %j', ([env, problem]) => {
+] as const)('variables that contradict themselves are refused by name: %j', ([env, problem]) => {
   expect(problemsOf(env)).toEqual([problem])
 })
 
-test('a file of certificates that is not there is a problem told at the start', () => {
+test('a file of certificates that is missing is reported at the start', () => {
   expect(problemsOf({ REDIS_URL: 'rediss://a', REDIS_TLS_CA: '/no/such/file' })).toEqual([
     expect.stringMatching(/^REDIS_TLS_CA: Expected a file that can be read, got ENOENT/),
   ])
@@ -70,7 +70,7 @@ test('without a cluster a prefix needs no hash tag', () => {
   expect(problemsOf({ QUEUE_PREFIX: 'easel' })).toEqual([])
 })
 
-test('problems between variables are told beside those of other variables', () => {
+test('problems between variables are reported together with those of other variables', () => {
   expect(problemsOf({ PORT: 'x', REDIS_CLUSTER: 'true', QUEUE_PREFIX: 'q' }).map((problem) => problem.split(':')[0])).toEqual([
     'PORT',
     'QUEUE_PREFIX',

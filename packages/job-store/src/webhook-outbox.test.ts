@@ -7,14 +7,13 @@ import type { WebhookEventName, WebhookJobData } from '@easel/contract'
 import { startRedis } from '../test/redis-server.ts'
 import { JobQueues } from './job-queues.ts'
 import type { GenerateJobData } from './job-queues.ts'
-import { type RedisConnection, createRedis, waitUntilReady } from './redis.ts'
+import { type RedisConnection, createRedis } from './redis.ts'
 import { createWebhookOutbox } from './webhook-outbox.ts'
 import type { WebhookOutbox } from './webhook-outbox.ts'
 
 const prefix = '{test}'
 let server: Awaited<ReturnType<typeof startRedis>>
 let redis: RedisConnection
-let blocking: RedisConnection
 let queues: JobQueues
 let outbox: WebhookOutbox
 let webhooks: Queue<WebhookJobData>
@@ -22,9 +21,7 @@ const workers: Worker[] = []
 
 beforeAll(async () => {
   server = await startRedis()
-  redis = createRedis({ url: server.url, use: 'request', onError: () => {} })
-  blocking = createRedis({ url: server.url, use: 'worker', onError: () => {} })
-  await waitUntilReady(redis, 5000)
+  redis = createRedis({ url: server.url, use: 'worker', onError: () => {} })
   queues = new JobQueues({ redis, prefix, onError: () => {} })
   outbox = createWebhookOutbox({ redis, prefix, onError: () => {} })
   webhooks = new Queue(webhookQueueName, { connection: redis, prefix })
@@ -35,12 +32,11 @@ afterEach(async () => {
 afterAll(async () => {
   await Promise.all([queues.close(), outbox.close(), webhooks.close()])
   redis.disconnect()
-  blocking.disconnect()
   await server.stop()
 })
 
 function startWorker(model: string, processor: Processor<GenerateJobData>): void {
-  const worker = new Worker<GenerateJobData>(generateQueueName(model), processor, { connection: blocking, prefix })
+  const worker = new Worker<GenerateJobData>(generateQueueName(model), processor, { connection: redis, prefix })
   worker.on('error', () => {})
   workers.push(worker)
 }
@@ -48,7 +44,7 @@ function startWorker(model: string, processor: Processor<GenerateJobData>): void
 const stateOf = async (id: string, event: WebhookEventName = 'completed'): Promise<string | undefined> =>
   (await webhooks.getJob(webhookMessageId(id, event)))?.getState()
 
-describe('message of the end', () => {
+describe('the message about the end of a job', () => {
   test('waits while its job waits, and is queued by Redis when the job succeeds', async () => {
     const id = uuidv7()
     await queues.addWithWebhook('ok', id, { priority: 5 })
@@ -59,7 +55,7 @@ describe('message of the end', () => {
     expect((await webhooks.getJob(webhookMessageId(id, 'completed')))?.data).toEqual({ jobId: id, event: 'completed' })
   })
 
-  test('is queued when the job fails for good, and not at a failure that is tried again', async () => {
+  test('is queued when the job fails for good, and not after a failure that is tried again', async () => {
     const id = uuidv7()
     const states: (string | undefined)[] = []
     startWorker('bad', async () => {
@@ -78,7 +74,7 @@ describe('message of the end', () => {
     expect(await stateOf(id)).toBe('waiting')
   })
 
-  test('stays one message when the job is added again before, during and after its run', async () => {
+  test('stays one message when the job is added again before, during or after its run', async () => {
     const id = uuidv7()
     await queues.addWithWebhook('again', id, { priority: 5 })
     await queues.addWithWebhook('again', id, { priority: 5 })
@@ -91,10 +87,10 @@ describe('message of the end', () => {
     expect((await webhooks.getJob(webhookMessageId(id, 'completed')))?.attemptsMade).toBe(0)
   })
 
-  test('is queued for a job that was lost before it was in a queue, once it is put there again', async () => {
+  test('is queued for a job that Redis has lost, once the job is added again', async () => {
     const id = uuidv7()
     await queues.addWithWebhook('lost', id, { priority: 5 })
-    // As when Redis lost its latest writes: the child is gone, and the message still waits for it.
+    // This is how it looks when Redis has lost its latest writes: the child is gone, and the message still waits for it.
     await redis.del(queues.of('lost').toKey(id))
     await redis.zrem(queues.of('lost').toKey('prioritized'), id)
     expect(await queues.findMissing(['ok', 'lost'], [id])).toEqual([id])
@@ -105,7 +101,7 @@ describe('message of the end', () => {
   })
 })
 
-describe('other messages', () => {
+describe('messages about other events', () => {
   const webhook = 'https://example.com/hook'
 
   test('are added only for jobs with a webhook that asked for the event', async () => {
@@ -121,7 +117,7 @@ describe('other messages', () => {
     ])
   })
 
-  test('about progress are one message for many steps, sent after a while', async () => {
+  test('are one message for many steps, sent after a while, when they are about progress', async () => {
     const record = { id: uuidv7(), webhook, webhookEventsFilter: ['progress' as const] }
     const before = await outbox.count()
     for (let step = 0; step < 20; step++) await outbox.add(record, 'progress')
@@ -129,7 +125,7 @@ describe('other messages', () => {
     expect(await stateOf(record.id, 'progress')).toBe('delayed')
   })
 
-  test('that wait for their next attempt are sent at once when asked for again', async () => {
+  test('that wait for their next attempt are sent immediately when they are to be redelivered', async () => {
     const record = { id: uuidv7(), webhook, webhookEventsFilter: ['progress' as const] }
     await outbox.add(record, 'progress')
     expect(await outbox.redeliver(record.id, 'progress')).toBe('added')
@@ -137,11 +133,11 @@ describe('other messages', () => {
   })
 })
 
-test('a message that was sent is remembered, and not added again', async () => {
+test('a message that was sent is remembered and not added again', async () => {
   const record = { id: uuidv7(), webhook: 'https://example.com/', webhookEventsFilter: ['started' as const] }
   await outbox.add(record, 'started')
   const settings = { backoffStrategy: () => -1 }
-  const sender = new Worker<WebhookJobData>(webhookQueueName, async () => {}, { connection: blocking, prefix, settings })
+  const sender = new Worker<WebhookJobData>(webhookQueueName, async () => {}, { connection: redis, prefix, settings })
   workers.push(sender)
   await expect.poll(() => stateOf(record.id, 'started')).toBe('completed')
   await outbox.add(record, 'started')
@@ -157,7 +153,7 @@ test('the message of the end is released when its job leaves the queue', async (
   expect(await outbox.isReleased(id)).toBe(true)
 })
 
-test('a job that BullMQ has given up counts as missing, one that waits or runs does not', async () => {
+test('a job that BullMQ has given up counts as missing, and one that waits does not', async () => {
   const [ended, waits] = [uuidv7(), uuidv7()]
   await queues.add('given-up', ended, { attempts: 1, priority: 5 })
   startWorker('given-up', async () => {

@@ -13,7 +13,7 @@ async function start(options?: RedisOptions): Promise<RedisServer> {
 }
 
 function connect(server: RedisServer): Redis {
-  const client = new Redis(server.url, { retryStrategy: () => 20 })
+  const client = new Redis(server.url, { retryStrategy: () => 20, maxRetriesPerRequest: null })
   client.on('error', () => {})
   onTestFinished(() => client.disconnect())
   return client
@@ -28,7 +28,7 @@ test('an append-only server that is killed and restarted has kept what was writt
   expect(await client.get('colour')).toBe('red')
 })
 
-test('a server without the append-only file forgets on restart', async () => {
+test('a server without an append-only file forgets everything on a restart', async () => {
   const server = await start()
   const client = connect(server)
   await client.set('colour', 'red')
@@ -74,11 +74,11 @@ test('servers started at the same time get different ports', async () => {
   expect(new Set(servers.map((server) => server.port)).size).toBe(3)
 })
 
-test('a port that is taken is an error with the words of the server', async () => {
+test('a port that is taken is an error with the message of the server', async () => {
   const server = await start()
   await expect(startRedis({ port: server.port })).rejects.toThrow(/[Aa]ddress already in use/)
 })
 
-test('an option the server does not know is an error', async () => {
+test('an option that the server does not know is an error', async () => {
   await expect(startRedis({ args: ['--no-such-option', '1'] })).rejects.toThrow(/Redis server to start/)
 })

@@ -13,7 +13,7 @@ test.each([
   expect(parseModelName(text, '/nowhere')).toEqual({ type: 'repository', repository, revision, folder })
 })
 
-test('a path is one when it looks like one, or when it is there', async () => {
+test('a name is a path when it looks like one or exists', async () => {
   const folder = await mkdtemp(join(tmpdir(), 'easel-name-'))
   onTestFinished(() => rm(folder, { recursive: true, force: true }))
   await writeFile(join(folder, 'sd3.safetensors'), '')

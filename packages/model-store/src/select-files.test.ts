@@ -51,7 +51,7 @@ const besides = [
 ]
 const all = [...wanted, ...besides]
 
-describe('of a repository in which everything is several times', () => {
+describe('of a repository that has everything several times', () => {
   test('one copy of each part is taken, and nothing else', () => {
     expect(selectFiles(all, index, 'it')).toEqual(wanted)
   })
@@ -59,11 +59,11 @@ describe('of a repository in which everything is several times', () => {
   test('without weights, what a single file lacks is taken', () => {
     const small = wanted.filter((path) => !/\.safetensors(\.index\.json)?$/.test(path))
     expect(selectFiles(all, index, 'it', { weights: false })).toEqual([...small, 'vae_decoder/config.json'])
-    // Nor is it missed where there are none that Easel reads.
+    // Weights that Easel cannot read are not missed either.
     expect(selectFiles([...small, 'transformer/model.bin'], index, 'it', { weights: false })).toEqual(small)
   })
 
-  test('the variant that was asked for is taken where it is', () => {
+  test('the requested variant is taken where it exists', () => {
     const selected = selectFiles(all, index, 'it', { variant: 'fp16' })
     expect(selected).toContain('text_encoder/model.fp16.safetensors')
     expect(selected).toContain('text_encoder_3/model.safetensors.index.fp16.json')
@@ -72,11 +72,11 @@ describe('of a repository in which everything is several times', () => {
   })
 })
 
-test('a folder that another of its pipelines has saved is taken, too', () => {
+test('a folder that another Stable Diffusion 3 pipeline has saved is taken, too', () => {
   expect(selectFiles(all, index.replace('StableDiffusion3Pipeline', 'StableDiffusion3Img2ImgPipeline'), 'it')).toEqual(wanted)
 })
 
-test('an export to ONNX is taken with its data beside it', () => {
+test('an export to ONNX is taken with the data beside it', () => {
   const onnx = [
     'transformer/config.json',
     'transformer/model.onnx',
@@ -92,7 +92,7 @@ test('an export to ONNX is taken with its data beside it', () => {
   expect(selectFiles(['model_index.json', ...onnx, 'transformer/notes.txt'], small, 'it')).toEqual(['model_index.json', ...onnx])
 })
 
-test('an export that calls the transformer unet is taken, with configurations from where they are', () => {
+test('an export that calls the transformer unet is taken, with its configurations from other folders', () => {
   const files = [
     'unet/model.onnx',
     'unet/weights.pb',
@@ -129,6 +129,6 @@ test.each([
   ],
   [['model_index.json'], 'no json', /is not JSON/],
   [['model_index.json'], '{}', /names no _class_name/],
-])('what is no whole model is an error that says why (%#)', (paths, modelIndex, says) => {
+])('what is not a whole model is an error that says why (%#)', (paths, modelIndex, says) => {
   expect(() => selectFiles(paths, modelIndex, 'it')).toThrow(says)
 })

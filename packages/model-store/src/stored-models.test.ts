@@ -35,7 +35,7 @@ async function writeModel(name: string, dtype: string): Promise<void> {
   await write(`${name}/transformer/diffusion_pytorch_model.safetensors`, safetensors(dtype))
 }
 
-test('a link that leads nowhere or upwards, and a pipe, keep no other model from being told', async () => {
+test('a link that leads nowhere or upwards, or a pipe, does not keep other models from being listed', async () => {
   await writeModel('mine', 'F16')
   const bytes = (await listModels(modelsDir))[0]!.bytes
   await symlink('/absent', join(modelsDir, 'mine/sd3.safetensors'))
@@ -60,7 +60,7 @@ test('a link that leads nowhere or upwards, and a pipe, keep no other model from
   expect(models[1]!.bytes).toBe(bytes)
 })
 
-test('models are told with size, type, origin, and what is missing of those that are not whole', async () => {
+test('models are listed with size, type and origin, and with what is missing in those that are not whole', async () => {
   await writeModel('owner/pulled', 'BF16')
   await writePullRecord(join(modelsDir, 'owner/pulled'), {
     origin: 'https://hub.example/owner/pulled@abc',
@@ -99,7 +99,7 @@ test('models are told with size, type, origin, and what is missing of those that
   expect(changed?.problem).toBe('transformer/config.json has 6 bytes instead of 2')
 })
 
-test('a model is removed with what a pull has left of it, and its owner with the last one', async () => {
+test("a model is removed with what a pull has left of it, and its owner's folder with the last model in it", async () => {
   await writeModel('owner/pulled', 'BF16')
   await write('.pulls/owner--pulled/model_index.json', index)
   expect(await removeModel(modelsDir, 'owner/pulled')).toBeGreaterThan(index.length)

@@ -1,6 +1,6 @@
 /**
- * A fake hub for tests: the part of the Hugging Face hub's HTTP api that a pull uses, on two ports of this machine, one for the api and one
- * for large files, because the real one has two hosts.
+ * A hub for tests: the part of the Hugging Face hub's HTTP api that a pull uses. It has two ports on this machine, one for the api and one for large
+ * files, because the real hub has two hosts.
  *
  * Invariant: it serves what the test gave it, except where the test asked for a fault. It records every request.
  */

@@ -10,13 +10,13 @@ async function logTo(isTTY: boolean): Promise<string[]> {
   return written
 }
 
-test('a log that a program reads is one JSON object a line, without the secrets of the environment', async () => {
+test('a log for programs has one JSON object on each line, without the secrets of the environment', async () => {
   const lines = await logTo(false)
   expect(lines).toHaveLength(1)
   expect(JSON.parse(lines[0] ?? '')).toMatchObject({ level: 30, service: 'api', jobId: 'a', note: '[secret]', msg: 'job ended' })
 })
 
-test('a log on a terminal is lines that people read, without the secrets of the environment', async () => {
+test('a log on a terminal has lines for people, without the secrets of the environment', async () => {
   const [line = '', ...others] = await logTo(true)
   // oxlint-disable-next-line no-control-regex
   expect(line.replaceAll(/\u001b\[\d+m/g, '')).toMatch(/^\[\d\d:\d\d:\d\d\] INFO: api: job ended \{"jobId":"a","note":"\[secret\]"\}\n$/)

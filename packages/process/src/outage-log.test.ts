@@ -32,7 +32,7 @@ function openLog(): { outage: OutageLog; lines: Line[] } {
 beforeEach(() => void vi.useFakeTimers())
 afterEach(() => void vi.useRealTimers())
 
-test('an outage is one line when the first connection fails and one when the last is back, whatever fails between', () => {
+test('an outage has one line when the first connection fails and one when the last is back, whatever fails between', () => {
   const { outage, lines } = openLog()
   const [one, two] = [new Connection(), new Connection()]
   for (const connection of [one, two]) outage.watch(connection)
@@ -59,7 +59,7 @@ test('an outage is one line when the first connection fails and one when the las
   expect(lines).toMatchObject([{ level: 40, task: 'sweep', err: { message: 'no' }, msg: 'housekeeping' }])
 })
 
-test('what fails just before the first connection is known to be away, or just after the last is back, has no line of its own', () => {
+test('what fails just before the outage is noticed, or just after it is over, has no line of its own', () => {
   const { outage, lines } = openLog()
   const connection = new Connection()
   outage.watch(connection)

@@ -1,7 +1,7 @@
-import { mkdtempSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { describe, expect, test } from 'vitest'
+import { describe, expect, onTestFinished, test } from 'vitest'
 import { createSecretFilter } from './secret-filter.ts'
 
 /** The text as it appears in a line written by a service with this environment. */
@@ -28,22 +28,24 @@ describe('secrets of the environment', () => {
     ['HTTPS_PROXY', 'http://user:pass-word-1@proxy:3128', 'pass-word-1'],
     ['WEBHOOK_SECRETS', 'whsec_first, whsec_second', 'whsec_second'],
     ['OTEL_EXPORTER_OTLP_HEADERS', 'x-tenant=a,authorization=Bearer abc', 'Bearer abc'],
-  ])('are in no line: of %s=%s it is %s that is taken out', (name, value, secret) => {
+  ])('are in no line: from %s=%s, %s is taken out', (name, value, secret) => {
     expect(logged({ [name]: value }, `before ${secret} after`)).toBe('before [secret] after')
   })
 
-  test('are in no line: keys of the file that API_KEYS_FILE names', () => {
-    const file = join(mkdtempSync(join(tmpdir(), 'easel-keys-')), 'keys')
+  test('include the keys in the file that API_KEYS_FILE names', () => {
+    const folder = mkdtempSync(join(tmpdir(), 'easel-keys-'))
+    onTestFinished(() => rmSync(folder, { recursive: true }))
+    const file = join(folder, 'keys')
     writeFileSync(file, '# of the operators\nalice:alice-secret\nbob*2:bobs-secret\n')
     expect(logged({ API_KEYS_FILE: file }, 'alice-secret and bobs-secret')).toBe('[secret] and [secret]')
     expect(logged({ API_KEYS_FILE: `${file}-of-yesterday` }, 'alice-secret')).toBe('alice-secret')
   })
 
-  test('take the whole of one that has another in it', () => {
+  test('are taken out as a whole, even if one contains another', () => {
     expect(logged({ API_KEYS: 'long-key,long-key-2' }, 'long-key-2 and long-key')).toBe('[secret] and [secret]')
   })
 
-  test('leave everything else as it is, host and name of a key too', () => {
+  test('leave everything else as it is, including the host and the name of a key', () => {
     const env = { REDIS_URL: 'redis://user:pass-word-1@host-of-redis:6379', API_KEYS: 'alice-of-ops:alice-secret', ADMIN_KEY: 'ops' }
     for (const text of ['redis://user@host-of-redis:6379', 'alice-of-ops', 'ops']) expect(logged(env, text)).toBe(text)
     expect(logged({}, 'some text')).toBe('some text')

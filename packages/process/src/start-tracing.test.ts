@@ -4,8 +4,8 @@ import { expect, test } from 'vitest'
 import { noTracing } from './tracing.ts'
 import { startTracing } from './start-tracing.ts'
 
-test('what a span wraps comes out of it, result or error, whether there is tracing or not', async () => {
-  // Nobody listens there. Spans that cannot be sent must not get in the way, not even at the end.
+test('a span returns the result or throws the error of what it wraps, whether there is tracing or not', async () => {
+  // Nothing listens there. Spans that cannot be sent must not get in the way, not even at the end.
   const tracing = startTracing({ endpoint: 'http://127.0.0.1:9', service: 'test' })
   for (const each of [tracing, noTracing]) {
     expect(

@@ -4,7 +4,7 @@ import { StorageError } from './storage-error.ts'
 
 const keys = Array.from({ length: 100 }, (_, index) => `${index}.png`)
 
-test('every key is removed once, many at a time, and what is wrong with one stops none of the others', async () => {
+test('every key is removed once, many at a time, and the failure of one stops none of the others', async () => {
   const removed: string[] = []
   let [underWay, most] = [0, 0]
   const failures = await deleteOneByOne(keys, async (key) => {

@@ -6,7 +6,7 @@ import { StorageError } from './storage-error.ts'
 const toError = (error: unknown): StorageError => new StorageError('unavailable', `broke off: ${(error as Error).message}`)
 const piece = new TextEncoder().encode('half')
 
-test('the bytes come through, and what breaks them off is the store’s error', async () => {
+test('the bytes come through, and what interrupts them becomes an error of the store', async () => {
   const whole = new ReadableStream<Uint8Array>({
     start(controller) {
       controller.enqueue(piece)
@@ -19,7 +19,7 @@ test('the bytes come through, and what breaks them off is the store’s error', 
   await expect(text(toReadableBody(broken, toError))).rejects.toMatchObject({ name: 'StorageError', message: 'broke off: ECONNRESET' })
 })
 
-test('who stops reading lets go of the source', async () => {
+test('a reader that stops cancels the source', async () => {
   let reason: unknown
   const source = new ReadableStream<Uint8Array>({
     pull: (controller) => controller.enqueue(piece),

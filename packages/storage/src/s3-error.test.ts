@@ -2,7 +2,7 @@ import { expect, test } from 'vitest'
 import { toStorageError } from './s3-error.ts'
 import { StorageError } from './storage-error.ts'
 
-/** What the SDK throws for an answer with this status and, where the server said one, this word. */
+/** What the SDK throws for an answer with this status and, where the server gave one, this code. */
 const answered = (httpStatusCode: number, name = 'UnknownError'): Error =>
   Object.assign(new Error('text of the server'), { name, $metadata: { httpStatusCode } })
 
@@ -35,7 +35,7 @@ test.for([
   })
 })
 
-test('no answer is worth another try, and an error of the store stays what it is', () => {
+test('a missing answer is worth another try, and an error of the store stays as it is', () => {
   expect(toStorageError(new Error('connect ECONNREFUSED'), 'read a.png')).toMatchObject({ code: 'unavailable', retryable: true })
   const known = new StorageError('no_space', 'full')
   expect(toStorageError(known, 'read a.png')).toBe(known)

@@ -91,7 +91,7 @@ test.for([
   expect(problemsOf(env)).toEqual([problem])
 })
 
-test('all problems are told at once, other variables included', () => {
+test('all problems are reported at once, with those of other variables', () => {
   expect(problemsOf({ PORT: 'x', STORAGE: 's3' }).map((problem) => problem.split(':')[0])).toEqual(['PORT', 'S3_BUCKET'])
   expect(problemsOf({ PORT: 'x', S3_ENDPOINT: 'x' }).map((problem) => problem.split(':')[0])).toEqual(['PORT', 'S3_ENDPOINT'])
   expect(problemsOf({ STORAGE: 'gcs', S3_ACCESS_KEY_ID: 'key' }).map((problem) => problem.split(':')[0])).toEqual(['STORAGE'])

@@ -22,7 +22,7 @@ test('waits 0.5 s, doubling to 10 s, for at least two minutes, then throws the l
   expect(attempts).toHaveLength(waits.length + 1)
 })
 
-test('shortens each wait by up to half, and tries the oftener for it', async () => {
+test('shortens each wait by up to half, and so tries more often', async () => {
   const { storage } = await createFailing(() => new StorageError('unavailable', 'down'))
   const { clock, waits } = createClock(0.999_999)
   await expect(putWithRetry(storage, 'a.png', someBytes, png, clock)).rejects.toThrow('down')
@@ -56,7 +56,7 @@ test('stores the object once the store is back, and reports each failure before 
 })
 
 test.for([new StorageError('denied', 'refused'), new StorageError('invalid_key', 'bad key'), new TypeError('a bug')])(
-  'throws at once for %s, which waiting does not change',
+  'throws %s immediately, because waiting does not help',
   async (error) => {
     const { storage, attempts } = await createFailing(() => error)
     const { clock, waits } = createClock(0)
@@ -99,11 +99,11 @@ test('rejects with the reason of the signal during a real wait, before any attem
   await expect(putWithRetry(refusing.storage, 'a.png', someBytes, png, { signal: refused.signal })).rejects.toBe(reason)
 })
 
-test('reads an object again whose bytes break off in the middle, and knows one that is not there', async () => {
+test('reads an object again when its bytes stop in the middle, and returns undefined for one that does not exist', async () => {
   const { storage, folder } = await createFailing(() => undefined)
   await storage.put('a.png', someBytes, png)
   let opened = 0
-  const breaking: Storage = Object.assign(new LocalStorage({ dir: folder }), {
+  const breaking: Storage = Object.assign(openFolder(folder), {
     async open(key: string) {
       const object = await storage.open(key)
       if (object === undefined || ++opened > 2) return object
@@ -119,10 +119,10 @@ test('reads an object again whose bytes break off in the middle, and knows one t
   await expect(readWithRetry(breaking, 'a.png', { ...clock, retryForMs: 0 })).rejects.toThrow('cut off')
 })
 
-test('outlasts a real folder that is unusable for a while', async () => {
+test('fails immediately in a real folder that cannot be used, and works once it can', async () => {
   const folder = await createFolder()
   const path = join(folder, 'store')
-  const storage = new LocalStorage({ dir: path })
+  const storage = openFolder(path)
   // The local driver treats a file in place of the folder as a refusal, so the upload ends at once.
   await writeFile(path, '')
   await expect(putWithRetry(storage, 'a.png', someBytes, png)).rejects.toMatchObject({ code: 'denied' })
@@ -130,6 +130,13 @@ test('outlasts a real folder that is unusable for a while', async () => {
   await putWithRetry(storage, 'a.png', someBytes, png)
   expect(await readFile(join(path, 'a.png'), 'utf8')).toBe('picture')
 })
+
+/** A storage that is closed when the test ends. */
+function openFolder(path: string): LocalStorage {
+  const storage = new LocalStorage({ dir: path })
+  onTestFinished(() => storage.close())
+  return storage
+}
 
 async function createFolder(): Promise<string> {
   const folder = await mkdtemp(join(tmpdir(), 'easel-retry-'))
@@ -140,9 +147,9 @@ async function createFolder(): Promise<string> {
 /** A real folder, except that `fail` may make calls fail; `attempts` counts the calls. */
 async function createFailing(fail: (attempt: number) => Error | undefined) {
   const folder = await createFolder()
-  const local = new LocalStorage({ dir: folder })
+  const local = openFolder(folder)
   const attempts: string[] = []
-  const storage: Storage = Object.assign(new LocalStorage({ dir: folder }), {
+  const storage: Storage = Object.assign(openFolder(folder), {
     async put(...put: Parameters<Storage['put']>) {
       attempts.push(put[0])
       const error = fail(attempts.length)

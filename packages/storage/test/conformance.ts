@@ -50,7 +50,7 @@ export function describeStorage(name: string, create: () => Promise<Storage>): v
       await storage?.close()
     })
 
-    test('gives back the bytes, size, content type and time of what was put', async () => {
+    test('returns the bytes, size, content type and time of what was put', async () => {
       const bytes = randomBytes(10_000)
       const before = Date.now()
       await storage.put('basic/a.png', bytes, png)
@@ -87,13 +87,13 @@ export function describeStorage(name: string, create: () => Promise<Storage>): v
       expect(await storage.open('type/wrong.png')).toBeUndefined()
     })
 
-    test('replaces an object of the same key, also by a shorter one', async () => {
+    test('replaces an object of the same key, even by a shorter one', async () => {
       await storage.put('overwrite/a.png', randomBytes(5000), png)
       await storage.put('overwrite/a.png', Buffer.from('short'), png)
       expect((await readKey(storage, 'overwrite/a.png')).toString()).toBe('short')
     })
 
-    test('stores a view into a larger buffer without its surroundings, and an empty object', async () => {
+    test('stores only the viewed part of a larger buffer, and stores empty objects', async () => {
       const whole = Buffer.from('before-inside-after')
       await storage.put('views/part.png', whole.subarray(7, 13), png)
       expect((await readKey(storage, 'views/part.png')).toString()).toBe('inside')
@@ -108,7 +108,7 @@ export function describeStorage(name: string, create: () => Promise<Storage>): v
       expect((await listKeys(storage, 'odd/')).sort()).toEqual([...keys].sort())
     })
 
-    test('says undefined for an object that is not there, for a folder of keys and below an object', async () => {
+    test('returns undefined for an object that does not exist, for a folder of keys, and for a key below an object', async () => {
       await storage.put('missing/there.png', Buffer.from('x'), png)
       expect(await storage.open('missing/not-there.png')).toBeUndefined()
       expect(await storage.open('no-such-folder/a.png')).toBeUndefined()
@@ -118,20 +118,21 @@ export function describeStorage(name: string, create: () => Promise<Storage>): v
         expect(await storage.stat(key)).toBeUndefined()
     })
 
-    test('shows readers the old bytes or the new ones while an object is replaced, never a part', async () => {
+    test('shows readers the old bytes or the new ones while an object is replaced, and never a mixture or a part', async () => {
       const size = 1024 * 1024
       const versions = [1, 2, 3, 4].map((value) => Buffer.alloc(size, value))
       await storage.put('race/a.png', versions[0] ?? Buffer.alloc(0), png)
       const progress = { writing: true }
+      const seen = new Set<number>()
       const write = async () => {
         try {
-          for (let round = 0; round < 12; round++)
+          // As long as it takes until the readers have seen an object being replaced.
+          for (let round = 0; round < 12 || (seen.size < 2 && round < 1000); round++)
             await storage.put('race/a.png', versions[round % versions.length] ?? Buffer.alloc(0), png)
         } finally {
           progress.writing = false
         }
       }
-      const seen = new Set<number>()
       const read = async () => {
         do {
           const bytes = await readKey(storage, 'race/a.png')
@@ -144,7 +145,7 @@ export function describeStorage(name: string, create: () => Promise<Storage>): v
       expect(seen.size).toBeGreaterThan(1)
     })
 
-    test('lets several writers of one key end with the whole bytes of one of them', async () => {
+    test('keeps the whole bytes of one of several writers to one key', async () => {
       const versions = Array.from({ length: 8 }, (_, value) => Buffer.alloc(200_000, value + 1))
       await Promise.all(versions.map((bytes) => storage.put('writers/a.png', bytes, png)))
       const bytes = await readKey(storage, 'writers/a.png')
@@ -170,7 +171,7 @@ export function describeStorage(name: string, create: () => Promise<Storage>): v
       expect(await storage.open('partial/a.png')).toBeUndefined()
     })
 
-    test('deletes an object, and an absent one without complaint', async () => {
+    test('deletes an object, and accepts the deletion of one that does not exist', async () => {
       await storage.put('delete/a.png', Buffer.from('x'), png)
       await storage.put('delete/b.png', Buffer.from('x'), png)
       await storage.delete('delete/a.png')
@@ -180,7 +181,7 @@ export function describeStorage(name: string, create: () => Promise<Storage>): v
       await storage.delete('no-such-folder/a.png')
     })
 
-    test('deletes many objects, absent ones among them, more than one call may name', async () => {
+    test('deletes more objects than one call may name, some of which do not exist', async () => {
       const keys = Array.from({ length: 1010 }, (_, index) => `many-deleted/${index}.png`)
       const there = keys.filter((_, index) => index % 50 === 0 || index > 1000)
       for (const key of there) await storage.put(key, Buffer.from('x'), png)
@@ -210,7 +211,7 @@ export function describeStorage(name: string, create: () => Promise<Storage>): v
     })
 
     test.for(badKeys.map((key) => ({ key, shown: JSON.stringify(key).slice(0, 40) })))(
-      'refuses the key $shown in every call before it touches the store',
+      'refuses the key $shown in every call without touching the store',
       async ({ key }) => {
         const refusal = { name: 'StorageError', code: 'invalid_key', retryable: false }
         await expect(storage.put(key, Buffer.from('x'), png)).rejects.toMatchObject(refusal)
@@ -233,7 +234,7 @@ export function describeStorage(name: string, create: () => Promise<Storage>): v
       expect(await storage.open('aborted/a.png')).toBeUndefined()
     })
 
-    test('passes its check again and again, two at a time, and leaves nothing behind', async () => {
+    test('passes its check any number of times, even twice at once, and leaves nothing behind', async () => {
       await Promise.all([storage.check(), storage.check()])
       await storage.check()
       expect((await listKeys(storage, '')).filter((key) => key.includes('probe'))).toEqual([])

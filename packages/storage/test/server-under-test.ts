@@ -3,7 +3,7 @@
  */
 import { setTimeout as delay } from 'node:timers/promises'
 
-const answerTimeoutMs = 20_000
+const answerTimeoutMs = 60_000
 
 export interface S3ServerOptions {
   /** Folder for the data of a versitygw process, never deleted. Default: a temporary one, deleted by `stop()`. Containers ignore it. */

@@ -24,7 +24,7 @@ test('a pipe gets a line when the state changes and at each quarter of the steps
   ])
 })
 
-test('a terminal shows one line a job, redrawn in place and never wider than the terminal', () => {
+test('a terminal shows one line for each job, redrawn in place and never wider than the terminal', () => {
   const { written, stream } = createOutput({ isTTY: true, columns: 20 })
   const lines = createProgressLines(['a boat', 'a very long prompt that does not fit'], stream)
   lines.update(0, running(1))

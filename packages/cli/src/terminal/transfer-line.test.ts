@@ -10,7 +10,7 @@ function makeLine(isTTY: boolean) {
   return { line, read: () => text, at: (ms: number) => (nowMs = ms) }
 }
 
-test('into a pipe goes a plain line at each tenth, with rate and time left', () => {
+test('a pipe gets a plain line at each tenth, with the rate and the time left', () => {
   const { line, read, at } = makeLine(false)
   line.update(0, 1e9)
   at(1000)
@@ -22,7 +22,7 @@ test('into a pipe goes a plain line at each tenth, with rate and time left', () 
   expect(read()).toBe('0 %  0.0 kB of 1.0 GB\n10 %  100 MB of 1.0 GB  50 MB/s, 18 s left\n')
 })
 
-test('a terminal gets one line that is redrawn, also below what is said meanwhile', () => {
+test('a terminal gets one line that is redrawn, below whatever is said meanwhile', () => {
   const { line, read, at } = makeLine(true)
   line.update(5e8, 1e9)
   at(50)
