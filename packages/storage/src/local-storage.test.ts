@@ -6,6 +6,7 @@ import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vit
 import { mountTmpfs, noTmpfs } from '../test/tmpfs.ts'
 import { describeStorage } from '../test/conformance.ts'
 import { LocalStorage } from './local-storage.ts'
+import type { Storage } from './storage.ts'
 
 const png = { contentType: 'image/png' }
 
@@ -31,7 +32,7 @@ function openFolder(path: string): LocalStorage {
 describe('a local folder', () => {
   test('is a plain tree of files, with no temporary ones left', async () => {
     const folder = join(dir, 'tree')
-    const storage = openFolder(folder)
+    const storage: Storage = openFolder(folder)
     await Promise.all([1, 2, 3].map((value) => storage.put('images/a-0.png', Buffer.alloc(100_000, value), png)))
     await storage.check()
     expect(await readdir(folder, { recursive: true })).toEqual(['images', 'images/a-0.png'])
