@@ -24,6 +24,7 @@ const wanted = [
   'text_encoder_3/model-00001-of-00002.safetensors',
   'text_encoder_3/model-00002-of-00002.safetensors',
   'text_encoder_3/model.safetensors.index.json',
+  'tokenizer/added_tokens.json',
   'tokenizer/merges.txt',
   'tokenizer/tokenizer_config.json',
   'tokenizer/vocab.json',
@@ -70,6 +71,19 @@ describe('of a repository that has everything several times', () => {
     expect(selected).toContain('transformer/diffusion_pytorch_model.safetensors')
     expect(selected.filter((path) => path.startsWith('text_encoder_3/'))).toHaveLength(4)
   })
+})
+
+test('of a part that is there as one file and in shards, those are taken that are read', () => {
+  const shards = (stem: string) => [
+    `${stem}-00001-of-00002.safetensors`,
+    `${stem}-00002-of-00002.safetensors`,
+    `${stem}.safetensors.index.json`,
+  ]
+  const [t5, transformer] = ['text_encoder_3/model', 'transformer/diffusion_pytorch_model']
+  const whole = [...all, ...shards(transformer), `${t5}.safetensors`]
+  const selected = selectFiles(whole, index, 'it')
+  expect(selected.filter((path) => path.startsWith('text_encoder_3/'))).toEqual(['text_encoder_3/config.json', `${t5}.safetensors`])
+  expect(selected.filter((path) => path.startsWith('transformer/'))).toEqual(['transformer/config.json', ...shards(transformer)])
 })
 
 test('a folder that another Stable Diffusion 3 pipeline has saved is taken, too', () => {

@@ -19,7 +19,8 @@ export interface SelectOptions {
 const modelIndexSchema = z.looseObject({ _class_name: z.string() })
 
 const rootFiles = /^(model_index\.json|generation_config\.json|preview_projection\.json|README\.md|LICENSE(\.\w+)?)$/
-const tokenizerFiles = /^(tokenizer\.json|tokenizer_config\.json|vocab\.json|merges\.txt|special_tokens_map\.json|spiece\.model)$/
+const tokenizerFiles =
+  /^(tokenizer\.json|tokenizer_config\.json|vocab\.json|merges\.txt|special_tokens_map\.json|added_tokens\.json|spiece\.model)$/
 const weightFile = /^(?:model|diffusion_pytorch_model)(?:\.(?<variant>\w+))?(?:-\d{5}-of-(?<shards>\d{5}))?\.safetensors$/
 const indexFile = /^(?:model|diffusion_pytorch_model)\.safetensors\.index(?:\.(?<variant>\w+))?\.json$/
 /** A graph, and the names that exporters give to the weights beside it. */
@@ -127,9 +128,12 @@ function selectWeights(files: readonly string[], wanted: string | undefined): st
   const variant = [wanted, '', 'fp16', ...variants].find((candidate) => candidate !== undefined && variants.includes(candidate))
   if (variant === undefined) return files.some((file) => file === 'model.onnx') ? files.filter((file) => onnxFile.test(file)) : []
   const ofVariant = files.filter((file) => variantOf(file) === variant)
-  // A folder may contain the weights both as one file and in shards.
-  const whole = ofVariant.filter((file) => weightFile.exec(file)?.groups?.['shards'] === undefined && weightFile.test(file))
-  return whole.length > 0 ? whole : ofVariant
+  const isShard = (file: string): boolean => weightFile.exec(file)?.groups?.['shards'] !== undefined
+  const whole = ofVariant.filter((file) => weightFile.test(file) && !isShard(file))
+  if (whole.length === 0) return ofVariant
+  // A folder may contain the weights both as one file and in shards; findWeights says which of them are read.
+  const readsShards = ofVariant.some(isShard) && whole.every((file) => file.startsWith('diffusion_pytorch_model.'))
+  return readsShards ? ofVariant.filter((file) => !whole.includes(file)) : whole
 }
 
 function describeWeights(files: readonly string[]): string {

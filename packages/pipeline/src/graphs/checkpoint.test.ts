@@ -21,7 +21,13 @@ describe('findWeights', () => {
   it.each<[string, string[], string | undefined, string | undefined]>([
     ['a file of diffusers', ['diffusion_pytorch_model.safetensors'], undefined, 'diffusion_pytorch_model.safetensors'],
     ['a file of transformers', ['model.safetensors'], undefined, 'model.safetensors'],
-    ['an index before a file', ['model.safetensors', 'model.safetensors.index.json'], undefined, 'model.safetensors.index.json'],
+    ['the file of transformers before its shards', ['model.safetensors', 'model.safetensors.index.json'], undefined, 'model.safetensors'],
+    [
+      'the shards of diffusers before its file',
+      ['diffusion_pytorch_model.safetensors', 'diffusion_pytorch_model.safetensors.index.json'],
+      undefined,
+      'diffusion_pytorch_model.safetensors.index.json',
+    ],
     ['the files without a variant first', ['model.fp16.safetensors', 'model.safetensors'], undefined, 'model.safetensors'],
     ['the variant asked for', ['model.fp16.safetensors', 'model.safetensors'], 'fp16', 'model.fp16.safetensors'],
     ['an index of the variant', ['model.safetensors.index.fp16.json', 'model.safetensors'], 'fp16', 'model.safetensors.index.fp16.json'],

@@ -116,7 +116,9 @@ export function findWeights(folder: string, variant?: string): string | undefine
   for (const each of wanted)
     for (const stem of stems) {
       const suffix = each === undefined ? '' : `.${each}`
-      const found = [`${stem}.safetensors.index${suffix}.json`, `${stem}${suffix}.safetensors`].find((name) => names.has(name))
+      const [shards, whole] = [`${stem}.safetensors.index${suffix}.json`, `${stem}${suffix}.safetensors`]
+      // Where a folder has both, diffusers reads the shards and transformers the single file.
+      const found = (stem === 'model' ? [whole, shards] : [shards, whole]).find((name) => names.has(name))
       if (found !== undefined) return join(folder, found)
     }
   return undefined

@@ -55,28 +55,32 @@ describe.each(Object.entries(activations))('text encoders with %s equal torch', 
   const root = mkdtempSync(join(tmpdir(), 'easel-activations-'))
   afterAll(() => rmSync(root, { recursive: true }))
   /** A text encoder of the same weights under another configuration. Without its gate the feed-forward of T5 keeps the matrix of that. */
-  async function open(part: 'text_encoder' | 'text_encoder_3', change: Record<string, string>, weights: WeightMode) {
+  async function open(part: 'text_encoder' | 'text_encoder_3', change: Record<string, unknown>, isGated: boolean, weights: WeightMode) {
     const folder = join(testModel('sd3-medium-kind'), part)
     const config = { ...(JSON.parse(readFileSync(join(folder, 'config.json'), 'utf8')) as object), ...change }
     const configFile = join(root, 'config.json')
     writeFileSync(configFile, JSON.stringify(config))
     const { source, tensors } = await readCheckpoint(findWeights(folder)!)
-    const isGated = change['feed_forward_proj']?.startsWith('gated-') === true
     const named = isGated ? tensors : new Map([...tensors].map(([name, tensor]) => [name.replace('.wi_0.', '.wi.'), tensor]))
     const bytes = await writeGraph(part, configFile, new Checkpoint(source, named), { ...fused, weights })
     return OnnxSession.load({ name: source, bytes, weights, betweenRuns: 'open' }, { intraOpNumThreads: 1 })
   }
 
   it.each(['packed', 'mapped'] as const)('in CLIP and in both forms of T5, %s weights', async (weights) => {
-    const clip = await open('text_encoder', { hidden_act: activation }, weights)
+    const clip = await open('text_encoder', { hidden_act: activation }, false, weights)
     const { text_embeds } = await clip.run({ input_ids: clipIds }, ['text_embeds'])
     expect(difference(text_embeds?.data, golden.text_encoder)).toBeLessThan(2e-6)
     await clip.release()
-    for (const [form, expected] of [
-      [activation, golden.text_encoder_3],
-      [`gated-${activation}`, golden.text_encoder_3_gated],
+    const named = (name: string) => ({ feed_forward_proj: name, dense_act_fn: undefined, is_gated_act: undefined })
+    // If a configuration says it twice and differently, transformers takes these two fields.
+    const told = (name: string, isGated: boolean) => ({ feed_forward_proj: 'gated-relu', dense_act_fn: name, is_gated_act: isGated })
+    for (const [form, isGated, expected] of [
+      [named(activation), false, golden.text_encoder_3],
+      [named(`gated-${activation}`), true, golden.text_encoder_3_gated],
+      [told(activation, false), false, golden.text_encoder_3],
+      [told(activation === 'gelu' ? 'gelu_new' : activation, true), true, golden.text_encoder_3_gated],
     ] as const) {
-      const t5 = await open('text_encoder_3', { feed_forward_proj: form }, weights)
+      const t5 = await open('text_encoder_3', form, isGated, weights)
       const { last_hidden_state } = await t5.run({ input_ids: t5Ids }, ['last_hidden_state'])
       const { data, dims } = last_hidden_state!
       expect(difference(data.subarray(-dims[2]!), expected)).toBeLessThan(1e-5)

@@ -133,8 +133,13 @@ describe('readLora', () => {
       expect(product(await read({ ...tensors, [`transformer.${query}.alpha`]: alpha }), query)).toEqual(expected(0.5))
     const said = (config: object) => ({ lora_adapter_metadata: JSON.stringify(config) })
     expect(product(await read(tensors, said({ 'transformer.lora_alpha': 8, 'transformer.r': 4 })), query)).toEqual(expected(2))
-    const pattern = said({ 'transformer.lora_alpha': 8, 'transformer.alpha_pattern': { '1.attn.to_q': 1 } })
-    expect(product(await read(tensors, pattern), query)).toEqual(expected(0.25))
+    const patterned = (patterns: object) => said({ 'transformer.lora_alpha': 8, 'transformer.alpha_pattern': patterns })
+    const named = ['1.attn.to_q', query, `^${query}`, `^${query}$`, query.replaceAll('.', String.raw`\.`)]
+    for (const pattern of named) expect(product(await read(tensors, patterned({ [pattern]: 1 })), query)).toEqual(expected(0.25))
+    const unnamed = ['^attn.to_q', 'o_q', 'attn', query.replace('1', '2')]
+    for (const pattern of unnamed) expect(product(await read(tensors, patterned({ [pattern]: 1 })), query)).toEqual(expected(2))
+    for (const pattern of ['.*to_q', '(a+)+', '', '^'])
+      await expect(read(tensors, patterned({ [pattern]: 1 }))).rejects.toThrow(/expected alpha_pattern to be names of layers .*, got "/)
     expect(product(await read(tensors, said({ 'transformer.use_rslora': true })), query)).toEqual(expected(2))
     const folder = mkdtempSync(join(root, 'peft-'))
     writeSafetensors(join(folder, 'adapter_model.safetensors'), tensors)

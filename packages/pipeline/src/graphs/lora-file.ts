@@ -87,7 +87,7 @@ export async function readLoraHeader(file: string, target: LoraTarget): Promise<
     // Trainers whose alpha was given as a whole number store an integer.
     if (alpha !== undefined && alpha.dtype !== 'I64') expectFloats(file, `alpha of ${module}`, alpha, alpha.shape)
     const isRankStabilized = config.use_rslora === true
-    return { ...named, down, up, rank, alpha: alpha ?? configuredAlpha(config, module) ?? rank, isRankStabilized }
+    return { ...named, down, up, rank, alpha: alpha ?? configuredAlpha(file, config, named.linears[0] as string) ?? rank, isRankStabilized }
   })
 }
 
@@ -184,8 +184,17 @@ function parseJson(file: string, text: string): object {
   throw new ModelFileError(file, 'lora_adapter_metadata', 'a JSON object', text.slice(0, 80))
 }
 
-/** peft's patterns name modules by their ends. */
-function configuredAlpha({ lora_alpha: alpha, alpha_pattern: pattern }: LoraConfig, module: string): number | undefined {
-  const own = Object.entries(pattern ?? {}).find(([end]) => module === end || module.endsWith(`.${end}`))
-  return own?.[1] ?? alpha ?? undefined
+/**
+ * peft's patterns are regular expressions for the name of a layer or for its end. Only those that are names are accepted, because a file is
+ * untrusted and other expressions may take for ever.
+ */
+function configuredAlpha(file: string, { lora_alpha: alpha, alpha_pattern: patterns }: LoraConfig, layer: string): number | undefined {
+  for (const [pattern, own] of Object.entries(patterns ?? {})) {
+    const [, start, escaped] = /^(\^?)((?:[\w-]|\\?\.)+)\$?$/.exec(pattern) ?? []
+    const expected = 'names of layers or ends of names, as other regular expressions are not supported'
+    if (escaped === undefined) throw new ModelFileError(file, 'alpha_pattern', expected, JSON.stringify(pattern))
+    const name = escaped.replaceAll('\\.', '.')
+    if (layer === name || (start === '' && layer.endsWith(`.${name}`))) return own
+  }
+  return alpha ?? undefined
 }

@@ -25,6 +25,9 @@ export const t5EncoderGraphConfigSchema = z.looseObject({
   num_heads: count,
   /** The activation of each feed-forward; in the gated form a second product is multiplied by its result. */
   feed_forward_proj: feedForwardSchema.default('relu'),
+  /** What feed_forward_proj says, in two fields that transformers prefers to it. */
+  dense_act_fn: z.enum(activations).nullish(),
+  is_gated_act: z.boolean().nullish(),
   layer_norm_epsilon: z.number().positive().default(1e-6),
   relative_attention_num_buckets: z.int().min(4).default(32),
   relative_attention_max_distance: count.default(128),
@@ -75,10 +78,12 @@ export function buildT5EncoderGraph(config: T5EncoderGraphConfig, checkpoint: Ch
 }
 
 /** transformers computes 'gated-gelu' by the tanh approximation. */
-function readFeedForward({ feed_forward_proj: name }: T5EncoderGraphConfig): { isGated: boolean; activation: Activation } {
-  const isGated = name.startsWith(gated)
-  const activation = (isGated ? name.slice(gated.length) : name) as Activation
-  return { isGated, activation: isGated && activation === 'gelu' ? 'gelu_new' : activation }
+function readFeedForward({ feed_forward_proj: name, dense_act_fn: given, is_gated_act: isGivenGated }: T5EncoderGraphConfig): {
+  isGated: boolean
+  activation: Activation
+} {
+  const named = (name.startsWith(gated) ? name.slice(gated.length) : name) as Activation
+  return { isGated: isGivenGated ?? name.startsWith(gated), activation: given ?? (name === `${gated}gelu` ? 'gelu_new' : named) }
 }
 
 /** What attention adds for the distance between two tokens, (1, heads, tokens, tokens); all layers share it. */

@@ -4,13 +4,13 @@
  * The JSON form is the only way, because the binding's builders take patterns literally and CLIP's splitting needs a regular expression.
  * Equal to transformers 5 (models/clip/tokenization_clip.py). Pure; knows nothing about files.
  */
+import { toAddedToken } from './added-tokens.ts'
+
 /** What tokenizer_config.json says about special tokens; where one is absent, CLIP's own is used. */
 export interface ClipSpecialTokens {
   readonly bos_token?: string | null | undefined
   readonly eos_token?: string | null | undefined
   readonly pad_token?: string | null | undefined
-  /** Added tokens, by id. */
-  readonly added_tokens_decoder?: Readonly<Record<string, { readonly content: string }>> | null | undefined
 }
 
 const beginOfText = '<|startoftext|>'
@@ -24,10 +24,11 @@ export function toClipTokenizerJson(
 ): Record<string, unknown> {
   const bos = config.bos_token ?? beginOfText
   const eos = config.eos_token ?? endOfText
+  const special = [...new Set([bos, eos, config.pad_token ?? eos])].filter((token) => Object.hasOwn(vocab, token))
   const byteLevel = { trim_offsets: true, use_regex: true }
   return {
     version: '1.0',
-    added_tokens: addedTokens(vocab, config, [bos, eos, config.pad_token ?? eos]),
+    added_tokens: special.map((content) => toAddedToken(content, vocab[content] as number, true)),
     normalizer: {
       type: 'Sequence',
       normalizers: [{ type: 'NFC' }, { type: 'Replace', pattern: { Regex: '\\s+' }, content: ' ' }, { type: 'Lowercase' }],
@@ -63,16 +64,4 @@ export function toClipTokenizerJson(
         .map((line) => line.trimEnd().split(' ')),
     },
   }
-}
-
-/** The tokens that are matched before the text is split. If an older exporter does not list them, those of the configuration are used. */
-function addedTokens(
-  vocab: Readonly<Record<string, number>>,
-  config: ClipSpecialTokens,
-  fallback: readonly string[],
-): { id: number; content: string }[] {
-  const listed = Object.entries(config.added_tokens_decoder ?? {}).map(([id, token]) => ({ id: Number(id), ...token }))
-  const plain = { single_word: false, lstrip: false, rstrip: false, normalized: false, special: true }
-  const tokens = listed.length > 0 ? listed : [...new Set(fallback)].map((content) => ({ id: vocab[content] ?? -1, content, ...plain }))
-  return tokens.filter((token) => token.id >= 0).sort((a, b) => a.id - b.id)
 }

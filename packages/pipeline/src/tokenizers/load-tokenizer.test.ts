@@ -3,7 +3,7 @@ import { cp, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import { loadTokenizer } from './load-tokenizer.ts'
 
 const root = fileURLToPath(new URL('../../../../', import.meta.url))
@@ -114,6 +114,76 @@ describe('a tokenizer folder', () => {
     const texts = ['a red boat on the sea', "it's <|endoftext|> 12!", '你好 ünïcode', '']
     const options = { padding: 'maxLength', truncation: true } as const
     expect(await parts.encodeBatch(texts, options)).toEqual(await whole.encodeBatch(texts, options))
+  })
+
+  describe('of the demo model with other settings', () => {
+    let changed: string
+    beforeEach(async () => {
+      changed = await mkdtemp(join(tmpdir(), 'easel-tokenizer-'))
+      await cp(join(demo, 'tokenizer'), changed, { recursive: true })
+    })
+    afterEach(() => rm(changed, { recursive: true }))
+
+    async function change(file: string, fields: Record<string, unknown>): Promise<void> {
+      const path = join(changed, file)
+      await writeFile(path, JSON.stringify({ ...(JSON.parse(await readFile(path, 'utf8')) as object), ...fields }))
+    }
+
+    const short = { maxLength: 8, padding: 'maxLength', truncation: true } as const
+    const texts = ['a', 'a red boat on the sea at night']
+    const [onRight, onLeft] = [
+      [0, 263, 1, 1, 1, 1, 1, 1],
+      [1, 1, 1, 1, 1, 0, 263, 1],
+    ]
+    const [firstTokens, lastTokens] = [
+      [0, 263, 343, 382, 275, 277, 431, 1],
+      [0, 382, 275, 277, 431, 296, 409, 1],
+    ]
+
+    it.each([
+      ['tokenizer_config.json', { padding_side: 'left' }, [onLeft, firstTokens]],
+      ['tokenizer_config.json', { truncation_side: 'left' }, [onRight, lastTokens]],
+      ['tokenizer.json', { padding: { direction: 'Left' } }, [onRight, firstTokens]],
+      ['tokenizer_config.json', { padding_side: undefined, truncation_side: undefined }, [onRight, firstTokens]],
+    ])('fills and cuts rows at the end that %s names with %j', async (file, fields, rows) => {
+      await change(file, fields)
+      expect(await (await loadTokenizer(changed)).encodeBatch(texts, short)).toEqual(rows)
+    })
+
+    it('takes the ends that tokenizer.json names if tokenizer_config.json names none', async () => {
+      await change('tokenizer_config.json', { padding_side: undefined, truncation_side: undefined })
+      await change('tokenizer.json', { padding: { direction: 'Left' }, truncation: { direction: 'Left' } })
+      expect(await (await loadTokenizer(changed)).encodeBatch(texts, short)).toEqual([onLeft, lastTokens])
+    })
+
+    const sks = { content: '<sks>', single_word: false, lstrip: false, rstrip: false, normalized: false, special: false }
+    // Ids as transformers 5.24 gives them. A token that is normalized is also found in capitals.
+    const inCapitals = [0, 263, 343, 454, 382, 1, 1, 1, 1, 1, 1, 1]
+    const notInCapitals = [0, 263, 343, 1, 84, 76, 258, 1, 382, 1, 1, 1]
+
+    it.each([
+      ['tokenizer.json and added_tokens.json', false, { file: { '<sks>': 454 } }, inCapitals],
+      ['vocab.json and added_tokens.json', true, { file: { '<sks>': 454 } }, inCapitals],
+      ['tokenizer.json and added_tokens_decoder', false, { decoder: { 454: sks } }, notInCapitals],
+      ['vocab.json and added_tokens_decoder', true, { decoder: { 454: sks } }, notInCapitals],
+      ['added_tokens_decoder before added_tokens.json', true, { decoder: { 454: sks }, file: { '<sks>': 455, boat: 456 } }, notInCapitals],
+    ])('knows an added token from %s', async (_, isParts, { decoder, file }: { decoder?: object; file?: object }, capitals) => {
+      if (isParts) {
+        await rm(join(changed, 'tokenizer.json'))
+        for (const part of ['vocab.json', 'merges.txt']) await cp(join(folder, part), join(changed, part))
+      }
+      if (file !== undefined) await writeFile(join(changed, 'added_tokens.json'), JSON.stringify(file))
+      if (decoder !== undefined) await change('tokenizer_config.json', { added_tokens_decoder: decoder })
+      const tokenizer = await loadTokenizer(changed)
+      const options = { maxLength: 12, padding: 'maxLength', truncation: true } as const
+      expect(await tokenizer.encodeBatch(['a red <sks> boat', 'a red<SKS>boat'], options)).toEqual([inCapitals, capitals])
+      expect(await tokenizer.largestIdFrom(454)).toBe(454)
+    })
+
+    it('is refused if it would split special tokens', async () => {
+      await change('tokenizer_config.json', { split_special_tokens: true })
+      await expect(loadTokenizer(changed)).rejects.toThrow(/tokenizer_config\.json: expected split_special_tokens to be false/)
+    })
   })
 
   it('with only spiece.model, without files or with damaged ones is an error that names the file', async () => {

@@ -9,8 +9,11 @@ import { join } from 'node:path'
 import { Tokenizer as NativeTokenizer } from 'tokenizers'
 import { z } from 'zod'
 import { ModelFileError, readModelJson, readModelText } from '../models/model-file.ts'
+import { addedTokensDecoderSchema, mergeAddedTokens, readAddedTokens } from './added-tokens.ts'
+import type { AddedToken } from './added-tokens.ts'
 import { toClipTokenizerJson } from './clip-tokenizer-json.ts'
 import { Tokenizer } from './tokenizer.ts'
+import type { Side } from './tokenizer.ts'
 
 /** A token by its text, or with its text in `content`. */
 const tokenSchema = z
@@ -18,14 +21,7 @@ const tokenSchema = z
   .nullish()
   .transform((token) => (typeof token === 'object' ? token?.content : token))
 
-const addedTokenSchema = z.looseObject({
-  content: z.string(),
-  single_word: z.boolean().default(false),
-  lstrip: z.boolean().default(false),
-  rstrip: z.boolean().default(false),
-  normalized: z.boolean().default(false),
-  special: z.boolean().default(false),
-})
+const sideSchema = z.enum(['left', 'right']).nullish()
 
 const specialTokens = { pad_token: tokenSchema, bos_token: tokenSchema, eos_token: tokenSchema, unk_token: tokenSchema }
 
@@ -33,13 +29,21 @@ const tokenizerConfigSchema = z.looseObject({
   ...specialTokens,
   /** Includes special tokens. Exporters write 1e30 for "no limit". */
   model_max_length: z.number().positive().nullish(),
-  added_tokens_decoder: z.record(z.string().regex(/^\d+$/), addedTokenSchema).nullish(),
+  added_tokens_decoder: addedTokensDecoderSchema.nullish(),
+  padding_side: sideSchema,
+  truncation_side: sideSchema,
+  /** Whether the texts of special tokens are split like any other text. */
+  split_special_tokens: z.boolean().nullish(),
 })
 type TokenizerConfig = z.infer<typeof tokenizerConfigSchema>
 
+const directionSchema = z.looseObject({ direction: z.enum(['Left', 'Right']).nullish() }).nullish()
+
 const tokenizerJsonSchema = z.looseObject({
   model: z.looseObject({ end_of_word_suffix: z.string().nullish(), vocab: z.unknown().optional() }),
-  added_tokens: z.unknown().optional(),
+  added_tokens: z.array(z.looseObject({ id: z.int().nonnegative(), content: z.string() })).nullish(),
+  padding: directionSchema,
+  truncation: directionSchema,
 })
 type TokenizerJson = z.infer<typeof tokenizerJsonSchema>
 
@@ -58,7 +62,10 @@ export async function loadTokenizer(folder: string): Promise<Tokenizer> {
   }
   const limit = config.model_max_length ?? undefined
   const modelMaxLength = limit !== undefined && limit < noLimit ? limit : undefined
-  const { native, ...form } = await loadNative(folder, config)
+  if (config.split_special_tokens === true)
+    throw new ModelFileError(configFile, 'split_special_tokens', 'false, as special tokens are never split', 'true')
+  const added = await readAddedTokens(folder, config.added_tokens_decoder, new Set(Object.values(special)))
+  const { native, ...form } = await loadNative(folder, config, added)
   const tokenizer = await Tokenizer.create(native, { ...special, modelMaxLength, ...form })
   const least = tokenizer.prefixIds.length + tokenizer.suffixIds.length + 1
   if (modelMaxLength !== undefined && (modelMaxLength < least || !Number.isInteger(modelMaxLength)))
@@ -70,9 +77,11 @@ interface Loaded {
   readonly native: NativeTokenizer
   readonly endOfWordSuffix: string | undefined
   readonly largestId: number
+  readonly paddingSide: Side
+  readonly truncationSide: Side
 }
 
-async function loadNative(folder: string, config: TokenizerConfig): Promise<Loaded> {
+async function loadNative(folder: string, config: TokenizerConfig, added: readonly AddedToken[]): Promise<Loaded> {
   const file = join(folder, 'tokenizer.json')
   const vocabFile = join(folder, 'vocab.json')
   const mergesFile = join(folder, 'merges.txt')
@@ -86,18 +95,30 @@ async function loadNative(folder: string, config: TokenizerConfig): Promise<Load
     const hint = existsSync(join(folder, 'spiece.model')) ? 'only spiece.model, which has to be converted' : 'neither'
     throw new ModelFileError(file, '', 'this file, or vocab.json with merges.txt', hint)
   }
+  json.added_tokens = mergeAddedTokens(json.added_tokens ?? [], added)
   try {
     const native = NativeTokenizer.fromString(JSON.stringify({ ...json, truncation: null, padding: null }))
     const suffix = json.model.end_of_word_suffix ?? ''
-    return { native, endOfWordSuffix: suffix === '' ? undefined : suffix, largestId: largestIdOf(json) }
+    return {
+      native,
+      endOfWordSuffix: suffix === '' ? undefined : suffix,
+      largestId: largestIdOf(json),
+      paddingSide: config.padding_side ?? toSide(json.padding?.direction),
+      truncationSide: config.truncation_side ?? toSide(json.truncation?.direction),
+    }
   } catch (error) {
     throw new ModelFileError(file, '', 'a tokenizer that loads', (error as Error).message, { cause: error })
   }
 }
 
+/** tokenizer.json says at which end rows are filled and texts are cut if tokenizer_config.json does not. */
+function toSide(direction: 'Left' | 'Right' | null | undefined): Side {
+  return direction === 'Left' ? 'left' : 'right'
+}
+
 /** Read from the JSON, in a hundredth of the time that asking the native tokenizer takes. The native one has checked the text. */
 function largestIdOf({ model: { vocab }, added_tokens: added }: TokenizerJson): number {
   const ids = Array.isArray(vocab) ? [vocab.length - 1] : Object.values(vocab as Record<string, number>)
-  const addedIds = ((added ?? []) as { id: number }[]).map(({ id }) => id)
+  const addedIds = (added ?? []).map(({ id }) => id)
   return [...ids, ...addedIds].reduce((largest, id) => Math.max(largest, id), 0)
 }

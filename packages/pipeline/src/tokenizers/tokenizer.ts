@@ -40,14 +40,20 @@ export interface TokenizerOptions {
   readonly endOfWordSuffix?: string | undefined
   /** An upper bound of the ids. Default Infinity: not known. */
   readonly largestId?: number
+  /** The end at which a short row is filled. Default 'right'. */
+  readonly paddingSide?: Side
+  /** The end at which a long text is cut. Default 'right'. */
+  readonly truncationSide?: Side
 }
+
+export type Side = 'left' | 'right'
 
 export interface EncodeOptions {
   /** The length of a row in tokens, including special tokens and at least their number. Default modelMaxLength. */
   readonly maxLength?: number
-  /** 'maxLength' fills every row up to maxLength with the pad token; false leaves rows as they are. Default false. */
+  /** 'maxLength' fills every row up to maxLength with the pad token, on paddingSide; false leaves rows as they are. Default false. */
   readonly padding?: 'maxLength' | false
-  /** Whether to truncate a row that is longer than maxLength, keeping the special tokens. Default false. */
+  /** Whether to truncate a row that is longer than maxLength, on truncationSide, keeping the special tokens. Default false. */
   readonly truncation?: boolean
   /** Whether to put the special tokens around the text. Default true. */
   readonly addSpecialTokens?: boolean
@@ -67,6 +73,8 @@ export class Tokenizer {
   readonly unkToken: string | undefined
   readonly endOfWordSuffix: string | undefined
   readonly largestId: number
+  readonly paddingSide: Side
+  readonly truncationSide: Side
   readonly padTokenId: number | undefined
   /** The number of tokens, including added ones. */
   readonly vocabSize: number
@@ -83,6 +91,8 @@ export class Tokenizer {
     this.unkToken = options.unkToken
     this.endOfWordSuffix = options.endOfWordSuffix
     this.largestId = options.largestId ?? Infinity
+    this.paddingSide = options.paddingSide ?? 'right'
+    this.truncationSide = options.truncationSide ?? 'right'
     this.padTokenId = options.padToken === undefined ? undefined : (native.tokenToId(options.padToken) ?? undefined)
     this.vocabSize = native.getVocabSize(true)
     this.prefixIds = prefixIds
@@ -156,10 +166,11 @@ export class Tokenizer {
     if (!Number.isInteger(maxLength) || room < 0) {
       throw new RangeError(`Expected maxLength to be an integer from ${prefix.length + suffix.length} up, got ${maxLength}`)
     }
-    const row = [...prefix, ...(options.truncation === true ? textIds.slice(0, room) : textIds), ...suffix]
+    const first = this.truncationSide === 'left' ? Math.max(0, textIds.length - room) : 0
+    const row = [...prefix, ...(options.truncation === true ? textIds.slice(first, first + room) : textIds), ...suffix]
     if (options.padding !== 'maxLength') return row
     if (this.padTokenId === undefined) throw new Error(`Expected a pad token in the vocabulary, got ${this.padToken ?? 'none'}`)
-    while (row.length < maxLength) row.push(this.padTokenId)
-    return row
+    const pads = Array<number>(Math.max(0, maxLength - row.length)).fill(this.padTokenId)
+    return this.paddingSide === 'left' ? [...pads, ...row] : [...row, ...pads]
   }
 }
