@@ -3,7 +3,7 @@ import { copyFileSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync,
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import type { StepRecord } from '../src/runtime/step-batcher.ts'
 import type { GenerateParams } from '../src/sd3/generate-params.ts'
 import { LoraStore } from '../src/sd3/lora-store.ts'
@@ -62,7 +62,7 @@ describe.skipIf(model === undefined)('LoRAs', () => {
     expect(loras.every(({ sha256 }) => /^[0-9a-f]{64}$/.test(sha256))).toBe(true)
   })
 
-  it('that are not there, or not for this model, are refused by name', async () => {
+  it('that are missing, chosen twice or without a folder are refused by name', async () => {
     const refused: [unknown, string][] = [
       [[{ id: 'none' }], 'Expected loras to be among tint, wobble, got "none"'],
       [[{ id: '../loras/tint' }], 'Expected loras to be among tint, wobble'],
@@ -74,7 +74,7 @@ describe.skipIf(model === undefined)('LoRAs', () => {
     await plain.close()
   })
 
-  it('are looked for again when a call asks: a file that came, one that changed, one that went', async () => {
+  it('are looked for again whenever a call asks: files that are new, have changed or are gone', async () => {
     const folder = mkdtempSync(join(tmpdir(), 'easel-loras-'))
     const warnings: string[] = []
     const onWarning = (warning: Error) => warnings.push(warning.message)
@@ -100,13 +100,15 @@ describe.skipIf(model === undefined)('LoRAs', () => {
     await store.refresh()
     await store.refresh()
     expect(store.ids).toEqual(['a', 'of diffusers'])
-    await vi.waitFor(() => expect(warnings.filter((text) => text.startsWith('The LoRA broken is left out: '))).toHaveLength(1))
+    // Warnings are emitted before the event loop turns.
+    await new Promise((resolve) => setImmediate(resolve))
+    expect(warnings.filter((text) => text.startsWith('The LoRA broken is left out: '))).toHaveLength(1)
     rmSync(folder, { recursive: true })
     await expect(store.load([{ id: 'a', scale: 1 }])).rejects.toThrow('expected a folder of LoRAs, got ENOENT')
     process.off('warning', onWarning)
   })
 
-  it('are dropped, the longest unused first, when they are more than the bytes there are', async () => {
+  it('are dropped, the least recently used first, when they take more bytes than the cache may hold', async () => {
     const store = new LoraStore(lorasDir, pipe.transformer.loraTarget!, 800_000)
     const tint = await store.load([{ id: 'tint', scale: 1 }])
     await store.load([{ id: 'wobble', scale: 1 }])
@@ -116,7 +118,7 @@ describe.skipIf(model === undefined)('LoRAs', () => {
     expect([...again.layers!.keys()]).toEqual([...tint.layers!.keys()])
   })
 
-  it('count in the memory that a call asks for: what they add, and a copy of it for each row of a step', async () => {
+  it('count in the memory that a call asks for, with what they add and a copy of that for each row of a step', async () => {
     const chosen = [
       { id: 'wobble', scale: 0.5 },
       { id: 'tint', scale: -0.8 },
@@ -161,7 +163,7 @@ describe.skipIf(model === undefined)('LoRAs', () => {
   const run = async (params: GenerateParams) => Buffer.from((await pipe.generate(params)).latents!.data.slice().buffer)
 
   describe('calls with LoRAs', () => {
-    it('give in one step with others what they give alone, and those without what they give without any', async () => {
+    it('give in one step with others what they give alone, and calls without LoRAs what a pipeline without any gives', async () => {
       const alone: Buffer[] = []
       for (const call of calls) alone.push(await run(call))
       steps.length = 0
@@ -170,7 +172,7 @@ describe.skipIf(model === undefined)('LoRAs', () => {
         const together = await Promise.all(group.map(run))
         for (const [index, call] of group.entries()) expect(together[index]!.equals(alone[calls.indexOf(call)]!)).toBe(true)
       }
-      // Several calls, each with LoRAs of its own, were in one step; none shared one with a call that has none.
+      // Several calls, each with LoRAs of its own, shared a step.
       expect(Math.max(...steps.filter(({ size }) => size.endsWith('+lora')).map((step) => step.calls))).toBeGreaterThan(2)
       const plain = await load()
       for (const index of [0, 5]) {

@@ -8,7 +8,7 @@ import { asyncRetrieveTimesteps } from './async-retrieve-timesteps.ts'
 const flow = (): FlowMatchEulerDiscreteScheduler =>
   FlowMatchEulerDiscreteScheduler.fromConfig({ _class_name: 'FlowMatchEulerDiscreteScheduler', shift: 3 })
 
-/** Takes a number of steps only, no schedule of the caller's own. */
+/** Takes only a number of steps, and no schedule of the caller's own. */
 class StepsOnly {
   timesteps: number[] = []
   setTimesteps(steps: number | undefined): void {
@@ -28,7 +28,7 @@ class Secretive extends StepsOnly {
 }
 
 describe('BaseAsyncScheduler', () => {
-  it('reads, writes and asks through to the inner scheduler; names it does not have stay on the wrapper', () => {
+  it('passes reads, writes and tests with `in` through to the inner scheduler, and keeps names that it lacks to itself', () => {
     const inner = Object.assign(new StepsOnly(), { shift: 3 })
     const wrapper = new BaseAsyncScheduler(inner) as BaseAsyncScheduler<typeof inner> & typeof inner & { note?: string }
     wrapper.shift = 5
@@ -40,7 +40,7 @@ describe('BaseAsyncScheduler', () => {
     expect(wrapper.scheduler).toBe(inner)
   })
 
-  it('shows in inspect and toString what it wraps, and is never wrapped twice', () => {
+  it('shows what it wraps in inspect and toString, and is never wrapped twice', () => {
     const wrapper = new BaseAsyncScheduler(new StepsOnly())
     expect(String(wrapper)).toBe('BaseAsyncScheduler wrapping StepsOnly')
     expect(inspect(wrapper)).toMatch(/^BaseAsyncScheduler\(StepsOnly/)
@@ -53,7 +53,7 @@ describe('BaseAsyncScheduler', () => {
     expect([wrapper.count(), wrapper.count()]).toEqual([1, 2])
   })
 
-  it('never lets guidance and step in one pass by a step of its own', () => {
+  it('never bypasses a step of its own by computing guidance and step in one pass', () => {
     class Watching extends BaseAsyncScheduler<FlowMatchEulerDiscreteScheduler> {
       step(): void {}
     }
@@ -64,7 +64,7 @@ describe('BaseAsyncScheduler', () => {
     expect(stepGuidedOf(spied)).toBe('undefined')
   })
 
-  it('cloneForRequest leaves it untouched, configures the copy, and keeps the subclass and its own state', () => {
+  it('is left as it is by cloneForRequest, which configures the copy and keeps the subclass and its own state', () => {
     class Traced extends BaseAsyncScheduler<StepsOnly> {
       trace = ['made']
     }
@@ -107,7 +107,7 @@ describe('BaseAsyncScheduler', () => {
     expect(() => new BaseAsyncScheduler(new Same()).cloneForRequest(4)).toThrow(/Same to give another scheduler.*the same one/)
   })
 
-  it('says what to add where a copy fails for want of a #private member', () => {
+  it('says what to add where a copy fails because it lacks a #private member', () => {
     class Private extends StepsOnly {
       #calls = 0
       override setTimesteps(steps: number | undefined): void {

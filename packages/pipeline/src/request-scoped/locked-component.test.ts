@@ -16,7 +16,7 @@ class Turns {
 
 type Callable = Record<string, (...args: unknown[]) => Promise<unknown>>
 
-/** Holds components and uses them as the test says. */
+/** Holds components, which a test uses as it likes. */
 class Pipeline {
   async generate(params: { use: (view: never) => unknown }): Promise<unknown> {
     return await params.use(this as never)
@@ -35,7 +35,7 @@ async function useAtOnce<P extends Pipeline>(scoped: RequestScopedPipeline<P>, u
   await Promise.all(Array.from({ length: 5 }, () => scoped.generate(...([params] as unknown as Parameters<P['generate']>))))
 }
 
-describe('one call at a time, over all requests', () => {
+describe('over all requests, one call at a time runs', () => {
   const tokenizing = ['encode', 'encodeBatch', 'decode', 'decodeBatch', 'tokenize'].map((method) => ['tokenizer', method] as const)
   const coding = ['encode', 'decode', 'forward'].flatMap((method) => [['vae', method] as const, ['vaeDecoder', method] as const])
   const imaging = ['preprocess', 'postprocess'].map((method) => ['imageProcessor', method] as const)
@@ -64,7 +64,7 @@ describe('one call at a time, over all requests', () => {
     expect(turns.most).toBe(1)
   })
 
-  it('also of a component found only inside components', async () => {
+  it('of a component found only inside components', async () => {
     const turns = new Turns()
     const scoped = new RequestScopedPipeline(withComponents({ components: { vae: withMethod('decode', turns) } }))
     await useAtOnce(scoped, async (view) => await view.components.vae['decode']?.())
@@ -73,7 +73,7 @@ describe('one call at a time, over all requests', () => {
 })
 
 describe('two wrappers', () => {
-  it('round one pipeline share its lock by default', async () => {
+  it('around one pipeline share its lock by default', async () => {
     const turns = new Turns()
     const pipeline = withComponents({ tokenizer: withMethod('encode', turns), vae: withMethod('decode', turns) })
     const wrappers = [new RequestScopedPipeline(pipeline), new RequestScopedPipeline(pipeline)]
@@ -83,7 +83,7 @@ describe('two wrappers', () => {
     expect(turns.most).toBe(1)
   })
 
-  it('round two pipelines do not wait for each other, unless they are given one mutex', async () => {
+  it('around two pipelines do not wait for each other, unless they are given one mutex', async () => {
     const most = async (options: { tokenizerLock?: Mutex }): Promise<number> => {
       const turns = new Turns()
       const wrappers = [0, 1].map(() => new RequestScopedPipeline(withComponents({ tokenizer: withMethod('encode', turns) }), options))
@@ -122,7 +122,7 @@ it('a call that throws at once releases the lock', async () => {
   await useAtOnce(scoped, use)
 })
 
-it('work that a locked call leaves running takes its turn like any other', async () => {
+it('work that a locked call leaves running takes its turn like any other work', async () => {
   const turns = new Turns()
   class Tokenizer {
     vocabSize = 1

@@ -36,7 +36,7 @@ class FakeTokenizer {
   }
 }
 
-/** A pipeline class that this library does not know; it tells a test what its view looked like. */
+/** A pipeline class that this library does not know; it shows a test its view. */
 class Pipeline {
   scheduler: unknown = new Scheduler()
   transformer = new Weights()
@@ -58,8 +58,8 @@ function withAttributes<T extends object>(attributes: T): Pipeline & T {
   return Object.assign(new Pipeline(), attributes)
 }
 
-describe('mutable attributes (options)', () => {
-  it('copies the default list, and names that the pipeline lacks are skipped', async () => {
+describe('the options for mutable attributes', () => {
+  it('are a default list, of which names that the pipeline lacks are skipped', async () => {
     const pipe = withAttributes({ _lastSeed: { value: 1 } })
     const seen = await onView(new RequestScopedPipeline(pipe, { autoDetectMutables: false }), (view) => [view._lastSeed, view.latents])
     expect(seen[0]).toEqual({ value: 1 })
@@ -76,7 +76,7 @@ describe('mutable attributes (options)', () => {
     ])
   })
 
-  it('mutableAttrs replaces that list, and detection adds to it', async () => {
+  it('let mutableAttrs replace that list, to which detection adds', async () => {
     const pipe = withAttributes({ extra: [1], other: [2] })
     const listOnly = new RequestScopedPipeline(pipe, { mutableAttrs: ['extra'], autoDetectMutables: false })
     expect(await onView(listOnly, (view) => [view.extra === pipe.extra, view.other === pipe.other, view.latents === pipe.latents])).toEqual(
@@ -86,7 +86,7 @@ describe('mutable attributes (options)', () => {
     expect(await onView(detecting, (view) => [view.extra === pipe.extra, view.other === pipe.other])).toEqual([false, false])
   })
 
-  it('refuses options that cannot work, saying what it expected and what it got', () => {
+  it('are refused where they cannot work, with what was expected and what came', () => {
     const pipe = new Pipeline()
     expect(() => new RequestScopedPipeline(pipe, { tensorNumelThreshold: -1 })).toThrow(/tensorNumelThreshold .* got -1/)
     expect(() => new RequestScopedPipeline(pipe, { tokenizerLock: {} as Mutex })).toThrow(/runExclusive/)
@@ -98,7 +98,7 @@ describe('mutable attributes (options)', () => {
 })
 
 describe('detection', () => {
-  it('looks at every attribute at every call, also at ones added later and beyond the fortieth', async () => {
+  it('looks at every attribute at every call, even at those added later or beyond the fortieth', async () => {
     const many = Object.fromEntries(Array.from({ length: 60 }, (_, i) => [`attribute${i}`, [i]]))
     const pipe = withAttributes(many)
     const scoped = new RequestScopedPipeline(pipe)
@@ -282,7 +282,7 @@ describe('the view', () => {
     await expect(new RequestScopedPipeline(new Lying()).generate()).rejects.toThrow(/Lying.*the same object/)
   })
 
-  it('an object that can be copied in no way is an error that names its class, not shared state', async () => {
+  it('of an object that cannot be copied is an error that names its class, instead of shared state', async () => {
     class Slippery {
       generate(): number {
         return 1
@@ -446,7 +446,7 @@ describe('tokenizers', () => {
     })
   })
 
-  it('read and write through for everything but their calls, and a call that throws releases the lock', async () => {
+  it('pass on everything but their calls, and a call that throws releases the lock', async () => {
     const pipe = new Pipeline()
     await onView(new RequestScopedPipeline(pipe), async (view) => {
       expect(view.tokenizer.vocabSize).toBe(10)
@@ -467,7 +467,7 @@ describe('tokenizers', () => {
     expect(tokenizer.most).toBe(1)
   })
 
-  it('are not wrapped twice when a wrapper is put round a pipeline whose tokenizer is a view’s already', async () => {
+  it('are not wrapped twice when a wrapper is put around a pipeline whose tokenizer already comes from a view', async () => {
     const pipe = new Pipeline()
     const locked = await onView(new RequestScopedPipeline(pipe), (view) => view.tokenizer)
     const again = withAttributes({ tokenizer: locked })
@@ -476,7 +476,7 @@ describe('tokenizers', () => {
 })
 
 describe('the base', () => {
-  it('holds the same objects after any number of calls, failed ones included', async () => {
+  it('holds the same objects after any number of calls, including failed ones', async () => {
     const pipe = withAttributes({ components: { tokenizer: new FakeTokenizer() }, state: { a: [1] } })
     const scoped = new RequestScopedPipeline(pipe)
     const before = Object.entries(pipe)
@@ -540,7 +540,7 @@ describe('modelCpuOffloadContext', () => {
 })
 
 describe('parameters', () => {
-  it('go to the pipeline as they came, known or not, with nothing added', async () => {
+  it('go to the pipeline as they come, known or not, with nothing added', async () => {
     const received: unknown[][] = []
     class Recording {
       generate(...params: unknown[]): void {

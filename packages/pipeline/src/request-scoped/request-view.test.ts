@@ -22,7 +22,7 @@ class Showing {
   }
 }
 
-describe('a pipeline whose state a copy cannot reach is refused', () => {
+describe('a pipeline whose state a copy cannot separate is refused', () => {
   it('where only its methods are private', async () => {
     class Hidden {
       generate(): number {
@@ -144,7 +144,7 @@ describe('a pipeline whose state a copy cannot reach is refused', () => {
   })
 })
 
-it('a class that offers cloneForRequest is asked, and nothing else of it is looked at', async () => {
+it('a class that offers cloneForRequest is asked for a view, and nothing else of it is read', async () => {
   class Offering extends Showing {
     offered: Offering[] = []
     helper = (): unknown => this.scheduler
@@ -180,14 +180,14 @@ describe('what an accessor returns that no field of the pipeline holds', () => {
     told = []
   })
   const accessors = {
-    'whose setter throws': {
+    'its setter throws': {
       get: () => kept,
       set(): void {
         throw new Error('only for reading')
       },
     },
-    'whose setter keeps nothing': { get: () => kept, set(): void {} },
-    'that is read-only': { get: () => kept },
+    'its setter keeps nothing': { get: () => kept, set(): void {} },
+    'it is read-only': { get: () => kept },
   }
   class Noting extends Showing {
     override async generate(note?: unknown): Promise<this> {
@@ -202,7 +202,7 @@ describe('what an accessor returns that no field of the pipeline holds', () => {
     return new Own()
   }
 
-  it.each(Object.entries(accessors))('belongs to each request, %s, and the logger is told', async (_, own) => {
+  it.each(Object.entries(accessors))('belongs to each request if %s, and the logger is told', async (_, own) => {
     const logger = { debug: (message: string) => told.push(message), warn: () => {} }
     const scoped = new RequestScopedPipeline(noting(own), { logger })
     const views = await Promise.all(['a', 'b', 'c'].map(async (note) => await scoped.generate(note)))
@@ -216,14 +216,14 @@ describe('what an accessor returns that no field of the pipeline holds', () => {
     expect(told[0]).toMatch(/^notes of a view is a copy .*(throws \(only for reading\)|keeps nothing|read-only)/)
   })
 
-  it('is what the accessor comes to return, once that is something else', async () => {
-    const view = await new RequestScopedPipeline(noting(accessors['that is read-only'])).generate('a')
+  it('becomes what the accessor returns, once that is something else', async () => {
+    const view = await new RequestScopedPipeline(noting(accessors['it is read-only'])).generate('a')
     kept = ['another']
     expect(view['notes']).toBe(kept)
   })
 
-  it('is shared where sharedAttrs names it, and refused where a setter that throws has set it for all', async () => {
-    const shared = new RequestScopedPipeline(noting(accessors['that is read-only']), { sharedAttrs: ['notes'] })
+  it('is shared where sharedAttrs names it, and is refused where a setter has set it for all requests before it throws', async () => {
+    const shared = new RequestScopedPipeline(noting(accessors['it is read-only']), { sharedAttrs: ['notes'] })
     await shared.generate('a')
     expect(kept).toEqual(['before', 'a'])
     const before = kept
@@ -252,7 +252,7 @@ it('what sharedAttrs names stays the base’s own, whatever it is', async () => 
   expect(view.notes).not.toBe(pipeline.notes)
 })
 
-it('components held in an instance of a class are each request’s own: five steps and nine steps at once', async () => {
+it('each request has its own components where an instance of a class holds them: five steps and nine steps at once', async () => {
   class Components {
     readonly scheduler: StepCounter
     readonly more: Map<string, StepCounter>

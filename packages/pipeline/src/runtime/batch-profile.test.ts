@@ -22,8 +22,8 @@ describe('the number of rows', () => {
     expect(last(run(new BatchProfile(), 60, 6, sharing))).toBe(6)
   })
 
-  it('begins with one for a size that nobody has measured, however many wait, and goes up by doublings', () => {
-    // A step costs nearly the same with any number of rows, so nothing but the measuring holds it back.
+  it('begins with one for a size that nobody has measured, however many wait, and then doubles', () => {
+    // A step costs nearly the same with any number of rows, so only the need to measure keeps the number low.
     expect(run(new BatchProfile(), 16, 16, (rows) => 100 + rows)).toEqual([1, 1, 1, 1, 1, 2, 2, 2, 2, 2, 4, 4, 4, 4, 4, 8])
   })
 
@@ -37,7 +37,7 @@ describe('the number of rows', () => {
     expect(last(run(new BatchProfile(), 60, 32, kneeAtFour))).toBe(4)
   })
 
-  it('takes a few more than the knee along where they cost no more, and none where they do', () => {
+  it('goes a few rows beyond the knee where they cost no more, and stays at the knee where they do', () => {
     const profile = new BatchProfile()
     profile.restore({ flat: { 1: 15, 2: 20, 4: 30, 6: 42, 8: 55 }, dear: { 1: 15, 2: 20, 4: 28, 8: 70 } })
     expect([6, 8, 11, 12].map((waiting) => profile.upToKnee('flat', waiting))).toEqual([6, 8, 6, 6])
@@ -47,7 +47,7 @@ describe('the number of rows', () => {
     expect([7, 8].map((waiting) => profile.upToKnee('even', waiting))).toEqual([7, 4])
   })
 
-  it('is found behind one doubling that gains nothing', () => {
+  it('is found beyond a doubling that gains nothing', () => {
     const stair: Record<number, number> = { 1: 10, 2: 19.6, 4: 32, 8: 52, 16: 96 }
     expect(last(run(new BatchProfile(), 100, 16, (rows) => stair[rows] ?? rows * 6))).toBe(16)
   })
@@ -65,11 +65,11 @@ describe('the number of rows', () => {
     expect(rows).not.toContain(1)
   })
 
-  it('is known after few steps: five of each doubling', () => {
+  it('is known after a few steps, five at each doubling', () => {
     expect(run(new BatchProfile(), 20, 4, sharing).slice(10)).toEqual(Array.from({ length: 10 }, () => 4))
   })
 
-  it('is learnt for each size on its own', () => {
+  it('is learnt separately for each size', () => {
     const profile = new BatchProfile()
     run(profile, 60, 16, sharing, 'small')
     run(profile, 60, 16, computeBound, 'large')
@@ -83,7 +83,7 @@ describe('the number of rows', () => {
     expect(() => new BatchProfile({ maxRows: 0 })).toThrow('Expected maxRows from 1 up, got 0')
   })
 
-  it('follows when the machine changes', () => {
+  it('follows when the machine becomes another one', () => {
     const profile = new BatchProfile()
     expect(last(run(profile, 100, 16, sharing))).toBe(16)
     expect(last(run(profile, 4000, 16, kneeAtFour))).toBe(4)
@@ -104,7 +104,7 @@ describe('the number of rows', () => {
   })
 })
 
-it('the sizes used last are kept, and no more of them than some', () => {
+it('only the times of the sizes used last are kept', () => {
   const profile = new BatchProfile()
   for (let side = 0; side < 200; side++) {
     run(profile, 6, 1, sharing, 'often')
@@ -116,7 +116,7 @@ it('the sizes used last are kept, and no more of them than some', () => {
   expect(shapes).toContain('199')
 })
 
-it('what one process has learnt the next one knows at once', () => {
+it('the next process knows at once what one process has learnt', () => {
   const first = new BatchProfile()
   run(first, 60, 16, computeBound)
   const next = new BatchProfile()
@@ -125,7 +125,7 @@ it('what one process has learnt the next one knows at once', () => {
   expect(next.toTimes()).toEqual(first.toTimes())
 })
 
-it('the cost of a size that was never run is guessed from one that was, by its work', () => {
+it('the cost of a size that has never run is estimated from one that has, in proportion to their work', () => {
   const profile = new BatchProfile()
   expect(profile.rowMs('a', 100)).toBe(100)
   run(profile, 60, 16, computeBound)

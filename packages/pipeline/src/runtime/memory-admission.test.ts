@@ -12,7 +12,7 @@ const needs = (rest: Partial<MemoryNeeds> = {}): MemoryNeeds => ({
   ...rest,
 })
 
-/** A process of 1000 bytes plus what its requests hold. A run takes ten times its size in memory and keeps it. */
+/** A process of 1000 bytes plus what its requests hold. A run takes ten times its work in bytes, and the process keeps them. */
 function createMeasured(limitBytes: number | undefined) {
   const process = { bytes: 1000, taken: { step: 0, decode: 0, encode: 0 } }
   const residentBytes = (): number => process.bytes + [...(memory?.admitted ?? [])].reduce((sum, { requestBytes }) => sum + requestBytes, 0)
@@ -53,7 +53,7 @@ describe('memory admission', () => {
   it.each([
     ['a decoding', 'decode', { decodePixels: 40 }],
     ['an encoding', 'encode', { encodePixels: 40 }],
-  ] as const)('lets no burst in before %s has been measured where the requests have one', async (_, kind, pixels) => {
+  ] as const)('lets no burst of requests in before %s has been measured, if they need one', async (_, kind, pixels) => {
     const { memory, run } = createMeasured(1000 + 700 + 200 + 400)
     const all = Array.from({ length: 8 }, () => memory.admit(needs({ ...pixels, mostRows: () => 2 })))
     await run(20)
@@ -63,7 +63,7 @@ describe('memory admission', () => {
     expect(memory.stats).toMatchObject({ admitted: 7, waiting: 1, estimatedBytes: 1000 + 700 + 200 + 400 })
   })
 
-  it('foresees nothing from a small run: a larger picture waits to be alone, more rows come at most two times a time', async () => {
+  it('predicts little from a small run: a larger picture waits until it is alone, and the rows at most double each time', async () => {
     const { memory, run } = createMeasured(1e9)
     // It ran in memory that the process already had, so nothing shows.
     await run(10, 'step', 0)
@@ -85,7 +85,7 @@ describe('memory admission', () => {
     await large
   })
 
-  it('tells what any run takes from what grows with its size', async () => {
+  it('distinguishes what every run takes from what grows with its size', async () => {
     const { memory, run } = createMeasured(1e9)
     await run(10, 'step', 5000)
     await run(20, 'step', 5100)
@@ -96,7 +96,7 @@ describe('memory admission', () => {
     expect(memory.stats.estimatedBytes).toBe(1000 + 200 + 5200 + 20 * 20)
   })
 
-  it('counts growth once when several measure it, and what nobody has measured as soon as it is there', async () => {
+  it('counts growth once when several runs measure it, and growth that no run explains as soon as it appears', async () => {
     const { process, memory } = createMeasured(5000)
     let turn = Promise.resolve()
     const decode = () =>
@@ -114,7 +114,7 @@ describe('memory admission', () => {
     expect(memory.stats.estimatedBytes).toBe(4950)
   })
 
-  it('lets the next in when one leaves, in order of arrival, and a share is given back only once', async () => {
+  it('lets the next request in when one leaves, in order of arrival, and takes a share back only once', async () => {
     const { memory, run } = createMeasured(1500)
     await run(20)
     const giveBack = await memory.admit(needs())
@@ -130,7 +130,7 @@ describe('memory admission', () => {
     expect(memory.stats).toMatchObject({ admitted: 1, waiting: 0 })
   })
 
-  it('lets nobody overtake, although it would fit', async () => {
+  it('lets no request overtake one that waits, even if it would fit', async () => {
     const { memory, run } = createMeasured(1500)
     await run(20)
     const giveBack = await memory.admit(needs({ stepRows: 1 }))
@@ -141,7 +141,7 @@ describe('memory admission', () => {
     await large
   })
 
-  it('lets those in at once who waited behind a request that is canceled', async () => {
+  it('lets the requests behind a canceled one in at once', async () => {
     const { memory, run } = createMeasured(1500)
     await run(20)
     await memory.admit(needs({ stepRows: 1 }))
@@ -155,7 +155,7 @@ describe('memory admission', () => {
     expect(memory.stats).toMatchObject({ admitted: 2, waiting: 0 })
   })
 
-  it('admits a request beyond the limit when it is alone: it waits for nobody', async () => {
+  it('admits a request beyond the limit when it is alone, since there is nobody to wait for', async () => {
     const { memory } = createMeasured(10)
     await memory.admit(needs())
     expect(memory.stats.admitted).toBe(1)
@@ -169,7 +169,7 @@ describe('memory admission', () => {
     expect(memory.stats.estimatedBytes).toBe(2400)
   })
 
-  it('a request canceled while it waits leaves with its reason and holds nothing up', async () => {
+  it('rejects a request that is canceled while it waits with the reason, and holds no other up for it', async () => {
     const { memory, run } = createMeasured(1500)
     await run(20)
     const giveBack = await memory.admit(needs())

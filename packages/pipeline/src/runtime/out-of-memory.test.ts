@@ -16,12 +16,12 @@ it.each([
   ['cuDNN 9 on the host', 'CUDNN failure 4003: CUDNN_STATUS_INTERNAL_ERROR_HOST_ALLOCATION_FAILED ; GPU=0'],
   ['WebGPU', 'Buffer allocation failed'],
   ['Windows', 'Not enough memory resources are available to process this command.'],
-])('knows the sentence of %s', (_, sentence) => {
+])('a shortage of memory is recognised by the message of %s', (_, sentence) => {
   expect(isOutOfMemory(new Error(sentence))).toBe(true)
   expect(isOutOfMemory(new Error('Expected the graph to run', { cause: new Error(sentence) }))).toBe(true)
 })
 
-it('takes nothing else for it', () => {
+it('no other error is taken for a shortage of memory', () => {
   for (const error of ['Invalid rank for input', 'CUDNN_STATUS_EXECUTION_FAILED', 'allocator is not registered', 'no space left on device'])
     expect(isOutOfMemory(new Error(error))).toBe(false)
   expect(isOutOfMemory('out of memory')).toBe(false)

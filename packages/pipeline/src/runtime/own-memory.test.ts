@@ -4,12 +4,15 @@ import { ownMemoryBytes } from './own-memory.ts'
 
 const mib = 2 ** 20
 
-test.runIf(existsSync('/proc/self/status'))('what the process has written counts, pages of the files it maps do not', () => {
-  const before = ownMemoryBytes()
-  const taken = Buffer.alloc(256 * mib, 1)
-  const after = ownMemoryBytes()
-  expect(after - before).toBeGreaterThan(128 * mib)
-  // Node.js itself is a mapped file.
-  expect(process.memoryUsage.rss() - after).toBeGreaterThan(10 * mib)
-  expect(taken[0]).toBe(1)
-})
+test.runIf(existsSync('/proc/self/status'))(
+  'memory that the process has written counts, and pages of the files that it maps do not',
+  () => {
+    const before = ownMemoryBytes()
+    const taken = Buffer.alloc(256 * mib, 1)
+    const after = ownMemoryBytes()
+    expect(after - before).toBeGreaterThan(128 * mib)
+    // Node.js itself is a mapped file. The system may have taken most of its pages back, but not those that run now.
+    expect(process.memoryUsage.rss() - after).toBeGreaterThan(mib)
+    expect(taken[0]).toBe(1)
+  },
+)

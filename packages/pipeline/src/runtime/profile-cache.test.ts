@@ -24,7 +24,7 @@ const timesOf = async (dir: string, identity: readonly unknown[]) => {
 }
 
 describe('step times on disk', () => {
-  it('come back for the same model and device, and for no other', async () => {
+  it('are found again for the same model and device, and for no other', async () => {
     const dir = join(folder, 'made on demand')
     await (await ProfileCache.open(dir, ['hash', 'cpu'], measured())).close()
     expect(await timesOf(dir, ['hash', 'cpu'])).toEqual({ '8x8+40': { 1: 12.5 } })
@@ -45,7 +45,7 @@ describe('step times on disk', () => {
     expect(await readdir(dir)).toEqual([file])
   })
 
-  it('are simply not kept where nothing can be written', async () => {
+  it('are not kept where nothing can be written, and that is no error', async () => {
     const file = join(folder, 'file')
     await writeFile(file, '')
     for (const nowhere of [join(file, 'below'), '/proc/easel', '/proc/easel/below']) {

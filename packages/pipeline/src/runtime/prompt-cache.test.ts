@@ -3,7 +3,7 @@ import { Tensor } from '../tensor/tensor.ts'
 import { PromptCache } from './prompt-cache.ts'
 import type { CachedPrompt } from './prompt-cache.ts'
 
-/** An entry takes 400 bytes and its key. */
+/** An entry takes 400 bytes and those of its key. */
 const prompt = (): CachedPrompt => ({
   embeds: new Tensor(new Float32Array(90), [1, 9, 10]),
   pooled: new Tensor(new Float32Array(10), [1, 10]),
@@ -11,7 +11,7 @@ const prompt = (): CachedPrompt => ({
 const encoders = [{}]
 
 describe('the prompt cache', () => {
-  it('encodes a prompt once, also for requests that come while it is being encoded', async () => {
+  it('encodes a prompt once, even for requests that come while it is being encoded', async () => {
     const cache = new PromptCache(10_000)
     let encoded = 0
     const encode = async () => {
@@ -26,19 +26,15 @@ describe('the prompt cache', () => {
     expect(cache.stats).toEqual({ hits: 2, misses: 1, entries: 1, bytes: 402 })
   })
 
-  it('leaves who aborts at once, and ends an encoding when nobody waits for it any more', async () => {
+  it('lets a request go as soon as it aborts, and ends an encoding when no request waits for it any more', async () => {
     const cache = new PromptCache(10_000)
-    let begun = 0
-    const encode = (signal: AbortSignal) => {
-      begun++
-      return new Promise<CachedPrompt>((resolve, reject) => {
-        const timer = setTimeout(() => resolve(prompt()), 50)
-        signal.addEventListener('abort', () => {
-          clearTimeout(timer)
-          reject(signal.reason)
-        })
+    /** Ends an encoding, for each that has begun. */
+    const finish: (() => void)[] = []
+    const encode = (signal: AbortSignal) =>
+      new Promise<CachedPrompt>((resolve, reject) => {
+        finish.push(() => resolve(prompt()))
+        signal.addEventListener('abort', () => reject(signal.reason))
       })
-    }
     const aborts = [new AbortController(), new AbortController()] as const
     const both = aborts.map(({ signal }) => cache.get('a', encoders, false, encode, signal))
     aborts[0].abort(new Error('first'))
@@ -47,21 +43,23 @@ describe('the prompt cache', () => {
     aborts[1].abort(new Error('second'))
     await expect(both[1]).rejects.toThrow('second')
     // Another request still waits.
+    expect(finish).toHaveLength(1)
+    finish[0]?.()
     expect((await third).pooled.numel).toBe(10)
-    expect(begun).toBe(1)
 
     const alone = new AbortController()
     const left = cache.get('b', encoders, false, encode, alone.signal)
     alone.abort(new Error('gone'))
-    // A request that comes at the same moment is served by an encoding of its own.
+    // A request that comes at the same moment gets an encoding of its own.
     const next = cache.get('b', encoders, false, encode)
     await expect(left).rejects.toThrow('gone')
+    expect(finish).toHaveLength(3)
+    finish[2]?.()
     expect((await next).pooled.numel).toBe(10)
-    expect(begun).toBe(3)
     await expect(cache.get('b', encoders, false, encode, alone.signal)).rejects.toThrow('gone')
   })
 
-  it('drops the longest unused beyond its bytes, but never what is pinned', async () => {
+  it('drops the least recently used entries beyond its bytes, but never those that are pinned', async () => {
     const cache = new PromptCache(1000)
     const get = (key: string, pin = false) => cache.get(key, encoders, pin, async () => prompt())
     await get('', true)
@@ -82,7 +80,7 @@ describe('the prompt cache', () => {
     expect(cache.stats).toMatchObject({ entries: 1, misses: misses + 1 })
   })
 
-  it('with no bytes keeps only what is pinned', async () => {
+  it('keeps only what is pinned when it has no bytes', async () => {
     const cache = new PromptCache(0)
     await cache.get('a', encoders, false, async () => prompt())
     await cache.get('', encoders, true, async () => prompt())
@@ -90,14 +88,14 @@ describe('the prompt cache', () => {
     expect(() => new PromptCache(-1)).toThrow('Expected promptCacheBytes to be an integer from 0 up, got -1')
   })
 
-  it('forgets everything when the encoders are others', async () => {
+  it('forgets everything when the encoders change', async () => {
     const cache = new PromptCache(10_000)
     await cache.get('', encoders, true, async () => prompt())
     await cache.get('', [{}], true, async () => prompt())
     expect(cache.stats).toMatchObject({ misses: 2, entries: 1 })
   })
 
-  it('with other encoders gives nothing of what the former ones made, pinned or not, ready or still on its way', async () => {
+  it('gives nothing that former encoders made, pinned or not, finished or still being encoded', async () => {
     const cache = new PromptCache(10_000)
     const made: string[] = []
     const get = (key: string, pin: boolean, by: readonly unknown[], name: string): Promise<CachedPrompt> =>
@@ -107,12 +105,12 @@ describe('the prompt cache', () => {
       })
     await get('', true, encoders, 'former')
     await get('a', false, encoders, 'former')
-    const onItsWay = get('b', false, encoders, 'former')
+    const unfinished = get('b', false, encoders, 'former')
     const others = [{}]
-    const anew = [get('', true, others, 'others'), get('a', false, others, 'others'), get('b', false, others, 'others')]
-    expect(await Promise.all(anew)).not.toContain(await onItsWay)
+    const again = [get('', true, others, 'others'), get('a', false, others, 'others'), get('b', false, others, 'others')]
+    expect(await Promise.all(again)).not.toContain(await unfinished)
     expect(made.toSorted()).toEqual([' by former', ' by others', 'a by former', 'a by others', 'b by former', 'b by others'])
-    expect(await get('b', false, others, 'others')).toBe(await anew[2])
+    expect(await get('b', false, others, 'others')).toBe(await again[2])
   })
 
   it('does not keep a failure: the next request tries again', async () => {

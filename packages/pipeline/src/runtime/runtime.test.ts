@@ -1,4 +1,4 @@
-/** What requests share on one device, tested on a one-line graph: turns, and what is learnt from a shortage of memory. */
+/** What requests share on one device, on a graph of one line: turns, and what is learnt from a shortage of memory. */
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -11,10 +11,15 @@ import type { StepGraph } from './step-graph.ts'
 import type { StepRow } from './step-call.ts'
 
 let cacheDir: string
+let runtimes: Runtime[] = []
 beforeEach(async () => {
   cacheDir = await mkdtemp(join(tmpdir(), 'easel-runtime-'))
 })
-afterEach(() => rm(cacheDir, { recursive: true }))
+afterEach(async () => {
+  await Promise.all(runtimes.map((runtime) => runtime.close()))
+  runtimes = []
+  await rm(cacheDir, { recursive: true })
+})
 
 /** A process that never gives back the memory of its steps: after a step with more than `room` rows nothing else finds any. */
 async function startProcess(room: number) {
@@ -27,6 +32,7 @@ async function startProcess(room: number) {
     run: async ({ rows }: PackedRows) => void (largest = Math.max(largest, rows)),
   }
   const runtime = new Runtime(graph)
+  runtimes.push(runtime)
   await runtime.keepStepTimes(cacheDir, ['a model'])
   runtime.batcher.profile.rowsFor = (size, waiting) => Math.min(waiting, runtime.batcher.profile.mostRows(size))
   const work = async (): Promise<string> => {
@@ -51,7 +57,7 @@ async function wave({ runtime, work }: Awaited<ReturnType<typeof startProcess>>)
 }
 
 describe('a shortage of memory outside a step', () => {
-  it('teaches how many rows a step may have; the process that follows begins with it', async () => {
+  it('teaches how many rows a step may have, and the next process begins with that number', async () => {
     let processes = 0
     for (let done = 0; done < 3 && processes < 8;) {
       const process = await startProcess(4)
@@ -63,7 +69,7 @@ describe('a shortage of memory outside a step', () => {
     expect(processes).toBe(3)
   })
 
-  it.each(['encode', 'decode'] as const)('in %s gives memory back and tries once more, then says what did not fit', async (kind) => {
+  it.each(['encode', 'decode'] as const)('makes the runtime give memory back and %s once more, then say what did not fit', async (kind) => {
     const process = await startProcess(4)
     const { runtime } = process
     const run = (work: () => Promise<string>) => (kind === 'encode' ? runtime.encode(work) : runtime.decode(64, work))
@@ -83,7 +89,7 @@ describe('a shortage of memory outside a step', () => {
   })
 })
 
-it('work that is canceled while it waits leaves at once and is not done', async () => {
+it('work that is canceled while it waits rejects at once and is not done', async () => {
   const { runtime } = await startProcess(16)
   const abort = new AbortController()
   const { promise: free, resolve: release } = Promise.withResolvers<void>()
@@ -99,7 +105,7 @@ it('work that is canceled while it waits leaves at once and is not done', async 
   expect(done).toBe(0)
 })
 
-it('tells of every encoding and decoding that has been done, and of none that failed', async () => {
+it('onUnit is called after every encoding and decoding, except those that failed', async () => {
   let units = 0
   const { graph } = (await startProcess(Infinity)).runtime.batcher
   const runtime = new Runtime(graph, { onUnit: () => units++ })

@@ -1,7 +1,7 @@
 import { expect, it } from 'vitest'
 import { ServedTimes } from './served-times.ts'
 
-it('counts what an owner has had over its weight', () => {
+it('the device time that an owner has had is divided by its weight', () => {
   const served = new ServedTimes()
   served.add('a', 1, 30)
   served.add('b', 3, 30)
@@ -9,7 +9,7 @@ it('counts what an owner has had over its weight', () => {
   expect([served.of('a'), served.of('b'), served.of('new')]).toEqual([40, 10, 0])
 })
 
-it('puts nobody behind the clock: who was away has saved nothing up, and who came back owes what it had', () => {
+it('an owner that was away has saved nothing up, and one that comes back still owes what it has had', () => {
   const served = new ServedTimes()
   served.add('a', 1, 100)
   served.add('b', 1, 500)

@@ -1,4 +1,4 @@
-/** The batcher on a graph of one line, so that what it does can be seen. The real graph is in exactness.test.ts. */
+/** The batcher on a graph of one line, so that what it does can be seen. test/exactness.test.ts runs it on a real graph. */
 import { once } from 'node:events'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { setFlagsFromString } from 'node:v8'
@@ -22,7 +22,7 @@ class Adding implements StepGraph {
   /** Throws when a run has more rows. */
   memoryRows = Infinity
   failure: Error | undefined
-  /** Sees what is run. */
+  /** Called with what is run. */
   onRun: ((packed: PackedRows) => void) | undefined
 
   async run(packed: PackedRows): Promise<void> {
@@ -57,7 +57,7 @@ let runner: Adding
 beforeEach(() => {
   runner = new Adding()
 })
-/** All that wait go along, unless the limit is lower. */
+/** All rows that wait share a run, unless the limit is lower. */
 function createBatcher(options: StepBatcherOptions = {}): StepBatcher {
   const batcher = new StepBatcher(runner, options)
   batcher.profile.rowsFor = (size, waiting) => Math.min(waiting, batcher.profile.mostRows(size))
@@ -74,7 +74,7 @@ describe('calls that wait together', () => {
     expect(a.dims).toEqual([2, 1, 2, 2])
   })
 
-  it('are read where the graph wrote them, all rows of a call at once, and come in memory of their own to whoever does not read', async () => {
+  it('have their predictions read where the graph wrote them, all rows of a call at once, or get them in memory of their own', async () => {
     const batcher = createBatcher({ maxBatchRows: 3 })
     const firstValues = (rows: readonly Tensor[]): number[] => rows.map(({ data }) => data[0] as number)
     const seen: Tensor[] = []
@@ -97,7 +97,7 @@ describe('calls that wait together', () => {
     expect(c.data.buffer).not.toBe(output.buffer)
   })
 
-  it('are read beside what they were made from, also by a call whose rows were cut', async () => {
+  it('have their predictions read beside the latents they were made from, even if their rows were cut', async () => {
     const batcher = createBatcher({ maxBatchRows: 3 })
     const rows = (from: number) => [...input(1, from), ...input(1, from + 1)]
     const inPlace: boolean[] = []
@@ -116,7 +116,7 @@ describe('calls that wait together', () => {
     expect(await batcher.forward([...input(1, 3), { ...input(1, 4)[0]!, timestep: 5 }], context(), latentsOf)).toEqual([3, 4])
   })
 
-  it('end only the call whose reader throws', async () => {
+  it('fail only if their own reader throws', async () => {
     const batcher = createBatcher()
     const calls = [
       batcher.forward(input(1, 1), context(), () => {
@@ -131,13 +131,13 @@ describe('calls that wait together', () => {
     expect(runner.runs).toEqual([2])
   })
 
-  it('of another latent size run apart', async () => {
+  it('run apart when their latents have different sizes', async () => {
     const batcher = createBatcher()
     await Promise.all([batcher.forward(input(2, 1)), batcher.forward(input(1, 1, 4)), batcher.forward(input(2, 1))])
     expect(runner.runs).toEqual([4, 1])
   })
 
-  it('of sides the other way round run apart', async () => {
+  it('run apart when height and width are swapped', async () => {
     const batcher = createBatcher()
     const of = (height: number, width: number): StepRow[] =>
       input(1, 1).map((row) => ({ ...row, hiddenStates: new Tensor(new Float32Array(8).fill(1), [1, 1, height, width]) }))
@@ -150,7 +150,7 @@ describe('calls that wait together', () => {
     ])
   })
 
-  it('of another text length run apart', async () => {
+  it('run apart when their texts have different lengths', async () => {
     const batcher = createBatcher()
     const longer = input(1, 1).map((row) => ({ ...row, encoderHiddenStates: new Tensor(new Float32Array(8), [1, 4, 2]) }))
     await Promise.all([batcher.forward(input(1, 1)), batcher.forward(longer)])
@@ -164,7 +164,7 @@ describe('calls that wait together', () => {
     expect([a.data[4], b.data[0], b.data[4]]).toEqual([2101, 1107, 2107])
   })
 
-  it('go only with rows of their timestep where the graph takes one for all', async () => {
+  it('run only with rows of their own timestep where the graph takes one timestep for all', async () => {
     runner.takesOneTimestep = true
     const batcher = createBatcher()
     const mixed = input(2, 1).map((row, index) => ({ ...row, timestep: 100 * (1 + index) }))
@@ -183,7 +183,7 @@ describe('prompt rows', () => {
     await step(a, b)
     expect(copied()).toBe(4)
     await step(a, b)
-    // In the order they come, whatever places their rows keep.
+    // Results come in the order of the calls, whatever places their rows keep.
     const swapped = await step(b, a)
     expect(swapped.map(({ data }) => [data[0], data[4]])).toEqual([
       [1102, 2102],
@@ -236,12 +236,15 @@ describe('prompt rows', () => {
       )
     }
     const kept = await finish()
-    await new Promise((resolve) => setImmediate(resolve))
-    collectGarbage()
-    expect(kept.filter((memory) => memory.deref() !== undefined)).toEqual([])
+    // One collection may leave what is only freed in a later turn of the event loop; what is kept stays however often one looks.
+    const left = (): number => {
+      collectGarbage()
+      return kept.filter((memory) => memory.deref() !== undefined).length
+    }
+    await expect.poll(left).toBe(0)
   })
 
-  it('of a caller that says nothing about its request are copied every time: it may write to them', async () => {
+  it('of a caller that says nothing about its request are copied every time, because it may write to them', async () => {
     const batcher = createBatcher()
     const call = input(1, 1)
     await batcher.forward(call)
@@ -259,7 +262,7 @@ describe('a layer mask', () => {
     const plain = input(1, 1)
     const masked = input(1, 2).map((row) => ({ ...row, layerMask: Float32Array.of(1, 0, 1) }))
     await Promise.all([batcher.forward(plain, context()), batcher.forward(masked, context())])
-    // The same places, the other way round: nothing of the step before is left.
+    // The same places with the masks swapped: nothing of the step before is left.
     const swapped = [
       plain.map((row) => ({ ...row, layerMask: Float32Array.of(0, 1, 1) })),
       masked.map((row) => ({ ...row, layerMask: undefined })),
@@ -280,7 +283,7 @@ describe('a layer mask', () => {
 })
 
 describe('a canceled call', () => {
-  it('is dropped before the next run and rejects with the reason; the others go on', async () => {
+  it('is dropped before the next run and rejects with the reason, and the others go on', async () => {
     const batcher = createBatcher()
     const abort = new AbortController()
     const canceled = batcher.forward(input(4, 1), context({ signal: abort.signal }))
@@ -293,7 +296,7 @@ describe('a canceled call', () => {
 })
 
 describe('out of memory', () => {
-  it('makes the batch smaller until it fits, with the same results, and stays there for a while', async () => {
+  it('makes batches smaller until they fit, with the same results, and they stay small for a while', async () => {
     runner.memoryRows = 2
     const batcher = createBatcher()
     let gaveBack = 0
@@ -304,7 +307,7 @@ describe('out of memory', () => {
     expect(gaveBack).toBe(2)
     await batcher.forward(input(3, 1))
     expect(gaveBack).toBe(2)
-    // Of this shape only, and not for ever.
+    // This holds for this size only, and not forever.
     runner.memoryRows = Infinity
     runner.runs = []
     await batcher.forward(input(6, 1, 4))
@@ -315,14 +318,14 @@ describe('out of memory', () => {
     expect(runner.runs).toEqual([6])
   })
 
-  it('of a single row is over when there is memory again, as some was given back', async () => {
+  it('in a single row is over once memory has been given back', async () => {
     runner.memoryRows = 0
     const batcher = createBatcher()
     batcher.onOutOfMemory = () => (runner.memoryRows = Infinity)
     expect((await batcher.forward(input(1, 1))).data[0]).toBe(1101)
   })
 
-  it('of a single row is tried once more also if its call found none for many rows before', async () => {
+  it('in a single row leads to one more try, even if its call ran out with many rows before', async () => {
     runner.memoryRows = 1
     const batcher = createBatcher()
     const limits = [0, Infinity]
@@ -331,7 +334,7 @@ describe('out of memory', () => {
     expect(limits).toEqual([])
   })
 
-  it('gives the buffers of all sizes back before others are asked to give anything', async () => {
+  it('frees the buffers of all sizes before anything else is asked to free memory', async () => {
     const batcher = createBatcher()
     await batcher.forward(input(2, 1))
     await batcher.forward(input(1, 1, 4))
@@ -343,7 +346,7 @@ describe('out of memory', () => {
     expect(left).toEqual([0])
   })
 
-  it('of a single row is an error of code out_of_memory for its call alone', async () => {
+  it('in a single row twice is an error with the code out_of_memory for its call alone', async () => {
     runner.memoryRows = 0
     const batcher = createBatcher()
     const failing = batcher.forward(input(1, 1))
@@ -354,7 +357,7 @@ describe('out of memory', () => {
   })
 })
 
-it('another failure of a run ends the calls in it, and the next ones run', async () => {
+it('another failure of a run ends the calls in it, and later calls run', async () => {
   const batcher = createBatcher()
   runner.failure = new Error('bad graph')
   const calls = [batcher.forward(input(1, 1)), batcher.forward(input(1, 1))]
@@ -363,7 +366,7 @@ it('another failure of a run ends the calls in it, and the next ones run', async
   expect((await batcher.forward(input(1, 1))).data[0]).toBe(1101)
 })
 
-it('first come first served goes on with the request that came first, at each of its steps', async () => {
+it('first come, first served goes on with the request that came first, at each of its steps', async () => {
   const batcher = createBatcher({ policy: 'fcfs', maxBatchRows: 1 })
   const order: number[] = []
   const request = async (arrivedAtMs: number) => {
@@ -376,7 +379,7 @@ it('first come first served goes on with the request that came first, at each of
   expect(order).toEqual([1, 1, 1, 2, 2, 2, 3, 3, 3])
 })
 
-it('shortest remaining work first judges those who wait by what is known now, not by what was guessed when they came', async () => {
+it('shortest remaining work first judges waiting calls by what is known now, not by what was estimated when they came', async () => {
   const batcher = createBatcher({ maxBatchRows: 1 })
   batcher.profile.rowMs = () => 1_000_000
   const early = batcher.forward(input(1, 1), context({ arrivedAtMs: -100, remainingRows: 2 }))
@@ -400,7 +403,7 @@ it('shortest remaining work first counts the steps to come, not only the rows th
   expect(order).toEqual(['short', 'long'])
 })
 
-it('the owner that has had less goes first, and nobody is behind the owner served last', async () => {
+it('the owner that has had less goes first, and a new owner starts level with the one served last', async () => {
   const batcher = createBatcher({ maxBatchRows: 1 })
   batcher.served.add('rich', 1, 60_000)
   const order: string[] = []
@@ -413,7 +416,7 @@ it('the owner that has had less goes first, and nobody is behind the owner serve
   expect(batcher.served.of('away')).toBe(60_000)
 })
 
-it('a step tells the longest wait of its calls', async () => {
+it('a step reports the longest wait of its calls', async () => {
   const batcher = createBatcher()
   const waits: number[] = []
   batcher.onStep = ({ waitMs }) => waits.push(waitMs)
@@ -426,21 +429,23 @@ it('a step tells the longest wait of its calls', async () => {
   const first = batcher.forward(input(1, 1))
   await begun.promise
   const early = batcher.forward(input(1, 1))
+  const cameAtMs = performance.now()
   await sleep(50)
+  const leastWaitMs = performance.now() - cameAtMs
   const late = batcher.forward(input(1, 1))
   running.resolve()
   await Promise.all([first, early, late])
   expect(waits).toHaveLength(2)
-  expect(waits[1]).toBeGreaterThanOrEqual(45)
+  expect(waits[1]).toBeGreaterThanOrEqual(leastWaitMs)
 })
 
-it('the buffers of the sizes used last are kept, and no more of them than some', async () => {
+it('only the buffers of the eight sizes used last are kept', async () => {
   const batcher = createBatcher()
   for (const side of [1, 2, 3, 4, 5, 6, 7, 8, 1, 9]) await batcher.forward(input(1, 1, side))
   expect([...batcher.buffers.rkeys()].map((size) => Number(size.split('x')[0]))).toEqual([3, 4, 5, 6, 7, 8, 1, 9])
 })
 
-it('a listener that throws stops no work', async () => {
+it('a listener that throws does not stop the work', async () => {
   const batcher = createBatcher()
   const warning = once(process, 'warning')
   batcher.onStep = () => {
@@ -450,7 +455,7 @@ it('a listener that throws stops no work', async () => {
   expect(await warning).toMatchObject([{ message: 'listener' }])
 })
 
-it('a graph for one row at a time runs one row at a time, one for another fixed number is refused', async () => {
+it('a graph for one row at a time runs one row at a time, and one for another fixed number is refused', async () => {
   runner.fixedRows = 1
   await createBatcher().forward(input(3, 1))
   expect(runner.runs).toEqual([1, 1, 1])
@@ -458,7 +463,7 @@ it('a graph for one row at a time runs one row at a time, one for another fixed 
   expect(createBatcher).toThrow('Expected a transformer whose batch axis is free or 1, got 4')
 })
 
-it('rows that do not belong together are refused by name', async () => {
+it('rows that do not belong together are refused with what differs', async () => {
   const batcher = createBatcher()
   const [row] = input(1, 1) as [StepRow]
   const both = { ...row, hiddenStates: new Tensor(new Float32Array(8), [2, 1, 2, 2]) }

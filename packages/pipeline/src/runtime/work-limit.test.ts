@@ -9,7 +9,7 @@ function stepped(limit: WorkLimit, works: readonly number[]): WorkLimit {
 const repeat = (work: number, times: number) => Array.from({ length: times }, () => work)
 
 describe('the limit of work', () => {
-  it('is half of the largest step when something else finds no memory, and none before', () => {
+  it('becomes half of the largest step when something else finds no memory, and is infinite before', () => {
     const limit = stepped(new WorkLimit(), [10, 80, 20])
     expect(limit.work).toBe(Infinity)
     limit.observeShortage()
@@ -22,7 +22,7 @@ describe('the limit of work', () => {
     expect(limit.work).toBe(40)
   })
 
-  it('teaches nothing where no step has run', () => {
+  it('stays infinite while no step has run', () => {
     const limit = new WorkLimit()
     limit.observeShortage()
     expect(limit.work).toBe(Infinity)
@@ -39,7 +39,7 @@ describe('the limit of work', () => {
     expect(stepped(limit, [40]).work).toBe(80)
   })
 
-  it('goes on in the next process, where the first shortage teaches at once', () => {
+  it('is kept by the next process, where the first shortage halves it at once', () => {
     const next = new WorkLimit()
     next.restore({ work: 40, shortages: 1 })
     expect(next.work).toBe(40)
@@ -47,7 +47,7 @@ describe('the limit of work', () => {
     expect(next.lesson).toEqual({ work: 20, shortages: 2 })
   })
 
-  it('holds for steps of every size by their work, and always leaves one row', () => {
+  it('holds for steps of every size by their work, and always allows one row', () => {
     const profile = new BatchProfile()
     for (const [size, work] of [
       ['small', 10],
