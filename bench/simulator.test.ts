@@ -9,7 +9,7 @@ const flat: DeviceTimes = { stepMs: { 1: 10, 2: 20, 4: 40, 8: 80 }, decodeMs: 0 
 const free: DeviceTimes = { stepMs: { 1: 20, 2: 20, 4: 20, 8: 20, 16: 20 }, decodeMs: 5 }
 
 describe('step times', () => {
-  test('lie on the line between two that were measured, and go on per row beyond the last', () => {
+  test('are interpolated between two that were measured, and grow in proportion to the rows beyond the last', () => {
     expect(stepMsOf({ stepMs: { 2: 20, 4: 30 }, decodeMs: 0 }, 3)).toBe(25)
     expect(stepMsOf({ stepMs: { 2: 20, 4: 30 }, decodeMs: 0 }, 8)).toBe(60)
     expect(stepMsOf({ stepMs: { 2: 20, 4: 30 }, decodeMs: 0 }, 1)).toBe(20)
@@ -24,7 +24,7 @@ describe('step times', () => {
 describe('a request alone', () => {
   const trace = [{ arrivesAt: 100, steps: 4, rows: 2 }]
 
-  test('takes its steps and its decoding, however it is served', () => {
+  test('takes the time of its steps and its decoding, however it is served', () => {
     expect(simulateEngine(trace, free, batchPolicies.srpt)).toEqual([85])
     expect(simulateFirstCome(trace, free)).toEqual([85])
     expect(simulateStatic(trace, free)).toEqual([85])
@@ -37,7 +37,7 @@ describe('requests together', () => {
     { arrivesAt: 1, steps: 4, rows: 2 },
   ]
 
-  test('run one after another when first come is first served', () => {
+  test('run one after another if the first to come is the first to be served', () => {
     expect(simulateFirstCome(longThenShort, flat)).toEqual([1000, 1079])
   })
 
@@ -50,12 +50,12 @@ describe('requests together', () => {
     expect(shortInBatch).toBe(20 + 4 * 20 + 5 - 1)
   })
 
-  test('of a static batch all take as long as the longest, and later ones wait for it', () => {
+  test('take as long as the longest in a static batch, and later ones wait for it', () => {
     const trace = [...longThenShort.map((job) => ({ ...job, arrivesAt: 0 })), { arrivesAt: 1, steps: 4, rows: 2 }]
     expect(simulateStatic(trace, free)).toEqual([1010, 1010, 1094])
   })
 
-  test('all end, under any policy and load, and the device is never idle while one waits', () => {
+  test('all end under any policy, and the device is never idle while one waits', () => {
     const trace = makeTrace({ seed: 1, jobs: 200, meanGapMs: 10, steps: [4, 28, 50] })
     const work = trace.reduce((sum, job) => sum + job.steps * job.rows * 10, 0)
     for (const policy of Object.values(batchPolicies)) {
@@ -68,7 +68,7 @@ describe('requests together', () => {
 })
 
 describe('a trace', () => {
-  test('is the same for the same seed and has the gap it was asked for', () => {
+  test('is the same for the same seed and has the requested gap', () => {
     const options = { seed: 7, jobs: 2000, meanGapMs: 50, steps: [4, 28, 50] }
     const trace = makeTrace(options)
     expect(makeTrace(options)).toEqual(trace)

@@ -2,7 +2,7 @@ import { describe, expect, test } from 'vitest'
 import { quantile, runRounds, toMeasured } from './rounds.ts'
 
 describe('rounds', () => {
-  test('run every side once a round, turn the order, and leave the warm-up out', async () => {
+  test('run every side once in each round, reverse the order every time, and leave the warm-up out', async () => {
     const log: string[] = []
     const slot = (name: string) => async () => log.push(name)
     const results = await runRounds(3, { a: slot('a'), b: slot('b') })

@@ -10,7 +10,7 @@ import { kinds, testModel } from './open-graph.ts'
 import { rewritePart } from './rewrite-part.ts'
 import { toScaledFloat8 } from './write-float8.ts'
 
-/** What diffusers' StableDiffusion3Pipeline made of the same folder with torch in float32; values as base64. */
+/** What diffusers' StableDiffusion3Pipeline drew from the same folder with torch in float32; values as base64. */
 interface Golden {
   seed: number
   call: Record<string, number | string>
@@ -39,7 +39,7 @@ interface Drawn {
   name: string
   folder: string
   expected: Golden
-  /** Whether every step but the first begins at torch's latents, and the picture is decoded from them. */
+  /** Whether every step except the first begins with torch's latents, and the picture is decoded from them. */
   restart: boolean
   /** Largest difference of latents after any step. */
   within: number
@@ -52,13 +52,13 @@ const sharedCases: Drawn[] = (existsSync(shared) ? kinds : []).flatMap((kind) =>
   golden(shared, kind).map((expected) => {
     const drawn = { name: `${kind} as it was made`, folder: join(shared, kind), expected }
     if (kind !== 'sd3-medium-kind') return { ...drawn, restart: false, within: 2e-3 }
-    // Its queries and keys are not normed and its scores run to 2,000. Texts one unit in the last place apart move torch's own latents by up
-    // to 0.24 after four steps, so only single steps tell anything. In one of those torch is up to 5e-3 from itself with texts 1e-6 apart.
+    // Its queries and keys are not normed and its scores reach 2,000. Embeddings that differ in the last place move torch's own latents by up
+    // to 0.24 after four steps, so only single steps say anything. In one step torch is up to 5e-3 from itself with embeddings 1e-6 apart.
     return { ...drawn, restart: true, within: 1e-2 }
   }),
 )
 
-/** The same models, made here, with their matrices in scaled float8: torch had the same numbers in float32. */
+/** The same models with their matrices in scaled float8, made here; torch had the same numbers in float32. */
 const float8Root = mkdtempSync(join(tmpdir(), 'easel-golden-'))
 beforeAll(async () => {
   for (const kind of kinds) {
@@ -78,31 +78,34 @@ const float8Cases: Drawn[] = kinds.flatMap((kind) =>
   })),
 )
 
-describe.each(['packed', 'mapped'] as const)('equal to diffusers with torch, %s weights', (weights) => {
-  it.each([...cases, ...float8Cases, ...sharedCases])('$name, seed $expected.seed', async ({ name, folder, expected, restart, within }) => {
-    const pipe = await StableDiffusion3Pipeline.fromPretrained(folder, { device: 'cpu', weights })
-    const steps: number[] = []
-    const { images } = await pipe.generate({
-      ...toParams(expected),
-      callbackOnStepEnd: (_, step, __, { latents }) => {
-        const wanted = new Float32Array(bytesOf(expected.steps[step]!).buffer)
-        expect(latents!.data.length).toBe(wanted.length)
-        steps.push(wanted.reduce((largest, value, at) => Math.max(largest, Math.abs(value - latents!.data[at]!)), 0))
-        return restart ? { latents: new Tensor(wanted, latents!.dims) } : {}
-      },
-    })
-    await pipe.close()
-    const rgb = bytesOf(expected.rgb)
-    const pixels = images[0]!.data
-    expect(pixels.length).toBe(rgb.length)
-    const apart = rgb.map((value, at) => Math.abs(value - pixels[at]!))
-    const differing = apart.filter((levels) => levels > 0).length
-    report.push(
-      `${name} ${weights} seed ${expected.seed}: latents ${Math.max(...steps).toExponential(1)}, ${differing} of ${rgb.length} pixel values differ`,
-    )
-    expect(steps).toHaveLength(expected.steps.length)
-    expect(Math.max(...steps)).toBeLessThan(within)
-    expect(Math.max(...apart)).toBeLessThanOrEqual(2)
-    expect(apart.filter((levels) => levels > 1).length).toBeLessThanOrEqual(rgb.length / 1000)
-  })
+describe.each(['packed', 'mapped'] as const)('what diffusers draws with torch is drawn with %s weights', (weights) => {
+  it.each([...cases, ...float8Cases, ...sharedCases])(
+    'by $name, seed $expected.seed',
+    async ({ name, folder, expected, restart, within }) => {
+      const pipe = await StableDiffusion3Pipeline.fromPretrained(folder, { device: 'cpu', weights })
+      const steps: number[] = []
+      const { images } = await pipe.generate({
+        ...toParams(expected),
+        callbackOnStepEnd: (_, step, __, { latents }) => {
+          const wanted = new Float32Array(bytesOf(expected.steps[step]!).buffer)
+          expect(latents!.data.length).toBe(wanted.length)
+          steps.push(wanted.reduce((largest, value, at) => Math.max(largest, Math.abs(value - latents!.data[at]!)), 0))
+          return restart ? { latents: new Tensor(wanted, latents!.dims) } : {}
+        },
+      })
+      await pipe.close()
+      const rgb = bytesOf(expected.rgb)
+      const pixels = images[0]!.data
+      expect(pixels.length).toBe(rgb.length)
+      const apart = rgb.map((value, at) => Math.abs(value - pixels[at]!))
+      const differing = apart.filter((levels) => levels > 0).length
+      report.push(
+        `${name} ${weights} seed ${expected.seed}: latents ${Math.max(...steps).toExponential(1)}, ${differing} of ${rgb.length} pixel values differ`,
+      )
+      expect(steps).toHaveLength(expected.steps.length)
+      expect(Math.max(...steps)).toBeLessThan(within)
+      expect(Math.max(...apart)).toBeLessThanOrEqual(2)
+      expect(apart.filter((levels) => levels > 1).length).toBeLessThanOrEqual(rgb.length / 1000)
+    },
+  )
 })

@@ -65,8 +65,8 @@ describe.each([
   ['sd35-medium-kind', 1],
   ['sd35-medium-kind', 5],
   ['sd35-large-kind', 2],
-])('rows of %s on %i threads', (kind, threads) => {
-  it('come out bit for bit as alone, whatever the others add', async () => {
+])('rows of %s (threads: %i)', (kind, threads) => {
+  it('are bit for bit as alone, whatever LoRAs the other rows have', async () => {
     const { config, graph, source } = await open(kind, threads)
     const of = (rank: number, seed: number, only?: RegExp) => randomLora(source.shapes, rank, seed, only)
     const everything = of(40, 1)
@@ -96,7 +96,7 @@ describe.each([
   })
 })
 
-it('the graph is written for the layers that are changed, again when there are more, and not for fewer', async () => {
+it('the graph is written for the layers that LoRAs change, again for more layers, but not for fewer', async () => {
   const { graph, source, written } = await open('sd3-medium-kind', 1)
   const queries = randomLora(source.shapes, 4, 1, /to_q/)
   const keys = randomLora(source.shapes, 4, 2, /to_k/)

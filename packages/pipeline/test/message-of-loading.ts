@@ -1,4 +1,4 @@
-/** Returns the error message that a user sees for a model that does not load. */
+/** The error message that a user sees for a model that does not load. */
 import { StableDiffusion3Pipeline } from '../src/sd3/pipeline.ts'
 import type { FromPretrainedOptions } from '../src/sd3/pipeline.ts'
 

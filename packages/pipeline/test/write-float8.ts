@@ -1,4 +1,4 @@
-/** Float8 weights for tests: the values that float8 has, and tensors of them, plain or with a factor as in ComfyUI's files. */
+/** Float8 weights for tests: the values of float8, and tensors in it, plain or with a factor as in ComfyUI's files. */
 import { fromFloat16Bits } from '../src/tensor/float16.ts'
 import type { WrittenTensor } from './write-safetensors.ts'
 import type { Tensors } from './write-single-file.ts'

@@ -18,7 +18,7 @@ export function writeSafetensors(file: string, tensors: Record<string, WrittenTe
   writeRaw(file, JSON.stringify(header), Buffer.concat(Object.values(tensors).map(({ data }) => data)))
 }
 
-/** Writes any text as the header. */
+/** Writes any text as the header, with any length before it. */
 export function writeRaw(file: string, header: string, data: Uint8Array, headerLength = Buffer.byteLength(header)): void {
   const length = Buffer.alloc(8)
   length.writeBigUInt64LE(BigInt(headerLength))

@@ -1,4 +1,4 @@
-/** A diffusers folder as Stability would have saved it: one file, fused products, shift before scale, the decoder's blocks counted backwards. */
+/** Writes a diffusers folder as Stability would have saved it: one file, fused products, shift before scale, the decoder's blocks in reverse. */
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { findWeights, readCheckpoint } from '../src/graphs/checkpoint.ts'
@@ -19,7 +19,7 @@ export async function writeSingleFile(model: string, file: string): Promise<void
   writeSafetensors(file, all)
 }
 
-/** Makes the projection of a folder's first text encoder the identity, which is what one read from a file of Stability's has. */
+/** Makes the projection of a folder's first text encoder the identity, as in one that is read from a single file of Stability. */
 export async function unproject(model: string): Promise<void> {
   const folder = join(model, 'text_encoder')
   const tensors = await readTensors(folder)
@@ -60,7 +60,7 @@ const stability: [RegExp, string][] = [
 ]
 const fusedNames = /^transformer_blocks\.(\d+)\.(attn2?)\.(to_q|add_q_proj)\.(weight|bias)$/
 
-/** The transformer. */
+/** The tensors of a transformer, renamed and rearranged. */
 export function toStability(tensors: Tensors): Tensors {
   const layers = Object.keys(tensors).filter((name) => name.endsWith('.attn.to_q.weight')).length
   const swapped = ['norm_out.linear.', `transformer_blocks.${layers - 1}.norm1_context.linear.`]
@@ -98,7 +98,7 @@ const ldm: [RegExp, string][] = [
   [/\.(down|up)_blocks\.(\d+)\.(downsample|upsample)rs\.0\.conv\./, '.$1.$2.$3.conv.'],
 ]
 
-/** The VAE. */
+/** The tensors of a VAE, renamed and reshaped. */
 export function toLdm(tensors: Tensors): Tensors {
   const ups = new Set(Object.keys(tensors).flatMap((name) => /^decoder\.up_blocks\.(\d+)\./.exec(name)?.[1] ?? [])).size
   return Object.fromEntries(

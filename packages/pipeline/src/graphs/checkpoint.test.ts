@@ -29,7 +29,7 @@ describe('findWeights', () => {
       'diffusion_pytorch_model.safetensors.index.json',
     ],
     ['the files without a variant first', ['model.fp16.safetensors', 'model.safetensors'], undefined, 'model.safetensors'],
-    ['the variant asked for', ['model.fp16.safetensors', 'model.safetensors'], 'fp16', 'model.fp16.safetensors'],
+    ['the requested variant', ['model.fp16.safetensors', 'model.safetensors'], 'fp16', 'model.fp16.safetensors'],
     ['an index of the variant', ['model.safetensors.index.fp16.json', 'model.safetensors'], 'fp16', 'model.safetensors.index.fp16.json'],
     ['the only variant there is', ['diffusion_pytorch_model.fp16.safetensors'], undefined, 'diffusion_pytorch_model.fp16.safetensors'],
     [
@@ -38,8 +38,8 @@ describe('findWeights', () => {
       undefined,
       'model.safetensors.index.fp16.json',
     ],
-    ['nothing of two variants', ['model.fp16.safetensors', 'model.bf16.safetensors'], undefined, undefined],
-    ['the files without a variant where a part lacks the one asked for', ['model.safetensors'], 'fp16', 'model.safetensors'],
+    ['nothing where there are two variants', ['model.fp16.safetensors', 'model.bf16.safetensors'], undefined, undefined],
+    ['the files without a variant where a part lacks the requested one', ['model.safetensors'], 'fp16', 'model.safetensors'],
     ['nothing in an empty folder', [], undefined, undefined],
   ])('finds %s', (_, files, variant, expected) => {
     const folder = newFolder(...files)
@@ -58,7 +58,7 @@ describe('readCheckpoint', () => {
     expect(checkpoint.tensor('proj_out.weight', [64, 96])).toMatchObject({ dtype: 'BF16', length: 64 * 96 * 2 })
   })
 
-  it('names the shard and the tensor that it lacks', async () => {
+  it('names the shard or the tensor that is missing', async () => {
     const folder = newFolder()
     writeSafetensors(join(folder, 'model-1.safetensors'), { a: f16(2) })
     const index = join(folder, 'model.safetensors.index.json')
@@ -77,7 +77,7 @@ describe('readCheckpoint', () => {
 })
 
 describe('Checkpoint', () => {
-  it('gives tensors of the shape asked for, and errors that name file, tensor, expected and found', async () => {
+  it('gives tensors of the requested shape, and errors that name the file, the tensor and what was expected and found', async () => {
     const file = join(newFolder(), 'model.safetensors')
     writeSafetensors(file, {
       a: f16(2, 3),

@@ -60,7 +60,7 @@ describe.each([
   ['mapped', 5, 'as it is'],
   ['packed', 2, 'in scaled float8'],
   ['mapped', 2, 'in scaled float8'],
-] as const)('a row of a batch is bit for bit the row alone, with %s weights and %i threads, the model %s', (weights, threads, stored) => {
+] as const)('with %s weights, %i threads and the model %s, a row of a batch is bit for bit the row alone', (weights, threads, stored) => {
   const modelOf = (kind: string) => (stored === 'as it is' ? kind : join(float8Root, kind))
   const options: GraphOptions = { operators: operatorChoices.cpu, computeType: 'float32', weights, threads }
 
@@ -68,7 +68,7 @@ describe.each([
     ['sd3-medium-kind', 8, 8],
     ['sd35-large-kind', 10, 6],
     ['sd35-medium-kind', 16, 12],
-    // A single token.
+    // A picture of a single token.
     ['sd35-medium-kind', 2, 2],
   ] as const)('in the transformer of %s at %i × %i, whatever layers the others skip', async (kind, height, width) => {
     const { config, session } = await openGraph(modelOf(kind), 'transformer', options)

@@ -12,7 +12,7 @@ import type { GraphOptions } from './layers.ts'
 import { operatorChoices, plainOperators } from './operator-choices.ts'
 import { writeGraph } from './write-graph.ts'
 
-/** What torch computes from the same weights and inputs: float32 as base64, made by tools/make_graph_goldens.py. */
+/** What torch computes from the same weights and inputs, float32 as base64 (tools/make_graph_goldens.py). */
 interface Golden {
   transformer: string
   transformer_skipping_1: string
@@ -51,10 +51,10 @@ function difference(found: Float32Array | undefined, expected: string): number {
   return values.reduce((largest, value, index) => Math.max(largest, Math.abs(value - found[index]!)), 0) / size
 }
 
-describe.each(Object.entries(activations))('text encoders with %s equal torch', (activation, golden) => {
+describe.each(Object.entries(activations))('text encoders with %s compute what torch computes', (activation, golden) => {
   const root = mkdtempSync(join(tmpdir(), 'easel-activations-'))
   afterAll(() => rmSync(root, { recursive: true }))
-  /** A text encoder of the same weights under another configuration. Without its gate the feed-forward of T5 keeps the matrix of that. */
+  /** A text encoder with the same weights under another configuration. T5's feed-forward without a gate uses what was the gate's matrix. */
   async function open(part: 'text_encoder' | 'text_encoder_3', change: Record<string, unknown>, isGated: boolean, weights: WeightMode) {
     const folder = join(testModel('sd3-medium-kind'), part)
     const config = { ...(JSON.parse(readFileSync(join(folder, 'config.json'), 'utf8')) as object), ...change }
@@ -89,13 +89,13 @@ describe.each(Object.entries(activations))('text encoders with %s equal torch', 
   })
 })
 
-describe.each(kinds)('%s equals torch', (kind) => {
+describe.each(kinds)('%s computes what torch computes', (kind) => {
   const golden = JSON.parse(readFileSync(new URL(`../../test/golden/graphs/${kind}.json`, import.meta.url), 'utf8')) as Golden
 
   describe.each(ways)('with %s', (_, options) => {
     const half = options.computeType === 'float16'
 
-    it('transformer, with all layers and without one', async () => {
+    it('in the transformer, with all layers and without one', async () => {
       const { config, session } = await openGraph(kind, 'transformer', options)
       const feeds = {
         hidden_states: noise(1, 2, 16, 8, 12),
@@ -114,7 +114,7 @@ describe.each(kinds)('%s equals torch', (kind) => {
       await session.release()
     })
 
-    it('decoder and encoder of the VAE', async () => {
+    it('in the decoder and the encoder of the VAE', async () => {
       const decoder = await openGraph(kind, 'vae_decoder', options)
       const { sample } = await decoder.session.run({ latent_sample: noise(4, 1, 16, 4, 6) }, ['sample'])
       expect(difference(sample?.data, golden.vae_decoder)).toBeLessThan(half ? 2e-3 : 5e-6)
@@ -125,7 +125,7 @@ describe.each(kinds)('%s equals torch', (kind) => {
       await encoder.session.release()
     })
 
-    it.each(['text_encoder', 'text_encoder_2'] as const)('%s', async (part) => {
+    it.each(['text_encoder', 'text_encoder_2'] as const)('in %s', async (part) => {
       const { config, session } = await openGraph(kind, part, options)
       const layer = `hidden_states.${config['num_hidden_layers']! - 1}`
       const outputs = await session.run({ input_ids: clipIds }, ['text_embeds', layer])
@@ -134,7 +134,7 @@ describe.each(kinds)('%s equals torch', (kind) => {
       await session.release()
     })
 
-    it.runIf(existsSync(join(testModel(kind), 'text_encoder_3')))('text_encoder_3, for every distance of tokens', async () => {
+    it.runIf(existsSync(join(testModel(kind), 'text_encoder_3')))('in text_encoder_3, for every distance between tokens', async () => {
       const { config, session } = await openGraph(kind, 'text_encoder_3', options)
       const outputs = await session.run({ input_ids: t5Ids }, ['last_hidden_state'])
       const last = outputs['last_hidden_state']?.data.subarray(-4 * config['d_model']!)

@@ -30,7 +30,7 @@ const read = async (tensors: Record<string, WrittenTensor>, metadata: Record<str
   return readLora(file, to)
 }
 
-/** The matrices down and up of `module`, to be stored under any names. */
+/** The matrices down and up for `module`, to be stored under any names. */
 function pair(module: string, rank: number, seed = 1): [WrittenTensor, WrittenTensor] {
   const [to, from] = shapeOf(module)
   return [random(seed, rank, from), random(seed + 100, to, rank)]
@@ -111,7 +111,7 @@ describe('readLora', () => {
       }
   })
 
-  it('turns scale and shift of the last norms to the order of the checkpoint', async () => {
+  it('puts scale and shift of the last norms into the order of the checkpoint', async () => {
     const norm = `transformer_blocks.${last}.norm1_context.linear`
     const [a, b] = pair(norm, 2)
     const own = product(await read({ [`${norm}.lora_A.weight`]: a, [`${norm}.lora_B.weight`]: b }), norm)
@@ -123,7 +123,7 @@ describe('readLora', () => {
     expect(product(await read(stability, {}, { ...target, shiftFirst: true }), norm)).toEqual(own)
   })
 
-  it('is as strong as alpha by the rank, wherever alpha is said', async () => {
+  it('scales by alpha over the rank, wherever alpha is given', async () => {
     const [a, b] = pair(query, 4)
     const tensors = { [`transformer.${query}.lora_A.weight`]: a, [`transformer.${query}.lora_B.weight`]: b }
     const full = product(await read(tensors), query)
@@ -152,7 +152,7 @@ describe('readLora', () => {
     const filled = (dtype: string, bits: number, ...shape: number[]): WrittenTensor => {
       return { dtype, shape, data: new Uint8Array(new Uint16Array(shape.reduce((x, y) => x * y, 1)).fill(bits).buffer) }
     }
-    // 1.5 and -2.
+    // The bits of 1.5 and of -2.
     const tensors = {
       [`${query}.lora_A.weight`]: filled('BF16', 0x3fc0, 1, from),
       [`${query}.lora_B.weight`]: filled('F16', 0xc000, to, 1),
@@ -207,7 +207,7 @@ describe('readLora', () => {
     await expect(read(tensors)).rejects.toThrow(message)
   })
 
-  it('refuses settings that are none', async () => {
+  it('refuses settings that are malformed or not supported', async () => {
     await expect(read(good, { lora_adapter_metadata: '[' })).rejects.toThrow('lora_adapter_metadata to be a JSON object')
     await expect(read(good, { lora_adapter_metadata: '{"lora_alpha":"x"}' })).rejects.toThrow("peft's settings")
     await expect(read(good, { lora_adapter_metadata: '{"use_dora":true}' })).rejects.toThrow('use_dora to be false')

@@ -61,7 +61,7 @@ describe('readSafetensorsHeader', () => {
     ],
     ['a gap', JSON.stringify({ a: f32(0, 8), b: f32(12, 16) }), 16, /expected tensor b to be at byte 8 .* got byte 12/],
     [
-      'an end before the begin',
+      'an end before the beginning',
       JSON.stringify({ a: f32(0, 8), b: { ...f32(8, 12), data_offsets: [8, 4] } }),
       12,
       /expected tensor b to be/,
@@ -77,7 +77,7 @@ describe('readSafetensorsHeader', () => {
     ['a shape too large for any file', JSON.stringify({ a: f32(0, 8, [2 ** 40, 2 ** 40]) }), 8, /expected tensor a to be .* bytes long/],
     ['a negative length', JSON.stringify({ a: f32(0, 8, [-2]) }), 8, /expected tensor a to be a dtype, a shape and two data_offsets/],
     [
-      'an offset that is no whole number',
+      'an offset that is not a whole number',
       JSON.stringify({ a: { ...f32(0, 8), data_offsets: [0, 8.5] } }),
       8,
       /expected tensor a to be a dtype/,
@@ -91,7 +91,7 @@ describe('readSafetensorsHeader', () => {
       /tensor a to be at byte 0/,
     ],
     ['a list as header', '[]', 0, /expected the header to be a JSON object, got \[\]/],
-    ['a header that is no JSON', '{"a":', 0, /expected the header to be JSON/],
+    ['a header that is not JSON', '{"a":', 0, /expected the header to be JSON/],
     [
       'tensors named like prototypes',
       '{"__proto__":{"dtype":"F32","shape":[9],"data_offsets":[0,8]}}',
@@ -123,7 +123,7 @@ describe('readSafetensorsHeader', () => {
     await expect(readSafetensorsHeader(file)).rejects.toThrow(message)
   })
 
-  it('refuses a header length beyond the file, and one no header needs, without taking memory for it', async () => {
+  it('refuses a header length beyond the end of the file, without taking memory for it', async () => {
     const file = newFile()
     writeRaw(file, '{}', new Uint8Array(0), 2 ** 40)
     await expect(readSafetensorsHeader(file)).rejects.toThrow(/expected the header to be at most 2 bytes, got 1099511627776/)

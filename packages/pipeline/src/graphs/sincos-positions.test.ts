@@ -8,7 +8,7 @@ it.each([
   ['3.5 medium', 384, 768, 64, 'a6e764c7db8dbf1995e65a070ae09b7d6873ee3b1eaffbf9735190858163cfb1'],
   ['3.5 large', 192, 1216, 64, '07724d81ad4958f770a9dd7e81ff6f17f6fc7632895cfd71f1440fdcf89f7740'],
   ['a size that divides nothing evenly', 50, 22, 7, '9ed9d11aba7622aab88c6177dcade351f911e05d64f7df923d03bcfbac653604'],
-])('the positions of %s equal torch bit for bit', (_, length, width, baseSize, sha256) => {
+])('the positions of %s are those of torch, bit for bit', (_, length, width, baseSize, sha256) => {
   const values = sincosPositions(length, width, baseSize)
   expect(createHash('sha256').update(new Uint8Array(values.buffer)).digest('hex')).toBe(sha256)
 })

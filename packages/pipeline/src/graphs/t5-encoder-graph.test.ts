@@ -1,7 +1,7 @@
 import { expect, it } from 'vitest'
 import { toBucket } from './t5-encoder-graph.ts'
 
-/** T5Attention._relative_position_bucket of transformers 5.24 for the distances -40, -36 … 40. */
+/** Expected: what T5Attention._relative_position_bucket of transformers 5.24 gives for the distances -40, -36 … 40. */
 it.each([
   [32, 128, [12, 12, 12, 11, 11, 10, 10, 9, 8, 4, 0, 20, 24, 25, 26, 26, 27, 27, 28, 28, 28]],
   [10, 30, [4, 4, 4, 4, 4, 4, 4, 3, 3, 2, 0, 7, 8, 8, 9, 9, 9, 9, 9, 9, 9]],

@@ -23,7 +23,7 @@ it('a JSON file of 64 MiB is read, and a longer one is refused without being rea
   )
 })
 
-it('a text that is a pipe, a folder or longer than any vocabulary is refused by the name of its file', async () => {
+it('a text that is a pipe, a folder or longer than any vocabulary is refused with the name of its file', async () => {
   const pipe = join(folder, 'merges.txt')
   execFileSync('mkfifo', [pipe])
   await expect(readModelText(pipe)).rejects.toThrow(`${pipe}: expected a readable text file, got something that is not a file`)
@@ -55,7 +55,7 @@ it.each([
   await expect(readModelJson(file, schema)).rejects.toThrow(`${file}: expected ${message}`)
 })
 
-it('what a file says is told in one line of printable characters', () => {
+it('what a file says is quoted in one line of printable characters', () => {
   const error = new ModelFileError('a', 'tensor \u001b[31mred\nline', 'there', 'x'.repeat(1e6))
   expect(error.message.length).toBeLessThan(1500)
   expect(error.message).toMatch(/^a: expected tensor \\u001b\[31mred\\u000aline to be there, got x+…$/)

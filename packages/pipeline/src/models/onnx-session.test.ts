@@ -27,7 +27,7 @@ describe('a float16 graph', () => {
     expect(y).toMatchObject({ dims: [2], dtype: 'float16', data: Float32Array.of(0.5, 1.5) })
   })
 
-  it('leaves Float16Array to the rest of the process', () => {
+  it('leaves the global Float16Array to the rest of the process', () => {
     expect(typeof (globalThis as { Float16Array?: unknown }).Float16Array).toBe('function')
   })
 })
@@ -77,7 +77,7 @@ describe('a session', () => {
     await session.release()
   })
 
-  it('that is not kept open between runs is open only around them, and gives the same', async () => {
+  it('that is not kept open between runs is open only around them, and gives the same results', async () => {
     const bytes = await readFile(fixture('casts'))
     const session = await OnnxSession.load({ name: 'casts', bytes, weights: 'packed', betweenRuns: 'closed' })
     const run = async (timestep: number): Promise<number[]> => {
@@ -86,11 +86,11 @@ describe('a session', () => {
     }
     expect(session.native).toBeUndefined()
     const first = await run(5)
-    // Whoever measures what a run has taken looks now.
+    // The memory that a run has taken is measured now.
     expect(session.native).toBeDefined()
     expect(first).toEqual([6, 7])
     await expect.poll(() => session.native).toBeUndefined()
-    // Two that are asked for at once, and one that is asked for as it is to be closed.
+    // Two runs requested at once, and one requested when the session is about to close.
     expect(await Promise.all([run(1), run(2)])).toEqual([
       [2, 3],
       [3, 4],
@@ -122,7 +122,7 @@ describe('a session', () => {
     }
   })
 
-  it('names the file when it is missing, damaged or another graph', async () => {
+  it('is refused with the name of its file when that is missing, damaged or another graph', async () => {
     await expect(OnnxSession.load('/nowhere/model.onnx')).rejects.toThrow(/Expected \/nowhere\/model\.onnx to load on cpu, got: /)
     await expect(OnnxSession.load(fileURLToPath(import.meta.url))).rejects.toThrow(/onnx-session\.test\.ts to load on cpu/)
     await expect(OnnxSession.load(fixture('casts'), { inputs: ['ids', 'sample'] })).rejects.toThrow(
@@ -131,7 +131,7 @@ describe('a session', () => {
     await expect(OnnxSession.load(fixture('casts'), { outputs: ['z'] })).rejects.toThrow(/the output z, got y/)
   })
 
-  it('is refused at once where what is fed or fetched has a type that no run could use', async () => {
+  it('is refused when it is loaded if an input or output has a type that no run could use', async () => {
     await expect(OnnxSession.load(fixture('bool-input'), { inputs: ['mask'] })).rejects.toThrow(
       /Expected input "mask" of .*bool-input\.onnx to be float32, float16, int64, int32, got bool/,
     )
@@ -140,7 +140,7 @@ describe('a session', () => {
     )
   })
 
-  it('says which shapes a failing run had', async () => {
+  it('names the shapes of a run that fails', async () => {
     const session = await OnnxSession.load(fileURLToPath(new URL('probe.onnx', import.meta.url)))
     await expect(session.run({ x: floats([1, 2, 3], [1, 3]) }, ['y'])).rejects.toThrow(/probe\.onnx to run with x \[1, 3\], got: /)
     await session.release()

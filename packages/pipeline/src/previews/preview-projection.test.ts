@@ -30,7 +30,7 @@ describe('the preview projection', () => {
     }
   })
 
-  test('of a model that ships none is absent, and a file of another shape is refused by its path', async () => {
+  test('of a model that ships none is absent, and a file of another shape is refused with its path', async () => {
     const empty = await mkdtemp(join(tmpdir(), 'easel-projection-'))
     try {
       expect(await readPreviewProjection(empty, 16)).toBeUndefined()

@@ -31,7 +31,7 @@ test('null stands for a flag that was never set', () => {
   expect(parseFlowMatchConfigJson({ use_karras_sigmas: null }).useKarrasSigmas).toBe(false)
 })
 
-test('null stands for the default of a bound of mu, as a fixed schedule has it', () => {
+test('null stands for the default of a bound of mu, as in the configuration of a fixed schedule', () => {
   expect(parseFlowMatchConfigJson({ base_shift: null, max_shift: null })).toMatchObject({ baseShift: 0.5, maxShift: 1.15 })
 })
 
@@ -66,7 +66,7 @@ test.for([{ prediction_type: 'epsilon' }, { sigma_min: 0.1 }, { useKarrasSigmas:
   },
 )
 
-test('an unknown or a wrong camelCase field is refused under its own name', () => {
+test('an unknown or wrong camelCase field is refused by that name', () => {
   expect(() => parseFlowMatchConfig({ sigmaMin: 0.1 })).toThrow('got sigmaMin: 0.1')
   expect(() => parseFlowMatchConfig({ baseImageSeqLen: -1 })).toThrow('Expected baseImageSeqLen to be an integer from 1 up, got -1')
 })

@@ -113,7 +113,7 @@ function scheduleOf(steps: number): FlowMatchEulerDiscreteScheduler {
   return scheduler
 }
 
-test('before setTimesteps the schedule is that of the training', () => {
+test('before setTimesteps the schedule is that of training', () => {
   const scheduler = new FlowMatchEulerDiscreteScheduler({ shift: 3 })
   expect(scheduler.timesteps).toHaveLength(1000)
   expect(scheduler.sigmaMax).toBe(1)
@@ -143,7 +143,7 @@ test('a walk starts at the step of the timestep, or at the begin index when ther
   expect(byIndex.stepIndex).toBe(7)
 })
 
-test('setTimesteps forgets the walk before it', () => {
+test('setTimesteps forgets the previous walk', () => {
   const scheduler = scheduleOf(4)
   scheduler.setBeginIndex(2)
   scheduler.step(latents(1), scheduler.timesteps[2]!, latents(2))
@@ -151,7 +151,7 @@ test('setTimesteps forgets the walk before it', () => {
   expect([scheduler.stepIndex, scheduler.beginIndex, scheduler.numInferenceSteps]).toEqual([undefined, undefined, 3])
 })
 
-test('of a timestep that occurs twice the second index counts', () => {
+test('the second index counts for a timestep that occurs twice', () => {
   const scheduler = new FlowMatchEulerDiscreteScheduler()
   scheduler.setTimesteps(undefined, { timesteps: [900, 500, 500, 100] })
   expect(scheduler.indexForTimestep(500)).toBe(2)
@@ -165,7 +165,7 @@ test('a shift set after construction changes the next schedule like a configured
   expect(scheduler.sigmas).toEqual(Float32Array.of(0.75, 0.5, 0))
 })
 
-test('a clone takes the state along and walks on its own', () => {
+test('a clone has the same state and walks on independently', () => {
   const original = scheduleOf(6)
   original.shift = 2
   original.setBeginIndex(1)
@@ -205,7 +205,7 @@ describe('a step of a guided float16 output', () => {
     return scheduler
   }
 
-  test('has the bits of guidance and then a step, and counts its steps', () => {
+  test('has the bits of guidance followed by a step, and counts its steps', () => {
     const [together, apart] = [scheduled(new FlowMatchEulerDiscreteScheduler()), scheduled(new FlowMatchEulerDiscreteScheduler())]
     const noise = new Tensor(mixFloat16(uncond.bits, cond.bits, Math.fround(4.3)), uncond.dims, 'float16')
     let [ofTogether, ofApart] = [sample, sample]
@@ -227,7 +227,7 @@ describe('a step of a guided float16 output', () => {
     expect(() => together.stepGuided(guided, 1000, sample)).toThrow('Expected at most 7 steps in this schedule, got step 8')
   })
 
-  test('is left to the caller in float32, with fresh noise, and where a class or an object has a step of its own', () => {
+  test('is left to the caller in float32, with stochastic sampling, and where a class or an object has a step of its own', () => {
     class Watching extends FlowMatchEulerDiscreteScheduler {
       override step(...args: Parameters<FlowMatchEulerDiscreteScheduler['step']>) {
         return super.step(...args)
@@ -249,7 +249,7 @@ describe('a step of a guided float16 output', () => {
     }
   })
 
-  test('of other rows than the sample is refused', () => {
+  test('with other rows than the sample is refused', () => {
     const scheduler = scheduled(new FlowMatchEulerDiscreteScheduler())
     expect(() => scheduler.stepGuided({ ...guided, cond: guided.cond.slice(1) }, 1000, sample)).toThrow('Expected cond of 3 rows, got 2')
     const flat = guided.uncond.map(({ values }) => new Tensor(values, [1, 1024], 'float16'))
@@ -274,7 +274,7 @@ test('float16 noise is scaled with every operation in float16', () => {
   )
 })
 
-test('scaleNoise takes a level for each row, and the place in the walk once there is one', () => {
+test('scaleNoise takes a level for each row, or the place in the walk once there is one', () => {
   const scheduler = scheduleOf(10)
   const rows = new Tensor(new Float32Array(4).fill(1), [2, 2])
   const zeros = new Tensor(new Float32Array(4), [2, 2])
@@ -311,7 +311,7 @@ test('a refused schedule leaves the one before it in place', () => {
   expect(scheduler).toEqual(scheduleOf(4))
 })
 
-test('a single level cannot be stretched: that is an error, not NaN', () => {
+test('a single level cannot be stretched, which is an error instead of NaN', () => {
   const scheduler = new FlowMatchEulerDiscreteScheduler({ shiftTerminal: 0.1 })
   expect(() => scheduler.setTimesteps(1)).toThrow('Expected a schedule of finite sigmas, got NaN at step 0')
 })

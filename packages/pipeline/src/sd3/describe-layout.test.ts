@@ -12,6 +12,6 @@ test.each([
   [['transformer/openvino_model.xml', 'transformer/openvino_model.bin'], /OpenVINO/],
   [['Unet.mlmodelc/model.mil'], /Core ML/],
   [['README.md'], /no model_index\.json/],
-])('a layout that is no model is told by its name (%j)', (paths, says) => {
+])('a layout that is no model for Easel is described by what it is (%j)', (paths, says) => {
   expect(describeUnknownLayout(paths)).toMatch(says)
 })

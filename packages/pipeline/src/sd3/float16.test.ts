@@ -49,7 +49,7 @@ it('given latents of another precision are rounded to float16 before the first s
   expect(Buffer.from(images[0]!.data).toString('base64')).toBe(expected.image)
 })
 
-it('a scheduler may keep the predictions of earlier steps: nothing is written over them', async () => {
+it('a scheduler may keep the predictions of earlier steps, over which nothing is written', async () => {
   const step = vi.spyOn(FlowMatchEulerDiscreteScheduler.prototype, 'step')
   const copies: (Tensor | undefined)[] = []
   try {
@@ -64,7 +64,7 @@ it('a scheduler may keep the predictions of earlier steps: nothing is written ov
 describe('the memory of the latents', () => {
   const stepGuided = vi.spyOn(FlowMatchEulerDiscreteScheduler.prototype, 'stepGuided')
   afterAll(() => stepGuided.mockRestore())
-  /** How many memories the steps of a call were written to, of four. */
+  /** How many buffers the four steps of a call were written to. */
   async function memoriesOf(params: Partial<GenerateParams>): Promise<number> {
     stepGuided.mockClear()
     await pipe.generate({ ...call, ...params })
@@ -73,7 +73,7 @@ describe('the memory of the latents', () => {
     return new Set(results.map(({ values }) => values.buffer)).size
   }
 
-  it('two take turns where nobody is given the latents, and a copy stays as it is', async () => {
+  it('is two buffers in turn where nobody is given the latents, and a copy stays as it is', async () => {
     const copies: Tensor[] = []
     const watch: Partial<GenerateParams> = {
       callbackOnStepEnd: (run) => void copies.push(run.copyLatents()),
@@ -83,13 +83,13 @@ describe('the memory of the latents', () => {
     expect(copies.map(({ data }) => data)).toEqual(expected.steps.map(floats))
   })
 
-  it('a callback may keep its latents: nothing is written over them', async () => {
+  it('is not written over where a callback may have kept it', async () => {
     const kept: Tensor[] = []
     expect(await memoriesOf({ callbackOnStepEnd: (_, __, ___, { latents }) => void kept.push(latents as Tensor) })).toBe(4)
     expect(kept.map(({ data }) => data)).toEqual(expected.steps.map(floats))
   })
 
-  it('a copy shows what a callback has put in place of the latents', async () => {
+  it('is copied with what a callback has put in place of the latents', async () => {
     const shown: Tensor[] = []
     const put = half(5, 1, 16, 8, 8)
     const callbackOnStepEnd: CallbackOnStepEnd = (run, step) => {
@@ -102,7 +102,7 @@ describe('the memory of the latents', () => {
     expect(put.bits).toEqual(half(5, 1, 16, 8, 8).bits)
   })
 
-  it('nothing is written over latents that the caller has given', async () => {
+  it('is not written over where the caller has given it', async () => {
     const latents = half(42, 1, 16, 8, 8)
     const resumed = { step: 1, latents: half(7, 1, 16, 8, 8) }
     await memoriesOf({ latents })

@@ -82,7 +82,7 @@ describe('a parameter that cannot be used', () => {
   })
 })
 
-it.each([undefined, null, 'a red boat'])('parameters that are no object are refused: %s', (params) => {
+it.each([undefined, null, 'a red boat'])('parameters that are not an object are refused: %s', (params) => {
   expect(() => resolveCall(params as never, defaults, limits)).toThrow('Expected params to be an object with a prompt, got ')
 })
 
@@ -92,13 +92,13 @@ describe('a resolved call', () => {
     expect(resolve({ guidanceScale: 0, seed: 0, mu: 0 })).toMatchObject({ guidanceScale: 0, seed: 0, mu: 0 })
   })
 
-  it('spreads one negative prompt over all prompts and falls back from empty texts', () => {
+  it('uses one negative prompt for all prompts, and the first text in place of empty ones', () => {
     const call = resolve({ prompt: ['a', 'b'], prompt2: '', prompt3: ['c', ''], negativePrompt: 'n', negativePrompt3: '' })
     expect(call.texts).toEqual({ prompt: ['a', 'b'], prompt2: ['a', 'b'], prompt3: ['c', ''] })
     expect(call.negativeTexts).toEqual({ prompt: ['n', 'n'], prompt2: ['n', 'n'], prompt3: ['n', 'n'] })
   })
 
-  it('counts prompts by the rows of embeddings', () => {
+  it('has as many prompts as its embeddings have rows', () => {
     expect(resolve({ prompt: undefined, promptEmbeds: tensor(3, 2, 4), pooledPromptEmbeds: tensor(3, 4) })).toMatchObject({ batch: 3 })
   })
 })

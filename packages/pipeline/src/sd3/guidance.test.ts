@@ -47,7 +47,7 @@ describe('guidance', () => {
   })
 })
 
-it('latents are divided by the scale, not multiplied by its reciprocal', () => {
+it('latents are divided by the scale instead of multiplied by its reciprocal', () => {
   const values = Array.from({ length: 1000 }, (_, i) => Math.fround(Math.sin(i) * 3))
   const { data } = unscaleLatents(f32(...values), 1.5305, 0.0609)
   const [scale, shift] = [Math.fround(1.5305), Math.fround(0.0609)]

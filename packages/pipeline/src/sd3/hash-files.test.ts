@@ -19,7 +19,7 @@ const sha256 = (...parts: readonly (string | Uint8Array)[]): string =>
 test.each([
   ['few bytes, in this thread', 0],
   ['many, on threads of their own', 130 * 2 ** 20],
-])('files of %s are hashed in the order they were given in', async (_, bytes) => {
+])('files of %s get their hashes in the order in which they are given', async (_, bytes) => {
   const contents = ['', 'a', 'x'.repeat(2 ** 20 + 1), 'last']
   const paths = contents.map((_, index) => join(folder, `${index}`))
   for (const [index, content] of contents.entries()) await writeFile(paths[index] as string, content)

@@ -1,4 +1,4 @@
-/** Exports to ONNX in the layouts of other tools. */
+/** Models exported to ONNX in the layouts that other tools write. */
 import { cp, mkdir, mkdtemp, readFile, rename, rm, symlink, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -29,7 +29,7 @@ async function draw(path: string, options = {}): Promise<Buffer> {
   return Buffer.from(images[0]!.data)
 }
 
-/** As tools write it that know one kind of pipeline: the parts are graphs, whatever they were, and their configurations lie elsewhere. */
+/** The layout of tools that know one kind of pipeline: every part is only a graph, and its configuration lies elsewhere. */
 async function toUnetLayout(configsIn: string): Promise<void> {
   await rename(join(folder, 'transformer'), join(folder, 'unet'))
   for (const part of ['transformer', 'vae']) await mkdir(join(configsIn, part), { recursive: true })
@@ -44,7 +44,7 @@ async function toUnetLayout(configsIn: string): Promise<void> {
 }
 
 describe('a transformer in unet/', () => {
-  it('draws what it draws in transformer/, its config.json in another folder of the part', async () => {
+  it('draws what it draws in transformer/, with its config.json in another folder', async () => {
     await toUnetLayout(folder)
     expect((await draw(folder)).equals(await draw(model))).toBe(true)
   })
@@ -110,16 +110,16 @@ describe('a graph with its weights in model.onnx.data', () => {
   })
 })
 
-describe('what is made for another runtime', () => {
+describe('a model made for another runtime', () => {
   it.each([
     ['model.mxr', 'it holds graphs compiled for AMD GPUs (.mxr), which nothing else runs'],
     ['model.plan', 'it is made for TensorRT, whose engines and graphs (bfloat16, float8) ONNX Runtime in Node does not run'],
-  ])('is refused as that: transformer/%s', async (file, says) => {
+  ])('is refused as such: transformer/%s', async (file, says) => {
     await rename(join(folder, 'transformer/model.onnx'), join(folder, 'transformer', file))
     await expect(load()).rejects.toThrow(`${file}: ${says}`)
   })
 
-  it('is refused as that where it has no model_index.json', async () => {
+  it('is refused as such if it has no model_index.json', async () => {
     await rm(join(folder, 'model_index.json'))
     await mkdir(join(folder, 'ONNX/transformer/bf16'), { recursive: true })
     await writeFile(join(folder, 'ONNX/transformer/bf16/model.onnx'), '')
@@ -128,7 +128,7 @@ describe('what is made for another runtime', () => {
   })
 })
 
-it('a graph in which any of its inputs has one row is run a row at a time', async () => {
+it('a graph with any input of one row is run a row at a time', async () => {
   const transformer = await Sd3Transformer.load({
     configFile: join(model, 'transformer/config.json'),
     graph: inTest('fixtures/transformer-one-row.onnx'),

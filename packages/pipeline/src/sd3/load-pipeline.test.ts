@@ -2,8 +2,9 @@ import { cp, mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { basename, dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 import { ModelFileError } from '../models/model-file.ts'
+import { OnnxSession } from '../models/onnx-session.ts'
 import { Sd3Transformer } from '../models/sd3-transformer.ts'
 import type { TensorDtype } from '../tensor/tensor.ts'
 import { loadPipeline, registerPipelineClass } from './load-pipeline.ts'
@@ -98,11 +99,21 @@ const damaged: [file: string, change: Record<string, unknown>, expected: RegExp]
 ]
 
 describe('a model with a wrong field', () => {
-  it.each(damaged)('%s %j is refused by file and field', async (file, change, expected) => {
+  it.each(damaged)('(%s, %j) is refused with its file and field', async (file, change, expected) => {
     await edit(file, change)
     const { message } = await errorOfLoading()
     expect(message).toContain(join(folder, file))
     expect(message).toMatch(expected)
+  })
+
+  it('leaves none of its parts loaded', async () => {
+    // The transformer is loaded last.
+    await edit('transformer/config.json', { joint_attention_dim: 4096 })
+    const loading = vi.spyOn(OnnxSession, 'load')
+    await errorOfLoading()
+    const sessions = await Promise.all(loading.mock.results.map(({ value }) => value as Promise<OnnxSession>))
+    loading.mockRestore()
+    expect(sessions.map(({ isReleased }) => isReleased)).toEqual(graphs.map(() => true))
   })
 })
 
@@ -115,12 +126,12 @@ describe('a model with a missing file', () => {
     'text_encoder_3/model.onnx',
     'text_encoder/config.json',
     'tokenizer_2/tokenizer.json',
-  ])('%s is refused by its name', async (file) => {
+  ])('(%s) is refused by its name', async (file) => {
     await rm(join(folder, file))
     expect((await errorOfLoading()).message).toContain(join(folder, file))
   })
 
-  it('that is not JSON is refused as such', async () => {
+  it('or with one that is not JSON is refused', async () => {
     await writeFile(join(folder, 'transformer/config.json'), '{"in_channels": 16,')
     const error = await errorOfLoading()
     expect(error).toBeInstanceOf(ModelFileError)
@@ -128,7 +139,7 @@ describe('a model with a missing file', () => {
     expect(error.message).toContain('expected JSON')
   })
 
-  it('may lack vae_encoder, generation_config.json and what model_index.json does not name', async () => {
+  it('loads if it is vae_encoder, generation_config.json or a part that model_index.json does not name', async () => {
     await rm(join(folder, 'vae_encoder'), { recursive: true })
     await rm(join(folder, 'generation_config.json'))
     await rm(join(folder, 'text_encoder_3'), { recursive: true })
@@ -176,7 +187,7 @@ describe('a model that would fail every request is refused when it is loaded', (
     )
   })
 
-  it('but loads without a CLIP encoder that the caller leaves out, for embeddings', async () => {
+  it('but not if the caller leaves a CLIP encoder out and gives embeddings', async () => {
     const pipe = await load({ components: { textEncoder: null, tokenizer: null } })
     expect(pipe.textEncoder).toBeUndefined()
     await pipe.close()
@@ -184,7 +195,7 @@ describe('a model that would fail every request is refused when it is loaded', (
 })
 
 describe('loading', () => {
-  it('does not look at class names of tokenizers', async () => {
+  it('ignores the class names of tokenizers', async () => {
     await edit('model_index.json', { tokenizer: ['transformers', 'NewName'], tokenizer_3: ['transformers', 'T5TokenizerFast'] })
     await edit('tokenizer/tokenizer_config.json', { tokenizer_class: 'AnotherName' })
     const pipe = await load()
@@ -192,7 +203,7 @@ describe('loading', () => {
     await pipe.close()
   })
 
-  it('accepts the dtype the graphs have and refuses others, bfloat16 with the reason', async () => {
+  it('accepts the dtype of the graphs and refuses others, giving the reason for bfloat16', async () => {
     await (await load({ dtype: 'float32' })).close()
     await expect(load({ dtype: 'float16' })).rejects.toThrow(/Expected a model of dtype float16, got float32 in/)
     await expect(load({ dtype: 'bfloat16' as TensorDtype })).rejects.toThrow(
@@ -226,7 +237,7 @@ describe('the registry', () => {
     await ort.close()
   })
 
-  it('takes further classes, and never replaces one', async () => {
+  it('takes more classes, and never replaces one', async () => {
     await edit('model_index.json', { _class_name: 'NightSkyPipeline' })
     await expect(loadPipeline(folder)).rejects.toThrow(/expected _class_name to be one of StableDiffusion3Pipeline, .*got NightSkyPipeline/)
     const nightSky: PipelineClass = {
@@ -249,7 +260,7 @@ describe('the hash of a model', () => {
     return pipe.modelHash()
   }
 
-  it('is the same for a copy and for another README, and another for a changed graph or field', async () => {
+  it('is the same for a copy and with another README, and differs with a changed graph or field', async () => {
     const first = await hash()
     expect(first).toMatch(/^[0-9a-f]{64}$/)
     await writeFile(join(folder, 'README.md'), 'other words')

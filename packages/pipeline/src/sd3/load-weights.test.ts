@@ -42,7 +42,7 @@ function drawPlain(kind: string): Promise<string> {
 }
 
 describe('weights in a folder', () => {
-  it('are read by no run before somebody asks, where they are mapped', async () => {
+  it('are not read before the first request where they are mapped', async () => {
     const encodings = async (weights: 'packed' | 'mapped'): Promise<number> => {
       const pipe = await StableDiffusion3Pipeline.fromPretrained(folder, { device: 'cpu', weights })
       await pipe.warmUp()
@@ -53,7 +53,7 @@ describe('weights in a folder', () => {
     expect([await encodings('packed'), await encodings('mapped')]).toEqual([1, 0])
   })
 
-  it('leave between two runs only the transformer open, where they are mapped', async () => {
+  it('keep only the transformer open between two runs where they are mapped', async () => {
     const openParts = async (weights: 'packed' | 'mapped'): Promise<boolean[]> => {
       const pipe = await StableDiffusion3Pipeline.fromPretrained(folder, { device: 'cpu', weights })
       await pipe.generate(call)
@@ -68,7 +68,7 @@ describe('weights in a folder', () => {
     expect(await openParts('mapped')).toEqual([true, false, false, false, false])
   })
 
-  it('may be links into the cache of Hugging Face, whose snapshot has the name of its repository', async () => {
+  it('may be links into the cache of Hugging Face, where the model has the name of its repository', async () => {
     const cache = join(root, 'models--some--model')
     const snapshot = join(cache, 'snapshots', 'abc')
     await mkdir(join(cache, 'blobs'), { recursive: true })
@@ -89,7 +89,7 @@ describe('weights in a folder', () => {
     expect(await draw(snapshot)).toBe(await drawPlain('sd35-medium-kind'))
   })
 
-  it('may be shared with another model by a link to its folder, and count in the hash as if they lay here', async () => {
+  it('may lie in a linked folder that models share, and count in the hash as if they lay in the model', async () => {
     const before = await hashOf(folder)
     const shared = join(root, 'shared')
     await rename(join(folder, 'transformer'), shared)
@@ -101,7 +101,7 @@ describe('weights in a folder', () => {
     expect(await hashOf(folder)).not.toBe(before)
   })
 
-  it('are those of the variant that is asked for', async () => {
+  it('are those of the requested variant', async () => {
     const vae = join(folder, 'vae')
     const transformer = join(folder, 'transformer')
     await rename(join(vae, 'diffusion_pytorch_model.safetensors'), join(vae, 'diffusion_pytorch_model.fp16.safetensors'))
@@ -109,7 +109,7 @@ describe('weights in a folder', () => {
     await rename(name, join(transformer, 'diffusion_pytorch_model.fp16.safetensors'))
     await writeFile(name, 'broken')
     expect(await messageOfLoading(folder)).toContain(`${name}: expected`)
-    // The text encoders do not have it and are taken without, as in diffusers.
+    // The text encoders have no such variant and are read without one, as in diffusers.
     expect(await draw(folder, { variant: 'fp16' })).toBe(await drawPlain('sd35-medium-kind'))
     await writeFile(join(folder, 'text_encoder', 'model.fp16.safetensors'), 'broken')
     expect(await messageOfLoading(folder, { variant: 'fp16' })).toContain('model.fp16.safetensors: expected')
@@ -119,7 +119,7 @@ describe('weights in a folder', () => {
     )
   })
 
-  it('lie beside links that lead nowhere and beside pipes, which nobody reads', async () => {
+  it('may lie beside links that lead nowhere and beside pipes, which are not read', async () => {
     const hash = await hashOf(folder)
     await symlink(join(root, 'absent'), join(folder, 'another-model.safetensors'))
     await symlink(join(root, 'absent'), join(folder, 'transformer', 'pytorch_model.bin'))
@@ -129,7 +129,7 @@ describe('weights in a folder', () => {
   })
 
   it.each(['vae/config.json', 'vae/diffusion_pytorch_model.safetensors', 'tokenizer/tokenizer.json', 'model_index.json'])(
-    'are refused where %s is something that might never end',
+    'are refused where %s is a pipe, which might never end, or a folder',
     async (name) => {
       const file = join(folder, name)
       await rm(file)
@@ -160,7 +160,7 @@ describe('weights in a folder', () => {
     expect(await draw(folder)).toBe(await drawPlain('sd35-medium-kind'))
   })
 
-  it('are drawn at the largest size that the positions allow, where the sample size is beyond it', async () => {
+  it('give pictures of the largest size that the positions allow, if the sample size is larger', async () => {
     const file = join(folder, 'transformer', 'config.json')
     const config = JSON.parse(await readFile(file, 'utf8')) as Record<string, unknown>
     await rm(join(folder, 'generation_config.json'))
@@ -176,7 +176,7 @@ describe('weights in a folder', () => {
     }
   })
 
-  it('in another precision are named where they are wrong', async () => {
+  it('that do not fit the configuration are refused with the tensor or field that is wrong', async () => {
     const file = join(folder, 'transformer', 'config.json')
     const config = JSON.parse(await readFile(file, 'utf8')) as Record<string, unknown>
     await writeFile(file, JSON.stringify({ ...config, attention_head_dim: 8 }))
@@ -195,7 +195,7 @@ describe('weights in a folder', () => {
     expect(await messageOfLoading(folder)).toContain(`${file}: expected qk_norm to be`)
   })
 
-  it('are refused by a sentence where a configuration cannot be', async () => {
+  it('are refused where a configuration is impossible', async () => {
     const wrong: [string, Record<string, unknown>, RegExp][] = [
       [
         'vae',
@@ -225,20 +225,20 @@ describe('weights in a folder', () => {
     )
   })
 
-  it('that end early are refused, and nothing stays loaded', async () => {
+  it('that end early are refused', async () => {
     const file = join(folder, 'vae', 'diffusion_pytorch_model.safetensors')
     await writeFile(file, (await readFile(file)).subarray(0, 100_000))
     expect(await messageOfLoading(folder)).toContain(`${file}: expected the data to be`)
   })
 
-  it('as pickles are not read; the error says what is there', async () => {
+  it('in pickles are not read, and the error says which files are there', async () => {
     await rename(join(folder, 'vae', 'diffusion_pytorch_model.safetensors'), join(folder, 'vae', 'diffusion_pytorch_model.bin'))
     expect(await messageOfLoading(folder)).toMatch(/\.safetensors weights in .*vae, got config\.json, diffusion_pytorch_model\.bin/)
   })
 })
 
 describe('a folder of both', () => {
-  it('runs an exported graph where there is one, and ours for the rest', async () => {
+  it('runs an exported graph where there is one, and a graph of our own for the rest', async () => {
     const kind = join(root, 'mixed')
     await cp(testModel('sd3-medium-kind'), kind, { recursive: true })
     // The same architecture at another size, with the text encoders and tokenizers of the exported model.
@@ -268,7 +268,7 @@ describe('a folder of both', () => {
 })
 
 describe('without T5', () => {
-  it('a model draws as one that never had it, and has a hash of its own', async () => {
+  it('a model draws like one that never had it, and has a hash of its own', async () => {
     const model = testModel('sd35-large-kind')
     const off = { components: { textEncoder3: null, tokenizer3: null } }
     const without = await StableDiffusion3Pipeline.fromPretrained(model, { device: 'cpu', ...off })
@@ -316,7 +316,7 @@ describe('a single file', () => {
     },
   )
 
-  it('without a part of a model says what it holds, and is not passed over for the other folder', async () => {
+  it('that holds no transformer is refused with what it holds, even if the other folder has one', async () => {
     const file = join(root, 'style.safetensors')
     const matrix = { dtype: 'F32', shape: [4, 64], data: new Uint8Array(1024) }
     writeSafetensors(file, { 'transformer.transformer_blocks.0.attn.to_q.lora_A.weight': matrix })
@@ -329,7 +329,7 @@ describe('a single file', () => {
     )
   })
 
-  it('that another model’s configuration describes is refused with the name of that configuration', async () => {
+  it('is refused with the name of the configuration if that is another model’s', async () => {
     const file = join(root, 'sd3.5_large.safetensors')
     await writeSingleFile(testModel('sd35-large-kind'), file)
     for (const part of ['text_encoder', 'text_encoder_2', 'vae'])
@@ -340,7 +340,7 @@ describe('a single file', () => {
     )
   })
 
-  it('alone says which parts it lacks', async () => {
+  it('alone is refused with the parts that it lacks', async () => {
     const file = join(root, 'alone', 'merged.safetensors')
     await mkdir(join(root, 'alone'))
     await writeSingleFile(testModel('sd35-medium-kind'), file)

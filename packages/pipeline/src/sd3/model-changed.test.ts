@@ -1,4 +1,4 @@
-/** Weight files that somebody writes to, replaces or removes while the model is in use. */
+/** Weight files that are written to, replaced or removed while the model is in use. */
 import { createHash } from 'node:crypto'
 import { cp, mkdtemp, readFile, rename, rm, truncate, utimes, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
@@ -42,26 +42,31 @@ async function writeOther(file: string): Promise<string> {
   return `${file}.other`
 }
 
-it.each(['packed', 'mapped'] as const)('written over or cut off, %s: calls fail by a sentence that names the file', async (weights) => {
-  await load({ weights })
-  await draw()
-  const file = weightsOf('transformer')
-  const bytes = await readFile(file)
-  await writeFile(file, await readFile(await writeOther(file)))
-  await expect(draw()).rejects.toThrow(ModelChangedError)
-  await expect(draw()).rejects.toThrow(`Expected ${file} to stay as it was when the model was loaded, got a file that has been written to`)
-  // Reading what is no longer there would end the process.
-  await truncate(file, 1000)
-  await expect(draw()).rejects.toThrow(`${file} to stay as it was when the model was loaded, got 1000 bytes instead of ${bytes.length}`)
-})
+it.each(['packed', 'mapped'] as const)(
+  'if %s weights are written over or cut off, calls fail with an error that names the file',
+  async (weights) => {
+    await load({ weights })
+    await draw()
+    const file = weightsOf('transformer')
+    const bytes = await readFile(file)
+    await writeFile(file, await readFile(await writeOther(file)))
+    await expect(draw()).rejects.toThrow(ModelChangedError)
+    await expect(draw()).rejects.toThrow(
+      `Expected ${file} to stay as it was when the model was loaded, got a file that has been written to`,
+    )
+    // Reading what is no longer there would end the process.
+    await truncate(file, 1000)
+    await expect(draw()).rejects.toThrow(`${file} to stay as it was when the model was loaded, got 1000 bytes instead of ${bytes.length}`)
+  },
+)
 
-it('written over during a call: that call gives no picture', async () => {
+it('if weights are written over during a call, the call gives no picture', async () => {
   await load({ weights: 'packed' })
   const callbackOnStepEnd = () => utimes(weightsOf('vae'), 1, 1).then(() => ({}))
   await expect(draw({ callbackOnStepEnd })).rejects.toThrow(`${weightsOf('vae')} to stay as it was`)
 })
 
-it('replaced or removed: what is open draws as before, what has to be opened again fails', async () => {
+it('if weights are replaced or removed, what is open draws as before and what has to be opened again fails', async () => {
   await load({ weights: 'packed' })
   const before = await draw()
   for (const part of ['transformer', 'vae', 'text_encoder']) await rename(await writeOther(weightsOf(part)), weightsOf(part))
@@ -76,13 +81,13 @@ it('replaced or removed: what is open draws as before, what has to be opened aga
   await expect(draw()).rejects.toThrow(`${weightsOf('vae')} to stay as it was when the model was loaded, got no such file`)
 })
 
-it('replaced before the hash is known: no hash is told for weights that were not loaded', async () => {
+it('if weights are replaced before the hash is known, no hash is reported', async () => {
   await load({ weights: 'packed' })
   await rename(await writeOther(weightsOf('vae')), weightsOf('vae'))
   await expect(pipe!.modelHash()).rejects.toThrow('got another file in its place')
 })
 
-it('replaced before the first LoRA: its graph is not opened over other weights', async () => {
+it('if weights are replaced before the first LoRA, its graph is not opened over the new ones', async () => {
   await rm(folder, { recursive: true })
   await cp(fileURLToPath(new URL('../../../../models/tiny-scenes', import.meta.url)), folder, { recursive: true })
   await load({ weights: 'packed', lorasDir: fileURLToPath(new URL('../../test/loras', import.meta.url)) })

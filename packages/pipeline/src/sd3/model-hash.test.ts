@@ -19,7 +19,7 @@ afterEach(async () => {
   await rm(root, { recursive: true })
 })
 
-test('a hash that is kept is taken again, without reading, until a file changes', async () => {
+test('a hash that has been kept is used again without reading the model, until a file changes', async () => {
   const first = await hashModel(content(model), cache)
   expect(first).toBe(await hashModel(content(model)))
   const [name = ''] = await readdir(cache)
@@ -34,7 +34,7 @@ test('a hash that is kept is taken again, without reading, until a file changes'
   expect(second).not.toBe(first)
 })
 
-test('a damaged file, or a folder that cannot be made, only means to read again', async () => {
+test('a damaged cache file, or a cache folder that cannot be made, only means that the model is read again', async () => {
   const expected = await hashModel(content(model), cache)
   const [name = ''] = await readdir(cache)
   await writeFile(join(cache, name), 'half a ha')
@@ -42,7 +42,7 @@ test('a damaged file, or a folder that cannot be made, only means to read again'
   expect(await hashModel(content(model), join(model, 'model.onnx', 'below-a-file'))).toBe(expected)
 })
 
-test('what a link leads to counts, wherever the folder is; a part that is left out makes another model', async () => {
+test('the file that a link leads to counts, wherever the folder is, and leaving a part out makes another model', async () => {
   const elsewhere = await mkdtemp(join(root, 'linked-'))
   await symlink(join(model, 'model.onnx'), join(elsewhere, 'model.onnx'))
   await writeFile(join(elsewhere, 'config.json'), '{}')
@@ -66,7 +66,7 @@ test('weights behind a linked folder count as if they lay in the model', async (
   expect(await hashModel(content(model))).toMatch(/^[0-9a-f]{64}$/)
 })
 
-test('safetensors count, hidden files do not, and sizes are told without reading', async () => {
+test('safetensors count, hidden files do not, and listFileSizes lists what counts', async () => {
   const first = await hashModel(content(model))
   await writeFile(join(model, '.config.json'), '{}')
   expect(await hashModel(content(model))).toBe(first)

@@ -1,4 +1,4 @@
-/** Damaged weights: what a call says when a part of the model computes NaN or infinity. */
+/** Damaged weights: the error of a call in which a part of the model computes NaN or infinity. */
 import { cp, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -33,7 +33,7 @@ async function damage(part: string, name: string, bits: number): Promise<string>
   return weights
 }
 
-/** What a call fails with, and the number of steps that it carried out. */
+/** The error of a call, and the number of steps that it carried out. */
 async function fail(lorasDir?: string): Promise<{ error: unknown; steps: number }> {
   const pipe = await StableDiffusion3Pipeline.fromPretrained(folder, { device: 'cpu', ...(lorasDir === undefined ? {} : { lorasDir }) })
   let steps = 0
@@ -56,18 +56,18 @@ async function fail(lorasDir?: string): Promise<{ error: unknown; steps: number 
 const sentence = (part: string, file: string): string =>
   `Expected ${part} to compute finite numbers, got NaN or infinity: the weights in ${file} are damaged, or they need a higher precision`
 
-describe('a value that is no number names the part and its file', () => {
+describe('a value that is not finite is an error that names the part and its file', () => {
   it.each<[string, string, string, number, number]>([
     ['a CLIP text encoder', 'text_encoder', 'text_model.encoder.layers.0.mlp.fc1.weight', nan, 0],
     ['a CLIP text encoder', 'text_encoder_2', 'text_projection.weight', infinity, 0],
     ['the T5 text encoder', 'text_encoder_3', 'encoder.final_layer_norm.weight', infinity, 0],
-    // A job of thirty steps is not carried out to the end.
+    // The call fails at its first step, not after its last.
     ['the transformer', 'transformer', 'transformer_blocks.1.attn.to_v.weight', nan, 0],
     ['the transformer', 'transformer', 'proj_out.bias', infinity, 0],
     ["the VAE's decoder", 'vae', 'decoder.conv_in.weight', nan, 3],
-    // This one made a picture of one colour, and no error.
+    // Unchecked, this one would make a picture of one colour.
     ["the VAE's decoder", 'vae', 'decoder.conv_out.bias', infinity, 3],
-  ])('%s, %s/%s', async (part, name, tensor, bits, steps) => {
+  ])('from %s (%s/%s)', async (part, name, tensor, bits, steps) => {
     const file = await damage(name, tensor, bits)
     const failed = await fail()
     expect(failed.error).toBeInstanceOf(NotFiniteError)
@@ -75,7 +75,7 @@ describe('a value that is no number names the part and its file', () => {
     expect(failed.steps).toBe(steps)
   })
 
-  it('the VAE’s encoder', async () => {
+  it('from the VAE’s encoder', async () => {
     const file = await damage('vae', 'encoder.conv_in.weight', nan)
     const pipe = await StableDiffusion3Pipeline.fromPretrained(folder, { device: 'cpu' })
     const image = { data: new Uint8Array(32 * 32 * 3), width: 32, height: 32 }
@@ -84,7 +84,7 @@ describe('a value that is no number names the part and its file', () => {
     await pipe.close()
   })
 
-  it('the transformer at the last step, where the steps between have spoilt what the first left whole', async () => {
+  it('from the transformer at the last step, if latents were finite after the first and no longer are', async () => {
     const pipe = await StableDiffusion3Pipeline.fromPretrained(folder, { device: 'cpu' })
     // The callback puts in what an overflow leaves behind.
     const callbackOnStepEnd = (_: unknown, step: number, __: number, { latents }: { latents?: Tensor }) =>
@@ -100,7 +100,7 @@ describe('a value that is no number names the part and its file', () => {
     await pipe.close()
   })
 
-  it('and a LoRA that was added', async () => {
+  it('from a LoRA, which the error names too', async () => {
     const lorasDir = join(folder, 'loras')
     await mkdir(lorasDir)
     const floats = (shape: number[], value: number) => ({
@@ -117,7 +117,7 @@ describe('a value that is no number names the part and its file', () => {
   })
 })
 
-it('latents that the caller gives are blamed on the caller', async () => {
+it('latents of the caller that are not finite are an error about the latents, not about the weights', async () => {
   const pipe = await StableDiffusion3Pipeline.fromPretrained(folder, { device: 'cpu' })
   const latents = new Tensor(new Float32Array(16 * 4 * 4).fill(NaN), [1, 16, 4, 4])
   await expect(pipe.generate({ ...call, latents })).rejects.toThrow(
@@ -134,6 +134,6 @@ it.each<[string, Tensor, boolean]>([
   ['the bits of infinity', new Tensor(Uint16Array.of(0, 0xfc00), [2], 'float16'), false],
   ['the bits of NaN', new Tensor(Uint16Array.of(0x7e01, 0), [2], 'float16'), false],
   ['nothing', new Tensor(new Float32Array(0), [0]), true],
-])('%s: finite or not', (_, tensor, expected) => {
+])('isFiniteTensor tells whether a tensor is finite: %s', (_, tensor, expected) => {
   expect(isFiniteTensor(tensor)).toBe(expected)
 })

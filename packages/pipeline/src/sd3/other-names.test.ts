@@ -1,4 +1,4 @@
-/** Weights under the names, in the layouts and in the types that tools other than diffusers write. */
+/** Weights in the names, layouts and types that tools other than diffusers write. */
 import { createHash } from 'node:crypto'
 import { cp, mkdtemp, readFile, rename, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
@@ -51,24 +51,25 @@ function write(name: string, tensors: Tensors): string {
 /** Replaces the weights of a part in the copied folder. */
 const rewrite = (name: string, tensors: Tensors): string =>
   write(join('model', name, `${name.startsWith('text') ? 'model' : 'diffusion_pytorch_model'}.safetensors`), tensors)
-describe('a file of a transformer alone draws with the parts of a folder', () => {
+
+describe('a file of only a transformer draws with the other parts from a folder', () => {
   it.each<[string, string, (tensors: Tensors) => Tensors]>([
-    ['without prefix, as Stability and ComfyUI write it', '', toStability],
+    ['without a prefix, as Stability and ComfyUI write it', '', toStability],
     ['under model.diffusion_model., as a checkpoint has it', 'model.diffusion_model.', toStability],
     ['under diffusion_model.', 'diffusion_model.', toStability],
     ['under transformer., as trainers write it', 'transformer.', (tensors) => tensors],
     ['under transformer. with the names of Stability', 'transformer.', toStability],
-    ['under the names of diffusers without prefix', '', (tensors) => tensors],
+    ['under the names of diffusers without a prefix', '', (tensors) => tensors],
     ['under diffusion_model. with the names of diffusers', 'diffusion_model.', (tensors) => tensors],
   ])('%s', async (_, prefix, rename) => {
     const file = write('merged.safetensors', prefixed(prefix, rename(await part('transformer'))))
-    // A folder whose own transformer cannot be mistaken for it.
+    // So that the folder's own transformer cannot be the one that draws.
     await rm(join(folder, 'transformer', 'diffusion_pytorch_model.safetensors'))
     expect(await draw(file, { modelParts: folder })).toBe(await drawPlain())
   })
 })
 
-it('a file with all parts under the names of their folders draws as the folder', async () => {
+it('a file with all parts under the names of their folders draws what the folder draws', async () => {
   const names = ['transformer', 'vae', 'text_encoder', 'text_encoder_2'] as const
   const all = await Promise.all(names.map(async (name) => prefixed(`${name}.`, await part(name))))
   const file = write('all.safetensors', Object.assign({}, ...all) as Tensors)
@@ -125,7 +126,7 @@ it('CLIP-L of a folder may come without its projection, as the file clip_l.safet
   expect(await messageOfLoading(folder)).toContain(`${file}: expected tensor text_projection.weight to be `)
 })
 
-it('weights in a part’s folder under a name of their own are not taken, and the error says under which they are', async () => {
+it('weights in a part’s folder under another file name are not read, and the error says which names are', async () => {
   await rename(join(folder, 'text_encoder', 'model.safetensors'), join(folder, 'text_encoder', 'clip_l.safetensors'))
   expect(await messageOfLoading(folder)).toMatch(
     /got .*clip_l\.safetensors.*: weights must be named model\.safetensors or diffusion_pytorch_model\.safetensors$/,
@@ -158,7 +159,7 @@ it('positions that a file does not hold are computed as diffusers would', async 
   expect(await draw(file, { modelParts: folder })).toBe(packed)
 })
 
-it('a T5 with two tables of words uses its encoder’s own, as transformers 5 does', async () => {
+it('a T5 with two tables of embeddings uses its encoder’s own, as transformers 5 does', async () => {
   const model = testModel('sd3-medium-kind')
   await cp(model, folder, { recursive: true })
   const { 'shared.weight': shared, 'encoder.embed_tokens.weight': _, ...rest } = await readTensors(join(model, 'text_encoder_3'))
@@ -194,7 +195,7 @@ describe('float8', () => {
     ['F8_E4M3', 'packed', 'text_encoder'],
     ['F8_E4M3', 'mapped', 'text_encoder'],
     ['F8_E4M3', 'packed', 'vae'],
-  ])('in %s, %s, %s, draws what the same numbers in float32 draw', async (type, weights, name) => {
+  ])('(%s, %s, in the %s) draws what the same numbers in float32 draw', async (type, weights, name) => {
     const pairs = Object.entries(await part(name)).map(([key, tensor]) => [key, float8(type, tensor)] as const)
     rewrite(name, Object.fromEntries(pairs.map(([key, [, meant]]) => [key, meant])))
     const expected = await draw(folder, { weights })
@@ -204,7 +205,7 @@ describe('float8', () => {
   })
 })
 
-describe('a file that is no model', () => {
+describe('a file that is not a model', () => {
   const matrix = fromFloats([2, 2], new Float32Array(4))
   it.each<[string, string[], RegExp]>([
     ['a LoRA for ComfyUI', ['diffusion_model.joint_blocks.0.x_block.attn.qkv.lora_down.weight'], /got a LoRA, which belongs in LORAS_DIR/],
@@ -227,7 +228,7 @@ describe('a file that is no model', () => {
     ['a VAE', ['decoder.conv_in.weight'], /got a VAE alone, which is read as vae\/diffusion_pytorch_model\.safetensors/],
     ['something unknown', ['double_blocks.0.weight'], /expected a transformer of Stable Diffusion 3, .*, got double_blocks\.0\.weight/],
     ['nothing', [], /got no tensor/],
-  ])('but %s says so', async (_, names, sentence) => {
+  ])('but %s is refused with what it is', async (_, names, sentence) => {
     const file = write('file.safetensors', Object.fromEntries(names.map((name) => [name, matrix])))
     expect(await messageOfLoading(file, { modelParts: folder })).toMatch(sentence)
   })

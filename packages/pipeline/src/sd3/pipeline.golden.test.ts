@@ -12,7 +12,7 @@ import { StableDiffusion3InpaintPipeline } from './inpaint-pipeline.ts'
 import { StableDiffusion3Pipeline } from './pipeline.ts'
 
 const exported = fileURLToPath(new URL('../../test/models/tiny-scenes-onnx', import.meta.url))
-/** The same weights in safetensors, with graphs of our own. */
+/** The same weights in safetensors, which run in graphs of our own. */
 const demo = fileURLToPath(new URL('../../../../models/tiny-scenes', import.meta.url))
 const folderOf = (name: string) => fileURLToPath(new URL(`../../test/golden/${name}/`, import.meta.url))
 
@@ -42,8 +42,8 @@ const cases = ['pipeline', 'img2img'].flatMap((name) => {
 })
 
 /**
- * What the graphs alone give on the machine where the goldens are exact: hashes of one encoding of each kind, one step and one decoding,
- * without any of our own arithmetic. Another CPU's kernels round differently.
+ * What the graphs alone give on a machine where the goldens are exact: a hash of one encoding of each kind, one step and one decoding,
+ * without any arithmetic of our own. The kernels of another CPU round differently.
  */
 const goldenKernels = '7295e64cca9e0cc19ed6c1a73ee3c830cb7629d9cbb7079cf6e83b0a2820d44a'
 
@@ -109,7 +109,7 @@ async function levelsApart(images: readonly Rgb8Image[], { folder, name }: Golde
   return Math.max(...(await Promise.all(apart)))
 }
 
-describe('equal to diffusers', () => {
+describe('the pictures of diffusers are drawn exactly on the CPU they were made on, and within one level elsewhere', () => {
   let pipes: Pipes
   const exact: string[] = []
   const close: string[] = []
@@ -155,7 +155,7 @@ describe('equal to diffusers', () => {
   })
 })
 
-describe('within one level of diffusers on graphs of our own', () => {
+describe('the pictures of diffusers are drawn within one level on graphs of our own', () => {
   let pipes: Pipes
   beforeAll(async () => {
     pipes = await openPipes(demo)

@@ -27,7 +27,7 @@ describe('a model name', () => {
     })
   })
 
-  it("of a preset's folder is that preset", () => {
+  it("that is a preset's folder is that preset", () => {
     expect(resolveModel('stable-diffusion-3.5-medium', { modelsDir }).id).toBe('stabilityai/stable-diffusion-3.5-medium')
     expect(resolveModel(join(modelsDir, 'stable-diffusion-3.5-medium'), { modelsDir: '/nowhere' }).preset?.guidanceScale).toBe(4.5)
   })
@@ -38,7 +38,7 @@ describe('a model name', () => {
     expect(resolveModel(join(modelsDir, 'mine'))).toEqual(expected)
   })
 
-  it('of a folder in the cache of Hugging Face is its repository, by way of the snapshot or of the whole', async () => {
+  it('that is a folder in the cache of Hugging Face becomes its repository, whether the snapshot or the whole is named', async () => {
     const cached = join(modelsDir, 'models--some-one--their-model')
     const snapshot = join(cached, 'snapshots', '0123abc')
     await mkdir(snapshot, { recursive: true })
@@ -51,7 +51,7 @@ describe('a model name', () => {
     await rm(cached, { recursive: true })
   })
 
-  it('of a single file is its name without the ending; a second folder has the parts it lacks', async () => {
+  it('that is a single file becomes its name without the ending, and a second folder may have the parts that it lacks', async () => {
     const file = join(modelsDir, 'my.merge-v2.safetensors')
     await writeFile(file, '')
     const expected = { id: 'my.merge-v2', folder: modelsDir, file, preset: undefined }
@@ -68,7 +68,7 @@ describe('a model name', () => {
     ['stabilityai/stable-diffusion-3-medium', 'stabilityai/stable-diffusion-3-medium-diffusers', 'stable-diffusion-3-medium'],
     ['stabilityai/stable-diffusion-3.5-large', 'stabilityai/stable-diffusion-3.5-large', 'stable-diffusion-3.5-large'],
     ['stabilityai/stable-diffusion-3.5-large-turbo', 'stabilityai/stable-diffusion-3.5-large-turbo', 'stable-diffusion-3.5-large-turbo'],
-  ])('of a preset that is not on disk, %s, says how to get it', (name, repository, folder) => {
+  ])('of a preset that is not on disk (%s) is refused with how to get it', (name, repository, folder) => {
     const attempt = () => resolveModel(name, { modelsDir })
     expect(attempt).toThrow(`in ${join(modelsDir, folder)}, got no model_index.json there`)
     expect(attempt).toThrow(`"npx easel pull ${name}"`)
@@ -81,7 +81,7 @@ describe('a model name', () => {
     expect(() => resolveModel('nothing', { modelsDir })).not.toThrow('easel pull')
   })
 
-  it('that is unknown or empty is refused with what there is', () => {
+  it('that is unknown or empty is refused with the names that exist', () => {
     expect(() => resolveModel('nothing-like-it', { modelsDir })).toThrow(
       /"nothing-like-it" to be a preset \(.*\), .*\(mine, stable-diffusion-3\.5-medium\)/,
     )

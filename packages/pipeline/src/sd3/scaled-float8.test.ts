@@ -1,4 +1,4 @@
-/** Weights in float8, plain and with a factor for each matrix, as ComfyUI and the tools around it store them; and quantised weights that are not read. */
+/** Weights in float8, plain or with a factor for each matrix, as ComfyUI and the tools around it store them, and quantised weights that are refused. */
 import { createHash } from 'node:crypto'
 import { cp, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
@@ -71,18 +71,15 @@ describe.each(ways)('scaled float8, %s weights', (weights) => {
     ['scale_weight', 'F8_E4M3'],
     ['weight_scale', 'F8_E4M3'],
     ['scale_weight', 'F8_E5M2'],
-  ])(
-    'named %s, %s, in the transformer and all text encoders: draws to the bit what the same numbers in float32 draw',
-    async (names, type) => {
-      const scaled = await Promise.all(parts.map(async (name) => toScaledFloat8(await part(name), scaledNames[names], type, toPowerOfTwo)))
-      for (const [index, name] of parts.entries()) await rewrite(name, scaled[index]!.meant)
-      const expected = await draw(folder, { weights })
-      for (const [index, name] of parts.entries()) await rewrite(name, scaled[index]!.stored)
-      expect(await draw(folder, { weights })).toBe(expected)
-    },
-  )
+  ])('(%s, %s) in the transformer and all text encoders draws exactly what the same numbers in float32 draw', async (names, type) => {
+    const scaled = await Promise.all(parts.map(async (name) => toScaledFloat8(await part(name), scaledNames[names], type, toPowerOfTwo)))
+    for (const [index, name] of parts.entries()) await rewrite(name, scaled[index]!.meant)
+    const expected = await draw(folder, { weights })
+    for (const [index, name] of parts.entries()) await rewrite(name, scaled[index]!.stored)
+    expect(await draw(folder, { weights })).toBe(expected)
+  })
 
-  it('with factors that are no powers of two differs from the same numbers in float32 by rounding only', async () => {
+  it('with factors that are not powers of two differs from the same numbers in float32 only by rounding', async () => {
     const scaled = await Promise.all(parts.map(async (name) => toScaledFloat8(await part(name))))
     for (const [index, name] of parts.entries()) await rewrite(name, scaled[index]!.meant)
     const expected = await drawLatents(folder, { weights })
@@ -92,7 +89,7 @@ describe.each(ways)('scaled float8, %s weights', (weights) => {
     expect(largestDifference(found.pixels, expected.pixels)).toBeLessThanOrEqual(1)
   })
 
-  it('in a single file with all parts, as sd3.5_medium_incl_clips_t5xxlfp8scaled.safetensors: only T5 has factors', async () => {
+  it('may be in a single file with all parts in which only T5 has factors, as in sd3.5_medium_incl_clips_t5xxlfp8scaled.safetensors', async () => {
     const t5 = toScaledFloat8(await part('text_encoder_3'), scaledNames.scale_weight, 'F8_E4M3', toPowerOfTwo)
     const others = {
       ...prefixed('model.diffusion_model.', toStability(await part('transformer'))),
@@ -108,7 +105,7 @@ describe.each(ways)('scaled float8, %s weights', (weights) => {
     expect(await drawWith(t5.stored)).toBe(await drawWith(t5.meant))
   })
 
-  it('of a transformer under the names of Stability: the three products of an attention share a factor', async () => {
+  it('may be in a transformer with the names of Stability, where the three products of an attention share a factor', async () => {
     const transformer = toScaledFloat8(toStability(await part('transformer')), scaledNames.weight_scale, 'F8_E4M3', toPowerOfTwo)
     const file = join(root, 'sd3.5_medium_fp8_scaled.safetensors')
     const drawWith = (prefix: string, tensors: Tensors): Promise<string> => {
@@ -121,7 +118,7 @@ describe.each(ways)('scaled float8, %s weights', (weights) => {
   })
 })
 
-it('a LoRA is added to scaled float8 as to the same numbers in float32, though the second graph is mapped', async () => {
+it('a LoRA is added to scaled float8 as to the same numbers in float32, although its graph is mapped', async () => {
   const lorasDir = join(root, 'loras')
   await mkdir(lorasDir)
   const random = (seed: number, ...shape: number[]) => fromFloats(shape, randn(shape, new Generator(seed)).data)
@@ -164,7 +161,7 @@ describe('plain float8 in every tensor', () => {
     expect(await Promise.all(ways.map((weights) => draw(folder, { weights })))).toEqual(expected)
   })
 
-  it('leaves tables as bytes: only what is taken from one is cast', async () => {
+  it('leaves tables as bytes and casts only what is taken from them', async () => {
     const file = await rewrite('text_encoder_3', toPlainFloat8(await part('text_encoder_3')).stored)
     const config = await readModelJson(join(folder, 'text_encoder_3', 'config.json'), t5EncoderGraphConfigSchema)
     for (const weights of ways) {
@@ -192,7 +189,7 @@ describe('scaled float8 is refused', () => {
       /tensor transformer_blocks\.1\.ff\.net\.2\.scale_weight to be one number of F32, F16 or BF16, got \[2\] of F32$/,
     ],
     [
-      'where a factor is no float',
+      'where a factor is not a float',
       (tensors) => ({ ...tensors, [`${layer}.scale_weight`]: { dtype: 'U8', shape: [1], data: new Uint8Array(1) } }),
       /scale_weight to be one number of F32, F16 or BF16, got \[1\] of U8$/,
     ],
@@ -207,7 +204,7 @@ describe('scaled float8 is refused', () => {
       /scale_weight to be a finite number, got -Infinity$/,
     ],
     [
-      'where a weight that is no float8 has a factor',
+      'where a weight that is not float8 has a factor',
       (tensors) => ({ ...tensors, [`${layer}.weight`]: { ...tensors['proj_out.weight']!, ...plainMatrix(tensors[`${layer}.weight`]!) } }),
       /scale_weight to be beside a float8 weight, the only kind that has a factor, got beside one of F32$/,
     ],
@@ -233,13 +230,13 @@ function plainMatrix({ shape }: WrittenTensor): WrittenTensor {
   return fromFloats(shape, new Float32Array(shape.reduce((a, b) => a * b, 1)))
 }
 
-it('a tensor that is missing beside scaled float8 is missing, and nothing is said about a tool', async () => {
+it('a tensor that is missing beside scaled float8 is reported as missing, without a word about a tool', async () => {
   const { stored } = toScaledFloat8(await part('transformer'), scaledNames.weight_scale)
   await rewrite('transformer', Object.fromEntries(Object.entries(stored).filter(([name]) => name !== 'proj_out.bias')))
   expect(await messageOfLoading(folder)).toMatch(/tensor proj_out\.bias to be \[64\] of .*, got no such tensor$/)
 })
 
-it('what is wrong with a factor of a part that is not loaded does no harm', async () => {
+it('a wrong factor in a part that is not loaded does no harm', async () => {
   const t5 = toScaledFloat8(await part('text_encoder_3')).stored
   await rewrite('text_encoder_3', { ...t5, 'encoder.block.0.layer.0.SelfAttention.q.scale_weight': scalar(NaN) })
   expect(await messageOfLoading(folder)).toMatch(/SelfAttention\.q\.scale_weight to be a finite number, got NaN/)

@@ -1,4 +1,4 @@
-/** Whether the ids of a tokenizer fit the vocabulary of its encoder. */
+/** Whether a tokenizer's ids fit the vocabulary of its encoder. */
 import { cp, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -42,30 +42,30 @@ async function load(): Promise<string> {
 }
 const refusal = (name: string, encoder: string, size: number, largest: number): string =>
   `${join(folder, name)}: expected the largest id to be below ${size}, the vocab_size of ${encoder}, got ${largest}`
-/** 454 ids, from 0 to 453; the encoders of CLIP know as many. T5 knows 161. */
+/** Fields of an added token. CLIP's tokenizers have the ids from 0 to 453 and its encoders know as many; T5 knows 161. */
 const added = { special: false, single_word: false, lstrip: false, rstrip: false }
 
 describe('a tokenizer is refused when the model loads', () => {
   it.each([
     ['tokenizer', 'text_encoder'],
     ['tokenizer_2', 'text_encoder_2'],
-  ])('%s, for a word that a prompt may contain', async (name, encoder) => {
+  ])('(%s) for a word that a prompt may contain', async (name, encoder) => {
     await changeTokenizer(name, ({ model }) => {
       model.vocab['boat</w>'] = 999
-      // The id that it had is not missed: ids need not follow one another.
+      // Its former id may stay unused, because ids need not follow one another.
       model.vocab['red</w>'] = 700
     })
     expect(await load()).toBe(refusal(name, encoder, 454, 999))
   })
 
-  it.each([false, true])('for an added token, normalized %s, as those of textual inversion are', async (normalized) => {
+  it.each([false, true])('for an added token (normalized %s), such as those of textual inversion', async (normalized) => {
     await changeTokenizer('tokenizer', ({ added_tokens: tokens }) => {
       tokens.push({ id: 454, content: '<Sks>', normalized, ...added })
     })
     expect(await load()).toBe(refusal('tokenizer', 'text_encoder', 454, 454))
   })
 
-  it('for its pad token, which no prompt needs to contain', async () => {
+  it('for its pad token, although no prompt contains it', async () => {
     await changeTokenizer('tokenizer_2', ({ model }) => (model.vocab['padding-without-a-merge'] = 500))
     expect(await load()).toBe('draws')
     await change('tokenizer_2/tokenizer_config.json', (config: { pad_token: string }) => (config.pad_token = 'padding-without-a-merge'))
@@ -83,7 +83,7 @@ describe('a tokenizer is refused when the model loads', () => {
     expect(await load()).toBe(refusal('tokenizer', 'text_encoder', 454, 454))
   })
 
-  it('T5’s, for a piece of a text, and for what stands for unknown characters', async () => {
+  it('(T5’s) for a piece of a text, and for what stands for unknown characters', async () => {
     const file = 'tokenizer_3/tokenizer.json'
     const before = await readFile(join(folder, file), 'utf8')
     await change(file, ({ model }: UnigramJson) => void model.vocab.push(['▁boat', -1]))
@@ -98,15 +98,15 @@ describe('a tokenizer is refused when the model loads', () => {
   })
 })
 
-describe('a tokenizer is taken although it lists more ids than its encoder has', () => {
-  it('when no text becomes them, as diffusers takes it', async () => {
-    // Nothing is merged to the first; the second costs more than its letters.
+describe('a tokenizer is accepted', () => {
+  it('if no text becomes the ids that its encoder lacks, as in diffusers', async () => {
+    // No merge makes the first, and the second costs more than its letters.
     await changeTokenizer('tokenizer', ({ model }) => (model.vocab['padded-to-a-round-number'] = 511))
     await change('tokenizer_3/tokenizer.json', ({ model }: UnigramJson) => void model.vocab.push(['▁a', -1e6]))
     expect(await load()).toBe('draws')
   })
 
-  it('and an encoder may know more than its tokenizer, as the real T5 does', async () => {
+  it('if its encoder knows more ids, as the real T5 does', async () => {
     await change('tokenizer_3/tokenizer.json', ({ model }: UnigramJson) => void model.vocab.pop())
     expect(await load()).toBe('draws')
   })

@@ -1,4 +1,4 @@
-/** Configurations that no published model has, over weights that agree with them. */
+/** Configurations that no published model has, with weights that agree with them. */
 import { execFileSync } from 'node:child_process'
 import { cp, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
@@ -55,7 +55,7 @@ it.each([
   expect(await messageOfLoading()).toBe(`${join(folder, part, 'config.json')}: expected ${field} to be ${sentence}`)
 })
 
-it('a table of positions that would have to be computed has a bound', async () => {
+it('a table of positions that has to be computed may only have a limited size', async () => {
   await rewritePart(join(folder, 'transformer'), (tensors) =>
     Object.fromEntries(Object.entries(tensors).filter(([name]) => name !== 'pos_embed.pos_embed')),
   )
@@ -64,7 +64,7 @@ it('a table of positions that would have to be computed has a bound', async () =
   expect(await messageOfLoading()).toMatch(/expected pos_embed_max_size of its config\.json to be at most 4096, .*got 1000000000/)
 })
 
-it('other names of an activation mean the same', async () => {
+it('other names of an activation mean the same activation', async () => {
   await configure('text_encoder_2', { hidden_act: 'gelu_python' })
   await configure('vae', { act_fn: 'swish' })
   const draw = async (model: string) => {
@@ -76,7 +76,7 @@ it('other names of an activation mean the same', async () => {
   expect((await draw(folder)).equals(await draw(testModel('sd35-medium-kind')))).toBe(true)
 })
 
-it('a graph that is a pipe is refused by its path', async () => {
+it('a graph that is a pipe is refused with its path', async () => {
   const pipe = join(folder, 'transformer', 'model.onnx')
   execFileSync('mkfifo', [pipe])
   expect(await messageOfLoading()).toBe(`Expected ${pipe} to load on cpu, got: something that is not a file`)

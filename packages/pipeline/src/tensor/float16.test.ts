@@ -10,7 +10,7 @@ import {
   toFloat16Bits,
 } from './float16.ts'
 
-/** The value of a float16 bit pattern, by the definition of the format. */
+/** The value of a float16 bit pattern, as the format defines it. */
 function widen(bits: number): number {
   const sign = bits & 0x8000 ? -1 : 1
   const exponent = (bits >> 10) & 0x1f
@@ -32,7 +32,7 @@ test('every bit pattern that is a number survives widening and packing', () => {
 
 test('a value half way between two neighbours goes to the even one', () => {
   const finite = allBits.slice(0, 0x7c00)
-  // Above the last finite pattern stands infinity, which counts as 65536 here.
+  // The pattern above the last finite one is infinity, which counts as 65536 here.
   const middles = Float32Array.from(finite, (bits) => (widen(bits) + (bits === 0x7bff ? 65536 : widen(bits + 1))) / 2)
   const even = finite.map((bits) => (bits % 2 === 0 ? bits : bits + 1))
   expect(toFloat16Bits(middles)).toEqual(even)
@@ -49,7 +49,7 @@ function* doubles(): Generator<number> {
     words[0] = next()
     words[1] = next()
     yield double[0]!
-    // An exponent from 2^-27 to 2^17 and few bits set: half of these are ties or one last bit away from a tie.
+    // Exponents from 2^-27 to 2^17 and few bits set: half of these are ties, or the last bit away from one.
     words[0] = [0, 0, 1, 0xffffffff][i % 4]!
     words[1] = ((next() & 0x80000000) | ((1023 - 27 + ((next() >>> 8) % 45)) << 20) | (next() & 0xffe00)) >>> 0
     yield double[0]!
@@ -64,7 +64,7 @@ test('rounding gives the bits of Math.f16round for every kind of number', () => 
   expect(wrong).toEqual([])
 })
 
-test('packing rounds float32 values as Math.f16round does, wherever they stand', () => {
+test('packing rounds float32 values as Math.f16round does, wherever they are in an array', () => {
   const values = Float32Array.from(doubles())
   const expected = values.map(Math.f16round)
   expect(fromFloat16Bits(toFloat16Bits(values))).toEqual(expected)
@@ -85,11 +85,11 @@ test('packing and widening write into what they are given, and nowhere else', ()
 describe('operators on many values round as each alone does', () => {
   const f16 = (value: number): number => Math.f16round(Math.fround(value))
   const numbers = fromFloat16Bits(allBits).filter((value) => !Number.isNaN(value))
-  /** Long enough for several pieces and an incomplete group at the end: every float16 value, paired with another in `other`. */
+  /** Every float16 value in another order, so that each is paired with another: enough for several chunks and an incomplete group at the end. */
   const shuffled = (step: number): Float32Array => numbers.map((_, i) => numbers[(i * step + 17) % numbers.length]!)
-  /** Values as in a step: none is large, many are subnormal or zero. */
+  /** Values like those in a step: none is large, many are subnormal or zero. */
   const small = (seed: number): Float32Array => numbers.map((_, i) => f16(Math.sin(i * seed) * 2 ** -((i * seed) % 26)))
-  /** Up to the size from which some operator on these factors leaves float16. */
+  /** Values up to the size at which some operator with these factors leaves the range of float16. */
   const medium = (seed: number): Float32Array => numbers.map((_, i) => f16(Math.sin(i * seed) * 6000))
   const zeros = numbers.map((_, i) => (i % 3 === 0 ? -0 : i % 3 === 1 ? 0 : -(2 ** -24)))
   const cases: [string, Float32Array, Float32Array][] = [
@@ -101,7 +101,7 @@ describe('operators on many values round as each alone does', () => {
     ['a single value', Float32Array.of(0.1), Float32Array.of(-3)],
     ['no value', new Float32Array(0), new Float32Array(0)],
   ]
-  /** Bits without those of NaN, whose payload nobody looks at. */
+  /** Bits in which every NaN is the same, because its payload does not matter. */
   const bitsOf = (values: Float32Array): number[] => Array.from(toFloat16Bits(values), (bits) => ((bits & 0x7fff) > 0x7c00 ? 0x7e00 : bits))
   const plain = (bits: Uint16Array): number[] => bitsOf(fromFloat16Bits(bits))
 
@@ -126,7 +126,7 @@ describe('operators on many values round as each alone does', () => {
     ] as const) {
       const mixed = base.map((value, i) => f16(value + f16(scale * f16(other[i]! - value))))
       const expected = fromFloat16Bits(sample).map((value, i) => f16(value + f16(dt * mixed[i]!)))
-      // Once with all operands where the kernels reach them, with what would be flagged after their ends.
+      // Once with all operands in the kernels' own memory, followed by values that would be flagged if they were read.
       const near = makeHalves(sample.length * 3 + 8).fill(0x7bff)
       const part = (index: number, values: Uint16Array) => {
         near.set(values, index * sample.length)

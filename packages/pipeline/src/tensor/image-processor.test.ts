@@ -4,7 +4,7 @@ import { Tensor } from './tensor.ts'
 
 const processor = new VaeImageProcessor()
 
-test('planes become interleaved pixels, a picture for each row', () => {
+test('planes become interleaved pixels, one picture for each row', () => {
   // Two rows, two pixels each: red, then green, then blue plane.
   const sample = new Tensor(Float32Array.of(1, -1, -1, 1, 0, 0, -1, -1, -1, -1, 1, 1), [2, 3, 1, 2])
   expect(processor.postprocess(sample)).toEqual([
@@ -27,7 +27,7 @@ test('values outside of [-1, 1] are clamped, infinite ones too', () => {
   expect(image!.data).toEqual(Uint8Array.of(0, 255, 255))
 })
 
-test('a float16 sample is halved and moved in float16, which can cost a level', () => {
+test('a float16 sample is halved and shifted in float16, which can cost a level', () => {
   const value = 0.00785064697265625 // a float16 value whose half is below what float16 holds beside 0.5
   const data = Float32Array.of(value, value, value)
   const half = processor.postprocess(new Tensor(data, [1, 3, 1, 1], 'float16'))
@@ -66,7 +66,7 @@ test('a level becomes 2 * (level / 255) - 1, each operation in float32', () => {
   expect(tensor.data).toEqual(Float32Array.of(-1, 1, Math.fround(2 * Math.fround(77 / 255) - 1)))
 })
 
-test('images of different sizes, of a wrong length or none at all are refused', () => {
+test('images of different sizes, images of a wrong length and an empty list are refused', () => {
   const one = { data: new Uint8Array(3), width: 1, height: 1 }
   expect(() => processor.preprocess([one, { data: new Uint8Array(6), width: 2, height: 1 }])).toThrow(
     'Expected images of 1x1, got 2x1 at 1',

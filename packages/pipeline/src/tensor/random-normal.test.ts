@@ -30,7 +30,7 @@ test('a negative seed is taken modulo 2^64', () => {
   expect(randn([40], new Generator(-1)).data).toEqual(randn([40], new Generator(2n ** 64n - 1n)).data)
 })
 
-test('a generator nobody seeded is the same every time, as in torch', () => {
+test('a generator without a seed is the same every time, as in torch', () => {
   expect(new Generator().initialSeed).toBe(67280421310721n)
   expect(randn([16], new Generator()).data).toEqual(randn([16], new Generator(67280421310721)).data)
 })
@@ -39,7 +39,7 @@ test.for([1.5, Number.NaN, Infinity, 2 ** 53, 2n ** 64n, -(2n ** 63n) - 1n])('se
   expect(() => new Generator(seed)).toThrow(/Expected seed/)
 })
 
-test('seeding anew drops the cached value of a small call', () => {
+test('a new seed drops the value that a small call has cached', () => {
   const generator = new Generator(5)
   const first = randn([1], generator).data
   expect(randn([1], generator.manualSeed(5)).data).toEqual(first)
@@ -55,7 +55,7 @@ test('a clone continues like its original and leaves it alone', () => {
   expect([randn([5], generator).data, randn([700], generator).data]).toEqual(expected)
 })
 
-test('a state survives structured cloning, the cached value included, and does not change afterwards', () => {
+test('a state survives structured cloning, including the cached value, and does not change afterwards', () => {
   const generator = new Generator(9)
   randn([1], generator)
   const state = structuredClone(generator.getState())
@@ -66,7 +66,7 @@ test('a state survives structured cloning, the cached value included, and does n
   expect(randn([1300], generator.setState(kept)).data).toEqual(expected)
 })
 
-test('a state that is not one is refused', () => {
+test('a malformed state is refused', () => {
   const state = new Generator().getState()
   expect(() => new Generator().setState({ ...state, words: new Uint32Array(3) })).toThrow(/624 words, got 3/)
   expect(() => new Generator().setState({ ...state, position: 625 })).toThrow(/from 0 to 624, got 625/)

@@ -16,7 +16,7 @@ describe('rows', () => {
     expect(sliceRows(joined, 1, 3)).toEqual(tensor([2, 2]))
   })
 
-  it('are split one by one, or repeated side by side', () => {
+  it('are split one by one, and may be repeated next to each other', () => {
     expect(splitRows(tensor([2, 2])).map(({ data }) => [...data])).toEqual([
       [0, 1],
       [2, 3],

@@ -28,14 +28,14 @@ async function goldenAndOurs(file: string, folder: string, name: (typeof names)[
 
 if (!hasReal) process.stderr.write(`SKIPPED: token ids of the real SD3 tokenizers, not found in ${real} (set SD3_TOKENIZERS_DIR)\n`)
 
-describe('token ids equal to transformers', () => {
-  it.each(names)('the demo model, %s', async (name) => {
+describe('token ids are those of transformers', () => {
+  it.each(names)('for the demo model, %s', async (name) => {
     const { expected, batch, single } = await goldenAndOurs('tokens-tiny-scenes.json', demo, name)
     expect(batch).toEqual(expected)
     expect(single).toEqual(expected)
   })
 
-  it.skipIf(!hasReal).each(names)('Stable Diffusion 3, %s', async (name) => {
+  it.skipIf(!hasReal).each(names)('for Stable Diffusion 3, %s', async (name) => {
     const { expected, batch, single } = await goldenAndOurs('tokens.json', real, name)
     expect(batch).toEqual(expected)
     expect(single).toEqual(expected)
@@ -74,7 +74,7 @@ describe('a tokenizer', () => {
     expect(await tokenizer.tokenize('a red boat')).toHaveLength(3)
   })
 
-  it('leaves a long text alone when truncation is off and special tokens away on request', async () => {
+  it('keeps a long text whole without truncation, and leaves special tokens out on request', async () => {
     const tokenizer = await loadTokenizer(join(demo, 'tokenizer_3'))
     const long = 'a boat '.repeat(40)
     expect((await tokenizer.encode(long)).length).toBeGreaterThan(40)
@@ -186,7 +186,7 @@ describe('a tokenizer folder', () => {
     })
   })
 
-  it('with only spiece.model, without files or with damaged ones is an error that names the file', async () => {
+  it('with only spiece.model, without files or with damaged ones is refused with the name of the file', async () => {
     const broken = await mkdtemp(join(tmpdir(), 'easel-tokenizer-'))
     try {
       await expect(loadTokenizer(broken)).rejects.toThrow(/tokenizer_config\.json: expected a readable JSON file, got no such file/)
