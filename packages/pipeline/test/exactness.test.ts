@@ -57,7 +57,7 @@ const requests = Array.from({ length: 36 }, (_, index): GenerateParams => {
 
 let pipe: StableDiffusion3Pipeline
 let alone: Buffer[]
-/** One batcher with measured steps, one with a low limit and first come first served, one that cuts anywhere. */
+/** One batcher with measured steps, one with a low limit and first come, first served, and one that takes all rows or cuts anywhere. */
 let variants: { scoped: RequestScopedPipeline<StableDiffusion3Pipeline>; steps: StepRecord[] }[]
 
 beforeAll(async () => {
@@ -72,7 +72,8 @@ beforeAll(async () => {
       components: pipe.components,
       batching: { ...batching, onStep: (step) => steps.push(step) },
     })
-    if (variants.length === 2) variant.runtime.batcher.profile.rowsFor = (_, waiting) => cuts.integer(1, waiting)
+    if (variants.length === 2)
+      variant.runtime.batcher.profile.rowsFor = (_, waiting) => (cuts.chance(0.5) ? waiting : cuts.integer(1, waiting))
     variants.push({ scoped: new RequestScopedPipeline(variant), steps })
   }
 })
@@ -123,7 +124,7 @@ describe('a batch', () => {
     const [, limited, anywhere] = variants.map(({ steps }) => steps) as [StepRecord[], StepRecord[], StepRecord[]]
     expect(anywhere.some(({ rows, calls }) => rows >= 6 && calls >= 3)).toBe(true)
     expect(Math.max(...limited.map(({ rows }) => rows))).toBe(3)
-    expect(anywhere.filter(({ calls }) => calls >= 2).length).toBeGreaterThan(50)
+    expect(anywhere.filter(({ calls }) => calls >= 2).length).toBeGreaterThan(20)
     expect(anywhere.filter(({ rowsLeft }) => rowsLeft > 0).length).toBeGreaterThan(50)
   })
 

@@ -132,7 +132,7 @@ describe('memory', () => {
       return undefined
     })
     const latentBytes = requests.length * 16 * (side / 8) ** 2 * 4
-    expect(held - before.held).toBeLessThan(latentBytes * 64)
+    expect(held - before.held).toBeLessThan(latentBytes * 16)
     // Resident pages also hold what has not been collected yet. Fifty copies of the weights would be five times as much.
     expect(resident - before.resident).toBeLessThan((await weightBytes()) * 10)
   })
