@@ -7,7 +7,7 @@ import { closeWorker } from './close-worker.ts'
 test('a worker lets its job end when there is time, and takes no other', async () => {
   const server = await startRedis()
   const connection = createRedis({ url: server.url, use: 'worker', onError: () => {} })
-  await waitUntilReady(connection, 5000)
+  await waitUntilReady(connection, 60_000)
   const queue = new Queue('q', { connection })
   let release = (): void => {}
   const released = new Promise<void>((resolve) => (release = resolve))
@@ -26,7 +26,7 @@ test('a worker lets its job end when there is time, and takes no other', async (
 test.each(['kill', 'pause'] as const)('a worker ends although its Redis does not answer (%s) and its job does not end', async (outage) => {
   const server = await startRedis()
   const connection = createRedis({ url: server.url, use: 'worker', onError: () => {} })
-  await waitUntilReady(connection, 5000)
+  await waitUntilReady(connection, 60_000)
   const queue = new Queue('q', { connection })
   queue.on('error', () => {})
   let stopped = false

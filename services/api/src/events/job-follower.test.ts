@@ -24,7 +24,7 @@ beforeAll(async () => {
   server = await startRedis({ appendonly: true, args: ['--appendfsync', 'always'] })
   redis = createRedis({ url: server.url, use: 'request', onError: () => {} })
   subscriber = createRedis({ url: server.url, use: 'worker', onError: () => {} })
-  await Promise.all([waitUntilReady(redis, 5000), waitUntilReady(subscriber, 5000)])
+  await Promise.all([waitUntilReady(redis, 60_000), waitUntilReady(subscriber, 60_000)])
   store = createJobStore({ redis, prefix: '{test}' })
 })
 afterAll(async () => {
@@ -105,7 +105,9 @@ describe('following a job', () => {
     const deaf = new JobFollower({ store, subscriber, pollIntervalMs: 20 })
     const id = await createJob()
     const events = read(id, undefined, deaf)
-    await subscriber.unsubscribe(store.keys.endsChannel)
+    await expect.poll(() => deaf.readers).toBe(1)
+    // From every channel, so that nothing can wake the reader.
+    await subscriber.unsubscribe()
     await store.requestCancel(id)
     expect((await events).map((event) => event.type)).toEqual(['status', 'done'])
     await deaf.close()
@@ -116,9 +118,9 @@ describe('following a job', () => {
     const events = read(id)
     await waitForReaders(1)
     await server.kill()
-    await sleep(50)
+    await expect.poll(() => [redis.status, subscriber.status]).not.toContain('ready')
     await server.restart()
-    await waitUntilReady(redis, 10_000)
+    await Promise.all([waitUntilReady(redis, 60_000), waitUntilReady(subscriber, 60_000)])
     await store.start(id, 'w')
     await store.end(id, { status: 'failed' })
     expect((await events).map((event) => event.type)).toEqual(['status', 'status', 'done'])
@@ -156,9 +158,9 @@ describe('waiting for the end', () => {
     const id = await createJob()
     const counting = createJobStore({ redis, prefix: '{test}' })
     const look = vi.spyOn(counting, 'get')
-    const own = new JobFollower({ store: counting, subscriber, pollIntervalMs: 20_000 })
+    const own = new JobFollower({ store: counting, subscriber, pollIntervalMs: 100_000 })
     const events = read(id, '0', own)
-    const waiting = own.waitForEnd(id, { timeoutMs: 20_000 })
+    const waiting = own.waitForEnd(id, { timeoutMs: 100_000 })
     await store.start(id, 'w')
     for (let step = 1; step <= 5; step++) await store.progress(id, step, 5)
     await store.end(id, { status: 'succeeded' })
@@ -176,7 +178,8 @@ describe('waiting for the end', () => {
     const [heard, failing, waited] = [await createJob(), await createJob(), await createJob()]
     const records = await store.getMany([heard, failing, waited])
     const wait = (n: number) => own.waitForEnd(records[n]?.id ?? '', { timeoutMs: 100_000, justRead: records[n] })
-    // Which shows that the subscription is ready.
+    // Redis answers in order, so the follower's own subscription is ready then.
+    await subscriber.subscribe(store.keys.endsChannel)
     const first = own.waitForEnd(heard, { timeoutMs: 100_000 })
     await store.start(heard, 'w')
     await store.progress(heard, 2, 4)

@@ -66,7 +66,7 @@ describe('Idempotency-Key', () => {
     const restarted = await startTestApi({ env, redis })
     expect(await read(await submit(restarted, 'restart'))).toEqual({ ...first, replayed: 'true' })
     await restarted.close()
-    await Promise.all([waitUntilReady(api.deps.redis, 5000), waitUntilReady(replica.deps.redis, 5000)])
+    await Promise.all([api, replica].map(async ({ deps }) => await waitUntilReady(deps.redis, 60_000)))
   })
 
   test('a job whose record was written but that never reached the queue is enqueued by the retry', async () => {

@@ -22,11 +22,20 @@ async function read(id: string): Promise<Job> {
 }
 const position = async (id: string): Promise<number | null> => (await read(id)).queue_position
 
+/** A worker that counts as alive from now on, as if its heartbeats went on. */
+async function announceWorker(at: TestApi, id: string, concurrency = 8): Promise<void> {
+  const load = { concurrency, active: 0, device: 'cpu', engine_memory_bytes: 1 }
+  await at.worker.registry.heartbeat({ id, model: 'tiny-scenes', ready: true, ...load })
+  const { redis, store } = at.deps
+  await redis
+    .multi()
+    .persist(store.keys.worker(id))
+    .zadd(store.keys.workers, Date.now() + 86_400_000, id)
+    .exec()
+}
+
 async function announceWorkers(count: number): Promise<void> {
-  for (let i = 0; i < count; i++) {
-    const load = { concurrency: 8, active: 0, device: 'cpu', engine_memory_bytes: 1 }
-    await api.worker.registry.heartbeat({ id: `w${i}`, model: 'tiny-scenes', ready: true, ...load })
-  }
+  for (let i = 0; i < count; i++) await announceWorker(api, `w${i}`)
 }
 
 const toMade = (input: JobInput) => ({ id: uuidv7(), owner: 'public', createdAt: Date.now(), input, priority: 0 })
@@ -126,7 +135,7 @@ describe('estimated time', () => {
     const ahead = (await api.submit({ num_inference_steps: 20, num_images_per_prompt: 2 })).id
     const last = (await api.submit({ num_inference_steps: 8, width: 256, height: 256 })).id
     // What the process read about the queue before these jobs existed is at most a second old.
-    await expect.poll(async () => (await read(ahead)).eta_seconds, { timeout: 5000 }).toBe((6 + 40) / 2)
+    await expect.poll(async () => (await read(ahead)).eta_seconds).toBe((6 + 40) / 2)
     expect((await read(last)).eta_seconds).toBe((6 + 40 + 8 * 4) / 2)
     expect((await read(running)).eta_seconds).toBe(6 / 2)
   })
@@ -139,11 +148,12 @@ describe('estimated time', () => {
     await api.worker.store.progress(id, 1, 4)
     await api.deps.queues.remove('tiny-scenes', id)
     await api.worker.registry.announce({ ...tinyScenes, step_ms: 13_000, picture_ms: 20_000 })
-    const isCloseBefore = (seconds: number) => (eta: number | null) => eta !== null && eta <= seconds && eta > seconds - 20
+    // Between two reports the time counts down, by no more than what comes next takes.
+    const isBelow = (seconds: number, next: number) => (eta: number | null) => eta !== null && eta <= seconds && eta >= seconds - next
     // Four times the default size: three steps of 52 s, and the picture.
-    await expect.poll(async () => (await read(id)).eta_seconds, { timeout: 5000 }).toSatisfy(isCloseBefore(3 * 52 + 80))
+    await expect.poll(async () => (await read(id)).eta_seconds).toSatisfy(isBelow(3 * 52 + 80, 52))
     await api.worker.store.progress(id, 4, 4)
-    await expect.poll(async () => (await read(id)).eta_seconds, { timeout: 5000 }).toSatisfy(isCloseBefore(80))
+    await expect.poll(async () => (await read(id)).eta_seconds).toSatisfy(isBelow(80, 80))
   })
 
   test('is null without a live worker, and before a step was measured', async () => {
@@ -159,14 +169,16 @@ describe('estimated time', () => {
 describe('with several owners', () => {
   const keys = ['alice', 'bob'].map((name) => `${name}:${name}-secret`)
   const asOwner = (name: string) => ({ 'X-API-Key': `${name}-secret` })
-  const worker = { id: 'w', model: 'tiny-scenes', concurrency: 1, active: 1, device: 'cpu', engine_memory_bytes: 1, ready: true }
+  /** The clock stands still, because the time that running jobs need counts down. */
   const open = async (env: Record<string, string>): Promise<TestApi> => {
+    const openedAt = Date.now()
     const shared = await startTestApi({
       env: { API_KEYS: keys.join(','), QUEUE_PREFIX: '{shared}', ...env },
       redis: api.redis,
       model: { ...tinyScenes, step_ms: 1000 },
+      now: () => openedAt,
     })
-    await shared.worker.registry.heartbeat(worker)
+    await announceWorker(shared, 'w', 1)
     return shared
   }
   const submitTo = async (to: TestApi, name: string, body: object = {}): Promise<Job> => {

@@ -3,6 +3,7 @@ import { readdir } from 'node:fs/promises'
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { Queue, Worker } from 'bullmq'
 import { v7 as uuidv7 } from 'uuid'
 import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from 'vitest'
@@ -21,6 +22,7 @@ import { sweepExpired } from './sweep-expired.ts'
 
 let api: TestApi
 let connection: RedisConnection
+let maintenance: Queue
 let clockOffset = 0
 let hook: string
 const told: WebhookBody[] = []
@@ -42,12 +44,17 @@ beforeAll(async () => {
     now: () => Date.now() + clockOffset,
   })
   connection = createRedis({ url: api.redis.url, use: 'worker', onError: () => {} })
+  // Until a test resumes it, the api's own housekeeping does nothing, which could otherwise do the work that a test is about to do.
+  maintenance = new Queue(maintenanceQueueName, { connection, prefix: api.deps.config.queuePrefix })
+  await maintenance.pause()
+  while ((await maintenance.getActiveCount()) > 0) await sleep(5)
 })
 afterEach(() => {
   clockOffset = 0
   told.length = 0
 })
 afterAll(async () => {
+  await maintenance.close()
   connection.disconnect()
   await api.close()
   receiver.close()
@@ -277,9 +284,10 @@ test('a store that hangs keeps the sweep waiting and nothing else', async () => 
   await api.worker.succeed(swept.id)
   clockOffset = 3_610_000
   const stuck = Promise.withResolvers<Map<string, StorageError>>()
-  // The api does its own housekeeping too; whichever process takes the sweep hangs.
+  // The api does its own housekeeping too; whichever of the two takes the sweep hangs.
   using deleteMany = vi.spyOn(api.deps.storage, 'deleteMany').mockReturnValue(stuck.promise)
-  const maintenance = startMaintenance(api.deps, { connection, everyMs: 100 })
+  await maintenance.resume()
+  const replica = startMaintenance(api.deps, { connection, everyMs: 100 })
   await expect.poll(() => deleteMany.mock.calls.length).toBeGreaterThan(0)
   for (let round = 0; round < 3; round++) {
     const late = await createOrphan({ expiresAt: Date.now() - 1000 })
@@ -289,7 +297,7 @@ test('a store that hangs keeps the sweep waiting and nothing else', async () => 
   expect(deleteMany.mock.calls.length).toBeLessThanOrEqual(2)
   stuck.resolve(new Map())
   await expect.poll(async () => await api.worker.store.get(swept.id)).toBeUndefined()
-  await maintenance.close()
+  await replica.close()
 })
 
 test('the scheduler has every task done again and again, by one replica at a time', async () => {
@@ -297,13 +305,13 @@ test('the scheduler has every task done again and again, by one replica at a tim
   const left = await api.submit()
   await api.worker.store.start(left.id, 'gone')
   await api.worker.store.requestCancel(left.id)
-  const maintenance = [startMaintenance(api.deps, { connection, everyMs: 100 }), startMaintenance(api.deps, { connection, everyMs: 100 })]
+  await maintenance.resume()
+  const replicas = [startMaintenance(api.deps, { connection, everyMs: 100 }), startMaintenance(api.deps, { connection, everyMs: 100 })]
   await expect.poll(async () => (await api.worker.store.get(id))?.status, { timeout: 60_000 }).toBe('failed')
   const second = await createOrphan({ expiresAt: Date.now() - 1000 })
   await expect.poll(async () => (await api.worker.store.get(second))?.status, { timeout: 60_000 }).toBe('failed')
   await expect.poll(async () => (await api.worker.store.get(left.id))?.status, { timeout: 60_000 }).toBe('canceled')
-  const queue = new Queue(maintenanceQueueName, { connection, prefix: api.deps.config.queuePrefix })
-  const names = (await queue.getJobSchedulers()).map((scheduler) => scheduler.name)
+  const names = (await maintenance.getJobSchedulers()).map((scheduler) => scheduler.name)
   expect(names.toSorted((a, b) => a.localeCompare(b))).toEqual([
     'end-abandoned',
     'expire-queued',
@@ -311,6 +319,5 @@ test('the scheduler has every task done again and again, by one replica at a tim
     'sweep-expired',
     'sweep-inputs',
   ])
-  await queue.close()
-  await Promise.all(maintenance.map((one) => one.close()))
+  await Promise.all(replicas.map((replica) => replica.close()))
 })

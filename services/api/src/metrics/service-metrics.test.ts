@@ -10,8 +10,8 @@ import { enqueueJob } from '../jobs/enqueue-job.ts'
 let redis: RedisServer
 let api: TestApi
 let tests = 0
-/** How far the clock is advanced, in ms, since one reading is used for a second. */
-let ahead = 0
+/** The clock, in ms. It stands still until a test moves it on, because one reading is used for a second. */
+let clock = Date.now()
 beforeAll(async () => {
   redis = await startRedis()
 })
@@ -20,7 +20,7 @@ afterAll(async () => {
 })
 beforeEach(async () => {
   const env = { QUEUE_PREFIX: `{metrics-${++tests}}`, MAX_QUEUED_JOBS: '0' }
-  api = await startTestApi({ env, redis, now: () => Date.now() + ahead })
+  api = await startTestApi({ env, redis, now: () => clock })
   await api.worker.registry.announce({ ...tinyScenes, id: 'other' })
   return async () => {
     await api.close()
@@ -28,7 +28,7 @@ beforeEach(async () => {
 })
 
 async function scrape(of = api): Promise<Map<string, number>> {
-  ahead += 1001
+  clock += 1001
   const lines = (await (await of.get('/metrics')).text()).split('\n').filter((line) => line !== '' && !line.startsWith('#'))
   return new Map(lines.map((line) => [line.slice(0, line.lastIndexOf(' ')), Number(line.slice(line.lastIndexOf(' ') + 1))]))
 }
@@ -131,7 +131,7 @@ test('however many ask at once and again within a second, the state is read once
   const prompt = 'p'.repeat(4000)
   for (let i = 0; i < 5; i++) await api.submit({ prompt })
   await scrape()
-  ahead += 1001
+  clock += 1001
   using works = vi.spyOn(api.deps.store, 'getWorks')
   using records = vi.spyOn(api.deps.store, 'getMany')
   const texts = await Promise.all(Array.from({ length: 10 }, async () => await (await api.get('/metrics')).text()))

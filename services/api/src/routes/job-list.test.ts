@@ -76,7 +76,7 @@ test('a page ends at 1 MiB and the cursor goes on, on every surface that lists',
   // A control character takes six bytes of JSON, so a job has about 48 kB.
   const prompt = '\u0001'.repeat(4000)
   const made: string[] = []
-  for (let i = 0; i < 45; i++) made.unshift((await heavy.submit({ prompt, negative_prompt: prompt })).id)
+  for (let i = 0; i < 45; i++) made.push((await heavy.submit({ prompt, negative_prompt: prompt })).id)
   const walk = async (first: string, toPage: (body: string) => { ids: string[]; next: string | null }): Promise<string[]> => {
     const ids: string[] = []
     const pages: number[] = []
@@ -99,7 +99,9 @@ test('a page ends at 1 MiB and the cursor goes on, on every surface that lists',
     const { results, next } = JSON.parse(body) as { results: { id: string }[]; next: string | null }
     return { ids: results.map(({ id }) => id), next: next === null ? null : next.slice(heavy.url.length) }
   })
-  expect([ours, replicates]).toEqual([made, made])
+  // An id begins with the instant at which its job was made.
+  const newestFirst = made.toSorted().toReversed()
+  expect([ours, replicates]).toEqual([newestFirst, newestFirst])
   await heavy.close()
 })
 

@@ -1,6 +1,9 @@
 import { readdir, readFile, rm } from 'node:fs/promises'
 import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { Queue } from 'bullmq'
 import { afterAll, afterEach, beforeAll, expect, test, vi } from 'vitest'
+import { maintenanceQueueName } from '@easel/contract'
 import type { Capabilities, Job, Problem, Upload } from '@easel/contract'
 import { createRedis } from '@easel/job-store'
 import { StorageError } from '@easel/storage'
@@ -27,6 +30,11 @@ beforeAll(async () => {
     },
     now: () => Date.now() + clockOffset,
   })
+  // The tests sweep by themselves.
+  const maintenance = new Queue(maintenanceQueueName, { connection: api.deps.redis, prefix: api.deps.config.queuePrefix })
+  await maintenance.pause()
+  while ((await maintenance.getActiveCount()) > 0) await sleep(5)
+  await maintenance.close()
 })
 afterEach(() => {
   clockOffset = 0

@@ -1,9 +1,15 @@
+import { setTimeout as sleep } from 'node:timers/promises'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { startTestApi, tinyScenes } from '../../test/start-api.ts'
 import type { TestApi } from '../../test/start-api.ts'
 
+const dayMs = 86_400_000
+
 let api: TestApi
 beforeAll(async () => {
+  // What is told of today would begin anew at midnight.
+  const leftMs = dayMs - (Date.now() % dayMs)
+  if (leftMs < 60_000) await sleep(leftMs)
   const env = { API_KEYS: 'ann*2:ann-ann-secret,ben:ben-ben-secret' }
   api = await startTestApi({ env, model: { ...tinyScenes, step_ms: 1000 } })
 })

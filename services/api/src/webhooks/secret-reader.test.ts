@@ -16,7 +16,7 @@ let redis: RedisConnection
 beforeAll(async () => {
   server = await startRedis()
   redis = createRedis({ url: server.url, use: 'request', onError: () => {} })
-  await waitUntilReady(redis, 5000)
+  await waitUntilReady(redis, 60_000)
 })
 afterAll(async () => {
   redis.disconnect()

@@ -6,10 +6,14 @@ import { imagesRequestSchema, toRequest } from './to-request.ts'
 import type { ImagesRequest } from './to-request.ts'
 
 let api: TestApi
+/** A replica that waits for a second only, for the test in which the wait ends in vain. */
+let hasty: TestApi
 beforeAll(async () => {
-  api = await startTestApi({ env: { INFERENCE_WAIT: '1' } })
+  api = await startTestApi()
+  hasty = await startTestApi({ redis: api.redis, env: { INFERENCE_WAIT: '1' } })
 })
 afterAll(async () => {
+  await hasty.close()
   await api.close()
 })
 
@@ -115,12 +119,12 @@ describe('what the client of openai is told to do about a job', () => {
   })
 
   test('that takes longer than the wait: nothing, unless a key makes it the same job', async () => {
-    const response = await api.post(path, { prompt: 'a' })
+    const response = await hasty.post(path, { prompt: 'a' })
     expect([response.status, response.headers.get('x-should-retry')]).toEqual([504, 'false'])
     expect((await api.get(response.headers.get('location') ?? '')).status).toBe(200)
-    const keyed = await api.post(path, { prompt: 'a' }, { 'Idempotency-Key': 'k' })
+    const keyed = await hasty.post(path, { prompt: 'a' }, { 'Idempotency-Key': 'k' })
     expect([keyed.status, keyed.headers.get('x-should-retry')]).toEqual([504, null])
-    const again = await api.post(path, { prompt: 'a' }, { 'Idempotency-Key': 'k' })
+    const again = await hasty.post(path, { prompt: 'a' }, { 'Idempotency-Key': 'k' })
     expect(again.headers.get('location')).toBe(keyed.headers.get('location'))
     expect(again.headers.get('idempotency-replayed')).toBe('true')
   })
