@@ -169,14 +169,14 @@ describe('estimated time', () => {
 describe('with several owners', () => {
   const keys = ['alice', 'bob'].map((name) => `${name}:${name}-secret`)
   const asOwner = (name: string) => ({ 'X-API-Key': `${name}-secret` })
-  /** The clock stands still, because the time that running jobs need counts down. */
+  // It stands still, because the time that running jobs need counts down.
+  const clock = Date.now()
   const open = async (env: Record<string, string>): Promise<TestApi> => {
-    const openedAt = Date.now()
     const shared = await startTestApi({
       env: { API_KEYS: keys.join(','), QUEUE_PREFIX: '{shared}', ...env },
       redis: api.redis,
       model: { ...tinyScenes, step_ms: 1000 },
-      now: () => openedAt,
+      now: () => clock,
     })
     await announceWorker(shared, 'w', 1)
     return shared
