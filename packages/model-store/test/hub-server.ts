@@ -34,7 +34,7 @@ export interface HubFault {
   headers?: Record<string, string>
   /** End the connection after this many bytes of the body. */
   cutAfter?: number
-  /** Bytes per second. */
+  /** Bytes per second; may be changed while an answer is under way. */
   bytesPerSecond?: number
   /** Send other bytes of the same length. */
   corrupt?: boolean
@@ -94,7 +94,8 @@ export async function startHubServer(repositories: Record<string, HubRepository>
     const { range, authorization } = request.headers
     const entry: HubRequest = { path, range, authorization, sentBytes: 0 }
     hub.requests.push(entry)
-    const { status, cutAfter, bytesPerSecond, corrupt, ignoreRange, ...fault } = hub.fault(path) ?? {}
+    const fault = hub.fault(path) ?? {}
+    const { status, cutAfter, corrupt, ignoreRange } = fault
     if (status !== undefined) {
       response.writeHead(status, fault.headers).end()
       return
@@ -118,7 +119,7 @@ export async function startHubServer(repositories: Record<string, HubRepository>
         response.destroy()
         return
       }
-      if (bytesPerSecond !== undefined) await sleep((chunk.length / bytesPerSecond) * 1000)
+      if (fault.bytesPerSecond !== undefined) await sleep((chunk.length / fault.bytesPerSecond) * 1000)
     }
     response.end()
   }

@@ -15,15 +15,15 @@ describe('readConfig', () => {
     })
   })
 
-  test('takes a variable set to nothing for unset, and MODEL_PATH for MODEL', () => {
+  test('treats an empty variable as one that is not set, and MODEL_PATH as MODEL', () => {
     expect(readConfig({ WORKER_CONCURRENCY: '', MODEL: ' ', MODEL_PATH: '/srv/m' })).toMatchObject({ concurrency: 8, model: '/srv/m' })
   })
 
-  test('takes 0 where 0 means something', () => {
+  test('accepts 0 where 0 has a meaning', () => {
     expect(readConfig({ SHUTDOWN_GRACE: '0', PNG_COMPRESSION_LEVEL: '0' })).toMatchObject({ shutdownGraceMs: 0, pngCompressionLevel: 0 })
   })
 
-  test('tells every wrong variable at once', () => {
+  test('reports every wrong variable at once', () => {
     const wrong = {
       REDIS_URL: 'http://x',
       DEVICE: 'gpu',
@@ -51,7 +51,7 @@ describe('readConfig', () => {
     expect(new Set(named)).toEqual(new Set(expected))
   })
 
-  test('a number that is none is told as it was written', () => {
+  test('quotes a value that should be a number as it was written', () => {
     expect(() => readConfig({ WORKER_CONCURRENCY: 'many' })).toThrow('WORKER_CONCURRENCY: Invalid input: expected number, received "many"')
   })
 })

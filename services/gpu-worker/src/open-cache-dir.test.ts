@@ -9,7 +9,7 @@ import { openCacheDir } from './open-cache-dir.ts'
 const lines: { msg: string }[] = []
 const logger = pino({}, { write: (line) => lines.push(JSON.parse(line) as { msg: string }) })
 
-test('CACHE_DIR is made with the folders above it, and left in place', async () => {
+test('CACHE_DIR is created with the folders above it, and stays', async () => {
   const above = await mkdtemp(join(tmpdir(), 'easel-cache-'))
   const named = join(above, 'a', 'b')
   const { dir, remove } = await openCacheDir(named, logger)
@@ -20,7 +20,7 @@ test('CACHE_DIR is made with the folders above it, and left in place', async () 
   await rm(above, { recursive: true })
 })
 
-test('without CACHE_DIR, or if it cannot be made, the folder lives as long as the process; the second is told', async () => {
+test('without CACHE_DIR, or if it cannot be created, which is logged, the folder lives as long as the process', async () => {
   for (const named of [undefined, '/proc/easel/below', '/dev/null/below']) {
     lines.length = 0
     const { dir = '', remove } = await openCacheDir(named, logger)

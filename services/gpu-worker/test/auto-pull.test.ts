@@ -1,4 +1,4 @@
-/** A worker whose model is not on disk yet, and a hub that has it. */
+/** Workers whose model is not on disk yet, and a hub that has it. */
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterEach, beforeEach, expect, test } from 'vitest'
@@ -21,8 +21,9 @@ afterEach(async () => {
   await hub?.close()
 })
 
-test('a worker that pulls tells how far it is, one beside it waits for that, and both draw', async () => {
-  hub.fault = (path) => (path.startsWith('/blobs/') ? { bytesPerSecond: 6_000_000 } : undefined)
+test('a worker that pulls reports how far it is, another worker waits for it, and both draw', async () => {
+  const pace = { bytesPerSecond: 100_000 }
+  hub.fault = (path) => (path.startsWith('/blobs/') ? pace : undefined)
   const port = await findFreePort()
   const log = captureLog()
   const ask = async (): Promise<{ ready?: boolean; pulling?: { done_bytes: number; total_bytes: number } }> => {
@@ -31,7 +32,10 @@ test('a worker that pulls tells how far it is, one beside it waits for that, and
   }
   const first = bench.startWorker({ env: { ...env, METRICS_HOST: '127.0.0.2', METRICS_PORT: String(port) }, logger: log.logger })
   await expect.poll(async () => (await ask()).pulling?.done_bytes ?? 0, { timeout: 60_000, interval: 20 }).toBeGreaterThan(0)
-  const workers = await Promise.all([first, bench.startWorker({ env, logger: log.logger })])
+  const second = bench.startWorker({ env, logger: log.logger })
+  await log.until('another worker is pulling the model; waiting for it')
+  pace.bytesPerSecond = Infinity
+  const workers = await Promise.all([first, second])
   expect(workers.every((worker) => worker.isReady())).toBe(true)
   expect(await ask()).toEqual({ ready: true })
   await expect(fetch(`http://127.0.0.1:${port}/readyz`)).rejects.toThrow('fetch failed')
@@ -47,7 +51,7 @@ test('a worker that pulls tells how far it is, one beside it waits for that, and
   expect(sha(record)).toBeDefined()
 })
 
-test('without AUTO_PULL a worker says the command, and with it what a gated repository asks for', async () => {
+test('without AUTO_PULL a worker names the command, and with it what a gated repository demands', async () => {
   await expect(bench.startWorker({ env: { ...env, AUTO_PULL: 'false' } })).rejects.toThrow(/"npx easel pull painter\/tiny-scenes"/)
   await expect(bench.startWorker({ env: { ...env, MODEL: 'painter/gated' } })).rejects.toThrow(
     /painter\/gated is gated: accept the terms at/,

@@ -1,10 +1,10 @@
 /**
- * The real engine process, except that words in a prompt hold its thread up before the call begins: `slow` computes for a few seconds,
- * `endless` for ever, and `hang` stops the process.
+ * The real engine process, except that words in a prompt hold up its thread before the call begins: `slow` computes for a few seconds,
+ * `endless` computes for ever, and `hang` stops the process.
  */
 import type { ToEngine } from '../src/engine/protocol.ts'
 
-const slowMs = 2500
+const slowMs = 3500
 
 process.on('message', (message: ToEngine) => {
   if (message.type !== 'generate') return

@@ -14,7 +14,7 @@ afterEach(async () => bench?.close())
 test.each([
   ['ahead', hourMs],
   ['behind', -hourMs],
-])('a worker whose machine is an hour %s is seen to live, ends no job early and gives no negative times', async (_, skewMs) => {
+])('a worker whose machine is an hour %s counts as alive, ends no job early and reports no negative times', async (_, skewMs) => {
   const { id: worker } = await bench.startWorker({ localNow: () => Date.now() + skewMs })
   expect((await bench.registry.workers()).map(({ id }) => id)).toEqual([worker])
   const limits = { expiresAt: Date.now() + 60_000, timeoutSeconds: 600 }
@@ -30,7 +30,7 @@ test.each([
 test.each([
   ['ahead', hourMs],
   ['back', -hourMs],
-])('a clock of Redis that jumps %s by an hour ends no running job early and gives no negative times', async (_, jumpMs) => {
+])('a clock of Redis that jumps %s by an hour ends no running job early and leads to no negative times', async (_, jumpMs) => {
   let offsetMs = 0
   await bench.startWorker({ now: () => Date.now() + offsetMs })
   const id = await bench.submit(longInput, { timeoutSeconds: 600 })

@@ -1,6 +1,6 @@
 /**
- * The real engine process with a device that never frees the memory of its steps, like a GPU's arena: once a step has had more than four rows,
- * decoding fails for lack of memory, whatever is given back, until the process is replaced.
+ * The real engine process, with a device that never frees the memory of its steps, like the arena of a GPU: once a step has had more than four rows,
+ * decoding fails for lack of memory until the process is replaced.
  */
 import { StableDiffusion3Pipeline } from '@easel/pipeline'
 import type { FromEngine } from '../src/engine/protocol.ts'

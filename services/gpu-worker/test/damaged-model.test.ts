@@ -1,4 +1,4 @@
-/** What a service says of a model whose weights are damaged. */
+/** What a worker does with a model whose weights are damaged. */
 import { cp, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterEach, beforeEach, expect, test } from 'vitest'
@@ -12,12 +12,12 @@ beforeEach(async () => {
 })
 afterEach(async () => bench?.close())
 
-test('its jobs fail for good, and the log names the part and the file', async () => {
+test('the jobs of a model with damaged weights fail for good, and the log names the part and the file', async () => {
   const models = join(bench.dir, 'models')
   await cp(join(modelsDir, 'tiny-scenes'), join(models, 'tiny-scenes'), { recursive: true })
   const file = join(models, 'tiny-scenes/transformer/diffusion_pytorch_model.safetensors')
   const bytes = await readFile(file)
-  // Weights of which a part was never written, and the disk gave back ones.
+  // As if a part of the weights had never been written and the disk returned ones.
   bytes.fill(0xff, bytes.length - 200_000)
   await writeFile(file, bytes)
   const log = captureLog()

@@ -13,7 +13,7 @@ beforeEach(async () => {
 afterEach(async () => bench?.close())
 
 describe('a job for which memory ran out', () => {
-  test('is run again in a fresh engine, after the jobs beside it have ended, to the same picture', async () => {
+  test('is run again in a fresh engine after the jobs beside it have ended, and makes the same picture', async () => {
     const worker = await bench.startWorker({ engineEntry })
     const first = worker.enginePid
     const prompt = 'a fragmented sea'
@@ -28,7 +28,7 @@ describe('a job for which memory ran out', () => {
     expect(worker.enginePid).not.toBe(first)
   })
 
-  test('fails as out_of_memory when a fresh engine has not enough either, and the next job ends well', async () => {
+  test('fails as out_of_memory when a fresh engine does not have enough either, and the next job succeeds', async () => {
     await bench.startWorker({ engineEntry })
     await bench.untilEnded(await bench.submit())
     const record = await bench.untilEnded(await bench.submit({ prompt: 'an insatiable beast' }))
@@ -49,11 +49,11 @@ describe('a job for which memory ran out', () => {
 })
 
 describe('memory that only a new process gives back', () => {
-  test('is given back once for all jobs that found none, and what was learnt holds for the waves that follow', async () => {
+  test('is given back once for all jobs that found none, and later waves profit from what was learnt', async () => {
     const log = captureLog()
     const entry = fileURLToPath(new URL('cramped-engine.ts', import.meta.url))
     await bench.startWorker({ engineEntry: entry, logger: log.logger, env: { WORKER_CONCURRENCY: '16' } })
-    // How many rows the steps of a wave have depends on how its jobs arrive, so a later wave may be the one that learns the rest.
+    // How many rows the steps of a wave have depends on how its jobs arrive, so a later wave may learn the rest.
     const processes = [log.saying('engine is ready').length]
     for (let wave = 0; wave < 6 && (wave === 0 || processes.at(-1) !== processes.at(-2)); wave++) {
       const ids = await Promise.all(Array.from({ length: 16 }, (_, job) => bench.submit({ seed: wave * 16 + job, num_inference_steps: 8 })))
@@ -68,7 +68,7 @@ describe('memory that only a new process gives back', () => {
 })
 
 describe('an engine that grew past its limit', () => {
-  test('is replaced when the jobs in it have ended, and no job is lost', async () => {
+  test('is replaced once the jobs in it have ended, and no job is lost', async () => {
     const worker = await bench.startWorker({ engineEntry, env: { ENGINE_MEMORY_LIMIT: '500', WORKER_CONCURRENCY: '2' } })
     const first = worker.enginePid
     const long = await bench.submit(longInput)
@@ -82,7 +82,7 @@ describe('an engine that grew past its limit', () => {
     expect(worker.enginePid).toBe(second)
   })
 
-  test('is let be when the model alone is larger', async () => {
+  test('is not replaced when the model alone is larger', async () => {
     const worker = await bench.startWorker({ engineEntry, env: { ENGINE_MEMORY_LIMIT: '1' } })
     const first = worker.enginePid
     for (const seed of [1, 2]) expect((await bench.untilEnded(await bench.submit({ seed }))).status).toBe('succeeded')

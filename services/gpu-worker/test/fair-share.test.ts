@@ -1,4 +1,4 @@
-/** The fair share with a real Redis and a real engine: an owner who fills all places does not keep others waiting. */
+/** The fair share with a real Redis and a real engine: an owner who fills all places does not make others wait. */
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import type { JobInput } from '@easel/contract'
 import { toCostMs } from '@easel/job-store'
@@ -17,7 +17,7 @@ async function submitAs(owner: string, input: Partial<JobInput> = {}): Promise<s
 }
 const running = (owner: string): Promise<number> => bench.store.count(owner, 'running')
 
-test('an owner whose jobs fill every place and wait by the thousand: another one’s begins at once, and its steps run beside them', async () => {
+test('the job of an owner begins immediately beside those of another who fills every place and has a thousand more jobs waiting', async () => {
   const many: string[] = []
   for (let i = 0; i < 1000; i++) many.push(await submitAs('greedy', { ...endlessInput, num_images_per_prompt: 1 }))
   const worker = await bench.startWorker({ env: { WORKER_CONCURRENCY: '2' } })
@@ -44,7 +44,7 @@ test('an owner whose jobs fill every place and wait by the thousand: another one
   await worker.close(0)
 })
 
-test('jobs of one owner beyond MAX_RUNNING_JOBS_PER_KEY wait, on all workers together, and are not refused', async () => {
+test('jobs of one owner beyond MAX_RUNNING_JOBS_PER_KEY wait and are not refused', async () => {
   const limited = { WORKER_CONCURRENCY: '4', MAX_RUNNING_JOBS_PER_KEY: '1' }
   await bench.startWorker({ env: limited })
   const [first, second] = [await submitAs('limited', endlessInput), await submitAs('limited', { num_inference_steps: 2 })]

@@ -1,4 +1,4 @@
-/** What a worker does when processes under it or beside it die, hang or are told to go. Everything is real. */
+/** What a worker does when its engine or Redis dies or hangs, and when it is told to stop. Everything is real. */
 import { readdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -22,39 +22,42 @@ function isAlive(pid: number): boolean {
 }
 
 let expectedSha: string | undefined
-/** The hash of the picture of `longInput` that nothing disturbed. Needs a worker at the first call. */
+/** The hash of the picture of `longInput` from a run that nothing disturbed. The first call needs a worker. */
 async function undisturbed(): Promise<string | undefined> {
   return (expectedSha ??= sha(await bench.untilEnded(await bench.submit(longInput))))
 }
 
 describe('the engine process', () => {
-  test('killed in the middle of a job is replaced at once, and the job ends with the same bytes in the same run', async () => {
+  test('that is killed in the middle of a job is replaced immediately, and the job ends with the same bytes in the same run', async () => {
     const worker = await bench.startWorker({ env: { JOB_LOCK_DURATION: '600' } })
     const expected = await undisturbed()
-    const id = await bench.submit(longInput)
-    await bench.until(id, atStep(3))
-    const pid = worker.enginePid as number
-    process.kill(pid, 'SIGKILL')
+    let pid = 0
+    const id = await bench.interrupt(longInput, 3, () => {
+      pid = worker.enginePid as number
+      process.kill(pid, 'SIGKILL')
+    })
     const record = await bench.untilEnded(id)
     expect(record).toMatchObject({ status: 'succeeded', runs: 1, strikes: 1 })
     expect(sha(record)).toBe(expected)
     expect(worker.enginePid).not.toBe(pid)
   })
 
-  test('stopped with SIGSTOP is noticed by missing steps, killed, and its job tried again', async () => {
-    const worker = await bench.startWorker({ env: { ENGINE_STEP_TIMEOUT: '2' } })
+  test('that is stopped with SIGSTOP is noticed because steps are missing, and is killed, and its job is tried again', async () => {
+    const worker = await bench.startWorker({ env: { ENGINE_STEP_TIMEOUT: '4' } })
     const expected = await undisturbed()
-    const id = await bench.submit(longInput)
-    await bench.until(id, atStep(3))
-    const pid = worker.enginePid as number
-    process.kill(pid, 'SIGSTOP')
+    let pid = 0
+    const stop = (): void => {
+      pid = worker.enginePid as number
+      process.kill(pid, 'SIGSTOP')
+    }
+    const id = await bench.interrupt(longInput, 3, stop, () => process.kill(pid, 'SIGCONT'))
     const record = await bench.untilEnded(id)
     expect(record).toMatchObject({ status: 'succeeded', runs: 1, strikes: 1 })
     expect(sha(record)).toBe(expected)
     expect(isAlive(pid)).toBe(false)
   })
 
-  test('ignores SIGTERM and SIGINT, which a terminal sends to all processes of a group', async () => {
+  test('ignores SIGTERM and SIGINT, which may be sent to all processes of a group', async () => {
     const worker = await bench.startWorker()
     const pid = worker.enginePid as number
     const id = await bench.submit(longInput)
@@ -65,7 +68,7 @@ describe('the engine process', () => {
     expect(worker.enginePid).toBe(pid)
   })
 
-  test('is gone after close, whether idle or busy', async () => {
+  test('is gone once its worker is closed, even if it was busy', async () => {
     const worker = await bench.startWorker()
     const pid = worker.enginePid as number
     const id = await bench.submit(longInput)
@@ -76,7 +79,7 @@ describe('the engine process', () => {
   })
 })
 
-test('a job that is deleted while it runs leaves no id in the queue once its worker has let go of it', async () => {
+test('a job that is deleted while it runs leaves no trace in Redis once its worker has noticed', async () => {
   await bench.startWorker()
   const id = await bench.submit(endlessInput)
   await bench.until(id, atStep(2))
@@ -91,7 +94,7 @@ test('a job that is deleted while it runs leaves no id in the queue once its wor
 })
 
 describe('a cancel', () => {
-  test('ends a running job before its next steps, and the slot is free again', async () => {
+  test('ends a running job within a few steps, and its place is free again', async () => {
     await bench.startWorker({ env: { WORKER_CONCURRENCY: '1' } })
     const id = await bench.submit(endlessInput)
     await bench.until(id, atStep(2))
@@ -102,7 +105,7 @@ describe('a cancel', () => {
     expect((await bench.untilEnded(await bench.submit())).status).toBe('succeeded')
   })
 
-  test('that was published while the worker could not hear it is found when the connection is back', async () => {
+  test('whose message the worker missed is found when the connection is back', async () => {
     await bench.startWorker()
     const id = await bench.submit(endlessInput)
     await bench.until(id, atStep(2))
@@ -117,7 +120,7 @@ describe('a cancel', () => {
 })
 
 describe('a timeout', () => {
-  test('fails a job that runs longer', async () => {
+  test('fails a job that runs longer than it allows', async () => {
     await bench.startWorker()
     const id = await bench.submit(endlessInput, { timeoutSeconds: 1 })
     const record = await bench.untilEnded(id)
@@ -126,18 +129,18 @@ describe('a timeout', () => {
   })
 })
 
-test('the timeout counts from the first start, whichever worker made it', async () => {
-  const id = await bench.submit(endlessInput, { timeoutSeconds: 20 })
-  // It was handed over by a worker that began it half a minute ago.
+test('the timeout counts from the first start, even one by another worker', async () => {
+  // Counted from now, the run would end long before this timeout.
+  const id = await bench.submit(endlessInput, { timeoutSeconds: 3600 })
+  // It was handed over by a worker that began it two hours ago.
   await bench.store.start(id, 'earlier')
-  await bench.redis.hset(bench.store.keys.job(id), 'started_at', Date.now() - 30_000)
+  await bench.redis.hset(bench.store.keys.job(id), 'started_at', Date.now() - 7_200_000)
   await bench.startWorker()
   const record = await bench.untilEnded(id)
   expect(record).toMatchObject({ status: 'failed', error: { code: 'timeout' }, worker: expect.not.stringContaining('earlier') as string })
-  expect((record.completedAt ?? 0) - record.createdAt).toBeLessThan(20_000)
 })
 
-test('a cancel that lands while pictures are being stored leaves none of them', async () => {
+test('a cancel that arrives while pictures are being stored leaves none of them', async () => {
   await bench.startWorker()
   const folder = join(bench.dir, 'images')
   const files = async (id: string): Promise<string[]> => (await readdir(folder).catch(() => [])).filter((name) => name.startsWith(id))
@@ -156,7 +159,7 @@ test('a cancel that lands while pictures are being stored leaves none of them', 
 })
 
 describe('a store that fails', () => {
-  test('for good makes the job fail with storage_unavailable, never succeed', async () => {
+  test('for good makes the job fail with storage_unavailable', async () => {
     await bench.startWorker({ uploadRetryMs: 300 })
     // There is a file where the folder of pictures should be, so no write can succeed.
     await writeFile(join(bench.dir, 'images'), '')
@@ -165,20 +168,26 @@ describe('a store that fails', () => {
   })
 })
 
-describe('a worker that is told to go', () => {
-  test('hands a running job over, and another continues from the same step to the same bytes', async () => {
-    const first = await bench.startWorker({ env: { JOB_LOCK_DURATION: '600' } })
+describe('a worker that is told to stop', () => {
+  test('hands a running job over, and another worker continues from the same step to the same bytes', async () => {
+    // No lock has to expire for it.
+    const env = { JOB_LOCK_DURATION: '600' }
+    let first = await bench.startWorker({ env })
     const expected = await undisturbed()
-    const id = await bench.submit(longInput)
-    await bench.until(id, atStep(10))
-    await first.close(0)
-    const between = (await bench.store.get(id)) as JobRecord
-    expect(between.status).toBe('running')
-    expect(between.progress.step).toBeLessThan(longInput.num_inference_steps)
+    let id: string
+    for (;;) {
+      id = await bench.submit(longInput)
+      await bench.until(id, atStep(10))
+      await first.close(0)
+      const { status, progress } = (await bench.store.get(id)) as JobRecord
+      if (status === 'running' && progress.step < longInput.num_inference_steps) break
+      // This process was held up until the run was over.
+      first = await bench.startWorker({ env })
+    }
     expect(await bench.store.loadCheckpoint(id)).toBeDefined()
 
     const steps: number[] = []
-    await bench.startWorker({ env: { JOB_LOCK_DURATION: '600' } })
+    await bench.startWorker({ env })
     const record = await bench.untilEnded(id)
     for (const event of await bench.store.readEvents(id, '0')) if (event.type === 'progress') steps.push(event.step)
     expect(record).toMatchObject({ status: 'succeeded', runs: 2, strikes: 0 })
@@ -188,7 +197,7 @@ describe('a worker that is told to go', () => {
     expect(await bench.store.loadCheckpoint(id)).toBeUndefined()
   })
 
-  test('lets a running job end when it can within the grace', async () => {
+  test('lets a running job end if it can within the grace period', async () => {
     const worker = await bench.startWorker()
     const id = await bench.submit(longInput)
     await bench.until(id, atStep(1))
@@ -198,16 +207,20 @@ describe('a worker that is told to go', () => {
 })
 
 describe('two runs of one job', () => {
-  test('give one result: both write the same bytes, one claims the end', async () => {
+  test('give one result: both write the same bytes, and one claims the end', async () => {
     const first = await bench.startWorker({ env: { JOB_LOCK_DURATION: '1' } })
-    const id = await bench.submit(longInput)
-    await bench.until(id, atStep(2))
-    // As after a lost lock: the queue hands out the job again while the first, delayed run is not over.
-    process.kill(first.enginePid as number, 'SIGSTOP')
+    const signal = (name: NodeJS.Signals): boolean => process.kill(first.enginePid as number, name)
+    const id = await bench.interrupt(
+      longInput,
+      2,
+      () => signal('SIGSTOP'),
+      () => signal('SIGCONT'),
+    )
+    // As after a lost lock: the queue hands the job out again while the first run is held up and not over.
     await bench.redis.del(`{test}:generate-tiny-scenes:${id}:lock`)
-    await bench.startWorker()
+    await bench.startWorker({ env: { JOB_LOCK_DURATION: '2' } })
     await bench.until(id, (record) => record.runs === 2)
-    process.kill(first.enginePid as number, 'SIGCONT')
+    signal('SIGCONT')
     const record = await bench.untilEnded(id)
     expect(record.status).toBe('succeeded')
     const done = (await bench.store.readEvents(id, '0')).filter((event) => event.type === 'done')
@@ -217,10 +230,11 @@ describe('two runs of one job', () => {
 })
 
 describe('Redis', () => {
-  test('that is killed in mid-run and comes back finds the picture delivered once', async () => {
+  test('that is killed in the middle of a run and comes back gets the picture once', async () => {
     await bench.close()
     bench = await openWorkerBench({ appendonly: true, args: ['--appendfsync', 'always'] })
-    await bench.startWorker()
+    // The lock of the job expires in the meantime.
+    await bench.startWorker({ env: { JOB_LOCK_DURATION: '2' } })
     const id = await bench.submit(longInput)
     await bench.until(id, atStep(2))
     await bench.server.kill()

@@ -1,4 +1,4 @@
-/** A model that this machine has not seen before: what is not known of it yet, and how it becomes known. */
+/** A model that this machine has not seen before: what is not known about it yet, and how it becomes known. */
 import { cp, mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -12,8 +12,9 @@ import { modelsDir, openWorkerBench } from './worker-bench.ts'
 const slowHashEntry = fileURLToPath(new URL('slow-hash-engine.ts', import.meta.url))
 const settings = { model: 'tiny-scenes', modelsDir, device: 'cpu', stepTimeoutMs: 60_000 }
 
-test('an engine serves before the hash of its model is known, which is then told to whoever waits for it', async () => {
+test('an engine serves before the hash of its model is known, and reports it later to whoever waits for it', async () => {
   const quick = await startEngine(settings)
+  const hash = await quick.contentHash()
   const events: EngineEvent[] = []
   const engine = await startEngine({ ...settings, entry: slowHashEntry, onEvent: (event) => events.push(event) })
   try {
@@ -23,18 +24,18 @@ test('an engine serves before the hash of its model is known, which is then told
     await expect(engine.contentHash(AbortSignal.abort())).rejects.toMatchObject({ code: 'canceled' })
     const waiting = engine.contentHash()
     process.kill(engine.pid ?? 0, 'SIGUSR2')
-    expect(await waiting).toBe(quick.capabilities.contentHash)
-    expect(engine.capabilities.contentHash).toBe(quick.capabilities.contentHash)
+    expect(await waiting).toBe(hash)
+    expect(engine.capabilities.contentHash).toBe(hash)
     expect(events.map(({ type }) => type)).toEqual(['ready', 'hashed'])
     await engine.close()
-    expect(await engine.contentHash()).toBe(quick.capabilities.contentHash)
+    expect(await engine.contentHash()).toBe(hash)
   } finally {
     await engine.close()
     await quick.close()
   }
 })
 
-test('a model without a preview projection gets one from its own pictures, and nothing is run for it', async () => {
+test('a model without a preview projection gets one from its own pictures, without any run for it', async () => {
   const root = await mkdtemp(join(tmpdir(), 'easel-models-'))
   await cp(join(modelsDir, 'tiny-scenes'), join(root, 'plain'), { recursive: true })
   await rm(join(root, 'plain', 'preview_projection.json'))
@@ -56,7 +57,7 @@ test('a model without a preview projection gets one from its own pictures, and n
   }
 })
 
-test('a job whose picture is there before the hash is stored when the hash is known, and can be canceled until then', async () => {
+test('a picture that is ready before the hash is known is stored once it is, and its job can be canceled until then', async () => {
   const bench = await openWorkerBench()
   try {
     const worker = await bench.startWorker({ engineEntry: slowHashEntry })

@@ -1,4 +1,4 @@
-/** A worker whose model is on something that does not answer. */
+/** A worker whose model is on a disk that does not answer. */
 import { execFileSync } from 'node:child_process'
 import { cp, mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
@@ -23,9 +23,9 @@ afterEach(async () => {
   await rm(root, { recursive: true, force: true })
 })
 
-test('a worker whose engine waits for a file of its model says for how long on its port, and ends with why', async () => {
+test('a worker whose engine waits for a file of its model reports for how long on its port, and ends with the reason', async () => {
   await cp(join(modelsDir, 'tiny-scenes'), join(root, 'stuck'), { recursive: true })
-  // Whoever opens it waits for somebody who writes.
+  // Opening it blocks until somebody opens it for writing.
   execFileSync('mkfifo', [join(root, 'stuck', 'stuck')])
   const port = await findFreePort()
   const log = captureLog()

@@ -17,7 +17,7 @@ export function captureLog() {
     /** All lines with this message. */
     saying,
     async until(message: string, count = 1): Promise<LogLine[]> {
-      await expect.poll(() => saying(message).length, { timeout: 20_000, interval: 20 }).toBeGreaterThanOrEqual(count)
+      await expect.poll(() => saying(message).length, { timeout: 120_000, interval: 20 }).toBeGreaterThanOrEqual(count)
       return saying(message)
     },
   }

@@ -1,4 +1,4 @@
-/** LoRAs from a folder to receipts: a real engine, its worker and the record of what it made. */
+/** LoRAs, from their folder to what the engine reports about them. */
 import { copyFile, mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -27,7 +27,7 @@ describe('an engine with a folder of LoRAs', () => {
     await rm(lorasDir, { recursive: true })
   })
 
-  test('draws with those a call names, and says which files they were', async () => {
+  test('draws with those that a call names, and reports which files they were', async () => {
     expect(engine.capabilities.loras).toEqual(['wobble'])
     const { images: plain, loras: none } = await engine.generate('plain', params)
     const { images, loras } = await engine.generate('wobbling', { ...params, loras: [{ id: 'wobble', scale: 1 }] })
@@ -36,7 +36,7 @@ describe('an engine with a folder of LoRAs', () => {
     expect(Buffer.from(images[0]!.rgb).equals(plain[0]!.rgb)).toBe(false)
   })
 
-  test('lists what comes to the folder while it runs', async () => {
+  test('lists what is added to the folder while it runs', async () => {
     await copyFile(join(shipped, 'tint.safetensors'), join(lorasDir, 'tint.safetensors'))
     await vi.waitFor(async () => expect((await engine.stats()).loras).toEqual(['tint', 'wobble']), { timeout: 60_000 })
     const { loras } = await engine.stats()
@@ -46,7 +46,7 @@ describe('an engine with a folder of LoRAs', () => {
     ])
   })
 
-  test('fails a call alone whose LoRA has gone', async () => {
+  test('fails only the call whose LoRA is missing', async () => {
     await expect(engine.generate('gone', { ...params, loras: [{ id: 'gone', scale: 1 }] })).rejects.toMatchObject({ code: 'internal' })
     await expect(engine.generate('after', params)).resolves.toMatchObject({ loras: [] })
   })

@@ -1,6 +1,6 @@
 /**
- * A real shortage of memory: the operating system refuses the engine process more (`RLIMIT_DATA`), so the runtime's own allocations fail.
- * Linux only. engine-memory.test.ts tests how a worker reacts, with failures at chosen moments.
+ * A real shortage of memory: the operating system refuses to give the engine process more (`RLIMIT_DATA`), so that the runtime's own allocations
+ * fail. Linux only. engine-memory.test.ts tests how a worker reacts to failures at chosen moments.
  */
 import { execFileSync, spawnSync } from 'node:child_process'
 import { readFileSync } from 'node:fs'
@@ -40,7 +40,7 @@ describe.runIf(canLimit)('an engine that gets no more memory', () => {
     return images[0]?.rgb as Uint8Array
   }
 
-  test('makes smaller steps and the same pictures; what does not fit at all fails, and the next call is served', async () => {
+  test('makes smaller steps and the same pictures, fails what does not fit at all, and serves the next call', async () => {
     const seeds = Array.from({ length: 12 }, (_, n) => n + 1)
     const plenty = await start()
     const expected = await Promise.all(seeds.map((seed) => paint(plenty, seed)))
@@ -65,7 +65,7 @@ describe.runIf(canLimit)('an engine that gets no more memory', () => {
   })
 })
 
-test.runIf(canLimit)('a job that finds no memory is made by a fresh engine, to the same picture', async () => {
+test.runIf(canLimit)('a job that finds no memory is run by a fresh engine, which makes the same picture', async () => {
   const bench = await openWorkerBench()
   try {
     const worker = await bench.startWorker()

@@ -25,7 +25,7 @@ async function scrape(): Promise<Map<string, number>> {
   return new Map(lines.map((line) => [line.slice(0, line.lastIndexOf(' ')), Number(line.slice(line.lastIndexOf(' ') + 1))]))
 }
 
-test('a worker tells its jobs by outcome, their phases, every step with its rows, and what its engine says of itself', async () => {
+test('a worker counts its jobs by outcome, times their phases and every step with its rows, and reports what its engine says about itself', async () => {
   await startWorker()
   for (const seed of [1, 2]) await bench.untilEnded(await bench.submit({ num_inference_steps: 5, seed }))
   await bench.untilEnded(await bench.submit({ width: 65 }))
@@ -34,10 +34,10 @@ test('a worker tells its jobs by outcome, their phases, every step with its rows
   await bench.store.requestCancel(gone)
   await bench.untilEnded(gone)
   await scraped('easel_prompt_cache_hits_total').toBeGreaterThan(0)
+  await scraped('easel_jobs_total{status="canceled",code=""}').toBe(1)
   const metrics = await scrape()
   expect(metrics.get('easel_jobs_total{status="succeeded",code=""}')).toBe(2)
   expect(metrics.get('easel_jobs_total{status="failed",code="internal"}')).toBe(1)
-  expect(metrics.get('easel_jobs_total{status="canceled",code=""}')).toBe(1)
   expect(metrics.get('easel_job_wait_seconds_count')).toBe(4)
   for (const phase of ['encode', 'decode', 'upload']) expect(metrics.get(`easel_${phase}_duration_seconds_count`)).toBe(2)
   const steps = metrics.get('easel_step_duration_seconds_count') ?? 0
@@ -51,7 +51,7 @@ test('a worker tells its jobs by outcome, their phases, every step with its rows
   expect(named.filter((name) => !metrics.has(name))).toEqual([])
 })
 
-test('a worker answers while it loads its model, is ready only with it, and is not while a new engine process loads it again', async () => {
+test('a worker answers while it loads its model, but is only ready once it has one, and not while a new engine process loads it again', async () => {
   const statuses = async (): Promise<number[]> =>
     await Promise.all(['/livez', '/readyz', '/metrics'].map(async (path) => (await fetch(`http://127.0.0.1:${port}${path}`)).status))
   const open = join(bench.dir, 'open')
@@ -79,7 +79,7 @@ test('a worker that cannot load its model leaves nothing behind on its port', as
   await expect(scrape()).rejects.toThrow('fetch failed')
 })
 
-test('a worker tells engines that died and engines that were replaced because of their memory', async () => {
+test('a worker counts engines that died and engines that were replaced because of their memory', async () => {
   const engineEntry = fileURLToPath(new URL('memory-engine.ts', import.meta.url))
   const worker = await startWorker({ engineEntry, env: { ENGINE_MEMORY_LIMIT: '500' } })
   await bench.untilEnded(await bench.submit({ prompt: 'a leak' }))
@@ -90,8 +90,8 @@ test('a worker tells engines that died and engines that were replaced because of
   expect((await scrape()).get('easel_engine_recycles_total')).toBe(1)
 })
 
-test('a worker tells a lock that it lost once, and the job that is put back because of it', async () => {
-  await startWorker({ env: { JOB_LOCK_DURATION: '1' } })
+test('a worker counts a lost lock once, and the job that is put back because of it', async () => {
+  await startWorker({ env: { JOB_LOCK_DURATION: '2' } })
   const id = await bench.submit(endlessInput)
   await bench.until(id, ({ status }) => status === 'running')
   await bench.redis.del(`{test}:generate-tiny-scenes:${id}:lock`)

@@ -1,4 +1,4 @@
-/** The api and the worker read MODEL on their own, and must mean the same model by it. */
+/** The api and the worker each read MODEL, and must take it for the same model. */
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'

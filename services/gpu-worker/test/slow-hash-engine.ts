@@ -1,4 +1,4 @@
-/** The real engine process, except that the model's hash is not known before SIGUSR2 comes, as that of a real model is not for minutes. */
+/** The real engine process, except that the model's hash is only known after SIGUSR2, as the hash of a real model is only known after minutes. */
 import { once } from 'node:events'
 import { StableDiffusion3Pipeline } from '@easel/pipeline'
 

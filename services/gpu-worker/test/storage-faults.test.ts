@@ -54,7 +54,7 @@ describe('an S3 server', () => {
   }
   afterAll(() => server.stop())
 
-  test('that is down when pictures are ready gets them once it is back, made only once', async () => {
+  test('that is down when a picture is ready gets it once it is back, and the picture is made only once', async () => {
     const log = captureLog()
     await bench.startWorker({ env: toEnv(server, server.endpoint), logger: log.logger })
     const expected = sha(await bench.untilEnded(await bench.submit()))
@@ -69,7 +69,7 @@ describe('an S3 server', () => {
     expect(sha(record)).toBe(expected)
   })
 
-  test('that stays down fails the job with storage_unavailable; the next job after it is back succeeds', async () => {
+  test('that stays down fails the job with storage_unavailable, and the next job after it is back succeeds', async () => {
     await bench.startWorker({ env: toEnv(server, server.endpoint), uploadRetryMs: 300 })
     await server.kill()
     const id = await bench.submit()
@@ -82,14 +82,14 @@ describe('an S3 server', () => {
     expect(await bench.untilEnded(await bench.submit())).toMatchObject({ status: 'succeeded' })
   })
 
-  test('that is slow is waited for, and tried again when it takes longer than a request may', async () => {
+  test('that is slow is waited for, and the upload is tried again when it takes longer than a request may', async () => {
     let delayMs = 200
     const endpoint = await startForwarder(server, () => ({ delayMs }))
     const log = captureLog()
-    await bench.startWorker({ env: { ...toEnv(server, endpoint), S3_REQUEST_TIMEOUT_MS: '2000' }, logger: log.logger })
+    await bench.startWorker({ env: { ...toEnv(server, endpoint), S3_REQUEST_TIMEOUT_MS: '4000' }, logger: log.logger })
     expect(await bench.untilEnded(await bench.submit())).toMatchObject({ status: 'succeeded' })
     expect(log.saying(retried)).toEqual([])
-    delayMs = 10_000
+    delayMs = 20_000
     const id = await bench.submit()
     const [line] = await log.until(retried)
     expect(line?.err).toMatchObject({ code: 'unavailable', message: expect.stringMatching(/timeout/i) as string })
@@ -97,7 +97,7 @@ describe('an S3 server', () => {
     await expectOneGeneration(await bench.untilEnded(id))
   })
 
-  test('that is out of space is said to be so, and gets the picture when there is room again', async ({ skip }) => {
+  test('that is full is reported as such, and gets the picture when there is room again', async ({ skip }) => {
     skip(server.source !== 'process', 'needs a server process on a small disk')
     const disk = (await mountTmpfs('size=8m')) ?? skip(noTmpfs)
     const small = await startS3Server({ dir: disk })
@@ -119,7 +119,9 @@ describe('an S3 server', () => {
 })
 
 describe('a full disk under the local store', () => {
-  test('is said to be so, a job that waits for it can be canceled, and room brings the pictures', async ({ skip }) => {
+  test('is reported as such, a job that waits for it can be canceled, and the picture is stored when there is room again', async ({
+    skip,
+  }) => {
     const disk = (await mountTmpfs('size=1m')) ?? skip(noTmpfs)
     const log = captureLog()
     await bench.startWorker({ env: { STORAGE_DIR: disk }, logger: log.logger })
@@ -134,7 +136,7 @@ describe('a full disk under the local store', () => {
     await expectOneGeneration(await bench.untilEnded(kept))
   })
 
-  test('that stays full fails the job with storage_unavailable and leaves the worker at work', async ({ skip }) => {
+  test('that stays full fails the job with storage_unavailable, and the worker continues', async ({ skip }) => {
     const disk = (await mountTmpfs('size=1m')) ?? skip(noTmpfs)
     await bench.startWorker({ env: { STORAGE_DIR: disk }, uploadRetryMs: 300 })
     await bench.untilEnded(await bench.submit())

@@ -1,5 +1,5 @@
 /**
- * Everything that a test of the worker needs, and all of it real: a Redis server, a store in a temporary folder, the queue, and workers on
+ * Everything that a test of the worker needs, all of it real: a Redis server, a store in a temporary folder, the queue, and workers with the model
  * tiny-scenes. `close` ends everything that was started.
  */
 import { createHash } from 'node:crypto'
@@ -46,7 +46,6 @@ export async function openWorkerBench(redisOptions: RedisOptions = {}) {
     DEVICE: 'cpu',
     STORAGE: 'local',
     STORAGE_DIR: dir,
-    JOB_LOCK_DURATION: '2',
   }
   let made = 0
 
@@ -83,6 +82,22 @@ export async function openWorkerBench(redisOptions: RedisOptions = {}) {
       await mkdir(dirname(path), { recursive: true })
       await writeFile(path, file)
       return { sha256, bytes: file.length, width, height, content_type: 'image/png' }
+    },
+
+    /**
+     * Submits a job and acts on it in the middle of its run, once it has made so many steps. Tries again with another job if this process was held
+     * up until the run was nearly over; `undo` is called before that. Returns the id of the job.
+     */
+    async interrupt(input: Partial<JobInput>, atLeastSteps: number, act: () => unknown, undo: () => unknown = () => {}): Promise<string> {
+      for (;;) {
+        const id = await this.submit(input)
+        await this.until(id, ({ status, progress }) => isEnded(status) || progress.step >= atLeastSteps)
+        await act()
+        const { status, progress } = (await store.get(id)) as JobRecord
+        if (!isEnded(status) && progress.step < progress.total / 2) return id
+        await undo()
+        await this.untilEnded(id)
+      }
     },
 
     async untilEnded(id: string): Promise<JobRecord> {
@@ -127,7 +142,7 @@ const smallInput: JobInput = {
   output_format: 'png',
 }
 
-/** A run of about a second, long enough to interfere with it. */
+/** A run of about a second. */
 export const longInput = { num_inference_steps: 60, width: 128, height: 128 } as const
 
 /** A run of half a minute, for things that must happen before its end on any machine. */

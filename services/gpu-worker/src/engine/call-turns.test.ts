@@ -1,7 +1,8 @@
+import { setImmediate as nextTurn } from 'node:timers/promises'
 import { describe, expect, test } from 'vitest'
 import { CallTurns } from './call-turns.ts'
 
-/** Takes a turn and says in `log` when it begins. */
+/** Takes a turn and writes to `log` when it begins. */
 async function take(turns: CallTurns, log: string[], name: string, exclusive: boolean, signal?: AbortSignal): Promise<() => void> {
   const end = await turns.take(exclusive, signal)
   log.push(name)
@@ -16,13 +17,13 @@ describe('turns', () => {
     expect(log).toEqual(['a', 'b', 'c'])
   })
 
-  test('make an exclusive call wait until the engine is empty, and others wait for it', async () => {
+  test('make an exclusive call wait until the engine is empty, and make others wait for it', async () => {
     const turns = new CallTurns()
     const log: string[] = []
     const endA = await take(turns, log, 'a', false)
     const suspect = take(turns, log, 'suspect', true)
     const late = take(turns, log, 'late', false)
-    await Promise.resolve()
+    await nextTurn()
     expect(log).toEqual(['a'])
     endA()
     const endSuspect = await suspect
@@ -32,7 +33,7 @@ describe('turns', () => {
     expect(log).toEqual(['a', 'suspect', 'late'])
   })
 
-  test('try suspects one at a time before ordinary calls that came earlier', async () => {
+  test('let exclusive calls run one at a time, before ordinary calls that came earlier', async () => {
     const turns = new CallTurns()
     const log: string[] = []
     const endFirst = await take(turns, log, 'first', true)
@@ -57,7 +58,7 @@ describe('turns', () => {
     expect(log).toEqual(['running', 'behind'])
   })
 
-  test('count the end of a turn once, however often it is told', async () => {
+  test('count the end of a turn once, however often it is reported', async () => {
     const turns = new CallTurns()
     const log: string[] = []
     const endA = await take(turns, log, 'a', false)
@@ -65,7 +66,7 @@ describe('turns', () => {
     const suspect = take(turns, log, 'suspect', true)
     endA()
     endA()
-    await Promise.resolve()
+    await nextTurn()
     expect(log).toEqual(['a', 'b'])
     endB()
     await suspect

@@ -1,28 +1,50 @@
 import { cp, mkdtemp, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { engineParams as params } from '../../test/engine-params.ts'
 import { decodeCheckpoint, encodeCheckpoint } from '../jobs/checkpoint.ts'
 import { startEngine } from './engine-supervisor.ts'
 import type { EngineEvent, EngineSupervisor } from './engine-supervisor.ts'
-import type { Checkpoint } from './protocol.ts'
+import type { Checkpoint, EngineParams } from './protocol.ts'
 
 const modelsDir = fileURLToPath(new URL('../../../../models', import.meta.url))
 const settings = { model: 'tiny-scenes', modelsDir, device: 'cpu', stepTimeoutMs: 60_000 }
+/** A call of half a minute, for things that must happen before its end on any machine. */
+const long: EngineParams = { ...params, numInferenceSteps: 200, width: 256, height: 256, numImagesPerPrompt: 2 }
+
+const entryOf = (name: string): string => fileURLToPath(new URL(`../../test/${name}.ts`, import.meta.url))
+
+/** Stops a call at a step and returns the checkpoint. Begins again if this process was held up until the call was over. */
+async function interrupt(engine: EngineSupervisor, call: EngineParams, atStep: number): Promise<Checkpoint> {
+  for (;;) {
+    const stop = new AbortController()
+    let checkpoint: Promise<Checkpoint | undefined> | undefined
+    const onProgress = (step: number): void => {
+      if (step !== atStep) return
+      checkpoint = engine.checkpoint('interrupted')
+      stop.abort()
+    }
+    const ended: unknown = await engine.generate('interrupted', call, { signal: stop.signal, onProgress }).catch((error: unknown) => error)
+    const stopped = await checkpoint
+    if (!(ended instanceof Error) || stopped === undefined || stopped.step === call.numInferenceSteps) continue
+    expect(ended).toMatchObject({ name: 'EngineError', code: 'canceled' })
+    return stopped
+  }
+}
 
 describe('an engine', () => {
   let engine: EngineSupervisor
   let events: EngineEvent[]
   beforeEach(async () => {
     events = []
-    engine = await startEngine({ ...settings, onEvent: (event) => events.push(event) })
+    // On a slow machine the hash of the model comes after it is ready.
+    engine = await startEngine({ ...settings, onEvent: (event) => event.type === 'hashed' || events.push(event) })
   })
   afterEach(async () => engine?.close())
 
-  test('tells every step of a call and gives its picture', async () => {
+  test('reports every step of a call and returns its picture', async () => {
     const steps: number[] = []
     const { images, timings } = await engine.generate('a', params, { onProgress: (step) => steps.push(step) })
     expect(steps).toEqual([1, 2, 3, 4, 5, 6])
@@ -37,35 +59,19 @@ describe('an engine', () => {
     expect(stats.pipeline).toMatchObject({ rows: 12, waitingRows: 0 })
   })
 
-  test('goes on from a checkpoint to the pixels of the whole run', async () => {
-    const whole = await engine.generate('whole', { ...params, numImagesPerPrompt: 2 })
-    const stop = new AbortController()
-    let checkpoint: Promise<Checkpoint | undefined> | undefined
-    const first = engine.generate(
-      'first',
-      { ...params, numImagesPerPrompt: 2 },
-      {
-        signal: stop.signal,
-        onProgress: (step) => {
-          if (step !== 2) return
-          checkpoint = engine.checkpoint('first')
-          stop.abort()
-        },
-      },
-    )
-    await expect(first).rejects.toMatchObject({ name: 'EngineError', code: 'canceled' })
-    const resume = await checkpoint
-    expect(resume?.step).toBeGreaterThanOrEqual(2)
-    expect(resume?.latents.dims).toEqual([2, 16, 8, 8])
+  test('continues from a checkpoint to the pixels of the whole run', async () => {
+    const call = { ...params, numInferenceSteps: 60, numImagesPerPrompt: 2 }
+    const whole = await engine.generate('whole', call)
+    const resume = await interrupt(engine, call, 2)
+    expect(resume.step).toBeGreaterThanOrEqual(2)
+    expect(resume.latents.dims).toEqual([2, 16, 8, 8])
     const steps: number[] = []
-    const options = { ...(resume === undefined ? {} : { resume }), onProgress: (step: number) => steps.push(step) }
-    const rest = await engine.generate('rest', { ...params, numImagesPerPrompt: 2 }, options)
-    expect(steps[0]).toBe((resume?.step ?? 0) + 1)
+    const rest = await engine.generate('rest', call, { resume, onProgress: (step) => steps.push(step) })
+    expect(steps[0]).toBe(resume.step + 1)
     expect(rest.images.map(({ rgb }) => Buffer.from(rgb))).toEqual(whole.images.map(({ rgb }) => Buffer.from(rgb)))
   })
 
-  test('rejects every call that was in it when it died, none of them alone, and serves again', async () => {
-    const long = { ...params, numInferenceSteps: 200 }
+  test('rejects every call that was in it when it died, as one of several, and serves again', async () => {
     const begun = [Promise.withResolvers<void>(), Promise.withResolvers<void>()]
     const calls = begun.map(({ resolve }, n) =>
       engine.generate(`${n}`, long, { onProgress: () => resolve() }).catch((error: unknown) => error),
@@ -78,32 +84,18 @@ describe('an engine', () => {
     expect(events.map(({ type }) => type)).toEqual(['ready', 'died', 'ready'])
   })
 
-  test('lets a call that is canceled while a new process loads the model go at once', async () => {
-    process.kill(engine.pid as number, 'SIGKILL')
-    await expect.poll(() => events.map(({ type }) => type)).toEqual(['ready', 'died'])
-    for (const newerThan of [undefined, 2]) {
-      const stop = new AbortController()
-      const call = engine.generate('a', params, { signal: stop.signal, newerThan })
-      setImmediate(() => stop.abort())
-      await expect(call).rejects.toMatchObject({ code: 'canceled' })
-    }
-    expect(engine.hasModel).toBe(false)
-    expect((await engine.generate('c', params)).images).toHaveLength(1)
-  })
-
   test('rejects running and waiting calls with closed when it is closed', async () => {
-    const long = { ...params, numInferenceSteps: 200 }
-    const calls = [engine.generate('a', long), engine.generate('b', long, { exclusive: true })].map((call) =>
-      call.catch((error: unknown) => error),
-    )
-    await sleep(50)
+    const begun = Promise.withResolvers<void>()
+    const running = engine.generate('a', long, { onProgress: () => begun.resolve() })
+    const calls = [running, engine.generate('b', long, { exclusive: true })].map((call) => call.catch((error: unknown) => error))
+    await begun.promise
     await engine.close()
     for (const error of await Promise.all(calls)) expect(error).toMatchObject({ name: 'EngineError', code: 'closed' })
     await expect(engine.generate('c', params)).rejects.toMatchObject({ code: 'closed' })
     expect(engine.pid).toBeUndefined()
   })
 
-  test('refuses a call with a seed that is none, and the calls beside it go on in the same process', async () => {
+  test('refuses a call with an invalid seed, and the calls beside it continue in the same process', async () => {
     const { pid } = engine
     const begun = Promise.withResolvers<void>()
     const beside = engine.generate('beside', { ...params, numInferenceSteps: 60 }, { onProgress: () => begun.resolve() })
@@ -114,13 +106,13 @@ describe('an engine', () => {
     expect(engine.pid).toBe(pid)
   })
 
-  test('refuses the id of a call that is in it, and that call goes on', async () => {
+  test('refuses the id of a call that is in it, and that call continues', async () => {
     const call = engine.generate('a', params)
     await expect(engine.generate('a', params)).rejects.toMatchObject({ name: 'EngineError', code: 'internal' })
     expect((await call).images).toHaveLength(1)
   })
 
-  test('refuses a call the model cannot run and goes on', async () => {
+  test('refuses a call that the model cannot run, and continues', async () => {
     await expect(engine.generate('a', { ...params, width: 60 })).rejects.toMatchObject({
       code: 'internal',
       message: expect.stringContaining('width') as string,
@@ -136,23 +128,23 @@ describe('an engine past its memory limit', () => {
     events = []
     engine = await startEngine({
       ...settings,
-      entry: fileURLToPath(new URL('../../test/memory-engine.ts', import.meta.url)),
+      entry: entryOf('memory-engine'),
       memoryLimitBytes: 700 * 2 ** 20,
-      onEvent: ({ type }) => events.push(type),
+      onEvent: ({ type }) => type === 'hashed' || events.push(type),
     })
   })
   afterEach(async () => engine?.close())
   const leak = { ...params, prompt: 'a leak' }
 
-  test('is replaced also when the call that took the memory was canceled', async () => {
+  test('is replaced even when the call that took the memory was canceled', async () => {
     const stop = new AbortController()
-    const call = engine.generate('a', { ...leak, numInferenceSteps: 200 }, { signal: stop.signal, onProgress: () => stop.abort() })
+    const call = engine.generate('a', { ...long, prompt: leak.prompt }, { signal: stop.signal, onProgress: () => stop.abort() })
     await expect(call).rejects.toMatchObject({ code: 'canceled' })
     expect((await engine.generate('b', params)).images).toHaveLength(1)
     expect(events).toEqual(['ready', 'recycled', 'ready'])
   })
 
-  test('is let be when its successor needs as much', async () => {
+  test('is not replaced when its successor needs as much', async () => {
     for (const [id, call] of [leak, leak, params, params].entries()) await engine.generate(`${id}`, call)
     expect(events).toEqual(['ready', 'recycled', 'ready', 'limit_too_low'])
     expect(engine.recycles).toBe(1)
@@ -170,20 +162,12 @@ describe('an engine whose scheduler draws noise at every step', () => {
   })
   afterEach(async () => rm(join(folder, '..'), { recursive: true }))
 
-  test('goes on from a checkpoint with the noise that would have come next', async () => {
+  test('continues from a checkpoint with the noise that would have come next', async () => {
     const engine = await startEngine({ ...settings, model: folder })
     try {
-      const two = { ...params, numImagesPerPrompt: 2 }
+      const two = { ...params, numInferenceSteps: 60, numImagesPerPrompt: 2 }
       const whole = await engine.generate('whole', two)
-      const stop = new AbortController()
-      let checkpoint: Promise<Checkpoint | undefined> | undefined
-      const onProgress = (step: number): void => {
-        if (step !== 3) return
-        checkpoint = engine.checkpoint('first')
-        stop.abort()
-      }
-      await expect(engine.generate('first', two, { signal: stop.signal, onProgress })).rejects.toMatchObject({ code: 'canceled' })
-      const resume = decodeCheckpoint(encodeCheckpoint((await checkpoint) as Checkpoint))
+      const resume = decodeCheckpoint(encodeCheckpoint(await interrupt(engine, two, 3)))
       expect(resume?.generatorState).toHaveLength(2)
       const rest = await engine.generate('rest', two, { resume })
       expect(rest.images.map(({ rgb }) => Buffer.from(rgb))).toEqual(whole.images.map(({ rgb }) => Buffer.from(rgb)))
@@ -194,12 +178,37 @@ describe('an engine whose scheduler draws noise at every step', () => {
 })
 
 describe('starting an engine', () => {
-  test('rejects with the reason when there is no such model, and leaves no process', async () => {
+  test('rejects with the reason when there is no such model', async () => {
     await expect(startEngine({ ...settings, model: 'no-such-model' })).rejects.toMatchObject({
       code: 'load_failed',
       message: expect.stringContaining('no-such-model') as string,
     })
   })
+})
+
+test('a call that is canceled while a new process loads the model ends immediately', async () => {
+  const cacheDir = await mkdtemp(join(tmpdir(), 'easel-cache-'))
+  const open = join(cacheDir, 'open')
+  await writeFile(open, '')
+  const events: string[] = []
+  const engine = await startEngine({ ...settings, entry: entryOf('gated-engine'), cacheDir, onEvent: ({ type }) => events.push(type) })
+  try {
+    await rm(open)
+    process.kill(engine.pid as number, 'SIGKILL')
+    await expect.poll(() => events).toContain('died')
+    for (const newerThan of [undefined, 2]) {
+      const stop = new AbortController()
+      const call = engine.generate('a', params, { signal: stop.signal, newerThan })
+      setImmediate(() => stop.abort())
+      await expect(call).rejects.toMatchObject({ code: 'canceled' })
+    }
+    expect(engine.hasModel).toBe(false)
+    await writeFile(open, '')
+    expect((await engine.generate('c', params)).images).toHaveLength(1)
+  } finally {
+    await engine.close()
+    await rm(cacheDir, { recursive: true })
+  }
 })
 
 test('an engine whose model is gone tries again after pauses that grow, and serves when the model is back', async () => {
@@ -222,8 +231,8 @@ test('an engine whose model is gone tries again after pauses that grow, and serv
   }
 })
 
-test('an engine that is closed as its next process becomes ready ends', async () => {
-  const entry = fileURLToPath(new URL('../../test/late-engine.ts', import.meta.url))
+test('an engine that is closed while its next process becomes ready ends', async () => {
+  const entry = entryOf('late-engine')
   const events: string[] = []
   const cacheDir = await mkdtemp(join(tmpdir(), 'easel-cache-'))
   const engine = await startEngine({ ...settings, entry, cacheDir, onEvent: ({ type }) => events.push(type) })
@@ -235,7 +244,7 @@ test('an engine that is closed as its next process becomes ready ends', async ()
   await rm(cacheDir, { recursive: true })
 })
 
-test('an engine whose model is written over loads it again, and tells the hash of what it draws with', async () => {
+test('an engine whose model is overwritten loads it again, and reports the hash of what it draws with', async () => {
   const folder = join(await mkdtemp(join(tmpdir(), 'easel-models-')), 'scenes')
   await cp(join(modelsDir, 'tiny-scenes'), folder, { recursive: true })
   const messages: string[] = []
@@ -261,7 +270,7 @@ test('an engine whose model is written over loads it again, and tells the hash o
   }
 })
 
-test('an engine that is told to stop writes down what it has learnt', async () => {
+test('an engine that is told to stop saves what it has learnt', async () => {
   const cacheDir = await mkdtemp(join(tmpdir(), 'easel-cache-'))
   const engine = await startEngine({ ...settings, cacheDir })
   try {
@@ -277,10 +286,15 @@ test('an engine that is told to stop writes down what it has learnt', async () =
   }
 })
 
-test('an engine that reads texts for longer than a run may take is at work, not hung', async () => {
-  const entry = fileURLToPath(new URL('../../test/slow-texts-engine.ts', import.meta.url))
+test('an engine that needs longer for the texts than a run may take is not considered hung', async () => {
+  const entry = entryOf('slow-texts-engine')
   const events: EngineEvent[] = []
-  const engine = await startEngine({ ...settings, entry, stepTimeoutMs: 5000, onEvent: (event) => events.push(event) })
+  const engine = await startEngine({
+    ...settings,
+    entry,
+    stepTimeoutMs: 5000,
+    onEvent: (event) => event.type === 'hashed' || events.push(event),
+  })
   try {
     expect((await engine.generate('a', { ...params, numInferenceSteps: 1 })).images).toHaveLength(1)
     expect(events.map(({ type }) => type)).toEqual(['ready'])

@@ -1,5 +1,8 @@
+import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { afterEach, beforeEach, expect, test } from 'vitest'
+import { afterEach, beforeEach, expect, onTestFinished, test } from 'vitest'
 import { EngineSupervisor } from './engine-supervisor.ts'
 import type { EngineEvent } from './engine-supervisor.ts'
 
@@ -12,7 +15,7 @@ afterEach(async () => engine?.close())
 
 const real = new URL('engine-main.ts', import.meta.url)
 
-function start(entry: URL, loadTimeoutMs: number): EngineSupervisor {
+function start(entry: URL, loadTimeoutMs: number, cacheDir?: string): EngineSupervisor {
   engine = new EngineSupervisor({
     model: 'tiny-scenes',
     modelsDir: fileURLToPath(new URL('../../../../models', import.meta.url)),
@@ -20,12 +23,13 @@ function start(entry: URL, loadTimeoutMs: number): EngineSupervisor {
     entry: fileURLToPath(entry),
     stepTimeoutMs: 60_000,
     loadTimeoutMs,
+    cacheDir,
     onEvent: (event) => events.push(event),
   })
   return engine
 }
 
-test('an engine that is stopped while it loads its model is killed, and says why there is none', async () => {
+test('an engine that is stopped while it loads its model is killed, with the reason', async () => {
   const { pid = 0 } = start(real, 1000)
   process.kill(pid, 'SIGSTOP')
   await expect(engine.untilServing()).rejects.toMatchObject({
@@ -39,20 +43,25 @@ test('an engine that is stopped while it loads its model is killed, and says why
   expect(() => process.kill(pid, 0)).toThrow('ESRCH')
 })
 
-test('one that is stopped while it loads its model again is replaced', async () => {
-  await start(real, 2000).untilServing()
+test('an engine that is stopped while it loads its model again is replaced', async () => {
+  const cacheDir = await mkdtemp(join(tmpdir(), 'easel-cache-'))
+  onTestFinished(() => rm(cacheDir, { recursive: true, force: true }))
+  const open = join(cacheDir, 'open')
+  await writeFile(open, '')
+  await start(new URL('../../test/gated-engine.ts', import.meta.url), 4000, cacheDir).untilServing()
   const { pid: first = 0 } = engine
+  await rm(open)
   process.kill(first, 'SIGKILL')
-  await expect.poll(() => engine.pid).not.toBe(first)
-  await expect.poll(() => engine.pid, { timeout: 20_000 }).toBeDefined()
-  process.kill(engine.pid ?? 0, 'SIGSTOP')
+  await expect.poll(() => engine.pid).toSatisfy((pid) => pid !== undefined && pid !== first)
+  process.kill(engine.pid as number, 'SIGSTOP')
+  await writeFile(open, '')
   await engine.untilServing()
-  const types = events.map(({ type }) => type).filter((type) => type !== 'silent_load')
+  const types = events.map(({ type }) => type).filter((type) => type !== 'silent_load' && type !== 'hashed')
   expect(types).toEqual(['ready', 'died', 'hung', 'died', 'ready'])
 })
 
-test('one that takes several times as long, and works a little again and again, is let be', async () => {
-  await start(new URL('../../test/slow-load-engine.ts', import.meta.url), 2000).untilServing()
+test('an engine that takes longer than the limit to load, but works a little now and then, is not killed', async () => {
+  await start(new URL('../../test/slow-load-engine.ts', import.meta.url), 4000).untilServing()
   expect(events.map(({ type }) => type)).toContain('silent_load')
   expect(events.map(({ type }) => type)).not.toContain('hung')
 })

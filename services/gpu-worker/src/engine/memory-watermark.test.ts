@@ -6,12 +6,12 @@ test('without a limit nothing is replaced', () => {
   expect([watermark.judgeLoaded(1e12), watermark.judgeCall(1e12)]).toEqual(['fine', 'fine'])
 })
 
-test('a process is replaced when a call leaves it past the limit, not at the limit', () => {
+test('a process is replaced when a call leaves it above the limit, and not at the limit', () => {
   const watermark = new MemoryWatermark(100)
   expect([watermark.judgeLoaded(90), watermark.judgeCall(100), watermark.judgeCall(101)]).toEqual(['fine', 'fine', 'replace'])
 })
 
-test('a model that is past the limit alone raises it by a quarter, said once', () => {
+test('a model that is above the limit by itself raises it by a quarter, which is reported once', () => {
   const watermark = new MemoryWatermark(100)
   expect([watermark.judgeLoaded(200), watermark.judgeCall(250), watermark.judgeCall(251)]).toEqual(['limit_too_low', 'fine', 'replace'])
 })
@@ -21,7 +21,7 @@ test.each([
   [9, ['limit_too_low', 'fine']],
   [10, ['replace', 'replace']],
 ] as const)(
-  'a successor found past the limit at its call %i: within the first nine it needs that much, later it has grown',
+  'a successor is above the limit at its call %i: within the first nine it needs that much, later it has grown',
   (calls, verdicts) => {
     const watermark = new MemoryWatermark(100)
     expect(watermark.judgeCall(101)).toBe('replace')

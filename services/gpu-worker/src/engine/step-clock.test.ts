@@ -4,7 +4,7 @@ import { StepClock } from './step-clock.ts'
 beforeEach(() => void vi.useFakeTimers({ toFake: ['performance'] }))
 afterEach(() => void vi.useRealTimers())
 
-test('the texts and the decoding of a picture are not taken for its steps, from the first step on', () => {
+test('the time for the texts and the decoding of a picture does not count as that of its steps, from the first step on', () => {
   let unitMs = 0
   const clock = new StepClock(() => unitMs)
   const spend = (ms: number, isUnit = false): void => {
@@ -25,7 +25,7 @@ test('the texts and the decoding of a picture are not taken for its steps, from 
   clock.leave(1 / 4)
   expect(clock.stepMs).toBeCloseTo(52_000)
   expect(clock.pictureMs).toBeCloseTo(240_000)
-  // Nobody is there, and then a call that fails.
+  // For a while there is no call, and then one that fails.
   spend(99_000)
   clock.enter()
   clock.leave(0)

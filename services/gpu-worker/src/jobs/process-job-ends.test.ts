@@ -1,4 +1,4 @@
-/** How a job ends in each case, with an engine that does as each test says; record, webhook queue and picture store are real. */
+/** How a job ends in each case, with an engine that does what each test says. The record, the webhook queue and the picture store are real. */
 import { mkdtemp, readdir, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -82,7 +82,6 @@ async function submit(record: Partial<NewJobRecord> = {}, input: Partial<JobInpu
   return id
 }
 
-/** What comes of the job when BullMQ hands it to a worker whose engine does as `generate` says. */
 /** A store in which something happens as soon as a picture has been written. */
 function storageAfterPut(act: () => Promise<void>): Storage {
   return Object.assign(createStorage({ kind: 'local', dir }), {
@@ -93,6 +92,7 @@ function storageAfterPut(act: () => Promise<void>): Storage {
   })
 }
 
+/** What becomes of the job when BullMQ gives it to a worker whose engine does what `generate` says. */
 async function run(id: string, generate: Generate, more: Partial<ProcessJobDeps> = {}): Promise<unknown> {
   const engine: Partial<Engine> = {
     capabilities: { modelId: 'm' } as EngineCapabilities,
@@ -131,7 +131,7 @@ const fails =
   async () => {
     throw error
   }
-/** A call that ends when it is told to; `begun` is called before. */
+/** A call that runs until it is stopped. `begun` is called once it listens for that. */
 const untilStopped =
   (begun: () => void): Generate =>
   ({ signal }) =>
@@ -146,7 +146,7 @@ const filesOf = async (id: string): Promise<string[]> =>
   (await readdir(join(dir, 'images')).catch(() => [])).filter((name) => name.startsWith(id))
 
 describe('a job that goes well', () => {
-  test('has its pictures, its times in whole milliseconds, what it took of the device, and a line', async () => {
+  test('has its pictures, its times in whole milliseconds, its device time, and a line in the log', async () => {
     const id = await submit({ createdAt: Date.now() - 5000 })
     const known: string[] = []
     expect(await run(id, well, { onRecord: (record) => known.push(record.id) })).toBe('succeeded')
@@ -176,7 +176,7 @@ describe('a job that goes well', () => {
     expect(told.slice(-3)).toEqual(['preview', 'progress', 'done'])
   })
 
-  test('says which LoRAs it was drawn with, and its prompts to a log that may know them', async () => {
+  test('records which LoRAs it was drawn with, and logs its prompts if that is allowed', async () => {
     const id = await submit()
     const loras = [{ id: 'tint', sha256: 'abc', scale: 1 }] as unknown as EngineResult['loras']
     await run(id, async () => ({ ...result, loras }), { logPrompts: true })
@@ -202,7 +202,7 @@ describe('a job that goes well', () => {
     expect(await waits()).toBe('1')
   })
 
-  test('needs no webhook message of its start', async () => {
+  test('succeeds even if the webhook message about its start cannot be queued', async () => {
     const broken: WebhookOutbox = { ...outbox, add: async () => Promise.reject(new Error('no queue')) }
     expect(await run(await submit({ webhook: 'https://example.com/' }), well, { outbox: broken })).toBe('succeeded')
     expect(lines.some(({ msg }) => msg === 'webhook message was not queued')).toBe(true)
@@ -222,7 +222,7 @@ describe('a job that must not be run', () => {
     expect([generated, (await recordOf(foreign)).status]).toEqual([0, 'running'])
   })
 
-  test('because it came too late fails for good', async () => {
+  test('because its time to start is over fails for good', async () => {
     const id = await submit({ expiresAt: Date.now() - 1 })
     expect(await run(id, well)).toBeInstanceOf(UnrecoverableError)
     expect([generated, (await recordOf(id)).error?.code]).toEqual([0, 'expired'])
@@ -234,7 +234,7 @@ describe('a job that fails', () => {
     ['hangs in the engine', new EngineError('engine_hung', 'stuck', { alone: true }), 'engine_hung'],
     ['kills the engine', new EngineError('engine_crashed', 'died', { alone: true }), 'engine_crashed'],
     ['finds no memory', new EngineError('out_of_memory', 'no room', { first: true }), 'out_of_memory'],
-    ['comes to nothing in a damaged model', new EngineError('not_finite', '/models/a is damaged'), 'not_finite'],
+    ['computes no finite numbers in a damaged model', new EngineError('not_finite', '/models/a is damaged'), 'not_finite'],
     ['is refused by the engine', new EngineError('internal', 'bad size'), 'internal'],
     ['meets a bug', new TypeError('a bug'), 'internal'],
   ])('because it %s says so', async ([, error, code]) => {
@@ -252,12 +252,12 @@ describe('a job that fails', () => {
     expect(await recordOf(id)).toMatchObject({ status: 'failed', error: { code: 'storage_unavailable' } })
   })
 
-  test('because its time is over, counted from its first start, says so; and not before', async () => {
+  test('because its timeout has passed since its first start says so, and does not fail before', async () => {
     const late = await submit({ timeoutSeconds: 60 })
     await store.start(late, 'earlier')
     await redis.hset(store.keys.job(late), 'started_at', Date.now() - 60_001)
     const untilLate: Generate = async (options) => {
-      // Of 60 seconds from now it would see the first 20.
+      // If the 60 seconds began now, this call would end well after 20 of them.
       return await Promise.race([untilStopped(() => {})(options), sleep(20_000, result, { ref: false })])
     }
     expect(await run(late, untilLate)).toBeInstanceOf(UnrecoverableError)
@@ -294,7 +294,7 @@ describe('a job that is ended from outside', () => {
     expect([(await recordOf(id)).status, putBackWith]).toEqual(['canceled', []])
   })
 
-  test('by a cancel while its pictures are stored leaves none of them', async () => {
+  test('by a cancel while its pictures are being stored leaves none of them', async () => {
     const id = await submit({}, { num_images_per_prompt: 2 })
     const both = { ...result, images: [image, { ...image, index: 1 }] }
     const slow = storageAfterPut(async () => {
@@ -314,7 +314,7 @@ describe('a job that is ended from outside', () => {
     expect([(await recordOf(id)).status, await filesOf(id)]).toEqual(['canceled', []])
   })
 
-  test('by being deleted leaves nothing', async () => {
+  test('by its deletion leaves nothing', async () => {
     const id = await submit()
     const deleting = storageAfterPut(async () => {
       await store.delete(id)
@@ -323,7 +323,7 @@ describe('a job that is ended from outside', () => {
     expect([await store.get(id), await filesOf(id)]).toEqual([undefined, []])
   })
 
-  test('by another run keeps what that one stored', async () => {
+  test('by another run keeps what that run has stored', async () => {
     const id = await submit()
     const twice: Generate = async () => {
       await run(id, well)

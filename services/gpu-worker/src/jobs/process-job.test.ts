@@ -7,8 +7,9 @@ import sharp from 'sharp'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { webhookQueueName } from '@easel/contract'
 import type { JobInput, WebhookJobData } from '@easel/contract'
+import type { JobRecord } from '@easel/job-store'
 import { captureLog } from '../../test/log-capture.ts'
-import { endlessInput, longInput, openWorkerBench, pictures, toPixels } from '../../test/worker-bench.ts'
+import { endlessInput, openWorkerBench, pictures, toPixels } from '../../test/worker-bench.ts'
 import type { WorkerBench } from '../../test/worker-bench.ts'
 
 const golden = new URL('../../../../packages/pipeline/test/golden/pipeline/', import.meta.url)
@@ -21,7 +22,7 @@ describe('a job', () => {
   })
   afterAll(async () => bench?.close())
 
-  test('becomes the picture that diffusers makes of the same input, stored under its key, with its hash', async () => {
+  test('becomes the picture that diffusers makes from the same input, stored under its key and with its hash', async () => {
     const id = await bench.submit({ width: 128, height: 128, num_inference_steps: 20 })
     const record = await bench.untilEnded(id)
     expect(record.error).toBeUndefined()
@@ -30,7 +31,7 @@ describe('a job', () => {
     const file = await readFile(join(bench.dir, image?.key ?? ''))
     expect(image).toEqual({
       key: `images/${id}-0.png`,
-      // It is small enough to be its own.
+      // It is small enough to be its own thumbnail.
       thumbnail_key: `images/${id}-0.png`,
       width: 128,
       height: 128,
@@ -43,7 +44,7 @@ describe('a job', () => {
     expect(worst).toBeLessThanOrEqual(1)
   })
 
-  test('keeps the number of bytes of its pictures', async () => {
+  test('records the number of bytes of its pictures', async () => {
     const record = await bench.untilEnded(await bench.submit({ num_images_per_prompt: 2, output_format: 'jpeg' }))
     const files = await Promise.all((record.output?.images ?? []).map(({ key }) => readFile(join(bench.dir, key))))
     expect(files).toHaveLength(2)
@@ -51,13 +52,13 @@ describe('a job', () => {
     expect(await bench.redis.hget(bench.store.keys.job(record.id), 'bytes')).toBe(String(bytes))
   })
 
-  test('has previews in its events on request, small JPEGs that come to look like the picture', async () => {
+  test('has previews in its events on request, small JPEGs that resemble the picture', async () => {
     const input = { width: 128, height: 128, num_inference_steps: 20 }
     // The first such job of an engine may end before the projection is fitted.
     await bench.untilEnded(await bench.submit({ ...input, num_inference_steps: 100 }, { previewEvery: 1 }))
     const record = await bench.untilEnded(await bench.submit(input, { previewEvery: 5 }))
     const previews = (await bench.store.readEvents(record.id, '0')).filter((event) => event.type === 'preview')
-    // Only the latest of an image stays, and after the last step there is none.
+    // Only the latest of each image stays, and there is none after the last step.
     expect(previews.map(({ image, step }) => [image, step])).toEqual([[0, 15]])
     const [header, base64 = ''] = previews[0]?.data_url.split(',') ?? []
     expect(header).toBe('data:image/jpeg;base64')
@@ -69,23 +70,27 @@ describe('a job', () => {
     expect(correlation(preview, picture)).toBeGreaterThan(0.8)
   })
 
-  test('queues webhook messages of its start and its progress when its webhook asked for them, each once', async () => {
+  test('queues webhook messages about its start and its progress, each once, if its webhook wants them', async () => {
     const messages = new Queue<WebhookJobData>(webhookQueueName, { connection: bench.redis, prefix: '{test}' })
     const webhook = 'https://example.com/hook'
     const quiet = await bench.untilEnded(await bench.submit({}, { webhook }))
-    // A job that ends before its progress was ever written has no message of it.
-    const told = await bench.untilEnded(await bench.submit(longInput, { webhook, webhookEventsFilter: ['started', 'progress'] }))
-    const waiting = (await messages.getJobs(['waiting', 'delayed'])).map(({ data }) => data)
-    expect(waiting.filter(({ jobId }) => jobId === quiet.id)).toEqual([])
-    const ofTold = waiting.filter(({ jobId }) => jobId === told.id).map(({ event }) => event)
-    expect(ofTold.toSorted((a, b) => a.localeCompare(b))).toEqual(['progress', 'started'])
+    const told = await bench.submit(endlessInput, { webhook, webhookEventsFilter: ['started', 'progress'] })
+    const messagesOf = async (id: string): Promise<string[]> =>
+      (await messages.getJobs(['waiting', 'delayed'])).flatMap(({ data }) => (data.jobId === id ? [data.event] : [])).toSorted()
+    await expect.poll(() => messagesOf(told)).toEqual(['progress', 'started'])
+    const { progress } = (await bench.store.get(told)) as JobRecord
+    await bench.until(told, ({ progress: { step } }) => step > progress.step)
+    await bench.store.requestCancel(told)
+    await bench.untilEnded(told)
+    expect(await messagesOf(told)).toEqual(['progress', 'started'])
+    expect(await messagesOf(quiet.id)).toEqual([])
     await messages.close()
   })
 
   test.for([
     ['jpeg', 'jpg', 'image/jpeg'],
     ['webp', 'webp', 'image/webp'],
-  ] as const)('is stored as %s when asked for', async ([format, extension, contentType]) => {
+  ] as const)('is stored as %s on request', async ([format, extension, contentType]) => {
     const record = await bench.untilEnded(await bench.submit({ output_format: format, output_quality: 80 }))
     expect(record.output?.images[0]).toMatchObject({ key: `images/${record.id}-0.${extension}`, content_type: contentType })
     expect(await sharp(await readFile(join(bench.dir, record.output?.images[0]?.key ?? ''))).metadata()).toMatchObject({ format })
@@ -102,13 +107,13 @@ describe('a job', () => {
   test('with guidance on part of the run differs from one with guidance on all of it', async () => {
     const inputs = [{ guidance_interval: [0, 0.5] }, { guidance_interval: [0, 1] }, {}] satisfies Partial<JobInput>[]
     const pixelsOf = async (input: Partial<JobInput>): Promise<Buffer> => bench.pixels(await bench.untilEnded(await bench.submit(input)))
-    // Pixels and not files: a file says what was asked for.
+    // Pixels instead of files, because a file contains the parameters.
     const [part, all, byDefault] = await Promise.all(inputs.map(pixelsOf))
     expect(part).not.toEqual(all)
     expect(byDefault).toEqual(all)
   })
 
-  test('that the model cannot run fails as internal, once, and the worker goes on', async () => {
+  test('that the model cannot run fails as internal after one run, and the worker continues', async () => {
     const record = await bench.untilEnded(await bench.submit({ width: 65 }))
     expect(record).toMatchObject({ status: 'failed', runs: 1, error: { code: 'internal' } })
     expect((await bench.untilEnded(await bench.submit())).status).toBe('succeeded')
@@ -119,7 +124,7 @@ describe('a job', () => {
     const worst = (a: Buffer, b: Buffer): number => a.reduce((max, value, at) => Math.max(max, Math.abs(value - (b[at] ?? 0))), 0)
     const readPicture = (name: string): Promise<Buffer> => readFile(new URL(name, pictures))
 
-    test('becomes the picture that diffusers makes of it, and counts the steps that are run', async () => {
+    test('becomes the picture that diffusers makes from it, and counts only the steps that are run', async () => {
       const image = await bench.storeInput(await readPicture('pipeline/boat.png'))
       const id = await bench.submit({ ...full, prompt: 'a blue boat on the sea', image, strength: 0.6 })
       const record = await bench.untilEnded(id)
@@ -127,7 +132,7 @@ describe('a job', () => {
       expect(worst(await bench.pixels(record), await toPixels(await readPicture('img2img/i2i-blue-boat.png')))).toBeLessThanOrEqual(1)
     })
 
-    test('and a mask becomes the one that diffusers makes of both', async () => {
+    test('and a mask becomes the picture that diffusers makes from both', async () => {
       const image = await bench.storeInput(await readPicture('pipeline/boat.png'))
       const mask = await bench.storeInput(await readPicture('img2img/inputs/mask-disc-128.png'))
       const input = { ...full, prompt: 'a yellow star', image, mask, strength: 0.9, num_inference_steps: 12, seed: 11 }
@@ -135,7 +140,7 @@ describe('a job', () => {
       expect(worst(await bench.pixels(record), await toPixels(await readPicture('img2img/inpaint-disc.png')))).toBeLessThanOrEqual(1)
     })
 
-    test('of another size has it fitted, and several pictures of it are those of their seeds', async () => {
+    test('of another size has it fitted, and each of several pictures is the one of its seed', async () => {
       const image = await bench.storeInput(await readPicture('pipeline/wide.png'))
       const input = { image, strength: 0.5, fit: 'contain' } as const
       const [many, ...alone] = await Promise.all([
@@ -148,7 +153,7 @@ describe('a job', () => {
         expect((await bench.untilEnded(id)).output?.images[0]?.sha256).toBe(record.output?.images[n]?.sha256)
     })
 
-    test('that is gone from the store fails, and the worker goes on', async () => {
+    test('that is no longer in the store fails, and the worker continues', async () => {
       const image = await bench.storeInput(await readPicture('pipeline/boat.png'))
       const gone = { ...image, sha256: '0'.repeat(64) }
       const record = await bench.untilEnded(await bench.submit({ ...full, image: gone, strength: 0.6 }))
@@ -157,7 +162,7 @@ describe('a job', () => {
     })
   })
 
-  test('of n images has the pictures of seeds seed to seed + n - 1', async () => {
+  test('of n images has the pictures of the seeds from seed to seed + n - 1', async () => {
     const [many, ...alone] = await Promise.all([
       bench.submit({ seed: 7, num_images_per_prompt: 3 }),
       ...[7, 8, 9].map((seed) => bench.submit({ seed })),
@@ -185,7 +190,7 @@ function correlation(a: Uint8Array, b: Uint8Array): number {
 }
 
 describe('a worker', () => {
-  test('announces its model and its life while it runs, and takes back its life when it ends', async () => {
+  test('announces its model and itself while it runs, and withdraws itself when it ends', async () => {
     const bench = await openWorkerBench()
     try {
       const worker = await bench.startWorker({ env: { MAX_PIXELS: '40000' } })
@@ -213,7 +218,7 @@ describe('a worker', () => {
     }
   })
 
-  test('draws nothing for a job of another model: it says so, and leaves the job for housekeeping to put where it belongs', async () => {
+  test('draws nothing for a job of another model, logs that, and leaves the job to housekeeping', async () => {
     const bench = await openWorkerBench()
     try {
       const log = captureLog()
@@ -221,7 +226,7 @@ describe('a worker', () => {
       const id = await bench.submit({ model: 'other' }, { requestId: 'of-other' })
       const line = { jobId: id, requestId: 'of-other', model: 'other', served: 'tiny-scenes' }
       expect(await log.until('job is for another model and is not run here')).toMatchObject([line])
-      // BullMQ has given it up, at the first try.
+      // BullMQ has given it up at the first attempt.
       await expect.poll(() => bench.queues.findMissing(['tiny-scenes', 'other'], [id])).toEqual([id])
       expect(await bench.store.get(id)).toMatchObject({ status: 'running', runs: 1, output: undefined, error: undefined })
       expect(await bench.untilEnded(await bench.submit())).toMatchObject({ status: 'succeeded' })
@@ -230,7 +235,7 @@ describe('a worker', () => {
     }
   })
 
-  test('names job and request in what it says of a lost lock, a dead engine and a run that broke off', async () => {
+  test('names job and request in its log lines about a lost lock, a dead engine and an interrupted run', async () => {
     const bench = await openWorkerBench()
     try {
       const log = captureLog()
@@ -256,7 +261,7 @@ describe('a worker', () => {
     }
   })
 
-  test('does not start with a limit of pixels below what its model makes by default', async () => {
+  test('does not start with a limit of pixels below the default size of its model', async () => {
     const bench = await openWorkerBench()
     try {
       await expect(bench.startWorker({ env: { MAX_PIXELS: '100' } })).rejects.toThrow('Expected MAX_PIXELS to be at least 16384')

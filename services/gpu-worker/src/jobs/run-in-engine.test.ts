@@ -1,4 +1,4 @@
-/** What is done when a run breaks off, step by step, with an engine that does as each test says and a real record in Redis. */
+/** What happens when a run is interrupted, with an engine that does what each test says and a real record in Redis. */
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import pino from 'pino'
 import { createJobStore, createRedis } from '@easel/job-store'
@@ -42,7 +42,7 @@ beforeEach(() => {
   calls = []
 })
 
-/** A job of 10 steps that has begun, `runs` times. */
+/** A job of 10 steps that has begun `runs` times. */
 async function begin(more: { runs?: number; weight?: number; strikes?: number } = {}): Promise<JobRecord> {
   const { runs = 1, strikes = 0, weight } = more
   const id = `0197a1b2-c3d4-7abc-8def-${String(++jobs).padStart(12, '0')}`
@@ -56,7 +56,7 @@ async function begin(more: { runs?: number; weight?: number; strikes?: number } 
 
 type Outcome = Error | EngineResult | ((options: EngineCallOptions) => Promise<EngineResult>)
 
-/** Runs the job in an engine whose calls end as `outcomes` says, one after another. */
+/** Runs the job in an engine whose calls end as `outcomes` says, one after the other. */
 async function run(
   record: JobRecord,
   outcomes: readonly Outcome[],
@@ -84,7 +84,7 @@ async function run(
   })
 }
 
-/** A call that ends when it is told to. */
+/** A call that runs until it is stopped. */
 const untilStopped = ({ signal }: EngineCallOptions): Promise<EngineResult> =>
   new Promise((_, reject) => {
     const stop = (): void => reject(new EngineError('canceled', 'stopped'))
@@ -94,7 +94,7 @@ const untilStopped = ({ signal }: EngineCallOptions): Promise<EngineResult> =>
 
 const strikesOf = async ({ id }: JobRecord): Promise<number | undefined> => (await store.get(id))?.strikes
 
-test('a job that goes well is called once, for its owner, beside others', async () => {
+test('a job that goes well is one call, for its owner and beside others', async () => {
   const record = await begin({ weight: 3 })
   expect(await run(record, [result])).toEqual(result)
   expect(calls).toMatchObject([{ about: record.id, exclusive: false, owner: { name: 'alice', weight: 3 } }])
@@ -111,7 +111,7 @@ describe('when the engine dies', () => {
     expect(await strikesOf(record)).toBe(0)
   })
 
-  test('with the job alone in it, that is a strike, and the third one ends the job', async () => {
+  test('with the job alone in it, that is a strike, and the third strike ends the job', async () => {
     const record = await begin()
     await expect(run(record, [crash(false), crash(true), crash(true), crash(true)])).rejects.toMatchObject({ code: 'engine_crashed' })
     expect(calls.map(({ exclusive }) => exclusive)).toEqual([false, true, true, true])
@@ -124,7 +124,7 @@ describe('when the engine dies', () => {
     expect(calls.map(({ exclusive }) => exclusive)).toEqual([true])
   })
 
-  test('the job begins anew, as where it continued from may be what kills the engine', async () => {
+  test('the job begins again from the start, because its checkpoint may be what kills the engine', async () => {
     const record = await begin({ runs: 2 })
     await store.saveCheckpoint(record.id, encodeCheckpoint(checkpoint), 60)
     await run(record, [crash(false), result])
@@ -133,7 +133,7 @@ describe('when the engine dies', () => {
 })
 
 describe('when memory runs out', () => {
-  test('the job is tried again alone, in a newer process, and that is no strike', async () => {
+  test('the job is tried again alone in a newer process, which is not a strike', async () => {
     const record = await begin()
     expect(await run(record, [shortage(false), result])).toEqual(result)
     expect(calls.map(({ exclusive, newerThan }) => [exclusive, newerThan])).toEqual([
@@ -149,7 +149,7 @@ describe('when memory runs out', () => {
   })
 })
 
-test('what the job itself does wrong is not tried again', async () => {
+test('a failure that is not the fault of the engine is not tried again', async () => {
   for (const error of [new EngineError('internal', 'bad size'), new Error('a bug')]) {
     calls = []
     await expect(run(await begin(), [error])).rejects.toBe(error)
@@ -158,7 +158,7 @@ test('what the job itself does wrong is not tried again', async () => {
 })
 
 describe('a job that was handed over', () => {
-  test('continues from its checkpoint, and is paid for as a whole', async () => {
+  test('continues from its checkpoint, and is charged as a whole', async () => {
     const record = await begin({ runs: 2 })
     await store.saveCheckpoint(record.id, encodeCheckpoint(checkpoint), 60)
     // 100 ms for 4 of 10 steps.
@@ -166,13 +166,13 @@ describe('a job that was handed over', () => {
     expect(calls[0]?.resume).toEqual(checkpoint)
   })
 
-  test('whose steps were all made costs what was left', async () => {
+  test('after its last step is charged what was left', async () => {
     const record = await begin({ runs: 2 })
     await store.saveCheckpoint(record.id, encodeCheckpoint({ ...checkpoint, step: 10 }), 60)
     expect((await run(record, [result])).timings.deviceMs).toBe(100)
   })
 
-  test('begins anew where there is no checkpoint, or none that can be read', async () => {
+  test('begins from the start if there is no checkpoint that can be read', async () => {
     const [without, broken, other] = [await begin({ runs: 2 }), await begin({ runs: 2 }), await begin({ runs: 2 })]
     await store.saveCheckpoint(broken.id, Buffer.from('broken'), 60)
     const bytes = encodeCheckpoint(checkpoint)
@@ -184,7 +184,7 @@ describe('a job that was handed over', () => {
     expect(calls.map(({ resume }) => resume)).toEqual([undefined, undefined, undefined])
   })
 
-  test('that begins for the first time has none, whatever there is', async () => {
+  test('does not use a checkpoint when it runs for the first time', async () => {
     const record = await begin()
     await store.saveCheckpoint(record.id, encodeCheckpoint(checkpoint), 60)
     await run(record, [result])
@@ -200,7 +200,7 @@ describe('when the run is ended', () => {
     return await running.catch((error: unknown) => error)
   }
 
-  test('by a hand-over, its latents are kept for the next worker before it is told', async () => {
+  test('by a hand-over, its latents are kept for the next worker before the call ends', async () => {
     const record = await begin()
     expect(await end(record, { isHandOver: true, saved: checkpoint })).toMatchObject({ code: 'canceled' })
     expect(await store.loadCheckpoint(record.id)).toEqual(encodeCheckpoint(checkpoint))
@@ -216,12 +216,12 @@ describe('when the run is ended', () => {
     }
   })
 
-  test('before the call, the call is ended at once', async () => {
+  test('before the call, the call ends immediately', async () => {
     abort.abort('reason')
     await expect(run(await begin(), [untilStopped])).rejects.toMatchObject({ code: 'canceled' })
   })
 
-  test('and the engine dies of it, the job is not tried again and gets no strike', async () => {
+  test('and the engine dies at that moment, the job is not tried again and gets no strike', async () => {
     const record = await begin()
     const dying = ({ signal }: EngineCallOptions): Promise<EngineResult> =>
       new Promise((_, reject) => signal?.addEventListener('abort', () => reject(crash(true))))

@@ -27,12 +27,12 @@ const params = {
   maxSequenceLength: 77,
 }
 
-test('the engine gets the fields that decide a picture in the spelling of the library, and none that the job does not give', () => {
+test('the engine gets the fields that determine a picture in the spelling of the library, and none that the job lacks', () => {
   expect(toEngineParams(input)).toStrictEqual(params)
   expect(toEngineParams({ ...input, clip_skip: undefined })).toStrictEqual(params)
 })
 
-test('optional fields follow', () => {
+test('the engine gets optional fields, too', () => {
   const optional: Partial<JobInput> = {
     prompt_2: 'two',
     negative_prompt_3: 'three',
@@ -43,7 +43,7 @@ test('optional fields follow', () => {
   expect(toEngineParams({ ...input, ...optional })).toStrictEqual({ ...params, ...expected })
 })
 
-test('pictures go as pixels, and the way they are written is not for the engine', () => {
+test('pictures are passed as pixels, and how the result is encoded is not passed to the engine', () => {
   const picture = { sha256: 'ab', bytes: 1, width: 64, height: 128, content_type: 'image/png' } as const
   const start = { image: { data: new Uint8Array(), width: 64, height: 128 }, strength: 0.6 }
   const written: Partial<JobInput> = { image: picture, strength: 0.6, fit: 'cover', output_format: 'webp', output_quality: 80 }

@@ -13,7 +13,7 @@ test.for([
   { of: [1024, 512], is: [384, 192] },
   { of: [512, 2048], is: [96, 384] },
   { of: [385, 16], is: [384, 16] },
-])('the thumbnail of $of is $is: its longer side has 384 pixels', async ({ of: [width = 0, height = 0], is }) => {
+])('the thumbnail of a picture of $of pixels has $is, at most 384 on a side', async ({ of: [width = 0, height = 0], is }) => {
   const file = await encodeThumbnail(imageOf(width, height))
   const seen = await sharp(file).metadata()
   expect([seen.format, seen.width, seen.height]).toEqual(['webp', ...is])
@@ -26,12 +26,12 @@ test.for([
   expect(await encodeThumbnail(imageOf(width, height))).toBeUndefined()
 })
 
-test('a thumbnail is the same bytes each time', async () => {
+test('a thumbnail has the same bytes each time', async () => {
   const image = imageOf(640, 480)
   expect(await encodeThumbnail(image)).toEqual(await encodeThumbnail(image))
 })
 
-test('a thumbnail is marked as made by a model like its picture, without the prompt', async () => {
+test('a thumbnail is marked as made by a model, as its picture is, but without the prompt', async () => {
   const large = imageOf(512, 64)
   const described = await encodeThumbnail(large, { parameters: 'a secret prompt', toXmp: (text) => toXmp(text ?? 'none') })
   const { xmp } = load(described ?? Buffer.of(), { expanded: true })

@@ -65,7 +65,7 @@ function read(file: Buffer): Read {
 const formats: readonly ImageFormat[] = ['png', 'jpeg', 'webp']
 
 describe.for(formats)('a %s', (format) => {
-  test('says what made it and that a model did', async () => {
+  test('says how it was made, and that a model made it', async () => {
     const { parameters, sourceType } = read(await fileOf({}, { format }))
     expect(parameters).toBe(`a red boat on the sea\nNegative prompt: a box\n${line}`)
     expect(sourceType).toBe(generatedMedia)
@@ -80,7 +80,7 @@ describe.for(formats)('a %s', (format) => {
     },
   )
 
-  test('without prompts keeps settings and mark, and no word of any prompt', async () => {
+  test('without prompts has the settings and the mark, and no word of any prompt', async () => {
     const words = { prompt: 'secretA', prompt_2: 'secretB', prompt_3: 'secretC', negative_prompt: 'secretD' }
     const more = { negative_prompt_2: 'secretE', negative_prompt_3: 'secretF' }
     const file = await fileOf({ ...words, ...more }, { format, metadata: 'no-prompts' })
@@ -89,14 +89,14 @@ describe.for(formats)('a %s', (format) => {
     expect((await fileOf({ ...words, ...more }, { format })).includes('secretF')).toBe(true)
   })
 
-  test('that is to say nothing holds nothing', async () => {
+  test('with no metadata contains none', async () => {
     const file = await fileOf({}, { format, metadata: 'none' })
     const { xmp, exif, comments } = await sharp(file).metadata()
     expect([xmp, exif, comments]).toEqual([undefined, undefined, undefined])
     expect(file.includes('Steps')).toBe(false)
   })
 
-  test('has the same bytes each time, and the pixels of one that says nothing', async () => {
+  test('has the same bytes each time, and the same pixels as one without metadata', async () => {
     const [first, second, bare] = await Promise.all([
       fileOf({}, { format }),
       fileOf({}, { format }),
@@ -109,7 +109,7 @@ describe.for(formats)('a %s', (format) => {
     expect((await pixels(first)).equals(drawn)).toBe(true)
   })
 
-  test('with the longest prompts is written, with its mark', async () => {
+  test('with the longest prompts is written and has its mark', async () => {
     const long = '&🏠\u0001'.repeat(1333)
     const file = await fileOf({ prompt: long, prompt_2: long, prompt_3: long, negative_prompt: long }, { format })
     const { sourceType, parameters } = read(file)
@@ -120,7 +120,7 @@ describe.for(formats)('a %s', (format) => {
   })
 })
 
-test.for(['jpeg', 'webp'] as const)('%s files grow with quality, and say the same at each', async (format) => {
+test.for(['jpeg', 'webp'] as const)('%s files grow with quality, and have the same metadata at each', async (format) => {
   const files = await Promise.all([1, 50, 90, 100].map((quality) => fileOf({}, { format, quality })))
   const sizes = files.map(({ length }) => length)
   expect(sizes).toEqual(sizes.toSorted((a, b) => a - b))
@@ -128,12 +128,12 @@ test.for(['jpeg', 'webp'] as const)('%s files grow with quality, and say the sam
   for (const file of files) expect(read(file)).toEqual(read(files[0] ?? file))
 })
 
-test('each picture of a job carries the seed that makes it alone', async () => {
+test('each picture of a job carries the seed with which it can be made alone', async () => {
   expect(read(await fileOf({}, { index: 1 })).parameters).toContain('Seed: 43,')
   expect((await fileOf({ seed: 43 })).equals(await fileOf({}, { index: 1 }))).toBe(true)
 })
 
-test('what image tools have no name for stands in the same line, quoted where it must be', async () => {
+test('settings for which image tools have no name are in the same line, quoted where necessary', async () => {
   const { parameters } = read(await fileOf({ clip_skip: 1, guidance_interval: [0.1, 0.8], sigmas: [1, 0.5], prompt_2: 'a: b, "c"' }))
   const settings = parameters?.split('\n').at(-1)
   expect(settings).toBe(
@@ -142,7 +142,7 @@ test('what image tools have no name for stands in the same line, quoted where it
 })
 
 describe('a PNG text chunk', () => {
-  test('is tEXt where ASCII can write it, else iTXt; and sharp reads both', async () => {
+  test('is tEXt where ASCII suffices, else iTXt, and sharp reads both', async () => {
     const [plain, other] = [await fileOf({ prompt: 'a cafe' }), await fileOf({ prompt: 'café 中' })]
     expect([plain.includes('tEXtparameters\0'), plain.includes('iTXtparameters')]).toEqual([true, false])
     expect([other.includes('tEXtparameters'), other.includes('iTXtparameters\0\0\0\0\0')]).toEqual([false, true])
@@ -155,7 +155,7 @@ describe('a PNG text chunk', () => {
     }
   })
 
-  test('follows the header, has the right length and checksum, and is refused where there is no PNG', async () => {
+  test('follows the header, has the right length and checksum, and is not added to anything but a PNG', async () => {
     const file = await fileOf({ prompt: '中' })
     const types: string[] = []
     for (let at = 8; at < file.length;) {

@@ -1,4 +1,4 @@
-/** Which files become of a job's pictures, in a real folder. */
+/** The files that a job's pictures become, in a real folder. */
 import { mkdir, mkdtemp, readdir, readFile, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -46,7 +46,7 @@ async function store(job: JobRecord, ...sizes: [width: number, height: number][]
 const filesOf = async ({ id }: JobRecord): Promise<string[]> =>
   (await readdir(join(dir, 'images'))).filter((name) => name.startsWith(id)).map((name) => `images/${name}`)
 
-test('a large picture has a thumbnail beside it, a small one is its own, and the bytes of all files are counted', async () => {
+test('a large picture gets a thumbnail beside it, a small one is its own thumbnail, and the bytes of all files are counted', async () => {
   const job = newJob()
   const { images, bytes } = await store(job, [768, 512], [384, 128])
   const [large, small] = [0, 1].map((n) => imageKey(job.id, n))
@@ -65,7 +65,7 @@ test('a large picture has a thumbnail beside it, a small one is its own, and the
   expect(data.at(-1)).toBeLessThan(20)
 })
 
-test('pictures of a job are deleted with the thumbnails that there are', async () => {
+test('the pictures of a job are deleted together with their thumbnails', async () => {
   const job = newJob()
   await store(job, [512, 64], [64, 64])
   expect(await filesOf(job)).toHaveLength(3)
@@ -73,7 +73,7 @@ test('pictures of a job are deleted with the thumbnails that there are', async (
   expect(await filesOf(job)).toEqual([])
 })
 
-test('a thumbnail that cannot be stored is a failure: no record names an object that is not there', async () => {
+test('a thumbnail that cannot be stored is a failure, so that no record names an object that does not exist', async () => {
   const job = newJob()
   // A folder where the thumbnail should be.
   await mkdir(join(dir, thumbnailKey(job.id, 0)), { recursive: true })

@@ -1,5 +1,6 @@
-/** FairWorker with a real Redis, queue and share. What a job does is to wait until the test lets it end. */
+/** FairWorker with a real Redis, queue and share. A job does nothing but wait until the test lets it end. */
 import { setTimeout as sleep } from 'node:timers/promises'
+import { Queue } from 'bullmq'
 import { afterAll, afterEach, beforeAll, beforeEach, expect, onTestFinished, test, vi } from 'vitest'
 import { generateQueueName } from '@easel/contract'
 import { createJobLines, createJobStore, createRedis, JobQueues, toQueuePriority } from '@easel/job-store'
@@ -33,9 +34,9 @@ afterAll(async () => {
 interface OpenOptions {
   places: number
   maxRunningOfOwner?: number
-  /** How long a job runs by itself, in ms; without it until `end` is called. */
+  /** How long a job runs, in ms. Default: until `end` is called. */
   jobMs?: number
-  /** Stands between the worker and the choice. Default: makes it. */
+  /** Called in place of the choice, which it may make. Default: makes it. */
   choose?: (choose: () => Promise<Choice>) => Promise<Choice>
 }
 
@@ -83,7 +84,7 @@ function openWorker({ places, maxRunningOfOwner = 0, jobMs, choose = (make) => m
     running,
     mostOfOwner: () => mostOfOwner,
     readOwners: () => readOwners,
-    /** Ends a job of the owner that runs, and waits until it has ended in the record. */
+    /** Ends a running job of the owner, and waits until its record says so. */
     end: async (owner: string): Promise<void> => {
       const id = [...running].find(([, of]) => of === owner)?.[0] ?? ''
       await expect.poll(() => gates.has(id)).toBe(true)
@@ -122,16 +123,16 @@ const countOf = (status: 'queued' | 'succeeded'): Promise<number> => createJobSt
 const countScripts = async (): Promise<number> =>
   Number(/cmdstat_evalsha:calls=(\d+)/.exec(await (redis as { info(section: string): Promise<string> }).info('commandstats'))?.[1] ?? 0)
 
-test('a job costs four scripts: its choice, its start, its end in the record, and its end in BullMQ, which takes the next one', async () => {
+test('a job costs four scripts: its choice, its start, its end in the record, and its end in BullMQ, which takes the next job', async () => {
   const count = 40
   await submit('a'.repeat(count))
   const { worker, readOwners } = openWorker({ places: 8, jobMs: 1 })
   const before = await countScripts()
   void worker.run()
   await expect.poll(() => countOf('succeeded')).toBe(count)
-  // And a few to fill the places, and to see that nothing is left.
+  // A few more fill the places and find that nothing is left, and the worker looks by itself every second.
   expect((await countScripts()) - before).toBeLessThan(4 * count + 30)
-  // Jobs end at the same time here, so many come with the choice of another one, and their owners are known all the same.
+  // Jobs end at the same time here, so many arrive for the choice of another one; their owners are known all the same.
   expect(readOwners()).toBe(0)
 })
 
@@ -146,13 +147,13 @@ test('a new job costs nothing while its owner has no place here', async () => {
     worker.wake('a')
     await sleep(1)
   }
-  // Those of the worker that looks by itself now and then.
+  // The worker looks by itself now and then.
   expect((await countScripts()) - before).toBeLessThan(10)
   worker.wake('b')
   await expect.poll(() => started.join('')).toBe('aab')
 })
 
-test('a newcomer that is heard of while a job is being taken gets its place once that job has come', async () => {
+test('a newcomer who arrives while a job is being taken gets a place once that job has been taken', async () => {
   await submit('a')
   let choices = 0
   const gate = Promise.withResolvers<void>()
@@ -191,7 +192,7 @@ test('the job that is taken when another one ends is the one whose turn it is', 
   await expect.poll(() => started.join('')).toBe('abbbab')
 })
 
-test('of jobs that are taken at the same moment each is the one whose turn it is', async () => {
+test('each of several jobs that are taken at the same moment is the one whose turn it is', async () => {
   // BullMQ's own order is that in which they came.
   await submit('a'.repeat(8) + 'b'.repeat(8))
   const { worker, started, end } = openWorker({ places: 2 })
@@ -204,7 +205,7 @@ test('of jobs that are taken at the same moment each is the one whose turn it is
   }
 })
 
-test('a newcomer gets a place beyond those that are full, and no one else gets that place', async () => {
+test('a newcomer gets a place beyond those that are taken, and nobody else gets that place', async () => {
   await submit('aaaaa')
   const { worker, started, end } = openWorker({ places: 2 })
   void worker.run()
@@ -214,13 +215,17 @@ test('a newcomer gets a place beyond those that are full, and no one else gets t
   await expect.poll(() => started.join('')).toBe('aab')
   // As many jobs as places are left, and each owner who waits has one of them.
   await end('a')
-  expect(started.join('')).toBe('aab')
+  const queue = new Queue(generateQueueName(model), { connection: redis, prefix })
+  await expect.poll(async () => (await queue.getJobCounts('completed')).completed).toBe(1)
+  // BullMQ took no other job in the step that ended this one.
+  expect(await queue.getJobCounts('completed', 'active')).toEqual({ completed: 1, active: 2 })
+  await queue.close()
   // Both have had the same, so it is a's turn, and then a place is open to a newcomer again.
   await end('b')
   await expect.poll(() => started.join('')).toBe('aabab')
 })
 
-test('an owner at its limit waits though places are open, and no job is lost or runs twice', async () => {
+test('an owner at its limit waits although places are free, and no job is lost or runs twice', async () => {
   await submit('aaaaabbb')
   const one = openWorker({ places: 3, maxRunningOfOwner: 1, jobMs: 3 })
   void one.worker.run()
@@ -229,7 +234,7 @@ test('an owner at its limit waits though places are open, and no job is lost or 
   expect(one.started.toSorted().join('')).toBe('aaaaabbb')
 })
 
-test('two workers on one queue: each job runs once, and no owner has more than the places of a worker on it', async () => {
+test('with two workers on one queue each job runs once, and no owner has more jobs on a worker than it has places', async () => {
   await submit('abc'.repeat(30) + 'a'.repeat(30))
   const workers = [openWorker({ places: 2, jobMs: 2 }), openWorker({ places: 2, jobMs: 3 })]
   for (const { worker } of workers) void worker.run()
@@ -241,7 +246,7 @@ test('two workers on one queue: each job runs once, and no owner has more than t
   }
 })
 
-test('a choice that fails is told, and the job that is taken all the same runs', async () => {
+test('a choice that fails is reported, and the job that is taken nevertheless runs', async () => {
   await submit('aaaaaa')
   let choices = 0
   const { worker, started, errors } = openWorker({
@@ -258,7 +263,7 @@ test('a choice that fails is told, and the job that is taken all the same runs',
   expect(new Set(errors.map(({ message }) => message))).toEqual(new Set(['no choice']))
 })
 
-test('a job that another worker had put in front and that has no place here goes back, and both run in the end', async () => {
+test('a job that another worker has put in front and that has no place here goes back, and both run in the end', async () => {
   const [, second = ''] = await submit('aa')
   let isMeddling = true
   const { worker, started, end, mostOfOwner } = openWorker({

@@ -4,12 +4,12 @@ import { createRedis, waitUntilReady } from '@easel/job-store'
 import { startRedis } from '@easel/job-store/test/redis-server'
 import { listenForJobs } from './listen-for-jobs.ts'
 
-test('learns the owner of a new job, and takes the message of an older api, which names none, for anyone’s', async () => {
+test('a worker learns the owner of a new job, and treats a message of an older api, which names none, as one for any owner', async () => {
   const server = await startRedis()
   const connect = () => createRedis({ url: server.url, use: 'worker', onError: () => {} })
   const [subscriber, redis] = [connect(), connect()]
   try {
-    await Promise.all([waitUntilReady(subscriber, 5000), waitUntilReady(redis, 5000)])
+    await Promise.all([waitUntilReady(subscriber, 60_000), waitUntilReady(redis, 60_000)])
     const heard: unknown[] = []
     await listenForJobs({ subscriber, prefix: '{told}', modelId: 'a model', onJob: (owner) => heard.push(owner ?? 'anyone') })
     for (const message of ['a model\nb', 'another\nb', 'a model', 'another', '', 'a model\nlast'])

@@ -19,13 +19,13 @@ describe('readGpuMemory', () => {
     vi.stubEnv('PATH', `${dir}${delimiter}${process.env['PATH'] ?? ''}`)
   }
 
-  test('tells what is used, and with it what the driver reserves, of the GPU that was asked for', async () => {
+  test('returns what is used on the requested GPU, and that together with what the driver reserves', async () => {
     await install('case "$*" in *--id=1*) echo "2048, 512";; *) echo "1024, 256"; echo "2048, 512";; esac')
     expect(await readGpuMemory()).toEqual({ memory_allocated_gb: 1, memory_reserved_gb: 1.25 })
     expect(await readGpuMemory('1')).toEqual({ memory_allocated_gb: 2, memory_reserved_gb: 2.5 })
   })
 
-  test('tells nothing when the driver does not answer, or there is none', async () => {
+  test('returns nothing when the driver does not answer or does not exist', async () => {
     await install('echo "NVIDIA-SMI has failed"; exit 9')
     expect(await readGpuMemory()).toBeUndefined()
     vi.stubEnv('PATH', join(dir, 'nowhere'))
@@ -33,7 +33,7 @@ describe('readGpuMemory', () => {
   })
 })
 
-test('what an old driver does not tell counts as nothing reserved', () => {
+test('reserved memory that an old driver does not report counts as none', () => {
   expect(parseGpuMemory('512, [N/A]\n')).toEqual({ memory_allocated_gb: 0.5, memory_reserved_gb: 0.5 })
   expect(parseGpuMemory('[N/A], [N/A]\n')).toBeUndefined()
 })

@@ -1,8 +1,9 @@
 import { expect, test } from 'vitest'
+import { findFreePort } from '@easel/job-store/test/redis-server'
 import { WorkerMetrics } from './worker-metrics.ts'
 import { startStatusServer } from './status-server.ts'
 
-test('the status server says whether the worker lives, whether it can take jobs, and what it counts', async () => {
+test('the status server reports whether the worker is alive, whether it can take jobs, and its metrics', async () => {
   let ready = false
   const metrics = new WorkerMetrics()
   const server = await startStatusServer({ host: '127.0.0.1', port: 0, isReady: () => ready, metrics: metrics.registry })
@@ -20,9 +21,9 @@ test('the status server says whether the worker lives, whether it can take jobs,
   }
 })
 
-test('the status server is on the address that it is given alone, and on all of the machine where it is given none', async () => {
-  const start = (host: string | undefined) =>
-    startStatusServer({ host, port: 0, isReady: () => true, metrics: new WorkerMetrics().registry })
+test('the status server listens only on the address that it is given, and on all addresses without one', async () => {
+  const start = async (host: string | undefined) =>
+    startStatusServer({ host, port: await findFreePort(), isReady: () => true, metrics: new WorkerMetrics().registry })
   const answers = async (address: string, port: number) =>
     await fetch(`http://${address}:${port}/livez`).then(
       ({ status }) => status,
