@@ -5,13 +5,10 @@
  * Equal to transformers 5 (models/clip/tokenization_clip.py). Pure; knows nothing about files.
  */
 import { toAddedToken } from './added-tokens.ts'
+import type { TokenizerOptions } from './tokenizer.ts'
 
-/** What tokenizer_config.json says about special tokens; where one is absent, CLIP's own is used. */
-export interface ClipSpecialTokens {
-  readonly bos_token?: string | null | undefined
-  readonly eos_token?: string | null | undefined
-  readonly pad_token?: string | null | undefined
-}
+/** The special tokens that the tokenizer's files name; where one is absent, CLIP's own is used. */
+export type ClipSpecialTokens = Pick<TokenizerOptions, 'bosToken' | 'eosToken' | 'padToken'>
 
 const beginOfText = '<|startoftext|>'
 const endOfText = '<|endoftext|>'
@@ -20,11 +17,9 @@ const words = "<\\|startoftext\\|>|<\\|endoftext\\|>|'s|'t|'re|'ve|'m|'ll|'d|[\\
 export function toClipTokenizerJson(
   vocab: Readonly<Record<string, number>>,
   mergesText: string,
-  config: ClipSpecialTokens,
+  { bosToken: bos = beginOfText, eosToken: eos = endOfText, padToken: pad = eos }: ClipSpecialTokens,
 ): Record<string, unknown> {
-  const bos = config.bos_token ?? beginOfText
-  const eos = config.eos_token ?? endOfText
-  const special = [...new Set([bos, eos, config.pad_token ?? eos])].filter((token) => Object.hasOwn(vocab, token))
+  const special = [...new Set([bos, eos, pad])].filter((token) => Object.hasOwn(vocab, token))
   const byteLevel = { trim_offsets: true, use_regex: true }
   return {
     version: '1.0',

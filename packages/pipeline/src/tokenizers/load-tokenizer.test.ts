@@ -180,6 +180,13 @@ describe('a tokenizer folder', () => {
       expect(await tokenizer.largestIdFrom(454)).toBe(454)
     })
 
+    it('takes its special tokens from special_tokens_map.json, unless tokenizer_config.json lists the added ones', async () => {
+      await writeFile(join(changed, 'special_tokens_map.json'), JSON.stringify({ pad_token: '!' }))
+      expect(await loadTokenizer(changed)).toMatchObject({ padToken: '!', padTokenId: 2, eosToken: '<|endoftext|>' })
+      await change('tokenizer_config.json', { added_tokens_decoder: { 454: sks } })
+      expect(await loadTokenizer(changed)).toMatchObject({ padToken: '<|endoftext|>', padTokenId: 1 })
+    })
+
     it('is refused if it would split special tokens', async () => {
       await change('tokenizer_config.json', { split_special_tokens: true })
       await expect(loadTokenizer(changed)).rejects.toThrow(/tokenizer_config\.json: expected split_special_tokens to be false/)

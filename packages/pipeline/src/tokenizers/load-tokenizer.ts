@@ -12,6 +12,7 @@ import { ModelFileError, readModelJson, readModelText } from '../models/model-fi
 import { addedTokensDecoderSchema, mergeAddedTokens, readAddedTokens } from './added-tokens.ts'
 import type { AddedToken } from './added-tokens.ts'
 import { toClipTokenizerJson } from './clip-tokenizer-json.ts'
+import type { ClipSpecialTokens } from './clip-tokenizer-json.ts'
 import { Tokenizer } from './tokenizer.ts'
 import type { Side } from './tokenizer.ts'
 
@@ -54,18 +55,21 @@ export async function loadTokenizer(folder: string): Promise<Tokenizer> {
   const config = await readModelJson(configFile, tokenizerConfigSchema)
   const mapFile = join(folder, 'special_tokens_map.json')
   const map = existsSync(mapFile) ? await readModelJson(mapFile, z.looseObject(specialTokens)) : undefined
+  // As in transformers, the map decides unless the configuration lists the added tokens.
+  const [first, second] = config.added_tokens_decoder == null ? [map, config] : [config, map]
+  const tokenOf = (name: keyof typeof specialTokens) => first?.[name] ?? second?.[name] ?? undefined
   const special = {
-    padToken: config.pad_token ?? map?.pad_token ?? undefined,
-    bosToken: config.bos_token ?? map?.bos_token ?? undefined,
-    eosToken: config.eos_token ?? map?.eos_token ?? undefined,
-    unkToken: config.unk_token ?? map?.unk_token ?? undefined,
+    padToken: tokenOf('pad_token'),
+    bosToken: tokenOf('bos_token'),
+    eosToken: tokenOf('eos_token'),
+    unkToken: tokenOf('unk_token'),
   }
   const limit = config.model_max_length ?? undefined
   const modelMaxLength = limit !== undefined && limit < noLimit ? limit : undefined
   if (config.split_special_tokens === true)
     throw new ModelFileError(configFile, 'split_special_tokens', 'false, as special tokens are never split', 'true')
   const added = await readAddedTokens(folder, config.added_tokens_decoder, new Set(Object.values(special)))
-  const { native, ...form } = await loadNative(folder, config, added)
+  const { native, ...form } = await loadNative(folder, config, special, added)
   const tokenizer = await Tokenizer.create(native, { ...special, modelMaxLength, ...form })
   const least = tokenizer.prefixIds.length + tokenizer.suffixIds.length + 1
   if (modelMaxLength !== undefined && (modelMaxLength < least || !Number.isInteger(modelMaxLength)))
@@ -81,7 +85,12 @@ interface Loaded {
   readonly truncationSide: Side
 }
 
-async function loadNative(folder: string, config: TokenizerConfig, added: readonly AddedToken[]): Promise<Loaded> {
+async function loadNative(
+  folder: string,
+  config: TokenizerConfig,
+  special: ClipSpecialTokens,
+  added: readonly AddedToken[],
+): Promise<Loaded> {
   const file = join(folder, 'tokenizer.json')
   const vocabFile = join(folder, 'vocab.json')
   const mergesFile = join(folder, 'merges.txt')
@@ -90,7 +99,7 @@ async function loadNative(folder: string, config: TokenizerConfig, added: readon
     json = await readModelJson(file, tokenizerJsonSchema)
   } else if (existsSync(vocabFile) && existsSync(mergesFile)) {
     const vocab = await readModelJson(vocabFile, z.record(z.string(), z.int().nonnegative()))
-    json = tokenizerJsonSchema.parse(toClipTokenizerJson(vocab, await readModelText(mergesFile), config))
+    json = tokenizerJsonSchema.parse(toClipTokenizerJson(vocab, await readModelText(mergesFile), special))
   } else {
     const hint = existsSync(join(folder, 'spiece.model')) ? 'only spiece.model, which has to be converted' : 'neither'
     throw new ModelFileError(file, '', 'this file, or vocab.json with merges.txt', hint)
