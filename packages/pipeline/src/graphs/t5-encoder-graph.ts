@@ -28,6 +28,8 @@ export const t5EncoderGraphConfigSchema = z.looseObject({
   /** What feed_forward_proj says, in two fields that transformers prefers to it. */
   dense_act_fn: z.enum(activations).nullish(),
   is_gated_act: z.boolean().nullish(),
+  /** A decoder's tokens would not see those after them. */
+  is_decoder: z.literal(false).nullish(),
   layer_norm_epsilon: z.number().positive().default(1e-6),
   relative_attention_num_buckets: z.int().min(4).default(32),
   relative_attention_max_distance: count.default(128),

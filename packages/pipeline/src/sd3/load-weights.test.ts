@@ -208,6 +208,7 @@ describe('weights in a folder', () => {
         { relative_attention_max_distance: 8 },
         /expected relative_attention_max_distance of its config\.json to be above 8, .*got 8/,
       ],
+      ['text_encoder_3', { is_decoder: true }, /expected is_decoder to be false, got true/],
       ['text_encoder_3', { feed_forward_proj: 'gated-mish' }, /expected feed_forward_proj to be one of .*"gated-gelu".*got "gated-mish"/],
     ]
     await cp(testModel('sd3-medium-kind'), folder, { recursive: true })

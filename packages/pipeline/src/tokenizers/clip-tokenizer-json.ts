@@ -8,7 +8,7 @@ import { toAddedToken } from './added-tokens.ts'
 import type { TokenizerOptions } from './tokenizer.ts'
 
 /** The special tokens that the tokenizer's files name; where one is absent, CLIP's own is used. */
-export type ClipSpecialTokens = Pick<TokenizerOptions, 'bosToken' | 'eosToken' | 'padToken'>
+type ClipSpecialTokens = Pick<TokenizerOptions, 'bosToken' | 'eosToken' | 'padToken'>
 
 const beginOfText = '<|startoftext|>'
 const endOfText = '<|endoftext|>'

@@ -187,6 +187,17 @@ describe('a tokenizer folder', () => {
       expect(await loadTokenizer(changed)).toMatchObject({ padToken: '<|endoftext|>', padTokenId: 1 })
     })
 
+    it.each(['pad_token', 'unk_token'])('finds its %s within a text, though tokenizer.json does not list it as added', async (name) => {
+      await change('tokenizer_config.json', { [name]: '!' })
+      const rows = await (await loadTokenizer(changed)).encodeBatch(['a red boat!', 'a red! boat'])
+      // As transformers 5.24 gives them.
+      const expected = [
+        [0, 263, 343, 382, 2, 1],
+        [0, 263, 343, 2, 382, 1],
+      ]
+      expect(rows).toEqual(expected)
+    })
+
     it('is refused if it would split special tokens', async () => {
       await change('tokenizer_config.json', { split_special_tokens: true })
       await expect(loadTokenizer(changed)).rejects.toThrow(/tokenizer_config\.json: expected split_special_tokens to be false/)

@@ -12,9 +12,8 @@ import { ModelFileError, readModelJson, readModelText } from '../models/model-fi
 import { addedTokensDecoderSchema, mergeAddedTokens, readAddedTokens } from './added-tokens.ts'
 import type { AddedToken } from './added-tokens.ts'
 import { toClipTokenizerJson } from './clip-tokenizer-json.ts'
-import type { ClipSpecialTokens } from './clip-tokenizer-json.ts'
 import { Tokenizer } from './tokenizer.ts'
-import type { Side } from './tokenizer.ts'
+import type { Side, TokenizerOptions } from './tokenizer.ts'
 
 /** A token by its text, or with its text in `content`. */
 const tokenSchema = z
@@ -47,6 +46,8 @@ const tokenizerJsonSchema = z.looseObject({
   truncation: directionSchema,
 })
 type TokenizerJson = z.infer<typeof tokenizerJsonSchema>
+
+type SpecialTokens = Pick<TokenizerOptions, 'padToken' | 'bosToken' | 'eosToken' | 'unkToken'>
 
 const noLimit = 1e9
 
@@ -85,12 +86,7 @@ interface Loaded {
   readonly truncationSide: Side
 }
 
-async function loadNative(
-  folder: string,
-  config: TokenizerConfig,
-  special: ClipSpecialTokens,
-  added: readonly AddedToken[],
-): Promise<Loaded> {
+async function loadNative(folder: string, config: TokenizerConfig, special: SpecialTokens, added: readonly AddedToken[]): Promise<Loaded> {
   const file = join(folder, 'tokenizer.json')
   const vocabFile = join(folder, 'vocab.json')
   const mergesFile = join(folder, 'merges.txt')
@@ -107,6 +103,10 @@ async function loadNative(
   json.added_tokens = mergeAddedTokens(json.added_tokens ?? [], added)
   try {
     const native = NativeTokenizer.fromString(JSON.stringify({ ...json, truncation: null, padding: null }))
+    // Special tokens are matched before a text is split, like added ones, whether or not the list has them.
+    const listed = new Set(json.added_tokens.map(({ content }) => content))
+    const tokens = Object.values(special).filter((token) => token !== undefined)
+    native.addSpecialTokens(tokens.filter((token) => !listed.has(token) && native.tokenToId(token) !== null))
     const suffix = json.model.end_of_word_suffix ?? ''
     return {
       native,
