@@ -9,7 +9,7 @@ import type { TestApi } from '../test/start-api.ts'
 import type { ApiRoutes } from './app.ts'
 import { describeApi } from './describe-api.ts'
 
-// It does what it always does, and its calls are counted.
+// The real function runs; the spy only counts its calls.
 vi.mock(import('./describe-api.ts'), { spy: true })
 
 interface Operation {
@@ -37,7 +37,7 @@ describe('the api as a whole', () => {
     expect(await text(socket)).toMatch(/^HTTP\/1\.1 200 /)
   })
 
-  test('a sane request id is kept, another is replaced, and every answer carries one', async () => {
+  test('keeps a sane request id, replaces any other, and sends one with every answer', async () => {
     expect((await api.get('/livez', { headers: { 'X-Request-Id': 'abc-123' } })).headers.get('x-request-id')).toBe('abc-123')
     for (const id of ['a b', 'x'.repeat(129), '<script>']) {
       expect((await api.get('/nothing', { headers: { 'X-Request-Id': id } })).headers.get('x-request-id')).toMatch(/^[0-9a-f-]{36}$/)
@@ -46,7 +46,7 @@ describe('the api as a whole', () => {
     expect((await api.worker.store.get(id))?.requestId).toBe('of-the-job')
   })
 
-  test('pages of every origin may call it, with any header, and read what they need', async () => {
+  test('lets pages of every origin call it with any header and read the headers they need', async () => {
     const headers = {
       Origin: 'https://a.example',
       'Access-Control-Request-Method': 'POST',
@@ -72,7 +72,7 @@ describe('the api as a whole', () => {
     expect((await api.get('/livez')).headers.get('vary')).toContain('Origin')
   })
 
-  test('with a list of origins only those are let in', async () => {
+  test('lets in only the listed origins when there is a list', async () => {
     const listed = await startTestApi({ redis: api.redis, env: { CORS_ORIGINS: 'https://a.example,https://b.example' } })
     const allowed = async (Origin: string): Promise<string | null> =>
       (await listed.get('/livez', { headers: { Origin } })).headers.get('access-control-allow-origin')
@@ -81,7 +81,7 @@ describe('the api as a whole', () => {
     await listed.close()
   })
 
-  test('an error nobody foresaw tells the client nothing of its inside', async () => {
+  test('reveals no internals to the client when an unforeseen error occurs', async () => {
     const { registry } = api.deps
     const models = registry.models.bind(registry)
     registry.models = () => Promise.reject(new Error('secret of the inside'))
@@ -94,7 +94,7 @@ describe('the api as a whole', () => {
     expect(text).not.toContain('secret')
   })
 
-  test('types every route for a client that is made of those types', async () => {
+  test('gives a client built from its types a typed function for every route', async () => {
     const client = hc<ApiRoutes>(api.url)
     const made = await client.v1.jobs.$post({ json: { prompt: 'a', seed: 3 }, header: {} })
     if (made.status !== 202) throw new Error(`Expected 202, got ${made.status}`)
@@ -117,7 +117,7 @@ describe('the api as a whole', () => {
     expectTypeOf((await problem.json()).code).toEqualTypeOf<Problem['code']>()
   })
 
-  test('describes what a generator and a receiver need: names of functions, the body of a webhook, events, and headers', async () => {
+  test('describes what a code generator and a webhook receiver need: function names, the webhook body, events and headers', async () => {
     const text = await (await api.get('/openapi.json')).text()
     const { paths, webhooks } = JSON.parse(text) as {
       paths: Record<
@@ -140,7 +140,7 @@ describe('the api as a whole', () => {
     )
   })
 
-  test('makes its description once, however often it is asked for it', async () => {
+  test('makes its description once, however often it is asked for', async () => {
     const fresh = await startTestApi({ redis: api.redis })
     const descriptions = new Set<string>()
     for (let i = 0; i < 3; i++) descriptions.add(await (await fresh.get('/openapi.json')).text())
@@ -149,7 +149,7 @@ describe('the api as a whole', () => {
     expect(vi.mocked(describeApi)).toHaveBeenCalledTimes(1)
   })
 
-  test('describes itself: every route that exists, with its problems', async () => {
+  test('describes every route, with the problems it may answer', async () => {
     const document = (await (await api.get('/openapi.json')).json()) as OpenApiDocument
     expect([document.openapi, document.info.title]).toEqual(['3.1.0', 'Easel'])
     const paths = ['/', '/livez', '/readyz', '/v1/capabilities', '/v1/jobs', '/v1/jobs/{id}', '/v1/jobs/{id}/cancel', '/images/{file}']

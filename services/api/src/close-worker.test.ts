@@ -4,7 +4,7 @@ import { createRedis, waitUntilReady } from '@easel/job-store'
 import { startRedis } from '@easel/job-store/test/redis-server'
 import { closeWorker } from './close-worker.ts'
 
-test('a worker lets its job end when there is time, and takes no other', async () => {
+test('a worker that is closed finishes its job within the grace and takes no other', async () => {
   const server = await startRedis()
   const connection = createRedis({ url: server.url, use: 'worker', onError: () => {} })
   await waitUntilReady(connection, 60_000)
@@ -23,7 +23,7 @@ test('a worker lets its job end when there is time, and takes no other', async (
   await server.stop()
 })
 
-test.each(['kill', 'pause'] as const)('a worker ends although its Redis does not answer (%s) and its job does not end', async (outage) => {
+test.each(['kill', 'pause'] as const)('a worker closes even if Redis does not answer (%s) and its job never ends', async (outage) => {
   const server = await startRedis()
   const connection = createRedis({ url: server.url, use: 'worker', onError: () => {} })
   await waitUntilReady(connection, 60_000)

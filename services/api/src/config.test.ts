@@ -25,11 +25,11 @@ describe('the environment', () => {
     })
   })
 
-  test('a variable set to nothing is unset', () => {
+  test('may set a variable to nothing, which counts as unset', () => {
     expect(readConfig({ PORT: '', MODEL: ' ', API_KEYS: '', S3_BUCKET: '' })).toEqual(readConfig({}))
   })
 
-  test('gives lists, and URLs without a slash at the end', () => {
+  test('gives lists as arrays, and URLs without a trailing slash', () => {
     const config = readConfig({
       PUBLIC_URL: 'https://a.example/easel/',
       API_KEYS: 'first-key, second-key',
@@ -41,7 +41,7 @@ describe('the environment', () => {
     expect(readConfig({ PORT: '9000' }).publicUrl).toBe('http://localhost:9000')
   })
 
-  test('gives origins as browsers send them, and refuses what could never match', () => {
+  test('gives origins in the form that browsers send, and refuses those that could never match', () => {
     const written = 'https://A.example/, HTTPS://b.example:443,http://c.example:8080,https://a.example,https://b\u00fccher.example'
     expect(readConfig({ CORS_ORIGINS: written }).corsOrigins).toEqual([
       'https://a.example',
@@ -64,7 +64,7 @@ describe('the environment', () => {
     }
   })
 
-  test('MODEL and MODEL_PATH are one variable with two names', () => {
+  test('may name the model as MODEL or as MODEL_PATH, which are one variable', () => {
     expect(readConfig({ MODEL: '/models/tiny-scenes/' }).defaultModel).toBe('tiny-scenes')
     expect(readConfig({ MODEL_PATH: 'stabilityai/stable-diffusion-3.5-medium' }).defaultModel).toBe(
       'stabilityai/stable-diffusion-3.5-medium',
@@ -73,7 +73,7 @@ describe('the environment', () => {
     expect(() => readConfig({ MODEL: 'a', MODEL_PATH: 'b' })).toThrow(/MODEL_PATH: Expected the same as MODEL \(a\), got b/)
   })
 
-  test('a file of keys that is missing or wrong is told beside the other variables', () => {
+  test('reports a missing or invalid file of keys together with the other variables', () => {
     const file = '/nowhere/easel-keys'
     expect(() => readConfig({ PORT: '70000', API_KEYS: 'short', API_KEYS_FILE: file })).toThrow(
       expect.objectContaining({ message: expect.stringMatching(/^PORT: .*\nAPI_KEYS: .*\nAPI_KEYS_FILE: ENOENT.*$/) as string }) as Error,
@@ -82,7 +82,7 @@ describe('the environment', () => {
     expect(() => readConfig({ API_KEYS_FILE: '/dev/null' })).toThrow(/^API_KEYS_FILE: Expected at least one key, got none$/)
   })
 
-  test('the file of keys is read once, and judged together with API_KEYS', async () => {
+  test('reads the file of keys once, and checks it together with API_KEYS', async () => {
     const folder = await mkdtemp(join(tmpdir(), 'easel-keys-'))
     const file = join(folder, 'keys')
     await writeFile(file, 'alice:second-key')
@@ -101,7 +101,7 @@ describe('the environment', () => {
     await rm(folder, { recursive: true })
   })
 
-  test('every problem is told at once, by name', () => {
+  test('reports all problems at once, each with the name of its variable', () => {
     const wrong = {
       PORT: '70000',
       PUBLIC_URL: 'ftp://x',
@@ -121,11 +121,11 @@ describe('the environment', () => {
     expect(new Set(told.map((line) => line.split(': ')[0]))).toEqual(new Set(names))
   })
 
-  test('a number that is none is told as it was written', () => {
+  test('reports a value that is not a number as it was written', () => {
     expect(problemsOf({ PORT: 'eight' })).toEqual(['PORT: Invalid input: expected number, received "eight"'])
   })
 
-  test('every variable says what it means', () => {
+  test('has a description for every variable', () => {
     for (const [name, schema] of Object.entries(apiVariables)) expect([name, (schema.description ?? '').length > 10]).toEqual([name, true])
   })
 })

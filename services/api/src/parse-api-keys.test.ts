@@ -3,7 +3,7 @@ import { readConfig } from './config.ts'
 import { parseApiKeys, parseApiKeysFile } from './parse-api-keys.ts'
 
 describe('API_KEYS', () => {
-  test('keys with and without a name, and with a weight, are kept as hashes only', () => {
+  test('holds keys with or without a name and a weight, of which only hashes are kept', () => {
     const keys = parseApiKeys('alice:alice-secret, other-secret,bob*2.5:bobs-secret')
     expect(keys.map(({ owner, weight }) => [owner, weight])).toEqual([
       ['alice', 1],
@@ -15,16 +15,19 @@ describe('API_KEYS', () => {
     expect(JSON.stringify(keys)).not.toContain('secret')
   })
 
-  test('several keys may have one name, with one weight', () => {
+  test('may give several keys one name, with the same weight', () => {
     expect(parseApiKeys('alice*2:first-key,alice*2:second-key').map(({ owner }) => owner)).toEqual(['alice', 'alice'])
     expect(() => parseApiKeys('alice*2:first-key,alice:second-key')).toThrow('Expected one weight for all keys of alice, got 2 and 1')
   })
 
-  test.each(['public', '0123456789abcdef', '0123456789ABCDEF'])('%s, which could be mistaken for another owner, is no name', (name) => {
-    expect(() => parseApiKeys(`${name}:first-key`)).toThrow(/^Expected a name other than 'public' and 16 hex digits/)
-  })
+  test.each(['public', '0123456789abcdef', '0123456789ABCDEF'])(
+    'does not take %s as a name, because it could be mistaken for another owner',
+    (name) => {
+      expect(() => parseApiKeys(`${name}:first-key`)).toThrow(/^Expected a name other than 'public' and 16 hex digits/)
+    },
+  )
 
-  test('keys that are short, doubled or malformed are refused without being shown', () => {
+  test('does not take keys that are short, repeated or malformed, and does not show them', () => {
     for (const text of [
       'short',
       'a:',
@@ -45,7 +48,7 @@ describe('API_KEYS', () => {
     expect(readConfig({ API_KEYS: '' }).apiKeys).toEqual([])
   })
 
-  test('a file holds the same entries, one a line or separated by commas, and comments', () => {
+  test('may be in a file, one entry to a line or separated by commas, with comments', () => {
     const keys = parseApiKeysFile('# ours\nalice:first-key,\n\n  alice:second-key , bob:bobs-key1\r\n')
     expect(keys.map(({ owner }) => owner)).toEqual(['alice', 'alice', 'bob'])
     for (const text of ['', '\n# nothing\n']) expect(() => parseApiKeysFile(text)).toThrow('Expected at least one key, got none')

@@ -10,7 +10,7 @@ describe('RATE_LIMIT', () => {
     expect(parseRateLimit('9/day').windowSeconds).toBe(86_400)
   })
 
-  test('anything else is refused', () => {
+  test('is refused in any other form', () => {
     for (const text of [
       '60',
       '60/',

@@ -10,7 +10,7 @@ function takeAll(places: Places, owner: string): number {
 }
 
 describe('places', () => {
-  test('are so many for an origin of an owner and no more, for each apart, and come back', () => {
+  test('are limited for each origin of each owner separately, and can be taken again when given back', () => {
     const places = createPlaces({ total: 64, perOrigin: 2 })
     const [first, second] = [places.take('o', 'a'), places.take('o', 'a')]
     expect([first === undefined, second === undefined, places.take('o', 'a')]).toEqual([false, false, undefined])
@@ -21,14 +21,14 @@ describe('places', () => {
     expect(places.take('o', 'a')).toBeUndefined()
   })
 
-  test('are half of all for an owner alone, however many origins it names, and leave some to each that comes', () => {
+  test('are given to an owner up to half of those that are free, however many origins it names', () => {
     const places = createPlaces({ total: 64, perOrigin: 8 })
     expect(['a', 'b', 'c', 'd', 'e', 'f'].map((owner) => takeAll(places, owner))).toEqual([32, 16, 8, 4, 2, 1])
     expect(takeAll(places, 'g')).toBe(1)
     expect(takeAll(places, 'h')).toBe(0)
   })
 
-  test('are shared evenly by owners that take and give back by turns', () => {
+  test('are shared evenly by owners that take turns to take and give back', () => {
     const places = createPlaces({ total: 30, perOrigin: 30 })
     const held = new Map<string, Disposable[]>([
       ['a', []],
@@ -46,7 +46,7 @@ describe('places', () => {
     expect([held.get('a')?.length, held.get('b')?.length]).toEqual([8, 8])
   })
 
-  test('are left to further origins of an owner by those that hold theirs', () => {
+  test('are left over for further origins of an owner, however many its first origin would take', () => {
     const places = createPlaces({ total: 64, perOrigin: 64 })
     const take = (origin: string): number => {
       let taken = 0
@@ -56,14 +56,14 @@ describe('places', () => {
     expect(['a', 'b', 'c', 'd', 'e'].map(take)).toEqual([22, 7, 2, 1, 0])
   })
 
-  test('that are taken are asked for again soon when answers come fast, and ever later when they do not', () => {
+  test('that are all taken are asked for again soon if answers come fast, and later and later if they do not', () => {
     let time = 0
     const places = createPlaces({ total: 64, perOrigin: 2, now: () => time, random: () => 1 })
     const [first] = [places.take('o', 'a'), places.take('o', 'a')]
     expect(places.busyDelay('o', 'a')).toBe(1000)
     time = 5000
     expect(places.busyDelay('o', 'a')).toBe(21_000)
-    // That the owner has to wait does not depend on the origin.
+    // How long the owner has to wait does not depend on the origin.
     expect(places.busyDelay('o', 'b')).toBe(21_000)
     expect(places.busyDelay('p', 'a')).toBe(1000)
     time = 100_000
@@ -75,7 +75,7 @@ describe('places', () => {
     expect(places.busyDelay('o', 'a')).toBe(1200)
   })
 
-  test('of an origin that answers slowly are asked for later than those of the owner’s quick ones', () => {
+  test('of a slow origin are asked for later than those of a quick one of the same owner', () => {
     let time = 0
     const places = createPlaces({ total: 64, perOrigin: 2, now: () => time, random: () => 1 })
     places.take('o', 'slow')

@@ -7,7 +7,7 @@ const large = {
   limits: { ...tinyScenes.limits, max_side: 3072, max_pixels: 2_359_296 },
 }
 
-test('sizes have the pixels of the default picture and the ratio that was asked for', () => {
+test('a size has as many pixels as the default picture and the ratio that was asked for', () => {
   expect(sizeOfRatio('1:1', large)).toEqual({ width: 1024, height: 1024 })
   expect(sizeOfRatio('16:9', large)).toEqual({ width: 1360, height: 768 })
   expect(sizeOfRatio('9:16', large)).toEqual({ width: 768, height: 1360 })

@@ -54,7 +54,7 @@ async function waitForReaders(count: number): Promise<void> {
 }
 
 describe('following a job', () => {
-  test('a follower from the beginning and one that comes late get the same events, in order, up to the end', async () => {
+  test('gives the same events in the same order, up to the end, from the beginning and after the job has ended', async () => {
     const id = await createJob()
     const early = read(id)
     await waitForReaders(1)
@@ -69,7 +69,7 @@ describe('following a job', () => {
     expect(follower.readers).toBe(0)
   })
 
-  test('no event falls between the replay and the wake-ups, however the job and its followers interleave', async () => {
+  test('loses no event between the replay and the wake-ups, however the job and its followers interleave', async () => {
     const ids = await Promise.all(Array.from({ length: 20 }, createJob))
     const all = await Promise.all(
       ids.map(async (id, i) => {
@@ -87,7 +87,7 @@ describe('following a job', () => {
     for (const events of all) expect(events).toEqual(['status', 'status', 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 'done'])
   })
 
-  test('a job whose stream has run out still gives its end, once', async () => {
+  test('gives the end of a job, once, even if its stream has expired', async () => {
     const id = await createJob()
     await store.requestCancel(id)
     await redis.del(store.keys.events(id))
@@ -97,16 +97,16 @@ describe('following a job', () => {
     expect(await read(id, events[0]?.id)).toEqual([])
   })
 
-  test('a job that does not exist has no events', async () => {
+  test('gives no events of a job that does not exist', async () => {
     expect(await read(uuidv7())).toEqual([])
   })
 
-  test('the end is noticed without any wake-up', async () => {
+  test('notices the end even if nothing wakes the reader', async () => {
     const deaf = new JobFollower({ store, subscriber, pollIntervalMs: 20 })
     const id = await createJob()
     const events = read(id, undefined, deaf)
     using reads = vi.spyOn(store, 'readEvents')
-    // From every channel, so that nothing wakes the reader any more once it has read for the wake-ups that came before.
+    // From all channels. Once the reader has dealt with the wake-ups until then, nothing will wake it.
     await subscriber.unsubscribe()
     await expect.poll(() => reads.mock.calls.length).toBeGreaterThan(5)
     await store.requestCancel(id)
@@ -114,7 +114,7 @@ describe('following a job', () => {
     await deaf.close()
   })
 
-  test('a follower outlives a Redis that goes away and comes back', async () => {
+  test('continues when Redis goes away and comes back', async () => {
     const id = await createJob()
     const events = read(id)
     await waitForReaders(1)
@@ -127,7 +127,7 @@ describe('following a job', () => {
     expect((await events).map((event) => event.type)).toEqual(['status', 'status', 'done'])
   })
 
-  test('an aborted signal and close end the readers and leave no listener behind', async () => {
+  test('ends when the signal aborts or the follower is closed, and leaves no listener behind', async () => {
     const listeners = subscriber.listenerCount('message')
     const id = await createJob()
     const leaving = new AbortController()
@@ -145,7 +145,7 @@ describe('following a job', () => {
 })
 
 describe('waiting for the end', () => {
-  test('the record comes as soon as the job has ended', async () => {
+  test('gives the record as soon as the job has ended', async () => {
     const id = await createJob()
     const waiting = follower.waitForEnd(id, { timeoutMs: 20_000 })
     await waitForReaders(1)
@@ -155,7 +155,7 @@ describe('waiting for the end', () => {
     expect(await follower.waitForEnd(id, { timeoutMs: 0 })).toMatchObject({ id, status: 'succeeded' })
   })
 
-  test('progress wakes followers, and nobody who waits for the end', async () => {
+  test('is not woken by progress, as following is', async () => {
     const id = await createJob()
     const counting = createJobStore({ redis, prefix: '{test}' })
     const look = vi.spyOn(counting, 'get')
@@ -172,14 +172,14 @@ describe('waiting for the end', () => {
     await own.close()
   })
 
-  test('a caller that has just read the record gets it from the news of the end, as a read would give it', async () => {
+  test('takes the record from the news of the end, just as a read would give it, when the caller has just read the record', async () => {
     const counting = createJobStore({ redis, prefix: '{test}' })
     const look = vi.spyOn(counting, 'get')
     const own = new JobFollower({ store: counting, subscriber, pollIntervalMs: 100_000 })
     const [heard, failing, waited] = [await createJob(), await createJob(), await createJob()]
     const records = await store.getMany([heard, failing, waited])
     const wait = (n: number) => own.waitForEnd(records[n]?.id ?? '', { timeoutMs: 100_000, justRead: records[n] })
-    // Redis answers in order, so the follower's own subscription is ready then.
+    // Redis answers in order, so the follower's own subscription is ready after this.
     await subscriber.subscribe(store.keys.endsChannel)
     const first = own.waitForEnd(heard, { timeoutMs: 100_000 })
     await store.start(heard, 'w')
@@ -193,10 +193,10 @@ describe('waiting for the end', () => {
     await store.addStrike(waited)
     await store.end(waited, success)
     expect(await waiting).toEqual(await store.get(waited))
-    // It ended after the caller had read it and before it began to wait.
+    // This job ended after the caller had read its record and before the wait began.
     expect(await wait(0)).toEqual(await store.get(heard))
     expect(look).not.toHaveBeenCalled()
-    // How a job has failed is read.
+    // The news does not say how a job failed, so the record is read.
     const failed = wait(1)
     await store.end(failing, { status: 'failed', error: { code: 'internal', message: 'no', retryable: true } })
     expect(await failed).toEqual(await store.get(failing))
@@ -204,7 +204,7 @@ describe('waiting for the end', () => {
     await own.close()
   })
 
-  test('while no messages can arrive, the record is read even if it has just been read', async () => {
+  test('reads the record, even if the caller has just read it, while no news can arrive', async () => {
     const id = await createJob()
     const justRead = (await store.get(id)) as JobRecord
     await store.end(id, { status: 'failed' })
@@ -213,7 +213,7 @@ describe('waiting for the end', () => {
     await own.close()
   })
 
-  test('nothing comes when the time is over, the signal aborts or the job does not exist', async () => {
+  test('gives nothing when the time is over, the signal aborts or the job does not exist', async () => {
     const id = await createJob()
     expect(await follower.waitForEnd(id, { timeoutMs: 30 })).toBeUndefined()
     expect(await follower.waitForEnd(id, { timeoutMs: 20_000, signal: AbortSignal.timeout(30) })).toBeUndefined()
@@ -222,8 +222,8 @@ describe('waiting for the end', () => {
   })
 })
 
-describe('entry ids', () => {
-  test('only ids that Redis takes as the start of a range are entry ids', () => {
+describe('an entry id', () => {
+  test('is one that Redis accepts as the start of a range', () => {
     for (const id of ['0-0', '1764000000000-0', '9223372036854775807-12']) expect(isEventId(id)).toBe(true)
     for (const id of ['', '0', '5', '-', '+', '(1-1', '1-1-1', '01-1', '1-', '-1', 'a-b', '1-1 ', '9223372036854775808-0', '1'.repeat(40)])
       expect(isEventId(id)).toBe(false)

@@ -22,7 +22,7 @@ describe('the device time that a running job still needs', () => {
     expect([at(1000), at(5000), at(500_000)]).toEqual([14_000, 10_000, 0])
   })
 
-  test('is what the steps say where another clock is ahead, and before the first step', () => {
+  test('follows from the steps alone before the first step, and if the clock of the worker is ahead', () => {
     expect(toLeftMs(running(1), model, 0)).toBe(104_000)
     expect(toLeftMs({ ...running(0), steppedAt: undefined }, model, 11_000)).toBe(134_000)
   })

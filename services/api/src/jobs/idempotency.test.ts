@@ -30,7 +30,7 @@ async function read(response: Response): Promise<{ status: number; id: string; s
 }
 
 describe('Idempotency-Key', () => {
-  test('the same key and body give the same job and status again, also when it has ended, and say so', async () => {
+  test('gives the same job and status again for the same body, even after the job has ended, and says so', async () => {
     const first = await read(await submit(api, 'again', { width: 64, height: 128 }))
     expect(first).toMatchObject({ status: 202, replayed: null })
     expect(await read(await submit(replica, 'again', { height: 128, width: 64 }))).toEqual({ ...first, replayed: 'true' })
@@ -38,7 +38,7 @@ describe('Idempotency-Key', () => {
     expect(await read(await submit(api, '"again"', { width: 64, height: 128 }))).toEqual({ ...first, replayed: 'true' })
   })
 
-  test('posts that race at two replicas all get one job and the same status', async () => {
+  test('gives posts that race at two replicas one job and the same status', async () => {
     const before = await api.deps.store.count('', 'queued')
     const answers = await Promise.all(Array.from({ length: 40 }, (_, i) => submit(i % 2 === 0 ? api : replica, 'race').then(read)))
     expect(new Set(answers.map(({ id, status, seed }) => `${id} ${status} ${seed}`)).size).toBe(1)
@@ -47,20 +47,20 @@ describe('Idempotency-Key', () => {
     expect(await api.deps.queues.findMissing(['tiny-scenes'], [answers[0]?.id ?? ''])).toEqual([])
   })
 
-  test('another body is refused', async () => {
+  test('is refused with another body', async () => {
     await submit(api, 'mismatch')
     const response = await submit(replica, 'mismatch', { prompt: 'something else' })
     expect(response.status).toBe(422)
     expect(await response.json()).toMatchObject({ code: 'idempotency_mismatch', retryable: false })
   })
 
-  test('a key belongs to one API key', async () => {
+  test('belongs to one API key', async () => {
     const [ofAlice, ofBob] = [await read(await submit(api, 'shared')), await read(await submit(api, 'shared', {}, 'bob-bob-secret'))]
     expect(ofBob).toMatchObject({ status: 202, replayed: null })
     expect(ofBob.id).not.toBe(ofAlice.id)
   })
 
-  test('a key outlives a restart of Redis and of the api', async () => {
+  test('survives a restart of Redis and of the api', async () => {
     const first = await read(await submit(api, 'restart'))
     await redis.restart()
     const restarted = await startTestApi({ env, redis })
@@ -69,7 +69,7 @@ describe('Idempotency-Key', () => {
     await Promise.all([api, replica].map(async ({ deps }) => await waitUntilReady(deps.redis, 60_000)))
   })
 
-  test('a job whose record was written but that never reached the queue is enqueued by the retry', async () => {
+  test('lets a retry enqueue a job whose record was written but that never reached the queue', async () => {
     const first = await read(await submit(api, 'half'))
     expect(await api.deps.queues.remove('tiny-scenes', first.id)).toBe(true)
     expect(await api.deps.queues.findMissing(['tiny-scenes'], [first.id])).toEqual([first.id])
@@ -77,7 +77,7 @@ describe('Idempotency-Key', () => {
     expect(await api.deps.queues.findMissing(['tiny-scenes'], [first.id])).toEqual([])
   })
 
-  test('a retry is not refused because the queue is full meanwhile', async () => {
+  test('lets a retry through even if the queue is full by then', async () => {
     const full = await startTestApi({ env: { ...env, MAX_QUEUED_JOBS_PER_KEY: '1', QUEUE_PREFIX: '{full}' }, redis })
     const first = await read(await submit(full, 'full'))
     expect((await submit(full, 'other')).status).toBe(429)
@@ -85,7 +85,7 @@ describe('Idempotency-Key', () => {
     await full.close()
   })
 
-  test('a key lives longer than the result', async () => {
+  test('lives longer than the result', async () => {
     await submit(api, 'life')
     const connection = createRedis({ url: redis.url, use: 'worker', onError: () => {} })
     const names = await connection.keys(api.deps.store.keys.idempotency('*').replaceAll(/[{}]/g, '?'))
@@ -95,7 +95,7 @@ describe('Idempotency-Key', () => {
     connection.disconnect()
   })
 
-  test('what is no key is refused by name', () => {
+  test('is refused by name when it is not a valid key', () => {
     const options = { owner: 'o', formerOwners: [], request: { prompt: 'p' }, resultTtlSeconds: 1 }
     for (const key of ['', '""', 'x'.repeat(256), 'käse', 'a\tb']) {
       expect(() => toIdempotency(key, options)).toThrow(/Idempotency-Key: expected 1 to 255 ASCII characters/)

@@ -22,7 +22,7 @@ async function read(id: string): Promise<Job> {
 }
 const position = async (id: string): Promise<number | null> => (await read(id)).queue_position
 
-/** A worker that counts as alive from now on, as if its heartbeats went on. */
+/** Announces a worker that stays alive, as if it went on sending heartbeats. */
 async function announceWorker(at: TestApi, id: string, concurrency = 8): Promise<void> {
   const load = { concurrency, active: 0, device: 'cpu', engine_memory_bytes: 1 }
   await at.worker.registry.heartbeat({ id, model: 'tiny-scenes', ready: true, ...load })
@@ -40,7 +40,7 @@ async function announceWorkers(count: number): Promise<void> {
 
 const toMade = (input: JobInput) => ({ id: uuidv7(), owner: 'public', createdAt: Date.now(), input, priority: 0 })
 
-/** Takes jobs in BullMQ's order, which is the order of the share while there is only one owner. */
+/** Takes jobs in BullMQ's order, which is that of the fair share as long as there is only one owner. */
 async function takeAll(count: number): Promise<string[]> {
   const taken: string[] = []
   const connection = createRedis({ url: api.redis.url, use: 'worker', onError: () => {} })
@@ -74,14 +74,14 @@ describe('queue position', () => {
     expect(await read(first)).toMatchObject({ queue_position: null, eta_seconds: null })
   })
 
-  test('a job that BullMQ put back to the front is next', async () => {
+  test('is 1 for a job that BullMQ has put back at the front', async () => {
     const [first, second] = [(await api.submit()).id, (await api.submit()).id]
     const queue = api.deps.queues.of('tiny-scenes')
     await api.deps.redis.multi().zrem(queue.toKey('prioritized'), second).rpush(queue.toKey('wait'), second).exec()
     await expect.poll(async () => [await position(second), await position(first)]).toEqual([1, 2])
   })
 
-  test('with 10,000 jobs waiting a read costs a handful of commands, and the place of the last is exact', async () => {
+  test('is exact for the last of 10,000 waiting jobs, and costs a limited number of commands', async () => {
     const { deps } = api
     await announceWorkers(1)
     const { input } = (await api.deps.store.get((await api.submit()).id)) as JobRecord
@@ -97,13 +97,13 @@ describe('queue position', () => {
     const last = (await deps.store.get(records.at(-1)?.id ?? '')) as JobRecord
     const commands = async (): Promise<number> => Number(/total_commands_processed:(\d+)/.exec(await deps.redis.info('stats'))?.[1])
     const estimateLast = async () => {
-      // By then, what was read about the queue before is too old.
+      // After that time, what was read about the queue before is too old to be used.
       await sleep(1100)
       const before = await commands()
       const estimate = await deps.estimator.estimate(last)
       return { ...estimate, spent: (await commands()) - before }
     }
-    // Housekeeping occasionally looks at every job, and its commands are counted too.
+    // Now and then housekeeping looks at every job, and its commands are counted too, so the smallest number is judged.
     const looks = [await estimateLast(), await estimateLast(), await estimateLast()]
     const { position: place, etaSeconds } = looks[2] as QueueEstimate
     expect(Math.min(...looks.map(({ spent }) => spent))).toBeLessThan(150)
@@ -119,13 +119,13 @@ describe('queue position', () => {
       return (await commands()) - before
     }
     expect(Math.min(await readPage(), await readPage(), await readPage())).toBeLessThan(1000)
-    // The last job submitted learns its place at once.
+    // A job that was just submitted is told its place at once.
     expect((await api.submit()).queue_position).toBeGreaterThan(9_000)
   })
 })
 
 describe('estimated time', () => {
-  test('is the work ahead and the job’s own, in measured steps, shared by the workers', async () => {
+  test('is the work ahead plus the job’s own, in measured steps, divided by the number of workers', async () => {
     await api.worker.registry.announce({ ...tinyScenes, step_ms: 1000 })
     await announceWorkers(2)
     const running = (await api.submit({ num_inference_steps: 10 })).id
@@ -134,13 +134,13 @@ describe('estimated time', () => {
     await api.deps.queues.remove('tiny-scenes', running)
     const ahead = (await api.submit({ num_inference_steps: 20, num_images_per_prompt: 2 })).id
     const last = (await api.submit({ num_inference_steps: 8, width: 256, height: 256 })).id
-    // What the process read about the queue before these jobs existed is at most a second old.
+    // For up to a second the api may use what it read about the queue before these jobs existed.
     await expect.poll(async () => (await read(ahead)).eta_seconds).toBe((6 + 40) / 2)
     expect((await read(last)).eta_seconds).toBe((6 + 40 + 8 * 4) / 2)
     expect((await read(running)).eta_seconds).toBe(6 / 2)
   })
 
-  test('is by what is measured now, whatever was known when the job came, with the texts and the decoding', async () => {
+  test('follows from the latest measurements, whatever was known at submit, and includes the texts and the decoding', async () => {
     await api.worker.registry.announce({ ...tinyScenes, step_ms: null })
     await announceWorkers(1)
     const { id } = await api.submit({ num_inference_steps: 4, width: 256, height: 256 })
@@ -148,7 +148,7 @@ describe('estimated time', () => {
     await api.worker.store.progress(id, 1, 4)
     await api.deps.queues.remove('tiny-scenes', id)
     await api.worker.registry.announce({ ...tinyScenes, step_ms: 13_000, picture_ms: 20_000 })
-    // Between two reports the time counts down, by no more than what comes next takes.
+    // Between two reports the time counts down, by no more than the next part takes.
     const isBelow = (seconds: number, next: number) => (eta: number | null) => eta !== null && eta <= seconds && eta >= seconds - next
     // Four times the default size: three steps of 52 s, and the picture.
     await expect.poll(async () => (await read(id)).eta_seconds).toSatisfy(isBelow(3 * 52 + 80, 52))
@@ -156,7 +156,7 @@ describe('estimated time', () => {
     await expect.poll(async () => (await read(id)).eta_seconds).toSatisfy(isBelow(80, 80))
   })
 
-  test('is null without a live worker, and before a step was measured', async () => {
+  test('is null without a live worker, and until a step has been measured', async () => {
     const { id } = await api.submit()
     expect(await read(id)).toMatchObject({ queue_position: 1, eta_seconds: null })
     await api.worker.registry.announce({ ...tinyScenes, step_ms: null })
@@ -192,7 +192,7 @@ describe('with several owners', () => {
     await to.deps.queues.remove('tiny-scenes', id)
   }
 
-  test('place and time are those of the share: by cost and weight, not by who came first', async () => {
+  test('place and time follow the fair share, by cost and weight, not by who came first', async () => {
     const shared = await open({ API_KEYS: 'alice*3:alice-secret,bob:bob-secret' })
     const readOf = async (name: string, id: string): Promise<Job> =>
       (await (await shared.get(`/v1/jobs/${id}`, { headers: asOwner(name) })).json()) as Job
@@ -201,13 +201,13 @@ describe('with several owners', () => {
     for (let i = 0; i < 3; i++) alices.push((await submitTo(shared, 'alice')).id)
     const place = async (name: string, id: string) => (await readOf(name, id)).queue_position
     expect(await Promise.all([...alices.map((id) => place('alice', id)), ...bobs.map((id) => place('bob', id))])).toEqual([1, 3, 4, 2, 5])
-    // Alice's first takes 20 s of the device; meanwhile Bob gets a third of that. His second waits for all of hers.
+    // Alice's first job takes 20 s of the device, beside which Bob gets a third as much. His second job waits for all of hers.
     expect((await readOf('alice', alices[0] ?? '')).eta_seconds).toBe(27)
     expect((await readOf('bob', bobs[1] ?? '')).eta_seconds).toBe(100)
     await shared.close()
   })
 
-  test('a full queue tells when a place will come free, from what is running, and names the limit', async () => {
+  test('a full queue names its limit, and tells from the running jobs when a place will come free', async () => {
     const full = await open({ MAX_QUEUED_JOBS: '3', MAX_QUEUED_JOBS_PER_KEY: '2', QUEUE_PREFIX: '{full}' })
     await startIn(full, (await submitTo(full, 'bob')).id, 15)
     await startIn(full, (await submitTo(full, 'alice')).id, 10)
@@ -218,7 +218,7 @@ describe('with several owners', () => {
       expect([response.status, ((await response.json()) as { code: string }).code]).toEqual([429, 'queue_full'])
       return ['Retry-After', 'RateLimit', 'RateLimit-Policy'].map((header) => response.headers.get(header))
     }
-    // Bob's running job has 5 s of the device to go, and Alice's gets as much beside it.
+    // Bob's running job needs another 5 s of the device, and Alice's gets as much beside it.
     await expect.poll(() => refusedAs('bob')).toEqual(['10', '"queue";r=0;t=10', '"queue";q=3'])
     await full.close()
 
@@ -232,9 +232,9 @@ describe('with several owners', () => {
     await own.close()
   })
 
-  test('right after a burst that filled the queue it does not say that nothing runs', async () => {
+  test('a refusal after a burst takes into account what began to run during the burst', async () => {
     const burst = await open({ MAX_QUEUED_JOBS: '2', QUEUE_PREFIX: '{burst}' })
-    // What is known about the running jobs is from before.
+    // What this submit reads about the running jobs is out of date at the end of the burst.
     await submitTo(burst, 'bob')
     const first = (await burst.worker.store.list('', { limit: 1 }))[0]
     await startIn(burst, first?.id ?? '', 10)
@@ -245,7 +245,7 @@ describe('with several owners', () => {
     await burst.close()
   })
 
-  test('waiting work of an owner may be limited in seconds of the device', async () => {
+  test('the waiting work of an owner can be limited in seconds of the device', async () => {
     const limited = await open({ MAX_QUEUED_GPU_SECONDS_PER_KEY: '50', QUEUE_PREFIX: '{work}' })
     await submitTo(limited, 'alice', { num_inference_steps: 100 })
     const refused = await limited.post('/v1/jobs', { prompt: 'p', num_inference_steps: 1 }, asOwner('alice'))
@@ -259,11 +259,11 @@ describe('with several owners', () => {
     await limited.close()
   })
 
-  test('a deadline is refused when the queue says that it cannot be met, and kept otherwise', async () => {
+  test('a deadline is refused if the queue shows that it cannot be met, and kept otherwise', async () => {
     const dated = await open({ QUEUE_PREFIX: '{deadline}' })
     const { id } = await submitTo(dated, 'alice', { deadline: 30 })
     const made = await dated.worker.store.get(id)
-    // It takes 20 s, so it must have begun 10 s after it was made.
+    // The job takes 20 s, so it must begin within 10 s.
     expect((made?.expiresAt ?? 0) - (made?.createdAt ?? 0)).toBe(10_000)
     await submitTo(dated, 'alice', { deadline: new Date(Date.now() + 60_000).toISOString() })
     const late = await dated.post('/v1/jobs', { prompt: 'p', deadline: 45 }, asOwner('alice'))
@@ -273,7 +273,7 @@ describe('with several owners', () => {
     await submitTo(dated, 'bob', { deadline: 45 })
     const past = await dated.post('/v1/jobs', { prompt: 'p', deadline: '2026-01-01T00:00:00Z' }, asOwner('bob'))
     expect([past.status, ((await past.json()) as Problem).detail]).toEqual([429, 'The deadline of the job has passed.'])
-    // However long one waits, it does not help.
+    // Waiting would not help.
     expect(past.headers.get('Retry-After')).toBeNull()
     const short = await dated.post('/v1/jobs', { prompt: 'p', deadline: 0.5 }, asOwner('bob'))
     expect([short.status, ((await short.json()) as Problem).detail]).toEqual([429, expect.stringContaining('its deadline is in 0.5 s')])
@@ -283,7 +283,7 @@ describe('with several owners', () => {
   })
 })
 
-test('steps and pictures have limits of the operator, and a job without a timeout gets the default one', async () => {
+test('the operator can limit steps and pictures, and a job without a timeout gets the default one', async () => {
   const env = { MAX_STEPS: '10', MAX_IMAGES_PER_JOB: '2', DEFAULT_TIMEOUT: '7', QUEUE_PREFIX: '{limits}' }
   const limited = await startTestApi({ env, redis: api.redis })
   for (const [field, value] of [

@@ -18,7 +18,7 @@ function fieldsOf(over: Partial<CreateJobRequest>, model: ModelRecord = tinyScen
   return 'errors' in resolved ? resolved.errors.map((error) => error.field) : []
 }
 
-test('the prompts of a request together have at most twice as many characters as one', () => {
+test('all prompts of a request together may have at most twice as many characters as one', () => {
   const six = {
     prompt: 'a'.repeat(4),
     prompt_2: 'b'.repeat(4),
@@ -34,7 +34,7 @@ test('the prompts of a request together have at most twice as many characters as
 })
 
 describe('the input of a job', () => {
-  test('has every default of the model and a drawn seed', () => {
+  test('has every default of the model and a random seed', () => {
     const input = inputOf()
     expect(input).toEqual({
       model: 'tiny-scenes',
@@ -51,27 +51,27 @@ describe('the input of a job', () => {
     })
   })
 
-  test('draws a seed from 0 to 2^32 - 1, another one each time', () => {
+  test('has a random seed from 0 to 2^32 - 1, a different one each time', () => {
     const seeds = Array.from({ length: 200 }, () => inputOf().seed)
     for (const seed of seeds) expect(Number.isInteger(seed) && seed >= 0 && seed < 2 ** 32).toBe(true)
     expect(new Set(seeds).size).toBeGreaterThan(190)
     expect(Math.max(...seeds)).toBeGreaterThan(2 ** 31)
   })
 
-  test('keeps what was asked for, zeros included, and nothing about delivery', () => {
+  test('keeps what was asked for, including zeros, and nothing about delivery', () => {
     const asked = { guidance_scale: 0, seed: 0, clip_skip: 0, guidance_interval: [0, 0.5] as [number, number], prompt_3: 'b' }
     expect(inputOf({ ...asked, timeout: 5, priority: 3, webhook: 'https://example.com' })).toMatchObject(asked)
     expect(Object.keys(inputOf({ timeout: 5, priority: 3, webhook: 'https://example.com' }))).toEqual(Object.keys(inputOf()))
   })
 
-  test('has as many steps as sigmas', () => {
+  test('has as many steps as there are sigmas', () => {
     expect(inputOf({ sigmas: [1, 0.5, 0.2] })).toMatchObject({ num_inference_steps: 3, sigmas: [1, 0.5, 0.2] })
     expect(checkRequest(request({ sigmas: [1, 0.5], num_inference_steps: 2 }), { ...limits, maxPromptLength: 10 })).toEqual([])
     const errors = checkRequest(request({ sigmas: [1, 0.5], num_inference_steps: 3 }), { ...limits, maxPromptLength: 10 })
     expect(errors.map((error) => error.field)).toEqual(['num_inference_steps'])
   })
 
-  test('has a quality for jpeg and webp only', () => {
+  test('has a quality only for jpeg and webp', () => {
     expect(inputOf({ output_format: 'webp' }).output_quality).toBe(90)
     expect(inputOf({ output_format: 'jpeg', output_quality: 1 }).output_quality).toBe(1)
     expect(inputOf({ output_format: 'png' }).output_quality).toBeUndefined()
@@ -84,7 +84,7 @@ describe('the input of a job', () => {
     ])
   })
 
-  test('has complete skip-layer guidance where layers are named, for a model that can leave them out', () => {
+  test('has all values of skip-layer guidance if layers are named that the model can skip', () => {
     const asked = { skip_guidance_layers: [0, 5], skip_layer_guidance_stop: 1 }
     const defaults = { skip_layer_guidance_scale: 2.8, skip_layer_guidance_start: 0.01 }
     expect(inputOf(asked)).toMatchObject({ ...asked, ...defaults })
@@ -94,7 +94,7 @@ describe('the input of a job', () => {
     expect(fieldsOf({ skip_guidance_layers: [0] }, exported)).toEqual(['skip_guidance_layers'])
   })
 
-  test('goes up to the limits of the model and not beyond', () => {
+  test('may reach the limits of the model but not exceed them', () => {
     expect(inputOf({ width: 256, height: 16, clip_skip: 1, max_sequence_length: 512 })).toMatchObject({ width: 256, height: 16 })
     expect(fieldsOf({ width: 272 })).toEqual(['width'])
     expect(fieldsOf({ height: 120 })).toEqual(['height'])

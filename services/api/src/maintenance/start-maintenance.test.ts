@@ -44,7 +44,7 @@ beforeAll(async () => {
     now: () => Date.now() + clockOffset,
   })
   connection = createRedis({ url: api.redis.url, use: 'worker', onError: () => {} })
-  // Until a test resumes it, the api's own housekeeping does nothing, which could otherwise do the work that a test is about to do.
+  // The api's own housekeeping could do what a test is about to do, so it stands still until a test resumes it.
   maintenance = new Queue(maintenanceQueueName, { connection, prefix: api.deps.config.queuePrefix })
   await maintenance.pause()
   while ((await maintenance.getActiveCount()) > 0) await sleep(5)
@@ -63,7 +63,7 @@ afterAll(async () => {
 
 const toldOf = (id: string): string[] => told.filter(({ data }) => data.id === id).map(({ data }) => data.status)
 
-/** A record as left by an api that ended right after writing it. */
+/** Makes a record as an api leaves it that ended right after writing it. */
 async function createOrphan(over: Partial<NewJobRecord> = {}): Promise<string> {
   const { id: model } = await api.submit()
   const { input } = (await api.worker.store.get(model)) as JobRecord
@@ -77,7 +77,7 @@ async function createOrphan(over: Partial<NewJobRecord> = {}): Promise<string> {
 const stateOf = async (id: string): Promise<string | undefined> => (await api.deps.queues.of('tiny-scenes').getJob(id))?.getState()
 
 describe('retention', () => {
-  test('takes pictures, thumbnails and every trace in Redis away once the time is over, and the job answers 410', async () => {
+  test('removes pictures, thumbnails and every trace in Redis when the time is over, and the job is answered with 410', async () => {
     const job = await api.submit({ webhook: hook, num_images_per_prompt: 2 })
     await api.worker.succeed(job.id)
     await api.deps.queues.remove('tiny-scenes', job.id)
@@ -98,14 +98,14 @@ describe('retention', () => {
       expect(await api.get(path)).toMatchObject({ status: 410 })
     }
     const own = (await connection.keys('*')).filter((key) => key.includes(job.id))
-    // BullMQ remembers this for an hour, to recognise a message it has sent.
+    // BullMQ remembers sent messages for an hour, in order to recognise them.
     expect(own.filter((key) => !/:(webhooks|generate-tiny-scenes):/.test(key))).toEqual([])
     expect(await connection.zscore(api.deps.store.keys.ended, job.id)).toBeNull()
     expect(await connection.zscore(api.deps.store.keys.index('', 'succeeded'), job.id)).toBeNull()
     expect(await sweepExpired(api.deps)).toBe(0)
   })
 
-  test('removes pictures that a job left that did not succeed, and leaves jobs that have not ended', async () => {
+  test('removes the pictures that an unsuccessful job left, and does not touch jobs that have not ended', async () => {
     const [failed, waiting] = [await api.submit(), await api.submit()]
     await api.worker.succeed(failed.id).catch(() => {})
     const canceled = await api.submit()
@@ -119,7 +119,7 @@ describe('retention', () => {
     expect((await api.worker.store.get(waiting.id))?.status).toBe('queued')
   })
 
-  test('keeps the record of a job whose pictures could not be removed, for the next sweep, and goes on with others', async () => {
+  test('keeps the record of a job whose pictures could not be removed for the next sweep, and continues with the others', async () => {
     const [stuck, other] = [await api.submit(), await api.submit()]
     for (const { id } of [stuck, other]) await api.worker.succeed(id)
     clockOffset = 3_610_000
@@ -142,7 +142,7 @@ describe('retention', () => {
 })
 
 describe('a job that no queue carries', () => {
-  test('is queued again after half a minute, at its old place and with its webhook', async () => {
+  test('is queued again after half a minute, with its priority and its webhook', async () => {
     const id = await createOrphan({ webhook: hook, priority: 3 })
     expect(await requeueOrphans(api.deps)).toBe(0)
     expect(await stateOf(id)).toBeUndefined()
@@ -155,12 +155,12 @@ describe('a job that no queue carries', () => {
     await expect.poll(() => toldOf(id)).toEqual(['succeeded'])
   })
 
-  test('is queued again when it was running, and when BullMQ had given it up; its webhook is told of the end alone', async () => {
+  test('is queued again if it was running or if BullMQ had given it up, and its webhook is told only of the end', async () => {
     const running = await createOrphan({ webhook: hook })
     await api.worker.store.start(running, 'w')
     const job = await api.submit({ webhook: hook })
     const queue = api.deps.queues.of('tiny-scenes')
-    // It was given up: it is among the failed jobs, with its end recorded.
+    // A job that BullMQ has given up is among the failed ones and has an end.
     await connection.hset(queue.toKey(job.id), 'finishedOn', Date.now())
     await connection.zrem(queue.toKey('prioritized'), job.id)
     await connection.zadd(queue.toKey('failed'), Date.now(), job.id)
@@ -175,7 +175,7 @@ describe('a job that no queue carries', () => {
     }
   })
 
-  test('is left alone when it has ended, and a job that waits in the queue is not touched', async () => {
+  test('is left alone if it has ended, and so is a job that waits in the queue', async () => {
     const ended = await createOrphan()
     await api.worker.succeed(ended)
     const waiting = await api.submit()
@@ -186,7 +186,7 @@ describe('a job that no queue carries', () => {
   })
 })
 
-test('a job that was not started in its expires_in fails without any worker, says so, and its webhook is told', async () => {
+test('a job that was not started within its expires_in fails even if there is no worker, says so, and its webhook is told', async () => {
   const late = await api.submit({ webhook: hook, expires_in: 10 })
   const orphan = await createOrphan({ webhook: hook, expiresAt: Date.now() + 10_000 })
   const patient = await api.submit({ expires_in: 100 })
@@ -201,7 +201,7 @@ test('a job that was not started in its expires_in fails without any worker, say
   await expect.poll(() => [toldOf(late.id), toldOf(orphan)]).toEqual([['failed'], ['failed']])
 })
 
-test('a job that expires while a worker serves its model does not say that none does', async () => {
+test('a job that expires while a worker serves its model does not claim that none does', async () => {
   const heartbeat = { model: 'tiny-scenes', concurrency: 8, active: 0, device: 'cpu', engine_memory_bytes: 1, ready: true }
   await api.worker.registry.heartbeat({ id: 'w1', ...heartbeat })
   const { id } = await api.submit({ expires_in: 10 })
@@ -212,7 +212,7 @@ test('a job that expires while a worker serves its model does not say that none 
 })
 
 describe('a running job whose worker is gone', () => {
-  /** As left by a worker that hands over at SIGTERM: running in the record, waiting in the queue. */
+  /** Makes a job as a worker leaves it that hands over at SIGTERM: running in the record, waiting in the queue. */
   const leave = async (body: Record<string, unknown> = {}): Promise<string> => {
     const { id } = await api.submit({ webhook: hook, ...body })
     await api.worker.store.start(id, 'gone')
@@ -220,7 +220,7 @@ describe('a running job whose worker is gone', () => {
   }
   const alive = { model: 'tiny-scenes', concurrency: 1, active: 1, device: 'cpu', engine_memory_bytes: 1, ready: true }
 
-  test('is canceled without any worker, leaves the queue, and its webhook is told', async () => {
+  test('can be canceled without any worker: it leaves the queue, and its webhook is told', async () => {
     const id = await leave()
     expect((await api.post(`/v1/jobs/${id}/cancel`)).status).toBe(202)
     expect(await endAbandoned(api.deps)).toBe(1)
@@ -229,7 +229,7 @@ describe('a running job whose worker is gone', () => {
     await expect.poll(() => toldOf(id)).toEqual(['canceled'])
   })
 
-  test('fails by its timeout, counted from its first start, and not before', async () => {
+  test('fails when its timeout has passed since its first start, and not before', async () => {
     const [id, patient] = [await leave({ timeout: 10 }), await leave()]
     expect(await endAbandoned(api.deps)).toBe(0)
     clockOffset = 10_100
@@ -239,7 +239,7 @@ describe('a running job whose worker is gone', () => {
     await expect.poll(() => toldOf(id)).toEqual(['failed'])
   })
 
-  test('is left to its worker while that lives, or while it holds the job', async () => {
+  test('is left to its worker as long as that is alive or holds the job', async () => {
     const id = await leave()
     await api.post(`/v1/jobs/${id}/cancel`)
     await api.worker.registry.heartbeat({ id: 'gone', ...alive })
@@ -259,7 +259,7 @@ describe('a running job whose worker is gone', () => {
   })
 })
 
-test('waiting jobs run by priority and age: what waited long goes before what is new and urgent', async () => {
+test('waiting jobs run by priority and age, so that one that has waited long goes before a new and urgent one', async () => {
   const now = Date.now()
   const ofAge = (hours: number, priority: number): Promise<string> => {
     const createdAt = now - hours * 3_600_000
@@ -279,12 +279,12 @@ test('waiting jobs run by priority and age: what waited long goes before what is
   expect(order.filter((id) => those.includes(id ?? ''))).toEqual([old, urgent, plain, normal, unimportant])
 })
 
-test('a store that hangs keeps the sweep waiting and nothing else', async () => {
+test('a store that hangs holds up the sweep and nothing else', async () => {
   const swept = await api.submit()
   await api.worker.succeed(swept.id)
   clockOffset = 3_610_000
   const stuck = Promise.withResolvers<Map<string, StorageError>>()
-  // The api does its own housekeeping too; whichever of the two takes the sweep hangs.
+  // The api does its own housekeeping too, and whichever of the two takes the sweep hangs.
   using deleteMany = vi.spyOn(api.deps.storage, 'deleteMany').mockReturnValue(stuck.promise)
   await maintenance.resume()
   const replica = startMaintenance(api.deps, { connection, everyMs: 100 })
@@ -293,14 +293,14 @@ test('a store that hangs keeps the sweep waiting and nothing else', async () => 
     const late = await createOrphan({ expiresAt: Date.now() - 1000 })
     await expect.poll(async () => (await api.worker.store.get(late))?.status).toBe('failed')
   }
-  // A round does nothing while the last one is still under way, so there is one call for each of the two replicas.
+  // A replica skips a round while its last one is still under way, so each of the two has called once at most.
   expect(deleteMany.mock.calls.length).toBeLessThanOrEqual(2)
   stuck.resolve(new Map())
   await expect.poll(async () => await api.worker.store.get(swept.id)).toBeUndefined()
   await replica.close()
 })
 
-test('the scheduler has every task done again and again, by one replica at a time', async () => {
+test('every task is done again and again, by one replica at a time', async () => {
   const id = await createOrphan({ expiresAt: Date.now() - 1000 })
   const left = await api.submit()
   await api.worker.store.start(left.id, 'gone')

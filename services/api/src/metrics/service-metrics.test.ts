@@ -10,7 +10,7 @@ import { enqueueJob } from '../jobs/enqueue-job.ts'
 let redis: RedisServer
 let api: TestApi
 let tests = 0
-/** The clock, in ms. It stands still until a test moves it on, because one reading is used for a second. */
+/** The clock, in ms. A reading is used for a second, so the clock stands still until a test advances it. */
 let clock = Date.now()
 beforeAll(async () => {
   redis = await startRedis()
@@ -52,7 +52,7 @@ async function beat(id: string, ready = true): Promise<void> {
 
 const nothing = { waiting: 0, active: 0, age: 0, work: 0, workers: 0 }
 
-test('a job whose worker is gone waits, with the work that is left, until another worker takes it', async () => {
+test('a job whose worker is gone counts as waiting, with the work that is left, until another worker takes it', async () => {
   const { id } = await api.submit({ num_inference_steps: 10 })
   await beat('w1')
   await api.worker.store.start(id, 'w1')
@@ -68,21 +68,21 @@ test('a job whose worker is gone waits, with the work that is left, until anothe
   expect(await state()).toEqual({ ...nothing, active: 1, workers: 1 })
 })
 
-test('a job that had made all its steps when its worker was killed is still work for a worker', async () => {
+test('a job whose worker was killed after all its steps still counts as work', async () => {
   const { id } = await api.submit({ num_inference_steps: 10 })
   await api.worker.store.start(id, 'killed')
   await api.worker.store.progress(id, 10, 10)
   expect((await state()).work).toBeCloseTo(0.02, 5)
 })
 
-test('each model has its own queue, and a model without jobs is told as 0', async () => {
+test('each model has gauges of its own, which are 0 while it has no jobs', async () => {
   expect(await state('other')).toEqual(nothing)
   await api.submit({ model: 'other', num_inference_steps: 5 })
   expect(await state()).toEqual(nothing)
   expect(await state('other')).toMatchObject({ waiting: 1, work: expect.closeTo(0.02 * 5, 5) })
 })
 
-test('a job behind more jobs of another model than are counted is not overlooked', async () => {
+test('a job is not overlooked behind more jobs of another model than are examined', async () => {
   const { deps } = api
   const first = (await deps.store.get((await api.submit({ num_inference_steps: 10 })).id)) as JobRecord
   const { input } = first
@@ -102,7 +102,7 @@ test('a job behind more jobs of another model than are counted is not overlooked
   })
 })
 
-test('a worker that can take no jobs is not counted, in the list of models neither, and keeps those it runs', async () => {
+test('a worker that can take no jobs is not counted, here or in the list of models, but keeps those it runs', async () => {
   const { id } = await api.submit()
   await api.worker.store.start(id, 'w1')
   const listed = async (): Promise<unknown> => await (await api.get('/v1/capabilities')).json()
@@ -114,7 +114,7 @@ test('a worker that can take no jobs is not counted, in the list of models neith
   expect(await listed()).toMatchObject({ models: [{ id: 'other', workers: 0 }, { workers: 0 }] })
 })
 
-test('a replica that stops hands the gauges over at once', async () => {
+test('a replica that stops hands over the gauges at once', async () => {
   const first = await startTestApi({ env: { QUEUE_PREFIX: api.deps.config.queuePrefix }, redis, model: null })
   expect((await scrape(first)).has('easel_webhook_queue_depth')).toBe(true)
   expect((await scrape()).has('easel_webhook_queue_depth')).toBe(false)
@@ -127,7 +127,7 @@ test('a replica that stops hands the gauges over at once', async () => {
   expect(await api.deps.redis.exists(api.deps.store.keys.metricsLock)).toBe(1)
 })
 
-test('however many ask at once and again within a second, the state is read once, and without prompts', async () => {
+test('the state is read once a second, without prompts, however many ask for it', async () => {
   const prompt = 'p'.repeat(4000)
   for (let i = 0; i < 5; i++) await api.submit({ prompt })
   await scrape()
@@ -137,7 +137,7 @@ test('however many ask at once and again within a second, the state is read once
   const texts = await Promise.all(Array.from({ length: 10 }, async () => await (await api.get('/metrics')).text()))
   texts.push(await (await api.get('/metrics')).text())
   for (const text of texts) expect(text).toContain('easel_queue_depth{state="waiting",model="tiny-scenes"} 5')
-  // Of the queued and of the running jobs.
+  // Once for the queued jobs and once for the running ones.
   expect(works).toHaveBeenCalledTimes(2)
   expect(records.mock.calls.flatMap(([ids]) => ids)).toEqual([])
   expect(JSON.stringify(await works.mock.results[0]?.value)).not.toContain(prompt)

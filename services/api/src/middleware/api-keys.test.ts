@@ -12,7 +12,7 @@ describe('an api with keys', () => {
   const alice = { Authorization: 'Bearer alice-secret' }
   const bob = { 'X-API-Key': 'bob-bob-secret' }
 
-  test('a request without a key of the list is answered with 401 and a challenge', async () => {
+  test('answers a request without one of its keys with 401 and a challenge', async () => {
     for (const headers of [
       {},
       { Authorization: 'Bearer wrong-secret' },
@@ -26,7 +26,7 @@ describe('an api with keys', () => {
     }
   })
 
-  test('every way that clients send a key is taken', async () => {
+  test('accepts every way in which clients send a key', async () => {
     for (const headers of [
       alice,
       bob,
@@ -39,14 +39,14 @@ describe('an api with keys', () => {
     }
   })
 
-  test('health, metrics, description and images are open, and nothing else is', async () => {
+  test('leaves health, metrics, its description and images open, and nothing else', async () => {
     for (const path of ['/livez', '/readyz', '/metrics', '/openapi.json', '/images/x.png'])
       expect((await api.get(path)).status).not.toBe(401)
     for (const path of ['/v1/jobs', '/v1/capabilities', '/images', '/x/../v1/jobs']) expect((await api.get(path)).status).toBe(401)
     expect((await api.post('/api/diffusers/inference', { prompt: 'p' })).status).toBe(401)
   })
 
-  test('a browser may ask beforehand without a key', async () => {
+  test('lets a browser send a preflight request without a key', async () => {
     const headers = {
       Origin: 'https://example.com',
       'Access-Control-Request-Method': 'POST',
@@ -55,7 +55,7 @@ describe('an api with keys', () => {
     expect((await api.get('/v1/jobs', { method: 'OPTIONS', headers })).status).toBe(204)
   })
 
-  test('the description says how to send a key', async () => {
+  test('describes how to send a key', async () => {
     const description = (await (await api.get('/openapi.json')).json()) as {
       security: unknown
       components: { securitySchemes: object }
@@ -69,7 +69,7 @@ describe('an api with keys', () => {
     expect(open.map(([path]) => path).toSorted()).toEqual(['/', '/fal/storage/{ticket}', '/images/{file}', '/livez', '/readyz'])
   })
 
-  test('the jobs of one key do not exist for another', async () => {
+  test('hides the jobs of one key from every other', async () => {
     const created = await api.post('/v1/jobs', { prompt: 'p' }, alice)
     const { id } = (await created.json()) as { id: string }
     for (const path of [`/v1/jobs/${id}`, '/v1/jobs', `/v1/predictions/${id}`, `/v1/jobs/${id}/events`]) {
@@ -92,7 +92,7 @@ describe('an api with keys', () => {
   })
 })
 
-test('a key that gets a name finds the jobs that were made with it before, and so does every other key of that name', async () => {
+test('a key that is given a name still finds the jobs made with it before, and so does every other key of that name', async () => {
   const before = await startTestApi({ env: { API_KEYS: 'alice-secret,bob-bob-secret' } })
   const once = { 'Idempotency-Key': 'once' }
   const made = await before.post('/v1/jobs', { prompt: 'p' }, { 'X-API-Key': 'alice-secret', ...once })
@@ -112,7 +112,7 @@ test('a key that gets a name finds the jobs that were made with it before, and s
     expect((await after.post('/v1/jobs', { prompt: 'q' }, { 'X-API-Key': key, ...once })).status).toBe(422)
   }
   expect((await read('bob-bob-secret')).status).toBe(404)
-  // An api that is still to be replaced makes another one under the hash. It need not be adopted to be found.
+  // An api that has not been replaced yet makes another job under the hash. That is found even before it is adopted.
   const late = await before.post('/v1/jobs', { prompt: 'r' }, { 'X-API-Key': 'alice-secret', 'Idempotency-Key': 'late' })
   const { id: lateId } = (await late.json()) as Job
   expect((await read('alice-new-secret', `/v1/jobs/${lateId}`)).status).toBe(200)
@@ -126,7 +126,7 @@ test('a key that gets a name finds the jobs that were made with it before, and s
 describe('wrong keys', () => {
   const wrong = (n: number): RequestInit => ({ headers: { Authorization: `Bearer wrong-secret-${n}` } })
 
-  test('are refused with 429 after 20 in a minute from one address, the operator’s among them; right ones pass', async () => {
+  test('are refused with 429 after 20 in a minute from one address, including those for the operator’s pages, while right keys pass', async () => {
     const api = await startTestApi({ env: { API_KEYS: 'alice-secret', ADMIN_KEY: 'an-operators-key', TRUSTED_PROXIES: '1' } })
     const statuses: number[] = []
     for (let n = 0; n < 19; n++) statuses.push((await api.get('/v1/jobs', wrong(n))).status)

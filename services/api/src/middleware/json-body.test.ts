@@ -15,7 +15,7 @@ afterAll(async () => {
 })
 
 async function send(path: string, body: string | Uint8Array<ArrayBuffer> | null, type?: string): Promise<[number, string, string | null]> {
-  // A Blob without a type sends no content type at all.
+  // With a Blob that has no type, no content type is sent at all.
   const bytes = body === null ? null : new Blob([body], type === undefined ? {} : { type })
   const response = await api.get(path, {
     method: 'POST',
@@ -29,14 +29,14 @@ async function send(path: string, body: string | Uint8Array<ArrayBuffer> | null,
 const good = '{"prompt": "a"}'
 const problemJson = 'application/problem+json'
 
-test('bad JSON and no body are malformed, as problem+json', async () => {
+test('invalid JSON and a missing body are answered as malformed, in problem+json', async () => {
   for (const text of ['{', '{"prompt": "a",}', "{'prompt': 'a'}", 'NaN', '{"prompt": NaN}', '']) {
     expect(await send('/v1/jobs', text, 'application/json')).toEqual([400, 'malformed_body', problemJson])
   }
   expect(await send('/v1/jobs', null, 'application/json')).toEqual([400, 'malformed_body', problemJson])
 })
 
-test('more fields than any schema has are refused before each of them is judged, on every surface', async () => {
+test('a body with more fields than any schema has is refused before each field is judged, in every dialect', async () => {
   const many = Object.fromEntries(Array.from({ length: 501 }, (_, i) => [`${i}`, 1]))
   const bodies: [string, object, number][] = [
     ['/v1/jobs', { prompt: 'a', ...many }, 422],
@@ -53,14 +53,14 @@ test('more fields than any schema has are refused before each of them is judged,
   await wide.close()
 })
 
-test('bytes that are not UTF-8 are malformed, not replaced', async () => {
+test('a body that is not UTF-8 is refused as malformed, and no character is replaced', async () => {
   for (const bytes of [[0xff], [0xc3, 0x28], [0xed, 0xa0, 0x80]]) {
     const body = new Uint8Array([...Buffer.from('{"prompt": "a'), ...bytes, ...Buffer.from('"}')])
     expect(await send('/v1/jobs', body, 'application/json')).toEqual([400, 'malformed_body', problemJson])
   }
 })
 
-test('a content type other than JSON in UTF-8, or none, is refused', async () => {
+test('a content type other than JSON in UTF-8 is refused, and so is none at all', async () => {
   const types = [
     'text/plain',
     'application/x-www-form-urlencoded',
@@ -77,13 +77,13 @@ test('a content type other than JSON in UTF-8, or none, is refused', async () =>
   }
 })
 
-test('a compressed body is refused by its Content-Encoding', async () => {
+test('a compressed body is refused for its Content-Encoding', async () => {
   const ask = async (encoding: string): Promise<number> =>
     (await api.post('/v1/jobs', { prompt: 'a' }, { 'Content-Encoding': encoding })).status
   expect([await ask('gzip'), await ask('br'), await ask('identity')]).toEqual([415, 415, 202])
 })
 
-test('JSON may name its charset and have other parameters', async () => {
+test('the content type of JSON may have a charset and other parameters', async () => {
   for (const type of [
     'application/json',
     'application/json; charset=utf-8',
@@ -97,7 +97,7 @@ test('JSON may name its charset and have other parameters', async () => {
   }
 })
 
-test('a body that is too large is refused by its bytes, with and without a declared length', async () => {
+test('a body is refused if it has too many bytes, whether or not it declares its length', async () => {
   const large = JSON.stringify({ prompt: 'ä'.repeat(1024) })
   expect(large.length).toBeLessThan(2048)
   expect(await send('/v1/jobs', large, 'application/json')).toEqual([413, 'body_too_large', problemJson])
@@ -105,7 +105,7 @@ test('a body that is too large is refused by its bytes, with and without a decla
   expect(await sendChunked(['{"prompt"', ': "a"}'])).toBe(202)
 })
 
-test('a client that ends the connection within its body is no error of the server', async () => {
+test('a client that ends the connection in the middle of its body does not count as an error of the server', async () => {
   const counted = async (): Promise<string[]> => {
     const text = await (await api.get('/metrics')).text()
     return text.split('\n').filter((line) => line.startsWith('easel_http_requests_total{method="POST"') && /status="(4|5)/.test(line))
@@ -124,7 +124,7 @@ test('a client that ends the connection within its body is no error of the serve
   }
 })
 
-/** A POST whose length is not given in advance. */
+/** A POST that does not declare its length. */
 function sendChunked(parts: string[]): Promise<number> {
   return new Promise((resolve, reject) => {
     const request = httpRequest(`${api.url}/v1/jobs`, { method: 'POST', headers: { 'Content-Type': 'application/json' } }, (response) => {

@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest'
 import { parsePreferWait } from './prefer-wait.ts'
 
-test('the wait of a Prefer header is read as RFC 7240 writes it, and capped', () => {
+test('the wait in a Prefer header is read in every form that RFC 7240 allows, and capped', () => {
   const read = (header?: string): number | undefined => parsePreferWait(header, 60)
   for (const header of [
     'wait=10',
@@ -21,7 +21,7 @@ test('the wait of a Prefer header is read as RFC 7240 writes it, and capped', ()
   expect(read('respond-async, wait')).toBe(60)
 })
 
-test('a wait that is no number of seconds, and a header without one, are ignored', () => {
+test('a wait that is not a number of seconds is ignored, and so is a header without one', () => {
   for (const header of [
     undefined,
     '',
@@ -40,7 +40,7 @@ test('a wait that is no number of seconds, and a header without one, are ignored
   }
 })
 
-test('the time to read a header grows with its length, whatever is in it', () => {
+test('the time to read a header grows only with its length, whatever is in it', () => {
   // If the time grew with the square of the length, these would take hours.
   const length = 2_000_000
   for (const hostile of ['"\\', '"', '\\"', 'a="b;', ';', ',', 'wait', '=']) {

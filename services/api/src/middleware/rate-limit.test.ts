@@ -10,11 +10,11 @@ const start = async (options: StartApiOptions): Promise<TestApi> => {
   return api
 }
 afterEach(async () => {
-  // The first owns the Redis of the others.
+  // The first one owns the Redis of the others, so it is closed last.
   for (const api of apis.splice(0).reverse()) await api.close()
 })
 
-test('an IPv4 address, however it is written, and a /64 network are one client', () => {
+test('an IPv4 address in any spelling is one client, and so is a whole /64 network', () => {
   for (const text of ['::ffff:1.2.3.4', '1.2.3.4:5678', '"1.2.3.4"', '"1.2.3.4:5678"', ' 1.2.3.4 ']) expect(toClient(text)).toBe('1.2.3.4')
   for (const text of ['2001:DB8:0:0:ffff::2', '[2001:db8::1]', '[2001:db8::1]:443', '"[2001:db8::3]:1"']) {
     expect(toClient(text)).toBe(toClient('2001:db8::1'))
@@ -22,14 +22,14 @@ test('an IPv4 address, however it is written, and a /64 network are one client',
   expect(toClient('2001:db8:0:1::1')).not.toBe(toClient('2001:db8::1'))
 })
 
-test('addresses that cannot be read are one client', () => {
+test('all unreadable addresses together are one client', () => {
   const texts = ['unknown', '_hidden', '', '1.2.3.4:99999', '1.2.3', 'example.com', '[::1', '"', '1.2.3.4;5', 'x'.repeat(100)]
-  // Some parsers accept addresses with fewer parts. What matters is that all spellings of one client count as one.
+  // Some parsers accept addresses with fewer parts, which is fine as long as all spellings of one client count as one.
   expect(new Set(texts.filter((text) => text !== '1.2.3').map(toClient))).toEqual(new Set(['unknown']))
 })
 
 describe('an api with a rate limit', () => {
-  test('tells what is left, refuses what is too much, and takes requests again after Retry-After', async () => {
+  test('tells how many requests are left, refuses any more, and accepts requests again after Retry-After', async () => {
     const api = await start({ env: { RATE_LIMIT: '3/hour' } })
     const left: (string | null)[] = []
     for (let i = 0; i < 3; i++) left.push((await api.get('/v1/capabilities')).headers.get('RateLimit'))
@@ -44,12 +44,12 @@ describe('an api with a rate limit', () => {
     const leftMs = await api.deps.redis.pttl(count)
     expect(leftMs).toBeGreaterThan(0)
     expect(leftMs).toBeLessThanOrEqual(retryAfter * 1000)
-    // Redis removes the count when that time is over; here it is over sooner.
+    // Redis removes the count after that time, which the test cuts short.
     await api.deps.redis.pexpire(count, 1)
     await expect.poll(async () => (await api.get('/v1/capabilities')).status).toBe(200)
   })
 
-  test('counts all replicas together, each key apart, and open paths not at all', async () => {
+  test('counts over all replicas, separately for each key, and never counts open paths', async () => {
     const env = { RATE_LIMIT: '2/min', API_KEYS: 'alice-secret,bob-bob-secret' }
     const first = await start({ env })
     const second = await start({ env, redis: first.redis })
@@ -60,7 +60,7 @@ describe('an api with a rate limit', () => {
     for (let i = 0; i < 5; i++) expect((await first.get('/livez')).status).toBe(200)
   })
 
-  test('answers 503 while it cannot count, and recovers', async () => {
+  test('answers with 503 while it cannot count, and recovers', async () => {
     const api = await start({ env: { RATE_LIMIT: '100/min' } })
     await api.redis.kill()
     const refused = await api.get('/v1/capabilities')
@@ -78,7 +78,7 @@ describe('an api with a rate limit', () => {
     ['Forwarded', ['for=1.1.1.1', 'for="1.1.1.1:2000";proto=https', 'for=6.6.6.6, For="1.1.1.1:3000";by=2.2.2.2']],
     ['Forwarded', ['for="[2001:db8::1]:1000"', 'for="[2001:db8::1]"', 'for=unknown, for="[2001:db8::2]"']],
     ['Forwarded', ['for', ';;', 'for="1']],
-  ])('knows one client by %s whatever port and form it comes in: %j', async (name, values) => {
+  ])('recognises one client by %s, whatever the port and the spelling: %j', async (name, values) => {
     const api = await start({ env: { RATE_LIMIT: '2/min', TRUSTED_PROXIES: '1' } })
     const statuses: number[] = []
     for (const value of values) statuses.push((await api.get('/v1/capabilities', { headers: { [name]: value } })).status)

@@ -24,7 +24,7 @@ describe('a webhook URL', () => {
     ['https://example.com:00443/', 'https://example.com/'],
     ['https://ex\u00ADample.com/', 'https://example.com/'],
     ['https://b\u00fccher.example.com/\u00e4', 'https://xn--bcher-kva.example.com/%C3%A4'],
-  ])('is what was judged, however it was written: %j', (text, url) => {
+  ])('is returned in the form that was judged, however it was written: %j', (text, url) => {
     expect(judgeUrl(text, secure)).toEqual({ url })
   })
 
@@ -85,7 +85,7 @@ describe('a webhook URL', () => {
     },
   )
 
-  test('is https, or also http where that is allowed', () => {
+  test('must be https, or may be http where that is allowed', () => {
     expect(judgeUrl('http://example.com/', secure)).toEqual({ expected: 'an https:// URL' })
     expect(judgeUrl('http://example.com/', insecure)).toEqual({ url: 'http://example.com/' })
     for (const url of ['ftp://example.com/', 'file:///etc/passwd', 'javascript:alert(1)', 'data:,x', 'redis://example.com']) {
@@ -104,7 +104,7 @@ describe('a webhook URL', () => {
     'https://a.example.com:65536/',
     'https://a.example.com:x/',
     'https://a\u0000b.example.com/',
-  ])('is an absolute URL, not %j', (url) => {
+  ])('must be absolute, which %j is not', (url) => {
     expect(judgeUrl(url, insecure)).toEqual({ expected: 'an absolute URL' })
   })
 })

@@ -15,14 +15,14 @@ test('a field that breaks two rules is named once', () => {
   ])
 })
 
-test('a body of very many wrong fields gets a short answer', () => {
+test('a body with very many wrong fields gets a short answer', () => {
   const fields = Object.fromEntries(Array.from({ length: 50_000 }, (_, i) => [`field_${i}`, i]))
   const errors = refuse({ prompt: 'a', ...fields })
   expect(errors).toHaveLength(50)
   expect(errors[0]).toEqual({ field: 'field_0', expected: 'no field of this name', received: '0' })
 })
 
-test('an unknown field is told what it may have meant, in other words or misspelt, and nothing when it is like none', () => {
+test('an unknown field is answered with the name it was probably meant to be, if it resembles one', () => {
   const expectedOf = (name: string): string | undefined => {
     const body = { prompt: 'a', [name]: 1 }
     const result = createJobRequestSchema.safeParse(body)
@@ -45,7 +45,7 @@ test('an unknown field is told what it may have meant, in other words or misspel
   }
 })
 
-test('a value nested deeper than the stack is described, not choked on', () => {
+test('a value that is nested more deeply than the stack allows is described like any other', () => {
   const depth = 200_000
   const value: unknown = JSON.parse('['.repeat(depth) + ']'.repeat(depth))
   expect(describeValue(value)).toBe('a value nested too deeply')

@@ -16,7 +16,7 @@ const basic = (password: string): Record<string, string> => ({
   Authorization: `Basic ${Buffer.from(`anyone:${password}`).toString('base64')}`,
 })
 
-// Wrong keys are counted: twenty in a minute are let through.
+// Wrong keys are counted, and only twenty in a minute are answered with 401, so there are not more paths.
 const paths = ['', '/', '/status', '/queues', '/queues/', '/queues/static/js/main.js']
 
 describe('everything under /admin', () => {
@@ -26,7 +26,7 @@ describe('everything under /admin', () => {
     ['an empty password', basic('')],
     ['a wrong token', { Authorization: 'Bearer nothing' }],
     ["a client's API key", { Authorization: 'Bearer a-clients-key' }],
-  ] as [string, Record<string, string>][])('asks for the key given %s, on every path', async ([, headers]) => {
+  ] as [string, Record<string, string>][])('asks for the key when given %s, on every path', async ([, headers]) => {
     for (const path of paths) {
       const response = await api.get(`/admin${path}`, { headers })
       const { status } = response
@@ -35,15 +35,15 @@ describe('everything under /admin', () => {
     }
   })
 
-  test('is not there without ADMIN_KEY, also where no API keys are', async () => {
+  test('does not exist without ADMIN_KEY, even if there are no API keys', async () => {
     const bare = await startTestApi({ redis: api.redis })
     for (const path of paths) expect([path, (await bare.get(`/admin${path}`, { headers: basic(key) })).status]).toEqual([path, 404])
     await bare.close()
   })
 })
 
-describe('/admin', () => {
-  test.for(['/admin', '/admin/'])('%s is a page that loads nothing from elsewhere and cannot be framed', async (path) => {
+describe('the admin page', () => {
+  test.for(['/admin', '/admin/'])('at %s loads nothing from elsewhere and cannot be framed', async (path) => {
     const page = await api.get(path, { headers: basic(key) })
     expect([page.status, page.headers.get('content-type'), new URL(page.url).pathname]).toEqual([200, 'text/html; charset=UTF-8', '/admin'])
     const policy = page.headers.get('content-security-policy') ?? ''
@@ -53,7 +53,7 @@ describe('/admin', () => {
     expect(page.headers.get('referrer-policy')).toBe('no-referrer')
   })
 
-  test('is told its status as JSON that nobody keeps', async () => {
+  test('gets its data as JSON that must not be stored', async () => {
     const response = await api.get('/admin/status', { headers: basic(key) })
     expect([response.status, response.headers.get('content-type')]).toEqual([200, 'application/json'])
     expect(response.headers.get('cache-control')).toBe('no-store')
@@ -62,13 +62,13 @@ describe('/admin', () => {
 })
 
 describe('/admin/queues', () => {
-  test('the same page comes with and without a slash at the end', async () => {
+  test('is the same page with and without a trailing slash', async () => {
     const [bare, slashed] = await Promise.all(['', '/'].map(async (end) => await api.get(`/admin/queues${end}`, { headers: basic(key) })))
     expect([bare?.status, slashed?.status]).toEqual([200, 200])
     expect(await slashed?.text()).toBe(await bare?.text())
   })
 
-  test('shows page, scripts and queues with jobs to who has it, and changes nothing', async () => {
+  test('shows its page, scripts and the queues with their jobs to whoever has the key, and lets nobody change anything', async () => {
     const headers = basic(key)
     const page = await api.get('/admin/queues', { headers })
     expect(page.status).toBe(200)

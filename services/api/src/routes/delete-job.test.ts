@@ -40,7 +40,7 @@ async function submit(body: object = {}): Promise<string> {
 const remove = async (id: string, headers: Record<string, string> = alice): Promise<number> =>
   (await api.get(`/v1/jobs/${id}`, { method: 'DELETE', headers })).status
 const pictures = async (): Promise<string[]> => await readdir(join(api.storageDir, 'images')).catch(() => [])
-/** Everything in Redis whose name or value mentions the job; what workers and metrics need is not about a job. */
+/** The keys in Redis that mention the job in their name, or in their value if that is a string, a list or a sorted set. */
 async function traces(id: string): Promise<string[]> {
   const names = await api.deps.redis.keys('*')
   const found: string[] = []
@@ -54,13 +54,13 @@ async function traces(id: string): Promise<string[]> {
           : type === 'string'
             ? await api.deps.redis.get(name)
             : ''
-    // BullMQ trims its own log of queue events by itself.
+    // Streams are left out, because BullMQ trims its own log of queue events.
     if (name.includes(id) || JSON.stringify(value).includes(id)) found.push(name)
   }
   return found
 }
 
-/** Takes the job from the queue as a worker does, with a lock. */
+/** Takes the job from the queue with a lock, as a worker does. */
 async function hold(id: string): Promise<QueueJob> {
   for (;;) {
     const held = await holder.getNextJob('token', { block: false })
@@ -69,8 +69,8 @@ async function hold(id: string): Promise<QueueJob> {
 }
 
 describe('DELETE /v1/jobs/{id}', () => {
-  test('takes away a job that succeeded, its pictures and thumbnails, its messages and every trace of it; then there is none', async () => {
-    // Nobody listens there, so the message waits.
+  test('removes a job that succeeded, with its pictures, thumbnails, messages and every other trace, and then answers 404', async () => {
+    // Nobody listens there, so the message waits for its next attempt.
     const id = await submit({ num_images_per_prompt: 2, webhook: 'http://127.0.0.1:9/', webhook_events_filter: ['queued', 'completed'] })
     await api.worker.succeed(id)
     await expect
@@ -87,7 +87,7 @@ describe('DELETE /v1/jobs/{id}', () => {
     expect(await remove(id)).toBe(404)
   })
 
-  test('ends a job that waits, and its message is not sent', async () => {
+  test('ends a waiting job, whose message is not sent', async () => {
     const id = await submit({ webhook: 'http://127.0.0.1:9/' })
     expect(await remove(id)).toBe(204)
     expect(await traces(id)).toEqual([])
@@ -95,24 +95,24 @@ describe('DELETE /v1/jobs/{id}', () => {
     expect(await api.deps.outbox.findUnsent(id, ['completed'])).toEqual([])
   })
 
-  test('ends a job that runs: who follows it hears of the end, and its worker finds nothing to end', async () => {
+  test('ends a running job: its followers hear of the end, and its worker finds nothing to end', async () => {
     const id = await submit()
     await api.worker.store.start(id, 'w')
     const subscriber = createRedis({ url: api.redis.url, use: 'worker', onError: () => {} })
-    // Without news of the end it would wait longer than a test may take.
+    // Without news of the end, it would wait longer than a test may take.
     const follower = new JobFollower({ store: api.worker.store, subscriber, pollIntervalMs: 3_600_000 })
     const followed = follower.waitForEnd(id, { timeoutMs: 3_600_000 })
-    // Redis answers in order, so the follower's own subscription is ready then.
+    // Redis answers in order, so the follower's own subscription is ready after this.
     await subscriber.subscribe(api.worker.store.keys.endsChannel)
     expect(await remove(id)).toBe(204)
-    // It may read the record just before or just after it is removed.
+    // Hearing of the end, it reads the record, which may be gone by then.
     expect([undefined, 'canceled']).toContain((await followed)?.status)
     await follower.close()
     subscriber.disconnect()
     expect(await api.worker.store.end(id, { status: 'succeeded' })).toEqual({ result: 'missing' })
   })
 
-  test('takes the id from the queue also where a worker is still about to let go of it', async () => {
+  test('removes the id from the queue even if a worker has not released it yet', async () => {
     const id = await submit()
     const held = await hold(id)
     await api.worker.succeed(id)
@@ -123,7 +123,7 @@ describe('DELETE /v1/jobs/{id}', () => {
     expect(await traces(id)).toEqual([])
   })
 
-  test('takes the message about its end away too, as soon as its worker has let go of it', async () => {
+  test('removes the message about the end too, as soon as the worker has released the job', async () => {
     const id = await submit({ webhook: 'http://127.0.0.1:9/' })
     const held = await hold(id)
     await api.worker.store.start(id, 'w')
@@ -134,7 +134,7 @@ describe('DELETE /v1/jobs/{id}', () => {
     await expect.poll(() => traces(id), { timeout: 60_000 }).toEqual([])
   })
 
-  test('is for the owner alone, and for a job that is there', async () => {
+  test('is for the owner only, and answers 404 for a job that does not exist', async () => {
     const id = await submit()
     expect([await remove(id, bob), await remove(id, {}), await remove(uuidv7()), await remove('nonsense')]).toEqual([404, 401, 404, 404])
     expect((await api.get(`/v1/jobs/${id}`, { headers: alice })).status).toBe(200)

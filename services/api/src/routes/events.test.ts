@@ -37,8 +37,8 @@ async function runJob(id: string): Promise<void> {
   await api.worker.succeed(id)
 }
 
-describe('event stream', () => {
-  test('gives everything that happens, and last the job as a poll shows it', async () => {
+describe('an event stream', () => {
+  test('tells everything that happens, and finally the job as a poll shows it', async () => {
     const id = await createJob()
     const response = await events(id)
     expect(response.status).toBe(200)
@@ -59,7 +59,7 @@ describe('event stream', () => {
     expect(received[5]?.data).toMatchObject({ status: 'succeeded', output: { images: [{ content_type: 'image/png' }] } })
   })
 
-  test('a late follower gets the same events, at any replica', async () => {
+  test('gives a late follower the same events, at any replica', async () => {
     const id = await createJob()
     const reading = events(id).then((response) => Array.fromAsync(readEvents(response)))
     await runJob(id)
@@ -68,7 +68,7 @@ describe('event stream', () => {
     expect(late.map((event) => event.id)).toEqual(early.map((event) => event.id))
   })
 
-  test('a client whose connection broke goes on at another replica without a gap or a repetition', async () => {
+  test('continues at another replica, without a gap or a repetition, for a client whose connection broke', async () => {
     const id = await createJob()
     const first: ReceivedEvent[] = []
     const leaving = new AbortController()
@@ -94,7 +94,7 @@ describe('event stream', () => {
     expect((await events(id, all.at(-1)?.id, replica)).status).toBe(204)
   })
 
-  test('a client that disconnects leaves no reader behind, however long the job goes on', async () => {
+  test('leaves no reader behind when its client disconnects, however long the job goes on', async () => {
     const id = await createJob()
     const leaving = new AbortController()
     const responses = await Promise.all(Array.from({ length: 20 }, () => api.get(`/v1/jobs/${id}/events`, { signal: leaving.signal })))
@@ -106,7 +106,7 @@ describe('event stream', () => {
     expect((await api.get(`/v1/jobs/${id}`)).status).toBe(200)
   })
 
-  test('HEAD tells what GET would send, and follows nothing', async () => {
+  test('answers HEAD with the headers of GET, without following the job', async () => {
     const job = await api.submit()
     const before = api.deps.follower.readers
     const response = await api.get(`/v1/jobs/${job.id}/events`, { method: 'HEAD' })
@@ -114,7 +114,7 @@ describe('event stream', () => {
     expect(api.deps.follower.readers).toBe(before)
   })
 
-  test('a silent connection gets signs of life', async () => {
+  test('sends signs of life while nothing happens', async () => {
     const id = await createJob()
     const app = createApp(api.deps, { eventHeartbeatMs: 10 })
     const response = await app.request(`/v1/jobs/${id}/events`)
@@ -124,7 +124,7 @@ describe('event stream', () => {
     expect(signs).toEqual([':', ':', ':'])
   })
 
-  test('a job that waits is told its place in the queue, again when it changes', async () => {
+  test('tells the place of a waiting job in the queue, and again when it changes', async () => {
     const first = await createJob()
     const id = await createJob()
     const response = await events(id)
@@ -138,7 +138,7 @@ describe('event stream', () => {
     expect(places).toEqual([Number(places[1]) + 1, expect.any(Number)])
   })
 
-  test('a job that has been canceled tells so and ends the stream', async () => {
+  test('ends with done when the job is canceled', async () => {
     const id = await createJob()
     const reading = events(id).then((response) => Array.fromAsync(readEvents(response)))
     await expect.poll(() => api.deps.follower.readers).toBe(1)
@@ -146,7 +146,7 @@ describe('event stream', () => {
     expect((await reading).at(-1)).toMatchObject({ event: 'done', data: { id, status: 'canceled' } })
   })
 
-  test('an api that stops ends its streams', async () => {
+  test('ends when its api stops', async () => {
     const stopping = await startTestApi({ redis: api.redis })
     const { id } = await stopping.submit()
     const received: string[] = []
@@ -159,7 +159,7 @@ describe('event stream', () => {
     expect(received).toEqual(['status'])
   })
 
-  test('a Last-Event-ID that is none, and a job that is none, are refused', async () => {
+  test('is refused for an invalid Last-Event-ID, and for a job that does not exist', async () => {
     const id = await createJob()
     for (const bad of ['x', '1', '-', '1-1-1', '99999999999999999999-0', '(1-1']) {
       const response = await events(id, bad)

@@ -10,11 +10,11 @@ beforeAll(async () => {
 })
 afterAll(() => redis.stop())
 
-test('with a Redis that evicts the api does not start, and says what to change', async () => {
+test('an api whose Redis evicts keys does not start, and says what to change', async () => {
   await expect(startTestApi({ redis })).rejects.toThrow(/maxmemory-policy to be noeviction.*allkeys-lru/)
 })
 
-test('one that comes to evict later makes the api unready, unless that is allowed', async () => {
+test('an api becomes unready when its Redis begins to evict keys, unless that is allowed', async () => {
   const allowing = await startTestApi({ redis, env: { ALLOW_EVICTING_REDIS: 'true' } })
   expect((await allowing.get('/readyz')).status).toBe(200)
   await allowing.deps.redis.config('SET', 'maxmemory-policy', 'noeviction')

@@ -22,7 +22,7 @@ async function picture(body: Record<string, unknown> = {}): Promise<string> {
   return id
 }
 
-test('a picture is sent with its type and length, to be kept for ever', async () => {
+test('a picture is sent with its type and length, and may be cached for ever', async () => {
   const id = await picture()
   const response = await api.get(`/images/${id}-0.png`)
   expect(response.status).toBe(200)
@@ -39,7 +39,7 @@ test('other formats have their own extension and type', async () => {
   expect((await api.get(`/images/${id}-0.png`)).status).toBe(404)
 })
 
-test('the job names a thumbnail beside each picture, which is sent and kept like the picture', async () => {
+test('the job has the URL of a thumbnail beside each picture, which is sent and kept like the picture', async () => {
   const { id } = await api.submit({ num_images_per_prompt: 2 })
   await api.worker.succeed(id)
   const { output } = (await (await api.get(`/v1/jobs/${id}`)).json()) as Job
@@ -57,7 +57,7 @@ test('the job names a thumbnail beside each picture, which is sent and kept like
   nowMs = undefined
 })
 
-test('a job of an Easel that made no thumbnails has its pictures and names none', async () => {
+test('a job of an earlier Easel, which made no thumbnails, has only its pictures', async () => {
   const { id } = await api.submit()
   await api.worker.store.start(id, 'w')
   const image = { key: `images/${id}-0.png`, width: 128, height: 128, seed: 1, sha256: '0'.repeat(64), content_type: 'image/png' }
@@ -68,7 +68,7 @@ test('a job of an Easel that made no thumbnails has its pictures and names none'
   expect((await api.get(`/images/${id}-0.thumb.webp`)).status).toBe(404)
 })
 
-test('a client that has the picture is told so', async () => {
+test('a client that already has the picture gets 304', async () => {
   const id = await picture()
   const etag = (await api.get(`/images/${id}-0.png`)).headers.get('etag') ?? ''
   expect(etag).toMatch(/^".+"$/)
@@ -79,13 +79,13 @@ test('a client that has the picture is told so', async () => {
   expect((await api.get(`/images/${id}-0.png`, { headers: { 'If-None-Match': '"other"' } })).status).toBe(200)
 })
 
-test('HEAD tells the same without the bytes', async () => {
+test('HEAD is answered with the same headers and no bytes', async () => {
   const id = await picture()
   const response = await api.get(`/images/${id}-0.png`, { method: 'HEAD' })
   expect([response.status, response.headers.get('content-length'), await response.text()]).toEqual([200, '49', ''])
 })
 
-test('a picture that is not there is 404 with the words older clients know, an old one 410', async () => {
+test('a picture that does not exist is answered with 404 and the wording that older clients know, an expired one with 410', async () => {
   const missing = await api.get(`/images/${uuidv7()}-0.png`)
   expect([missing.status, ((await missing.json()) as Problem).detail]).toEqual([404, 'Image not found'])
   expect((await api.get(`/images/${uuidv7({ msecs: Date.now() - 61_000 })}-0.png`)).status).toBe(410)
@@ -95,7 +95,7 @@ test('a picture that is not there is 404 with the words older clients know, an o
   nowMs = undefined
 })
 
-test('no path leaves the folder of pictures', async () => {
+test('no path leads out of the folder of pictures', async () => {
   await writeFile(join(api.storageDir, 'secret.png'), 'secret')
   const id = await picture()
   const names = ['../secret.png', '..%2fsecret.png', '%2e%2e%2fsecret.png', '..%5csecret.png', `${id}-0.png%00.txt`, `x%2f..%2f${id}-0.png`]

@@ -20,7 +20,7 @@ async function list(query: string, headers: Record<string, string> = alice): Pro
   return { ...((await response.json()) as JobList), link: response.headers.get('Link') }
 }
 
-test('jobs come newest first, a page at a time, each once, and the last page says so', async () => {
+test('jobs are listed page by page, newest first and each once, and the last page has no next', async () => {
   const first = await list('?limit=2')
   expect(first.jobs.map((job) => job.id)).toEqual(ids.slice(0, 2))
   expect(first.link).toBe(`</v1/jobs?limit=2&cursor=${first.next}>; rel="next"`)
@@ -31,12 +31,12 @@ test('jobs come newest first, a page at a time, each once, and the last page say
   expect([third.next, third.link]).toEqual([null, null])
 })
 
-test('a job in the list is the job as a poll shows it', async () => {
+test('a job is listed as a poll shows it', async () => {
   const [job] = (await list('?limit=1')).jobs
   expect(job).toEqual(await (await api.get(`/v1/jobs/${job?.id}`, { headers: alice })).json())
 })
 
-test('only jobs of one status are listed on request', async () => {
+test('only the jobs of one status are listed on request', async () => {
   await api.worker.store.start(ids[4] ?? '', 'w')
   await api.worker.succeed(ids[3] ?? '')
   expect((await list('?status=running')).jobs.map((job) => job.id)).toEqual([ids[4]])
@@ -45,17 +45,17 @@ test('only jobs of one status are listed on request', async () => {
   expect((await list('?status=failed')).jobs).toEqual([])
 })
 
-test('the jobs of one key are not in the list of another', async () => {
+test('the jobs of one key are not listed for another', async () => {
   expect(await list('', { 'X-API-Key': 'bob-bob-secret' })).toEqual({ jobs: [], next: null, link: null })
 })
 
-test('a job past its retention is not listed, even before the sweep has taken it', async () => {
+test('a job past its retention is not listed, even before the sweep removes it', async () => {
   now = Date.now() + 101_000
   expect((await list('?status=succeeded')).jobs).toEqual([])
   now = Date.now()
 })
 
-test('what is not a limit, a cursor, a status or a field is refused by name', async () => {
+test('an invalid limit, cursor or status is refused by name, and so is an unknown field', async () => {
   for (const [query, field] of [
     ['limit=0', 'limit'],
     ['limit=101', 'limit'],
@@ -71,7 +71,7 @@ test('what is not a limit, a cursor, a status or a field is refused by name', as
   }
 })
 
-test('a page ends at 1 MiB and the cursor goes on, on every surface that lists', async () => {
+test('a page ends at 1 MiB, and its cursor leads on, in every dialect that has lists', async () => {
   const heavy = await startTestApi({ redis: api.redis, env: { QUEUE_PREFIX: '{heavy}', MAX_PROMPT_LENGTH: '4000' } })
   // A control character takes six bytes of JSON, so a job has about 48 kB.
   const prompt = '\u0001'.repeat(4000)
@@ -105,7 +105,7 @@ test('a page ends at 1 MiB and the cursor goes on, on every surface that lists',
   await heavy.close()
 })
 
-test('a process reads one page of an owner at a time, so that the lists of one keep no other waiting', async () => {
+test('an api reads one page of an owner at a time, so that the lists of one owner do not hold up another', async () => {
   const read = api.worker.store.list.bind(api.worker.store)
   using pages = vi.spyOn(api.deps.store, 'list')
   const held = Promise.withResolvers<void>()

@@ -23,8 +23,8 @@ async function finishNext(): Promise<void> {
   await api.worker.succeed(job?.id ?? '')
 }
 
-describe('Prefer: wait', () => {
-  test('a submit whose job ends in time is answered with 200 and the pictures', async () => {
+describe('a request with Prefer: wait', () => {
+  test('that submits a job is answered with 200 and the pictures if the job ends in time', async () => {
     const [response] = await Promise.all([create({ Prefer: 'wait=20' }), finishNext()])
     expect(response.status).toBe(200)
     expect(response.headers.get('Preference-Applied')).toBe('wait=20')
@@ -32,7 +32,7 @@ describe('Prefer: wait', () => {
     expect(await response.json()).toMatchObject({ status: 'succeeded', output: { images: [{ seed: expect.any(Number) as number }] } })
   })
 
-  test('a submit whose job does not end in time is answered with 202 and the job', async () => {
+  test('that submits a job is answered with 202 and the job if it does not end in time', async () => {
     for (const prefer of ['wait=0', 'wait=1', 'respond-async, wait="0"']) {
       const response = await create({ Prefer: prefer })
       expect(response.status).toBe(202)
@@ -41,7 +41,7 @@ describe('Prefer: wait', () => {
     }
   })
 
-  test('a read waits as well, and is 200 either way', async () => {
+  test('that reads a job waits as well, and is answered with 200 in either case', async () => {
     const { id } = await api.submit()
     const early = await read(id, { Prefer: 'wait=0' })
     expect([early.status, early.headers.get('Retry-After'), early.headers.get('Preference-Applied')]).toEqual([200, '1', 'wait=0'])
@@ -50,14 +50,14 @@ describe('Prefer: wait', () => {
     expect(await late.json()).toMatchObject({ id, status: 'succeeded' })
   })
 
-  test('more than the server allows is capped, and nonsense is ignored', async () => {
+  test('waits no longer than the server allows, and not at all if the value makes no sense', async () => {
     const { id } = await api.submit()
     await api.worker.succeed(id)
     expect((await read(id, { Prefer: 'wait=9999' })).headers.get('Preference-Applied')).toBe('wait=20')
     expect((await read(id, { Prefer: 'wait=soon' })).headers.get('Preference-Applied')).toBeNull()
   })
 
-  test('a client that leaves ends its wait', async () => {
+  test('stops waiting when its client disconnects', async () => {
     const { id } = await api.submit()
     const leaving = new AbortController()
     const waiting = api.get(`/v1/jobs/${id}`, { headers: { Prefer: 'wait=20' }, signal: leaving.signal })
@@ -67,7 +67,7 @@ describe('Prefer: wait', () => {
     await expect.poll(() => api.deps.follower.readers).toBe(0)
   })
 
-  test('a submit that waits while Redis goes away is still told the id of its job', async () => {
+  test('that submits a job is told its id even if Redis goes away during the wait', async () => {
     const lonely = await startTestApi({ env: { PREFER_WAIT_MAX: '2' } })
     const waiting = lonely.post('/v1/jobs', { prompt: 'p' }, { Prefer: 'wait=2' })
     await expect.poll(() => lonely.deps.follower.readers).toBe(1)
@@ -78,7 +78,7 @@ describe('Prefer: wait', () => {
     await lonely.close()
   })
 
-  test('an api that stops answers those who wait', async () => {
+  test('is answered when the api stops', async () => {
     const stopping = await startTestApi({ redis: api.redis })
     const { id } = await stopping.submit()
     const waiting = stopping.get(`/v1/jobs/${id}`, { headers: { Prefer: 'wait=60' } })
@@ -88,8 +88,8 @@ describe('Prefer: wait', () => {
   })
 })
 
-describe('ETag', () => {
-  test('stays while the job stays, so that a poll costs a 304, and changes with everything that happens', async () => {
+describe('the ETag of a job', () => {
+  test('changes with everything that happens to the job, and until then a poll is answered with 304', async () => {
     const { id } = await api.submit({ num_inference_steps: 4 })
     const tags = new Set<string>()
     const poll = async (): Promise<void> => {

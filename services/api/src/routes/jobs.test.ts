@@ -24,7 +24,7 @@ const problem = async (response: Response): Promise<Problem> => {
 }
 
 describe('a submitted job', () => {
-  test('is answered with 202, where to poll it, when, and the whole job', async () => {
+  test('is answered with 202, where and when to poll it, and the whole job', async () => {
     const response = await api.post('/v1/jobs', { prompt: 'a red boat', seed: 42 })
     expect(response.status).toBe(202)
     const made = await job(response)
@@ -45,14 +45,14 @@ describe('a submitted job', () => {
     expect(await api.deps.queues.of('tiny-scenes').getJob(made.id)).toMatchObject({ data: { id: made.id } })
   })
 
-  test('keeps in its record what other parts need', async () => {
+  test('has in its record what other parts need', async () => {
     const made = await api.submit({ preview_every: 2, priority: 3, expires_in: 60, timeout: 9, webhook: 'https://example.com/hook' })
     const record = await api.worker.store.get(made.id)
     expect(record).toMatchObject({ previewEvery: 2, priority: 3, timeoutSeconds: 9, webhook: 'https://example.com/hook', owner: 'public' })
     expect(record?.expiresAt).toBe((record?.createdAt ?? 0) + 60_000)
   })
 
-  test('that has succeeded carries the stable URL of every image, with its seed', async () => {
+  test('has the stable URL and the seed of every image once it has succeeded', async () => {
     const { id } = await api.submit({ seed: 7, num_images_per_prompt: 2 })
     await api.worker.succeed(id)
     const done = await job(await api.get(`/v1/jobs/${id}`))
@@ -84,12 +84,12 @@ const refused: Record<string, unknown[]> = {
   sigmas: ['1', 1, true, {}, null, [], ['1'], [null], [-1], [huge], Array.from({ length: 201 }, () => 1)],
   guidance_scale: [...notNumbers, 100.5],
   guidance_interval: ['x', 1, {}, null, [], [0], [0, 1, 1], [0.5, 0.2], [-1, 1], [0, 2], ['0', '1']],
-  // The last two name a layer that the model lacks.
+  // The last two name a layer that the model does not have.
   skip_guidance_layers: ['1', 1, true, {}, null, [], [-1], ['1'], [1.5], Array.from({ length: 101 }, () => 1), [6], [0, 9]],
   skip_layer_guidance_scale: [...notNumbers, 100.5, 2],
   skip_layer_guidance_start: [...notNumbers, 1.1, 0.5],
   skip_layer_guidance_stop: [...notNumbers, 1.1, 0.5],
-  // The model of these tests has tint and wobble.
+  // The model of these tests has the LoRAs tint and wobble.
   loras: [
     'tint',
     1,
@@ -122,7 +122,7 @@ const refused: Record<string, unknown[]> = {
 }
 
 describe('a field that cannot be accepted', () => {
-  test.for(Object.entries(refused))('%s is refused by name, with what was expected and what came', async ([field, values]) => {
+  test.for(Object.entries(refused))('is refused by name, with what was expected and what was received: %s', async ([field, values]) => {
     for (const value of values) {
       const response = await api.post('/v1/jobs', { prompt: 'a red boat', [field]: value })
       const body = await problem(response)
@@ -135,13 +135,13 @@ describe('a field that cannot be accepted', () => {
     }
   })
 
-  test('a LoRA that the model does not have is refused by its own code', async () => {
+  test('is refused with a code of its own if it is a LoRA that the model does not have', async () => {
     const body = await problem(await api.post('/v1/jobs', { prompt: 'a', loras: [{ id: 'tint' }, { id: '../tint' }] }))
     expect(body).toMatchObject({ status: 422, code: 'lora_not_found' })
     expect(body.errors).toEqual([{ field: 'loras', expected: 'among tint, wobble', received: '"../tint"' }])
   })
 
-  test('a number beyond what a double holds is refused', async () => {
+  test('is refused if it is a number too large for a double', async () => {
     for (const field of ['seed', 'width', 'guidance_scale']) {
       const response = await api.get('/v1/jobs', {
         method: 'POST',
@@ -153,7 +153,7 @@ describe('a field that cannot be accepted', () => {
     }
   })
 
-  test('every field that is wrong is told at once', async () => {
+  test('is reported together with all the others', async () => {
     const body = await problem(await api.post('/v1/jobs', { prompt: '', width: 'wide', seed: -1, steps: 4 }))
     expect(body.errors?.map((error) => error.field).sort()).toEqual(['prompt', 'seed', 'steps', 'width'])
     expect(body.errors).toContainEqual({ field: 'width', expected: 'an integer of at least 1', received: '"wide"' })
@@ -176,24 +176,24 @@ describe('a field that cannot be accepted', () => {
     ['no prompt', { clip_skip: 9 }, ['clip_skip', 'prompt']],
     ['what is judged only with a wrong field', { prompt: 'a', output_format: 'gif', output_quality: 80 }, ['output_format']],
     ['a model that is none', { prompt: 'a', model: 7, width: 100 }, ['model']],
-  ] as const)('however far the judging of each goes: %s', async ([, body, fields]) => {
+  ] as const)('is reported together with the others, whichever check each of them fails: %s', async ([, body, fields]) => {
     const told = await problem(await api.post('/v1/jobs', body))
     expect(told.errors?.map((error) => error.field).sort()).toEqual(fields)
   })
 
-  test('what came is shortened', async () => {
+  test('is shortened in the answer', async () => {
     const body = await problem(await api.post('/v1/jobs', { prompt: 'a', width: 'x'.repeat(10_000), ['y'.repeat(10_000)]: 1 }))
     expect(JSON.stringify(body).length).toBeLessThan(2000)
   })
 
-  test('a body that is no object is refused', async () => {
+  test('has an empty name if it is the whole body, which is not an object', async () => {
     for (const text of ['[]', '"a"', '1', 'null', 'true']) {
       const response = await api.get('/v1/jobs', { method: 'POST', headers: { 'Content-Type': 'application/json' }, body: text })
       expect((await problem(response)).errors).toMatchObject([{ field: '', expected: 'an object' }])
     }
   })
 
-  test('__proto__ and constructor do nothing but get refused', async () => {
+  test('is refused, and has no other effect, if its name is __proto__, constructor or prototype', async () => {
     for (const key of ['__proto__', 'constructor', 'prototype']) {
       const body = `{"prompt": "a", "${key}": {"width": 64, "polluted": true}}`
       const response = await api.get('/v1/jobs', { method: 'POST', headers: { 'Content-Type': 'application/json' }, body })
@@ -203,13 +203,13 @@ describe('a field that cannot be accepted', () => {
     }
   })
 
-  test('an unknown model is refused by naming those there are', async () => {
+  test('is answered with the names of all models if it is an unknown model', async () => {
     const body = await problem(await api.post('/v1/jobs', { prompt: 'a', model: 'sdxl' }))
     expect(body).toMatchObject({ status: 422, code: 'model_not_found', errors: [{ field: 'model', received: 'sdxl' }] })
     expect(body.detail).toContain('tiny-scenes')
   })
 
-  test('a seed that leaves none for the last image is refused', async () => {
+  test('may be a seed that leaves none for the last image', async () => {
     const seed = Number.MAX_SAFE_INTEGER - 1
     const refusal = await problem(await api.post('/v1/jobs', { prompt: 'a', seed, num_images_per_prompt: 3 }))
     expect(refusal.errors).toMatchObject([{ field: 'seed' }])
@@ -218,7 +218,7 @@ describe('a field that cannot be accepted', () => {
 })
 
 describe('reading and canceling', () => {
-  test('an unknown id is 404, one from before the retention time 410', async () => {
+  test('an unknown id is answered with 404, and one from before the retention time with 410', async () => {
     for (const id of [uuidv7(), 'x', 'x'.repeat(1000), '..%2f..%2fetc%2fpasswd', '%00']) {
       expect((await problem(await api.get(`/v1/jobs/${id}`))).code).toBe('not_found')
       expect((await problem(await api.post(`/v1/jobs/${id}/cancel`))).code).toBe('not_found')
@@ -240,7 +240,7 @@ describe('reading and canceling', () => {
     nowMs = Date.now()
   })
 
-  test('a queued job is canceled at once and leaves the queue; again changes nothing', async () => {
+  test('a queued job is canceled at once and leaves the queue, and canceling it again changes nothing', async () => {
     const { id } = await api.submit()
     const first = await api.get(`/v1/jobs/${id}/cancel`, { method: 'POST' })
     expect([first.status, (await job(first)).status]).toEqual([200, 'canceled'])
@@ -249,7 +249,7 @@ describe('reading and canceling', () => {
     expect([second.status, (await job(second)).status]).toEqual([200, 'canceled'])
   })
 
-  test('a running job is canceled later, and can then not succeed', async () => {
+  test('a running job is canceled later, and can no longer succeed', async () => {
     const { id } = await api.submit()
     await api.worker.store.start(id, 'w')
     const response = await api.post(`/v1/jobs/${id}/cancel`)
@@ -265,7 +265,7 @@ describe('reading and canceling', () => {
     expect([body.status, body.code]).toEqual([409, 'job_finished'])
   })
 
-  test('a method that is not offered is 405 and names those that are', async () => {
+  test('a method that is not offered is answered with 405 and those that are', async () => {
     const response = await api.get('/v1/jobs/x/cancel', { method: 'PUT' })
     expect(response.headers.get('allow')).toContain('POST')
     expect((await problem(response)).code).toBe('method_not_allowed')

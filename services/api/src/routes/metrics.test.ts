@@ -4,11 +4,11 @@ import type { TestApi } from '../../test/start-api.ts'
 
 let api: TestApi
 let replica: TestApi
-/** How far the clock is advanced, in ms, since one reading is used for a second. */
+/** By how many ms the clock is ahead. Every scrape advances it, because a reading is used for a second. */
 let ahead = 0
 const now = (): number => Date.now() + ahead
 beforeAll(async () => {
-  // A message that was not delivered is not tried again while the tests run.
+  // A message that was not delivered is not tried again during the tests.
   const env = { WEBHOOK_RETRY_DELAYS: '0,3600' }
   api = await startTestApi({ env: { ...env, API_KEYS: 'a-key-of-ours', RATE_LIMIT: '1000/min', WEBHOOK_ALLOW_INSECURE: 'true' }, now })
   replica = await startTestApi({ redis: api.redis, model: null, env, now })
@@ -31,7 +31,7 @@ async function scrape(of: TestApi): Promise<Map<string, number>> {
 }
 
 describe('GET /metrics', () => {
-  test('counts requests by route, not by id, and those that meet no route as one', async () => {
+  test('counts requests by route, not by id, and all those without a route together', async () => {
     for (const path of ['/v1/jobs/1', '/v1/jobs/2', '/no/such/path']) await api.get(path, { headers })
     await api.get('/v1/jobs')
     const metrics = await scrape(api)
@@ -42,11 +42,11 @@ describe('GET /metrics', () => {
     expect(metrics.get('nodejs_eventloop_lag_p99_seconds')).toBeGreaterThanOrEqual(0)
   })
 
-  test('tells depth, age and work of the queue from one replica alone, until that one is asked no more', async () => {
+  test('tells the depth, age and work of the queue at one replica only, until that is no longer scraped', async () => {
     const before = await scrape(api)
     const queueGauges = [waiting, 'easel_oldest_job_age_seconds{model="tiny-scenes"}', 'easel_gpu_seconds_queued{model="tiny-scenes"}']
     expect(queueGauges.map((name) => before.get(name))).toEqual([0, 0, 0])
-    // A step of a 128 × 128 picture takes 20 ms: 10 steps × 2 pictures, and 4 steps of a quarter of the size.
+    // A step of a 128 × 128 picture takes 20 ms. There are 10 steps of 2 pictures, and 4 steps of a quarter of the size.
     const first = { prompt: 'a', num_inference_steps: 10, num_images_per_prompt: 2 }
     const second = { prompt: 'b', num_inference_steps: 4, width: 64, height: 64 }
     for (const body of [first, second]) expect((await api.post('/v1/jobs', body, headers)).status).toBe(202)
@@ -65,13 +65,13 @@ describe('GET /metrics', () => {
     expect((await scrape(api)).has(waiting)).toBe(false)
   })
 
-  test('counts a job canceled while it waited, once', async () => {
+  test('counts a job that was canceled in the queue only once', async () => {
     const job = (await (await api.post('/v1/jobs', { prompt: 'c' }, headers)).json()) as { id: string }
     for (const _ of [1, 2]) await api.post(`/v1/jobs/${job.id}/cancel`, {}, headers)
     expect((await scrape(api)).get('easel_jobs_total{status="canceled",code=""}')).toBe(1)
   })
 
-  test('counts attempts to deliver webhooks by result, and tells how many messages wait', async () => {
+  test('counts attempts to deliver webhook messages by result, and tells how many messages wait', async () => {
     // Nobody listens there.
     const { id } = (await (await api.post('/v1/jobs', { prompt: 'd', webhook: 'http://127.0.0.1:9' }, headers)).json()) as { id: string }
     await api.post(`/v1/jobs/${id}/cancel`, {}, headers)

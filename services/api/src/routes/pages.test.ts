@@ -29,8 +29,8 @@ afterAll(async () => {
 
 const pages = (deps: Partial<AppDeps> = {}): Api => pageRoutes({ ...api.deps, ...deps }, { folder })
 
-describe('pages', () => {
-  test('a browser gets a page at /, everyone else the welcome in JSON; neither needs a key', async () => {
+describe('the pages', () => {
+  test('are sent to browsers, while everyone else gets a welcome in JSON at /, and neither needs a key', async () => {
     const page = await api.get('/', { headers: browser })
     expect([page.status, page.headers.get('content-type')]).toEqual([200, 'text/html; charset=UTF-8'])
     expect(page.headers.get('vary')).toContain('Accept')
@@ -44,7 +44,7 @@ describe('pages', () => {
     expect((await api.get('/v1/jobs')).status).toBe(401)
   })
 
-  test('its policy allows nothing from elsewhere and nothing inline', async () => {
+  test('have a policy that allows nothing from elsewhere and nothing inline', async () => {
     const page = await pages().request('/', { headers: browser })
     expect(await page.text()).toBe('<p>playground')
     const policy = page.headers.get('content-security-policy')
@@ -56,7 +56,7 @@ describe('pages', () => {
     expect(reference.headers.get('content-security-policy')).toContain("style-src 'self' 'unsafe-inline'")
   })
 
-  test('pictures may come from the object store that they lie in', async () => {
+  test('may show pictures from the object store', async () => {
     const storage = createStorage({
       kind: 's3',
       endpoint: 'http://inside:9000',
@@ -69,7 +69,7 @@ describe('pages', () => {
     await storage.close()
   })
 
-  test('an object store out of reach costs the page its pictures only, until it is back', async () => {
+  test('lose only their pictures while the object store is out of reach', async () => {
     let reachable = false
     const url: Storage['url'] = async () => {
       if (!reachable) throw new Error('no credentials yet')
@@ -82,7 +82,7 @@ describe('pages', () => {
     expect(await policy()).toContain('https://pictures.example.com')
   })
 
-  test('files come compressed to those who take it, and may be kept for ever', async () => {
+  test('have files that are sent compressed to those who accept it, and may be cached for ever', async () => {
     const plain = await pages().request('/playground/index-1.js')
     expect([plain.status, await plain.text(), plain.headers.get('cache-control')]).toEqual([
       200,
@@ -95,7 +95,7 @@ describe('pages', () => {
     expect((await pages().request('/playground/none.js')).status).toBe(404)
   })
 
-  test('without built pages there is a sentence', async () => {
+  test('are replaced by a sentence if they have not been built', async () => {
     const page = await pageRoutes(api.deps, { folder: join(folder, 'none') }).request('/', { headers: browser })
     expect([page.status, await page.text()]).toEqual([200, expect.stringContaining('not been built yet')])
   })

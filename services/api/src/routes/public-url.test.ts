@@ -25,7 +25,7 @@ interface Answer {
   headers: Record<string, string | string[] | undefined>
 }
 
-/** A request with a Host of the test's own, which `fetch` does not allow. */
+/** Sends a request with a given Host, which `fetch` does not allow. */
 async function ask(api: TestApi, path: string, headers: Record<string, string>, body?: object): Promise<Answer> {
   const outgoing = request(api.url + path, {
     method: body === undefined ? 'GET' : 'POST',
@@ -46,7 +46,7 @@ async function makePicture(api: TestApi): Promise<string> {
 const urlOf = ({ body }: Answer): string | undefined => (JSON.parse(body) as Job).output?.images[0]?.url
 
 describe('without PUBLIC_URL', () => {
-  test('picture URLs begin with what the request called the server, and the ETag differs with them', async () => {
+  test('picture URLs begin with the host that the request names, and the ETag depends on it', async () => {
     const id = await makePicture(direct)
     const [first, second] = [
       await ask(direct, `/v1/jobs/${id}`, { Host: 'easel.lan:8500' }),
@@ -65,7 +65,7 @@ describe('without PUBLIC_URL', () => {
     ])
   })
 
-  test('behind a trusted proxy they begin with the host and protocol that it was asked for, and caches are told', async () => {
+  test('picture URLs behind a trusted proxy begin with the host and protocol that the proxy was asked for, and caches are told', async () => {
     const id = await makePicture(behind)
     for (const headers of [
       { 'X-Forwarded-For': '1.1.1.1', 'X-Forwarded-Host': 'pictures.example', 'X-Forwarded-Proto': 'https' },
@@ -78,14 +78,14 @@ describe('without PUBLIC_URL', () => {
     }
   })
 
-  test.each(['a b', 'x/../y', 'user@host', 'h?x', ':80'])('a Host that is none, %j, is not repeated', async (host) => {
+  test.each(['a b', 'x/../y', 'user@host', 'h?x', ':80'])('the invalid Host %j is not repeated', async (host) => {
     const id = await makePicture(direct)
     const answer = await ask(direct, `/v1/jobs/${id}`, { Host: host })
     const said = answer.status === 400 ? 'refused' : urlOf(answer)
     expect(['refused', `http://localhost:${new URL(direct.url).port}/images/${id}-0.png`]).toContain(said)
   })
 
-  test('a webhook names the server as the request did that made the job', async () => {
+  test('a webhook message has URLs with the host named by the request that made the job', async () => {
     const told: string[] = []
     const receiver = createServer((incoming, response) => {
       let text = ''
@@ -106,7 +106,7 @@ describe('without PUBLIC_URL', () => {
   })
 })
 
-test('with PUBLIC_URL every URL begins with it, whatever the request says', async () => {
+test('with PUBLIC_URL, every URL begins with it, whatever the request says', async () => {
   const fixed = await startTestApi({
     env: { PUBLIC_URL: 'https://p.example/easel', TRUSTED_PROXIES: '1', QUEUE_PREFIX: '{fixed}' },
     redis: direct.redis,

@@ -39,7 +39,7 @@ async function succeeded(body?: Record<string, unknown>): Promise<Job> {
 }
 
 describe('the receipt of a job', () => {
-  test('is there once it has succeeded: what made it, every parameter, seed and hash of every picture', async () => {
+  test('exists once the job has succeeded, with what made it, every parameter, and the seed and hash of every picture', async () => {
     const queued = await submit({ seed: 7, num_images_per_prompt: 2, prompt_3: 'a calm sea' })
     expect([queued.receipt, queued.replay]).toEqual([null, null])
     await api.worker.succeed(queued.id)
@@ -55,7 +55,7 @@ describe('the receipt of a job', () => {
     expect(receipt?.parameters).toMatchObject({ seed: 7, prompt_3: 'a calm sea', num_inference_steps: 20, guidance_scale: 4 })
   })
 
-  test('is not there for a job that failed or was canceled', async () => {
+  test('does not exist for a job that failed or was canceled', async () => {
     const [failed, canceled] = [await submit(), await submit()]
     await api.worker.store.start(failed.id, 'test-worker')
     await api.worker.store.end(failed.id, { status: 'failed', error: { code: 'internal', message: 'x', retryable: true } })
@@ -79,16 +79,16 @@ describe('a replay', () => {
     expect(made.input).toEqual(original.input)
     expect(made.input).toMatchObject({ ...words, ...more, seed: Number.MAX_SAFE_INTEGER })
     expect(made.replay).toEqual({ of: original.id, identical: null, note: null })
-    // The way in which the first job was followed is not repeated.
+    // Priority and webhook belong to the first request and are not repeated.
     const [before, now] = await api.worker.store.getMany([original.id, made.id])
     expect([before?.priority, before?.webhook]).toEqual([5, webhook])
     expect([now?.priority, now?.webhook, now?.owner]).toEqual([0, undefined, before?.owner])
   })
 
-  test('says that the files are not the same, and what it was made with that differs', async () => {
+  test('says whether the files are the same and, if not, what was different when they were made', async () => {
     const original = await succeeded()
     const made = (await (await replay(original.id)).json()) as Job
-    // It remembers what it repeats.
+    // The replay remembers what it repeats.
     await api.worker.store.delete(original.id)
     await api.worker.succeed(made.id, {
       ...provenance,
@@ -102,14 +102,14 @@ describe('a replay', () => {
     })
   })
 
-  test('of a replay compares with that replay', async () => {
+  test('of a replay is compared with that replay', async () => {
     const first = (await (await replay((await succeeded()).id)).json()) as Job
     await api.worker.succeed(first.id)
     const second = (await (await replay(first.id)).json()) as Job
     expect(second.replay?.of).toBe(first.id)
   })
 
-  test('of a job without receipt is 409, of one that is not there or not ours 404, of an old one 410', async () => {
+  test('is refused with 409 for a job without a receipt, 404 for an unknown or a foreign one, and 410 for an expired one', async () => {
     const { id } = await submit()
     const refused = await replay(id)
     expect([refused.status, ((await refused.json()) as Problem).code]).toEqual([409, 'no_receipt'])
@@ -123,7 +123,7 @@ describe('a replay', () => {
     nowMs = undefined
   })
 
-  test('with an Idempotency-Key is made once, and the key stands for that replay alone', async () => {
+  test('is made once for an Idempotency-Key, which stands for that replay alone', async () => {
     const [one, other] = [await succeeded({ seed: 1 }), await succeeded({ seed: 1 })]
     const headers = { ...asAnn, 'Idempotency-Key': 'replay-1' }
     const answers = await Promise.all([replay(one.id, headers), replay(one.id, headers)])
@@ -134,7 +134,7 @@ describe('a replay', () => {
     expect((await api.post('/v1/jobs', one.input, headers)).status).toBe(422)
   })
 
-  test('waits for its end where the request prefers that', async () => {
+  test('is answered when it has ended if the request prefers that', async () => {
     const { id } = await succeeded()
     const answer = replay(id, { ...asAnn, Prefer: 'wait=30' })
     for (;;) {
@@ -148,7 +148,7 @@ describe('a replay', () => {
     expect(((await (await answer).json()) as Job).replay?.identical).toBe(false)
   })
 
-  test('is held to the limits of a submit', async () => {
+  test('is subject to the limits of a submit', async () => {
     const { id } = await succeeded()
     const statuses: number[] = []
     for (let n = 0; n < 21; n++) statuses.push((await replay(id)).status)

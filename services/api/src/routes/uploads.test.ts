@@ -30,7 +30,7 @@ beforeAll(async () => {
     },
     now: () => Date.now() + clockOffset,
   })
-  // The tests sweep by themselves.
+  // The api's own housekeeping stands still, because the tests sweep by themselves.
   const maintenance = new Queue(maintenanceQueueName, { connection: api.deps.redis, prefix: api.deps.config.queuePrefix })
   await maintenance.pause()
   while ((await maintenance.getActiveCount()) > 0) await sleep(5)
@@ -58,7 +58,7 @@ async function upload(bytes: Buffer, headers: Record<string, string> = {}): Prom
   return (await response.json()) as Upload
 }
 
-/** The job, or why there is none. */
+/** The job, or the problem if there is none. */
 type Answer = Omit<Job, 'status'> & Omit<Problem, 'status'>
 
 async function submit(body: object, headers: Record<string, string> = ann): Promise<{ status: number; job: Answer }> {
@@ -75,13 +75,13 @@ test.each([
   ['picture.png', /an absolute URL/],
   ['https://user:secret@example.com/a.png', /without user name/],
   ['http://127.0.0.1:1/a.png', /can be fetched, got connection refused/],
-])('%s is refused with the field', async (image, detail) => {
+])('%s is refused with the name of the field', async (image, detail) => {
   const { status, job } = await submit({ image })
   expect([status, job.code, job.errors?.[0]?.field]).toEqual([422, 'invalid_image', 'image'])
   expect(job.detail).toMatch(detail)
 })
 
-test('what a URL leads to is refused when it is no picture, and redirects are followed as far as they are allowed', async () => {
+test('redirects are followed as far as they are allowed, and a URL that does not lead to a picture is refused', async () => {
   const png = await uniquePng()
   web.pages.set('/fine.png', (answer) => answer.writeHead(200).end(png))
   web.pages.set('/moved', (answer) => answer.writeHead(302, { Location: '/fine.png' }).end())
@@ -95,7 +95,7 @@ test('what a URL leads to is refused when it is no picture, and redirects are fo
   }
 })
 
-test('mask without image, strength and fit without image, and a model without a VAE encoder are refused', async () => {
+test('a mask, strength or fit without an image is refused, and so is an image for a model without a VAE encoder', async () => {
   const image = `data:image/png;base64,${(await uniquePng()).toString('base64')}`
   expect((await submit({ mask: image })).job).toMatchObject({ code: 'invalid_image', errors: [{ field: 'mask' }] })
   expect((await submit({ strength: 0.5 })).job).toMatchObject({ code: 'invalid_request', errors: [{ field: 'strength' }] })
@@ -114,13 +114,13 @@ test('mask without image, strength and fit without image, and a model without a 
   })
 })
 
-test('a data: URL beyond MAX_BODY_BYTES is refused with where to send it', async () => {
+test('a data: URL beyond MAX_BODY_BYTES is refused, and the answer says where to send the picture instead', async () => {
   const { status, job } = await submit({ image: `data:image/png;base64,${'A'.repeat(1_100_000)}` })
   expect([status, job.code]).toEqual([413, 'body_too_large'])
   expect(job.detail).toContain('/v1/uploads')
 })
 
-test('every format is taken, and its orientation is that of the picture', async () => {
+test('every format is accepted, and the size takes the orientation into account', async () => {
   const wide = paint(96, 64)
   const files: [string, Buffer][] = [
     ['image/png', await wide.clone().png().toBuffer()],
@@ -140,7 +140,7 @@ test('every format is taken, and its orientation is that of the picture', async 
   expect(await upload(turned)).toMatchObject({ width: 64, height: 96 })
 })
 
-test('an upload is answered with what it is, as a body or as the file of a form, and can be fetched by its owner alone', async () => {
+test('an upload may be a body or the file of a form, is answered with a description, and can be fetched only by its owner', async () => {
   const png = await uniquePng()
   const first = await upload(png)
   expect(first.sha256).toMatch(/^[0-9a-f]{64}$/)
@@ -162,7 +162,7 @@ test('an upload is answered with what it is, as a body or as the file of a form,
   expect((await submit({ image: `${api.url}/v1/uploads/${first.id}` }, bob)).job.code).toBe('invalid_image')
 })
 
-test('a job with a picture keeps its hash and size and never its bytes, and its size follows the picture', async () => {
+test('a job with a picture keeps the hash and size of the picture, never its bytes, and takes its own size from it', async () => {
   const png = await uniquePng(320, 160)
   const picture = await upload(png)
   const dataUrl = `data:image/png;base64,${png.toString('base64')}`
@@ -170,7 +170,7 @@ test('a job with a picture keeps its hash and size and never its bytes, and its 
   expect(status).toBe(202)
   const { id: _id, expires_at: _at, ...kept } = picture
   expect(job.input).toMatchObject({ image: kept, mask: kept, strength: 0.5, fit: 'cover', width: 176, height: 80 })
-  // Half of the steps run.
+  // Half of the steps are run.
   expect(job.progress).toEqual({ step: 0, total: 5 })
   const redis = createRedis({ url: api.redis.url, use: 'worker', onError: () => {} })
   const texts = [JSON.stringify(await redis.hgetall(`{easel}:job:${job.id}`)), JSON.stringify(job)]
@@ -207,7 +207,7 @@ test('a URL of this server is read from the store, whatever INPUT_ALLOW_INSECURE
   await strict.close()
 })
 
-test('an Idempotency-Key knows a picture by its bytes, not by where it comes from', async () => {
+test('an Idempotency-Key identifies a picture by its bytes, not by where it comes from', async () => {
   const [png, other] = [await uniquePng(), await uniquePng()]
   web.pages.set('/moving.png', (answer) => answer.writeHead(200).end(png))
   const headers = { ...ann, 'Idempotency-Key': 'same-picture' }
@@ -218,7 +218,7 @@ test('an Idempotency-Key knows a picture by its bytes, not by where it comes fro
   expect((await submit({ image: `${web.url}/moving.png` }, headers)).job.code).toBe('idempotency_mismatch')
 })
 
-test('a request that is repeated with its key gets its job when its picture can no longer be had', async () => {
+test('a request repeated with its key gets its job even if the picture is no longer available', async () => {
   const png = await uniquePng()
   web.pages.set('/dying.png', (answer) => answer.writeHead(200).end(png))
   const { id } = await upload(await uniquePng())
@@ -231,14 +231,14 @@ test('a request that is repeated with its key gets its job when its picture can 
   for (const [i, body] of bodies.entries()) {
     const again = await submit(body, keyed(`dying ${i}`))
     expect([again.status, again.job.id]).toEqual([202, firsts[i]?.id])
-    // Whoever asks for something else is told why there is no such picture, and a stranger's key is another key.
+    // Another request is told that there is no such picture, and the same key of another owner is a different key.
     expect((await submit({ ...body, prompt: 'b' }, keyed(`dying ${i}`))).job.code).toBe('invalid_image')
     expect((await submit(body, { ...bob, 'Idempotency-Key': `dying ${i}` })).job.code).toBe('invalid_image')
     expect((await submit(body)).job.code).toBe('invalid_image')
   }
 })
 
-test('a form with two files is refused where one is expected, not read in part', async () => {
+test('a form with two files is refused where one is expected, instead of being read in part', async () => {
   for (const [path, field, status] of [
     ['/v1/uploads', 'file', 422],
     ['/v1/files', 'content', 422],
@@ -250,7 +250,7 @@ test('a form with two files is refused where one is expected, not read in part',
   }
 })
 
-test('a body that is no form, or ends too soon, or is larger than it may be, is refused, whether its length is announced or not', async () => {
+test('a body that is not a form, ends too soon or is too large is refused, whether or not it declares its length', async () => {
   const png = await uniquePng()
   const head = '--x\r\nContent-Disposition: form-data; name="file"; filename="a.png"\r\nContent-Type: image/png\r\n\r\n'
   const whole = Buffer.concat([Buffer.from(head), png, Buffer.from('\r\n--x--\r\n')])
@@ -278,7 +278,7 @@ test('a body that is no form, or ends too soon, or is larger than it may be, is 
   expect(await post(Buffer.concat([Buffer.from(head), large, Buffer.from('\r\n--x--\r\n')]), form)).toEqual([413, 413])
 })
 
-test('a picture that goes while a job with it is being made is refused with its field, and is counted for nobody', async () => {
+test('a picture that disappears while its job is being made is refused with the name of its field, and is counted for nobody', async () => {
   const [image, mask] = [await upload(await uniquePng()), await upload(await uniquePng())]
   const counted = async (): Promise<unknown> =>
     ((await (await api.get('/v1/usage', { headers: ann })).json()) as { inputs: unknown }).inputs
@@ -290,7 +290,7 @@ test('a picture that goes while a job with it is being made is refused with its 
   expect([await counted(), await held()]).toEqual(before)
 })
 
-test('a picture goes with the last job or upload that needs it, and not before', async () => {
+test('a picture is removed with the last job or upload that needs it, and not before', async () => {
   const png = await uniquePng()
   const { id, sha256 } = await upload(png)
   const [first, second] = [await submit({ image: `upload:${id}` }), await submit({ image: `upload:${id}`, mask: `upload:${id}` })]
@@ -311,7 +311,7 @@ test('a picture goes with the last job or upload that needs it, and not before',
   expect(await stored()).toContain(sha256)
 })
 
-test('an upload is deleted by its owner alone, and its picture stays for the jobs that have it', async () => {
+test('an upload can be deleted only by its owner, and its picture stays for the jobs that have it', async () => {
   const png = await uniquePng()
   const { id, sha256 } = await upload(png)
   const { job } = await submit({ image: `upload:${id}` })
@@ -332,7 +332,7 @@ test('an upload is deleted by its owner alone, and its picture stays for the job
   expect(await stored()).not.toContain(alone.sha256)
 })
 
-test('usage counts the pictures that an owner’s uploads and jobs keep, each once', async () => {
+test('usage counts each picture that an owner’s uploads and jobs keep once', async () => {
   const usageOf = async (headers: Record<string, string>): Promise<{ pictures: number; bytes: number }> => {
     const { inputs } = (await (await api.get('/v1/usage', { headers })).json()) as { inputs: { pictures: number; bytes: number } }
     return inputs
@@ -354,12 +354,12 @@ test('usage counts the pictures that an owner’s uploads and jobs keep, each on
   expect(await usageOf(ann)).toEqual(before)
   await remove(`/v1/uploads/${ofOther}`, bob)
   expect(await usageOf(bob)).toEqual(ofBob)
-  // A request that makes no job keeps nothing.
+  // A request that is refused keeps nothing.
   expect((await submit({ image: `data:image/png;base64,${png.toString('base64')}`, width: 17 })).status).toBe(422)
   expect(await usageOf(ann)).toEqual(before)
 })
 
-test('an upload that the store did not take is counted for no longer than ten minutes, and one that it took stays', async () => {
+test('an upload that could not be stored is counted for ten minutes at most, and one that was stored stays', async () => {
   const usage = async (): Promise<unknown> => ((await (await api.get('/v1/usage', { headers: ann })).json()) as { inputs: unknown }).inputs
   const { id } = await upload(await uniquePng())
   const before = await usage()
@@ -372,7 +372,7 @@ test('an upload that the store did not take is counted for no longer than ten mi
   expect((await api.get(`/v1/uploads/${id}`, { headers: ann })).status).toBe(200)
 })
 
-test('what a request that broke off has stored is swept, and a store that failed is asked again', async () => {
+test('the sweep removes what an interrupted request has stored, and what an interrupted sweep has left', async () => {
   const { inputs, storage } = api.deps
   const picture = { sha256: 'a'.repeat(64), bytes: 1 }
   const { sha256 } = picture
@@ -382,11 +382,11 @@ test('what a request that broke off has stored is swept, and a store that failed
   await storage.put(key, Buffer.from('x'), { contentType: 'application/octet-stream' })
   await sweepInputs(api.deps)
   expect(await storage.stat(key)).toBeDefined()
-  // The process that was to remove it has died: nobody may hold it for a while, and then the sweep removes it.
+  // As if the process that was to remove it had died: for a while nobody may hold it, and then the sweep removes it.
   expect(await inputs.release(sha256, holder)).toBe(true)
   expect(await inputs.hold(picture, holder, { owner: 'ann', dueAt: Date.now() })).toBe(false)
   clockOffset = 61_000
-  // As Redis does after a minute.
+  // Redis does this after a minute.
   await api.deps.redis.del(api.deps.store.keys.inputRemoval(sha256))
   await sweepInputs(api.deps)
   expect(await storage.stat(key)).toBeUndefined()

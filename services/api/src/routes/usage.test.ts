@@ -7,7 +7,7 @@ const dayMs = 86_400_000
 
 let api: TestApi
 beforeAll(async () => {
-  // What is told of today would begin anew at midnight.
+  // The usage of today starts from zero at midnight, so the test does not run across it.
   const leftMs = dayMs - (Date.now() % dayMs)
   if (leftMs < 60_000) await sleep(leftMs)
   const env = { API_KEYS: 'ann*2:ann-ann-secret,ben:ben-ben-secret' }
@@ -22,7 +22,7 @@ const submit = async (body: object): Promise<string> =>
 const nothing = { gpu_seconds: 0, jobs: 0, pictures: 0, bytes: 0 }
 const inputs = { pictures: 0, bytes: 0 }
 
-test('tells an owner what was used today and what is kept, and nobody else', async () => {
+test('an owner, and nobody else, is told what was used today and what is kept', async () => {
   const id = await submit({ num_images_per_prompt: 2 })
   await submit({ num_inference_steps: 7 })
   expect(await usageOf('ann')).toEqual({ owner: 'ann', weight: 2, today: nothing, retained: nothing, inputs, queued: { gpu_seconds: 47 } })
@@ -41,7 +41,7 @@ test('tells an owner what was used today and what is kept, and nobody else', asy
   expect(await usageOf('ann')).toMatchObject({ today: used, retained: used, queued: { gpu_seconds: 7 } })
   expect(await usageOf('ben')).toEqual({ owner: 'ben', weight: 1, today: nothing, retained: nothing, inputs, queued: { gpu_seconds: 0 } })
 
-  // What was deleted still counts as used.
+  // A deleted job still counts as used.
   expect((await api.get(`/v1/jobs/${id}`, { method: 'DELETE', headers: asOwner('ann') })).status).toBe(204)
   expect(await usageOf('ann')).toMatchObject({ today: used, retained: nothing })
   expect((await api.get('/v1/usage')).status).toBe(401)
@@ -51,7 +51,7 @@ test('tells an owner what was used today and what is kept, and nobody else', asy
   const metrics = await (await api.get('/metrics')).text()
   expect(metrics).toContain('easel_owner_gpu_seconds_total{owner="ann"} 12.345')
   expect(metrics).toContain('easel_owner_gpu_seconds_queued{owner="ann"} 7')
-  // Two parts of three, of which ben has the third.
+  // Two thirds, because ben has the other third.
   expect(metrics).toMatch(/easel_owner_share\{owner="ann"\} 0\.66+7?\n/)
   await api.get(`/v1/jobs/${other.id}`, { method: 'DELETE', headers: asBen })
   await expect.poll(async () => await (await api.get('/metrics')).text()).toContain('easel_owner_share{owner="ann"} 1\n')

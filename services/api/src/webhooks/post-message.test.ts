@@ -19,7 +19,7 @@ interface Receiver {
   port: number
   url: string
   requests: { method: string; path: string; headers: IncomingMessage['headers']; body: string }[]
-  /** The number of TCP connections, with or without a request. */
+  /** The number of TCP connections so far, with or without a request. */
   connections: () => number
 }
 
@@ -53,7 +53,7 @@ const post = (url: string, over: Partial<PostOptions> = {}): Promise<PostResult>
     ...over,
   })
 
-/** Names that resolve to these addresses, one list for each lookup; the last list is used from then on. */
+/** Resolves any name to these addresses: one list for each lookup, and the last list for all further ones. */
 function lookupOf(...answers: { address: string; family: number }[][]): { lookup: LookupFunction; calls: () => number } {
   let calls = 0
   const lookup: LookupFunction = (_host, options, callback) => {
@@ -78,7 +78,7 @@ describe('posting a message', () => {
     })
   })
 
-  test('calls the URL as it was judged, whatever white space it was written with', async () => {
+  test('calls the URL in the form that was judged, whatever white space it was written with', async () => {
     const receiver = await startReceiver((response) => response.end())
     expect(await post(` \n${receiver.url.replace('hook', 'ho\tok')}`)).toMatchObject({ status: 200 })
     expect(receiver.requests[0]).toMatchObject({ path: '/hook?x=1' })
@@ -91,19 +91,19 @@ describe('posting a message', () => {
     expect(target.connections()).toBe(0)
   })
 
-  test('tells what the receiver asked for in Retry-After', async () => {
+  test('returns what the receiver asked for in Retry-After', async () => {
     const receiver = await startReceiver((response) => response.writeHead(503, { 'Retry-After': '7' }).end())
     expect(await post(receiver.url)).toEqual({ status: 503, retryAfter: '7', error: null })
   })
 
-  test('gives up a receiver that never answers', async () => {
+  test('gives up on a receiver that never answers', async () => {
     const receiver = await startReceiver(() => {})
     expect(await post(receiver.url, { timeoutMs: 100 })).toEqual({ status: null, retryAfter: undefined, error: 'no answer within 0.1 s' })
   })
 
-  test('takes the status of a receiver whose answer never ends, and reads no more than a limit', async () => {
+  test('returns the status of a receiver whose answer never ends, and reads no more of it than a limit', async () => {
     const dripping = await startReceiver((response) => response.writeHead(200).write('a'))
-    // On a busy machine even the status may take longer than the timeout once.
+    // On a busy machine even the status may arrive too late once.
     await expect.poll(() => post(dripping.url, { timeoutMs: 300 })).toMatchObject({ status: 200 })
     let sent = 0
     const endless = await startReceiver((response) => {
@@ -119,7 +119,7 @@ describe('posting a message', () => {
     expect(sent).toBeLessThan(64 * 1024 * 1024)
   })
 
-  test('names what went wrong without telling addresses', async () => {
+  test('says what went wrong without revealing addresses', async () => {
     const closing = await startReceiver((response) => response.destroy())
     expect(await post(closing.url)).toMatchObject({ status: null, error: 'connection closed without an answer' })
     const gone = await startReceiver(() => {})
@@ -135,11 +135,11 @@ describe('posting a message', () => {
     expect(await post(switching.url)).toMatchObject({ status: null, error: 'connection closed without an answer' })
   })
 
-  test('ends with the reason when its process stops', async () => {
+  test('rejects with the reason when the api stops', async () => {
     const receiver = await startReceiver(() => {})
     const stop = new AbortController()
     const posted = post(receiver.url, { signal: stop.signal, timeoutMs: 600_000 })
-    // Handled from now on, because it rejects before the lines below have finished.
+    // Handled here, because it rejects before the test gets to the end.
     const outcome = posted.catch((error: unknown) => String(error))
     await expect.poll(() => receiver.requests.length).toBe(1)
     stop.abort(new Error('stopping'))
@@ -176,7 +176,7 @@ describe('a receiver that is not public', () => {
     [[{ address: '2002:7f00:1::', family: 6 }]],
     [[{ address: 'fe80::1%eth0', family: 6 }]],
     [[{ address: 'fd00:ec2::254', family: 6 }]],
-    // One private address among public ones is enough.
+    // A single private address among public ones is enough.
     [
       [
         { address: '93.184.215.14', family: 4 },
@@ -189,7 +189,7 @@ describe('a receiver that is not public', () => {
         { address: '::7f00:1', family: 6 },
       ],
     ],
-  ])('is refused when a public name leads to %j', async (addresses) => {
+  ])('is refused when a public name resolves to %j', async (addresses) => {
     const receiver = await startReceiver((response) => response.end())
     const { lookup, calls } = lookupOf(addresses)
     expect(await post(`https://hooks.example.com:${receiver.port}/`, { ...secure, lookup })).toEqual({
@@ -201,9 +201,9 @@ describe('a receiver that is not public', () => {
     expect(receiver.connections()).toBe(0)
   })
 
-  test('is not reached by a name that changes its mind: the address that was judged is the one connected to', async () => {
+  test('is not reached by a name that resolves differently each time, because the address that was judged is connected to', async () => {
     const receiver = await startReceiver((response) => response.end())
-    // Public in the first lookup and private in all later ones. The first address is from a range that is not assigned to anyone.
+    // Public in the first lookup and private in all later ones. The first address is from a range that has not been assigned.
     const { lookup, calls } = lookupOf([{ address: '4000::1', family: 6 }], [{ address: '127.0.0.1', family: 4 }])
     const url = `https://hooks.example.com:${receiver.port}/`
     expect((await post(url, { ...secure, lookup, timeoutMs: 200 })).error).not.toBe('address not allowed')
@@ -212,7 +212,7 @@ describe('a receiver that is not public', () => {
     expect(receiver.connections()).toBe(0)
   })
 
-  test('is reached by such a name where insecure receivers are allowed', async () => {
+  test('is reached by a public name where insecure receivers are allowed', async () => {
     const receiver = await startReceiver((response) => response.end())
     const { lookup } = lookupOf([{ address: '127.0.0.1', family: 4 }])
     expect(await post(`http://hooks.example.com:${receiver.port}/`, { lookup })).toMatchObject({ status: 200 })

@@ -42,7 +42,7 @@ function bodyOf(dialect: string | undefined, of: Job = job): Record<string, unkn
   return JSON.parse(body) as Record<string, unknown>
 }
 
-test('the end of a job made through Replicate’s dialect is its prediction, short enough to be sent', () => {
+test('a job made through Replicate’s dialect ends with a message that is its prediction, short enough to be sent', () => {
   expect(bodyOf('replicate')).toMatchObject({
     id,
     status: 'failed',
@@ -52,7 +52,7 @@ test('the end of a job made through Replicate’s dialect is its prediction, sho
   })
 })
 
-test('the end of a job made through fal’s dialect is OK with its result, or ERROR with a reason', () => {
+test('a job made through fal’s dialect ends with a message that is OK with the result, or ERROR with a reason', () => {
   const ids = { request_id: id, gateway_request_id: id, status: 'ERROR' }
   expect(bodyOf('fal')).toEqual({ ...ids, error: job.error?.message, payload: { detail: job.error?.message } })
   expect(bodyOf('fal', { ...job, status: 'canceled', error: null })).toMatchObject({ ...ids, error: 'The request was canceled.' })
@@ -63,6 +63,6 @@ test('the end of a job made through fal’s dialect is OK with its result, or ER
   })
 })
 
-test('other jobs have this service’s own messages', () => {
+test('any other job has this service’s own message', () => {
   for (const dialect of ['openai', undefined] as const) expect(bodyOf(dialect)).toMatchObject({ type: 'job.completed', data: { id } })
 })

@@ -3,27 +3,27 @@ import { defaultRetryDelays, nextRetryDelay, parseRetryAfter } from './retry-del
 
 const delays = defaultRetryDelays.split(',').map(Number)
 
-describe('retry delay', () => {
-  test('the first attempt is at once and nine more follow over about three days', () => {
+describe('the delay of an attempt', () => {
+  test('is none for the first, and spreads nine more over about three days', () => {
     expect(delays[0]).toBe(0)
     const waits = delays.map((_, made) => nextRetryDelay({ delays, attemptsMade: made + 1, random: () => 0 }))
     expect(waits).toEqual([5, 300, 1800, 7200, 18_000, 36_000, 50_400, 72_000, 86_400].map((s) => s * 1000).concat([undefined as never]))
   })
 
-  test('chance adds up to a fifth', () => {
+  test('is lengthened at random by up to a fifth', () => {
     expect(nextRetryDelay({ delays, attemptsMade: 1, random: () => 1 })).toBe(6000)
   })
 
-  test('a receiver may put the next attempt off, for a day at most, but not bring it forward', () => {
+  test('can be lengthened by the receiver, to a day at most, but not shortened', () => {
     const next = (retryAfterMs: number) => nextRetryDelay({ delays, attemptsMade: 1, retryAfterMs, random: () => 0 })
     expect([next(60_000), next(1000), next(1e12)]).toEqual([60_000, 5000, 86_400_000])
   })
 
-  test('a receiver that asks for more time gets no more attempts than the table has', () => {
+  test('does not exist after the last attempt of the table, even if the receiver asks for more time', () => {
     expect(nextRetryDelay({ delays, attemptsMade: 10, retryAfterMs: 1000 })).toBeUndefined()
   })
 
-  test('Retry-After holds seconds or a date, and anything else is ignored', () => {
+  test('is read from Retry-After in seconds or as a date, and anything else is ignored', () => {
     const now = Date.parse('2026-11-24T12:00:00Z')
     expect(parseRetryAfter('120', now)).toBe(120_000)
     expect(parseRetryAfter('Tue, 24 Nov 2026 12:01:00 GMT', now)).toBe(60_000)

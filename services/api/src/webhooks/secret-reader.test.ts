@@ -34,7 +34,7 @@ function start(env: Record<string, string>, { prefix = 'configured', logger = si
 }
 
 describe('signing secrets', () => {
-  test('that are configured are used, and none is made', async () => {
+  test('are those that are configured, and then none is made', async () => {
     for (const apiKeys of ['', 'a-secret-key', 'alice:first-key,alice:second-key']) {
       const read = start({ WEBHOOK_SECRETS: `${ofBytes(24)},${ofBytes(32)}`, API_KEYS: apiKeys })
       expect(await read('alice')).toEqual([ofBytes(24), ofBytes(32)])
@@ -42,7 +42,7 @@ describe('signing secrets', () => {
     expect(await redis.exists('configured:webhook-secret')).toBe(0)
   })
 
-  test('that are not configured are made once for all replicas, kept, and told once in the log', async () => {
+  test('are made once for all replicas if none is configured, kept, and logged once', async () => {
     let log = ''
     const logger = pino(new Writable({ write: (chunk: Buffer, _encoding, done) => ((log += chunk.toString()), done()) }))
     const readers = Array.from({ length: 5 }, () => start({}, { prefix: 'made', logger }))
@@ -55,7 +55,7 @@ describe('signing secrets', () => {
     expect(await start({}, { prefix: 'made', logger })('public')).toEqual([secret])
   })
 
-  test('are each owner’s own where there are several: one for each secret, the same in every replica, and none tells another', async () => {
+  test('differ by owner if there are several, with one for each configured secret, the same in every replica', async () => {
     const env = { WEBHOOK_SECRETS: `${ofBytes(24)},${ofBytes(32)}`, API_KEYS: 'alice:first-key,bob:second-key' }
     const [read, other] = [start(env), start(env)]
     const [alice, bob] = [await read('alice'), await read('bob')]
@@ -65,7 +65,7 @@ describe('signing secrets', () => {
     expect(all.every(isWebhookSecret)).toBe(true)
   })
 
-  test('in the environment are whsec_ and base64 of 24 to 64 bytes, separated by commas', () => {
+  test('are written in the environment as whsec_ and the base64 of 24 to 64 bytes, separated by commas', () => {
     expect(readConfig({ WEBHOOK_SECRETS: `${ofBytes(24)}, ${ofBytes(64)},` }).webhookSecrets).toEqual([ofBytes(24), ofBytes(64)])
     expect(readConfig({}).webhookSecrets).toEqual([])
     for (const wrong of [

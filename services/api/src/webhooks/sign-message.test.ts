@@ -6,14 +6,14 @@ const secret = (byte: number): string => `whsec_${Buffer.alloc(32, byte).toStrin
 const message = { id: 'msg_1_completed', at: Date.now(), body: '{"type":"job.completed","text":"Häuser 🏠"}' }
 
 describe('a signed message', () => {
-  test('is accepted by whoever knows any one of the secrets, and by nobody else', () => {
+  test('is accepted by a receiver that knows any of the secrets, and by no other', () => {
     const headers = { ...signMessage([secret(1), secret(2)], message) }
     expect(new Webhook(secret(1)).verify(message.body, headers)).toEqual(JSON.parse(message.body))
     expect(new Webhook(secret(2)).verify(message.body, headers)).toEqual(JSON.parse(message.body))
     expect(() => new Webhook(secret(3)).verify(message.body, headers)).toThrow(/signature/)
   })
 
-  test('is refused when body, id or time were changed', () => {
+  test('is refused when its body, id or time has been changed', () => {
     const headers = { ...signMessage([secret(1)], message) }
     const webhook = new Webhook(secret(1))
     expect(() => webhook.verify(`${message.body} `, headers)).toThrow(/signature/)
@@ -22,7 +22,7 @@ describe('a signed message', () => {
     expect(() => webhook.verify(message.body, { ...headers, 'webhook-timestamp': later })).toThrow(/signature/)
   })
 
-  test('is not made without a secret', () => {
+  test('cannot be made without a secret', () => {
     expect(() => signMessage([], message)).toThrow('Expected secrets')
   })
 })

@@ -19,7 +19,7 @@ import type { StartApiOptions, TestApi } from '../../test/start-api.ts'
 
 const secrets = [1, 2].map((byte) => `whsec_${Buffer.alloc(32, byte).toString('base64')}`)
 
-/** In the worst case BullMQ looks for due messages only every few seconds. */
+/** BullMQ may look for due messages only every few seconds. */
 const eventually = <T>(read: () => T) => expect.poll(read, { timeout: 60_000 })
 
 let redis: RedisServer
@@ -50,10 +50,10 @@ interface Receiver {
 
 type Answer = number | { status: number; headers: Record<string, string> } | 'never'
 
-/** Gives the answers in order, and the last one for all further requests. Every message must have a signature that `standardwebhooks` accepts. */
+/** Sends the answers in order, and the last one to all further requests. Every message must have a signature that `standardwebhooks` accepts. */
 const startReceiver = async (...answers: Answer[]): Promise<Receiver> => await startReceiverOf(undefined, ...answers)
 
-/** `owner`: whose messages come here, where there are several owners. */
+/** `owner`: whose messages are sent here, if there are several owners. */
 async function startReceiverOf(owner: string | undefined, ...answers: Answer[]): Promise<Receiver> {
   const signers = owner === undefined ? secrets : secrets.map((secret) => deriveSecret(secret, owner))
   const delivered: Delivered[] = []
@@ -87,7 +87,7 @@ function reply(response: ServerResponse, answer: Answer): void {
 interface Setup {
   api: TestApi
   messages: Queue<WebhookJobData>
-  /** Ends every job as its prompt says. */
+  /** Ends every job in the way that its prompt says. */
   startWorker: () => void
   submit: (webhook: string, over?: Record<string, unknown>) => Promise<string>
   attempts: (id: string) => Promise<WebhookAttempt[]>
@@ -138,14 +138,14 @@ async function setUp(options: StartApiOptions = {}): Promise<Setup> {
     },
     async attempts(id) {
       const response = await api.get(`/v1/jobs/${id}/webhooks`)
-      // 503 while Redis is away.
+      // It is 503 while Redis is away.
       if (response.status !== 200) return []
       return ((await response.json()) as { attempts: WebhookAttempt[] }).attempts
     },
   }
 }
 
-/** Makes the message of the job's end due, which waits for its next attempt. */
+/** Makes the message of the job's end due, which is waiting for its next attempt. */
 async function makeDue(messages: Queue<WebhookJobData>, id: string): Promise<void> {
   await (await messages.getJob(webhookMessageId(id, 'completed')))?.promote()
 }
@@ -178,7 +178,7 @@ describe('the message of the end', () => {
     ])
   })
 
-  test('tells of failure, and of a cancel while queued and while running', async () => {
+  test('tells that the job failed, or was canceled while it was queued or running', async () => {
     const receiver = await startReceiver()
     const { api, startWorker, submit } = await setUp()
     const canceled = await submit(receiver.url)
@@ -195,7 +195,7 @@ describe('the message of the end', () => {
     expect(told).toEqual({ [canceled]: 'canceled', [failed]: 'failed', [running]: 'canceled' })
   })
 
-  test('arrives for a job that was canceled before it was in any queue', async () => {
+  test('arrives even if the job was canceled before it was in any queue', async () => {
     const receiver = await startReceiver()
     const { api, submit } = await setUp()
     const record = await api.worker.store.get(await submit(receiver.url))
@@ -206,7 +206,7 @@ describe('the message of the end', () => {
     await eventually(() => receiver.delivered.map(({ body }) => [body.data.id, body.data.status])).toEqual([[id, 'canceled']])
   })
 
-  test('waits for the end in the record when only BullMQ has given the job up', async () => {
+  test('waits until the record says that the job has ended, even if BullMQ has given the job up', async () => {
     const receiver = await startReceiver()
     const { api, messages, submit } = await setUp()
     const id = await submit(receiver.url)
@@ -218,7 +218,7 @@ describe('the message of the end', () => {
   })
 })
 
-test('a filter gets every event it names, in the words of the job at that time', async () => {
+test('a webhook with a filter is told of every event that it names, with the job as it was at that time', async () => {
   const receiver = await startReceiver()
   const { api, startWorker, submit } = await setUp()
   const id = await submit(receiver.url, {
@@ -242,7 +242,7 @@ test('a filter gets every event it names, in the words of the job at that time',
 })
 
 describe('a message that does not arrive', () => {
-  test('is sent again with the same id until it does', async () => {
+  test('is sent again with the same id until it arrives', async () => {
     const receiver = await startReceiver(500, { status: 302, headers: { Location: '/elsewhere' } }, 204)
     const { attempts, startWorker, submit } = await setUp()
     const id = await submit(receiver.url)
@@ -256,7 +256,7 @@ describe('a message that does not arrive', () => {
     ])
   })
 
-  test('is given up after the last attempt of the table, and can be sent again with the same id', async () => {
+  test('is given up after the last attempt of the table, and can then be sent again on request, with the same id', async () => {
     const receiver = await startReceiver(500, 500, 500, 200)
     const { api, attempts, messages, startWorker, submit } = await setUp()
     const id = await submit(receiver.url)
@@ -271,7 +271,7 @@ describe('a message that does not arrive', () => {
     expect((await attempts(id))[3]).toMatchObject({ message_id: messageId, ok: true })
   })
 
-  test('is not sent again after 410, not even when someone asks for it', async () => {
+  test('is not sent again after 410, not even on request', async () => {
     const receiver = await startReceiver(410, 200)
     const { api, attempts, messages, startWorker, submit } = await setUp()
     const id = await submit(receiver.url, { webhook_events_filter: ['queued', 'completed'] })
@@ -286,7 +286,7 @@ describe('a message that does not arrive', () => {
     expect(receiver.delivered.map(({ body }) => body.type)).toEqual(['job.queued'])
   })
 
-  test('is sent again once in 30 s, for each job apart', async () => {
+  test('is sent again on request only once in 30 s, for each job separately', async () => {
     const receiver = await startReceiver(500)
     const { api, attempts, startWorker, submit } = await setUp({ env: { WEBHOOK_RETRY_DELAYS: '0' } })
     const [id, other] = [await submit(receiver.url), await submit(receiver.url)]
@@ -310,7 +310,7 @@ describe('a message that does not arrive', () => {
     await eventually(() => receiver.delivered.length).toBe(5)
   })
 
-  test('is given up with a line and in the metrics, each message once', async () => {
+  test('is logged and counted once when it is given up', async () => {
     const receiver = await startReceiver(500)
     const { api, messages, startWorker, submit } = await setUp()
     using error = vi.spyOn(api.deps.logger, 'error')
@@ -332,7 +332,7 @@ describe('a message that does not arrive', () => {
     })
   })
 
-  test('waits as long as Retry-After says, and goes at once when asked for', async () => {
+  test('waits as long as Retry-After says, and is sent at once on request', async () => {
     const receiver = await startReceiver({ status: 503, headers: { 'Retry-After': '3600' } }, 200)
     const { api, messages, startWorker, submit } = await setUp()
     const id = await submit(receiver.url)
@@ -344,7 +344,7 @@ describe('a message that does not arrive', () => {
     await eventually(() => receiver.delivered.length).toBe(2)
   })
 
-  test('waits before its first attempt as long as the table says, unless it is asked for', async () => {
+  test('waits before its first attempt as long as the table says, unless it is requested', async () => {
     const receiver = await startReceiver()
     const { api, messages, submit } = await setUp({ env: { WEBHOOK_RETRY_DELAYS: '3600' } })
     const id = await submit(receiver.url, { webhook_events_filter: ['queued'] })
@@ -355,14 +355,14 @@ describe('a message that does not arrive', () => {
     const redeliver = async (): Promise<number> => (await api.post(`/v1/jobs/${id}/webhooks/redeliver`)).status
     expect(await redeliver()).toBe(202)
     await eventually(() => receiver.delivered.length).toBe(1)
-    // Also when it has been delivered, so that it is made anew.
+    // It can be requested even after it has been delivered, and is then made again.
     await eventually(async () => await messages.getJobState(messageId)).toBe('completed')
     await api.deps.redis.del(api.deps.store.keys.webhookRedelivery(id))
     expect(await redeliver()).toBe(202)
     await eventually(() => receiver.delivered.length).toBe(2)
   })
 
-  test('about progress is not sent again, and is not given up either: that of the next step takes its place', async () => {
+  test('about progress is not sent again and does not count as given up, because the message of the next step takes its place', async () => {
     const receiver = await startReceiver(500)
     const { api, messages, startWorker, submit, attempts } = await setUp()
     using error = vi.spyOn(api.deps.logger, 'error')
@@ -377,7 +377,7 @@ describe('a message that does not arrive', () => {
     expect(givenUp()).toHaveLength(1)
   })
 
-  test('goes on after the api was restarted', async () => {
+  test('is sent again even if the api has been restarted in the meantime', async () => {
     const receiver = await startReceiver(500, 200)
     const env = { QUEUE_PREFIX: '{restarted}', WEBHOOK_RETRY_DELAYS: '0,3600' }
     const { messages, startWorker, submit } = await setUp({ env })
@@ -392,7 +392,7 @@ describe('a message that does not arrive', () => {
     expect(receiver.delivered[1]?.headers['webhook-id']).toBe(receiver.delivered[0]?.headers['webhook-id'])
   })
 
-  test('because the api stopped in the middle is sent again by the next api, and that attempt does not count', async () => {
+  test('because the api stopped during the attempt is sent again by the next api, and that attempt does not count', async () => {
     const receiver = await startReceiver('never', 200)
     const env = { QUEUE_PREFIX: '{stopped}', WEBHOOK_RETRY_DELAYS: '0' }
     const { startWorker, submit } = await setUp({ env })
@@ -406,7 +406,7 @@ describe('a message that does not arrive', () => {
   })
 })
 
-test('a message that cannot be handled for a reason of ours is logged with the ids of its job and of the request that made it', async () => {
+test('a message that Easel itself fails to handle is logged with the ids of its job and of the request that made the job', async () => {
   const { api, startWorker, submit } = await setUp()
   using error = vi.spyOn(api.deps.logger, 'error')
   const id = await submit('http://127.0.0.1:9/hook')
@@ -418,7 +418,7 @@ test('a message that cannot be handled for a reason of ours is logged with the i
   expect(error.mock.calls[0]).toMatchObject([{ jobId: id, requestId }, 'webhook message could not be handled'])
 })
 
-test('messages that wait for their next attempt survive a crash of Redis', async () => {
+test('a message that waits for its next attempt survives a crash of Redis', async () => {
   const server = await startRedis({ appendonly: true, args: ['--appendfsync', 'always'] })
   closers.push(() => server.stop())
   const receiver = await startReceiver(500, 200)
@@ -435,7 +435,7 @@ test('messages that wait for their next attempt survive a crash of Redis', async
   await eventually(() => attempts(id)).toHaveLength(2)
 })
 
-test('receivers that never answer hold up neither other receivers nor pictures', async () => {
+test('a receiver that never answers holds up neither other receivers nor the jobs', async () => {
   const dead = await startReceiver('never')
   const alive = await startReceiver()
   const { attempts, startWorker, submit } = await setUp({ delivery: { places: 8, perOrigin: 2, timeoutMs: 600_000 } })
@@ -447,7 +447,7 @@ test('receivers that never answer hold up neither other receivers nor pictures',
   expect(alive.delivered).toHaveLength(1)
 })
 
-test('messages that find no place wait for one, and none is lost', async () => {
+test('messages that find no place wait for one, and each is sent once', async () => {
   const receiver = await startReceiver()
   const { messages, submit } = await setUp({ delivery: { places: 2 } })
   const ids: string[] = []
@@ -472,19 +472,19 @@ test('an owner whose receivers never answer, however many there are, does not ke
   for (let i = 0; i < 60; i++) await post(dead[i % 10]?.url ?? '', 'first-secret')
   startWorker()
   const sent = (): number => dead.reduce((sum, receiver) => sum + receiver.connections(), 0)
-  // Half of the places, and no more while those are taken.
+  // These are half of the places, and one owner gets no more.
   await eventually(sent).toBe(4)
   await eventually(() => api.worker.store.count('bad', 'succeeded')).toBe(60)
   const id = await post(other.url, 'second-secret')
   await eventually(() => other.delivered).toHaveLength(1)
-  // It left when it was first looked at, before any of the others had been given up.
+  // It was sent when it was first examined, while all those attempts were still under way.
   const { config, redis } = api.deps
   expect(await redis.hget(`${config.queuePrefix}:${webhookQueueName}:${webhookMessageId(id, 'completed')}`, 'ats')).toBe('1')
   expect(sent()).toBe(4)
 })
 
 describe('a message whose job is past its retention', () => {
-  test('is tried until the table ends, with the body it would have had, and its attempts stay readable as long', async () => {
+  test('is tried until the end of the table, with the same body, and its attempts stay readable for as long', async () => {
     const receiver = await startReceiver(500, 500, 200)
     let ahead = 0
     const { api, attempts, messages, startWorker, submit } = await setUp({
@@ -517,7 +517,7 @@ describe('a message whose job is past its retention', () => {
     expect((await api.get(`/v1/jobs/${delivered}/webhooks`)).status).toBe(404)
   })
 
-  test('is given up with the last attempt, and is not read by others', async () => {
+  test('is given up after the last attempt, and its attempts are hidden from other owners', async () => {
     const receiver = await startReceiverOf('alice', 500)
     let ahead = 0
     const { api, messages, startWorker } = await setUp({
@@ -541,9 +541,9 @@ describe('a message whose job is past its retention', () => {
   })
 })
 
-test('a receiver that answers too late has failed, and is asked again', async () => {
+test('an answer that comes too late counts as a failed attempt, and the message is sent again', async () => {
   const receiver = await startReceiver('never', 200)
-  // On a busy machine a later attempt may take too long as well, so there are several.
+  // On a busy machine a later answer may be too late as well, so there are many attempts.
   const { attempts, startWorker, submit } = await setUp({
     env: { WEBHOOK_RETRY_DELAYS: `0${',0.02'.repeat(9)}` },
     delivery: { timeoutMs: 100 },
@@ -565,7 +565,7 @@ describe('a receiver that is not public', () => {
     ['https://100.64.0.1/', 'a URL with a public host'],
     ['https://me:secret@example.com/', 'a URL without user name and password'],
     ['not a url', 'an absolute URL'],
-  ])('is refused at submit: %s', async (webhook, expected) => {
+  ])('is refused at submit if its URL is %s', async (webhook, expected) => {
     const { api } = await setUp({ env: { WEBHOOK_ALLOW_INSECURE: 'false' } })
     const response = await api.post('/v1/jobs', { prompt: 'p', webhook })
     expect(response.status).toBe(422)
@@ -573,7 +573,7 @@ describe('a receiver that is not public', () => {
     expect(await api.worker.store.count('', 'queued')).toBe(0)
   })
 
-  test('is refused when connecting, should its name lead there by then', async () => {
+  test('is refused when connecting if a public name resolves to it by then', async () => {
     const receiver = await startReceiver()
     const lookup: LookupFunction = (_host, options, callback) => {
       if (options.all === true) callback(null, [{ address: '127.0.0.1', family: 4 }])
@@ -589,7 +589,7 @@ describe('a receiver that is not public', () => {
 })
 
 describe('the attempts of a job', () => {
-  test('are for those who may see the job, and a job without a webhook or an event has nothing to send again', async () => {
+  test('are shown to those who may see the job; a job without a webhook or an event has nothing to send again', async () => {
     const receiver = await startReceiver()
     const { api, submit } = await setUp()
     const plain = (await api.submit()).id
@@ -600,7 +600,7 @@ describe('the attempts of a job', () => {
     }
     const record = await api.worker.store.get(waiting)
     if (record === undefined) throw new Error('Expected a record, got none')
-    // Both have something to redeliver.
+    // Both have a message that can be sent again.
     const [own, foreign] = [uuidv7(), uuidv7()]
     await api.worker.store.create({ ...record, id: own, webhookEventsFilter: ['queued'] })
     await api.worker.store.create({ ...record, id: foreign, owner: 'someone else', webhookEventsFilter: ['queued'] })
@@ -609,7 +609,7 @@ describe('the attempts of a job', () => {
     expect(receiver.delivered).toEqual([])
     expect((await api.post(`/v1/jobs/${own}/webhooks/redeliver`)).status).toBe(202)
     await eventually(() => receiver.delivered.map(({ body }) => body.data.id)).toEqual([own])
-    // The latest of several events.
+    // Of several events, the latest is sent again.
     const ended = uuidv7()
     await api.worker.store.create({ ...record, id: ended, webhookEventsFilter: ['queued', 'completed'] })
     await api.worker.succeed(ended)

@@ -70,7 +70,7 @@ function parse(body: string): WebhookBody {
 }
 
 describe('a webhook message', () => {
-  test('of an event shows the job as it was then, however late it is made', () => {
+  test('about an event shows the job as it was then, however late it is made', () => {
     const late = toMessage('queued', ended, now)
     expect(late?.id).toBe(`msg_${ended.id}_queued`)
     expect(parse(late?.body ?? '')).toEqual({
@@ -86,7 +86,7 @@ describe('a webhook message', () => {
     expect(parse(toMessage('queued', queued, now)?.body ?? '').data).toEqual(queued)
   })
 
-  test('of the end is the whole job', () => {
+  test('about the end has the whole job', () => {
     expect(parse(toMessage('completed', ended, now)?.body ?? '')).toEqual({
       type: 'job.completed',
       timestamp: ended.completed_at,
@@ -94,20 +94,20 @@ describe('a webhook message', () => {
     })
   })
 
-  test('of progress has an id for each step and the time of sending', () => {
+  test('about progress has an id for each step and the time at which it is sent', () => {
     const message = toMessage('progress', running, now)
     expect(message?.id).toBe(`msg_${ended.id}_progress_8`)
     expect(parse(message?.body ?? '')).toEqual({ type: 'job.progress', timestamp: new Date(now).toISOString(), data: running })
   })
 
-  test('is not made of what has not happened, or is no longer news', () => {
+  test('is not made about anything that has not happened or is no longer news', () => {
     expect(toMessage('started', queued, now)).toBeUndefined()
     expect(toMessage('completed', running, now)).toBeUndefined()
     expect(toMessage('progress', queued, now)).toBeUndefined()
     expect(toMessage('progress', ended, now)).toBeUndefined()
   })
 
-  test('stays within 20 kB: prompts are cut at whole characters and say so', () => {
+  test('stays within 20 kB by cutting prompts at whole characters, which the prompts then say', () => {
     const prompt = '🏠'.repeat(4000)
     const { body } = toMessage('completed', { ...ended, input: { ...input, prompt, prompt_3: prompt, negative_prompt: 'short' } }, now) ?? {
       body: '',
@@ -117,11 +117,11 @@ describe('a webhook message', () => {
     expect(data.input.prompt).toMatch(/^(🏠)+… \[the first \d+ of 4000 characters\]$/u)
     expect(data.input.prompt.isWellFormed()).toBe(true)
     expect(data.input.negative_prompt).toBe('short')
-    // It repeats the prompts, and is available from the job.
+    // The receipt repeats the prompts and can be read from the job.
     expect(data.receipt).toBeNull()
   })
 
-  test('that could not be longer still fits, without the links that can be had again', () => {
+  test('fits even if everything in it is as long as possible, without the links that a read gives again', () => {
     const long = '\u0001'.repeat(4000)
     const everything = {
       ...input,

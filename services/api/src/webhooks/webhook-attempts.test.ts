@@ -19,7 +19,7 @@ afterAll(async () => {
   await server.stop()
 })
 
-test('the latest attempts of a job are kept in order, so many and no more, and go by themselves in the end', async () => {
+test('the latest attempts of a job are kept in order, up to a limit, and expire in the end', async () => {
   const keys = createKeys('{test}')
   const attempt = (n: number): WebhookAttempt => ({
     message_id: 'msg_1_completed',

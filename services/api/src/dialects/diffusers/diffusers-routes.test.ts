@@ -4,7 +4,7 @@ import { startTestApi } from '../../../test/start-api.ts'
 import type { TestApi } from '../../../test/start-api.ts'
 
 let api: TestApi
-/** A replica that waits for a second only, for the tests in which the wait ends in vain. */
+/** A replica that waits for a second only, for the tests in which the job does not end in time. */
 let hasty: TestApi
 beforeAll(async () => {
   api = await startTestApi()
@@ -38,7 +38,7 @@ test('waits for the pictures and answers with their absolute URLs', async () => 
   expect(record?.input.seed).toBeLessThan(2 ** 32)
 })
 
-test('a blank prompt is 400 in the words older clients know', async () => {
+test('answers a blank prompt with 400 and the wording that older clients know', async () => {
   for (const prompt of ['', '  \n']) {
     const response = await api.post(path, { prompt })
     const problem = (await response.json()) as Problem
@@ -47,7 +47,7 @@ test('a blank prompt is 400 in the words older clients know', async () => {
   }
 })
 
-test('a bad body is 422 with a detail, whatever is bad', async () => {
+test('answers any invalid body with 422 and a detail', async () => {
   const send = (body: string): Promise<Response> => api.get(path, { method: 'POST', headers: { 'Content-Type': 'application/json' }, body })
   const bodies = ['{', '[]', '{}', '{"prompt": null}', '{"prompt": 3}', '{"prompt": "a", "num_inference_steps": 0}']
   const more = [
@@ -62,25 +62,25 @@ test('a bad body is 422 with a detail, whatever is bad', async () => {
   }
 })
 
-test('a job that failed is 500 with its reason', async () => {
+test('answers with 500 and the reason when the job has failed', async () => {
   const error = { code: 'out_of_memory' as const, message: 'The job needs more memory than the device has free.', retryable: true }
   const response = await infer({ prompt: 'a' }, (id) => api.worker.store.end(id, { status: 'failed', error }))
   expect([response.status, ((await response.json()) as Problem).detail]).toEqual([500, `Error in processing: ${error.message}`])
 })
 
-test('a job that is canceled meanwhile is 500', async () => {
+test('answers with 500 when the job is canceled in the meantime', async () => {
   const response = await infer({ prompt: 'a' }, (id) => api.worker.store.requestCancel(id))
   expect([response.status, ((await response.json()) as Problem).detail]).toEqual([500, 'Error in processing: The job was canceled.'])
 })
 
-test('a job that takes longer than the wait is 504 and can be polled', async () => {
+test('answers with 504 when the job takes longer than the wait, and the job can then be polled', async () => {
   const response = await hasty.post(path, { prompt: 'a' })
   expect([response.status, ((await response.json()) as Problem).code]).toEqual([504, 'wait_timeout'])
   const poll = await api.get(response.headers.get('location') ?? '')
   expect(poll.status).toBe(200)
 })
 
-test('one Idempotency-Key makes one job, and another body is refused', async () => {
+test('makes one job for one Idempotency-Key, and refuses another body with that key', async () => {
   const ask = (prompt: string): Promise<Response> => hasty.post(path, { prompt }, { 'Idempotency-Key': 'same' })
   const [first, second] = [await ask('a'), await ask('a')]
   expect([first.status, second.status, second.headers.get('idempotency-replayed')]).toEqual([504, 504, 'true'])
@@ -89,12 +89,12 @@ test('one Idempotency-Key makes one job, and another body is refused', async () 
   expect([other.status, ((await other.json()) as Problem).code]).toEqual([422, 'idempotency_mismatch'])
 })
 
-test('an answer does not grow with what is refused', async () => {
+test('keeps its answer short however long the refused value is', async () => {
   const response = await api.post(path, { prompt: 'a', model: 'm'.repeat(1_000_000) })
   expect([response.status, (await response.text()).length < 2000]).toEqual([422, true])
 })
 
-test('status counts over everything that shares the queue', async () => {
+test('reports a status that counts everything that shares the queue', async () => {
   const read = async (): Promise<Record<string, unknown>> => (await (await api.get('/api/status')).json()) as Record<string, unknown>
   const before = await read()
   expect(before).toMatchObject({ current_model: 'tiny-scenes', type_models: 't2im', memory: {}, active_inferences: 0, workers: 0 })

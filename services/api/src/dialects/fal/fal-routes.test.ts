@@ -29,7 +29,7 @@ async function refusal(response: Promise<Response>): Promise<[number, FalError['
   return [status, ((await (await response).json()) as FalError).detail]
 }
 
-test('every field is refused with 422 by its own place when it is bad', async () => {
+test('an invalid field is refused with 422 and the place where it was found', async () => {
   const bad: [string, unknown][] = [
     ['prompt', ''],
     ['prompt', null],
@@ -62,7 +62,7 @@ test('every field is refused with 422 by its own place when it is bad', async ()
   }
 })
 
-test('other errors have a sentence as detail', async () => {
+test('the detail of any other error is a sentence', async () => {
   expect(await refusal(api.post('/fal/queue/x/y', { prompt: 'a' }))).toEqual([404, 'There is no model x/y. Served here: tiny-scenes.'])
   expect(await refusal(api.get(path))).toEqual([405, 'Expected POST, got GET.'])
   expect(await refusal(api.get('/fal/other'))).toEqual([404, 'There is nothing here.'])
@@ -71,7 +71,7 @@ test('other errors have a sentence as detail', async () => {
   expect([cancel.status, await cancel.json()]).toEqual([404, { status: 'NOT_FOUND' }])
 })
 
-test('null is absent, unknown fields are ignored, and the rest becomes a job', async () => {
+test('null counts as absent, unknown fields are ignored, and the rest becomes a job', async () => {
   const body = { seed: null, num_images: 2, image_size: { width: 64, height: 96 }, enable_safety_checker: true, output_format: 'webp' }
   const headers = { 'x-fal-queue-priority': 'low', 'x-fal-request-timeout': '9.5' }
   const { request_id: id, ...status } = await submit(body, { query: '?fal_webhook=http://127.0.0.1:9/a', headers })
@@ -82,7 +82,7 @@ test('null is absent, unknown fields are ignored, and the rest becomes a job', a
   expect((record?.expiresAt ?? 0) - (record?.createdAt ?? 0)).toBe(10_000)
 })
 
-test('an aspect ratio means a size that the model takes; what would make another picture is refused, and what has no effect is told', async () => {
+test('an aspect ratio becomes a size that the model takes; a field that would change the picture is refused, and one without effect is reported', async () => {
   const { request_id: id } = await submit({ aspect_ratio: '3:2', loras: [] })
   expect((await api.worker.store.get(id))?.input).toMatchObject({ width: 160, height: 112 })
   const response = await api.post(path, { prompt: 'a', enable_safety_checker: false, acceleration: 'high', image_url: null })
@@ -97,7 +97,7 @@ test('an aspect ratio means a size that the model takes; what would make another
   }
 })
 
-test('loras are those of the model, by their id in path', async () => {
+test('the path of a LoRA is its id among those of the model', async () => {
   const { request_id: id } = await submit({ loras: [{ path: 'tint' }, { path: 'wobble', scale: -0.5, transformer: null }] })
   expect((await api.worker.store.get(id))?.input.loras).toEqual([
     { id: 'tint', scale: 1 },
@@ -105,14 +105,14 @@ test('loras are those of the model, by their id in path', async () => {
   ])
 })
 
-test('tells how many are before a request, and refuses one too many', async () => {
+test('an accepted request is told how many are ahead of it, and one beyond the given length of the queue is refused', async () => {
   const [first, second] = [await submit(), await submit()]
   expect((second.queue_position ?? 0) - (first.queue_position ?? 0)).toBe(1)
   expect((await refusal(api.post(`${path}?fal_max_queue_length=1`, { prompt: 'a' })))[0]).toBe(429)
   await submit({}, { query: '?fal_max_queue_length=1000' })
 })
 
-test('a request that was not started in time is the 504 of its own limit, one that failed is 500', async () => {
+test('a request that was not started within its own limit is answered with 504, and one that failed with 500', async () => {
   const end = async (code: 'expired' | 'internal'): Promise<Response> => {
     const { request_id: id, response_url: url } = await submit()
     await api.worker.store.end(id, { status: 'failed', error: { code, message: 'It did not work.', retryable: true } })
@@ -126,14 +126,14 @@ test('a request that was not started in time is the 504 of its own limit, one th
   expect([failed.status, await failed.json()]).toEqual([500, { detail: 'It did not work.' }])
 })
 
-test('a waiting request that takes too long is 504, and its job goes on', async () => {
+test('a waiting request that takes too long is answered with 504, and its job goes on', async () => {
   const response = await api.post('/fal/run/local/tiny-scenes', { prompt: 'a' })
   expect(response.status).toBe(504)
   const poll = await api.get(`${path}/requests/${response.headers.get('x-fal-request-id')}/status`)
   expect([poll.status, ((await poll.json()) as FalStatus).status]).toEqual([202, 'IN_QUEUE'])
 })
 
-test('the proxy turns the three hosts into own paths and leaves everything else alone', async () => {
+test('the proxy maps the three hosts of fal to paths of this service and leaves everything else alone', async () => {
   const to = (target?: string, url = 'http://here/fal/proxy'): string => {
     return unwrapProxied(new Request(url, { headers: target === undefined ? {} : { 'x-fal-target-url': target } })).url
   }
@@ -160,7 +160,7 @@ test('the proxy turns the three hosts into own paths and leaves everything else 
   expect(to('https://queue.fal.run/a/b', 'http://here/v1/jobs')).toBe('http://here/v1/jobs')
 })
 
-test('HEAD of a stream follows nothing', async () => {
+test('HEAD on a stream does not follow the job', async () => {
   const { request_id: id } = await submit()
   const before = api.deps.follower.readers
   expect((await api.get(`${path}/requests/${id}/status/stream`, { method: 'HEAD' })).status).toBe(200)

@@ -25,7 +25,7 @@ const put = async (url: string, file: Uint8Array): Promise<number> =>
 const read = async (url: string): Promise<Buffer> => Buffer.from(await (await fetch(url)).arrayBuffer())
 const stored = async (): Promise<string[]> => await readdir(join(api.storageDir, 'inputs')).catch(() => [])
 
-/** A PUT whose client leaves in the middle of the file. */
+/** A PUT whose client disconnects in the middle of the file. */
 async function breakOff(url: string, file: Uint8Array): Promise<void> {
   const broken = request(url, { method: 'PUT', headers: { 'content-length': file.length } })
   broken.on('error', () => {})
@@ -34,7 +34,7 @@ async function breakOff(url: string, file: Uint8Array): Promise<void> {
   broken.destroy()
 }
 
-test('a ticket is used up by a file that was kept, not by one that broke off or was refused', async () => {
+test('a ticket is used up by a file that is kept, not by one that breaks off or is refused', async () => {
   const { upload_url: url, file_url: kept } = await askForTicket()
   const file = await uniquePng()
   await breakOff(url, file)
@@ -46,7 +46,7 @@ test('a ticket is used up by a file that was kept, not by one that broke off or 
   expect((await read(kept)).equals(file)).toBe(true)
 })
 
-test('a ticket is not used up where the store failed', async () => {
+test('a ticket is not used up when the store fails', async () => {
   const { upload_url: url } = await askForTicket()
   const file = await uniquePng()
   using storing = vi.spyOn(api.deps.storage, 'put').mockRejectedValueOnce(new StorageError('unavailable', 'disk'))
@@ -54,7 +54,7 @@ test('a ticket is not used up where the store failed', async () => {
   expect(storing).toHaveBeenCalledTimes(2)
 })
 
-test('of several files that are sent with one ticket at once one is taken, and nothing is kept of the others', async () => {
+test('of several files sent at once with one ticket, one is taken and nothing of the others is kept', async () => {
   const before = (await stored()).length
   const { upload_url: url, file_url: kept } = await askForTicket()
   const files = await Promise.all(Array.from({ length: 5 }, async () => await uniquePng()))
@@ -64,7 +64,7 @@ test('of several files that are sent with one ticket at once one is taken, and n
   expect(await stored()).toHaveLength(before + 1)
 })
 
-test('a file that is sent twice with one ticket at once is kept once', async () => {
+test('a file sent twice at once with one ticket is kept once', async () => {
   const { upload_url: url, file_url: kept } = await askForTicket()
   const file = await uniquePng()
   expect((await Promise.all([put(url, file), put(url, file)])).toSorted((a, b) => a - b)).toEqual([200, 404])

@@ -6,7 +6,7 @@ import { imagesRequestSchema, toRequest } from './to-request.ts'
 import type { ImagesRequest } from './to-request.ts'
 
 let api: TestApi
-/** A replica that waits for a second only, for the test in which the wait ends in vain. */
+/** A replica that waits for a second only, for the test in which the job does not end in time. */
 let hasty: TestApi
 beforeAll(async () => {
   api = await startTestApi()
@@ -28,7 +28,7 @@ async function generate(body: object, act: (id: string) => Promise<unknown>): Pr
   return await api.postMeanwhile(path, { prompt: 'a', ...body }, act)
 }
 
-test('every parameter is refused with 400 by its own name when it is bad', async () => {
+test('an invalid parameter is refused with 400 and its name', async () => {
   const bad: [string, unknown][] = [
     ['prompt', ' '],
     ['prompt', 3],
@@ -66,7 +66,7 @@ test('every parameter is refused with 400 by its own name when it is bad', async
   }
 })
 
-test('other errors have the shape too, those from before a route included', async () => {
+test('all other errors have the same shape, including those raised before a route is reached', async () => {
   const send = (init: RequestInit, to = path): Promise<Response> => api.get(to, { method: 'POST', ...init })
   const json = { 'Content-Type': 'application/json' }
   expect(await errorOf(await send({ headers: json, body: '{' }))).toMatchObject({ status: 400, code: 'malformed_body' })
@@ -77,7 +77,7 @@ test('other errors have the shape too, those from before a route included', asyn
   expect(await errorOf(await api.post(path, { prompt: 'a', model: 'x' }))).toMatchObject({ status: 404, param: 'model' })
 })
 
-test('null is absent, and what has no effect is taken', async () => {
+test('null counts as absent, and parameters without effect are accepted', async () => {
   const without = { quality: 'high', moderation: 'low', user: 'me', style: 'vivid' }
   const body = { n: null, size: null, model: null, seed: null, background: 'opaque', ...without }
   const response = await generate(body, (id) => api.worker.succeed(id))
@@ -91,7 +91,7 @@ test('null is absent, and what has no effect is taken', async () => {
   expect(await api.worker.store.get(id)).toMatchObject({ dialect: 'openai' })
 })
 
-test('every field that says what picture to make is taken, and a name that is nearly one is told', async () => {
+test('every field that describes the picture is accepted, and a misspelt name is answered with the right one', async () => {
   const asked = { prompt_2: 'b', sigmas: [1, 0.5], guidance_interval: [0, 0.5], clip_skip: 1, max_sequence_length: 12 }
   const response = await generate(asked, (id) => api.worker.succeed(id))
   const record = await api.worker.store.get(response.headers.get('location')?.split('/').at(-1) ?? '')
@@ -101,10 +101,10 @@ test('every field that says what picture to make is taken, and a name that is ne
   expect(misspelt.message).toBe("Unknown parameter: 'guidance_scal'. Did you mean 'guidance_scale'?")
 })
 
-describe('what the client of openai is told to do about a job', () => {
+describe('what OpenAI’s client is told to do about a job', () => {
   const failed = { code: 'out_of_memory', message: 'The job needs more memory than the device has free.', retryable: true } as const
 
-  test('that failed: try again if that may help', async () => {
+  test('that failed: to try again if that may help', async () => {
     const response = await generate({}, (id) => api.worker.store.end(id, { status: 'failed', error: failed }))
     expect(response.headers.get('x-should-retry')).toBeNull()
     expect(await errorOf(response)).toEqual({ status: 500, type: 'server_error', code: failed.code, message: failed.message, param: null })
@@ -113,12 +113,12 @@ describe('what the client of openai is told to do about a job', () => {
     expect([never.status, never.headers.get('x-should-retry')]).toEqual([500, 'false'])
   })
 
-  test('that was canceled: nothing', async () => {
+  test('that was canceled: not to try again', async () => {
     const response = await generate({}, (id) => api.worker.store.requestCancel(id))
     expect([response.status, response.headers.get('x-should-retry')]).toEqual([409, 'false'])
   })
 
-  test('that takes longer than the wait: nothing, unless a key makes it the same job', async () => {
+  test('that takes longer than the wait: not to try again, unless a key makes that the same job', async () => {
     const response = await hasty.post(path, { prompt: 'a' })
     expect([response.status, response.headers.get('x-should-retry')]).toEqual([504, 'false'])
     expect((await api.get(response.headers.get('location') ?? '')).status).toBe(200)
@@ -129,7 +129,7 @@ describe('what the client of openai is told to do about a job', () => {
     expect(again.headers.get('idempotency-replayed')).toBe('true')
   })
 
-  test('that fails while it is streamed: an error event', async () => {
+  test('that fails while it is streamed: the reason, in an error event', async () => {
     const response = await generate({ stream: true }, (id) => api.worker.store.end(id, { status: 'failed', error: failed }))
     expect(response.headers.get('content-type')).toMatch(/^text\/event-stream/)
     const text = await response.text()
@@ -138,7 +138,7 @@ describe('what the client of openai is told to do about a job', () => {
   })
 })
 
-test('a caller that leaves cancels its job, unless an Idempotency-Key lets it come back', async () => {
+test('a caller that disconnects cancels its job, unless an Idempotency-Key lets it come back', async () => {
   const leave = async (headers: Record<string, string>): Promise<string> => {
     const leaving = new AbortController()
     const init = {
@@ -167,7 +167,7 @@ test('a caller that leaves cancels its job, unless an Idempotency-Key lets it co
   expect((await api.worker.store.get(kept))?.status).toBe('queued')
 })
 
-test('previews are spread over the run, for streams only', () => {
+test('previews are spread over the run, and only made for streams', () => {
   const every = (body: Partial<ImagesRequest>): number | undefined => {
     return toRequest(imagesRequestSchema.parse({ prompt: 'a', ...body }), { defaultSteps: 20 }).request.preview_every
   }

@@ -8,7 +8,7 @@ import type { TestApi } from '../../../test/start-api.ts'
 import { toMaskOfAlpha } from '../../inputs/mask-of-alpha.ts'
 import type { OpenAiError } from './errors.ts'
 
-// The real one, with its calls counted.
+// The real function runs; the mock only counts its calls.
 vi.mock('@easel/input-pictures', async (importOriginal) => {
   const real = await importOriginal<{ inspectPicture: typeof inspectPicture }>()
   return { ...real, inspectPicture: vi.fn(real.inspectPicture) }
@@ -28,7 +28,7 @@ afterAll(async () => {
   await api.close()
 })
 
-/** The status, and the field that was refused. A job that was made is waited for in vain. */
+/** The status, and the field that was refused. A job that was made never ends, so its status is 504. */
 async function edit(...texts: [string, string | File][]): Promise<[number, string | null]> {
   const form = new FormData()
   for (const [name, value] of [['image', picture], ['prompt', 'a'], ...texts] as const) form.append(name, value)
@@ -52,17 +52,17 @@ test.each([
   ['text for the picture', 'image', [['image', 'upload:1']]],
   ['text for the mask', 'mask', [['mask[]', 'x']]],
   ['a LoRA that the model lacks', 'loras', [['loras', '[{"id":"none"}]']]],
-] as [string, string, [string, string][]][])('a form is refused with the field: %s', async (_, param, texts) => {
+] as [string, string, [string, string][]][])('a form is refused with the name of the field: %s', async (_, param, texts) => {
   expect(await edit(...texts)).toEqual([400, param])
 })
 
-test('lists are taken entry by entry', async () => {
+test('a list may be sent entry by entry', async () => {
   expect(await edit(['sigmas[]', '1'], ['sigmas[]', '0.5'])).toEqual([504, null])
   const [record] = await api.worker.store.list('', { limit: 1 })
   expect(record?.input.sigmas).toEqual([1, 0.5])
 })
 
-test('each file of a form is decoded once, and judged', async () => {
+test('each file of a form is decoded once and checked', async () => {
   const clear = { create: { width: 64, height: 64, channels: 4, background: '#0000' } } as const
   const transparent = new File([new Uint8Array(await sharp(clear).png().toBuffer())], 'mask.png')
   const broken = new File([(await picture.bytes()).subarray(0, -20)], 'broken.png')
@@ -86,13 +86,13 @@ test('each file of a form is decoded once, and judged', async () => {
   expect(await edit(['mask', broken])).toEqual([400, 'mask'])
 })
 
-test('more edits at once than there are places for pictures are all served', async () => {
+test('all edits are served even if more arrive at once than there are places for pictures', async () => {
   const answers = await Promise.all(Array.from({ length: 8 }, async () => await edit()))
   expect(answers).toEqual(answers.map(() => [504, null]))
 })
 
-test('a mask made of the transparency of a turned picture is turned already', async () => {
-  // Transparent in its left half as it is stored, which is the upper half as it is shown.
+test('a mask made from the transparency of a rotated picture is already upright', async () => {
+  // As stored, its left half is transparent; as shown, that is the upper half.
   const [width, height] = [64, 32]
   const pixels = Buffer.from(Array.from({ length: width * height }, (_v, i) => [9, 9, 9, i % width < width / 2 ? 0 : 255]).flat())
   const turned = sharp(pixels, { raw: { width, height, channels: 4 } }).withMetadata({ orientation: 6 })

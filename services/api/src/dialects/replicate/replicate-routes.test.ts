@@ -24,7 +24,7 @@ async function read(request: Promise<Response>): Promise<{ status: number; body:
   return { status: response.status, body: (await response.json()) as Body }
 }
 
-test('a version names its model with or without owner', async () => {
+test('a version names its model with or without an owner', async () => {
   for (const version of ['tiny-scenes', 'local/tiny-scenes', 'local/tiny-scenes:tiny-scenes']) {
     const { status, body } = await read(api.post('/v1/predictions', { version, input: { prompt: 'a' } }))
     expect([status, body.model, body.version, body.status]).toEqual([201, 'local/tiny-scenes', 'tiny-scenes', 'starting'])
@@ -34,7 +34,7 @@ test('a version names its model with or without owner', async () => {
   expect([unknown.status, unknown.body.detail]).toEqual([422, `There is no model ${'a'.repeat(64)}. Served here: tiny-scenes.`])
 })
 
-test('what is refused is 422 with one line a field, or the status of /v1 with a detail', async () => {
+test('a refused field is answered with 422 and a line of its own, any other refusal with the status of /v1 and a detail', async () => {
   const post = (body: unknown, headers?: Record<string, string>): ReturnType<typeof read> => read(api.post(byModel, body, headers))
   const bad: [unknown, string][] = [
     [{}, '- input: expected an object, got nothing\n'],
@@ -55,7 +55,7 @@ test('what is refused is 422 with one line a field, or the status of /v1 with a 
   expect(await read(api.get(byModel))).toMatchObject({ status: 405, body: { status: 405 } })
 })
 
-test('inputs that no model here knows are ignored, and told', async () => {
+test('inputs that no model here knows are ignored and reported', async () => {
   const unknown = { go_fast: true, scheduler: 'K_EULER', disable_safety_checker: true, output_quality: 90, 'x\r\ny': 1 }
   const response = await api.post(byModel, { input: { prompt: 'a', ...unknown }, extra: 1 })
   const { input } = (await response.json()) as Prediction
@@ -63,7 +63,7 @@ test('inputs that no model here knows are ignored, and told', async () => {
   expect(response.headers.get('x-ignored-fields')?.split(', ').sort()).toEqual(Object.keys(unknown).slice(0, 4).sort())
 })
 
-test('the usual names of inputs mean ours, and an aspect ratio a size that the model takes', async () => {
+test('the usual names of inputs stand for ours, and an aspect ratio becomes a size that the model takes', async () => {
   const inputOf = async (input: object): Promise<object> => (await read(api.post(byModel, { input: { prompt: 'a', ...input } }))).body.input
   const usual = { steps: 5, cfg: 2.5, num_outputs: 2, output_format: 'jpg', output_quality: 0, aspect_ratio: '3:2' }
   expect(await inputOf(usual)).toMatchObject({
@@ -78,7 +78,7 @@ test('the usual names of inputs mean ours, and an aspect ratio a size that the m
   expect(await inputOf({ aspect_ratio: 'custom', width: 64, height: 96 })).toMatchObject({ width: 64, height: 96 })
 })
 
-test('inputs that would make another picture, and two that say different things, are refused by name', async () => {
+test('inputs that would change the picture, and two that contradict each other, are refused by name', async () => {
   for (const [input, field] of [
     [{ image: 'https://example.com/a.png' }, 'image'],
     [{ mask: 'data:image/png;base64,AA==' }, 'mask'],
@@ -92,7 +92,7 @@ test('inputs that would make another picture, and two that say different things,
   }
 })
 
-test('a webhook is told of everything unless it names events, in the words of /v1', async () => {
+test('a webhook gets every event unless it names some, and the names are translated to those of /v1', async () => {
   const filterOf = async (filter?: string[]): Promise<unknown> => {
     const body = { input: { prompt: 'a' }, webhook: 'https://example.com/a', webhook_events_filter: filter }
     const { id } = (await read(api.post(byModel, body))).body
@@ -105,7 +105,7 @@ test('a webhook is told of everything unless it names events, in the words of /v
   expect(await filterOf(['start', 'logs'])).toEqual(['started', 'progress'])
 })
 
-test('a wait that ends in vain says starting, also when it runs already', async () => {
+test('a wait that ends before the job does is answered with starting, even if the job is running already', async () => {
   const key = { 'Idempotency-Key': 'wait' }
   const body = { input: { prompt: 'a' } }
   const made = await read(api.post(byModel, body, key))
@@ -118,13 +118,13 @@ test('a wait that ends in vain says starting, also when it runs already', async 
   expect([ended.status, ended.body.status, ended.body.output]).toEqual([201, 'succeeded', [`${api.url}/images/${made.body.id}-0.png`]])
 })
 
-test('Cancel-After limits the time to start and the time to run', async () => {
+test('Cancel-After limits both the time until the start and the time of the run', async () => {
   const { id } = (await read(api.post(byModel, { input: { prompt: 'a' } }, { 'Cancel-After': '1h2m3s' }))).body
   const record = await api.worker.store.get(id)
   expect([record?.timeoutSeconds, (record?.expiresAt ?? 0) - (record?.createdAt ?? 0)]).toEqual([3723, 3_723_000])
 })
 
-test('a failed prediction says why', async () => {
+test('a failed prediction says why it failed', async () => {
   const { id } = (await read(api.post(byModel, { input: { prompt: 'a' } }))).body
   await api.worker.store.end(id, { status: 'failed', error: { code: 'timeout', message: 'The job ran longer.', retryable: true } })
   const { body } = await read(api.get(`/v1/predictions/${id}`))
@@ -136,7 +136,7 @@ test('a failed prediction says why', async () => {
   })
 })
 
-test('a list goes on at its cursor until there is no more', async () => {
+test('a list continues from its cursor until there is no more', async () => {
   const other = await startTestApi({ redis: api.redis, env: { QUEUE_PREFIX: '{list}' } })
   for (let i = 0; i < 101; i++) await other.submit({ prompt: `${i}` })
   const first = (await (await other.get('/v1/predictions')).json()) as { next: string; results: Prediction[] }
@@ -147,7 +147,7 @@ test('a list goes on at its cursor until there is no more', async () => {
   await other.close()
 })
 
-test('where there are several owners each is told the secret that signs its own messages', async () => {
+test('when there are several owners, each is told the secret that signs its own messages', async () => {
   const configured = `whsec_${Buffer.alloc(32, 7).toString('base64')}`
   const env = {
     API_KEYS: 'alice:first-secret,bob:second-secret,bob:third-secret',
@@ -184,7 +184,7 @@ test('where there are several owners each is told the secret that signs its own 
   await shared.close()
 })
 
-test('the signing secret is told to holders of an API key only', async () => {
+test('only holders of an API key are told the signing secret', async () => {
   const closed = await read(api.get('/v1/webhooks/default/secret'))
   expect([closed.status, closed.body.detail.split('.')[0]]).toEqual([404, 'The secret is returned only if API_KEYS are set'])
   const keyed = await startTestApi({ redis: api.redis, env: { API_KEYS: 'secret-key' } })
