@@ -149,7 +149,7 @@ describe('the api as a whole', () => {
     expect(vi.mocked(describeApi)).toHaveBeenCalledTimes(1)
   })
 
-  test('describes every route, with the problems it may answer', async () => {
+  test('describes its routes, with the problems that each may answer', async () => {
     const document = (await (await api.get('/openapi.json')).json()) as OpenApiDocument
     expect([document.openapi, document.info.title]).toEqual(['3.1.0', 'Easel'])
     const paths = ['/', '/livez', '/readyz', '/v1/capabilities', '/v1/jobs', '/v1/jobs/{id}', '/v1/jobs/{id}/cancel', '/images/{file}']

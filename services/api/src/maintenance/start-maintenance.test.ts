@@ -63,7 +63,7 @@ afterAll(async () => {
 
 const toldOf = (id: string): string[] => told.filter(({ data }) => data.id === id).map(({ data }) => data.status)
 
-/** Makes a record as an api leaves it that ended right after writing it. */
+/** Makes a record such as an api leaves behind if it ends right after writing it. */
 async function createOrphan(over: Partial<NewJobRecord> = {}): Promise<string> {
   const { id: model } = await api.submit()
   const { input } = (await api.worker.store.get(model)) as JobRecord
@@ -106,8 +106,8 @@ describe('retention', () => {
   })
 
   test('removes the pictures that an unsuccessful job left, and does not touch jobs that have not ended', async () => {
-    const [failed, waiting] = [await api.submit(), await api.submit()]
-    await api.worker.succeed(failed.id).catch(() => {})
+    const [succeeded, waiting] = [await api.submit(), await api.submit()]
+    await api.worker.succeed(succeeded.id)
     const canceled = await api.submit()
     await api.worker.store.start(canceled.id, 'w')
     await api.deps.storage.put(`images/${canceled.id}-0.png`, Buffer.from('half'), { contentType: 'image/png' })
@@ -212,7 +212,7 @@ test('a job that expires while a worker serves its model does not claim that non
 })
 
 describe('a running job whose worker is gone', () => {
-  /** Makes a job as a worker leaves it that hands over at SIGTERM: running in the record, waiting in the queue. */
+  /** Makes a job such as a worker leaves behind when it hands over at SIGTERM: running in the record, waiting in the queue. */
   const leave = async (body: Record<string, unknown> = {}): Promise<string> => {
     const { id } = await api.submit({ webhook: hook, ...body })
     await api.worker.store.start(id, 'gone')

@@ -70,7 +70,7 @@ test.each([
   ['upload:00000000-0000-4000-8000-000000000000', /an upload of yours that has not expired/],
   ['upload:../x', /an upload of yours/],
   ['job:00000000-0000-4000-8000-000000000000', /a job of yours with an image/],
-  ['data:image/png;base64,%%%', /got nothing|data: URL/],
+  ['data:image/png;base64,%%%', /a valid data: URL/],
   ['ftp://example.com/a.png', /an http:\/\/ or https:\/\/ URL/],
   ['picture.png', /an absolute URL/],
   ['https://user:secret@example.com/a.png', /without user name/],
