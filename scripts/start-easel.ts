@@ -21,7 +21,7 @@ export interface StartEaselOptions {
   env?: Record<string, string>
 }
 
-const startLimitMs = 60_000
+const startLimitMs = 200_000
 const endLimitMs = 10_000
 
 export async function startEasel({ env = {} }: StartEaselOptions = {}): Promise<Easel> {

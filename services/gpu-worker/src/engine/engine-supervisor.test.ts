@@ -14,8 +14,6 @@ const settings = { model: 'tiny-scenes', modelsDir, device: 'cpu', stepTimeoutMs
 /** A call of half a minute, for things that must happen before its end on any machine. */
 const long: EngineParams = { ...params, numInferenceSteps: 200, width: 256, height: 256, numImagesPerPrompt: 2 }
 
-const entryOf = (name: string): string => fileURLToPath(new URL(`../../test/${name}.ts`, import.meta.url))
-
 /** Stops a call at a step and returns the checkpoint. Begins again if this process was held up until the call was over. */
 async function interrupt(engine: EngineSupervisor, call: EngineParams, atStep: number): Promise<Checkpoint> {
   for (;;) {
@@ -128,7 +126,7 @@ describe('an engine past its memory limit', () => {
     events = []
     engine = await startEngine({
       ...settings,
-      entry: entryOf('memory-engine'),
+      entry: fileURLToPath(new URL('../../test/memory-engine.ts', import.meta.url)),
       memoryLimitBytes: 700 * 2 ** 20,
       onEvent: ({ type }) => type === 'hashed' || events.push(type),
     })
@@ -191,7 +189,8 @@ test('a call that is canceled while a new process loads the model ends immediate
   const open = join(cacheDir, 'open')
   await writeFile(open, '')
   const events: string[] = []
-  const engine = await startEngine({ ...settings, entry: entryOf('gated-engine'), cacheDir, onEvent: ({ type }) => events.push(type) })
+  const entry = fileURLToPath(new URL('../../test/gated-engine.ts', import.meta.url))
+  const engine = await startEngine({ ...settings, entry, cacheDir, onEvent: ({ type }) => events.push(type) })
   try {
     await rm(open)
     process.kill(engine.pid as number, 'SIGKILL')
@@ -232,7 +231,7 @@ test('an engine whose model is gone tries again after pauses that grow, and serv
 })
 
 test('an engine that is closed while its next process becomes ready ends', async () => {
-  const entry = entryOf('late-engine')
+  const entry = fileURLToPath(new URL('../../test/late-engine.ts', import.meta.url))
   const events: string[] = []
   const cacheDir = await mkdtemp(join(tmpdir(), 'easel-cache-'))
   const engine = await startEngine({ ...settings, entry, cacheDir, onEvent: ({ type }) => events.push(type) })
@@ -287,7 +286,7 @@ test('an engine that is told to stop saves what it has learnt', async () => {
 })
 
 test('an engine that needs longer for the texts than a run may take is not considered hung', async () => {
-  const entry = entryOf('slow-texts-engine')
+  const entry = fileURLToPath(new URL('../../test/slow-texts-engine.ts', import.meta.url))
   const events: EngineEvent[] = []
   const engine = await startEngine({
     ...settings,

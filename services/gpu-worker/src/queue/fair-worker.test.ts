@@ -217,7 +217,7 @@ test('a newcomer gets a place beyond those that are taken, and nobody else gets 
   await end('a')
   const queue = new Queue(generateQueueName(model), { connection: redis, prefix })
   await expect.poll(async () => (await queue.getJobCounts('completed')).completed).toBe(1)
-  // BullMQ took no other job in the step that ended this one.
+  // No other job runs in its place.
   expect(await queue.getJobCounts('completed', 'active')).toEqual({ completed: 1, active: 2 })
   await queue.close()
   // Both have had the same, so it is a's turn, and then a place is open to a newcomer again.
