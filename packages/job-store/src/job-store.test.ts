@@ -178,11 +178,11 @@ describe('job store', () => {
   test('a job that was not started in time fails as expired, and one that was may be started again later', async () => {
     const late = await created({ expiresAt: now + 1000 })
     const early = await created({ expiresAt: now + 1000 })
-    expect(await store.start(early, 'w')).toMatchObject({ result: 'running' })
+    expect(await store.start(early, 'w')).toEqual({ result: 'running', record: await store.get(early) })
     now += 2000
-    expect(await store.start(late, 'w')).toMatchObject({ result: 'expired' })
+    expect(await store.start(late, 'w')).toEqual({ result: 'expired', record: await store.get(late) })
     expect(await store.get(late)).toMatchObject({ status: 'failed', error: { code: 'expired' } })
-    expect(await store.start(early, 'w2')).toMatchObject({ result: 'running' })
+    expect(await store.start(early, 'w2')).toEqual({ result: 'running', record: await store.get(early) })
     expect(await store.get(early)).toMatchObject({ runs: 2, worker: 'w2' })
   })
 
