@@ -76,6 +76,11 @@ def export(model: Path, output: Path) -> None:
         shutil.copytree(model / name, output / name)
     for name in ("model_index.json", "generation_config.json"):
         shutil.copy(model / name, output)
+    for path in output.glob("*/config.json"):
+        config = json.loads(path.read_text())
+        if "_name_or_path" in config:
+            # It names the temporary copy.
+            path.write_text(json.dumps({**config, "_name_or_path": model.resolve().name}, indent=2) + "\n")
 
 
 def main() -> None:
