@@ -5,6 +5,7 @@
  * ones. Knows nothing about any class's components. Runs in the engine process.
  */
 import { z } from 'zod'
+import { explainDenied } from '../models/explain-denied.ts'
 import { ModelFileError, readModelJson } from '../models/model-file.ts'
 import { sd3Pipelines } from './load-components.ts'
 import { ModelSource } from './model-source.ts'
@@ -34,11 +35,15 @@ export function registerPipelineClass(className: string, pipelineClass: Pipeline
 
 /** `model`: path of a model folder, a preset name, or a name in options.modelsDir. */
 export async function loadPipeline(model: string, options: FromPretrainedOptions = {}): Promise<Pipeline> {
-  const source = await ModelSource.open(resolveModel(model, options), options.variant)
-  const file = source.require('model_index.json')
-  const index = await readModelJson(file, z.looseObject({ _class_name: z.string() }))
-  const pipelineClass = classes.get(index._class_name)
-  if (pipelineClass === undefined)
-    throw new ModelFileError(file, '_class_name', `one of ${[...classes.keys()].join(', ')}`, index._class_name)
-  return pipelineClass.fromPretrained(model, options)
+  try {
+    const source = await ModelSource.open(resolveModel(model, options), options.variant)
+    const file = source.require('model_index.json')
+    const index = await readModelJson(file, z.looseObject({ _class_name: z.string() }))
+    const pipelineClass = classes.get(index._class_name)
+    if (pipelineClass === undefined)
+      throw new ModelFileError(file, '_class_name', `one of ${[...classes.keys()].join(', ')}`, index._class_name)
+    return await pipelineClass.fromPretrained(model, options)
+  } catch (error) {
+    explainDenied(error, 'MODEL', model)
+  }
 }

@@ -12,6 +12,7 @@ import { join } from 'node:path'
 import { pipeline } from 'node:stream/promises'
 import { LRUCache } from 'lru-cache'
 import { laidOutBytes, readLora, readLoraHeader } from '../graphs/lora-file.ts'
+import { explainDenied } from '../models/explain-denied.ts'
 import { ModelFileError } from '../models/model-file.ts'
 import type { LoraLayer, LoraLayers, LoraTarget } from '../tensor/lora.ts'
 import { GenerateParamsError } from './generate-params.ts'
@@ -103,9 +104,8 @@ export class LoraStore {
   async findFiles(): Promise<Map<string, string>> {
     const files = new Map<string, string>()
     const names = await readdir(this.folder).catch((error: unknown) => {
-      throw new ModelFileError(this.folder, '', 'a folder of LoRAs', (error as NodeJS.ErrnoException).code ?? String(error), {
-        cause: error,
-      })
+      const got = (error as NodeJS.ErrnoException).code ?? String(error)
+      explainDenied(new ModelFileError(this.folder, '', 'a folder of LoRAs', got, { cause: error }), 'LORAS_DIR', this.folder)
     })
     for (const name of names.sort()) {
       if (name.startsWith('.')) continue

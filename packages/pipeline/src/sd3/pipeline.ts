@@ -13,6 +13,7 @@ import type { Device } from '../models/devices.ts'
 import { readGpuNames } from '../models/gpu-names.ts'
 import { runtimeVersion } from '../models/onnx-runtime.ts'
 import { ClosedError } from '../models/closed-error.ts'
+import { explainDenied } from '../models/explain-denied.ts'
 import type { LoadedFiles } from '../models/loaded-files.ts'
 import type { WeightMode } from '../models/session-options.ts'
 import type { Sd3Transformer } from '../models/sd3-transformer.ts'
@@ -42,8 +43,7 @@ import { hashModel, listFileSizes } from './model-hash.ts'
 import type { ModelContent } from './model-hash.ts'
 import { ModelSource } from './model-source.ts'
 import type { GraphOrigin } from './prepare-graphs.ts'
-import { resolveModel } from './presets.ts'
-import type { ResolvedModel } from './presets.ts'
+import { resolveModel, type ResolvedModel } from './presets.ts'
 import type { ResidentModel } from './resident-model.ts'
 import { Sd3Run } from './sd3-run.ts'
 
@@ -267,7 +267,7 @@ export class StableDiffusion3Pipeline implements ResidentModel {
 
   /** The hash of the files that were loaded. Throws if they have changed since. */
   async hashLoaded(): Promise<string> {
-    const hash = await hashModel(this.content, this.life.cacheDir)
+    const hash = await hashModel(this.content, this.life.cacheDir).catch((error: unknown) => explainDenied(error, 'MODEL', this.model.id))
     await this.files.assertSame()
     return hash
   }

@@ -4,8 +4,9 @@
  * Invariant: never downloads anything; for a model that is not on disk the error says how to get it.
  * Knows nothing about what is inside a folder except that a model_index.json makes it a model.
  */
-import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs'
+import { accessSync, constants, existsSync, readdirSync, readFileSync, statSync } from 'node:fs'
 import { basename, dirname, join, resolve } from 'node:path'
+import { explainDenied } from '../models/explain-denied.ts'
 import { describeUnknownLayout } from './describe-layout.ts'
 
 export interface Preset {
@@ -80,10 +81,18 @@ export interface ResolveModelOptions {
 
 /** `model`: a preset name, the path of a model folder or of a .safetensors file, or the name of one in `modelsDir`. */
 export function resolveModel(model: string, { modelsDir = 'models', modelParts }: ResolveModelOptions = {}): ResolvedModel {
-  const resolved = resolveName(model, modelsDir)
+  const resolved = resolveReadable('MODEL', model, modelsDir)
   if (modelParts === undefined) return resolved
-  const parts = resolveName(modelParts, modelsDir)
+  const parts = resolveReadable('MODEL_PARTS', modelParts, modelsDir)
   return { ...resolved, parts: parts.folder, preset: resolved.preset ?? parts.preset }
+}
+
+function resolveReadable(variable: string, model: string, modelsDir: string): ResolvedModel {
+  try {
+    return resolveName(model, modelsDir)
+  } catch (error) {
+    explainDenied(error, variable, model)
+  }
 }
 
 function resolveName(model: string, modelsDir: string): ResolvedModel {
@@ -96,6 +105,7 @@ function resolveName(model: string, modelsDir: string): ResolvedModel {
     const path = resolve(modelsDir, preset.folder)
     const place = placeOf(path)
     if (place !== undefined) return { ...place, id: model, preset }
+    assertNotClosed(path)
     throw new ModelNotFoundError(`Expected model ${model} in ${path}, got no model_index.json there. ${howToGet(model, preset)}`)
   }
   for (const path of [resolve(model), resolve(modelsDir, model), resolve(modelsDir, `${model}.safetensors`)]) {
@@ -105,7 +115,9 @@ function resolveName(model: string, modelsDir: string): ResolvedModel {
     const known = Object.entries(presets).find(([id, { folder }]) => folder === name || id === name)
     return { ...place, id: known?.[0] ?? name, preset: known?.[1] }
   }
-  const there = [resolve(model), resolve(modelsDir, model)].find((path) => existsSync(path))
+  const paths = [resolve(model), resolve(modelsDir, model)]
+  paths.forEach(assertNotClosed)
+  const there = paths.find((path) => existsSync(path))
   if (there !== undefined)
     throw new ModelNotFoundError(`Expected ${there} to be a model that Easel runs, but ${describeUnknownLayout(filesOf(there))}.`)
   throw new ModelNotFoundError(
@@ -126,6 +138,11 @@ function placeOf(path: string): Pick<ResolvedModel, 'folder' | 'file'> | undefin
   if (!existsSync(main)) return undefined
   const snapshot = join(path, 'snapshots', readFileSync(main, 'utf8').trim())
   return existsSync(join(snapshot, 'model_index.json')) ? { folder: snapshot } : undefined
+}
+
+/** For `existsSync` there is nothing in a folder that this process may not enter; here it is an error. */
+function assertNotClosed(path: string): void {
+  if (statSync(path, { throwIfNoEntry: false })?.isDirectory() === true) accessSync(path, constants.R_OK | constants.X_OK)
 }
 
 /** Enough to recognise a layout. Without limits the search might not end soon, because a folder that is not a model may be of any size. */
