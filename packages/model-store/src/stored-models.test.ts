@@ -67,6 +67,12 @@ test('models are listed with size, type and origin, and with what is missing in 
     pulled_at: new Date(0).toISOString(),
     files: { 'transformer/config.json': { size: 2, sha256: '' } },
   })
+  await write('owner/small/model_index.json', index)
+  await writePullRecord(join(modelsDir, 'owner/small'), {
+    origin: 'https://hub.example/owner/small@abc',
+    pulled_at: new Date(0).toISOString(),
+    files: { 'model_index.json': { size: index.length, sha256: '' } },
+  })
   await writeModel('mine', 'F16')
   await write('broken/model_index.json', index)
   await writeModel('sharded', 'F16')
@@ -86,13 +92,14 @@ test('models are listed with size, type and origin, and with what is missing in 
     ['mine', 'float16', 'whole'],
     ['owner/next', 'unknown', 'partial'],
     ['owner/pulled', 'bfloat16', 'whole'],
+    ['owner/small', 'unknown', 'parts'],
     ['sharded', 'float16', 'incomplete'],
     ['single.safetensors', 'float32', 'whole'],
   ])
   expect(models[0]?.problem).toMatch(/no folder transformer/)
   expect(models[2]?.problem).toMatch(/easel pull owner\/next/)
   expect(models[3]?.origin).toBe('https://hub.example/owner/pulled@abc')
-  expect(models[4]?.problem).toBe('transformer/diffusion_pytorch_model-00002-of-00002.safetensors is missing')
+  expect(models[5]?.problem).toBe('transformer/diffusion_pytorch_model-00002-of-00002.safetensors is missing')
 
   await write('owner/pulled/transformer/config.json', 'longer')
   const [changed] = (await listModels(modelsDir)).filter(({ name }) => name === 'owner/pulled')

@@ -24,13 +24,14 @@ export interface StoredModel {
   dtype: string
   /** The address and version, or the path, from which it was pulled; undefined if it was not pulled. */
   origin: string | undefined
-  /** `partial`: a pull has begun and can be continued. */
-  state: 'whole' | 'incomplete' | 'partial'
+  /** `parts`: pulled without weights, for `MODEL_PARTS`; `partial`: a pull has begun and can be continued. */
+  state: 'whole' | 'parts' | 'incomplete' | 'partial'
   /** What is wrong with a model that is not complete. */
   problem: string | undefined
 }
 
 const dtypes: Record<string, string> = { F32: 'float32', F16: 'float16', BF16: 'bfloat16', F8_E4M3: 'float8', F8_E5M2: 'float8' }
+const weightFile = /\.(safetensors|onnx)$/
 /** The longest header of a safetensors file that is read to find its dtype. */
 const maxHeaderBytes = 100_000_000
 
@@ -108,7 +109,9 @@ async function describeModel(modelsDir: string, path: string): Promise<StoredMod
   const problem = await findProblem(path)
   const origin = (await readPullRecord(path))?.origin
   const dtype = await readFolderDtype(path)
-  return { name, path, bytes, dtype, origin, state: problem === undefined ? 'whole' : 'incomplete', problem }
+  const hasWeights = (await listFolder(path)).some((file) => weightFile.test(file))
+  const state = problem !== undefined ? 'incomplete' : hasWeights ? 'whole' : 'parts'
+  return { name, path, bytes, dtype, origin, state, problem }
 }
 
 async function describePartial(path: string): Promise<StoredModel> {

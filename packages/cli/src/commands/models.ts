@@ -13,7 +13,7 @@ export async function models(modelsDir: string, { json = false }: { json?: boole
     name,
     toSize(bytes),
     dtype,
-    problem === undefined ? state : `${state}: ${problem}`,
+    problem !== undefined ? `${state}: ${problem}` : state === 'parts' ? 'parts without weights, for MODEL_PARTS' : state,
     origin ?? '',
   ])
   if (rows.length > 0) {

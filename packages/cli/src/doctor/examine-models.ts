@@ -14,7 +14,8 @@ export async function examineModels(
 ): Promise<{ findings: Finding[]; modelBytes: number | undefined }> {
   const stored = await listModels(modelsDir)
   const findings = stored.map(({ name, bytes, dtype, state, problem }): Finding => {
-    if (problem === undefined) return { subject, state: 'ok', says: `${name}: ${dtype}, ${toSize(bytes)}` }
+    if (problem === undefined)
+      return { subject, state: 'ok', says: `${name}: ${state === 'parts' ? 'parts without weights' : dtype}, ${toSize(bytes)}` }
     const mend = state === 'partial' ? `easel pull ${name}` : `pull it again, or remove it: easel rm ${name}`
     return { subject, state: 'warn', says: `${name} is not complete: ${problem}`, mend }
   })
