@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs'
 import { mkdtemp, readdir, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -43,6 +44,14 @@ describe('step times on disk', () => {
       expect(await timesOf(dir, [])).toEqual({ '8x8+40': { 1: 12.5 } })
     }
     expect(await readdir(dir)).toEqual([file])
+  })
+
+  it('are there after a save, even if another save had begun', async () => {
+    const cache = await ProfileCache.open(join(folder, 'at once'), [], measured())
+    void cache.save()
+    await cache.save()
+    expect(existsSync(cache.file)).toBe(true)
+    await cache.close()
   })
 
   it('are not kept where nothing can be written, and that is no error', async () => {

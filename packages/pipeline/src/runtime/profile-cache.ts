@@ -29,6 +29,8 @@ export class ProfileCache {
   readonly profile: BatchProfile
   readonly timer: NodeJS.Timeout
   saved = ''
+  /** The saves that have been asked for. One follows another, because they write the same draft. */
+  saving = Promise.resolve()
 
   constructor(file: string, profile: BatchProfile) {
     this.file = file
@@ -54,7 +56,12 @@ export class ProfileCache {
     return new ProfileCache(file, profile)
   }
 
-  async save(): Promise<void> {
+  /** Never rejects. What is known now is on disk afterwards, if it can be written. */
+  save(): Promise<void> {
+    return (this.saving = this.saving.then(() => this.write()))
+  }
+
+  async write(): Promise<void> {
     const text = `${JSON.stringify({ version: 1, stepMs: this.profile.toTimes(), workLimit: this.profile.workLimit.lesson })}\n`
     if (text === this.saved) return
     this.saved = text
