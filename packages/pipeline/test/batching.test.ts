@@ -7,9 +7,11 @@ import { afterEach, describe, expect, it } from 'vitest'
 import type { GenerateParams } from '../src/sd3/generate-params.ts'
 import { StableDiffusion3Pipeline } from '../src/sd3/pipeline.ts'
 import { RequestScopedPipeline } from '../src/request-scoped/request-scoped-pipeline.ts'
+import { deviceQueue } from '../src/runtime/device-queue.ts'
 import type { BatchingOptions } from '../src/runtime/runtime.ts'
 import { OutOfMemoryError } from '../src/runtime/out-of-memory.ts'
 import type { StepRecord } from '../src/runtime/step-batcher.ts'
+import { startTogether } from './start-together.ts'
 
 const model = fileURLToPath(new URL('../../../models/tiny-scenes', import.meta.url))
 const boat: GenerateParams = { prompt: 'a red boat', seed: 1, width: 32, height: 32, numInferenceSteps: 3 }
@@ -114,7 +116,13 @@ describe('memory', () => {
     batcher.profile.rowsFor = (_, waiting) => waiting
     let most = 0
     const callbackOnStepEnd = (): undefined => void (most = Math.max(most, memory.stats.admitted))
-    await Promise.all(Array.from({ length: 16 }, () => scoped.generate({ ...boat, numInferenceSteps: 8, callbackOnStepEnd })))
+    const { promise: free, resolve: release } = Promise.withResolvers<void>()
+    const holding = deviceQueue.run('decode', () => free)
+    const all = Array.from({ length: 16 }, () => scoped.generate({ ...boat, numInferenceSteps: 8, callbackOnStepEnd }))
+    // The first is let in at once; the device is held until all others wait.
+    await expect.poll(() => memory.stats.waiting).toBe(15)
+    release()
+    await Promise.all([holding, ...all])
     expect(most).toBeGreaterThan(8)
   })
 
@@ -163,8 +171,14 @@ describe('a finished picture', () => {
     }
     // The rows of both requests share their steps, so the long one still has most of its own to do when the pictures are decoded.
     runtime.batcher.profile.rowsFor = (_, waiting) => waiting
-    const long = scoped.generate({ ...boat, numInferenceSteps: 40, outputType: 'latent' })
-    await scoped.generate({ ...boat, numInferenceSteps: 2, numImagesPerPrompt: 3 })
+    const calls = [
+      () => scoped.generate({ ...boat, numInferenceSteps: 40, outputType: 'latent' }),
+      () => scoped.generate({ ...boat, numInferenceSteps: 2, numImagesPerPrompt: 3 }),
+    ]
+    // Encodes the prompt.
+    await scoped.generate({ ...boat, outputType: 'latent' })
+    const [long, short] = await startTogether(runtime.batcher, calls)
+    await short
     const decodings = trace.slice(trace.indexOf('asked'), trace.lastIndexOf('decoded') + 1)
     await long
     expect(decodings.filter((event) => event === 'decoded')).toHaveLength(3)
@@ -212,11 +226,12 @@ describe('a canceled request', () => {
       return await run(...args)
     }
     pipe.runtime.batcher.profile.rowsFor = (_, waiting) => waiting
-    const first = scoped.generate(boat)
-    const others = [2, 3, 4].map((seed) => scoped.generate({ ...boat, seed, signal: abort.signal }))
-    const settled = await Promise.allSettled(others)
+    await scoped.generate({ ...boat, outputType: 'latent' })
+    const others = [2, 3, 4].map((seed) => () => scoped.generate({ ...boat, seed, signal: abort.signal }))
+    const started = await startTogether(pipe.runtime.batcher, [() => scoped.generate(boat), ...others])
+    const [first, ...settled] = await Promise.allSettled(started)
     expect(settled.map(({ status }) => status)).toEqual(['rejected', 'rejected', 'rejected'])
-    expect((await first).images).toHaveLength(1)
+    expect(first?.status).toBe('fulfilled')
     expect(decodings).toBe(1)
   })
 })

@@ -12,6 +12,7 @@ import { StableDiffusion3Pipeline } from '../src/sd3/pipeline.ts'
 import type { GenerateResult } from '../src/sd3/generate-result.ts'
 import { RequestScopedPipeline } from '../src/request-scoped/request-scoped-pipeline.ts'
 import type { StepRecord } from '../src/runtime/step-batcher.ts'
+import { startTogether } from './start-together.ts'
 
 const model = fileURLToPath(new URL('../../../models/tiny-scenes', import.meta.url))
 const compositions = 102
@@ -185,7 +186,8 @@ describe('on a GPU provider', () => {
     const separate: GenerateResult[] = []
     for (const request of params) separate.push(await gpu.generate(request))
     const scoped = new RequestScopedPipeline(gpu)
-    const together = await Promise.all(params.map((request) => scoped.generate(request)))
+    const calls = params.map((request) => () => scoped.generate(request))
+    const together = await Promise.all(await startTogether(gpu.runtime.batcher, calls))
     expect(Math.max(...steps.map(({ rows }) => rows))).toBe(4)
     for (const [index, { latents }] of together.entries()) {
       const expected = separate[index]?.latents?.data as Float32Array

@@ -9,6 +9,7 @@ import type { GenerateParams } from '../src/sd3/generate-params.ts'
 import { LoraStore } from '../src/sd3/lora-store.ts'
 import { StableDiffusion3Pipeline } from '../src/sd3/pipeline.ts'
 import type { FromPretrainedOptions } from '../src/sd3/pipeline.ts'
+import { startTogether } from './start-together.ts'
 
 /** What diffusers made with torch in float32 of the same model with the same LoRAs; values as base64: tools/make_lora_goldens.py. */
 interface Golden {
@@ -169,7 +170,12 @@ describe.skipIf(model === undefined)('LoRAs', () => {
       steps.length = 0
       pipe.runtime.batcher.profile.rowsFor = (_, waiting) => waiting
       for (const group of [calls, calls.toReversed(), calls.slice(1, 3), calls.slice(3)]) {
-        const together = await Promise.all(group.map(run))
+        const together = await Promise.all(
+          await startTogether(
+            pipe.runtime.batcher,
+            group.map((call) => () => run(call)),
+          ),
+        )
         for (const [index, call] of group.entries()) expect(together[index]!.equals(alone[calls.indexOf(call)]!)).toBe(true)
       }
       // Several calls, each with LoRAs of its own, shared a step.

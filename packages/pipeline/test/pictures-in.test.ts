@@ -4,6 +4,7 @@ import { fileURLToPath } from 'node:url'
 import sharp from 'sharp'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import { BatchProfile } from '../src/runtime/batch-profile.ts'
+import { startTogether } from './start-together.ts'
 import type {
   CallbackOnStepEnd,
   GenerateParams,
@@ -115,7 +116,8 @@ describe('fifty calls at once, of text, from a picture and inside a mask', () =>
     const alone: Uint8Array[][] = []
     for (let index = 0; index < 50; index++) alone.push(pixels(await run(all, index)))
     steps.length = 0
-    const together = await Promise.all(alone.map((_, index) => run(all, index)))
+    const calls = alone.map((_, index) => () => run(all, index))
+    const together = await Promise.all(await startTogether(pipe.runtime.batcher, calls))
     expect(together.map(pixels)).toEqual(alone)
     const rows = steps.reduce((sum, step) => sum + step.rows, 0)
     // Alone, a step has at most the two rows of a guided picture.
@@ -124,13 +126,16 @@ describe('fifty calls at once, of text, from a picture and inside a mask', () =>
 
   it('share one step, all three kinds', async () => {
     const all = scoped()
-    steps.length = 0
     const params = { ...boat, numInferenceSteps: 12 }
-    await Promise.all([
-      all.text.generate({ ...params, width: side, height: side }),
-      all.image.generate({ ...params, image: picture }),
-      all.mask.generate({ ...params, image: picture, maskImage: mask }),
-    ])
+    const calls = [
+      () => all.text.generate({ ...params, width: side, height: side }),
+      () => all.image.generate({ ...params, image: picture }),
+      () => all.mask.generate({ ...params, image: picture, maskImage: mask }),
+    ]
+    // Encodes the prompt and the picture.
+    for (const call of calls) await call()
+    steps.length = 0
+    await Promise.all(await startTogether(pipe.runtime.batcher, calls))
     // Two rows of each.
     expect(Math.max(...steps.map(({ rows }) => rows))).toBe(6)
   })

@@ -6,6 +6,7 @@ import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import type { Sd3Run } from '../src/sd3/sd3-run.ts'
+import { startTogether } from './start-together.ts'
 import { type GenerateParams, type GenerateResult, RequestScopedPipeline, StableDiffusion3Pipeline, type Tokenizer } from '../src/index.ts'
 
 setFlagsFromString('--expose-gc')
@@ -119,8 +120,11 @@ describe('memory', () => {
   it('is not taken for weights of each request, and what fifty hold at once is a small multiple of their latents', async () => {
     const side = 96
     const request: GenerateParams = { prompt: 'a red boat', seed: 1, numInferenceSteps: 2, width: side, height: side }
-    const run = (callbackOnStepEnd: () => undefined) =>
-      Promise.all(requests.map((_, seed) => scoped.generate({ ...request, seed, callbackOnStepEnd })))
+    const run = async (callbackOnStepEnd: () => undefined) => {
+      const calls = requests.map((_, seed) => () => scoped.generate({ ...request, seed, callbackOnStepEnd }))
+      await Promise.all(await startTogether(pipe.runtime.batcher, calls))
+    }
+    await scoped.generate(request)
     await run(() => undefined)
     const before = { held: heldBytes(), resident: process.memoryUsage().rss }
     let steps = 0
