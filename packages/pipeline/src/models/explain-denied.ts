@@ -3,7 +3,7 @@ import { accessSync, constants } from 'node:fs'
 import { dirname } from 'node:path'
 
 /** The user of this process may not read something that belongs to a model. */
-export class ModelDeniedError extends Error {
+class ModelDeniedError extends Error {
   override readonly name = 'ModelDeniedError'
 
   constructor(variable: string, value: string, path: string, options: ErrorOptions) {
