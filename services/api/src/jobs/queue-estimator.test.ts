@@ -1,14 +1,13 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import { Worker } from 'bullmq'
+import { Queue, Worker } from 'bullmq'
 import { v7 as uuidv7 } from 'uuid'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
-import { generateQueueName } from '@easel/contract'
+import { generateQueueName, maintenanceQueueName } from '@easel/contract'
 import type { Job, JobInput, Problem } from '@easel/contract'
 import type { JobRecord } from '@easel/job-store'
 import { createRedis } from '@easel/job-store'
 import { startTestApi, tinyScenes } from '../../test/start-api.ts'
 import type { TestApi } from '../../test/start-api.ts'
-import type { QueueEstimate } from './queue-estimator.ts'
 import { enqueueJob } from './enqueue-job.ts'
 
 let api: TestApi
@@ -96,17 +95,16 @@ describe('queue position', () => {
     }
     const last = (await deps.store.get(records.at(-1)?.id ?? '')) as JobRecord
     const commands = async (): Promise<number> => Number(/total_commands_processed:(\d+)/.exec(await deps.redis.info('stats'))?.[1])
-    const estimateLast = async () => {
-      // After that time, what was read about the queue before is too old to be used.
-      await sleep(1100)
-      const before = await commands()
-      const estimate = await deps.estimator.estimate(last)
-      return { ...estimate, spent: (await commands()) - before }
-    }
-    // Now and then housekeeping looks at every job, and its commands are counted too, so the smallest number is judged.
-    const looks = [await estimateLast(), await estimateLast(), await estimateLast()]
-    const { position: place, etaSeconds } = looks[2] as QueueEstimate
-    expect(Math.min(...looks.map(({ spent }) => spent))).toBeLessThan(150)
+    // Housekeeping looks at every job, and its commands would be counted too.
+    const maintenance = new Queue(maintenanceQueueName, { connection: deps.redis, prefix: deps.config.queuePrefix })
+    await maintenance.pause()
+    while ((await maintenance.getActiveCount()) > 0) await sleep(5)
+    await maintenance.close()
+    // After that time, what was read about the queue before is too old to be used.
+    await sleep(1100)
+    const before = await commands()
+    const { position: place, etaSeconds } = await deps.estimator.estimate(last)
+    expect((await commands()) - before).toBeLessThan(150)
     const rank = await deps.redis.zrank(deps.store.keys.shareLine('tiny-scenes', 'public'), last.id)
     expect(place).toBe((rank ?? 0) + 1)
     expect(place).toBeGreaterThan(9_000)
@@ -118,7 +116,7 @@ describe('queue position', () => {
       expect(await (await api.get('/v1/jobs?limit=100')).json()).toMatchObject({ jobs: { length: 100 } })
       return (await commands()) - before
     }
-    expect(Math.min(await readPage(), await readPage(), await readPage())).toBeLessThan(1000)
+    expect(await readPage()).toBeLessThan(1000)
     // A job that was just submitted is told its place at once.
     expect((await api.submit()).queue_position).toBeGreaterThan(9_000)
   })

@@ -11,7 +11,16 @@ beforeAll(async () => {
 afterAll(() => redis.stop())
 
 test('an api whose Redis evicts keys does not start, and says what to change', async () => {
-  await expect(startTestApi({ redis })).rejects.toThrow(/maxmemory-policy to be noeviction.*allkeys-lru/)
+  const start = async (): Promise<string> => {
+    try {
+      await (await startTestApi({ redis })).close()
+      return 'started'
+    } catch (error) {
+      return String(error)
+    }
+  }
+  // An api starts in any case if Redis does not answer within two seconds, as may happen on a busy machine.
+  await expect.poll(start).toMatch(/maxmemory-policy to be noeviction.*allkeys-lru/)
 })
 
 test('an api becomes unready when its Redis begins to evict keys, unless that is allowed', async () => {
