@@ -110,14 +110,16 @@ export async function serveApi(options: ServeOptions): Promise<RunningApi> {
       const closed = once(server, 'close')
       server.close()
       stopping.abort()
-      const timers = [
-        // A kept-alive connection becomes idle after its answer, and nothing else would end it.
-        setInterval(() => server.closeIdleConnections(), idleLookMs),
-        setTimeout(() => graceOver.abort(), config.shutdownGraceMs),
-        setTimeout(() => server.closeAllConnections(), config.shutdownGraceMs + lastAnswersMs),
-      ]
+      // A kept-alive connection becomes idle after its answer, and nothing else would end it.
+      const idleTimer = setInterval(() => server.closeIdleConnections(), idleLookMs)
+      let timer = setTimeout(() => {
+        graceOver.abort()
+        // Begun only now, so that the last answers have this time even if the process was held up until after the grace.
+        timer = setTimeout(() => server.closeAllConnections(), lastAnswersMs)
+      }, config.shutdownGraceMs)
       await Promise.all([closed, delivery.close(), maintenance.close()])
-      timers.forEach((timer) => clearTimeout(timer))
+      clearInterval(idleTimer)
+      clearTimeout(timer)
       background.disconnect()
       await closeDeps(deps)
     },
