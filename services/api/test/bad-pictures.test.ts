@@ -1,4 +1,4 @@
-/** Every kind of picture that cannot be used, in every way in which it can arrive: what the answer is, and that nothing of it is stored. */
+/** Every kind of picture that cannot be used, in every way in which it can arrive: what the answer is, and that nothing is stored. */
 import { readdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { crc32, deflateSync } from 'node:zlib'
@@ -106,7 +106,7 @@ const bad: [string, () => Promise<Buffer>, number, string, RegExp][] = [
     /./,
   ],
   ['a PNG without pixels', async () => cut(await paint(64, 64).png().toBuffer(), 40), 422, 'invalid_image', /./],
-  ['a PNG of other bytes', async () => await broken(), 422, 'invalid_image', /damaged or cut off/],
+  ['a PNG with other bytes in place of pixels', async () => await broken(), 422, 'invalid_image', /damaged or cut off/],
   ['SVG', async () => svg, 422, 'invalid_image', /PNG, JPEG, WebP, AVIF or GIF file, got something else/],
   ['HTML', async () => Buffer.from('<!doctype html><h1>Not a picture'), 422, 'invalid_image', /got something else/],
   ['TIFF', async () => await paint(64, 64).tiff().toBuffer(), 422, 'invalid_image', /got something else/],
@@ -133,7 +133,7 @@ async function broken(): Promise<Buffer> {
 }
 
 describe.each(bad)('a picture that cannot be used: %s', (name, make, status, code, detail) => {
-  test('is refused as an upload, as a data: URL and behind a URL, and nothing is stored of it', async () => {
+  test('is refused as an upload, as a data: URL and behind a URL, and nothing is stored', async () => {
     const bytes = await make()
     const before = await stored()
     const response = await api.get('/v1/uploads', { method: 'POST', body: new Uint8Array(bytes), headers: { 'Content-Type': 'image/png' } })

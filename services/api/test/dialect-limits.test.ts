@@ -1,4 +1,4 @@
-/** What is true for every way to make a job: keys, limits of requests and of waiting jobs, separate owners, one Idempotency-Key. */
+/** What holds for every way to make a job: keys, limits of requests and of waiting jobs, separate owners, the Idempotency-Key. */
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { startTestApi } from './start-api.ts'
 import type { TestApi } from './start-api.ts'
@@ -12,7 +12,7 @@ afterAll(async () => {
 })
 
 const alice = { Authorization: 'Bearer alices-key' }
-/** For every dialect, how it makes a job and how its errors say what is wrong. */
+/** For every dialect, how it makes a job and where its errors say what is wrong. */
 const dialects = [
   { name: 'OpenAI', path: '/v1/images/generations', body: { prompt: 'a', stream: true }, said: 'error.message' },
   { name: 'Replicate', path: '/v1/models/local/tiny-scenes/predictions', body: { input: { prompt: 'a' } }, said: 'detail' },
@@ -20,7 +20,7 @@ const dialects = [
 ]
 
 describe.each(dialects)('$name', ({ path, body, said }) => {
-  test('wants a key, in its own words when there is none', async () => {
+  test('asks for a key, and says in its own words when there is none', async () => {
     const response = await first.post(path, body)
     expect([response.status, response.headers.get('www-authenticate')]).toEqual([401, 'Bearer realm="easel"'])
     expect(await response.json()).toHaveProperty(said, expect.stringMatching(/^Expected one of the API keys/))
@@ -36,7 +36,7 @@ describe.each(dialects)('$name', ({ path, body, said }) => {
     }
   })
 
-  test('makes one job of one Idempotency-Key and owner, and refuses another body', async () => {
+  test('makes one job for each Idempotency-Key of an owner, and refuses the key with another body', async () => {
     const location = async (key: string, sent: object = body): Promise<[number, string | null]> => {
       const headers = { Authorization: `Bearer ${key}`, 'Idempotency-Key': path }
       const response = await first.post(path, sent, headers)
@@ -53,7 +53,7 @@ describe.each(dialects)('$name', ({ path, body, said }) => {
     expect(foreign.status).toBe(404)
   })
 
-  test('tells in its own words, with Retry-After, that too many jobs wait or too many requests came', async () => {
+  test('says in its own words, with Retry-After, that too many jobs are waiting or too many requests have come', async () => {
     const full = await startTestApi({ redis: first.redis, env: { QUEUE_PREFIX: `{${path}}`, MAX_QUEUED_JOBS: '1', RATE_LIMIT: '3/h' } })
     await full.submit()
     const refused = await full.post(path, body)

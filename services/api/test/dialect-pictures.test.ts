@@ -1,4 +1,5 @@
 /** Input pictures that arrive through the published clients of other services. The worker is simulated. */
+import { setTimeout as sleep } from 'node:timers/promises'
 import { createFalClient } from '@fal-ai/client'
 import OpenAI, { BadRequestError } from 'openai'
 import Replicate from 'replicate'
@@ -12,7 +13,9 @@ const [key, otherKey] = ['a-key-for-tests', 'another-key-for-tests']
 const prompt = 'a blue boat on the sea'
 let api: TestApi
 let openai: OpenAI
-let working: ReturnType<typeof setInterval>
+/** Ends the simulated worker. */
+const leaving = new AbortController()
+let working: Promise<void>
 
 beforeAll(async () => {
   api = await startTestApi({
@@ -20,17 +23,21 @@ beforeAll(async () => {
     env: { API_KEYS: `tests:${key},others:${otherKey}`, MAX_INPUT_BYTES: '300000' },
   })
   openai = new OpenAI({ baseURL: `${api.url}/v1`, apiKey: key })
-  // The simulated worker ends whatever waits.
-  working = setInterval(() => {
-    void api.worker.store.list('', { status: 'queued', limit: 10 }).then(async (jobs) => {
-      for (const { id } of jobs) await api.worker.succeed(id)
-    })
-  }, 50)
+  working = work()
 })
 afterAll(async () => {
-  clearInterval(working)
+  leaving.abort()
+  await working
   await api.close()
 })
+
+/** What the simulated worker does: every job that waits succeeds. */
+async function work(): Promise<void> {
+  while (!leaving.signal.aborted) {
+    for (const { id } of await api.worker.store.list('', { status: 'queued', limit: 10 })) await api.worker.succeed(id)
+    await sleep(50)
+  }
+}
 
 async function paint(width = 96, height = 64, alpha?: number): Promise<Buffer> {
   const background = { r: 200, g: 40, b: 30, alpha: alpha ?? 1 }
@@ -75,7 +82,7 @@ async function maskEnds({ mask }: JobInput): Promise<number[]> {
 }
 
 describe('the openai package', () => {
-  test('edits a picture, with what form text can say', async () => {
+  test('edits a picture, with every parameter that a form can carry as text', async () => {
     const own = { strength: 0.5, num_inference_steps: 10, seed: 7 }
     const image = toFile(await paint())
     const answer = await openai.images.edit({ image, prompt, n: 2, response_format: 'url', ...own })
@@ -87,7 +94,7 @@ describe('the openai package', () => {
     expect((await latestInput()).mask).toBeUndefined()
   })
 
-  test('makes one job of a request that comes twice with one key, however large its picture is', async () => {
+  test('makes one job of a request that is sent twice with one key, however large its picture is', async () => {
     const noise = { type: 'gaussian', mean: 128, sigma: 60 } as const
     const create = { width: 340, height: 260, channels: 3, background: '#888', noise } as const
     const large = await sharp({ create }).png().toBuffer()
@@ -101,7 +108,7 @@ describe('the openai package', () => {
     expect(await edit(await paint())).toMatchObject({ status: 422, code: 'idempotency_mismatch' })
   })
 
-  test('paints where its mask is transparent, or where the picture is when there is no mask', async () => {
+  test('paints where its mask is transparent or, without a mask, where the picture is', async () => {
     const half = await halfTransparent()
     await openai.images.edit({ image: toFile(await paint()), mask: toFile(half), prompt })
     expect(await maskEnds(await latestInput())).toEqual([0, 255])
@@ -109,14 +116,14 @@ describe('the openai package', () => {
     expect(await maskEnds(await latestInput())).toEqual([0, 255])
   })
 
-  test('streams under the names of its own events', async () => {
+  test('streams events under the names that edits have', async () => {
     const stream = await openai.images.edit({ image: toFile(await paint()), prompt, stream: true, partial_images: 1 })
     const types: string[] = []
     for await (const event of stream) types.push(event.type)
     expect(types).toEqual(['image_edit.completed'])
   })
 
-  test('throws its own error with the parameter', async () => {
+  test('throws its own error, which names the parameter', async () => {
     const image = toFile(await paint())
     const failure = async (body: object): Promise<unknown> =>
       await openai.images.edit({ image, prompt, ...body }).catch((error: unknown) => error)
@@ -135,7 +142,7 @@ describe('the openai package', () => {
   })
 })
 
-test('the replicate package sends its files ahead and names them, and takes prompt_strength', async () => {
+test('the replicate package uploads its files first and refers to them, and has prompt_strength', async () => {
   const replicate = new Replicate({ baseUrl: `${api.url}/v1`, auth: key })
   const bytes = await paint()
   const input = { prompt, image: toFile(bytes), mask: await paint(96, 64), prompt_strength: 0.4 }
@@ -158,7 +165,7 @@ test('the replicate package sends its files ahead and names them, and takes prom
   expect((await latestInput()).strength).toBeUndefined()
 })
 
-test('fal’s client sends its files to the storage and names them as image_url and mask_url', async () => {
+test('the fal client uploads its files to the storage and refers to them by image_url and mask_url', async () => {
   const fal = createFalClient({ credentials: key, proxyUrl: { url: `${api.url}/fal/proxy`, when: 'always' } })
   const bytes = await paint()
   const input = { prompt, image_url: toFile(bytes), mask_url: toFile(await halfTransparent()), strength: 0.7 }

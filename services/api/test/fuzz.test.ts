@@ -1,5 +1,5 @@
 /**
- * Some hundred requests that nobody would write, in every dialect, to an api with a real worker: no answer is a server error, and no accepted job
+ * Several hundred requests that nobody would write, in every dialect, to an api with a real worker: no answer is a server error, and no accepted job
  * fails. The seed is fixed, so that every run sends the same requests.
  */
 import { fileURLToPath } from 'node:url'
@@ -118,6 +118,7 @@ const sensible: Record<string, readonly unknown[]> = {
   quality: ['hd'],
   style: ['vivid'],
 }
+const limits = new Set(['timeout', 'expires_in', 'deadline'])
 const fields = [...new Set([...Object.keys(generationFields), ...Object.keys(sensible), 'model', 'user', '__proto__', 'constructor'])]
 
 /** A small request in which some fields may be wrong in any way. */
@@ -126,8 +127,11 @@ function makeInput(): Record<string, unknown> {
   const own = fields.filter((field) => field !== 'sigmas')
   for (let i = Math.floor(random() * 4); i > 0; i--) {
     const field = pick(chance(0.2) ? fields : own)
+    const value = pick(chance(0.7) ? (sensible[field] ?? anything) : anything)
+    // A job may well miss a limit of a few seconds on a busy machine.
+    if (limits.has(field) && typeof value === 'number' && value > 0 && value < 3600) continue
     Object.defineProperty(input, field, {
-      value: pick(chance(0.7) ? (sensible[field] ?? anything) : anything),
+      value,
       enumerable: true,
       configurable: true,
       writable: true,
@@ -210,7 +214,7 @@ function makeRequest(): FuzzRequest {
   return { path: chance(0.05) ? '/fal/proxy' : path, init: { method: 'POST', headers, body: text } }
 }
 
-test(`requests that nobody would write (seed ${seed}) make no error of the server's and no failed job`, async () => {
+test(`requests that nobody would write (seed ${seed}) cause no server error and no failed job`, async () => {
   const requests = Array.from({ length: requestCount }, makeRequest)
   const wrong: string[] = []
   let taken = 0
@@ -231,7 +235,7 @@ test(`requests that nobody would write (seed ${seed}) make no error of the serve
 
   const unfinished = async (): Promise<number> =>
     (await api.worker.store.count('', 'queued')) + (await api.worker.store.count('', 'running'))
-  await expect.poll(unfinished, { timeout: 120_000, interval: 200 }).toBe(0)
+  await expect.poll(unfinished, { timeout: 240_000, interval: 200 }).toBe(0)
   const jobs = await api.worker.store.list('', { limit: 1000 })
   expect(jobs.filter(({ status }) => !isEnded(status) || status === 'failed').map(({ input, error }) => ({ input, error }))).toEqual([])
 })

@@ -21,7 +21,7 @@ async function ask(socket: Socket): Promise<string> {
   return chunk.toString()
 }
 
-test('an idle connection stays open for KEEP_ALIVE_TIMEOUT, longer than the five seconds of the runtime, and then closes', async () => {
+test('an idle connection stays open for KEEP_ALIVE_TIMEOUT, which is longer than the five seconds of the runtime, and then closes', async () => {
   const patient = await startTestApi()
   const hasty = await startTestApi({ redis: patient.redis, env: { KEEP_ALIVE_TIMEOUT: '1' } })
   const [long, short] = [await connectIdle(patient), await connectIdle(hasty)]

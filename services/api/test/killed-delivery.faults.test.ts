@@ -14,10 +14,10 @@ test('a message whose api was killed before the receiver answered is sent by the
   await service.startWorker()
   const body = { prompt: 'a red boat on the sea', num_inference_steps: 2, width: 64, height: 64 }
   const id = await service.submit({ ...body, webhook: service.webhook('never') })
-  await expect.poll(() => service.delivered.length, { timeout: 30_000 }).toBe(1)
+  await expect.poll(() => service.delivered.length, { timeout: 60_000 }).toBe(1)
   await service.replaceApi()
-  // The killed api holds the message until its lock has expired and another api looks for it, which takes half a minute each.
-  await expect.poll(() => service.delivered.length, { timeout: 100_000 }).toBe(2)
+  // The killed api holds the message until its lock has expired and another api looks for it, each of which takes half a minute.
+  await expect.poll(() => service.delivered.length, { timeout: 200_000 }).toBe(2)
   const messageId = `msg_${id}_completed`
   expect(service.delivered).toMatchObject([
     { messageId, status: 'succeeded', answer: 'never' },
@@ -25,5 +25,5 @@ test('a message whose api was killed before the receiver answered is sent by the
   ])
   const attempts = async (): Promise<WebhookAttempt[]> =>
     ((await (await service.get(`/v1/jobs/${id}/webhooks`)).json()) as { attempts: WebhookAttempt[] }).attempts
-  await expect.poll(attempts, { timeout: 10_000 }).toMatchObject([{ message_id: messageId, ok: true }])
+  await expect.poll(attempts, { timeout: 60_000 }).toMatchObject([{ message_id: messageId, ok: true }])
 })

@@ -1,7 +1,7 @@
 /** What happens to a job whose client disconnects. Api and worker are real processes. */
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import type { Job } from '@easel/contract'
-import { longBody, startService } from './start-service.ts'
+import { startService } from './start-service.ts'
 import type { Service } from './start-service.ts'
 
 let service: Service
@@ -10,9 +10,11 @@ beforeEach(async () => {
 })
 afterEach(async () => service?.close())
 
-test('a client that leaves takes nothing with it: its job ends, its webhook is told, and it finds both again', async () => {
-  await service.startWorker()
-  const body = { ...longBody, num_inference_steps: 60, webhook: service.webhook() }
+test('a client that leaves takes nothing with it: its job ends, its webhook is told, and the client finds the job again', async () => {
+  const worker = await service.startWorker()
+  // Stopped, so that the job cannot end before the clients have left.
+  worker.child.kill('SIGSTOP')
+  const body = { prompt: 'a red boat on the sea', num_inference_steps: 4, webhook: service.webhook() }
   const headers = { 'Idempotency-Key': 'leaving-client', Prefer: 'wait=60' }
 
   // One client disconnects while it waits for the answer and never learns an id.
@@ -32,6 +34,7 @@ test('a client that leaves takes nothing with it: its job ends, its webhook is t
   await events.body?.getReader().read()
   watching.abort()
 
+  worker.child.kill('SIGCONT')
   const job = await service.untilEnded(id)
   expect(job.status).toBe('succeeded')
   expect((await service.get(`/images/${id}-0.png`)).status).toBe(200)

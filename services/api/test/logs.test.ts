@@ -1,4 +1,4 @@
-/** What api and worker, each a real process, write into their logs: the ids that a line is about, no secrets, and prompts only when told to. */
+/** What api and worker, each a real process, write into their logs: the ids that a line is about, no secrets, and prompts only if configured. */
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -68,16 +68,25 @@ async function startBoth(more: Record<string, string>) {
   return { api, post, output: () => whole(api.output()) + whole(worker.output()) }
 }
 
-test('lines about a job carry its id and that of its request; no secret and no prompt is in any line, whatever goes wrong', async () => {
-  const { api, post, output } = await startBoth({ QUEUE_PREFIX: '{quiet}' })
+test('lines about a job have its id and that of its request; no line contains a secret or a prompt, whatever goes wrong', async () => {
+  const { api, post, output } = await startBoth({ QUEUE_PREFIX: '{quiet}', WEBHOOK_RETRY_DELAYS: '0,3600' })
   // Nobody listens there.
   const webhook = `http://127.0.0.1:9/hook?token=${secrets.url}`
-  const submit = async (requestId: string, more: object, prefer = 'wait=20'): Promise<Job> =>
+  const submit = async (requestId: string, more: object, prefer = 'wait=60'): Promise<Job> =>
     (await (await post('/v1/jobs', { ...body, ...more }, { prefer, 'x-request-id': requestId })).json()) as Job
   const made = await submit('of-made', { webhook })
   const late = await submit('of-late', { num_inference_steps: 200, width: 256, height: 256, timeout: 1 })
-  const canceled = await submit('of-canceled', { num_inference_steps: 200, width: 256, height: 256 }, '')
+  const canceled = await submit('of-canceled', { num_inference_steps: 200, width: 256, height: 256, num_images_per_prompt: 4 }, '')
+  const saying = (id: string): string[] =>
+    toLines(output())
+      .filter(({ jobId }) => jobId === id)
+      .map(({ msg }) => msg)
+  await expect.poll(() => saying(canceled.id)).toContain('job started')
   await post(`/v1/jobs/${canceled.id}/cancel`, {}, { 'x-request-id': 'of-cancel' })
+  await expect
+    .poll(() => saying(canceled.id))
+    .toEqual(expect.arrayContaining(['job queued', 'cancel accepted', 'job started', 'job ended']))
+  await expect.poll(() => saying(made.id)).toContain('webhook not delivered')
   expect([made.status, late.error?.code]).toEqual(['succeeded', 'timeout'])
 
   const read = (path: string, key = secrets.api): Promise<Response> =>
@@ -94,14 +103,6 @@ test('lines about a job carry its id and that of its request; no secret and no p
   expect((await post('/v1/jobs', { ...body, webhook }, { 'x-request-id': 'of-refused' })).status).toBe(503)
   await connection.config('SET', 'maxmemory', '0')
 
-  const saying = (id: string): string[] =>
-    toLines(output())
-      .filter(({ jobId }) => jobId === id)
-      .map(({ msg }) => msg)
-  await expect
-    .poll(() => saying(canceled.id))
-    .toEqual(expect.arrayContaining(['job queued', 'cancel accepted', 'job started', 'job ended']))
-  await expect.poll(() => saying(made.id)).toContain('webhook not delivered')
   const refused = (): string[] =>
     toLines(output())
       .filter(({ requestId }) => requestId === 'of-refused')
@@ -118,9 +119,9 @@ test('lines about a job carry its id and that of its request; no secret and no p
   expect(silent.filter((text) => output().includes(text))).toEqual([])
 })
 
-test('with LOG_PROMPTS the line of a job says its prompt and negative prompt, in both services', async () => {
+test('with LOG_PROMPTS the lines about a job give its prompt and negative prompt, in both services', async () => {
   const { post, output } = await startBoth({ QUEUE_PREFIX: '{loud}', LOG_PROMPTS: 'true' })
-  const job = (await (await post('/v1/jobs', body, { prefer: 'wait=20' })).json()) as Job
+  const job = (await (await post('/v1/jobs', body, { prefer: 'wait=60' })).json()) as Job
   expect(job.status).toBe('succeeded')
   const saying = (): object[] => toLines(output()).filter(({ prompt }) => prompt !== undefined)
   await expect.poll(saying).toMatchObject([
@@ -135,7 +136,7 @@ test('a password that Redis refuses is not in the log that says so', async () =>
   expect(api.output()).not.toContain('another-password')
 })
 
-test('a password that Redis quotes, as it does of commands it does not know, is not in the log of either service', async () => {
+test('a password that Redis quotes, as it quotes commands it does not know, is in the log of neither service', async () => {
   const quoting = await startRedis({ args: ['--rename-command', 'AUTH', 'A', '--rename-command', 'HELLO', 'H'] })
   try {
     const env = { REDIS_URL: `redis://:${secrets.redis}@127.0.0.1:${quoting.port}`, STORAGE: 'local', STORAGE_DIR: dir }

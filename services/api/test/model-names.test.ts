@@ -24,7 +24,7 @@ async function modelOf(api: TestApi, path: string, body: object): Promise<string
 
 const stream = { prompt: 'a', stream: true }
 
-test('an alias means its model on every surface', async () => {
+test('an alias means its model in every dialect', async () => {
   const env = { QUEUE_PREFIX: '{aliases}', MODEL_ALIASES: 'best=tiny-scenes, acme/best=tiny-scenes, dall-e-3=other' }
   const api = await startTestApi({ redis, env })
   await api.worker.registry.announce({ ...tinyScenes, id: 'other' })
@@ -44,7 +44,7 @@ test('an alias means its model on every surface', async () => {
   await api.close()
 })
 
-test('where one model is served, the names that clients of the vendors send mean it there, and nothing else does', async () => {
+test('where one model is served, it is meant by the names that clients of each vendor usually send to it, and by no others', async () => {
   const api = await startTestApi({ redis, env: { QUEUE_PREFIX: '{usual}' } })
   for (const [path, body, model] of [
     ['/v1/images/generations', { ...stream, model: 'dall-e-3' }, 'tiny-scenes'],
@@ -60,7 +60,7 @@ test('where one model is served, the names that clients of the vendors send mean
   await api.close()
 })
 
-test('a model that no worker has announced for a day is in no list, and its jobs are still taken', async () => {
+test('a model that no worker has announced for a day is in no list, and its jobs are still accepted', async () => {
   let clock = Date.now()
   const api = await startTestApi({ redis, env: { QUEUE_PREFIX: '{stale}' }, now: () => clock })
   await api.worker.registry.announce({ ...tinyScenes, id: 'other' })
@@ -85,7 +85,7 @@ test('a model that no worker has announced for a day is in no list, and its jobs
   await api.close()
 })
 
-test('a job for a model without workers says so in its answer, until there is one', async () => {
+test('the answer about a job for a model without workers says so until there is one', async () => {
   const api = await startTestApi({ redis, env: { QUEUE_PREFIX: '{nobody}' } })
   const { id, notice } = await api.submit()
   expect(notice).toBe('No worker serves tiny-scenes now; the job waits until there is one.')
@@ -96,7 +96,7 @@ test('a job for a model without workers says so in its answer, until there is on
   await api.close()
 })
 
-test('headers lead through the path of PUBLIC_URL, and a model whose name is no URL is reached by those of its dialects', async () => {
+test('headers lead through the path of PUBLIC_URL, and a model whose name has to be escaped is reached by the URLs of its dialects', async () => {
   const env = { QUEUE_PREFIX: '{path}', PUBLIC_URL: 'https://pictures.example/easel/', MODEL: 'models/été 1' }
   const api = await startTestApi({ redis, env, model: { ...tinyScenes, id: 'été 1' } })
   const base = 'https://pictures.example/easel'

@@ -11,7 +11,7 @@ afterAll(async () => {
   await api.close()
 })
 
-test('before any worker has announced a model, jobs get 503 no_worker, after all that can be judged without one', async () => {
+test('before any worker has announced a model, jobs get 503 no_worker unless something else is wrong with them', async () => {
   for (const [path, body] of [
     ['/v1/jobs', { prompt: 'a' }],
     ['/v1/jobs', { prompt: 'a', model: 'other' }],
@@ -29,7 +29,7 @@ test('before any worker has announced a model, jobs get 503 no_worker, after all
   expect(await (await api.get('/v1/capabilities')).json()).toEqual({ models: [] })
 })
 
-test('once announced a model takes jobs though no worker is alive, and its workers are counted', async () => {
+test('once a model has been announced its jobs are accepted even if no worker is alive, and its workers are counted', async () => {
   await api.worker.registry.announce({ ...tinyScenes, id: 'other' })
   const response = await api.post('/v1/jobs', { prompt: 'a' })
   expect([response.status, ((await response.json()) as Problem).detail]).toEqual([503, expect.stringContaining('other')])

@@ -43,7 +43,7 @@ describe('the description of the api', () => {
     const config = await createConfig({
       extends: ['recommended'],
       rules: {
-        // These have one kind of answer only, and the welcome cannot fail.
+        // Some operations have only one kind of answer, because they cannot fail.
         'operation-4xx-response': 'off',
         // The description names the server that serves it, even on this machine.
         'no-server-example.com': 'off',
@@ -78,12 +78,12 @@ describe('the description of the api', () => {
 
   test('lists every error code', () => {
     const missing = Object.keys(problemTable).filter((code) => !text.includes(`\`${code}\``))
-    // Every request may get these two, which are in the schema of a problem.
+    // Every request may get these two, which are part of the schema of a problem.
     expect(missing.filter((code) => code !== 'method_not_allowed' && code !== 'internal')).toEqual([])
     expect(text).toContain('"method_not_allowed"')
   })
 
-  test('has a working example for every request: each is answered as documented', async () => {
+  test('has an example for every request that works, and every operation is answered as documented', async () => {
     const ajv = new Ajv2020({ strict: false, validateFormats: false })
     ajv.addSchema(document, 'api')
     const job = await makeJob()

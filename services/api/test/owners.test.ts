@@ -1,4 +1,4 @@
-/** Every route of the description without a key, with a wrong key, and with the key of another owner than the job's. */
+/** Every route of the description is asked without a key, with a wrong key, and with the key of someone who does not own the job. */
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest'
 import { startTestApi } from './start-api.ts'
 import type { TestApi } from './start-api.ts'
@@ -35,7 +35,7 @@ beforeAll(async () => {
   await api.worker.succeed(jobs[1] ?? '')
   // The webhook has been called, so that there is something to send again.
   const attempts = async (): Promise<string> => await (await api.get(`/v1/jobs/${jobs[0]}/webhooks`, { headers: keyHeaders(alice) })).text()
-  await vi.waitUntil(async () => (await attempts()).includes('"event":"queued"'), { timeout: 20_000 })
+  await vi.waitUntil(async () => (await attempts()).includes('"event":"queued"'), { timeout: 60_000 })
 })
 afterAll(async () => await api.close())
 
@@ -54,7 +54,7 @@ function keyHeaders(key: string | undefined): Record<string, string> {
   return key === undefined ? {} : { Authorization: `Bearer ${key}` }
 }
 
-/** The status, and the text unless it is a stream that the caller may have. */
+/** The status and the text of the answer; a stream, which only callers get who may have it, is not read. */
 async function ask({ path, method, example }: Operation, { key, id = '' }: { key?: string; id?: string }): Promise<[number, string]> {
   const values: Record<string, string> = { id, file: `${id}-0.png`, owner: 'local', name: 'tiny-scenes', model: 'tiny-scenes' }
   const response = await api.get(
@@ -78,7 +78,7 @@ const ofJobs = (): Operation[] =>
     .filter(({ path, security }) => path.includes('{id}') && !/\/(uploads|files)\//.test(path) && security === undefined)
     .toSorted((a, b) => Number(a.method === 'DELETE') - Number(b.method === 'DELETE'))
 
-test('without a key or with a wrong one every route is closed that is not described as open', async () => {
+test('without a key, or with a wrong one, every route is closed unless it is described as open', async () => {
   for (const operation of operations) {
     const open = operation.security?.length === 0
     for (const key of [undefined, 'a-wrong-key', alice.toUpperCase(), `${alice} x`]) {
@@ -92,7 +92,7 @@ test('without a key or with a wrong one every route is closed that is not descri
 })
 
 describe('the job of another key', () => {
-  test('is not found by any route, whatever is done with it, and stays as it was', async () => {
+  test('is not found by any route, whatever is to be done with it, and stays as it was', async () => {
     const records = async (): Promise<unknown> => await api.worker.store.getMany(jobs)
     const before = await records()
     expect(ofJobs().length).toBeGreaterThan(11)

@@ -72,7 +72,7 @@ async function readRedis(): Promise<string> {
   return JSON.stringify(all)
 }
 
-test('a picture that came with a request in any way is kept in the store alone', async () => {
+test('a picture that comes with a request, in whatever way, is kept only in the store', async () => {
   const [picture, mask] = [await uniquePng(), await uniquePng()]
   const [image, maskUrl] = [picture, mask].map((bytes) => `data:image/png;base64,${bytes.toString('base64')}`) as [string, string]
   const webhook = `http://127.0.0.1:${(receiver.address() as AddressInfo).port}/hook`
@@ -115,8 +115,8 @@ test('a picture that came with a request in any way is kept in the store alone',
   })
   expect(refused.status).toBe(422)
   answers.push(await refused.text())
-  const isTold = (id: string): boolean => messages.some((text) => text.includes(id) && /job\.completed|"succeeded"|"OK"/.test(text))
-  await expect.poll(() => ids.slice(0, 3).filter(isTold), { timeout: 60_000 }).toEqual(ids.slice(0, 3))
+  const hasBeenTold = (id: string): boolean => messages.some((text) => text.includes(id) && /job\.completed|"succeeded"|"OK"/.test(text))
+  await expect.poll(() => ids.slice(0, 3).filter(hasBeenTold), { timeout: 60_000 }).toEqual(ids.slice(0, 3))
   for (const id of ids) {
     for (const path of [`/v1/jobs/${id}`, `/v1/jobs/${id}/events`, `/v1/jobs/${id}/webhooks`, `/v1/predictions/${id}`])
       answers.push(await (await fetch(url + path)).text())
@@ -127,7 +127,7 @@ test('a picture that came with a request in any way is kept in the store alone',
     redis: await readRedis(),
     log: processes.map(({ output }) => output()).join('\n'),
   }
-  // Wherever a picture is mentioned, it is by its hash.
+  // Wherever a picture is mentioned, its hash stands for it.
   expect(told.redis).toContain('"image":{"sha256":'.replaceAll('"', '\\"'))
   for (const bytes of [picture, mask]) {
     const marks = [40, bytes.length - 300].flatMap((at) => {

@@ -4,7 +4,6 @@ import { createServer } from 'node:net'
 import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { setTimeout as sleep } from 'node:timers/promises'
 import { afterEach, describe, expect, test, vi } from 'vitest'
 import { createModelRegistry, createRedis } from '@easel/job-store'
 import { findFreePort, startRedis } from '@easel/job-store/test/redis-server'
@@ -16,7 +15,7 @@ afterEach(killProcesses)
 
 const submit = { method: 'POST', headers: { 'Content-Type': 'application/json' }, body: '{"prompt": "a"}' }
 
-test('starts while Redis is down, takes jobs once it is there, logs in JSON, and ends in order', async () => {
+test('the api starts while Redis is down, accepts jobs once it is there, logs in JSON, and ends cleanly', async () => {
   const port = await findFreePort()
   const api = await startProcess({ REDIS_URL: `redis://127.0.0.1:${port}`, METRICS_LOG_INTERVAL: '1' })
   await untilStatus(`${api.url}/livez`, 200)
@@ -39,7 +38,7 @@ test('starts while Redis is down, takes jobs once it is there, logs in JSON, and
   expect(messages).toEqual(expect.arrayContaining(['api listens', 'job queued', 'totals', 'api stopped']))
 })
 
-test('the first signal lets a request under way end, the second ends the process at once', async () => {
+test('the first signal lets a request under way end; the second ends the process at once', async () => {
   const redis = await startRedis()
   const connection = createRedis({ url: redis.url, use: 'worker', onError: () => {} })
   await createModelRegistry({ redis: connection, prefix: '{easel}' }).announce(tinyScenes)
@@ -63,7 +62,6 @@ test('the first signal lets a request under way end, the second ends the process
   await vi.waitFor(() => expect(hurried.output()).toContain('job queued'), { timeout: 60_000 })
   hurried.child.kill('SIGINT')
   await vi.waitFor(() => expect(hurried.output()).toContain('api stops'), { timeout: 60_000 })
-  await sleep(50)
   hurried.child.kill('SIGINT')
   expect([await hurried.ended, await cut]).toEqual([1, 'cut'])
   await redis.stop()
@@ -102,7 +100,7 @@ test('a file of keys is read at start and again at SIGHUP; a wrong one leaves th
   await rm(dir, { recursive: true })
 })
 
-describe('what ends a start is one sentence that names the variable', () => {
+describe('a start that fails says in one sentence which variable is wrong', () => {
   const nowhere = { REDIS_URL: 'redis://127.0.0.1:9' }
   /** Waits for the end and returns all output. */
   const said = async ({ ended, output }: ServiceProcess): Promise<string[]> => {
@@ -110,7 +108,7 @@ describe('what ends a start is one sentence that names the variable', () => {
     return output().trim().split('\n')
   }
 
-  test('a wrong environment: every variable', async () => {
+  test('and names every one when several are', async () => {
     const lines = await said(await startProcess({ RESULT_TTL: 'long', REDIS_URL: 'nowhere' }))
     expect(lines).toEqual([
       'The api cannot start. These variables are wrong:',
@@ -119,7 +117,7 @@ describe('what ends a start is one sentence that names the variable', () => {
     ])
   })
 
-  test('a host that is none, as conda sets HOST', async () => {
+  test('when HOST is no address, as conda sets it', async () => {
     const host = 'x86_64-conda-linux-gnu'
     expect(await said(await startProcess({ ...nowhere, HOST: host }))).toEqual([
       'The api cannot start. These variables are wrong:',
@@ -127,7 +125,7 @@ describe('what ends a start is one sentence that names the variable', () => {
     ])
   })
 
-  test('a port that is taken, in both services', async () => {
+  test('when a port is taken, in both services', async () => {
     const taken = createServer().listen(0)
     await once(taken, 'listening')
     const { port } = taken.address() as AddressInfo

@@ -6,7 +6,7 @@ export interface ReceivedEvent {
   data: unknown
 }
 
-/** Comments become events with the name `:`. `queue` events, which depend on the clock, are left out unless `queue` is set. */
+/** Comments become events named `:`. `queue` events, which depend on the clock, are left out unless `queue` is set. */
 export async function* readEvents(response: Response, { queue = false } = {}): AsyncGenerator<ReceivedEvent> {
   if (response.body === null) throw new Error('Expected a body, got none')
   let text = ''

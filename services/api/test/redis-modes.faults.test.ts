@@ -13,7 +13,7 @@ import { findRedisServer } from '@easel/job-store/test/redis-server'
 import { startSentinelGroup } from '@easel/job-store/test/redis-sentinel'
 import { startTlsServer, whyNoTls } from '@easel/job-store/test/redis-tls'
 import { untilStatus } from './start-process.ts'
-import { longBody, startService } from './start-service.ts'
+import { endlessBody, startService } from './start-service.ts'
 import type { Service } from './start-service.ts'
 
 const cleanups: (() => Promise<void>)[] = []
@@ -21,7 +21,7 @@ afterEach(async () => {
   for (const cleanup of cleanups.splice(0).toReversed()) await cleanup()
 })
 
-const shortBody = { ...longBody, num_inference_steps: 8 }
+const shortBody = { prompt: 'a red boat on the sea', seed: 42, num_inference_steps: 8, width: 128, height: 128 }
 const noServer = findRedisServer() === undefined ? 'no redis-server or valkey-server' : undefined
 const noTls = whyNoTls()
 /** Part of a test's name, which shows what was not tested. */
@@ -108,7 +108,7 @@ test.skipIf(noServer !== undefined)(
     const load = startLoad(service)
     await untilMoreAreAccepted(load.accepted)
 
-    // It has none of our keys, so only connections that used it to find the way, or listened there, have to move.
+    // It has none of our keys, so only connections that asked it where the keys are, or listened there, have to move.
     await cluster.other.kill()
     await untilMoreAreAccepted(load.accepted)
     await cluster.other.restart()
@@ -126,7 +126,7 @@ test.skipIf(noServer !== undefined)(
     // The killed master returns as a replica, and nobody takes it for the master.
     await cluster.holder.restart()
     await cluster.untilWhole()
-    const [last, canceled] = [await service.submit(shortBody), await service.submit(longBody)]
+    const [last, canceled] = [await service.submit(shortBody), await service.submit(endlessBody)]
     await service.until(canceled, ({ status }) => status === 'running')
     expect((await service.post(`/v1/jobs/${canceled}/cancel`, {})).status).toBeLessThan(300)
     expect(await untilEnded(service, canceled)).toMatchObject({ status: 'canceled' })
@@ -136,12 +136,13 @@ test.skipIf(noServer !== undefined)(
 )
 
 test.skipIf(noServer !== undefined)(
-  `a Redis Cluster that goes away as a whole and comes back finds its jobs ended once${because(noServer)}`,
+  `when a whole Redis Cluster goes away and comes back, each of its jobs ends once${because(noServer)}`,
   async () => {
     const cluster = await startRedisCluster('{easel}')
     const service = await startOn(cluster)
     const ids: string[] = []
-    for (let seed = 0; seed < 6; seed++) ids.push(await service.submit({ ...longBody, seed, webhook: service.webhook() }))
+    for (let seed = 0; seed < 6; seed++)
+      ids.push(await service.submit({ ...shortBody, num_inference_steps: 150, seed, webhook: service.webhook() }))
     await service.until(ids[0] as string, ({ progress }) => progress.step >= 3)
     await Promise.all(cluster.nodes.map((node) => node.kill()))
     await expectRefusedForNow(await service.post('/v1/jobs', shortBody))
@@ -156,7 +157,7 @@ test.skipIf(noServer !== undefined)(
 )
 
 test.skipIf(noServer !== undefined)(
-  `behind a Sentinel, jobs go on at the replica when the master dies under load${because(noServer)}`,
+  `behind a Sentinel, jobs continue on the replica when the master dies under load${because(noServer)}`,
   async () => {
     const group = await startSentinelGroup()
     const service = await startOn(group)
@@ -176,9 +177,9 @@ test.skipIf(noTls !== undefined)(
     const server = await startTlsServer()
     const variables = { ...server.variables, RATE_LIMIT: '1000/min' }
     const service = await startOn({ variables, stop: () => server.stop() })
-    const id = await service.submit({ ...longBody, webhook: service.webhook() })
+    const id = await service.submit({ ...shortBody, webhook: service.webhook() })
     await service.until(id, ({ progress }) => progress.step >= 1)
-    const canceled = await service.submit(longBody)
+    const canceled = await service.submit(endlessBody)
     expect((await service.post(`/v1/jobs/${canceled}/cancel`, {})).status).toBeLessThan(300)
     expect(await untilEnded(service, canceled)).toMatchObject({ status: 'canceled' })
     await expectEndedOnce(service, [id])
@@ -199,7 +200,7 @@ test.skipIf(noTls !== undefined)(
   },
 )
 
-test('docs/redis.md tells the rules of the users that these tests used', () => {
+test('docs/redis.md gives the rules of the users with whom these tests were run', () => {
   const text = readFileSync(new URL('../../../docs/redis.md', import.meta.url), 'utf8')
   for (const rules of [aclRules, clusterAclRules]) expect(text).toContain(rules)
 })

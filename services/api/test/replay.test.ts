@@ -1,4 +1,4 @@
-/** Files, receipts and replays with a real worker: the file is what was asked for, and made again it has the same bytes. */
+/** Files, receipts and replays with a real worker: the file is what was asked for, and a replay makes the same bytes. */
 import { createHash } from 'node:crypto'
 import { copyFile, cp, mkdtemp, readFile, rm } from 'node:fs/promises'
 import { cpus, tmpdir } from 'node:os'
@@ -48,7 +48,7 @@ async function stopWorker(): Promise<void> {
 }
 
 const small = { prompt: 'ein rotes Boot, 赤い船', negative_prompt: 'a box', width: 64, height: 64, num_inference_steps: 4, seed: 42 }
-const waiting = { Prefer: 'wait=30' }
+const waiting = { Prefer: 'wait=60' }
 
 async function ended(response: Response): Promise<Job> {
   const job = (await response.json()) as Job
@@ -69,7 +69,7 @@ describe.for([
   { output_format: 'jpeg', extension: 'jpg', output_quality: 80 },
   { output_format: 'webp', extension: 'webp', output_quality: 80 },
 ])('a job for $output_format', ({ extension, ...wanted }) => {
-  test('is fetched under its extension with its type, and made again it has the same bytes', async () => {
+  test('has files with its extension and its type, and replayed it makes the same bytes', async () => {
     const job = await make({ ...wanted, num_images_per_prompt: 2 })
     for (const [n, image] of (job.output?.images ?? []).entries()) {
       const { type, file } = await fetchImage(job, n)
@@ -84,12 +84,12 @@ describe.for([
     expect(again.replay).toEqual({ of: job.id, identical: true, note: null })
     expect(again.receipt).toEqual(job.receipt)
     expect((await fetchImage(again, 1)).file.equals((await fetchImage(job, 1)).file)).toBe(true)
-    // The comparison notices a difference.
+    // Another seed makes other bytes, so the comparison would notice a difference.
     expect(other.receipt?.images[0]?.sha256).not.toBe(job.receipt?.images[0]?.sha256)
   })
 })
 
-test.for(['jpeg', 'webp'])('a better quality of %s makes a larger file of the same picture', async (output_format) => {
+test.for(['jpeg', 'webp'])('a higher quality of %s makes a larger file of the same picture', async (output_format) => {
   const jobs = await Promise.all([10, 95].map((output_quality) => make({ output_format, output_quality })))
   const files = await Promise.all(jobs.map(async (job) => (await fetchImage(job)).file))
   expect(files[1]?.length).toBeGreaterThan(files[0]?.length ?? Infinity)
@@ -108,7 +108,7 @@ test('the receipt names the model by its content, the runtime with its version, 
   })
 })
 
-test('a job with LoRAs has them in its receipt with the hashes of their files; made again it has the same bytes, unless a file is another', async () => {
+test('the receipt of a job with LoRAs has the hashes of their files; replayed, the job makes the same bytes unless a file has been replaced', async () => {
   const chosen = [
     { id: 'wobble', scale: 0.5 },
     { id: 'tint', scale: -0.8 },
@@ -135,7 +135,7 @@ test('a job with LoRAs has them in its receipt with the hashes of their files; m
   expect(other.replay).toMatchObject({ of: job.id, identical: false, note: expect.stringContaining('tint') as string })
 })
 
-test('a replay by another worker process has the same bytes; one whose files say less does not, and says why', async () => {
+test('a replay by another worker process makes the same bytes; one that writes less into its files does not, and says why', async () => {
   const job = await make({ num_images_per_prompt: 3, guidance_interval: [0.1, 0.8] })
   await stopWorker()
   worker = await startWorker()

@@ -15,7 +15,7 @@ describe('with pictures in S3', () => {
   }
   afterAll(() => server.stop())
 
-  test('the stable URL leads to a freshly signed one, and the job names one too', async () => {
+  test('the stable URL leads to a freshly signed one, and the job has one too', async () => {
     const { endpoint, accessKeyId, secretAccessKey } = server
     const env = {
       STORAGE: 's3',

@@ -1,6 +1,6 @@
 /**
  * A whole api for tests: real Redis, a real folder for pictures, real HTTP on a free port, one announced model, and a simulated worker that writes
- * the records of jobs. Everything is gone after `close()`.
+ * the records of jobs. Nothing is left after `close()`.
  */
 import { createHash } from 'node:crypto'
 import { mkdtemp, rm } from 'node:fs/promises'
@@ -111,7 +111,7 @@ export async function startTestApi(options: StartApiOptions = {}): Promise<TestA
     delivery: options.delivery,
   })
   const connection = createRedis({ url: redis.url, use: 'worker', onError: () => {} })
-  await Promise.all([waitUntilReady(connection, 5000), waitUntilReady(api.deps.redis, 5000)])
+  await Promise.all([waitUntilReady(connection, 60_000), waitUntilReady(api.deps.redis, 60_000)])
   const worker = createTestWorker(createJobStore({ redis: connection, prefix: config.queuePrefix }), api.deps, connection)
   if (options.model !== null) await worker.registry.announce(options.model ?? tinyScenes)
 

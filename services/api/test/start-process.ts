@@ -32,7 +32,7 @@ export function spawnWorkerProcess(env: Record<string, string>): ServiceProcess 
   return start('../../gpu-worker/src/main.ts', env)
 }
 
-/** Resolves when the worker takes jobs. */
+/** Resolves when the worker accepts jobs. */
 export async function startWorkerProcess(env: Record<string, string>): Promise<ServiceProcess> {
   const started = spawnWorkerProcess(env)
   const untilReady = (): void => {
