@@ -5,7 +5,10 @@ import type { JobRoutes } from '@easel/api'
 
 const easel = hc<JobRoutes>(process.env['EASEL_URL'] ?? 'http://localhost:8500')
 
-const submitted = await easel.v1.jobs.$post({ json: { prompt: 'a pink balloon', num_inference_steps: 200 }, header: {} })
+const submitted = await easel.v1.jobs.$post({
+  json: { prompt: 'a pink balloon', num_inference_steps: 200, width: 256, height: 256, num_images_per_prompt: 4 },
+  header: {},
+})
 if (!submitted.ok) throw new Error(`Expected a job, got ${submitted.status}: ${await submitted.text()}`)
 const { id } = await submitted.json()
 await sleep(500)

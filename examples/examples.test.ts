@@ -6,8 +6,7 @@ import { join } from 'node:path'
 import { text } from 'node:stream/consumers'
 import { fileURLToPath } from 'node:url'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import type { Job } from '@easel/contract'
-import { type Easel, startEasel } from '../scripts/start-easel.ts'
+import { type Easel, startEasel, untilPreviewsCome } from '../scripts/start-easel.ts'
 
 const secret = `whsec_${Buffer.alloc(24, 7).toString('base64')}`
 const root = fileURLToPath(new URL('../', import.meta.url))
@@ -17,22 +16,12 @@ let folder: string
 beforeAll(async () => {
   folder = await mkdtemp(join(tmpdir(), 'easel-examples-'))
   easel = await startEasel({ env: { WEBHOOK_ALLOW_INSECURE: 'true', WEBHOOK_SECRETS: secret } })
-  await untilPreviewsCome()
+  await untilPreviewsCome(easel.url)
 })
 afterAll(async () => {
   await easel.stop()
   await rm(folder, { recursive: true, force: true })
 })
-
-/** A worker learns from the model how to draw previews when they are first asked for; a short job may end before. */
-async function untilPreviewsCome(): Promise<void> {
-  const headers = { 'content-type': 'application/json', prefer: 'wait=30' }
-  const body = JSON.stringify({ prompt: 'a cat', num_inference_steps: 40, preview_every: 5 })
-  for (;;) {
-    const { id } = (await (await fetch(`${easel.url}/v1/jobs`, { method: 'POST', headers, body })).json()) as Job
-    if ((await (await fetch(`${easel.url}/v1/jobs/${id}/events`)).text()).includes('event: preview')) return
-  }
-}
 
 async function run(command: string, args: string[], cwd = root, variables: Record<string, string> = {}): Promise<string> {
   const { PATH, HOME, NODE_COMPILE_CACHE } = process.env
@@ -46,7 +35,7 @@ async function run(command: string, args: string[], cwd = root, variables: Recor
 
 const picture = /http:\/\/localhost:\d+\/images\/[0-9a-f-]{36}-0\.png/
 
-/** What each example must say. */
+/** What each example must print. */
 const said: Record<string, RegExp[]> = {
   'submit-and-poll.ts': [/succeeded, step 20 of 20/, picture],
   'wait.ts': [picture],
@@ -65,19 +54,19 @@ const said: Record<string, RegExp[]> = {
 }
 
 describe('examples', () => {
-  test('each one is run here', () => {
+  test('are all run here', () => {
     const files = globSync('*.ts', { cwd: join(root, 'examples') }).filter((file) => !file.endsWith('.test.ts'))
     expect(files.sort()).toEqual(Object.keys(said).sort())
   })
 
-  test('each one is in the table of their page, and runs by its name on any Node', async () => {
+  test('are all in the table of their page, and run by name on any Node', async () => {
     const page = await readFile(join(root, 'examples', 'README.md'), 'utf8')
     expect(Object.keys(said).filter((file) => !page.includes(`[${file.slice(0, -3)}](${file})`))).toEqual([])
     expect(await run('npm', ['run', 'example', 'wait'])).toMatch(picture)
     await expect(run('npm', ['run', 'example', 'weit'])).rejects.toThrow(/Expected the name of an example \(.*wait.*\), got weit/)
   })
 
-  test('the script that fits previews says in a sentence what is wrong, and nothing else', async () => {
+  test('and the script that fits previews, if it is called wrongly, says so in one sentence and nothing else', async () => {
     const command = run('npm', ['run', '--silent', 'fit-preview'])
     await expect(command).rejects.toThrow(/got 1:\n\nExpected the folder of a model, got nothing\n$/)
   })

@@ -14,7 +14,8 @@ const url = process.env['EASEL_URL'] ?? 'http://localhost:8500'
 const secret = process.env['WEBHOOK_SECRET']
 if (secret === undefined) throw new Error(`Expected the secret that Easel signs with in WEBHOOK_SECRET, got none. ${howToStart()}`)
 const webhook = new Webhook(secret)
-const finished = Promise.withResolvers<WebhookBody>()
+const received = new Map<string, WebhookBody>()
+const finished = Promise.withResolvers<void>()
 
 const receiver = createServer((request, response) => void receive(request, response))
 await once(receiver.listen(Number(process.env['RECEIVER_PORT'] ?? 0), '127.0.0.1'), 'listening')
@@ -35,8 +36,9 @@ if (!submitted.ok) throw new Error(`Expected a job, got ${submitted.status}: ${a
 const forged = await fetch(`http://127.0.0.1:${(receiver.address() as AddressInfo).port}/easel`, { method: 'POST', body: '{}' })
 console.log(`forged message: ${forged.status}`)
 
-const { data: job } = await finished.promise
-console.log(job.output?.images[0]?.url ?? job.error?.message)
+await finished.promise
+const job = received.get('job.completed')?.data
+console.log(job?.output?.images[0]?.url ?? job?.error?.message)
 receiver.close()
 
 /** Easel calls http:// addresses and this machine only if it is configured to, and both sides must have the same secret. */
@@ -55,7 +57,9 @@ async function receive(request: IncomingMessage, response: ServerResponse): Prom
     console.log(`${message.type}: ${message.data.status}`)
     // Answer first and work later: a slow answer counts as none, and the message is sent again.
     response.writeHead(204).end()
-    if (message.type === 'job.completed') finished.resolve(message)
+    received.set(message.type, message)
+    // The messages may arrive in any order, and each of them more than once.
+    if (received.size === 2) finished.resolve()
   } catch {
     response.writeHead(401).end()
   }

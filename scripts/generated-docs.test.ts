@@ -8,7 +8,7 @@ describe('generated documents', () => {
     expect(readFileSync(fileURLToPath(new URL(`../${path}`, import.meta.url)), 'utf8')).toBe(text)
   })
 
-  test('say of a variable what it means to each service, and what it may be', () => {
+  test('say what a variable means to each service, and which values it may have', () => {
     const text = generatedDocs()['docs/variables.md'] ?? ''
     const rowOf = (name: string): string | undefined => text.split('\n').find((row) => row.startsWith(`| \`${name}\` |`))
     expect(rowOf('MODEL')).toMatch(/api: Model of requests.+ gpu-worker: Model that this worker serves/)

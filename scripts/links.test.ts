@@ -9,7 +9,7 @@ const pages = execFileSync('git', ['ls-files', '--cached', '--others', '--exclud
   .split('\n')
   .filter((page) => page !== '' && existsSync(resolve(root, page)))
 
-test('there are pages to look at', () => expect(pages.length).toBeGreaterThan(20))
+test('pages are found', () => expect(pages.length).toBeGreaterThan(20))
 
 test.each(pages)('the links of %s lead somewhere', (page) => {
   const links = [...textOf(resolve(root, page)).matchAll(/\]\(([^()\s]+)\)/g)].map((match) => match[1] ?? '')

@@ -59,3 +59,13 @@ export async function startEasel({ env = {} }: StartEaselOptions = {}): Promise<
   failWhenOneEnds(services).catch(() => {})
   return { url, stop }
 }
+
+/** A worker learns from the model how to draw previews when they are first asked for, and a short job may end before that. */
+export async function untilPreviewsCome(url: string): Promise<void> {
+  const headers = { 'content-type': 'application/json', prefer: 'wait=60' }
+  const body = JSON.stringify({ prompt: 'a cat', num_inference_steps: 40, preview_every: 5 })
+  for (;;) {
+    const { id } = (await (await fetch(`${url}/v1/jobs`, { method: 'POST', headers, body })).json()) as { id: string }
+    if ((await (await fetch(`${url}/v1/jobs/${id}/events`)).text()).includes('event: preview')) return
+  }
+}

@@ -18,9 +18,9 @@ const sentences = symptoms
   .flatMap((symptom) => [...symptom.matchAll(/`([^`]+)`/g)].map((match) => match[1] ?? ''))
   .filter((quoted) => quoted.includes(' '))
 
-test('the page quotes sentences', () => expect(sentences.length).toBeGreaterThan(30))
+test('sentences are found on the page', () => expect(sentences.length).toBeGreaterThan(30))
 
-test.each(sentences)('the code says: %s', (sentence) => {
+test.each(sentences)('the code contains: %s', (sentence) => {
   const parts = sentence.split('…').filter((part) => part.trim().length > 2)
   expect(parts.filter((part) => !code.includes(part))).toEqual([])
 })

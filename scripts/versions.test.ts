@@ -1,4 +1,4 @@
-/** Every place with Easel's version has the version of the root's package.json. docs/release.md says how to change it. */
+/** Every place that names Easel's version names the one in the root's package.json. docs/release.md says how to change it. */
 import { globSync, readFileSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import { expect, test } from 'vitest'

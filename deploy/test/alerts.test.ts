@@ -16,7 +16,7 @@ const testsSchema = z.object({
   tests: z.array(z.object({ alert_rule_test: z.array(z.object({ alertname: z.string(), exp_alerts: z.array(z.unknown()).optional() })) })),
 })
 
-it('every alert is tested both firing and quiet', () => {
+it('every alert is tested both when it should fire and when it should not', () => {
   const alerts = rulesSchema.parse(read('alerts.yml')).groups.flatMap(({ rules }) => rules.map(({ alert }) => alert))
   const cases = testsSchema.parse(read('alerts.test.yml')).tests.flatMap((test) => test.alert_rule_test)
   const named = (firing: boolean): Set<string> =>
@@ -25,7 +25,7 @@ it('every alert is tested both firing and quiet', () => {
   expect(named(false)).toEqual(new Set(alerts))
 })
 
-it.skipIf(!promtool)('promtool finds that each fires and is quiet when it should (skipped without promtool)', () => {
+it.skipIf(!promtool)('promtool finds that each alert fires when it should, and only then (skipped without promtool)', () => {
   const { status, stdout, stderr } = spawnSync('promtool', ['test', 'rules', 'alerts.test.yml'], { cwd: folder, encoding: 'utf8' })
   expect(status, `${stdout}${stderr}`).toBe(0)
 })

@@ -80,7 +80,7 @@ describe('docker-compose.yml', () => {
     ])
   })
 
-  it('gives every service limits of memory and processes and no privilege it does not need', () => {
+  it('limits the memory and processes of every service, and gives it no privilege that it does not need', () => {
     for (const name of Object.keys(compose.services)) {
       const { cap_drop: dropped, mem_limit: memory, pids_limit: processes, security_opt: options } = service(name)
       expect([name, dropped, options, processes]).toEqual([name, ['ALL'], ['no-new-privileges:true'], 512])
@@ -114,12 +114,12 @@ describe('docker-compose.yml', () => {
     expect(service('api', composeWith({})).environment).toMatchObject({ REDIS_URL: 'redis://:easel@redis:6379' })
   })
 
-  it('takes its secrets from a file that neither git nor an image gets', () => {
+  it('takes its secrets from a file that is neither in git nor in an image', () => {
     expect(read('.gitignore').split('\n')).toContain('.env')
     expect(read('.dockerignore').split('\n')).toContain('**/.env*')
   })
 
-  it('takes the override files that docs/deploy.md shows: services it has, or ones that extend them', () => {
+  it('fits the override files that docs/deploy.md shows: they name its services, or extend them', () => {
     const overrideSchema = z.strictObject({
       services: z.record(z.string(), z.looseObject({ extends: z.looseObject({ service: z.string() }).optional() })),
     })
@@ -131,7 +131,7 @@ describe('docker-compose.yml', () => {
     expect(overrides.at(-1)?.['gpu-worker-large']).toMatchObject({ networks: { default: { aliases: ['gpu-worker'] } } })
   })
 
-  it('names no version and no project, about which Compose 2 warns', () => {
+  it('names no version and no project, because Compose 2 warns about them', () => {
     expect(Object.keys(compose)).not.toContain('version')
     expect(Object.keys(compose)).not.toContain('name')
   })

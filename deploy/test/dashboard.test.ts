@@ -1,4 +1,4 @@
-/** What can be tested of the dashboard without a Grafana. prometheus.test.ts checks that its queries give data. */
+/** What can be tested about the dashboard without Grafana. prometheus.test.ts checks that its queries return data. */
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, it } from 'vitest'
@@ -15,14 +15,14 @@ const panelSchema = z.object({
 const file = join(import.meta.dirname, '../grafana/dashboards/easel.json')
 const { panels } = z.object({ panels: z.array(panelSchema) }).parse(JSON.parse(readFileSync(file, 'utf8')))
 
-it('has its panels in four rows, each with an id of its own, a unit and a query', () => {
+it('the dashboard has its panels in four rows, each with an id of its own, a unit and a query', () => {
   expect(panels.filter(({ type }) => type === 'row').map(({ title }) => title)).toEqual(['Service', 'Queue', 'Engine', 'Webhooks'])
   expect(new Set(panels.map(({ id }) => id)).size).toBe(panels.length)
   const drawn = panels.filter(({ type }) => type !== 'row')
   expect(drawn.filter(({ fieldConfig, targets = [] }) => fieldConfig === undefined || targets.length === 0)).toEqual([])
 })
 
-it('has no panel that covers another or leaves the grid of 24 columns', () => {
+it('the dashboard has no panel that covers another or extends beyond the 24 columns of the grid', () => {
   const cells = panels.flatMap(({ gridPos: { x, y, w, h } }) =>
     Array.from({ length: w * h }, (_, i) => `${x + (i % w)},${y + Math.floor(i / w)}`),
   )

@@ -1,4 +1,4 @@
-/** The Kubernetes manifests against the schemas of Kubernetes and KEDA, and against each other. Needs no cluster. */
+/** Checks the Kubernetes manifests against the schemas of Kubernetes and KEDA, and against each other. Needs no cluster. */
 import { spawnSync } from 'node:child_process'
 import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { BlockList, isIPv6 } from 'node:net'
@@ -107,7 +107,7 @@ describe('each manifest', () => {
     expect(() => validate('apps/v1 Deployment', deployment)).toThrow(/replicas/)
   })
 
-  it('is one object of its file, named in the kustomization of its folder, and every other name there is a folder with one', () => {
+  it('is the only object in its file and is named in the kustomization of its folder, where every other name is a folder with a kustomization', () => {
     for (const name of folders) {
       const { resources } = readKustomization(name)
       const files = readdirSync(join(folder, name)).filter((file) => file.endsWith('.yaml') && file !== 'kustomization.yaml')
@@ -121,8 +121,8 @@ describe('each manifest', () => {
 
 const kubectl = spawnSync('kubectl', ['version', '--client']).status === 0
 
-describe.skipIf(!kubectl)('put together by kustomize (skipped without kubectl)', () => {
-  it('every manifest of base, gpu-worker and example is there, and pods take the settings by a name that changes with them', () => {
+describe.skipIf(!kubectl)('what kustomize builds (skipped without kubectl)', () => {
+  it('contains every manifest of base, gpu-worker and example, and its pods refer to the settings by a name that changes with them', () => {
     const built = build('example')
     // The settings are generated, and the models loader is not part of it.
     expect(built).toHaveLength(manifests.length)
@@ -132,7 +132,7 @@ describe.skipIf(!kubectl)('put together by kustomize (skipped without kubectl)',
     for (const name of ['api', 'gpu-worker']) expect(containerOf(built, name).envFrom).toContainEqual({ configMapRef: { name: settings } })
   })
 
-  it('a second group of workers shares no label, name or query with the first, and serves another model', () => {
+  it('may contain a second group of workers, which shares no label, name or query with the first and serves another model', () => {
     const built = build('two-models')
     const groups = ['gpu-worker', 'gpu-worker-large']
     for (const kind of ['Deployment', 'Service', 'PodDisruptionBudget', 'NetworkPolicy', 'ScaledObject'])
@@ -172,12 +172,12 @@ describe.each(['api', 'gpu-worker'])('%s', (name) => {
     })
   })
 
-  it('has longer to end than SHUTDOWN_GRACE', () => {
+  it('gets more time to end than SHUTDOWN_GRACE', () => {
     const variables = name === 'api' ? apiVariables : workerVariables
     expect(pod.terminationGracePeriodSeconds).toBeGreaterThan(variables.SHUTDOWN_GRACE.parse(undefined))
   })
 
-  it('is set only variables that the services know', () => {
+  it('gets only variables that the services know', () => {
     const known = new Set([...Object.keys(apiVariables), ...Object.keys(workerVariables)])
     const set = [
       ...container.env.map((variable) => variable.name),
@@ -208,7 +208,7 @@ describe('gpu-worker', () => {
     expect(got.filter((variable) => !(variable in workerVariables))).toEqual([])
   })
 
-  it('has a place for kernels compiled by the driver, though its root file system is read-only', () => {
+  it('has a place for the kernels that the driver compiles, though its root file system is read-only', () => {
     const path = /CUDA_CACHE_PATH=(\S+)/.exec(readFileSync(join(folder, '../../services/gpu-worker/Dockerfile'), 'utf8'))?.[1] ?? ''
     const { volumes, containers } = workloadSchema.parse(find('Deployment', 'gpu-worker').content).spec.template.spec
     const mount = containers[0].volumeMounts.find(({ mountPath }) => path.startsWith(`${mountPath}/`))
@@ -221,7 +221,7 @@ describe('gpu-worker', () => {
     expect(volumes).toEqual([{ name: 'models', persistentVolumeClaim: { claimName: 'easel-models' } }])
   })
 
-  it('is scaled by the GPU-seconds that wait, and by nothing else', () => {
+  it('is scaled by the GPU-seconds of waiting work, and by nothing else', () => {
     expect(find('ScaledObject', 'gpu-worker').content['spec']).toMatchObject({
       scaleTargetRef: { kind: 'Deployment', name: 'gpu-worker' },
       triggers: [{ type: 'prometheus', metadata: { query: 'sum(max by (model) (easel_gpu_seconds_queued{namespace="easel"}))' } }],
@@ -252,7 +252,7 @@ describe('webhooks', () => {
     expect(rule?.ports).toEqual([{ protocol: 'TCP' }])
   })
 
-  // Otherwise an API server refuses the whole policy. It takes ::ffff:0:0/96 for IPv4, which is in no IPv6 range.
+  // Otherwise an API server refuses the whole policy. It considers ::ffff:0:0/96 to be IPv4, which is in no IPv6 range.
   it.each(blocks.flatMap(({ cidr, except }) => except.map((range) => ({ range, cidr }))))(
     '$range is a part of $cidr',
     ({ range, cidr }) => {

@@ -34,7 +34,7 @@ function toSafetensors(name: string, shape: number[], values: number[]): Buffer 
   return Buffer.concat([length, header, Buffer.from(Float32Array.from(values).buffer)])
 }
 
-/** The colours in a picture. */
+/** Draws a picture; returns the colours in it. */
 async function draw(
   of: { generate(params: ColourParams): Promise<Awaited<ReturnType<ColourPipeline['generate']>>> },
   params: ColourParams,
@@ -48,14 +48,14 @@ test.for([
   ['Blue.', '0,0,255'],
   ['white and black', '128,128,128'],
   ['red, red and blue', '170,0,85'],
-] as const)('%s is drawn as it says', async ([prompt, colour]) => {
+] as const)('the prompt “%s” is drawn in its colours', async ([prompt, colour]) => {
   const drawn = await draw(pipe, { prompt, seed: 7 })
   expect(drawn).toHaveLength(1)
   const expected = colour.split(',').map(Number)
   drawn[0]?.split(',').forEach((value, i) => expect(Math.abs(Number(value) - (expected[i] ?? 0))).toBeLessThanOrEqual(1))
 })
 
-test('many requests on one model share its steps, and each gets what it would alone', async () => {
+test('many requests on one model share its steps, and each gets what it would get alone', async () => {
   const scoped = new RequestScopedPipeline(pipe)
   const requests = Array.from({ length: 24 }, (_, i) => ({
     prompt: Object.keys(colours)[i % 5] ?? '',
@@ -71,7 +71,7 @@ test('many requests on one model share its steps, and each gets what it would al
   expect(steps - before.steps).toBeLessThan(rows - before.rows)
 })
 
-test('a prompt without a word that it knows is refused, and so is a folder that does not fit', async () => {
+test('a prompt without a word that the model knows is refused, and so is a folder whose files do not fit together', async () => {
   await expect(pipe.generate({ prompt: 'a boat' })).rejects.toThrow(
     'Expected a prompt with one of the words red, green, blue, white, black',
   )

@@ -35,7 +35,7 @@ afterAll(async () => {
 const pixels = async (of: { generate: StableDiffusion3Pipeline['generate'] }, seed: number): Promise<Buffer> =>
   Buffer.from((await of.generate({ ...request, seed })).images[0]?.data ?? [])
 
-test('a model that names it draws with it, the same picture for the same seed, alone and beside others', async () => {
+test('a model that names the scheduler draws with it: the same picture for the same seed, alone and beside other requests', async () => {
   expect(pipe.scheduler).toBeInstanceOf(FlowMatchEulerAncestralDiscreteScheduler)
   const alone = await pixels(pipe, 42)
   const scoped = new RequestScopedPipeline(pipe)
@@ -47,7 +47,7 @@ test('a model that names it draws with it, the same picture for the same seed, a
   expect((await pixels(euler, 42)).equals(alone)).toBe(false)
 })
 
-test('without fresh noise its steps are those of Euler', () => {
+test('without fresh noise, its steps are those of the Euler scheduler', () => {
   const [ours, euler] = [new FlowMatchEulerAncestralDiscreteScheduler({ shift: 3 }, 0), new FlowMatchEulerDiscreteScheduler({ shift: 3 })]
   for (const scheduler of [ours, euler]) scheduler.setTimesteps(4)
   const dims = [2, 4, 4, 4]
@@ -60,11 +60,11 @@ test('without fresh noise its steps are those of Euler', () => {
   }
 })
 
-test('a sample has the noise of its level after every step, however much of it is fresh', () => {
+test('after every step a sample has as much noise as its level says, however much of it is fresh', () => {
   for (const eta of [0, 0.5, 1]) {
     const scheduler = new FlowMatchEulerAncestralDiscreteScheduler({ shift: 3 }, eta)
     scheduler.setTimesteps(5)
-    // Of a model that knows the picture, all zeros: what it predicts is the noise of the sample.
+    // A model that knows the picture, which is all zeros, would predict exactly the noise of the sample.
     let sample = randn([1, 4, 64, 64], new Generator(7))
     const generator = new Generator(8)
     for (const [step, timestep] of scheduler.timesteps.entries()) {

@@ -30,7 +30,7 @@ async function txt2img(body: unknown, headers: Record<string, string> = { Author
   return await app.request('/sdapi/v1/txt2img', init)
 }
 
-test('a request in its words makes pictures, and is answered with them', async () => {
+test('a request in the words of this dialect makes pictures, and is answered with them', async () => {
   const body = {
     prompt: 'a red boat on the sea',
     steps: 4,
@@ -53,7 +53,7 @@ test('a request in its words makes pictures, and is answered with them', async (
   expect(jobs).toMatchObject([{ status: 'succeeded', input: { num_inference_steps: 4, guidance_scale: 3 } }])
 })
 
-test('what its clients send for any seed, and null, mean the default', async () => {
+test('null, and what the clients of this dialect send for any seed, mean the default', async () => {
   const response = await txt2img({ prompt: 'a cat', steps: 2, width: 64, height: 64, seed: -1, negative_prompt: null })
   expect(response.status).toBe(200)
 })
@@ -66,13 +66,13 @@ test.for([
   [{ prompt: 'a', width: 65 }, 'width'],
   [{ prompt: 'a', seed: 1.5 }, 'seed'],
   [{ steps: 4 }, 'prompt'],
-] as const)('%j is refused, by the name that the client gave the field', async ([body, field]) => {
+] as const)('%j is refused under the name that the client gave the field', async ([body, field]) => {
   const response = await txt2img(body)
   expect(response.status).toBe(422)
   expect(await response.json()).toMatchObject({ error: 'invalid_request', errors: [{ field }] })
 })
 
-test('a body that is no object, and a caller without a key, are told so', async () => {
+test('a body that is not an object is refused, and so is a caller without a key', async () => {
   expect((await txt2img(['a'])).status).toBe(422)
   expect((await txt2img('a')).status).toBe(422)
   expect((await txt2img({ prompt: 'a' }, {})).status).toBe(401)

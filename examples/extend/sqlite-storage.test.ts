@@ -16,7 +16,7 @@ afterAll(async () => await rm(dir, { recursive: true, force: true }))
 describeStorage('an SQLite file', async () => new SqliteStorage({ file: join(dir, 'conformance.sqlite') }))
 
 describe('an SQLite file', () => {
-  test('is shared: what one process writes the other reads, and both may write', async () => {
+  test('is shared: one process reads what the other has written, and both may write', async () => {
     const [api, worker] = [1, 2].map(() => new SqliteStorage({ file: join(dir, 'shared.sqlite') }))
     await worker?.put('images/a-0.png', Buffer.from('picture'), png)
     const object = await api?.open('images/a-0.png')
@@ -26,7 +26,7 @@ describe('an SQLite file', () => {
     await Promise.all([api?.close(), worker?.close()])
   })
 
-  test('says denied where no file can be opened, and unavailable for a file that is none', async () => {
+  test('reports denied where no file can be opened, and unavailable for a file that is not a database', async () => {
     const nowhere = new SqliteStorage({ file: join(dir, 'no', 'such', 'folder.sqlite') })
     await expect(nowhere.check()).rejects.toMatchObject({ name: 'StorageError', code: 'denied', retryable: false })
     await writeFile(join(dir, 'text.sqlite'), 'this is no database, and long enough to be looked at as one'.repeat(50))

@@ -1,4 +1,4 @@
-/** The packages as they would be published, in a stranger's empty project: installed, type-checked, and their pages' snippets run as written. */
+/** The packages as they would be published: installed in an outsider's empty project, type-checked there, and the snippets of their pages run as written. */
 import { execFile } from 'node:child_process'
 import { createReadStream } from 'node:fs'
 import { cp, readFile, rm, truncate, writeFile } from 'node:fs/promises'
@@ -34,7 +34,7 @@ async function snippetsOf(folder: string, language: string): Promise<string[]> {
 }
 
 describe('tarballs', () => {
-  test.each(published)('$name holds what was built, its page, the changes and the licence, and no test', ({ name }) => {
+  test.each(published)('of $name contain what was built, its page, the changes and the licence, and no test', ({ name }) => {
     const files = packed.find((each) => each.name === name)?.files ?? []
     expect(files).toEqual(
       expect.arrayContaining(['CHANGELOG.md', 'LICENSE', 'README.md', 'dist/index.d.ts', 'dist/index.js', 'package.json']),
@@ -43,7 +43,7 @@ describe('tarballs', () => {
     expect(files.filter((file) => /test|golden/i.test(file))).toEqual([])
   })
 
-  test.each(published)('publint and "are the types wrong" find no fault in $name', async ({ name }) => {
+  test.each(published)('of $name have no fault that publint or "are the types wrong" could find', async ({ name }) => {
     const tarball = packed.find((each) => each.name === name)?.tarball ?? ''
     const bin = (program: string): string => join(root, 'node_modules', '.bin', program)
     expect((await promisify(execFile)(bin('publint'), [tarball, '--strict'])).stdout).toContain('All good!')
@@ -52,22 +52,25 @@ describe('tarballs', () => {
     expect(JSON.parse(stdout)).toMatchObject({ analysis: { types: { kind: 'included' } } })
   })
 
-  test('the client depends on nothing, and its declarations on nothing either', async () => {
+  test('of the client depend on nothing, nor do their declarations', async () => {
     const { folder } = published.find(({ name }) => name === '@easel/client') ?? { folder: '' }
     const manifest = JSON.parse(await readFile(join(folder, 'package.json'), 'utf8')) as Record<string, unknown>
     expect(Object.keys(manifest).filter((key) => /^(peer|optional|bundle)?dependencies$/i.test(key))).toEqual([])
     expect(await readFile(join(folder, 'dist/index.d.ts'), 'utf8')).not.toMatch(/\bfrom ["']|\bimport\(/)
   })
 
-  test.each(published)('$name names only published packages, in versions that exist outside the workspace', async ({ name, folder }) => {
-    const manifest = JSON.parse(await readFile(join(folder, 'package.json'), 'utf8')) as Record<string, Record<string, string>>
-    const needed = Object.entries({ ...manifest['dependencies'], ...manifest['peerDependencies'], ...manifest['optionalDependencies'] })
-    const names = published.map((each) => each.name)
-    expect(needed.filter(([each, version]) => (version.startsWith('workspace:') ? !names.includes(each) : !/^\d/.test(version)))).toEqual(
-      [],
-    )
-    expect(name).toBe(manifest['name'])
-  })
+  test.each(published)(
+    'of $name depend only on published packages, in versions that exist outside the workspace',
+    async ({ name, folder }) => {
+      const manifest = JSON.parse(await readFile(join(folder, 'package.json'), 'utf8')) as Record<string, Record<string, string>>
+      const needed = Object.entries({ ...manifest['dependencies'], ...manifest['peerDependencies'], ...manifest['optionalDependencies'] })
+      const names = published.map((each) => each.name)
+      expect(needed.filter(([each, version]) => (version.startsWith('workspace:') ? !names.includes(each) : !/^\d/.test(version)))).toEqual(
+        [],
+      )
+      expect(name).toBe(manifest['name'])
+    },
+  )
 })
 
 describe.each([
@@ -103,7 +106,7 @@ describe.each([
     expect(await project.run(`${tsc} --strict --target es2022 --types node ${options} *.ts`)).toBe('')
   })
 
-  test('the library draws as the sources here do', async () => {
+  test('the library draws the same as the sources here', async () => {
     await project.run('node built/pipeline.js')
     const pipe = await StableDiffusion3Pipeline.fromPretrained(join(root, 'models/tiny-scenes'), { device: 'cpu' })
     for (const [n, prompt] of ['a red boat on the sea', 'a big green cat at night'].entries()) {
@@ -117,7 +120,7 @@ describe.each([
     await pipe.close()
   })
 
-  test('a model of many bytes is hashed on threads there too', async () => {
+  test('a large model is hashed by threads there too', async () => {
     await writeFile(join(project.folder, 'large'), 'a')
     await truncate(join(project.folder, 'large'), 130 * 2 ** 20)
     await project.write(
@@ -142,7 +145,7 @@ describe.each([
     expect((await sharp(join(project.folder, 'boat.png')).metadata()).width).toBe(128)
   })
 
-  test.runIf(major === 24 && chromium !== undefined)('the client as it is packed draws, follows and uploads in a browser', async () => {
+  test.runIf(major === 24 && chromium !== undefined)('the packed client draws, follows and uploads in a browser', async () => {
     const modules = join(project.folder, 'node_modules/@easel/client/dist')
     const html = `<script type="module">import * as client from './index.js'; globalThis.client = client</script>`
     // Of another origin than the service's, which is what CORS is for.

@@ -1,4 +1,4 @@
-/** The pages whose commands start the service, install or pull something, followed with Node 20 from a fresh clone, each in a home of its own. */
+/** Follows the pages whose commands start the service, or install or pull something, with Node 20 from a fresh clone, each in a home folder of its own. */
 import { expect, test } from 'vitest'
 import { findNode20 } from '../packages/empty-project.ts'
 import { commandPages } from './pages.ts'

@@ -7,9 +7,9 @@ export interface FollowedPage {
   leaves?: readonly string[]
   /** Languages whose blocks this suite runs. Default: all. */
   languages?: readonly string[]
-  /** After a line that contains the first text, the terminals must show the second one before the reader goes on. Default: none. */
+  /** After a line that contains the first text, the terminals must show the second one before the reader continues. Default: none. */
   shows?: Readonly<Record<string, string>>
-  /** Shell commands that prepare what the page presupposes: a model of one's own, a job to repeat. */
+  /** Shell commands that prepare what the page presupposes, such as a model of one's own or a job to repeat. */
   given?: string
 }
 
@@ -28,7 +28,7 @@ export const servicePages: Readonly<Record<string, FollowedPage>> = {
     says: [/-0\.png\n[^]*-0\.png\n[^]*-0\.png\n/],
   },
   'docs/http-api.md': {
-    // A worker learns from the model how to draw previews when they are first asked for; a short job may end before.
+    // A worker learns from the model how to draw previews when they are first asked for, and a short job may end before that.
     given: `
       body='{"prompt": "a cat", "num_inference_steps": 40, "preview_every": 5}'
       until curl -sf localhost:8500/v1/jobs/$(${submit} -d "$body" | ${printId})/events | grep 'event: preview' > ~/preview; do :; done`,

@@ -1,6 +1,7 @@
 /**
- * Every fenced block of every page is run as it is written, or says in its first line what it needs and is parsed. Here it is seen that none is
- * left out, and the pages that call a service are followed on one; those that begin with `npm` or `npx` are followed in commands.test.ts.
+ * Every fenced block of every page is run as it is written, or says in its first line what it needs and is only parsed. These tests check that
+ * none is left out, and follow the pages that call a running service; pages whose commands begin with `npm` or `npx` are followed in
+ * commands.test.ts.
  */
 import { execFileSync, spawnSync } from 'node:child_process'
 import { stripTypeScriptTypes } from 'node:module'
@@ -11,7 +12,7 @@ import { commandPages, packagePages, servicePages } from './pages.ts'
 import { openReader, type Reader } from './reader.ts'
 import { pagesWithSnippets, readSnippets } from './snippets.ts'
 
-/** What may keep a block from being run here. Another reason has to be added, with a thought whether it is one. */
+/** The reasons for which a block may not be run here. Think twice before adding another. */
 const needs = ['Docker', 'a GPU', 'a login at Hugging Face', 'a registry', 'pip install', 'a quiet machine', 'a version to be made']
 
 const parsers: Record<string, (code: string) => unknown> = {
@@ -21,7 +22,7 @@ const parsers: Record<string, (code: string) => unknown> = {
   js: (code) => stripTypeScriptTypes(code),
   yaml: (code) => parseYaml(code),
   json: (code) => JSON.parse(code),
-  // No code: a drawing, a file's content, rules of another program.
+  // Not code: a drawing, the content of a file, rules of another program.
   text: () => undefined,
 }
 const hasPython = spawnSync('python3', ['--version']).status === 0
@@ -29,7 +30,7 @@ const hasPython = spawnSync('python3', ['--version']).status === 0
 const pages = pagesWithSnippets()
 const snippets = pages.flatMap((page) => readSnippets(page).map((snippet) => ({ page, ...snippet })))
 
-test('there are pages with blocks, and the list of followed pages names no others', () => {
+test('pages with blocks are found, and the list of followed pages names no others', () => {
   expect(snippets.length).toBeGreaterThan(70)
   const followed = [...Object.keys(servicePages), ...Object.keys(commandPages), ...packagePages]
   expect(followed.filter((page) => !pages.includes(page))).toEqual([])
@@ -57,12 +58,12 @@ function languagesRun(page: string, all: string): readonly string[] {
   return [servicePages[page], commandPages[page]].flatMap((followed) => (followed === undefined ? [] : (followed.languages ?? [all])))
 }
 
-describe('on a service that runs', () => {
+describe('on a running service', () => {
   let easel: Easel
   let reader: Reader
   beforeAll(async () => {
     easel = await startEasel({ env: { ADMIN_KEY: 'an-operators-key' } })
-    reader = await openReader({ url: easel.url, limitMs: 80_000 })
+    reader = await openReader({ url: easel.url, limitMs: 240_000 })
   })
   afterAll(async () => {
     await reader?.close()

@@ -46,9 +46,9 @@ function onMachine(skewMs: number): Record<string, string> {
 }
 
 test.each([
-  ['ahead', 120_000],
+  ['ahead of', 120_000],
   ['behind', -120_000],
-])('a worker whose clock is two minutes %s of the clock of one api, and four of that of another, serves both', async (_, skewMs) => {
+])('a worker whose clock is two minutes %s that of one api, and four minutes from that of another, serves both', async (_, skewMs) => {
   const told: Job[] = []
   const receiver = createServer((request, response) => {
     let text = ''

@@ -12,7 +12,7 @@ afterEach(async () => service?.close())
 
 test('a job whose worker is killed in the middle of it is finished by another with the same bytes, and its webhook is told once', async () => {
   // A lock that outlasts a moment in which a worker gets no processor, so that only the killed one loses it.
-  const env = { JOB_LOCK_DURATION: '10' }
+  const env = { JOB_LOCK_DURATION: '5' }
   const workers = [await service.startWorker(env), await service.startWorker(env)]
   const undisturbed = await service.untilEnded(await service.submit(longBody))
   const id = await service.submit({ ...longBody, webhook: service.webhook() })

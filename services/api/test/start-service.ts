@@ -37,10 +37,10 @@ interface PostOptions {
 }
 
 /** A job that takes many seconds on a CPU, so that it still runs when a test that was held up breaks something. */
-export const longBody = { prompt: 'a red boat on the sea', seed: 42, num_inference_steps: 200, width: 192, height: 192 }
+export const longBody = { prompt: 'a red boat on the sea', seed: 42, num_inference_steps: 150, width: 192, height: 192 }
 
 /** A job that takes minutes on a CPU, to be canceled. */
-export const endlessBody = { ...longBody, width: 256, height: 256, num_images_per_prompt: 4 }
+export const endlessBody = { ...longBody, num_inference_steps: 200, width: 256, height: 256, num_images_per_prompt: 4 }
 
 export type Service = Awaited<ReturnType<typeof startService>>
 

@@ -1,4 +1,4 @@
-/** The status page of operators: what it shows, and what it says when something of the service is away. The worker is played; all else is real. */
+/** The status page of operators: what it shows, and what it says when a part of the service is away. The worker is simulated; everything else is real. */
 import type { Browser, Locator } from 'playwright-core'
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
 import { heartbeatTtlSeconds } from '@easel/contract'
@@ -87,25 +87,22 @@ describe.skipIf(executable === undefined)('the status page in a browser', () => 
   const row = (name: string, text: string): Locator => section(name).getByRole('row', { name: text })
   const says = (text: string): Locator => opened.page.getByRole('status').getByText(text)
 
-  test.for(sights)(
-    'shows workers, queue, failures, shares and webhooks on $name, and hinders nobody',
-    async ({ colorScheme, viewport }) => {
-      await beginWorker()
-      await open({ colorScheme, viewport })
-      await row('Workers', 'worker-one takes jobs').waitFor()
-      for (const text of ['1.5 GiB, GPU 10.2 of 24.0 GB', '3 of 8', '6.4, 3 waiting', '1 job waits for memory', 'memory ran out 2 times']) {
-        await row('Workers', 'worker-one').getByText(text).waitFor()
-      }
-      expect(await section('Jobs').locator('[data-state=queued] dd').textContent()).toBe('2')
-      expect(await section('Jobs').locator('[data-state=failed] dd').textContent()).toBe('1')
-      await row('Models', 'tiny-scenes (default)').waitFor()
-      await row('Failures', 'The job needs more memory than the device has free. out_of_memory').waitFor()
-      await row('Shares', 'public (without a key)').getByText('1 min 30 s (100 %)').waitFor()
-      await row('Webhooks', 'https://receiver.invalid queued').waitFor()
-      expect(await findHindrances(opened.page)).toEqual([])
-      expect(opened.complaints).toEqual([])
-    },
-  )
+  test.for(sights)('shows workers, queue, failures, shares and webhooks on $name, and is accessible', async ({ colorScheme, viewport }) => {
+    await beginWorker()
+    await open({ colorScheme, viewport })
+    await row('Workers', 'worker-one takes jobs').waitFor()
+    for (const text of ['1.5 GiB, GPU 10.2 of 24.0 GB', '3 of 8', '6.4, 3 waiting', '1 job waits for memory', 'memory ran out 2 times']) {
+      await row('Workers', 'worker-one').getByText(text).waitFor()
+    }
+    expect(await section('Jobs').locator('[data-state=queued] dd').textContent()).toBe('2')
+    expect(await section('Jobs').locator('[data-state=failed] dd').textContent()).toBe('1')
+    await row('Models', 'tiny-scenes (default)').waitFor()
+    await row('Failures', 'The job needs more memory than the device has free. out_of_memory').waitFor()
+    await row('Shares', 'public (without a key)').getByText('1 min 30 s (100 %)').waitFor()
+    await row('Webhooks', 'https://receiver.invalid queued').waitFor()
+    expect(await findHindrances(opened.page)).toEqual([])
+    expect(opened.complaints).toEqual([])
+  })
 
   test('a slash at the end of its address changes nothing', async () => {
     await open({}, '/admin/')
@@ -113,7 +110,7 @@ describe.skipIf(executable === undefined)('the status page in a browser', () => 
     expect(opened.complaints).toEqual([])
   })
 
-  test('without a worker it says that jobs wait, and what it said goes when one begins', async () => {
+  test('without a worker it says that jobs wait, until a worker begins', async () => {
     await open()
     await says('No worker is available for tiny-scenes.').waitFor()
     await section('Workers').getByText('No worker has sent a heartbeat').waitFor()
@@ -123,7 +120,7 @@ describe.skipIf(executable === undefined)('the status page in a browser', () => 
     await says('No worker').waitFor({ state: 'hidden' })
   })
 
-  test('while Redis or the server is away it reconnects by itself, and shows what it knew as from before', async () => {
+  test('while Redis or the server is away it reconnects by itself, and shows what it knew as old', async () => {
     await beginWorker()
     await open()
     await row('Workers', 'worker-one').waitFor()
@@ -141,9 +138,9 @@ describe.skipIf(executable === undefined)('the status page in a browser', () => 
     await row('Workers', 'worker-one').waitFor()
   })
 
-  test('opened while Redis is away it shows what there is when Redis is back', async () => {
+  test('opened while Redis is away, it shows everything once Redis is back', async () => {
     await redis.kill()
-    // What was read just before is told for a second.
+    // What was read just before is returned for another second.
     const headers = { Authorization: 'Bearer an-operators-key' }
     await expect.poll(async () => (await api.get('/admin/status', { headers })).status).toBe(503)
     await open()

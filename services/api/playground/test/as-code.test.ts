@@ -23,7 +23,7 @@ const everything: CreateJobRequest = {
   output_format: 'webp',
 }
 
-test('the TypeScript of a job passes the type check against the client, whatever is in the prompt', () => {
+test('the TypeScript of a job passes a type check against the client, whatever is in the prompt', () => {
   const folder = mkdtempSync(join(tmpdir(), 'easel-as-code-'))
   try {
     const options = { base: 'https://easel.example.com/path', seed: 7 }
@@ -40,7 +40,7 @@ test('the TypeScript of a job passes the type check against the client, whatever
   }
 })
 
-/** What tsc says of a project. */
+/** What tsc says about a project. */
 function findTypeErrors(folder: string): string {
   try {
     return execFileSync(join(root, 'node_modules/.bin/tsc'), ['--pretty', 'false', '-p', folder], { cwd: folder, encoding: 'utf8' }).trim()

@@ -1,11 +1,11 @@
-/** The gallery with many jobs of every end: layout, lightbox, favourites, older pages, and taking things away. The worker is played. */
+/** The gallery with jobs that ended in every way: layout, lightbox, favourites, older pages, and deleting. The worker is simulated. */
 import type { Browser, Locator } from 'playwright-core'
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
 import { jobErrorTable, type Job } from '@easel/contract'
 import { ensurePlayground } from '../../../../packages/cli/src/setup/ensure-playground.ts'
 import { findChromium, launchChromium } from '../../../../scripts/find-chromium.ts'
 import { startTestApi, tinyScenes, type TestApi } from '../../test/start-api.ts'
-import { findHindrances, openPage, type OpenedPage } from './open-page.ts'
+import { findHindrances, openPage, type OpenedPage, untilDrawn } from './open-page.ts'
 
 const executable = findChromium()
 
@@ -38,7 +38,7 @@ describe.skipIf(executable === undefined)('the gallery', () => {
     await opened.page.locator('.card').first().waitFor()
   }
 
-  /** A job with real pictures, one after the other. */
+  /** Makes a job that has succeeded. */
   async function make(body: Record<string, unknown>): Promise<string> {
     const { id } = await api.submit(body)
     await api.worker.succeed(id)
@@ -56,7 +56,7 @@ describe.skipIf(executable === undefined)('the gallery', () => {
     await api.submit({ prompt: 'waits', num_images_per_prompt: 4 })
   }
 
-  test('is not wider than any window from 320 to 1400 pixels, and all cards of a row are alike', async () => {
+  test('is not wider than any window from 320 to 1400 pixels, and all cards of a row have one height', async () => {
     await makeEveryKind()
     await openGallery()
     for (const width of [320, 375, 640, 861, 900, 1036, 1400]) {
@@ -75,7 +75,7 @@ describe.skipIf(executable === undefined)('the gallery', () => {
     expect(await findHindrances(opened.page)).toEqual([])
   })
 
-  test('a picture opens large; arrows lead to its neighbours, Escape back, and a favourite is kept in the browser', async () => {
+  test('opens a picture large; arrow keys lead to its neighbours and Escape back, and a favourite is kept in the browser', async () => {
     const first = await make({ prompt: 'the older', seed: 5 })
     await make({ prompt: 'the newer', seed: 9, num_images_per_prompt: 2 })
     await openGallery()
@@ -96,7 +96,7 @@ describe.skipIf(executable === undefined)('the gallery', () => {
     expect(await card(first).count()).toBe(1)
   })
 
-  test('the gallery loads thumbnails as they come into view, and the picture itself when it is opened', async () => {
+  test('loads thumbnails as they come into view, and a picture itself when it is opened', async () => {
     const old = await api.submit({ prompt: 'of before' })
     await api.worker.store.start(old.id, 'w1')
     const stored = { key: `images/${old.id}-0.png`, width: 128, height: 128, seed: 1, sha256: '0'.repeat(64), content_type: 'image/png' }
@@ -106,12 +106,9 @@ describe.skipIf(executable === undefined)('the gallery', () => {
     await openGallery()
     const [small, large] = [`images/${id}-1.thumb.webp`, `images/${id}-1.png`]
     const tiles = opened.page.locator('button.tile img:not(.backdrop)')
-    expect(await tiles.evaluateAll((images) => images.map((image) => image.getAttribute('src')))).toEqual([
-      `images/${id}-0.thumb.webp`,
-      small,
-      // It has no thumbnail.
-      stored.key,
-    ])
+    const sources = async (): Promise<unknown> => await tiles.evaluateAll((images) => images.map((image) => image.getAttribute('src')))
+    // The older job has no thumbnail.
+    await expect.poll(sources).toEqual([`images/${id}-0.thumb.webp`, small, stored.key])
     expect(await tiles.first().getAttribute('loading')).toBe('lazy')
     // Whole, though two squares do not fill the square that they share.
     expect(await tiles.first().evaluate((image) => getComputedStyle(image).objectFit)).toBe('contain')
@@ -125,7 +122,7 @@ describe.skipIf(executable === undefined)('the gallery', () => {
     expect(opened.complaints).toEqual([])
   })
 
-  test('a swipe leads to the next picture and the one before; a short or upright one stays', async () => {
+  test('turns to the next picture and the one before by a swipe, but not by a short or upright one', async () => {
     await make({ prompt: 'the older' })
     await make({ prompt: 'the newer' })
     await openGallery({ viewport: { width: 360, height: 740 }, hasTouch: true, isMobile: true })
@@ -142,18 +139,20 @@ describe.skipIf(executable === undefined)('the gallery', () => {
     expect(await title.textContent()).toBe('the newer')
     await swipe(-30)
     await swipe(-20, 120)
+    await untilDrawn(opened.page)
     expect(await title.textContent()).toBe('the newer')
     await swipe(-120)
     await expect.poll(async () => await title.textContent()).toBe('the older')
     // There is none after it.
     await swipe(-120)
+    await untilDrawn(opened.page)
     expect(await title.textContent()).toBe('the older')
     await swipe(120)
     await expect.poll(async () => await title.textContent()).toBe('the newer')
     expect(await findHindrances(opened.page)).toEqual([])
   })
 
-  test.each([320, 900])('the sentence of a job that expired can be read whole at %d pixels', async (width) => {
+  test.each([320, 900])('shows the whole sentence about an expired job at %d pixels', async (width) => {
     const { id } = await api.submit({ prompt: 'too late' })
     const { message } = jobErrorTable.expired
     const error = { code: 'expired', message: `${message} No worker serves tiny-scenes now.`, retryable: true } as const
@@ -172,7 +171,7 @@ describe.skipIf(executable === undefined)('the gallery', () => {
     expect(actions.y + actions.height).toBeLessThanOrEqual(square.y + square.height)
   })
 
-  test('a job that ended badly is tried again or dismissed, and what was selected is deleted at the second press', async () => {
+  test('lets a job that ended badly be tried again or dismissed, and deletes what is selected at the second press', async () => {
     await makeEveryKind()
     await openGallery()
     await opened.page.getByRole('button', { name: 'Dismiss: not wanted' }).click()
@@ -190,7 +189,7 @@ describe.skipIf(executable === undefined)('the gallery', () => {
     expect(prompts.toSorted()).toEqual([longPrompt, 'waits', 'went wrong'].toSorted())
   })
 
-  test('“Same again” asks for the whole job once more, also for what the form has no field for', async () => {
+  test('asks for the whole job once more by “Same again”, including what the form has no field for', async () => {
     const body = {
       prompt: 'all of it',
       negative_prompt: 'a box',
@@ -211,7 +210,7 @@ describe.skipIf(executable === undefined)('the gallery', () => {
     expect(again?.input).toEqual(before?.input)
   })
 
-  test('older pictures are a press away', async () => {
+  test('shows older pictures at the press of a button', async () => {
     const ids: string[] = []
     for (let n = 0; n < 45; n++) ids.push((await api.submit({ prompt: `number ${n}` })).id)
     for (const id of ids) await api.post(`/v1/jobs/${id}/cancel`)
@@ -222,7 +221,7 @@ describe.skipIf(executable === undefined)('the gallery', () => {
     expect(await opened.page.getByRole('button', { name: 'Show older pictures' }).count()).toBe(0)
   })
 
-  test('in the first minute: an example of the model, a size by its shape', async () => {
+  test('offers examples of the model beside it, and sizes by their shape', async () => {
     await make({ prompt: 'something' })
     await openGallery()
     const { page } = opened

@@ -43,7 +43,7 @@ describe.skipIf(executable === undefined)('LoRAs in the playground', () => {
   const add = (): Locator => group().getByRole('button', { name: 'Add a LoRA' })
   const newest = async (): Promise<Job | undefined> => ((await (await fetch(`${easel.url}/v1/jobs?limit=1`)).json()) as JobList).jobs[0]
 
-  /** Submits the form; the job when its picture is there. */
+  /** Submits the form; returns the job when its picture is shown. */
   async function make(prompt: string): Promise<Job> {
     await opened.page.getByLabel('Prompt').first().fill(prompt)
     await opened.page.getByLabel('Steps').fill('4')
@@ -57,7 +57,7 @@ describe.skipIf(executable === undefined)('LoRAs in the playground', () => {
     return job
   }
 
-  test('those that are chosen change the picture, with their scales, and “Same again” has them once more', async () => {
+  test('change the picture, with their scales, when they are chosen, and “Same again” chooses them once more', async () => {
     await open()
     await add().click()
     await group().getByLabel('LoRA 1').selectOption('wobble')
@@ -74,7 +74,7 @@ describe.skipIf(executable === undefined)('LoRAs in the playground', () => {
     ])
     expect(changed.receipt?.loras?.map(({ id }) => id)).toEqual(['wobble', 'tint'])
 
-    // What was chosen stays over a reload.
+    // What was chosen is still there after a reload.
     await opened.page.reload()
     await group().getByRole('button', { name: 'Remove wobble' }).click()
     await group().getByRole('button', { name: 'Remove tint' }).click()
@@ -94,7 +94,7 @@ describe.skipIf(executable === undefined)('LoRAs in the playground', () => {
     { name: 'light', options: { colorScheme: 'light' } },
     { name: 'dark, phone', options: { colorScheme: 'dark', viewport: { width: 360, height: 740 } } },
   ] as const)(
-    'what the api has against a scale or a LoRA is said there, and axe finds nothing to complain about ($name)',
+    'show what the api objects to in a scale or a LoRA where it was chosen, and axe finds nothing to complain about ($name)',
     async ({ options }) => {
       await open(easel.url, options)
       await opened.page.getByLabel('Prompt').first().fill('a boat')
@@ -105,13 +105,13 @@ describe.skipIf(executable === undefined)('LoRAs in the playground', () => {
       await expect.poll(async () => await scale.getAttribute('aria-invalid')).toBe('true')
       const problem = opened.page.locator(`[id="${await scale.getAttribute('aria-describedby')}"]`)
       expect(await problem.textContent()).toMatch(/^Expected .*4/)
-      expect(await scale.evaluate((element) => element === document.activeElement)).toBe(true)
+      await expect.poll(async () => await scale.evaluate((element) => element === document.activeElement)).toBe(true)
       expect(await opened.page.locator('form > [role=alert]').count()).toBe(0)
       expect(await findHindrances(opened.page)).toEqual([])
       await scale.fill('4')
-      expect(await problem.count()).toBe(0)
+      await problem.waitFor({ state: 'detached' })
 
-      // One that was there when it was chosen.
+      // A LoRA that still existed when it was chosen.
       await opened.page.evaluate(() => {
         const settings = JSON.parse(localStorage.getItem('easel.settings') ?? '{}') as Record<string, unknown>
         localStorage.setItem('easel.settings', JSON.stringify({ ...settings, loras: [{ id: 'gone', scale: '' }] }))
@@ -124,7 +124,7 @@ describe.skipIf(executable === undefined)('LoRAs in the playground', () => {
     },
   )
 
-  test('at most four are added, each once; a model without any shows no such field', async () => {
+  test('are at most four, each chosen once; a model without any shows no such field', async () => {
     const loras = ['a', 'b', 'c', 'd', 'e']
     const api = await startTestApi({ model: { ...tinyScenes, loras } })
     try {

@@ -1,4 +1,4 @@
-/** A page in a real browser for tests. It records what a page must never do, and checks accessibility. */
+/** Opens a page in a real browser for tests, records what a page must never do, and checks its accessibility. */
 import { readFile } from 'node:fs/promises'
 import { createRequire } from 'node:module'
 import type { Browser, BrowserContext, Page } from 'playwright-core'
@@ -12,7 +12,7 @@ export interface OpenedPage {
   complaints: string[]
 }
 
-/** `url`: of the server. `path`: the page on it. */
+/** `url` is that of the server, and `path` leads to the page. */
 export async function openPage(
   browser: Browser,
   url: string,
@@ -33,6 +33,11 @@ export async function openPage(
   })
   await page.goto(url + path)
   return { context, page, complaints }
+}
+
+/** Resolves when the page has drawn another frame and has done what it does after one, as for what it has just been shown or told. */
+export async function untilDrawn(page: Page): Promise<void> {
+  await page.evaluate(async () => await new Promise((resolve) => requestAnimationFrame(() => setTimeout(resolve))))
 }
 
 /** The violations that axe finds on the page as it is now, and whether it can be scrolled sideways. */

@@ -1,11 +1,11 @@
-/** What the page says when something of the service is away: no worker, Redis, the api itself. The worker is played; all else is real. */
+/** What the page says when a part of the service is away: the workers, Redis, the api itself. The worker is simulated; everything else is real. */
 import type { Browser, Locator, Route } from 'playwright-core'
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
 import { startRedis, type RedisServer } from '@easel/job-store/test/redis-server'
 import { ensurePlayground } from '../../../../packages/cli/src/setup/ensure-playground.ts'
 import { findChromium, launchChromium } from '../../../../scripts/find-chromium.ts'
 import { startTestApi, tinyScenes, type TestApi } from '../../test/start-api.ts'
-import { findHindrances, openPage, type OpenedPage } from './open-page.ts'
+import { findHindrances, openPage, type OpenedPage, untilDrawn } from './open-page.ts'
 
 const executable = findChromium()
 
@@ -52,7 +52,7 @@ describe.skipIf(executable === undefined)('the playground while something is awa
   const card = (id: string): Locator => opened.page.locator(`[data-job="${id}"]`)
   const make = (): Locator => opened.page.getByRole('button', { name: /^Make|^Sending/ })
 
-  test('without a worker it says that jobs wait, at the job too, and what it said goes when a worker begins', async () => {
+  test('without a worker it says that jobs wait, also at the job itself, until a worker begins', async () => {
     const { id } = await api.submit()
     await open()
     await banner().getByText('No worker is running now.').waitFor()
@@ -76,15 +76,15 @@ describe.skipIf(executable === undefined)('the playground while something is awa
       const [request] = await Promise.all([opened.page.waitForRequest((asked) => asked.method() === 'POST'), make().click()])
       expect(request.postDataJSON()).toMatchObject({ model: chosen })
     }
-    expect(await model.getByRole('option', { name: /another.*no worker/ }).count()).toBe(1)
-    // What was chosen once may be gone.
+    await model.getByRole('option', { name: /another.*no worker/ }).waitFor({ state: 'attached' })
+    // A model that was chosen once may be gone.
     await opened.page.evaluate(() => localStorage.setItem('easel.settings', JSON.stringify({ model: 'gone' })))
     await opened.page.reload()
     await opened.page.getByLabel('Model').waitFor()
     expect(await model.inputValue()).toBe('tiny-scenes')
   })
 
-  test('while Redis is away cards reconnect, and what cannot be done is said where it was asked for', async () => {
+  test('while Redis is away cards reconnect, and a request that cannot be met is refused where it was made', async () => {
     await beginWorker()
     const { id } = await api.submit()
     await api.worker.store.start(id, 'w1')
@@ -118,7 +118,7 @@ describe.skipIf(executable === undefined)('the playground while something is awa
     await card(id).waitFor()
   })
 
-  test('when the server itself is out of reach the page says so, and goes on by itself', async () => {
+  test('when the server itself is out of reach the page says so, and continues by itself afterwards', async () => {
     await beginWorker()
     const { id } = await api.submit()
     await open()
@@ -144,20 +144,21 @@ describe.skipIf(executable === undefined)('the playground while something is awa
     await opened.page.getByLabel('Prompt').first().fill('pressed three times')
     await make().click()
     await opened.page.getByRole('button', { name: 'Sending …' }).waitFor()
-    // Forced: it is known to be busy.
+    // Forced, because Playwright would wait until the button is no longer busy.
     await make().click({ force: true })
     await opened.page.getByLabel('Prompt').first().press('Control+Enter')
     expect(await make().getAttribute('aria-busy')).toBe('true')
+    await expect.poll(() => posts).toBe(1)
     await held?.continue()
     const made = opened.page.locator('.card', { hasText: 'pressed three times' })
     await expect.poll(async () => await made.count()).toBe(1)
-    await expect.poll(async () => (await made.boundingBox())?.y ?? -1).toBeGreaterThanOrEqual(0)
-    expect((await made.boundingBox())?.y).toBeLessThan(640)
+    const top = async (): Promise<number> => (await made.boundingBox())?.y ?? -1
+    await expect.poll(async () => (await top()) >= 0 && (await top()) < 640).toBe(true)
     expect(posts).toBe(1)
     expect((await api.get('/v1/jobs').then(async (answer) => await answer.text())).split('pressed three times').length - 1).toBe(1)
   })
 
-  test('a job whose end is known before the answer to its cancel comes stays ended', async () => {
+  test('a job whose end is known before the answer to its cancellation arrives stays ended', async () => {
     const { id } = await api.submit()
     await api.worker.store.start(id, 'w1')
     await open()
@@ -174,27 +175,23 @@ describe.skipIf(executable === undefined)('the playground while something is awa
       .getByRole('button', { name: /^Cancel/ })
       .click()
     expect((await (await (await answered).response())?.json()) as unknown).toMatchObject({ status: 'running' })
-    // What the page makes of the answer is on it with the next frame.
-    await opened.page.evaluate(async () => await new Promise((resolve) => requestAnimationFrame(() => setTimeout(resolve))))
+    // The next frame shows what the page makes of the answer.
+    await untilDrawn(opened.page)
     expect(await status()).toBe('canceled')
   })
 
-  test('all that is wrong is said in one round, each at its field', async () => {
+  test('everything that is wrong is said at once, each thing at its field', async () => {
     await open()
     await opened.page.getByLabel('Prompt').first().fill(' ')
     await opened.page.getByText('Custom').click()
     await opened.page.getByLabel('Width').fill('100')
     await opened.page.getByText('Advanced settings').click()
     await opened.page.getByLabel('Steps').fill('0')
-    // What is wrong is unfolded.
+    // Folded again; it unfolds by itself when something in it is wrong.
     await opened.page.getByText('Advanced settings').click()
     await make().click()
     for (const field of ['prompt', 'width', 'num_inference_steps']) await opened.page.locator(`#${field}-error`).waitFor()
-    expect(
-      await opened.page
-        .getByLabel('Prompt')
-        .first()
-        .evaluate((element) => element === document.activeElement),
-    ).toBe(true)
+    const prompt = opened.page.getByLabel('Prompt').first()
+    await expect.poll(async () => await prompt.evaluate((element) => element === document.activeElement)).toBe(true)
   })
 })

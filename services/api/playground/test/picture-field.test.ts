@@ -1,4 +1,4 @@
-/** Pictures to begin with: taken in every way, masked by mouse, finger and keyboard, and held against what became of them. The worker is real. */
+/** Pictures to begin with: given in every way, masked by mouse, finger and keyboard, and compared with what became of them. The worker is real. */
 import type { Browser, BrowserContext, Locator, Page } from 'playwright-core'
 import sharp from 'sharp'
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
@@ -7,7 +7,7 @@ import { ensurePlayground } from '../../../../packages/cli/src/setup/ensure-play
 import { findChromium, launchChromium } from '../../../../scripts/find-chromium.ts'
 import { startEasel, type Easel } from '../../../../scripts/start-easel.ts'
 import { startTestApi } from '../../test/start-api.ts'
-import { findHindrances, openPage } from './open-page.ts'
+import { findHindrances, openPage, untilDrawn } from './open-page.ts'
 
 const executable = findChromium()
 
@@ -55,24 +55,26 @@ describe.skipIf(executable === undefined)('a picture to begin with', () => {
     await expect.poll(async () => await canvas().evaluate((element: HTMLCanvasElement) => element.width)).toBe(128)
   }
 
-  /** Submits the form with few steps; the job when it is done. */
+  /** Submits the form; returns the job when its picture is shown. */
   async function make(prompt: string): Promise<Job> {
     await page.getByLabel('Prompt').first().fill(prompt)
     await page.getByRole('button', { name: /^Make/ }).click()
-    await card(prompt).locator('button.tile img').first().waitFor({ timeout: 60_000 })
+    await card(prompt).locator('button.tile img').first().waitFor()
     const id = await card(prompt).first().getAttribute('data-job')
     return (await (await fetch(`${easel.url}/v1/jobs/${id}`)).json()) as Job
   }
 
-  /** Share of the mask that is painted. */
+  /** The share of the mask that is painted. */
   async function painted(): Promise<number> {
+    // Strokes are drawn with the next frame.
+    await untilDrawn(page)
     return await canvas().evaluate((element: HTMLCanvasElement) => {
       const { data } = element.getContext('2d')!.getImageData(0, 0, element.width, element.height)
       return data.filter((value, index) => index % 4 === 3 && value > 127).length / (data.length / 4)
     })
   }
 
-  /** Hands the picture to the page as people do whose clipboard or pointer carries it. */
+  /** Gives the picture to the page as pasting or dropping it would. */
   async function give(kind: 'paste' | 'drop'): Promise<void> {
     await page.evaluate(
       ([type, bytes]) => {
@@ -89,8 +91,8 @@ describe.skipIf(executable === undefined)('a picture to begin with', () => {
     )
   }
 
-  test('a chosen picture is changed by the strength that is set, and the mask painted by mouse says where', async () => {
-    await open()
+  test('is changed with the strength that is set, where the mask that was painted with the mouse says', async () => {
+    await open({ reducedMotion: 'reduce' })
     await choose()
     await page.getByLabel('Strength').fill('0.8')
     await openPainter()
@@ -110,9 +112,11 @@ describe.skipIf(executable === undefined)('a picture to begin with', () => {
     expect(complaints).toEqual([])
   })
 
-  test.each(['paste', 'drop'] as const)('a picture is taken by %s, stays over a reload, and can be removed', async (kind) => {
+  test.each(['paste', 'drop'] as const)('is accepted by %s, is still there after a reload, and can be removed', async (kind) => {
     await open()
     await page.getByLabel('Choose, drop or paste a picture').waitFor({ state: 'attached' })
+    // The page begins to listen once it has drawn the field.
+    await untilDrawn(page)
     await give(kind)
     await loaded(chosen())
     await page.reload()
@@ -123,7 +127,7 @@ describe.skipIf(executable === undefined)('a picture to begin with', () => {
     expect([input.image, input.strength]).toEqual([undefined, undefined])
   })
 
-  test('a finished picture becomes the input of the next, which shows it while a button is held', async () => {
+  test('may be a finished one, which the picture made from it shows while a button is held', async () => {
     await open()
     await make('a red boat on the sea')
     await page.getByRole('button', { name: 'Use as input: a red boat on the sea' }).click()
@@ -151,14 +155,14 @@ describe.skipIf(executable === undefined)('a picture to begin with', () => {
 
     const large = page.getByRole('dialog')
     await large.getByRole('button', { name: 'Copy as curl' }).click()
-    expect(await page.evaluate(async () => await navigator.clipboard.readText())).toContain('"image": "job:')
+    await expect.poll(async () => await page.evaluate(async () => await navigator.clipboard.readText())).toContain('"image": "job:')
     await large.getByRole('button', { name: 'Same again' }).click()
     await loaded(chosen())
     expect((await make('a blue boat on the sea, once more')).input.image).toEqual(input.image)
     expect(complaints).toEqual([])
   })
 
-  test('with the keyboard alone a mask is painted, erased, inverted and undone', async () => {
+  test('can have its mask painted, erased, inverted and undone with the keyboard alone', async () => {
     await open()
     await choose()
     await openPainter()
@@ -167,7 +171,6 @@ describe.skipIf(executable === undefined)('a picture to begin with', () => {
     for (let n = 0; n < 4; n++) await page.keyboard.press('ArrowRight')
     await page.keyboard.press('Space')
     await page.keyboard.press('Tab')
-    // Drawn with the next frame.
     await expect.poll(painted).toBeGreaterThan(0.02)
     const stroke = await painted()
     expect(stroke).toBeLessThan(0.1)
@@ -193,7 +196,7 @@ describe.skipIf(executable === undefined)('a picture to begin with', () => {
     { name: 'light', options: { colorScheme: 'light', viewport: { width: 1280, height: 800 } } },
     { name: 'dark', options: { colorScheme: 'dark', viewport: { width: 1280, height: 800 } } },
     { name: 'phone', options: { colorScheme: 'light', viewport: { width: 360, height: 740 }, hasTouch: true, isMobile: true } },
-  ] as const)('a finger paints, and axe finds nothing to complain about ($name)', async ({ options }) => {
+  ] as const)('can have its mask painted with a finger, and axe finds nothing to complain about ($name)', async ({ options }) => {
     await open({ hasTouch: true, reducedMotion: 'reduce', ...options })
     await page.getByLabel('Choose, drop or paste a picture').waitFor({ state: 'attached' })
     expect(await findHindrances(page)).toEqual([])
@@ -215,7 +218,7 @@ describe.skipIf(executable === undefined)('a picture to begin with', () => {
     expect(complaints).toEqual([])
   })
 
-  test('what is no picture is refused in words, and a model without a VAE encoder is offered none', async () => {
+  test('is refused in words when it is something else, and is not offered for a model without a VAE encoder', async () => {
     await open()
     const text = { name: 'no.png', mimeType: 'image/png', buffer: Buffer.from('<html>no picture</html>') }
     await page.getByLabel('Choose, drop or paste a picture').setInputFiles(text)

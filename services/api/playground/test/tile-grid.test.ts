@@ -14,6 +14,6 @@ test.each([
   { count: 3, size: tall, grid: { columns: 3, isFilled: false } },
   { count: 4, size: square, grid: { columns: 2, isFilled: true } },
   { count: 10, size: square, grid: { columns: 4, isFilled: false } },
-])('$count pictures of $size.width × $size.height', ({ count, size, grid }) => {
+])('the tiles of $count × ($size.width × $size.height) pixels are in $grid.columns columns', ({ count, size, grid }) => {
   expect(toTileGrid(count, size)).toEqual(grid)
 })
