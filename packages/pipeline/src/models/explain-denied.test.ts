@@ -58,7 +58,7 @@ beforeAll(() => {
   const models = closed.map(({ model }) => model)
   const args = ['--input-type=module', '--eval', script, folder, join(folder, 'loras'), ...models]
   messages = JSON.parse(execFileSync(process.execPath, args, { encoding: 'utf8' })) as string[]
-}, 120_000)
+})
 afterAll(() => {
   for (const path of [...closed.map(({ path }) => path), 'loras']) chmodSync(join(folder, path), 0o755)
   rmSync(folder, { recursive: true })
