@@ -1,4 +1,5 @@
-import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest'
+import { setImmediate as nextTurn } from 'node:timers/promises'
+import { afterAll, afterEach, beforeAll, beforeEach, expect, onTestFinished, test, vi } from 'vitest'
 import { startRedis } from '../test/redis-server.ts'
 import { followRedisClock } from './follow-redis-clock.ts'
 import { type RedisConnection, createRedis } from './redis.ts'
@@ -48,6 +49,9 @@ test.each([
 })
 
 test('the difference is measured again when the connection to Redis is back', async () => {
+  // Without the measurements that are made every few seconds. `expect.poll` lets the fake timer advance a little.
+  vi.useFakeTimers({ toFake: ['setInterval'] })
+  onTestFinished(() => void vi.useRealTimers())
   let skewMs = 0
   let reads = 0
   const now = follow(server.url, () => {
@@ -59,7 +63,7 @@ test('the difference is measured again when the connection to Redis is back', as
   skewMs = hourMs
   expect(off(now)).toBeGreaterThan(hourMs - 60_000)
   redis.disconnect(true)
-  await expect.poll(() => off(now), { timeout: 60_000 }).toBeLessThan(1000)
+  while (off(now) >= 1000) await nextTurn()
 })
 
 test('a process on the machine of Redis keeps its own clock, whether Redis answers or not', async () => {
