@@ -1,9 +1,9 @@
 /** LoRAs per call, from files to pictures. */
-import { copyFileSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { copyFileSync, existsSync, mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
 import type { StepRecord } from '../src/runtime/step-batcher.ts'
 import type { GenerateParams } from '../src/sd3/generate-params.ts'
 import { LoraStore } from '../src/sd3/lora-store.ts'
@@ -107,6 +107,37 @@ describe.skipIf(model === undefined)('LoRAs', () => {
     rmSync(folder, { recursive: true })
     await expect(store.load([{ id: 'a', scale: 1 }])).rejects.toThrow('expected a folder of LoRAs, got ENOENT')
     process.off('warning', onWarning)
+  })
+
+  it('that are replaced between hashing and reading are read again, so that the hash is that of what was read', async () => {
+    const folder = mkdtempSync(join(tmpdir(), 'easel-loras-'))
+    const file = join(folder, 'a.safetensors')
+    const shipped = ['tint', 'wobble'].map((name) => join(lorasDir, `${name}.safetensors`))
+    const wobble = await new LoraStore(lorasDir, pipe.transformer.loraTarget!).load([{ id: 'wobble', scale: 1 }])
+    const choices = [{ id: 'a', scale: 1 }]
+    /** A store whose file is replaced before each of so many readings. */
+    const openStore = (replacements: number): LoraStore => {
+      copyFileSync(shipped[0]!, file)
+      const store = new LoraStore(folder, pipe.transformer.loraTarget!)
+      let readings = 0
+      vi.spyOn(store, 'fetch').mockImplementation((key, make) => {
+        if (readings++ < replacements) {
+          copyFileSync(shipped[readings % 2]!, `${file}.new`)
+          renameSync(`${file}.new`, file)
+        }
+        return LoraStore.prototype.fetch.call(store, key, make)
+      })
+      return store
+    }
+    const { layers, used } = await openStore(1).load(choices)
+    expect(used[0]!.sha256).toBe(wobble.used[0]!.sha256)
+    expect(layers).toEqual(wobble.layers)
+
+    const restless = openStore(Infinity)
+    await expect(restless.load(choices)).rejects.toThrow(`${file}: expected to stay the same while it is read`)
+    // What was read meanwhile is not kept under the wrong hash.
+    expect(restless.loaded.size).toBe(0)
+    rmSync(folder, { recursive: true })
   })
 
   it('are dropped, the least recently used first, when they take more bytes than the cache may hold', async () => {

@@ -6,6 +6,7 @@
  * Invariant: a factor is a finite number, or the error that reading its weight throws. Knows nothing about models.
  */
 import { open } from 'node:fs/promises'
+import type { FileHandle } from 'node:fs/promises'
 import { ModelFileError } from '../models/model-file.ts'
 import { isFloat8 } from '../tensor/float8.ts'
 import { readValues } from './safetensors.ts'
@@ -26,15 +27,31 @@ export function findScaledMark(names: Iterable<string>): string | undefined {
 /** The same tensors, with `scale` set on weights that have a factor. */
 export async function readScales(tensors: ReadonlyMap<string, StoredTensor>): Promise<ReadonlyMap<string, StoredTensor>> {
   const scaled = new Map(tensors)
-  for (const [name, tensor] of tensors) {
-    const layer = scaleName.exec(name)?.[1]
-    const weight = layer === undefined ? undefined : scaled.get(`${layer}.weight`)
-    if (weight !== undefined) scaled.set(`${layer}.weight`, { ...weight, scale: await readScale(name, tensor, weight) })
+  // A file holds some hundred factors.
+  const handles = new Map<string, FileHandle>()
+  const read = async (tensor: StoredTensor): Promise<number> => {
+    const handle = handles.get(tensor.file) ?? (await open(tensor.file))
+    handles.set(tensor.file, handle)
+    return (await readValues(handle, tensor))[0] as number
+  }
+  try {
+    for (const [name, tensor] of tensors) {
+      const layer = scaleName.exec(name)?.[1]
+      const weight = layer === undefined ? undefined : scaled.get(`${layer}.weight`)
+      if (weight !== undefined) scaled.set(`${layer}.weight`, { ...weight, scale: await readScale(name, tensor, weight, read) })
+    }
+  } finally {
+    await Promise.all([...handles.values()].map((handle) => handle.close()))
   }
   return scaled
 }
 
-async function readScale(name: string, tensor: StoredTensor, weight: StoredTensor): Promise<number | ModelFileError> {
+async function readScale(
+  name: string,
+  tensor: StoredTensor,
+  weight: StoredTensor,
+  read: (tensor: StoredTensor) => Promise<number>,
+): Promise<number | ModelFileError> {
   const { file, dtype, shape } = tensor
   const refuse = (expected: string, found: string) => new ModelFileError(file, `tensor ${name}`, expected, found)
   if (!isFloat8(weight.dtype)) return refuse('beside a float8 weight, the only kind that has a factor', `beside one of ${weight.dtype}`)
@@ -43,11 +60,6 @@ async function readScale(name: string, tensor: StoredTensor, weight: StoredTenso
   const isOne = shape.every((length) => length === 1)
   if (!isOne || (dtype !== 'F32' && dtype !== 'F16' && dtype !== 'BF16'))
     return refuse('one number of F32, F16 or BF16', `[${shape.join(', ')}] of ${dtype}`)
-  const handle = await open(file)
-  try {
-    const value = (await readValues(handle, tensor))[0] as number
-    return Number.isFinite(value) ? value : refuse('a finite number', `${value}`)
-  } finally {
-    await handle.close()
-  }
+  const value = await read(tensor)
+  return Number.isFinite(value) ? value : refuse('a finite number', `${value}`)
 }

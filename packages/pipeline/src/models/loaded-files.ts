@@ -23,9 +23,9 @@ interface Stamp {
 }
 
 export class LoadedFiles {
-  readonly stamps: ReadonlyMap<string, Stamp>
+  private readonly stamps: ReadonlyMap<string, Stamp>
 
-  constructor(stamps: ReadonlyMap<string, Stamp>) {
+  private constructor(stamps: ReadonlyMap<string, Stamp>) {
     this.stamps = stamps
   }
 
@@ -50,7 +50,7 @@ export class LoadedFiles {
     })
   }
 
-  async look(check: (file: string, stamp: Stamp, found: Stamp | undefined) => void): Promise<void> {
+  private async look(check: (file: string, stamp: Stamp, found: Stamp | undefined) => void): Promise<void> {
     await Promise.all([...this.stamps].map(async ([file, stamp]) => check(file, stamp, await stat(file).catch(() => undefined))))
   }
 }

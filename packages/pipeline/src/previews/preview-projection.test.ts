@@ -35,7 +35,9 @@ describe('the preview projection', () => {
     try {
       expect(await readPreviewProjection(empty, 16)).toBeUndefined()
       await writeFile(join(empty, previewProjectionFile), '[[1, 2]]')
-      await expect(readPreviewProjection(empty, 16)).rejects.toThrow(/preview_projection\.json to hold 3 lists of 17 numbers/)
+      await expect(readPreviewProjection(empty, 16)).rejects.toThrow(
+        /preview_projection\.json: expected 0 to be at least 17 entries, got \[1,2\]/,
+      )
       await rm(join(empty, previewProjectionFile))
       execFileSync('mkfifo', [join(empty, previewProjectionFile)])
       await expect(readPreviewProjection(empty, 16)).rejects.toThrow(/preview_projection\.json: .* got something that is not a file/)

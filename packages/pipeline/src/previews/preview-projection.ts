@@ -35,13 +35,7 @@ export const previewProjectionFile = 'preview_projection.json'
 export async function readPreviewProjection(folder: string, channels: number): Promise<PreviewProjection | undefined> {
   const path = join(folder, previewProjectionFile)
   if (!existsSync(path)) return undefined
-  const json = await readModelJson(path, z.array(z.unknown()))
-  const result = z
-    .array(z.array(z.number()).length(channels + 1))
-    .length(3)
-    .safeParse(json)
-  if (result.success) return result.data
-  throw new Error(`Expected ${path} to hold 3 lists of ${channels + 1} numbers, got something else: ${result.error.issues[0]?.message}`)
+  return await readModelJson(path, z.array(z.array(z.number()).length(channels + 1)).length(3))
 }
 
 /** Scenes that differ in colour, so that all channels vary in the fit. */

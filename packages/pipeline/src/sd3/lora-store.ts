@@ -20,16 +20,18 @@ import type { LoraChoice, UsedLora } from './lora-choices.ts'
 
 interface KnownLora {
   readonly file: string
-  /** Size and modification time, which show whether it is still the same file. */
+  /** Path, size, modification time and inode, which show whether it is still the same file. */
   readonly stamp: string
   readonly fits: boolean
   /** The size of its matrices as they are laid out for the graph; 0 for a LoRA that does not fit. */
   readonly bytes: number
   /** Known once the file has been asked for, because reading it takes seconds per gigabyte. */
-  sha256?: Promise<string>
+  sha256?: Promise<string> | undefined
 }
 
 const inFolder = ['pytorch_lora_weights.safetensors', 'adapter_model.safetensors']
+/** How many times a file is read that is replaced during each reading. */
+const maxReadings = 3
 const defaultCacheBytes = 512 * 2 ** 20
 
 export class LoraStore {
@@ -75,9 +77,9 @@ export class LoraStore {
     const used: UsedLora[] = []
     const parts: { readonly layers: LoraLayers; readonly scale: number }[] = []
     for (const { id, scale } of choices) {
-      const { file, sha256 } = await this.require(id)
+      const { sha256, layers } = await this.read(id, { adds: scale !== 0 })
       used.push({ id, scale, sha256 })
-      if (scale !== 0) parts.push({ layers: await this.fetch(sha256, () => readLora(file, this.target)), scale })
+      if (layers !== undefined) parts.push({ layers, scale })
     }
     if (parts.length === 0) return { layers: undefined, used }
     if (parts.length === 1 && parts[0]?.scale === 1) return { layers: parts[0].layers, used }
@@ -90,15 +92,34 @@ export class LoraStore {
     return (await this.loaded.fetch(key, { context: make })) ?? (await make())
   }
 
-  async require(id: string): Promise<{ file: string; sha256: string }> {
+  /** The hash of a LoRA and, unless it adds nothing, just what has that hash: a file that is replaced meanwhile is read again. */
+  async read(id: string, { adds }: { adds: boolean }): Promise<{ sha256: string; layers?: LoraLayers }> {
+    for (let reading = 1; ; reading++) {
+      const lora = await this.require(id)
+      try {
+        const sha256 = await (lora.sha256 ??= hashFile(lora.file))
+        return adds ? { sha256, layers: await this.fetch(sha256, () => this.readSame(lora)) } : { sha256 }
+      } catch (error) {
+        lora.sha256 = undefined
+        if (reading === maxReadings || (await stampOf(lora.file)) === lora.stamp) throw error
+      }
+    }
+  }
+
+  async readSame({ file, stamp }: KnownLora): Promise<LoraLayers> {
+    const layers = await readLora(file, this.target)
+    if ((await stampOf(file)) === stamp) return layers
+    throw new ModelFileError(file, '', 'to stay the same while it is read', 'another file in its place, or one that has been written to')
+  }
+
+  async require(id: string): Promise<KnownLora> {
     const file = (await this.findFiles()).get(id)
     const lora = file === undefined ? undefined : await this.look(id, file)
     if (lora?.fits !== true) {
       const { ids } = this
       throw new GenerateParamsError('loras', `among ${ids.length === 0 ? 'none, as no LoRA fits' : ids.join(', ')}`, JSON.stringify(id))
     }
-    lora.sha256 ??= hashFile(lora.file)
-    return { file: lora.file, sha256: await lora.sha256 }
+    return lora
   }
 
   async findFiles(): Promise<Map<string, string>> {
@@ -122,9 +143,8 @@ export class LoraStore {
 
   /** Undefined for a file that has just been removed. */
   async look(id: string, file: string): Promise<KnownLora | undefined> {
-    const found = await stat(file).catch(() => undefined)
-    if (found === undefined) return undefined
-    const stamp = `${file} ${found.size} ${found.mtimeMs} ${found.ino}`
+    const stamp = await stampOf(file)
+    if (stamp === undefined) return undefined
     const before = this.known.get(id)
     if (before?.stamp === stamp) return before
     let fits = true
@@ -139,6 +159,11 @@ export class LoraStore {
     this.known = new Map(this.known).set(id, lora)
     return lora
   }
+}
+
+async function stampOf(file: string): Promise<string | undefined> {
+  const found = await stat(file).catch(() => undefined)
+  return found && `${file} ${found.size} ${found.mtimeMs} ${found.ino}`
 }
 
 async function hashFile(file: string): Promise<string> {
