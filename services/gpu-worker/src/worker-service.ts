@@ -39,7 +39,7 @@ import { createProcessJob } from './jobs/process-job.ts'
 import { createQueueWorker } from './queue/queue-worker.ts'
 import type { QueueWorker } from './queue/queue-worker.ts'
 import { startStatusServer } from './status/status-server.ts'
-import type { StatusServerOptions } from './status/status-server.ts'
+import type { LoadProgress, StatusServerOptions } from './status/status-server.ts'
 import { toProvenance } from './pictures/to-provenance.ts'
 import { WorkerMetrics } from './status/worker-metrics.ts'
 
@@ -94,8 +94,8 @@ async function assemble(options: WorkerServiceOptions, cleanups: Cleanups): Prom
   const metrics = new WorkerMetrics()
   let answersReady = (): boolean => false
   let pull: PullProgress | undefined
-  let loadingSilentMs: number | undefined
-  const status = { isReady: () => answersReady(), pulling: () => pull, loadingSilentMs: () => loadingSilentMs }
+  let loading: LoadProgress | undefined
+  const status = { isReady: () => answersReady(), pulling: () => pull, loading: () => loading }
   await openStatusServer(config, metrics, status, cleanups)
 
   // 2. Redis
@@ -117,12 +117,13 @@ async function assemble(options: WorkerServiceOptions, cleanups: Cleanups): Prom
   const active = new ActiveJobs()
   await ensureModel({ config, logger, onProgress: (progress) => (pull = progress) })
   pull = undefined
-  loadingSilentMs = 0
+  loading = { silentMs: 0 }
   const onEvent = (event: EngineEvent): void => {
     logEngineEvent(logger, event, active)
-    if (event.type === 'ready') loadingSilentMs = undefined
-    if (event.type === 'died' || event.type === 'recycled') loadingSilentMs = 0
-    if (event.type === 'silent_load') loadingSilentMs = event.silentMs
+    if (event.type === 'ready') loading = undefined
+    if (event.type === 'died' || event.type === 'recycled') loading = { ...loading, silentMs: 0 }
+    if (event.type === 'silent_load') loading = { ...loading, silentMs: event.silentMs }
+    if (event.type === 'load_failed') loading = { silentMs: 0, lastFailure: event.message }
   }
   const engine = await openEngine(options, { onEvent, metrics }, cleanups)
 
@@ -217,7 +218,7 @@ async function drain(queue: QueueWorker, active: ActiveJobs, engine: EngineSuper
 async function openStatusServer(
   { metricsHost: host, metricsPort: port }: WorkerConfig,
   { registry }: WorkerMetrics,
-  readiness: Pick<StatusServerOptions, 'isReady' | 'pulling' | 'loadingSilentMs'>,
+  readiness: Pick<StatusServerOptions, 'isReady' | 'pulling' | 'loading'>,
   cleanups: Cleanups,
 ): Promise<void> {
   if (port === undefined) return

@@ -13,6 +13,13 @@ export interface StatusServer {
   close(): Promise<void>
 }
 
+export interface LoadProgress {
+  /** For how many milliseconds the engine has not been seen to work. */
+  silentMs: number
+  /** Why the last load failed; undefined if none has since the engine last had its model. */
+  lastFailure?: string | undefined
+}
+
 export interface StatusServerOptions {
   /** The address to listen on; undefined for all addresses. */
   host: string | undefined
@@ -21,8 +28,8 @@ export interface StatusServerOptions {
   isReady: () => boolean
   /** The progress of pulling the model; undefined when no pull is under way. */
   pulling?: () => PullProgress | undefined
-  /** For how many milliseconds the engine, which loads the model, has not been seen to work; undefined when no model is being loaded. */
-  loadingSilentMs?: () => number | undefined
+  /** The progress of the engine's loading its model; undefined while it has one. */
+  loading?: () => LoadProgress | undefined
   metrics: Registry
 }
 
@@ -32,7 +39,7 @@ export async function startStatusServer({
   port,
   isReady,
   pulling = () => undefined,
-  loadingSilentMs = () => undefined,
+  loading = () => undefined,
   metrics,
 }: StatusServerOptions): Promise<StatusServer> {
   const server = createServer((request, response) => {
@@ -44,10 +51,10 @@ export async function startStatusServer({
       return
     }
     const ready = isReady()
-    const [pull, silentMs] = ready ? [] : [pulling(), loadingSilentMs()]
+    const [pull, load] = ready ? [] : [pulling(), loading()]
     const progress = {
       ...(pull !== undefined && { pulling: { done_bytes: pull.doneBytes, total_bytes: pull.totalBytes } }),
-      ...(silentMs !== undefined && { loading: { silent_seconds: Math.round(silentMs / 1000) } }),
+      ...(load && { loading: { silent_seconds: Math.round(load.silentMs / 1000), last_failure: load.lastFailure } }),
     }
     const found =
       request.url === '/livez'
