@@ -9,6 +9,7 @@ import { spawn } from 'node:child_process'
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { constants, tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { ensurePlayground } from '../packages/cli/src/setup/ensure-playground.ts'
 import { ensureRedisServer } from '../packages/cli/src/setup/ensure-redis.ts'
 import { ensureTestPrograms } from './setup/ensure-test-programs.ts'
 
@@ -45,6 +46,7 @@ async function main(): Promise<number> {
     if (code !== 0) failedPhases.push(name)
   }
 
+  if (isComplete && !buildPages()) failedPhases.push('build of the pages')
   const { code, passed, failed, skipped } = await runVitest()
   if (code !== 0) failedPhases.push('tests')
   if (code === 0 && passed + failed + skipped === 0) console.log(`There are no tests for ${config} yet.`)
@@ -52,6 +54,17 @@ async function main(): Promise<number> {
   if (failedPhases.length > 0) console.log(`Failed: ${failedPhases.join(', ')}`)
   console.log(`${passed} passed, ${failed} failed, ${skipped} skipped`)
   return failedPhases.length === 0 ? 0 : 1
+}
+
+/** Builds the pages before any test needs them, because a test file that built them would take them away from another that is using them. */
+function buildPages(): boolean {
+  try {
+    ensurePlayground()
+    return true
+  } catch (error) {
+    console.error(error instanceof Error ? error.message : error)
+    return false
+  }
 }
 
 async function runVitest(): Promise<{ code: number; passed: number; failed: number; skipped: number }> {
