@@ -2,8 +2,7 @@
 import { readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import sharp from 'sharp'
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
-import { BatchProfile } from '../src/runtime/batch-profile.ts'
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest'
 import { startTogether } from './start-together.ts'
 import type {
   CallbackOnStepEnd,
@@ -85,13 +84,8 @@ describe('a pipeline made from another', () => {
 
 describe('fifty calls at once, of text, from a picture and inside a mask', () => {
   // As many rows as wait share a step, whatever this machine measures while it is busy.
-  const { rowsFor } = BatchProfile.prototype
-  beforeEach(() => {
-    pipe.runtime.batcher.profile.rowsFor = (_, waiting) => waiting
-  })
-  afterEach(() => {
-    pipe.runtime.batcher.profile.rowsFor = rowsFor
-  })
+  beforeEach(() => void vi.spyOn(pipe.runtime.batcher.profile, 'rowsFor').mockImplementation((_, waiting) => waiting))
+  afterEach(() => void vi.restoreAllMocks())
   const scoped = () => ({
     text: new RequestScopedPipeline(pipe),
     image: new RequestScopedPipeline(img2img),

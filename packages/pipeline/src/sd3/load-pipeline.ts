@@ -44,6 +44,6 @@ export async function loadPipeline(model: string, options: FromPretrainedOptions
       throw new ModelFileError(file, '_class_name', `one of ${[...classes.keys()].join(', ')}`, index._class_name)
     return await pipelineClass.fromPretrained(model, options)
   } catch (error) {
-    explainDenied(error, 'MODEL', model)
+    return explainDenied(error, 'MODEL', model)
   }
 }

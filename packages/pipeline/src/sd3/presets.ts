@@ -91,7 +91,7 @@ function resolveReadable(variable: string, model: string, modelsDir: string): Re
   try {
     return resolveName(model, modelsDir)
   } catch (error) {
-    explainDenied(error, variable, model)
+    return explainDenied(error, variable, model)
   }
 }
 
