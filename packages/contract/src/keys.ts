@@ -80,8 +80,8 @@ export interface Keys {
   /** String with expiry: the api replica that reports the metrics of the whole service. */
   metricsLock: string
   /**
-   * Pub/sub channel: the id of a job that has ended and, if it has succeeded, all fields of its record that change while a job lives: names and
-   * values in turn, each after a NUL.
+   * Pub/sub channel: the id of a job that has ended and, right after the id if the job has succeeded, a JSON list of all fields of its record that
+   * change while a job lives.
    */
   endsChannel: string
   /** Pub/sub channel of one job: its id at every new event except the last. It only wakes followers. */

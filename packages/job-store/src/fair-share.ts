@@ -31,74 +31,81 @@ const [model, owner] = [variable('job.model'), variable('job.owner')]
 
 /** The script must define `prefix`, the first part of every name. */
 export const fairShareLua = `
--- A job is a table of fields of its record, with its id and the record's name as 'record'. One without a cost, made by an Easel without shares, has
--- no place in a share.
-local function hasShare(job) return job.model and job.cost_ms end
--- The share of a job's model, with the clock and the owner's tag and weight.
+-- A job: the fields of its record that scripts need for their decisions, in one read. A field that the record lacks is nil.
+local function readJob(id)
+  local job = {id = id, record = ${toLua(names.job(variable('id')))}}
+  local fields = {'status', 'owner', 'model', 'cost_ms', 'weight', 'created_at', 'priority', 'expires_at', 'charged', 'cancel_requested_at',
+    'started_at', 'started_by', 'ended_by', 'worker', 'runs', 'strikes', 'step', 'stepped_at', 'total', 'gpu_ms', 'pictures', 'bytes'}
+  for i, value in ipairs(redis.call('HMGET', job.record, unpack(fields))) do job[fields[i]] = value or nil end
+  return job
+end
+
+-- The share of a job's model, with the clock and the owner's tag and weight; nil for a job without a cost, made by an Easel without shares.
 local function readShare(job)
+  if not job.model or not job.cost_ms then return nil end
   local share = {
     state = ${toLua(names.share(model))},
     owners = ${toLua(names.shareOwners(model))},
     line = ${toLua(names.shareLine(model, owner))},
+    chosen = ${toLua(names.shareChosen(model, owner))},
     costs = ${toLua(names.shareCosts(model))},
   }
   local clock, tag, weight = unpack(redis.call('HMGET', share.state, 'clock', 'tag:' .. job.owner, 'weight:' .. job.owner))
   share.clock, share.tag, share.weight = tonumber(clock or 0), tonumber(tag or clock or 0), tonumber(weight or 1)
   return share
 end
--- change: what has happened to the job. Together with the job id it is a version that no other state has. ...: other fields that change.
-local function writeShare(share, job, change, ...)
-  local of, tag = ':' .. job.owner, string.format('%.17g', share.tag)
-  redis.call('HSET', share.state, 'tag' .. of, tag, 'version', change .. of .. ':' .. job.id, ...)
-  if change == 'join' then redis.call('ZADD', share.owners, tag, job.owner)
-  else redis.call('ZADD', share.owners, 'XX', tag, job.owner) end
+-- change: what has happened to the job. Together with the job id it is a version that no other state has.
+local function writeShare(share, job, change)
+  local of = ':' .. job.owner
+  redis.call('HSET', share.state, 'clock', share.clock, 'tag' .. of, share.tag, 'weight' .. of, share.weight, 'version', change .. of .. ':' .. job.id)
+  redis.call('ZADD', share.owners, 'XX', share.tag, job.owner)
 end
 local function leaveLine(share, job)
   local left = redis.call('ZREM', share.line, job.id) == 1
   if left and redis.call('ZCARD', share.line) == 0 then redis.call('ZREM', share.owners, job.owner) end
 end
-local function forgetChoice(job) redis.call('SREM', ${toLua(names.shareChosen(model, owner))}, job.id) end
 local function addQueuedMs(job, ms) redis.call('HINCRBY', ${toLua(names.usage(owner))}, 'queued_ms', ms) end
 
 local function shareJoin(job)
-  if not hasShare(job) then return end
   local share = readShare(job)
+  if not share then return end
   redis.call('HSET', share.costs, job.id, job.cost_ms)
   addQueuedMs(job, job.cost_ms)
+  share.weight = job.weight or 1
   if redis.call('ZCARD', share.line) == 0 then share.tag = math.max(share.tag, share.clock) end
   redis.call('ZADD', share.line, tonumber(job.created_at) - tonumber(job.priority or 0) * ${secondsPerPriorityLevel * 1000}, job.id)
-  writeShare(share, job, 'join', 'weight:' .. job.owner, job.weight or '1')
+  redis.call('ZADD', share.owners, share.tag, job.owner)
+  writeShare(share, job, 'join')
 end
 
 -- The job is chosen, and its owner is charged: once, however often the job is handed over.
-local function shareTake(job)
+local function shareTake(share, job)
   if job.charged then return end
-  local share = readShare(job)
-  redis.call('HSET', job.record, 'charged', '1')
+  redis.call('HSET', job.record, 'charged', 1)
   leaveLine(share, job)
   share.clock = math.max(share.clock, share.tag)
   share.tag = share.tag + job.cost_ms / share.weight
-  writeShare(share, job, 'take', 'clock', string.format('%.17g', share.clock))
+  writeShare(share, job, 'take')
 end
 
 -- The job begins for the first time.
 local function shareStart(job)
-  if not hasShare(job) then return end
-  shareTake(job)
-  forgetChoice(job)
-  addQueuedMs(job, '-' .. job.cost_ms)
+  local share = readShare(job)
+  if not share then return end
+  shareTake(share, job)
+  redis.call('SREM', share.chosen, job.id)
+  addQueuedMs(job, -job.cost_ms)
 end
 
 -- The job ends, or is deleted. from: its status until now. took: milliseconds of the device, 0 for a job that never began.
 local function shareLeave(job, from, took)
-  if not hasShare(job) then return end
   local share = readShare(job)
-  if redis.call('HDEL', share.costs, job.id) == 0 then return end
-  if from == 'queued' then addQueuedMs(job, '-' .. job.cost_ms) end
+  if not share or redis.call('HDEL', share.costs, job.id) == 0 then return end
+  if from == 'queued' then addQueuedMs(job, -job.cost_ms) end
   -- A worker without shares leaves the jobs that it takes in their lines.
   if from == 'queued' or not job.charged then
     leaveLine(share, job)
-    forgetChoice(job)
+    redis.call('SREM', share.chosen, job.id)
   end
   if redis.call('HLEN', share.costs) == 0 then
     redis.call('DEL', share.state, share.owners)

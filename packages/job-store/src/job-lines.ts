@@ -59,11 +59,6 @@ const preamble = `
 local prefix, model, queue = ARGV[1], ARGV[2], ARGV[3]
 local wait, prioritized = queue .. 'wait', queue .. 'prioritized'
 ${fairShareLua}
-local function readJob(id)
-  local record = ${toLua(names.job(variable('id')))}
-  local owner, model, cost, charged = unpack(redis.call('HMGET', record, 'owner', 'model', 'cost_ms', 'charged'))
-  return {id = id, record = record, owner = owner, model = model, cost_ms = cost, charged = charged}
-end
 local function place(id, priority, score)
   redis.call('HSET', queue .. id, 'priority', priority)
   redis.call('ZADD', prioritized, score, id)
@@ -72,8 +67,7 @@ local function shareDrop(owner, id)
   shareLeave(readJob(id), 'queued', 0)
   redis.call('ZREM', ${toLua(names.shareLine(variable('model'), variable('owner')))}, id)
 end
--- ...: further arguments. Jobs that were chosen or put back, in the order in which they are taken.
-local function readFront(...) return redis.call('ZRANGE', prioritized, '-inf', '(${2 * firstScore}', 'BYSCORE', ...) end
+local front = {prioritized, '-inf', '(${2 * firstScore}', 'BYSCORE'}
 `
 
 const scripts = {
@@ -95,29 +89,24 @@ end
 -- BullMQ takes from this list first, without regard to shares, so nothing may stay in it.
 for _, id in ipairs(redis.call('LRANGE', wait, 0, -1)) do
   redis.call('LREM', wait, 1, id)
-  local job = readJob(id)
+  local share = readShare(readJob(id))
   -- A job that is still in its owner's line has not been chosen; it was queued without a priority.
-  if hasShare(job) and redis.call('ZSCORE', readShare(job).line, id) then
-    place(id, '${maxQueuePriority}', '${maxQueuePriority * firstScore}')
-  else place(id, '1', '${firstScore}') end
+  if share and redis.call('ZSCORE', share.line, id) then
+    place(id, ${maxQueuePriority}, ${maxQueuePriority * firstScore})
+  else place(id, 1, ${firstScore}) end
 end
-local left = redis.call('ZCARD', prioritized)
-if left == 0 then return {'none'} end
-local front = readFront('WITHSCORES')
--- The first jobs that were chosen are for this worker's commands in flight, so they are passed over.
-local passed, lastScore = {}, nil
-for i = 1, math.min(#front, 2 * taking), 2 do
-  local score = tonumber(front[i + 1])
-  if score >= ${firstScore} then break end
-  passed[front[i]], lastScore, left = true, score, left - 1
+-- The first jobs in front are for this worker's commands in flight, so they are passed over.
+local passed, lastScore, left = {}, nil, redis.call('ZCARD', prioritized)
+if taking > 0 then
+  local chosen = redis.call('ZRANGE', prioritized, '-inf', '(${firstScore}', 'BYSCORE', 'LIMIT', 0, taking, 'WITHSCORES')
+  for i = 1, #chosen, 2 do passed[chosen[i]], lastScore, left = true, tonumber(chosen[i + 1]), left - 1 end
 end
 if left == 0 then return {'none'} end
 local blocked
 -- The first job that may run here, its owner, and whether it is in front already.
 local function find()
   blocked = false
-  for i = 1, #front, 2 do
-    local id = front[i]
+  for _, id in ipairs(redis.call('ZRANGE', unpack(front))) do
     if not passed[id] then
       local owner = redis.call('HGET', ${toLua(names.job(variable('id')))}, 'owner') or ''
       if hasPlace(owner) then return id, owner, true end
@@ -137,12 +126,17 @@ end
 local id, owner, isInFront = find()
 if not id then return {blocked and 'blocked' or 'unlisted'} end
 if not isInFront then
-  shareTake(readJob(id))
+  local job = readJob(id)
+  local share = readShare(job)
+  shareTake(share, job)
   -- Only needed if owners have a limit.
-  if most > 0 then redis.call('SADD', ${toLua(names.shareChosen(variable('model'), variable('owner')))}, id) end
+  if most > 0 then redis.call('SADD', share.chosen, id) end
 end
-if lastScore then place(id, '1', lastScore + 1)
-else place(id, '1', math.min(tonumber(front[2] or ${firstScore}), ${firstScore / 2}) - 1) end
+if lastScore then place(id, 1, lastScore + 1)
+else
+  local lowest = tonumber(redis.call('ZRANGE', prioritized, 0, 0, 'WITHSCORES')[2])
+  place(id, 1, math.min(lowest, ${firstScore / 2}) - 1)
+end
 here[owner] = (here[owner] or 0) + 1
 total, passed[id] = total + 1, true
 -- While a place is open to anyone, any other waiting job may have it.
@@ -150,7 +144,7 @@ local more = left > 1 and (total < places and most == 0 or find() or not blocked
 return {'chosen', id, owner, more and 1 or 0}`,
 
   easelReadLines: `${preamble}
-local ids = readFront()
+local ids = redis.call('ZRANGE', unpack(front))
 local put = redis.call('LRANGE', wait, 0, -1)
 for i = 1, #put do table.insert(ids, i, put[#put + 1 - i]) end
 local lines = {}

@@ -150,9 +150,9 @@ export function toHash(record: NewJobRecord): string[] {
   return fields.flatMap(([name, value]) => (value === undefined ? [] : [name, String(value)]))
 }
 
-/** The record of a job that has succeeded since it was read. `changes`: names and values from the message about its end. */
-export function toEndedRecord(record: JobRecord, changes: readonly string[]): JobRecord {
-  return { ...record, ...toState(Object.fromEntries(toPairs(changes))) }
+/** The record of a job that has succeeded since it was read. `changes`: from the message about its end. */
+export function toEndedRecord(record: JobRecord, changes: string): JobRecord {
+  return { ...record, ...toState(Object.fromEntries(toPairs(JSON.parse(changes) as string[]))) }
 }
 
 /** What changes while the job lives. */

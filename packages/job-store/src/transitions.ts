@@ -25,11 +25,11 @@ local function indexOf(owner, status)
 end
 local function index(owner, status, add)
   for _, o in ipairs({'', owner}) do
-    if add then redis.call('ZADD', indexOf(o, status), '0', id) else redis.call('ZREM', indexOf(o, status), id) end
+    if add then redis.call('ZADD', indexOf(o, status), 0, id) else redis.call('ZREM', indexOf(o, status), id) end
   end
 end
 local function add(...)
-  return redis.call('XADD', events, 'MAXLEN', '~', '1000', '*', 'type', ...)
+  return redis.call('XADD', events, 'MAXLEN', '~', 1000, '*', 'type', ...)
 end
 local function emit(...)
   local entry = add(...)
@@ -40,19 +40,15 @@ end
 
 const withShare = `${preamble}
 ${fairShareLua}
--- Returns the job, and its record as a list of names and values.
-local function readJob()
-  local fields, job = redis.call('HGETALL', record), {id = id, record = record}
-  for i = 1, #fields, 2 do job[fields[i]] = fields[i + 1] end
-  return job, fields
-end
 local function ended(status) return status == 'succeeded' or status == 'failed' or status == 'canceled' end
 `
 
 const withEnd = `${withShare}
-local function move(job, to)
+-- ...: other fields that change with the status.
+local function move(job, to, ...)
   index(job.owner, job.status, false)
   index(job.owner, to, true)
+  redis.call('HSET', record, 'status', to, ...)
 end
 -- Milliseconds of the device: as the worker measured them, else the job's cost in proportion to the steps it ran.
 local function tookMs(job)
@@ -61,10 +57,7 @@ local function tookMs(job)
   return math.floor((job.cost_ms or 0) * (job.step or 0) / math.max(1, job.total or 1) + 0.5)
 end
 local function addTo(key, counts)
-  for field, count in pairs(counts) do
-    count = string.format('%d', count)
-    if count ~= '0' then redis.call('HINCRBY', key, field, count) end
-  end
+  for field, count in pairs(counts) do if count ~= 0 then redis.call('HINCRBY', key, field, count) end end
 end
 local function keepUsage(job, took, sign)
   local owner = job.owner
@@ -76,34 +69,33 @@ local function countUsage(job, took)
   keepUsage(job, took, 1)
   local owner, day = job.owner, math.floor(now / 86400000)
   local today = ${toLua(names.usageOfDay(variable('owner'), variable('day')))}
-  if redis.call('HINCRBY', today, 'jobs', '1') == 1 then redis.call('EXPIRE', today, '172800') end
-  addTo(today, {gpu_ms = took, pictures = job.pictures or 0, bytes = job.bytes or 0})
+  addTo(today, {gpu_ms = took, jobs = 1, pictures = job.pictures or 0, bytes = job.bytes or 0})
+  redis.call('EXPIRE', today, 172800)
   redis.call('ZINCRBY', ${toLua(names.usageOwners)}, took, owner)
 end
--- Says all fields of the record that change while a job lives, so that callers that wait for the end need not read the record.
-local function successOf(job, to, ...)
-  local fields = {id, 'status', to, 'completed_at', now, ...}
+-- All fields of the record that change while a job lives, so that callers that wait for the end need not read the record.
+local function changes(job, to, ...)
+  local fields = {'status', to, 'completed_at', now, ...}
   for _, field in ipairs({'step', 'total', 'stepped_at', 'started_at', 'worker', 'runs', 'strikes'}) do
     if job[field] then
       table.insert(fields, field)
       table.insert(fields, job[field])
     end
   end
-  return table.concat(fields, '\\0')
+  return cjson.encode(fields)
 end
 -- ...: other fields that change with the end.
 local function finish(job, to, ...)
   local took = tookMs(job)
   shareLeave(job, job.status, took)
   countUsage(job, took)
-  move(job, to)
-  redis.call('HSET', record, 'status', to, 'gpu_ms', took, 'completed_at', now, 'ended_by', call, ...)
+  move(job, to, 'gpu_ms', took, 'completed_at', now, 'ended_by', call, ...)
   redis.call('ZADD', ${toLua(names.ended)}, now, id)
-  redis.call('HINCRBY', counters, to, '1')
+  redis.call('HINCRBY', counters, to, 1)
   redis.call('DEL', ${toLua(names.checkpoint(variable('id')))})
   add('done', 'status', to)
-  redis.call('EXPIRE', events, '${eventsRetentionSeconds}')
-  redis.call('PUBLISH', ${toLua(names.endsChannel)}, to == 'succeeded' and successOf(job, to, ...) or id)
+  redis.call('EXPIRE', events, ${eventsRetentionSeconds})
+  redis.call('PUBLISH', ${toLua(names.endsChannel)}, id .. (to == 'succeeded' and changes(job, to, ...) or ''))
 end
 `
 
@@ -140,39 +132,31 @@ end
 index(ARGV[12], nil, true)
 index(ARGV[12], 'queued', true)
 shareJoin(job)
-redis.call('HINCRBY', counters, 'created', '1')
+redis.call('HINCRBY', counters, 'created', 1)
 -- No follower can be waiting for news about it yet.
 add('status', 'status', 'queued')
 return {'created', ''}`,
 
   // ARGV[5] worker id, [6] the error of an expired job, JSON. Returns the outcome and the record as it is afterwards.
   easelStart: `${withEnd}
-local job, fields = readJob()
-if not job.status then return {'missing', fields} end
-if ended(job.status) then
-  if job.ended_by ~= call then return {'ended', fields} end
-  return {job.status == 'canceled' and 'canceled' or 'expired', fields}
-end
-if job.cancel_requested_at then
-  finish(job, 'canceled')
-  return {'canceled', redis.call('HGETALL', record)}
-end
-if job.started_by == call then return {'running', fields} end
-if job.status == 'queued' and job.expires_at and tonumber(now) > tonumber(job.expires_at) then
-  finish(job, 'failed', 'error', ARGV[6])
-  return {'expired', redis.call('HGETALL', record)}
-end
-local run = {'worker', ARGV[5], 'started_by', call, 'runs', tostring((job.runs or 0) + 1)}
-if job.status == 'queued' then
+local job = readJob(id)
+local function start()
+  if not job.status then return 'missing' end
+  if ended(job.status) then
+    if job.ended_by ~= call then return 'ended' end
+    return job.status == 'canceled' and 'canceled' or 'expired'
+  end
+  if job.cancel_requested_at then finish(job, 'canceled') return 'canceled' end
+  if job.started_by == call then return 'running' end
+  local run = {'worker', ARGV[5], 'started_by', call, 'runs', (job.runs or 0) + 1}
+  if job.status == 'running' then redis.call('HSET', record, unpack(run)) return 'running' end
+  if job.expires_at and tonumber(now) > tonumber(job.expires_at) then finish(job, 'failed', 'error', ARGV[6]) return 'expired' end
   shareStart(job)
-  move(job, 'running')
+  move(job, 'running', 'started_at', now, unpack(run))
   emit('status', 'status', 'running')
-  run = {'status', 'running', 'started_at', now, unpack(run)}
+  return 'running'
 end
-redis.call('HSET', record, unpack(run))
--- The later of two values of a field counts.
-for _, part in ipairs(run) do table.insert(fields, part) end
-return {'running', fields}`,
+return {start(), redis.call('HGETALL', record)}`,
 
   // Returns the number of strikes so far.
   easelAddStrike: `${preamble}
@@ -198,7 +182,7 @@ return 1`,
 
   // ARGV[5] status, [6…] fields of the end. A job that succeeds has run all its steps, whether the last ones were reported or not.
   easelEnd: `${withEnd}
-local job = readJob()
+local job = readJob(id)
 if not job.status then return {'missing', ''} end
 if ended(job.status) then return {job.ended_by == call and 'claimed' or 'ended', job.status} end
 if job.cancel_requested_at and ARGV[5] ~= 'canceled' then finish(job, 'canceled') return {'claimed', 'canceled'} end
@@ -211,7 +195,7 @@ finish(job, ARGV[5], 'step', job.step or 0, unpack(ARGV, 6))
 return {'claimed', ARGV[5]}`,
 
   easelRequestCancel: `${withEnd}
-local job = readJob()
+local job = readJob(id)
 if not job.status then return 'missing' end
 if job.status == 'canceled' then return job.ended_by == call and 'canceled' or 'already_canceled' end
 if ended(job.status) then return 'finished' end
@@ -225,7 +209,7 @@ return 'cancel_requested'`,
 
   // ARGV[5] the error of an expired job, JSON
   easelExpire: `${withEnd}
-local job = readJob()
+local job = readJob(id)
 if job.status ~= 'queued' then return job.ended_by == call and 1 or 0 end
 if not job.expires_at or tonumber(now) <= tonumber(job.expires_at) then return 0 end
 finish(job, 'failed', 'error', ARGV[5])
@@ -238,9 +222,9 @@ return 1`,
 
   // ARGV[5] cost in milliseconds, [6] weight of its owner. For a queued job that an Easel without shares made.
   easelEnlist: `${withShare}
-local job = readJob()
+local job = readJob(id)
 if job.status ~= 'queued' or job.cost_ms then return 0 end
-job.model, job.cost_ms, job.weight = cjson.decode(job.input).model, ARGV[5], ARGV[6]
+job.model, job.cost_ms, job.weight = cjson.decode(redis.call('HGET', record, 'input')).model, ARGV[5], ARGV[6]
 redis.call('HSET', record, 'model', job.model, 'cost_ms', job.cost_ms, 'weight', job.weight)
 shareJoin(job)
 return 1`,
@@ -249,7 +233,7 @@ return 1`,
   easelAdopt: `${withEnd}
 local from, to = ARGV[5], ARGV[6]
 redis.call('ZREM', indexOf(from), id)
-local job = readJob()
+local job = readJob(id)
 if job.owner ~= from then return 0 end
 local waits = job.status == 'queued' and not job.charged
 local took = ended(job.status) and tonumber(job.gpu_ms)
@@ -266,7 +250,7 @@ return 1`,
   // Removes every trace of a job. With ARGV[5] 'keep' the attempts to deliver webhooks stay. The job's idempotency key may have expired and
   // belong to another job by now.
   easelDelete: `${withEnd}
-local job = readJob()
+local job = readJob(id)
 if job.owner then
   if ended(job.status) then keepUsage(job, tonumber(job.gpu_ms) or 0, -1) else shareLeave(job, job.status, tookMs(job)) end
   index(job.owner, job.status, false)
@@ -274,7 +258,7 @@ if job.owner then
 end
 redis.call('ZREM', indexOf(''), id)
 redis.call('ZREM', ${toLua(names.ended)}, id)
-local key = job.idempotency_key
+local key = redis.call('HGET', record, 'idempotency_key')
 local made = key and redis.call('GET', key)
 if made and string.find(made, id, 1, true) then redis.call('DEL', key) end
 redis.call('DEL', record, events, ${toLua(names.checkpoint(variable('id')))})

@@ -26,6 +26,7 @@ interface WaitForEndOptions {
   justRead?: JobRecord
 }
 
+const jobIdLength = 36
 /** Enough for all jobs that end between a caller's read of its job and its wait. */
 const keptEnds = 1000
 
@@ -49,7 +50,7 @@ export class JobFollower {
   readonly #onError: NonNullable<JobFollowerOptions['onError']>
   readonly #waiters = new Map<string, Set<JobWaiter>>()
   /** The latest jobs whose end was announced to this process, by id, each with the changed fields from the message. */
-  readonly #ends = new LRUCache<string, readonly string[]>({ max: keptEnds })
+  readonly #ends = new LRUCache<string, string>({ max: keptEnds })
   /** Whether this process is subscribed to ends now. */
   #hearsEnds = false
   readonly #closing = new AbortController()
@@ -119,8 +120,8 @@ export class JobFollower {
       await waiter.wait(Math.min(this.#pollIntervalMs, timeoutMs), stopped)
     }
     for (;;) {
-      const changes = this.#ends.peek(id) ?? []
-      if (justRead !== undefined && changes.length > 0) return toEndedRecord(justRead, changes)
+      const changes = this.#ends.peek(id) ?? ''
+      if (justRead !== undefined && changes !== '') return toEndedRecord(justRead, changes)
       const leftMs = deadline - performance.now()
       const read = this.#store.get(id)
       const found = leftMs > 0 ? await this.#attempt(read, about) : { value: await read }
@@ -150,8 +151,8 @@ export class JobFollower {
   readonly #onMessage = (channel: string, message: string): void => {
     const { endsChannel, newsChannel } = this.#store.keys
     const isEnd = channel === endsChannel
-    const [id = '', ...changes] = message.split('\0')
-    if (isEnd) this.#ends.set(id, changes)
+    const id = message.slice(0, jobIdLength)
+    if (isEnd) this.#ends.set(id, message.slice(jobIdLength))
     if (!isEnd && channel !== newsChannel(id)) return
     for (const waiter of this.#waiters.get(id) ?? []) if (isEnd || !waiter.forEnd) waiter.wake()
   }
