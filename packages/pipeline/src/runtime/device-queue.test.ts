@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest'
+import { countTurns } from '../../test/count-turns.ts'
 import { DeviceQueue } from './device-queue.ts'
 import type { DeviceWork } from './device-queue.ts'
 
@@ -28,16 +29,10 @@ describe('the device', () => {
 
   it('does one thing in each turn of the event loop, however short, and nothing in the turn in which it is asked to', async () => {
     const queue = new DeviceQueue()
-    let turn = 0
-    let ticking = true
-    const tick = (): void => {
-      turn++
-      if (ticking) setImmediate(tick)
-    }
-    setImmediate(tick)
+    const counter = countTurns()
     const kinds: DeviceWork[] = ['step', 'step', 'encode', 'decode', 'step']
-    const turns = await Promise.all(kinds.map((kind) => queue.run(kind, async () => turn)))
-    ticking = false
+    const turns = await Promise.all(kinds.map((kind) => queue.run(kind, async () => counter.now())))
+    counter.stop()
     expect(new Set(turns).size).toBe(kinds.length)
     expect(Math.min(...turns)).toBeGreaterThan(0)
   })

@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { countTurns } from '../../test/count-turns.ts'
 import { probeProvider } from '../models/device.ts'
 import { ClosedError } from '../models/closed-error.ts'
 import { Sd3Transformer } from '../models/sd3-transformer.ts'
@@ -489,16 +490,10 @@ describe('a pipeline', () => {
   })
 
   it('lets the event loop turn between steps', async () => {
-    let turn = 0
-    let ticking = true
-    const tick = (): void => {
-      turn++
-      if (ticking) setImmediate(tick)
-    }
-    setImmediate(tick)
+    const counter = countTurns()
     const turns = new Set<number>()
-    await pipe.generate({ ...boat, numInferenceSteps: 8, callbackOnStepEnd: () => void turns.add(turn) })
-    ticking = false
+    await pipe.generate({ ...boat, numInferenceSteps: 8, callbackOnStepEnd: () => void turns.add(counter.now()) })
+    counter.stop()
     expect(turns.size).toBe(8)
   })
 
