@@ -1,11 +1,12 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import { Queue, Worker } from 'bullmq'
+import { Worker } from 'bullmq'
 import { v7 as uuidv7 } from 'uuid'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
-import { generateQueueName, maintenanceQueueName } from '@easel/contract'
+import { generateQueueName } from '@easel/contract'
 import type { Job, JobInput, Problem } from '@easel/contract'
 import type { JobRecord } from '@easel/job-store'
 import { createRedis } from '@easel/job-store'
+import { pauseMaintenance } from '../../test/pause-maintenance.ts'
 import { startTestApi, tinyScenes } from '../../test/start-api.ts'
 import type { TestApi } from '../../test/start-api.ts'
 import { enqueueJob } from './enqueue-job.ts'
@@ -96,10 +97,7 @@ describe('queue position', () => {
     const last = (await deps.store.get(records.at(-1)?.id ?? '')) as JobRecord
     const commands = async (): Promise<number> => Number(/total_commands_processed:(\d+)/.exec(await deps.redis.info('stats'))?.[1])
     // Housekeeping looks at every job, and its commands would be counted too.
-    const maintenance = new Queue(maintenanceQueueName, { connection: deps.redis, prefix: deps.config.queuePrefix })
-    await maintenance.pause()
-    while ((await maintenance.getActiveCount()) > 0) await sleep(5)
-    await maintenance.close()
+    await (await pauseMaintenance(api)).close()
     // After that time, what was read about the queue before is too old to be used.
     await sleep(1100)
     const before = await commands()

@@ -3,15 +3,16 @@ import { readdir } from 'node:fs/promises'
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
-import { setTimeout as sleep } from 'node:timers/promises'
-import { Queue, Worker } from 'bullmq'
+import { Worker } from 'bullmq'
+import type { Queue } from 'bullmq'
 import { v7 as uuidv7 } from 'uuid'
 import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from 'vitest'
-import { jobErrorTable, maintenanceQueueName } from '@easel/contract'
+import { jobErrorTable } from '@easel/contract'
 import type { WebhookBody } from '@easel/contract'
 import { createRedis } from '@easel/job-store'
 import type { JobRecord, NewJobRecord, RedisConnection } from '@easel/job-store'
 import { createStorage, StorageError } from '@easel/storage'
+import { pauseMaintenance } from '../../test/pause-maintenance.ts'
 import { startTestApi } from '../../test/start-api.ts'
 import type { TestApi } from '../../test/start-api.ts'
 import { endAbandoned } from './end-abandoned.ts'
@@ -45,9 +46,7 @@ beforeAll(async () => {
   })
   connection = createRedis({ url: api.redis.url, use: 'worker', onError: () => {} })
   // The api's own housekeeping could do what a test is about to do, so it stands still until a test resumes it.
-  maintenance = new Queue(maintenanceQueueName, { connection, prefix: api.deps.config.queuePrefix })
-  await maintenance.pause()
-  while ((await maintenance.getActiveCount()) > 0) await sleep(5)
+  maintenance = await pauseMaintenance(api)
 })
 afterEach(() => {
   clockOffset = 0

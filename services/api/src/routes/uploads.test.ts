@@ -1,12 +1,10 @@
 import { readdir, readFile, rm } from 'node:fs/promises'
 import { join } from 'node:path'
-import { setTimeout as sleep } from 'node:timers/promises'
-import { Queue } from 'bullmq'
 import { afterAll, afterEach, beforeAll, expect, test, vi } from 'vitest'
-import { maintenanceQueueName } from '@easel/contract'
 import type { Capabilities, Job, Problem, Upload } from '@easel/contract'
 import { createRedis } from '@easel/job-store'
 import { StorageError } from '@easel/storage'
+import { pauseMaintenance } from '../../test/pause-maintenance.ts'
 import { paint, startPictureServer, uniquePng } from '../../test/pictures.ts'
 import type { PictureServer } from '../../test/pictures.ts'
 import { startTestApi, tinyScenes } from '../../test/start-api.ts'
@@ -31,10 +29,7 @@ beforeAll(async () => {
     now: () => Date.now() + clockOffset,
   })
   // The api's own housekeeping stands still, because the tests sweep by themselves.
-  const maintenance = new Queue(maintenanceQueueName, { connection: api.deps.redis, prefix: api.deps.config.queuePrefix })
-  await maintenance.pause()
-  while ((await maintenance.getActiveCount()) > 0) await sleep(5)
-  await maintenance.close()
+  await (await pauseMaintenance(api)).close()
 })
 afterEach(() => {
   clockOffset = 0
